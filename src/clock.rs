@@ -1,0 +1,263 @@
+//! Time and randomness, the two things that make a program differ from run to run.
+//!
+//! Owns the only places that ask the operating system for either (`tests/house.rs` holds
+//! everybody else to that). Must never know what anyone does with them. The invariant: within
+//! one process neither [`Mono`] nor [`Wall`] ever goes back, whatever an administrator or NTP
+//! does to the system's clock.
+
+use std::fmt;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A point on the monotonic clock: microseconds since the process's [`Clock`] was made.
+///
+/// All deadlines are of this type.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Mono(u64);
+
+impl Mono {
+    /// The clock's own beginning.
+    pub const ZERO: Mono = Mono(0);
+
+    /// The point `micros` microseconds after the clock's beginning.
+    pub const fn from_micros(micros: u64) -> Mono {
+        Mono(micros)
+    }
+
+    /// Microseconds since the clock's beginning.
+    pub const fn micros(self) -> u64 {
+        self.0
+    }
+
+    /// The point `timeout` later; the end of time if there is no such point.
+    pub fn after(self, timeout: Duration) -> Mono {
+        Mono(self.0.saturating_add(micros_of(timeout)))
+    }
+
+    /// How long ago `earlier` was; zero if it lies ahead.
+    pub fn since(self, earlier: Mono) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// A point in civil time: microseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Wall(u64);
+
+impl Wall {
+    /// The point `micros` microseconds after the Unix epoch.
+    pub const fn from_micros(micros: u64) -> Wall {
+        Wall(micros)
+    }
+
+    /// Microseconds since the Unix epoch.
+    pub const fn micros(self) -> u64 {
+        self.0
+    }
+
+    /// Milliseconds since the Unix epoch, the unit of a UUID v7 (RFC 9562 §5.7).
+    pub const fn millis(self) -> u64 {
+        self.0 / 1000
+    }
+
+    /// Whole seconds since the Unix epoch.
+    pub const fn seconds(self) -> u64 {
+        self.0 / 1_000_000
+    }
+
+    /// The point `timeout` later.
+    pub fn after(self, timeout: Duration) -> Wall {
+        Wall(self.0.saturating_add(micros_of(timeout)))
+    }
+
+    /// RFC 3339 in UTC with six fractional digits, as the contract's `timestamp`:
+    /// `2025-08-19T13:45:00.123456Z`.
+    pub fn rfc3339(self) -> impl fmt::Display {
+        humantime::format_rfc3339_micros(self.system_time())
+    }
+
+    /// The IMF-fixdate of RFC 9110 §5.6.7, for the `Date` field.
+    pub fn http_date(self) -> impl fmt::Display {
+        httpdate::HttpDate::from(self.system_time())
+    }
+
+    fn system_time(self) -> SystemTime {
+        // Year 9999 is where both formats end (httpdate panics past it); a clock set beyond it
+        // is wrong anyway and must not bring the process down.
+        const LAST: u64 = 253_402_300_799_999_999;
+        UNIX_EPOCH + Duration::from_micros(self.0.min(LAST))
+    }
+}
+
+fn micros_of(timeout: Duration) -> u64 {
+    u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// What time it is, read once per tick and shared by everything that happens in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Now {
+    /// For deadlines.
+    pub mono: Mono,
+    /// For people.
+    pub wall: Wall,
+}
+
+impl Now {
+    /// Both clocks `timeout` later. Tests move time with it.
+    pub fn after(self, timeout: Duration) -> Now {
+        Now { mono: self.mono.after(timeout), wall: self.wall.after(timeout) }
+    }
+}
+
+/// The system's two clocks. The loop owns one; everybody else is told the time.
+pub struct Clock {
+    start: Instant,
+    latest: Wall,
+}
+
+impl Clock {
+    /// A clock whose [`Mono`] begins now.
+    #[allow(clippy::new_without_default, reason = "reading the time is not a default value")]
+    pub fn new() -> Clock {
+        Clock { start: Instant::now(), latest: Wall::default() }
+    }
+
+    /// Reads both clocks. A wall clock that was set back stands still until it has caught up.
+    pub fn read(&mut self) -> Now {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.latest = self.latest.max(Wall(micros_of(since_epoch)));
+        Now { mono: Mono(micros_of(self.start.elapsed())), wall: self.latest }
+    }
+}
+
+/// Where unpredictable bytes come from. A trait because tests need bytes that repeat.
+pub trait Entropy {
+    /// Fills `out` completely.
+    fn fill(&mut self, out: &mut [u8]);
+}
+
+impl dyn Entropy + '_ {
+    /// The next `N` bytes.
+    pub fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        let mut out = [0; N];
+        self.fill(&mut out);
+        out
+    }
+}
+
+/// The operating system's generator, asked for 256 bytes at a time so that a flood of ids
+/// does not become a flood of system calls.
+pub struct OsEntropy {
+    stock: [u8; 256],
+    /// How many bytes at the end of `stock` nobody has been given yet.
+    left: usize,
+}
+
+impl OsEntropy {
+    /// Asks the system for a first stock; fails where it has no generator, so that the process
+    /// can say so at start instead of when somebody needs an id.
+    pub fn new() -> Result<OsEntropy, getrandom::Error> {
+        let mut stock = [0; 256];
+        getrandom::fill(&mut stock)?;
+        Ok(OsEntropy { left: stock.len(), stock })
+    }
+}
+
+impl Entropy for OsEntropy {
+    fn fill(&mut self, out: &mut [u8]) {
+        for byte in out {
+            if self.left == 0 {
+                // A generator that worked at start cannot fail later (getrandom(2)), and going
+                // on with predictable ids would be worse than ending.
+                getrandom::fill(&mut self.stock).expect("the OS's randomness worked at start");
+                self.left = self.stock.len();
+            }
+            self.left -= 1;
+            // What was handed out is forgotten here: ids are secrets.
+            *byte = std::mem::take(&mut self.stock[self.left]);
+        }
+    }
+}
+
+/// Entropy for tests and simulations: the same seed gives the same bytes (SplitMix64).
+/// Predictable, so never for a server that anyone talks to.
+pub struct SeededEntropy(u64);
+
+impl SeededEntropy {
+    /// The sequence that belongs to `seed`.
+    pub fn new(seed: u64) -> SeededEntropy {
+        SeededEntropy(seed)
+    }
+
+    /// The sequence's next 64 bits.
+    pub fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+}
+
+impl Entropy for SeededEntropy {
+    fn fill(&mut self, out: &mut [u8]) {
+        for chunk in out.chunks_mut(8) {
+            let bytes = self.next_u64().to_le_bytes();
+            chunk.copy_from_slice(&bytes[..chunk.len()]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_the_contract_shows_them() {
+        let wall = Wall::from_micros(1_755_611_100_123_456);
+        assert_eq!(wall.rfc3339().to_string(), "2025-08-19T13:45:00.123456Z");
+        assert_eq!(wall.http_date().to_string(), "Tue, 19 Aug 2025 13:45:00 GMT");
+        assert_eq!(Wall::from_micros(0).rfc3339().to_string(), "1970-01-01T00:00:00.000000Z");
+    }
+
+    #[test]
+    fn a_clock_set_to_the_end_of_time_is_still_printed() {
+        let wall = Wall::from_micros(u64::MAX);
+        assert_eq!(wall.rfc3339().to_string(), "9999-12-31T23:59:59.999999Z");
+        assert_eq!(wall.http_date().to_string(), "Fri, 31 Dec 9999 23:59:59 GMT");
+    }
+
+    #[test]
+    fn deadlines_saturate() {
+        assert_eq!(Mono(5).after(Duration::MAX), Mono(u64::MAX));
+        assert_eq!(Mono(5).since(Mono(9)), Duration::ZERO);
+        assert_eq!(Mono(9).since(Mono(5)), Duration::from_micros(4));
+    }
+
+    #[test]
+    fn neither_clock_goes_back() {
+        let mut clock = Clock::new();
+        let future = Wall::from_micros(u64::MAX / 2);
+        clock.latest = future;
+        let first = clock.read();
+        let second = clock.read();
+        assert_eq!(first.wall, future);
+        assert!(second.mono >= first.mono);
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_bytes() {
+        let draw = |seed| (&mut SeededEntropy::new(seed) as &mut dyn Entropy).bytes::<20>();
+        assert_eq!(draw(7), draw(7));
+        assert_ne!(draw(7), draw(8));
+    }
+
+    #[test]
+    fn the_systems_entropy_outlives_its_stock() {
+        let mut entropy = OsEntropy::new().unwrap();
+        let entropy: &mut dyn Entropy = &mut entropy;
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..64 {
+            assert!(seen.insert(entropy.bytes::<16>()), "sixteen bytes came twice");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Disposable Chat.
+pub mod clock;
+pub mod config;
+pub mod counters;
+pub mod http;
+pub mod ledger;
+pub mod slots;
+pub mod timers;
+pub mod ws;
