@@ -1,4 +1,5 @@
 //! Disposable Chat.
+pub mod chat;
 pub mod clock;
 pub mod config;
 pub mod counters;

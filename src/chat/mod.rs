@@ -1,0 +1,353 @@
+//! The domain: sessions, rooms, who is where, and what was said.
+//!
+//! Owns the rules of the chat. Must never know JSON, HTTP, a socket or what time it is: commands
+//! come in as calls with [`Now`] first, answers go back as values, and everything anybody is told
+//! goes out through a [`Sink`]. The invariant: everyone in a room is told the same messages in the
+//! same order, and the history has that order too. [`Chat::check_invariants`] spells out the rest.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `session` | identities: opening, using, ending them |
+//! | `room` | rooms: opening, joining, leaving, posting, their end |
+//! | `presence` | who is in a room right now: connections coming and going, names, probes |
+//! | `history` | a room's bounded queue of messages |
+//! | `event` | what is told, and by which ids |
+//! | `name`, `limits` | what a name may be; rates and shares |
+
+mod event;
+mod history;
+pub mod limits;
+mod name;
+mod presence;
+mod room;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::time::Duration;
+
+pub use event::{Event, Frame, Kind, Message, MessageId, RoomId, SessionId, UserId};
+pub use history::{Entry, History};
+pub use limits::{Address, Pace, Share};
+pub use name::{BadName, Name};
+pub use presence::{Admission, AttachmentKey, Departure};
+pub use room::{MESSAGE_CHARS_MAX, ROOMS_LISTED_MAX, RoomKey};
+pub use session::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX, SessionKey};
+
+use crate::clock::{Entropy, Mono, Now};
+use crate::ledger::{Account, Ledger, Tally};
+use crate::slots::{Key, Slots};
+use crate::timers::{Class, Timers};
+use event::MessageIds;
+use limits::Addresses;
+use presence::Attachment;
+use room::{Member, MemberKey, Room};
+use session::Session;
+
+/// A connection as the domain sees it: something that can be told things.
+pub enum Conn {}
+
+/// A handle on a connection, opaque to the domain.
+pub type ConnKey = Key<Conn>;
+
+/// Where the domain's events go.
+///
+/// A trait because tests listen at this seam. An implementation must never call back into the
+/// domain: a push that overflows an outbox only marks the connection, and the domain is told of
+/// its end later.
+pub trait Sink {
+    /// Encodes `event` once, appends it to the room's batch, and returns where it lies.
+    fn publish(&mut self, room: RoomKey, event: &Event<'_>) -> Frame;
+    /// Ends the room's batch, if one is open, and queues it for each of `to`.
+    fn seal(&mut self, room: RoomKey, to: &[ConnKey]);
+    /// Asks for a sign of life.
+    fn ping(&mut self, to: ConnKey);
+    /// The connection that was kept waiting is in: what it sends may be handled from now on.
+    fn admit(&mut self, to: ConnKey);
+    /// Ends the connection. It is the domain's no longer; nothing more will be said of it.
+    fn close(&mut self, to: ConnKey, close: Close);
+}
+
+/// Why the domain ends a connection, or doesn't let it in (the contract's table of closes).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Close {
+    /// The session left the room by REST.
+    LeftRoom,
+    /// The session is unknown, or has ended.
+    InvalidSession,
+    /// No such room.
+    RoomNotFound,
+    /// Somebody present bears the name.
+    NameTaken,
+    /// Over the session's or the address's share of connections.
+    TooManyConnections,
+    /// The session is in as many rooms as it may be.
+    TooManyRooms,
+    /// The line is dead; nobody is there to be told.
+    Silent,
+}
+
+/// The domain says no.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// No such room, or it is over.
+    RoomNotFound,
+    /// The session is in [`SESSION_ROOMS_MAX`] rooms.
+    TooManyRooms,
+    /// Too often; possible again after this long.
+    RateLimited(Duration),
+    /// The server holds as many sessions or rooms as it may.
+    ServerFull,
+    /// A message without a character but white space.
+    EmptyMessage,
+    /// A message of more than [`MESSAGE_CHARS_MAX`] characters.
+    TooLong,
+}
+
+/// What the domain is set to. Durations and limits as `--help` explains them.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// A session's life after its last use.
+    pub session_ttl: Duration,
+    /// A room's life after its last connection.
+    pub room_ttl: Duration,
+    /// A room's life if nobody comes.
+    pub new_room_ttl: Duration,
+    /// How long somebody whose line broke still counts as present.
+    pub leave_grace: Duration,
+    /// How long a name's holder has to show a sign of life.
+    pub probe_timeout: Duration,
+    /// Messages kept per room.
+    pub history_messages_max: usize,
+    /// Chats of one session.
+    pub message_pace: Pace,
+    /// Sessions opened from one address.
+    pub session_pace: Pace,
+    /// Rooms opened from one address.
+    pub room_pace: Pace,
+    /// Connections of one address; `None`: no bound.
+    pub address_connections_max: Option<usize>,
+    /// Sessions at one time.
+    pub sessions_max: usize,
+    /// Rooms at one time.
+    pub rooms_max: usize,
+}
+
+/// What the domain waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wait {
+    /// A session without connections is not used: it ends.
+    SessionUnused,
+    /// A room's last connection is gone: the room ends.
+    RoomEmpty,
+    /// Nobody has come into a new room: the room ends.
+    RoomNew,
+    /// Somebody's line broke: they have left.
+    LeaveGrace,
+    /// A name's holder is asked for a sign of life: its lines are dead.
+    Probe,
+    /// An address was seen: is there still anything to remember of it?
+    Address,
+}
+
+impl Class for Wait {
+    const COUNT: usize = 6;
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Waiter {
+    Session(SessionKey),
+    Room(RoomKey),
+    Member(MemberKey),
+    Address(Address),
+}
+
+/// How often an address without connections is looked at again.
+const ADDRESS_REVIEW: Duration = Duration::from_secs(30);
+
+/// All sessions and rooms, and everything that can happen to them.
+pub struct Chat {
+    settings: Settings,
+    entropy: Box<dyn Entropy>,
+    /// Keys the hash that makes user ids.
+    user_id_secret: [u8; 16],
+    message_ids: MessageIds,
+    sessions: Slots<Session>,
+    session_keys: HashMap<SessionId, SessionKey>,
+    rooms: Slots<Room>,
+    room_keys: HashMap<RoomId, RoomKey>,
+    /// By number, so that a listing has the newest last.
+    public_rooms: BTreeMap<u64, RoomId>,
+    rooms_opened: u64,
+    members: Slots<Member>,
+    arrivals: u64,
+    attachments: Slots<Attachment>,
+    addresses: Addresses,
+    timers: Timers<Wait, Waiter>,
+    /// What the collections of sessions hold, and what each session holds on the heap.
+    session_slots_tally: Tally,
+    session_heap_tally: Tally,
+    /// The same for rooms.
+    room_slots_tally: Tally,
+    room_heap_tally: Tally,
+}
+
+impl Chat {
+    /// No sessions, no rooms.
+    pub fn new(settings: Settings, mut entropy: Box<dyn Entropy>, ledger: &Ledger) -> Chat {
+        Chat {
+            timers: Timers::new(&[
+                (Wait::SessionUnused, settings.session_ttl),
+                (Wait::RoomEmpty, settings.room_ttl),
+                (Wait::RoomNew, settings.new_room_ttl),
+                (Wait::LeaveGrace, settings.leave_grace),
+                (Wait::Probe, settings.probe_timeout),
+                (Wait::Address, ADDRESS_REVIEW),
+            ]),
+            settings,
+            user_id_secret: entropy.bytes(),
+            entropy,
+            message_ids: MessageIds::default(),
+            sessions: Slots::new(),
+            session_keys: HashMap::new(),
+            rooms: Slots::new(),
+            room_keys: HashMap::new(),
+            public_rooms: BTreeMap::new(),
+            rooms_opened: 0,
+            members: Slots::new(),
+            arrivals: 0,
+            attachments: Slots::new(),
+            addresses: Addresses::default(),
+            session_slots_tally: ledger.tally(Account::Sessions),
+            session_heap_tally: ledger.tally(Account::Sessions),
+            room_slots_tally: ledger.tally(Account::Rooms),
+            room_heap_tally: ledger.tally(Account::Rooms),
+        }
+    }
+
+    /// When [`Chat::sweep`] next has something to do.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        self.timers.next_deadline()
+    }
+
+    /// Does what is due.
+    pub fn sweep(&mut self, now: Now, sink: &mut dyn Sink) {
+        while let Some((wait, waiter)) = self.timers.pop_due(now.mono) {
+            match (wait, waiter) {
+                (Wait::SessionUnused, Waiter::Session(session)) => {
+                    self.remove_session(now, session, sink);
+                }
+                (Wait::RoomEmpty | Wait::RoomNew, Waiter::Room(room)) => {
+                    self.remove_room(room, sink)
+                }
+                (Wait::LeaveGrace, Waiter::Member(member)) => self.on_grace_over(now, member, sink),
+                (Wait::Probe, Waiter::Member(member)) => self.on_probe_over(now, member, sink),
+                (Wait::Address, Waiter::Address(address)) => self.review_address(now, address),
+                _ => debug_assert!(false, "a timer of one kind was armed for another"),
+            }
+        }
+    }
+
+    /// Sessions that have not ended.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Rooms that have not ended.
+    pub fn room_count(&self) -> usize {
+        self.rooms.len()
+    }
+
+    /// Timers that are armed.
+    pub fn timer_count(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// A connection from `address` has come. Counts it, whatever the answer.
+    pub fn on_arrival(&mut self, address: Address) -> Share {
+        let usage = self.addresses.entry(address);
+        usage.connections += 1;
+        let connections = usage.connections as usize;
+        self.recount();
+        match self.settings.address_connections_max {
+            Some(max) if connections > max => Share::Over,
+            _ => Share::Within,
+        }
+    }
+
+    /// A connection counted by [`Chat::on_arrival`] is gone.
+    pub fn on_departure(&mut self, now: Now, address: Address) {
+        let usage = self.addresses.entry(address);
+        usage.connections = usage.connections.saturating_sub(1);
+        self.remember(now, address);
+    }
+
+    /// Sees to it that the address is forgotten in time.
+    fn remember(&mut self, now: Now, address: Address) {
+        if !self.addresses.entry(address).timed {
+            self.review_address(now, address);
+        }
+    }
+
+    fn review_address(&mut self, now: Now, address: Address) {
+        if self.addresses.forget_if_idle(address, now.mono) {
+            self.timers.arm(Wait::Address, Waiter::Address(address), now.mono);
+        }
+        self.recount();
+    }
+
+    /// Reports what the collections themselves hold; entries report their own heap as it changes.
+    fn recount(&mut self) {
+        let sessions = self.sessions.bytes()
+            + map_bytes::<SessionId, SessionKey>(self.session_keys.capacity())
+            + self.addresses.bytes()
+            + self.timers.bytes();
+        self.session_slots_tally.set(sessions);
+        let rooms = self.rooms.bytes()
+            + self.members.bytes()
+            + self.attachments.bytes()
+            + map_bytes::<RoomId, RoomKey>(self.room_keys.capacity())
+            + tree_bytes::<u64, RoomId>(self.public_rooms.len());
+        self.room_slots_tally.set(rooms);
+    }
+
+    /// Panics if what the domain believes contradicts itself. For tests, and after a caught panic.
+    pub fn check_invariants(&self) {
+        session::check(self);
+        room::check(self);
+        presence::check(self);
+    }
+}
+
+/// What a `HashMap` with room for `capacity` pairs takes: its buckets are kept at most 7/8 full,
+/// with one control byte each.
+fn map_bytes<K, V>(capacity: usize) -> usize {
+    if capacity == 0 { 0 } else { (capacity * 8 / 7 + 1) * (size_of::<(K, V)>() + 1) }
+}
+
+/// What a `BTreeMap` of `len` pairs takes, about: nodes of eleven pairs, two thirds full.
+fn tree_bytes<K, V>(len: usize) -> usize {
+    if len == 0 { 0 } else { len.div_ceil(7) * (11 * size_of::<(K, V)>() + 32) }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::RoomNotFound => f.write_str("There is no such room."),
+            Refusal::TooManyRooms => {
+                write!(f, "A session can be in at most {SESSION_ROOMS_MAX} rooms.")
+            }
+            Refusal::RateLimited(_) => f.write_str("Too many requests; please wait a moment."),
+            Refusal::ServerFull => f.write_str("The server is full; please try again later."),
+            Refusal::EmptyMessage => f.write_str("The message is empty."),
+            Refusal::TooLong => {
+                write!(f, "A message has at most {MESSAGE_CHARS_MAX} characters.")
+            }
+        }
+    }
+}

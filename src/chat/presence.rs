@@ -1,0 +1,418 @@
+//! Who is in a room right now: connections that come and go, and the names they bear.
+//!
+//! Owns attachments (a connection in a room), presences (a member with at least one of them, or
+//! whose line broke a moment ago) and probes. Must never know why a connection ended beyond
+//! [`Departure`]. The invariant: in a room, no two people present bear the same name, and each is
+//! announced once when they come and once when they go.
+
+use super::event::Kind;
+use super::room::{MemberKey, RoomKey};
+use super::session::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX, SessionKey};
+use super::{Chat, Close, ConnKey, Sink, Wait, Waiter};
+use crate::clock::Now;
+use crate::slots::Key;
+use crate::timers::TimerKey;
+
+/// A handle on a connection's place in a room.
+pub type AttachmentKey = Key<Attachment>;
+
+/// A connection in a room, or waiting to be let in.
+pub struct Attachment {
+    conn: ConnKey,
+    pub(super) session: SessionKey,
+    pub(super) room: RoomKey,
+    state: State,
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    /// Wants the name that `holder` bears, and stands in its probe; `None` for a moment on the
+    /// way in or out.
+    Waiting { holder: Option<MemberKey> },
+    /// In the room; `place` is the one in its list of connections.
+    Present { member: MemberKey, place: usize },
+}
+
+/// A name's holder is asked for a sign of life.
+pub(super) struct Probe {
+    /// In the order of coming; never empty.
+    waiting: Vec<AttachmentKey>,
+    timer: TimerKey,
+}
+
+/// How a connection came in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Admission {
+    /// It is in the room.
+    Admitted,
+    /// It waits for a name; [`Sink::admit`] or [`Sink::close`] will follow. What it sends is not
+    /// to be handled before.
+    Waiting,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Departure {
+    /// With a close, the peer's or ours: the person has left at once.
+    Closed,
+    /// The line broke: the person may be back in a moment.
+    Broken,
+}
+
+impl Chat {
+    /// A connection wants into a room. The order of the questions is the contract's.
+    /// `share_exceeded`: its address has too many connections.
+    pub fn enter(
+        &mut self,
+        now: Now,
+        conn: ConnKey,
+        session: Option<SessionKey>,
+        room: Option<RoomKey>,
+        share_exceeded: bool,
+        sink: &mut dyn Sink,
+    ) -> Result<(AttachmentKey, Admission), Close> {
+        let session_key = session.ok_or(Close::InvalidSession)?;
+        let session = self.sessions.get(session_key).ok_or(Close::InvalidSession)?;
+        let room_key = room.ok_or(Close::RoomNotFound)?;
+        let room = self.rooms.get(room_key).ok_or(Close::RoomNotFound)?;
+        if share_exceeded || session.attachments.len() >= SESSION_CONNECTIONS_MAX {
+            return Err(Close::TooManyConnections);
+        }
+        let member = session.member_in(room_key);
+        if member.is_none() && session.rooms.len() >= SESSION_ROOMS_MAX {
+            return Err(Close::TooManyRooms);
+        }
+        let holder = room.names.get(session.name.folded()).copied();
+        let holder = holder.filter(|holder| Some(*holder) != member);
+        let waiting = holder.and_then(|holder| self.contest(now, holder, sink));
+
+        let state = State::Waiting { holder: None };
+        let attachment = Attachment { conn, session: session_key, room: room_key, state };
+        let key = self.attachments.insert(attachment);
+        if let Some(session) = self.sessions.get_mut(session_key) {
+            session.attachments.push(key);
+            session.timer.take().map(|timer| self.timers.cancel(timer));
+        }
+        self.recount_session(session_key);
+        let admission = match waiting {
+            Some(holder) => {
+                self.wait(now, key, holder, sink);
+                Admission::Waiting
+            }
+            None => {
+                self.admit(now, key, sink);
+                Admission::Admitted
+            }
+        };
+        self.recount();
+        Ok((key, admission))
+    }
+
+    /// A connection has ended, or is about to with a close that is not the domain's.
+    pub fn exit(
+        &mut self,
+        now: Now,
+        attachment: AttachmentKey,
+        departure: Departure,
+        sink: &mut dyn Sink,
+    ) {
+        self.detach(now, attachment, departure, sink);
+        self.recount();
+    }
+
+    /// Something has arrived from the peer: if the name it bears is wanted, that was the answer.
+    pub fn on_sign_of_life(&mut self, now: Now, attachment: AttachmentKey, sink: &mut dyn Sink) {
+        if let Some(member) = self.member_of(attachment) {
+            self.answer_probe(now, member, sink);
+        }
+    }
+
+    /// The room that the connection is in, once it is admitted.
+    pub fn room_of(&self, attachment: AttachmentKey) -> Option<RoomKey> {
+        self.attachments.get(attachment).map(|attachment| attachment.room)
+    }
+
+    pub(super) fn member_of(&self, attachment: AttachmentKey) -> Option<MemberKey> {
+        match self.attachments.get(attachment)?.state {
+            State::Present { member, .. } => Some(member),
+            State::Waiting { .. } => None,
+        }
+    }
+
+    /// Ends a connection that the domain has a reason to end.
+    pub(super) fn close(
+        &mut self,
+        now: Now,
+        key: AttachmentKey,
+        close: Close,
+        sink: &mut dyn Sink,
+    ) {
+        let Some(attachment) = self.attachments.get(key) else { return };
+        let conn = attachment.conn;
+        self.seal(attachment.room, sink); // What was said before comes before the close.
+        sink.close(conn, close);
+        self.detach(now, key, Departure::Closed, sink);
+    }
+
+    /// Who is present no longer is. Does nothing for who wasn't.
+    pub(super) fn depart(&mut self, now: Now, key: MemberKey, sink: &mut dyn Sink) {
+        let Some(member) = self.members.get_mut(key) else { return };
+        let Some(arrival) = member.arrival.take() else { return };
+        member.grace.take().map(|timer| self.timers.cancel(timer));
+        let probe = member.probe.take();
+        let (room, session) = (member.room, member.session);
+        let name = self.sessions.get(session).map(|session| session.name.folded().clone());
+        if let (Some(room), Some(name)) = (self.rooms.get_mut(room), name) {
+            room.present.remove(&arrival);
+            room.names.remove(&name);
+            if room.names.is_empty() {
+                room.names = Default::default();
+            }
+        }
+        self.accept(now, key, Kind::UserLeft, sink);
+        self.recount_room(room);
+        let Some(probe) = probe else { return };
+        self.timers.cancel(probe.timer);
+        for waiting in probe.waiting {
+            // The first gets the name; the others only if they are the same person.
+            match self.holder_of_name_wanted_by(waiting) {
+                Some(_) => self.refuse(now, waiting, sink),
+                None => self.admit(now, waiting, sink),
+            }
+        }
+    }
+
+    /// A line that broke has not come back in time.
+    pub(super) fn on_grace_over(&mut self, now: Now, key: MemberKey, sink: &mut dyn Sink) {
+        if let Some(member) = self.members.get_mut(key) {
+            member.grace = None;
+        }
+        self.depart(now, key, sink);
+    }
+
+    /// A name's holder has shown no sign of life: its lines are dead.
+    pub(super) fn on_probe_over(&mut self, now: Now, key: MemberKey, sink: &mut dyn Sink) {
+        for attachment in self.attachments_of(key) {
+            // Departs with the last of them, and lets in who waits.
+            self.close(now, attachment, Close::Silent, sink);
+        }
+    }
+
+    /// Whether a newcomer must wait for what becomes of the present holder of its name.
+    fn contest(&mut self, now: Now, holder: MemberKey, sink: &mut dyn Sink) -> Option<MemberKey> {
+        if self.members.get(holder)?.connections > 0 {
+            return Some(holder);
+        }
+        self.depart(now, holder, sink); // In its grace: gives way without a probe.
+        None
+    }
+
+    fn wait(&mut self, now: Now, key: AttachmentKey, holder: MemberKey, sink: &mut dyn Sink) {
+        if let Some(attachment) = self.attachments.get_mut(key) {
+            attachment.state = State::Waiting { holder: Some(holder) };
+        }
+        let Some(member) = self.members.get_mut(holder) else { return };
+        if let Some(probe) = &mut member.probe {
+            probe.waiting.push(key);
+            return;
+        }
+        let timer = self.timers.arm(Wait::Probe, Waiter::Member(holder), now.mono);
+        member.probe = Some(Box::new(Probe { waiting: vec![key], timer }));
+        for attachment in self.attachments_of(holder) {
+            if let Some(attachment) = self.attachments.get(attachment) {
+                sink.ping(attachment.conn);
+            }
+        }
+    }
+
+    /// The holder lives: whoever wanted its name has to go.
+    fn answer_probe(&mut self, now: Now, holder: MemberKey, sink: &mut dyn Sink) {
+        let Some(member) = self.members.get_mut(holder) else { return };
+        let Some(probe) = member.probe.take() else { return };
+        self.timers.cancel(probe.timer);
+        for waiting in probe.waiting {
+            self.refuse(now, waiting, sink);
+        }
+    }
+
+    fn refuse(&mut self, now: Now, waiting: AttachmentKey, sink: &mut dyn Sink) {
+        if let Some(attachment) = self.attachments.get_mut(waiting) {
+            attachment.state = State::Waiting { holder: None };
+        }
+        self.close(now, waiting, Close::NameTaken, sink);
+    }
+
+    /// Lets a connection in whose name is free, or its own already.
+    fn admit(&mut self, now: Now, key: AttachmentKey, sink: &mut dyn Sink) {
+        let Some(attachment) = self.attachments.get_mut(key) else { return };
+        let (conn, session, room) = (attachment.conn, attachment.session, attachment.room);
+        let waited = matches!(attachment.state, State::Waiting { holder: Some(_) });
+        attachment.state = State::Waiting { holder: None };
+        let rooms = self.sessions.get(session).map(|session| &session.rooms);
+        if rooms.is_some_and(|rooms| {
+            rooms.len() >= SESSION_ROOMS_MAX && rooms.iter().all(|(joined, _)| *joined != room)
+        }) {
+            return self.close(now, key, Close::TooManyRooms, sink); // Joined others while waiting.
+        }
+        let Some(member) = self.member(session, room) else { return };
+        self.seal(room, sink); // What was said before is not for the newcomer.
+        self.place(key, conn, member);
+        self.answer_probe(now, member, sink); // Another tab is a sign of life, too.
+        self.arrive(now, member, sink);
+        if waited {
+            sink.admit(conn);
+        }
+    }
+
+    /// Puts the connection on the room's list.
+    fn place(&mut self, key: AttachmentKey, conn: ConnKey, member_key: MemberKey) {
+        let Some(member) = self.members.get_mut(member_key) else { return };
+        let Some(room) = self.rooms.get_mut(member.room) else { return };
+        member.connections += 1;
+        member.grace.take().map(|timer| self.timers.cancel(timer));
+        room.timer.take().map(|timer| self.timers.cancel(timer));
+        if let Some(attachment) = self.attachments.get_mut(key) {
+            let place = room.connections.len();
+            attachment.state = State::Present { member: member_key, place };
+        }
+        room.connections.push(conn);
+        room.attachments.push(key);
+    }
+
+    /// Announces who wasn't present before.
+    fn arrive(&mut self, now: Now, key: MemberKey, sink: &mut dyn Sink) {
+        let Some(member) = self.members.get_mut(key) else { return };
+        let Some(session) = self.sessions.get(member.session) else { return };
+        let room_key = member.room;
+        if let (None, Some(room)) = (member.arrival, self.rooms.get_mut(room_key)) {
+            let arrival = self.arrivals;
+            self.arrivals += 1;
+            member.arrival = Some(arrival);
+            room.present.insert(arrival, key);
+            room.names.insert(session.name.folded().clone(), key);
+            self.accept(now, key, Kind::UserJoined, sink);
+        }
+        self.recount_room(room_key);
+    }
+
+    fn detach(&mut self, now: Now, key: AttachmentKey, departure: Departure, sink: &mut dyn Sink) {
+        let Some(attachment) = self.attachments.remove(key) else { return };
+        if let Some(session) = self.sessions.get_mut(attachment.session) {
+            session.attachments.retain(|other| *other != key);
+            if session.attachments.is_empty() {
+                let waiter = Waiter::Session(attachment.session);
+                session.timer = Some(self.timers.arm(Wait::SessionUnused, waiter, now.mono));
+            }
+        }
+        match attachment.state {
+            State::Waiting { holder: None } => {}
+            State::Waiting { holder: Some(holder) } => self.stop_waiting(key, holder),
+            State::Present { member, place } => {
+                self.displace(now, attachment.room, place);
+                self.on_connection_gone(now, member, departure, sink);
+            }
+        }
+    }
+
+    fn stop_waiting(&mut self, key: AttachmentKey, holder: MemberKey) {
+        let Some(member) = self.members.get_mut(holder) else { return };
+        let Some(probe) = &mut member.probe else { return };
+        probe.waiting.retain(|waiting| *waiting != key);
+        if probe.waiting.is_empty() {
+            self.timers.cancel(probe.timer);
+            member.probe = None;
+        }
+    }
+
+    /// Takes a connection off the room's list.
+    fn displace(&mut self, now: Now, key: RoomKey, place: usize) {
+        let Some(room) = self.rooms.get_mut(key) else { return };
+        room.connections.swap_remove(place);
+        room.attachments.swap_remove(place);
+        let moved = room.attachments.get(place).and_then(|key| self.attachments.get_mut(*key));
+        if let Some(State::Present { place: moved, .. }) = moved.map(|moved| &mut moved.state) {
+            *moved = place;
+        }
+        if room.connections.is_empty() {
+            room.connections = Vec::new();
+            room.attachments = Vec::new();
+            room.timer = Some(self.timers.arm(Wait::RoomEmpty, Waiter::Room(key), now.mono));
+        }
+        self.recount_room(key);
+    }
+
+    fn on_connection_gone(
+        &mut self,
+        now: Now,
+        key: MemberKey,
+        departure: Departure,
+        sink: &mut dyn Sink,
+    ) {
+        let Some(member) = self.members.get_mut(key) else { return };
+        member.connections -= 1;
+        if member.connections > 0 {
+            return;
+        }
+        let wanted = member.probe.is_some(); // In its grace a holder gives way.
+        let grace = self.settings.leave_grace;
+        if departure == Departure::Closed || wanted || grace.is_zero() {
+            self.depart(now, key, sink);
+        } else {
+            member.grace = Some(self.timers.arm(Wait::LeaveGrace, Waiter::Member(key), now.mono));
+        }
+    }
+
+    /// Somebody else who bears the name that this connection waits for.
+    fn holder_of_name_wanted_by(&self, waiting: AttachmentKey) -> Option<MemberKey> {
+        let attachment = self.attachments.get(waiting)?;
+        let session = self.sessions.get(attachment.session)?;
+        let room = self.rooms.get(attachment.room)?;
+        let holder = room.names.get(session.name.folded()).copied();
+        holder.filter(|holder| Some(*holder) != session.member_in(attachment.room))
+    }
+
+    fn attachments_of(&self, member: MemberKey) -> Vec<AttachmentKey> {
+        let Some(member) = self.members.get(member) else { return Vec::new() };
+        let Some(session) = self.sessions.get(member.session) else { return Vec::new() };
+        let in_room = |key: &&AttachmentKey| {
+            self.attachments.get(**key).is_some_and(|other| other.room == member.room)
+        };
+        session.attachments.iter().filter(in_room).copied().collect()
+    }
+}
+
+pub(super) fn check(chat: &Chat) {
+    let mut placed = 0;
+    for (key, room) in chat.rooms.iter() {
+        assert_eq!(room.present.len(), room.names.len(), "one name for each person present");
+        assert_eq!(room.connections.len(), room.attachments.len());
+        placed += room.attachments.len();
+        for (place, attachment) in room.attachments.iter().enumerate() {
+            let attachment = chat.attachments.get(*attachment).expect("listed attachments live");
+            assert_eq!((attachment.room, attachment.conn), (key, room.connections[place]));
+            assert!(matches!(attachment.state, State::Present { place: p, .. } if p == place));
+        }
+        for (arrival, member) in &room.present {
+            let member = chat.members.get(*member).expect("who is present is a member");
+            assert_eq!((member.room, member.arrival), (key, Some(*arrival)));
+        }
+    }
+    let mut waiting = 0;
+    for (key, member) in chat.members.iter() {
+        let present = member.arrival.is_some();
+        assert_eq!(present, member.connections > 0 || member.grace.is_some(), "present, or not");
+        assert!(member.connections == 0 || member.grace.is_none(), "no grace while connected");
+        assert_eq!(
+            member.connections,
+            chat.attachments_of(key)
+                .iter()
+                .filter(|attachment| { chat.member_of(**attachment) == Some(key) })
+                .count()
+        );
+        if let Some(probe) = &member.probe {
+            assert!(member.connections > 0 && !probe.waiting.is_empty(), "a probe has two sides");
+            waiting += probe.waiting.len();
+        }
+    }
+    assert_eq!(placed + waiting, chat.attachments.len(), "an attachment is in a room or waits");
+}
