@@ -5,6 +5,7 @@ pub mod config;
 pub mod counters;
 pub mod http;
 pub mod ledger;
+pub mod net;
 pub mod slots;
 pub mod timers;
 pub mod ws;

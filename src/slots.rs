@@ -192,7 +192,9 @@ mod tests {
         let mut slots = Slots::new();
         let keys: Vec<_> = (0..1000).map(|n| slots.insert(n)).collect();
         assert!(slots.bytes() >= 1000 * size_of::<i32>());
-        keys.into_iter().for_each(|key| drop(slots.remove(key)));
+        for key in keys {
+            slots.remove(key);
+        }
         assert_eq!((slots.len(), slots.bytes()), (0, 0));
     }
 }

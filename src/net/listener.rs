@@ -1,0 +1,248 @@
+//! Listening sockets, and what is accepted from them.
+//!
+//! Owns how sockets are made. Must never know what connections are for. The invariant: an
+//! accepted socket is non-blocking, unbuffered (TCP_NODELAY) and has a bounded send buffer; on
+//! Linux it inherits all three, so accepting is one system call.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use mio::event::Source;
+use mio::net::{TcpListener, TcpStream};
+#[cfg(unix)]
+use mio::net::{UnixListener, UnixStream};
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+
+use super::link::Stream;
+
+/// Connections the kernel completes before we accept them. mio's own `bind` has 128, which a
+/// wave of reconnecting clients overruns.
+const BACKLOG: i32 = 4096;
+
+/// The kernel's send buffer for one connection. Left alone it grows to 4 MB for a peer that
+/// doesn't read; the queue that counts is the outbox.
+const SEND_BUFFER_BYTES: usize = 256 * 1024;
+
+/// A listening socket.
+pub enum Listener {
+    /// On an address and port.
+    Tcp(TcpListener),
+    /// On a path, which is removed when the listener is dropped.
+    #[cfg(unix)]
+    Unix(UnixListener, PathBuf),
+}
+
+/// An accepted socket.
+pub enum Socket {
+    /// From a TCP listener.
+    Tcp(TcpStream),
+    /// From a Unix-domain listener.
+    #[cfg(unix)]
+    Unix(UnixStream),
+}
+
+/// A socket and the address of its peer; Unix-domain peers have none.
+pub struct Accepted {
+    /// The socket.
+    pub socket: Socket,
+    /// Where it comes from.
+    pub peer: Option<IpAddr>,
+}
+
+impl Listener {
+    /// Binds an address. IPv6 sockets take IPv6 only, so that `[::]` and `0.0.0.0` can stand
+    /// side by side and an address means one thing.
+    pub fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
+        let domain = Domain::for_address(address);
+        let socket = RawSocket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        // A restarted server must not wait for its predecessor's TIME_WAIT connections.
+        #[cfg(unix)]
+        socket.set_reuse_address(true)?;
+        socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+        socket.set_tcp_nodelay(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(Listener::Tcp(TcpListener::from_std(socket.into())))
+    }
+
+    /// Binds a path. A socket file that nobody listens on any more is replaced; anything else
+    /// that is there is left alone, and an error.
+    #[cfg(unix)]
+    pub fn bind_unix(path: &Path) -> io::Result<Listener> {
+        use std::os::unix::fs::FileTypeExt;
+        let stale = || {
+            let is_socket = std::fs::symlink_metadata(path)?.file_type().is_socket();
+            let refused = std::os::unix::net::UnixStream::connect(path)
+                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+            io::Result::Ok(is_socket && refused)
+        };
+        if stale().unwrap_or(false) {
+            std::fs::remove_file(path)?;
+        }
+        let socket = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&socket2::SockAddr::unix(path)?)?;
+        socket.listen(BACKLOG)?;
+        let socket = std::os::unix::net::UnixListener::from(std::os::fd::OwnedFd::from(socket));
+        Ok(Listener::Unix(UnixListener::from_std(socket), path.to_owned()))
+    }
+
+    /// What to connect to, as the log and the tests want it: `http://HOST:PORT` or `unix:/path`.
+    pub fn address(&self) -> io::Result<String> {
+        match self {
+            Listener::Tcp(listener) => Ok(format!("http://{}", listener.local_addr()?)),
+            #[cfg(unix)]
+            Listener::Unix(_, path) => Ok(format!("unix:{}", path.display())),
+        }
+    }
+
+    /// Accepts one connection; `WouldBlock` when there is none.
+    pub fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, address) = listener.accept()?;
+                #[cfg(not(target_os = "linux"))]
+                stream.set_nodelay(true)?;
+                Ok(Accepted { socket: Socket::Tcp(stream), peer: Some(address.ip()) })
+            }
+            #[cfg(unix)]
+            Listener::Unix(listener, _) => {
+                let (stream, _) = listener.accept()?;
+                Ok(Accepted { socket: Socket::Unix(stream), peer: None })
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Listener::Unix(_, path) = self {
+            let _ = std::fs::remove_file(path); // Gone already is as good.
+        }
+    }
+}
+
+/// Hands a call on to whichever kind it is.
+macro_rules! each {
+    ($kind:ident, $self:expr, $inner:ident => $call:expr) => {
+        match $self {
+            $kind::Tcp($inner, ..) => $call,
+            #[cfg(unix)]
+            $kind::Unix($inner, ..) => $call,
+        }
+    };
+}
+
+macro_rules! source {
+    ($kind:ident) => {
+        impl Source for $kind {
+            fn register(
+                &mut self,
+                registry: &Registry,
+                token: Token,
+                interests: Interest,
+            ) -> io::Result<()> {
+                each!($kind, self, inner => inner.register(registry, token, interests))
+            }
+
+            fn reregister(
+                &mut self,
+                registry: &Registry,
+                token: Token,
+                interests: Interest,
+            ) -> io::Result<()> {
+                each!($kind, self, inner => inner.reregister(registry, token, interests))
+            }
+
+            fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+                each!($kind, self, inner => inner.deregister(registry))
+            }
+        }
+    };
+}
+
+source!(Listener);
+source!(Socket);
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        each!(Socket, self, stream => stream.read(buffer))
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        each!(Socket, self, stream => stream.write(bytes))
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        each!(Socket, self, stream => stream.write_vectored(slices))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(()) // Nothing is buffered on our side of the kernel.
+    }
+}
+
+impl Stream for Socket {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        each!(Socket, self, stream => stream.shutdown(Shutdown::Write))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::SockRef;
+
+    fn accept(listener: &Listener) -> Accepted {
+        loop {
+            match listener.accept() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),
+                accepted => return accepted.unwrap(),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_accepted_is_nonblocking_unbuffered_and_bounded() {
+        let listener = Listener::bind_tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.address().unwrap();
+        let _peer = std::net::TcpStream::connect(address.strip_prefix("http://").unwrap()).unwrap();
+        let Accepted { socket: Socket::Tcp(mut stream), peer } = accept(&listener) else {
+            panic!("a TCP listener accepts TCP")
+        };
+        assert_eq!(peer, Some(IpAddr::from([127, 0, 0, 1])));
+        assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(stream.nodelay().unwrap());
+        // Linux reports twice what was asked for, to account for its own bookkeeping.
+        assert!(SockRef::from(&stream).send_buffer_size().unwrap() <= 2 * SEND_BUFFER_BYTES);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_a_socket_file_that_nobody_listens_on_is_replaced() {
+        let folder = std::env::temp_dir().join(format!("chat-listener-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("socket");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap()); // Leaves the file behind.
+        let listener = Listener::bind_unix(&path).unwrap();
+        let _peer = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        assert_eq!(accept(&listener).peer, None);
+        let second = Listener::bind_unix(&path).err().map(|error| error.kind());
+        assert_eq!(second, Some(io::ErrorKind::AddrInUse), "somebody listens");
+        drop(listener);
+        assert!(!path.exists());
+        std::fs::write(&path, "a file of somebody's").unwrap();
+        assert!(Listener::bind_unix(&path).is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "a file of somebody's");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,18 @@
+//! Bytes and sockets.
+//!
+//! Owns listeners, streams and the queues in front of them. Must never know a protocol. The
+//! invariant: nothing here blocks, and nothing stops before the kernel says that it would.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `listener` | accepting: how sockets are made and what they inherit |
+//! | `link` | one accepted stream and what is queued for it |
+//! | `outbox` | the queue itself |
+
+mod link;
+mod listener;
+mod outbox;
+
+pub use link::{Link, Received, Stream};
+pub use listener::{Accepted, Listener, Socket};
+pub use outbox::{Flushed, Outbox};

@@ -1,0 +1,200 @@
+//! Bytes queued for one connection.
+//!
+//! Owns the queue and how far its front has been written. Must never know what the bytes mean,
+//! nor copy them: what a thousand connections are told lies in memory once. The invariant: pieces
+//! leave in the order in which they came, each of them whole or not at all.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice, Write};
+
+use bytes::Bytes;
+
+/// Pieces handed to the kernel in one call. Linux takes at most 1024; a tick rarely queues more
+/// than a few.
+const PIECES_PER_WRITE_MAX: usize = 64;
+
+/// How a flush ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flushed {
+    /// Nothing is queued any more.
+    Done,
+    /// The kernel takes no more for now; the writable edge will tell.
+    Blocked,
+}
+
+/// A queue of shared pieces. Holds no heap while it is empty.
+#[derive(Default)]
+pub struct Outbox {
+    pieces: VecDeque<Bytes>,
+    /// Bytes of the first piece that the kernel has taken already.
+    written: usize,
+    /// Bytes queued and not yet taken.
+    queued: usize,
+}
+
+impl Outbox {
+    /// Queues a piece, unless more than `bytes_max` would then be queued.
+    #[must_use = "what does not fit is not queued"]
+    pub fn push(&mut self, piece: Bytes, bytes_max: usize) -> bool {
+        let queued = self.queued.saturating_add(piece.len());
+        if queued > bytes_max {
+            return false;
+        }
+        if !piece.is_empty() {
+            self.queued = queued;
+            self.pieces.push_back(piece);
+        }
+        true
+    }
+
+    /// Bytes queued and not yet taken by the kernel.
+    pub fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// True when nothing is queued.
+    pub fn is_empty(&self) -> bool {
+        self.queued == 0
+    }
+
+    /// Forgets what has not begun to leave. A piece of which the peer has a part stays, since the
+    /// stream would make no sense without the rest.
+    pub fn truncate(&mut self) {
+        self.pieces.truncate(usize::from(self.written > 0));
+        self.queued = self.pieces.front().map_or(0, |piece| piece.len() - self.written);
+    }
+
+    /// Writes until nothing is left or the kernel takes no more. Errors are the stream's.
+    pub fn flush(&mut self, stream: &mut impl Write) -> io::Result<Flushed> {
+        while self.queued > 0 {
+            match self.write_some(stream) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => self.advance(count),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.pieces = VecDeque::new(); // An idle connection keeps no queue.
+        Ok(Flushed::Done)
+    }
+
+    /// Bytes of heap held, without the pieces', which are shared.
+    pub fn bytes(&self) -> usize {
+        self.pieces.capacity() * size_of::<Bytes>()
+    }
+
+    fn write_some(&self, stream: &mut impl Write) -> io::Result<usize> {
+        let mut pieces = self.pieces.iter();
+        let first = pieces.next().map_or(&[][..], |piece| &piece[self.written..]);
+        if self.pieces.len() == 1 {
+            return stream.write(first);
+        }
+        let mut slices = [IoSlice::new(&[]); PIECES_PER_WRITE_MAX];
+        slices[0] = IoSlice::new(first);
+        let mut count = 1;
+        for (slice, piece) in slices[1..].iter_mut().zip(pieces) {
+            *slice = IoSlice::new(piece);
+            count += 1;
+        }
+        stream.write_vectored(&slices[..count])
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.queued = self.queued.saturating_sub(count);
+        self.written += count;
+        while let Some(first) = self.pieces.front() {
+            if self.written < first.len() {
+                break;
+            }
+            self.written -= first.len();
+            self.pieces.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes `room` bytes, at most `step` in one call, then blocks.
+    struct Pipe {
+        taken: Vec<u8>,
+        room: usize,
+        step: usize,
+    }
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(self.step).min(self.room - self.taken.len());
+            self.taken.extend_from_slice(&bytes[..count]);
+            if count == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(count) }
+        }
+
+        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            let whole: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            self.write(&whole)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn outbox(pieces: &[&'static str]) -> Outbox {
+        let mut outbox = Outbox::default();
+        assert!(pieces.iter().all(|piece| outbox.push(Bytes::from_static(piece.as_bytes()), 1000)));
+        outbox
+    }
+
+    #[test]
+    fn short_writes_anywhere_keep_the_order() {
+        let pieces = ["one", "", "four", "sixteen", "x"];
+        let whole = pieces.concat();
+        for step in 1..=whole.len() {
+            for room in 0..=whole.len() {
+                let mut outbox = outbox(&pieces);
+                let mut pipe = Pipe { taken: Vec::new(), room, step };
+                let first = outbox.flush(&mut pipe).unwrap();
+                assert_eq!(first == Flushed::Done, room == whole.len());
+                assert_eq!(outbox.queued(), whole.len() - room);
+                pipe.room = whole.len();
+                assert_eq!(outbox.flush(&mut pipe).unwrap(), Flushed::Done);
+                assert_eq!(pipe.taken, whole.as_bytes(), "step {step}, room {room}");
+                assert_eq!((outbox.queued(), outbox.bytes()), (0, 0));
+            }
+        }
+    }
+
+    #[test]
+    fn more_pieces_than_one_call_takes_all_leave() {
+        let pieces: Vec<_> = std::iter::repeat_n("ab", 3 * PIECES_PER_WRITE_MAX + 1).collect();
+        let mut pipe = Pipe { taken: Vec::new(), room: usize::MAX, step: usize::MAX };
+        assert_eq!(outbox(&pieces).flush(&mut pipe).unwrap(), Flushed::Done);
+        assert_eq!(pipe.taken, pieces.concat().as_bytes());
+    }
+
+    #[test]
+    fn the_bound_holds_to_the_byte() {
+        let mut outbox = Outbox::default();
+        assert!(outbox.push(Bytes::from_static(b"12345"), 8));
+        assert!(!outbox.push(Bytes::from_static(b"6789"), 8));
+        assert!(outbox.push(Bytes::from_static(b"678"), 8));
+        assert_eq!(outbox.queued(), 8);
+    }
+
+    #[test]
+    fn truncating_keeps_only_a_piece_that_is_half_sent() {
+        for (room, left) in [(0, ""), (1, "ne"), (3, ""), (5, "ur")] {
+            let mut outbox = outbox(&["one", "four", "x"]);
+            let mut pipe = Pipe { taken: Vec::new(), room, step: usize::MAX };
+            outbox.flush(&mut pipe).unwrap();
+            outbox.truncate();
+            assert_eq!(outbox.queued(), left.len());
+            assert!(outbox.push(Bytes::from_static(b"!"), 1000));
+            pipe = Pipe { taken: Vec::new(), room: 99, step: usize::MAX };
+            outbox.flush(&mut pipe).unwrap();
+            assert_eq!(pipe.taken, format!("{left}!").as_bytes());
+        }
+    }
+}
