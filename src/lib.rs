@@ -3,6 +3,7 @@ pub mod clock;
 pub mod config;
 pub mod counters;
 pub mod http;
+pub mod journal;
 pub mod ledger;
 pub mod slots;
 pub mod timers;
