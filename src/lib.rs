@@ -4,6 +4,7 @@ pub mod clock;
 pub mod config;
 pub mod counters;
 pub mod http;
+pub mod journal;
 pub mod ledger;
 pub mod net;
 pub mod slots;

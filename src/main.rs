@@ -1,1 +1,34 @@
-fn main() {}
+//! The program: flags in, an exit code out.
+//!
+//! Owns what only a process has: arguments, environment, stdout and exit codes. Must never know
+//! how the server works. The invariant: 2 means that flags or variables were wrong, and then
+//! nothing was started.
+
+use std::env;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use disposable_chat::config::{Command, Config};
+use disposable_chat::journal;
+
+fn main() -> ExitCode {
+    let config = match Config::parse(env::args_os().skip(1), |name| env::var_os(name)) {
+        Ok(Command::Serve(config)) => config,
+        Ok(Command::Help(text)) => return print(&text),
+        Ok(Command::Version) => {
+            return print(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n"));
+        }
+        Err(error) => {
+            journal::say(&error.to_string());
+            return ExitCode::from(2);
+        }
+    };
+    journal::install(config.log);
+    ExitCode::SUCCESS
+}
+
+/// Unlike `print!`, does not panic when the reader has gone (`--help | head -1`).
+fn print(text: &str) -> ExitCode {
+    let _ = io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}

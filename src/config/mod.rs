@@ -1,0 +1,821 @@
+//! The settings: every flag once, with its default, its range and a sentence about it.
+//!
+//! Owns [`FLAGS`], the one table from which the flags, the environment variables and `--help`
+//! are made. Must never know what a setting is used for, nor read a file or touch a socket:
+//! arguments and variables come in as plain values. The invariant: a [`Config`] that exists is
+//! complete and within range, so nobody checks one later.
+
+mod error;
+mod value;
+
+use std::ffi::OsString;
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use lexopt::Arg::{Long, Short, Value};
+use log::LevelFilter;
+
+pub use error::{ConfigError, Fault};
+pub use value::{Cidr, Listen};
+use value::{count, duration, level, origin, port, size};
+
+/// The server's settings, complete and within range.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Where to accept connections; at least one.
+    pub listen: Vec<Listen>,
+    /// How long a session outlives its last use; 1 ms to ten years, like all that follow.
+    pub session_ttl: Duration,
+    /// How long a room outlives its last connection.
+    pub room_ttl: Duration,
+    /// How long a room lives that nobody has connected to yet.
+    pub new_room_ttl: Duration,
+    /// How long a broken line may take to come back before its member has left; may be zero.
+    pub leave_grace: Duration,
+    /// For a whole request head, however it drips in.
+    pub header_timeout: Duration,
+    /// For a whole request body, likewise.
+    pub body_timeout: Duration,
+    /// Between two requests of a kept-alive connection.
+    pub idle_timeout: Duration,
+    /// How long input is still discarded after the last answer.
+    pub linger_timeout: Duration,
+    /// Silence on a WebSocket after which it is pinged.
+    pub ping_interval: Duration,
+    /// Further silence after which it is dropped.
+    pub ping_timeout: Duration,
+    /// How long the holder of a name has for its pong when somebody else wants the name.
+    pub probe_timeout: Duration,
+    /// Messages kept per room; 0 to 1 000 000.
+    pub history_messages_max: usize,
+    /// Messages that one session may post.
+    pub message_rate: Rate,
+    /// Sessions that one address may create.
+    pub session_rate: Rate,
+    /// Rooms that one address may create.
+    pub room_rate: Rate,
+    /// Connections of one address; `None`: unlimited.
+    pub address_connections_max: Option<usize>,
+    /// Peers whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Cidr>,
+    /// `None`: what the descriptor limit allows, which `server` finds out.
+    pub connections_max: Option<usize>,
+    /// 1 to 10 000 000.
+    pub sessions_max: usize,
+    /// 1 to 10 000 000.
+    pub rooms_max: usize,
+    /// Bytes queued for one slow connection; 64 KiB (the largest frame) to 1 GiB.
+    pub outbox_bytes_max: usize,
+    /// Origins as browsers send them, in lower case (a request's must be lowered to compare);
+    /// empty: any.
+    pub cors_origins: Vec<String>,
+    /// Never `Trace`.
+    pub log: LevelFilter,
+}
+
+/// So many a second, with bursts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rate {
+    /// 0 to 10 000 000; 0: unlimited, whatever `burst` says.
+    pub per_second: u32,
+    /// 1 to 10 000 000.
+    pub burst: u32,
+}
+
+/// What the command line asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one, at start")]
+pub enum Command {
+    /// Run the server.
+    Serve(Config),
+    /// Print this text on stdout and leave with 0.
+    Help(String),
+    /// Print name and version on stdout and leave with 0.
+    Version,
+}
+
+impl Config {
+    /// Reads the command line (without the program's name) and the environment.
+    ///
+    /// A flag wins over its variable, and the last of several over the others; a flag that
+    /// makes a list adds to it. An empty variable counts as not set.
+    pub fn parse(
+        args: impl Iterator<Item = OsString>,
+        env: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Command, ConfigError> {
+        let mut given: Vec<Vec<String>> = vec![Vec::new(); FLAGS.len()];
+        let mut parser = lexopt::Parser::from_args(args.collect::<Vec<_>>());
+        while let Some(arg) =
+            parser.next().map_err(|error| ConfigError::Usage(error.to_string()))?
+        {
+            let name = match arg {
+                Long("help") | Short('h') => return Ok(Command::Help(help())),
+                Long("version") | Short('V') => return Ok(Command::Version),
+                Long(name) => name,
+                Short(letter) => return Err(ConfigError::UnknownFlag(format!("-{letter}"))),
+                Value(text) => return Err(ConfigError::UnexpectedArgument(text)),
+            };
+            let Some(index) = FLAGS.iter().position(|flag| flag.name == name) else {
+                return Err(ConfigError::UnknownFlag(format!("--{name}")));
+            };
+            let option = FLAGS[index].option();
+            match parser.value() {
+                Ok(value) => given[index].push(utf8(&option, value)?),
+                Err(_) => return Err(ConfigError::MissingValue(option)),
+            }
+        }
+
+        let env = |name: &str| match env(name).filter(|value| !value.is_empty()) {
+            Some(value) => utf8(name, value).map(Some),
+            None => Ok(None),
+        };
+        let mut config = Config::default();
+        for (flag, texts) in FLAGS.iter().zip(&given) {
+            let variable = flag.variable();
+            if !texts.is_empty() {
+                flag.apply(&mut config, &flag.option(), texts)?;
+            } else if let Some(text) = env(&variable)? {
+                if flag.kind.is_list() {
+                    let items: Vec<&str> = text.split(',').map(str::trim).collect();
+                    flag.apply(&mut config, &variable, &items)?;
+                } else {
+                    flag.apply(&mut config, &variable, &[text])?;
+                }
+            } else if let Kind::Listen = flag.kind {
+                // What platforms set that run a program as they find it; they reach it from
+                // outside, so loopback would not do.
+                if let Some(text) = env("PORT")? {
+                    let port = port(&text)
+                        .map_err(|fault| ConfigError::bad_value("PORT", &text, fault))?;
+                    config.listen = vec![Listen::Tcp((Ipv4Addr::UNSPECIFIED, port).into())];
+                }
+            }
+        }
+        Ok(Command::Serve(config))
+    }
+}
+
+impl Default for Config {
+    /// What no flag and no variable gives.
+    fn default() -> Config {
+        // Blank, so that the table alone says what the defaults are.
+        let mut config = Config {
+            listen: Vec::new(),
+            session_ttl: Duration::ZERO,
+            room_ttl: Duration::ZERO,
+            new_room_ttl: Duration::ZERO,
+            leave_grace: Duration::ZERO,
+            header_timeout: Duration::ZERO,
+            body_timeout: Duration::ZERO,
+            idle_timeout: Duration::ZERO,
+            linger_timeout: Duration::ZERO,
+            ping_interval: Duration::ZERO,
+            ping_timeout: Duration::ZERO,
+            probe_timeout: Duration::ZERO,
+            history_messages_max: 0,
+            message_rate: Rate { per_second: 0, burst: 0 },
+            session_rate: Rate { per_second: 0, burst: CREATION_BURST },
+            room_rate: Rate { per_second: 0, burst: CREATION_BURST },
+            address_connections_max: None,
+            trusted_proxies: Vec::new(),
+            connections_max: None,
+            sessions_max: 0,
+            rooms_max: 0,
+            outbox_bytes_max: 0,
+            cors_origins: Vec::new(),
+            log: LevelFilter::Off,
+        };
+        for flag in FLAGS {
+            flag.apply(&mut config, &flag.option(), &[flag.default])
+                .expect("a default has its own flag's form and range: every test would fail");
+        }
+        config
+    }
+}
+
+/// One setting as people see it. The variable's name follows from the flag's.
+pub struct Flag {
+    /// Without the dashes.
+    pub name: &'static str,
+    /// What holds if nothing is given: a value that could be given.
+    pub default: &'static str,
+    /// What values it takes and where they go.
+    pub kind: Kind,
+    /// One sentence, or a few, without the last full stop.
+    pub help: &'static str,
+}
+
+/// The values that a flag takes, the range they must be in, and the field they set.
+pub enum Kind {
+    /// Seconds, or with a unit, in fractions too.
+    Duration(RangeInclusive<Duration>, fn(&mut Config, Duration)),
+    /// Bytes, or with a unit that is a power of 1024.
+    Size(RangeInclusive<usize>, fn(&mut Config, usize)),
+    /// A whole number.
+    Count(RangeInclusive<u32>, fn(&mut Config, u32)),
+    /// A list of addresses to accept connections on.
+    Listen,
+    /// A list of addresses and ranges, or `none`.
+    Proxies,
+    /// A list of origins; any, as soon as `*` is among them.
+    Origins,
+    /// A log level.
+    Level,
+}
+
+/// No later than that anything is due: far from where clocks overflow.
+const LONGEST: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+const DURATION: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST;
+const COUNT: RangeInclusive<u32> = 1..=10_000_000;
+const COUNT_OR_ZERO: RangeInclusive<u32> = 0..=10_000_000;
+/// Sessions or rooms that one address may create at once before `Rate::per_second` counts.
+const CREATION_BURST: u32 = 60;
+
+/// Every flag, in the order of `--help`.
+pub static FLAGS: &[Flag] = &[
+    Flag {
+        name: "listen",
+        default: "127.0.0.1:8000",
+        kind: Kind::Listen,
+        help: "Accept connections here: an IP address or localhost with a port, [::1]:8000, or \
+               unix:/path; repeatable. Port 0 picks a free one. PORT=9000 in the environment, \
+               without this flag and its variable, means 0.0.0.0:9000",
+    },
+    Flag {
+        name: "session-ttl",
+        default: "24h",
+        kind: Kind::Duration(DURATION, |config, value| config.session_ttl = value),
+        help: "A session lives this long after its last use",
+    },
+    Flag {
+        name: "room-ttl",
+        default: "120s",
+        kind: Kind::Duration(DURATION, |config, value| config.room_ttl = value),
+        help: "A room is deleted, with its messages, this long after its last socket left",
+    },
+    Flag {
+        name: "new-room-ttl",
+        default: "10m",
+        kind: Kind::Duration(DURATION, |config, value| config.new_room_ttl = value),
+        help: "A room that nobody came to is deleted this long after it was created",
+    },
+    Flag {
+        name: "leave-grace",
+        default: "3s",
+        kind: Kind::Duration(Duration::ZERO..=LONGEST, |config, value| config.leave_grace = value),
+        help: "Somebody whose line broke has left only after this long; 0: at once",
+    },
+    Flag {
+        name: "header-timeout",
+        default: "10s",
+        kind: Kind::Duration(DURATION, |config, value| config.header_timeout = value),
+        help: "A request's head must be complete after this long",
+    },
+    Flag {
+        name: "body-timeout",
+        default: "20s",
+        kind: Kind::Duration(DURATION, |config, value| config.body_timeout = value),
+        help: "A request's body must be complete this long after its head",
+    },
+    Flag {
+        name: "idle-timeout",
+        default: "60s",
+        kind: Kind::Duration(DURATION, |config, value| config.idle_timeout = value),
+        help: "A connection may wait this long for its next request",
+    },
+    Flag {
+        name: "linger-timeout",
+        default: "2s",
+        kind: Kind::Duration(DURATION, |config, value| config.linger_timeout = value),
+        help: "A connection's last answer may take this long to drain",
+    },
+    Flag {
+        name: "ping-interval",
+        default: "20s",
+        kind: Kind::Duration(DURATION, |config, value| config.ping_interval = value),
+        help: "A socket that is silent for this long is pinged",
+    },
+    Flag {
+        name: "ping-timeout",
+        default: "20s",
+        kind: Kind::Duration(DURATION, |config, value| config.ping_timeout = value),
+        help: "A pinged socket that stays silent for this long is dropped",
+    },
+    Flag {
+        name: "probe-timeout",
+        default: "3s",
+        kind: Kind::Duration(DURATION, |config, value| config.probe_timeout = value),
+        help: "The holder of a name that somebody else wants is pinged and has this long to answer",
+    },
+    Flag {
+        name: "history",
+        default: "1000",
+        kind: Kind::Count(0..=1_000_000, |config, value| {
+            config.history_messages_max = value as usize;
+        }),
+        help: "Messages kept per room",
+    },
+    Flag {
+        name: "message-rate",
+        default: "10",
+        kind: Kind::Count(COUNT_OR_ZERO, |config, value| config.message_rate.per_second = value),
+        help: "Messages per second and session; 0: unlimited",
+    },
+    Flag {
+        name: "message-burst",
+        default: "40",
+        kind: Kind::Count(COUNT, |config, value| config.message_rate.burst = value),
+        help: "Messages of a session that may come at once",
+    },
+    Flag {
+        name: "session-rate",
+        default: "2",
+        kind: Kind::Count(COUNT_OR_ZERO, |config, value| config.session_rate.per_second = value),
+        help: "New sessions per second and address, 60 of them at once; 0: unlimited",
+    },
+    Flag {
+        name: "room-rate",
+        default: "2",
+        kind: Kind::Count(COUNT_OR_ZERO, |config, value| config.room_rate.per_second = value),
+        help: "New rooms per second and address, 60 of them at once; 0: unlimited",
+    },
+    Flag {
+        name: "address-connections",
+        default: "200",
+        kind: Kind::Count(COUNT_OR_ZERO, |config, value| {
+            config.address_connections_max = (value > 0).then_some(value as usize);
+        }),
+        help: "Connections per address (IPv6: per /64); 0: unlimited",
+    },
+    Flag {
+        name: "trusted-proxy",
+        default: "none",
+        kind: Kind::Proxies,
+        help: "Believe the X-Forwarded-For of this address or range (10.0.0.0/8); repeatable",
+    },
+    Flag {
+        name: "max-connections",
+        default: "0",
+        kind: Kind::Count(COUNT_OR_ZERO, |config, value| {
+            config.connections_max = (value > 0).then_some(value as usize);
+        }),
+        help: "Connections at a time; 0: what the descriptor limit allows",
+    },
+    Flag {
+        name: "max-sessions",
+        default: "100000",
+        kind: Kind::Count(COUNT, |config, value| config.sessions_max = value as usize),
+        help: "Sessions at a time",
+    },
+    Flag {
+        name: "max-rooms",
+        default: "100000",
+        kind: Kind::Count(COUNT, |config, value| config.rooms_max = value as usize),
+        help: "Rooms at a time",
+    },
+    Flag {
+        name: "outbox",
+        default: "256K",
+        kind: Kind::Size(64 << 10..=1 << 30, |config, value| config.outbox_bytes_max = value),
+        help: "Bytes queued for a slow reader before it is closed",
+    },
+    Flag {
+        name: "cors-origin",
+        default: "*",
+        kind: Kind::Origins,
+        help: "Let pages of this origin in (https://chat.example), or of any (*); repeatable",
+    },
+    Flag {
+        name: "log",
+        default: "info",
+        kind: Kind::Level,
+        help: "What is logged on stderr: off, error, warn, info or debug",
+    },
+];
+
+impl Flag {
+    /// `--room-ttl`
+    pub fn option(&self) -> String {
+        format!("--{}", self.name)
+    }
+
+    /// `CHAT_ROOM_TTL`
+    pub fn variable(&self) -> String {
+        format!("CHAT_{}", self.name.to_ascii_uppercase().replace('-', "_"))
+    }
+
+    /// Sets the flag's field from all that `source` (a flag or a variable) gave.
+    fn apply(
+        &self,
+        config: &mut Config,
+        source: &str,
+        texts: &[impl AsRef<str>],
+    ) -> Result<(), ConfigError> {
+        match self.kind {
+            Kind::Listen => config.listen.clear(),
+            Kind::Proxies => config.trusted_proxies.clear(),
+            Kind::Origins => config.cors_origins.clear(),
+            Kind::Duration(..) | Kind::Size(..) | Kind::Count(..) | Kind::Level => {}
+        }
+        for text in texts {
+            let text = text.as_ref();
+            match &self.kind {
+                Kind::Duration(range, set) => duration(text, range).map(|value| set(config, value)),
+                Kind::Size(range, set) => size(text, range).map(|value| set(config, value)),
+                Kind::Count(range, set) => count(text, range).map(|value| set(config, value)),
+                Kind::Listen => text.parse().map(|listen| config.listen.push(listen)),
+                Kind::Proxies if text == "none" => Ok(()),
+                Kind::Proxies => text.parse().map(|cidr| config.trusted_proxies.push(cidr)),
+                Kind::Origins => origin(text).map(|origin| config.cors_origins.push(origin)),
+                Kind::Level => level(text).map(|level| config.log = level),
+            }
+            .map_err(|fault| ConfigError::bad_value(source, text, fault))?;
+        }
+        if config.cors_origins.iter().any(|origin| origin == "*") {
+            config.cors_origins.clear();
+        }
+        Ok(())
+    }
+}
+
+impl Kind {
+    /// Whether the flag may be repeated, and its variable is a list with commas.
+    pub fn is_list(&self) -> bool {
+        matches!(self, Kind::Listen | Kind::Proxies | Kind::Origins)
+    }
+
+    /// What stands for the value in `--help`.
+    pub fn placeholder(&self) -> &'static str {
+        match self {
+            Kind::Duration(..) => "TIME",
+            Kind::Size(..) => "SIZE",
+            Kind::Count(..) => "COUNT",
+            Kind::Listen | Kind::Proxies => "ADDR",
+            Kind::Origins => "ORIGIN",
+            Kind::Level => "LEVEL",
+        }
+    }
+}
+
+/// `--help`: every line at most [`COLUMNS`] wide.
+fn help() -> String {
+    let mut text = String::from(
+        "Disposable Chat: anonymous, temporary chat rooms over REST and WebSockets\n\n\
+         Usage: disposable-chat [FLAG VALUE]...\n\n",
+    );
+    let label = |flag: &Flag| format!("  {} {}", flag.option(), flag.kind.placeholder());
+    let indent = FLAGS.iter().map(|flag| label(flag).len()).max().unwrap_or(0) + 2;
+    let mut row = |label: &str, help: &str| {
+        let mut line = format!("{label:indent$}");
+        let mut blank = true;
+        for word in help.split(' ') {
+            if !blank && line.len() + 1 + word.len() > COLUMNS {
+                text.push_str(&line);
+                text.push('\n');
+                line = " ".repeat(indent);
+                blank = true;
+            }
+            if !blank {
+                line.push(' ');
+            }
+            line.push_str(word);
+            blank = false;
+        }
+        text.push_str(&line);
+        text.push('\n');
+    };
+    for flag in FLAGS {
+        row(&label(flag), flag.help);
+        row("", &format!("[default: {}] [variable: {}]", flag.default, flag.variable()));
+    }
+    row("  -h, --help", "Print this");
+    row("  -V, --version", "Print name and version");
+    text.push_str(
+        "\n\
+         TIME is 90, 90s, 2m, 24h, 7d, 500ms or 0.5s. SIZE is 65536, 64K, 64M or 2G.\n\
+         A flag wins over its variable; an empty variable counts as not set. What is repeatable\n\
+         as a flag is a list with commas as a variable, and one flag replaces the whole list.\n",
+    );
+    text
+}
+
+const COLUMNS: usize = 100;
+
+fn utf8(source: &str, value: OsString) -> Result<String, ConfigError> {
+    value.into_string().map_err(|raw| {
+        ConfigError::bad_value(source, &raw.to_string_lossy(), Fault::Form("valid UTF-8"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    fn parse(args: &[&str], env: &[(&str, &str)]) -> Result<Command, String> {
+        let env = |name: &str| {
+            env.iter().find(|(given, _)| *given == name).map(|(_, value)| OsString::from(value))
+        };
+        Config::parse(args.iter().map(OsString::from), env).map_err(|error| error.to_string())
+    }
+
+    fn serve(args: &[&str], env: &[(&str, &str)]) -> Result<Config, String> {
+        match parse(args, env)? {
+            Command::Serve(config) => Ok(config),
+            other => panic!("{args:?} {env:?} asks for {other:?}"),
+        }
+    }
+
+    type Read = fn(&Config) -> String;
+
+    /// Flag; its field; the field's default; a text and what the field is then; texts out of
+    /// range and that range; a text of the wrong form.
+    type Case = (
+        &'static str,
+        Read,
+        &'static str,
+        [&'static str; 2],
+        &'static [&'static str],
+        &'static str,
+        &'static str,
+    );
+
+    const CASES: &[Case] = &[
+        (
+            "listen",
+            |c| format!("{:?}", c.listen),
+            "[Tcp(127.0.0.1:8000)]",
+            ["[::1]:0", "[Tcp([::1]:0)]"],
+            &[],
+            "",
+            "8000",
+        ),
+        ("session-ttl", |c| ms(c.session_ttl), "86400000", ["2h", "7200000"], &["0"], YEARS, "1y"),
+        ("room-ttl", |c| ms(c.room_ttl), "120000", ["0.25", "250"], &["0s"], YEARS, "5x"),
+        ("new-room-ttl", |c| ms(c.new_room_ttl), "600000", ["90", "90000"], &["0"], YEARS, ""),
+        ("leave-grace", |c| ms(c.leave_grace), "3000", ["0", "0"], &["3651d"], GRACE, "-1"),
+        ("header-timeout", |c| ms(c.header_timeout), "10000", ["1ms", "1"], &["0"], YEARS, "1 s"),
+        ("body-timeout", |c| ms(c.body_timeout), "20000", ["9s", "9000"], &["0"], YEARS, "9S"),
+        ("idle-timeout", |c| ms(c.idle_timeout), "60000", ["3m", "180000"], &["0"], YEARS, "1."),
+        ("linger-timeout", |c| ms(c.linger_timeout), "2000", ["0.5s", "500"], &["0"], YEARS, ".5"),
+        ("ping-interval", |c| ms(c.ping_interval), "20000", ["1h", "3600000"], &["0"], YEARS, "h"),
+        ("ping-timeout", |c| ms(c.ping_timeout), "20000", ["1", "1000"], &["0"], YEARS, "1,5"),
+        ("probe-timeout", |c| ms(c.probe_timeout), "3000", ["2", "2000"], &["0"], YEARS, "1.2.3"),
+        (
+            "history",
+            |c| c.history_messages_max.to_string(),
+            "1000",
+            ["0", "0"],
+            &["1000001"],
+            "0 to 1000000",
+            "1K",
+        ),
+        (
+            "message-rate",
+            |c| c.message_rate.per_second.to_string(),
+            "10",
+            ["0", "0"],
+            &["10000001", "99999999999999999999999999999999999999999999"],
+            "0 to 10000000",
+            "0.5",
+        ),
+        (
+            "message-burst",
+            |c| c.message_rate.burst.to_string(),
+            "40",
+            ["1", "1"],
+            &["0"],
+            "1 to 10000000",
+            "+1",
+        ),
+        (
+            "session-rate",
+            |c| format!("{} {}", c.session_rate.per_second, c.session_rate.burst),
+            "2 60",
+            ["0", "0 60"],
+            &["10000001"],
+            "0 to 10000000",
+            "-1",
+        ),
+        (
+            "room-rate",
+            |c| format!("{} {}", c.room_rate.per_second, c.room_rate.burst),
+            "2 60",
+            ["7", "7 60"],
+            &["10000001"],
+            "0 to 10000000",
+            "1.0",
+        ),
+        (
+            "address-connections",
+            |c| format!("{:?}", c.address_connections_max),
+            "Some(200)",
+            ["0", "None"],
+            &["10000001"],
+            "0 to 10000000",
+            "many",
+        ),
+        (
+            "trusted-proxy",
+            |c| format!("{:?}", c.trusted_proxies),
+            "[]",
+            ["10.1.2.3/8", "[Cidr { network: 10.0.0.0, prefix: 8 }]"],
+            &["10.0.0.0/33"],
+            "its prefix: 0 to 32",
+            "10.0.0.0/",
+        ),
+        (
+            "max-connections",
+            |c| format!("{:?}", c.connections_max),
+            "None",
+            ["5", "Some(5)"],
+            &["10000001"],
+            "0 to 10000000",
+            "auto",
+        ),
+        (
+            "max-sessions",
+            |c| c.sessions_max.to_string(),
+            "100000",
+            ["1", "1"],
+            &["0"],
+            "1 to 10000000",
+            "x",
+        ),
+        (
+            "max-rooms",
+            |c| c.rooms_max.to_string(),
+            "100000",
+            ["10000000", "10000000"],
+            &["0", "10000001"],
+            "1 to 10000000",
+            "٣",
+        ),
+        (
+            "outbox",
+            |c| c.outbox_bytes_max.to_string(),
+            "262144",
+            ["64k", "65536"],
+            &["65535", "2G", "99999999999999999999999999999999999999G"],
+            "64K to 1G",
+            "64KiB",
+        ),
+        (
+            "cors-origin",
+            |c| format!("{:?}", c.cors_origins),
+            "[]",
+            ["HTTPS://Chat.Example:8443", "[\"https://chat.example:8443\"]"],
+            &[],
+            "",
+            "chat.example",
+        ),
+        ("log", |c| c.log.to_string(), "INFO", ["debug", "DEBUG"], &[], "", "trace"),
+    ];
+    const YEARS: &str = "1ms to 3650d";
+    const GRACE: &str = "0 to 3650d";
+
+    fn ms(duration: Duration) -> String {
+        duration.as_millis().to_string()
+    }
+
+    #[test]
+    fn every_flag_works_as_flag_and_as_variable() {
+        let names: Vec<&str> = CASES.iter().map(|case| case.0).collect();
+        assert_eq!(names, FLAGS.iter().map(|flag| flag.name).collect::<Vec<_>>());
+
+        for ((_, read, default, [text, value], outside, range, wrong), flag) in
+            CASES.iter().zip(FLAGS)
+        {
+            let (option, variable) = (flag.option(), flag.variable());
+            assert_eq!(read(&Config::default()), *default, "{option}");
+            assert_ne!(default, value, "{option}");
+            let by_flag = serve(&[&option, text], &[]).unwrap();
+            assert_eq!(read(&by_flag), *value, "{option}");
+            assert_eq!(serve(&[&format!("{option}={text}")], &[]).unwrap(), by_flag);
+            assert_eq!(serve(&[], &[(&variable, text)]).unwrap(), by_flag);
+            assert_eq!(serve(&[&option, text], &[(&variable, wrong)]).unwrap(), by_flag);
+            assert_eq!(serve(&[&option, flag.default], &[(&variable, text)]), serve(&[], &[]));
+            assert_eq!(serve(&[], &[(&variable, "")]), serve(&[], &[]));
+
+            for source in [&option, &variable] {
+                let error = |text: &str| match source == &option {
+                    true => parse(&[&option, text], &[]).unwrap_err(),
+                    false => parse(&[], &[(&variable, text)]).unwrap_err(),
+                };
+                for outside in *outside {
+                    let line = format!("{source}: {outside:?} is out of range ({range})");
+                    assert_eq!(error(outside), line);
+                }
+                if source == &option || !wrong.is_empty() {
+                    let (line, start) = (error(wrong), format!("{source}: {wrong:?} is not a"));
+                    assert!(line.starts_with(&start), "{line}");
+                    assert!(line.len() <= 160 && !line.contains('\n'), "{line}");
+                }
+            }
+            let missing = parse(&[&option], &[]).unwrap_err();
+            assert_eq!(missing, format!("{option} needs a value (see --help)"));
+        }
+    }
+
+    #[test]
+    fn each_flag_sets_its_own_field_only() {
+        for (&(name, _, _, [text, _], ..), flag) in CASES.iter().zip(FLAGS) {
+            let config = serve(&[&flag.option(), text], &[]).unwrap();
+            for (other, read, default, ..) in CASES {
+                assert_eq!(read(&config) == *default, *other != name, "{name} and {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn defaults_are_what_nothing_gives() {
+        assert_eq!(serve(&[], &[("CHAT_UNHEARD_OF", "x"), ("PORT", "")]), Ok(Config::default()));
+    }
+
+    #[test]
+    fn the_last_flag_wins_and_lists_add_up() {
+        assert_eq!(ms(serve(&["--room-ttl=1", "--room-ttl=2"], &[]).unwrap().room_ttl), "2000");
+        let two = ["--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"];
+        assert_eq!(serve(&two, &[("CHAT_LISTEN", "[::1]:1")]).unwrap().listen.len(), 2);
+
+        let list = serve(&[], &[("CHAT_LISTEN", "127.0.0.1:1, unix:/a b")]).unwrap().listen;
+        let tcp = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 1)));
+        assert_eq!(list, [tcp, Listen::Unix("/a b".into())]);
+        let error = parse(&[], &[("CHAT_LISTEN", "127.0.0.1:1,")]).unwrap_err();
+        assert!(error.starts_with("CHAT_LISTEN: \"\" is not an address ("), "{error}");
+
+        let none = serve(&["--trusted-proxy", "none"], &[("CHAT_TRUSTED_PROXY", "::1")]);
+        assert_eq!(none, Ok(Config::default()));
+        let any = serve(&["--cors-origin=http://a", "--cors-origin=*"], &[]);
+        assert_eq!(any, Ok(Config::default()));
+    }
+
+    #[test]
+    fn port_alone_means_every_address() {
+        let port = ("PORT", "9000");
+        let listen = |args: &[&str], env: &[(&str, &str)]| serve(args, env).unwrap().listen;
+        let everywhere = [Listen::Tcp(SocketAddr::from(([0, 0, 0, 0], 9000)))];
+        let local = [Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 1)))];
+        assert_eq!(listen(&[], &[port]), everywhere);
+        assert_eq!(listen(&[], &[port, ("CHAT_LISTEN", "")]), everywhere);
+        assert_eq!(listen(&[], &[port, ("CHAT_LISTEN", "127.0.0.1:1")]), local);
+        assert_eq!(listen(&["--listen=127.0.0.1:1"], &[("PORT", "x")]), local);
+        for bad in ["x", "65536", "-1", "+1"] {
+            let line = format!("PORT: {bad:?} is not a port (0 to 65535)");
+            assert_eq!(parse(&[], &[("PORT", bad)]), Err(line));
+        }
+    }
+
+    #[test]
+    fn help_has_every_flag_and_fits() {
+        for args in [&["--help"][..], &["-h"], &["--room-ttl", "5x", "--help"]] {
+            assert_eq!(parse(args, &[("CHAT_LOG", "x")]), Ok(Command::Help(help())));
+        }
+        let help = help();
+        for flag in FLAGS {
+            let label = format!("\n  {} {}  ", flag.option(), flag.kind.placeholder());
+            let end = format!("[default: {}] [variable: {}]\n", flag.default, flag.variable());
+            assert!(help.contains(&label) && help.contains(&end), "{}\n{help}", flag.name);
+        }
+        for line in help.lines() {
+            assert!(line.len() <= COLUMNS && line.trim_end() == line && line.is_ascii(), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_flag_is_one_clear_line() {
+        let check = |args: &[&str], line: &str| assert_eq!(parse(args, &[]).unwrap_err(), line);
+        check(&["--nope"], "\"--nope\" is not a flag (see --help)");
+        check(&["--no\npe=1"], "\"--no\\npe\" is not a flag (see --help)");
+        check(&["-x"], "\"-x\" is not a flag (see --help)");
+        check(&["serve"], "\"serve\" is not expected here (see --help)");
+        check(&["--", "--log=off"], "\"--log=off\" is not expected here (see --help)");
+        check(&["--log", "off", "on"], "\"on\" is not expected here (see --help)");
+        check(&["--room-ttl", "5x"], "--room-ttl: \"5x\" is not a duration (90, 90s, 2m, 24h)");
+        check(
+            &["--listen", "chat.example:80"],
+            "--listen: \"chat.example:80\" has a host name, and none is looked up: give an IP address",
+        );
+        check(&["--history", "--log"], "--history: \"--log\" is not a whole number");
+        assert_eq!(parse(&["--version"], &[]), Ok(Command::Version));
+        assert_eq!(parse(&["-V"], &[]), Ok(Command::Version));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn values_that_are_not_utf8_are_one_clear_line() {
+        use std::os::unix::ffi::OsStringExt;
+        let raw = || OsString::from_vec(b"a\xffb".to_vec());
+        let by_flag = Config::parse([OsString::from("--listen"), raw()].into_iter(), |_| None);
+        let line = "--listen: \"a\u{fffd}b\" is not valid UTF-8";
+        assert_eq!(by_flag.unwrap_err().to_string(), line);
+        let env = |name: &str| (name == "PORT").then(raw);
+        let by_variable = Config::parse(std::iter::empty(), env);
+        let line = "PORT: \"a\u{fffd}b\" is not valid UTF-8";
+        assert_eq!(by_variable.unwrap_err().to_string(), line);
+        let ignored = Config::parse([OsString::from("--listen=[::1]:1")].into_iter(), env);
+        assert!(ignored.is_ok());
+    }
+}

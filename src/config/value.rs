@@ -1,0 +1,329 @@
+//! The forms that values of flags and variables may take.
+//!
+//! Owns the parsing of one value. Must never know which flag it is for, nor look up a name. The
+//! invariant: what a parser accepts, it accepts exactly; no rounding, no wrapping, no trimming.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use super::error::Fault;
+
+/// Where to accept connections.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Listen {
+    /// Port 0: a free one.
+    Tcp(SocketAddr),
+    /// An absolute path.
+    Unix(PathBuf),
+}
+
+impl FromStr for Listen {
+    type Err = Fault;
+
+    fn from_str(text: &str) -> Result<Listen, Fault> {
+        const FORM: Fault =
+            Fault::Form("an address (127.0.0.1:8000, localhost:8000, [::1]:8000, unix:/run/chat)");
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.starts_with('/') { Ok(Listen::Unix(path.into())) } else { Err(FORM) };
+        }
+        if let Ok(address) = text.parse() {
+            return Ok(Listen::Tcp(address));
+        }
+        let (host, port_text) = text.rsplit_once(':').ok_or(FORM)?;
+        let port = port(port_text).map_err(|_| FORM)?;
+        if host.eq_ignore_ascii_case("localhost") {
+            return Ok(Listen::Tcp((Ipv4Addr::LOCALHOST, port).into()));
+        }
+        let name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
+        let is_name = host.chars().all(name) && host.chars().any(char::is_alphabetic);
+        Err(if is_name { Fault::Name } else { FORM })
+    }
+}
+
+/// A range of addresses: an address and how many of its leading bits count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cidr {
+    /// Its other bits don't matter (they are zero after parsing); never IPv4-mapped.
+    pub network: IpAddr,
+    /// At most 32 or 128.
+    pub prefix: u8,
+}
+
+impl Cidr {
+    /// Whether `address` lies in the range. An IPv4-mapped IPv6 address counts as the IPv4
+    /// address, so no IPv6 range holds one.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.network, address.to_canonical()) {
+            (IpAddr::V4(_), IpAddr::V4(_)) | (IpAddr::V6(_), IpAddr::V6(_)) => {
+                masked(address.to_canonical(), self.prefix) == masked(self.network, self.prefix)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = Fault;
+
+    fn from_str(text: &str) -> Result<Cidr, Fault> {
+        const FORM: Fault = Fault::Form("an address or range (127.0.0.1, 10.0.0.0/8, fd00::/8)");
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let written: IpAddr = address.parse().map_err(|_| FORM)?;
+        let width = if written.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            Some(digits) => count(digits, &(0..=width)).map_err(|fault| match fault {
+                Fault::Form(_) => FORM,
+                _ => Fault::Range(format!("its prefix: 0 to {width}")),
+            })?,
+            None => width,
+        };
+        // ::ffff:10.0.0.0/104 is 10.0.0.0/8. A shorter prefix than 96 spans more than the mapped
+        // addresses and stays IPv6.
+        let network = match written.to_canonical() {
+            IpAddr::V4(v4) if width == 32 || prefix >= 96 => IpAddr::V4(v4),
+            _ => written,
+        };
+        let prefix = if network.is_ipv4() && width == 128 { prefix - 96 } else { prefix };
+        let prefix = prefix as u8;
+        Ok(Cidr { network: masked(network, prefix), prefix })
+    }
+}
+
+/// The address with all but the first `prefix` bits zero.
+fn masked(address: IpAddr, prefix: u8) -> IpAddr {
+    let prefix = u32::from(prefix);
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(32u32.saturating_sub(prefix)).unwrap_or(0);
+            Ipv4Addr::from_bits(v4.to_bits() & mask).into()
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(128u32.saturating_sub(prefix)).unwrap_or(0);
+            Ipv6Addr::from_bits(v6.to_bits() & mask).into()
+        }
+    }
+}
+
+/// `scheme://host[:port]` as a browser serialises it (RFC 6454 §6.2), in lower case; or `null`,
+/// which pages from files send; or `*`.
+pub(super) fn origin(text: &str) -> Result<String, Fault> {
+    const FORM: Fault = Fault::Form(
+        "an origin (https://chat.example, http://localhost:5173, null or *; no path, no final \
+         slash, no default port)",
+    );
+    let origin = text.to_ascii_lowercase();
+    if origin == "null" || origin == "*" {
+        return Ok(origin);
+    }
+    let (scheme, authority) = origin.split_once("://").ok_or(FORM)?;
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_lowercase())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+    let (is_host, rest) = match authority.strip_prefix('[').and_then(|v6| v6.split_once(']')) {
+        Some((v6, rest)) => (v6.parse::<Ipv6Addr>().is_ok(), rest),
+        None => {
+            let (host, rest) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
+            let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+            (!host.is_empty() && host.chars().all(part), rest)
+        }
+    };
+    let is_port = match (scheme, rest.strip_prefix(':')) {
+        (_, None) => rest.is_empty(),
+        ("http", Some("80")) | ("https", Some("443")) => false,
+        (_, Some(digits)) => port(digits).is_ok(),
+    };
+    if is_scheme && is_host && is_port { Ok(origin) } else { Err(FORM) }
+}
+
+pub(super) fn level(text: &str) -> Result<LevelFilter, Fault> {
+    // Not trace: nothing of ours is logged there.
+    match text {
+        "off" => Ok(LevelFilter::Off),
+        "error" => Ok(LevelFilter::Error),
+        "warn" => Ok(LevelFilter::Warn),
+        "info" => Ok(LevelFilter::Info),
+        "debug" => Ok(LevelFilter::Debug),
+        _ => Err(Fault::Form("a log level (off, error, warn, info, debug)")),
+    }
+}
+
+/// Units, greatest first, in nanoseconds. The empty one is for a bare number.
+const TIMES: &[(&str, u128)] = &[
+    ("d", 86_400_000_000_000),
+    ("h", 3_600_000_000_000),
+    ("m", 60_000_000_000),
+    ("s", 1_000_000_000),
+    ("", 1_000_000_000),
+    ("ms", 1_000_000),
+];
+/// Likewise, in bytes. Either case will do.
+const SIZES: &[(&str, u128)] = &[("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10), ("", 1)];
+
+pub(super) fn duration(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, Fault> {
+    let form = Fault::Form("a duration (90, 90s, 2m, 24h)");
+    let nanos = scaled(text, TIMES, |suffix, unit| suffix == unit).ok_or(form)?;
+    let (min, max) = (range.start().as_nanos(), range.end().as_nanos());
+    match u64::try_from(nanos) {
+        Ok(fitting) if (min..=max).contains(&nanos) => Ok(Duration::from_nanos(fitting)),
+        _ => Err(Fault::Range(format!("{} to {}", shown(min, TIMES), shown(max, TIMES)))),
+    }
+}
+
+pub(super) fn size(text: &str, range: &RangeInclusive<usize>) -> Result<usize, Fault> {
+    let form = Fault::Form("a size (65536, 64K, 64M, 2G)");
+    let bytes = scaled(text, SIZES, str::eq_ignore_ascii_case).ok_or(form)?;
+    match usize::try_from(bytes) {
+        Ok(fitting) if range.contains(&fitting) => Ok(fitting),
+        _ => {
+            let (min, max) = (*range.start() as u128, *range.end() as u128);
+            Err(Fault::Range(format!("{} to {}", shown(min, SIZES), shown(max, SIZES))))
+        }
+    }
+}
+
+pub(super) fn port(text: &str) -> Result<u16, Fault> {
+    match count(text, &(0..=65535)) {
+        Ok(port) => Ok(port as u16),
+        Err(_) => Err(Fault::Form("a port (0 to 65535)")),
+    }
+}
+
+/// Digits and nothing else: `parse` alone would take a plus sign.
+pub(super) fn count(text: &str, range: &RangeInclusive<u32>) -> Result<u32, Fault> {
+    let number = scaled(text, &[("", 1)], str::eq).ok_or(Fault::Form("a whole number"))?;
+    match u32::try_from(number) {
+        Ok(fitting) if range.contains(&fitting) => Ok(fitting),
+        _ => Err(Fault::Range(format!("{} to {}", range.start(), range.end()))),
+    }
+}
+
+/// A number and its unit, multiplied out; a fraction must come out whole. `None` is the wrong
+/// form; what overflows is the greatest number, which no range holds.
+fn scaled(text: &str, units: &[(&str, u128)], same: fn(&str, &str) -> bool) -> Option<u128> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    let (_, unit) = units.iter().find(|(name, _)| same(suffix, name))?;
+    let (whole, fraction) = match number.split_once('.') {
+        Some((_, "")) => return None,
+        Some(_) if *unit == 1 => return None,
+        Some(parts) => parts,
+        None => (number, ""),
+    };
+    if whole.is_empty() || fraction.contains('.') {
+        return None;
+    }
+    // All that is left is digits, so the only error is too many of them.
+    let digits = format!("{whole}{fraction}").parse().unwrap_or(u128::MAX);
+    let tenths = u32::try_from(fraction.len()).ok().and_then(|len| 10u128.checked_pow(len));
+    match (digits.checked_mul(*unit), tenths) {
+        (Some(product), Some(tenths)) if product % tenths == 0 => Some(product / tenths),
+        (Some(_), Some(_)) => None,
+        _ => Some(u128::MAX),
+    }
+}
+
+/// The number with the greatest unit that leaves no remainder.
+fn shown(number: u128, units: &[(&str, u128)]) -> String {
+    match units.iter().find(|(_, unit)| number >= *unit && number % unit == 0) {
+        Some((name, unit)) => format!("{}{name}", number / unit),
+        None => number.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_to_listen_on() {
+        let check = |text: &str, expected: Result<&str, Fault>| {
+            let listen = text.parse::<Listen>();
+            let shown = listen.map(|listen| match listen {
+                Listen::Tcp(address) => address.to_string(),
+                Listen::Unix(path) => path.display().to_string(),
+            });
+            assert_eq!(shown, expected.map(str::to_owned), "{text:?}");
+        };
+        check("0.0.0.0:80", Ok("0.0.0.0:80"));
+        check("localhost:8000", Ok("127.0.0.1:8000"));
+        check("LOCALHOST:0", Ok("127.0.0.1:0"));
+        check("[::]:8000", Ok("[::]:8000"));
+        check("unix:/run/chat.sock", Ok("/run/chat.sock"));
+        for name in ["chat.example:80", "localhost.:80", "bücher:80", "db_1:80"] {
+            check(name, Err(Fault::Name));
+        }
+        let wrong = "|unix:|unix:chat.sock|:80|*:80|localhost|localhost:|localhost:65536|1.2.3:80|\
+                     127.0.0.1|::1:80:|[::1]|[localhost]:80|http://127.0.0.1:80|127.0.0.1:80 ";
+        for text in wrong.split('|') {
+            let fault = text.parse::<Listen>().unwrap_err();
+            assert!(matches!(fault, Fault::Form(_)), "{text:?}: {fault:?}");
+        }
+    }
+
+    #[test]
+    fn ranges_of_addresses() {
+        let check = |range: &str, inside: &[&str], outside: &[&str]| {
+            let cidr: Cidr = range.parse().unwrap();
+            for address in inside {
+                assert!(cidr.contains(address.parse().unwrap()), "{address} in {range}");
+            }
+            for address in outside {
+                assert!(!cidr.contains(address.parse().unwrap()), "{address} not in {range}");
+            }
+        };
+        check("10.9.9.9/8", &["10.0.0.0", "10.255.255.255", "::ffff:10.1.1.1"], &["11.0.0.0"]);
+        check("192.0.2.7", &["192.0.2.7"], &["192.0.2.6", "::c000:207"]);
+        check("192.0.2.7/31", &["192.0.2.6", "192.0.2.7"], &["192.0.2.5", "192.0.2.8"]);
+        check("0.0.0.0/0", &["0.0.0.0", "255.255.255.255"], &["::1"]);
+        check("fd00::1/8", &["fd12::5"], &["fe00::", "253.0.0.0"]);
+        check("::1", &["::1"], &["::2", "0.0.0.1"]);
+        check("::/0", &["::", "ffff::"], &["1.2.3.4", "::ffff:1.2.3.4"]);
+        check("::ffff:10.0.0.0/104", &["10.2.3.4", "::ffff:10.2.3.4"], &["11.0.0.0"]);
+        check("::ffff:10.0.0.1", &["10.0.0.1"], &["10.0.0.2"]);
+        check("::ffff:0.0.0.0/90", &["::fffe:0:0"], &["10.0.0.1"]);
+        for text in ["", "x", "10.0.0", "10.0.0.0/8/8", "10.0.0.0/+8", "/8", "[::1]", "::1/1.5"] {
+            let fault = text.parse::<Cidr>().unwrap_err();
+            assert!(matches!(fault, Fault::Form(_)), "{text:?}: {fault:?}");
+        }
+        assert_eq!("::/129".parse::<Cidr>(), Err(Fault::Range("its prefix: 0 to 128".into())));
+    }
+
+    #[test]
+    fn origins_as_browsers_send_them() {
+        for (text, stored) in [
+            ("null", "null"),
+            ("https://chat.example", "https://chat.example"),
+            ("http://LOCALHOST:5173", "http://localhost:5173"),
+            ("http://[::1]:8000", "http://[::1]:8000"),
+            ("https://chat.example:80", "https://chat.example:80"),
+            ("moz-extension://0a-1b", "moz-extension://0a-1b"),
+        ] {
+            assert_eq!(origin(text), Ok(stored.to_owned()));
+        }
+        let wrong = "|chat.example|://a|1s://a|https://|https://a/|https://a/b|https://a?b|http://a:|\
+                     http://a:x|http://a:65536|http://a:80|https://a:443|http://u@a|http://[::1|\
+                     http://[a]|http://[::1]x|https://bücher.example|http://a b|https://*.example";
+        for text in wrong.split('|') {
+            assert!(matches!(origin(text), Err(Fault::Form(_))), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_with_units() {
+        let nanos = |text: &str| scaled(text, TIMES, str::eq);
+        assert_eq!(nanos("0.5ms"), Some(500_000));
+        assert_eq!(nanos("1.5d"), Some(129_600_000_000_000));
+        assert_eq!(nanos("0.0000000001s"), None);
+        assert_eq!(nanos(&format!("0.{}s", "0".repeat(50))), Some(u128::MAX));
+        assert_eq!(nanos(&format!("{}s", "9".repeat(50))), Some(u128::MAX));
+        assert_eq!(scaled("0.5k", SIZES, str::eq_ignore_ascii_case), Some(512));
+        assert_eq!(scaled("1.0", SIZES, str::eq_ignore_ascii_case), None);
+    }
+}
