@@ -1,10 +1,112 @@
-//! (to be written)
+//! Why a WebSocket ends: close codes and reasons.
+//!
+//! Owns the table of closes that clients are promised, and what each violation is answered with.
+//! Must never know how a close frame is encoded: [`super::Context::close`] is the only way to
+//! send one. The invariant: codes are ones an endpoint may send (RFC 6455 §7.4) and reasons fit
+//! a control frame, so that telling the peer why cannot itself break the protocol.
+
+use super::context::Violation;
 
 /// A close: what the peer is told, and why.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Close {
     /// Status code (RFC 6455 §7.4).
     pub code: u16,
-    /// At most 123 bytes.
+    /// At most [`REASON_BYTES_MAX`] bytes.
     pub reason: &'static str,
+}
+
+/// RFC 6455 §5.5: a control frame's payload ends at 125 bytes, and the code takes two.
+pub const REASON_BYTES_MAX: usize = 123;
+
+impl Close {
+    /// The session left the room by REST.
+    pub const LEFT_ROOM: Close = close(1000, "left room");
+    /// The process was told to end.
+    pub const SHUTTING_DOWN: Close = close(1001, "server shutting down");
+    /// [`Violation::Protocol`].
+    pub const PROTOCOL: Close = close(1002, "protocol error");
+    /// A binary message where only text means anything.
+    pub const BINARY: Close = close(1003, "binary frame");
+    /// [`Violation::NotUtf8`].
+    pub const NOT_UTF8: Close = close(1007, "not UTF-8");
+    /// [`Violation::TooBig`].
+    pub const TOO_BIG: Close = close(1009, "frame or message too big");
+    /// A bug of ours.
+    pub const INTERNAL: Close = close(1011, "internal error");
+    /// The reader's outbox overflowed.
+    pub const TOO_SLOW: Close = close(1013, "too slow");
+    /// Memory had to be freed.
+    pub const SERVER_FULL: Close = close(1013, "server full");
+    /// There is no such session, or it has just ended.
+    pub const INVALID_SESSION: Close = close(4401, "invalid or expired session");
+    /// The room has a password and the session has not joined.
+    pub const NOT_A_MEMBER: Close = close(4403, "not a member");
+    /// There is no such room.
+    pub const ROOM_NOT_FOUND: Close = close(4404, "room not found");
+    /// Somebody present in the room has the session's name.
+    pub const NAME_TAKEN: Close = close(4409, "name taken");
+    /// Its owner deleted the room.
+    pub const ROOM_DELETED: Close = close(4410, "room deleted");
+    /// Over the session's or the address's share of connections.
+    pub const TOO_MANY_CONNECTIONS: Close = close(4429, "too many connections");
+    /// Over the session's share of rooms.
+    pub const TOO_MANY_ROOMS: Close = close(4429, "too many rooms");
+}
+
+impl Violation {
+    /// What the peer is told about it.
+    pub fn close(self) -> Close {
+        match self {
+            Violation::Protocol => Close::PROTOCOL,
+            Violation::NotUtf8 => Close::NOT_UTF8,
+            Violation::TooBig => Close::TOO_BIG,
+        }
+    }
+}
+
+/// Refuses a reason that is too long where the table is compiled.
+const fn close(code: u16, reason: &'static str) -> Close {
+    assert!(reason.len() <= REASON_BYTES_MAX);
+    Close { code, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: [Close; 16] = [
+        Close::LEFT_ROOM,
+        Close::SHUTTING_DOWN,
+        Close::PROTOCOL,
+        Close::BINARY,
+        Close::NOT_UTF8,
+        Close::TOO_BIG,
+        Close::INTERNAL,
+        Close::TOO_SLOW,
+        Close::SERVER_FULL,
+        Close::INVALID_SESSION,
+        Close::NOT_A_MEMBER,
+        Close::ROOM_NOT_FOUND,
+        Close::NAME_TAKEN,
+        Close::ROOM_DELETED,
+        Close::TOO_MANY_CONNECTIONS,
+        Close::TOO_MANY_ROOMS,
+    ];
+
+    #[test]
+    fn every_reason_fits_a_close_frame_and_every_code_may_be_sent() {
+        for (n, close) in TABLE.iter().enumerate() {
+            assert!((1..=REASON_BYTES_MAX).contains(&close.reason.len()), "{close:?}");
+            // RFC 6455 §7.4.1: 1005, 1006 and 1015 are never on the wire, 1004 means nothing.
+            assert!(matches!(close.code, 1000..=1003 | 1007..=1014 | 4000..=4999), "{close:?}");
+            assert!(!TABLE.iter().skip(n + 1).any(|other| other == close), "{close:?} twice");
+        }
+    }
+
+    #[test]
+    fn every_violation_has_its_own_code() {
+        let violations = [Violation::Protocol, Violation::NotUtf8, Violation::TooBig];
+        assert_eq!(violations.map(|violation| violation.close().code), [1002, 1007, 1009]);
+    }
 }

@@ -1,7 +1,19 @@
-//! (to be written)
+//! One connection's WebSocket state: tungstenite's, lent bytes for each call.
+//!
+//! Owns where in a frame the peer is, and the end of the conversation. Must never know a socket:
+//! bytes come as a slice and leave in a buffer. The invariant: tungstenite is never lent a byte
+//! beyond the frame it is in. So what follows stays in the caller's input, a frame's size is
+//! judged before anything is kept for it, and [`Context::bytes`] is what has arrived and not
+//! been delivered.
+
+use std::io::{self, Cursor, ErrorKind, Read, Write};
+use std::mem;
 
 use bytes::Bytes;
-use tungstenite::Utf8Bytes;
+use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
+use tungstenite::protocol::frame::{CloseFrame, FrameHeader};
+use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tungstenite::{Error, Message, Utf8Bytes};
 
 use super::close::Close;
 
@@ -15,6 +27,9 @@ pub struct Limits {
 }
 
 /// Something whole that arrived.
+///
+/// Payloads are views into the context's buffer: drop them before the next [`Context::feed`],
+/// or it has to allocate another.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Incoming {
     Text(Utf8Bytes),
@@ -22,57 +37,884 @@ pub enum Incoming {
     /// A ping; its pong is already in `out`.
     Ping,
     Pong(Bytes),
-    /// The peer closed; the answering close, if one was due, is already in `out`. Nothing is to be read after it.
+    /// The peer closed, or confirmed our close; the answering close, if one was due, is already
+    /// in `out`. Whatever the peer sends after it is swallowed.
     Closed,
 }
 
-/// The peer broke RFC 6455 or a limit. `close` says how to tell it.
+/// The peer broke RFC 6455 or a limit. `close` says how to tell it; it is not listened to any more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Violation {
+    /// Malformed, or not allowed where it came.
     Protocol,
+    /// Text, or a close's reason, that is not UTF-8.
     NotUtf8,
+    /// A frame or message over [`Limits`].
     TooBig,
 }
 
 /// One connection's WebSocket state (server role).
-pub struct Context {}
+pub struct Context {
+    /// Boxed: a connection that still speaks HTTP need not have room for it.
+    inner: Box<WebSocketContext>,
+    limits: Limits,
+    /// The next frame's header, as far as it has arrived.
+    head: [u8; HEAD_BYTES_MAX],
+    /// How much of `head` counts. Zero within a frame.
+    head_len: u8,
+    phase: Phase,
+    /// Payload of the frame under way.
+    frame: usize,
+    /// How much of it has not arrived. Not zero exactly while a frame is under way.
+    left: usize,
+    /// Payload of the complete fragments of an incomplete message. ≤ `message_bytes_max`,
+    /// checked in `admit`.
+    fragments: usize,
+    /// By how much the largest frame since `renew` exceeded tungstenite's first buffer, which
+    /// grows to hold a frame and never shrinks. A few hundred bytes less than it may really have
+    /// grown by, since buffers double.
+    grown: usize,
+}
+
+/// 10,000s of them, most of them idle.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Context>() <= 72);
+
+/// RFC 6455 §5.2: two bytes, eight of length, four of mask.
+const HEAD_BYTES_MAX: usize = 14;
+
+/// RFC 6455 §5.5.
+const CONTROL_BYTES_MAX: usize = 125;
+
+/// tungstenite's first buffer, and the pieces it copies in.
+const READ_BUFFER_BYTES: usize = 64;
+
+/// A frame that made the buffer grow by more is followed by a fresh context, as soon as nothing
+/// is incomplete. Few chat messages are that long, and those few pay some 60 ns.
+const GROWN_BYTES_MAX: usize = 256;
+
+/// Heap of an idle context that has had every kind of frame: tungstenite's own, its buffer, that
+/// buffer's reference count, and what the longest pong was encoded in. Before them it is 320.
+const IDLE_BYTES: usize =
+    size_of::<WebSocketContext>() + READ_BUFFER_BYTES + 40 + 2 + CONTROL_BYTES_MAX;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// Both sides may send.
+    Open,
+    /// We have sent a close. Only the peer's close is of interest.
+    Closing,
+    /// The peer broke the protocol and has not been told yet. Its bytes are swallowed.
+    Broken,
+    /// Nothing is sent any more, and what arrives is swallowed.
+    Over,
+}
 
 impl Context {
+    /// Right after the opening handshake.
     pub fn new(limits: Limits) -> Context {
-        let _ = limits;
-        todo!()
+        Context {
+            inner: Box::new(fresh(limits)),
+            limits,
+            head: [0; HEAD_BYTES_MAX],
+            head_len: 0,
+            phase: Phase::Open,
+            frame: 0,
+            left: 0,
+            fragments: 0,
+            grown: 0,
+        }
     }
 
     /// Takes bytes from the front of `input` until something whole has arrived, or none are left (`None`).
     /// Control frames that are due in answer are appended to `out`.
+    ///
+    /// A violation is reported once, and nothing has been sent about it: [`Context::close`] does
+    /// that. After it, or after [`Incoming::Closed`], all input is swallowed.
     pub fn feed(
         &mut self,
         input: &mut &[u8],
         out: &mut Vec<u8>,
     ) -> Result<Option<Incoming>, Violation> {
-        let _ = (input, out);
-        todo!()
+        while !input.is_empty() {
+            if matches!(self.phase, Phase::Broken | Phase::Over) {
+                *input = &[];
+                break;
+            }
+            match self.read(input, out) {
+                Ok(None) => {}
+                Ok(incoming) => return Ok(incoming),
+                Err(violation) => {
+                    let told = self.phase == Phase::Closing;
+                    self.phase = if told { Phase::Over } else { Phase::Broken };
+                    // Frees what the violation left behind, and makes sure of a rule of
+                    // tungstenite's: after an error a context must not be read again.
+                    self.renew();
+                    return Err(violation);
+                }
+            }
+        }
+        Ok(None)
     }
 
-    /// Appends a ping without payload.
+    /// Appends a ping without payload, unless a close has been sent or is due.
     pub fn ping(&mut self, out: &mut Vec<u8>) {
-        let _ = out;
-        todo!()
+        if self.can_write() {
+            let sent = self.inner.write(&mut Lent::to(out), Message::Ping(Bytes::new()));
+            debug_assert!(sent.is_ok(), "a ping into memory: {sent:?}");
+        }
     }
 
     /// Appends a close frame, once: nothing when one was sent before.
     pub fn close(&mut self, close: Close, out: &mut Vec<u8>) {
-        let _ = (close, out);
-        todo!()
+        self.phase = match self.phase {
+            Phase::Open => Phase::Closing,
+            // RFC 6455 §7.1.7: the connection has failed, so the peer's close is not waited for.
+            Phase::Broken => Phase::Over,
+            Phase::Closing | Phase::Over => return,
+        };
+        let reason = Utf8Bytes::from_static(close.reason);
+        let frame = CloseFrame { code: CloseCode::from(close.code), reason };
+        let sent = self.inner.close(&mut Lent::to(out), Some(frame));
+        debug_assert!(sent.is_ok(), "a close into memory: {sent:?}");
     }
 
-    /// Whether data frames may still be sent (no close has been).
+    /// Whether data frames may still be sent: no close has been, and none is due for a violation.
     pub fn can_write(&self) -> bool {
-        todo!()
+        self.phase == Phase::Open
     }
 
-    /// Bytes of heap held for what has arrived and is not complete.
+    /// Bytes of heap held: what an idle context has, what its buffer has grown by, and what has
+    /// arrived and is not delivered.
     pub fn bytes(&self) -> usize {
-        todo!()
+        IDLE_BYTES + self.grown + self.fragments + self.frame.saturating_sub(self.left)
+    }
+
+    /// Reads on in one frame: to its end, or to the end of `input`.
+    fn read(
+        &mut self,
+        input: &mut &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Incoming>, Violation> {
+        let mut head_len = 0;
+        if self.left == 0 {
+            let Some((len, payload)) = self.next_head(input)? else {
+                return Ok(None);
+            };
+            (head_len, self.frame, self.left) = (len, payload, payload);
+        }
+        let (payload, beyond) = input.split_at(self.left.min(input.len()));
+        *input = beyond;
+        self.left -= payload.len();
+        let head = self.head.get(..head_len).unwrap_or_default();
+        let mut lent = Lent { head, payload, out };
+        let message = match self.inner.read(&mut lent) {
+            Ok(message) => Some(message),
+            Err(Error::Io(why)) if why.kind() == ErrorKind::WouldBlock => None,
+            Err(why) => return Err(violation(&why)),
+        };
+        debug_assert!(lent.head.is_empty() && lent.payload.is_empty(), "lent and not taken");
+        if self.left > 0 {
+            return Ok(None);
+        }
+        let frame = mem::take(&mut self.frame);
+        self.grown = self.grown.max(frame.saturating_sub(READ_BUFFER_BYTES));
+        match message {
+            Some(message) => Ok(self.deliver(message, out)),
+            None => {
+                // RFC 6455 §5.4: a fragment that is not the last.
+                self.fragments = self.fragments.saturating_add(frame);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Completes the next frame's header: its own length, and the payload it declares.
+    fn next_head(&mut self, input: &mut &[u8]) -> Result<Option<(usize, usize)>, Violation> {
+        let before = usize::from(self.head_len);
+        let room = self.head.iter_mut().skip(before);
+        let copied = room.zip(input.iter()).map(|(to, from)| *to = *from).count();
+        let head = self.head.get(..before + copied).unwrap_or_default();
+        let mut cursor = Cursor::new(head);
+        // The only error here is a reserved opcode (RFC 6455 §5.2).
+        let parsed = FrameHeader::parse(&mut cursor).map_err(|_| Violation::Protocol)?;
+        let Some((header, payload)) = parsed else {
+            *input = input.get(copied..).unwrap_or_default();
+            self.head_len = head.len() as u8;
+            return Ok(None);
+        };
+        let head_len = cursor.position() as usize;
+        *input = input.get(head_len.saturating_sub(before)..).unwrap_or_default();
+        self.head_len = 0;
+        Ok(Some((head_len, self.admit(&header, payload)?)))
+    }
+
+    /// Judges a frame by the size it declares; everything else about it is tungstenite's to judge,
+    /// when it is complete.
+    fn admit(&self, header: &FrameHeader, payload: u64) -> Result<usize, Violation> {
+        // RFC 6455 §5.5: otherwise we would wait for all of it before refusing it.
+        if matches!(header.opcode, OpCode::Control(_)) && payload > CONTROL_BYTES_MAX as u64 {
+            return Err(Violation::Protocol);
+        }
+        // Control frames may come between fragments and are no part of the message.
+        let continues = header.opcode == OpCode::Data(Data::Continue);
+        let before = if continues { self.fragments } else { 0 };
+        match usize::try_from(payload) {
+            Ok(payload)
+                if payload <= self.limits.frame_bytes_max
+                    && payload.saturating_add(before) <= self.limits.message_bytes_max =>
+            {
+                Ok(payload)
+            }
+            // RFC 6455 §10.4. From 2^63 a length is malformed as well (§5.2), but too big first.
+            _ => Err(Violation::TooBig),
+        }
+    }
+
+    fn deliver(&mut self, message: Message, out: &mut Vec<u8>) -> Option<Incoming> {
+        let incoming = match message {
+            Message::Text(text) => {
+                self.fragments = 0;
+                Incoming::Text(text)
+            }
+            Message::Binary(payload) => {
+                self.fragments = 0;
+                Incoming::Binary(payload)
+            }
+            // RFC 6455 §5.5.2: the pong is queued, and would otherwise wait for the next read.
+            Message::Ping(_) => {
+                self.flush(out);
+                Incoming::Ping
+            }
+            Message::Pong(payload) => Incoming::Pong(payload),
+            // RFC 6455 §5.5.1: the answer to a close that came first is queued likewise.
+            Message::Close(_) => {
+                self.flush(out);
+                self.phase = Phase::Over;
+                self.renew();
+                return Some(Incoming::Closed);
+            }
+            Message::Frame(_) => return None, // tungstenite writes such, it never reads them.
+        };
+        if self.phase == Phase::Closing {
+            // Sent before the peer saw our close, and too late to be acted upon.
+            return None;
+        }
+        if self.fragments == 0 && self.grown > GROWN_BYTES_MAX {
+            self.renew();
+        }
+        Some(incoming)
+    }
+
+    fn flush(&mut self, out: &mut Vec<u8>) {
+        // After the peer's close this says `ConnectionClosed`, once the answer is written.
+        let flushed = self.inner.flush(&mut Lent::to(out));
+        debug_assert!(matches!(flushed, Ok(()) | Err(Error::ConnectionClosed)), "{flushed:?}");
+    }
+
+    /// Forgets whatever has arrived, and the buffers it was in. The phase stays.
+    fn renew(&mut self) {
+        *self.inner = fresh(self.limits);
+        self.head_len = 0;
+        self.frame = 0;
+        self.left = 0;
+        self.fragments = 0;
+        self.grown = 0;
+    }
+}
+
+fn fresh(limits: Limits) -> WebSocketContext {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        // Control frames reach `out` at once, in order with what goes round the context.
+        .write_buffer_size(0)
+        .max_frame_size(Some(limits.frame_bytes_max))
+        .max_message_size(Some(limits.message_bytes_max));
+    WebSocketContext::new(Role::Server, Some(config))
+}
+
+fn violation(error: &Error) -> Violation {
+    match error {
+        Error::Capacity(_) => Violation::TooBig,
+        Error::Utf8(_) => Violation::NotUtf8,
+        _ => Violation::Protocol,
+    }
+}
+
+/// What tungstenite takes for its stream, for one call. It reads until it has a whole message
+/// or is told `WouldBlock`, so bytes of one frame are always used up.
+struct Lent<'a> {
+    /// The frame's header, unless it was lent before.
+    head: &'a [u8],
+    /// What has arrived of the frame's payload.
+    payload: &'a [u8],
+    out: &'a mut Vec<u8>,
+}
+
+impl Lent<'_> {
+    /// For calls that only write.
+    fn to(out: &mut Vec<u8>) -> Lent<'_> {
+        Lent { head: &[], payload: &[], out }
+    }
+}
+
+impl Read for Lent<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let head = self.head.read(buffer)?;
+        let payload = self.payload.read(buffer.get_mut(head..).unwrap_or_default())?;
+        match head + payload {
+            // `Ok(0)` would be the end of the stream, which tungstenite takes for a broken close.
+            0 => Err(ErrorKind::WouldBlock.into()),
+            read => Ok(read),
+        }
+    }
+}
+
+impl Write for Lent<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SeededEntropy;
+
+    const LIMITS: Limits = Limits { frame_bytes_max: 300, message_bytes_max: 500 };
+
+    const FIN: u8 = 0x80;
+    const CONTINUE: u8 = 0;
+    const TEXT: u8 = 1;
+    const BINARY: u8 = 2;
+    const CLOSE: u8 = FIN | 8;
+    const PING: u8 = FIN | 9;
+    const PONG: u8 = FIN | 10;
+
+    /// The header of a client's frame that declares `payload` bytes, in the shortest form.
+    fn head(first: u8, payload: u64) -> Vec<u8> {
+        let mut head = vec![first];
+        match payload {
+            0..=125 => head.push(0x80 | payload as u8),
+            126..=0xFFFF => {
+                head.push(0x80 | 126);
+                head.extend((payload as u16).to_be_bytes());
+            }
+            _ => {
+                head.push(0x80 | 127);
+                head.extend(payload.to_be_bytes());
+            }
+        }
+        head.extend(MASK);
+        head
+    }
+
+    /// As in RFC 6455 §5.7.
+    const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
+
+    /// A client's frame.
+    fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
+        let payload = payload.as_ref();
+        let mut frame = head(first, payload.len() as u64);
+        frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        frame
+    }
+
+    fn close_frame(code: u16, reason: impl AsRef<[u8]>) -> Vec<u8> {
+        frame(CLOSE, [&code.to_be_bytes(), reason.as_ref()].concat())
+    }
+
+    /// A server's short frame.
+    fn answer(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
+        [&[first, payload.as_ref().len() as u8], payload.as_ref()].concat()
+    }
+
+    fn close_answer(close: Close) -> Vec<u8> {
+        answer(CLOSE, [&close.code.to_be_bytes(), close.reason.as_bytes()].concat())
+    }
+
+    fn describe(incoming: Incoming) -> String {
+        match incoming {
+            Incoming::Text(text) => format!("text {}", text.as_str()),
+            Incoming::Binary(payload) => format!("binary {}", payload.escape_ascii()),
+            Incoming::Ping => "ping".to_owned(),
+            Incoming::Pong(payload) => format!("pong {}", payload.escape_ascii()),
+            Incoming::Closed => "closed".to_owned(),
+        }
+    }
+
+    /// Feeds all of `input`, telling the peer of a violation like the server does.
+    fn feed(context: &mut Context, mut input: &[u8], out: &mut Vec<u8>) -> Vec<String> {
+        let mut seen = Vec::new();
+        loop {
+            match context.feed(&mut input, out) {
+                Ok(Some(incoming)) => seen.push(describe(incoming)),
+                Ok(None) => break,
+                Err(violation) => {
+                    seen.push(format!("{violation:?}"));
+                    context.close(violation.close(), out);
+                    assert!(!context.can_write());
+                }
+            }
+            let kept = LIMITS.frame_bytes_max + LIMITS.message_bytes_max;
+            assert!(context.bytes() <= IDLE_BYTES + LIMITS.frame_bytes_max + kept);
+        }
+        assert!(input.is_empty(), "left lying: {input:?}");
+        seen
+    }
+
+    /// What comes of `input` must be `expected`, and the bytes sent must be `answers`, however
+    /// the input is cut. `begin` comes first.
+    #[track_caller]
+    fn check_after(
+        begin: fn(&mut Context, &mut Vec<u8>),
+        input: &[u8],
+        expected: &[&str],
+        answers: &[u8],
+    ) {
+        let check = |pieces: &mut dyn Iterator<Item = &[u8]>, cut: &str| {
+            let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
+            begin(&mut context, &mut out);
+            let seen: Vec<_> =
+                pieces.flat_map(|piece| feed(&mut context, piece, &mut out)).collect();
+            assert_eq!(seen, expected, "{cut}");
+            assert_eq!(out.escape_ascii().to_string(), answers.escape_ascii().to_string(), "{cut}");
+        };
+        for at in 0..=input.len() {
+            let (front, back) = input.split_at(at);
+            check(&mut [front, back].into_iter(), &format!("cut at {at}"));
+        }
+        check(&mut input.chunks(1), "byte by byte");
+    }
+
+    #[track_caller]
+    fn check(input: &[u8], expected: &[&str], answers: &[u8]) {
+        check_after(|_, _| {}, input, expected, answers);
+    }
+
+    /// The last frame of `input` is a violation: it is told, and nothing after it is heard.
+    #[track_caller]
+    fn check_violation(input: &[u8], before: &[&str], violation: Violation) {
+        let name = format!("{violation:?}");
+        let expected = [before, &[name.as_str()]].concat();
+        let late = [frame(FIN | TEXT, "late"), frame(PING, "late"), frame(CLOSE, "")].concat();
+        check(&[input, &late].concat(), &expected, &close_answer(violation.close()));
+    }
+
+    #[test]
+    fn the_rfcs_masked_hello_is_read() {
+        check(b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58", &["text Hello"], b"");
+    }
+
+    #[test]
+    fn text_and_binary_are_delivered_alike() {
+        let input = [
+            frame(FIN | TEXT, "Grüße, 世界 🦀"),
+            frame(FIN | BINARY, [0, 255]),
+            frame(FIN | TEXT, ""),
+            frame(FIN | BINARY, ""),
+        ];
+        let expected = ["text Grüße, 世界 🦀", "binary \\x00\\xff", "text ", "binary "];
+        check(&input.concat(), &expected, b"");
+    }
+
+    #[test]
+    fn a_hundred_frames_in_one_input() {
+        let texts: Vec<_> = (0..100).map(|n| format!("text {n}")).collect();
+        let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+        let input: Vec<_> = (0..100).flat_map(|n| frame(FIN | TEXT, n.to_string())).collect();
+        check(&input, &texts, b"");
+    }
+
+    #[test]
+    fn fragments_are_joined_and_control_frames_come_between() {
+        let input = [
+            frame(TEXT, "one "),
+            frame(PING, "a"),
+            frame(CONTINUE, ""),
+            frame(PONG, "b"),
+            frame(CONTINUE, "two "),
+            frame(FIN | CONTINUE, "three"),
+            frame(BINARY, "x"),
+            frame(FIN | CONTINUE, ""),
+        ];
+        let expected = ["ping", "pong b", "text one two three", "binary x"];
+        check(&input.concat(), &expected, &answer(PONG, "a"));
+    }
+
+    #[test]
+    fn a_code_point_may_be_cut_by_fragments() {
+        let crab = "🦀".as_bytes();
+        let input = [
+            frame(TEXT, &crab[..1]),
+            frame(CONTINUE, &crab[1..3]),
+            frame(FIN | CONTINUE, &crab[3..]),
+        ];
+        check(&input.concat(), &["text 🦀"], b"");
+    }
+
+    #[test]
+    fn every_ping_is_answered_in_order() {
+        let longest = "p".repeat(CONTROL_BYTES_MAX);
+        let input = [frame(PING, "a"), frame(PING, ""), frame(PING, &longest)].concat();
+        let answers = [answer(PONG, "a"), answer(PONG, ""), answer(PONG, &longest)].concat();
+        check(&input, &["ping", "ping", "ping"], &answers);
+    }
+
+    #[test]
+    fn a_pong_follows_what_was_sent_before_it() {
+        let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
+        super::super::encode(super::super::Opcode::Text, b"first", &mut out);
+        assert_eq!(feed(&mut context, &frame(PING, "a"), &mut out), ["ping"]);
+        context.ping(&mut out);
+        assert_eq!(out, b"\x81\x05first\x8a\x01a\x89\x00");
+    }
+
+    #[test]
+    fn the_peers_close_is_answered_with_its_own_code() {
+        check(&frame(CLOSE, ""), &["closed"], &answer(CLOSE, ""));
+        let codes = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999];
+        for code in codes {
+            let answers = answer(CLOSE, [&u16::to_be_bytes(code), &b"bye"[..]].concat());
+            check(&close_frame(code, "bye"), &["closed"], &answers);
+        }
+        let longest = "r".repeat(123);
+        let answers = answer(CLOSE, [&1000_u16.to_be_bytes(), longest.as_bytes()].concat());
+        check(&close_frame(1000, &longest), &["closed"], &answers);
+    }
+
+    #[test]
+    fn a_close_with_a_code_nobody_may_send_is_answered_with_1002() {
+        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535] {
+            let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
+            assert_eq!(feed(&mut context, &close_frame(code, "bye"), &mut out), ["closed"]);
+            assert_eq!(out[2..4], 1002_u16.to_be_bytes(), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_close_is_a_violation() {
+        check_violation(&frame(CLOSE, [3]), &[], Violation::Protocol);
+        check_violation(&close_frame(1000, b"\xce\xba\xff"), &[], Violation::NotUtf8);
+        check_violation(&close_frame(1000, "r".repeat(124)), &[], Violation::Protocol);
+    }
+
+    #[test]
+    fn nothing_is_heard_after_the_peers_close() {
+        let input = [
+            frame(FIN | TEXT, "before"),
+            close_frame(1000, ""),
+            frame(FIN | TEXT, "after"),
+            frame(PING, ""),
+            vec![0xFF; 20],
+        ];
+        let answers = answer(CLOSE, 1000_u16.to_be_bytes());
+        check(&input.concat(), &["text before", "closed"], &answers);
+    }
+
+    #[test]
+    fn after_our_close_only_the_peers_close_is_heard() {
+        let begin = |context: &mut Context, out: &mut Vec<u8>| {
+            assert!(context.can_write());
+            context.close(Close::SHUTTING_DOWN, out);
+            assert!(!context.can_write());
+            context.close(Close::INTERNAL, out);
+            context.ping(out);
+        };
+        let input = [
+            frame(TEXT, "too "),
+            frame(PING, "x"),
+            frame(FIN | CONTINUE, "late"),
+            frame(PONG, ""),
+            close_frame(1001, ""),
+            frame(FIN | TEXT, "after"),
+        ];
+        check_after(begin, &input.concat(), &["closed"], &close_answer(Close::SHUTTING_DOWN));
+        // A violation ends the wait, and says nothing more.
+        let input = [frame(FIN | TEXT, "late"), frame(FIN | 3, ""), close_frame(1001, "")].concat();
+        check_after(begin, &input, &["Protocol"], &close_answer(Close::SHUTTING_DOWN));
+    }
+
+    #[test]
+    fn nothing_is_sent_after_the_peers_close() {
+        let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
+        feed(&mut context, &frame(CLOSE, ""), &mut out);
+        out.clear();
+        context.ping(&mut out);
+        context.close(Close::INTERNAL, &mut out);
+        assert!(out.is_empty() && !context.can_write());
+    }
+
+    #[test]
+    fn a_violation_is_told_only_by_close_and_only_once() {
+        let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
+        let input = frame(FIN | 3, "");
+        assert_eq!(context.feed(&mut &input[..], &mut out), Err(Violation::Protocol));
+        context.ping(&mut out);
+        assert!(out.is_empty() && !context.can_write());
+        assert_eq!(context.feed(&mut &input[..], &mut out), Ok(None));
+        context.close(Close::PROTOCOL, &mut out);
+        context.close(Close::PROTOCOL, &mut out);
+        assert_eq!(out, close_answer(Close::PROTOCOL));
+    }
+
+    #[test]
+    fn reserved_bits_and_opcodes_are_violations() {
+        for bit in [0x40, 0x20, 0x10] {
+            check_violation(&frame(FIN | bit | TEXT, "x"), &[], Violation::Protocol);
+            check_violation(&frame(PING | bit, ""), &[], Violation::Protocol);
+        }
+        for opcode in (3..8).chain(11..16) {
+            let input = [frame(FIN | TEXT, "x"), frame(FIN | opcode, "")].concat();
+            check_violation(&input, &["text x"], Violation::Protocol);
+        }
+    }
+
+    #[test]
+    fn an_unmasked_frame_is_a_violation() {
+        check_violation(b"\x81\x05Hello", &[], Violation::Protocol);
+        check_violation(b"\x89\x00", &[], Violation::Protocol);
+    }
+
+    #[test]
+    fn control_frames_are_short_and_whole() {
+        check_violation(&frame(PING & !FIN, "x"), &[], Violation::Protocol);
+        check_violation(&frame(PONG & !FIN, ""), &[], Violation::Protocol);
+        check_violation(&frame(CLOSE & !FIN, ""), &[], Violation::Protocol);
+        check_violation(&head(PING, 126), &[], Violation::Protocol);
+        check_violation(&head(PONG, u64::MAX), &[], Violation::Protocol);
+    }
+
+    #[test]
+    fn fragments_come_in_their_order() {
+        check_violation(&frame(FIN | CONTINUE, "x"), &[], Violation::Protocol);
+        check_violation(&frame(CONTINUE, "x"), &[], Violation::Protocol);
+        let again = [frame(TEXT, "a"), frame(FIN | TEXT, "b")].concat();
+        check_violation(&again, &[], Violation::Protocol);
+        let again = [frame(BINARY, "a"), frame(TEXT, "b")].concat();
+        check_violation(&again, &[], Violation::Protocol);
+        let over = [frame(TEXT, "a"), frame(FIN | CONTINUE, "b"), frame(FIN | CONTINUE, "c")];
+        check_violation(&over.concat(), &["text ab"], Violation::Protocol);
+    }
+
+    #[test]
+    fn text_is_utf8_however_it_is_fragmented() {
+        // An overlong form, a surrogate, a code point beyond the last, a cut one, a stray byte.
+        for text in [&b"\xc0\xaf"[..], b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xf0\x9f", b"\x80"] {
+            check_violation(&frame(FIN | TEXT, text), &[], Violation::NotUtf8);
+            let (front, back) = text.split_at(1);
+            let halves = [frame(TEXT, front), frame(FIN | CONTINUE, back)].concat();
+            // Whether the first half is already hopeless decides where it fails, not whether.
+            check_violation(&halves, &[], Violation::NotUtf8);
+        }
+        // Fails with the fragment that cannot be completed, not with the message.
+        let hopeless = [frame(TEXT, "ok"), frame(CONTINUE, [0xFF])].concat();
+        check_violation(&hopeless, &[], Violation::NotUtf8);
+        check(&frame(FIN | BINARY, [0xFF]), &["binary \\xff"], b"");
+    }
+
+    #[test]
+    fn limits_are_met_exactly() {
+        let Limits { frame_bytes_max, message_bytes_max } = LIMITS;
+        let (full, rest) = ("a".repeat(frame_bytes_max), message_bytes_max - frame_bytes_max);
+        check(&frame(FIN | TEXT, &full), &[&format!("text {full}")], b"");
+        let over = head(FIN | TEXT, frame_bytes_max as u64 + 1);
+        check_violation(&over, &[], Violation::TooBig);
+
+        let front = frame(BINARY, &full);
+        let whole = [&front[..], &frame(FIN | CONTINUE, "b".repeat(rest))].concat();
+        check(&whole, &[&format!("binary {full}{}", "b".repeat(rest))], b"");
+        // What is refused is refused on its header.
+        let over = [&front[..], &head(CONTINUE, rest as u64 + 1)].concat();
+        check_violation(&over, &[], Violation::TooBig);
+    }
+
+    #[test]
+    fn huge_lengths_are_refused_on_their_header() {
+        for declared in [65_536, u64::from(u32::MAX) + 1, 1 << 63, u64::MAX] {
+            check_violation(&head(FIN | TEXT, declared), &[], Violation::TooBig);
+            let continued = [frame(TEXT, "x"), head(FIN | CONTINUE, declared)].concat();
+            check_violation(&continued, &[], Violation::TooBig);
+        }
+    }
+
+    #[test]
+    fn bytes_are_what_has_arrived_and_is_not_delivered() {
+        let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
+        let mut step = |input: &[u8], undelivered: usize| {
+            feed(&mut context, input, &mut out);
+            assert_eq!(context.bytes(), IDLE_BYTES + undelivered, "after {input:?}");
+        };
+        let (text, more, ping) =
+            (frame(TEXT, "0123456789"), frame(FIN | CONTINUE, "abcde"), frame(PING, "xyz"));
+        step(&[], 0);
+        step(&text[..5], 0); // A header is kept in the context itself.
+        step(&text[5..6], 0);
+        step(&text[6..7], 1);
+        step(&text[7..15], 9);
+        step(&text[15..], 10);
+        step(&ping[..8], 12);
+        step(&ping[8..], 10);
+        step(&more[..10], 14);
+        step(&more[10..], 0);
+        step(&text, 10);
+        step(&frame(FIN | 3, ""), 0);
+        step(&text, 0);
+    }
+
+    #[test]
+    fn a_big_frame_leaves_no_big_buffer() {
+        let limits = Limits { frame_bytes_max: 1 << 16, message_bytes_max: 1 << 17 };
+        let (mut context, mut out) = (Context::new(limits), Vec::new());
+        let big = vec![b'a'; 60_000];
+        let grown = IDLE_BYTES + 60_000 - READ_BUFFER_BYTES;
+        for _ in 0..3 {
+            let whole = frame(FIN | TEXT, &big);
+            feed_all(&mut context, &whole[..50_008], &mut out, 0);
+            assert_eq!(context.bytes(), IDLE_BYTES + 50_000);
+            feed_all(&mut context, &whole[50_008..], &mut out, 1);
+            assert_eq!(context.bytes(), IDLE_BYTES);
+        }
+        // Not while something is incomplete, whatever comes between.
+        feed_all(&mut context, &frame(TEXT, &big), &mut out, 0);
+        feed_all(&mut context, &frame(PING, ""), &mut out, 1);
+        assert_eq!(context.bytes(), grown + 60_000);
+        feed_all(&mut context, &frame(FIN | CONTINUE, "b"), &mut out, 1);
+        assert_eq!(context.bytes(), IDLE_BYTES);
+        // Usual messages stay in the buffer they made grow a little.
+        feed_all(&mut context, &frame(FIN | TEXT, &big[..200]), &mut out, 1);
+        assert_eq!(context.bytes(), IDLE_BYTES + 200 - READ_BUFFER_BYTES);
+        assert_eq!(out, answer(PONG, ""));
+    }
+
+    fn feed_all(context: &mut Context, mut input: &[u8], out: &mut Vec<u8>, whole: usize) {
+        let seen = std::iter::from_fn(|| context.feed(&mut input, out).unwrap().map(drop)).count();
+        assert_eq!(seen, whole);
+    }
+
+    #[test]
+    fn mutated_frames_break_nothing() {
+        let sound = [
+            frame(FIN | TEXT, "hello"),
+            frame(TEXT, "a".repeat(130)),
+            frame(PING, "ping"),
+            frame(FIN | CONTINUE, "b".repeat(200)),
+            frame(FIN | BINARY, [7; 126]),
+            close_frame(1000, "bye"),
+        ]
+        .concat();
+        let mut entropy = SeededEntropy::new(6455);
+        let mut below = |end: usize| (entropy.next_u64() % end as u64) as usize;
+        let mut outcomes = std::collections::BTreeMap::new();
+        for _ in 0..5000 {
+            let mut input = sound.clone();
+            for _ in 0..below(4) {
+                let at = below(input.len());
+                match below(3) {
+                    0 => input[at] ^= 1 << below(8),
+                    1 => input[at] = below(256) as u8,
+                    _ => drop(input.drain(at..(at + below(9)).min(input.len()))),
+                }
+            }
+            let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
+            let mut rest = &input[..];
+            let mut last = String::new();
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at((1 + below(80)).min(rest.len()));
+                rest = after;
+                last = feed(&mut context, piece, &mut out).pop().unwrap_or(last);
+            }
+            let ended = last.split(' ').next().map(str::to_owned);
+            *outcomes.entry(ended).or_insert(0) += 1;
+        }
+        // The mutations reach every end there is.
+        for end in ["closed", "Protocol", "NotUtf8", "TooBig"] {
+            assert!(outcomes.contains_key(&Some(end.to_owned())), "{outcomes:?}");
+        }
+    }
+
+    /// What this file relies on tungstenite for, observed with 0.29 and 0.30.
+    mod tungstenite_itself {
+        use super::*;
+        use tungstenite::error::{CapacityError, ProtocolError};
+
+        fn read(
+            inner: &mut WebSocketContext,
+            payload: &[u8],
+            out: &mut Vec<u8>,
+        ) -> Result<Message, Error> {
+            inner.read(&mut Lent { head: &[], payload, out })
+        }
+
+        fn blocked(outcome: Result<Message, Error>) -> bool {
+            matches!(outcome, Err(Error::Io(why)) if why.kind() == ErrorKind::WouldBlock)
+        }
+
+        #[test]
+        fn a_pong_is_queued_until_the_next_call() {
+            let (mut inner, mut out) = (fresh(LIMITS), Vec::new());
+            let ping = read(&mut inner, &frame(PING, "a"), &mut out);
+            assert!(matches!(ping, Ok(Message::Ping(_))) && out.is_empty());
+            assert!(blocked(read(&mut inner, &[], &mut out)));
+            assert_eq!(out, answer(PONG, "a"));
+        }
+
+        #[test]
+        fn the_answer_to_a_close_is_queued_and_then_all_is_over() {
+            let (mut inner, mut out) = (fresh(LIMITS), Vec::new());
+            let close = read(&mut inner, &frame(CLOSE, ""), &mut out);
+            assert!(matches!(close, Ok(Message::Close(None))) && out.is_empty());
+            let flushed = inner.flush(&mut Lent::to(&mut out));
+            assert!(matches!(flushed, Err(Error::ConnectionClosed)));
+            assert_eq!(out, answer(CLOSE, ""));
+            assert!(matches!(read(&mut inner, &[], &mut out), Err(Error::AlreadyClosed)));
+        }
+
+        #[test]
+        fn after_an_error_nothing_has_been_sent_and_a_close_works_once() {
+            type Bad<'a> = (&'a [u8], fn(&Error) -> bool);
+            let bad: [Bad; 3] = [
+                (b"\x81\x00", |e| matches!(e, Error::Protocol(_))),
+                (&frame(FIN | TEXT, [0xFF]), |e| matches!(e, Error::Utf8(_))),
+                (&head(FIN | TEXT, 301), |e| {
+                    matches!(e, Error::Capacity(CapacityError::MessageTooLong { .. }))
+                }),
+            ];
+            for (input, expected) in bad {
+                let (mut inner, mut out) = (fresh(LIMITS), Vec::new());
+                assert!(expected(&read(&mut inner, input, &mut out).unwrap_err()));
+                assert!(out.is_empty());
+                for _ in 0..2 {
+                    inner.close(&mut Lent::to(&mut out), None).unwrap();
+                    assert_eq!(out, answer(CLOSE, ""));
+                }
+            }
+        }
+
+        #[test]
+        fn after_our_close_late_data_is_delivered_and_pings_are_not_answered() {
+            let (mut inner, mut out) = (fresh(LIMITS), Vec::new());
+            inner.close(&mut Lent::to(&mut out), None).unwrap();
+            out.clear();
+            let late = read(&mut inner, &frame(FIN | TEXT, "late"), &mut out);
+            assert!(matches!(late, Ok(Message::Text(text)) if text == "late"));
+            assert!(matches!(read(&mut inner, &frame(PING, ""), &mut out), Ok(Message::Ping(_))));
+            let close = read(&mut inner, &frame(CLOSE, ""), &mut out);
+            assert!(matches!(close, Ok(Message::Close(None))));
+            assert!(matches!(read(&mut inner, &[], &mut out), Err(Error::ConnectionClosed)));
+            assert!(out.is_empty());
+        }
+
+        #[test]
+        fn the_end_of_the_stream_is_a_broken_close() {
+            let broken = fresh(LIMITS).read(&mut Cursor::new(Vec::new())).unwrap_err();
+            let expected = ProtocolError::ResetWithoutClosingHandshake;
+            assert!(matches!(broken, Error::Protocol(why) if why == expected));
+        }
     }
 }
