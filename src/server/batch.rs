@@ -1,0 +1,194 @@
+//! Room batches: what rooms say to everybody within one tick.
+//!
+//! Owns the buffers that events are encoded into. Must never know who hears them. The invariant:
+//! a batch holds whole frames only, and is sealed before anyone reads one of them.
+
+use std::cell::OnceCell;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use crate::chat::{Frame, RoomKey};
+use crate::ledger::{Account, Ledger, Tally};
+use crate::ws;
+
+/// A batch of this size ends the tick's reading, so that it is delivered before it grows on.
+const BATCH_BYTES_FULL: usize = 64 * 1024;
+
+/// Encoding buffers kept for the next tick, and how large they may be.
+const SPARE_BUFFERS_MAX: usize = 16;
+const SPARE_BUFFER_BYTES_MAX: usize = BATCH_BYTES_FULL;
+
+/// Reads as "no batch" in [`Batches::places`].
+const NONE: u32 = u32::MAX;
+
+struct Batch {
+    room: RoomKey,
+    /// Whole frames up to `complete`; beyond it, what a panicking encoder left behind.
+    buffer: Vec<u8>,
+    complete: usize,
+    /// Filled by sealing. All frames of the batch share it.
+    sealed: Rc<OnceCell<Bytes>>,
+}
+
+/// The open batches, at most one a room.
+pub(super) struct Batches {
+    open: Vec<Batch>,
+    /// By the room's index: the place in `open`.
+    places: Vec<u32>,
+    spare: Vec<Vec<u8>>,
+    full: bool,
+    ledger: Ledger,
+    /// `places` and the buffers.
+    tally: Tally,
+}
+
+impl Batches {
+    pub fn new(ledger: &Ledger) -> Batches {
+        let tally = ledger.tally(Account::Frames);
+        let (open, places, spare) = (Vec::new(), Vec::new(), Vec::new());
+        Batches { open, places, spare, full: false, ledger: ledger.clone(), tally }
+    }
+
+    /// Encodes one frame into the room's batch, which begins here if there is none.
+    pub fn append(&mut self, room: RoomKey, write: impl FnOnce(&mut Vec<u8>)) -> Frame {
+        let place = self.place(room).unwrap_or_else(|| self.open(room));
+        let batch = &mut self.open[place];
+        batch.buffer.truncate(batch.complete);
+        let start = batch.buffer.len();
+        let payload = ws::encode_text_in_place(&mut batch.buffer, write);
+        batch.complete = batch.buffer.len();
+        self.full |= batch.complete >= BATCH_BYTES_FULL;
+        let [start, payload, end] = [start, payload, batch.complete]
+            .map(|at| u32::try_from(at).expect("a tick's input is bounded far below 4 GiB"));
+        Frame::new(batch.sealed.clone(), start, payload, end)
+    }
+
+    /// Ends the room's batch, if one is open: its bytes, in one piece.
+    pub fn seal(&mut self, room: RoomKey) -> Option<Bytes> {
+        let place = self.place(room)?;
+        let mut batch = self.open.swap_remove(place);
+        self.places[room.index()] = NONE;
+        if let Some(moved) = self.open.get(place) {
+            self.places[moved.room.index()] = place as u32;
+        }
+        batch.buffer.truncate(batch.complete);
+        let bytes = self.charged(&batch.buffer);
+        // Cannot have been filled before: the batch has just been taken out of `open`.
+        let _ = batch.sealed.set(bytes.clone());
+        batch.buffer.clear();
+        if self.spare.len() < SPARE_BUFFERS_MAX && batch.buffer.capacity() <= SPARE_BUFFER_BYTES_MAX
+        {
+            self.spare.push(batch.buffer);
+        }
+        Some(bytes)
+    }
+
+    /// Some room with an open batch.
+    pub fn any_open(&self) -> Option<RoomKey> {
+        self.open.last().map(|batch| batch.room)
+    }
+
+    /// Whether a batch has become full in this tick.
+    pub fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// All batches are sealed: the tick is over. `rooms`: how many there are.
+    pub fn on_tick_over(&mut self, rooms: usize) {
+        debug_assert!(self.open.is_empty());
+        self.full = false;
+        if rooms == 0 {
+            self.places = Vec::new();
+        }
+        let spare: usize = self.spare.iter().map(Vec::capacity).sum();
+        self.tally.set(spare + self.places.capacity() * size_of::<u32>());
+    }
+
+    fn place(&self, room: RoomKey) -> Option<usize> {
+        let place = *self.places.get(room.index())?;
+        (place != NONE).then_some(place as usize)
+    }
+
+    fn open(&mut self, room: RoomKey) -> usize {
+        let place = self.open.len();
+        let buffer = self.spare.pop().unwrap_or_default();
+        self.open.push(Batch { room, buffer, complete: 0, sealed: Rc::default() });
+        if self.places.len() <= room.index() {
+            self.places.resize(room.index() + 1, NONE);
+        }
+        self.places[room.index()] = place as u32;
+        place
+    }
+
+    /// An exact copy whose bytes are counted until the last history and outbox let go of it.
+    fn charged(&self, bytes: &[u8]) -> Bytes {
+        struct Charged(Box<[u8]>, #[allow(dead_code, reason = "counts until dropped")] Tally);
+        impl AsRef<[u8]> for Charged {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        /// The shared counter and vtable that `Bytes` keeps beside an owner, and the cell.
+        const OVERHEAD: usize = 16 + 2 * size_of::<usize>() + size_of::<OnceCell<Bytes>>();
+        let mut tally = self.ledger.tally(Account::Frames);
+        tally.set(bytes.len() + OVERHEAD + size_of::<Charged>());
+        Bytes::from_owner(Charged(bytes.into(), tally))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slots::Slots;
+
+    fn rooms(count: usize) -> Vec<RoomKey> {
+        let mut slots = Slots::new();
+        (0..count).map(|_| slots.insert(()).cast()).collect()
+    }
+
+    #[test]
+    fn a_room_has_one_batch_until_it_is_sealed() {
+        let ledger = Ledger::new();
+        let mut batches = Batches::new(&ledger);
+        let rooms = rooms(3);
+        let say = |batches: &mut Batches, room: usize, text: &str| {
+            batches.append(rooms[room], |out| out.extend_from_slice(text.as_bytes()))
+        };
+        let frames: Vec<_> = [(0, "a"), (1, "b"), (2, "c"), (0, "d")]
+            .map(|(room, text)| say(&mut batches, room, text))
+            .into();
+        let whole = batches.seal(rooms[0]).unwrap();
+        assert_eq!(whole, b"\x81\x01a\x81\x01d"[..]);
+        assert_eq!(frames[3].bytes(), b"\x81\x01d"[..]);
+        assert_eq!(frames[3].payload(), b"d"[..]);
+        assert_eq!(batches.seal(rooms[0]), None);
+        let again = say(&mut batches, 0, "e");
+        for room in [2, 1, 0] {
+            batches.seal(rooms[room]).unwrap();
+        }
+        assert_eq!(again.payload(), b"e"[..]);
+        assert_eq!(frames[1].payload(), b"b"[..]);
+        assert_eq!(batches.any_open(), None);
+        batches.on_tick_over(0);
+        drop((whole, frames, again));
+        let spare: usize = batches.spare.iter().map(Vec::capacity).sum();
+        assert_eq!(ledger.total(), spare, "frames are counted as long as they live");
+    }
+
+    #[test]
+    fn what_a_panicking_encoder_left_is_not_sent() {
+        let mut batches = Batches::new(&Ledger::new());
+        let room = rooms(1)[0];
+        batches.append(room, |out| out.push(b'a'));
+        let panicking = std::panic::AssertUnwindSafe(|| {
+            batches.append(room, |out| {
+                out.extend_from_slice(b"half");
+                std::panic::resume_unwind(Box::new(()));
+            });
+        });
+        assert!(std::panic::catch_unwind(panicking).is_err());
+        batches.append(room, |out| out.push(b'b'));
+        assert_eq!(batches.seal(room).unwrap(), b"\x81\x01a\x81\x01b"[..]);
+    }
+}

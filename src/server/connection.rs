@@ -1,0 +1,120 @@
+//! A connection: a link and the protocol spoken over it.
+//!
+//! Owns what one connection needs between ticks. Must never know what is in a message. The
+//! invariant: it has at most one timer, the one of what it is waiting for.
+
+use std::net::IpAddr;
+
+use crate::chat::{Address, AttachmentKey};
+use crate::http;
+use crate::net::{Link, Stream};
+use crate::slots::Key;
+use crate::timers::{Class, TimerKey};
+use crate::ws;
+
+/// A handle on a connection.
+pub type ConnectionKey<S> = Key<Connection<S>>;
+
+/// An accepted stream with all that belongs to it.
+pub struct Connection<S> {
+    pub(super) link: Link<S>,
+    pub(super) protocol: Protocol,
+    /// Where it comes from; a Unix-domain peer has no address.
+    pub(super) peer: Option<IpAddr>,
+    /// Whose share of connections it counts against.
+    pub(super) share: Option<Address>,
+    /// It is one too many: its first request is refused.
+    pub(super) excess: Option<Excess>,
+    pub(super) timer: Option<(Wait, TimerKey)>,
+    /// Input that arrived and cannot be handled yet; no more is read meanwhile. At most one
+    /// scratch.
+    pub(super) held: Vec<u8>,
+    /// On the list of those to be read from.
+    pub(super) ready: bool,
+    /// On the list of those to be flushed.
+    pub(super) dirty: bool,
+    /// On the list of those to be freed.
+    pub(super) over: bool,
+    /// The peer has ended its direction.
+    pub(super) read_over: bool,
+    /// Bytes of heap reported for it so far.
+    pub(super) counted: usize,
+}
+
+/// What a connection speaks.
+pub(super) enum Protocol {
+    /// Requests and responses.
+    Http(Box<Http>),
+    /// Frames, after an upgrade.
+    Ws(Box<Ws>),
+    /// Nothing more: what is queued leaves, what arrives is thrown away (RFC 9112 §9.6).
+    Closing,
+}
+
+/// A connection that speaks HTTP.
+pub(super) struct Http {
+    pub codec: http::Codec,
+    /// Between requests, not before the first.
+    pub kept_alive: bool,
+}
+
+/// A connection that speaks WebSocket.
+pub(super) struct Ws {
+    pub context: ws::Context,
+    /// Its place in a room, until either side ends it.
+    pub attachment: Option<AttachmentKey>,
+    /// Waiting for a name: not to be read before the domain admits it.
+    pub waiting: bool,
+}
+
+/// Why a connection is one too many.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Excess {
+    /// Its address has its share already.
+    Share,
+    /// The server has as many as it may.
+    Full,
+}
+
+/// What a connection waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wait {
+    /// The rest of a request's head, or the first byte.
+    Head,
+    /// The rest of a request's body.
+    Body,
+    /// The next request, or the peer to take the last answer.
+    Idle,
+    /// Any sign of life; if there is none, it is asked for one.
+    Ping,
+    /// An answer to that.
+    Pong,
+    /// The peer's end, after ours.
+    Linger,
+}
+
+impl Class for Wait {
+    const COUNT: usize = 6;
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl<S: Stream> Connection<S> {
+    pub(super) fn ws(&mut self) -> Option<&mut Ws> {
+        match &mut self.protocol {
+            Protocol::Ws(ws) => Some(ws),
+            _ => None,
+        }
+    }
+
+    /// Bytes of heap held, without the shared ones in its outbox.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let protocol = match &self.protocol {
+            Protocol::Http(http) => size_of::<Http>() + http.codec.bytes(),
+            Protocol::Ws(ws) => size_of::<Ws>() + ws.context.bytes(),
+            Protocol::Closing => 0,
+        };
+        self.held.capacity() + self.link.outbox().bytes() + protocol
+    }
+}

@@ -1,0 +1,372 @@
+//! All connections, and what is to be done with them before the tick is over.
+//!
+//! Owns the slots, the lists of the ready, dirty, ended and over, the connections' timers, and
+//! everything that queues bytes. Must never decide what is said. The invariant: a connection with
+//! something queued is dirty or waits for its writable edge, and one that stopped reading early
+//! is ready; whoever breaks this strands bytes.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+
+use super::batch::Batches;
+use super::connection::{Connection, ConnectionKey, Excess, Http, Protocol, Wait};
+use super::settings::Settings;
+use crate::chat::{Address, AttachmentKey, Departure};
+use crate::clock::{Mono, Now};
+use crate::counters::Counters;
+use crate::http;
+use crate::ledger::{Account, Ledger, Tally};
+use crate::net::{Flushed, Link, Stream};
+use crate::slots::Slots;
+use crate::timers::Timers;
+use crate::ws::close::Close;
+
+/// Who has left a room by an end of its connection, and how.
+#[derive(Clone, Copy)]
+pub(super) struct Ended {
+    pub attachment: AttachmentKey,
+    pub departure: Departure,
+}
+
+/// The connections of one [`super::Core`].
+pub(super) struct Connections<S> {
+    pub slots: Slots<Connection<S>>,
+    pub batches: Batches,
+    pub counters: Counters,
+    pub now: Now,
+    /// To be read from in this tick.
+    pub ready: Vec<ConnectionKey<S>>,
+    /// To be told to the domain in this tick.
+    pub ended: Vec<Ended>,
+    settings: Settings,
+    timers: Timers<Wait, ConnectionKey<S>>,
+    /// To be flushed in this tick.
+    dirty: Vec<ConnectionKey<S>>,
+    /// To be freed in this tick.
+    over: Vec<ConnectionKey<S>>,
+    /// Control frames on their way from a context to an outbox.
+    control: Vec<u8>,
+    slots_tally: Tally,
+    heap_tally: Tally,
+}
+
+impl<S: Stream> Connections<S> {
+    pub fn new(settings: Settings, ledger: &Ledger) -> Connections<S> {
+        Connections {
+            slots: Slots::new(),
+            batches: Batches::new(ledger),
+            counters: Counters::default(),
+            now: Now::default(),
+            ready: Vec::new(),
+            ended: Vec::new(),
+            timers: Timers::new(&[
+                (Wait::Head, settings.header_timeout),
+                (Wait::Body, settings.body_timeout),
+                (Wait::Idle, settings.idle_timeout),
+                (Wait::Ping, settings.ping_interval),
+                (Wait::Pong, settings.ping_timeout),
+                (Wait::Linger, settings.linger_timeout),
+            ]),
+            settings,
+            dirty: Vec::new(),
+            over: Vec::new(),
+            control: Vec::new(),
+            slots_tally: ledger.tally(Account::Connections),
+            heap_tally: ledger.tally(Account::Connections),
+        }
+    }
+
+    /// Takes a stream in.
+    pub fn insert(
+        &mut self,
+        stream: S,
+        peer: Option<IpAddr>,
+        share: Option<Address>,
+        excess: Option<Excess>,
+    ) -> ConnectionKey<S> {
+        let codec = http::Codec::new(self.settings.http);
+        let key = self.slots.insert(Connection {
+            link: Link::new(stream),
+            protocol: Protocol::Http(Box::new(Http { codec, kept_alive: false })),
+            peer,
+            share,
+            excess,
+            timer: None,
+            held: Vec::new(),
+            ready: false,
+            dirty: false,
+            over: false,
+            read_over: false,
+            counted: 0,
+        });
+        self.counters.accepted += 1;
+        self.set_timer(key, Some(Wait::Head));
+        self.recount(key);
+        key
+    }
+
+    /// When a connection's timer is next due.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        self.timers.next_deadline()
+    }
+
+    /// A connection whose timer is due, and what it waited for.
+    pub fn pop_due(&mut self) -> Option<(Wait, ConnectionKey<S>)> {
+        let (wait, key) = self.timers.pop_due(self.now.mono)?;
+        if let Some(connection) = self.slots.get_mut(key) {
+            connection.timer = None;
+        }
+        Some((wait, key))
+    }
+
+    /// Timers that are armed.
+    pub fn timer_count(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// Lets the connection wait for this, from now on, and for nothing else.
+    pub fn set_timer(&mut self, key: ConnectionKey<S>, wait: Option<Wait>) {
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        match (connection.timer, wait) {
+            (Some((before, timer)), Some(wait)) if before == wait => {
+                self.timers.rearm(timer, self.now.mono);
+            }
+            (before, wait) => {
+                before.map(|(_, timer)| self.timers.cancel(timer));
+                let arm = |wait| (wait, self.timers.arm(wait, key, self.now.mono));
+                connection.timer = wait.map(arm);
+            }
+        }
+    }
+
+    /// What the connection waits for.
+    pub fn waits_for(&self, key: ConnectionKey<S>) -> Option<Wait> {
+        self.slots.get(key)?.timer.map(|(wait, _)| wait)
+    }
+
+    /// Has the connection read from, in this tick or the next.
+    pub fn make_ready(&mut self, key: ConnectionKey<S>) {
+        if let Some(connection) = self.slots.get_mut(key) {
+            if !std::mem::replace(&mut connection.ready, true) {
+                self.ready.push(key);
+            }
+        }
+    }
+
+    /// Has the connection flushed at the end of this tick.
+    pub fn make_dirty(&mut self, key: ConnectionKey<S>) {
+        if let Some(connection) = self.slots.get_mut(key) {
+            if !std::mem::replace(&mut connection.dirty, true) {
+                self.dirty.push(key);
+            }
+        }
+    }
+
+    /// Has the connection freed at the end of this tick.
+    fn make_over(&mut self, key: ConnectionKey<S>) {
+        if let Some(connection) = self.slots.get_mut(key) {
+            connection.protocol = Protocol::Closing;
+            if !std::mem::replace(&mut connection.over, true) {
+                self.over.push(key);
+            }
+        }
+    }
+
+    /// Whether a list is waiting for the next tick.
+    pub fn has_work(&self) -> bool {
+        !(self.ready.is_empty()
+            && self.ended.is_empty()
+            && self.dirty.is_empty()
+            && self.over.is_empty())
+    }
+
+    /// Queues bytes that may not be refused: a response, whose pieces are shared or small.
+    pub fn push(&mut self, key: ConnectionKey<S>, piece: Bytes) {
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        let _ = connection.link.push(piece, usize::MAX);
+        self.make_dirty(key);
+    }
+
+    /// Queues frames for a connection that speaks WebSocket and has not closed. One that has no
+    /// room for them reads too slowly, and is closed.
+    pub fn push_frames(&mut self, key: ConnectionKey<S>, frames: Bytes) {
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        match &connection.protocol {
+            Protocol::Ws(ws) if ws.context.can_write() && !ws.waiting => {}
+            _ => return,
+        }
+        self.counters.deliveries += 1;
+        if connection.link.push(frames, self.settings.outbox_bytes_max) {
+            return self.make_dirty(key);
+        }
+        self.counters.too_slow += 1;
+        connection.link.truncate();
+        self.close(key, Close::TOO_SLOW);
+    }
+
+    /// Queues control frames that a context has written in answer to something.
+    pub fn push_control(&mut self, key: ConnectionKey<S>, control: &[u8]) {
+        if control.is_empty() {
+            return;
+        }
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        let frames = Bytes::copy_from_slice(control);
+        if connection.link.push(frames, self.settings.outbox_bytes_max) {
+            return self.make_dirty(key);
+        }
+        // A peer that pings and doesn't read. Nothing it would understand can be sent any more.
+        self.counters.too_slow += 1;
+        self.end(key, Departure::Closed);
+    }
+
+    /// Asks a WebSocket peer for a sign of life.
+    pub fn ping(&mut self, key: ConnectionKey<S>) {
+        let mut control = std::mem::take(&mut self.control);
+        control.clear();
+        if let Some(ws) = self.slots.get_mut(key).and_then(Connection::ws) {
+            ws.context.ping(&mut control);
+        }
+        self.push_control(key, &control);
+        self.control = control;
+    }
+
+    /// Closes a WebSocket connection in all politeness: the close frame leaves, then our
+    /// direction ends, then the peer has the linger timeout to end its own.
+    pub fn close(&mut self, key: ConnectionKey<S>, close: Close) {
+        let mut control = std::mem::take(&mut self.control);
+        control.clear();
+        if let Some(ws) = self.slots.get_mut(key).and_then(Connection::ws) {
+            ws.context.close(close, &mut control);
+        }
+        if !control.is_empty() {
+            // Not bounded by the outbox's limit: it is the last piece, and small.
+            self.push(key, Bytes::copy_from_slice(&control));
+        }
+        self.control = control;
+        self.finish(key, Departure::Closed);
+    }
+
+    /// Nothing more is said or listened to: what is queued leaves, then the connection ends.
+    pub fn finish(&mut self, key: ConnectionKey<S>, departure: Departure) {
+        self.leave_domain(key, departure);
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        let spoke_http = matches!(connection.protocol, Protocol::Http(_));
+        connection.protocol = Protocol::Closing;
+        connection.held = Vec::new();
+        if connection.read_over && connection.link.outbox().is_empty() {
+            return self.make_over(key);
+        }
+        // A long answer may take its time as long as the peer takes some of it; a reader of
+        // frames that was too slow already may not.
+        let sending = spoke_http && !connection.link.outbox().is_empty();
+        self.set_timer(key, Some(if sending { Wait::Idle } else { Wait::Linger }));
+        self.make_dirty(key);
+    }
+
+    /// The line is of no more use: the connection ends now.
+    pub fn end(&mut self, key: ConnectionKey<S>, departure: Departure) {
+        self.leave_domain(key, departure);
+        self.set_timer(key, None);
+        self.make_over(key);
+    }
+
+    fn leave_domain(&mut self, key: ConnectionKey<S>, departure: Departure) {
+        let ws = self.slots.get_mut(key).and_then(Connection::ws);
+        if let Some(attachment) = ws.and_then(|ws| ws.attachment.take()) {
+            self.ended.push(Ended { attachment, departure });
+        }
+    }
+
+    /// The kernel takes bytes again.
+    pub fn on_writable(&mut self, key: ConnectionKey<S>) {
+        if self.slots.get(key).is_some_and(|connection| !connection.link.outbox().is_empty()) {
+            self.make_dirty(key);
+        }
+    }
+
+    /// Writes what this tick has queued: as a rule one system call a connection.
+    pub fn flush(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for key in dirty.drain(..) {
+            let Some(connection) = self.slots.get_mut(key) else { continue };
+            connection.dirty = false;
+            if connection.over {
+                continue;
+            }
+            let queued = connection.link.outbox().queued();
+            let flushed = connection.link.flush();
+            let written = queued - connection.link.outbox().queued();
+            self.counters.bytes_out += written as u64;
+            match flushed {
+                Ok(Flushed::Done) => self.on_flushed(key),
+                // As long as the peer takes some of its answer it isn't idle.
+                Ok(Flushed::Blocked) if written > 0 && self.waits_for(key) == Some(Wait::Idle) => {
+                    self.set_timer(key, Some(Wait::Idle));
+                }
+                Ok(Flushed::Blocked) => {}
+                Err(_) => self.on_broken(key),
+            }
+            self.recount(key);
+        }
+        if self.dirty.is_empty() {
+            self.dirty = dirty;
+        }
+    }
+
+    /// The network has failed under the connection.
+    pub fn on_broken(&mut self, key: ConnectionKey<S>) {
+        self.counters.broken += 1;
+        self.end(key, Departure::Broken);
+    }
+
+    fn on_flushed(&mut self, key: ConnectionKey<S>) {
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        match &connection.protocol {
+            Protocol::Closing => {
+                // RFC 9112 §9.6: end our direction first and read on for a while, lest a reset
+                // destroy what the peer has not read yet.
+                let shut = connection.link.shutdown_write();
+                if shut.is_err() || connection.read_over {
+                    self.end(key, Departure::Broken);
+                } else if self.waits_for(key) != Some(Wait::Linger) {
+                    self.set_timer(key, Some(Wait::Linger));
+                }
+            }
+            Protocol::Http(_) if !connection.held.is_empty() => self.make_ready(key),
+            Protocol::Http(_) | Protocol::Ws(_) => {}
+        }
+    }
+
+    /// Frees what is over. `departed` hears of each address that counted one of them.
+    pub fn reap(&mut self, mut departed: impl FnMut(Address)) {
+        for key in std::mem::take(&mut self.over) {
+            self.set_timer(key, None);
+            let Some(connection) = self.slots.remove(key) else { continue };
+            self.heap_tally.change(connection.counted, 0);
+            connection.share.map(&mut departed);
+        }
+        self.recount_slots();
+        if self.slots.is_empty() {
+            // What a crowd has stretched goes back when the last of it has gone.
+            (self.ready, self.dirty, self.ended) = (Vec::new(), Vec::new(), Vec::new());
+        }
+    }
+
+    /// Reports what a connection holds on the heap.
+    pub fn recount(&mut self, key: ConnectionKey<S>) {
+        if let Some(connection) = self.slots.get_mut(key) {
+            let bytes = connection.heap_bytes();
+            self.heap_tally.change(connection.counted, bytes);
+            connection.counted = bytes;
+        }
+    }
+
+    fn recount_slots(&mut self) {
+        let lists = (self.ready.capacity() + self.dirty.capacity() + self.over.capacity())
+            * size_of::<ConnectionKey<S>>();
+        let bytes = self.slots.bytes() + self.timers.bytes() + lists + self.control.capacity();
+        self.slots_tally.set(bytes);
+        self.counters.connections = self.slots.len() as u64;
+    }
+}

@@ -1,0 +1,325 @@
+//! Every phase of the tick but the polling, over any stream.
+//!
+//! Owns the domain and the connections, and brings them together. Must never know where streams
+//! come from, what polls them, or what time it is. The invariant: the phases run in this order,
+//! because each may leave work for the later ones and only for those: what *read* and *sweep*
+//! end, *settle* tells the domain; what that says, *flush* writes; what is over then, *reap*
+//! frees.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::connection::{ConnectionKey, Excess, Protocol, Wait};
+use super::connections::Connections;
+use super::settings::{self, Settings};
+use crate::api::Api;
+use crate::chat::{Address, Chat, Departure, Share};
+use crate::clock::{Entropy, Mono, Now};
+use crate::config::{Cidr, Config};
+use crate::counters::Counters;
+use crate::http::Phase;
+use crate::ledger::Ledger;
+use crate::net::{Received, Stream};
+use crate::ws::close::Close;
+
+/// The loop's one read buffer, and what one connection may send in one tick: small enough that
+/// a flood of tiny frames is a few milliseconds' work, large enough that reading is not.
+const SCRATCH_BYTES: usize = 16 * 1024;
+
+/// What all connections together may send in one tick, before timers and flushing have a turn.
+const TICK_BYTES_MAX: usize = 1024 * 1024;
+
+/// Connections beyond `--max-connections` that are accepted to be told so; when there are as
+/// many, the next wait in the kernel's queue.
+pub const EXCESS_CONNECTIONS_MAX: usize = 32;
+
+/// The server without its poll: sessions, rooms, connections and their timers.
+pub struct Core<S> {
+    pub(super) api: Api,
+    pub(super) chat: Chat,
+    pub(super) connections: Connections<S>,
+    pub(super) settings: Settings,
+    pub(super) trusted_proxies: Vec<Cidr>,
+    pub(super) shutting_down: bool,
+    /// The `Date` field's text and the second that it is of.
+    pub(super) date: (u64, String),
+    /// Frames for one connection on their way to its outbox.
+    pub(super) control: Vec<u8>,
+    scratch: Vec<u8>,
+    /// Where tests have planted a panic; never in a release.
+    #[cfg(debug_assertions)]
+    pub(super) fault: Option<String>,
+}
+
+impl<S: Stream> Core<S> {
+    /// Nobody connected, nothing said. `connections_max`: how many the machine can carry.
+    pub fn new(
+        config: &Config,
+        connections_max: usize,
+        entropy: Box<dyn Entropy>,
+        ledger: &Ledger,
+    ) -> Core<S> {
+        let settings = Settings::new(config, connections_max);
+        Core {
+            api: Api::new(config),
+            chat: Chat::new(settings::of_chat(config), entropy, ledger),
+            connections: Connections::new(settings, ledger),
+            settings,
+            trusted_proxies: config.trusted_proxies.clone(),
+            shutting_down: false,
+            date: (u64::MAX, String::new()),
+            control: Vec::new(),
+            scratch: vec![0; SCRATCH_BYTES],
+            #[cfg(debug_assertions)]
+            fault: None,
+        }
+    }
+
+    /// Plants a panic where somebody asks for a path or says a text that is this word.
+    #[cfg(debug_assertions)]
+    pub fn plant_fault(&mut self, word: String) {
+        self.fault = Some(word);
+    }
+
+    /// A tick begins: this is its time.
+    pub fn begin(&mut self, now: Now) {
+        self.connections.now = now;
+        if self.date.0 != now.wall.seconds() {
+            self.date = (now.wall.seconds(), now.wall.http_date().to_string());
+        }
+    }
+
+    /// Takes in a stream that was accepted. `None`: its address is so far over its share that it
+    /// was dropped.
+    pub fn accept(&mut self, stream: S, peer: Option<IpAddr>) -> Option<ConnectionKey<S>> {
+        let (mut share, mut excess) = (None, None);
+        if let Some(address) = peer.filter(|ip| self.is_counted_at_accept(*ip)).map(Address::of) {
+            match self.chat.on_arrival(address) {
+                Share::Within => {}
+                Share::Over => excess = Some(Excess::Share),
+                Share::FarOver => {
+                    self.chat.on_departure(self.connections.now, address);
+                    return None;
+                }
+            }
+            share = Some(address);
+        }
+        if self.connections.slots.len() >= self.settings.connections_max {
+            excess = Some(Excess::Full);
+        }
+        Some(self.connections.insert(stream, peer, share, excess))
+    }
+
+    /// Whether there is room for another connection, if only to tell it that there is none.
+    pub fn has_room(&self) -> bool {
+        let max = self.settings.connections_max.saturating_add(EXCESS_CONNECTIONS_MAX);
+        self.connections.slots.len() < max
+    }
+
+    /// The stream of a connection, for whoever polls it.
+    pub fn stream_mut(&mut self, key: ConnectionKey<S>) -> Option<&mut S> {
+        self.connections.slots.get_mut(key).map(|connection| connection.link.stream_mut())
+    }
+
+    /// The connection in a slot. Slots are freed in *reap* only, after all events of the tick
+    /// have been handled, so an event's bare index cannot name a stranger.
+    pub fn key_at(&self, index: usize) -> Option<ConnectionKey<S>> {
+        self.connections.slots.key_at(index)
+    }
+
+    /// There is something to read. `hangup`: and the peer's end behind it.
+    pub fn on_readable(&mut self, key: ConnectionKey<S>, hangup: bool) {
+        if let Some(connection) = self.connections.slots.get_mut(key) {
+            connection.hangup |= hangup;
+        }
+        self.connections.make_ready(key);
+    }
+
+    /// The kernel takes bytes again.
+    pub fn on_writable(&mut self, key: ConnectionKey<S>) {
+        self.connections.on_writable(key);
+    }
+
+    /// All that is to be done in one turn of the loop, after accepting.
+    pub fn tick(&mut self) {
+        self.read();
+        self.sweep();
+        self.settle();
+        self.flush();
+        self.reap();
+    }
+
+    /// Whether the next tick has work already, so that polling must not wait.
+    pub fn has_work(&self) -> bool {
+        self.connections.has_work()
+    }
+
+    /// When the next timer is due.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        let deadlines = [self.chat.next_deadline(), self.connections.next_deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Takes nobody in any more and tells everybody why; the connections end by themselves.
+    pub fn shut_down(&mut self) {
+        self.shutting_down = true;
+        self.seal_all();
+        let keys: Vec<_> = self.connections.slots.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            let Some(connection) = self.connections.slots.get(key) else { continue };
+            match &connection.protocol {
+                Protocol::Ws(_) => self.connections.close(key, Close::SHUTTING_DOWN),
+                // A request under way is still answered; its answer will be the last.
+                Protocol::Http(http) if http.codec.phase() == Phase::Idle => {
+                    self.connections.finish(key, Departure::Closed);
+                }
+                Protocol::Http(_) | Protocol::Closing => {}
+            }
+        }
+    }
+
+    /// Connections that are not freed yet.
+    pub fn connection_count(&self) -> usize {
+        self.connections.slots.len()
+    }
+
+    /// The domain, to look at.
+    pub fn chat(&self) -> &Chat {
+        &self.chat
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> &Counters {
+        &self.connections.counters
+    }
+
+    /// Timers that are armed.
+    pub fn timer_count(&self) -> usize {
+        self.chat.timer_count() + self.connections.timer_count()
+    }
+
+    /// Time since the clock began.
+    pub(super) fn uptime(&self) -> Duration {
+        self.connections.now.mono.since(Mono::ZERO)
+    }
+
+    /// A direct peer's connections count from accept on; a proxy's by what it forwards.
+    fn is_counted_at_accept(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        !ip.is_loopback() && !self.trusted_proxies.iter().any(|proxies| proxies.contains(ip))
+    }
+
+    #[inline(never)]
+    fn read(&mut self) {
+        let ready = std::mem::take(&mut self.connections.ready);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut budget = TICK_BYTES_MAX;
+        let mut turns = ready.iter();
+        for key in turns.by_ref() {
+            if let Some(connection) = self.connections.slots.get_mut(*key) {
+                connection.ready = false;
+            }
+            budget = budget.saturating_sub(self.turn(*key, &mut scratch));
+            if budget == 0 || self.connections.batches.is_full() {
+                break;
+            }
+        }
+        // Who had no turn is first in the next tick, before those who had one already.
+        let waiting = turns.as_slice();
+        if !waiting.is_empty() {
+            self.connections.ready.splice(0..0, waiting.iter().copied());
+        }
+        self.scratch = scratch;
+    }
+
+    /// One connection's turn to be read from. Returns the bytes that it took.
+    fn turn(&mut self, key: ConnectionKey<S>, scratch: &mut [u8]) -> usize {
+        let Some(connection) = self.connections.slots.get_mut(key) else { return 0 };
+        if connection.over || matches!(&connection.protocol, Protocol::Ws(ws) if ws.waiting) {
+            return 0;
+        }
+        if !connection.held.is_empty() {
+            let held = std::mem::take(&mut connection.held);
+            self.dispatch(key, &held);
+            let connection = self.connections.slots.get(key);
+            if connection.is_some_and(|connection| connection.held.is_empty()) {
+                self.connections.make_ready(key); // More may have come meanwhile.
+            }
+            return held.len();
+        }
+        match connection.link.read_into(scratch) {
+            Ok(Received::Bytes(count)) => {
+                // A short read has emptied the kernel's buffer, and the next byte makes a new
+                // edge; unless the peer's end lies behind it, which had its edge already.
+                let more = count == scratch.len() || connection.hangup;
+                self.connections.counters.bytes_in += count as u64;
+                self.dispatch(key, &scratch[..count]);
+                if more {
+                    self.connections.make_ready(key);
+                }
+                return count;
+            }
+            Ok(Received::Blocked) => {}
+            Ok(Received::End) => self.on_end(key),
+            Err(_) => self.connections.on_broken(key),
+        }
+        0
+    }
+
+    #[inline(never)]
+    fn sweep(&mut self) {
+        while let Some((wait, key)) = self.connections.pop_due() {
+            match wait {
+                Wait::Head | Wait::Body => self.on_request_overdue(key),
+                Wait::Idle | Wait::Linger => self.connections.end(key, Departure::Closed),
+                Wait::Ping => {
+                    self.connections.ping(key);
+                    self.connections.set_timer(key, Some(Wait::Pong));
+                }
+                Wait::Pong => self.connections.end(key, Departure::Broken),
+            }
+        }
+        self.chat.sweep(self.connections.now, &mut self.connections);
+    }
+
+    #[inline(never)]
+    fn settle(&mut self) {
+        // Telling of one end can overflow somebody's outbox, which is another.
+        loop {
+            for ended in std::mem::take(&mut self.connections.ended) {
+                let (now, connections) = (self.connections.now, &mut self.connections);
+                self.chat.exit(now, ended.attachment, ended.departure, connections);
+            }
+            self.seal_all();
+            if self.connections.ended.is_empty() {
+                break;
+            }
+        }
+        self.connections.batches.on_tick_over(self.chat.room_count());
+    }
+
+    fn seal_all(&mut self) {
+        while let Some(room) = self.connections.batches.any_open() {
+            self.chat.seal(room, &mut self.connections);
+            // Rooms seal before they end; a batch without a room is nobody's.
+            self.connections.batches.seal(room);
+        }
+    }
+
+    #[inline(never)]
+    fn flush(&mut self) {
+        self.connections.flush();
+    }
+
+    #[inline(never)]
+    fn reap(&mut self) {
+        let (now, chat) = (self.connections.now, &mut self.chat);
+        self.connections.reap(|address| chat.on_departure(now, address));
+    }
+
+    /// For tests, and after a caught panic: panics if anything contradicts itself.
+    pub fn check_invariants(&self) {
+        self.chat.check_invariants();
+        self.connections.check_invariants();
+    }
+}

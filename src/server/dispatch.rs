@@ -1,0 +1,350 @@
+//! From bytes to the domain, and back to the one connection they came from.
+//!
+//! Owns the way of one connection's input through its protocol. Must never know a socket. The
+//! invariant: whatever a peer sends, and whatever bug of ours it finds, ends at worst this one
+//! connection; [`Core::dispatch`] is the one place that catches panics.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
+
+use bytes::Bytes;
+use log::error;
+
+use super::connection::{Connection, ConnectionKey, Excess, Protocol, Wait, Ws};
+use super::core::Core;
+use crate::api::forwarded::{self, Client};
+use crate::api::{self, Answer, Caller, Entry};
+use crate::chat::{Admission, AttachmentKey, Departure, Share};
+use crate::http::{self, Fed, Framing, Method, Phase, Request, Response, Version};
+use crate::net::Stream;
+use crate::ws::close::Close;
+use crate::ws::{self, Context, Incoming, handshake};
+
+/// Answers queued for one connection beyond which its next request has to wait: one answer is
+/// under way at a time, but a few small ones may leave together.
+const PIPELINED_BYTES_MAX: usize = 16 * 1024;
+
+/// When to come again, for an address that has its share of connections.
+const SHARE_RETRY: Duration = Duration::from_secs(10);
+
+impl<S: Stream> Core<S> {
+    /// Handles what a connection has sent. A panic on the way is a bug of ours: it costs this
+    /// connection, and the process only if the others' data may be damaged.
+    pub(super) fn dispatch(&mut self, key: ConnectionKey<S>, input: &[u8]) {
+        let caught = catch_unwind(AssertUnwindSafe(|| self.on_bytes(key, input)));
+        if caught.is_err() {
+            self.on_panic(key);
+        }
+        self.connections.recount(key);
+    }
+
+    fn on_panic(&mut self, key: ConnectionKey<S>) {
+        self.connections.counters.panics += 1;
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.check_invariants())) {
+            error!("a bug has damaged what is shared; ending");
+            resume_unwind(panic);
+        }
+        match self.connections.slots.get(key).map(|connection| &connection.protocol) {
+            Some(Protocol::Http(_)) => self.reject(key, api::error::internal()),
+            Some(Protocol::Ws(_)) => self.connections.close(key, Close::INTERNAL),
+            Some(Protocol::Closing) | None => self.connections.end(key, Departure::Closed),
+        }
+    }
+
+    fn on_bytes(&mut self, key: ConnectionKey<S>, input: &[u8]) {
+        match self.connections.slots.get(key).map(|connection| &connection.protocol) {
+            Some(Protocol::Http(_)) => self.on_http_bytes(key, input),
+            Some(Protocol::Ws(_)) => self.on_ws_bytes(key, input),
+            Some(Protocol::Closing) | None => {} // Thrown away, RFC 9112 §9.6.
+        }
+    }
+
+    /// The peer has ended its direction.
+    pub(super) fn on_end(&mut self, key: ConnectionKey<S>) {
+        let Some(connection) = self.connections.slots.get_mut(key) else { return };
+        connection.read_over = true;
+        match &connection.protocol {
+            // Answers that are still queued belong to a peer that has only shut down one half.
+            Protocol::Http(_) => self.connections.finish(key, Departure::Closed),
+            // RFC 6455 §7.1.5: an end without a close frame is a broken line.
+            Protocol::Ws(_) => self.connections.end(key, Departure::Broken),
+            Protocol::Closing if connection.link.outbox().is_empty() => {
+                self.connections.end(key, Departure::Closed);
+            }
+            Protocol::Closing => {}
+        }
+    }
+
+    // ---- HTTP
+
+    fn on_http_bytes(&mut self, key: ConnectionKey<S>, mut input: &[u8]) {
+        loop {
+            let Some(connection) = self.connections.slots.get_mut(key) else { return };
+            let Protocol::Http(http) = &mut connection.protocol else {
+                return self.on_bytes(key, input); // Upgraded or closing: not requests any more.
+            };
+            if connection.link.outbox().queued() > PIPELINED_BYTES_MAX {
+                connection.held = input.to_vec();
+                return;
+            }
+            let fed = http.codec.feed(&mut input);
+            let phase = http.codec.phase();
+            let excess = connection.excess.filter(|_| phase == Phase::Body);
+            match (fed, excess) {
+                (Err(reject), _) => return self.reject(key, api::error::reject(reject)),
+                (Ok(Fed::Request(request)), _) => self.on_request(key, &request),
+                // The head is complete; its body need not be waited for.
+                (Ok(_), Some(excess)) => return self.reject(key, turned_away(excess)),
+                (Ok(Fed::Continue), None) => {
+                    self.connections.push(key, Bytes::from_static(http::CONTINUE));
+                }
+                (Ok(Fed::Partial), None) => return self.await_rest(key, phase),
+            }
+        }
+    }
+
+    /// Each phase of a request has a deadline for the whole of it.
+    fn await_rest(&mut self, key: ConnectionKey<S>, phase: Phase) {
+        let wait = match phase {
+            Phase::Idle => return, // Since accept or the last answer.
+            Phase::Head => Wait::Head,
+            Phase::Body => Wait::Body,
+        };
+        if self.connections.waits_for(key) != Some(wait) {
+            self.connections.set_timer(key, Some(wait));
+        }
+    }
+
+    /// The deadline of a phase has come.
+    pub(super) fn on_request_overdue(&mut self, key: ConnectionKey<S>) {
+        let Some(connection) = self.connections.slots.get(key) else { return };
+        match &connection.protocol {
+            Protocol::Http(http) if http.codec.phase() != Phase::Idle => {
+                self.reject(key, api::error::timeout());
+            }
+            _ => self.connections.end(key, Departure::Closed), // Never said a word.
+        }
+    }
+
+    fn on_request(&mut self, key: ConnectionKey<S>, request: &Request) {
+        self.trip(request.path().trim_matches('/'));
+        self.connections.counters.requests += 1;
+        let Some(connection) = self.connections.slots.get(key) else { return };
+        let client = forwarded::client(request, connection.peer, &self.trusted_proxies);
+        // An upgrade is told by a close, which a browser can read.
+        let excess = connection.excess.filter(|excess| {
+            *excess == Excess::Full || handshake::check(request).is_err()
+        });
+        if let Some(excess) = excess {
+            return self.reject(key, self.api.dress(Some(request), turned_away(excess)));
+        }
+        if self.shutting_down {
+            let response = api::error::shutting_down();
+            return self.reject(key, self.api.dress(Some(request), response));
+        }
+        let caller = Caller {
+            now: self.connections.now,
+            uptime: self.uptime(),
+            counters: &self.connections.counters.clone(),
+            address: client.address,
+        };
+        match self.api.answer(&mut self.chat, request, &caller, &mut self.connections) {
+            Answer::Response(response) => self.respond(key, request, response),
+            Answer::Socket(entry) => self.upgrade(key, request, &entry, client),
+        }
+    }
+
+    fn respond(&mut self, key: ConnectionKey<S>, request: &Request, response: Response) {
+        let framing = Framing {
+            date: &self.date.1,
+            head: request.method() == Method::Head,
+            version: request.version(),
+            keep_alive: request.keep_alive(),
+        };
+        response.encode(framing, |piece| self.connections.push(key, piece));
+        if request.keep_alive() {
+            self.connections.set_timer(key, Some(Wait::Idle));
+        } else {
+            self.connections.finish(key, Departure::Closed);
+        }
+    }
+
+    /// Answers something that cannot be read on, or not waited for, and ends the connection.
+    fn reject(&mut self, key: ConnectionKey<S>, response: Response) {
+        let (date, version) = (&self.date.1, Version::Http11);
+        let framing = Framing { date, head: false, version, keep_alive: false };
+        response.encode(framing, |piece| self.connections.push(key, piece));
+        self.connections.finish(key, Departure::Closed);
+    }
+
+    // ---- The upgrade
+
+    fn upgrade(
+        &mut self,
+        key: ConnectionKey<S>,
+        request: &Request,
+        entry: &Entry,
+        client: Client,
+    ) {
+        let refused = match handshake::check(request) {
+            Err(not_accepted) => Err(api::error::not_accepted(not_accepted)),
+            Ok(_) if !self.api.allows_origin(request) => Err(api::error::bad_origin()),
+            Ok(accept) => Ok(accept),
+        };
+        let accept = match refused {
+            Ok(accept) => accept,
+            Err(response) => {
+                let response = self.api.dress(Some(request), response);
+                return self.respond(key, request, response);
+            }
+        };
+        let fields = self.api.cors(request);
+        let head = handshake::accept(&accept, entry.subprotocol, &self.date.1, &fields);
+        self.connections.push(key, head.into());
+        self.connections.set_timer(key, None);
+        let Some(connection) = self.connections.slots.get_mut(key) else { return };
+        let context = Context::new(self.settings.ws);
+        connection.protocol =
+            Protocol::Ws(Box::new(Ws { context, attachment: None, waiting: false }));
+        self.connections.counters.websockets += 1;
+        self.enter(key, entry, client);
+    }
+
+    fn enter(&mut self, key: ConnectionKey<S>, entry: &Entry, client: Client) {
+        let Some(connection) = self.connections.slots.get_mut(key) else { return };
+        let mut share_exceeded = connection.excess == Some(Excess::Share);
+        if let (true, Some(address)) = (client.forwarded, client.address) {
+            share_exceeded |= self.chat.on_arrival(address) != Share::Within;
+            connection.share = Some(address);
+        }
+        let session = entry.session.and_then(|id| self.chat.session(id));
+        let room = entry.room.and_then(|id| self.chat.room(id));
+        let (now, connections) = (self.connections.now, &mut self.connections);
+        match self.chat.enter(now, key.cast(), session, room, share_exceeded, connections) {
+            Ok((attachment, admission)) => {
+                if let Some(ws) = self.connections.slots.get_mut(key).and_then(Connection::ws) {
+                    ws.attachment = Some(attachment);
+                    ws.waiting = admission == Admission::Waiting;
+                }
+                if admission == Admission::Admitted {
+                    self.connections.start_pinging(key);
+                }
+            }
+            Err(close) => match api::socket::close(close) {
+                Some(close) => self.connections.close(key, close),
+                None => self.connections.end(key, Departure::Broken),
+            },
+        }
+    }
+
+    // ---- WebSocket
+
+    fn on_ws_bytes(&mut self, key: ConnectionKey<S>, mut input: &[u8]) {
+        let Some(ws) = self.connections.slots.get_mut(key).and_then(Connection::ws) else { return };
+        let attachment = ws.attachment;
+        if ws.waiting {
+            if let Some(connection) = self.connections.slots.get_mut(key) {
+                connection.held = input.to_vec();
+            }
+            return;
+        }
+        self.connections.start_pinging(key); // The silence is over, and begins again.
+        if let Some(attachment) = attachment {
+            let (now, connections) = (self.connections.now, &mut self.connections);
+            self.chat.on_sign_of_life(now, attachment, connections);
+        }
+        let mut control = std::mem::take(&mut self.control);
+        loop {
+            control.clear();
+            let Some(ws) = self.connections.slots.get_mut(key).and_then(Connection::ws) else {
+                break; // Closed by what it has just said.
+            };
+            let fed = ws.context.feed(&mut input, &mut control);
+            match &fed {
+                // What was said before comes before the close.
+                Ok(Some(Incoming::Closed | Incoming::Binary(_))) | Err(_) => self.seal(attachment),
+                Ok(_) => {}
+            }
+            self.connections.push_control(key, &control);
+            match fed {
+                Ok(Some(Incoming::Text(text))) => self.on_text(key, attachment, &text),
+                Ok(Some(Incoming::Ping | Incoming::Pong(_))) => {}
+                Ok(Some(Incoming::Binary(_))) => self.connections.close(key, Close::BINARY),
+                Ok(Some(Incoming::Closed)) => self.connections.finish(key, Departure::Closed),
+                Err(violation) => self.connections.close(key, violation.close()),
+                Ok(None) => break,
+            }
+        }
+        self.control = control;
+    }
+
+    fn on_text(
+        &mut self,
+        key: ConnectionKey<S>,
+        attachment: Option<AttachmentKey>,
+        text: &str,
+    ) {
+        use api::socket::{ClientEvent, PONG, parse};
+        self.connections.counters.received += 1;
+        let Some(attachment) = attachment else { return };
+        let (now, connections) = (self.connections.now, &mut self.connections);
+        match parse(text) {
+            Ok(ClientEvent::Chat(message)) => {
+                self.trip(&message);
+                let connections = &mut self.connections;
+                if let Err(refusal) = self.chat.post(now, attachment, &message, connections) {
+                    self.refuse(key, attachment, refusal.into());
+                }
+            }
+            Ok(ClientEvent::Typing) => self.chat.typing(now, attachment, connections),
+            Ok(ClientEvent::Ping) => {
+                self.tell(key, Some(attachment), |out| out.extend_from_slice(PONG.as_bytes()));
+            }
+            Err(bad_event) => self.refuse(key, attachment, bad_event.into()),
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        key: ConnectionKey<S>,
+        attachment: AttachmentKey,
+        refused: api::socket::Refused,
+    ) {
+        let Some(room) = self.chat.room_of(attachment) else { return };
+        let Some(room_id) = self.chat.room_id(room) else { return };
+        self.tell(key, Some(attachment), |out| api::socket::refused(out, &refused, room_id));
+    }
+
+    /// Tells one connection alone, after all that its room was told before.
+    fn tell(
+        &mut self,
+        key: ConnectionKey<S>,
+        attachment: Option<AttachmentKey>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        self.seal(attachment);
+        let mut frame = Vec::new();
+        ws::encode_text_in_place(&mut frame, write);
+        self.connections.push_frames(key, frame.into());
+    }
+
+    fn seal(&mut self, attachment: Option<AttachmentKey>) {
+        if let Some(room) = attachment.and_then(|attachment| self.chat.room_of(attachment)) {
+            self.chat.seal(room, &mut self.connections);
+        }
+    }
+
+    /// Where tests plant a panic.
+    fn trip(&self, word: &str) {
+        #[cfg(debug_assertions)]
+        assert!(self.fault.as_deref() != Some(word), "a planted fault");
+        let _ = word;
+    }
+}
+
+fn turned_away(excess: Excess) -> Response {
+    match excess {
+        Excess::Share => api::error::rate_limited(SHARE_RETRY),
+        Excess::Full => api::error::server_full(),
+    }
+}

@@ -1,0 +1,74 @@
+//! The flags, sorted by room.
+//!
+//! Owns the translation and the contract's fixed limits. Must never read a flag itself. The
+//! invariant: the rooms get plain values and none of them knows `Config`.
+
+use std::time::Duration;
+
+use crate::chat::{self, Pace};
+use crate::config::{Config, Rate};
+use crate::{http, ws};
+
+/// The contract's limits of a request (section 1).
+const HTTP: http::Limits = http::Limits {
+    head_bytes_max: 16 * 1024,
+    fields_max: 100,
+    target_bytes_max: 8 * 1024,
+    body_bytes_max: 64 * 1024,
+};
+
+/// The contract's limits of what a WebSocket peer sends (section 1, close 1009).
+const WS: ws::Limits = ws::Limits { frame_bytes_max: 64 * 1024, message_bytes_max: 64 * 1024 };
+
+/// What connections are set to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub http: http::Limits,
+    pub ws: ws::Limits,
+    pub outbox_bytes_max: usize,
+    /// Beyond, connections are only accepted to be told so.
+    pub connections_max: usize,
+    pub header_timeout: Duration,
+    pub body_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub linger_timeout: Duration,
+    pub ping_interval: Duration,
+    pub ping_timeout: Duration,
+}
+
+impl Settings {
+    /// From the flags, and how many connections the machine can carry.
+    pub fn new(config: &Config, connections_max: usize) -> Settings {
+        Settings {
+            http: HTTP,
+            ws: WS,
+            outbox_bytes_max: config.outbox_bytes_max,
+            connections_max,
+            header_timeout: config.header_timeout,
+            body_timeout: config.body_timeout,
+            idle_timeout: config.idle_timeout,
+            linger_timeout: config.linger_timeout,
+            ping_interval: config.ping_interval,
+            ping_timeout: config.ping_timeout,
+        }
+    }
+}
+
+/// What the domain is set to.
+pub(super) fn of_chat(config: &Config) -> chat::Settings {
+    let pace = |rate: Rate| Pace::new(rate.per_second, rate.burst);
+    chat::Settings {
+        session_ttl: config.session_ttl,
+        room_ttl: config.room_ttl,
+        new_room_ttl: config.new_room_ttl,
+        leave_grace: config.leave_grace,
+        probe_timeout: config.probe_timeout,
+        history_messages_max: config.history_messages_max,
+        message_pace: pace(config.message_rate),
+        session_pace: pace(config.session_rate),
+        room_pace: pace(config.room_rate),
+        address_connections_max: config.address_connections_max,
+        sessions_max: config.sessions_max,
+        rooms_max: config.rooms_max,
+    }
+}

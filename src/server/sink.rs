@@ -1,0 +1,49 @@
+//! What the domain tells, on its way to connections.
+//!
+//! Owns the translation of the domain's handles and closes. Must never call back into the domain:
+//! an end that is found out here is told it in the phase *settle*. The invariant: what is pushed
+//! to one connection arrives in the order of the pushes.
+
+use super::connection::{Connection, ConnectionKey};
+use super::connections::Connections;
+use crate::api;
+use crate::chat::{Close, ConnKey, Departure, Event, Frame, RoomKey, Sink};
+use crate::net::Stream;
+
+impl<S: Stream> Sink for Connections<S> {
+    fn publish(&mut self, room: RoomKey, event: &Event<'_>) -> Frame {
+        self.batches.append(room, |out| api::json::event(out, event))
+    }
+
+    fn seal(&mut self, room: RoomKey, to: &[ConnKey]) {
+        if let Some(frames) = self.batches.seal(room) {
+            for key in to {
+                self.push_frames(key.cast(), frames.clone());
+            }
+        }
+    }
+
+    fn ping(&mut self, to: ConnKey) {
+        Connections::ping(self, to.cast());
+    }
+
+    fn admit(&mut self, to: ConnKey) {
+        let key: ConnectionKey<S> = to.cast();
+        if let Some(ws) = self.slots.get_mut(key).and_then(Connection::ws) {
+            ws.waiting = false;
+        }
+        self.start_pinging(key);
+        self.make_ready(key); // What it sent meanwhile has had its readable edge.
+    }
+
+    fn close(&mut self, to: ConnKey, close: Close) {
+        let key: ConnectionKey<S> = to.cast();
+        if let Some(ws) = self.slots.get_mut(key).and_then(Connection::ws) {
+            ws.attachment = None; // The domain knows; it need not be told.
+        }
+        match api::socket::close(close) {
+            Some(close) => Connections::close(self, key, close),
+            None => self.end(key, Departure::Broken),
+        }
+    }
+}
