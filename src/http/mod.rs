@@ -12,4 +12,4 @@ mod response;
 
 pub use codec::{Codec, Fed, Limits, Phase, Reject};
 pub use request::{Method, Request, Version, percent_decode};
-pub use response::{Framing, Response};
+pub use response::{CONTINUE, Framing, Response};
