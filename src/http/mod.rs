@@ -4,12 +4,17 @@
 //! the caller hands it the `Date` field's text. The invariant: a request is handed out only
 //! when its framing is beyond doubt, since whatever two parsers could read differently is how
 //! requests are smuggled.
+//!
+//! `codec` turns what arrives into requests. It lets `section` find where a head or a trailer
+//! section ends, `head` judge what a head says, and `body` undo the content's framing.
 
 mod body;
 mod codec;
+mod head;
 mod request;
 mod response;
+mod section;
 
 pub use codec::{Codec, Fed, Limits, Phase, Reject};
-pub use request::{Method, Request, Version, percent_decode};
-pub use response::{Framing, Response};
+pub use request::{BadEscape, Method, Request, Version, percent_decode};
+pub use response::{CONTINUE, Framing, Response};

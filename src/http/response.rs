@@ -1,15 +1,33 @@
-//! (to be written)
+//! Responses: from a status, fields and content to the bytes that go out.
+//!
+//! Owns the status line and the fields that frame a message. Must never know what the content
+//! means or when it is sent. The invariant: nothing in a field can end its line, so whatever a
+//! peer may have put into a value, it cannot write a second response (response splitting).
 
 use std::borrow::Cow;
+use std::fmt::Write;
 
 use bytes::Bytes;
+
+use super::Version;
+
+/// The interim response that [`Fed::Continue`](super::Fed::Continue) asks for (RFC 9110 §15.2.1).
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Content up to this size is copied behind the head: one piece is one entry in the outbox and
+/// in `writev`, and copying so little costs less than that.
+const COPIED_BYTES_MAX: usize = 16 * 1024;
+
+/// Status line, `Date`, `Content-Length` and `Connection` as they commonly are, and some.
+const HEAD_BYTES_TYPICAL: usize = 160;
 
 /// One response, not yet encoded.
 #[derive(Debug)]
 pub struct Response {
     /// Status code (RFC 9110 §15).
     pub status: u16,
-    /// Fields besides those of [`Framing`]: `Date`, `Content-Length`, `Connection`.
+    /// Fields besides those of [`Framing`]: `Date`, `Content-Length`. `Connection` may be among
+    /// them (a 426 names `Upgrade`) and is completed.
     pub fields: Vec<(&'static str, Cow<'static, str>)>,
     /// The content, in pieces so that a message's bytes need not be copied.
     pub body: Vec<Bytes>,
@@ -23,7 +41,7 @@ pub struct Framing<'a> {
     /// The request was HEAD: same fields, no content.
     pub head: bool,
     /// The peer's version: HTTP/1.0 must be told of keep-alive, HTTP/1.1 of its end.
-    pub version: super::Version,
+    pub version: Version,
     /// Whether another request may follow.
     pub keep_alive: bool,
 }
@@ -42,8 +60,257 @@ impl Response {
 
     /// Encodes head and content and hands out the pieces in order: one piece when the content is
     /// small, else the head and the body's own pieces.
-    pub fn encode(self, framing: Framing<'_>, push: impl FnMut(Bytes)) {
-        let _ = (framing, push);
-        todo!()
+    pub fn encode(self, framing: Framing<'_>, mut push: impl FnMut(Bytes)) {
+        // Saturating: a wrong length would be refused by every peer, a panic would be ours.
+        let content_bytes = self.body.iter().fold(0, |sum: usize, p| sum.saturating_add(p.len()));
+        let mut head = self.encode_head(framing, content_bytes).into_bytes();
+        let is_sent = !framing.head && may_have_content(self.status);
+        if !is_sent || content_bytes <= COPIED_BYTES_MAX {
+            let content = if is_sent { self.body.as_slice() } else { &[] };
+            content.iter().for_each(|piece| head.extend_from_slice(piece));
+            return push(Bytes::from(head));
+        }
+        push(Bytes::from(head));
+        self.body.into_iter().filter(|piece| !piece.is_empty()).for_each(push);
+    }
+
+    fn encode_head(&self, framing: Framing<'_>, content_bytes: usize) -> String {
+        // The content's room too, if it will be copied behind: one allocation a response.
+        let copied_bytes = if content_bytes <= COPIED_BYTES_MAX { content_bytes } else { 0 };
+        let field_bytes: usize = self.fields.iter().map(|(n, v)| n.len() + v.len() + 4).sum();
+        let mut head = String::with_capacity(HEAD_BYTES_TYPICAL + field_bytes + copied_bytes);
+        // RFC 9112 §4: the version is ours, not the peer's; the space stays without a phrase.
+        let _ = write!(head, "HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
+        push_field(&mut head, "Date", framing.date);
+        // RFC 9110 §8.6: neither 1xx nor 204 may carry a length. A 304's would be that of the
+        // content left out, which nobody needs to know.
+        if may_have_content(self.status) {
+            let _ = write!(head, "Content-Length: {content_bytes}\r\n");
+        }
+        let mut connection = String::new();
+        for (name, value) in &self.fields {
+            if name.eq_ignore_ascii_case("connection") {
+                push_option(&mut connection, value);
+            } else if is_framing(name) {
+                debug_assert!(false, "{name} is said by Framing");
+            } else {
+                push_field(&mut head, name, value);
+            }
+        }
+        // RFC 9112 §9.3: each version is told of what it would not assume.
+        match (framing.keep_alive, framing.version) {
+            (false, _) => push_option(&mut connection, "close"),
+            (true, Version::Http10) => push_option(&mut connection, "keep-alive"),
+            (true, Version::Http11) => {}
+        }
+        if !connection.is_empty() {
+            push_field(&mut head, "Connection", &connection);
+        }
+        head.push_str("\r\n");
+        head
+    }
+}
+
+/// RFC 9112 §6.3: these end with their head, whatever their fields say.
+fn may_have_content(status: u16) -> bool {
+    !matches!(status, 100..=199 | 204 | 304)
+}
+
+/// Fields that say where a message ends or that must not be there twice.
+fn is_framing(name: &str) -> bool {
+    ["content-length", "transfer-encoding", "date"]
+        .iter()
+        .any(|framing| name.eq_ignore_ascii_case(framing))
+}
+
+fn push_option(connection: &mut String, option: &str) {
+    if !connection.is_empty() {
+        connection.push_str(", ");
+    }
+    connection.push_str(option);
+}
+
+/// Writes a field line, or nothing if it would not be one line.
+fn push_field(head: &mut String, name: &str, value: &str) {
+    let is_sound = is_name(name) && is_value(value);
+    debug_assert!(is_sound, "no field line: {name:?}: {value:?}");
+    // In release a field less is the lesser evil: whoever made the value may not be a friend.
+    if is_sound {
+        for part in [name, ": ", value, "\r\n"] {
+            head.push_str(part);
+        }
+    }
+}
+
+/// RFC 9110 §5.6.2. Names are literals of ours, so letters, digits and dashes will do.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// RFC 9110 §5.5: no control characters, of which CR, LF and NUL are the ones that matter.
+fn is_value(value: &str) -> bool {
+    value.bytes().all(|byte| byte == b'\t' || !byte.is_ascii_control())
+}
+
+/// RFC 9110 §15's phrase for the codes of the contract. A phrase may be empty, and nobody reads it.
+fn reason(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        101 => "Switching Protocols",
+        200 => "OK",
+        201 => "Created",
+        204 => "No Content",
+        304 => "Not Modified",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        422 => "Unprocessable Content",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        503 => "Service Unavailable",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DATE: &str = "Tue, 19 Aug 2025 13:45:00 GMT";
+    const KEPT: Framing<'static> =
+        Framing { date: DATE, head: false, version: Version::Http11, keep_alive: true };
+
+    fn pieces(response: Response, framing: Framing<'_>) -> Vec<Bytes> {
+        let mut pieces = Vec::new();
+        response.encode(framing, |piece| pieces.push(piece));
+        pieces
+    }
+
+    /// `expected` without the status line's version and the Date line, which every response has.
+    #[track_caller]
+    fn check(response: Response, framing: Framing<'_>, expected: &str) {
+        let pieces = pieces(response, framing);
+        assert_eq!(pieces.len(), 1);
+        let (status, rest) = expected.split_once("\r\n").unwrap();
+        let expected = format!("HTTP/1.1 {status}\r\nDate: {DATE}\r\n{rest}");
+        assert_eq!(String::from_utf8_lossy(&pieces[0]), expected);
+    }
+
+    fn content(text: &'static str) -> Response {
+        let mut response = Response::new(200).with("Content-Type", "text/plain");
+        response.body.push(Bytes::from(text));
+        response
+    }
+
+    #[test]
+    fn a_small_response_is_one_piece() {
+        check(
+            content("hello"),
+            KEPT,
+            "200 OK\r\nContent-Length: 5\r\nContent-Type: text/plain\r\n\r\nhello",
+        );
+        check(Response::new(299), KEPT, "299 \r\nContent-Length: 0\r\n\r\n");
+    }
+
+    #[test]
+    fn head_gets_the_same_fields_and_no_content() {
+        check(
+            content("hello"),
+            Framing { head: true, ..KEPT },
+            "200 OK\r\nContent-Length: 5\r\nContent-Type: text/plain\r\n\r\n",
+        );
+    }
+
+    #[test]
+    fn what_cannot_have_content_has_no_length() {
+        check(Response::new(204), KEPT, "204 No Content\r\n\r\n");
+        check(Response::new(304), KEPT, "304 Not Modified\r\n\r\n");
+        let mut response = Response::new(204);
+        response.body.push(Bytes::from("ignored"));
+        check(response, KEPT, "204 No Content\r\n\r\n");
+    }
+
+    #[test]
+    fn each_version_is_told_what_it_would_not_assume() {
+        let http10 = Framing { version: Version::Http10, ..KEPT };
+        for (framing, connection) in [
+            (KEPT, ""),
+            (Framing { keep_alive: false, ..KEPT }, "Connection: close\r\n"),
+            (http10, "Connection: keep-alive\r\n"),
+            (Framing { keep_alive: false, ..http10 }, "Connection: close\r\n"),
+        ] {
+            let expected = format!("404 Not Found\r\nContent-Length: 0\r\n{connection}\r\n");
+            check(Response::new(404), framing, &expected);
+        }
+    }
+
+    #[test]
+    fn connection_is_said_once() {
+        for (framing, connection) in [
+            (KEPT, "Upgrade"),
+            (Framing { keep_alive: false, ..KEPT }, "Upgrade, close"),
+            (Framing { version: Version::Http10, ..KEPT }, "Upgrade, keep-alive"),
+        ] {
+            let response =
+                Response::new(426).with("Connection", "Upgrade").with("Upgrade", "websocket");
+            let expected = format!(
+                "426 Upgrade Required\r\nContent-Length: 0\r\nUpgrade: websocket\r\n\
+                 Connection: {connection}\r\n\r\n"
+            );
+            check(response, framing, &expected);
+        }
+    }
+
+    #[test]
+    fn large_content_is_not_copied() {
+        let piece = Bytes::from(vec![b'x'; COPIED_BYTES_MAX]);
+        let mut response = Response::new(200);
+        response.body = vec![piece.clone()];
+        assert_eq!(pieces(response, KEPT).len(), 1, "exactly as much is copied");
+
+        let mut response = Response::new(200);
+        response.body = vec![piece.clone(), Bytes::new(), Bytes::from("y")];
+        let pieces = pieces(response, KEPT);
+        assert!(pieces[0].ends_with(b"Content-Length: 16385\r\n\r\n"));
+        assert_eq!(pieces[1].as_ptr(), piece.as_ptr());
+        assert_eq!(pieces[1..], [piece, Bytes::from("y")]);
+    }
+
+    #[test]
+    fn a_value_cannot_end_its_line() {
+        for value in ["a\r\nSet-Cookie: b", "a\n", "\r", "\0", "\u{7f}"] {
+            assert!(!is_value(value), "{value:?}");
+        }
+        for value in ["", "a b\tc", "café", "Bearer error=\"invalid_token\""] {
+            assert!(is_value(value), "{value:?}");
+        }
+        for name in ["", "A B", "A:", "A\r\n"] {
+            assert!(!is_name(name), "{name:?}");
+        }
+    }
+
+    #[test]
+    #[cfg_attr(debug_assertions, should_panic(expected = "no field line"))]
+    fn a_field_that_splits_the_response_is_left_out() {
+        let response = Response::new(200).with("X-Echo", "a\r\n\r\nHTTP/1.1 200 OK");
+        check(response, KEPT, "200 OK\r\nContent-Length: 0\r\n\r\n");
+    }
+
+    #[test]
+    fn every_code_of_the_contract_has_a_phrase() {
+        for status in [
+            200, 201, 204, 304, 400, 401, 403, 404, 405, 408, 409, 413, 414, 422, 426, 429, 431,
+            500, 503,
+        ] {
+            assert_ne!(reason(status), "", "{status}");
+        }
     }
 }

@@ -1,0 +1,318 @@
+//! Judges a complete head: what it asks for, of whom, and how its content is framed.
+//!
+//! Owns everything that a request line and fields mean to the protocol itself, on top of
+//! `httparse`'s grammar. Must never know what a path means or where the bytes came from. The
+//! invariant: whatever two recipients could frame differently is refused here, not repaired.
+
+use std::mem::MaybeUninit;
+use std::net::Ipv6Addr;
+
+use httparse::Status;
+
+use super::body::Body;
+use super::request::{Field, Method, Request, Span, Version};
+use super::{Limits, Reject};
+
+/// The most that [`Limits::fields_max`] can be: where httparse puts them while it parses.
+pub(super) const FIELDS_CEILING: usize = 128;
+
+/// The most that [`Limits::head_bytes_max`] can be: a request's index holds 16-bit offsets.
+pub(super) const HEAD_BYTES_CEILING: usize = u16::MAX as usize;
+
+/// A request whose content is still missing.
+pub(super) struct Head {
+    pub(super) request: Request,
+    /// The content to come, if any.
+    pub(super) body: Option<Body>,
+    /// The peer waits for `100 Continue` before it sends it.
+    pub(super) expects_continue: bool,
+}
+
+/// Parses the head that `section` found complete.
+pub(super) fn parse(section: Vec<u8>, limits: &Limits) -> Result<Head, Reject> {
+    let mut slots = [const { MaybeUninit::uninit() }; FIELDS_CEILING];
+    let mut parsed = httparse::Request::new(&mut []);
+    match parsed.parse_with_uninit_headers(&section, &mut slots) {
+        Ok(Status::Complete(end)) if end == section.len() => {}
+        // Two readings of where a head ends are what this room is there to prevent.
+        Ok(_) => return Err(Reject::BadRequest("The head does not end where it should.")),
+        Err(error) => return Err(malformed(error)),
+    }
+    // RFC 9112 §2.3, §2.6: only HTTP/1.0 and 1.1 exist here; httparse knows no other either,
+    // and the version is case-sensitive.
+    let version = if parsed.version == Some(1) { Version::Http11 } else { Version::Http10 };
+    let method = Method::of(parsed.method.unwrap_or_default());
+    let target = split_target(method, parsed.method, parsed.path.unwrap_or_default())?;
+    // RFC 9112 §3.2.2: an absolute target's authority overrides `Host`, which must be there and
+    // in order all the same.
+    let host = check_host(parsed.headers, version)?;
+    let host = target.authority.unwrap_or(host);
+    let span = |part: &[u8]| Span::of(&section, part);
+    let mut request = Request {
+        fields: (parsed.headers.iter())
+            .map(|field| Field { name: span(field.name.as_bytes()), value: span(field.value) })
+            .collect(),
+        path: span(target.path.as_bytes()),
+        query: span(target.query.as_bytes()),
+        host: span(host.as_bytes()),
+        method,
+        version,
+        keep_alive: false,
+        head: Vec::new(),
+        body: Vec::new(),
+    };
+    request.head = section;
+
+    // RFC 9112 §9.3: `close` ends it, HTTP/1.1 persists unasked, HTTP/1.0 only when asked.
+    let persists = version == Version::Http11 || request.lists("connection", "keep-alive");
+    request.keep_alive = persists && !request.lists("connection", "close");
+    let body = framing(&request, limits)?;
+    // RFC 9110 §10.1.1: must be ignored in HTTP/1.0. Another expectation may be answered 417 or
+    // ignored; the contract has no such code.
+    let expects_continue =
+        version == Version::Http11 && body.is_some() && request.lists("expect", "100-continue");
+    Ok(Head { request, body, expects_continue })
+}
+
+/// Refuses trailers that are not well-formed fields.
+pub(super) fn check_trailers(section: &[u8]) -> Result<(), Reject> {
+    let mut slots = [httparse::EMPTY_HEADER; FIELDS_CEILING];
+    match httparse::parse_headers(section, &mut slots) {
+        Ok(Status::Complete((end, _))) if end == section.len() => Ok(()),
+        Ok(_) => Err(Reject::BadRequest("The trailers do not end where they should.")),
+        Err(error) => Err(malformed(error)),
+    }
+}
+
+/// What httparse complains about in a section whose lines are in order.
+fn malformed(error: httparse::Error) -> Reject {
+    Reject::BadRequest(match error {
+        httparse::Error::Token => "The method is not a token.",
+        // The request line's end is looked for right after the version.
+        httparse::Error::Version | httparse::Error::NewLine => {
+            "The version is neither HTTP/1.1 nor HTTP/1.0."
+        }
+        // RFC 9112 §5.1: white space before the colon must be answered 400.
+        httparse::Error::HeaderName => "A field name is not a token with a colon right after it.",
+        httparse::Error::HeaderValue => "A field value contains a forbidden character.",
+        httparse::Error::Status => "The request line is malformed.",
+        httparse::Error::TooManyHeaders => return Reject::HeadersTooLarge,
+    })
+}
+
+struct Target<'a> {
+    /// Of an absolute-form target.
+    authority: Option<&'a str>,
+    path: &'a str,
+    query: &'a str,
+}
+
+/// Takes apart the forms of RFC 9112 §3.2. All but authority-form, which is CONNECT's, and only
+/// a proxy knows what to do with that.
+fn split_target<'a>(
+    method: Method,
+    name: Option<&str>,
+    target: &'a str,
+) -> Result<Target<'a>, Reject> {
+    if name == Some("CONNECT") {
+        return Err(Reject::BadRequest("This server is no proxy: it does not know CONNECT."));
+    }
+    // RFC 9112 §3.2.4: asterisk-form is for OPTIONS alone.
+    if target == "*" && method == Method::Options {
+        return Ok(Target { authority: None, path: target, query: "" });
+    }
+    let (authority, path_and_query) = if target.starts_with('/') {
+        (None, target)
+    } else {
+        let (authority, rest) = split_absolute(target)?;
+        (Some(authority), rest)
+    };
+    let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
+    Ok(Target { authority, path, query })
+}
+
+/// Takes apart `http://authority/path?query` (RFC 9112 §3.2.2). The scheme says nothing: a proxy
+/// in front may have spoken TLS.
+fn split_absolute(target: &str) -> Result<(&str, &str), Reject> {
+    let (_, rest) = target
+        .split_once("://")
+        .filter(|(scheme, _)| {
+            scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
+        })
+        .ok_or(Reject::BadRequest("The request target is neither a path nor an http URI."))?;
+    let (authority, path_and_query) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    // RFC 9110 §4.2.1: an http URI without a host is invalid. §4.2.4: so is one with userinfo.
+    if !is_authority(authority) {
+        return Err(Reject::BadRequest("The request target's authority is not a host and port."));
+    }
+    Ok((authority, path_and_query))
+}
+
+/// The value of `Host`, empty if HTTP/1.0 has none.
+///
+/// RFC 9112 §3.2: none in HTTP/1.1, more than one, or a malformed one must be answered 400. An
+/// empty one is well formed: it is how a client says that its URI has no authority.
+fn check_host<'a>(fields: &[httparse::Header<'a>], version: Version) -> Result<&'a str, Reject> {
+    let mut hosts = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("host"));
+    let first = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Reject::BadRequest("There is more than one Host field."));
+    }
+    match first {
+        Some(field) => std::str::from_utf8(field.value)
+            .ok()
+            .filter(|host| host.is_empty() || is_authority(host))
+            .ok_or(Reject::BadRequest("The Host field is not a host and port.")),
+        None if version == Version::Http10 => Ok(""),
+        None => Err(Reject::BadRequest("The Host field is missing.")),
+    }
+}
+
+/// `uri-host [ ":" port ]` (RFC 9110 §7.2, RFC 3986 §3.2.2), with a host. IPvFuture, which has
+/// never been used, is taken for malformed.
+fn is_authority(text: &str) -> bool {
+    let (is_host, port) = if let Some(literal) = text.strip_prefix('[') {
+        let Some((address, port)) = literal.split_once(']') else { return false };
+        (address.parse::<Ipv6Addr>().is_ok(), port)
+    } else {
+        let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+        (is_reg_name(name), port)
+    };
+    // RFC 3986 §3.2.3: the digits may be missing after the colon.
+    let is_port = match port.strip_prefix(':') {
+        Some(digits) => {
+            digits.bytes().all(|byte| byte.is_ascii_digit())
+                && (digits.is_empty() || digits.parse::<u16>().is_ok())
+        }
+        None => port.is_empty(),
+    };
+    is_host && is_port
+}
+
+/// A name or an IPv4 address: unreserved characters, sub-delimiters and percent-escapes.
+fn is_reg_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    while let Some(byte) = bytes.next() {
+        let is_allowed = match byte {
+            b'%' => (0..2).all(|_| bytes.next().is_some_and(|digit| digit.is_ascii_hexdigit())),
+            _ => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte),
+        };
+        if !is_allowed {
+            return false;
+        }
+    }
+    !name.is_empty()
+}
+
+/// How the content is framed (RFC 9112 §6.3), if there is any.
+///
+/// §6.3 lets a server repair some of what is refused here (`Content-Length: 5, 5`, or a length
+/// beside chunks). Each repair is a bet that everyone in front made the same one.
+fn framing(request: &Request, limits: &Limits) -> Result<Option<Body>, Reject> {
+    let mut codings = request.fields("transfer-encoding");
+    let mut lengths = request.fields("content-length");
+    match (codings.next(), lengths.next()) {
+        (None, None) => Ok(None),
+        // RFC 9112 §6.1: a 1.0 peer, or a proxy that forwards as one, knows no chunks.
+        (Some(_), _) if request.version() == Version::Http10 => {
+            Err(Reject::BadRequest("HTTP/1.0 has no Transfer-Encoding."))
+        }
+        (Some(_), Some(_)) => {
+            Err(Reject::BadRequest("Content-Length stands beside Transfer-Encoding."))
+        }
+        // RFC 9112 §6.1 asks for 501 where a coding is merely unknown. But a coding that one
+        // recipient knows and the next does not is the classic smuggler's tool: 400, and close.
+        (Some(coding), None) => {
+            if codings.next().is_some() {
+                Err(Reject::BadRequest("There is more than one Transfer-Encoding field."))
+            } else if coding.eq_ignore_ascii_case(b"chunked") {
+                Ok(Some(Body::chunked()))
+            } else {
+                Err(Reject::BadRequest("The transfer coding is not just chunked."))
+            }
+        }
+        (None, Some(length)) => {
+            if lengths.next().is_some() {
+                return Err(Reject::BadRequest("There is more than one Content-Length field."));
+            }
+            let length = parse_length(length)?;
+            let length = usize::try_from(length).map_err(|_| Reject::BodyTooLarge)?;
+            if length > limits.body_bytes_max {
+                return Err(Reject::BodyTooLarge);
+            }
+            Ok((length > 0).then(|| Body::with_length(length)))
+        }
+    }
+}
+
+/// RFC 9110 §8.6: digits and nothing else. Rust's own parser would let a `+` pass.
+fn parse_length(value: &[u8]) -> Result<u64, Reject> {
+    if value.is_empty() {
+        return Err(Reject::BadRequest("Content-Length is empty."));
+    }
+    value.iter().try_fold(0u64, |length, byte| {
+        if !byte.is_ascii_digit() {
+            return Err(Reject::BadRequest("Content-Length is not a decimal number."));
+        }
+        length
+            .checked_mul(10)
+            .and_then(|tens| tens.checked_add(u64::from(byte - b'0')))
+            .ok_or(Reject::BadRequest("Content-Length is beyond all numbers."))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_is_a_host_and_perhaps_a_port() {
+        for good in [
+            "a",
+            "a:",
+            "a:0",
+            "a:65535",
+            "a.b-c_d~e",
+            "127.0.0.1:8000",
+            "[::1]",
+            "[::1]:8000",
+            "[::ffff:1.2.3.4]",
+            "xn--bcher-kva.example",
+            "a%2Db",
+            "a,b",
+            "a:00080",
+        ] {
+            assert!(is_authority(good), "{good}");
+        }
+        for bad in [
+            "",
+            ":",
+            ":80",
+            "a:65536",
+            "a:+80",
+            "a:b",
+            "a:80:80",
+            "a b",
+            "u@a",
+            "a/",
+            "a?",
+            "a#",
+            "a\\b",
+            "a%2",
+            "a%zz",
+            "[::1",
+            "::1",
+            "[]",
+            "[1.2.3.4]",
+            "[::1]8000",
+            "[::1%25eth0]",
+            "[v1.a]",
+            "ä",
+            "a\"b",
+            "<a>",
+            "a|b",
+        ] {
+            assert!(!is_authority(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Finds the end of a header or trailer section, byte by byte, and keeps what has come so far.
+//!
+//! Owns lines, white space between words, control characters and the limits on size: all that
+//! can be refused before a section is complete, and all that `httparse` would let pass. Must
+//! never know what a field means. The invariant: each byte is judged once, when it arrives, from
+//! those before it alone, so that neither the outcome nor the work depends on how the network
+//! cut the bytes into pieces.
+//!
+//! What `httparse` tolerates and this file does not: lines that end in a bare LF (RFC 9112 §2.2
+//! leaves that to the recipient, and recipients that differ are how requests are smuggled), any
+//! number of empty lines before a request, and targets that are not ASCII.
+
+use std::borrow::Cow;
+
+use super::{Limits, Reject};
+
+/// Empty lines that may come before a request line.
+///
+/// RFC 9112 §2.2: at least one must be bearable, for the sake of old clients that end a body
+/// with a line end they do not count.
+const EMPTY_LINES_MAX: u8 = 4;
+
+/// What a partial buffer grows by at first.
+const PARTIAL_BYTES_MIN: usize = 64;
+
+const BARE_CR: Reject = Reject::BadRequest("A carriage return is not followed by a line feed.");
+const BARE_LF: Reject = Reject::BadRequest("A line ends in a line feed without carriage return.");
+const CONTROL: Reject = Reject::BadRequest("A line contains a control character.");
+const EMPTY_LINES: Reject = Reject::BadRequest("Too many empty lines before the request.");
+const NO_TARGET: Reject = Reject::BadRequest("The request line has no target.");
+const NO_VERSION: Reject = Reject::BadRequest("The request line has no HTTP version.");
+const SPACES: Reject = Reject::BadRequest("The request line is not separated by single spaces.");
+const FRAGMENT: Reject = Reject::BadRequest("The request target has a fragment.");
+const NOT_ASCII: Reject = Reject::BadRequest("The request target is not ASCII.");
+const SPACE_FIRST: Reject = Reject::BadRequest("White space comes before the first field.");
+const FOLDED: Reject = Reject::BadRequest("A field is folded over more than one line.");
+
+/// A section under way.
+pub(super) struct Section {
+    at: At,
+    /// Bytes judged, empty lines before the request not counted; ≤ `head_bytes_max`.
+    bytes: usize,
+    /// Field lines begun; ≤ `fields_max`.
+    fields: usize,
+    /// The section so far, if it did not come in one piece; grows only with what has arrived.
+    partial: Vec<u8>,
+}
+
+/// What the bytes so far lead up to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// A request, or an empty line before it.
+    Start {
+        empty_lines: u8,
+    },
+    /// The line feed of such an empty line.
+    StartLf {
+        empty_lines: u8,
+    },
+    Method,
+    Target {
+        bytes: usize,
+    },
+    Version,
+    /// A field line, or the empty line that ends the section.
+    LineStart,
+    Field,
+    /// The line feed of the request line or of a field line.
+    LineLf,
+    /// The line feed of the section's last line.
+    LastLf,
+}
+
+impl Section {
+    /// A request line and its fields.
+    pub(super) fn head() -> Section {
+        Section { at: At::Start { empty_lines: 0 }, bytes: 0, fields: 0, partial: Vec::new() }
+    }
+
+    /// The fields after a chunked body.
+    pub(super) fn trailers() -> Section {
+        Section { at: At::LineStart, ..Section::head() }
+    }
+
+    /// Whether not one byte has come, not even of an empty line.
+    pub(super) fn is_idle(&self) -> bool {
+        self.at == At::Start { empty_lines: 0 }
+    }
+
+    /// Bytes of heap held.
+    pub(super) fn bytes(&self) -> usize {
+        self.partial.capacity()
+    }
+
+    /// Takes bytes from the front of `input` up to the section's end, and returns the whole
+    /// section once it is there: borrowed if all of it lay in `input`.
+    pub(super) fn feed<'a>(
+        &mut self,
+        input: &mut &'a [u8],
+        limits: &Limits,
+    ) -> Result<Option<Cow<'a, [u8]>>, Reject> {
+        self.skip_empty_lines(input)?;
+        let arrived = *input;
+        let end = self.find_end(arrived, limits)?;
+        let (piece, rest) = arrived.split_at(end.unwrap_or(arrived.len()));
+        *input = rest;
+        if end.is_some() && self.partial.is_empty() {
+            return Ok(Some(Cow::Borrowed(piece)));
+        }
+        append(&mut self.partial, piece, limits.head_bytes_max);
+        Ok(end.map(|_| Cow::Owned(std::mem::take(&mut self.partial))))
+    }
+
+    fn skip_empty_lines(&mut self, input: &mut &[u8]) -> Result<(), Reject> {
+        while let Some((&byte, rest)) = input.split_first() {
+            self.at = match (self.at, byte) {
+                (At::Start { empty_lines: EMPTY_LINES_MAX.. }, b'\r') => return Err(EMPTY_LINES),
+                (At::Start { empty_lines }, b'\r') => At::StartLf { empty_lines },
+                (At::StartLf { empty_lines }, b'\n') => At::Start { empty_lines: empty_lines + 1 },
+                (At::StartLf { .. }, _) => return Err(BARE_CR),
+                (At::Start { .. }, _) => {
+                    self.at = At::Method;
+                    return Ok(());
+                }
+                _ => return Ok(()),
+            };
+            *input = rest;
+        }
+        Ok(())
+    }
+
+    /// Judges the bytes that arrived; the index after the section's last one, if it is among them.
+    fn find_end(&mut self, arrived: &[u8], limits: &Limits) -> Result<Option<usize>, Reject> {
+        for (index, &byte) in arrived.iter().enumerate() {
+            if self.bytes == limits.head_bytes_max {
+                return Err(Reject::HeadersTooLarge);
+            }
+            self.bytes += 1;
+            let Some(next) = self.after(byte, limits)? else {
+                return Ok(Some(index + 1));
+            };
+            self.at = next;
+        }
+        Ok(None)
+    }
+
+    /// Where `byte` leads; `None` if it ends the section.
+    fn after(&mut self, byte: u8, limits: &Limits) -> Result<Option<At>, Reject> {
+        let next = match (self.at, byte) {
+            // Most bytes are these. Which of them may stand in a name is httparse's to say.
+            (At::Field, b'\t' | b' '..=b'~' | 0x80..) => At::Field,
+
+            // RFC 9112 §2.2: a bare CR must be refused or replaced. A bare LF may be taken for a
+            // line end; whoever does so sees other lines than the proxy in front that does not.
+            (At::LineLf, b'\n') => At::LineStart,
+            (At::LastLf, b'\n') => return Ok(None),
+            (At::LineLf | At::LastLf, _) => return Err(BARE_CR),
+            (_, b'\n') => return Err(BARE_LF),
+            // RFC 9110 §5.5: NUL and its kin are dangerous in values, and nowhere else allowed.
+            (_, ..=0x08 | 0x0b | 0x0c | 0x0e..=0x1f | 0x7f) => return Err(CONTROL),
+
+            // RFC 9112 §3: single spaces. What §3 allows lenient servers to split on is refused.
+            (At::Method, b' ') => At::Target { bytes: 0 },
+            (At::Method, b'\t') => return Err(SPACES),
+            (At::Method, b'\r') => return Err(NO_TARGET),
+            (At::Method, _) => At::Method,
+            (At::Target { bytes: 0 }, b' ') | (At::Target { .. }, b'\t') => return Err(SPACES),
+            (At::Target { .. }, b' ') => At::Version,
+            (At::Target { .. }, b'\r') => return Err(NO_VERSION),
+            // Before the target's characters: a limit passed is a limit passed, whatever by.
+            (At::Target { bytes }, _) if bytes >= limits.target_bytes_max => {
+                return Err(Reject::TargetTooLong);
+            }
+            // RFC 9112 §3.2: no form of target has a fragment, and a URI is ASCII.
+            (At::Target { .. }, b'#') => return Err(FRAGMENT),
+            (At::Target { .. }, 0x80..) => return Err(NOT_ASCII),
+            (At::Target { bytes }, _) => At::Target { bytes: bytes + 1 },
+            (At::Version, b' ' | b'\t') => return Err(SPACES),
+            (At::Version | At::Field, b'\r') => At::LineLf,
+            (At::Version, _) => At::Version,
+
+            (At::LineStart, b'\r') => At::LastLf,
+            // RFC 9112 §2.2: white space right after the start line hides a field from some.
+            (At::LineStart, b' ' | b'\t') if self.fields == 0 => return Err(SPACE_FIRST),
+            // RFC 9112 §5.2: obsolete line folding outside `message/http` may be answered 400.
+            (At::LineStart, b' ' | b'\t') => return Err(FOLDED),
+            (At::LineStart, _) if self.fields >= limits.fields_max => {
+                return Err(Reject::HeadersTooLarge);
+            }
+            (At::LineStart, _) => {
+                self.fields += 1;
+                At::Field
+            }
+            // `skip_empty_lines` has led on from these.
+            (At::Start { .. } | At::StartLf { .. }, _) => At::Method,
+        };
+        Ok(Some(next))
+    }
+}
+
+/// Appends `bytes`, at least doubling the capacity when it has to grow, but never past `max`:
+/// what a peer makes us hold stays below the limit, not below twice the limit.
+pub(super) fn append(buffer: &mut Vec<u8>, bytes: &[u8], max: usize) {
+    let needed = buffer.len().saturating_add(bytes.len());
+    let capacity = buffer.capacity();
+    if needed > capacity {
+        let doubled = capacity.saturating_mul(2).max(PARTIAL_BYTES_MIN).min(max);
+        buffer.reserve_exact(needed.max(doubled) - buffer.len());
+    }
+    buffer.extend_from_slice(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_doubles_but_stays_below_its_limit() {
+        let mut buffer = Vec::new();
+        let mut growths = 0;
+        for _ in 0..1000 {
+            let before = buffer.capacity();
+            append(&mut buffer, b"x", 1000);
+            growths += usize::from(buffer.capacity() != before);
+            assert!(buffer.capacity() <= 1000);
+        }
+        assert_eq!(growths, 5, "64, 128, 256, 512, 1000");
+    }
+
+    #[test]
+    fn a_section_in_one_piece_is_not_copied() {
+        let limits =
+            Limits { head_bytes_max: 99, fields_max: 9, target_bytes_max: 9, body_bytes_max: 9 };
+        let mut section = Section::head();
+        let mut input: &[u8] = b"GET / HTTP/1.1\r\n\r\nmore";
+        let found = section.feed(&mut input, &limits);
+        assert!(matches!(found, Ok(Some(Cow::Borrowed(b"GET / HTTP/1.1\r\n\r\n")))));
+        assert_eq!(input, b"more");
+        assert_eq!(section.bytes(), 0);
+    }
+}
