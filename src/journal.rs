@@ -23,6 +23,15 @@ pub fn say(line: &str) {
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
+/// Has panics logged as errors, with their place and nothing else: their text may quote what
+/// somebody sent. To be called once, by `main`.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| match panic.location() {
+        Some(place) => log::error!("a bug: panic at {}:{}", place.file(), place.line()),
+        None => log::error!("a bug: panic"),
+    }));
+}
+
 struct Journal {
     style: Style,
 }

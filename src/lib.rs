@@ -1,4 +1,5 @@
 //! Disposable Chat.
+pub mod api;
 pub mod chat;
 pub mod clock;
 pub mod config;
@@ -7,6 +8,7 @@ pub mod http;
 pub mod journal;
 pub mod ledger;
 pub mod net;
+pub mod server;
 pub mod slots;
 pub mod timers;
 pub mod ws;

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use disposable_chat::config::{Command, Config};
 use disposable_chat::journal;
+use disposable_chat::server::Server;
 
 fn main() -> ExitCode {
     let config = match Config::parse(env::args_os().skip(1), |name| env::var_os(name)) {
@@ -24,7 +25,19 @@ fn main() -> ExitCode {
         }
     };
     journal::install(config.log);
-    ExitCode::SUCCESS
+    journal::log_panics();
+    serve(&config)
+}
+
+fn serve(config: &Config) -> ExitCode {
+    let ended = Server::new(config).map_err(|error| error.to_string());
+    match ended.and_then(|mut server| server.run().map_err(|error| error.to_string())) {
+        Ok(ending) => ExitCode::from(ending.exit_code()),
+        Err(error) => {
+            journal::say(&error);
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Unlike `print!`, does not panic when the reader has gone (`--help | head -1`).

@@ -77,6 +77,8 @@ pub enum Share {
     Within,
     /// Over it: to be told so and closed.
     Over,
+    /// So far over it that telling would be a share of its own.
+    FarOver,
 }
 
 /// What is remembered of one address.

@@ -167,6 +167,9 @@ enum Waiter {
     Address(Address),
 }
 
+/// Connections beyond its share that an address is told about, at one time.
+const TOLD_MAX: usize = 16;
+
 /// How often an address without connections is looked at again.
 const ADDRESS_REVIEW: Duration = Duration::from_secs(30);
 
@@ -253,6 +256,11 @@ impl Chat {
         }
     }
 
+    /// The id of a room that lives.
+    pub fn room_id(&self, room: RoomKey) -> Option<RoomId> {
+        self.rooms.get(room).map(|room| room.id)
+    }
+
     /// Sessions that have not ended.
     pub fn session_count(&self) -> usize {
         self.sessions.len()
@@ -275,6 +283,7 @@ impl Chat {
         let connections = usage.connections as usize;
         self.recount();
         match self.settings.address_connections_max {
+            Some(max) if connections > max.saturating_add(TOLD_MAX) => Share::FarOver,
             Some(max) if connections > max => Share::Over,
             _ => Share::Within,
         }

@@ -3,6 +3,7 @@
 //! Owns the parsing of one value. Must never know which flag it is for, nor look up a name. The
 //! invariant: what a parser accepts, it accepts exactly; no rounding, no wrapping, no trimming.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -20,6 +21,15 @@ pub enum Listen {
     Tcp(SocketAddr),
     /// An absolute path.
     Unix(PathBuf),
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::Tcp(address) => address.fmt(f),
+            Listen::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 impl FromStr for Listen {

@@ -35,7 +35,9 @@ pub struct Connection<S> {
     pub(super) dirty: bool,
     /// On the list of those to be freed.
     pub(super) over: bool,
-    /// The peer has ended its direction.
+    /// The last readable edge came with the peer's end: read until it.
+    pub(super) hangup: bool,
+    /// The peer has ended its direction, and that was read.
     pub(super) read_over: bool,
     /// Bytes of heap reported for it so far.
     pub(super) counted: usize,
@@ -54,8 +56,6 @@ pub(super) enum Protocol {
 /// A connection that speaks HTTP.
 pub(super) struct Http {
     pub codec: http::Codec,
-    /// Between requests, not before the first.
-    pub kept_alive: bool,
 }
 
 /// A connection that speaks WebSocket.

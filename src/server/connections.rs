@@ -88,7 +88,7 @@ impl<S: Stream> Connections<S> {
         let codec = http::Codec::new(self.settings.http);
         let key = self.slots.insert(Connection {
             link: Link::new(stream),
-            protocol: Protocol::Http(Box::new(Http { codec, kept_alive: false })),
+            protocol: Protocol::Http(Box::new(Http { codec })),
             peer,
             share,
             excess,
@@ -97,6 +97,7 @@ impl<S: Stream> Connections<S> {
             ready: false,
             dirty: false,
             over: false,
+            hangup: false,
             read_over: false,
             counted: 0,
         });
@@ -138,6 +139,11 @@ impl<S: Stream> Connections<S> {
                 connection.timer = wait.map(arm);
             }
         }
+    }
+
+    /// A WebSocket peer has shown life: the silence begins anew.
+    pub fn start_pinging(&mut self, key: ConnectionKey<S>) {
+        self.set_timer(key, Some(Wait::Ping));
     }
 
     /// What the connection waits for.
@@ -368,5 +374,28 @@ impl<S: Stream> Connections<S> {
         let bytes = self.slots.bytes() + self.timers.bytes() + lists + self.control.capacity();
         self.slots_tally.set(bytes);
         self.counters.connections = self.slots.len() as u64;
+    }
+
+    /// Panics if what the connections believe contradicts itself.
+    pub fn check_invariants(&self) {
+        let (mut heap, mut timers) = (0, 0);
+        for (key, connection) in self.slots.iter() {
+            heap += connection.counted;
+            timers += usize::from(connection.timer.is_some());
+            assert_eq!(connection.ready, self.ready.contains(&key), "ready, or not");
+            assert_eq!(connection.dirty, self.dirty.contains(&key), "dirty, or not");
+            assert_eq!(connection.over, self.over.contains(&key), "over, or not");
+            let waits = connection.timer.map(|(wait, _)| wait);
+            let sensible = match &connection.protocol {
+                _ if connection.over => true,
+                Protocol::Http(_) => matches!(waits, Some(Wait::Head | Wait::Body | Wait::Idle)),
+                Protocol::Ws(ws) if ws.waiting => waits.is_none(),
+                Protocol::Ws(_) => matches!(waits, Some(Wait::Ping | Wait::Pong)),
+                Protocol::Closing => matches!(waits, Some(Wait::Idle | Wait::Linger)),
+            };
+            assert!(sensible, "{key:?} waits for {waits:?}");
+        }
+        assert_eq!(timers, self.timers.len(), "every timer has its connection");
+        assert_eq!(heap, self.heap_tally.bytes(), "the ledger has every connection's heap");
     }
 }

@@ -140,6 +140,16 @@ impl<S: Stream> Core<S> {
         self.connections.on_writable(key);
     }
 
+    /// The stream of a connection can't be polled: it is of no use.
+    pub fn on_lost(&mut self, key: ConnectionKey<S>) {
+        self.connections.on_broken(key);
+    }
+
+    /// Accepting has to rest.
+    pub fn on_accept_pause(&mut self) {
+        self.connections.counters.accept_pauses += 1;
+    }
+
     /// All that is to be done in one turn of the loop, after accepting.
     pub fn tick(&mut self) {
         self.read();

@@ -18,7 +18,8 @@ use crate::chat::{Admission, AttachmentKey, Departure, Share};
 use crate::http::{self, Fed, Framing, Method, Phase, Request, Response, Version};
 use crate::net::Stream;
 use crate::ws::close::Close;
-use crate::ws::{self, Context, Incoming, handshake};
+use crate::ws::handshake::{self, NotAccepted};
+use crate::ws::{self, Context, Incoming};
 
 /// Answers queued for one connection beyond which its next request has to wait: one answer is
 /// under way at a time, but a few small ones may leave together.
@@ -132,9 +133,9 @@ impl<S: Stream> Core<S> {
         let Some(connection) = self.connections.slots.get(key) else { return };
         let client = forwarded::client(request, connection.peer, &self.trusted_proxies);
         // An upgrade is told by a close, which a browser can read.
-        let excess = connection.excess.filter(|excess| {
-            *excess == Excess::Full || handshake::check(request).is_err()
-        });
+        let excess = connection
+            .excess
+            .filter(|excess| *excess == Excess::Full || handshake::check(request).is_err());
         if let Some(excess) = excess {
             return self.reject(key, self.api.dress(Some(request), turned_away(excess)));
         }
@@ -179,26 +180,24 @@ impl<S: Stream> Core<S> {
 
     // ---- The upgrade
 
-    fn upgrade(
-        &mut self,
-        key: ConnectionKey<S>,
-        request: &Request,
-        entry: &Entry,
-        client: Client,
-    ) {
-        let refused = match handshake::check(request) {
-            Err(not_accepted) => Err(api::error::not_accepted(not_accepted)),
-            Ok(_) if !self.api.allows_origin(request) => Err(api::error::bad_origin()),
-            Ok(accept) => Ok(accept),
-        };
-        let accept = match refused {
+    fn upgrade(&mut self, key: ConnectionKey<S>, request: &Request, entry: &Entry, client: Client) {
+        let checked = handshake::check(request).map_err(|not_accepted| match not_accepted {
+            NotAccepted::NotAnUpgrade => api::error::not_an_upgrade(),
+            NotAccepted::OtherVersion => api::error::other_version(),
+            NotAccepted::BadKey => api::error::bad_key(),
+        });
+        let checked = checked.and_then(|accept| match self.api.allows_origin(request) {
+            true => Ok(accept),
+            false => Err(api::error::bad_origin()),
+        });
+        let accept = match checked {
             Ok(accept) => accept,
             Err(response) => {
                 let response = self.api.dress(Some(request), response);
                 return self.respond(key, request, response);
             }
         };
-        let fields = self.api.cors(request);
+        let fields = self.api.cors(Some(request));
         let head = handshake::accept(&accept, entry.subprotocol, &self.date.1, &fields);
         self.connections.push(key, head.into());
         self.connections.set_timer(key, None);
@@ -278,12 +277,7 @@ impl<S: Stream> Core<S> {
         self.control = control;
     }
 
-    fn on_text(
-        &mut self,
-        key: ConnectionKey<S>,
-        attachment: Option<AttachmentKey>,
-        text: &str,
-    ) {
+    fn on_text(&mut self, key: ConnectionKey<S>, attachment: Option<AttachmentKey>, text: &str) {
         use api::socket::{ClientEvent, PONG, parse};
         self.connections.counters.received += 1;
         let Some(attachment) = attachment else { return };
@@ -293,14 +287,14 @@ impl<S: Stream> Core<S> {
                 self.trip(&message);
                 let connections = &mut self.connections;
                 if let Err(refusal) = self.chat.post(now, attachment, &message, connections) {
-                    self.refuse(key, attachment, refusal.into());
+                    self.refuse(key, attachment, refusal);
                 }
             }
             Ok(ClientEvent::Typing) => self.chat.typing(now, attachment, connections),
             Ok(ClientEvent::Ping) => {
                 self.tell(key, Some(attachment), |out| out.extend_from_slice(PONG.as_bytes()));
             }
-            Err(bad_event) => self.refuse(key, attachment, bad_event.into()),
+            Err(bad_event) => self.refuse(key, attachment, bad_event),
         }
     }
 
@@ -308,11 +302,11 @@ impl<S: Stream> Core<S> {
         &mut self,
         key: ConnectionKey<S>,
         attachment: AttachmentKey,
-        refused: api::socket::Refused,
+        why: impl Into<api::error::Error>,
     ) {
         let Some(room) = self.chat.room_of(attachment) else { return };
         let Some(room_id) = self.chat.room_id(room) else { return };
-        self.tell(key, Some(attachment), |out| api::socket::refused(out, &refused, room_id));
+        self.tell(key, Some(attachment), |out| api::socket::refused(out, why, room_id));
     }
 
     /// Tells one connection alone, after all that its room was told before.

@@ -1,0 +1,158 @@
+//! Which pages of other origins may read our answers and open sockets.
+//!
+//! Owns the fields of CORS (<https://fetch.spec.whatwg.org/#http-cors-protocol>). Must never
+//! know what an answer says. The invariant: every answer varies by `Origin`, also those to
+//! requests without one, or a cache would hand one origin's answer to another.
+
+use std::borrow::Cow;
+
+use crate::http::{Method, Request, Response};
+
+/// A field of a response.
+pub type Field = (&'static str, Cow<'static, str>);
+
+/// The origins that are allowed (contract, Conventions).
+pub struct Cors {
+    /// In lower case; empty: any.
+    origins: Vec<String>,
+}
+
+/// What a request says about the page it comes from.
+enum Origin<'a> {
+    /// Nothing: no browser, or a page of our own that need not say.
+    Unsaid,
+    Allowed(&'a str),
+    Foreign,
+}
+
+impl Cors {
+    /// `origins` in lower case, as browsers send them; none: any.
+    pub fn new(origins: Vec<String>) -> Cors {
+        Cors { origins }
+    }
+
+    /// Whether the page may open a socket. A browser doesn't ask on a socket's behalf (RFC 6455
+    /// §10.2), so the answer is ours to give.
+    pub fn allows(&self, request: &Request) -> bool {
+        !matches!(self.origin(request), Origin::Foreign)
+    }
+
+    /// What every answer to `request` says besides its own fields, the 101 included. `None`: it
+    /// could not be read.
+    pub fn fields(&self, request: Option<&Request>) -> Vec<Field> {
+        const VARY: Field = ("Vary", Cow::Borrowed("Origin"));
+        let origin = match request.map(|request| self.origin(request)) {
+            Some(Origin::Allowed(origin)) => origin.to_owned(),
+            Some(Origin::Unsaid | Origin::Foreign) => return vec![VARY],
+            // Whoever sent what we could not read may at least read that.
+            None if self.origins.is_empty() => {
+                return vec![("Access-Control-Allow-Origin", "*".into()), VARY];
+            }
+            None => return vec![VARY],
+        };
+        vec![
+            ("Access-Control-Allow-Origin", origin.into()),
+            ("Access-Control-Allow-Credentials", "true".into()),
+            ("Access-Control-Expose-Headers", "Location, Retry-After, WWW-Authenticate".into()),
+            VARY,
+        ]
+    }
+
+    /// The answer to a preflight, if `request` is one; not yet dressed in [`Cors::fields`].
+    pub fn preflight(&self, request: &Request) -> Option<Response> {
+        const ASKED: &str = "Access-Control-Request-Method";
+        if request.method() != Method::Options || request.fields(ASKED).next().is_none() {
+            return None;
+        }
+        let response = Response::new(204);
+        if !matches!(self.origin(request), Origin::Allowed(_)) {
+            return Some(response);
+        }
+        let response = response
+            .with("Access-Control-Allow-Methods", "GET, POST, DELETE")
+            .with("Access-Control-Allow-Headers", "Authorization, Content-Type")
+            .with("Access-Control-Max-Age", "86400");
+        Some(response)
+    }
+
+    fn origin<'a>(&self, request: &'a Request) -> Origin<'a> {
+        if request.fields("Origin").next().is_none() {
+            return Origin::Unsaid;
+        }
+        let origin = request.field("Origin").and_then(|value| std::str::from_utf8(value).ok());
+        self.judge(origin, request.host())
+    }
+
+    /// `None`: there are several, or it is no text.
+    fn judge<'a>(&self, origin: Option<&'a str>, host: &str) -> Origin<'a> {
+        match origin {
+            Some(origin) if !is_serialized(origin) => Origin::Foreign,
+            Some(origin) if self.lists(origin) || is_own(origin, host) => Origin::Allowed(origin),
+            _ => Origin::Foreign,
+        }
+    }
+
+    fn lists(&self, origin: &str) -> bool {
+        self.origins.is_empty() || self.origins.iter().any(|one| origin.eq_ignore_ascii_case(one))
+    }
+}
+
+/// RFC 6454 §6.2: an origin in one piece; a list of them allows nobody.
+fn is_serialized(origin: &str) -> bool {
+    !origin.is_empty() && origin.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',')
+}
+
+/// Whether a page came from where its request goes. A proxy may have taken TLS off, so the
+/// schemes are not compared, but each has its own port that goes without saying.
+fn is_own(origin: &str, host: &str) -> bool {
+    let Some((scheme, authority)) = origin.split_once("://") else { return false };
+    let port = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => return false,
+    };
+    let host = host.strip_suffix(port).unwrap_or(host);
+    !host.is_empty() && authority.eq_ignore_ascii_case(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(origins: &[&str], origin: &str, host: &str, expected: bool) {
+        let cors = Cors::new(origins.iter().map(|origin| (*origin).to_owned()).collect());
+        let allowed = matches!(cors.judge(Some(origin), host), Origin::Allowed(_));
+        assert_eq!(allowed, expected, "{origins:?} {origin} {host}");
+    }
+
+    #[test]
+    fn any_origin_unless_narrowed() {
+        check(&[], "https://a.example", "b.example", true);
+        check(&[], "null", "b.example", true);
+        check(&[], "https://a.example, https://c.example", "b.example", false);
+        check(&[], "", "b.example", false);
+        let one = &["https://a.example"][..];
+        check(one, "https://a.example", "b.example", true);
+        check(one, "HTTPS://A.example", "b.example", true);
+        for foreign in ["https://a.example:8443", "http://a.example", "https://x.a.example", "null"]
+        {
+            check(one, foreign, "b.example", false);
+        }
+    }
+
+    #[test]
+    fn the_servers_own_origin_is_always_allowed() {
+        let one = &["https://a.example"][..];
+        check(one, "https://b.example", "b.example", true);
+        check(one, "https://b.example", "B.example:443", true);
+        check(one, "http://b.example", "b.example:80", true);
+        check(one, "http://[::1]:8000", "[::1]:8000", true);
+        check(one, "http://b.example", "b.example:443", false);
+        check(one, "http://b.example:8000", "b.example", false);
+        check(one, "http://b.example", "b.example:8000", false);
+        check(one, "moz-extension://b.example", "b.example", false);
+        check(one, "http://", "", false);
+        check(one, "https://", ":443", false);
+    }
+}

@@ -1,0 +1,99 @@
+//! Who is asking: the session's id in a request.
+//!
+//! Owns the places where a request may carry it. Must never show it to anyone. The invariant: of
+//! several credentials the first that is present counts, and if that one is no good, nobody
+//! looks for a better one.
+
+use super::error::{Code, Error};
+use super::routes::Call;
+use crate::chat::{RoomId, SessionId, SessionKey};
+use crate::http::Request;
+
+/// A request for a socket: into which room, and who asks (contract, section 1, The socket).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// `None`: the path's id isn't shaped like one, so there is no such room.
+    pub room: Option<RoomId>,
+    /// `None`: no credentials, or they aren't shaped like any.
+    pub session: Option<SessionId>,
+    /// To be selected: `chat`, if the peer offers it. Never the one that carries the secret.
+    pub subprotocol: Option<&'static str>,
+}
+
+/// What `Authorization` holds.
+enum Authorization {
+    /// Nothing that concerns us: no field, another scheme, no token.
+    Missing,
+    /// A token that is no session's id, or more than one field.
+    Malformed,
+    Session(SessionId),
+}
+
+/// The session that asks; its life begins anew.
+pub fn authenticate(call: &mut Call<'_>) -> Result<SessionKey, Error> {
+    let id = bearer(call.request)?;
+    let session = call.chat.session(id).ok_or_else(invalid)?;
+    call.chat.touch(call.caller.now, session);
+    Ok(session)
+}
+
+/// The id of the session that asks, be it living or not.
+pub fn bearer(request: &Request) -> Result<SessionId, Error> {
+    match authorization(request) {
+        Authorization::Session(id) => Ok(id),
+        Authorization::Malformed => Err(invalid()),
+        Authorization::Missing => {
+            let error = Error::new(Code::MissingSession, "This needs a session's bearer token.");
+            Err(error.with("WWW-Authenticate", "Bearer"))
+        }
+    }
+}
+
+/// RFC 6750 §3.1.
+fn invalid() -> Error {
+    let error = Error::new(Code::InvalidSession, "There is no such session, or it has expired.");
+    error.with("WWW-Authenticate", "Bearer error=\"invalid_token\"")
+}
+
+/// What a request says that may become a WebSocket: the header counts first, then the
+/// subprotocol, then the query.
+pub fn entry(request: &Request, room: &str) -> Entry {
+    let offered = || {
+        let lists = request.fields("Sec-WebSocket-Protocol");
+        let tokens = lists.flat_map(|list| list.split(|byte| *byte == b','));
+        tokens.filter_map(|token| std::str::from_utf8(token.trim_ascii()).ok())
+    };
+    let session = match authorization(request) {
+        Authorization::Session(id) => Some(id),
+        Authorization::Malformed => None,
+        Authorization::Missing => match offered().find_map(|token| token.strip_prefix("bearer.")) {
+            Some(token) => SessionId::parse(token),
+            None => {
+                let value = request.query_value("session_id").ok().flatten();
+                value.and_then(|token| SessionId::parse(&token))
+            }
+        },
+    };
+    Entry {
+        room: RoomId::parse(room),
+        session,
+        subprotocol: offered().any(|token| token == "chat").then_some("chat"),
+    }
+}
+
+fn authorization(request: &Request) -> Authorization {
+    let mut values = request.fields("Authorization");
+    let Some(value) = values.next() else { return Authorization::Missing };
+    if values.next().is_some() {
+        return Authorization::Malformed; // Which of them counts is anybody's guess.
+    }
+    // RFC 9110 §11.4: the scheme is compared without case, one or more spaces follow.
+    let end = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
+    let (scheme, token) = value.split_at(end);
+    let token = token.trim_ascii();
+    if !scheme.eq_ignore_ascii_case(b"Bearer") || token.is_empty() {
+        return Authorization::Missing;
+    }
+    let id = std::str::from_utf8(token).ok().and_then(SessionId::parse);
+    id.map_or(Authorization::Malformed, Authorization::Session)
+}

@@ -1,0 +1,152 @@
+//! Whose share a request counts against, when proxies stand in between.
+//!
+//! Owns the reading of `X-Forwarded-For` (contract, section 3, `--trusted-proxy`). Must never
+//! know what is counted. The invariant: nobody but a trusted proxy is believed, so an address
+//! can shed its share only onto itself.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use crate::chat::Address;
+use crate::config::Cidr;
+use crate::http::Request;
+
+/// The one behind a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Client {
+    /// Whose share it is; `None`: nobody's, the peer is exempt.
+    pub address: Option<Address>,
+    /// A trusted proxy has named it, so it is not the peer's own.
+    pub forwarded: bool,
+}
+
+/// The address that a connection from `peer` (`None`: a Unix socket) counts against from accept
+/// on. `None` for exempt peers, and for proxies: behind those, sockets count as they upgrade.
+pub fn at_accept(peer: Option<IpAddr>, trusted: &[Cidr]) -> Option<Address> {
+    let peer = peer?;
+    if is_trusted(peer, trusted) { None } else { own_share(peer) }
+}
+
+/// Whose share a request from `peer` (`None`: a Unix socket) counts against.
+pub fn client(request: &Request, peer: Option<IpAddr>, trusted: &[Cidr]) -> Client {
+    // Its lines are one list (RFC 9110 §5.3), to which each proxy has appended who called it.
+    let lines: Vec<&[u8]> = request.fields("X-Forwarded-For").collect();
+    named(&lines, peer, trusted)
+}
+
+fn named(lines: &[&[u8]], peer: Option<IpAddr>, trusted: &[Cidr]) -> Client {
+    let mut hop = None;
+    if peer.is_none_or(|peer| is_trusted(peer, trusted)) {
+        let entries = lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b','));
+        for entry in entries.map(|entry| entry.trim_ascii()).filter(|entry| !entry.is_empty()) {
+            let Some(address) = parse(entry) else { break };
+            hop = Some(address);
+            if !is_trusted(address, trusted) {
+                break;
+            }
+        }
+    }
+    match hop {
+        Some(address) => Client { address: Some(Address::of(address)), forwarded: true },
+        None => Client { address: peer.and_then(own_share), forwarded: false },
+    }
+}
+
+fn is_trusted(address: IpAddr, trusted: &[Cidr]) -> bool {
+    trusted.iter().any(|range| range.contains(address))
+}
+
+/// The machine's own processes are exempt: a share would only lock its owner out.
+fn own_share(peer: IpAddr) -> Option<Address> {
+    (!peer.to_canonical().is_loopback()).then(|| Address::of(peer))
+}
+
+/// An address, bare, in brackets, or with the port that some proxies add.
+fn parse(entry: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(entry).ok()?;
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Some(address.ip());
+    }
+    let bracketed = text.strip_prefix('[')?.strip_suffix(']')?;
+    bracketed.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    /// Peer (`unix`: none), field lines, and whose share it is (`-`: nobody's; a star: forwarded).
+    #[track_caller]
+    fn check(peer: &str, lines: &[&str], expected: &str) {
+        let trusted = ["10.0.0.0/8", "::1/128", "fd00::/8"].map(|range| range.parse().unwrap());
+        let lines: Vec<&[u8]> = lines.iter().map(|line| line.as_bytes()).collect();
+        let found = named(&lines, (peer != "unix").then(|| ip(peer)), &trusted);
+        let (address, forwarded) = match expected.strip_suffix('*') {
+            Some(address) => (address, true),
+            None => (expected, false),
+        };
+        let address = (address != "-").then(|| Address::of(ip(address)));
+        assert_eq!(found, Client { address, forwarded }, "{peer} {lines:?}");
+    }
+
+    #[test]
+    fn only_trusted_peers_are_believed() {
+        check("192.0.2.1", &[], "192.0.2.1");
+        check("192.0.2.1", &["198.51.100.7"], "192.0.2.1");
+        check("127.0.0.1", &["198.51.100.7"], "-");
+        check("::ffff:127.0.0.1", &[], "-");
+        check("10.1.2.3", &["198.51.100.7"], "198.51.100.7*");
+        check("::ffff:10.1.2.3", &["198.51.100.7"], "198.51.100.7*");
+        check("::1", &["198.51.100.7"], "198.51.100.7*");
+        check("unix", &["198.51.100.7"], "198.51.100.7*");
+        check("unix", &["127.0.0.1"], "127.0.0.1*");
+    }
+
+    #[test]
+    fn the_last_address_that_is_no_trusted_proxy_counts() {
+        check("10.0.0.1", &["203.0.113.9, 198.51.100.7"], "198.51.100.7*");
+        check("10.0.0.1", &["203.0.113.9, 198.51.100.7 ,10.0.0.2,\t10.0.0.3"], "198.51.100.7*");
+        check("10.0.0.1", &["203.0.113.9", "198.51.100.7", "10.0.0.2"], "198.51.100.7*");
+        check("10.0.0.1", &["203.0.113.9, 10.0.0.2", ", ,"], "203.0.113.9*");
+        check("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3*");
+        check("unix", &["fd00::1"], "fd00::1*");
+    }
+
+    #[test]
+    fn entries_may_carry_ports() {
+        for entry in ["1.2.3.4", "1.2.3.4:5", "::ffff:1.2.3.4", "[::ffff:1.2.3.4]:5"] {
+            check("unix", &[entry], "1.2.3.4*");
+        }
+        for entry in ["2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:5", "2001:db8::ffff:1"] {
+            check("unix", &[entry], "2001:db8::*");
+        }
+    }
+
+    #[test]
+    fn an_entry_that_is_no_address_ends_the_walk() {
+        for entry in ["unknown", "_hidden", "1.2.3", "1.2.3.4:", "[1.2.3.4]", "1.2.3.4:99999", "é"]
+        {
+            check("10.0.0.1", &["198.51.100.7", entry], "10.0.0.1");
+            check("10.0.0.1", &["198.51.100.7", entry, "10.0.0.2"], "10.0.0.2*");
+            check("unix", &["198.51.100.7", entry], "-");
+        }
+        check("10.0.0.1", &[], "10.0.0.1");
+    }
+
+    #[test]
+    fn connections_count_from_accept_unless_a_proxy_makes_them() {
+        let trusted = ["10.0.0.0/8".parse().unwrap()];
+        let direct = Address::of(ip("192.0.2.1"));
+        assert_eq!(at_accept(Some(ip("192.0.2.1")), &trusted), Some(direct));
+        for peer in ["10.0.0.1", "::ffff:10.0.0.1", "127.0.0.1", "::1"] {
+            assert_eq!(at_accept(Some(ip(peer)), &trusted), None, "{peer}");
+        }
+        assert_eq!(at_accept(None, &trusted), None);
+    }
+}

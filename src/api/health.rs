@@ -1,0 +1,43 @@
+//! Routes for those who watch the server.
+//!
+//! Owns `/health` and `/ping`. Must never know anyone by name: there are only counts here. The
+//! invariant: nothing is asked of the domain that takes longer the more there is of it.
+
+use serde::Serialize;
+
+use super::json;
+use super::routes::{Call, Outcome};
+
+/// `GET /health`.
+pub fn health(call: &mut Call<'_>) -> Outcome {
+    #[derive(Serialize)]
+    struct Health {
+        status: &'static str,
+        version: &'static str,
+        /// In seconds, like all durations.
+        uptime: f64,
+        sessions: usize,
+        rooms: usize,
+        connections: u64,
+    }
+    Ok(json::response(
+        200,
+        &Health {
+            status: "ok",
+            version: env!("CARGO_PKG_VERSION"),
+            uptime: call.caller.uptime.as_millis() as f64 / 1000.0,
+            sessions: call.chat.session_count(),
+            rooms: call.chat.room_count(),
+            connections: call.caller.counters.connections,
+        },
+    ))
+}
+
+/// `GET /ping`.
+pub fn ping(_: &mut Call<'_>) -> Outcome {
+    #[derive(Serialize)]
+    struct Ping {
+        status: &'static str,
+    }
+    Ok(json::response(200, &Ping { status: "ok" }))
+}

@@ -1,0 +1,148 @@
+//! The contract, between HTTP and the domain: what clients may ask, and what they are told.
+//!
+//! Owns routes, JSON, codes and CORS. Must never know a socket, or when an answer is sent: a
+//! request comes in as a value, and an answer leaves as one. The invariant: every answer is in
+//! the contract's form, so whoever calls [`Api::answer`] has nothing to add but framing.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `routes` | the table of paths and methods, and what each asks for first |
+//! | `credential` | who is asking |
+//! | `sessions`, `rooms`, `health` | the routes' work |
+//! | `socket` | client events in; refusals and closes out |
+//! | `json`, `object` | JSON out, JSON in |
+//! | `error` | every code, and what leads to which |
+//! | `cors` | pages of other origins |
+//! | `forwarded` | whose share a request counts against |
+
+mod cors;
+mod credential;
+pub mod error;
+pub mod forwarded;
+mod health;
+pub mod json;
+mod object;
+mod rooms;
+pub mod routes;
+mod sessions;
+pub mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+pub use cors::Field;
+pub use credential::Entry;
+
+use crate::chat::{Address, Chat, Sink};
+use crate::clock::Now;
+use crate::config::{Cidr, Config};
+use crate::counters::Counters;
+use crate::http::{Method, Request, Response};
+use cors::Cors;
+use error::{Code, Error};
+use forwarded::Client;
+use routes::Call;
+
+/// What of the contract is set by flags.
+pub struct Api {
+    cors: Cors,
+    trusted_proxies: Vec<Cidr>,
+}
+
+/// What the loop knows of the moment and of who is asking.
+pub struct Caller<'a> {
+    pub now: Now,
+    /// Since the process began to serve.
+    pub uptime: Duration,
+    pub counters: &'a Counters,
+    /// Whose share creations count against; `None`: nobody's.
+    pub address: Option<Address>,
+}
+
+/// What a request comes to.
+#[derive(Debug)]
+pub enum Answer {
+    /// This, complete but for framing.
+    Response(Response),
+    /// It asks for the socket's path. The handshake is to be judged, then who may come in.
+    Socket(Entry),
+}
+
+impl Api {
+    /// As `config` says.
+    pub fn new(config: &Config) -> Api {
+        Api {
+            cors: Cors::new(config.cors_origins.clone()),
+            trusted_proxies: config.trusted_proxies.clone(),
+        }
+    }
+
+    /// Answers one request (contract, sections Conventions and 1).
+    pub fn answer(
+        &self,
+        chat: &mut Chat,
+        request: &Request,
+        caller: &Caller<'_>,
+        sink: &mut dyn Sink,
+    ) -> Answer {
+        match self.answer_or_error(chat, request, caller, sink) {
+            Ok(Answer::Response(response)) => Answer::Response(self.dress(Some(request), response)),
+            Ok(Answer::Socket(entry)) => Answer::Socket(entry),
+            Err(error) => Answer::Response(self.dress(Some(request), error.response())),
+        }
+    }
+
+    /// Gives an answer that was made elsewhere (by [`error`]'s functions, that is) the fields of
+    /// CORS. `None`: the request could not be read.
+    pub fn dress(&self, request: Option<&Request>, mut response: Response) -> Response {
+        response.fields.extend(self.cors(request));
+        response
+    }
+
+    /// The fields of CORS alone, for a 101.
+    pub fn cors(&self, request: Option<&Request>) -> Vec<Field> {
+        self.cors.fields(request)
+    }
+
+    /// Whether the page that wants a socket may have it; else [`error::bad_origin`].
+    pub fn allows_origin(&self, request: &Request) -> bool {
+        self.cors.allows(request)
+    }
+
+    /// Whose share a request from `peer` (`None`: a Unix socket) counts against.
+    pub fn client(&self, request: &Request, peer: Option<IpAddr>) -> Client {
+        forwarded::client(request, peer, &self.trusted_proxies)
+    }
+
+    /// Whose share a connection from `peer` counts against from accept on. `None`: nobody's yet;
+    /// if it upgrades, [`Api::client`]'s.
+    pub fn client_at_accept(&self, peer: Option<IpAddr>) -> Option<Address> {
+        forwarded::at_accept(peer, &self.trusted_proxies)
+    }
+
+    fn answer_or_error(
+        &self,
+        chat: &mut Chat,
+        request: &Request,
+        caller: &Caller<'_>,
+        sink: &mut dyn Sink,
+    ) -> Result<Answer, Error> {
+        if let Some(preflight) = self.cors.preflight(request) {
+            return Ok(Answer::Response(preflight));
+        }
+        let options = |allow: String| Answer::Response(Response::new(204).with("Allow", allow));
+        if request.path() == "*" {
+            // RFC 9110 §9.3.7: about the server, not about anything on it.
+            return Ok(options("GET, HEAD, POST, DELETE, OPTIONS".to_owned()));
+        }
+        let found = routes::find(request.path())
+            .ok_or_else(|| Error::new(Code::NotFound, "There is nothing at this path."))?;
+        if request.method() == Method::Options {
+            return Ok(options(found.allow()));
+        }
+        let route = found.route(request.method())?;
+        route.answer(&mut Call { chat, request, caller, sink, segment: found.segment })
+    }
+}

@@ -1,0 +1,269 @@
+//! The table of routes, and how a path finds its row.
+//!
+//! Owns which paths and methods exist and what each asks for before its work begins. Must never
+//! know what that work is. The invariant: whatever can be asked is a row of [`ROUTES`], so the
+//! table is also the list that documents are checked against.
+
+use std::borrow::Cow;
+
+use Body::{Read, Unused};
+use Method::{Delete, Get, Post};
+use Serve::{Anyone, Bearer, Session, Socket};
+
+use super::error::{Code, Error};
+use super::{Answer, Caller, credential, health, object, rooms, sessions};
+use crate::chat::{Chat, Refusal, RoomId, RoomKey, SessionId, SessionKey, Sink};
+use crate::http::{Method, Request, Response, percent_decode};
+
+/// One method of one path (contract, section 1).
+pub struct Route {
+    /// `{room_id}` stands for any one segment that isn't empty.
+    pub path: &'static str,
+    /// A `GET` is a `HEAD`, too.
+    pub method: Method,
+    pub serve: Serve,
+    pub body: Body,
+}
+
+/// Who may ask, and what then happens.
+#[derive(Clone, Copy)]
+pub enum Serve {
+    /// Anyone.
+    Anyone(fn(&mut Call<'_>) -> Outcome),
+    /// Whoever has a living session.
+    Session(fn(&mut Call<'_>, SessionKey) -> Outcome),
+    /// Whoever shows a session's id, be it living or not.
+    Bearer(fn(&mut Call<'_>, SessionId) -> Outcome),
+    /// Anyone; the connection may become a WebSocket.
+    Socket,
+}
+
+/// What a route wants of the request's content.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Body {
+    /// Nothing: it is empty, or a JSON object that nobody reads.
+    Unused,
+    /// The route reads it.
+    Read,
+}
+
+/// What a route's work comes to.
+pub type Outcome = Result<Response, Error>;
+
+/// Everything a route's work may use.
+pub struct Call<'a> {
+    pub chat: &'a mut Chat,
+    pub request: &'a Request,
+    pub caller: &'a Caller<'a>,
+    pub sink: &'a mut dyn Sink,
+    /// The path's `{room_id}`, decoded; empty if there is none.
+    pub segment: Cow<'a, str>,
+}
+
+impl Call<'_> {
+    /// The room that the path names; an id that isn't shaped like one is simply not found.
+    pub fn room(&self) -> Result<(RoomId, RoomKey), Error> {
+        let found = RoomId::parse(&self.segment).and_then(|id| Some((id, self.chat.room(id)?)));
+        found.ok_or_else(|| Refusal::RoomNotFound.into())
+    }
+}
+
+const fn route(method: Method, path: &'static str, serve: Serve, body: Body) -> Route {
+    Route { path, method, serve, body }
+}
+
+/// All of them. A path that another's pattern would match, too, stands before it.
+pub const ROUTES: &[Route] = &[
+    route(Post, "/sessions", Anyone(sessions::open), Read),
+    route(Get, "/sessions/me", Session(sessions::show), Unused),
+    route(Delete, "/sessions/me", Bearer(sessions::end), Unused),
+    route(Post, "/rooms", Session(rooms::open), Unused),
+    route(Get, "/rooms", Session(rooms::joined), Unused),
+    route(Get, "/rooms/all", Anyone(rooms::all), Unused),
+    route(Get, "/rooms/{room_id}", Anyone(rooms::show), Unused),
+    route(Post, "/rooms/{room_id}/join", Session(rooms::join), Unused),
+    route(Delete, "/rooms/{room_id}/leave", Session(rooms::leave), Unused),
+    route(Get, "/rooms/{room_id}/messages", Session(rooms::messages), Unused),
+    route(Get, "/ws/{room_id}", Socket, Unused),
+    route(Get, "/health", Anyone(health::health), Unused),
+    route(Get, "/ping", Anyone(health::ping), Unused),
+];
+
+/// A path of the table that a request's path matches.
+pub struct Found<'a> {
+    path: &'static str,
+    /// What stands for `{room_id}`, decoded; empty if nothing does.
+    pub segment: Cow<'a, str>,
+}
+
+/// Finds a path's row. Each segment is decoded by itself, so that `%2F` separates nothing; one
+/// final slash makes no difference.
+pub fn find(path: &str) -> Option<Found<'_>> {
+    let segments: Vec<_> = split(path).take(SEGMENTS_MAX + 1).map(decode).collect();
+    let route = ROUTES.iter().find(|route| matches(route.path, &segments))?;
+    let parameter = split(route.path).position(is_parameter);
+    let segment = parameter.and_then(|place| segments.into_iter().nth(place));
+    Some(Found { path: route.path, segment: segment.unwrap_or_default() })
+}
+
+impl Found<'_> {
+    /// The row for `method`; else 405.
+    pub fn route(&self, method: Method) -> Result<&'static Route, Error> {
+        let method = if method == Method::Head { Get } else { method };
+        self.rows().find(|route| route.method == method).ok_or_else(|| {
+            let error = Error::new(Code::MethodNotAllowed, "This path has no such method.");
+            error.with("Allow", self.allow())
+        })
+    }
+
+    /// The methods that the path has (RFC 9110 §10.2.1).
+    pub fn allow(&self) -> String {
+        let mut allow = String::new();
+        for route in self.rows() {
+            allow.push_str(match route.method {
+                Method::Get => "GET, HEAD, ",
+                Method::Post => "POST, ",
+                Method::Delete => "DELETE, ",
+                // No row has them: they are answered for all paths alike.
+                Method::Head | Method::Options | Method::Other => "",
+            });
+        }
+        allow + "OPTIONS"
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &'static Route> {
+        ROUTES.iter().filter(|route| route.path == self.path)
+    }
+}
+
+impl Route {
+    /// Asks what is asked before the work (contract, Conventions: who is asked first), then has
+    /// it done.
+    pub fn answer(&self, call: &mut Call<'_>) -> Result<Answer, Error> {
+        let response = match self.serve {
+            Anyone(serve) => {
+                self.check_body(call.request)?;
+                serve(call)?
+            }
+            Session(serve) => {
+                let session = credential::authenticate(call)?;
+                self.check_body(call.request)?;
+                serve(call, session)?
+            }
+            Bearer(serve) => {
+                let id = credential::bearer(call.request)?;
+                self.check_body(call.request)?;
+                serve(call, id)?
+            }
+            Socket => {
+                self.check_body(call.request)?;
+                return Ok(Answer::Socket(credential::entry(call.request, &call.segment)));
+            }
+        };
+        Ok(Answer::Response(response))
+    }
+
+    fn check_body(&self, request: &Request) -> Result<(), Error> {
+        let body = request.body();
+        if self.body == Read || body.is_empty() || object::body_fields(body, []).is_ok() {
+            return Ok(());
+        }
+        Err(Error::bad_body("The body is neither empty nor a JSON object."))
+    }
+}
+
+/// More than any row has.
+const SEGMENTS_MAX: usize = 4;
+
+/// The segments between slashes; the root has one, which is empty.
+fn split(path: &str) -> impl Iterator<Item = &str> {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let path = match path.strip_suffix('/') {
+        Some("") | None => path,
+        Some(shorter) => shorter,
+    };
+    path.split('/')
+}
+
+/// What can't be decoded stays as it is, and so is no path or id of ours.
+fn decode(segment: &str) -> Cow<'_, str> {
+    percent_decode(segment).unwrap_or(Cow::Borrowed(segment))
+}
+
+fn is_parameter(segment: &str) -> bool {
+    segment.starts_with('{')
+}
+
+fn matches(pattern: &str, segments: &[Cow<'_, str>]) -> bool {
+    split(pattern).count() == segments.len()
+        && split(pattern).zip(segments).all(|(expected, segment)| {
+            if is_parameter(expected) { !segment.is_empty() } else { expected == segment }
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(path: &str, expected: Option<(&str, &str)>) {
+        let found = find(path);
+        let found = found.as_ref().map(|found| (found.path, &*found.segment));
+        assert_eq!(found, expected, "{path}");
+    }
+
+    #[test]
+    fn a_final_slash_makes_no_difference_and_others_do() {
+        for path in ["/rooms", "/rooms/", "/%72ooms", "/r%6Foms/"] {
+            check(path, Some(("/rooms", "")));
+        }
+        for path in ["/", "//", "//rooms", "/rooms//", "/rooms//join", "/Rooms", "/rooms%2F", "/x"]
+        {
+            check(path, None);
+        }
+        check("/rooms/a/join/", Some(("/rooms/{room_id}/join", "a")));
+        check("/rooms/a/join//", None);
+        check("/rooms/a/dance", None);
+        check(&"/".repeat(8000), None);
+    }
+
+    #[test]
+    fn segments_are_decoded_one_by_one() {
+        check("/rooms/%61%2Fjoin", Some(("/rooms/{room_id}", "a/join")));
+        check("/rooms/%zz", Some(("/rooms/{room_id}", "%zz")));
+        check("/rooms/%ff/join", Some(("/rooms/{room_id}/join", "%ff")));
+        check("/rooms/all", Some(("/rooms/all", "")));
+        check("/rooms/%61ll", Some(("/rooms/all", "")));
+        check("/rooms/all/join", Some(("/rooms/{room_id}/join", "all")));
+        check("/ws/a1b2c3d4e5", Some(("/ws/{room_id}", "a1b2c3d4e5")));
+    }
+
+    #[test]
+    fn the_table_is_fit_to_be_searched() {
+        for (n, route) in ROUTES.iter().enumerate() {
+            assert!(
+                matches!(route.method, Get | Post | Delete),
+                "{}: answered for all",
+                route.path
+            );
+            assert!(split(route.path).count() <= SEGMENTS_MAX, "{}", route.path);
+            assert!(split(route.path).filter(|s| is_parameter(s)).count() <= 1, "{}", route.path);
+            assert_eq!(find(route.path).map(|found| found.path), Some(route.path), "unreachable");
+            let same = |other: &&Route| other.path == route.path && other.method == route.method;
+            assert!(!ROUTES.iter().skip(n + 1).any(|other| same(&other)), "{} twice", route.path);
+        }
+    }
+
+    #[test]
+    fn a_wrong_method_is_told_the_right_ones() {
+        let allow = |path| find(path).unwrap().allow();
+        assert_eq!(allow("/sessions"), "POST, OPTIONS");
+        assert_eq!(allow("/sessions/me"), "GET, HEAD, DELETE, OPTIONS");
+        assert_eq!(allow("/rooms"), "POST, GET, HEAD, OPTIONS");
+        assert_eq!(allow("/rooms/all"), "GET, HEAD, OPTIONS");
+        let found = find("/rooms/all").unwrap();
+        assert!(found.route(Method::Head).is_ok());
+        assert_eq!(found.route(Delete).err().unwrap().code, Code::MethodNotAllowed);
+        assert_eq!(found.route(Method::Other).err().unwrap().code, Code::MethodNotAllowed);
+    }
+}

@@ -1,0 +1,53 @@
+//! Routes of sessions.
+//!
+//! Owns `/sessions` and `/sessions/me`. Must never know how a request is routed. The invariant:
+//! a session's id is told once, to whoever opened it, and afterwards only to its bearer.
+
+use serde::Serialize;
+
+use super::error::Error;
+use super::json::{self, Shown};
+use super::object;
+use super::rooms::{Done, ids};
+use super::routes::{Call, Outcome};
+use crate::chat::{Name, RoomId, SessionId, SessionKey};
+
+/// `POST /sessions`.
+pub fn open(call: &mut Call<'_>) -> Outcome {
+    #[derive(Serialize)]
+    struct Opened<'a> {
+        session_id: Shown<SessionId>,
+        username: &'a str,
+    }
+    let fields = object::body_fields(call.request.body(), ["username"]);
+    let [username] = fields.map_err(|_| Error::bad_body("The body is not a JSON object."))?;
+    let username = username.and_then(object::Value::text);
+    let username = username.ok_or_else(|| Error::bad_body("The username is not a string."))?;
+    let name = Name::parse(&username)?;
+    let id = call.chat.open_session(call.caller.now, name.clone(), call.caller.address)?;
+    Ok(json::response(201, &Opened { session_id: Shown(id), username: name.as_str() }))
+}
+
+/// `GET /sessions/me`.
+pub fn show(call: &mut Call<'_>, session: SessionKey) -> Outcome {
+    #[derive(Serialize)]
+    struct Me<'a> {
+        session_id: Shown<SessionId>,
+        username: &'a str,
+        joined_rooms: Vec<Shown<RoomId>>,
+    }
+    let me = Me {
+        session_id: Shown(super::credential::bearer(call.request)?),
+        username: call.chat.name(session).map_or("", Name::as_str),
+        joined_rooms: ids(call.chat.rooms_of(session)),
+    };
+    Ok(json::response(200, &me))
+}
+
+/// `DELETE /sessions/me`: no different if it has ended already, or never was.
+pub fn end(call: &mut Call<'_>, id: SessionId) -> Outcome {
+    if let Some(session) = call.chat.session(id) {
+        call.chat.end_session(call.caller.now, session, call.sink);
+    }
+    Ok(json::response(200, &Done { message: "Session ended", room_id: None }))
+}

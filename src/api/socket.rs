@@ -1,0 +1,203 @@
+//! The socket's side of the contract: client events in, refusals and closes out.
+//!
+//! Owns what a text frame may say and what somebody is told whose frame can't be accepted. Must
+//! never know the connection. The invariant: whatever a peer's text is, it comes out as an event
+//! or as a refusal to that peer alone; no text ends a connection.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::error::{Detail, Error};
+use super::json::{self, Shown};
+use super::object;
+use crate::chat::{self, RoomId};
+use crate::ws::close::Close;
+
+/// What a client says over its socket (contract, section 1, The socket).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ClientEvent<'a> {
+    /// `{"type":"chat","message":"…"}`, neither trimmed nor measured yet.
+    Chat(Cow<'a, str>),
+    /// `{"type":"typing"}`.
+    Typing,
+    /// `{"type":"ping"}`, to be answered with [`PONG`].
+    Ping,
+}
+
+/// Why a text frame is no event. It costs nobody anything: the sender gets [`refused`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BadEvent {
+    /// Not JSON, not an object, or with lone surrogates.
+    Json,
+    /// Its type is missing, no string, or unknown.
+    Type,
+    /// A chat whose message is missing or no string.
+    Message,
+}
+
+/// The answer to [`ClientEvent::Ping`].
+pub const PONG: &str = r#"{"type":"pong"}"#;
+
+/// Reads one text frame. Borrows the message from `text` unless it has escapes.
+pub fn parse(text: &str) -> Result<ClientEvent<'_>, BadEvent> {
+    let fields = object::fields(text, ["type", "message"]).map_err(|_| BadEvent::Json)?;
+    let [kind, message] = fields.map(|value| value.and_then(object::Value::text));
+    match kind.as_deref() {
+        Some("chat") => message.map(ClientEvent::Chat).ok_or(BadEvent::Message),
+        Some("typing") => Ok(ClientEvent::Typing),
+        Some("ping") => Ok(ClientEvent::Ping),
+        _ => Err(BadEvent::Type),
+    }
+}
+
+/// Appends the `refused` event for a frame that was [`BadEvent`] or met a [`chat::Refusal`].
+pub fn refused(out: &mut Vec<u8>, why: impl Into<Error>, room_id: RoomId) {
+    #[derive(Serialize)]
+    struct Refused {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        code: &'static str,
+        detail: Shown<Detail>,
+        room_id: Shown<RoomId>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after: Option<f64>,
+    }
+    let why = why.into();
+    let refused = Refused {
+        kind: "refused",
+        code: why.code.as_str(),
+        detail: Shown(why.detail),
+        room_id: Shown(room_id),
+        retry_after: why.retry_after.map(seconds),
+    };
+    json::write(out, &refused);
+}
+
+/// In milliseconds at most, rounded up: whoever waits that long has waited long enough.
+fn seconds(wait: Duration) -> f64 {
+    wait.as_micros().div_ceil(1000) as f64 / 1000.0
+}
+
+/// How the peer is told of the domain's close; `None`: the line is dead, nobody is there.
+pub fn close(close: chat::Close) -> Option<Close> {
+    Some(match close {
+        chat::Close::LeftRoom => Close::LEFT_ROOM,
+        chat::Close::InvalidSession => Close::INVALID_SESSION,
+        chat::Close::RoomNotFound => Close::ROOM_NOT_FOUND,
+        chat::Close::NameTaken => Close::NAME_TAKEN,
+        chat::Close::TooManyConnections => Close::TOO_MANY_CONNECTIONS,
+        chat::Close::TooManyRooms => Close::TOO_MANY_ROOMS,
+        chat::Close::Silent => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: Result<ClientEvent<'_>, BadEvent>) {
+        assert_eq!(parse(text), expected, "{text}");
+    }
+
+    fn chat(text: &str) -> Result<ClientEvent<'_>, BadEvent> {
+        Ok(ClientEvent::Chat(Cow::Borrowed(text)))
+    }
+
+    #[test]
+    fn events() {
+        check(r#"{"type":"chat","message":"Hello world!"}"#, chat("Hello world!"));
+        check(r#" {"message" : "a", "nonce":1, "type":"chat"} "#, chat("a"));
+        check(r#"{"type":"ch\u0061t","message":"\ud83e\udd80\n"}"#, chat("🦀\n"));
+        check(r#"{"type":"typing","message":5}"#, Ok(ClientEvent::Typing));
+        check(r#"{"type":"ping","x":[[{"y":{}}]]}"#, Ok(ClientEvent::Ping));
+        check(r#"{"type":"chat","message":""}"#, chat(""));
+        check(r#"{"type":"ping","type":"chat","message":1,"message":"last"}"#, chat("last"));
+    }
+
+    #[test]
+    fn what_is_no_event_is_told_apart() {
+        for text in [
+            "",
+            "hi",
+            "{",
+            "[]",
+            "null",
+            "\"chat\"",
+            "5",
+            "{} {}",
+            "{'type':'chat'}",
+            "[\"chat\"]",
+            r#"{"type":"chat","message":"\ud800"}"#,
+            r#"{"type":"chat","message":"\udc00x"}"#,
+            r#"{"type":"\ud800"}"#,
+            "{\"type\":\"a\nb\"}",
+            r#"{"type":"typing",}"#,
+        ] {
+            check(text, Err(BadEvent::Json));
+        }
+        for text in [
+            "{}",
+            r#"{"type":null}"#,
+            r#"{"type":1.5}"#,
+            r#"{"type":["chat"]}"#,
+            r#"{"type":"CHAT","message":"a"}"#,
+            r#"{"type":"dance"}"#,
+            r#"{"message":"a"}"#,
+        ] {
+            check(text, Err(BadEvent::Type));
+        }
+        for value in ["null", "true", "-1", "18446744073709551616", "{\"a\":1}", "[[[]]]"] {
+            let text = format!(r#"{{"type":"chat","message":{value}}}"#);
+            check(&text, Err(BadEvent::Message));
+        }
+        check(r#"{"type":"chat"}"#, Err(BadEvent::Message));
+    }
+
+    #[test]
+    fn a_text_without_escapes_is_borrowed() {
+        let borrowed = |text| matches!(parse(text), Ok(ClientEvent::Chat(Cow::Borrowed(_))));
+        assert!(borrowed(r#"{"type":"chat","message":"no escapes: é🦀"}"#));
+        assert!(!borrowed(r#"{"type":"chat","message":"one\nescape"}"#));
+    }
+
+    #[test]
+    fn depth_costs_no_stack() {
+        let deep = "[".repeat(1_000_000) + &"]".repeat(1_000_000);
+        check(&format!(r#"{{"x":{deep},"type":"ping"}}"#), Ok(ClientEvent::Ping));
+        check(&format!(r#"{{"type":"chat","message":{deep}}}"#), Err(BadEvent::Message));
+        check(&deep, Err(BadEvent::Json));
+        check(&r#"{"type":"#.repeat(100_000), Err(BadEvent::Json));
+    }
+
+    #[test]
+    fn a_refusal_says_code_reason_room_and_how_long_to_wait() {
+        let room_id = RoomId::parse("a1b2c3d4e5").unwrap();
+        let text = |why: Error| {
+            let mut out = Vec::new();
+            refused(&mut out, why, room_id);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(
+            text(BadEvent::Type.into()),
+            r#"{"type":"refused","code":"bad_type","detail":"The event has no type that is known here.","room_id":"a1b2c3d4e5"}"#
+        );
+        let wait = Duration::from_micros(99_001);
+        assert_eq!(
+            text(chat::Refusal::RateLimited(wait).into()),
+            r#"{"type":"refused","code":"rate_limited","detail":"Too many requests; please wait a moment.","room_id":"a1b2c3d4e5","retry_after":0.1}"#
+        );
+    }
+
+    #[test]
+    fn every_close_of_the_domain_has_its_code() {
+        use chat::Close::*;
+        let all =
+            [LeftRoom, InvalidSession, RoomNotFound, NameTaken, TooManyConnections, TooManyRooms];
+        let codes = all.map(|closed| close(closed).map(|close| close.code));
+        assert_eq!(codes, [1000, 4401, 4404, 4409, 4429, 4429].map(Some));
+        assert_eq!(close(Silent), None);
+    }
+}

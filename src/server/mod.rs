@@ -1,0 +1,272 @@
+//! The loop, the one room that knows all others.
+//!
+//! Owns the poll, the listeners and the signals, and turns what they report into calls on
+//! [`Core`]. Must never handle a byte itself. The invariant: whoever stops before the kernel says
+//! `WouldBlock` is remembered, because an edge comes once; and while anybody is remembered the
+//! poll does not wait.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `core` | the phases of a tick, over any stream |
+//! | `dispatch` | one connection's input on its way to the domain |
+//! | `connection`, `connections` | what is kept of each, and of all |
+//! | `batch`, `sink` | what rooms say, on its way to connections |
+//! | `settings` | the flags, sorted by room |
+//! | `shutdown` | signals, and how it all ends |
+
+mod batch;
+mod connection;
+mod connections;
+mod core;
+mod dispatch;
+mod settings;
+mod shutdown;
+mod sink;
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use log::{info, warn};
+use mio::{Events, Interest, Poll, Token};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+pub use connection::ConnectionKey;
+pub use core::{Core, EXCESS_CONNECTIONS_MAX};
+pub use shutdown::Ending;
+
+use crate::clock::{Clock, Mono, Now, OsEntropy};
+use crate::config::{Config, Listen};
+use crate::journal;
+use crate::ledger::Ledger;
+use crate::net::{Accepted, Listener, Socket};
+use shutdown::Signals;
+
+/// Events taken from one poll. More stay with the kernel for the next.
+const EVENTS_MAX: usize = 1024;
+
+/// Connections accepted from one listener in one tick.
+const ACCEPTS_MAX: usize = 64;
+
+/// How long accepting rests when descriptors or memory have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
+/// Descriptors kept for what isn't a connection: the standard streams, the poll, the signals'
+/// pipes, the listeners.
+const DESCRIPTORS_RESERVED: usize = 16;
+
+/// A connection's token is its slot's index; these are far above any.
+const SIGNALS: Token = Token(usize::MAX - 1);
+const LISTENERS: usize = usize::MAX - 2;
+
+/// The server.
+pub struct Server {
+    poll: Poll,
+    clock: Clock,
+    listeners: Vec<Acceptor>,
+    signals: Signals,
+    core: Core<Socket>,
+    /// When accepting resumes that had to rest.
+    accept_pause: Option<Mono>,
+    ending: Option<Ending>,
+}
+
+/// A listener and whether connections may be waiting in it.
+struct Acceptor {
+    listener: Listener,
+    ready: bool,
+}
+
+/// The machine won't have it.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address can't be listened on.
+    Listen(Listen, io::Error),
+    /// No poll, no signals.
+    Poll(io::Error),
+    /// No randomness.
+    Entropy(getrandom::Error),
+}
+
+impl Server {
+    /// Listens. When this returns, connections are accepted by the kernel.
+    pub fn new(config: &Config) -> Result<Server, StartError> {
+        let mut clock = Clock::new();
+        let now = clock.read();
+        let poll = Poll::new().map_err(StartError::Poll)?;
+        let signals = Signals::new(poll.registry(), SIGNALS).map_err(StartError::Poll)?;
+        let entropy = OsEntropy::new().map_err(StartError::Entropy)?;
+        let connections_max = connections_max(config);
+        let ledger = Ledger::new();
+        let mut core = Core::new(config, connections_max, Box::new(entropy), &ledger);
+        core.begin(now);
+        #[cfg(debug_assertions)]
+        if let Ok(word) = std::env::var("CHAT_TEST_FAULT") {
+            core.plant_fault(word);
+        }
+        let mut listeners = Vec::new();
+        for listen in &config.listen {
+            let acceptor = Acceptor::new(listen, &poll, Token(LISTENERS - listeners.len()));
+            listeners.push(acceptor.map_err(|error| StartError::Listen(listen.clone(), error))?);
+        }
+        for acceptor in &listeners {
+            // Said whatever the log's level: with port 0 nobody else knows.
+            journal::say(&format!(
+                "listening on {}",
+                acceptor.listener.address().unwrap_or_default()
+            ));
+        }
+        info!(
+            "started: version {}, at most {connections_max} connections",
+            env!("CARGO_PKG_VERSION")
+        );
+        Ok(Server { poll, clock, listeners, signals, core, accept_pause: None, ending: None })
+    }
+
+    /// Turns the loop until a signal, or an error of the poll, ends it.
+    pub fn run(&mut self) -> io::Result<Ending> {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        let mut now = self.clock.read();
+        loop {
+            if let Some(ending) = self.poll_ending(now.mono) {
+                info!("stopped: {ending}");
+                return Ok(ending);
+            }
+            match self.poll.poll(&mut events, self.timeout(now.mono)) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => events.clear(),
+                polled => polled?,
+            }
+            now = self.clock.read();
+            self.tick(now, &events);
+        }
+    }
+
+    fn tick(&mut self, now: Now, events: &Events) {
+        self.core.begin(now);
+        for event in events {
+            let Token(token) = event.token();
+            if event.token() == SIGNALS {
+                self.on_signals(now.mono);
+            } else if let Some(acceptor) = self.listeners.get_mut(LISTENERS - token) {
+                acceptor.ready = true;
+            } else if let Some(key) = self.core.key_at(token) {
+                if event.is_readable() || event.is_read_closed() || event.is_error() {
+                    self.core.on_readable(key, event.is_read_closed() || event.is_error());
+                }
+                if event.is_writable() {
+                    self.core.on_writable(key);
+                }
+            }
+        }
+        self.accept(now.mono);
+        self.core.tick();
+    }
+
+    #[inline(never)]
+    fn accept(&mut self, now: Mono) {
+        if self.accept_pause.is_some_and(|resume| resume <= now) {
+            self.accept_pause = None;
+        }
+        for acceptor in &mut self.listeners {
+            let mut budget = ACCEPTS_MAX;
+            while acceptor.ready
+                && budget > 0
+                && self.accept_pause.is_none()
+                && self.core.has_room()
+            {
+                budget -= 1;
+                match acceptor.listener.accept() {
+                    Ok(Accepted { socket, peer }) => {
+                        let Some(key) = self.core.accept(socket, peer) else { continue };
+                        let token = Token(key.index());
+                        let Some(socket) = self.core.stream_mut(key) else { continue };
+                        // Once for both: no further call however often it changes its mind.
+                        let interest = Interest::READABLE | Interest::WRITABLE;
+                        if self.poll.registry().register(socket, token, interest).is_err() {
+                            self.core.on_lost(key);
+                        }
+                    }
+                    Err(error) => match error.kind() {
+                        ErrorKind::WouldBlock => acceptor.ready = false,
+                        // Gone before we came to it.
+                        ErrorKind::ConnectionAborted | ErrorKind::Interrupted => {}
+                        _ => {
+                            self.accept_pause = Some(now.after(ACCEPT_PAUSE));
+                            self.core.on_accept_pause();
+                            warn_of_pause(&error);
+                        }
+                    },
+                }
+            }
+        }
+    }
+
+    /// How long the poll may wait: until the next deadline, or not at all.
+    fn timeout(&self, now: Mono) -> Option<Duration> {
+        let accepting = self.accept_pause.is_none() && self.core.has_room();
+        if self.core.has_work() || accepting && self.listeners.iter().any(|one| one.ready) {
+            return Some(Duration::ZERO);
+        }
+        let ending = self.ending.and_then(|ending| ending.deadline);
+        let deadlines = [self.core.next_deadline(), self.accept_pause, ending];
+        deadlines.into_iter().flatten().min().map(|deadline| deadline.since(now))
+    }
+}
+
+impl Acceptor {
+    fn new(listen: &Listen, poll: &Poll, token: Token) -> io::Result<Acceptor> {
+        let mut listener = match listen {
+            Listen::Tcp(address) => Listener::bind_tcp(*address)?,
+            #[cfg(unix)]
+            Listen::Unix(path) => Listener::bind_unix(path)?,
+            #[cfg(not(unix))]
+            Listen::Unix(_) => return Err(ErrorKind::Unsupported.into()),
+        };
+        poll.registry().register(&mut listener, token, Interest::READABLE)?;
+        Ok(Acceptor { listener, ready: false })
+    }
+}
+
+/// As many descriptors as the system grants, less those that are needed for other things.
+fn connections_max(config: &Config) -> usize {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        // Not granted is not tragic: the limit that stands is read again.
+        let _ = setrlimit(Resource::Nofile, limit);
+        limit = getrlimit(Resource::Nofile);
+    }
+    let descriptors = limit.current.map_or(usize::MAX, |limit| limit as usize);
+    let reserved = DESCRIPTORS_RESERVED + config.listen.len() + EXCESS_CONNECTIONS_MAX;
+    let allowed = descriptors.saturating_sub(reserved).max(1);
+    match config.connections_max {
+        Some(max) if max > allowed => {
+            warn!("--max-connections {max}: the descriptor limit allows {allowed}");
+            max
+        }
+        Some(max) => max,
+        None => allowed,
+    }
+}
+
+fn warn_of_pause(error: &io::Error) {
+    let errno = Errno::from_io_error(error);
+    if errno == Some(Errno::MFILE) || errno == Some(Errno::NFILE) {
+        warn!("accepting pauses: out of descriptors");
+    } else {
+        warn!("accepting pauses: {error}");
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Listen(listen, error) => write!(f, "cannot listen on {listen}: {error}"),
+            StartError::Poll(error) => write!(f, "cannot poll: {error}"),
+            StartError::Entropy(error) => write!(f, "the system has no randomness: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
