@@ -208,7 +208,7 @@ mod tests {
         timers.arm(Wait::Short, 2, at(10));
         timers.arm(Wait::Short, 3, at(59_500));
         assert_eq!(timers.next_deadline(), Some(at(1050)), "rounded up to the grain");
-        assert_eq!(due(&mut timers, at(1049)), []);
+        assert!(due(&mut timers, at(1049)).is_empty());
         assert_eq!(due(&mut timers, at(1050)), [2]);
         assert_eq!(due(&mut timers, at(70_000)), [1, 3]);
         assert_eq!((timers.next_deadline(), timers.len()), (None, 0));
@@ -221,7 +221,7 @@ mod tests {
         timers.arm(Wait::Short, 2, at(100));
         assert!(timers.rearm(first, at(200)));
         assert_eq!(due(&mut timers, at(1100)), [2]);
-        assert_eq!(due(&mut timers, at(1150)), []);
+        assert!(due(&mut timers, at(1150)).is_empty());
         assert_eq!(due(&mut timers, at(1200)), [1]);
     }
 
