@@ -65,7 +65,7 @@ impl Cors {
             return None;
         }
         let response = Response::new(204);
-        if !matches!(self.origin(request), Origin::Allowed(_)) {
+        if !self.allows(request) {
             return Some(response);
         }
         let response = response

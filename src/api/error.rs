@@ -168,7 +168,7 @@ impl Error {
 }
 
 /// RFC 9110 §10.2.3: `Retry-After` counts in seconds. Rounded up, and never "at once".
-fn whole_seconds(wait: Duration) -> u64 {
+pub(super) fn whole_seconds(wait: Duration) -> u64 {
     let begun = u64::from(wait.subsec_nanos() > 0);
     wait.as_secs().saturating_add(begun).max(1)
 }

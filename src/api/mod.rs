@@ -42,7 +42,7 @@ use crate::counters::Counters;
 use crate::http::{Method, Request, Response};
 use cors::Cors;
 use error::{Code, Error};
-use forwarded::Client;
+pub use forwarded::Client;
 use routes::Call;
 
 /// What of the contract is set by flags.

@@ -1,1 +1,528 @@
+//! The contract from request to answer, over a real domain; the wire is tested elsewhere.
 
+use std::cell::OnceCell;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::error::whole_seconds;
+use super::routes::{ROUTES, Serve};
+use super::socket::BadEvent;
+use super::*;
+use crate::chat::{
+    BadName, Close, ConnKey, Event, Frame, Pace, Refusal, RoomId, RoomKey, SessionId, Settings,
+};
+use crate::clock::{Mono, SeededEntropy, Wall};
+use crate::http::{Codec, Fed, Limits, Reject};
+use crate::ledger::Ledger;
+use crate::slots::Slots;
+
+/// Encodes each event into a batch of its own, and remembers what was said and who was closed.
+#[derive(Default)]
+struct Ear {
+    events: Vec<String>,
+    closes: Vec<Close>,
+}
+
+impl Sink for Ear {
+    fn publish(&mut self, _: RoomKey, event: &Event<'_>) -> Frame {
+        let mut out = b"header".to_vec();
+        json::event(&mut out, event);
+        self.events.push(String::from_utf8(out[6..].to_vec()).unwrap());
+        let end = out.len() as u32;
+        Frame::new(Rc::new(OnceCell::from(Bytes::from(out))), 0, 6, end)
+    }
+    fn seal(&mut self, _: RoomKey, _: &[ConnKey]) {}
+    fn ping(&mut self, _: ConnKey) {}
+    fn admit(&mut self, _: ConnKey) {}
+    fn close(&mut self, _: ConnKey, close: Close) {
+        self.closes.push(close);
+    }
+}
+
+const UNKNOWN: &str = "0b8f2f53-3d0c-4b8e-9a53-0d1e6a2b7c44";
+
+struct World {
+    api: Api,
+    chat: Chat,
+    ear: Ear,
+    now: Now,
+    address: Option<Address>,
+}
+
+impl World {
+    fn new() -> World {
+        World::with(Config::default())
+    }
+
+    fn with(config: Config) -> World {
+        let second = Duration::from_secs(1);
+        let settings = Settings {
+            session_ttl: second * 86400,
+            room_ttl: second * 120,
+            new_room_ttl: second * 600,
+            leave_grace: second * 3,
+            probe_timeout: second * 3,
+            history_messages_max: 1000,
+            message_pace: Pace::UNLIMITED,
+            session_pace: Pace::new(2, 2),
+            room_pace: Pace::new(2, 2),
+            address_connections_max: None,
+            sessions_max: 10,
+            rooms_max: 10,
+        };
+        World {
+            api: Api::new(&config),
+            chat: Chat::new(settings, Box::new(SeededEntropy::new(7)), &Ledger::new()),
+            ear: Ear::default(),
+            now: Now { mono: Mono::ZERO, wall: Wall::from_micros(1_755_611_100_123_456) },
+            address: None,
+        }
+    }
+
+    fn ask(&mut self, request: &Request) -> Answer {
+        let counters = Counters { connections: 3, ..Counters::default() };
+        let uptime = Duration::from_millis(1500);
+        let address = self.address;
+        let caller = Caller { now: self.now, uptime, counters: &counters, address };
+        self.api.answer(&mut self.chat, request, &caller, &mut self.ear)
+    }
+
+    fn send(&mut self, request: &Request) -> Response {
+        match self.ask(request) {
+            Answer::Response(response) => response,
+            Answer::Socket(entry) => panic!("a socket: {entry:?}"),
+        }
+    }
+
+    /// `line` is method and target; `token` empty: no `Authorization`.
+    fn rest(&mut self, line: &str, token: &str, body: &str) -> (u16, String) {
+        let field = if token.is_empty() { String::new() } else { authorization(token) };
+        let response = self.send(&request(line, &field, body));
+        (response.status, text(&response))
+    }
+
+    fn session(&mut self, name: &str) -> String {
+        let (status, body) =
+            self.rest("POST /sessions", "", &format!(r#"{{"username":"{name}"}}"#));
+        assert_eq!(status, 201, "{body}");
+        body[15..51].to_owned()
+    }
+
+    fn room(&mut self, token: &str) -> String {
+        let (status, body) = self.rest("POST /rooms", token, "");
+        assert_eq!(status, 201, "{body}");
+        body[12..22].to_owned()
+    }
+}
+
+fn authorization(token: &str) -> String {
+    format!("Authorization: Bearer {token}\r\n")
+}
+
+fn request(line: &str, fields: &str, body: impl AsRef<[u8]>) -> Request {
+    let body = body.as_ref();
+    let limits = Limits {
+        head_bytes_max: 16384,
+        fields_max: 100,
+        target_bytes_max: 8192,
+        body_bytes_max: 65536,
+    };
+    let head = format!(
+        "{line} HTTP/1.1\r\nHost: chat.example\r\n{fields}Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let bytes = [head.as_bytes(), body].concat();
+    match Codec::new(limits).feed(&mut &bytes[..]) {
+        Ok(Fed::Request(request)) => request,
+        other => panic!("{head}: {other:?}"),
+    }
+}
+
+fn text(response: &Response) -> String {
+    String::from_utf8(response.body.concat()).unwrap()
+}
+
+fn field<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
+    response.fields.iter().find(|(other, _)| *other == name).map(|(_, value)| &**value)
+}
+
+/// The status, and the code that an error's body ends in.
+fn code((status, body): (u16, String)) -> (u16, String) {
+    let code = body.rsplit("\"code\":\"").next().unwrap_or_default();
+    (status, code.trim_end_matches("\"}").to_owned())
+}
+
+#[test]
+fn a_session_and_its_rooms_from_beginning_to_end() {
+    let mut w = World::new();
+    let (status, body) =
+        w.rest("POST /sessions/", "", r#"{"x":[1],"username":" \u0061na\"s\u00e9 "}"#);
+    let token = body[15..51].to_owned();
+    assert!(SessionId::parse(&token).is_some());
+    let ok = |body: String| (200, body);
+    assert_eq!(
+        (status, body),
+        (201, format!(r#"{{"session_id":"{token}","username":"ana\"sé"}}"#))
+    );
+
+    let created = w.send(&request("POST /rooms", &authorization(&token), "{}"));
+    let room = text(&created)[12..22].to_owned();
+    assert_eq!((created.status, text(&created)), (201, format!(r#"{{"room_id":"{room}"}}"#)));
+    assert_eq!(field(&created, "Location"), Some(&*format!("rooms/{room}")));
+    let other = w.send(&request("POST /rooms/?a=/b", &authorization(&token), ""));
+    let newest = text(&other)[12..22].to_owned();
+    assert_eq!(field(&other, "Location"), Some(&*newest));
+
+    let both = format!(r#"["{room}","{newest}"]"#);
+    let me = format!(r#"{{"session_id":"{token}","username":"ana\"sé","joined_rooms":{both}}}"#);
+    assert_eq!(w.rest("GET /sessions/me", &token, ""), ok(me));
+    assert_eq!(w.rest("GET /rooms/", &token, ""), ok(format!(r#"{{"rooms":{both}}}"#)));
+    let all = format!(r#"{{"rooms":["{newest}","{room}"]}}"#);
+    assert_eq!(w.rest("GET /rooms/all", "", ""), ok(all));
+    let shown = format!(r#"{{"room_id":"{room}","exists":true,"user_count":0}}"#);
+    assert_eq!(w.rest(&format!("GET /rooms/{room}"), "", ""), ok(shown));
+
+    let bob = w.session("bob");
+    let joined = format!(r#"{{"message":"Joined room {room}","room_id":"{room}"}}"#);
+    assert_eq!(w.rest(&format!("POST /rooms/{room}/join"), &bob, ""), ok(joined));
+    for room in [&*room, &*room, "0000000000", "what%22"] {
+        let left = format!(r#"{{"message":"Left room {}"}}"#, room.replace("%22", "\\\""));
+        assert_eq!(w.rest(&format!("DELETE /rooms/{room}/leave"), &bob, ""), ok(left));
+    }
+    let health = format!(
+        r#"{{"status":"ok","version":"{}","uptime":1.5,"sessions":2,"rooms":2,"connections":3}}"#,
+        env!("CARGO_PKG_VERSION")
+    );
+    assert_eq!(w.rest("GET /health", "", ""), ok(health));
+    assert_eq!(w.rest("HEAD /ping/", "", ""), ok(r#"{"status":"ok"}"#.to_owned()));
+    for token in [&*bob, &*bob, UNKNOWN] {
+        let ended = r#"{"message":"Session ended"}"#.to_owned();
+        assert_eq!(w.rest("DELETE /sessions/me", token, "{}"), ok(ended));
+    }
+    w.chat.check_invariants();
+}
+
+#[test]
+fn histories_are_the_bytes_that_were_sent() {
+    let mut w = World::new();
+    let token = w.session("ana");
+    let room = w.room(&token);
+    let session = w.chat.session(SessionId::parse(&token).unwrap());
+    let key = w.chat.room(RoomId::parse(&room).unwrap());
+    let conn = Slots::<()>::new().insert(()).cast();
+    let (attachment, _) = w.chat.enter(w.now, conn, session, key, false, &mut w.ear).unwrap();
+    w.chat.post(w.now, attachment, "a \"b\"\n🦀", &mut w.ear).unwrap();
+    w.chat.typing(w.now, attachment, &mut w.ear);
+
+    let path = format!("GET /rooms/{room}/messages");
+    let (status, body) = w.rest(&path, &token, "");
+    let rows: Vec<_> = body.split(r#"{"id":""#).collect();
+    assert_eq!((status, rows.len(), rows[0]), (200, 3, r#"{"messages":["#));
+    let user_id = rows[1].split(r#""user_id":""#).nth(1).unwrap()[..16].to_owned();
+    let row = |kind, text, end| {
+        format!(
+            r#"","type":"{kind}","user":"ana","user_id":"{user_id}","message":"{text}","timestamp":"2025-08-19T13:45:00.123456Z","room_id":"{room}"}}{end}"#
+        )
+    };
+    assert_eq!(rows[1][36..], row("user_joined", "ana has joined", ","));
+    assert_eq!(rows[2][36..], row("chat", r#"a \"b\"\n🦀"#, "]}"));
+    let (_, last) = w.rest(&format!("{path}?limit=1"), &token, "");
+    assert_eq!(last, format!(r#"{{"messages":[{{"id":"{}"#, rows[2]));
+
+    assert_eq!(w.rest(&format!("DELETE /rooms/{room}/leave"), &token, "").0, 200);
+    assert_eq!(w.ear.closes, [Close::LeftRoom]);
+    let (_, last) = w.rest(&format!("{path}?limit=1"), &token, "");
+    assert!(last.ends_with(&row("user_left", "ana has left", "]}")), "{last}");
+    let typing =
+        format!(r#"{{"type":"typing","user":"ana","user_id":"{user_id}","room_id":"{room}"}}"#);
+    assert!(w.ear.events.contains(&typing));
+}
+
+#[test]
+fn limits_are_whole_numbers_within_range() {
+    let mut w = World::new();
+    let token = w.session("ana");
+    let room = w.room(&token);
+    let path = format!("GET /rooms/{room}/messages");
+    for good in ["", "?limit=1", "?limit=1000", "?limit=0050", "?limit=x&limit=5", "?Limit=x", "?a"]
+    {
+        assert_eq!(w.rest(&format!("{path}{good}"), &token, "").1, r#"{"messages":[]}"#, "{good}");
+    }
+    for bad in
+        ["0", "1001", "-1", "%2B5", "+5", "5.0", "", "x", "%zz", "99999999999999999999", "5&limit="]
+    {
+        let answer = w.rest(&format!("{path}?limit={bad}"), &token, "");
+        assert_eq!(code(answer), (422, "bad_query".into()), "{bad}");
+    }
+    let answer = w.rest("GET /rooms/0000000000/messages?limit=0", &token, "");
+    assert_eq!(code(answer), (422, "bad_query".into()), "before the room is looked for");
+}
+
+#[test]
+fn who_is_asked_first() {
+    let mut w = World::new();
+    let token = w.session("ana");
+    let mut check = |line: &str, token: &str, body: &str, status: u16, expected: &str| {
+        assert_eq!(code(w.rest(line, token, body)), (status, expected.to_owned()), "{line}");
+    };
+    check("PUT /nowhere", "", "x", 404, "not_found");
+    check("GET //rooms", "", "x", 404, "not_found");
+    check("PUT /rooms", "", "x", 405, "method_not_allowed");
+    check("DELETE /rooms/all", &token, "", 405, "method_not_allowed");
+    check("POST /ws/x", "", "", 405, "method_not_allowed");
+    check("POST /rooms/x/join", "", "x", 401, "missing_session");
+    check("POST /rooms/x/join", UNKNOWN, "x", 401, "invalid_session");
+    check("POST /rooms/x/join", &token, "x", 422, "bad_body");
+    check("POST /rooms/x/join", &token, "", 404, "room_not_found");
+    check("GET /rooms/x", "", "x", 422, "bad_body");
+    check("GET /rooms/A1B2C3D4E5", "", "", 404, "room_not_found");
+    check("GET /rooms/0000000000/messages", &token, "{}", 404, "room_not_found");
+}
+
+#[test]
+fn a_body_that_nobody_needs_is_empty_or_an_object_on_every_route() {
+    let mut w = World::new();
+    let token = w.session("ana");
+    let room = w.room(&token);
+    for route in ROUTES.iter().filter(|route| route.body == routes::Body::Unused) {
+        let line = format!("{:?} {}", route.method, route.path.replace("{room_id}", &room));
+        let line = line.replace("Get", "GET").replace("Post", "POST").replace("Delete", "DELETE");
+        for body in ["x", "[]", "null", "{", "{}x", "\"\"", " ", "{\"a\":\"\u{1}\"}"] {
+            let answer = w.rest(&line, &token, body);
+            assert_eq!(code(answer), (422, "bad_body".into()), "{line} {body}");
+        }
+        let invalid = request(&line, &authorization(&token), b"{\"a\":\"\xff\"}");
+        assert_eq!(w.send(&invalid).status, 422, "{line}");
+        if !matches!(route.serve, Serve::Bearer(_)) {
+            let fields = authorization(&token);
+            let answer = w.ask(&request(&line, &fields, r#"{"a":[{}],"a":1}"#));
+            let Answer::Response(response) = answer else { continue };
+            assert!(response.status < 300, "{line}: {}", text(&response));
+        }
+    }
+}
+
+#[test]
+fn a_username_is_a_string_first_and_a_name_then() {
+    let mut w = World::new();
+    let mut check = |body: &str, status: u16, expected: &str| {
+        assert_eq!(code(w.rest("POST /sessions", "", body)), (status, expected.into()), "{body}");
+    };
+    let bad = ["", "{}", "x", "null", r#"["ana"]"#, r#"{"username":null}"#, r#"{"username":12}"#];
+    for body in bad.into_iter().chain([r#"{"username":"\ud800na"}"#, r#"{"username":["ana"]}"#]) {
+        check(body, 422, "bad_body");
+    }
+    for name in ["", "a", "  a  ", r"an\u0000a", r"an\u202ea", &"x".repeat(51)] {
+        check(&format!(r#"{{"username":"{name}"}}"#), 400, "bad_username");
+    }
+}
+
+#[test]
+fn credentials_missing_and_credentials_wrong() {
+    let mut w = World::new();
+    let token = w.session("ana");
+    let mut check = |fields: &str, expected: Option<&str>| {
+        let response = w.send(&request("GET /rooms", fields, ""));
+        assert_eq!(field(&response, "WWW-Authenticate"), expected, "{fields}");
+        assert_eq!(response.status, if expected.is_some() { 401 } else { 200 }, "{fields}");
+        let code = code((401, text(&response))).1;
+        match expected {
+            Some("Bearer") => assert_eq!(code, "missing_session"),
+            Some(_) => assert_eq!(code, "invalid_session"),
+            None => {}
+        }
+    };
+    for missing in ["", "Authorization:\r\n", "Authorization: Bearer\r\n"] {
+        check(missing, Some("Bearer"));
+    }
+    check("Authorization: Bearer  \r\n", Some("Bearer"));
+    check(&format!("Authorization: Basic {token}\r\n"), Some("Bearer"));
+    check(&format!("Authorization: {token}\r\n"), Some("Bearer"));
+    let invalid = Some("Bearer error=\"invalid_token\"");
+    for wrong in [UNKNOWN, "x", "é", &token[..35], &format!("{token} x"), &format!("\"{token}\"")]
+    {
+        check(&authorization(wrong), invalid);
+    }
+    check(&authorization(&token).repeat(2), invalid);
+    check(&authorization(&token), None);
+    check(&format!("authorization: bEARER   {token}\r\n"), None);
+    let (status, _) = w.rest("DELETE /sessions/me", "x", "");
+    assert_eq!(status, 401, "an id that can't have been one has not ended");
+    assert_eq!(w.rest("DELETE /sessions/me", "", "").0, 401);
+}
+
+#[test]
+fn every_use_of_a_session_prolongs_it() {
+    let mut w = World::new();
+    let token = w.session("ana");
+    for _ in 0..3 {
+        w.now = w.now.after(Duration::from_secs(86000));
+        w.chat.sweep(w.now, &mut w.ear);
+        assert_eq!(w.rest("POST /rooms/x/join", &token, "{").0, 422, "even one in vain");
+    }
+    w.now = w.now.after(Duration::from_secs(86401));
+    w.chat.sweep(w.now, &mut w.ear);
+    assert_eq!(code(w.rest("GET /rooms", &token, "")), (401, "invalid_session".into()));
+}
+
+#[test]
+fn a_socket_takes_the_first_credential_that_is_there() {
+    let mut w = World::new();
+    let [a, b, c] = ["1", "2", "3"].map(|n| UNKNOWN.replace("0b8f2f53", &n.repeat(8)));
+    let mut check = |query: &str, fields: &str, session: Option<&str>, subprotocol| {
+        let line = format!("GET /ws/a1b2c3d4e5/{query}");
+        let Answer::Socket(entry) = w.ask(&request(&line, fields, "")) else { panic!("{line}") };
+        assert_eq!(entry.room, RoomId::parse("a1b2c3d4e5"));
+        assert_eq!(entry.session.map(|id| id.to_string()).as_deref(), session, "{line} {fields}");
+        assert_eq!(entry.subprotocol, subprotocol, "{fields}");
+    };
+    let query = format!("?session_id={a}");
+    let offer = format!("Sec-WebSocket-Protocol: chat, bearer.{b}\r\n");
+    let header = authorization(&c);
+    check("", "", None, None);
+    check(&query, "", Some(&a), None);
+    check(&query, &offer, Some(&b), Some("chat"));
+    check(&query, &format!("{offer}{header}"), Some(&c), Some("chat"));
+    check(&query, "Authorization: Basic Zm9v\r\n", Some(&a), None);
+    check(&query, &authorization("x"), None, None);
+    check(&query, &header.repeat(2), None, None);
+    check(&query, "Sec-WebSocket-Protocol: bearer.x\r\n", None, None);
+    check(
+        &query,
+        "Sec-WebSocket-Protocol: soap\r\nSec-WebSocket-Protocol: chat\r\n",
+        Some(&a),
+        Some("chat"),
+    );
+    check("?session_id=%zz", "", None, None);
+    check(&format!("?session_id=x&session_id={}", a.replace('-', "%2d")), "", Some(&a), None);
+
+    for line in ["GET /ws/all", "HEAD /ws/A1B2C3D4E5"] {
+        let Answer::Socket(entry) = w.ask(&request(line, "", "")) else { panic!("{line}") };
+        assert_eq!(entry.room, None, "{line}");
+    }
+}
+
+#[test]
+fn pages_of_other_origins() {
+    let narrowed = Config { cors_origins: vec!["https://a.example".into()], ..Config::default() };
+    let mut w = World::with(narrowed);
+    let acao = "Access-Control-Allow-Origin";
+    let asked = "Access-Control-Request-Method: DELETE\r\n";
+    let origins = [
+        ("https://a.example", true),
+        ("https://chat.example", true),
+        ("https://x.example", false),
+        ("", false),
+    ];
+    for (origin, allowed) in origins {
+        let fields =
+            if origin.is_empty() { String::new() } else { format!("Origin: {origin}\r\n") };
+        for line in ["GET /ping", "GET /nowhere", "PUT /ping", "GET /rooms", "OPTIONS /rooms"] {
+            let response = w.send(&request(line, &fields, ""));
+            assert_eq!(field(&response, acao), allowed.then_some(origin), "{line} {origin}");
+            assert_eq!(field(&response, "Vary"), Some("Origin"));
+            let credentials = field(&response, "Access-Control-Allow-Credentials");
+            assert_eq!(credentials, allowed.then_some("true"));
+            assert!(field(&response, "Access-Control-Allow-Methods").is_none());
+        }
+        for line in ["OPTIONS /rooms/x/join", "OPTIONS //nowhere", "OPTIONS *"] {
+            let response = w.send(&request(line, &format!("{fields}{asked}"), ""));
+            assert_eq!((response.status, response.body.len()), (204, 0));
+            assert_eq!(field(&response, acao), allowed.then_some(origin), "{line} {origin}");
+            let methods = field(&response, "Access-Control-Allow-Methods");
+            let named = allowed || origin.is_empty();
+            assert_eq!(methods, named.then_some("GET, POST, DELETE"));
+            let headers = field(&response, "Access-Control-Allow-Headers");
+            assert_eq!(headers, named.then_some("Authorization, Content-Type"));
+        }
+        let upgrade = request("GET /ws/a1b2c3d4e5", &fields, "");
+        assert_eq!(w.api.allows_origin(&upgrade), allowed || origin.is_empty());
+    }
+    let two =
+        request("GET /ping", "Origin: https://a.example\r\nOrigin: https://b.example\r\n", "");
+    assert!(!w.api.allows_origin(&two));
+    assert_eq!(w.send(&request("OPTIONS /rooms/", "", "")).fields[0].1, "POST, GET, HEAD, OPTIONS");
+    assert_eq!(w.send(&request("OPTIONS *", "", "")).status, 204);
+    assert_eq!(w.send(&request("OPTIONS /nowhere", "", "")).status, 404);
+
+    let unread = |api: &Api| api.dress(None, error::timeout()).fields.pop().map(|(name, _)| name);
+    assert_eq!(unread(&w.api), Some("Vary"));
+    assert_eq!(w.api.cors(None).len(), 1);
+    assert_eq!(World::new().api.cors(None)[0].1, "*");
+}
+
+#[test]
+fn creations_count_against_the_address_and_refusals_say_how_long() {
+    let mut w = World::new();
+    w.address = Some(Address::of(IpAddr::from([192, 0, 2, 1])));
+    let token = w.session("ana");
+    w.session("bob");
+    let response = w.send(&request("POST /sessions", "", r#"{"username":"eve"}"#));
+    assert_eq!((response.status, field(&response, "Retry-After")), (429, Some("1")));
+    w.address = None;
+    for _ in 0..10 {
+        w.room(&token);
+    }
+    let response = w.send(&request("POST /rooms", &authorization(&token), ""));
+    assert_eq!((response.status, field(&response, "Retry-After")), (503, Some("10")));
+}
+
+#[test]
+fn every_error_has_its_status_its_code_and_its_sentence() {
+    let second = Duration::from_secs(1);
+    let rejects = [
+        (Reject::BadRequest("The request is strange."), 400, "bad_request"),
+        (Reject::HeadersTooLarge, 431, "headers_too_large"),
+        (Reject::TargetTooLong, 414, "target_too_long"),
+        (Reject::BodyTooLarge, 413, "body_too_large"),
+    ];
+    let refusals = [
+        (Refusal::RoomNotFound, 404, "room_not_found"),
+        (Refusal::TooManyRooms, 429, "too_many_rooms"),
+        (Refusal::RateLimited(second / 4), 429, "rate_limited"),
+        (Refusal::ServerFull, 503, "server_full"),
+        (Refusal::EmptyMessage, 422, "empty_message"),
+        (Refusal::TooLong, 422, "too_long"),
+    ];
+    let events = [
+        (BadEvent::Json, 422, "bad_json"),
+        (BadEvent::Type, 422, "bad_type"),
+        (BadEvent::Message, 422, "bad_message"),
+    ];
+    let names = [BadName::Length, BadName::Character].map(|bad| (bad, 400, "bad_username"));
+    let mut all = vec![
+        (error::timeout(), 408, "timeout"),
+        (error::not_an_upgrade(), 426, "upgrade_required"),
+        (error::other_version(), 426, "upgrade_required"),
+        (error::bad_key(), 400, "bad_request"),
+        (error::bad_origin(), 403, "bad_origin"),
+        (error::server_full(), 503, "server_full"),
+        (error::shutting_down(), 503, "shutting_down"),
+        (error::rate_limited(second), 429, "rate_limited"),
+        (error::too_many_connections(), 429, "rate_limited"),
+        (error::internal(), 500, "internal_error"),
+    ];
+    all.extend(rejects.map(|(reject, status, code)| (error::reject(reject), status, code)));
+    all.extend(refusals.map(|(refusal, status, code)| (error::refusal(refusal), status, code)));
+    all.extend(events.map(|(bad, status, code)| (Error::from(bad).response(), status, code)));
+    all.extend(names.map(|(bad, status, code)| (Error::from(bad).response(), status, code)));
+    for (response, status, expected) in all {
+        let body = text(&response);
+        assert_eq!(code((response.status, body.clone())), (status, expected.to_owned()));
+        assert!(body.starts_with("{\"detail\":\"") && body.contains(".\",\"code\":\""), "{body}");
+        assert_eq!(field(&response, "Content-Type"), Some("application/json"));
+        let waits = field(&response, "Retry-After").map(|seconds| seconds.parse::<u64>().unwrap());
+        assert_eq!(waits.is_some(), matches!(status, 429 | 503), "{body}");
+        assert!(waits.is_none_or(|seconds| seconds >= 1), "{body}");
+        if status == 426 {
+            assert_eq!(field(&response, "Upgrade"), Some("websocket"));
+            assert_eq!(field(&response, "Connection"), Some("Upgrade"));
+        }
+    }
+    assert_eq!(field(&error::other_version(), "Sec-WebSocket-Version"), Some("13"));
+    let waits =
+        [0, 1, 1000, 1001, 60_000].map(|millis| whole_seconds(Duration::from_millis(millis)));
+    assert_eq!(waits, [1, 1, 1, 2, 60]);
+}

@@ -9,7 +9,7 @@ use std::fmt;
 
 use super::Request;
 use super::body::Body;
-use super::head::{self, Head};
+use super::head;
 use super::section::Section;
 
 /// What one request may use up.
@@ -90,7 +90,19 @@ enum State {
     /// The head is parsed, the content is not complete.
     Body { request: Request, body: Body },
     /// For good: whoever feeds on is told again.
-    Rejected(Reject),
+    Rejected(Rejected),
+}
+
+/// Why, and which request it was, if that could be read.
+struct Rejected {
+    reject: Reject,
+    request: Option<Request>,
+}
+
+impl From<Reject> for Rejected {
+    fn from(reject: Reject) -> Rejected {
+        Rejected { reject, request: None }
+    }
 }
 
 impl Codec {
@@ -109,12 +121,12 @@ impl Codec {
     /// A [`Reject`] takes all input, since nothing after it can be understood, and comes again
     /// whenever the codec is fed on.
     pub fn feed(&mut self, input: &mut &[u8]) -> Result<Fed, Reject> {
-        let fed = self.advance(input);
-        if let Err(reject) = fed {
+        self.advance(input).map_err(|rejected| {
             *input = &[];
-            self.state = State::Rejected(reject);
-        }
-        fed
+            let reject = rejected.reject;
+            self.state = State::Rejected(rejected);
+            reject
+        })
     }
 
     /// Where in a request the bytes so far end.
@@ -127,34 +139,47 @@ impl Codec {
         }
     }
 
+    /// The request under way once its head is complete, also after its content was refused: what
+    /// an answer to it owes to its fields.
+    pub fn request(&self) -> Option<&Request> {
+        match &self.state {
+            State::Head(_) => None,
+            State::Body { request, .. } => Some(request),
+            State::Rejected(rejected) => rejected.request.as_ref(),
+        }
+    }
+
     /// Bytes of heap held for the request under way.
     pub fn bytes(&self) -> usize {
         match &self.state {
             State::Head(section) => section.bytes(),
             State::Body { request, body } => request.bytes() + body.bytes(),
-            State::Rejected(_) => 0,
+            State::Rejected(rejected) => rejected.request.as_ref().map_or(0, Request::bytes),
         }
     }
 
-    fn advance(&mut self, input: &mut &[u8]) -> Result<Fed, Reject> {
+    fn advance(&mut self, input: &mut &[u8]) -> Result<Fed, Rejected> {
         match std::mem::replace(&mut self.state, State::Head(Section::head())) {
             State::Head(mut section) => {
                 let Some(bytes) = section.feed(input, &self.limits)? else {
                     self.state = State::Head(section);
                     return Ok(Fed::Partial);
                 };
-                let Head { request, body, expects_continue } =
-                    head::parse(bytes.into_owned(), &self.limits)?;
-                let Some(body) = body else { return Ok(Fed::Request(request)) };
+                let request = head::parse(bytes.into_owned())?;
+                let body = match head::framing(&request, &self.limits) {
+                    Ok(Some(body)) => body,
+                    Ok(None) => return Ok(Fed::Request(request)),
+                    Err(reject) => return Err(Rejected { reject, request: Some(request) }),
+                };
                 // RFC 9110 §10.1.1: who has begun to send is not waiting.
-                if expects_continue && input.is_empty() {
+                if input.is_empty() && head::expects_continue(&request) {
                     self.state = State::Body { request, body };
                     return Ok(Fed::Continue);
                 }
                 self.read_body(request, body, input)
             }
             State::Body { request, body } => self.read_body(request, body, input),
-            State::Rejected(reject) => Err(reject),
+            State::Rejected(rejected) => Err(rejected),
         }
     }
 
@@ -163,11 +188,15 @@ impl Codec {
         mut request: Request,
         mut body: Body,
         input: &mut &[u8],
-    ) -> Result<Fed, Reject> {
-        if body.feed(input, &mut request.body, &self.limits)? {
-            return Ok(Fed::Request(request));
+    ) -> Result<Fed, Rejected> {
+        match body.feed(input, &mut request.body, &self.limits) {
+            Ok(true) => return Ok(Fed::Request(request)),
+            Ok(false) => self.state = State::Body { request, body },
+            Err(reject) => {
+                request.body = Vec::new();
+                return Err(Rejected { reject, request: Some(request) });
+            }
         }
-        self.state = State::Body { request, body };
         Ok(Fed::Partial)
     }
 }
@@ -239,7 +268,9 @@ mod tests {
                         break;
                     }
                     Err(reject) => {
-                        assert!(piece.is_empty() && codec.bytes() == 0);
+                        assert!(
+                            piece.is_empty() && (codec.bytes() == 0 || codec.request().is_some())
+                        );
                         assert_eq!(codec.feed(&mut &b"GET"[..]).unwrap_err(), reject);
                         return Outcome { requests, end: End::Rejected(reject) };
                     }
@@ -306,6 +337,22 @@ mod tests {
         accept("M-SEARCH!#$ / HTTP/1.1\r\nHost: a\r\n\r\n", "Other / @a");
         accept("GET / HTTP/1.0\r\n\r\n", "Get / @ 1.0");
         accept("GET / HTTP/1.0\r\nHost: a\r\n\r\n", "Get / @a 1.0");
+    }
+
+    #[test]
+    fn the_request_is_known_from_the_end_of_its_head_until_after_a_refusal() {
+        for (fields, rest, known) in [
+            ("Content-Length: 5\r\n", "abc", true),
+            ("Content-Length: 99\r\n", "", true),
+            ("Transfer-Encoding: chunked\r\n", "x", true),
+            ("Transfer-Encoding: gzip\r\n", "", true),
+            ("Host: b\r\n", "", false),
+        ] {
+            let mut codec = Codec::new(LIMITS);
+            let _ = codec.feed(&mut post(fields, rest).as_bytes());
+            assert_eq!(codec.request().is_some(), known, "{fields:?}");
+            assert!(codec.request().is_none_or(|request| request.host() == "a"));
+        }
     }
 
     #[test]

@@ -19,17 +19,8 @@ pub(super) const FIELDS_CEILING: usize = 128;
 /// The most that [`Limits::head_bytes_max`] can be: a request's index holds 16-bit offsets.
 pub(super) const HEAD_BYTES_CEILING: usize = u16::MAX as usize;
 
-/// A request whose content is still missing.
-pub(super) struct Head {
-    pub(super) request: Request,
-    /// The content to come, if any.
-    pub(super) body: Option<Body>,
-    /// The peer waits for `100 Continue` before it sends it.
-    pub(super) expects_continue: bool,
-}
-
-/// Parses the head that `section` found complete.
-pub(super) fn parse(section: Vec<u8>, limits: &Limits) -> Result<Head, Reject> {
+/// Parses the head that `section` found complete. The request's content is still missing.
+pub(super) fn parse(section: Vec<u8>) -> Result<Request, Reject> {
     let mut slots = [const { MaybeUninit::uninit() }; FIELDS_CEILING];
     let mut parsed = httparse::Request::new(&mut []);
     match parsed.parse_with_uninit_headers(&section, &mut slots) {
@@ -66,12 +57,15 @@ pub(super) fn parse(section: Vec<u8>, limits: &Limits) -> Result<Head, Reject> {
     // RFC 9112 §9.3: `close` ends it, HTTP/1.1 persists unasked, HTTP/1.0 only when asked.
     let persists = version == Version::Http11 || request.lists("connection", "keep-alive");
     request.keep_alive = persists && !request.lists("connection", "close");
-    let body = framing(&request, limits)?;
-    // RFC 9110 §10.1.1: must be ignored in HTTP/1.0. Another expectation may be answered 417 or
-    // ignored; the contract has no such code.
-    let expects_continue =
-        version == Version::Http11 && body.is_some() && request.lists("expect", "100-continue");
-    Ok(Head { request, body, expects_continue })
+    Ok(request)
+}
+
+/// Whether the peer waits for `100 Continue` before it sends the content.
+///
+/// RFC 9110 §10.1.1: must be ignored in HTTP/1.0. Another expectation may be answered 417 or
+/// ignored; the contract has no such code.
+pub(super) fn expects_continue(request: &Request) -> bool {
+    request.version == Version::Http11 && request.lists("expect", "100-continue")
 }
 
 /// Refuses trailers that are not well-formed fields.
@@ -208,7 +202,7 @@ fn is_reg_name(name: &str) -> bool {
 ///
 /// §6.3 lets a server repair some of what is refused here (`Content-Length: 5, 5`, or a length
 /// beside chunks). Each repair is a bet that everyone in front made the same one.
-fn framing(request: &Request, limits: &Limits) -> Result<Option<Body>, Reject> {
+pub(super) fn framing(request: &Request, limits: &Limits) -> Result<Option<Body>, Reject> {
     let mut codings = request.fields("transfer-encoding");
     let mut lengths = request.fields("content-length");
     match (codings.next(), lengths.next()) {

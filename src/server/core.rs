@@ -13,9 +13,9 @@ use super::connection::{ConnectionKey, Excess, Protocol, Wait};
 use super::connections::Connections;
 use super::settings::{self, Settings};
 use crate::api::Api;
-use crate::chat::{Address, Chat, Departure, Share};
+use crate::chat::{Chat, Departure, Share};
 use crate::clock::{Entropy, Mono, Now};
-use crate::config::{Cidr, Config};
+use crate::config::Config;
 use crate::counters::Counters;
 use crate::http::Phase;
 use crate::ledger::Ledger;
@@ -39,7 +39,6 @@ pub struct Core<S> {
     pub(super) chat: Chat,
     pub(super) connections: Connections<S>,
     pub(super) settings: Settings,
-    pub(super) trusted_proxies: Vec<Cidr>,
     pub(super) shutting_down: bool,
     /// The `Date` field's text and the second that it is of.
     pub(super) date: (u64, String),
@@ -65,7 +64,6 @@ impl<S: Stream> Core<S> {
             chat: Chat::new(settings::of_chat(config), entropy, ledger),
             connections: Connections::new(settings, ledger),
             settings,
-            trusted_proxies: config.trusted_proxies.clone(),
             shutting_down: false,
             date: (u64::MAX, String::new()),
             control: Vec::new(),
@@ -93,7 +91,7 @@ impl<S: Stream> Core<S> {
     /// was dropped.
     pub fn accept(&mut self, stream: S, peer: Option<IpAddr>) -> Option<ConnectionKey<S>> {
         let (mut share, mut excess) = (None, None);
-        if let Some(address) = peer.filter(|ip| self.is_counted_at_accept(*ip)).map(Address::of) {
+        if let Some(address) = self.api.client_at_accept(peer) {
             match self.chat.on_arrival(address) {
                 Share::Within => {}
                 Share::Over => excess = Some(Excess::Share),
@@ -211,12 +209,6 @@ impl<S: Stream> Core<S> {
     /// Time since the clock began.
     pub(super) fn uptime(&self) -> Duration {
         self.connections.now.mono.since(Mono::ZERO)
-    }
-
-    /// A direct peer's connections count from accept on; a proxy's by what it forwards.
-    fn is_counted_at_accept(&self, ip: IpAddr) -> bool {
-        let ip = ip.to_canonical();
-        !ip.is_loopback() && !self.trusted_proxies.iter().any(|proxies| proxies.contains(ip))
     }
 
     #[inline(never)]

@@ -5,15 +5,13 @@
 //! connection; [`Core::dispatch`] is the one place that catches panics.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::time::Duration;
 
 use bytes::Bytes;
 use log::error;
 
 use super::connection::{Connection, ConnectionKey, Excess, Protocol, Wait, Ws};
 use super::core::Core;
-use crate::api::forwarded::{self, Client};
-use crate::api::{self, Answer, Caller, Entry};
+use crate::api::{self, Answer, Caller, Client, Entry};
 use crate::chat::{Admission, AttachmentKey, Departure, Share};
 use crate::http::{self, Fed, Framing, Method, Phase, Request, Response, Version};
 use crate::net::Stream;
@@ -24,9 +22,6 @@ use crate::ws::{self, Context, Incoming};
 /// Answers queued for one connection beyond which its next request has to wait: one answer is
 /// under way at a time, but a few small ones may leave together.
 const PIPELINED_BYTES_MAX: usize = 16 * 1024;
-
-/// When to come again, for an address that has its share of connections.
-const SHARE_RETRY: Duration = Duration::from_secs(10);
 
 impl<S: Stream> Core<S> {
     /// Handles what a connection has sent. A panic on the way is a bug of ours: it costs this
@@ -131,17 +126,16 @@ impl<S: Stream> Core<S> {
         self.trip(request.path().trim_matches('/'));
         self.connections.counters.requests += 1;
         let Some(connection) = self.connections.slots.get(key) else { return };
-        let client = forwarded::client(request, connection.peer, &self.trusted_proxies);
+        let client = self.api.client(request, connection.peer);
         // An upgrade is told by a close, which a browser can read.
         let excess = connection
             .excess
             .filter(|excess| *excess == Excess::Full || handshake::check(request).is_err());
         if let Some(excess) = excess {
-            return self.reject(key, self.api.dress(Some(request), turned_away(excess)));
+            return self.turn_away(key, request, turned_away(excess));
         }
         if self.shutting_down {
-            let response = api::error::shutting_down();
-            return self.reject(key, self.api.dress(Some(request), response));
+            return self.turn_away(key, request, api::error::shutting_down());
         }
         let caller = Caller {
             now: self.connections.now,
@@ -170,10 +164,33 @@ impl<S: Stream> Core<S> {
         }
     }
 
-    /// Answers something that cannot be read on, or not waited for, and ends the connection.
+    /// Answers a request that isn't looked at, and ends the connection.
+    fn turn_away(&mut self, key: ConnectionKey<S>, request: &Request, response: Response) {
+        let response = self.api.dress(Some(request), response);
+        self.answer_finally(key, request.version(), request.method() == Method::Head, response);
+    }
+
+    /// Answers what cannot be read on, or not waited for, and ends the connection.
     fn reject(&mut self, key: ConnectionKey<S>, response: Response) {
-        let (date, version) = (&self.date.1, Version::Http11);
-        let framing = Framing { date, head: false, version, keep_alive: false };
+        let protocol = self.connections.slots.get(key).map(|connection| &connection.protocol);
+        let request = match protocol {
+            Some(Protocol::Http(http)) => http.codec.request(),
+            _ => None,
+        };
+        let version = request.map_or(Version::Http11, Request::version);
+        let head = request.is_some_and(|request| request.method() == Method::Head);
+        let response = self.api.dress(request, response);
+        self.answer_finally(key, version, head, response);
+    }
+
+    fn answer_finally(
+        &mut self,
+        key: ConnectionKey<S>,
+        version: Version,
+        head: bool,
+        response: Response,
+    ) {
+        let framing = Framing { date: &self.date.1, head, version, keep_alive: false };
         response.encode(framing, |piece| self.connections.push(key, piece));
         self.connections.finish(key, Departure::Closed);
     }
@@ -338,7 +355,7 @@ impl<S: Stream> Core<S> {
 
 fn turned_away(excess: Excess) -> Response {
     match excess {
-        Excess::Share => api::error::rate_limited(SHARE_RETRY),
+        Excess::Share => api::error::too_many_connections(),
         Excess::Full => api::error::server_full(),
     }
 }
