@@ -4,7 +4,7 @@
 //! answered only if the test says so. Every read has a deadline.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -48,11 +48,12 @@ impl Stream {
         }
     }
 
-    /// With as small a receive buffer as the system allows: the peer notices soon that nobody reads.
+    /// With a small receive buffer: the peer notices soon that nobody reads.
     pub fn connect_narrow(address: &Address) -> Stream {
         let Address::Tcp(address) = address else { panic!("only TCP has windows") };
-        let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None).expect("socket");
-        socket.set_recv_buffer_size(4096).expect("a buffer size");
+        let socket =
+            Socket::new(Domain::for_address(*address), Type::STREAM, None).expect("socket");
+        socket.set_recv_buffer_size(32 * 1024).expect("a buffer size");
         socket.connect(&(*address).into()).expect("connect");
         Stream::from_tcp(socket.into())
     }
@@ -87,11 +88,11 @@ impl Stream {
         }
     }
 
-    /// Our own address.
-    pub fn local(&self) -> SocketAddr {
+    /// Our own port.
+    pub fn port(&self) -> u16 {
         match self {
-            Stream::Tcp(stream) => stream.local_addr().expect("an address"),
-            Stream::Unix(_) => panic!("a Unix socket has no such address"),
+            Stream::Tcp(stream) => stream.local_addr().expect("an address").port(),
+            Stream::Unix(_) => panic!("a Unix socket has no port"),
         }
     }
 }
@@ -169,12 +170,7 @@ pub struct Request {
 }
 
 pub fn request(method: &str, target: &str) -> Request {
-    Request {
-        method: method.to_owned(),
-        target: target.to_owned(),
-        fields: Vec::new(),
-        body: None,
-    }
+    Request { method: method.to_owned(), target: target.to_owned(), fields: Vec::new(), body: None }
 }
 
 pub fn get(target: &str) -> Request {
@@ -379,20 +375,21 @@ impl Http {
     /// The next answer; one to HEAD has no body whatever its fields say.
     #[track_caller]
     pub fn answer_to(&mut self, method: &str) -> Answer {
-        self.try_answer_to(method).expect("an answer, but the stream ended")
+        let answer = self.try_answer_to(method).expect("read an answer");
+        answer.expect("an answer, but the stream ended")
     }
 
     /// The next answer, or `None` if the stream ends, by FIN, before its first byte.
     #[track_caller]
-    pub fn try_answer_to(&mut self, method: &str) -> Option<Answer> {
+    pub fn try_answer_to(&mut self, method: &str) -> io::Result<Option<Answer>> {
         let head_len = loop {
             let found = self.wire.received.windows(4).position(|four| four == b"\r\n\r\n");
             if let Some(at) = found {
                 break at + 4;
             }
-            if !self.wire.more().expect("read an answer") {
+            if !self.wire.more()? {
                 assert!(self.wire.received.is_empty(), "the stream ends within an answer's head");
-                return None;
+                return Ok(None);
             }
         };
         let head: Vec<u8> = self.wire.received.drain(..head_len).collect();
@@ -410,13 +407,13 @@ impl Http {
         if !bodiless {
             let length = answer.field("Content-Length").and_then(|length| length.parse().ok());
             let length: usize = length.unwrap_or_else(|| panic!("no length: {answer:?}"));
-            assert!(self.wire.at_least(length).expect("read a body"), "the body is cut short");
+            assert!(self.wire.at_least(length)?, "the body is cut short");
             answer.body = self.wire.received.drain(..length).collect();
         }
         if status >= 200 {
             answer.check_conventions(!bodiless);
         }
-        Some(answer)
+        Ok(Some(answer))
     }
 
     /// The server ends the connection here, by FIN, and says nothing more.
@@ -525,6 +522,10 @@ pub struct Ws {
 impl Ws {
     pub fn stream(&self) -> &Stream {
         &self.wire.stream
+    }
+
+    pub fn into_stream(self) -> Stream {
+        self.wire.stream
     }
 
     /// Breaks the line.

@@ -132,8 +132,7 @@ fn is_uuid(text: &str, version: char) -> bool {
 }
 
 fn is_time(text: &str) -> bool {
-    let shape: String =
-        text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    let shape: String = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
     shape == "0000-00-00T00:00:00.000000Z"
 }
 

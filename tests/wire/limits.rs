@@ -270,3 +270,64 @@ fn a_direct_address_has_only_so_many_connections() {
         Http::connect(direct).ask(&get("/ping")).status == 200
     });
 }
+
+// The descriptor limit. The wait is bounded: it is there to see that nothing spins, not to pass.
+
+#[cfg(target_os = "linux")]
+#[test]
+fn running_out_of_descriptors_pauses_accepting_and_nothing_else() {
+    use std::thread::sleep;
+    use std::time::Duration;
+
+    let flags = ["--max-connections", "1000", "--message-rate", "0"];
+    let server = Server::start_with_descriptor_limit(40, &flags);
+    let (_, mut ana, mut bob) = server.room_of_two();
+    let mut waiting: Vec<Http> = (0..80).map(|_| server.http()).collect();
+    wait_until("no descriptor is left, or the server keeps a few back", || {
+        let before = server.descriptors();
+        sleep(Duration::from_millis(20));
+        before > 20 && server.descriptors() == before
+    });
+    let before = server.cpu_ticks();
+    sleep(Duration::from_millis(500));
+    let ticks = server.cpu_ticks() - before;
+    assert!(ticks <= 15, "{ticks} ticks of CPU in half a second: it spins");
+    // Everyone connected goes on.
+    for number in 0..10 {
+        ana.chat(&number.to_string());
+        bob.expect_chat("ana", &number.to_string());
+    }
+    // And as others go, whoever waited is served.
+    waiting.drain(..70);
+    for http in &mut waiting {
+        let _ = http.try_send(get("/ping").bytes("a"));
+    }
+    wait_until("accepting has resumed", || {
+        let mut http = server.http();
+        let _ = http.try_send(get("/ping").bytes("a"));
+        matches!(http.try_answer_to("GET"), Ok(Some(answer)) if answer.status == 200)
+    });
+    ana.chat("and on");
+    bob.expect_chat("ana", "and on");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn by_default_as_many_connect_as_the_descriptor_limit_allows() {
+    let server = Server::start_with_descriptor_limit(40, &[]);
+    let (_, mut ana, mut bob) = server.room_of_two();
+    let mut crowd: Vec<Http> = (0..60).map(|_| server.http()).collect();
+    let statuses: Vec<u16> = crowd
+        .iter_mut()
+        .map(|http| {
+            let _ = http.try_send(get("/ping").bytes("a"));
+            http.answer().status
+        })
+        .collect();
+    let served = statuses.iter().filter(|status| **status == 200).count();
+    assert!(served >= 10, "{statuses:?}");
+    assert!(statuses.iter().all(|status| matches!(status, 200 | 503)), "{statuses:?}");
+    assert!(statuses.contains(&503), "{statuses:?}");
+    ana.chat("unmoved");
+    bob.expect_chat("ana", "unmoved");
+}

@@ -47,13 +47,6 @@ impl Address {
             Address::Unix(_) => "localhost".to_owned(),
         }
     }
-
-    pub fn port(&self) -> u16 {
-        match self {
-            Address::Tcp(address) => address.port(),
-            Address::Unix(path) => panic!("{} has no port", path.display()),
-        }
-    }
 }
 
 /// What the process has written to stderr so far, and whether it has closed it.

@@ -34,7 +34,8 @@ fn a_session_is_created_and_found_again() {
 #[test]
 fn names_are_trimmed_of_unicode_white_space() {
     let server = Server::start(&[]);
-    let white = " \t\n\r\u{b}\u{c}\u{85}\u{a0}\u{1680}\u{2003}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}";
+    let white =
+        " \t\n\r\u{b}\u{c}\u{85}\u{a0}\u{1680}\u{2003}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}";
     for name in ["ana", "ana maria", "\u{1f642}\u{1f642}", "a\u{a0}b"] {
         let answer = server.ask(create(&format!("{white}{name}{white}"))).expect(201);
         assert_eq!(answer.json()["username"], name);

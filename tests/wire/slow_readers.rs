@@ -16,8 +16,8 @@ fn enter_narrowly(server: &Server, room: &str, name: &str) -> Ws {
 fn who_never_reads_is_closed_and_the_others_lose_nothing() {
     let flags = ["--message-rate", "0", "--outbox", "64K", "--linger-timeout", "1m"];
     let server = Server::start(&flags);
-    let (_room, mut ana, mut bob) = server.room_of_two();
-    let mut slow = enter_narrowly(&server, &_room, "slow");
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let mut slow = enter_narrowly(&server, &room, "slow");
     ana.expect_join("slow");
     bob.expect_join("slow");
     let padding = "x".repeat(3900);
@@ -83,8 +83,7 @@ fn who_does_not_read_answers_holds_up_nobody() {
         ana.expect_chat("ana", &text);
         bob.expect_chat("ana", &text);
     }
-    let stream = Stream::connect_narrow(server.address());
-    let mut lazy = Http::over(stream, server.address());
+    let mut lazy = server.http();
     let target = format!("/rooms/{room}/messages?limit=1000");
     let requests = 20;
     for _ in 0..requests {

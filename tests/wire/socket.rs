@@ -77,9 +77,9 @@ fn a_bad_key_is_a_bad_request() {
         keyless.clone(),
         with(""),
         with("not base64 at all!!!!!!!"),
-        with("dGhlIHNhbXBsZSBub25j"),             // 15 bytes
-        with("dGhlIHNhbXBsZSBub25jZWU="),         // 17 bytes
-        with("dGhlIHNhbXBsZSBub25jZQ"),           // no padding
+        with("dGhlIHNhbXBsZSBub25j"),              // 15 bytes
+        with("dGhlIHNhbXBsZSBub25jZWU="),          // 17 bytes
+        with("dGhlIHNhbXBsZSBub25jZQ"),            // no padding
         with(KEY).field("Sec-WebSocket-Key", KEY), // twice
     ];
     for request in bad_keys {
@@ -259,8 +259,7 @@ fn a_join_a_chat_and_a_leave_look_as_documented() {
 fn typing_looks_as_documented_and_reaches_the_sender_too() {
     let server = Server::start(&[]);
     let (room, mut ana, mut bob) = server.room_of_two();
-    let typing =
-        json!({"type": "typing", "user": "ana", "user_id": ana.user_id, "room_id": room});
+    let typing = json!({"type": "typing", "user": "ana", "user_id": ana.user_id, "room_id": room});
     ana.typing();
     ana.expect_event(&typing);
     bob.expect_event(&typing);
@@ -314,7 +313,10 @@ fn a_message_is_trimmed_and_any_text() {
         ("\u{0}\u{1b}[31m\u{7f}\u{9f}x", "\u{0}\u{1b}[31m\u{7f}\u{9f}x"),
         ("\u{202e}\u{200f}x", "\u{202e}\u{200f}x"),
         ("\"\\/\u{8}\u{2028}</script>", "\"\\/\u{8}\u{2028}</script>"),
-        ("\u{1f468}\u{200d}\u{1f469} \u{10ffff} \u{fffd}", "\u{1f468}\u{200d}\u{1f469} \u{10ffff} \u{fffd}"),
+        (
+            "\u{1f468}\u{200d}\u{1f469} \u{10ffff} \u{fffd}",
+            "\u{1f468}\u{200d}\u{1f469} \u{10ffff} \u{fffd}",
+        ),
     ];
     for (sent, received) in texts {
         ana.chat(sent);
@@ -571,8 +573,7 @@ fn a_broken_tab_beside_a_whole_one_is_nothing() {
 
 #[test]
 fn a_silent_line_is_pinged_and_then_dropped() {
-    let flags =
-        ["--ping-interval", "1s", "--ping-timeout", "1500ms", "--leave-grace", "100ms"];
+    let flags = ["--ping-interval", "1s", "--ping-timeout", "1500ms", "--leave-grace", "100ms"];
     let server = Server::start(&flags);
     let (_, mut ana, mut bob) = server.room_of_two();
     // Ana reads, but does not answer; bob answers.
@@ -693,7 +694,8 @@ fn a_holder_whose_line_is_broken_gives_way_at_once() {
 #[test]
 fn names_are_compared_without_case() {
     let server = Server::start(&["--probe-timeout", "8s"]);
-    let pairs = [("ana", "ANA"), ("àna", "ÀNA"), ("ÀNA", "àna"), ("straße", "STRAßE"), ("Ωω", "ωΩ")];
+    let pairs =
+        [("ana", "ANA"), ("àna", "ÀNA"), ("ÀNA", "àna"), ("straße", "STRAßE"), ("Ωω", "ωΩ")];
     for (name, same) in pairs {
         let session = server.session(name);
         let room = server.room(&session);
