@@ -1,1 +1,28 @@
-fn main() {}
+//! Black-box tests: the real server on port 0, over real sockets, held to the wire contract.
+//!
+//! `server` starts and watches the process, `client` speaks HTTP and WebSocket to it, correctly or not.
+//! The tests follow the contract's order and know nothing of the code behind it. They wait for conditions
+//! with a deadline and never sleep to pass; that something does *not* come is proven by order: what is sent
+//! afterwards arrives first. Timeouts that must fire are shortened by flags, those that must not are hours.
+#![cfg(unix)]
+
+mod client;
+mod server;
+
+mod conventions;
+mod sessions;
+
+mod rooms;
+
+mod closes;
+mod socket;
+
+mod framing;
+mod limits;
+mod slow_readers;
+
+mod flags;
+mod shutdown;
+
+mod order;
+mod ugly;

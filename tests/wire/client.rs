@@ -1,0 +1,743 @@
+//! A small blocking client for HTTP/1.1 and WebSocket, in plain sight: every byte sent is the test's own.
+//!
+//! It checks on every answer what the contract promises of every answer. It does nothing by itself: a ping is
+//! answered only if the test says so. Every read has a deadline.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::server::{Address, DEADLINE};
+
+/// The example key of RFC 6455 §1.3, and what it must be answered with.
+pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+// The first byte of a frame: FIN and an opcode (RFC 6455 §5.2).
+pub const FIN: u8 = 0x80;
+pub const CONTINUATION: u8 = 0x0;
+pub const TEXT: u8 = 0x1;
+pub const BINARY: u8 = 0x2;
+pub const CLOSE: u8 = 0x8;
+pub const PING: u8 = 0x9;
+pub const PONG: u8 = 0xA;
+
+/// A connected stream of either family.
+pub enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    pub fn connect(address: &Address) -> Stream {
+        match address {
+            Address::Tcp(address) => {
+                let stream = TcpStream::connect_timeout(address, DEADLINE).expect("connect");
+                Stream::from_tcp(stream)
+            }
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path).expect("connect");
+                stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+                stream.set_write_timeout(Some(DEADLINE)).expect("a timeout");
+                Stream::Unix(stream)
+            }
+        }
+    }
+
+    /// With a small receive buffer: the peer notices soon that nobody reads.
+    pub fn connect_narrow(address: &Address) -> Stream {
+        let Address::Tcp(address) = address else { panic!("only TCP has windows") };
+        let socket =
+            Socket::new(Domain::for_address(*address), Type::STREAM, None).expect("socket");
+        socket.set_recv_buffer_size(32 * 1024).expect("a buffer size");
+        socket.connect(&(*address).into()).expect("connect");
+        Stream::from_tcp(socket.into())
+    }
+
+    fn from_tcp(stream: TcpStream) -> Stream {
+        stream.set_nodelay(true).expect("nodelay");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        stream.set_write_timeout(Some(DEADLINE)).expect("a timeout");
+        Stream::Tcp(stream)
+    }
+
+    pub fn set_read_timeout(&self, timeout: Duration) {
+        match self {
+            Stream::Tcp(stream) => stream.set_read_timeout(Some(timeout)).expect("a timeout"),
+            Stream::Unix(stream) => stream.set_read_timeout(Some(timeout)).expect("a timeout"),
+        }
+    }
+
+    /// Ends our half: the peer reads an end of stream.
+    pub fn finish(&self) {
+        // A peer that has closed already makes this fail, which is fine.
+        let _ = match self {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+        };
+    }
+
+    /// Breaks the line: the peer reads a reset.
+    pub fn reset(self) {
+        if let Stream::Tcp(stream) = &self {
+            SockRef::from(stream).set_linger(Some(Duration::ZERO)).expect("linger");
+        }
+    }
+
+    /// Our own port.
+    pub fn port(&self) -> u16 {
+        match self {
+            Stream::Tcp(stream) => stream.local_addr().expect("an address").port(),
+            Stream::Unix(_) => panic!("a Unix socket has no port"),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.read(buffer),
+            Stream::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.write(bytes),
+            Stream::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A stream and what has been read from it but not been used.
+struct Wire {
+    stream: Stream,
+    received: Vec<u8>,
+}
+
+impl Wire {
+    /// Reads once. False at the end of the stream.
+    fn more(&mut self) -> io::Result<bool> {
+        let mut buffer = [0; 16 * 1024];
+        let count = self.stream.read(&mut buffer)?;
+        self.received.extend_from_slice(&buffer[..count]);
+        Ok(count > 0)
+    }
+
+    /// Reads until that many bytes are there. False if the stream ends before.
+    fn at_least(&mut self, count: usize) -> io::Result<bool> {
+        while self.received.len() < count {
+            if !self.more()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The stream must end here, by FIN, with nothing more on it.
+    fn expect_end(&mut self) {
+        loop {
+            let rest = String::from_utf8_lossy(&self.received);
+            assert!(rest.is_empty(), "more on the stream: {rest:?}");
+            match self.more() {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => panic!("the stream ends by {error}"),
+            }
+        }
+    }
+}
+
+// HTTP.
+
+/// A request in the making.
+#[derive(Clone, Debug)]
+pub struct Request {
+    method: String,
+    target: String,
+    fields: Vec<(String, String)>,
+    body: Option<Vec<u8>>,
+}
+
+pub fn request(method: &str, target: &str) -> Request {
+    Request { method: method.to_owned(), target: target.to_owned(), fields: Vec::new(), body: None }
+}
+
+pub fn get(target: &str) -> Request {
+    request("GET", target)
+}
+
+pub fn post(target: &str) -> Request {
+    request("POST", target)
+}
+
+pub fn delete(target: &str) -> Request {
+    request("DELETE", target)
+}
+
+/// A WebSocket upgrade as browsers send it.
+pub fn upgrade(target: &str) -> Request {
+    get(target)
+        .field("Connection", "Upgrade")
+        .field("Upgrade", "websocket")
+        .field("Sec-WebSocket-Version", "13")
+        .field("Sec-WebSocket-Key", KEY)
+}
+
+impl Request {
+    pub fn field(mut self, name: &str, value: &str) -> Request {
+        self.fields.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Without the fields of that name.
+    pub fn without(mut self, name: &str) -> Request {
+        self.fields.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
+        self
+    }
+
+    /// `Authorization: Bearer …`.
+    pub fn session(self, id: &str) -> Request {
+        self.field("Authorization", &format!("Bearer {id}"))
+    }
+
+    /// With a body by `Content-Length`, and no `Content-Type`.
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Request {
+        self.body = Some(body.into());
+        self
+    }
+
+    pub fn json(self, body: &Value) -> Request {
+        self.field("Content-Type", "application/json").body(body.to_string())
+    }
+
+    /// The bytes to send; `Host` is the given one unless a field says otherwise.
+    pub fn bytes(&self, host: &str) -> Vec<u8> {
+        let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
+        if !self.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+            head.push_str(&format!("Host: {host}\r\n"));
+        }
+        for (name, value) in &self.fields {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        if let Some(body) = &self.body {
+            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        head.push_str("\r\n");
+        let mut bytes = head.into_bytes();
+        bytes.extend_from_slice(self.body.as_deref().unwrap_or_default());
+        bytes
+    }
+}
+
+/// A response, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub version: String,
+    pub status: u16,
+    pub fields: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The only field of that name.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let mut found = self.fields.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
+        let value = found.next().map(|(_, value)| value.as_str());
+        assert!(found.next().is_none(), "{name} is repeated: {self:?}");
+        value
+    }
+
+    /// Whether a comma-separated list field names `item`, compared without case.
+    pub fn lists(&self, name: &str, item: &str) -> bool {
+        let mut values = self.fields.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
+        values.any(|(_, value)| value.split(',').any(|one| one.trim().eq_ignore_ascii_case(item)))
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> Value {
+        assert_eq!(self.field("Content-Type"), Some("application/json"), "{self:?}");
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    /// It has that status.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Answer {
+        assert_eq!(self.status, status, "{} {:?}", self.text(), self.fields);
+        self
+    }
+
+    /// It is an error of that status and code.
+    #[track_caller]
+    pub fn refused(self, status: u16, code: &str) -> Answer {
+        let answer = self.expect(status);
+        assert_eq!(answer.json()["code"], code, "{}", answer.text());
+        answer
+    }
+
+    /// What the contract promises of every error answer.
+    fn check_conventions(&self, with_body: bool) {
+        assert!(self.field("Date").is_some_and(|date| date.ends_with(" GMT")), "{self:?}");
+        if self.status < 400 {
+            return;
+        }
+        assert_eq!(self.field("Content-Type"), Some("application/json"), "{self:?}");
+        if with_body {
+            let body = self.json();
+            let (detail, code) = (body["detail"].as_str(), body["code"].as_str());
+            assert!(detail.is_some_and(|text| !text.is_empty()), "{self:?}");
+            let snake = |code: &str| code.bytes().all(|b| b == b'_' || b.is_ascii_lowercase());
+            assert!(code.is_some_and(|code| !code.is_empty() && snake(code)), "{self:?}");
+        }
+        match self.status {
+            401 => assert!(self.field("WWW-Authenticate").is_some(), "{self:?}"),
+            405 => assert!(self.field("Allow").is_some(), "{self:?}"),
+            429 | 503 => {
+                let seconds = self.field("Retry-After").map(str::parse::<u32>);
+                assert!(matches!(seconds, Some(Ok(_))), "{self:?}");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// An HTTP connection that is kept alive.
+pub struct Http {
+    wire: Wire,
+    host: String,
+}
+
+impl Http {
+    pub fn connect(address: &Address) -> Http {
+        Http::over(Stream::connect(address), address)
+    }
+
+    pub fn over(stream: Stream, address: &Address) -> Http {
+        Http { wire: Wire { stream, received: Vec::new() }, host: address.host() }
+    }
+
+    pub fn stream(&self) -> &Stream {
+        &self.wire.stream
+    }
+
+    pub fn into_stream(self) -> Stream {
+        self.wire.stream
+    }
+
+    #[track_caller]
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.wire.stream.write_all(bytes.as_ref()).expect("send");
+    }
+
+    /// Sends what the peer may not want any more.
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.wire.stream.write_all(bytes.as_ref())
+    }
+
+    pub fn send_request(&mut self, request: &Request) {
+        let bytes = request.bytes(&self.host);
+        self.send(bytes);
+    }
+
+    /// One request, one answer.
+    #[track_caller]
+    pub fn ask(&mut self, request: &Request) -> Answer {
+        self.send_request(request);
+        self.answer_to(&request.method)
+    }
+
+    /// All requests in one write, then all answers.
+    pub fn pipeline(&mut self, requests: &[Request]) -> Vec<Answer> {
+        let bytes: Vec<u8> = requests.iter().flat_map(|one| one.bytes(&self.host)).collect();
+        self.send(bytes);
+        requests.iter().map(|one| self.answer_to(&one.method)).collect()
+    }
+
+    /// The next answer, to anything but HEAD.
+    #[track_caller]
+    pub fn answer(&mut self) -> Answer {
+        self.answer_to("GET")
+    }
+
+    /// The next answer; one to HEAD has no body whatever its fields say.
+    #[track_caller]
+    pub fn answer_to(&mut self, method: &str) -> Answer {
+        let answer = self.try_answer_to(method).expect("read an answer");
+        answer.expect("an answer, but the stream ended")
+    }
+
+    /// The next answer, or `None` if the stream ends, by FIN, before its first byte.
+    #[track_caller]
+    pub fn try_answer_to(&mut self, method: &str) -> io::Result<Option<Answer>> {
+        let head_len = loop {
+            let found = self.wire.received.windows(4).position(|four| four == b"\r\n\r\n");
+            if let Some(at) = found {
+                break at + 4;
+            }
+            if !self.wire.more()? {
+                assert!(self.wire.received.is_empty(), "the stream ends within an answer's head");
+                return Ok(None);
+            }
+        };
+        let head: Vec<u8> = self.wire.received.drain(..head_len).collect();
+        let head = String::from_utf8(head).expect("a head in ASCII");
+        let mut lines = head.trim_end().split("\r\n");
+        let mut start = lines.next().expect("a status line").splitn(3, ' ');
+        let version = start.next().expect("a version").to_owned();
+        let status = start.next().and_then(|s| s.parse().ok()).expect("a status");
+        let fields = lines.map(|line| {
+            let (name, value) = line.split_once(':').expect("a field");
+            (name.to_owned(), value.trim().to_owned())
+        });
+        let mut answer = Answer { version, status, fields: fields.collect(), body: Vec::new() };
+        let bodiless = method == "HEAD" || status < 200 || status == 204;
+        if !bodiless {
+            let length = answer.field("Content-Length").and_then(|length| length.parse().ok());
+            let length: usize = length.unwrap_or_else(|| panic!("no length: {answer:?}"));
+            assert!(self.wire.at_least(length)?, "the body is cut short");
+            answer.body = self.wire.received.drain(..length).collect();
+        }
+        if status >= 200 {
+            answer.check_conventions(!bodiless);
+        }
+        Ok(Some(answer))
+    }
+
+    /// The server ends the connection here, by FIN, and says nothing more.
+    #[track_caller]
+    pub fn expect_end(&mut self) {
+        self.wire.expect_end();
+    }
+
+    /// Waits that long for a byte. True if there is something to read, or the stream has ended.
+    pub fn readable_within(&mut self, timeout: Duration) -> bool {
+        self.wire.stream.set_read_timeout(timeout);
+        let more = self.wire.more();
+        self.wire.stream.set_read_timeout(DEADLINE);
+        !matches!(more, Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+    }
+
+    /// Upgrades, with everything checked that RFC 6455 §4.1 lets a client check.
+    #[track_caller]
+    pub fn upgrade(mut self, request: &Request) -> Ws {
+        self.send_request(request);
+        self.upgraded()
+    }
+
+    /// The answer to an upgrade already sent.
+    #[track_caller]
+    pub fn upgraded(mut self) -> Ws {
+        let answer = self.answer().expect(101);
+        assert_eq!(answer.version, "HTTP/1.1");
+        assert!(answer.lists("Connection", "Upgrade"), "{answer:?}");
+        assert!(answer.lists("Upgrade", "websocket"), "{answer:?}");
+        assert_eq!(answer.field("Sec-WebSocket-Accept"), Some(ACCEPT));
+        assert_eq!(answer.field("Sec-WebSocket-Extensions"), None, "none is ever negotiated");
+        let protocol = answer.field("Sec-WebSocket-Protocol").map(str::to_owned);
+        let (session, user_id) = (String::new(), String::new());
+        Ws { wire: self.wire, protocol, session, user_id }
+    }
+}
+
+// WebSocket.
+
+/// A frame as the server sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    pub opcode: u8,
+    pub payload: Vec<u8>,
+}
+
+/// A masked frame; `first` is FIN, reserved bits and opcode.
+pub fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+    let payload = payload.as_ref();
+    let mut bytes = frame_header(first, payload.len() as u64);
+    bytes.extend_from_slice(&MASK);
+    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    bytes
+}
+
+/// The header of a masked frame up to its mask.
+pub fn frame_header(first: u8, length: u64) -> Vec<u8> {
+    let mut bytes = vec![first];
+    match length {
+        0..=125 => bytes.push(0x80 | length as u8),
+        126..=0xFFFF => {
+            bytes.push(0x80 | 126);
+            bytes.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        _ => {
+            bytes.push(0x80 | 127);
+            bytes.extend_from_slice(&length.to_be_bytes());
+        }
+    }
+    bytes
+}
+
+/// A whole text message in one frame.
+pub fn text(payload: impl AsRef<[u8]>) -> Vec<u8> {
+    frame(FIN | TEXT, payload)
+}
+
+/// A chat, as a frame.
+pub fn chat(message: &str) -> Vec<u8> {
+    text(json!({"type": "chat", "message": message}).to_string())
+}
+
+/// A typing, as a frame.
+pub fn typing() -> Vec<u8> {
+    text(r#"{"type":"typing"}"#)
+}
+
+/// The payload of a close frame.
+pub fn close_payload(code: u16, reason: &str) -> Vec<u8> {
+    [&code.to_be_bytes(), reason.as_bytes()].concat()
+}
+
+/// A socket in a room.
+pub struct Ws {
+    wire: Wire,
+    /// The subprotocol that the server selected.
+    pub protocol: Option<String>,
+    /// Whose socket this is, where the helpers know.
+    pub session: String,
+    /// The same for those in the room.
+    pub user_id: String,
+}
+
+impl Ws {
+    pub fn stream(&self) -> &Stream {
+        &self.wire.stream
+    }
+
+    pub fn into_stream(self) -> Stream {
+        self.wire.stream
+    }
+
+    /// Breaks the line.
+    pub fn reset(self) {
+        self.wire.stream.reset();
+    }
+
+    #[track_caller]
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.wire.stream.write_all(bytes.as_ref()).expect("send");
+    }
+
+    /// Sends what the peer may not want any more.
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.wire.stream.write_all(bytes.as_ref())
+    }
+
+    #[track_caller]
+    pub fn text(&mut self, payload: impl AsRef<[u8]>) {
+        self.send(text(payload));
+    }
+
+    #[track_caller]
+    pub fn chat(&mut self, message: &str) {
+        self.send(chat(message));
+    }
+
+    #[track_caller]
+    pub fn typing(&mut self) {
+        self.send(typing());
+    }
+
+    #[track_caller]
+    pub fn pong(&mut self, payload: impl AsRef<[u8]>) {
+        self.send(frame(FIN | PONG, payload));
+    }
+
+    /// Leaves as one should: close frames both ways, then the server ends the stream.
+    #[track_caller]
+    pub fn close(mut self) {
+        self.send(frame(FIN | CLOSE, close_payload(1000, "")));
+        self.until_end();
+    }
+
+    /// The next frame, or `None` at the end of the stream.
+    pub fn try_frame(&mut self) -> io::Result<Option<Frame>> {
+        if !self.wire.at_least(2)? {
+            assert!(self.wire.received.is_empty(), "the stream ends within a frame");
+            return Ok(None);
+        }
+        let (first, second) = (self.wire.received[0], self.wire.received[1]);
+        assert_eq!(first & 0xF0, FIN, "whole frames without extensions");
+        assert_eq!(second & 0x80, 0, "a server never masks");
+        let extended = match second {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        let cut = "the stream ends within a frame";
+        assert!(self.wire.at_least(2 + extended)?, "{cut}");
+        let bytes = &self.wire.received[2..2 + extended];
+        let long = bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+        let length = if extended == 0 { usize::from(second) } else { long };
+        let header = 2 + extended;
+        assert!(self.wire.at_least(header + length)?, "{cut}");
+        let payload = self.wire.received[header..header + length].to_vec();
+        self.wire.received.drain(..header + length);
+        Ok(Some(Frame { opcode: first & 0xF, payload }))
+    }
+
+    #[track_caller]
+    pub fn frame(&mut self) -> Frame {
+        self.try_frame().expect("read a frame").expect("a frame, but the stream ended")
+    }
+
+    /// The next frame but pings and pongs.
+    #[track_caller]
+    fn data_frame(&mut self) -> Frame {
+        loop {
+            let frame = self.frame();
+            if !matches!(frame.opcode, PING | PONG) {
+                return frame;
+            }
+        }
+    }
+
+    /// The next event. Pings are passed over unanswered.
+    #[track_caller]
+    pub fn event(&mut self) -> Value {
+        event_of(self.data_frame())
+    }
+
+    /// The next event, all pings before it answered.
+    #[track_caller]
+    pub fn event_with_pongs(&mut self) -> Value {
+        loop {
+            let frame = self.frame();
+            match frame.opcode {
+                PING => self.pong(frame.payload),
+                PONG => {}
+                _ => return event_of(frame),
+            }
+        }
+    }
+
+    /// The next event has at least the fields of `pattern`, with these values.
+    #[track_caller]
+    pub fn expect_event(&mut self, pattern: &Value) -> Value {
+        let event = self.event();
+        for (name, value) in pattern.as_object().expect("a pattern is an object") {
+            assert_eq!(&event[name], value, "{name} of {event}, expected {pattern}");
+        }
+        event
+    }
+
+    #[track_caller]
+    pub fn expect_chat(&mut self, user: &str, message: &str) -> Value {
+        self.expect_event(&json!({"type": "chat", "user": user, "message": message}))
+    }
+
+    #[track_caller]
+    pub fn expect_join(&mut self, user: &str) -> Value {
+        self.expect_event(&json!({"type": "user_joined", "user": user}))
+    }
+
+    #[track_caller]
+    pub fn expect_left(&mut self, user: &str) -> Value {
+        self.expect_event(&json!({"type": "user_left", "user": user}))
+    }
+
+    #[track_caller]
+    pub fn expect_refused(&mut self, code: &str) -> Value {
+        let event = self.expect_event(&json!({"type": "refused", "code": code}));
+        assert!(event["detail"].as_str().is_some_and(|text| !text.is_empty()), "{event}");
+        assert!(event["room_id"].is_string(), "{event}");
+        event
+    }
+
+    /// Everything sent so far has been handled, and nothing has come meanwhile.
+    #[track_caller]
+    pub fn expect_nothing(&mut self) {
+        self.text(r#"{"type":"ping"}"#);
+        self.expect_event(&json!({"type": "pong"}));
+    }
+
+    /// The next frame is a ping; its payload.
+    #[track_caller]
+    pub fn expect_ping(&mut self) -> Vec<u8> {
+        let frame = self.frame();
+        assert_eq!(frame.opcode, PING, "{frame:?}");
+        frame.payload
+    }
+
+    /// The next frame but pings is this close, and then the server ends the stream.
+    #[track_caller]
+    pub fn expect_close(mut self, code: u16, reason: &str) {
+        let (actual_code, actual_reason) = self.closed();
+        assert_eq!((actual_code, actual_reason.as_str()), (code, reason));
+    }
+
+    /// The next frame but pings is a close with that code, whose reason says what was wrong.
+    #[track_caller]
+    pub fn expect_close_code(mut self, code: u16) {
+        let (actual, reason) = self.closed();
+        assert_eq!(actual, code, "{reason}");
+        assert!(!reason.is_empty(), "a reason");
+    }
+
+    /// The next frame but pings is a close: its code and reason. It is answered, and the stream ends.
+    #[track_caller]
+    pub fn closed(&mut self) -> (u16, String) {
+        let frame = self.data_frame();
+        assert_eq!(frame.opcode, CLOSE, "{:?}", String::from_utf8_lossy(&frame.payload));
+        let closed = parse_close(&frame.payload);
+        let _ = self.try_send(self::frame(FIN | CLOSE, &frame.payload));
+        self.wire.expect_end();
+        closed
+    }
+
+    /// Reads until the stream ends, in whatever way; the close frame's code and reason if there was one.
+    #[track_caller]
+    pub fn until_end(&mut self) -> Option<(u16, String)> {
+        let mut closed = None;
+        loop {
+            match self.try_frame() {
+                Ok(Some(frame)) if frame.opcode == CLOSE => {
+                    closed = Some(parse_close(&frame.payload));
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => return closed,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return closed,
+                Err(error) => panic!("the stream does not end: {error}"),
+            }
+        }
+    }
+}
+
+fn event_of(frame: Frame) -> Value {
+    match frame.opcode {
+        TEXT => serde_json::from_slice(&frame.payload).expect("an event in JSON"),
+        CLOSE => panic!("an event, but closed with {:?}", parse_close(&frame.payload)),
+        other => panic!("an event, but opcode {other}"),
+    }
+}
+
+fn parse_close(payload: &[u8]) -> (u16, String) {
+    match payload {
+        [high, low, reason @ ..] => {
+            assert!(reason.len() <= 123);
+            let reason = String::from_utf8(reason.to_vec()).expect("a reason in UTF-8");
+            (u16::from_be_bytes([*high, *low]), reason)
+        }
+        _ => (1005, String::new()),
+    }
+}

@@ -1,0 +1,540 @@
+//! The contract's opening: errors, ids, authentication, CORS, and who is asked first.
+
+use serde_json::{Value, json};
+
+use crate::client::{Answer, Request, TEXT, chat, delete, get, post, request, text, upgrade};
+use crate::server::Server;
+
+const NO_SESSION: &str = "00000000-0000-4000-8000-000000000000";
+const NO_ROOM: &str = "0000000000";
+
+/// Every path of section 1 with a method it does not know and those it does.
+fn paths(room: &str) -> Vec<(String, &'static str, &'static [&'static str])> {
+    vec![
+        ("/sessions".into(), "GET", &["POST"]),
+        ("/sessions/me".into(), "POST", &["GET", "HEAD", "DELETE"]),
+        ("/rooms".into(), "DELETE", &["GET", "HEAD", "POST"]),
+        ("/rooms/all".into(), "POST", &["GET", "HEAD"]),
+        (format!("/rooms/{room}"), "POST", &["GET", "HEAD"]),
+        (format!("/rooms/{room}/join"), "GET", &["POST"]),
+        (format!("/rooms/{room}/leave"), "POST", &["DELETE"]),
+        (format!("/rooms/{room}/messages"), "DELETE", &["GET", "HEAD"]),
+        ("/health".into(), "POST", &["GET", "HEAD"]),
+        ("/ping".into(), "DELETE", &["GET", "HEAD"]),
+        (format!("/ws/{room}"), "POST", &["GET"]),
+    ]
+}
+
+/// All requests of section 1 that need a session.
+fn authenticated(room: &str) -> Vec<Request> {
+    vec![
+        get("/sessions/me"),
+        delete("/sessions/me"),
+        post("/rooms"),
+        get("/rooms"),
+        post(&format!("/rooms/{room}/join")),
+        delete(&format!("/rooms/{room}/leave")),
+        get(&format!("/rooms/{room}/messages")),
+    ]
+}
+
+// Errors. That each is `{"detail","code"}` in JSON is checked by the client on every answer it reads.
+
+#[test]
+fn unknown_paths_are_not_found() {
+    let server = Server::start(&[]);
+    let paths = ["/nope", "/sessions/you", "/rooms/all/all", "/room", "/ws", "/health/x"];
+    for target in paths {
+        server.ask(get(target)).refused(404, "not_found");
+        server.ask(post(target)).refused(404, "not_found");
+    }
+    server.ask(request("PURGE", "/nope")).refused(404, "not_found");
+}
+
+#[test]
+fn an_error_to_head_has_the_fields_but_no_body() {
+    let server = Server::start(&[]);
+    let mut http = server.http();
+    let missing = http.ask(&request("HEAD", "/nope")).expect(404);
+    assert_eq!(missing.field("Content-Type"), Some("application/json"));
+    http.ask(&request("HEAD", "/rooms")).expect(401);
+    http.ask(&get("/health")).expect(200);
+}
+
+#[test]
+fn known_paths_name_their_methods_when_asked_by_another() {
+    let server = Server::start(&[]);
+    let room = server.room(&server.session("ana"));
+    for (path, wrong, right) in paths(&room) {
+        for method in [wrong, "PUT", "PATCH", "PURGE"] {
+            let answer = server.ask(request(method, &path)).refused(405, "method_not_allowed");
+            for method in right {
+                assert!(answer.lists("Allow", method), "{path} allows {method}: {answer:?}");
+            }
+            assert!(!answer.lists("Allow", wrong), "{path} does not allow {wrong}: {answer:?}");
+        }
+    }
+}
+
+#[test]
+fn methods_are_case_sensitive() {
+    let server = Server::start(&[]);
+    server.ask(request("get", "/health")).refused(405, "method_not_allowed");
+}
+
+// A trailing slash makes no difference.
+
+#[test]
+fn a_trailing_slash_makes_no_difference() {
+    let server = Server::start(&[]);
+    let ana = server.session("ana");
+    let room = server.room(&ana);
+    server.ask(post("/sessions/").json(&json!({"username": "bob"}))).expect(201);
+    server.ask(post("/rooms/").session(&server.session("bob"))).expect(201);
+    server.ask(post(&format!("/rooms/{room}/join/")).session(&ana)).expect(200);
+    let same = [
+        "/sessions/me",
+        "/rooms",
+        "/rooms/all",
+        &format!("/rooms/{room}"),
+        &format!("/rooms/{room}/messages"),
+        "/ping",
+    ];
+    for path in same {
+        let plain = server.ask(get(path).session(&ana)).expect(200);
+        let slash = server.ask(get(&format!("{path}/")).session(&ana)).expect(200);
+        assert_eq!(plain.body, slash.body, "{path}");
+    }
+    server.ask(get("/health/")).expect(200);
+    server.ask(get(&format!("/rooms/{room}/messages/?limit=0")).session(&ana)).expect(422);
+    server.ask(get(&format!("/ws/{room}/"))).refused(426, "upgrade_required");
+    server.upgrade(upgrade(&format!("/ws/{room}/?session_id={ana}"))).expect_join("ana");
+    server.ask(delete(&format!("/rooms/{room}/leave/")).session(&ana)).expect(200);
+    server.ask(delete("/sessions/me/").session(&ana)).expect(200);
+    server.ask(get("/sessions/me/").session(&ana)).refused(401, "invalid_session");
+    server.ask(get("/nope/")).refused(404, "not_found");
+    server.ask(request("PUT", "/rooms/")).refused(405, "method_not_allowed");
+}
+
+// Ids and times.
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+fn is_uuid(text: &str, version: char) -> bool {
+    let groups: Vec<&str> = text.split('-').collect();
+    let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
+    lengths == [8, 4, 4, 4, 12]
+        && is_hex(&groups.concat())
+        && groups[2].starts_with(version)
+        && groups[3].starts_with(['8', '9', 'a', 'b'])
+}
+
+fn is_time(text: &str) -> bool {
+    let shape: String = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    shape == "0000-00-00T00:00:00.000000Z"
+}
+
+fn string<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_else(|| panic!("no {name} in {value}"))
+}
+
+#[test]
+fn ids_and_times_have_their_documented_shapes() {
+    let server = Server::start(&[]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    assert!(is_uuid(&ana.session, '4'), "a session id is a UUID v4");
+    assert!(room.len() == 10 && is_hex(&room), "{room}");
+    for text in ["one", "two", "three"] {
+        ana.chat(text);
+    }
+    bob.chat("four");
+    let messages = loop {
+        let messages = server.messages(&room, &ana.session);
+        if messages.len() == 6 {
+            break messages;
+        }
+        ana.event();
+    };
+    for pair in messages.windows(2) {
+        assert!(string(&pair[0], "id") < string(&pair[1], "id"), "ids strictly increase");
+        assert!(string(&pair[0], "timestamp") <= string(&pair[1], "timestamp"));
+    }
+    for message in &messages {
+        assert!(is_uuid(string(message, "id"), '7'), "{message}");
+        assert!(is_time(string(message, "timestamp")), "{message}");
+        let user_id = string(message, "user_id");
+        assert!(user_id.len() == 16 && is_hex(user_id), "{message}");
+    }
+}
+
+#[test]
+fn a_user_id_is_one_per_session_and_room() {
+    let server = Server::start(&[]);
+    let (first, second) = (server.session("ana"), server.session("bob"));
+    let (lobby, attic) = (server.room(&first), server.room(&first));
+    let in_lobby = server.enter_as(&lobby, "ana", &first);
+    let in_attic = server.enter_as(&attic, "ana", &first);
+    assert_ne!(in_lobby.user_id, in_attic.user_id, "rooms cannot be linked");
+    let mut other = server.enter_as(&lobby, "bob", &second);
+    assert_ne!(other.user_id, in_lobby.user_id);
+    in_lobby.close();
+    let gone = other.expect_left("ana");
+    let back = server.enter_as(&lobby, "ana", &first);
+    assert_eq!(gone["user_id"], json!(back.user_id), "and the same when back");
+}
+
+#[test]
+fn nobody_is_shown_a_session_id() {
+    let server = Server::start(&[]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    ana.chat("hi");
+    ana.typing();
+    let mut seen = vec![bob.event().to_string(), bob.event().to_string()];
+    seen.push(json!(server.messages(&room, &bob.session)).to_string());
+    seen.push(server.ask(get("/rooms/all")).text());
+    seen.push(server.ask(get(&format!("/rooms/{room}"))).text());
+    seen.push(server.health().to_string());
+    assert!(seen.iter().all(|text| !text.contains(&ana.session)), "{seen:?}");
+}
+
+// Authentication.
+
+#[test]
+fn a_request_without_credentials_is_told_the_scheme() {
+    let server = Server::start(&[]);
+    let room = server.room(&server.session("ana"));
+    let challenge = |answer: Answer| {
+        let answer = answer.refused(401, "missing_session");
+        assert_eq!(answer.field("WWW-Authenticate"), Some("Bearer"));
+    };
+    for request in authenticated(&room) {
+        challenge(server.ask(request.clone()));
+        for value in ["", "Bearer", "Bearer ", "Basic YW5hOnNlY3JldA==", "Digest x=y"] {
+            challenge(server.ask(request.clone().field("Authorization", value)));
+        }
+    }
+}
+
+#[test]
+fn a_bad_session_is_told_that_its_token_is_invalid() {
+    let server = Server::start(&[]);
+    let ana = server.session("ana");
+    let room = server.room(&ana);
+    server.ask(delete("/sessions/me").session(&ana)).expect(200);
+    let long = "x".repeat(1000);
+    for bad in [ana.as_str(), NO_SESSION, "nonsense", "1234", &long, "a b c"] {
+        for request in authenticated(&room) {
+            let by_unknown_id_ends = request.bytes("").starts_with(b"DELETE /sessions/me");
+            if by_unknown_id_ends && (bad == ana || bad == NO_SESSION) {
+                continue;
+            }
+            let answer = server.ask(request.session(bad)).refused(401, "invalid_session");
+            let challenge = answer.field("WWW-Authenticate");
+            assert_eq!(challenge, Some("Bearer error=\"invalid_token\""));
+        }
+    }
+}
+
+#[test]
+fn the_scheme_is_compared_without_case() {
+    let server = Server::start(&[]);
+    let ana = server.session("ana");
+    for scheme in ["Bearer", "bearer", "BEARER", "bEaReR"] {
+        let value = format!("{scheme} {ana}");
+        server.ask(get("/sessions/me").field("Authorization", &value)).expect(200);
+    }
+}
+
+// CORS.
+
+const PAGE: &str = "https://page.example";
+const OTHER_PAGE: &str = "https://other.example";
+
+fn echoes(answer: &Answer, origin: &str) {
+    assert_eq!(answer.field("Access-Control-Allow-Origin"), Some(origin), "{answer:?}");
+    assert_eq!(answer.field("Access-Control-Allow-Credentials"), Some("true"), "{answer:?}");
+    assert!(answer.lists("Vary", "Origin"), "{answer:?}");
+}
+
+fn says_nothing_of_origins(answer: &Answer) {
+    let mut names = answer.fields.iter().map(|(name, _)| name.to_ascii_lowercase());
+    assert!(!names.any(|name| name.starts_with("access-control-")), "{answer:?}");
+}
+
+fn preflight(target: &str, origin: &str, method: &str) -> Request {
+    request("OPTIONS", target)
+        .field("Origin", origin)
+        .field("Access-Control-Request-Method", method)
+        .field("Access-Control-Request-Headers", "authorization,content-type")
+}
+
+#[test]
+fn any_origin_is_echoed_on_every_answer() {
+    let server = Server::start(&[]);
+    let ana = server.session("ana");
+    let room = server.room(&ana);
+    let answers = [
+        (200, get("/health")),
+        (200, get("/sessions/me").session(&ana)),
+        (201, post("/rooms").session(&ana)),
+        (400, post("/sessions").body(r#"{"username":"x"}"#)),
+        (401, get("/sessions/me")),
+        (404, get("/nope")),
+        (404, get("/rooms/0000000000")),
+        (405, request("PUT", "/rooms")),
+        (422, post("/sessions").body("nope")),
+        (426, get(&format!("/ws/{room}"))),
+    ];
+    for (status, request) in answers {
+        for origin in [PAGE, "http://localhost:3000", "null"] {
+            let answer = server.ask(request.clone().field("Origin", origin)).expect(status);
+            echoes(&answer, origin);
+            for name in ["Location", "Retry-After", "WWW-Authenticate"] {
+                assert!(answer.lists("Access-Control-Expose-Headers", name), "{answer:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn preflights_need_no_authentication_on_any_path() {
+    let server = Server::start(&[]);
+    let targets =
+        ["/sessions", "/sessions/me", "/rooms", "/rooms/", "/rooms/x/join", "/ws/x", "/no/such"];
+    for target in targets {
+        for method in ["GET", "POST", "DELETE"] {
+            let answer = server.ask(preflight(target, PAGE, method));
+            assert!(matches!(answer.status, 200 | 204), "{target}: {answer:?}");
+            echoes(&answer, PAGE);
+            for method in ["GET", "POST", "DELETE"] {
+                assert!(answer.lists("Access-Control-Allow-Methods", method), "{answer:?}");
+            }
+            for name in ["Authorization", "Content-Type"] {
+                assert!(answer.lists("Access-Control-Allow-Headers", name), "{answer:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn cors_origin_narrows_rest_by_silence() {
+    let server = Server::start(&["--cors-origin", PAGE, "--cors-origin", "https://b.example"]);
+    for origin in [PAGE, "https://b.example"] {
+        echoes(&server.ask(get("/health").field("Origin", origin)).expect(200), origin);
+        echoes(&server.ask(get("/nope").field("Origin", origin)).expect(404), origin);
+        echoes(&server.ask(preflight("/rooms", origin, "POST")), origin);
+    }
+    for origin in [OTHER_PAGE, "http://page.example", "https://page.example:444", "null"] {
+        let answer = server.ask(get("/health").field("Origin", origin));
+        says_nothing_of_origins(&answer.expect(200));
+        says_nothing_of_origins(&server.ask(get("/nope").field("Origin", origin)).expect(404));
+        says_nothing_of_origins(&server.ask(preflight("/rooms", origin, "POST")));
+    }
+}
+
+#[test]
+fn cors_origin_narrows_sockets_by_403() {
+    let server = Server::start(&["--cors-origin", PAGE]);
+    let ana = server.session("ana");
+    let room = server.room(&ana);
+    let target = format!("/ws/{room}?session_id={ana}");
+    let bad = server.ask(upgrade(&target).field("Origin", OTHER_PAGE));
+    bad.refused(403, "bad_origin");
+    server.upgrade(upgrade(&target).field("Origin", PAGE)).expect_join("ana");
+}
+
+#[test]
+fn without_cors_origin_sockets_come_from_anywhere() {
+    let server = Server::start(&[]);
+    let ana = server.session("ana");
+    let room = server.room(&ana);
+    let target = format!("/ws/{room}?session_id={ana}");
+    server.upgrade(upgrade(&target).field("Origin", OTHER_PAGE)).expect_join("ana");
+}
+
+#[test]
+fn the_servers_own_origin_is_always_allowed() {
+    let server = Server::start(&["--cors-origin", PAGE]);
+    let ana = server.session("ana");
+    let room = server.room(&ana);
+    let target = format!("/ws/{room}?session_id={ana}");
+    let own = format!("http://{}", server.host());
+    echoes(&server.ask(get("/health").field("Origin", &own)).expect(200), &own);
+    let mut first = server.upgrade(upgrade(&target).field("Origin", &own));
+    first.expect_join("ana");
+    // Behind a proxy that ends TLS, the host is the public one.
+    let public = |request: Request| {
+        request.field("Host", "chat.example").field("Origin", "https://chat.example")
+    };
+    echoes(&server.ask(public(get("/health"))).expect(200), "https://chat.example");
+    server.upgrade(public(upgrade(&target))).expect_nothing();
+    let foreign = upgrade(&target).field("Host", "chat.example").field("Origin", &own);
+    server.ask(foreign).refused(403, "bad_origin");
+}
+
+// Who is asked first.
+
+#[test]
+fn framing_comes_before_the_path() {
+    let server = Server::start(&[]);
+    let mut http = server.http();
+    http.send("GET /nope HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n");
+    http.answer().refused(400, "bad_request");
+    let mut http = server.http();
+    http.send("POST /nope HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\n\r\n");
+    http.answer().refused(413, "body_too_large");
+}
+
+#[test]
+fn the_path_comes_before_the_method() {
+    let server = Server::start(&[]);
+    server.ask(request("PUT", "/nope")).refused(404, "not_found");
+}
+
+#[test]
+fn the_method_comes_before_authentication() {
+    let server = Server::start(&[]);
+    let room = server.room(&server.session("ana"));
+    for (path, wrong, _) in paths(&room) {
+        let answer = server.ask(request(wrong, &path).session("nonsense").body("nope"));
+        answer.refused(405, "method_not_allowed");
+    }
+}
+
+#[test]
+fn authentication_comes_before_body_and_query() {
+    let server = Server::start(&[]);
+    let room = server.room(&server.session("ana"));
+    server.ask(post("/rooms").body("nope")).refused(401, "missing_session");
+    server.ask(post("/rooms").session(NO_SESSION).body("nope")).refused(401, "invalid_session");
+    let messages = get(&format!("/rooms/{room}/messages?limit=0"));
+    server.ask(messages).refused(401, "missing_session");
+}
+
+#[test]
+fn body_and_query_come_before_the_room() {
+    let server = Server::start(&[]);
+    let ana = server.session("ana");
+    let join = post(&format!("/rooms/{NO_ROOM}/join")).session(&ana);
+    server.ask(join.clone().body("nope")).refused(422, "bad_body");
+    server.ask(join).refused(404, "room_not_found");
+    let leave = delete(&format!("/rooms/{NO_ROOM}/leave")).session(&ana);
+    server.ask(leave.body("[]")).refused(422, "bad_body");
+    let messages = |query: &str| get(&format!("/rooms/{NO_ROOM}/messages{query}")).session(&ana);
+    server.ask(messages("?limit=0")).refused(422, "bad_query");
+    server.ask(messages("")).refused(404, "room_not_found");
+    server.ask(messages("?limit=5")).refused(404, "room_not_found");
+}
+
+#[test]
+fn an_unknown_path_is_not_found_whatever_its_body() {
+    let server = Server::start(&[]);
+    server.ask(post("/nope").body("nope")).refused(404, "not_found");
+}
+
+// Queries.
+
+#[test]
+fn parameters_out_of_range_or_of_the_wrong_type_are_422() {
+    let server = Server::start(&[]);
+    let ana = server.session("ana");
+    let room = server.room(&ana);
+    let messages =
+        |limit: &str| get(&format!("/rooms/{room}/messages?limit={limit}")).session(&ana);
+    for limit in ["0", "1001", "-1", "abc", "", "1.5", "99999999999999999999999", "5x", "%00"] {
+        server.ask(messages(limit)).refused(422, "bad_query");
+    }
+    for limit in ["1", "50", "1000", "%35"] {
+        server.ask(messages(limit)).expect(200);
+    }
+}
+
+// Bodies.
+
+#[test]
+fn an_empty_body_counts_as_no_body() {
+    let server = Server::start(&[]);
+    let ana = server.session("ana");
+    let typed = |request: Request| request.field("Content-Type", "application/json").body("");
+    server.ask(typed(post("/rooms").session(&ana))).expect(201);
+    server.ask(typed(get("/health"))).expect(200);
+    server.ask(typed(post("/sessions"))).refused(422, "bad_body");
+    server.ask(post("/sessions")).refused(422, "bad_body");
+}
+
+#[test]
+fn a_body_where_none_is_needed_must_be_an_object_or_empty() {
+    let server = Server::start(&[]);
+    let ana = server.session("ana");
+    let room = server.room(&ana);
+    let requests = [
+        (200, post(&format!("/rooms/{room}/join"))),
+        (200, get("/sessions/me")),
+        (200, get("/rooms")),
+        (200, get("/rooms/all")),
+        (200, get(&format!("/rooms/{room}"))),
+        (200, get(&format!("/rooms/{room}/messages"))),
+        (200, get("/health")),
+        (200, get("/ping")),
+        (201, post("/rooms")),
+        (200, delete(&format!("/rooms/{room}/leave"))),
+        (200, delete("/sessions/me")),
+    ];
+    for (status, request) in requests {
+        let request = request.session(&ana);
+        for bad in ["[]", "null", "1", "\"x\"", "nope", "{", "{} {}"] {
+            server.ask(request.clone().body(bad)).refused(422, "bad_body");
+        }
+        let object = r#" {"unknown": [1, {"deep": null}]} "#;
+        server.ask(request.body(object)).expect(status);
+    }
+}
+
+#[test]
+fn unknown_request_fields_are_ignored() {
+    let server = Server::start(&[]);
+    let body = json!({"username": "ana", "colour": "red", "age": {"years": 3}});
+    server.ask(post("/sessions").json(&body)).expect(201);
+    let (_, mut ana, mut bob) = server.room_of_two();
+    ana.text(r#"{"type":"chat","message":"hi","colour":"red"}"#);
+    bob.expect_chat("ana", "hi");
+    ana.text(r#"{"colour":"red","type":"typing"}"#);
+    bob.expect_event(&json!({"type": "typing", "user": "ana"}));
+}
+
+// Health and ping.
+
+#[test]
+fn health_tells_what_is_there() {
+    let server = Server::start(&[]);
+    let empty = server.health();
+    assert_eq!(empty["status"], "ok");
+    assert!(empty["version"].is_string() && empty["uptime"].is_number(), "{empty}");
+    assert_eq!((&empty["sessions"], &empty["rooms"]), (&json!(0), &json!(0)));
+    let mut http = server.http();
+    let before = http.ask(&get("/health")).json()["connections"].as_u64().expect("a count");
+    let (_, ana, bob) = server.room_of_two();
+    let full = http.ask(&get("/health")).json();
+    assert_eq!((&full["sessions"], &full["rooms"]), (&json!(2), &json!(1)));
+    assert!(full["connections"].as_u64() >= Some(before + 2), "{full}");
+    assert!(full["uptime"].as_f64() >= empty["uptime"].as_f64());
+    drop((ana, bob));
+}
+
+#[test]
+fn ping_answers_get_and_head() {
+    let server = Server::start(&[]);
+    server.ask(get("/ping")).expect(200);
+    assert!(server.ask(request("HEAD", "/ping")).expect(200).body.is_empty());
+}
+
+/// One opcode is all that tells text from binary; the helpers of these tests rely on it.
+#[test]
+fn the_client_masks_as_the_rfc_does() {
+    // RFC 6455 §5.7, "a single-frame masked text message".
+    let hello = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+    assert_eq!(text("Hello"), hello);
+    assert_eq!(chat("x")[0], 0x80 | TEXT);
+}

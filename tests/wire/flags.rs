@@ -1,0 +1,297 @@
+//! Flags and their variables, listeners, and what is said on stderr.
+
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::client::{Http, chat, delete, get, post, text, upgrade};
+use crate::server::{Address, Server, command, run};
+
+/// The flags that section 1 needs.
+const FLAGS: [&str; 26] = [
+    "--listen",
+    "--session-ttl",
+    "--room-ttl",
+    "--new-room-ttl",
+    "--leave-grace",
+    "--header-timeout",
+    "--body-timeout",
+    "--idle-timeout",
+    "--linger-timeout",
+    "--ping-interval",
+    "--ping-timeout",
+    "--probe-timeout",
+    "--history",
+    "--message-rate",
+    "--message-burst",
+    "--session-rate",
+    "--room-rate",
+    "--address-connections",
+    "--trusted-proxy",
+    "--max-connections",
+    "--max-sessions",
+    "--max-rooms",
+    "--outbox",
+    "--cors-origin",
+    "--log",
+    "--help",
+];
+
+/// A path for a Unix socket that no other test uses.
+fn socket_path(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("wire-{}-{name}.sock", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    path
+}
+
+fn shown(path: &std::path::Path) -> String {
+    format!("unix:{}", path.display())
+}
+
+// Listeners.
+
+#[test]
+fn it_listens_wherever_it_is_told_to() {
+    let path = socket_path("several");
+    let unix = shown(&path);
+    let mut flags = vec!["--listen", "127.0.0.1:0", "--listen", "localhost:0", "--listen", &unix];
+    if TcpListener::bind("[::1]:0").is_ok() {
+        flags.extend(["--listen", "[::1]:0"]);
+    } else {
+        eprintln!("skipped in part: this machine has no IPv6");
+    }
+    let count = flags.len() / 2;
+    let server = Server::spawn(command(&flags, &[]), count);
+    let ana = server.session("ana");
+    let room = server.room(&ana);
+    for address in &server.addresses {
+        let mut http = Http::connect(address);
+        http.ask(&get("/sessions/me").session(&ana)).expect(200);
+        http.ask(&get(&format!("/rooms/{room}"))).expect(200);
+        let target = format!("/ws/{room}?session_id={ana}");
+        let mut socket = Http::connect(address).upgrade(&upgrade(&target));
+        socket.chat("hi");
+        while socket.event()["message"] != "hi" {}
+    }
+}
+
+#[test]
+fn a_unix_socket_is_replaced_when_stale_and_removed_at_the_end() {
+    let path = socket_path("stale");
+    drop(UnixListener::bind(&path).expect("a socket"));
+    assert!(path.exists(), "left behind by somebody who died");
+    let mut server = Server::spawn(command(&["--listen", &shown(&path)], &[]), 1);
+    assert_eq!(server.addresses, [Address::Unix(path.clone())]);
+    let (_, mut ana, mut bob) = server.room_of_two();
+    ana.chat("over a file");
+    bob.expect_chat("ana", "over a file");
+    server.terminate();
+    assert!(server.wait().success());
+    assert!(!path.exists());
+}
+
+#[test]
+fn the_variable_port_means_every_address() {
+    let server = Server::spawn(command(&[], &[("PORT", "0")]), 1);
+    assert!(server.stderr().iter().any(|line| line.contains("listening on http://0.0.0.0:")));
+    server.ask(get("/health")).expect(200);
+}
+
+#[test]
+fn a_flag_wins_over_its_variable() {
+    let env = [("CHAT_MESSAGE_BURST", "1"), ("CHAT_MESSAGE_RATE", "1"), ("PORT", "1")];
+    let by_env = Server::start_with_env(&[], &env);
+    let (_, mut ana, _bob) = by_env.room_of_two();
+    ana.send([chat("one"), chat("two")].concat());
+    ana.expect_chat("ana", "one");
+    ana.expect_refused("rate_limited");
+    let by_flag = Server::start_with_env(&["--message-burst", "2"], &env);
+    let (_, mut ana, _bob) = by_flag.room_of_two();
+    ana.send([chat("one"), chat("two"), chat("three")].concat());
+    ana.expect_chat("ana", "one");
+    ana.expect_chat("ana", "two");
+    ana.expect_refused("rate_limited");
+}
+
+#[test]
+fn the_listener_has_a_variable_too() {
+    let server = Server::spawn(command(&[], &[("CHAT_LISTEN", "127.0.0.1:0")]), 1);
+    server.ask(get("/health")).expect(200);
+}
+
+// Values.
+
+#[test]
+fn durations_and_sizes_are_written_as_documented() {
+    let good = [
+        ["--room-ttl=90", "--outbox=65536"],
+        ["--room-ttl=90s", "--outbox=64K"],
+        ["--room-ttl=2m", "--outbox=64M"],
+        ["--room-ttl=24h", "--outbox=1M"],
+        ["--leave-grace=0s", "--message-rate=0"],
+        ["--trusted-proxy=10.0.0.0/8", "--trusted-proxy=2001:db8::/32"],
+        ["--trusted-proxy=::1", "--address-connections=0"],
+    ];
+    for flags in good {
+        Server::start(&flags).ask(get("/health")).expect(200);
+    }
+}
+
+#[test]
+fn a_bad_value_is_one_clear_line_and_exit_code_2() {
+    let bad: [&[&str]; 24] = [
+        &["--nope"],
+        &["-x"],
+        &["chat"],
+        &["--room-ttl"],
+        &["--room-ttl", ""],
+        &["--room-ttl", "soon"],
+        &["--room-ttl", "-1"],
+        &["--room-ttl", "5 parsecs"],
+        &["--session-ttl", "99999999999999999999h"],
+        &["--history", "many"],
+        &["--message-rate", "x"],
+        &["--outbox", "12X"],
+        &["--outbox", "K"],
+        &["--max-rooms", "-5"],
+        &["--max-sessions", "1.5"],
+        &["--listen", "nowhere.example:80"],
+        &["--listen", "127.0.0.1"],
+        &["--listen", "127.0.0.1:99999"],
+        &["--listen", "::1:80x"],
+        &["--listen", "unix:"],
+        &["--trusted-proxy", "300.1.1.1"],
+        &["--trusted-proxy", "10.0.0.0/33"],
+        &["--trusted-proxy", "proxy.example"],
+        &["--log", "loud"],
+    ];
+    let one_line = |flags: &[&str], env: &[(&str, &str)]| {
+        let ended = run(flags, env);
+        assert_eq!(ended.code, Some(2), "{flags:?} {env:?}: {ended:?}");
+        let lines: Vec<&str> = ended.stderr.lines().collect();
+        assert_eq!(lines.len(), 1, "{flags:?} {env:?}: {ended:?}");
+        assert!(lines[0].len() > 10, "{flags:?} {env:?}: {ended:?}");
+    };
+    for flags in bad {
+        one_line(flags, &[]);
+    }
+    for variable in [("CHAT_ROOM_TTL", "soon"), ("PORT", "http"), ("CHAT_LOG", "loud")] {
+        one_line(&[], &[variable]);
+    }
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = taken.local_addr().expect("an address").to_string();
+    let ended = run(&["--listen", &address], &[]);
+    assert!(ended.code.is_some_and(|code| code != 0), "{ended:?}");
+    assert!(ended.stderr.contains(&address), "{ended:?}");
+}
+
+#[test]
+fn help_lists_every_flag_with_its_default() {
+    let ended = run(&["--help"], &[]);
+    assert_eq!(ended.code, Some(0));
+    for flag in FLAGS {
+        assert!(ended.stdout.contains(flag), "{flag} in {}", ended.stdout);
+    }
+    for default in ["127.0.0.1:8000", "24h", "120s", "10m", "3s", "1000", "100000", "256K", "info"]
+    {
+        assert!(ended.stdout.contains(default), "{default} in {}", ended.stdout);
+    }
+}
+
+// What is said.
+
+#[test]
+fn it_says_where_it_listens_whatever_the_log_level() {
+    for level in ["off", "error", "warn", "info", "debug"] {
+        // Starting waits for the line.
+        Server::start(&["--log", level]).ask(get("/health")).expect(200);
+    }
+}
+
+#[test]
+fn the_log_says_nothing_that_was_said() {
+    for level in ["info", "debug"] {
+        let mut server = Server::start(&[
+            "--log",
+            level,
+            "--leave-grace",
+            "100ms",
+            "--message-burst",
+            "3",
+            "--max-sessions",
+            "3",
+        ]);
+        let secrets = ["Zaphod", "Trillian", "Slartibartfast", "marzipan", "gooseberry"];
+        let zaphod = server.session("Zaphod");
+        let room = server.room(&zaphod);
+        let mut first = server.enter_as(&room, "Zaphod", &zaphod);
+        let mut second = server.enter(&room, "Trillian");
+        first.expect_join("Trillian");
+        first.chat("marzipan");
+        first.expect_chat("Zaphod", "marzipan");
+        second.expect_chat("Zaphod", "marzipan");
+        first.text("marzipan");
+        first.expect_refused("bad_json");
+        for _ in 0..4 {
+            first.chat("marzipan");
+        }
+        let ports = [first.stream().port(), second.stream().port()];
+        // Requests that fail in various ways, with something in the query.
+        let secret_query = format!("?session_id={zaphod}&gooseberry=1");
+        server.ask(get(&format!("/nope{secret_query}"))).expect(404);
+        server.ask(get(&format!("/health{secret_query}"))).expect(200);
+        server.ask(get(&format!("/rooms/{room}{secret_query}"))).expect(200);
+        server.ask(get(&format!("/ws/{room}{secret_query}"))).expect(426);
+        server.ask(post("/sessions").body("gooseberry")).expect(422);
+        server.ask(get("/sessions/me").session("gooseberry")).expect(401);
+        server.session("Slartibartfast");
+        server.ask(post("/sessions").json(&json!({"username": "Slartibartfast"}))).expect(503);
+        let mut broken = server.http();
+        broken.send(format!("GET /{secret_query} gooseberry\r\n\r\n"));
+        broken.answer().expect(400);
+        // Lines that end in various ways.
+        second.send(text([0xFF]));
+        second.until_end();
+        server.ask(delete("/sessions/me").session(&zaphod)).expect(200);
+        first.until_end();
+        server.terminate();
+        assert!(server.wait().success());
+        let stderr = server.stderr_to_the_end().join("\n");
+        for secret in secrets {
+            let (log, secret) = (stderr.to_lowercase(), secret.to_lowercase());
+            assert!(!log.contains(&secret), "{secret} in the log:\n{stderr}");
+        }
+        for secret in [zaphod.as_str(), "session_id="] {
+            assert!(!stderr.contains(secret), "a session id or a query in the log:\n{stderr}");
+        }
+        if level == "info" {
+            for port in ports {
+                let address = format!("127.0.0.1:{port}");
+                assert!(!stderr.contains(&address), "a peer's address at info:\n{stderr}");
+            }
+        }
+    }
+}
+
+/// Nothing armed, nothing sent: poll sleeps, and nobody wakes it.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_idle_server_sleeps() {
+    let server = Server::start(&["--ping-interval", "1h"]);
+    let (room, ana, bob) = server.room_of_two();
+    let more: Vec<_> = (0..20).map(|n| server.enter(&room, &format!("guest {n}"))).collect();
+    // The first stretch may still see the connections of this test's own requests end.
+    crate::server::wait_until("half a second passes without a context switch", || {
+        let before = server.context_switches();
+        std::thread::sleep(Duration::from_millis(500));
+        server.context_switches() == before
+    });
+    drop((ana, bob, more));
+}

@@ -1,0 +1,333 @@
+//! Limits: of the whole server, and of each address behind a trusted proxy.
+
+use std::net::{IpAddr, UdpSocket};
+
+use serde_json::json;
+
+use crate::client::{Answer, Http, Request, Ws, delete, get, post, upgrade};
+use crate::server::{Address, Server, command, wait_until};
+
+fn create(name: &str) -> Request {
+    post("/sessions").json(&json!({"username": name}))
+}
+
+// The whole server.
+
+#[test]
+fn a_full_server_says_so_and_has_room_again_later() {
+    let server = Server::start(&["--max-connections", "4", "--leave-grace", "0s"]);
+    let mut first = server.http();
+    first.ask(&get("/health")).expect(200);
+    let session = first.ask(&create("ana")).expect(201).json()["session_id"].clone();
+    let session = session.as_str().expect("an id");
+    let room = first.ask(&post("/rooms").session(session)).expect(201).json()["room_id"].clone();
+    let target = format!("/ws/{}?session_id={session}", room.as_str().expect("an id"));
+    let mut socket = server.upgrade(upgrade(&target));
+    socket.expect_join("ana");
+    let mut others = [server.http(), server.http()];
+    for http in &mut others {
+        http.ask(&get("/ping")).expect(200);
+    }
+    for request in [get("/ping"), upgrade(&target)] {
+        let mut surplus = server.http();
+        let _ = surplus.try_send(request.bytes("a"));
+        surplus.answer().refused(503, "server_full");
+        surplus.expect_end();
+    }
+    first.ask(&get("/health")).expect(200);
+    socket.expect_nothing();
+    drop(others);
+    wait_until("there is room again", || {
+        let mut http = server.http();
+        let _ = http.try_send(get("/ping").bytes("a"));
+        http.answer().status == 200
+    });
+}
+
+#[test]
+fn there_are_only_so_many_sessions() {
+    let server = Server::start(&["--max-sessions", "2"]);
+    let ana = server.session("ana");
+    server.session("bob");
+    server.ask(create("eve")).refused(503, "server_full");
+    server.ask(create("x")).refused(400, "bad_username");
+    server.ask(get("/sessions/me").session(&ana)).expect(200);
+    server.ask(delete("/sessions/me").session(&ana)).expect(200);
+    server.session("eve");
+}
+
+#[test]
+fn there_are_only_so_many_rooms() {
+    let server = Server::start(&["--max-rooms", "1", "--new-room-ttl", "300ms"]);
+    let ana = server.session("ana");
+    let room = server.room(&ana);
+    let mut inside = server.enter_as(&room, "ana", &ana);
+    server.ask(post("/rooms").session(&ana)).refused(503, "server_full");
+    server.ask(post("/rooms").session(&ana).body("nope")).refused(422, "bad_body");
+    inside.expect_nothing();
+}
+
+#[test]
+fn a_deleted_room_makes_room_for_another() {
+    let server = Server::start(&["--max-rooms", "1", "--new-room-ttl", "300ms"]);
+    let ana = server.session("ana");
+    server.room(&ana);
+    let ask = || server.ask(post("/rooms").session(&ana)).status;
+    wait_until("there is room again", || ask() == 201);
+}
+
+// Rates of creation, by forwarded address. A burst is sixty; five more are sent so that a token
+// or two that the time hands out meanwhile do not matter.
+
+const PROXIED: [&str; 2] = ["--trusted-proxy", "127.0.0.0/8"];
+
+fn proxied(more: &[&'static str]) -> Server {
+    Server::start(&[&PROXIED[..], more].concat())
+}
+
+fn forwarded(request: Request, address: &str) -> Request {
+    request.field("X-Forwarded-For", address)
+}
+
+/// Sixty succeed, and of the five that follow at least one is told to wait.
+#[track_caller]
+fn runs_into_the_rate(answers: Vec<Answer>) {
+    assert_eq!(answers.len(), 65);
+    assert!(answers[..60].iter().all(|answer| answer.status == 201), "sixty succeed");
+    let late = answers[60..].iter().find(|answer| answer.status != 201);
+    let late = late.expect("not all of the rest").clone().refused(429, "rate_limited");
+    let seconds: u32 = late.field("Retry-After").and_then(|s| s.parse().ok()).expect("a number");
+    assert!((1..=2).contains(&seconds), "a token takes a second: {seconds}");
+}
+
+#[test]
+fn an_address_creates_sessions_at_a_rate() {
+    let server = proxied(&["--session-rate", "1"]);
+    let mut http = server.http();
+    let requests = vec![forwarded(create("ana"), "203.0.113.7"); 65];
+    runs_into_the_rate(http.pipeline(&requests));
+    // What is wrong anyway is told first; another address, and the proxy itself, have not run out.
+    http.ask(&forwarded(create("x"), "203.0.113.7")).refused(400, "bad_username");
+    http.ask(&forwarded(post("/sessions").body("nope"), "203.0.113.7")).refused(422, "bad_body");
+    http.ask(&forwarded(create("ana"), "203.0.113.8")).expect(201);
+    http.ask(&create("ana")).expect(201);
+}
+
+#[test]
+fn an_address_creates_rooms_at_a_rate() {
+    let server = proxied(&["--room-rate", "1"]);
+    let mut http = server.http();
+    let ana = server.session("ana");
+    let requests = vec![forwarded(post("/rooms").session(&ana), "203.0.113.7"); 65];
+    runs_into_the_rate(http.pipeline(&requests));
+    http.ask(&forwarded(post("/rooms").session(&ana), "203.0.113.8")).expect(201);
+}
+
+#[test]
+fn a_rate_of_nought_is_none() {
+    let server = proxied(&["--session-rate", "0", "--room-rate", "0"]);
+    let mut http = server.http();
+    let ana = server.session("ana");
+    let mut requests = vec![forwarded(create("bob"), "203.0.113.7"); 100];
+    requests.extend(vec![forwarded(post("/rooms").session(&ana), "203.0.113.7"); 100]);
+    assert!(http.pipeline(&requests).iter().all(|answer| answer.status == 201));
+}
+
+#[test]
+fn loopback_itself_has_no_rate() {
+    for server in [proxied(&["--session-rate", "1"]), Server::start(&["--session-rate", "1"])] {
+        let answers = server.http().pipeline(&vec![create("ana"); 100]);
+        assert!(answers.iter().all(|answer| answer.status == 201));
+    }
+}
+
+#[test]
+fn a_peer_nobody_trusts_forwards_nothing() {
+    let server = Server::start(&["--session-rate", "1", "--trusted-proxy", "10.0.0.0/8"]);
+    let requests = vec![forwarded(create("ana"), "203.0.113.7"); 100];
+    let answers = server.http().pipeline(&requests);
+    assert!(answers.iter().all(|answer| answer.status == 201), "loopback counts, and is exempt");
+}
+
+#[test]
+fn the_last_address_that_is_no_trusted_proxy_counts() {
+    let server = proxied(&["--session-rate", "1", "--trusted-proxy", "10.0.0.1"]);
+    let mut http = server.http();
+    // What the peer itself put in front says nothing.
+    let chains = (0..65).map(|number| match number % 3 {
+        0 => forwarded(create("ana"), &format!("198.51.100.{number}, 203.0.113.9")),
+        1 => forwarded(create("ana"), &format!("nonsense,203.0.113.9,10.0.0.1, 127.0.0.{number}")),
+        _ => forwarded(forwarded(create("ana"), &format!("192.0.2.{number}")), "203.0.113.9"),
+    });
+    let chains: Vec<Request> = chains.collect();
+    runs_into_the_rate(http.pipeline(&chains));
+    http.ask(&forwarded(create("ana"), "203.0.113.9, 203.0.113.10")).expect(201);
+}
+
+// Sockets of an address.
+
+fn socket_from(server: &Server, room: &str, session: &str, address: &str) -> Ws {
+    let request = upgrade(&format!("/ws/{room}?session_id={session}"));
+    server.upgrade(forwarded(request, address))
+}
+
+#[test]
+fn behind_a_proxy_an_address_has_only_so_many_sockets() {
+    let server = proxied(&["--address-connections", "2"]);
+    let ana = server.session("ana");
+    let room = server.room(&ana);
+    let mut first = socket_from(&server, &room, &ana, "203.0.113.7");
+    first.expect_join("ana");
+    let mut second = socket_from(&server, &room, &ana, "203.0.113.7");
+    second.expect_nothing();
+    let third = socket_from(&server, &room, &ana, "203.0.113.7");
+    third.expect_close(4429, "too many connections");
+    // Only sockets count, and each address has its own share; so has the proxy: none.
+    let mut plain: Vec<Http> = (0..5).map(|_| server.http()).collect();
+    for http in &mut plain {
+        http.ask(&forwarded(get("/health"), "203.0.113.7")).expect(200);
+    }
+    socket_from(&server, &room, &ana, "203.0.113.8").expect_nothing();
+    for _ in 0..3 {
+        server.socket(&room, &ana).expect_nothing();
+    }
+    second.close();
+    wait_until("the share is given back", || {
+        let mut socket = socket_from(&server, &room, &ana, "203.0.113.7");
+        socket.text(r#"{"type":"ping"}"#);
+        let frame = socket.frame();
+        frame.payload == br#"{"type":"pong"}"#
+    });
+    first.expect_nothing();
+}
+
+#[test]
+fn the_room_is_asked_about_before_the_share_of_an_address() {
+    let server = proxied(&["--address-connections", "1"]);
+    let ana = server.session("ana");
+    let room = server.room(&ana);
+    let mut first = socket_from(&server, &room, &ana, "203.0.113.7");
+    first.expect_join("ana");
+    let wrong_session = socket_from(&server, &room, "nonsense", "203.0.113.7");
+    wrong_session.expect_close(4401, "invalid or expired session");
+    let wrong_room = socket_from(&server, "0000000000", &ana, "203.0.113.7");
+    wrong_room.expect_close(4404, "room not found");
+}
+
+#[test]
+fn an_ipv6_address_counts_by_its_64_bit_network() {
+    let server = proxied(&["--address-connections", "2"]);
+    let ana = server.session("ana");
+    let room = server.room(&ana);
+    let mut first = socket_from(&server, &room, &ana, "2001:db8:1:2::1");
+    first.expect_join("ana");
+    let mut second = socket_from(&server, &room, &ana, "2001:db8:1:2:ffff::2");
+    second.expect_nothing();
+    let third = socket_from(&server, &room, &ana, "2001:db8:1:2:3:4:5:6");
+    third.expect_close(4429, "too many connections");
+    socket_from(&server, &room, &ana, "2001:db8:1:3::1").expect_nothing();
+}
+
+/// An address of this machine that is not loopback, if it has one.
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?; // Sends nothing: only asks for the route.
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_loopback() && !address.is_unspecified()).then_some(address)
+}
+
+#[test]
+fn a_direct_address_has_only_so_many_connections() {
+    let Some(address) = own_address() else {
+        eprintln!("skipped: this machine has no address but loopback");
+        return;
+    };
+    let listen = format!("{address}:0");
+    let flags = ["--listen", &listen, "--listen", "127.0.0.1:0", "--address-connections", "2"];
+    let server = Server::spawn(command(&flags, &[]), 2);
+    let direct: &Address = &server.addresses[0];
+    let local = &server.addresses[1];
+    let ana = Http::connect(local).ask(&create("ana")).expect(201).json();
+    let ana = ana["session_id"].as_str().expect("an id");
+    let room = Http::connect(local).ask(&post("/rooms").session(ana)).expect(201).json();
+    let target = format!("/ws/{}?session_id={ana}", room["room_id"].as_str().expect("an id"));
+    let mut first = Http::connect(direct);
+    first.ask(&get("/ping")).expect(200);
+    let mut second = Http::connect(direct).upgrade(&upgrade(&target));
+    second.expect_join("ana");
+    let mut third = Http::connect(direct);
+    third.ask(&get("/ping")).refused(429, "rate_limited");
+    third.expect_end();
+    let fourth = Http::connect(direct).upgrade(&upgrade(&target));
+    fourth.expect_close(4429, "too many connections");
+    first.ask(&get("/ping")).expect(200);
+    second.expect_nothing();
+    for _ in 0..4 {
+        Http::connect(local).ask(&get("/ping")).expect(200);
+    }
+    drop(first);
+    wait_until("the share is given back", || {
+        Http::connect(direct).ask(&get("/ping")).status == 200
+    });
+}
+
+// The descriptor limit. The wait is bounded: it is there to see that nothing spins, not to pass.
+
+#[cfg(target_os = "linux")]
+#[test]
+fn running_out_of_descriptors_pauses_accepting_and_nothing_else() {
+    use std::thread::sleep;
+    use std::time::Duration;
+
+    let flags = ["--max-connections", "1000", "--message-rate", "0"];
+    let server = Server::start_with_descriptor_limit(40, &flags);
+    let (_, mut ana, mut bob) = server.room_of_two();
+    let mut waiting: Vec<Http> = (0..80).map(|_| server.http()).collect();
+    wait_until("no descriptor is left, or the server keeps a few back", || {
+        let before = server.descriptors();
+        sleep(Duration::from_millis(20));
+        before > 20 && server.descriptors() == before
+    });
+    let before = server.cpu_ticks();
+    sleep(Duration::from_millis(500));
+    let ticks = server.cpu_ticks() - before;
+    assert!(ticks <= 15, "{ticks} ticks of CPU in half a second: it spins");
+    // Everyone connected goes on.
+    for number in 0..10 {
+        ana.chat(&number.to_string());
+        bob.expect_chat("ana", &number.to_string());
+    }
+    // And as others go, whoever waited is served.
+    waiting.drain(..70);
+    for http in &mut waiting {
+        let _ = http.try_send(get("/ping").bytes("a"));
+    }
+    wait_until("accepting has resumed", || {
+        let mut http = server.http();
+        let _ = http.try_send(get("/ping").bytes("a"));
+        matches!(http.try_answer_to("GET"), Ok(Some(answer)) if answer.status == 200)
+    });
+    ana.chat("and on");
+    bob.expect_chat("ana", "and on");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn by_default_as_many_connect_as_the_descriptor_limit_allows() {
+    let server = Server::start_with_descriptor_limit(40, &[]);
+    let (_, mut ana, mut bob) = server.room_of_two();
+    let mut crowd: Vec<Http> = (0..60).map(|_| server.http()).collect();
+    let statuses: Vec<u16> = crowd
+        .iter_mut()
+        .map(|http| {
+            let _ = http.try_send(get("/ping").bytes("a"));
+            http.answer().status
+        })
+        .collect();
+    let served = statuses.iter().filter(|status| **status == 200).count();
+    assert!(served >= 10, "{statuses:?}");
+    assert!(statuses.iter().all(|status| matches!(status, 200 | 503)), "{statuses:?}");
+    assert!(statuses.contains(&503), "{statuses:?}");
+    ana.chat("unmoved");
+    bob.expect_chat("ana", "unmoved");
+}

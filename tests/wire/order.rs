@@ -1,0 +1,106 @@
+//! Order: everybody in a room sees the same, and the history says so too.
+
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::client::{Ws, chat};
+use crate::server::Server;
+
+/// Reads until somebody says "end"; every event, in order.
+fn read_to_the_end(socket: &mut Ws) -> Vec<Value> {
+    let mut events = vec![socket.event()];
+    while events.last().is_none_or(|event| event["message"] != "end") {
+        events.push(socket.event());
+    }
+    events
+}
+
+#[test]
+fn twenty_members_see_the_same_two_thousand_messages_in_the_same_order() {
+    const MEMBERS: usize = 20;
+    const WRITERS: usize = 10;
+    const EACH: usize = 200;
+    // The outbox is large: this is about order, not about who can keep up on a busy machine.
+    let server = Server::start(&["--message-rate", "0", "--outbox", "16M"]);
+    let ana = server.session("ana");
+    let room = server.room(&ana);
+    let names: Vec<String> = (0..MEMBERS).map(|number| format!("member {number}")).collect();
+    let mut members: Vec<Ws> = names.iter().map(|name| server.enter(&room, name)).collect();
+    for (number, member) in members.iter_mut().enumerate() {
+        for name in &names[number + 1..] {
+            member.expect_join(name);
+        }
+    }
+    // Each writer's two hundred leave in one write.
+    let readers: Vec<_> = members
+        .into_iter()
+        .enumerate()
+        .map(|(number, mut member)| {
+            thread::spawn(move || {
+                if number < WRITERS {
+                    let text = |message: usize| format!("{number}/{message}");
+                    let bytes: Vec<u8> = (0..EACH).flat_map(|m| chat(&text(m))).collect();
+                    member.send(bytes);
+                }
+                let seen: Vec<Value> = (0..WRITERS * EACH).map(|_| member.event()).collect();
+                (seen, member)
+            })
+        })
+        .collect();
+    let seen: Vec<(Vec<Value>, Ws)> =
+        readers.into_iter().map(|reader| reader.join().expect("a reader")).collect();
+    let (order, _) = &seen[0];
+    for (number, (events, _)) in seen.iter().enumerate() {
+        assert!(events == order, "member {number} sees another order than member 0");
+    }
+    // Each writer's own are in the order they were written in.
+    for (writer, name) in names.iter().enumerate().take(WRITERS) {
+        let name = json!(name);
+        let own = order.iter().filter(|event| event["user"] == name);
+        let texts: Vec<&str> = own.filter_map(|event| event["message"].as_str()).collect();
+        let written: Vec<String> = (0..EACH).map(|m| format!("{writer}/{m}")).collect();
+        assert!(texts == written, "writer {writer}");
+    }
+    assert!(order.windows(2).all(|pair| pair[0]["id"].as_str() < pair[1]["id"].as_str()));
+    let history = server.messages(&room, &ana);
+    assert!(history == order[WRITERS * EACH - 1000..], "the history is the last thousand of it");
+}
+
+#[test]
+fn who_comes_in_the_middle_sees_an_unbroken_tail() {
+    let server = Server::start(&["--message-rate", "0", "--outbox", "16M"]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    // Bob chats until three have come in, and a while longer.
+    let writer = thread::spawn(move || {
+        let (mut number, mut joins, mut after) = (0, 0, 0);
+        while after < 50 {
+            bob.chat(&number.to_string());
+            while bob.event()["type"] == "user_joined" {
+                joins += 1;
+            }
+            number += 1;
+            after += usize::from(joins == 3);
+        }
+        bob.chat("end");
+        bob
+    });
+    let sessions = ["carl", "dora", "emil"].map(|name| server.session(name));
+    let late: Vec<_> = sessions
+        .iter()
+        .map(|session| {
+            let mut socket = server.socket(&room, session);
+            thread::spawn(move || (read_to_the_end(&mut socket), socket))
+        })
+        .collect();
+    let all = read_to_the_end(&mut ana);
+    for (reader, name) in late.into_iter().zip(["carl", "dora", "emil"]) {
+        let (tail, _socket) = reader.join().expect("a reader");
+        assert_eq!((&tail[0]["type"], &tail[0]["user"]), (&json!("user_joined"), &json!(name)));
+        assert!(
+            all.ends_with(&tail),
+            "{name} sees the tail of what ana sees, from the own join on"
+        );
+    }
+    drop(writer.join().expect("the writer"));
+}

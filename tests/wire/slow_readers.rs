@@ -1,0 +1,102 @@
+//! Slow readers: one who does not keep up is closed, and costs nobody else a message.
+
+use serde_json::json;
+
+use crate::client::{Http, Stream, Ws, get, post, upgrade};
+use crate::server::Server;
+
+/// A socket of somebody new, with a receive buffer that is soon full.
+fn enter_narrowly(server: &Server, room: &str, name: &str) -> Ws {
+    let session = server.session(name);
+    let http = Http::over(Stream::connect_narrow(server.address()), server.address());
+    http.upgrade(&upgrade(&format!("/ws/{room}?session_id={session}")))
+}
+
+#[test]
+fn who_never_reads_is_closed_and_the_others_lose_nothing() {
+    let flags = ["--message-rate", "0", "--outbox", "64K", "--linger-timeout", "1m"];
+    let server = Server::start(&flags);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let mut slow = enter_narrowly(&server, &room, "slow");
+    ana.expect_join("slow");
+    bob.expect_join("slow");
+    let padding = "x".repeat(3900);
+    let (mut sent, mut left) = (0, [false, false]);
+    while left != [true, true] {
+        assert!(sent < 20_000, "the slow reader is never closed");
+        let text = format!("{sent} {padding}");
+        sent += 1;
+        ana.chat(&text);
+        for (number, socket) in [&mut ana, &mut bob].into_iter().enumerate() {
+            let mut event = socket.event();
+            if event["type"] == "user_left" {
+                assert_eq!(event["user"], "slow");
+                left[number] = true;
+                event = socket.event();
+            }
+            assert_eq!((&event["type"], &event["message"]), (&json!("chat"), &json!(text)));
+        }
+    }
+    // What had been sent before comes in order, without a gap; then the reason.
+    slow.expect_join("slow");
+    let mut received = 0;
+    let close = loop {
+        let frame = slow.frame();
+        if frame.opcode == crate::client::CLOSE {
+            break frame.payload;
+        }
+        let event: serde_json::Value = serde_json::from_slice(&frame.payload).expect("an event");
+        assert_eq!(event["message"], format!("{received} {padding}"));
+        received += 1;
+    };
+    assert!(received < sent);
+    assert_eq!(close, crate::client::close_payload(1013, "too slow"));
+    bob.expect_nothing();
+}
+
+#[test]
+fn who_reads_late_but_in_time_loses_nothing() {
+    let server = Server::start(&["--message-rate", "0"]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let mut late = enter_narrowly(&server, &room, "late");
+    ana.expect_join("late");
+    bob.expect_join("late");
+    let text = |number: usize| format!("{number} {}", "x".repeat(3900));
+    for number in 0..40 {
+        ana.chat(&text(number));
+        bob.expect_chat("ana", &text(number));
+    }
+    late.expect_join("late");
+    for number in 0..40 {
+        late.expect_chat("ana", &text(number));
+    }
+    late.expect_nothing();
+}
+
+#[test]
+fn who_does_not_read_answers_holds_up_nobody() {
+    let server = Server::start(&["--message-rate", "0"]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    for number in 0..50 {
+        let text = format!("{number} {}", "x".repeat(3900));
+        ana.chat(&text);
+        ana.expect_chat("ana", &text);
+        bob.expect_chat("ana", &text);
+    }
+    let mut lazy = server.http();
+    let target = format!("/rooms/{room}/messages?limit=1000");
+    let requests = 20;
+    for _ in 0..requests {
+        lazy.send_request(&get(&target).session(&ana.session));
+    }
+    // Twenty times 200 KB are due to the lazy one; the others chat on.
+    for number in 0..20 {
+        bob.chat(&format!("still {number}"));
+        ana.expect_chat("bob", &format!("still {number}"));
+    }
+    server.ask(post("/rooms").session(&ana.session)).expect(201);
+    for _ in 0..requests {
+        let answer = lazy.answer().expect(200).json();
+        assert!(answer["messages"].as_array().is_some_and(|all| all.len() >= 52));
+    }
+}

@@ -1,0 +1,216 @@
+//! Ugly peers: whatever they do, the members are undisturbed and nothing of them is left behind.
+
+use serde_json::{Value, json};
+
+use crate::client::{CLOSE, FIN, Http, Stream, TEXT, Ws, chat, delete, frame, get, post, upgrade};
+use crate::server::{Server, wait_until};
+
+/// One round of everything ugly that can be done at once. What must stay open for a while is handed back.
+fn one_of_each(server: &Server, room: &str) -> Vec<Stream> {
+    let mut open = Vec::new();
+    let guest = |name: &str| -> (String, Ws) {
+        let session = server.session(name);
+        let socket = server.enter_as(room, name, &session);
+        (session, socket)
+    };
+    // Connects and says nothing; connects and is gone.
+    open.push(Stream::connect(server.address()));
+    drop(Stream::connect(server.address()));
+    Stream::connect(server.address()).reset();
+    // RST in the middle of the handshake, and right after it.
+    let session = server.session("hasty");
+    let handshake = upgrade(&format!("/ws/{room}?session_id={session}")).bytes("a");
+    for cut in [1, 20, handshake.len() - 2, handshake.len()] {
+        let mut http = server.http();
+        http.send(&handshake[..cut]);
+        http.into_stream().reset();
+    }
+    // FIN in the middle of a frame: of its header, of its payload, of a message.
+    let whole = chat("never finished");
+    for cut in [1, 5, whole.len() - 1] {
+        let (_, mut socket) = guest(&format!("cut at {cut}"));
+        socket.send(&whole[..cut]);
+        socket.stream().finish();
+    }
+    let (_, mut fragment) = guest("fragment");
+    fragment.send(frame(TEXT, "the first of two"));
+    fragment.stream().finish();
+    // RST in the middle of a frame that drips.
+    let (_, mut drip) = guest("drip");
+    for byte in &whole[..whole.len() - 1] {
+        drip.send([*byte]);
+    }
+    drip.reset();
+    // One that never reads and never hangs up by itself.
+    let session = server.session("deaf");
+    let mut http = server.http();
+    http.send(upgrade(&format!("/ws/{room}?session_id={session}")).bytes("a"));
+    open.push(http.into_stream());
+    // Requests without an end: the head, the body, the answer that nobody reads.
+    let mut http = server.http();
+    http.send("GET /health HT");
+    open.push(http.into_stream());
+    let mut http = server.http();
+    http.send("POST /sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n{");
+    http.stream().finish();
+    open.push(http.into_stream());
+    let mut http = server.http();
+    http.send("POST /sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n{");
+    http.into_stream().reset();
+    let mut http = server.http();
+    for _ in 0..50 {
+        http.send_request(&get("/rooms/all"));
+    }
+    http.into_stream().reset();
+    // A violation, and never a look at the close; a clean start to a close, and a reset.
+    let (_, mut rude) = guest("rude");
+    rude.send([0xFF; 50]);
+    open.push(rude.into_stream());
+    let (_, mut abrupt) = guest("abrupt");
+    abrupt.send(frame(FIN | CLOSE, ""));
+    abrupt.reset();
+    // Ended sessions with open sockets.
+    let (session, ended) = guest("ended");
+    let request = delete("/sessions/me").session(&session);
+    server.ask(request).expect(200);
+    open.push(ended.into_stream());
+    open
+}
+
+/// Reads up to the chat with that text; everything before it must be comings and goings of others.
+fn hears(socket: &mut Ws, message: &str) {
+    loop {
+        let event = socket.event();
+        if event["type"] == "chat" {
+            assert_eq!((&event["user"], &event["message"]), (&json!("ana"), &json!(message)));
+            return;
+        }
+        let kind = event["type"].as_str().expect("a type");
+        assert!(matches!(kind, "user_joined" | "user_left"), "{event}");
+        assert!(event["user"] != "ana" && event["user"] != "bob", "{event}");
+    }
+}
+
+fn counts(http: &mut Http) -> (Value, Value, Value) {
+    let health = http.ask(&get("/health")).expect(200).json();
+    (health["sessions"].clone(), health["rooms"].clone(), health["connections"].clone())
+}
+
+#[test]
+fn ugly_peers_disturb_nobody_and_leave_nothing_behind() {
+    let server = Server::start(&[
+        "--message-rate",
+        "0",
+        "--session-ttl",
+        "1500ms",
+        "--room-ttl",
+        "300ms",
+        "--leave-grace",
+        "100ms",
+        "--header-timeout",
+        "500ms",
+        "--body-timeout",
+        "500ms",
+        "--linger-timeout",
+        "300ms",
+        "--ping-interval",
+        "1h",
+        "--idle-timeout",
+        "1h",
+    ]);
+    let mut asking = server.http();
+    let before = counts(&mut asking);
+    assert_eq!((&before.0, &before.1), (&json!(0), &json!(0)));
+    #[cfg(target_os = "linux")]
+    let descriptors = server.descriptors();
+
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let mut open = Vec::new();
+    for round in 0..3 {
+        open.extend(one_of_each(&server, &room));
+        let message = format!("round {round}");
+        ana.chat(&message);
+        hears(&mut ana, &message);
+        hears(&mut bob, &message);
+    }
+    // Those that are still there do not keep the others from talking.
+    for number in 0..50 {
+        ana.chat(&number.to_string());
+        hears(&mut ana, &number.to_string());
+        hears(&mut bob, &number.to_string());
+    }
+    drop(open);
+    // When the last ugly one has left, ana and bob are alone.
+    wait_until("the others are gone", || server.user_count(&room) == Some(2));
+    ana.close();
+    loop {
+        let event = bob.event();
+        if event["type"] == "user_left" && event["user"] == "ana" {
+            break;
+        }
+    }
+    bob.close();
+    wait_until("everything is as it was", || counts(&mut asking) == before);
+    #[cfg(target_os = "linux")]
+    wait_until("no descriptor is left", || server.descriptors() == descriptors);
+}
+
+#[test]
+fn a_frame_that_never_ends_holds_up_nobody() {
+    let server = Server::start(&[]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let mut dripping = server.enter(&room, "drip");
+    ana.expect_join("drip");
+    bob.expect_join("drip");
+    let drops = chat("slowly");
+    for (number, byte) in drops.iter().enumerate() {
+        dripping.send([*byte]);
+        if number % 10 == 0 {
+            bob.expect_nothing();
+        }
+    }
+    ana.expect_chat("drip", "slowly");
+    bob.expect_chat("drip", "slowly");
+}
+
+#[test]
+fn many_come_and_go_at_once() {
+    let server = Server::start(&["--leave-grace", "0s", "--message-rate", "0"]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let mut asking = server.http();
+    let before = counts(&mut asking).2;
+    let mut crowd: Vec<Ws> = Vec::new();
+    for number in 0..100 {
+        crowd.push(server.enter(&room, &format!("guest {number}")));
+    }
+    for (number, socket) in crowd.into_iter().enumerate() {
+        match number % 3 {
+            0 => socket.reset(),
+            1 => socket.stream().finish(),
+            _ => socket.close(),
+        }
+    }
+    wait_until("they are gone", || {
+        server.user_count(&room) == Some(2) && counts(&mut asking).2 == before
+    });
+    ana.chat("peace");
+    let mut inside: Vec<String> = Vec::new();
+    loop {
+        let event = bob.event();
+        let user = event["user"].as_str().expect("a name").to_owned();
+        match event["type"].as_str() {
+            Some("user_joined") => {
+                assert!(!inside.contains(&user), "{user} joined twice");
+                inside.push(user);
+            }
+            Some("user_left") => {
+                let count = inside.len();
+                inside.retain(|one| *one != user);
+                assert_eq!(inside.len() + 1, count, "{user} left without having joined");
+            }
+            _ => break assert_eq!(event["message"], "peace"),
+        }
+    }
+    assert!(inside.is_empty(), "{inside:?} never left");
+    server.ask(post("/rooms").session(&ana.session)).expect(201);
+}
