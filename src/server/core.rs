@@ -29,10 +29,6 @@ const SCRATCH_BYTES: usize = 16 * 1024;
 /// What all connections together may send in one tick, before timers and flushing have a turn.
 const TICK_BYTES_MAX: usize = 1024 * 1024;
 
-/// Connections beyond `--max-connections` that are accepted to be told so; when there are as
-/// many, the next wait in the kernel's queue.
-pub const EXCESS_CONNECTIONS_MAX: usize = 32;
-
 /// The server without its poll: sessions, rooms, connections and their timers.
 pub struct Core<S> {
     pub(super) api: Api,
@@ -110,8 +106,8 @@ impl<S: Stream> Core<S> {
 
     /// Whether there is room for another connection, if only to tell it that there is none.
     pub fn has_room(&self) -> bool {
-        let max = self.settings.connections_max.saturating_add(EXCESS_CONNECTIONS_MAX);
-        self.connections.slots.len() < max
+        let Settings { connections_max, excess_connections_max, .. } = self.settings;
+        self.connections.slots.len() < connections_max.saturating_add(excess_connections_max)
     }
 
     /// The stream of a connection, for whoever polls it.

@@ -123,7 +123,7 @@ impl<S: Stream> Core<S> {
     }
 
     fn on_request(&mut self, key: ConnectionKey<S>, request: &Request) {
-        self.trip(request.path().trim_matches('/'));
+        self.trip(request.path().split('/').nth(1).unwrap_or_default());
         self.connections.counters.requests += 1;
         let Some(connection) = self.connections.slots.get(key) else { return };
         let client = self.api.client(request, connection.peer);

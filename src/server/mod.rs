@@ -33,7 +33,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 pub use connection::ConnectionKey;
-pub use core::{Core, EXCESS_CONNECTIONS_MAX};
+pub use core::Core;
 pub use shutdown::Ending;
 
 use crate::clock::{Clock, Mono, Now, OsEntropy};
@@ -238,8 +238,8 @@ fn connections_max(config: &Config) -> usize {
         limit = getrlimit(Resource::Nofile);
     }
     let descriptors = limit.current.map_or(usize::MAX, |limit| limit as usize);
-    let reserved = DESCRIPTORS_RESERVED + config.listen.len() + EXCESS_CONNECTIONS_MAX;
-    let allowed = descriptors.saturating_sub(reserved).max(1);
+    let reserved = DESCRIPTORS_RESERVED + config.listen.len();
+    let allowed = settings::connections_allowed(descriptors.saturating_sub(reserved));
     match config.connections_max {
         Some(max) if max > allowed => {
             warn!("--max-connections {max}: the descriptor limit allows {allowed}");

@@ -20,6 +20,14 @@ const HTTP: http::Limits = http::Limits {
 /// The contract's limits of what a WebSocket peer sends (section 1, close 1009).
 const WS: ws::Limits = ws::Limits { frame_bytes_max: 64 * 1024, message_bytes_max: 64 * 1024 };
 
+/// See [`Settings::excess_connections_max`]: at most this, and a quarter of the others.
+const EXCESS_CONNECTIONS_MAX: usize = 32;
+
+/// How many connections so many descriptors allow, those included that are only told so.
+pub(super) fn connections_allowed(descriptors: usize) -> usize {
+    (descriptors - EXCESS_CONNECTIONS_MAX.min(descriptors / 5)).max(1)
+}
+
 /// What connections are set to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
@@ -28,6 +36,8 @@ pub(super) struct Settings {
     pub outbox_bytes_max: usize,
     /// Beyond, connections are only accepted to be told so.
     pub connections_max: usize,
+    /// When so many are being told, the next wait in the kernel's queue.
+    pub excess_connections_max: usize,
     pub header_timeout: Duration,
     pub body_timeout: Duration,
     pub idle_timeout: Duration,
@@ -44,6 +54,7 @@ impl Settings {
             ws: WS,
             outbox_bytes_max: config.outbox_bytes_max,
             connections_max,
+            excess_connections_max: EXCESS_CONNECTIONS_MAX.min(connections_max / 4).max(1),
             header_timeout: config.header_timeout,
             body_timeout: config.body_timeout,
             idle_timeout: config.idle_timeout,
