@@ -65,6 +65,16 @@ fn a_session_holds_twenty_connections_the_waiting_ones_included() {
 }
 
 #[test]
+fn joining_a_room_that_is_over_is_refused() {
+    // `join` answered "joined" and made no member.
+    let mut story = Story::new();
+    let ana = story.person("ana");
+    let room = story.room(ana);
+    story.wait(11 * MINUTE);
+    assert_eq!(story.join(ana, room), Err(Refusal::RoomNotFound));
+}
+
+#[test]
 fn the_server_holds_so_many_sessions_and_rooms() {
     let mut story = Story::with(|settings| {
         settings.sessions_max = 2;
