@@ -127,7 +127,7 @@ impl Chat {
         }
     }
 
-    /// The room that the connection is in, once it is admitted.
+    /// The room that the connection is in, or waits to be let into.
     pub fn room_of(&self, attachment: AttachmentKey) -> Option<RoomKey> {
         self.attachments.get(attachment).map(|attachment| attachment.room)
     }
@@ -395,6 +395,9 @@ pub(super) fn check(chat: &Chat) {
         for (arrival, member) in &room.present {
             let member = chat.members.get(*member).expect("who is present is a member");
             assert_eq!((member.room, member.arrival), (key, Some(*arrival)));
+            let session = chat.sessions.get(member.session).expect("a member's session lives");
+            let bearer = room.names.get(session.name.folded());
+            assert!(bearer.is_some_and(|bearer| room.present.get(arrival) == Some(bearer)));
         }
     }
     let mut waiting = 0;
@@ -412,6 +415,11 @@ pub(super) fn check(chat: &Chat) {
         if let Some(probe) = &member.probe {
             assert!(member.connections > 0 && !probe.waiting.is_empty(), "a probe has two sides");
             waiting += probe.waiting.len();
+            for attachment in &probe.waiting {
+                let attachment = chat.attachments.get(*attachment).expect("who waits lives");
+                assert_eq!(attachment.room, member.room);
+                assert!(matches!(attachment.state, State::Waiting { holder: Some(h) } if h == key));
+            }
         }
     }
     assert_eq!(placed + waiting, chat.attachments.len(), "an attachment is in a room or waits");

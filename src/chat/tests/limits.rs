@@ -138,6 +138,21 @@ fn an_address_has_a_share_of_connections() {
 }
 
 #[test]
+fn an_address_that_floods_is_told_no_more() {
+    let mut story = Story::with(|settings| settings.address_connections_max = Some(2));
+    let here = Address::of(HERE);
+    let shares: Vec<_> = (0..2 + TOLD_MAX + 1).map(|_| story.chat.on_arrival(here)).collect();
+    assert_eq!(shares[..2], [Share::Within; 2]);
+    assert_eq!(shares[2..2 + TOLD_MAX], [Share::Over; TOLD_MAX]);
+    assert_eq!(shares[2 + TOLD_MAX], Share::FarOver);
+    for _ in shares {
+        story.chat.on_departure(story.now, here);
+        story.step();
+    }
+    story.assert_empty();
+}
+
+#[test]
 fn an_unbounded_share_is_unbounded() {
     let mut story = Story::with(|settings| settings.address_connections_max = None);
     let here = Address::of(HERE);
