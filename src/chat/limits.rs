@@ -116,6 +116,11 @@ impl Addresses {
         usage.timed
     }
 
+    /// How many a timer is armed for.
+    pub fn timed(&self) -> usize {
+        self.0.values().filter(|usage| usage.timed).count()
+    }
+
     pub fn bytes(&self) -> usize {
         super::map_bytes::<Address, Usage>(self.0.capacity())
     }

@@ -330,6 +330,16 @@ impl Chat {
         session::check(self);
         room::check(self);
         presence::check(self);
+        let of_session = |session: &Session| usize::from(session.timer.is_some());
+        let of_room = |room: &Room| usize::from(room.timer.is_some());
+        let of_member = |member: &Member| {
+            usize::from(member.grace.is_some()) + usize::from(member.probe.is_some())
+        };
+        let owned = self.sessions.iter().map(|(_, session)| of_session(session)).sum::<usize>()
+            + self.rooms.iter().map(|(_, room)| of_room(room)).sum::<usize>()
+            + self.members.iter().map(|(_, member)| of_member(member)).sum::<usize>()
+            + self.addresses.timed();
+        assert_eq!(owned, self.timers.len(), "every armed timer has its owner");
     }
 }
 

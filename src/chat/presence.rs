@@ -35,8 +35,11 @@ enum State {
 
 /// A name's holder is asked for a sign of life.
 pub(super) struct Probe {
-    /// In the order of coming; never empty.
+    /// In the order of coming. Who has given up stays listed, by a key that is stale: looking
+    /// for it would make a crowd's end quadratic, and a probe is short.
     waiting: Vec<AttachmentKey>,
+    /// How many of them have not given up, at least 1.
+    patient: usize,
     timer: TimerKey,
 }
 
@@ -127,7 +130,7 @@ impl Chat {
         }
     }
 
-    /// The room that the connection is in, once it is admitted.
+    /// The room that the connection is in, or waits to be let into.
     pub fn room_of(&self, attachment: AttachmentKey) -> Option<RoomKey> {
         self.attachments.get(attachment).map(|attachment| attachment.room)
     }
@@ -214,10 +217,11 @@ impl Chat {
         let Some(member) = self.members.get_mut(holder) else { return };
         if let Some(probe) = &mut member.probe {
             probe.waiting.push(key);
+            probe.patient += 1;
             return;
         }
         let timer = self.timers.arm(Wait::Probe, Waiter::Member(holder), now.mono);
-        member.probe = Some(Box::new(Probe { waiting: vec![key], timer }));
+        member.probe = Some(Box::new(Probe { waiting: vec![key], patient: 1, timer }));
         for attachment in self.attachments_of(holder) {
             if let Some(attachment) = self.attachments.get(attachment) {
                 sink.ping(attachment.conn);
@@ -306,7 +310,7 @@ impl Chat {
         }
         match attachment.state {
             State::Waiting { holder: None } => {}
-            State::Waiting { holder: Some(holder) } => self.stop_waiting(key, holder),
+            State::Waiting { holder: Some(holder) } => self.stop_waiting(holder),
             State::Present { member, place } => {
                 self.displace(now, attachment.room, place);
                 self.on_connection_gone(now, member, departure, sink);
@@ -314,11 +318,11 @@ impl Chat {
         }
     }
 
-    fn stop_waiting(&mut self, key: AttachmentKey, holder: MemberKey) {
+    fn stop_waiting(&mut self, holder: MemberKey) {
         let Some(member) = self.members.get_mut(holder) else { return };
         let Some(probe) = &mut member.probe else { return };
-        probe.waiting.retain(|waiting| *waiting != key);
-        if probe.waiting.is_empty() {
+        probe.patient -= 1;
+        if probe.patient == 0 {
             self.timers.cancel(probe.timer);
             member.probe = None;
         }
@@ -395,6 +399,9 @@ pub(super) fn check(chat: &Chat) {
         for (arrival, member) in &room.present {
             let member = chat.members.get(*member).expect("who is present is a member");
             assert_eq!((member.room, member.arrival), (key, Some(*arrival)));
+            let session = chat.sessions.get(member.session).expect("a member's session lives");
+            let bearer = room.names.get(session.name.folded());
+            assert!(bearer.is_some_and(|bearer| room.present.get(arrival) == Some(bearer)));
         }
     }
     let mut waiting = 0;
@@ -410,8 +417,14 @@ pub(super) fn check(chat: &Chat) {
                 .count()
         );
         if let Some(probe) = &member.probe {
-            assert!(member.connections > 0 && !probe.waiting.is_empty(), "a probe has two sides");
-            waiting += probe.waiting.len();
+            assert!(member.connections > 0 && probe.patient > 0, "a probe has two sides");
+            waiting += probe.patient;
+            let live = probe.waiting.iter().filter_map(|key| chat.attachments.get(*key));
+            assert_eq!(live.clone().count(), probe.patient);
+            for attachment in live {
+                assert_eq!(attachment.room, member.room);
+                assert!(matches!(attachment.state, State::Waiting { holder: Some(h) } if h == key));
+            }
         }
     }
     assert_eq!(placed + waiting, chat.attachments.len(), "an attachment is in a room or waits");

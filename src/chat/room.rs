@@ -152,7 +152,7 @@ impl Chat {
         if joining.rooms.len() >= SESSION_ROOMS_MAX {
             return Err(Refusal::TooManyRooms);
         }
-        self.insert_member(session, room);
+        self.insert_member(session, room).ok_or(Refusal::RoomNotFound)?;
         self.recount();
         Ok(())
     }

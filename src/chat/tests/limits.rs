@@ -1,0 +1,251 @@
+//! Shares, rates, and that nothing is left of what has ended.
+
+use std::net::IpAddr;
+
+use super::*;
+
+const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
+fn ana() -> Name {
+    Name::parse("ana").unwrap()
+}
+
+#[test]
+fn a_session_holds_two_hundred_rooms() {
+    let mut story = Story::new();
+    let (bob, room, _) = story.begin("bob");
+    let ana = story.person("ana");
+    let mut rooms = Vec::new();
+    for _ in 0..SESSION_ROOMS_MAX {
+        rooms.push(story.room(ana));
+    }
+    assert_eq!(story.join(ana, room), Err(Refusal::TooManyRooms));
+    assert_eq!(story.chat.open_room(story.now, ana, None), Err(Refusal::TooManyRooms));
+    assert_eq!(story.knock(ana, room).err(), Some(Close::TooManyRooms));
+    assert_eq!(story.join(ana, rooms[7]), Ok(()), "a member already");
+    story.enter(ana, rooms[7]);
+    story.leave(ana, rooms[8]);
+    story.join(ana, room).unwrap();
+    assert_eq!(story.chat.rooms_of(ana).count(), SESSION_ROOMS_MAX);
+    story.end(bob);
+}
+
+#[test]
+fn a_room_that_ends_frees_its_place_in_the_share() {
+    let mut story = Story::new();
+    let ana = story.person("ana");
+    for _ in 0..SESSION_ROOMS_MAX {
+        story.room(ana);
+    }
+    story.wait(11 * MINUTE);
+    story.room(ana);
+}
+
+#[test]
+fn a_session_holds_twenty_connections_the_waiting_ones_included() {
+    let mut story = Story::new();
+    let (_, room, holder) = story.begin("ana");
+    let namesake = story.person("ana");
+    let elsewhere = story.room(namesake);
+    let mut tabs: Vec<_> = (0..10).map(|_| story.enter(namesake, elsewhere)).collect();
+    tabs.extend((0..10).map(|_| story.wait_at(namesake, room)).collect::<Vec<_>>());
+    for room in [room, elsewhere] {
+        assert_eq!(story.knock(namesake, room).err(), Some(Close::TooManyConnections));
+    }
+    story.saw(holder, &["ping"]);
+    story.close(tabs[0]);
+    story.enter(namesake, elsewhere);
+    assert!(story.knock(namesake, elsewhere).is_err());
+    story.sign_of_life(holder);
+    for _ in 0..10 {
+        story.enter(namesake, elsewhere);
+    }
+    assert!(story.knock(namesake, elsewhere).is_err());
+}
+
+#[test]
+fn joining_a_room_that_is_over_is_refused() {
+    // `join` answered "joined" and made no member.
+    let mut story = Story::new();
+    let ana = story.person("ana");
+    let room = story.room(ana);
+    story.wait(11 * MINUTE);
+    assert_eq!(story.join(ana, room), Err(Refusal::RoomNotFound));
+}
+
+#[test]
+fn the_server_holds_so_many_sessions_and_rooms() {
+    let mut story = Story::with(|settings| {
+        settings.sessions_max = 2;
+        settings.rooms_max = 2;
+    });
+    let (first, _) = (story.person("ana"), story.person("ana"));
+    assert_eq!(story.chat.open_session(story.now, ana(), None), Err(Refusal::ServerFull));
+    story.room(first);
+    story.room(first);
+    assert_eq!(story.chat.open_room(story.now, first, None), Err(Refusal::ServerFull));
+    story.end(first);
+    let next = story.person("ana");
+    assert_eq!(story.chat.open_room(story.now, next, None), Err(Refusal::ServerFull));
+    story.wait(11 * MINUTE);
+    story.room(next);
+}
+
+#[test]
+fn an_address_opens_sessions_and_rooms_at_its_pace() {
+    let mut story = Story::with(|settings| {
+        settings.session_pace = Pace::new(2, 60);
+        settings.room_pace = Pace::new(2, 60);
+    });
+    let [here, there] = [HERE, THERE].map(|ip| Some(Address::of(ip)));
+    let refusal = Refusal::RateLimited(Duration::from_millis(500));
+    let opener = story.person("ana");
+    for _ in 0..60 {
+        story.chat.open_session(story.now, ana(), here).unwrap();
+        story.chat.open_room(story.now, opener, here).unwrap();
+    }
+    assert_eq!(story.chat.open_session(story.now, ana(), here), Err(refusal));
+    assert_eq!(story.chat.open_room(story.now, opener, here), Err(refusal));
+    assert!(story.chat.open_session(story.now, ana(), there).is_ok());
+    assert!(story.chat.open_session(story.now, ana(), None).is_ok(), "exempt");
+    assert!(story.chat.open_room(story.now, opener, there).is_ok());
+    story.step();
+    story.wait(Duration::from_millis(500));
+    assert!(story.chat.open_session(story.now, ana(), here).is_ok());
+    assert!(story.chat.open_session(story.now, ana(), here).is_err());
+    story.step();
+}
+
+#[test]
+fn an_address_has_a_share_of_connections() {
+    let mut story = Story::with(|settings| settings.address_connections_max = Some(2));
+    let [here, there] = [HERE, THERE].map(Address::of);
+    assert_eq!(story.chat.on_arrival(here), Share::Within);
+    assert_eq!(story.chat.on_arrival(here), Share::Within);
+    assert_eq!(story.chat.on_arrival(here), Share::Over);
+    assert_eq!(story.chat.on_arrival(there), Share::Within);
+    story.chat.on_departure(story.now, here); // The one too many.
+    assert_eq!(story.chat.on_arrival(here), Share::Over);
+    story.chat.on_departure(story.now, here);
+    story.chat.on_departure(story.now, here);
+    assert_eq!(story.chat.on_arrival(here), Share::Within);
+    for address in [here, here, there] {
+        story.chat.on_departure(story.now, address);
+        story.step();
+    }
+    story.assert_empty();
+}
+
+#[test]
+fn an_address_that_floods_is_told_no_more() {
+    let mut story = Story::with(|settings| settings.address_connections_max = Some(2));
+    let here = Address::of(HERE);
+    let shares: Vec<_> = (0..2 + TOLD_MAX + 1).map(|_| story.chat.on_arrival(here)).collect();
+    assert_eq!(shares[..2], [Share::Within; 2]);
+    assert_eq!(shares[2..2 + TOLD_MAX], [Share::Over; TOLD_MAX]);
+    assert_eq!(shares[2 + TOLD_MAX], Share::FarOver);
+    for _ in shares {
+        story.chat.on_departure(story.now, here);
+        story.step();
+    }
+    story.assert_empty();
+}
+
+#[test]
+fn an_unbounded_share_is_unbounded() {
+    let mut story = Story::with(|settings| settings.address_connections_max = None);
+    let here = Address::of(HERE);
+    assert!((0..1000).all(|_| story.chat.on_arrival(here) == Share::Within));
+}
+
+#[test]
+fn addresses_are_forgotten_in_time() {
+    let mut story = Story::with(|settings| settings.session_pace = Pace::new(2, 60));
+    for n in 0..200 {
+        let address = Address::of(IpAddr::from([192, 0, 2, n]));
+        for _ in 0..=n % 7 {
+            let id = story.chat.open_session(story.now, ana(), Some(address)).unwrap();
+            let session = story.chat.session(id).unwrap();
+            story.end(session);
+        }
+        if n % 3 == 0 {
+            story.chat.on_arrival(address);
+            story.wait(Duration::from_millis(300));
+            story.chat.on_departure(story.now, address);
+            story.step();
+        }
+    }
+    assert!(story.chat.timer_count() > 0 && story.ledger.total() > 0);
+    story.wait(2 * MINUTE);
+    story.assert_empty();
+}
+
+#[test]
+fn an_address_with_a_connection_needs_no_timer() {
+    let mut story = Story::with(|settings| settings.session_pace = Pace::new(2, 60));
+    let here = Address::of(HERE);
+    story.chat.on_arrival(here);
+    let id = story.chat.open_session(story.now, ana(), Some(here)).unwrap();
+    let session = story.chat.session(id).unwrap();
+    story.end(session);
+    assert_eq!(story.chat.timer_count(), 0);
+    story.chat.on_departure(story.now, here);
+    story.step();
+    assert_eq!(story.chat.timer_count(), 1, "what it has used is remembered for a while");
+    story.chat.on_arrival(here);
+    story.wait(MINUTE);
+    assert_eq!(story.chat.timer_count(), 0);
+    story.chat.on_departure(story.now, here);
+    story.assert_empty();
+}
+
+#[test]
+fn twenty_thousand_sessions_and_rooms_leave_nothing_behind() {
+    let mut story = Story::new();
+    story.sink.deaf = true;
+    let (now, chat, sink) = (story.now, &mut story.chat, &mut story.sink);
+    let mut sessions = Vec::new();
+    let mut conns = Slots::new();
+    for n in 0..20_000 {
+        let name = Name::parse(["ana", "ÀNA", "Bob"][n % 3]).unwrap();
+        let id = chat.open_session(now, name, None).unwrap();
+        let session = chat.session(id).unwrap();
+        let id = chat.open_room(now, session, None).unwrap();
+        let room = chat.room(id).unwrap();
+        if n % 2 == 0 {
+            let mut enter = |session| {
+                let conn = conns.insert(()).cast();
+                chat.enter(now, conn, Some(session), Some(room), false, sink).unwrap().0
+            };
+            let tab = enter(session);
+            // One of another name, and a namesake who has to wait.
+            sessions.iter().rev().step_by(2).take(2).for_each(|other| _ = enter(*other));
+            chat.post(now, tab, "hello", sink).unwrap();
+            if n % 4 == 0 {
+                chat.exit(now, tab, Departure::Broken, sink);
+            }
+        }
+        sessions.push(session);
+    }
+    chat.check_invariants();
+    assert!(story.ledger.bytes(Account::Rooms) > 20_000 * 100);
+    assert!(story.ledger.bytes(Account::Sessions) > 20_000 * 100);
+    for (n, session) in sessions.into_iter().enumerate() {
+        if n % 5 != 0 {
+            chat.end_session(now, session, sink);
+        }
+    }
+    chat.check_invariants();
+    let mut now = now;
+    for hours in 0..3 {
+        for key in chat.attachments.iter().map(|(key, _)| key).collect::<Vec<_>>() {
+            chat.exit(now, key, Departure::Closed, sink);
+        }
+        now = now.after((hours + 1) * 10 * HOUR);
+        chat.sweep(now, sink);
+        chat.check_invariants();
+    }
+    assert_eq!((chat.session_count(), chat.room_count()), (0, 0));
+    story.assert_empty();
+}
