@@ -265,10 +265,6 @@ impl<S: Stream> Core<S> {
             return;
         }
         self.connections.start_pinging(key); // The silence is over, and begins again.
-        if let Some(attachment) = attachment {
-            let (now, connections) = (self.connections.now, &mut self.connections);
-            self.chat.on_sign_of_life(now, attachment, connections);
-        }
         let mut control = std::mem::take(&mut self.control);
         loop {
             control.clear();
@@ -292,6 +288,12 @@ impl<S: Stream> Core<S> {
             }
         }
         self.control = control;
+        // A farewell is no sign of life: whoever wants the name gets it.
+        let ws = self.connections.slots.get_mut(key).and_then(Connection::ws);
+        if let Some(attachment) = ws.and_then(|ws| ws.attachment) {
+            let (now, connections) = (self.connections.now, &mut self.connections);
+            self.chat.on_sign_of_life(now, attachment, connections);
+        }
     }
 
     fn on_text(&mut self, key: ConnectionKey<S>, attachment: Option<AttachmentKey>, text: &str) {

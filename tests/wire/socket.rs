@@ -675,6 +675,21 @@ fn a_silent_holder_gives_way_and_nothing_the_newcomer_said_is_lost() {
     assert_eq!(server.user_count(&room), Some(2));
 }
 
+/// A holder's close frame was taken for a sign of life: the newcomer was refused a name that
+/// became free in the same moment.
+#[test]
+fn a_holder_that_says_goodbye_when_asked_makes_room() {
+    let server = Server::start(&["--probe-timeout", "1h"]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let session = server.session("ana");
+    let mut newcomer = server.socket(&room, &session);
+    ana.expect_ping();
+    ana.close();
+    bob.expect_left("ana");
+    bob.expect_join("ana");
+    newcomer.expect_join("ana");
+}
+
 #[test]
 fn a_holder_whose_line_is_broken_gives_way_at_once() {
     let server = Server::start(&["--probe-timeout", "1h", "--leave-grace", "1h"]);
