@@ -6,6 +6,7 @@
 //! does to the system's clock.
 
 use std::fmt;
+use std::io;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A point on the monotonic clock: microseconds since the process's [`Clock`] was made.
@@ -155,9 +156,9 @@ pub struct OsEntropy {
 impl OsEntropy {
     /// Asks the system for a first stock; fails where it has no generator, so that the process
     /// can say so at start instead of when somebody needs an id.
-    pub fn new() -> Result<OsEntropy, getrandom::Error> {
+    pub fn new() -> io::Result<OsEntropy> {
         let mut stock = [0; 256];
-        getrandom::fill(&mut stock)?;
+        getrandom::fill(&mut stock).map_err(|error| io::Error::other(error.to_string()))?;
         Ok(OsEntropy { left: stock.len(), stock })
     }
 }

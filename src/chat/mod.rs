@@ -31,7 +31,7 @@ use std::time::Duration;
 pub use event::{Event, Frame, Kind, Message, MessageId, RoomId, SessionId, UserId};
 pub use history::{Entry, History};
 pub use limits::{Address, Pace, Share};
-pub use name::{BadName, Name};
+pub use name::{BadName, NAME_CHARS_MAX, NAME_CHARS_MIN, Name};
 pub use presence::{Admission, AttachmentKey, Departure};
 pub use room::{MESSAGE_CHARS_MAX, ROOMS_LISTED_MAX, RoomKey};
 pub use session::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX, SessionKey};

@@ -8,6 +8,7 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
+use log::debug;
 
 use super::batch::Batches;
 use super::connection::{Connection, ConnectionKey, Excess, Http, Protocol, Wait};
@@ -349,6 +350,7 @@ impl<S: Stream> Connections<S> {
         for key in std::mem::take(&mut self.over) {
             self.set_timer(key, None);
             let Some(connection) = self.slots.remove(key) else { continue };
+            debug!("connection {key:?} is over");
             self.heap_tally.change(connection.counted, 0);
             connection.share.map(&mut departed);
         }

@@ -9,6 +9,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use log::debug;
+
 use super::connection::{ConnectionKey, Excess, Protocol, Wait};
 use super::connections::Connections;
 use super::settings::{self, Settings};
@@ -101,7 +103,12 @@ impl<S: Stream> Core<S> {
         if self.connections.slots.len() >= self.settings.connections_max {
             excess = Some(Excess::Full);
         }
-        Some(self.connections.insert(stream, peer, share, excess))
+        let key = self.connections.insert(stream, peer, share, excess);
+        match peer {
+            Some(peer) => debug!("connection {key:?} from {peer}"),
+            None => debug!("connection {key:?} from a Unix socket"),
+        }
+        Some(key)
     }
 
     /// Whether there is room for another connection, if only to tell it that there is none.

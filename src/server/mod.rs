@@ -86,7 +86,7 @@ pub enum StartError {
     /// No poll, no signals.
     Poll(io::Error),
     /// No randomness.
-    Entropy(getrandom::Error),
+    Entropy(io::Error),
 }
 
 impl Server {
