@@ -301,7 +301,7 @@ fn running_out_of_descriptors_pauses_accepting_and_nothing_else() {
     // And as others go, whoever waited is served.
     waiting.drain(..70);
     for http in &mut waiting {
-        let _ = http.try_send(get("/ping").bytes("a"));
+        http.ask(&get("/ping")).expect(200);
     }
     wait_until("accepting has resumed", || {
         let mut http = server.http();
