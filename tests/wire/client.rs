@@ -129,7 +129,12 @@ impl Wire {
     /// Reads once. False at the end of the stream.
     fn more(&mut self) -> io::Result<bool> {
         let mut buffer = [0; 16 * 1024];
-        let count = self.stream.read(&mut buffer)?;
+        let count = loop {
+            match self.stream.read(&mut buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         self.received.extend_from_slice(&buffer[..count]);
         Ok(count > 0)
     }

@@ -530,7 +530,7 @@ fn ping_answers_get_and_head() {
     assert!(server.ask(request("HEAD", "/ping")).expect(200).body.is_empty());
 }
 
-/// One opcode is all that tells text from binary; the helpers of these tests rely on it.
+/// The one test of the tests: if masking were wrong, nothing else here would mean anything.
 #[test]
 fn the_client_masks_as_the_rfc_does() {
     // RFC 6455 §5.7, "a single-frame masked text message".

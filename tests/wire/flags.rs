@@ -88,6 +88,7 @@ fn a_unix_socket_is_replaced_when_stale_and_removed_at_the_end() {
     let (_, mut ana, mut bob) = server.room_of_two();
     ana.chat("over a file");
     bob.expect_chat("ana", "over a file");
+    drop((ana, bob));
     server.terminate();
     assert!(server.wait().success());
     assert!(!path.exists());
@@ -261,6 +262,7 @@ fn the_log_says_nothing_that_was_said() {
         second.until_end();
         server.ask(delete("/sessions/me").session(&zaphod)).expect(200);
         first.until_end();
+        drop((first, second, broken));
         server.terminate();
         assert!(server.wait().success());
         let stderr = server.stderr_to_the_end().join("\n");

@@ -258,6 +258,7 @@ fn a_direct_address_has_only_so_many_connections() {
     let mut third = Http::connect(direct);
     third.ask(&get("/ping")).refused(429, "rate_limited");
     third.expect_end();
+    drop(third);
     let fourth = Http::connect(direct).upgrade(&upgrade(&target));
     fourth.expect_close(4429, "too many connections");
     first.ask(&get("/ping")).expect(200);
@@ -300,7 +301,7 @@ fn running_out_of_descriptors_pauses_accepting_and_nothing_else() {
     // And as others go, whoever waited is served.
     waiting.drain(..70);
     for http in &mut waiting {
-        let _ = http.try_send(get("/ping").bytes("a"));
+        http.ask(&get("/ping")).expect(200);
     }
     wait_until("accepting has resumed", || {
         let mut http = server.http();
@@ -314,20 +315,20 @@ fn running_out_of_descriptors_pauses_accepting_and_nothing_else() {
 #[cfg(target_os = "linux")]
 #[test]
 fn by_default_as_many_connect_as_the_descriptor_limit_allows() {
-    let server = Server::start_with_descriptor_limit(40, &[]);
+    let server = Server::start_with_descriptor_limit(128, &[]);
     let (_, mut ana, mut bob) = server.room_of_two();
-    let mut crowd: Vec<Http> = (0..60).map(|_| server.http()).collect();
-    let statuses: Vec<u16> = crowd
-        .iter_mut()
-        .map(|http| {
-            let _ = http.try_send(get("/ping").bytes("a"));
-            http.answer().status
-        })
-        .collect();
-    let served = statuses.iter().filter(|status| **status == 200).count();
-    assert!(served >= 10, "{statuses:?}");
-    assert!(statuses.iter().all(|status| matches!(status, 200 | 503)), "{statuses:?}");
-    assert!(statuses.contains(&503), "{statuses:?}");
+    let (mut served, mut refused) = (Vec::new(), 0);
+    for http in (0..150).map(|_| server.http()).collect::<Vec<_>>() {
+        let mut http = http;
+        let _ = http.try_send(get("/ping").bytes("a"));
+        match http.answer().status {
+            200 => served.push(http),
+            503 => refused += 1,
+            other => panic!("{other}"),
+        }
+    }
+    assert!(served.len() >= 32, "{} of 150", served.len());
+    assert!(refused >= 150 - 128, "{refused} of 150");
     ana.chat("unmoved");
     bob.expect_chat("ana", "unmoved");
 }

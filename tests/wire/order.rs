@@ -71,15 +71,21 @@ fn twenty_members_see_the_same_two_thousand_messages_in_the_same_order() {
 fn who_comes_in_the_middle_sees_an_unbroken_tail() {
     let server = Server::start(&["--message-rate", "0", "--outbox", "16M"]);
     let (room, mut ana, mut bob) = server.room_of_two();
-    // Bob chats until three have come in, and a while longer.
+    // Bob chats, twenty in a write, until three have come in, and a while longer.
     let writer = thread::spawn(move || {
         let (mut number, mut joins, mut after) = (0, 0, 0);
-        while after < 50 {
-            bob.chat(&number.to_string());
-            while bob.event()["type"] == "user_joined" {
-                joins += 1;
+        while after < 5 {
+            let texts = (number..number + 20).map(|one: usize| one.to_string());
+            bob.send(texts.flat_map(|text| chat(&text)).collect::<Vec<u8>>());
+            number += 20;
+            let last = (number - 1).to_string();
+            loop {
+                let event = bob.event();
+                joins += usize::from(event["type"] == "user_joined");
+                if event["message"] == last.as_str() {
+                    break;
+                }
             }
-            number += 1;
             after += usize::from(joins == 3);
         }
         bob.chat("end");

@@ -30,6 +30,7 @@ fn everybody_is_told(signal: Signal, word: &str) {
         socket.expect_close(1001, "server shutting down");
     }
     idle.expect_end();
+    drop(idle); // Else the server would wait for it to hang up.
     let status = server.wait();
     assert_eq!(status.code(), Some(0));
     assert!(started.elapsed() < LEAVE, "{:?}", started.elapsed());
