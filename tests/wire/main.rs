@@ -24,5 +24,6 @@ mod slow_readers;
 mod flags;
 mod shutdown;
 
+mod idle;
 mod order;
 mod ugly;

@@ -204,6 +204,14 @@ impl Server {
         counts.map(|(_, count)| count.trim().parse::<u64>().expect("a number")).sum()
     }
 
+    /// Resident memory, in KiB.
+    #[cfg(target_os = "linux")]
+    pub fn resident_kib(&self) -> u64 {
+        let status = self.proc("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// CPU time so far, in clock ticks of 10 ms.
     #[cfg(target_os = "linux")]
     pub fn cpu_ticks(&self) -> u64 {
