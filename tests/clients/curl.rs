@@ -1,0 +1,276 @@
+//! curl: the whole of REST, and the opening handshake of a socket in its raw form.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::client::{Answer, KEY};
+use crate::program::{Ended, PATIENT, Running, command, find, needed, run};
+use crate::server::{Server, wait_until};
+
+/// curl against one server.
+struct Curl {
+    base: String,
+    program: PathBuf,
+}
+
+impl Curl {
+    /// `None`: the machine has none.
+    fn new(server: &Server) -> Option<Curl> {
+        let program = needed("curl", find(&["curl"]))?;
+        Some(Curl { base: format!("http://{}", server.host()), program })
+    }
+
+    /// `curl -sS ARGS BASE/target`, and nothing from anybody's `.curlrc`.
+    fn command(&self, args: &[&str], target: &str) -> Command {
+        let mut command = command(&self.program);
+        command.args(["-q", "-sS", "--max-time", "30"]).args(args);
+        command.arg(format!("{}{target}", self.base));
+        command
+    }
+
+    /// Runs it with `-i` and takes the answer apart.
+    #[track_caller]
+    fn answer(&self, args: &[&str], target: &str) -> Answer {
+        let ended = run(self.command(args, target).arg("-i")).expect_success();
+        answers(&ended).pop().expect("an answer")
+    }
+
+    /// The JSON of an answer that has that status.
+    #[track_caller]
+    fn json(&self, args: &[&str], target: &str, status: u16) -> Value {
+        self.answer(args, target).expect(status).json()
+    }
+
+    #[track_caller]
+    fn session(&self, name: &str) -> String {
+        let body = json!({"username": name}).to_string();
+        let session = self.json(&["-d", &body], "/sessions", 201);
+        assert_eq!(session["username"], name);
+        session["session_id"].as_str().expect("an id").to_owned()
+    }
+}
+
+/// What curl printed with `-i`: heads, each with what follows it up to the next.
+fn answers(ended: &Ended) -> Vec<Answer> {
+    let mut answers: Vec<Answer> = Vec::new();
+    let mut rest = &ended.stdout[..];
+    while rest.starts_with(b"HTTP/") {
+        let end = rest.windows(4).position(|four| four == b"\r\n\r\n").expect("a whole head");
+        let head = std::str::from_utf8(&rest[..end]).expect("a head in ASCII");
+        rest = &rest[end + 4..];
+        let mut lines = head.split("\r\n");
+        let mut start = lines.next().expect("a status line").splitn(3, ' ');
+        let version = start.next().expect("a version").to_owned();
+        let status = start.next().and_then(|s| s.parse().ok()).expect("a status");
+        let fields = lines.map(|line| {
+            let (name, value) = line.split_once(':').expect("a field");
+            (name.to_owned(), value.trim().to_owned())
+        });
+        let mut answer = Answer { version, status, fields: fields.collect(), body: Vec::new() };
+        if status >= 200 {
+            let length = answer.field("Content-Length").and_then(|length| length.parse().ok());
+            // To HEAD there is a length and no body.
+            let length = length.unwrap_or(0).min(rest.len());
+            answer.body = rest[..length].to_vec();
+            rest = &rest[length..];
+        } else {
+            answer.body = rest.to_vec();
+        }
+        answers.push(answer);
+    }
+    answers
+}
+
+fn bearer(session: &str) -> String {
+    format!("Authorization: Bearer {session}")
+}
+
+#[test]
+fn curl_goes_the_whole_way() {
+    let server = Server::start(PATIENT);
+    let Some(curl) = Curl::new(&server) else { return };
+    // `-d` says that the body is a form, as everybody's examples do.
+    let (ana, bob) = (curl.session("ana"), curl.session("bob 🦀"));
+    let (as_ana, as_bob) = (bearer(&ana), bearer(&bob));
+    let me = curl.json(&["-H", &as_ana], "/sessions/me", 200);
+    assert_eq!(me, json!({"session_id": ana, "username": "ana", "joined_rooms": []}));
+
+    let created = curl.answer(&["-X", "POST", "-H", &as_ana], "/rooms").expect(201);
+    let room = created.json()["room_id"].as_str().expect("an id").to_owned();
+    assert_eq!(created.field("Location"), Some(format!("rooms/{room}").as_str()));
+    let joined = curl.json(&["-X", "POST", "-H", &as_bob], &format!("/rooms/{room}/join"), 200);
+    assert_eq!(joined, json!({"message": format!("Joined room {room}"), "room_id": room}));
+    for target in ["/rooms", "/rooms/", "/rooms/all"] {
+        assert_eq!(curl.json(&["-H", &as_bob], target, 200), json!({"rooms": [room]}));
+    }
+
+    // curl has no socket to talk through, so the two talk through ours.
+    let mut ana_socket = server.enter_as(&room, "ana", &ana);
+    let mut bob_socket = server.enter_as(&room, "bob 🦀", &bob);
+    ana_socket.expect_join("bob 🦀");
+    ana_socket.chat("Hello world!");
+    bob_socket.expect_chat("ana", "Hello world!");
+    ana_socket.expect_chat("ana", "Hello world!");
+    let shown = curl.json(&[], &format!("/rooms/{room}"), 200);
+    assert_eq!(shown, json!({"room_id": room, "exists": true, "user_count": 2}));
+
+    let messages = format!("/rooms/{room}/messages");
+    let kept = curl.json(&["-H", &as_bob], &messages, 200);
+    let kept: Vec<_> = kept["messages"].as_array().expect("messages").iter().collect();
+    let said: Vec<_> = kept.iter().map(|one| (&one["type"], &one["user"])).collect();
+    let expected = json!([["user_joined", "ana"], ["user_joined", "bob 🦀"], ["chat", "ana"]]);
+    assert_eq!(json!(said), expected);
+    let last = curl.json(&["-G", "-d", "limit=1", "-H", &as_bob], &messages, 200);
+    assert_eq!(last, json!({"messages": [kept[2]]}));
+
+    let leave = format!("/rooms/{room}/leave");
+    let left = curl.json(&["-X", "DELETE", "-H", &as_bob], &leave, 200);
+    assert_eq!(left, json!({"message": format!("Left room {room}")}));
+    bob_socket.expect_close(1000, "left room");
+    ana_socket.expect_left("bob 🦀");
+    let ended = curl.json(&["-X", "DELETE", "-H", &as_ana], "/sessions/me", 200);
+    assert_eq!(ended, json!({"message": "Session ended"}));
+    ana_socket.expect_close(4401, "invalid or expired session");
+
+    let again = curl.answer(&["-H", &as_ana], "/sessions/me").refused(401, "invalid_session");
+    assert_eq!(again.field("WWW-Authenticate"), Some(r#"Bearer error="invalid_token""#));
+    curl.answer(&[], "/rooms/0123456789").refused(404, "room_not_found");
+    let failed = run(&mut curl.command(&["--fail", "-H", &as_ana], "/rooms"));
+    assert_eq!(failed.status.code(), Some(22), "{failed:?}");
+}
+
+#[test]
+fn curl_in_all_its_moods() {
+    let server = Server::start(PATIENT);
+    let Some(curl) = Curl::new(&server) else { return };
+    let health = |args: &[&str]| {
+        let answer = curl.answer(args, "/health").expect(200);
+        assert_eq!(answer.json()["status"], "ok");
+        answer
+    };
+    health(&["--compressed"]);
+    health(&["--http1.0"]);
+    health(&["-L", "-e", "http://elsewhere.example/", "-A", "", "-b", "a=b"]);
+    // It offers to go on in HTTP/2; we stay with what we speak.
+    assert_eq!(health(&["--http2"]).version, "HTTP/1.1");
+    let head = curl.answer(&["-I"], "/health").expect(200);
+    assert_eq!(head.field("Content-Type"), Some("application/json"));
+
+    let name = r#"{"username":"ana"}"#;
+    curl.answer(&["-d", name, "-H", "Transfer-Encoding: chunked"], "/sessions").expect(201);
+    curl.answer(&["-d", name, "--http1.0"], "/sessions").expect(201);
+    let waiting =
+        run(curl.command(&["-d", name, "-H", "Expect: 100-continue"], "/sessions").arg("-i"));
+    let statuses: Vec<_> = answers(&waiting.expect_success()).iter().map(|a| a.status).collect();
+    assert_eq!(statuses, [100, 201]);
+
+    // A refusal arrives whole, however much of the body is still under way.
+    let body = format!("@{}", env!("CARGO_BIN_EXE_disposable-chat"));
+    for expect in ["Expect:", "Expect: 100-continue"] {
+        let args = ["--data-binary", &body, "-H", expect];
+        curl.answer(&args, "/sessions").refused(413, "body_too_large");
+    }
+
+    // Three requests, one connection.
+    let url = format!("{}/ping", curl.base);
+    let counted = ["-w", "%{num_connects}", &url, &url];
+    let ended = run(&mut curl.command(&counted, "/ping")).expect_success();
+    let connects: String = ended.stdout().chars().filter(char::is_ascii_digit).collect();
+    assert_eq!(connects, "100", "{ended:?}");
+}
+
+#[test]
+fn curl_asks_as_a_page_of_another_origin_would() {
+    let origin = "http://page.example:5173";
+    let server = Server::start(&["--cors-origin", origin]);
+    let Some(curl) = Curl::new(&server) else { return };
+    let preflight = |origin: &str| {
+        let origin = format!("Origin: {origin}");
+        let method = "Access-Control-Request-Method: DELETE";
+        let fields = "Access-Control-Request-Headers: authorization,content-type";
+        let args = ["-X", "OPTIONS", "-H", &origin, "-H", method, "-H", fields];
+        curl.answer(&args, "/sessions/me").expect(204)
+    };
+    let answer = preflight(origin);
+    assert_eq!(answer.field("Access-Control-Allow-Origin"), Some(origin));
+    assert_eq!(answer.field("Access-Control-Allow-Credentials"), Some("true"));
+    for method in ["GET", "POST", "DELETE"] {
+        assert!(answer.lists("Access-Control-Allow-Methods", method), "{answer:?}");
+    }
+    for field in ["Authorization", "Content-Type"] {
+        assert!(answer.lists("Access-Control-Allow-Headers", field), "{answer:?}");
+    }
+    let foreign = preflight("http://elsewhere.example");
+    assert_eq!(foreign.field("Access-Control-Allow-Origin"), None);
+    for answer in [answer, foreign] {
+        assert!(answer.lists("Vary", "Origin"), "{answer:?}");
+    }
+}
+
+/// The text and close frames in `bytes`, as the wire tests' client would read them.
+#[track_caller]
+fn frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let mut frames = Vec::new();
+    while let [first, second, rest @ ..] = bytes {
+        let (length, rest) = match (second, rest) {
+            (126, [high, low, rest @ ..]) => (usize::from(*high) << 8 | usize::from(*low), rest),
+            (..126, rest) => (usize::from(*second), rest),
+            _ => panic!("no frame of ours: {bytes:?}"),
+        };
+        assert!(rest.len() >= length, "a frame is cut short: {bytes:?}");
+        frames.push((*first, rest[..length].to_vec()));
+        bytes = &rest[length..];
+    }
+    assert!(bytes.is_empty(), "{bytes:?}");
+    frames
+}
+
+#[test]
+fn curl_opens_a_socket_by_hand() {
+    let server = Server::start(PATIENT);
+    let Some(curl) = Curl::new(&server) else { return };
+    let (ana, bob) = (server.session("ana"), server.session("bob"));
+    let room = server.room(&bob);
+    let mut bob_socket = server.enter_as(&room, "bob", &bob);
+    let key = format!("Sec-WebSocket-Key: {KEY}");
+    let version = "Sec-WebSocket-Version: 13";
+    let (connection, upgrade) = ("Connection: Upgrade", "Upgrade: websocket");
+    let handshake = ["-i", "-N", "--http1.1", "-H", connection, "-H", upgrade];
+    let handshake = [&handshake[..], &["-H", version, "-H", &key]].concat();
+
+    let as_ana = bearer(&ana);
+    let args = [&handshake[..], &["-H", &as_ana]].concat();
+    let running = Running::start(&mut curl.command(&args, &format!("/ws/{room}")));
+    bob_socket.expect_join("ana");
+    bob_socket.chat("hello");
+    bob_socket.expect_chat("bob", "hello");
+    curl.answer(&["-X", "DELETE", "-H", &as_ana], &format!("/rooms/{room}/leave")).expect(200);
+    bob_socket.expect_left("ana");
+    let ended = running.finish().expect_success();
+    let answer = answers(&ended).pop().expect("an answer").expect(101);
+    assert!(answer.lists("Connection", "Upgrade") && answer.lists("Upgrade", "websocket"));
+    assert_eq!(answer.field("Sec-WebSocket-Accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    let told = frames(&answer.body);
+    let [(0x81, join), (0x81, chat), (0x88, close)] = &told[..] else { panic!("{told:?}") };
+    let event = |text: &[u8]| serde_json::from_slice::<Value>(text).expect("an event in JSON");
+    assert_eq!(
+        (&event(join)["type"], &event(join)["user"]),
+        (&json!("user_joined"), &json!("ana"))
+    );
+    assert_eq!((&event(chat)["type"], &event(chat)["message"]), (&json!("chat"), &json!("hello")));
+    assert_eq!(close[..], [&1000u16.to_be_bytes()[..], b"left room"].concat());
+
+    // Without a session the upgrade succeeds and the close says why.
+    let ended = run(&mut curl.command(&handshake, &format!("/ws/{room}"))).expect_success();
+    let answer = answers(&ended).pop().expect("an answer").expect(101);
+    let close = [&4401u16.to_be_bytes()[..], b"invalid or expired session"].concat();
+    assert_eq!(frames(&answer.body), [(0x88, close)]);
+
+    // What is no upgrade is told to upgrade.
+    let told = curl.answer(&["-H", &as_ana], &format!("/ws/{room}"));
+    let told = told.refused(426, "upgrade_required");
+    assert!(told.lists("Upgrade", "websocket"), "{told:?}");
+    wait_until("only bob is left", || server.user_count(&room) == Some(1));
+}
