@@ -196,10 +196,13 @@ impl<S: Stream> Connections<S> {
 
     /// Queues frames for a connection that speaks WebSocket and has not closed. One that has no
     /// room for them reads too slowly, and is closed.
+    ///
+    /// Its context is not asked: what was said before the peer's close, or before its violation,
+    /// still precedes ours, and afterwards the protocol is `Closing`.
     pub fn push_frames(&mut self, key: ConnectionKey<S>, frames: Bytes) {
         let Some(connection) = self.slots.get_mut(key) else { return };
         match &connection.protocol {
-            Protocol::Ws(ws) if ws.context.can_write() && !ws.waiting => {}
+            Protocol::Ws(ws) if !ws.waiting => {}
             _ => return,
         }
         self.counters.deliveries += 1;
