@@ -172,7 +172,6 @@ impl<S: Stream> Connections<S> {
     /// Has the connection freed at the end of this tick.
     fn make_over(&mut self, key: ConnectionKey<S>) {
         if let Some(connection) = self.slots.get_mut(key) {
-            connection.protocol = Protocol::Closing;
             if !std::mem::replace(&mut connection.over, true) {
                 self.over.push(key);
             }
@@ -258,16 +257,15 @@ impl<S: Stream> Connections<S> {
 
     /// Nothing more is said or listened to: what is queued leaves, then the connection ends.
     pub fn finish(&mut self, key: ConnectionKey<S>, departure: Departure) {
-        self.leave_domain(key, departure);
+        let spoken = self.fall_silent(key, departure);
         let Some(connection) = self.slots.get_mut(key) else { return };
-        let spoke_http = matches!(connection.protocol, Protocol::Http(_));
-        connection.protocol = Protocol::Closing;
         connection.held = Vec::new();
         if connection.read_over && connection.link.outbox().is_empty() {
             return self.make_over(key);
         }
         // A long answer may take its time as long as the peer takes some of it; a reader of
         // frames that was too slow already may not.
+        let spoke_http = matches!(spoken, Some(Protocol::Http(_)));
         let sending = spoke_http && !connection.link.outbox().is_empty();
         self.set_timer(key, Some(if sending { Wait::Idle } else { Wait::Linger }));
         self.make_dirty(key);
@@ -275,16 +273,21 @@ impl<S: Stream> Connections<S> {
 
     /// The line is of no more use: the connection ends now.
     pub fn end(&mut self, key: ConnectionKey<S>, departure: Departure) {
-        self.leave_domain(key, departure);
+        self.fall_silent(key, departure);
         self.set_timer(key, None);
         self.make_over(key);
     }
 
-    fn leave_domain(&mut self, key: ConnectionKey<S>, departure: Departure) {
-        let ws = self.slots.get_mut(key).and_then(Connection::ws);
-        if let Some(attachment) = ws.and_then(|ws| ws.attachment.take()) {
-            self.ended.push(Ended { attachment, departure });
+    /// Nothing is spoken any more, and who was in a room has left it. Returns what was spoken.
+    fn fall_silent(&mut self, key: ConnectionKey<S>, departure: Departure) -> Option<Protocol> {
+        let connection = self.slots.get_mut(key)?;
+        let spoken = std::mem::replace(&mut connection.protocol, Protocol::Closing);
+        if let Protocol::Ws(ws) = &spoken {
+            self.counters.websockets -= 1;
+            let ended = ws.attachment.map(|attachment| Ended { attachment, departure });
+            self.ended.extend(ended);
         }
+        Some(spoken)
     }
 
     /// The kernel takes bytes again.
