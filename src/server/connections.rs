@@ -361,7 +361,7 @@ impl<S: Stream> Connections<S> {
         self.recount_slots();
         if self.slots.is_empty() {
             // What a crowd has stretched goes back when the last of it has gone.
-            (self.ready, self.dirty, self.ended) = (Vec::new(), Vec::new(), Vec::new());
+            (self.ready, self.dirty) = (Vec::new(), Vec::new());
         }
     }
 
