@@ -358,11 +358,11 @@ impl<S: Stream> Connections<S> {
             self.heap_tally.change(connection.counted, 0);
             connection.share.map(&mut departed);
         }
-        self.recount_slots();
         if self.slots.is_empty() {
             // What a crowd has stretched goes back when the last of it has gone.
-            (self.ready, self.dirty) = (Vec::new(), Vec::new());
+            (self.ready, self.dirty, self.control) = (Vec::new(), Vec::new(), Vec::new());
         }
+        self.recount_slots();
     }
 
     /// Reports what a connection holds on the heap.
