@@ -5,6 +5,7 @@
 //! something queued is dirty or waits for its writable edge, and one that stopped reading early
 //! is ready; whoever breaks this strands bytes.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use bytes::Bytes;
@@ -35,8 +36,8 @@ pub(super) struct Connections<S> {
     pub batches: Batches,
     pub counters: Counters,
     pub now: Now,
-    /// To be read from in this tick.
-    pub ready: Vec<ConnectionKey<S>>,
+    /// To be read from, in turn. Never taken away, so that a panic in between loses nobody.
+    pub ready: VecDeque<ConnectionKey<S>>,
     /// To be told to the domain in this tick.
     pub ended: Vec<Ended>,
     settings: Settings,
@@ -58,7 +59,7 @@ impl<S: Stream> Connections<S> {
             batches: Batches::new(ledger),
             counters: Counters::default(),
             now: Now::default(),
-            ready: Vec::new(),
+            ready: VecDeque::new(),
             ended: Vec::new(),
             timers: Timers::new(&[
                 (Wait::Head, settings.header_timeout),
@@ -155,9 +156,18 @@ impl<S: Stream> Connections<S> {
     pub fn make_ready(&mut self, key: ConnectionKey<S>) {
         if let Some(connection) = self.slots.get_mut(key) {
             if !std::mem::replace(&mut connection.ready, true) {
-                self.ready.push(key);
+                self.ready.push_back(key);
             }
         }
+    }
+
+    /// Whose turn to be read from it is.
+    pub fn next_ready(&mut self) -> Option<ConnectionKey<S>> {
+        let key = self.ready.pop_front()?;
+        if let Some(connection) = self.slots.get_mut(key) {
+            connection.ready = false;
+        }
+        Some(key)
     }
 
     /// Has the connection flushed at the end of this tick.
@@ -360,7 +370,8 @@ impl<S: Stream> Connections<S> {
         }
         if self.slots.is_empty() {
             // What a crowd has stretched goes back when the last of it has gone.
-            (self.ready, self.dirty, self.control) = (Vec::new(), Vec::new(), Vec::new());
+            (self.ready, self.dirty) = (VecDeque::new(), Vec::new());
+            self.control = Vec::new();
         }
         self.recount_slots();
     }
