@@ -269,7 +269,8 @@ impl<S: Stream> Connections<S> {
     pub fn finish(&mut self, key: ConnectionKey<S>, departure: Departure) {
         let spoken = self.fall_silent(key, departure);
         let Some(connection) = self.slots.get_mut(key) else { return };
-        connection.held = Vec::new();
+        let waited = matches!(&spoken, Some(Protocol::Ws(ws)) if ws.waiting);
+        let unread = !std::mem::take(&mut connection.held).is_empty() || waited;
         if connection.read_over && connection.link.outbox().is_empty() {
             return self.make_over(key);
         }
@@ -279,6 +280,9 @@ impl<S: Stream> Connections<S> {
         let sending = spoke_http && !connection.link.outbox().is_empty();
         self.set_timer(key, Some(if sending { Wait::Idle } else { Wait::Linger }));
         self.make_dirty(key);
+        if unread {
+            self.make_ready(key); // It was not read from, and has had its readable edge.
+        }
     }
 
     /// The line is of no more use: the connection ends now.
