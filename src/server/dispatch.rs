@@ -46,7 +46,7 @@ impl<S: Stream> Core<S> {
             resume_unwind(panic);
         }
         match self.connections.slots.get(key).map(|connection| &connection.protocol) {
-            Some(Protocol::Http(_)) => self.reject(key, api::error::internal()),
+            Some(Protocol::Http(_)) => self.reject(key, None, api::error::internal()),
             Some(Protocol::Ws(_)) => self.connections.close(key, Close::INTERNAL),
             Some(Protocol::Closing) | None => self.connections.end(key, Departure::Closed),
         }
@@ -92,10 +92,10 @@ impl<S: Stream> Core<S> {
             let phase = http.codec.phase();
             let excess = connection.excess.filter(|_| phase == Phase::Body);
             match (fed, excess) {
-                (Err(reject), _) => return self.reject(key, api::error::reject(reject)),
+                (Err(reject), _) => return self.reject(key, None, api::error::reject(reject)),
                 (Ok(Fed::Request(request)), _) => self.on_request(key, &request),
                 // The head is complete; its body need not be waited for.
-                (Ok(_), Some(excess)) => return self.reject(key, turned_away(excess)),
+                (Ok(_), Some(excess)) => return self.reject(key, None, turned_away(excess)),
                 (Ok(Fed::Continue), None) => {
                     self.connections.push(key, Bytes::from_static(http::CONTINUE));
                 }
@@ -121,7 +121,7 @@ impl<S: Stream> Core<S> {
         let Some(connection) = self.connections.slots.get(key) else { return };
         match &connection.protocol {
             Protocol::Http(http) if http.codec.phase() != Phase::Idle => {
-                self.reject(key, api::error::timeout());
+                self.reject(key, None, api::error::timeout());
             }
             _ => self.connections.end(key, Departure::Closed), // Never said a word.
         }
@@ -137,11 +137,10 @@ impl<S: Stream> Core<S> {
             .excess
             .filter(|excess| *excess == Excess::Full || handshake::check(request).is_err());
         if let Some(excess) = excess {
-            return self.reject(key, self.api.dress(Some(request), turned_away(excess)));
+            return self.reject(key, Some(request), turned_away(excess));
         }
         if self.shutting_down {
-            let response = api::error::shutting_down();
-            return self.reject(key, self.api.dress(Some(request), response));
+            return self.reject(key, Some(request), api::error::shutting_down());
         }
         let caller = Caller {
             now: self.connections.now,
@@ -171,9 +170,12 @@ impl<S: Stream> Core<S> {
     }
 
     /// Answers something that cannot be read on, or not waited for, and ends the connection.
-    fn reject(&mut self, key: ConnectionKey<S>, response: Response) {
+    /// `request`: as far as it could be read.
+    fn reject(&mut self, key: ConnectionKey<S>, request: Option<&Request>, response: Response) {
         let (date, version) = (&self.date.1, Version::Http11);
-        let framing = Framing { date, head: false, version, keep_alive: false };
+        let head = request.is_some_and(|request| request.method() == Method::Head);
+        let framing = Framing { date, head, version, keep_alive: false };
+        let response = self.api.dress(request, response);
         response.encode(framing, |piece| self.connections.push(key, piece));
         self.connections.finish(key, Departure::Closed);
     }
