@@ -133,10 +133,9 @@ impl<S: Stream> Core<S> {
         let Some(connection) = self.connections.slots.get(key) else { return };
         let client = forwarded::client(request, connection.peer, &self.trusted_proxies);
         // An upgrade is told by a close, which a browser can read.
-        let excess = connection
-            .excess
-            .filter(|excess| *excess == Excess::Full || handshake::check(request).is_err());
-        if let Some(excess) = excess {
+        let excess = connection.excess;
+        let is_told_by_close = excess == Some(Excess::Share) && handshake::check(request).is_ok();
+        if let Some(excess) = excess.filter(|_| !is_told_by_close) {
             return self.reject(key, Some(request), turned_away(excess));
         }
         if self.shutting_down {
@@ -149,7 +148,11 @@ impl<S: Stream> Core<S> {
             address: client.address,
         };
         match self.api.answer(&mut self.chat, request, &caller, &mut self.connections) {
-            Answer::Response(response) => self.respond(key, request, response),
+            Answer::Response(response) => match excess {
+                // It asks for an upgrade, but not where there is one.
+                Some(excess) => self.reject(key, Some(request), turned_away(excess)),
+                None => self.respond(key, request, response),
+            },
             Answer::Socket(entry) => self.upgrade(key, request, &entry, client),
         }
     }
@@ -183,6 +186,7 @@ impl<S: Stream> Core<S> {
     // ---- The upgrade
 
     fn upgrade(&mut self, key: ConnectionKey<S>, request: &Request, entry: &Entry, client: Client) {
+        let Some(connection) = self.connections.slots.get(key) else { return };
         let checked = handshake::check(request).map_err(|not_accepted| match not_accepted {
             NotAccepted::NotAnUpgrade => api::error::not_an_upgrade(),
             NotAccepted::OtherVersion => api::error::other_version(),
@@ -194,6 +198,9 @@ impl<S: Stream> Core<S> {
         });
         let accept = match checked {
             Ok(accept) => accept,
+            Err(response) if connection.excess.is_some() => {
+                return self.reject(key, Some(request), response);
+            }
             Err(response) => {
                 let response = self.api.dress(Some(request), response);
                 return self.respond(key, request, response);
