@@ -209,18 +209,30 @@ impl<S: Stream> Connections<S> {
     /// Its context is not asked: what was said before the peer's close, or before its violation,
     /// still precedes ours, and afterwards the protocol is `Closing`.
     pub fn push_frames(&mut self, key: ConnectionKey<S>, frames: Bytes) {
-        let Some(connection) = self.slots.get_mut(key) else { return };
-        match &connection.protocol {
-            Protocol::Ws(ws) if !ws.waiting => {}
+        match self.slots.get(key).map(|connection| &connection.protocol) {
+            Some(Protocol::Ws(ws)) if !ws.waiting => {}
             _ => return,
         }
         self.counters.deliveries += 1;
-        if connection.link.push(frames, self.settings.outbox_bytes_max) {
+        if self.queue(key, frames) {
             return self.make_dirty(key);
         }
         self.counters.too_slow += 1;
-        connection.link.truncate();
+        if let Some(connection) = self.slots.get_mut(key) {
+            connection.link.truncate();
+        }
         self.close(key, Close::TOO_SLOW);
+    }
+
+    /// Queues a piece unless the outbox has no room, though what there is was written first.
+    fn queue(&mut self, key: ConnectionKey<S>, piece: Bytes) -> bool {
+        let Some(connection) = self.slots.get_mut(key) else { return true };
+        let (before, bytes) = (connection.link.outbox().queued(), piece.len());
+        let pushed = connection.link.push(piece, self.settings.outbox_bytes_max);
+        let offered = if pushed { before + bytes } else { before };
+        let written = offered.saturating_sub(connection.link.outbox().queued());
+        self.counters.bytes_out += written as u64;
+        pushed
     }
 
     /// Queues control frames that a context has written in answer to something.
@@ -228,9 +240,8 @@ impl<S: Stream> Connections<S> {
         if control.is_empty() {
             return;
         }
-        let Some(connection) = self.slots.get_mut(key) else { return };
         let frames = Bytes::copy_from_slice(control);
-        if connection.link.push(frames, self.settings.outbox_bytes_max) {
+        if self.queue(key, frames) {
             return self.make_dirty(key);
         }
         // A peer that pings and doesn't read. Nothing it would understand can be sent any more.
