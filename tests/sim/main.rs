@@ -7,11 +7,13 @@
 //! | `world` | the core, its peers, the time; what every peer is owed |
 //! | `model` | what a room is: one log, of which each reader has a piece |
 //! | `seeds` | what happens under a seed |
+//! | `scenarios` | stories with a name, and bugs |
 //!
 //! `SIM_SEED=123 cargo test --test sim` replays one seed.
 
 mod model;
 mod pipe;
+mod scenarios;
 mod seeds;
 mod wire;
 mod world;

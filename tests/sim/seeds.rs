@@ -241,7 +241,7 @@ fn request(world: &mut World, hosts: usize) {
             }
             51..60 => (wire::request("GET", "/sessions/me", session, ""), Ask::Status(&[200, 401])),
             60..70 => (wire::request("GET", "/nowhere", None, ""), Ask::Status(&[404])),
-            70..80 => (wire::request("HEAD", "/ping", None, ""), Ask::Head),
+            70..80 => (wire::request("HEAD", "/ping", None, ""), Ask::Head(200)),
             80..90 => {
                 let body = "x".repeat(world.dice.below(3000));
                 (wire::request("POST", "/sessions", None, &body), Ask::Status(&[422]))

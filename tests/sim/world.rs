@@ -37,8 +37,8 @@ pub enum Owed {
 pub enum Ask {
     /// One of these statuses.
     Status(&'static [u16]),
-    /// 200 without content.
-    Head,
+    /// This status, without content.
+    Head(u16),
     /// A session for this person.
     Session(usize),
     /// A room.
@@ -146,6 +146,8 @@ pub struct World {
     /// Bytes said since then.
     said: usize,
     pub panics_expected: u64,
+    /// Bytes that all peers have read.
+    pub heard: u64,
 }
 
 /// More bytes are not said before everybody has read: a reader that reads is never too slow.
@@ -179,6 +181,7 @@ impl World {
             loose: Duration::ZERO,
             said: 0,
             panics_expected: 0,
+            heard: 0,
         }
     }
 
@@ -385,7 +388,25 @@ impl World {
         self.ask(client, &request, Ask::Session(person));
         self.settle();
         self.finish(client, true);
+        self.settle();
         person
+    }
+
+    /// So many at once.
+    pub fn crowd(&mut self, count: usize) -> std::ops::Range<usize> {
+        let first = self.people.len();
+        let client = self.connect_http();
+        for person in first..first + count {
+            let name = format!("guest {person}");
+            let body = serde_json::json!({"username": name}).to_string();
+            self.people.push(Person { name, session: None, shares_name: false });
+            let request = wire::request("POST", "/sessions", None, &body);
+            self.ask(client, &request, Ask::Session(person));
+        }
+        self.settle();
+        self.finish(client, true);
+        self.settle();
+        first..first + count
     }
 
     /// Opens a room; `watched`: its opener stays in it to the end.
@@ -396,6 +417,7 @@ impl World {
         self.ask(client, &request, Ask::Room);
         self.settle();
         self.finish(client, true);
+        self.settle();
         let room = self.rooms.len() - 1;
         if watched {
             self.rooms[room].watched = true;
@@ -445,6 +467,9 @@ impl World {
     pub fn deliver(&mut self, client: usize, count: usize) -> bool {
         let client = &mut self.clients[client];
         let mut pipe = client.peer.pipe();
+        if client.fin_sent {
+            client.unsent.clear(); // Too late.
+        }
         let moved = pipe.arrive(&mut client.unsent, count) > 0;
         if let (Some(gone), true, false) = (client.fin, client.unsent.is_empty(), client.fin_sent) {
             client.fin_sent = true;
@@ -463,6 +488,7 @@ impl World {
         let (bytes, line) = client.peer.pipe().take(count);
         client.line = line;
         let heard = !bytes.is_empty();
+        self.heard += bytes.len() as u64;
         for byte in [index as u8].iter().chain(&bytes) {
             self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
         }
@@ -596,7 +622,7 @@ impl World {
 
     fn hear_http(&mut self, index: usize, http: &mut Http) {
         loop {
-            let to_head = matches!(http.asks.front(), Some(Ask::Head));
+            let to_head = matches!(http.asks.front(), Some(Ask::Head(_)));
             let inbox = &mut self.clients[index].inbox;
             let Some(response) = wire::take_response(inbox, to_head) else { break };
             let ask = http.asks.pop_front();
@@ -607,6 +633,9 @@ impl World {
             http.answers.push(response);
         }
         let client = &self.clients[index];
+        if client.line == Seen::End && client.honest {
+            assert!(client.inbox.is_empty(), "client {index}: more than was announced");
+        }
         if client.line != Seen::Open && client.honest && !http.excused {
             assert!(http.asks.is_empty(), "client {index}: ended without an answer");
         }
@@ -624,7 +653,7 @@ impl World {
         let expect = |expected: &[u16]| assert!(expected.contains(&status), "{response:?}");
         match ask {
             Ask::Status(statuses) => expect(statuses),
-            Ask::Head => expect(&[200]),
+            Ask::Head(status) => expect(&[status]),
             Ask::Session(person) => {
                 expect(&[201]);
                 self.people[person].session = json["session_id"].as_str().map(str::to_owned);
