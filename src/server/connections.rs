@@ -5,6 +5,7 @@
 //! something queued is dirty or waits for its writable edge, and one that stopped reading early
 //! is ready; whoever breaks this strands bytes.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use bytes::Bytes;
@@ -36,8 +37,8 @@ pub(super) struct Connections<S> {
     pub batches: Batches,
     pub counters: Counters,
     pub now: Now,
-    /// To be read from in this tick.
-    pub ready: Vec<ConnectionKey<S>>,
+    /// To be read from, in turn. Never taken away, so that a panic in between loses nobody.
+    pub ready: VecDeque<ConnectionKey<S>>,
     /// To be told to the domain in this tick.
     pub ended: Vec<Ended>,
     settings: Settings,
@@ -59,7 +60,7 @@ impl<S: Stream> Connections<S> {
             batches: Batches::new(ledger),
             counters: Counters::default(),
             now: Now::default(),
-            ready: Vec::new(),
+            ready: VecDeque::new(),
             ended: Vec::new(),
             timers: Timers::new(&[
                 (Wait::Head, settings.header_timeout),
@@ -156,9 +157,18 @@ impl<S: Stream> Connections<S> {
     pub fn make_ready(&mut self, key: ConnectionKey<S>) {
         if let Some(connection) = self.slots.get_mut(key) {
             if !std::mem::replace(&mut connection.ready, true) {
-                self.ready.push(key);
+                self.ready.push_back(key);
             }
         }
+    }
+
+    /// Whose turn to be read from it is.
+    pub fn next_ready(&mut self) -> Option<ConnectionKey<S>> {
+        let key = self.ready.pop_front()?;
+        if let Some(connection) = self.slots.get_mut(key) {
+            connection.ready = false;
+        }
+        Some(key)
     }
 
     /// Has the connection flushed at the end of this tick.
@@ -173,7 +183,6 @@ impl<S: Stream> Connections<S> {
     /// Has the connection freed at the end of this tick.
     fn make_over(&mut self, key: ConnectionKey<S>) {
         if let Some(connection) = self.slots.get_mut(key) {
-            connection.protocol = Protocol::Closing;
             if !std::mem::replace(&mut connection.over, true) {
                 self.over.push(key);
             }
@@ -197,19 +206,34 @@ impl<S: Stream> Connections<S> {
 
     /// Queues frames for a connection that speaks WebSocket and has not closed. One that has no
     /// room for them reads too slowly, and is closed.
+    ///
+    /// Its context is not asked: what was said before the peer's close, or before its violation,
+    /// still precedes ours, and afterwards the protocol is `Closing`.
     pub fn push_frames(&mut self, key: ConnectionKey<S>, frames: Bytes) {
-        let Some(connection) = self.slots.get_mut(key) else { return };
-        match &connection.protocol {
-            Protocol::Ws(ws) if ws.context.can_write() && !ws.waiting => {}
+        match self.slots.get(key).map(|connection| &connection.protocol) {
+            Some(Protocol::Ws(ws)) if !ws.waiting => {}
             _ => return,
         }
         self.counters.deliveries += 1;
-        if connection.link.push(frames, self.settings.outbox_bytes_max) {
+        if self.queue(key, frames) {
             return self.make_dirty(key);
         }
         self.counters.too_slow += 1;
-        connection.link.truncate();
+        if let Some(connection) = self.slots.get_mut(key) {
+            connection.link.truncate();
+        }
         self.close(key, Close::TOO_SLOW);
+    }
+
+    /// Queues a piece unless the outbox has no room, though what there is was written first.
+    fn queue(&mut self, key: ConnectionKey<S>, piece: Bytes) -> bool {
+        let Some(connection) = self.slots.get_mut(key) else { return true };
+        let (before, bytes) = (connection.link.outbox().queued(), piece.len());
+        let pushed = connection.link.push(piece, self.settings.outbox_bytes_max);
+        let offered = if pushed { before + bytes } else { before };
+        let written = offered.saturating_sub(connection.link.outbox().queued());
+        self.counters.bytes_out += written as u64;
+        pushed
     }
 
     /// Queues control frames that a context has written in answer to something.
@@ -217,9 +241,8 @@ impl<S: Stream> Connections<S> {
         if control.is_empty() {
             return;
         }
-        let Some(connection) = self.slots.get_mut(key) else { return };
         let frames = Bytes::copy_from_slice(control);
-        if connection.link.push(frames, self.settings.outbox_bytes_max) {
+        if self.queue(key, frames) {
             return self.make_dirty(key);
         }
         // A peer that pings and doesn't read. Nothing it would understand can be sent any more.
@@ -256,33 +279,41 @@ impl<S: Stream> Connections<S> {
 
     /// Nothing more is said or listened to: what is queued leaves, then the connection ends.
     pub fn finish(&mut self, key: ConnectionKey<S>, departure: Departure) {
-        self.leave_domain(key, departure);
+        let spoken = self.fall_silent(key, departure);
         let Some(connection) = self.slots.get_mut(key) else { return };
-        let spoke_http = matches!(connection.protocol, Protocol::Http(_));
-        connection.protocol = Protocol::Closing;
-        connection.held = Vec::new();
+        let waited = matches!(&spoken, Some(Protocol::Ws(ws)) if ws.waiting);
+        let unread = !std::mem::take(&mut connection.held).is_empty() || waited;
         if connection.read_over && connection.link.outbox().is_empty() {
             return self.make_over(key);
         }
         // A long answer may take its time as long as the peer takes some of it; a reader of
         // frames that was too slow already may not.
+        let spoke_http = matches!(spoken, Some(Protocol::Http(_)));
         let sending = spoke_http && !connection.link.outbox().is_empty();
         self.set_timer(key, Some(if sending { Wait::Idle } else { Wait::Linger }));
         self.make_dirty(key);
+        if unread {
+            self.make_ready(key); // It was not read from, and has had its readable edge.
+        }
     }
 
     /// The line is of no more use: the connection ends now.
     pub fn end(&mut self, key: ConnectionKey<S>, departure: Departure) {
-        self.leave_domain(key, departure);
+        self.fall_silent(key, departure);
         self.set_timer(key, None);
         self.make_over(key);
     }
 
-    fn leave_domain(&mut self, key: ConnectionKey<S>, departure: Departure) {
-        let ws = self.slots.get_mut(key).and_then(Connection::ws);
-        if let Some(attachment) = ws.and_then(|ws| ws.attachment.take()) {
-            self.ended.push(Ended { attachment, departure });
+    /// Nothing is spoken any more, and who was in a room has left it. Returns what was spoken.
+    fn fall_silent(&mut self, key: ConnectionKey<S>, departure: Departure) -> Option<Protocol> {
+        let connection = self.slots.get_mut(key)?;
+        let spoken = std::mem::replace(&mut connection.protocol, Protocol::Closing);
+        if let Protocol::Ws(ws) = &spoken {
+            self.counters.websockets -= 1;
+            let ended = ws.attachment.map(|attachment| Ended { attachment, departure });
+            self.ended.extend(ended);
         }
+        Some(spoken)
     }
 
     /// The kernel takes bytes again.
@@ -354,11 +385,12 @@ impl<S: Stream> Connections<S> {
             self.heap_tally.change(connection.counted, 0);
             connection.share.map(&mut departed);
         }
-        self.recount_slots();
         if self.slots.is_empty() {
             // What a crowd has stretched goes back when the last of it has gone.
-            (self.ready, self.dirty, self.ended) = (Vec::new(), Vec::new(), Vec::new());
+            (self.ready, self.dirty) = (VecDeque::new(), Vec::new());
+            self.control = Vec::new();
         }
+        self.recount_slots();
     }
 
     /// Reports what a connection holds on the heap.

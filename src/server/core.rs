@@ -216,23 +216,16 @@ impl<S: Stream> Core<S> {
 
     #[inline(never)]
     fn read(&mut self) {
-        let ready = std::mem::take(&mut self.connections.ready);
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut budget = TICK_BYTES_MAX;
-        let mut turns = ready.iter();
-        for key in turns.by_ref() {
-            if let Some(connection) = self.connections.slots.get_mut(*key) {
-                connection.ready = false;
-            }
-            budget = budget.saturating_sub(self.turn(*key, &mut scratch));
+        // Each has one turn. Who gets none now comes, in the next tick, before those who had
+        // one and want another.
+        for _ in 0..self.connections.ready.len() {
+            let Some(key) = self.connections.next_ready() else { break };
+            budget = budget.saturating_sub(self.turn(key, &mut scratch));
             if budget == 0 || self.connections.batches.is_full() {
                 break;
             }
-        }
-        // Who had no turn is first in the next tick, before those who had one already.
-        let waiting = turns.as_slice();
-        if !waiting.is_empty() {
-            self.connections.ready.splice(0..0, waiting.iter().copied());
         }
         self.scratch = scratch;
     }

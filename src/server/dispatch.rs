@@ -5,6 +5,7 @@
 //! connection; [`Core::dispatch`] is the one place that catches panics.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
 
 use bytes::Bytes;
 use log::error;
@@ -22,6 +23,9 @@ use crate::ws::{self, Context, Incoming};
 /// Answers queued for one connection beyond which its next request has to wait: one answer is
 /// under way at a time, but a few small ones may leave together.
 const PIPELINED_BYTES_MAX: usize = 16 * 1024;
+
+/// When to come again, for an address that has its share of connections.
+const SHARE_RETRY: Duration = Duration::from_secs(10);
 
 impl<S: Stream> Core<S> {
     /// Handles what a connection has sent. A panic on the way is a bug of ours: it costs this
@@ -41,7 +45,7 @@ impl<S: Stream> Core<S> {
             resume_unwind(panic);
         }
         match self.connections.slots.get(key).map(|connection| &connection.protocol) {
-            Some(Protocol::Http(_)) => self.reject(key, api::error::internal()),
+            Some(Protocol::Http(_)) => self.reject(key, None, api::error::internal()),
             Some(Protocol::Ws(_)) => self.connections.close(key, Close::INTERNAL),
             Some(Protocol::Closing) | None => self.connections.end(key, Departure::Closed),
         }
@@ -87,10 +91,10 @@ impl<S: Stream> Core<S> {
             let phase = http.codec.phase();
             let excess = connection.excess.filter(|_| phase == Phase::Body);
             match (fed, excess) {
-                (Err(reject), _) => return self.reject(key, api::error::reject(reject)),
+                (Err(reject), _) => return self.reject(key, None, api::error::reject(reject)),
                 (Ok(Fed::Request(request)), _) => self.on_request(key, &request),
                 // The head is complete; its body need not be waited for.
-                (Ok(_), Some(excess)) => return self.reject(key, turned_away(excess)),
+                (Ok(_), Some(excess)) => return self.reject(key, None, turned_away(excess)),
                 (Ok(Fed::Continue), None) => {
                     self.connections.push(key, Bytes::from_static(http::CONTINUE));
                 }
@@ -116,7 +120,7 @@ impl<S: Stream> Core<S> {
         let Some(connection) = self.connections.slots.get(key) else { return };
         match &connection.protocol {
             Protocol::Http(http) if http.codec.phase() != Phase::Idle => {
-                self.reject(key, api::error::timeout());
+                self.reject(key, None, api::error::timeout());
             }
             _ => self.connections.end(key, Departure::Closed), // Never said a word.
         }
@@ -128,14 +132,13 @@ impl<S: Stream> Core<S> {
         let Some(connection) = self.connections.slots.get(key) else { return };
         let client = self.api.client(request, connection.peer);
         // An upgrade is told by a close, which a browser can read.
-        let excess = connection
-            .excess
-            .filter(|excess| *excess == Excess::Full || handshake::check(request).is_err());
-        if let Some(excess) = excess {
-            return self.turn_away(key, request, turned_away(excess));
+        let excess = connection.excess;
+        let is_told_by_close = excess == Some(Excess::Share) && handshake::check(request).is_ok();
+        if let Some(excess) = excess.filter(|_| !is_told_by_close) {
+            return self.reject(key, Some(request), turned_away(excess));
         }
         if self.shutting_down {
-            return self.turn_away(key, request, api::error::shutting_down());
+            return self.reject(key, Some(request), api::error::shutting_down());
         }
         let caller = Caller {
             now: self.connections.now,
@@ -144,7 +147,11 @@ impl<S: Stream> Core<S> {
             address: client.address,
         };
         match self.api.answer(&mut self.chat, request, &caller, &mut self.connections) {
-            Answer::Response(response) => self.respond(key, request, response),
+            Answer::Response(response) => match excess {
+                // It asks for an upgrade, but not where there is one.
+                Some(excess) => self.reject(key, Some(request), turned_away(excess)),
+                None => self.respond(key, request, response),
+            },
             Answer::Socket(entry) => self.upgrade(key, request, &entry, client),
         }
     }
@@ -164,33 +171,21 @@ impl<S: Stream> Core<S> {
         }
     }
 
-    /// Answers a request that isn't looked at, and ends the connection.
-    fn turn_away(&mut self, key: ConnectionKey<S>, request: &Request, response: Response) {
-        let response = self.api.dress(Some(request), response);
-        self.answer_finally(key, request.version(), request.method() == Method::Head, response);
-    }
-
-    /// Answers what cannot be read on, or not waited for, and ends the connection.
-    fn reject(&mut self, key: ConnectionKey<S>, response: Response) {
+    /// Answers what cannot be read on, or not waited for, and ends the connection. `request`: if
+    /// it was complete; otherwise it may be known as far as its head.
+    fn reject(&mut self, key: ConnectionKey<S>, request: Option<&Request>, response: Response) {
         let protocol = self.connections.slots.get(key).map(|connection| &connection.protocol);
-        let request = match protocol {
+        let request = request.or(match protocol {
             Some(Protocol::Http(http)) => http.codec.request(),
             _ => None,
+        });
+        let framing = Framing {
+            date: &self.date.1,
+            head: request.is_some_and(|request| request.method() == Method::Head),
+            version: request.map_or(Version::Http11, Request::version),
+            keep_alive: false,
         };
-        let version = request.map_or(Version::Http11, Request::version);
-        let head = request.is_some_and(|request| request.method() == Method::Head);
         let response = self.api.dress(request, response);
-        self.answer_finally(key, version, head, response);
-    }
-
-    fn answer_finally(
-        &mut self,
-        key: ConnectionKey<S>,
-        version: Version,
-        head: bool,
-        response: Response,
-    ) {
-        let framing = Framing { date: &self.date.1, head, version, keep_alive: false };
         response.encode(framing, |piece| self.connections.push(key, piece));
         self.connections.finish(key, Departure::Closed);
     }
@@ -198,6 +193,7 @@ impl<S: Stream> Core<S> {
     // ---- The upgrade
 
     fn upgrade(&mut self, key: ConnectionKey<S>, request: &Request, entry: &Entry, client: Client) {
+        let Some(connection) = self.connections.slots.get(key) else { return };
         let checked = handshake::check(request).map_err(|not_accepted| match not_accepted {
             NotAccepted::NotAnUpgrade => api::error::not_an_upgrade(),
             NotAccepted::OtherVersion => api::error::other_version(),
@@ -209,6 +205,9 @@ impl<S: Stream> Core<S> {
         });
         let accept = match checked {
             Ok(accept) => accept,
+            Err(response) if connection.excess.is_some() => {
+                return self.reject(key, Some(request), response);
+            }
             Err(response) => {
                 let response = self.api.dress(Some(request), response);
                 return self.respond(key, request, response);
@@ -357,7 +356,7 @@ impl<S: Stream> Core<S> {
 
 fn turned_away(excess: Excess) -> Response {
     match excess {
-        Excess::Share => api::error::too_many_connections(),
+        Excess::Share => api::error::rate_limited(SHARE_RETRY),
         Excess::Full => api::error::server_full(),
     }
 }
