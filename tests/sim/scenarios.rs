@@ -177,6 +177,101 @@ fn a_full_server_says_503_and_has_room_again_later() {
     world.end();
 }
 
+#[test]
+fn who_talks_is_not_pinged_and_who_is_silent_is() {
+    let (mut world, guests) = party(&unlimited(), CALM, 2);
+    let asked = |world: &World, guest: usize| world.clients[guest].ws().unwrap().asked;
+    for _ in 0..4 {
+        world.pass(Duration::from_secs(15));
+        world.chat(guests[0], "still here");
+        world.settle();
+    }
+    assert_eq!((asked(&world, guests[0]), asked(&world, guests[1])), (0, 2));
+    world.end();
+}
+
+#[test]
+fn a_dead_line_is_dropped_after_the_pong_timeout_and_has_left_after_the_grace() {
+    let (mut world, guests) = party(&unlimited(), CALM, 1);
+    world.stall(guests[0]);
+    world.pass(Duration::from_millis(20_050));
+    world.pass(Duration::from_millis(19_950));
+    assert!(!world.clients[guests[0]].is_dropped());
+    world.pass(Duration::from_millis(100));
+    assert!(world.clients[guests[0]].is_dropped());
+    world.settle();
+    assert_eq!(world.rooms[0].present(), ["guest 1", "host"]);
+    world.pass(Duration::from_millis(3050));
+    world.settle();
+    assert_eq!(world.rooms[0].present(), ["host"]);
+    world.end();
+}
+
+#[test]
+fn who_closes_has_left_at_once_and_whose_line_breaks_may_come_back() {
+    let (mut world, guests) = party(&unlimited(), CALM, 3);
+    let close = world.frame(CLOSE, &1000u16.to_be_bytes());
+    world.send_last(guests[0], &close, 1000);
+    world.finish(guests[1], false);
+    world.reset(guests[2]);
+    world.settle();
+    assert_eq!(world.rooms[0].present(), ["guest 2", "guest 3", "host"]);
+    world.enter(2, 0);
+    world.settle();
+    let said = world.rooms[0].log.len();
+    world.pass(Duration::from_millis(3050));
+    world.settle();
+    assert_eq!(world.rooms[0].present(), ["guest 2", "host"]);
+    assert_eq!(world.rooms[0].log.len(), said + 1);
+    world.end();
+}
+
+#[test]
+fn who_leaves_by_rest_has_heard_all_that_was_said_before() {
+    for _ in 0..10 {
+        let (mut world, guests) = party(&unlimited(), CALM, 4);
+        let browser = world.connect_http();
+        world.settle();
+        for guest in &guests {
+            world.chat(*guest, "");
+        }
+        let path = format!("/rooms/{}/leave", world.rooms[0].id);
+        let session = world.people[1].session.clone();
+        let request = wire::request("DELETE", &path, session.as_deref(), "");
+        world.expect_end(1, Some(0), 1000);
+        let ask = Ask::End { person: 1, room: Some(0), code: 1000, open: vec![guests[0]] };
+        world.ask(browser, &request, ask);
+        world.settle();
+        assert_eq!(closed(&world, guests[0]), Some((1000, "left room")));
+        let last = world.clients[guests[0]].ws().unwrap().seen.last().unwrap().clone();
+        let next = world.rooms[0].log.range(last..).nth(1).unwrap().1;
+        assert_eq!(next.text, "guest 1 has left");
+        world.end();
+    }
+}
+
+#[test]
+fn what_a_newcomer_says_while_it_waits_for_a_name_is_heard_when_it_is_let_in() {
+    let (mut world, _) = party(&unlimited(), CALM, 0);
+    let (dead, rival) = (world.person("rival"), world.person("RIVAL"));
+    let holder = world.enter(dead, 0);
+    world.settle();
+    world.stall(holder);
+    let newcomer = world.enter(rival, 0);
+    for text in ["in one piece with the upgrade", "and later", "and again"] {
+        world.chat(newcomer, text);
+        world.deliver(newcomer, usize::MAX);
+        world.turn(true);
+    }
+    world.settle();
+    assert_eq!(heard(&world, newcomer), 0);
+    world.pass(Duration::from_millis(3050));
+    world.settle(); // Asks whether all was answered.
+    assert_eq!(heard(&world, newcomer), 4);
+    assert!(world.clients[holder].is_dropped());
+    world.end();
+}
+
 // ---- Bugs
 
 /// The close made the context unwritable before the batch was sealed for its sake, so whoever
@@ -280,7 +375,7 @@ fn many_who_speak_at_once_are_no_reason_to_close_anybody() {
     config.outbox_bytes_max = 64 * 1024;
     let (mut world, guests) = party(&config, CALM, 4);
     for guest in &guests {
-        for _ in 0..400 {
+        for _ in 0..600 {
             world.chat(*guest, "");
         }
     }

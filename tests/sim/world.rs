@@ -77,6 +77,8 @@ pub struct Ws {
     pub possible: BTreeSet<u16>,
     must_close: bool,
     pub closed: Option<(u16, String)>,
+    /// Pings that it has got.
+    pub asked: usize,
     chats: usize,
 }
 
@@ -265,6 +267,7 @@ impl World {
                 possible,
                 must_close: false,
                 closed: None,
+                asked: 0,
                 chats: 0,
             }),
             from,
@@ -726,8 +729,12 @@ impl World {
             assert_eq!(ws.closed, None, "client {index}: something after the close");
             match first {
                 TEXT => self.hear_text(index, ws, &payload),
-                PING if ws.due.is_none() => self.send_frame(index, PONG, &payload),
-                PING => {}
+                PING => {
+                    ws.asked += 1;
+                    if ws.due.is_none() {
+                        self.send_frame(index, PONG, &payload);
+                    }
+                }
                 PONG => {
                     let owed = ws.pings.pop_front() == Some(payload);
                     assert!(owed || !self.clients[index].honest, "client {index}: not its pong");
