@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `pipe` | a socket's stand-in: edges, bounded buffers, faults |
 //! | `wire` | a client's bytes |
-//! | `world` | the core, its peers, the time; what every peer is owed |
+//! | `world` | the core, its peers, the time |
+//! | `world::hearing` | every peer holds what it hears against what it is owed |
 //! | `model` | what a room is: one log, of which each reader has a piece |
 //! | `seeds` | what happens under a seed |
 //! | `scenarios` | stories with a name, and bugs |
