@@ -256,6 +256,7 @@ impl Chat {
                 _ => debug_assert!(false, "a timer of one kind was armed for another"),
             }
         }
+        self.recount();
     }
 
     /// The id of a room that lives.

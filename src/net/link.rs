@@ -5,9 +5,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use bytes::Bytes;
-
-use super::outbox::{Flushed, Outbox};
+use super::outbox::{Flushed, Outbox, Piece};
 
 /// A stream that can end in one direction. Sockets are; so are the pipes of the simulation.
 pub trait Stream: Read + Write {
@@ -65,7 +63,7 @@ impl<S: Stream> Link<S> {
     /// Queues a piece, unless more than `bytes_max` would then be queued even though the kernel
     /// was offered what there is. Nothing is queued after the write half is shut down.
     #[must_use = "what does not fit is not queued"]
-    pub fn push(&mut self, piece: Bytes, bytes_max: usize) -> bool {
+    pub fn push(&mut self, piece: Piece, bytes_max: usize) -> bool {
         if self.write_over {
             return true; // Nobody will read it.
         }

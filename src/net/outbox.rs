@@ -1,7 +1,8 @@
 //! Bytes queued for one connection.
 //!
 //! Owns the queue and how far its front has been written. Must never know what the bytes mean,
-//! nor copy them: what a thousand connections are told lies in memory once. The invariant: pieces
+//! nor copy them: what a thousand connections are told lies in memory once, and is counted once,
+//! by whoever shares it out. The invariant: pieces
 //! leave in the order in which they came, each of them whole or not at all.
 
 use std::collections::VecDeque;
@@ -22,26 +23,62 @@ pub enum Flushed {
     Blocked,
 }
 
-/// A queue of shared pieces. Holds no heap while it is empty.
+/// A piece of what is queued.
+pub struct Piece {
+    bytes: Bytes,
+    /// Somebody else holds it, too, and counts it.
+    is_shared: bool,
+}
+
+impl Piece {
+    /// Bytes that are in this queue alone.
+    pub fn private(bytes: impl Into<Bytes>) -> Piece {
+        Piece { bytes: bytes.into(), is_shared: false }
+    }
+
+    /// Bytes that lie elsewhere, and are counted there.
+    pub fn shared(bytes: Bytes) -> Piece {
+        Piece { bytes, is_shared: true }
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// True when there are none.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    fn private_len(&self) -> usize {
+        if self.is_shared { 0 } else { self.bytes.len() }
+    }
+}
+
+/// A queue of pieces. Holds no heap while it is empty.
 #[derive(Default)]
 pub struct Outbox {
-    pieces: VecDeque<Bytes>,
+    pieces: VecDeque<Piece>,
     /// Bytes of the first piece that the kernel has taken already.
     written: usize,
     /// Bytes queued and not yet taken.
     queued: usize,
+    /// Bytes of the private pieces, taken or not.
+    private: usize,
 }
 
 impl Outbox {
     /// Queues a piece, unless more than `bytes_max` would then be queued.
     #[must_use = "what does not fit is not queued"]
-    pub fn push(&mut self, piece: Bytes, bytes_max: usize) -> bool {
+    pub fn push(&mut self, piece: Piece, bytes_max: usize) -> bool {
         let queued = self.queued.saturating_add(piece.len());
         if queued > bytes_max {
             return false;
         }
         if !piece.is_empty() {
             self.queued = queued;
+            self.private += piece.private_len();
             self.pieces.push_back(piece);
         }
         true
@@ -62,6 +99,7 @@ impl Outbox {
     pub fn truncate(&mut self) {
         self.pieces.truncate(usize::from(self.written > 0));
         self.queued = self.pieces.front().map_or(0, |piece| piece.len() - self.written);
+        self.private = self.pieces.front().map_or(0, Piece::private_len);
     }
 
     /// Writes until nothing is left or the kernel takes no more. Errors are the stream's.
@@ -79,14 +117,14 @@ impl Outbox {
         Ok(Flushed::Done)
     }
 
-    /// Bytes of heap held, without the pieces', which are shared.
+    /// Bytes of heap held, without those of shared pieces.
     pub fn bytes(&self) -> usize {
-        self.pieces.capacity() * size_of::<Bytes>()
+        self.pieces.capacity() * size_of::<Piece>() + self.private
     }
 
     fn write_some(&self, stream: &mut impl Write) -> io::Result<usize> {
         let mut pieces = self.pieces.iter();
-        let first = pieces.next().map_or(&[][..], |piece| &piece[self.written..]);
+        let first = pieces.next().map_or(&[][..], |piece| &piece.bytes[self.written..]);
         if self.pieces.len() == 1 {
             return stream.write(first);
         }
@@ -94,7 +132,7 @@ impl Outbox {
         slices[0] = IoSlice::new(first);
         let mut count = 1;
         for (slice, piece) in slices[1..].iter_mut().zip(pieces) {
-            *slice = IoSlice::new(piece);
+            *slice = IoSlice::new(&piece.bytes);
             count += 1;
         }
         stream.write_vectored(&slices[..count])
@@ -108,6 +146,7 @@ impl Outbox {
                 break;
             }
             self.written -= first.len();
+            self.private -= first.private_len();
             self.pieces.pop_front();
         }
     }
@@ -143,7 +182,8 @@ mod tests {
 
     fn outbox(pieces: &[&'static str]) -> Outbox {
         let mut outbox = Outbox::default();
-        assert!(pieces.iter().all(|piece| outbox.push(Bytes::from_static(piece.as_bytes()), 1000)));
+        let piece = |text: &&'static str| Piece::private(text.as_bytes());
+        assert!(pieces.iter().all(|text| outbox.push(piece(text), 1000)));
         outbox
     }
 
@@ -177,10 +217,28 @@ mod tests {
     #[test]
     fn the_bound_holds_to_the_byte() {
         let mut outbox = Outbox::default();
-        assert!(outbox.push(Bytes::from_static(b"12345"), 8));
-        assert!(!outbox.push(Bytes::from_static(b"6789"), 8));
-        assert!(outbox.push(Bytes::from_static(b"678"), 8));
+        assert!(outbox.push(Piece::private(&b"12345"[..]), 8));
+        assert!(!outbox.push(Piece::private(&b"6789"[..]), 8));
+        assert!(outbox.push(Piece::private(&b"678"[..]), 8));
         assert_eq!(outbox.queued(), 8);
+    }
+
+    #[test]
+    fn private_bytes_are_counted_as_long_as_they_are_held() {
+        let mut outbox = Outbox::default();
+        let mut pipe = Pipe { taken: Vec::new(), room: 6, step: usize::MAX };
+        let shared = Piece::shared(Bytes::from_static(b"shared"));
+        assert!(outbox.push(shared, 99) && outbox.push(Piece::private("private"), 99));
+        let queue = outbox.pieces.capacity() * size_of::<Piece>();
+        assert_eq!(outbox.bytes(), queue + 7);
+        outbox.flush(&mut pipe).unwrap();
+        assert_eq!(outbox.bytes(), queue + 7);
+        pipe.room = 12;
+        outbox.flush(&mut pipe).unwrap();
+        assert_eq!(outbox.bytes(), queue + 7, "a piece is kept until all of it has left");
+        pipe.room = 13;
+        outbox.flush(&mut pipe).unwrap();
+        assert_eq!(outbox.bytes(), 0);
     }
 
     #[test]
@@ -191,7 +249,7 @@ mod tests {
             outbox.flush(&mut pipe).unwrap();
             outbox.truncate();
             assert_eq!(outbox.queued(), left.len());
-            assert!(outbox.push(Bytes::from_static(b"!"), 1000));
+            assert!(outbox.push(Piece::private(&b"!"[..]), 1000));
             pipe = Pipe { taken: Vec::new(), room: 99, step: usize::MAX };
             outbox.flush(&mut pipe).unwrap();
             assert_eq!(pipe.taken, format!("{left}!").as_bytes());

@@ -11,11 +11,12 @@ use bytes::Bytes;
 use log::error;
 
 use super::connection::{Connection, ConnectionKey, Excess, Protocol, Wait, Ws};
+use super::connections::Connections;
 use super::core::Core;
 use crate::api::{self, Answer, Caller, Client, Entry};
 use crate::chat::{Admission, AttachmentKey, Departure, Share};
 use crate::http::{self, Fed, Framing, Method, Phase, Request, Response, Version};
-use crate::net::Stream;
+use crate::net::{Piece, Stream};
 use crate::ws::close::Close;
 use crate::ws::handshake::{self, NotAccepted};
 use crate::ws::{self, Context, Incoming};
@@ -46,7 +47,10 @@ impl<S: Stream> Core<S> {
         }
         match self.connections.slots.get(key).map(|connection| &connection.protocol) {
             Some(Protocol::Http(_)) => self.reject(key, None, api::error::internal()),
-            Some(Protocol::Ws(_)) => self.connections.close(key, Close::INTERNAL),
+            Some(Protocol::Ws(ws)) => {
+                self.seal(ws.attachment); // What was said before comes before the close.
+                self.connections.close(key, Close::INTERNAL);
+            }
             Some(Protocol::Closing) | None => self.connections.end(key, Departure::Closed),
         }
     }
@@ -96,7 +100,7 @@ impl<S: Stream> Core<S> {
                 // The head is complete; its body need not be waited for.
                 (Ok(_), Some(excess)) => return self.reject(key, None, turned_away(excess)),
                 (Ok(Fed::Continue), None) => {
-                    self.connections.push(key, Bytes::from_static(http::CONTINUE));
+                    self.connections.push(key, Piece::shared(Bytes::from_static(http::CONTINUE)));
                 }
                 (Ok(Fed::Partial), None) => return self.await_rest(key, phase),
             }
@@ -163,7 +167,7 @@ impl<S: Stream> Core<S> {
             version: request.version(),
             keep_alive: request.keep_alive(),
         };
-        response.encode(framing, |piece| self.connections.push(key, piece));
+        queue(&mut self.connections, key, response, framing);
         if request.keep_alive() {
             self.connections.set_timer(key, Some(Wait::Idle));
         } else {
@@ -186,7 +190,7 @@ impl<S: Stream> Core<S> {
             keep_alive: false,
         };
         let response = self.api.dress(request, response);
-        response.encode(framing, |piece| self.connections.push(key, piece));
+        queue(&mut self.connections, key, response, framing);
         self.connections.finish(key, Departure::Closed);
     }
 
@@ -215,7 +219,7 @@ impl<S: Stream> Core<S> {
         };
         let fields = self.api.cors(Some(request));
         let head = handshake::accept(&accept, entry.subprotocol, &self.date.1, &fields);
-        self.connections.push(key, head.into());
+        self.connections.push(key, Piece::private(head));
         self.connections.set_timer(key, None);
         let Some(connection) = self.connections.slots.get_mut(key) else { return };
         let context = Context::new(self.settings.ws);
@@ -265,18 +269,19 @@ impl<S: Stream> Core<S> {
         }
         self.connections.start_pinging(key); // The silence is over, and begins again.
         let mut control = std::mem::take(&mut self.control);
-        loop {
-            control.clear();
-            let Some(ws) = self.connections.slots.get_mut(key).and_then(Connection::ws) else {
-                break; // Closed by what it has just said.
-            };
+        control.clear();
+        // Until it is used up, or the connection is closed by what it has just said.
+        while let Some(ws) = self.connections.slots.get_mut(key).and_then(Connection::ws) {
             let fed = ws.context.feed(&mut input, &mut control);
             match &fed {
+                // Pongs are gathered: a flood of pings must not become a flood of pieces.
+                Ok(Some(Incoming::Ping)) => continue,
                 // What was said before comes before the close.
                 Ok(Some(Incoming::Closed | Incoming::Binary(_))) | Err(_) => self.seal(attachment),
                 Ok(_) => {}
             }
             self.connections.push_control(key, &control);
+            control.clear();
             match fed {
                 Ok(Some(Incoming::Text(text))) => self.on_text(key, attachment, &text),
                 Ok(Some(Incoming::Ping | Incoming::Pong(_))) => {}
@@ -337,7 +342,7 @@ impl<S: Stream> Core<S> {
         self.seal(attachment);
         let mut frame = Vec::new();
         ws::encode_text_in_place(&mut frame, write);
-        self.connections.push_frames(key, frame.into());
+        self.connections.push_frames(key, Piece::private(frame));
     }
 
     fn seal(&mut self, attachment: Option<AttachmentKey>) {
@@ -352,6 +357,21 @@ impl<S: Stream> Core<S> {
         assert!(self.fault.as_deref() != Some(word), "a planted fault");
         let _ = word;
     }
+}
+
+/// Queues a response: its head, with what content is small, and then the content's own pieces,
+/// which lie in a history or in the program.
+fn queue<S: Stream>(
+    connections: &mut Connections<S>,
+    key: ConnectionKey<S>,
+    response: Response,
+    framing: Framing<'_>,
+) {
+    let mut piece: fn(Bytes) -> Piece = |bytes| Piece::private(bytes);
+    response.encode(framing, |bytes| {
+        connections.push(key, piece(bytes));
+        piece = Piece::shared;
+    });
 }
 
 fn turned_away(excess: Excess) -> Response {
