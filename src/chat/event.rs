@@ -24,14 +24,19 @@ impl SessionId {
 
     /// Reads the hyphenated form; `None` for anything else.
     pub fn parse(text: &str) -> Option<SessionId> {
-        const HYPHENATED: usize = 36;
-        (text.len() == HYPHENATED).then(|| Uuid::try_parse(text).ok().map(SessionId))?
+        parse_hyphenated(text).map(SessionId)
     }
 
     /// The id's bytes, for what is derived from it.
     pub(super) fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
+}
+
+/// `uuid` knows other forms of the same id, which here would be other names of one thing.
+fn parse_hyphenated(text: &str) -> Option<Uuid> {
+    const HYPHENATED: usize = 36;
+    if text.len() == HYPHENATED { Uuid::try_parse(text).ok() } else { None }
 }
 
 impl fmt::Display for SessionId {
@@ -64,6 +69,11 @@ impl RoomId {
         RoomId { bytes, len: Self::PUBLIC_BYTES as u8 }
     }
 
+    /// 128 bits: whoever has a private room's id has the room.
+    pub(super) fn new_private(entropy: &mut dyn Entropy) -> RoomId {
+        RoomId { bytes: entropy.bytes(), len: 16 }
+    }
+
     /// Reads an id; `None` for what is not shaped like one.
     pub fn parse(text: &str) -> Option<RoomId> {
         let len = match text.len() {
@@ -81,6 +91,11 @@ impl RoomId {
             *byte = digit(&pair[0])? << 4 | digit(&pair[1])?;
         }
         Some(RoomId { bytes, len })
+    }
+
+    /// Whether it is a private room's.
+    pub(super) fn is_private(&self) -> bool {
+        usize::from(self.len) > Self::PUBLIC_BYTES
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
@@ -113,6 +128,13 @@ impl fmt::Display for UserId {
 /// A message's place in the order of all messages: a UUID v7.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct MessageId(Uuid);
+
+impl MessageId {
+    /// Reads the hyphenated form; `None` for anything else.
+    pub fn parse(text: &str) -> Option<MessageId> {
+        parse_hyphenated(text).map(MessageId)
+    }
+}
 
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -177,6 +199,8 @@ pub struct Message<'a> {
     pub wall: Wall,
     /// Where.
     pub room_id: RoomId,
+    /// By what its sender knows it.
+    pub nonce: Option<&'a str>,
 }
 
 /// What a message is about.
@@ -217,6 +241,11 @@ impl Frame {
     /// Whether its batch has grown to [`BATCH_BYTES_FULL`] with it.
     pub(super) fn fills_batch(&self) -> bool {
         self.end >= BATCH_BYTES_FULL
+    }
+
+    /// Bytes of header and payload.
+    pub(super) fn len(&self) -> usize {
+        (self.end - self.start) as usize
     }
 
     /// Header and payload, ready to be sent.

@@ -1,11 +1,13 @@
 //! A room's history: the messages that are kept, oldest first.
 //!
-//! Owns the queue and its bound. Must never know what a message says. The invariant: ids
-//! increase from front to back, and there are never more entries than the bound.
+//! Owns the queue and its bound, and the nonces, which are known exactly as long as their
+//! messages. Must never know what a message says. The invariant: ids increase from front to back,
+//! so that a place in the history is found by binary search, wherever it is.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 
-use super::event::{Frame, MessageId};
+use super::event::{Frame, MessageId, UserId};
 
 /// One kept message.
 pub struct Entry {
@@ -13,35 +15,112 @@ pub struct Entry {
     pub id: MessageId,
     /// Its encoded bytes, shared with the outboxes.
     pub frame: Frame,
+    /// By what its sender knows it.
+    pub(super) nonce: Option<Rc<Nonce>>,
 }
 
 // A room's history is a thousand of these.
-const _: () = assert!(size_of::<Entry>() == 40);
+const _: () = assert!(size_of::<Entry>() == 48);
+
+/// A sender's own name for a message. Two people's are different, whatever their text.
+#[derive(PartialEq, Eq, Hash)]
+pub(super) struct Nonce {
+    pub user_id: UserId,
+    pub text: Box<str>,
+}
+
+impl Nonce {
+    fn bytes(&self) -> usize {
+        2 * size_of::<usize>() + size_of::<Nonce>() + self.text.len()
+    }
+}
 
 /// The messages a room keeps.
+#[derive(Default)]
 pub struct History {
     entries: VecDeque<Entry>,
+    nonces: HashMap<Rc<Nonce>, MessageId>,
+    /// Bytes of heap that the nonces hold.
+    nonce_bytes: usize,
+    /// The last message that is not kept any more.
+    dropped: Option<MessageId>,
 }
 
 impl History {
-    /// Nothing kept.
-    pub const EMPTY: History = History { entries: VecDeque::new() };
-
     /// Appends a message; the oldest goes when there are more than `messages_max`.
     pub(super) fn push(&mut self, entry: Entry, messages_max: usize) {
         debug_assert!(self.entries.back().is_none_or(|last| last.id < entry.id));
         if messages_max == 0 {
+            self.dropped = Some(entry.id);
             return;
         }
         while self.entries.len() >= messages_max {
-            self.entries.pop_front();
+            self.drop_oldest();
+        }
+        if let Some(nonce) = &entry.nonce {
+            self.nonce_bytes += nonce.bytes();
+            self.nonces.insert(nonce.clone(), entry.id);
         }
         self.entries.push_back(entry);
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(oldest) = self.entries.pop_front() else { return };
+        self.dropped = Some(oldest.id);
+        if let Some(nonce) = oldest.nonce {
+            self.nonce_bytes -= nonce.bytes();
+            self.nonces.remove(&nonce);
+            if self.nonces.is_empty() {
+                self.nonces = HashMap::new();
+            }
+        }
+    }
+
+    /// The message that its sender knows by this nonce, if it is kept.
+    pub(super) fn find(&self, nonce: &Nonce) -> Option<&Entry> {
+        self.get(*self.nonces.get(nonce)?)
+    }
+
+    /// The message with that id, if it is kept. Costs the logarithm of the history's length.
+    pub fn get(&self, id: MessageId) -> Option<&Entry> {
+        let place = self.entries.binary_search_by(|entry| entry.id.cmp(&id)).ok()?;
+        self.entries.get(place)
+    }
+
+    /// The messages after `id` (`None`: after none, so all), oldest first, whether or not that
+    /// one is kept.
+    pub fn after(&self, id: Option<MessageId>) -> impl ExactSizeIterator<Item = &Entry> {
+        let place = id.map_or(0, |id| self.entries.partition_point(|entry| entry.id <= id));
+        self.entries.range(place..)
     }
 
     /// The last `count` messages, oldest first.
     pub fn last(&self, count: usize) -> impl ExactSizeIterator<Item = &Entry> {
         self.entries.range(self.entries.len().saturating_sub(count)..)
+    }
+
+    /// The newest message that lies before the last `count`: where someone stands who is to be
+    /// sent just those.
+    pub(super) fn before_last(&self, count: usize) -> Option<MessageId> {
+        match self.entries.len().checked_sub(count + 1) {
+            Some(place) => self.entries.get(place).map(|entry| entry.id),
+            None => self.dropped,
+        }
+    }
+
+    /// The newest message of all, kept or not.
+    pub(super) fn newest(&self) -> Option<MessageId> {
+        self.entries.back().map(|entry| entry.id).or(self.dropped)
+    }
+
+    /// Whether a message after `id` is not kept any more.
+    pub(super) fn has_dropped_after(&self, id: Option<MessageId>) -> bool {
+        self.dropped > id
+    }
+
+    /// The last message that is not kept any more.
+    pub(super) fn dropped(&self) -> Option<MessageId> {
+        self.dropped
     }
 
     /// How many are kept.
@@ -57,5 +136,16 @@ impl History {
     /// Bytes of heap held, without those of the frames.
     pub fn bytes(&self) -> usize {
         self.entries.capacity() * size_of::<Entry>()
+            + super::map_bytes::<Rc<Nonce>, MessageId>(self.nonces.capacity())
+            + self.nonce_bytes
+    }
+
+    /// For tests: panics if nonces and messages disagree.
+    pub(super) fn check(&self) {
+        let nonces = self.entries.iter().filter_map(|entry| Some((entry.nonce.as_ref()?, entry.id)));
+        let mut bytes = 0;
+        let count = nonces.inspect(|(nonce, _)| bytes += nonce.bytes());
+        let count = count.map(|(nonce, id)| assert_eq!(self.nonces.get(nonce), Some(&id))).count();
+        assert_eq!((count, bytes), (self.nonces.len(), self.nonce_bytes));
     }
 }

@@ -27,10 +27,18 @@ impl Pace {
     /// No bound.
     pub const UNLIMITED: Pace = Pace { interval: Duration::ZERO, burst: 1 };
 
-    /// `per_second` in the long run (0: unlimited), at most `burst` at once.
-    pub fn new(per_second: u32, burst: u32) -> Pace {
-        let interval = Duration::from_secs(1).checked_div(per_second).unwrap_or_default();
-        Pace { interval, burst: burst.max(1) }
+    /// `count` per `period` in the long run (0: unlimited), at most `burst` at once.
+    pub const fn new(count: u32, period: Duration, burst: u32) -> Pace {
+        let interval = match period.checked_div(count) {
+            Some(interval) => interval,
+            None => Duration::ZERO,
+        };
+        Pace { interval, burst: if burst == 0 { 1 } else { burst } }
+    }
+
+    /// Time between two occurrences in the long run; zero: unlimited.
+    pub fn interval(self) -> Duration {
+        self.interval
     }
 
     /// Counts one occurrence, or says how long until one is possible and counts nothing.
@@ -130,13 +138,15 @@ impl Addresses {
 mod tests {
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
     fn at(millis: u64) -> Mono {
         Mono::from_micros(millis * 1000)
     }
 
     #[test]
     fn a_burst_then_an_even_pace() {
-        let pace = Pace::new(10, 3);
+        let pace = Pace::new(10, SECOND, 3);
         let mut meter = Meter::default();
         let now = at(1000);
         for _ in 0..3 {
@@ -156,7 +166,7 @@ mod tests {
     #[test]
     fn rate_zero_is_unlimited() {
         let mut meter = Meter::default();
-        assert!((0..1000).all(|_| Pace::new(0, 1).take(&mut meter, at(0)).is_ok()));
+        assert!((0..1000).all(|_| Pace::new(0, SECOND, 1).take(&mut meter, at(0)).is_ok()));
         assert!(meter.is_idle(at(0)));
     }
 
@@ -173,7 +183,7 @@ mod tests {
     fn an_address_is_remembered_only_as_long_as_it_matters() {
         let mut addresses = Addresses::default();
         let address = Address::of(IpAddr::from([192, 0, 2, 1]));
-        Pace::new(1, 1).take(&mut addresses.entry(address).sessions, at(0)).unwrap();
+        Pace::new(1, SECOND, 1).take(&mut addresses.entry(address).sessions, at(0)).unwrap();
         addresses.entry(address).connections = 1;
         assert!(!addresses.forget_if_idle(address, at(0)), "its end will be an occasion");
         addresses.entry(address).connections = 0;

@@ -8,16 +8,23 @@
 //! | file | what it owns |
 //! |---|---|
 //! | `session` | identities: opening, using, ending them |
-//! | `room` | rooms: opening, joining, leaving, posting, their end |
+//! | `room` | rooms: opening, joining, leaving, owning, their end |
+//! | `gate`, `password` | who may go through which door of a room |
 //! | `presence` | who is in a room right now: connections coming and going, names, probes |
-//! | `history` | a room's bounded queue of messages |
+//! | `posting` | what is said, and in which order |
+//! | `history` | a room's bounded queue of messages, and their nonces |
+//! | `catch_up` | connections that are sent what was said before they came |
 //! | `event` | what is told, and by which ids |
 //! | `name`, `limits` | what a name may be; rates and shares |
 
+mod catch_up;
 mod event;
+mod gate;
 mod history;
 pub mod limits;
 mod name;
+mod password;
+mod posting;
 mod presence;
 mod room;
 mod session;
@@ -33,9 +40,15 @@ pub use event::{
 };
 pub use history::{Entry, History};
 pub use limits::{Address, Pace, Share};
-pub use name::{BadName, NAME_CHARS_MAX, NAME_CHARS_MIN, Name};
-pub use presence::{Admission, AttachmentKey, Departure};
-pub use room::{MESSAGE_CHARS_MAX, ROOMS_LISTED_MAX, RoomKey};
+pub use catch_up::{LastPage, Page, Start};
+pub use gate::Door;
+pub use name::{
+    BadName, NAME_CHARS_MAX, NAME_CHARS_MIN, Name, TITLE_CHARS_MAX, TITLE_CHARS_MIN, Title,
+};
+pub use password::PASSWORD_BYTES_MAX;
+pub use posting::{Draft, MESSAGE_CHARS_MAX, NONCE_BYTES_MAX, is_nonce};
+pub use presence::{Admission, AttachmentKey, Departure, Knock};
+pub use room::{ROOMS_LISTED_MAX, RoomInfo, RoomKey, Wishes};
 pub use session::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX, SessionKey};
 
 use crate::clock::{Entropy, Mono, Now};
@@ -64,6 +77,15 @@ pub trait Sink {
     fn publish(&mut self, room: RoomKey, event: &Event<'_>) -> Frame;
     /// Ends the room's batch, if one is open, and queues it for each of `to`.
     fn seal(&mut self, room: RoomKey, to: &[ConnKey]);
+    /// Queues a frame for one connection alone, whether or not it is held.
+    fn push(&mut self, to: ConnKey, frame: &Frame);
+    /// Queues a page of history for one connection alone, whether or not it is held.
+    fn push_page(&mut self, to: ConnKey, page: &Page<'_>);
+    /// From now on [`Sink::seal`] passes this connection over: it is sent pages instead, and
+    /// whenever they have mostly left, [`Chat::catch_up`] is due.
+    fn hold(&mut self, to: ConnKey);
+    /// The connection has caught up: it is passed over no longer.
+    fn release(&mut self, to: ConnKey);
     /// Asks for a sign of life.
     fn ping(&mut self, to: ConnKey);
     /// The connection that was kept waiting is in: what it sends may be handled from now on.
@@ -83,6 +105,12 @@ pub enum Close {
     RoomNotFound,
     /// Somebody present bears the name.
     NameTaken,
+    /// The room has a password, and the session has not joined.
+    NotAMember,
+    /// The room's owner has ended it.
+    RoomDeleted,
+    /// What it was to be sent is not kept any more.
+    TooSlow,
     /// Over the session's or the address's share of connections.
     TooManyConnections,
     /// The session is in as many rooms as it may be.
@@ -102,6 +130,16 @@ pub enum Refusal {
     RateLimited(Duration),
     /// The server holds as many sessions or rooms as it may.
     ServerFull,
+    /// The room has a password, and this isn't it.
+    BadPassword,
+    /// The session has not joined the room.
+    NotAMember,
+    /// The room is not the session's to end.
+    NotTheOwner,
+    /// Somebody present bears the name.
+    NameTaken,
+    /// A nonce that is empty or longer than [`NONCE_BYTES_MAX`].
+    BadNonce,
     /// A message without a character but white space.
     EmptyMessage,
     /// A message of more than [`MESSAGE_CHARS_MAX`] characters.
@@ -129,6 +167,8 @@ pub struct Settings {
     pub session_pace: Pace,
     /// Rooms opened from one address.
     pub room_pace: Pace,
+    /// Wrong passwords for one room from one address.
+    pub guess_pace: Pace,
     /// Connections of one address; `None`: no bound.
     pub address_connections_max: Option<usize>,
     /// Sessions at one time.
@@ -187,7 +227,7 @@ pub struct Chat {
     rooms: Slots<Room>,
     room_keys: HashMap<RoomId, RoomKey>,
     /// By number, so that a listing has the newest last.
-    public_rooms: BTreeMap<u64, RoomId>,
+    public_rooms: BTreeMap<u64, RoomKey>,
     rooms_opened: u64,
     members: Slots<Member>,
     arrivals: u64,
@@ -324,7 +364,7 @@ impl Chat {
             + self.members.bytes()
             + self.attachments.bytes()
             + map_bytes::<RoomId, RoomKey>(self.room_keys.capacity())
-            + tree_bytes::<u64, RoomId>(self.public_rooms.len());
+            + tree_bytes::<u64, RoomKey>(self.public_rooms.len());
         self.room_slots_tally.set(rooms);
     }
 
@@ -366,6 +406,11 @@ impl fmt::Display for Refusal {
             }
             Refusal::RateLimited(_) => f.write_str("Too many requests; please wait a moment."),
             Refusal::ServerFull => f.write_str("The server is full; please try again later."),
+            Refusal::BadPassword => f.write_str("The room has a password, and this is not it."),
+            Refusal::NotAMember => f.write_str("Please join the room first."),
+            Refusal::NotTheOwner => f.write_str("Only the room's owner can delete it."),
+            Refusal::NameTaken => f.write_str("Somebody in the room has that name."),
+            Refusal::BadNonce => write!(f, "A nonce is a text of 1 to {NONCE_BYTES_MAX} bytes."),
             Refusal::EmptyMessage => f.write_str("The message is empty."),
             Refusal::TooLong => {
                 write!(f, "A message has at most {MESSAGE_CHARS_MAX} characters.")

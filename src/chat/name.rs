@@ -19,10 +19,33 @@ pub struct Name {
     folded: Rc<str>,
 }
 
-/// Why a text is no name.
+/// Fewest and most characters of a title after trimming.
+pub const TITLE_CHARS_MIN: usize = 1;
+/// See [`TITLE_CHARS_MIN`].
+pub const TITLE_CHARS_MAX: usize = 80;
+
+/// A room's title, trimmed and within the rules (contract, section 2.3).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Title(Box<str>);
+
+impl Title {
+    /// Trims Unicode white space, then checks length and characters as for names.
+    pub fn parse(text: &str) -> Result<Title, BadName> {
+        let text = check(text, TITLE_CHARS_MIN, TITLE_CHARS_MAX)?;
+        Ok(Title(text.into()))
+    }
+
+    /// As its author wrote it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why a text is no name, or no title.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BadName {
-    /// Shorter than [`NAME_CHARS_MIN`] or longer than [`NAME_CHARS_MAX`] after trimming.
+    /// Too short or too long after trimming: [`NAME_CHARS_MIN`] to [`NAME_CHARS_MAX`] characters,
+    /// or [`TITLE_CHARS_MIN`] to [`TITLE_CHARS_MAX`].
     Length,
     /// A control character, or one that turns the direction of the text around it.
     Character,
@@ -31,14 +54,7 @@ pub enum BadName {
 impl Name {
     /// Trims Unicode white space, then checks length and characters.
     pub fn parse(text: &str) -> Result<Name, BadName> {
-        let text = text.trim();
-        let chars = text.chars().take(NAME_CHARS_MAX + 1).count();
-        if !(NAME_CHARS_MIN..=NAME_CHARS_MAX).contains(&chars) {
-            return Err(BadName::Length);
-        }
-        if text.chars().any(is_unfit) {
-            return Err(BadName::Character);
-        }
+        let text = check(text, NAME_CHARS_MIN, NAME_CHARS_MAX)?;
         let shown: Rc<str> = text.into();
         let folded = text.to_lowercase();
         let folded = if *folded == *text { shown.clone() } else { folded.into() };
@@ -78,6 +94,15 @@ impl fmt::Display for BadName {
     }
 }
 
+fn check(text: &str, chars_min: usize, chars_max: usize) -> Result<&str, BadName> {
+    let text = text.trim();
+    let chars = text.chars().take(chars_max + 1).count();
+    if !(chars_min..=chars_max).contains(&chars) {
+        return Err(BadName::Length);
+    }
+    if text.chars().any(is_unfit) { Err(BadName::Character) } else { Ok(text) }
+}
+
 /// Cc, and the bidirectional controls with which a name could rewrite the line it stands in.
 fn is_unfit(c: char) -> bool {
     c.is_control()
@@ -88,22 +113,31 @@ fn is_unfit(c: char) -> bool {
 mod tests {
     use super::*;
 
-    fn check(text: &str, expected: Result<&str, BadName>) {
+    fn name(text: &str, expected: Result<&str, BadName>) {
         let name = Name::parse(text);
         assert_eq!(name.as_ref().map(Name::as_str), expected.as_ref().copied(), "{text:?}");
     }
 
     #[test]
+    fn titles_keep_the_rules_of_names_but_may_be_longer() {
+        assert_eq!(Title::parse(" x ").unwrap().as_str(), "x");
+        assert_eq!(Title::parse("  "), Err(BadName::Length));
+        assert!(Title::parse(&"🦀".repeat(80)).is_ok());
+        assert_eq!(Title::parse(&"x".repeat(81)), Err(BadName::Length));
+        assert_eq!(Title::parse("a\u{202E}b"), Err(BadName::Character));
+    }
+
+    #[test]
     fn names_are_trimmed_and_measured_in_scalar_values() {
-        check("ana", Ok("ana"));
-        check(" \u{3000}ana \t\n", Ok("ana"));
-        check("éé", Ok("éé"));
-        check("a", Err(BadName::Length));
-        check("   a   ", Err(BadName::Length));
-        check("", Err(BadName::Length));
-        check(&"🦀".repeat(50), Ok(&"🦀".repeat(50)));
-        check(&"🦀".repeat(51), Err(BadName::Length));
-        check(&"x".repeat(100_000), Err(BadName::Length));
+        name("ana", Ok("ana"));
+        name(" \u{3000}ana \t\n", Ok("ana"));
+        name("éé", Ok("éé"));
+        name("a", Err(BadName::Length));
+        name("   a   ", Err(BadName::Length));
+        name("", Err(BadName::Length));
+        name(&"🦀".repeat(50), Ok(&"🦀".repeat(50)));
+        name(&"🦀".repeat(51), Err(BadName::Length));
+        name(&"x".repeat(100_000), Err(BadName::Length));
     }
 
     #[test]
@@ -111,10 +145,10 @@ mod tests {
         for c in
             "\0\u{1b}\u{7f}\u{85}\u{061C}\u{200E}\u{200F}\u{202A}\u{202E}\u{2066}\u{2069}".chars()
         {
-            check(&format!("an{c}a"), Err(BadName::Character));
+            name(&format!("an{c}a"), Err(BadName::Character));
         }
-        check("\n\tana\u{85}", Ok("ana")); // Controls that are white space go with the trimming.
-        check("a\u{200D}b", Ok("a\u{200D}b")); // The joiner of emoji and Indic scripts is no control.
+        name("\n\tana\u{85}", Ok("ana")); // Controls that are white space go with the trimming.
+        name("a\u{200D}b", Ok("a\u{200D}b")); // The joiner of emoji and Indic scripts is no control.
     }
 
     #[test]

@@ -5,10 +5,12 @@
 //! [`Departure`]. The invariant: in a room, no two people present bear the same name, and each is
 //! announced once when they come and once when they go.
 
+use super::catch_up::{CatchUp, Start};
 use super::event::Kind;
+use super::gate::Door;
 use super::room::{MemberKey, RoomKey};
 use super::session::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX, SessionKey};
-use super::{Chat, Close, ConnKey, Sink, Wait, Waiter};
+use super::{Chat, Close, ConnKey, Refusal, Sink, Wait, Waiter};
 use crate::clock::Now;
 use crate::slots::Key;
 use crate::timers::TimerKey;
@@ -18,10 +20,29 @@ pub type AttachmentKey = Key<Attachment>;
 
 /// A connection in a room, or waiting to be let in.
 pub struct Attachment {
-    conn: ConnKey,
+    pub(super) conn: ConnKey,
     pub(super) session: SessionKey,
     pub(super) room: RoomKey,
     state: State,
+    /// Where it wants to begin to listen.
+    start: Start,
+    /// Until it has been sent what it has missed; the sink holds it as long.
+    pub(super) catch_up: Option<Box<CatchUp>>,
+}
+
+/// A connection that wants into a room.
+#[derive(Clone, Copy)]
+pub struct Knock {
+    /// Itself.
+    pub conn: ConnKey,
+    /// Whose it is, if its credentials are anyone's.
+    pub session: Option<SessionKey>,
+    /// Where it wants to, if there is such a room.
+    pub room: Option<RoomKey>,
+    /// Its address has too many connections.
+    pub share_exceeded: bool,
+    /// Where it wants to begin to listen.
+    pub start: Start,
 }
 
 #[derive(Clone, Copy)]
@@ -62,36 +83,48 @@ pub enum Departure {
     Broken,
 }
 
+impl Probe {
+    /// Who waits, in the order of coming; some may have given up.
+    pub fn waiting(&self) -> impl Iterator<Item = AttachmentKey> + '_ {
+        self.waiting.iter().copied()
+    }
+}
+
 impl Chat {
     /// A connection wants into a room. The order of the questions is the contract's.
-    /// `share_exceeded`: its address has too many connections.
     pub fn enter(
         &mut self,
         now: Now,
-        conn: ConnKey,
-        session: Option<SessionKey>,
-        room: Option<RoomKey>,
-        share_exceeded: bool,
+        knock: Knock,
         sink: &mut dyn Sink,
     ) -> Result<(AttachmentKey, Admission), Close> {
-        let session_key = session.ok_or(Close::InvalidSession)?;
+        let session_key = knock.session.ok_or(Close::InvalidSession)?;
+        if self.sessions.get(session_key).is_none() {
+            return Err(Close::InvalidSession);
+        }
+        let gate = self.gate(now, session_key, knock.room, Door::Read);
+        let room_key = gate.map_err(|refusal| match refusal {
+            Refusal::NotAMember => Close::NotAMember,
+            _ => Close::RoomNotFound,
+        })?;
         let session = self.sessions.get(session_key).ok_or(Close::InvalidSession)?;
-        let room_key = room.ok_or(Close::RoomNotFound)?;
-        let room = self.rooms.get(room_key).ok_or(Close::RoomNotFound)?;
-        if share_exceeded || session.attachments.len() >= SESSION_CONNECTIONS_MAX {
+        if knock.share_exceeded || session.attachments.len() >= SESSION_CONNECTIONS_MAX {
             return Err(Close::TooManyConnections);
         }
-        let member = session.member_in(room_key);
-        if member.is_none() && session.rooms.len() >= SESSION_ROOMS_MAX {
+        if session.rooms.len() >= SESSION_ROOMS_MAX && session.member_in(room_key).is_none() {
             return Err(Close::TooManyRooms);
         }
-        let holder = room.names.get(session.name.folded()).copied();
-        let holder = holder.filter(|holder| Some(*holder) != member);
+        let holder = self.other_holder(session_key, room_key);
         let waiting = holder.and_then(|holder| self.contest(now, holder, sink));
 
-        let state = State::Waiting { holder: None };
-        let attachment = Attachment { conn, session: session_key, room: room_key, state };
-        let key = self.attachments.insert(attachment);
+        let key = self.attachments.insert(Attachment {
+            conn: knock.conn,
+            session: session_key,
+            room: room_key,
+            state: State::Waiting { holder: None },
+            start: knock.start,
+            catch_up: None,
+        });
         if let Some(session) = self.sessions.get_mut(session_key) {
             session.attachments.push(key);
             session.timer.take().map(|timer| self.timers.cancel(timer));
@@ -172,13 +205,14 @@ impl Chat {
                 room.names = Default::default();
             }
         }
-        self.accept(now, key, Kind::UserLeft, sink);
+        self.accept(now, key, Kind::UserLeft, None, sink);
         self.recount_room(room);
         let Some(probe) = probe else { return };
         self.timers.cancel(probe.timer);
         for waiting in probe.waiting {
             // The first gets the name; the others only if they are the same person.
-            match self.holder_of_name_wanted_by(waiting) {
+            let wanted = self.attachments.get(waiting).map(|one| (one.session, one.room));
+            match wanted.and_then(|(session, room)| self.other_holder(session, room)) {
                 Some(_) => self.refuse(now, waiting, sink),
                 None => self.admit(now, waiting, sink),
             }
@@ -250,7 +284,8 @@ impl Chat {
     fn admit(&mut self, now: Now, key: AttachmentKey, sink: &mut dyn Sink) {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
         let (conn, session, room) = (attachment.conn, attachment.session, attachment.room);
-        let waited = matches!(attachment.state, State::Waiting { holder: Some(_) });
+        let (start, waited) =
+            (attachment.start, matches!(attachment.state, State::Waiting { holder: Some(_) }));
         attachment.state = State::Waiting { holder: None };
         let rooms = self.sessions.get(session).map(|session| &session.rooms);
         if rooms.is_some_and(|rooms| {
@@ -262,10 +297,16 @@ impl Chat {
         self.seal(room, sink); // What was said before is not for the newcomer.
         self.place(key, conn, member);
         self.answer_probe(now, member, sink); // Another tab is a sign of life, too.
-        self.arrive(now, member, sink);
         if waited {
             sink.admit(conn);
         }
+        let is_arrival = self.register(member);
+        self.begin_catch_up(key, start, sink);
+        self.catch_up(now, key, sink);
+        if is_arrival {
+            self.accept(now, member, Kind::UserJoined, None, sink);
+        }
+        self.recount_room(room);
     }
 
     /// Puts the connection on the room's list.
@@ -283,20 +324,20 @@ impl Chat {
         room.attachments.push(key);
     }
 
-    /// Announces who wasn't present before.
-    fn arrive(&mut self, now: Now, key: MemberKey, sink: &mut dyn Sink) {
-        let Some(member) = self.members.get_mut(key) else { return };
-        let Some(session) = self.sessions.get(member.session) else { return };
-        let room_key = member.room;
-        if let (None, Some(room)) = (member.arrival, self.rooms.get_mut(room_key)) {
-            let arrival = self.arrivals;
-            self.arrivals += 1;
-            member.arrival = Some(arrival);
-            room.present.insert(arrival, key);
-            room.names.insert(session.name.folded().clone(), key);
-            self.accept(now, key, Kind::UserJoined, sink);
+    /// Makes present who wasn't before, and says whether that was so.
+    fn register(&mut self, key: MemberKey) -> bool {
+        let Some(member) = self.members.get_mut(key) else { return false };
+        let Some(session) = self.sessions.get(member.session) else { return false };
+        let Some(room) = self.rooms.get_mut(member.room) else { return false };
+        if member.arrival.is_some() {
+            return false;
         }
-        self.recount_room(room_key);
+        let arrival = self.arrivals;
+        self.arrivals += 1;
+        member.arrival = Some(arrival);
+        room.present.insert(arrival, key);
+        room.names.insert(session.name.folded().clone(), key);
+        true
     }
 
     fn detach(&mut self, now: Now, key: AttachmentKey, departure: Departure, sink: &mut dyn Sink) {
@@ -366,13 +407,27 @@ impl Chat {
         }
     }
 
-    /// Somebody else who bears the name that this connection waits for.
-    fn holder_of_name_wanted_by(&self, waiting: AttachmentKey) -> Option<MemberKey> {
-        let attachment = self.attachments.get(waiting)?;
-        let session = self.sessions.get(attachment.session)?;
-        let room = self.rooms.get(attachment.room)?;
-        let holder = room.names.get(session.name.folded()).copied();
-        holder.filter(|holder| Some(*holder) != session.member_in(attachment.room))
+    /// Makes the name free for somebody who posts without being present, if it can be had
+    /// without asking.
+    pub(super) fn claim_name(
+        &mut self,
+        now: Now,
+        key: MemberKey,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Refusal> {
+        let Some(member) = self.members.get(key) else { return Err(Refusal::NotAMember) };
+        let holder = self.other_holder(member.session, member.room);
+        match holder.and_then(|holder| self.contest(now, holder, sink)) {
+            Some(_) => Err(Refusal::NameTaken),
+            None => Ok(()),
+        }
+    }
+
+    /// Somebody else present in the room who bears the session's name.
+    fn other_holder(&self, session: SessionKey, room: RoomKey) -> Option<MemberKey> {
+        let session = self.sessions.get(session)?;
+        let holder = self.rooms.get(room)?.names.get(session.name.folded()).copied()?;
+        if Some(holder) == session.member_in(room) { None } else { Some(holder) }
     }
 
     fn attachments_of(&self, member: MemberKey) -> Vec<AttachmentKey> {

@@ -1,8 +1,8 @@
-//! Rooms: opening, joining, leaving, posting, and their end.
+//! Rooms: opening, joining, leaving, owning, and their end.
 //!
-//! Owns a room's members, its history and the order of its messages. Must never know who is
-//! present, beyond handing [`super::presence`] its lists. The invariant: a message gets its id,
-//! its time and its place in one function, [`Chat::accept`], and nowhere else.
+//! Owns a room's members and what is known of it. Must never know who is present, beyond handing
+//! [`super::presence`] its lists. The invariant: a room that is over is nobody's: no member, owner
+//! or timer is left of it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hasher;
@@ -10,18 +10,18 @@ use std::rc::Rc;
 
 use siphasher::sip::SipHasher24;
 
-use super::event::{Event, Kind, Message, RoomId, UserId};
-use super::history::{Entry, History};
+use super::event::{RoomId, UserId};
+use super::history::History;
 use super::limits::Address;
+use super::name::Title;
+use super::password::Lock;
 use super::presence::{AttachmentKey, Probe};
 use super::session::{SESSION_ROOMS_MAX, SessionKey};
 use super::{Chat, Close, ConnKey, Refusal, Sink, Wait, Waiter, map_bytes, tree_bytes};
-use crate::clock::{Mono, Now};
+use crate::clock::{Mono, Now, Wall};
 use crate::slots::Key;
 use crate::timers::TimerKey;
 
-/// Most characters (Unicode scalar values) of a chat after trimming.
-pub const MESSAGE_CHARS_MAX: usize = 4000;
 /// Most rooms a listing shows.
 pub const ROOMS_LISTED_MAX: usize = 1000;
 
@@ -30,9 +30,45 @@ pub type RoomKey = Key<Room>;
 /// A handle on a session's membership in one room.
 pub(super) type MemberKey = Key<Member>;
 
+/// What the one who opens a room may wish for.
+#[derive(Default)]
+pub struct Wishes<'a> {
+    /// Shown to whoever knows the id.
+    pub title: Option<Title>,
+    /// In no listing, with an id that can't be guessed.
+    pub private: bool,
+    /// To be given by whoever joins. 1 to [`super::PASSWORD_BYTES_MAX`] bytes, which the caller
+    /// has seen to. Makes the room private.
+    pub password: Option<&'a str>,
+}
+
+/// What a room tells whoever knows its id.
+#[derive(Clone, Copy, Debug)]
+pub struct RoomInfo<'a> {
+    /// Its id.
+    pub id: RoomId,
+    /// Its title, if it has one.
+    pub title: Option<&'a str>,
+    /// Whether it is in no listing.
+    pub is_private: bool,
+    /// Whether joining takes a password.
+    pub has_password: bool,
+    /// How many people are present.
+    pub user_count: usize,
+    /// When it was opened.
+    pub created: Wall,
+}
+
 /// A place where people talk.
 pub struct Room {
     pub(super) id: RoomId,
+    title: Option<Title>,
+    created: Wall,
+    pub(super) lock: Option<Box<Lock>>,
+    /// Who may end it; `None` once nobody was there to inherit it.
+    owner: Option<SessionKey>,
+    /// Being deleted: nothing is said in it any more.
+    pub(super) is_over: bool,
     /// How many rooms were opened before it.
     number: u64,
     /// In no order that means anything; each member knows its place.
@@ -45,7 +81,7 @@ pub struct Room {
     pub(super) connections: Vec<ConnKey>,
     /// Runs parallel to `connections`.
     pub(super) attachments: Vec<AttachmentKey>,
-    history: History,
+    pub(super) history: History,
     /// Armed while there is no connection.
     pub(super) timer: Option<TimerKey>,
     /// Bytes of heap reported for it so far.
@@ -79,6 +115,12 @@ impl Room {
             + self.connections.capacity() * size_of::<ConnKey>()
             + self.attachments.capacity() * size_of::<AttachmentKey>()
             + self.history.bytes()
+            + self.title.as_ref().map_or(0, |title| title.as_str().len())
+            + self.lock.as_ref().map_or(0, |lock| size_of::<Lock>() + lock.bytes())
+    }
+
+    fn is_private(&self) -> bool {
+        self.id.is_private()
     }
 }
 
@@ -89,6 +131,7 @@ impl Chat {
         &mut self,
         now: Now,
         session: SessionKey,
+        wishes: Wishes<'_>,
         from: Option<Address>,
     ) -> Result<RoomId, Refusal> {
         if self.sessions.get(session).is_some_and(|s| s.rooms.len() >= SESSION_ROOMS_MAX) {
@@ -103,26 +146,40 @@ impl Chat {
         if self.rooms.len() >= self.settings.rooms_max {
             return Err(Refusal::ServerFull);
         }
-        let mut id = RoomId::new_public(&mut *self.entropy);
+        let entropy = &mut *self.entropy;
+        let is_private = wishes.private || wishes.password.is_some();
+        let make = if is_private { RoomId::new_private } else { RoomId::new_public };
+        let mut id = make(entropy);
         while self.room_keys.contains_key(&id) {
-            id = RoomId::new_public(&mut *self.entropy);
+            id = make(entropy);
         }
+        let lock = wishes.password.map(|password| Box::new(Lock::new(password, entropy)));
         let number = self.rooms_opened;
         self.rooms_opened += 1;
         let key = self.rooms.insert_with(|key| Room {
             id,
+            title: wishes.title,
+            created: now.wall,
+            lock,
+            owner: Some(session),
+            is_over: false,
             number,
             members: Vec::new(),
             present: BTreeMap::new(),
             names: HashMap::new(),
             connections: Vec::new(),
             attachments: Vec::new(),
-            history: History::EMPTY,
+            history: History::default(),
             timer: Some(self.timers.arm(Wait::RoomNew, Waiter::Room(key), now.mono)),
             counted: 0,
         });
         self.room_keys.insert(id, key);
-        self.public_rooms.insert(number, id);
+        if !is_private {
+            self.public_rooms.insert(number, key);
+        }
+        if let Some(owner) = self.sessions.get_mut(session) {
+            owner.owned.push(key);
+        }
         self.insert_member(session, key);
         self.recount();
         Ok(id)
@@ -134,8 +191,22 @@ impl Chat {
     }
 
     /// The public rooms, newest first, at most [`ROOMS_LISTED_MAX`].
-    pub fn public_rooms(&self) -> impl Iterator<Item = RoomId> {
-        self.public_rooms.values().rev().take(ROOMS_LISTED_MAX).copied()
+    pub fn public_rooms(&self) -> impl Iterator<Item = RoomInfo<'_>> {
+        let newest = self.public_rooms.values().rev().take(ROOMS_LISTED_MAX);
+        newest.filter_map(|room| self.room_info(*room))
+    }
+
+    /// What the room tells whoever knows its id.
+    pub fn room_info(&self, room: RoomKey) -> Option<RoomInfo<'_>> {
+        let room = self.rooms.get(room)?;
+        Some(RoomInfo {
+            id: room.id,
+            title: room.title.as_ref().map(Title::as_str),
+            is_private: room.is_private(),
+            has_password: room.lock.is_some(),
+            user_count: room.present.len(),
+            created: room.created,
+        })
     }
 
     /// How many people are present.
@@ -143,8 +214,20 @@ impl Chat {
         self.rooms.get(room).map_or(0, |room| room.present.len())
     }
 
-    /// Makes the session a member; it may be one already.
+    /// Who is present, in the order of arrival.
+    pub fn users(&self, room: RoomKey) -> impl Iterator<Item = (UserId, &str)> {
+        let present = self.rooms.get(room).into_iter().flat_map(|room| room.present.values());
+        present.filter_map(|member| {
+            let member = self.members.get(*member)?;
+            Some((member.user_id, self.sessions.get(member.session)?.name.as_str()))
+        })
+    }
+
+    /// Makes the session a member of a room whose gate it has passed; it may be one already.
     pub fn join(&mut self, session: SessionKey, room: RoomKey) -> Result<(), Refusal> {
+        if self.rooms.get(room).is_none() {
+            return Err(Refusal::RoomNotFound);
+        }
         let Some(joining) = self.sessions.get(session) else { return Ok(()) };
         if joining.member_in(room).is_some() {
             return Ok(());
@@ -152,7 +235,7 @@ impl Chat {
         if joining.rooms.len() >= SESSION_ROOMS_MAX {
             return Err(Refusal::TooManyRooms);
         }
-        self.insert_member(session, room).ok_or(Refusal::RoomNotFound)?;
+        self.insert_member(session, room);
         self.recount();
         Ok(())
     }
@@ -173,99 +256,46 @@ impl Chat {
         self.recount();
     }
 
-    /// Says something to everyone in the room of `attachment`.
-    pub fn post(
+    /// Ends a room at its owner's wish: everybody's connection is closed, and nobody is told of
+    /// the others' leaving.
+    pub fn delete_room(
         &mut self,
         now: Now,
-        attachment: AttachmentKey,
-        text: &str,
+        session: SessionKey,
+        room: Option<RoomKey>,
         sink: &mut dyn Sink,
     ) -> Result<(), Refusal> {
-        let text = text.trim();
-        if text.is_empty() {
-            return Err(Refusal::EmptyMessage);
+        let key = room.ok_or(Refusal::RoomNotFound)?;
+        let room = self.rooms.get_mut(key).ok_or(Refusal::RoomNotFound)?;
+        if room.owner != Some(session) {
+            return Err(Refusal::NotTheOwner);
         }
-        if text.chars().nth(MESSAGE_CHARS_MAX).is_some() {
-            return Err(Refusal::TooLong);
+        room.is_over = true;
+        let members = room.members.iter().filter_map(|member| self.members.get(*member));
+        let probes = members.filter_map(|member| member.probe.as_deref());
+        // Who waits for a name goes first: the holder's end would let them in.
+        let mut attachments: Vec<_> = probes.flat_map(Probe::waiting).collect();
+        attachments.extend(&room.attachments);
+        for attachment in attachments {
+            self.close(now, attachment, Close::RoomDeleted, sink);
         }
-        let Some(member) = self.member_of(attachment) else { return Ok(()) };
-        let speaker = self.members.get(member).map(|member| member.session);
-        if let Some(session) = speaker.and_then(|session| self.sessions.get_mut(session)) {
-            let paced = self.settings.message_pace.take(&mut session.messages, now.mono);
-            paced.map_err(Refusal::RateLimited)?;
+        if let Some(timer) = self.rooms.get_mut(key).and_then(|room| room.timer.take()) {
+            self.timers.cancel(timer);
         }
-        self.accept(now, member, Kind::Chat(text), sink);
+        self.remove_room(key, sink);
         Ok(())
     }
 
-    /// Tells everyone in the room that somebody is typing, unless they were told a moment ago.
-    pub fn typing(&mut self, now: Now, attachment: AttachmentKey, sink: &mut dyn Sink) {
-        let Some(member) = self.member_of(attachment).and_then(|key| self.members.get_mut(key))
-        else {
-            return;
-        };
-        if now.mono < member.typing_due {
-            return;
+    /// A session has ended that owned the room: it belongs to whoever has been present longest.
+    pub(super) fn inherit(&mut self, key: RoomKey) {
+        let Some(room) = self.rooms.get_mut(key) else { return };
+        let heir = room.present.values().next().and_then(|member| self.members.get(*member));
+        room.owner = heir.map(|member| member.session);
+        let Some(heir) = room.owner else { return };
+        if let Some(session) = self.sessions.get_mut(heir) {
+            session.owned.push(key);
         }
-        member.typing_due = now.mono.after(TYPING_INTERVAL);
-        let (key, session, user_id) = (member.room, member.session, member.user_id);
-        let (Some(room), Some(session)) = (self.rooms.get(key), self.sessions.get(session)) else {
-            return;
-        };
-        let event = Event::Typing { user: session.name.as_str(), user_id, room_id: room.id };
-        if sink.publish(key, &event).fills_batch() {
-            self.seal(key, sink);
-        }
-    }
-
-    /// The last `count` messages of a room, oldest first, in their final bytes.
-    pub fn history(
-        &self,
-        room: RoomKey,
-        count: usize,
-        sink: &mut dyn Sink,
-    ) -> impl Iterator<Item = &Entry> {
-        self.seal(room, sink);
-        self.rooms.get(room).into_iter().flat_map(move |room| room.history.last(count))
-    }
-
-    /// Queues what a room has said in this tick for everybody who is in it now. Due before anyone
-    /// comes or goes or is told something personal, and at the tick's end.
-    pub fn seal(&self, room: RoomKey, sink: &mut dyn Sink) {
-        if let Some(entry) = self.rooms.get(room) {
-            sink.seal(room, &entry.connections);
-        }
-    }
-
-    /// The one place where a message's order is decided: gives it id and time, has it delivered,
-    /// and keeps it.
-    pub(super) fn accept(
-        &mut self,
-        now: Now,
-        member: MemberKey,
-        kind: Kind<'_>,
-        sink: &mut dyn Sink,
-    ) {
-        let Some(member) = self.members.get(member) else { return };
-        let Some(session) = self.sessions.get(member.session) else { return };
-        let Some(room) = self.rooms.get_mut(member.room) else { return };
-        let id = self.message_ids.next(now.wall, &mut *self.entropy);
-        let message = Message {
-            id,
-            kind,
-            user: session.name.as_str(),
-            user_id: member.user_id,
-            wall: now.wall,
-            room_id: room.id,
-        };
-        let frame = sink.publish(member.room, &Event::Message(message));
-        let is_full = frame.fills_batch();
-        room.history.push(Entry { id, frame }, self.settings.history_messages_max);
-        let room = member.room;
-        self.recount_room(room);
-        if is_full {
-            self.seal(room, sink);
-        }
+        self.recount_session(heir);
     }
 
     fn insert_member(&mut self, session: SessionKey, room: RoomKey) -> Option<MemberKey> {
@@ -333,6 +363,9 @@ impl Chat {
             self.room_keys = HashMap::new();
         }
         self.public_rooms.remove(&room.number);
+        if let Some(owner) = room.owner.and_then(|owner| self.sessions.get_mut(owner)) {
+            owner.owned.retain(|owned| *owned != key);
+        }
         self.room_heap_tally.change(room.counted, 0);
         self.recount();
     }
@@ -356,9 +389,6 @@ impl Chat {
     }
 }
 
-/// How often one person's typing is passed on.
-const TYPING_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
-
 pub(super) fn check(chat: &Chat) {
     assert_eq!(chat.rooms.len(), chat.room_keys.len());
     assert!(chat.public_rooms.len() <= chat.rooms.len());
@@ -367,6 +397,12 @@ pub(super) fn check(chat: &Chat) {
         assert_eq!(chat.room_keys.get(&room.id), Some(&key));
         assert_eq!(room.timer.is_none(), !room.connections.is_empty(), "a timer iff empty");
         assert!(room.history.len() <= chat.settings.history_messages_max);
+        room.history.check();
+        assert!(!room.is_over, "a deleted room is gone");
+        if let Some(owner) = room.owner {
+            let owner = chat.sessions.get(owner).expect("an owner lives");
+            assert_eq!(owner.owned.iter().filter(|owned| **owned == key).count(), 1);
+        }
         for (place, member) in room.members.iter().enumerate() {
             let member = chat.members.get(*member).expect("a room's members live");
             assert_eq!((member.room, member.place), (key, place));

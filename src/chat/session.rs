@@ -30,6 +30,8 @@ pub struct Session {
     pub(super) rooms: Vec<(RoomKey, MemberKey)>,
     /// At most [`SESSION_CONNECTIONS_MAX`], the waiting ones included.
     pub(super) attachments: Vec<AttachmentKey>,
+    /// Rooms that it may end.
+    pub(super) owned: Vec<RoomKey>,
     /// Armed while there is no attachment.
     pub(super) timer: Option<TimerKey>,
     /// Counts chats.
@@ -47,6 +49,7 @@ impl Session {
         self.name.bytes()
             + self.rooms.capacity() * size_of::<(RoomKey, MemberKey)>()
             + self.attachments.capacity() * size_of::<AttachmentKey>()
+            + self.owned.capacity() * size_of::<RoomKey>()
     }
 }
 
@@ -73,6 +76,7 @@ impl Chat {
             name,
             rooms: Vec::new(),
             attachments: Vec::new(),
+            owned: Vec::new(),
             timer: Some(self.timers.arm(Wait::SessionUnused, Waiter::Session(key), now.mono)),
             messages: Meter::default(),
             counted: 0,
@@ -124,6 +128,10 @@ impl Chat {
         }
         while let Some(&(_, member)) = self.sessions.get(key).and_then(|s| s.rooms.first()) {
             self.remove_member(now, member, sink);
+        }
+        let owned = self.sessions.get_mut(key).map(|session| std::mem::take(&mut session.owned));
+        for room in owned.unwrap_or_default() {
+            self.inherit(room);
         }
         if let Some(session) = self.sessions.remove(key) {
             // Closing its last attachment has armed a timer again.
