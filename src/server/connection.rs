@@ -65,6 +65,18 @@ pub(super) struct Ws {
     pub attachment: Option<AttachmentKey>,
     /// Waiting for a name: not to be read before the domain admits it.
     pub waiting: bool,
+    /// Sent pages of history, each when the last has mostly left. What its room says meanwhile
+    /// waits in the history.
+    pub catching_up: bool,
+    /// What such pages have left in the outbox, which must not make it look slow.
+    pub paged: usize,
+}
+
+impl Ws {
+    /// Right after the upgrade.
+    pub fn new(context: ws::Context) -> Ws {
+        Ws { context, attachment: None, waiting: false, catching_up: false, paged: 0 }
+    }
 }
 
 /// Why a connection is one too many.

@@ -23,6 +23,9 @@ use crate::slots::Slots;
 use crate::timers::Timers;
 use crate::ws::close::Close;
 
+/// A page has mostly left when no more than this is queued.
+const PAGE_LEFT_BYTES: usize = 16 * 1024;
+
 /// Who has left a room by an end of its connection, and how.
 #[derive(Clone, Copy)]
 pub(super) struct Ended {
@@ -38,6 +41,8 @@ pub(super) struct Connections<S> {
     pub now: Now,
     /// To be read from, in turn. Never taken away, so that a panic in between loses nobody.
     pub ready: VecDeque<ConnectionKey<S>>,
+    /// Catching up, and out of what they were sent before: to be sent more in this tick.
+    pub hungry: Vec<ConnectionKey<S>>,
     /// To be told to the domain in this tick.
     pub ended: Vec<Ended>,
     settings: Settings,
@@ -60,6 +65,8 @@ impl<S: Stream> Connections<S> {
             counters: Counters::default(),
             now: Now::default(),
             ready: VecDeque::new(),
+            hungry: Vec::new(),
+            hungry: Vec::new(),
             ended: Vec::new(),
             timers: Timers::new(&[
                 (Wait::Head, settings.header_timeout),
@@ -192,6 +199,7 @@ impl<S: Stream> Connections<S> {
     pub fn has_work(&self) -> bool {
         !(self.ready.is_empty()
             && self.ended.is_empty()
+            && self.hungry.is_empty()
             && self.dirty.is_empty()
             && self.over.is_empty())
     }
@@ -201,6 +209,29 @@ impl<S: Stream> Connections<S> {
         let Some(connection) = self.slots.get_mut(key) else { return };
         let _ = connection.link.push(piece, usize::MAX);
         self.make_dirty(key);
+    }
+
+    /// Queues what a room says to everybody, unless the connection is catching up and is sent it
+    /// later, out of the history.
+    pub fn push_live(&mut self, key: ConnectionKey<S>, frames: Piece) {
+        match self.slots.get(key).map(|connection| &connection.protocol) {
+            Some(Protocol::Ws(ws)) if !ws.catching_up => self.push_frames(key, frames),
+            _ => {}
+        }
+    }
+
+    /// Queues what is for one connection alone. While it is catching up that is a page, which
+    /// the outbox's limit does not bound: the next is made when it has mostly left.
+    pub fn push_alone(&mut self, key: ConnectionKey<S>, frames: Piece) {
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        match &mut connection.protocol {
+            Protocol::Ws(ws) if ws.catching_up => {
+                let _ = connection.link.push(frames, usize::MAX);
+                ws.paged = connection.link.outbox().queued();
+                self.make_dirty(key);
+            }
+            _ => self.push_frames(key, frames),
+        }
     }
 
     /// Queues frames for a connection that speaks WebSocket and has not closed. One that has no
@@ -227,8 +258,12 @@ impl<S: Stream> Connections<S> {
     /// Queues a piece unless the outbox has no room, though what there is was written first.
     fn queue(&mut self, key: ConnectionKey<S>, piece: Piece) -> bool {
         let Some(connection) = self.slots.get_mut(key) else { return true };
+        let paged = match &connection.protocol {
+            Protocol::Ws(ws) => ws.paged,
+            _ => 0,
+        };
         let (before, bytes) = (connection.link.outbox().queued(), piece.len());
-        let pushed = connection.link.push(piece, self.settings.outbox_bytes_max);
+        let pushed = connection.link.push(piece, self.settings.outbox_bytes_max + paged);
         let offered = if pushed { before + bytes } else { before };
         let written = offered.saturating_sub(connection.link.outbox().queued());
         self.counters.bytes_out += written as u64;
@@ -344,10 +379,22 @@ impl<S: Stream> Connections<S> {
                 Ok(Flushed::Blocked) => {}
                 Err(_) => self.on_broken(key),
             }
+            self.note_hunger(key);
             self.recount(key);
         }
         if self.dirty.is_empty() {
             self.dirty = dirty;
+        }
+    }
+
+    fn note_hunger(&mut self, key: ConnectionKey<S>) {
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        let queued = connection.link.outbox().queued();
+        if let Protocol::Ws(ws) = &mut connection.protocol {
+            ws.paged = ws.paged.min(queued);
+            if ws.catching_up && queued <= PAGE_LEFT_BYTES {
+                self.hungry.push(key);
+            }
         }
     }
 
@@ -387,6 +434,7 @@ impl<S: Stream> Connections<S> {
         if self.slots.is_empty() {
             // What a crowd has stretched goes back when the last of it has gone.
             (self.ready, self.dirty) = (VecDeque::new(), Vec::new());
+            self.hungry = Vec::new();
             self.control = Vec::new();
         }
         self.recount_slots();

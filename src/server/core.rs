@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use log::debug;
 
-use super::connection::{ConnectionKey, Excess, Protocol, Wait};
+use super::connection::{Connection, ConnectionKey, Excess, Protocol, Wait};
 use super::connections::Connections;
 use super::settings::{self, Settings};
 use crate::api::Api;
@@ -282,6 +282,12 @@ impl<S: Stream> Core<S> {
 
     #[inline(never)]
     fn settle(&mut self) {
+        for key in std::mem::take(&mut self.connections.hungry) {
+            let ws = self.connections.slots.get_mut(key).and_then(Connection::ws);
+            if let Some(attachment) = ws.and_then(|ws| ws.attachment) {
+                self.chat.catch_up(self.connections.now, attachment, &mut self.connections);
+            }
+        }
         // Telling of one end can overflow somebody's outbox, which is another.
         loop {
             for ended in std::mem::take(&mut self.connections.ended) {

@@ -14,7 +14,7 @@ use super::connection::{Connection, ConnectionKey, Excess, Protocol, Wait, Ws};
 use super::connections::Connections;
 use super::core::Core;
 use crate::api::{self, Answer, Caller, Client, Entry};
-use crate::chat::{Admission, AttachmentKey, Departure, Share};
+use crate::chat::{Admission, AttachmentKey, Departure, Draft, Knock, Refusal, Share};
 use crate::http::{self, Fed, Framing, Method, Phase, Request, Response, Version};
 use crate::net::{Piece, Stream};
 use crate::ws::close::Close;
@@ -224,7 +224,7 @@ impl<S: Stream> Core<S> {
         let Some(connection) = self.connections.slots.get_mut(key) else { return };
         let context = Context::new(self.settings.ws);
         connection.protocol =
-            Protocol::Ws(Box::new(Ws { context, attachment: None, waiting: false }));
+            Protocol::Ws(Box::new(Ws::new(context)));
         self.connections.counters.websockets += 1;
         self.enter(key, entry, client);
     }
@@ -236,10 +236,14 @@ impl<S: Stream> Core<S> {
             share_exceeded |= self.chat.on_arrival(address) != Share::Within;
             connection.share = Some(address);
         }
-        let session = entry.session.and_then(|id| self.chat.session(id));
-        let room = entry.room.and_then(|id| self.chat.room(id));
-        let (now, connections) = (self.connections.now, &mut self.connections);
-        match self.chat.enter(now, key.cast(), session, room, share_exceeded, connections) {
+        let knock = Knock {
+            conn: key.cast(),
+            session: entry.session.and_then(|id| self.chat.session(id)),
+            room: entry.room.and_then(|id| self.chat.room(id)),
+            share_exceeded,
+            start: entry.start,
+        };
+        match self.chat.enter(self.connections.now, knock, &mut self.connections) {
             Ok((attachment, admission)) => {
                 if let Some(ws) = self.connections.slots.get_mut(key).and_then(Connection::ws) {
                     ws.attachment = Some(attachment);

@@ -65,9 +65,13 @@ impl Settings {
     }
 }
 
+/// Wrong guesses of a room's password that may come at once (contract, `--guess-rate`).
+const GUESS_BURST: u32 = 5;
+
 /// What the domain is set to.
 pub(super) fn of_chat(config: &Config) -> chat::Settings {
-    let pace = |rate: Rate| Pace::new(rate.per_second, rate.burst);
+    const SECOND: Duration = Duration::from_secs(1);
+    let pace = |rate: Rate| Pace::new(rate.per_second, SECOND, rate.burst);
     chat::Settings {
         session_ttl: config.session_ttl,
         room_ttl: config.room_ttl,
@@ -78,6 +82,7 @@ pub(super) fn of_chat(config: &Config) -> chat::Settings {
         message_pace: pace(config.message_rate),
         session_pace: pace(config.session_rate),
         room_pace: pace(config.room_rate),
+        guess_pace: Pace::new(config.guess_rate, 60 * SECOND, GUESS_BURST),
         address_connections_max: config.address_connections_max,
         sessions_max: config.sessions_max,
         rooms_max: config.rooms_max,

@@ -7,8 +7,9 @@
 use super::connection::{Connection, ConnectionKey};
 use super::connections::Connections;
 use crate::api;
-use crate::chat::{Close, ConnKey, Departure, Event, Frame, RoomKey, Sink};
+use crate::chat::{Close, ConnKey, Departure, Event, Frame, Page, RoomKey, Sink};
 use crate::net::{Piece, Stream};
+use crate::ws;
 
 impl<S: Stream> Sink for Connections<S> {
     fn publish(&mut self, room: RoomKey, event: &Event<'_>) -> Frame {
@@ -18,8 +19,30 @@ impl<S: Stream> Sink for Connections<S> {
     fn seal(&mut self, room: RoomKey, to: &[ConnKey]) {
         if let Some(frames) = self.batches.seal(room) {
             for key in to {
-                self.push_frames(key.cast(), Piece::shared(frames.clone()));
+                self.push_live(key.cast(), Piece::shared(frames.clone()));
             }
+        }
+    }
+
+    fn push(&mut self, to: ConnKey, frame: &Frame) {
+        self.push_alone(to.cast(), Piece::shared(frame.bytes()));
+    }
+
+    fn push_page(&mut self, to: ConnKey, page: &Page<'_>) {
+        let mut frame = Vec::new();
+        ws::encode_text_in_place(&mut frame, |out| api::json::page(out, page));
+        self.push_alone(to.cast(), Piece::private(frame));
+    }
+
+    fn hold(&mut self, to: ConnKey) {
+        if let Some(ws) = self.slots.get_mut(to.cast()).and_then(Connection::ws) {
+            ws.catching_up = true;
+        }
+    }
+
+    fn release(&mut self, to: ConnKey) {
+        if let Some(ws) = self.slots.get_mut(to.cast()).and_then(Connection::ws) {
+            ws.catching_up = false;
         }
     }
 
