@@ -137,8 +137,8 @@ impl Chat {
         let (mut messages, mut bytes) = (Vec::new(), 0);
         let wanted = room.history.after(state.cursor);
         let mut wanted = wanted.take_while(|entry| Some(entry.id) <= state.until).peekable();
-        while let Some(entry) =
-            wanted.next_if(|entry| messages.is_empty() || bytes + entry.frame.len() <= PAGE_BYTES_MAX)
+        while let Some(entry) = wanted
+            .next_if(|entry| messages.is_empty() || bytes + entry.frame.len() <= PAGE_BYTES_MAX)
         {
             bytes += entry.frame.len();
             messages.push(entry.frame.payload());
@@ -146,9 +146,10 @@ impl Chat {
         }
         // A crowd gets a page of its own, so that messages and users need not share one.
         let crowd = room.present.len() * USER_BYTES;
-        let is_last = wanted.next().is_none()
-            && (messages.is_empty() || bytes + crowd <= PAGE_BYTES_MAX);
-        let users: Vec<_> = if is_last { self.users(attachment.room).collect() } else { Vec::new() };
+        let is_last =
+            wanted.next().is_none() && (messages.is_empty() || bytes + crowd <= PAGE_BYTES_MAX);
+        let users: Vec<_> =
+            if is_last { self.users(attachment.room).collect() } else { Vec::new() };
         let last = is_last.then_some(LastPage { complete: state.complete, you, users: &users });
         sink.push_page(attachment.conn, &Page { room_id: room.id, messages: &messages, last });
         state.pages_over = is_last;

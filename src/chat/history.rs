@@ -142,7 +142,8 @@ impl History {
 
     /// For tests: panics if nonces and messages disagree.
     pub(super) fn check(&self) {
-        let nonces = self.entries.iter().filter_map(|entry| Some((entry.nonce.as_ref()?, entry.id)));
+        let nonces =
+            self.entries.iter().filter_map(|entry| Some((entry.nonce.as_ref()?, entry.id)));
         let mut bytes = 0;
         let count = nonces.inspect(|(nonce, _)| bytes += nonce.bytes());
         let count = count.map(|(nonce, id)| assert_eq!(self.nonces.get(nonce), Some(&id))).count();

@@ -35,13 +35,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::time::Duration;
 
+pub use catch_up::{LastPage, Page, Start};
 pub use event::{
     BATCH_BYTES_FULL, Event, Frame, Kind, Message, MessageId, RoomId, SessionId, UserId,
 };
+pub use gate::Door;
 pub use history::{Entry, History};
 pub use limits::{Address, Pace, Share};
-pub use catch_up::{LastPage, Page, Start};
-pub use gate::Door;
 pub use name::{
     BadName, NAME_CHARS_MAX, NAME_CHARS_MIN, Name, TITLE_CHARS_MAX, TITLE_CHARS_MIN, Title,
 };

@@ -66,7 +66,6 @@ impl<S: Stream> Connections<S> {
             now: Now::default(),
             ready: VecDeque::new(),
             hungry: Vec::new(),
-            hungry: Vec::new(),
             ended: Vec::new(),
             timers: Timers::new(&[
                 (Wait::Head, settings.header_timeout),

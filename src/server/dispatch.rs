@@ -223,8 +223,7 @@ impl<S: Stream> Core<S> {
         self.connections.set_timer(key, None);
         let Some(connection) = self.connections.slots.get_mut(key) else { return };
         let context = Context::new(self.settings.ws);
-        connection.protocol =
-            Protocol::Ws(Box::new(Ws::new(context)));
+        connection.protocol = Protocol::Ws(Box::new(Ws::new(context)));
         self.connections.counters.websockets += 1;
         self.enter(key, entry, client);
     }
