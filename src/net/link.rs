@@ -67,7 +67,7 @@ impl<S: Stream> Link<S> {
         if self.write_over {
             return true; // Nobody will read it.
         }
-        if self.outbox.queued().saturating_add(piece.len()) > bytes_max {
+        if !self.outbox.fits(&piece, bytes_max) {
             // One tick can say more than fits. Slow is only who doesn't take it; an error here
             // is met again, and reported, by the flush at the tick's end.
             let _ = self.outbox.flush(&mut self.stream);
