@@ -214,6 +214,12 @@ impl<S: Stream> Connections<S> {
             _ => return,
         }
         self.counters.deliveries += 1;
+        self.queue_or_close(key, frames);
+    }
+
+    /// Queues frames, or closes who leaves no room for them. What has not begun to leave is
+    /// forgotten then; pieces are whole frames, so the close can still be told apart.
+    fn queue_or_close(&mut self, key: ConnectionKey<S>, frames: Piece) {
         if self.queue(key, frames) {
             return self.make_dirty(key);
         }
@@ -237,16 +243,9 @@ impl<S: Stream> Connections<S> {
 
     /// Queues control frames that a context has written in answer to something.
     pub fn push_control(&mut self, key: ConnectionKey<S>, control: &[u8]) {
-        if control.is_empty() {
-            return;
+        if !control.is_empty() {
+            self.queue_or_close(key, Piece::private(control.to_vec()));
         }
-        let frames = Piece::private(control.to_vec());
-        if self.queue(key, frames) {
-            return self.make_dirty(key);
-        }
-        // A peer that pings and doesn't read. Nothing it would understand can be sent any more.
-        self.counters.too_slow += 1;
-        self.end(key, Departure::Closed);
     }
 
     /// Asks a WebSocket peer for a sign of life.

@@ -271,8 +271,9 @@ impl<S: Stream> Core<S> {
                 Wait::Head | Wait::Body => self.on_request_overdue(key),
                 Wait::Idle | Wait::Linger => self.connections.end(key, Departure::Closed),
                 Wait::Ping => {
-                    self.connections.ping(key);
+                    // The timer first: an outbox without room for a ping ends in a close.
                     self.connections.set_timer(key, Some(Wait::Pong));
+                    self.connections.ping(key);
                 }
                 Wait::Pong => self.connections.end(key, Departure::Broken),
             }
