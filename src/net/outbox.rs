@@ -26,6 +26,8 @@ pub enum Flushed {
     Done,
     /// The kernel takes no more for now; the writable edge will tell.
     Blocked,
+    /// The budget is used up and the kernel may take more: no edge will tell.
+    Paused,
 }
 
 /// A piece of what is queued.
@@ -113,12 +115,19 @@ impl Outbox {
         self.private = self.pieces.front().map_or(0, Piece::private_len);
     }
 
-    /// Writes until nothing is left or the kernel takes no more. Errors are the stream's.
-    pub fn flush(&mut self, stream: &mut impl Write) -> io::Result<Flushed> {
+    /// Writes until nothing is left, the kernel takes no more, or `budget` bytes have left.
+    /// Errors are the stream's.
+    pub fn flush(&mut self, stream: &mut impl Write, mut budget: usize) -> io::Result<Flushed> {
         while self.queued > 0 {
-            match self.write_some(stream) {
+            if budget == 0 {
+                return Ok(Flushed::Paused);
+            }
+            match self.write_some(stream, budget) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => self.advance(count),
+                Ok(count) => {
+                    budget = budget.saturating_sub(count);
+                    self.advance(count);
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -133,17 +142,25 @@ impl Outbox {
         self.pieces.capacity() * size_of::<Piece>() + self.private
     }
 
-    fn write_some(&self, stream: &mut impl Write) -> io::Result<usize> {
+    /// Writes once, at most `bytes_max`.
+    fn write_some(&self, stream: &mut impl Write, bytes_max: usize) -> io::Result<usize> {
         let mut pieces = self.pieces.iter();
         let first = pieces.next().map_or(&[][..], |piece| &piece.bytes[self.written..]);
-        if self.pieces.len() == 1 {
+        let first = &first[..first.len().min(bytes_max)];
+        let mut left = bytes_max - first.len();
+        if self.pieces.len() == 1 || left == 0 {
             return stream.write(first);
         }
         let mut slices = [IoSlice::new(&[]); PIECES_PER_WRITE_MAX];
         slices[0] = IoSlice::new(first);
         let mut count = 1;
         for (slice, piece) in slices[1..].iter_mut().zip(pieces) {
-            *slice = IoSlice::new(&piece.bytes);
+            let piece = &piece.bytes[..piece.len().min(left)];
+            if piece.is_empty() {
+                break;
+            }
+            *slice = IoSlice::new(piece);
+            left -= piece.len();
             count += 1;
         }
         stream.write_vectored(&slices[..count])
@@ -206,11 +223,11 @@ mod tests {
             for room in 0..=whole.len() {
                 let mut outbox = outbox(&pieces);
                 let mut pipe = Pipe { taken: Vec::new(), room, step };
-                let first = outbox.flush(&mut pipe).unwrap();
+                let first = outbox.flush(&mut pipe, usize::MAX).unwrap();
                 assert_eq!(first == Flushed::Done, room == whole.len());
                 assert_eq!(outbox.queued(), whole.len() - room);
                 pipe.room = whole.len();
-                assert_eq!(outbox.flush(&mut pipe).unwrap(), Flushed::Done);
+                assert_eq!(outbox.flush(&mut pipe, usize::MAX).unwrap(), Flushed::Done);
                 assert_eq!(pipe.taken, whole.as_bytes(), "step {step}, room {room}");
                 assert_eq!((outbox.queued(), outbox.bytes()), (0, 0));
             }
@@ -221,8 +238,26 @@ mod tests {
     fn more_pieces_than_one_call_takes_all_leave() {
         let pieces: Vec<_> = std::iter::repeat_n("ab", 3 * PIECES_PER_WRITE_MAX + 1).collect();
         let mut pipe = Pipe { taken: Vec::new(), room: usize::MAX, step: usize::MAX };
-        assert_eq!(outbox(&pieces).flush(&mut pipe).unwrap(), Flushed::Done);
+        assert_eq!(outbox(&pieces).flush(&mut pipe, usize::MAX).unwrap(), Flushed::Done);
         assert_eq!(pipe.taken, pieces.concat().as_bytes());
+    }
+
+    /// A reader as fast as our writing had a 16 MB answer written to it in one go, and everybody
+    /// else waited.
+    #[test]
+    fn a_flush_stops_at_its_budget_and_the_next_goes_on() {
+        let pieces = ["one", "four", "sixteen", "x"];
+        let whole = pieces.concat();
+        for budget in 1..=whole.len() {
+            let mut outbox = outbox(&pieces);
+            let mut pipe = Pipe { taken: Vec::new(), room: usize::MAX, step: usize::MAX };
+            let mut taken = 0;
+            while outbox.flush(&mut pipe, budget).unwrap() == Flushed::Paused {
+                taken += budget;
+                assert_eq!((pipe.taken.len(), outbox.queued()), (taken, whole.len() - taken));
+            }
+            assert_eq!(pipe.taken, whole.as_bytes(), "budget {budget}");
+        }
     }
 
     #[test]
@@ -260,13 +295,13 @@ mod tests {
         assert!(outbox.push(shared, 99) && outbox.push(Piece::private("private"), 99));
         let queue = outbox.pieces.capacity() * size_of::<Piece>();
         assert_eq!(outbox.bytes(), queue + 7);
-        outbox.flush(&mut pipe).unwrap();
+        outbox.flush(&mut pipe, usize::MAX).unwrap();
         assert_eq!(outbox.bytes(), queue + 7);
         pipe.room = 12;
-        outbox.flush(&mut pipe).unwrap();
+        outbox.flush(&mut pipe, usize::MAX).unwrap();
         assert_eq!(outbox.bytes(), queue + 7, "a piece is kept until all of it has left");
         pipe.room = 13;
-        outbox.flush(&mut pipe).unwrap();
+        outbox.flush(&mut pipe, usize::MAX).unwrap();
         assert_eq!(outbox.bytes(), 0);
     }
 
@@ -275,12 +310,12 @@ mod tests {
         for (room, left) in [(0, ""), (1, "ne"), (3, ""), (5, "ur")] {
             let mut outbox = outbox(&["one", "four", "x"]);
             let mut pipe = Pipe { taken: Vec::new(), room, step: usize::MAX };
-            outbox.flush(&mut pipe).unwrap();
+            outbox.flush(&mut pipe, usize::MAX).unwrap();
             outbox.truncate();
             assert_eq!(outbox.queued(), left.len());
             assert!(outbox.push(Piece::private(&b"!"[..]), 1000));
             pipe = Pipe { taken: Vec::new(), room: 99, step: usize::MAX };
-            outbox.flush(&mut pipe).unwrap();
+            outbox.flush(&mut pipe, usize::MAX).unwrap();
             assert_eq!(pipe.taken, format!("{left}!").as_bytes());
         }
     }

@@ -23,6 +23,10 @@ use crate::slots::Slots;
 use crate::timers::Timers;
 use crate::ws::close::Close;
 
+/// What one connection is sent in one tick. A peer that reads as fast as we write could otherwise
+/// have megabytes of history written to it while everybody else waits.
+const FLUSH_BYTES_MAX: usize = 64 * 1024;
+
 /// Who has left a room by an end of its connection, and how.
 #[derive(Clone, Copy)]
 pub(super) struct Ended {
@@ -331,22 +335,29 @@ impl<S: Stream> Connections<S> {
                 continue;
             }
             let queued = connection.link.outbox().queued();
-            let flushed = connection.link.flush();
+            let flushed = connection.link.flush(FLUSH_BYTES_MAX);
             let written = queued - connection.link.outbox().queued();
             self.counters.bytes_out += written as u64;
             match flushed {
                 Ok(Flushed::Done) => self.on_flushed(key),
-                // As long as the peer takes some of its answer it isn't idle.
-                Ok(Flushed::Blocked) if written > 0 && self.waits_for(key) == Some(Wait::Idle) => {
-                    self.set_timer(key, Some(Wait::Idle));
+                Ok(Flushed::Blocked) => self.on_flushed_partly(key, written),
+                Ok(Flushed::Paused) => {
+                    self.on_flushed_partly(key, written);
+                    self.make_dirty(key); // The next tick goes on.
                 }
-                Ok(Flushed::Blocked) => {}
                 Err(_) => self.on_broken(key),
             }
             self.recount(key);
         }
         if self.dirty.is_empty() {
             self.dirty = dirty;
+        }
+    }
+
+    fn on_flushed_partly(&mut self, key: ConnectionKey<S>, written: usize) {
+        // As long as the peer takes some of its answer it isn't idle.
+        if written > 0 && self.waits_for(key) == Some(Wait::Idle) {
+            self.set_timer(key, Some(Wait::Idle));
         }
     }
 
