@@ -67,10 +67,10 @@ impl<S: Stream> Link<S> {
         if self.write_over {
             return true; // Nobody will read it.
         }
-        if self.outbox.queued().saturating_add(piece.len()) > bytes_max {
+        if !self.outbox.fits(&piece, bytes_max) {
             // One tick can say more than fits. Slow is only who doesn't take it; an error here
             // is met again, and reported, by the flush at the tick's end.
-            let _ = self.outbox.flush(&mut self.stream);
+            let _ = self.outbox.flush(&mut self.stream, bytes_max);
         }
         self.outbox.push(piece, bytes_max)
     }
@@ -80,9 +80,9 @@ impl<S: Stream> Link<S> {
         self.outbox.truncate();
     }
 
-    /// Writes what is queued. Errors end the connection.
-    pub fn flush(&mut self) -> io::Result<Flushed> {
-        self.outbox.flush(&mut self.stream)
+    /// Writes what is queued, at most `budget` bytes of it. Errors end the connection.
+    pub fn flush(&mut self, budget: usize) -> io::Result<Flushed> {
+        self.outbox.flush(&mut self.stream, budget)
     }
 
     /// Ends our direction, once; what is queued must have left.

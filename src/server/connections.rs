@@ -26,6 +26,10 @@ use crate::ws::close::Close;
 /// A page has mostly left when no more than this is queued.
 const PAGE_LEFT_BYTES: usize = 16 * 1024;
 
+/// What one connection is sent in one tick. A peer that reads as fast as we write could otherwise
+/// have megabytes of history written to it while everybody else waits.
+const FLUSH_BYTES_MAX: usize = 64 * 1024;
+
 /// Who has left a room by an end of its connection, and how.
 #[derive(Clone, Copy)]
 pub(super) struct Ended {
@@ -244,6 +248,12 @@ impl<S: Stream> Connections<S> {
             _ => return,
         }
         self.counters.deliveries += 1;
+        self.queue_or_close(key, frames);
+    }
+
+    /// Queues frames, or closes who leaves no room for them. What has not begun to leave is
+    /// forgotten then; pieces are whole frames, so the close can still be told apart.
+    fn queue_or_close(&mut self, key: ConnectionKey<S>, frames: Piece) {
         if self.queue(key, frames) {
             return self.make_dirty(key);
         }
@@ -271,16 +281,9 @@ impl<S: Stream> Connections<S> {
 
     /// Queues control frames that a context has written in answer to something.
     pub fn push_control(&mut self, key: ConnectionKey<S>, control: &[u8]) {
-        if control.is_empty() {
-            return;
+        if !control.is_empty() {
+            self.queue_or_close(key, Piece::private(control.to_vec()));
         }
-        let frames = Piece::private(control.to_vec());
-        if self.queue(key, frames) {
-            return self.make_dirty(key);
-        }
-        // A peer that pings and doesn't read. Nothing it would understand can be sent any more.
-        self.counters.too_slow += 1;
-        self.end(key, Departure::Closed);
     }
 
     /// Asks a WebSocket peer for a sign of life.
@@ -366,16 +369,16 @@ impl<S: Stream> Connections<S> {
                 continue;
             }
             let queued = connection.link.outbox().queued();
-            let flushed = connection.link.flush();
+            let flushed = connection.link.flush(FLUSH_BYTES_MAX);
             let written = queued - connection.link.outbox().queued();
             self.counters.bytes_out += written as u64;
             match flushed {
                 Ok(Flushed::Done) => self.on_flushed(key),
-                // As long as the peer takes some of its answer it isn't idle.
-                Ok(Flushed::Blocked) if written > 0 && self.waits_for(key) == Some(Wait::Idle) => {
-                    self.set_timer(key, Some(Wait::Idle));
+                Ok(Flushed::Blocked) => self.on_flushed_partly(key, written),
+                Ok(Flushed::Paused) => {
+                    self.on_flushed_partly(key, written);
+                    self.make_dirty(key); // The next tick goes on.
                 }
-                Ok(Flushed::Blocked) => {}
                 Err(_) => self.on_broken(key),
             }
             self.note_hunger(key);
@@ -394,6 +397,13 @@ impl<S: Stream> Connections<S> {
             if ws.catching_up && queued <= PAGE_LEFT_BYTES {
                 self.hungry.push(key);
             }
+        }
+    }
+
+    fn on_flushed_partly(&mut self, key: ConnectionKey<S>, written: usize) {
+        // As long as the peer takes some of its answer it isn't idle.
+        if written > 0 && self.waits_for(key) == Some(Wait::Idle) {
+            self.set_timer(key, Some(Wait::Idle));
         }
     }
 

@@ -22,7 +22,8 @@ use crate::ws::handshake::{self, NotAccepted};
 use crate::ws::{self, Context, Incoming};
 
 /// Answers queued for one connection beyond which its next request has to wait: one answer is
-/// under way at a time, but a few small ones may leave together.
+/// under way at a time, but a few small ones may leave together. The content that answers to
+/// HEAD leave out counts in its turn: it was made all the same.
 const PIPELINED_BYTES_MAX: usize = 16 * 1024;
 
 /// When to come again, for an address that has its share of connections.
@@ -87,7 +88,9 @@ impl<S: Stream> Core<S> {
             let Protocol::Http(http) = &mut connection.protocol else {
                 return self.on_bytes(key, input); // Upgraded or closing: not requests any more.
             };
-            if connection.link.outbox().queued() > PIPELINED_BYTES_MAX {
+            let is_answered = connection.link.outbox().queued() > PIPELINED_BYTES_MAX
+                || self.made > PIPELINED_BYTES_MAX;
+            if is_answered {
                 connection.held = input.to_vec();
                 return;
             }
@@ -167,6 +170,7 @@ impl<S: Stream> Core<S> {
             version: request.version(),
             keep_alive: request.keep_alive(),
         };
+        self.made += response.body.iter().map(Bytes::len).sum::<usize>();
         queue(&mut self.connections, key, response, framing);
         if request.keep_alive() {
             self.connections.set_timer(key, Some(Wait::Idle));

@@ -219,7 +219,7 @@ impl Connection {
     /// and ends the connection.
     fn turn(&mut self, scratch: &mut [u8], date: &str) -> io::Result<Turn> {
         for _ in 0..READS_PER_TURN {
-            self.link.flush()?;
+            self.link.flush(usize::MAX)?;
             let queued = self.link.outbox().queued();
             match self.protocol {
                 Protocol::Closing if queued == 0 && self.read_over => return Ok(Turn::Over),

@@ -426,3 +426,30 @@ fn every_byte_that_leaves_is_counted() {
     assert_eq!(world.core.counters().bytes_out, world.heard);
     world.end();
 }
+
+/// The content that an answer to HEAD leaves out was not counted, only its head: 64 peers that
+/// pipelined HEADs of a long listing kept everybody else waiting for two seconds.
+#[test]
+fn answers_to_head_end_a_turn_like_those_to_get() {
+    let (mut world, guests) = party(&unlimited(), CALM, 1);
+    for _ in 0..10 {
+        world.chat(guests[0], &"long ".repeat(700));
+        world.settle();
+    }
+    let session = world.people[0].session.clone();
+    let path = format!("/rooms/{}/messages?limit=1000", world.rooms[0].id);
+    for method in ["GET", "HEAD"] {
+        let client = world.connect(Talk::Noise, LOOPBACK);
+        let requests = wire::request(method, &path, session.as_deref(), "").repeat(50);
+        world.send(client, &requests);
+        world.deliver(client, requests.len());
+        let before = world.core.counters().requests;
+        world.turn(true);
+        assert_eq!(world.core.counters().requests - before, 1, "{method}");
+        world.settle();
+        assert_eq!(world.core.counters().requests - before, 50, "{method}: all in the end");
+        world.finish(client, true);
+        world.settle();
+    }
+    world.end();
+}

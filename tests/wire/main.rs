@@ -24,6 +24,7 @@ mod slow_readers;
 mod flags;
 mod shutdown;
 
+mod attacks;
 mod idle;
 mod order;
 mod ugly;
