@@ -53,9 +53,20 @@ pub(super) enum Protocol {
     Closing,
 }
 
+/// What a listener, and what is accepted from it, is there for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// The contract.
+    Chat,
+    /// The metrics and nothing else. Taken in even when the server is full: that is when somebody
+    /// looks.
+    Metrics,
+}
+
 /// A connection that speaks HTTP.
 pub(super) struct Http {
     pub codec: http::Codec,
+    pub purpose: Purpose,
 }
 
 /// A connection that speaks WebSocket.

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use log::debug;
 
 use super::batch::Batches;
-use super::connection::{Connection, ConnectionKey, Excess, Http, Protocol, Wait};
+use super::connection::{Connection, ConnectionKey, Excess, Http, Protocol, Purpose, Wait};
 use super::settings::Settings;
 use crate::chat::{Address, AttachmentKey, Departure};
 use crate::clock::{Mono, Now};
@@ -95,11 +95,12 @@ impl<S: Stream> Connections<S> {
         peer: Option<IpAddr>,
         share: Option<Address>,
         excess: Option<Excess>,
+        purpose: Purpose,
     ) -> ConnectionKey<S> {
         let codec = http::Codec::new(self.settings.http);
         let key = self.slots.insert(Connection {
             link: Link::new(stream),
-            protocol: Protocol::Http(Box::new(Http { codec })),
+            protocol: Protocol::Http(Box::new(Http { codec, purpose })),
             peer,
             share,
             excess,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use log::debug;
 
-use super::connection::{Connection, ConnectionKey, Excess, Protocol, Wait};
+use super::connection::{Connection, ConnectionKey, Excess, Protocol, Purpose, Wait};
 use super::connections::Connections;
 use super::settings::{self, Settings};
 use crate::api::Api;
@@ -90,9 +90,15 @@ impl<S: Stream> Core<S> {
 
     /// Takes in a stream that was accepted. `None`: its address is so far over its share that it
     /// was dropped.
-    pub fn accept(&mut self, stream: S, peer: Option<IpAddr>) -> Option<ConnectionKey<S>> {
+    pub fn accept(
+        &mut self,
+        stream: S,
+        peer: Option<IpAddr>,
+        purpose: Purpose,
+    ) -> Option<ConnectionKey<S>> {
         let (mut share, mut excess) = (None, None);
-        if let Some(address) = self.api.client_at_accept(peer) {
+        let counted = if purpose == Purpose::Chat { peer } else { None };
+        if let Some(address) = self.api.client_at_accept(counted) {
             match self.chat.on_arrival(address) {
                 Share::Within => {}
                 Share::Over => excess = Some(Excess::Share),
@@ -103,10 +109,11 @@ impl<S: Stream> Core<S> {
             }
             share = Some(address);
         }
-        if self.connections.slots.len() >= self.settings.connections_max {
+        let is_full = self.connections.slots.len() >= self.settings.connections_max;
+        if is_full && purpose == Purpose::Chat {
             excess = Some(Excess::Full);
         }
-        let key = self.connections.insert(stream, peer, share, excess);
+        let key = self.connections.insert(stream, peer, share, excess, purpose);
         match peer {
             Some(peer) => debug!("connection {key:?} from {peer}"),
             None => debug!("connection {key:?} from a Unix socket"),
@@ -115,7 +122,10 @@ impl<S: Stream> Core<S> {
     }
 
     /// Whether there is room for another connection, if only to tell it that there is none.
-    pub fn has_room(&self) -> bool {
+    pub fn has_room(&self, purpose: Purpose) -> bool {
+        if purpose == Purpose::Metrics {
+            return true; // The operator's own, on an address that strangers don't reach.
+        }
         let Settings { connections_max, excess_connections_max, .. } = self.settings;
         self.connections.slots.len() < connections_max.saturating_add(excess_connections_max)
     }
@@ -161,6 +171,11 @@ impl<S: Stream> Core<S> {
         self.settle();
         self.flush();
         self.reap();
+    }
+
+    /// How long the tick took that is over.
+    pub fn on_tick_over(&mut self, took: Duration) {
+        self.connections.counters.ticks.observe(took);
     }
 
     /// Whether the next tick has work already, so that polling must not wait.

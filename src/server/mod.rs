@@ -32,7 +32,7 @@ use mio::{Events, Interest, Poll, Token};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-pub use connection::ConnectionKey;
+pub use connection::{ConnectionKey, Purpose};
 pub use core::Core;
 pub use shutdown::Ending;
 
@@ -76,6 +76,7 @@ pub struct Server {
 struct Acceptor {
     listener: Listener,
     ready: bool,
+    purpose: Purpose,
 }
 
 /// The machine won't have it.
@@ -106,8 +107,11 @@ impl Server {
             core.plant_fault(word);
         }
         let mut listeners = Vec::new();
-        for listen in &config.listen {
-            let acceptor = Acceptor::new(listen, &poll, Token(LISTENERS - listeners.len()));
+        let chat = config.listen.iter().map(|listen| (listen, Purpose::Chat));
+        let metrics = config.metrics_listen.iter().map(|listen| (listen, Purpose::Metrics));
+        for (listen, purpose) in chat.chain(metrics) {
+            let token = Token(LISTENERS - listeners.len());
+            let acceptor = Acceptor::new(listen, purpose, &poll, token);
             listeners.push(acceptor.map_err(|error| StartError::Listen(listen.clone(), error))?);
         }
         for acceptor in &listeners {
@@ -139,6 +143,8 @@ impl Server {
             }
             now = self.clock.read();
             self.tick(now, &events);
+            let end = self.clock.read().mono;
+            self.core.on_tick_over(end.since(now.mono));
         }
     }
 
@@ -173,12 +179,13 @@ impl Server {
             while acceptor.ready
                 && budget > 0
                 && self.accept_pause.is_none()
-                && self.core.has_room()
+                && self.core.has_room(acceptor.purpose)
             {
                 budget -= 1;
                 match acceptor.listener.accept() {
                     Ok(Accepted { socket, peer }) => {
-                        let Some(key) = self.core.accept(socket, peer) else { continue };
+                        let accepted = self.core.accept(socket, peer, acceptor.purpose);
+                        let Some(key) = accepted else { continue };
                         let token = Token(key.index());
                         let Some(socket) = self.core.stream_mut(key) else { continue };
                         // Once for both: no further call however often it changes its mind.
@@ -204,8 +211,9 @@ impl Server {
 
     /// How long the poll may wait: until the next deadline, or not at all.
     fn timeout(&self, now: Mono) -> Option<Duration> {
-        let accepting = self.accept_pause.is_none() && self.core.has_room();
-        if self.core.has_work() || accepting && self.listeners.iter().any(|one| one.ready) {
+        let mut acceptable = self.listeners.iter().filter(|one| self.core.has_room(one.purpose));
+        let accepting = self.accept_pause.is_none() && acceptable.any(|one| one.ready);
+        if self.core.has_work() || accepting {
             return Some(Duration::ZERO);
         }
         let ending = self.ending.and_then(|ending| ending.deadline);
@@ -215,7 +223,12 @@ impl Server {
 }
 
 impl Acceptor {
-    fn new(listen: &Listen, poll: &Poll, token: Token) -> io::Result<Acceptor> {
+    fn new(
+        listen: &Listen,
+        purpose: Purpose,
+        poll: &Poll,
+        token: Token,
+    ) -> io::Result<Acceptor> {
         let mut listener = match listen {
             Listen::Tcp(address) => Listener::bind_tcp(*address)?,
             #[cfg(unix)]
@@ -224,7 +237,7 @@ impl Acceptor {
             Listen::Unix(_) => return Err(ErrorKind::Unsupported.into()),
         };
         poll.registry().register(&mut listener, token, Interest::READABLE)?;
-        Ok(Acceptor { listener, ready: false })
+        Ok(Acceptor { listener, ready: false, purpose })
     }
 }
 
@@ -238,7 +251,7 @@ fn connections_max(config: &Config) -> usize {
         limit = getrlimit(Resource::Nofile);
     }
     let descriptors = limit.current.map_or(usize::MAX, |limit| limit as usize);
-    let reserved = DESCRIPTORS_RESERVED + config.listen.len();
+    let reserved = DESCRIPTORS_RESERVED + config.listen.len() + config.metrics_listen.len();
     let allowed = settings::connections_allowed(descriptors.saturating_sub(reserved));
     match config.connections_max {
         Some(max) if max > allowed => {

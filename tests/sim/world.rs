@@ -192,7 +192,7 @@ impl World {
     /// A peer connects. `None`: it was dropped at once.
     pub fn connect(&mut self, talk: Talk, from: Option<IpAddr>) -> usize {
         let (peer, end) = pipe::pair(self.dice.next(), self.weather);
-        let key = self.core.accept(end, from);
+        let key = self.core.accept(end, from, Purpose::Chat);
         self.clients.push(Client {
             peer,
             key,
