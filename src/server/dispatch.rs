@@ -117,7 +117,9 @@ impl<S: Stream> Core<S> {
             Phase::Head => Wait::Head,
             Phase::Body => Wait::Body,
         };
-        if self.connections.waits_for(key) != Some(wait) {
+        // One too many has no time but the one it was given at accept.
+        let excess = self.connections.slots.get(key).and_then(|connection| connection.excess);
+        if excess.is_none() && self.connections.waits_for(key) != Some(wait) {
             self.connections.set_timer(key, Some(wait));
         }
     }
