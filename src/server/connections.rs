@@ -114,7 +114,8 @@ impl<S: Stream> Connections<S> {
             counted: 0,
         });
         self.counters.accepted += 1;
-        self.set_timer(key, Some(Wait::Head));
+        // One too many is there to be told so, and holds one of a few places meanwhile.
+        self.set_timer(key, Some(if excess.is_some() { Wait::Linger } else { Wait::Head }));
         self.recount(key);
         key
     }
@@ -480,6 +481,7 @@ impl<S: Stream> Connections<S> {
             let waits = connection.timer.map(|(wait, _)| wait);
             let sensible = match &connection.protocol {
                 _ if connection.over => true,
+                Protocol::Http(_) if connection.excess.is_some() => waits == Some(Wait::Linger),
                 Protocol::Http(_) => matches!(waits, Some(Wait::Head | Wait::Body | Wait::Idle)),
                 Protocol::Ws(ws) if ws.waiting => waits.is_none(),
                 Protocol::Ws(_) => matches!(waits, Some(Wait::Ping | Wait::Pong)),

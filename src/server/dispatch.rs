@@ -117,7 +117,9 @@ impl<S: Stream> Core<S> {
             Phase::Head => Wait::Head,
             Phase::Body => Wait::Body,
         };
-        if self.connections.waits_for(key) != Some(wait) {
+        // One too many has no time but the one it was given at accept.
+        let excess = self.connections.slots.get(key).and_then(|connection| connection.excess);
+        if excess.is_none() && self.connections.waits_for(key) != Some(wait) {
             self.connections.set_timer(key, Some(wait));
         }
     }
@@ -279,6 +281,11 @@ impl<S: Stream> Core<S> {
         control.clear();
         // Until it is used up, or the connection is closed by what it has just said.
         while let Some(ws) = self.connections.slots.get_mut(key).and_then(Connection::ws) {
+            if self.made > PIPELINED_BYTES_MAX {
+                // Enough answered for one turn; the rest is for the next.
+                self.hold(key, input);
+                break;
+            }
             let fed = ws.context.feed(&mut input, &mut control);
             match &fed {
                 // Pongs are gathered: a flood of pings must not become a flood of pieces.
@@ -305,6 +312,13 @@ impl<S: Stream> Core<S> {
             let (now, connections) = (self.connections.now, &mut self.connections);
             self.chat.on_sign_of_life(now, attachment, connections);
         }
+    }
+
+    fn hold(&mut self, key: ConnectionKey<S>, input: &[u8]) {
+        if let Some(connection) = self.connections.slots.get_mut(key) {
+            connection.held = input.to_vec();
+        }
+        self.connections.make_ready(key);
     }
 
     fn on_text(&mut self, key: ConnectionKey<S>, attachment: Option<AttachmentKey>, text: &str) {
@@ -349,6 +363,7 @@ impl<S: Stream> Core<S> {
         self.seal(attachment);
         let mut frame = Vec::new();
         ws::encode_text_in_place(&mut frame, write);
+        self.made += frame.len();
         self.connections.push_frames(key, Piece::private(frame));
     }
 

@@ -453,3 +453,21 @@ fn answers_to_head_end_a_turn_like_those_to_get() {
     }
     world.end();
 }
+
+/// A turn handled 16 KiB of frames whatever they led to: 2730 empty texts to half a megabyte of
+/// refusals. Twenty peers that sent nothing else kept everybody else waiting for 50 ms.
+#[test]
+fn answers_to_frames_end_a_turn_too() {
+    let (mut world, guests) = party(&unlimited(), CALM, 1);
+    let frames: Vec<u8> = (0..1000).flat_map(|_| world.frame(TEXT, b"")).collect();
+    world.clients[guests[0]].honest = false; // Or each refusal would have to be foretold.
+    world.send(guests[0], &frames);
+    world.deliver(guests[0], frames.len());
+    let before = world.core.counters().received;
+    world.turn(true);
+    let handled = world.core.counters().received - before;
+    assert!((50..200).contains(&handled), "{handled} frames in one turn");
+    world.settle();
+    assert_eq!(world.core.counters().received - before, 1000, "all in the end");
+    world.end();
+}
