@@ -32,6 +32,8 @@ pub enum Kind {
     Count(RangeInclusive<u32>, fn(&mut Config, u32)),
     /// A list of addresses to accept connections on.
     Listen,
+    /// A list of such addresses for the metrics, or `none`.
+    MetricsListen,
     /// A list of addresses and ranges, or `none`.
     Proxies,
     /// A list of origins; any, as soon as `*` is among them.
@@ -157,6 +159,12 @@ pub static FLAGS: &[Flag] = &[
         help: "New rooms per second and address, 60 of them at once; 0: unlimited",
     },
     Flag {
+        name: "guess-rate",
+        default: "6",
+        kind: Kind::Count(COUNT_OR_ZERO, |config, value| config.guess_rate = value),
+        help: "Wrong passwords per minute, room and address, 5 of them at once; 0: unlimited",
+    },
+    Flag {
         name: "address-connections",
         default: "200",
         kind: Kind::Count(COUNT_OR_ZERO, |config, value| {
@@ -203,6 +211,13 @@ pub static FLAGS: &[Flag] = &[
         help: "Let pages of this origin in (https://chat.example), or of any (*); repeatable",
     },
     Flag {
+        name: "metrics-listen",
+        default: "none",
+        kind: Kind::MetricsListen,
+        help: "Answer GET /metrics here, for Prometheus, and nothing else; an address like those \
+               of --listen, or none; repeatable",
+    },
+    Flag {
         name: "log",
         default: "info",
         kind: Kind::Level,
@@ -230,6 +245,7 @@ impl Flag {
     ) -> Result<(), ConfigError> {
         match self.kind {
             Kind::Listen => config.listen.clear(),
+            Kind::MetricsListen => config.metrics_listen.clear(),
             Kind::Proxies => config.trusted_proxies.clear(),
             Kind::Origins => config.cors_origins.clear(),
             Kind::Duration(..) | Kind::Size(..) | Kind::Count(..) | Kind::Level => {}
@@ -241,7 +257,8 @@ impl Flag {
                 Kind::Size(range, set) => size(text, range).map(|value| set(config, value)),
                 Kind::Count(range, set) => count(text, range).map(|value| set(config, value)),
                 Kind::Listen => text.parse().map(|listen| config.listen.push(listen)),
-                Kind::Proxies if text == "none" => Ok(()),
+                Kind::MetricsListen | Kind::Proxies if text == "none" => Ok(()),
+                Kind::MetricsListen => text.parse().map(|at| config.metrics_listen.push(at)),
                 Kind::Proxies => text.parse().map(|cidr| config.trusted_proxies.push(cidr)),
                 Kind::Origins => origin(text).map(|origin| config.cors_origins.push(origin)),
                 Kind::Level => level(text).map(|level| config.log = level),
@@ -258,7 +275,7 @@ impl Flag {
 impl Kind {
     /// Whether the flag may be repeated, and its variable is a list with commas.
     pub fn is_list(&self) -> bool {
-        matches!(self, Kind::Listen | Kind::Proxies | Kind::Origins)
+        matches!(self, Kind::Listen | Kind::MetricsListen | Kind::Proxies | Kind::Origins)
     }
 
     /// What stands for the value in `--help`.
@@ -267,7 +284,7 @@ impl Kind {
             Kind::Duration(..) => "TIME",
             Kind::Size(..) => "SIZE",
             Kind::Count(..) => "COUNT",
-            Kind::Listen | Kind::Proxies => "ADDR",
+            Kind::Listen | Kind::MetricsListen | Kind::Proxies => "ADDR",
             Kind::Origins => "ORIGIN",
             Kind::Level => "LEVEL",
         }

@@ -56,6 +56,8 @@ pub struct Config {
     pub session_rate: Rate,
     /// Rooms that one address may create.
     pub room_rate: Rate,
+    /// Wrong passwords per minute, for one room from one address; 0 to 10 000 000; 0: unlimited.
+    pub guess_rate: u32,
     /// Connections of one address; `None`: unlimited.
     pub address_connections_max: Option<usize>,
     /// Peers whose `X-Forwarded-For` is believed.
@@ -71,6 +73,8 @@ pub struct Config {
     /// Origins as browsers send them, in lower case (a request's must be lowered to compare);
     /// empty: any.
     pub cors_origins: Vec<String>,
+    /// Where to accept connections that may ask for the metrics, and for nothing else.
+    pub metrics_listen: Vec<Listen>,
     /// Never `Trace`.
     pub log: LevelFilter,
 }
@@ -178,6 +182,7 @@ impl Default for Config {
             message_rate: Rate { per_second: 0, burst: 0 },
             session_rate: Rate { per_second: 0, burst: CREATION_BURST },
             room_rate: Rate { per_second: 0, burst: CREATION_BURST },
+            guess_rate: 0,
             address_connections_max: None,
             trusted_proxies: Vec::new(),
             connections_max: None,
@@ -185,6 +190,7 @@ impl Default for Config {
             rooms_max: 0,
             outbox_bytes_max: 0,
             cors_origins: Vec::new(),
+            metrics_listen: Vec::new(),
             log: LevelFilter::Off,
         };
         for flag in FLAGS {
@@ -345,6 +351,7 @@ mod tests {
             "0 to 10000000",
             "1.0",
         ),
+        ("guess-rate", |c| c.guess_rate.to_string(), "6", ["0", "0"], &["10000001"], WHOLE, "6/m"),
         (
             "address-connections",
             |c| format!("{:?}", c.address_connections_max),
@@ -408,10 +415,20 @@ mod tests {
             "",
             "chat.example",
         ),
+        (
+            "metrics-listen",
+            |c| format!("{:?}", c.metrics_listen),
+            "[]",
+            ["localhost:9100", "[Tcp(127.0.0.1:9100)]"],
+            &[],
+            "",
+            "None",
+        ),
         ("log", |c| c.log.to_string(), "INFO", ["debug", "DEBUG"], &[], "", "trace"),
     ];
     const YEARS: &str = "1ms to 3650d";
     const GRACE: &str = "0 to 3650d";
+    const WHOLE: &str = "0 to 10000000";
 
     fn ms(duration: Duration) -> String {
         duration.as_millis().to_string()
@@ -485,6 +502,10 @@ mod tests {
 
         let none = serve(&["--trusted-proxy", "none"], &[("CHAT_TRUSTED_PROXY", "::1")]);
         assert_eq!(none, Ok(Config::default()));
+        let none = serve(&["--metrics-listen=none"], &[("CHAT_METRICS_LISTEN", "[::1]:1")]);
+        assert_eq!(none, Ok(Config::default()));
+        let two = serve(&[], &[("CHAT_METRICS_LISTEN", "unix:/a,localhost:0")]).unwrap();
+        assert_eq!(two.metrics_listen.len(), 2);
         let any = serve(&["--cors-origin=http://a", "--cors-origin=*"], &[]);
         assert_eq!(any, Ok(Config::default()));
     }
