@@ -6,19 +6,8 @@
 
 use super::error::{Code, Error};
 use super::routes::Call;
-use crate::chat::{RoomId, SessionId, SessionKey};
+use crate::chat::{SessionId, SessionKey};
 use crate::http::Request;
-
-/// A request for a socket: into which room, and who asks (contract, section 1, The socket).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Entry {
-    /// `None`: the path's id isn't shaped like one, so there is no such room.
-    pub room: Option<RoomId>,
-    /// `None`: no credentials, or they aren't shaped like any.
-    pub session: Option<SessionId>,
-    /// To be selected: `chat`, if the peer offers it. Never the one that carries the secret.
-    pub subprotocol: Option<&'static str>,
-}
 
 /// What `Authorization` holds.
 enum Authorization {
@@ -55,30 +44,28 @@ fn invalid() -> Error {
     error.with("WWW-Authenticate", "Bearer error=\"invalid_token\"")
 }
 
-/// What a request says that may become a WebSocket: the header counts first, then the
-/// subprotocol, then the query.
-pub fn entry(request: &Request, room: &str) -> Entry {
-    let offered = || {
-        let lists = request.fields("Sec-WebSocket-Protocol");
-        let tokens = lists.flat_map(|list| list.split(|byte| *byte == b','));
-        tokens.filter_map(|token| std::str::from_utf8(token.trim_ascii()).ok())
-    };
-    let session = match authorization(request) {
+/// The id that an upgrade carries: the header counts first, then the subprotocol, then the query.
+pub fn of_upgrade(request: &Request) -> Option<SessionId> {
+    match authorization(request) {
         Authorization::Session(id) => Some(id),
         Authorization::Malformed => None,
-        Authorization::Missing => match offered().find_map(|token| token.strip_prefix("bearer.")) {
-            Some(token) => SessionId::parse(token),
-            None => {
-                let value = request.query_value("session_id").ok().flatten();
-                value.and_then(|token| SessionId::parse(&token))
+        Authorization::Missing => {
+            match offered(request).find_map(|token| token.strip_prefix("bearer.")) {
+                Some(token) => SessionId::parse(token),
+                None => {
+                    let value = request.query_value("session_id").ok().flatten();
+                    value.and_then(|token| SessionId::parse(&token))
+                }
             }
-        },
-    };
-    Entry {
-        room: RoomId::parse(room),
-        session,
-        subprotocol: offered().any(|token| token == "chat").then_some("chat"),
+        }
     }
+}
+
+/// The subprotocols that an upgrade offers (RFC 6455 §4.1), one of which may be a credential.
+pub fn offered(request: &Request) -> impl Iterator<Item = &str> {
+    let lists = request.fields("Sec-WebSocket-Protocol");
+    let tokens = lists.flat_map(|list| list.split(|byte| *byte == b','));
+    tokens.filter_map(|token| std::str::from_utf8(token.trim_ascii()).ok())
 }
 
 fn authorization(request: &Request) -> Authorization {

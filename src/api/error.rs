@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::json::{self, Shown};
 use super::socket::BadEvent;
 use crate::chat::{BadName, Refusal};
+use crate::counters::CODES_MAX;
 use crate::http::{Reject, Response};
 
 /// What went wrong, for programs (contract, Conventions).
@@ -23,18 +24,23 @@ pub enum Code {
     MissingSession,
     InvalidSession,
     BadOrigin,
+    BadPassword,
+    NotAMember,
+    NotTheOwner,
     NotFound,
     RoomNotFound,
     MethodNotAllowed,
     Timeout,
+    NameTaken,
     BodyTooLarge,
     TargetTooLong,
     BadBody,
     BadQuery,
-    /// On the socket only, like the four that follow; the status is what REST would say.
+    /// On the socket only, like the next; the status is what REST would say.
     BadJson,
     BadType,
     BadMessage,
+    BadNonce,
     EmptyMessage,
     TooLong,
     UpgradeRequired,
@@ -47,6 +53,45 @@ pub enum Code {
 }
 
 impl Code {
+    /// All of them, each at its own index.
+    pub const ALL: [Code; 30] = [
+        Code::BadRequest,
+        Code::BadUsername,
+        Code::MissingSession,
+        Code::InvalidSession,
+        Code::BadOrigin,
+        Code::BadPassword,
+        Code::NotAMember,
+        Code::NotTheOwner,
+        Code::NotFound,
+        Code::RoomNotFound,
+        Code::MethodNotAllowed,
+        Code::Timeout,
+        Code::NameTaken,
+        Code::BodyTooLarge,
+        Code::TargetTooLong,
+        Code::BadBody,
+        Code::BadQuery,
+        Code::BadJson,
+        Code::BadType,
+        Code::BadMessage,
+        Code::BadNonce,
+        Code::EmptyMessage,
+        Code::TooLong,
+        Code::UpgradeRequired,
+        Code::RateLimited,
+        Code::TooManyRooms,
+        Code::HeadersTooLarge,
+        Code::InternalError,
+        Code::ServerFull,
+        Code::ShuttingDown,
+    ];
+
+    /// Its place in [`Code::ALL`], and in the count of refusals.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
     /// The HTTP status that goes with it.
     pub fn status(self) -> u16 {
         self.row().0
@@ -64,10 +109,14 @@ impl Code {
             Code::MissingSession => (401, "missing_session"),
             Code::InvalidSession => (401, "invalid_session"),
             Code::BadOrigin => (403, "bad_origin"),
+            Code::BadPassword => (403, "bad_password"),
+            Code::NotAMember => (403, "not_a_member"),
+            Code::NotTheOwner => (403, "not_the_owner"),
             Code::NotFound => (404, "not_found"),
             Code::RoomNotFound => (404, "room_not_found"),
             Code::MethodNotAllowed => (405, "method_not_allowed"),
             Code::Timeout => (408, "timeout"),
+            Code::NameTaken => (409, "name_taken"),
             Code::BodyTooLarge => (413, "body_too_large"),
             Code::TargetTooLong => (414, "target_too_long"),
             Code::BadBody => (422, "bad_body"),
@@ -75,6 +124,7 @@ impl Code {
             Code::BadJson => (422, "bad_json"),
             Code::BadType => (422, "bad_type"),
             Code::BadMessage => (422, "bad_message"),
+            Code::BadNonce => (422, "bad_nonce"),
             Code::EmptyMessage => (422, "empty_message"),
             Code::TooLong => (422, "too_long"),
             Code::UpgradeRequired => (426, "upgrade_required"),
@@ -87,6 +137,8 @@ impl Code {
         }
     }
 }
+
+const _: () = assert!(Code::ALL.len() <= CODES_MAX, "there is a count for each");
 
 /// What went wrong, for people. `Copy`, so that refusing a flood builds no strings.
 #[derive(Clone, Copy, Debug)]
@@ -148,6 +200,11 @@ impl Error {
         Error::new(Code::BadBody, detail)
     }
 
+    /// 422 for a parameter of the query that is out of range or of the wrong type.
+    pub fn bad_query(detail: &'static str) -> Error {
+        Error::new(Code::BadQuery, detail)
+    }
+
     /// The response, not yet dressed for the peer's origin.
     pub fn response(self) -> Response {
         #[derive(Serialize)]
@@ -180,6 +237,11 @@ impl From<Refusal> for Error {
             Refusal::TooManyRooms => (Code::TooManyRooms, Some(PATIENCE)),
             Refusal::RateLimited(wait) => (Code::RateLimited, Some(wait)),
             Refusal::ServerFull => (Code::ServerFull, Some(PATIENCE)),
+            Refusal::BadPassword => (Code::BadPassword, None),
+            Refusal::NotAMember => (Code::NotAMember, None),
+            Refusal::NotTheOwner => (Code::NotTheOwner, None),
+            Refusal::NameTaken => (Code::NameTaken, None),
+            Refusal::BadNonce => (Code::BadNonce, None),
             Refusal::EmptyMessage => (Code::EmptyMessage, None),
             Refusal::TooLong => (Code::TooLong, None),
         };
@@ -210,36 +272,32 @@ impl From<BadEvent> for Error {
         let (code, detail) = match bad {
             BadEvent::Json => (Code::BadJson, "The frame is not a JSON object."),
             BadEvent::Type => (Code::BadType, "The event has no type that is known here."),
-            BadEvent::Message => (Code::BadMessage, "The event's message is not a string."),
+            BadEvent::Message => (Code::BadMessage, "There is no message, or it is not a string."),
+            BadEvent::Nonce => (Code::BadNonce, "The nonce is not a string."),
         };
         Error::new(code, detail)
     }
 }
 
 /// The peer broke HTTP or a limit: 400, 413, 414 or 431, after which the connection ends.
-pub fn reject(reject: Reject) -> Response {
-    Error::from(reject).response()
-}
-
-/// The domain says no.
-pub fn refusal(refusal: Refusal) -> Response {
-    Error::from(refusal).response()
+pub fn reject(reject: Reject) -> Error {
+    reject.into()
 }
 
 /// 408: head or body did not arrive in time.
-pub fn timeout() -> Response {
-    Error::new(Code::Timeout, "The request did not arrive in time.").response()
+pub fn timeout() -> Error {
+    Error::new(Code::Timeout, "The request did not arrive in time.")
 }
 
 /// 426: the socket's path was asked for without an upgrade.
-pub fn not_an_upgrade() -> Response {
-    upgrade_required("This is a WebSocket; please ask for an upgrade.").response()
+pub fn not_an_upgrade() -> Error {
+    upgrade_required("This is a WebSocket; please ask for an upgrade.")
 }
 
 /// 426: an upgrade to a version of WebSocket that isn't ours.
-pub fn other_version() -> Response {
+pub fn other_version() -> Error {
     let error = upgrade_required("The WebSocket version spoken here is 13.");
-    error.with("Sec-WebSocket-Version", "13").response()
+    error.with("Sec-WebSocket-Version", "13")
 }
 
 /// RFC 9110 §15.5.22: a 426 names the protocol, and `Connection` names that field.
@@ -249,38 +307,38 @@ fn upgrade_required(detail: &'static str) -> Error {
 }
 
 /// 400: an upgrade without a proper `Sec-WebSocket-Key`.
-pub fn bad_key() -> Response {
-    Error::new(Code::BadRequest, "The Sec-WebSocket-Key is not 16 bytes of base64.").response()
+pub fn bad_key() -> Error {
+    Error::new(Code::BadRequest, "The Sec-WebSocket-Key is not 16 bytes of base64.")
 }
 
 /// 403: an upgrade from a page of another origin.
-pub fn bad_origin() -> Response {
-    Error::new(Code::BadOrigin, "Pages of this origin may not connect here.").response()
+pub fn bad_origin() -> Error {
+    Error::new(Code::BadOrigin, "Pages of this origin may not connect here.")
 }
 
 /// 429: too often; possible again after `wait`.
-pub fn rate_limited(wait: Duration) -> Response {
-    refusal(Refusal::RateLimited(wait))
+pub fn rate_limited(wait: Duration) -> Error {
+    Refusal::RateLimited(wait).into()
 }
 
 /// 429: one connection more than its address may have.
-pub fn too_many_connections() -> Response {
+pub fn too_many_connections() -> Error {
     let error = Error::new(Code::RateLimited, "There are too many connections from this address.");
-    error.after(PATIENCE).response()
+    error.after(PATIENCE)
 }
 
 /// 500: a bug of ours.
-pub fn internal() -> Response {
-    Error::new(Code::InternalError, "Something went wrong on the server.").response()
+pub fn internal() -> Error {
+    Error::new(Code::InternalError, "Something went wrong on the server.")
 }
 
 /// 503: no room for one more.
-pub fn server_full() -> Response {
-    refusal(Refusal::ServerFull)
+pub fn server_full() -> Error {
+    Refusal::ServerFull.into()
 }
 
 /// 503: the process was told to end.
-pub fn shutting_down() -> Response {
+pub fn shutting_down() -> Error {
     let error = Error::new(Code::ShuttingDown, "The server is shutting down.");
-    error.after(Duration::from_secs(5)).response()
+    error.after(Duration::from_secs(5))
 }

@@ -28,7 +28,7 @@ pub fn health(call: &mut Call<'_>) -> Outcome {
             uptime: call.caller.uptime.as_millis() as f64 / 1000.0,
             sessions: call.chat.session_count(),
             rooms: call.chat.room_count(),
-            connections: call.caller.counters.connections,
+            connections: call.caller.connections,
         },
     ))
 }

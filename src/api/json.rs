@@ -2,14 +2,14 @@
 //!
 //! Owns the shapes of events and what every JSON answer has in common. Must never know who gets
 //! them. The invariant: an event is written once, with the contract's fields in the contract's
-//! order; a history hands out those same bytes again.
+//! order; every kind of history hands out those same bytes again.
 
 use std::fmt;
 
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
 
-use crate::chat::{Event, Kind, Message, MessageId, RoomId, UserId};
+use crate::chat::{Event, Kind, Message, MessageId, Page, RoomId, UserId};
 use crate::clock::Wall;
 use crate::http::Response;
 
@@ -30,6 +30,7 @@ pub fn event(out: &mut Vec<u8>, event: &Event<'_>) {
                 message: Said(message),
                 timestamp: Time(message.wall),
                 room_id: Shown(message.room_id),
+                nonce: message.nonce,
             };
             write(out, &shape);
         }
@@ -38,6 +39,43 @@ pub fn event(out: &mut Vec<u8>, event: &Event<'_>) {
             write(out, &TypingShape { kind: "typing", user, user_id, room_id });
         }
     }
+}
+
+/// Appends a history frame (contract, section 2.1): the messages in the bytes they were sent in.
+pub fn page(out: &mut Vec<u8>, page: &Page<'_>) {
+    out.extend_from_slice(b"{\"type\":\"history\",\"room_id\":");
+    write(out, &Shown(page.room_id));
+    out.extend_from_slice(b",\"messages\":[");
+    for (n, message) in page.messages.iter().enumerate() {
+        if n > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(message);
+    }
+    match &page.last {
+        None => out.extend_from_slice(b"],\"more\":true}"),
+        Some(last) => {
+            out.extend_from_slice(b"],\"more\":false,\"complete\":");
+            write(out, &last.complete);
+            out.extend_from_slice(b",\"you\":");
+            write(out, &Shown(last.you));
+            out.extend_from_slice(b",\"users\":");
+            write(out, &people(last.users.iter().copied()));
+            out.push(b'}');
+        }
+    }
+}
+
+/// Somebody who is present.
+#[derive(Serialize)]
+pub struct Person<'a> {
+    user_id: Shown<UserId>,
+    user: &'a str,
+}
+
+/// People, ready to be written.
+pub fn people<'a>(users: impl Iterator<Item = (UserId, &'a str)>) -> Vec<Person<'a>> {
+    users.map(|(user_id, user)| Person { user_id: Shown(user_id), user }).collect()
 }
 
 #[derive(Serialize)]
@@ -50,6 +88,8 @@ struct MessageShape<'a> {
     message: Said<'a>,
     timestamp: Time,
     room_id: Shown<RoomId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nonce: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -76,7 +116,7 @@ impl Serialize for Said<'_> {
 }
 
 /// A point in civil time, in the contract's form.
-struct Time(Wall);
+pub struct Time(pub Wall);
 
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -106,24 +146,12 @@ pub fn response(status: u16, body: &impl Serialize) -> Response {
     response_of(status, vec![out.into()])
 }
 
-/// A list whose items are JSON already: `head`, the items, `]}`. None of their bytes is copied.
-pub fn response_of_items(head: &'static str, items: impl Iterator<Item = Bytes>) -> Response {
-    let mut pieces = vec![Bytes::from_static(head.as_bytes())];
-    for (n, item) in items.enumerate() {
-        if n > 0 {
-            pieces.push(Bytes::from_static(b","));
-        }
-        pieces.push(item);
-    }
-    pieces.push(Bytes::from_static(b"]}"));
-    response_of(200, pieces)
-}
-
-/// Whatever we answer is about this moment, and much of it is for one pair of eyes: `no-store`.
-fn response_of(status: u16, body: Vec<Bytes>) -> Response {
+/// A response whose content is JSON already: these pieces, none of whose bytes is copied.
+pub fn response_of(status: u16, pieces: Vec<Bytes>) -> Response {
+    // Whatever we answer is about this moment, and much of it is for one pair of eyes.
     let mut response = Response::new(status)
         .with("Content-Type", "application/json")
         .with("Cache-Control", "no-store");
-    response.body = body;
+    response.body = pieces;
     response
 }

@@ -7,8 +7,9 @@
 //! | file | what it owns |
 //! |---|---|
 //! | `routes` | the table of paths and methods, and what each asks for first |
-//! | `credential` | who is asking |
-//! | `sessions`, `rooms`, `health` | the routes' work |
+//! | `credential`, `query`, `entry` | who is asking, for how much, and for which socket |
+//! | `sessions`, `rooms`, `messages`, `health` | the routes' work |
+//! | `metrics` | what a listener for metrics answers |
 //! | `socket` | client events in; refusals and closes out |
 //! | `json`, `object` | JSON out, JSON in |
 //! | `error` | every code, and what leads to which |
@@ -17,11 +18,15 @@
 
 mod cors;
 mod credential;
+mod entry;
 pub mod error;
 pub mod forwarded;
 mod health;
 pub mod json;
+mod messages;
+pub mod metrics;
 mod object;
+mod query;
 mod rooms;
 pub mod routes;
 mod sessions;
@@ -33,12 +38,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 pub use cors::Field;
-pub use credential::Entry;
+pub use entry::Entry;
 
 use crate::chat::{Address, Chat, Sink};
 use crate::clock::Now;
 use crate::config::{Cidr, Config};
-use crate::counters::Counters;
 use crate::http::{Method, Request, Response};
 use cors::Cors;
 use error::{Code, Error};
@@ -52,12 +56,14 @@ pub struct Api {
 }
 
 /// What the loop knows of the moment and of who is asking.
-pub struct Caller<'a> {
+#[derive(Clone, Copy)]
+pub struct Caller {
     pub now: Now,
     /// Since the process began to serve.
     pub uptime: Duration,
-    pub counters: &'a Counters,
-    /// Whose share creations count against; `None`: nobody's.
+    /// Those that are open, of either protocol.
+    pub connections: u64,
+    /// Whose share creations and guesses count against; `None`: nobody's.
     pub address: Option<Address>,
 }
 
@@ -66,6 +72,8 @@ pub struct Caller<'a> {
 pub enum Answer {
     /// This, complete but for framing.
     Response(Response),
+    /// No: to be counted by its code, and to be answered as [`Api::refusal`] has it.
+    Refused(Error),
     /// It asks for the socket's path. The handshake is to be judged, then who may come in.
     Socket(Entry),
 }
@@ -79,24 +87,28 @@ impl Api {
         }
     }
 
-    /// Answers one request (contract, sections Conventions and 1).
+    /// Answers one request (contract, Conventions and what follows them).
     pub fn answer(
         &self,
         chat: &mut Chat,
         request: &Request,
-        caller: &Caller<'_>,
+        caller: &Caller,
         sink: &mut dyn Sink,
     ) -> Answer {
         match self.answer_or_error(chat, request, caller, sink) {
             Ok(Answer::Response(response)) => Answer::Response(self.dress(Some(request), response)),
-            Ok(Answer::Socket(entry)) => Answer::Socket(entry),
-            Err(error) => Answer::Response(self.dress(Some(request), error.response())),
+            Ok(answer) => answer,
+            Err(error) => Answer::Refused(error),
         }
     }
 
-    /// Gives an answer that was made elsewhere (by [`error`]'s functions, that is) the fields of
-    /// CORS. `None`: the request could not be read.
-    pub fn dress(&self, request: Option<&Request>, mut response: Response) -> Response {
+    /// How `error` is answered. `request` is `None` if it could not be read.
+    pub fn refusal(&self, request: Option<&Request>, error: Error) -> Response {
+        self.dress(request, error.response())
+    }
+
+    /// Gives an answer the fields of CORS.
+    fn dress(&self, request: Option<&Request>, mut response: Response) -> Response {
         response.fields.extend(self.cors(request));
         response
     }
@@ -126,7 +138,7 @@ impl Api {
         &self,
         chat: &mut Chat,
         request: &Request,
-        caller: &Caller<'_>,
+        caller: &Caller,
         sink: &mut dyn Sink,
     ) -> Result<Answer, Error> {
         if let Some(preflight) = self.cors.preflight(request) {

@@ -15,6 +15,8 @@ use serde::{Deserialize, Deserializer};
 pub enum Value<'a> {
     /// A string, borrowed from the input unless it has escapes.
     Text(Cow<'a, str>),
+    Bool(bool),
+    Null,
     /// Anything else.
     Other,
 }
@@ -24,14 +26,23 @@ impl<'a> Value<'a> {
     pub fn text(self) -> Option<Cow<'a, str>> {
         match self {
             Value::Text(text) => Some(text),
-            Value::Other => None,
+            Value::Bool(_) | Value::Null | Value::Other => None,
         }
     }
+}
+
+/// A field that may be missing: `null` says no more than its absence, as most that write JSON
+/// have it.
+pub fn optional(value: Option<Value<'_>>) -> Option<Value<'_>> {
+    value.filter(|value| *value != Value::Null)
 }
 
 /// Not JSON, not an object, or a text in it is no Unicode (lone surrogates).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NotAnObject;
+
+/// What whoever sent something else is told, where nothing need be sent.
+pub const NEITHER_EMPTY_NOR_AN_OBJECT: &str = "The body is neither empty nor a JSON object.";
 
 /// The values of the fields `names` of the object that `text` is, in that order.
 ///
@@ -131,11 +142,11 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Value::Other)
+        Ok(Value::Null)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Value::Other)
+    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(Value::Bool(value))
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {

@@ -1,15 +1,19 @@
 //! Routes of rooms.
 //!
-//! Owns `/rooms` and all below it. Must never know how a request is routed, or what a message
-//! says: histories are handed out in the bytes they were sent in. The invariant: whoever has
-//! left a room, or finds none, is told so without having changed anything.
+//! Owns `/rooms` and what lies below it, but for messages. Must never decide who may go where:
+//! that is the domain's gate. The invariant: whoever has left a room, or finds none, is told so
+//! without having changed anything.
+
+use std::borrow::Cow;
 
 use serde::Serialize;
 
-use super::error::{Code, Error};
-use super::json::{self, Shown};
+use super::error::Error;
+use super::json::{self, Person, Shown, Time};
+use super::object::{self, Value};
+use super::query;
 use super::routes::{Call, Outcome};
-use crate::chat::{RoomId, SessionKey};
+use crate::chat::{Door, PASSWORD_BYTES_MAX, Refusal, RoomId, RoomInfo, SessionKey, Title, Wishes};
 use crate::http::Request;
 
 /// A sentence for people, and which room it is about.
@@ -17,12 +21,12 @@ use crate::http::Request;
 pub struct Done<'a> {
     pub message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub room_id: Option<Shown<RoomId>>,
+    pub room_id: Option<&'a str>,
 }
 
 #[derive(Serialize)]
-struct Rooms {
-    rooms: Vec<Shown<RoomId>>,
+struct Rooms<T> {
+    rooms: Vec<T>,
 }
 
 /// Rooms' ids, ready to be written.
@@ -36,7 +40,18 @@ pub fn open(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     struct Opened {
         room_id: Shown<RoomId>,
     }
-    let id = call.chat.open_room(call.caller.now, session, call.caller.address)?;
+    let [title, private, password] = fields(call.request, ["title", "private", "password"])?;
+    let password = self::password(password)?;
+    let wishes = Wishes {
+        title: title.map(self::title).transpose()?,
+        private: match private {
+            None => false,
+            Some(Value::Bool(private)) => private,
+            Some(_) => return Err(Error::bad_body("Private is neither true nor false.")),
+        },
+        password: password.as_deref(),
+    };
+    let id = call.chat.open_room(call.caller.now, session, wishes, call.caller.address)?;
     // Relative to the request's own path (RFC 3986 §5.2.3), so that it holds behind any prefix
     // that a proxy takes off.
     let directory = if call.request.path().ends_with('/') { "" } else { "rooms/" };
@@ -51,56 +66,120 @@ pub fn joined(call: &mut Call<'_>, session: SessionKey) -> Outcome {
 
 /// `GET /rooms/all`.
 pub fn all(call: &mut Call<'_>) -> Outcome {
-    Ok(json::response(200, &Rooms { rooms: ids(call.chat.public_rooms()) }))
+    #[derive(Serialize)]
+    struct Row<'a> {
+        room_id: Shown<RoomId>,
+        title: Option<&'a str>,
+        user_count: usize,
+        created_at: Time,
+    }
+    impl<'a> Row<'a> {
+        fn of(room: RoomInfo<'a>) -> Row<'a> {
+            Row {
+                room_id: Shown(room.id),
+                title: room.title,
+                user_count: room.user_count,
+                created_at: Time(room.created),
+            }
+        }
+    }
+    let detail = query::detail(call.request)?;
+    let rooms = call.chat.public_rooms();
+    Ok(if detail {
+        json::response(200, &Rooms { rooms: rooms.map(Row::of).collect() })
+    } else {
+        json::response(200, &Rooms { rooms: ids(rooms.map(|room| room.id)) })
+    })
 }
 
 /// `GET /rooms/{room_id}`.
 pub fn show(call: &mut Call<'_>) -> Outcome {
     #[derive(Serialize)]
-    struct Room {
+    struct Room<'a> {
         room_id: Shown<RoomId>,
         exists: bool,
         user_count: usize,
+        title: Option<&'a str>,
+        private: bool,
+        password: bool,
     }
-    let (id, room) = call.room()?;
-    let user_count = call.chat.user_count(room);
-    Ok(json::response(200, &Room { room_id: Shown(id), exists: true, user_count }))
+    let info = call.room().and_then(|room| call.chat.room_info(room));
+    let info = info.ok_or(Refusal::RoomNotFound)?;
+    let room = Room {
+        room_id: Shown(info.id),
+        exists: true,
+        user_count: info.user_count,
+        title: info.title,
+        private: info.is_private,
+        password: info.has_password,
+    };
+    Ok(json::response(200, &room))
+}
+
+/// `DELETE /rooms/{room_id}`.
+pub fn delete(call: &mut Call<'_>, session: SessionKey) -> Outcome {
+    let room = call.room();
+    call.chat.delete_room(call.caller.now, session, room, call.sink)?;
+    let message = format!("Room {} deleted", call.segment);
+    Ok(json::response(200, &Done { message: &message, room_id: None }))
 }
 
 /// `POST /rooms/{room_id}/join`.
 pub fn join(call: &mut Call<'_>, session: SessionKey) -> Outcome {
-    let (id, room) = call.room()?;
+    let [password] = fields(call.request, ["password"])?;
+    let password = self::password(password)?;
+    let door = Door::Join { password: password.as_deref(), from: call.caller.address };
+    let room = call.pass(session, door)?;
     call.chat.join(session, room)?;
-    let message = format!("Joined room {id}");
-    Ok(json::response(200, &Done { message: &message, room_id: Some(Shown(id)) }))
+    let message = format!("Joined room {}", call.segment);
+    Ok(json::response(200, &Done { message: &message, room_id: Some(&call.segment) }))
 }
 
 /// `DELETE /rooms/{room_id}/leave`: no different if it had not joined, or there is no such room.
 pub fn leave(call: &mut Call<'_>, session: SessionKey) -> Outcome {
-    if let Ok((_, room)) = call.room() {
+    if let Some(room) = call.room() {
         call.chat.leave(call.caller.now, session, room, call.sink);
     }
     let message = format!("Left room {}", call.segment);
     Ok(json::response(200, &Done { message: &message, room_id: None }))
 }
 
-/// `GET /rooms/{room_id}/messages`.
-pub fn messages(call: &mut Call<'_>, _: SessionKey) -> Outcome {
-    let limit = limit(call.request)?;
-    let (_, room) = call.room()?;
-    let history = call.chat.history(room, limit, call.sink);
-    let payloads = history.map(|entry| entry.frame.payload());
-    Ok(json::response_of_items("{\"messages\":[", payloads))
+/// `GET /rooms/{room_id}/users`.
+pub fn users(call: &mut Call<'_>, session: SessionKey) -> Outcome {
+    #[derive(Serialize)]
+    struct Users<'a> {
+        users: Vec<Person<'a>>,
+    }
+    let room = call.pass(session, Door::Read)?;
+    Ok(json::response(200, &Users { users: json::people(call.chat.users(room)) }))
 }
 
-/// How many messages are asked for.
-fn limit(request: &Request) -> Result<usize, Error> {
-    const DEFAULT: usize = 50;
-    const MAX: usize = 1000;
-    let bad = || Error::new(Code::BadQuery, "The limit is not a whole number from 1 to 1000.");
-    let Some(text) = request.query_value("limit").map_err(|_| bad())? else { return Ok(DEFAULT) };
-    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(bad()); // `parse` would take a sign.
+/// The fields of a body that may be missing, as may each of them.
+fn fields<'a, const N: usize>(
+    request: &'a Request,
+    names: [&str; N],
+) -> Result<[Option<Value<'a>>; N], Error> {
+    if request.body().is_empty() {
+        return Ok([const { None }; N]);
     }
-    text.parse().ok().filter(|limit| (1..=MAX).contains(limit)).ok_or_else(bad)
+    let fields = object::body_fields(request.body(), names);
+    let fields = fields.map_err(|_| Error::bad_body(object::NEITHER_EMPTY_NOR_AN_OBJECT))?;
+    Ok(fields.map(object::optional))
+}
+
+fn title(value: Value<'_>) -> Result<Title, Error> {
+    let title = value.text().and_then(|text| Title::parse(&text).ok());
+    title.ok_or_else(|| {
+        Error::bad_body("The title is not a text of 1 to 80 characters without controls.")
+    })
+}
+
+fn password(value: Option<Value<'_>>) -> Result<Option<Cow<'_, str>>, Error> {
+    let Some(value) = value else { return Ok(None) };
+    let fits = |text: &Cow<'_, str>| (1..=PASSWORD_BYTES_MAX).contains(&text.len());
+    let password = value.text().filter(fits);
+    match password {
+        Some(password) => Ok(Some(password)),
+        None => Err(Error::bad_body("The password is not a text of 1 to 128 bytes.")),
+    }
 }

@@ -11,11 +11,11 @@ use Method::{Delete, Get, Post};
 use Serve::{Anyone, Bearer, Session, Socket};
 
 use super::error::{Code, Error};
-use super::{Answer, Caller, credential, health, object, rooms, sessions};
-use crate::chat::{Chat, Refusal, RoomId, RoomKey, SessionId, SessionKey, Sink};
+use super::{Answer, Caller, Entry, credential, health, messages, object, rooms, sessions};
+use crate::chat::{Chat, Door, RoomId, RoomKey, SessionId, SessionKey, Sink};
 use crate::http::{Method, Request, Response, percent_decode};
 
-/// One method of one path (contract, section 1).
+/// One method of one path of the contract.
 pub struct Route {
     /// `{room_id}` stands for any one segment that isn't empty.
     pub path: &'static str,
@@ -54,17 +54,23 @@ pub type Outcome = Result<Response, Error>;
 pub struct Call<'a> {
     pub chat: &'a mut Chat,
     pub request: &'a Request,
-    pub caller: &'a Caller<'a>,
+    pub caller: &'a Caller,
     pub sink: &'a mut dyn Sink,
     /// The path's `{room_id}`, decoded; empty if there is none.
     pub segment: Cow<'a, str>,
 }
 
 impl Call<'_> {
-    /// The room that the path names; an id that isn't shaped like one is simply not found.
-    pub fn room(&self) -> Result<(RoomId, RoomKey), Error> {
-        let found = RoomId::parse(&self.segment).and_then(|id| Some((id, self.chat.room(id)?)));
-        found.ok_or_else(|| Refusal::RoomNotFound.into())
+    /// The room that the path names, if there is one; an id that isn't shaped like one is simply
+    /// not found.
+    pub fn room(&self) -> Option<RoomKey> {
+        RoomId::parse(&self.segment).and_then(|id| self.chat.room(id))
+    }
+
+    /// The room that the path names, if `session` may go through that door of it.
+    pub fn pass(&mut self, session: SessionKey, door: Door<'_>) -> Result<RoomKey, Error> {
+        let room = self.room();
+        Ok(self.chat.gate(self.caller.now, session, room, door)?)
     }
 }
 
@@ -77,13 +83,16 @@ pub const ROUTES: &[Route] = &[
     route(Post, "/sessions", Anyone(sessions::open), Read),
     route(Get, "/sessions/me", Session(sessions::show), Unused),
     route(Delete, "/sessions/me", Bearer(sessions::end), Unused),
-    route(Post, "/rooms", Session(rooms::open), Unused),
+    route(Post, "/rooms", Session(rooms::open), Read),
     route(Get, "/rooms", Session(rooms::joined), Unused),
     route(Get, "/rooms/all", Anyone(rooms::all), Unused),
     route(Get, "/rooms/{room_id}", Anyone(rooms::show), Unused),
-    route(Post, "/rooms/{room_id}/join", Session(rooms::join), Unused),
+    route(Delete, "/rooms/{room_id}", Session(rooms::delete), Unused),
+    route(Post, "/rooms/{room_id}/join", Session(rooms::join), Read),
     route(Delete, "/rooms/{room_id}/leave", Session(rooms::leave), Unused),
-    route(Get, "/rooms/{room_id}/messages", Session(rooms::messages), Unused),
+    route(Get, "/rooms/{room_id}/messages", Session(messages::list), Unused),
+    route(Post, "/rooms/{room_id}/messages", Session(messages::post), Read),
+    route(Get, "/rooms/{room_id}/users", Session(rooms::users), Unused),
     route(Get, "/ws/{room_id}", Socket, Unused),
     route(Get, "/health", Anyone(health::health), Unused),
     route(Get, "/ping", Anyone(health::ping), Unused),
@@ -157,19 +166,30 @@ impl Route {
             }
             Socket => {
                 self.check_body(call.request)?;
-                return Ok(Answer::Socket(credential::entry(call.request, &call.segment)));
+                return Ok(Answer::Socket(Entry::of(call.request, &call.segment)));
             }
         };
         Ok(Answer::Response(response))
     }
 
     fn check_body(&self, request: &Request) -> Result<(), Error> {
-        let body = request.body();
-        if self.body == Read || body.is_empty() || object::body_fields(body, []).is_ok() {
-            return Ok(());
-        }
-        Err(Error::bad_body("The body is neither empty nor a JSON object."))
+        if self.body == Read { Ok(()) } else { check_unused(request) }
     }
+}
+
+/// What nobody reads is empty or a JSON object.
+pub fn check_unused(request: &Request) -> Result<(), Error> {
+    let body = request.body();
+    if body.is_empty() || object::body_fields(body, []).is_ok() {
+        return Ok(());
+    }
+    Err(Error::bad_body(object::NEITHER_EMPTY_NOR_AN_OBJECT))
+}
+
+/// Whether a path is that one, which has no parameter.
+pub fn is(path: &str, expected: &str) -> bool {
+    let segments: Vec<_> = split(path).take(SEGMENTS_MAX + 1).map(decode).collect();
+    matches(expected, &segments)
 }
 
 /// More than any row has.

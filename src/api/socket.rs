@@ -11,15 +11,15 @@ use serde::Serialize;
 
 use super::error::{Detail, Error};
 use super::json::{self, Shown};
-use super::object;
+use super::object::{self, Value};
 use crate::chat::{self, RoomId};
 use crate::ws::close::Close;
 
 /// What a client says over its socket (contract, section 1, The socket).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ClientEvent<'a> {
-    /// `{"type":"chat","message":"…"}`, neither trimmed nor measured yet.
-    Chat(Cow<'a, str>),
+    /// `{"type":"chat","message":"…","nonce":"…"}`, neither trimmed nor measured yet.
+    Chat { message: Cow<'a, str>, nonce: Option<Cow<'a, str>> },
     /// `{"type":"typing"}`.
     Typing,
     /// `{"type":"ping"}`, to be answered with [`PONG`].
@@ -35,32 +35,63 @@ pub enum BadEvent {
     Type,
     /// A chat whose message is missing or no string.
     Message,
+    /// A chat whose nonce is no string.
+    Nonce,
+}
+
+/// A text frame that is no event, and by what its sender would know it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unfit<'a> {
+    pub why: BadEvent,
+    /// As given; it may be no good either.
+    pub nonce: Option<Cow<'a, str>>,
 }
 
 /// The answer to [`ClientEvent::Ping`].
 pub const PONG: &str = r#"{"type":"pong"}"#;
 
-/// Reads one text frame. Borrows the message from `text` unless it has escapes.
-pub fn parse(text: &str) -> Result<ClientEvent<'_>, BadEvent> {
-    let fields = object::fields(text, ["type", "message"]).map_err(|_| BadEvent::Json)?;
-    let [kind, message] = fields.map(|value| value.and_then(object::Value::text));
-    match kind.as_deref() {
-        Some("chat") => message.map(ClientEvent::Chat).ok_or(BadEvent::Message),
+/// Reads one text frame. Borrows message and nonce from `text` unless they have escapes.
+pub fn parse(text: &str) -> Result<ClientEvent<'_>, Unfit<'_>> {
+    let fields = object::fields(text, ["type", "message", "nonce"]);
+    let [kind, message, nonce] = fields.map_err(|_| Unfit { why: BadEvent::Json, nonce: None })?;
+    match kind.and_then(Value::text).as_deref() {
+        Some("chat") => {
+            let (message, nonce) = words(message, nonce)?;
+            Ok(ClientEvent::Chat { message, nonce })
+        }
         Some("typing") => Ok(ClientEvent::Typing),
         Some("ping") => Ok(ClientEvent::Ping),
-        _ => Err(BadEvent::Type),
+        _ => Err(Unfit { why: BadEvent::Type, nonce: nonce.and_then(Value::text) }),
     }
 }
 
-/// Appends the `refused` event for a frame that was [`BadEvent`] or met a [`chat::Refusal`].
-pub fn refused(out: &mut Vec<u8>, why: impl Into<Error>, room_id: RoomId) {
+/// The message and nonce of something to say, from the fields of a frame or of a body.
+pub fn words<'a>(
+    message: Option<Value<'a>>,
+    nonce: Option<Value<'a>>,
+) -> Result<(Cow<'a, str>, Option<Cow<'a, str>>), Unfit<'a>> {
+    let nonce = object::optional(nonce);
+    let is_odd = nonce.as_ref().is_some_and(|nonce| !matches!(nonce, Value::Text(_)));
+    let nonce = nonce.and_then(Value::text);
+    match message.and_then(Value::text) {
+        None => Err(Unfit { why: BadEvent::Message, nonce }),
+        Some(_) if is_odd => Err(Unfit { why: BadEvent::Nonce, nonce }),
+        Some(message) => Ok((message, nonce)),
+    }
+}
+
+/// Appends the `refused` event for a frame that was [`Unfit`] or met a [`chat::Refusal`]. With
+/// its nonce, if that is a good one.
+pub fn refused(out: &mut Vec<u8>, why: impl Into<Error>, room_id: RoomId, nonce: Option<&str>) {
     #[derive(Serialize)]
-    struct Refused {
+    struct Refused<'a> {
         #[serde(rename = "type")]
         kind: &'static str,
         code: &'static str,
         detail: Shown<Detail>,
         room_id: Shown<RoomId>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        nonce: Option<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_after: Option<f64>,
     }
@@ -70,6 +101,7 @@ pub fn refused(out: &mut Vec<u8>, why: impl Into<Error>, room_id: RoomId) {
         code: why.code.as_str(),
         detail: Shown(why.detail),
         room_id: Shown(room_id),
+        nonce: nonce.filter(|nonce| chat::is_nonce(nonce)),
         retry_after: why.retry_after.map(seconds),
     };
     json::write(out, &refused);
@@ -87,6 +119,9 @@ pub fn close(close: chat::Close) -> Option<Close> {
         chat::Close::InvalidSession => Close::INVALID_SESSION,
         chat::Close::RoomNotFound => Close::ROOM_NOT_FOUND,
         chat::Close::NameTaken => Close::NAME_TAKEN,
+        chat::Close::NotAMember => Close::NOT_A_MEMBER,
+        chat::Close::RoomDeleted => Close::ROOM_DELETED,
+        chat::Close::TooSlow => Close::TOO_SLOW,
         chat::Close::TooManyConnections => Close::TOO_MANY_CONNECTIONS,
         chat::Close::TooManyRooms => Close::TOO_MANY_ROOMS,
         chat::Close::Silent => return None,

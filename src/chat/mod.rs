@@ -314,6 +314,11 @@ impl Chat {
         self.rooms.len()
     }
 
+    /// Memberships: sessions that have joined a room, once for each room.
+    pub fn member_count(&self) -> usize {
+        self.members.len()
+    }
+
     /// Timers that are armed.
     pub fn timer_count(&self) -> usize {
         self.timers.len()

@@ -1,24 +1,25 @@
-//! The settings: every flag once, with its default, its range and a sentence about it.
+//! The settings, from flags and environment variables, whose one table is [`FLAGS`].
 //!
-//! Owns [`FLAGS`], the one table from which the flags, the environment variables and `--help`
-//! are made. Must never know what a setting is used for, nor read a file or touch a socket:
-//! arguments and variables come in as plain values. The invariant: a [`Config`] that exists is
-//! complete and within range, so nobody checks one later.
+//! Owns [`Config`] and `--help`. Must never know what a setting is used for, nor read a file or
+//! touch a socket: arguments and variables come in as plain values. The invariant: a [`Config`]
+//! that exists is complete and within range, so nobody checks one later.
 
 mod error;
+mod flags;
 mod value;
 
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use lexopt::Arg::{Long, Short, Value};
 use log::LevelFilter;
 
 pub use error::{ConfigError, Fault};
+use flags::CREATION_BURST;
+pub use flags::{FLAGS, Flag, Kind};
+use value::port;
 pub use value::{Cidr, Listen};
-use value::{count, duration, level, origin, port, size};
 
 /// The server's settings, complete and within range.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,6 +56,8 @@ pub struct Config {
     pub session_rate: Rate,
     /// Rooms that one address may create.
     pub room_rate: Rate,
+    /// Wrong passwords per minute, for one room from one address; 0 to 10 000 000; 0: unlimited.
+    pub guess_rate: u32,
     /// Connections of one address; `None`: unlimited.
     pub address_connections_max: Option<usize>,
     /// Peers whose `X-Forwarded-For` is believed.
@@ -70,6 +73,8 @@ pub struct Config {
     /// Origins as browsers send them, in lower case (a request's must be lowered to compare);
     /// empty: any.
     pub cors_origins: Vec<String>,
+    /// Where to accept connections that may ask for the metrics, and for nothing else.
+    pub metrics_listen: Vec<Listen>,
     /// Never `Trace`.
     pub log: LevelFilter,
 }
@@ -177,6 +182,7 @@ impl Default for Config {
             message_rate: Rate { per_second: 0, burst: 0 },
             session_rate: Rate { per_second: 0, burst: CREATION_BURST },
             room_rate: Rate { per_second: 0, burst: CREATION_BURST },
+            guess_rate: 0,
             address_connections_max: None,
             trusted_proxies: Vec::new(),
             connections_max: None,
@@ -184,6 +190,7 @@ impl Default for Config {
             rooms_max: 0,
             outbox_bytes_max: 0,
             cors_origins: Vec::new(),
+            metrics_listen: Vec::new(),
             log: LevelFilter::Off,
         };
         for flag in FLAGS {
@@ -191,270 +198,6 @@ impl Default for Config {
                 .expect("a default has its own flag's form and range: every test would fail");
         }
         config
-    }
-}
-
-/// One setting as people see it. The variable's name follows from the flag's.
-pub struct Flag {
-    /// Without the dashes.
-    pub name: &'static str,
-    /// What holds if nothing is given: a value that could be given.
-    pub default: &'static str,
-    /// What values it takes and where they go.
-    pub kind: Kind,
-    /// One sentence, or a few, without the last full stop.
-    pub help: &'static str,
-}
-
-/// The values that a flag takes, the range they must be in, and the field they set.
-pub enum Kind {
-    /// Seconds, or with a unit, in fractions too.
-    Duration(RangeInclusive<Duration>, fn(&mut Config, Duration)),
-    /// Bytes, or with a unit that is a power of 1024.
-    Size(RangeInclusive<usize>, fn(&mut Config, usize)),
-    /// A whole number.
-    Count(RangeInclusive<u32>, fn(&mut Config, u32)),
-    /// A list of addresses to accept connections on.
-    Listen,
-    /// A list of addresses and ranges, or `none`.
-    Proxies,
-    /// A list of origins; any, as soon as `*` is among them.
-    Origins,
-    /// A log level.
-    Level,
-}
-
-/// No later than that anything is due: far from where clocks overflow.
-const LONGEST: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
-const DURATION: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST;
-const COUNT: RangeInclusive<u32> = 1..=10_000_000;
-const COUNT_OR_ZERO: RangeInclusive<u32> = 0..=10_000_000;
-/// Sessions or rooms that one address may create at once before `Rate::per_second` counts.
-const CREATION_BURST: u32 = 60;
-
-/// Every flag, in the order of `--help`.
-pub static FLAGS: &[Flag] = &[
-    Flag {
-        name: "listen",
-        default: "127.0.0.1:8000",
-        kind: Kind::Listen,
-        help: "Accept connections here: an IP address or localhost with a port, [::1]:8000, or \
-               unix:/path; repeatable. Port 0 picks a free one. PORT=9000 in the environment, \
-               without this flag and its variable, means 0.0.0.0:9000",
-    },
-    Flag {
-        name: "session-ttl",
-        default: "24h",
-        kind: Kind::Duration(DURATION, |config, value| config.session_ttl = value),
-        help: "A session lives this long after its last use",
-    },
-    Flag {
-        name: "room-ttl",
-        default: "120s",
-        kind: Kind::Duration(DURATION, |config, value| config.room_ttl = value),
-        help: "A room is deleted, with its messages, this long after its last socket left",
-    },
-    Flag {
-        name: "new-room-ttl",
-        default: "10m",
-        kind: Kind::Duration(DURATION, |config, value| config.new_room_ttl = value),
-        help: "A room that nobody came to is deleted this long after it was created",
-    },
-    Flag {
-        name: "leave-grace",
-        default: "3s",
-        kind: Kind::Duration(Duration::ZERO..=LONGEST, |config, value| config.leave_grace = value),
-        help: "Somebody whose line broke has left only after this long; 0: at once",
-    },
-    Flag {
-        name: "header-timeout",
-        default: "10s",
-        kind: Kind::Duration(DURATION, |config, value| config.header_timeout = value),
-        help: "A request's head must be complete after this long",
-    },
-    Flag {
-        name: "body-timeout",
-        default: "20s",
-        kind: Kind::Duration(DURATION, |config, value| config.body_timeout = value),
-        help: "A request's body must be complete this long after its head",
-    },
-    Flag {
-        name: "idle-timeout",
-        default: "60s",
-        kind: Kind::Duration(DURATION, |config, value| config.idle_timeout = value),
-        help: "A connection may wait this long for its next request",
-    },
-    Flag {
-        name: "linger-timeout",
-        default: "2s",
-        kind: Kind::Duration(DURATION, |config, value| config.linger_timeout = value),
-        help: "A connection's last answer may take this long to drain",
-    },
-    Flag {
-        name: "ping-interval",
-        default: "20s",
-        kind: Kind::Duration(DURATION, |config, value| config.ping_interval = value),
-        help: "A socket that is silent for this long is pinged",
-    },
-    Flag {
-        name: "ping-timeout",
-        default: "20s",
-        kind: Kind::Duration(DURATION, |config, value| config.ping_timeout = value),
-        help: "A pinged socket that stays silent for this long is dropped",
-    },
-    Flag {
-        name: "probe-timeout",
-        default: "3s",
-        kind: Kind::Duration(DURATION, |config, value| config.probe_timeout = value),
-        help: "The holder of a name that somebody else wants is pinged and has this long to answer",
-    },
-    Flag {
-        name: "history",
-        default: "1000",
-        kind: Kind::Count(0..=1_000_000, |config, value| {
-            config.history_messages_max = value as usize;
-        }),
-        help: "Messages kept per room",
-    },
-    Flag {
-        name: "message-rate",
-        default: "10",
-        kind: Kind::Count(COUNT_OR_ZERO, |config, value| config.message_rate.per_second = value),
-        help: "Messages per second and session; 0: unlimited",
-    },
-    Flag {
-        name: "message-burst",
-        default: "40",
-        kind: Kind::Count(COUNT, |config, value| config.message_rate.burst = value),
-        help: "Messages of a session that may come at once",
-    },
-    Flag {
-        name: "session-rate",
-        default: "2",
-        kind: Kind::Count(COUNT_OR_ZERO, |config, value| config.session_rate.per_second = value),
-        help: "New sessions per second and address, 60 of them at once; 0: unlimited",
-    },
-    Flag {
-        name: "room-rate",
-        default: "2",
-        kind: Kind::Count(COUNT_OR_ZERO, |config, value| config.room_rate.per_second = value),
-        help: "New rooms per second and address, 60 of them at once; 0: unlimited",
-    },
-    Flag {
-        name: "address-connections",
-        default: "200",
-        kind: Kind::Count(COUNT_OR_ZERO, |config, value| {
-            config.address_connections_max = (value > 0).then_some(value as usize);
-        }),
-        help: "Connections per address (IPv6: per /64); 0: unlimited",
-    },
-    Flag {
-        name: "trusted-proxy",
-        default: "none",
-        kind: Kind::Proxies,
-        help: "Believe the X-Forwarded-For of this address or range (10.0.0.0/8); repeatable",
-    },
-    Flag {
-        name: "max-connections",
-        default: "0",
-        kind: Kind::Count(COUNT_OR_ZERO, |config, value| {
-            config.connections_max = (value > 0).then_some(value as usize);
-        }),
-        help: "Connections at a time; 0: what the descriptor limit allows",
-    },
-    Flag {
-        name: "max-sessions",
-        default: "100000",
-        kind: Kind::Count(COUNT, |config, value| config.sessions_max = value as usize),
-        help: "Sessions at a time",
-    },
-    Flag {
-        name: "max-rooms",
-        default: "100000",
-        kind: Kind::Count(COUNT, |config, value| config.rooms_max = value as usize),
-        help: "Rooms at a time",
-    },
-    Flag {
-        name: "outbox",
-        default: "256K",
-        kind: Kind::Size(64 << 10..=1 << 30, |config, value| config.outbox_bytes_max = value),
-        help: "Bytes queued for a slow reader before it is closed",
-    },
-    Flag {
-        name: "cors-origin",
-        default: "*",
-        kind: Kind::Origins,
-        help: "Let pages of this origin in (https://chat.example), or of any (*); repeatable",
-    },
-    Flag {
-        name: "log",
-        default: "info",
-        kind: Kind::Level,
-        help: "What is logged on stderr: off, error, warn, info or debug",
-    },
-];
-
-impl Flag {
-    /// `--room-ttl`
-    pub fn option(&self) -> String {
-        format!("--{}", self.name)
-    }
-
-    /// `CHAT_ROOM_TTL`
-    pub fn variable(&self) -> String {
-        format!("CHAT_{}", self.name.to_ascii_uppercase().replace('-', "_"))
-    }
-
-    /// Sets the flag's field from all that `source` (a flag or a variable) gave.
-    fn apply(
-        &self,
-        config: &mut Config,
-        source: &str,
-        texts: &[impl AsRef<str>],
-    ) -> Result<(), ConfigError> {
-        match self.kind {
-            Kind::Listen => config.listen.clear(),
-            Kind::Proxies => config.trusted_proxies.clear(),
-            Kind::Origins => config.cors_origins.clear(),
-            Kind::Duration(..) | Kind::Size(..) | Kind::Count(..) | Kind::Level => {}
-        }
-        for text in texts {
-            let text = text.as_ref();
-            match &self.kind {
-                Kind::Duration(range, set) => duration(text, range).map(|value| set(config, value)),
-                Kind::Size(range, set) => size(text, range).map(|value| set(config, value)),
-                Kind::Count(range, set) => count(text, range).map(|value| set(config, value)),
-                Kind::Listen => text.parse().map(|listen| config.listen.push(listen)),
-                Kind::Proxies if text == "none" => Ok(()),
-                Kind::Proxies => text.parse().map(|cidr| config.trusted_proxies.push(cidr)),
-                Kind::Origins => origin(text).map(|origin| config.cors_origins.push(origin)),
-                Kind::Level => level(text).map(|level| config.log = level),
-            }
-            .map_err(|fault| ConfigError::bad_value(source, text, fault))?;
-        }
-        if config.cors_origins.iter().any(|origin| origin == "*") {
-            config.cors_origins.clear();
-        }
-        Ok(())
-    }
-}
-
-impl Kind {
-    /// Whether the flag may be repeated, and its variable is a list with commas.
-    pub fn is_list(&self) -> bool {
-        matches!(self, Kind::Listen | Kind::Proxies | Kind::Origins)
-    }
-
-    /// What stands for the value in `--help`.
-    pub fn placeholder(&self) -> &'static str {
-        match self {
-            Kind::Duration(..) => "TIME",
-            Kind::Size(..) => "SIZE",
-            Kind::Count(..) => "COUNT",
-            Kind::Listen | Kind::Proxies => "ADDR",
-            Kind::Origins => "ORIGIN",
-            Kind::Level => "LEVEL",
-        }
     }
 }
 
@@ -608,6 +351,7 @@ mod tests {
             "0 to 10000000",
             "1.0",
         ),
+        ("guess-rate", |c| c.guess_rate.to_string(), "6", ["0", "0"], &["10000001"], WHOLE, "6/m"),
         (
             "address-connections",
             |c| format!("{:?}", c.address_connections_max),
@@ -671,10 +415,20 @@ mod tests {
             "",
             "chat.example",
         ),
+        (
+            "metrics-listen",
+            |c| format!("{:?}", c.metrics_listen),
+            "[]",
+            ["localhost:9100", "[Tcp(127.0.0.1:9100)]"],
+            &[],
+            "",
+            "None",
+        ),
         ("log", |c| c.log.to_string(), "INFO", ["debug", "DEBUG"], &[], "", "trace"),
     ];
     const YEARS: &str = "1ms to 3650d";
     const GRACE: &str = "0 to 3650d";
+    const WHOLE: &str = "0 to 10000000";
 
     fn ms(duration: Duration) -> String {
         duration.as_millis().to_string()
@@ -748,6 +502,10 @@ mod tests {
 
         let none = serve(&["--trusted-proxy", "none"], &[("CHAT_TRUSTED_PROXY", "::1")]);
         assert_eq!(none, Ok(Config::default()));
+        let none = serve(&["--metrics-listen=none"], &[("CHAT_METRICS_LISTEN", "[::1]:1")]);
+        assert_eq!(none, Ok(Config::default()));
+        let two = serve(&[], &[("CHAT_METRICS_LISTEN", "unix:/a,localhost:0")]).unwrap();
+        assert_eq!(two.metrics_listen.len(), 2);
         let any = serve(&["--cors-origin=http://a", "--cors-origin=*"], &[]);
         assert_eq!(any, Ok(Config::default()));
     }

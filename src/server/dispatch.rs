@@ -13,8 +13,9 @@ use log::error;
 use super::connection::{Connection, ConnectionKey, Excess, Protocol, Wait, Ws};
 use super::connections::Connections;
 use super::core::Core;
+use crate::api::error::Error;
 use crate::api::{self, Answer, Caller, Client, Entry};
-use crate::chat::{Admission, AttachmentKey, Departure, Draft, Knock, Refusal, Share};
+use crate::chat::{Admission, AttachmentKey, Departure, Draft, Knock, Share};
 use crate::http::{self, Fed, Framing, Method, Phase, Request, Response, Version};
 use crate::net::{Piece, Stream};
 use crate::ws::close::Close;
@@ -152,17 +153,26 @@ impl<S: Stream> Core<S> {
         let caller = Caller {
             now: self.connections.now,
             uptime: self.uptime(),
-            counters: &self.connections.counters.clone(),
+            connections: self.connections.counters.connections,
             address: client.address,
         };
-        match self.api.answer(&mut self.chat, request, &caller, &mut self.connections) {
-            Answer::Response(response) => match excess {
-                // It asks for an upgrade, but not where there is one.
-                Some(excess) => self.reject(key, Some(request), turned_away(excess)),
-                None => self.respond(key, request, response),
-            },
-            Answer::Socket(entry) => self.upgrade(key, request, &entry, client),
+        let answer = self.api.answer(&mut self.chat, request, &caller, &mut self.connections);
+        match (answer, excess) {
+            (Answer::Socket(entry), _) => self.upgrade(key, request, &entry, client),
+            // It asks for an upgrade, but not where there is one.
+            (_, Some(excess)) => self.reject(key, Some(request), turned_away(excess)),
+            (Answer::Response(response), None) => self.respond(key, request, response),
+            (Answer::Refused(error), None) => {
+                let response = self.refusal(Some(request), error);
+                self.respond(key, request, response);
+            }
         }
+    }
+
+    /// Counts a refusal, and says how it is answered.
+    fn refusal(&mut self, request: Option<&Request>, error: Error) -> Response {
+        self.connections.counters.on_refused(error.code.index());
+        self.api.refusal(request, error)
     }
 
     fn respond(&mut self, key: ConnectionKey<S>, request: &Request, response: Response) {
@@ -183,7 +193,8 @@ impl<S: Stream> Core<S> {
 
     /// Answers what cannot be read on, or not waited for, and ends the connection. `request`: if
     /// it was complete; otherwise it may be known as far as its head.
-    fn reject(&mut self, key: ConnectionKey<S>, request: Option<&Request>, response: Response) {
+    fn reject(&mut self, key: ConnectionKey<S>, request: Option<&Request>, error: Error) {
+        self.connections.counters.on_refused(error.code.index());
         let protocol = self.connections.slots.get(key).map(|connection| &connection.protocol);
         let request = request.or(match protocol {
             Some(Protocol::Http(http)) => http.codec.request(),
@@ -195,7 +206,7 @@ impl<S: Stream> Core<S> {
             version: request.map_or(Version::Http11, Request::version),
             keep_alive: false,
         };
-        let response = self.api.dress(request, response);
+        let response = self.api.refusal(request, error);
         queue(&mut self.connections, key, response, framing);
         self.connections.finish(key, Departure::Closed);
     }
@@ -215,11 +226,11 @@ impl<S: Stream> Core<S> {
         });
         let accept = match checked {
             Ok(accept) => accept,
-            Err(response) if connection.excess.is_some() => {
-                return self.reject(key, Some(request), response);
+            Err(error) if connection.excess.is_some() => {
+                return self.reject(key, Some(request), error);
             }
-            Err(response) => {
-                let response = self.api.dress(Some(request), response);
+            Err(error) => {
+                let response = self.refusal(Some(request), error);
                 return self.respond(key, request, response);
             }
         };
@@ -327,18 +338,21 @@ impl<S: Stream> Core<S> {
         let Some(attachment) = attachment else { return };
         let (now, connections) = (self.connections.now, &mut self.connections);
         match parse(text) {
-            Ok(ClientEvent::Chat(message)) => {
+            Ok(ClientEvent::Chat { message, nonce }) => {
                 self.trip(&message);
+                let nonce = nonce.as_deref();
                 let connections = &mut self.connections;
-                if let Err(refusal) = self.chat.post(now, attachment, &message, connections) {
-                    self.refuse(key, attachment, refusal);
+                let posted = Draft::new(&message, nonce)
+                    .and_then(|draft| self.chat.post(now, attachment, draft, connections));
+                if let Err(refusal) = posted {
+                    self.refuse(key, attachment, refusal, nonce);
                 }
             }
             Ok(ClientEvent::Typing) => self.chat.typing(now, attachment, connections),
             Ok(ClientEvent::Ping) => {
                 self.tell(key, Some(attachment), |out| out.extend_from_slice(PONG.as_bytes()));
             }
-            Err(bad_event) => self.refuse(key, attachment, bad_event),
+            Err(unfit) => self.refuse(key, attachment, unfit.why, unfit.nonce.as_deref()),
         }
     }
 
@@ -346,11 +360,14 @@ impl<S: Stream> Core<S> {
         &mut self,
         key: ConnectionKey<S>,
         attachment: AttachmentKey,
-        why: impl Into<api::error::Error>,
+        why: impl Into<Error>,
+        nonce: Option<&str>,
     ) {
         let Some(room) = self.chat.room_of(attachment) else { return };
         let Some(room_id) = self.chat.room_id(room) else { return };
-        self.tell(key, Some(attachment), |out| api::socket::refused(out, why, room_id));
+        let why = why.into();
+        self.connections.counters.on_refused(why.code.index());
+        self.tell(key, Some(attachment), |out| api::socket::refused(out, why, room_id, nonce));
     }
 
     /// Tells one connection alone, after all that its room was told before.
@@ -396,7 +413,7 @@ fn queue<S: Stream>(
     });
 }
 
-fn turned_away(excess: Excess) -> Response {
+fn turned_away(excess: Excess) -> Error {
     match excess {
         Excess::Share => api::error::rate_limited(SHARE_RETRY),
         Excess::Full => api::error::server_full(),

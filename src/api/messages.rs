@@ -1,0 +1,55 @@
+//! Routes of messages.
+//!
+//! Owns `/rooms/{room_id}/messages`. Must never know what a message says: whoever reads gets the
+//! bytes that were sent, and so does whoever posts. The invariant: what is refused here is
+//! refused with the code that a socket's sender would be told.
+
+use bytes::Bytes;
+
+use super::error::Error;
+use super::routes::{Call, Outcome};
+use super::{json, object, query, socket};
+use crate::chat::{Door, Draft, Entry, SessionKey};
+
+/// `GET /rooms/{room_id}/messages`.
+pub fn list(call: &mut Call<'_>, session: SessionKey) -> Outcome {
+    let limit = query::limit(call.request)?;
+    let after = query::after(call.request);
+    let room = call.pass(session, Door::Read)?;
+    Ok(match after {
+        None => listed(call.chat.history(room, limit, call.sink), "]}"),
+        Some(id) => {
+            let (messages, complete) = call.chat.history_after(room, id, call.sink);
+            let end = if complete { "],\"complete\":true}" } else { "],\"complete\":false}" };
+            listed(messages.take(limit), end)
+        }
+    })
+}
+
+/// `POST /rooms/{room_id}/messages`.
+pub fn post(call: &mut Call<'_>, session: SessionKey) -> Outcome {
+    let fields = object::body_fields(call.request.body(), ["message", "nonce"]);
+    let [message, nonce] = fields.map_err(|_| Error::bad_body("The body is not a JSON object."))?;
+    let (message, nonce) = socket::words(message, nonce).map_err(|unfit| unfit.why)?;
+    let draft = Draft::new(&message, nonce.as_deref())?;
+    let room = call.pass(session, Door::Post)?;
+    let now = call.caller.now;
+    let (payload, is_new) = call.chat.post_from_outside(now, session, room, draft, call.sink)?;
+    Ok(json::response_of(if is_new { 201 } else { 200 }, vec![payload]))
+}
+
+/// A list of messages in the bytes they were sent in, and what follows it.
+fn listed<'a>(
+    messages: impl Iterator<Item = &'a Entry>,
+    end: &'static str,
+) -> crate::http::Response {
+    let mut pieces = vec![Bytes::from_static(b"{\"messages\":[")];
+    for (n, message) in messages.enumerate() {
+        if n > 0 {
+            pieces.push(Bytes::from_static(b","));
+        }
+        pieces.push(message.frame.payload());
+    }
+    pieces.push(Bytes::from_static(end.as_bytes()));
+    json::response_of(200, pieces)
+}

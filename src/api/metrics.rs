@@ -1,0 +1,176 @@
+//! The metrics, for Prometheus.
+//!
+//! Owns what a listener for metrics answers: `GET /metrics`, and nothing else. Must never know
+//! anyone by name or id: there are only counts here, and none by room. The invariant: the text is
+//! the exposition format 0.0.4, each family once and in one piece, whatever the numbers are.
+
+use std::fmt::{Display, Write};
+use std::time::Duration;
+
+use super::error::{Code, Error};
+use super::routes::{self, Outcome};
+use crate::chat::Chat;
+use crate::clock::Wall;
+use crate::counters::{CLOSE_CODES, Counters, Histogram};
+use crate::http::{Method, Request, Response};
+
+/// Where the numbers come from.
+pub struct Metrics<'a> {
+    /// When the process began to serve.
+    pub started: Wall,
+    pub counters: &'a Counters,
+    pub chat: &'a Chat,
+    /// Timers that are armed, the domain's among them.
+    pub timers: usize,
+    /// Bytes kept for clients, by account.
+    pub memory: &'a [(&'static str, usize)],
+    /// The ceiling on their sum, if there is one.
+    pub memory_max: Option<usize>,
+}
+
+/// Answers a request that came in through a listener for metrics. No page of another origin has
+/// any business with the numbers, so nothing is said about CORS.
+pub fn answer(request: &Request, metrics: &Metrics<'_>) -> Outcome {
+    if !routes::is(request.path(), "/metrics") {
+        return Err(Error::new(Code::NotFound, "There is nothing here but /metrics."));
+    }
+    if !matches!(request.method(), Method::Get | Method::Head) {
+        let error = Error::new(Code::MethodNotAllowed, "The metrics can only be read.");
+        return Err(error.with("Allow", "GET, HEAD"));
+    }
+    routes::check_unused(request)?;
+    let mut response = Response::new(200)
+        .with("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+        .with("Cache-Control", "no-store");
+    response.body = vec![text(metrics).into()];
+    Ok(response)
+}
+
+fn text(metrics: &Metrics<'_>) -> String {
+    let mut out = Exposition(String::with_capacity(8 * 1024));
+    process(&mut out, metrics);
+    connections(&mut out, metrics.counters);
+    talk(&mut out, metrics);
+    ends(&mut out, metrics.counters);
+    memory(&mut out, metrics);
+    ticks(&mut out, &metrics.counters.ticks);
+    out.0
+}
+
+fn process(out: &mut Exposition, metrics: &Metrics<'_>) {
+    out.family("chat_build_info", "gauge", "1, with what was built.");
+    out.sample("chat_build_info", Some(("version", env!("CARGO_PKG_VERSION"))), 1);
+    let started = Duration::from_micros(metrics.started.micros());
+    let help = "When the process began to serve, in seconds since the Unix epoch.";
+    out.single("process_start_time_seconds", "gauge", help, started.as_secs_f64());
+    out.single("chat_timers", "gauge", "Timers that are armed.", metrics.timers);
+    let help = "Panics caught while handling one connection's input. Each is a bug.";
+    out.single("chat_panics_total", "counter", help, metrics.counters.panics);
+}
+
+fn connections(out: &mut Exposition, counters: &Counters) {
+    out.family("chat_connections", "gauge", "Connections, by what they speak.");
+    let http = counters.connections.saturating_sub(counters.websockets);
+    for (protocol, count) in [("http", http), ("websocket", counters.websockets)] {
+        out.sample("chat_connections", Some(("protocol", protocol)), count);
+    }
+    out.single(
+        "chat_connections_accepted_total",
+        "counter",
+        "Connections accepted.",
+        counters.accepted,
+    );
+    let help = "Times accepting was paused for want of descriptors.";
+    out.single("chat_accept_pauses_total", "counter", help, counters.accept_pauses);
+    out.single("chat_bytes_received_total", "counter", "Bytes read.", counters.bytes_in);
+    out.single("chat_bytes_sent_total", "counter", "Bytes written.", counters.bytes_out);
+    let help = "Bytes queued for connections, shared ones once for each.";
+    out.single("chat_outbox_bytes", "gauge", help, counters.outbox_bytes);
+    let help = "The most that chat_outbox_bytes has been.";
+    out.single("chat_outbox_bytes_max", "gauge", help, counters.outbox_bytes_max);
+}
+
+fn talk(out: &mut Exposition, metrics: &Metrics<'_>) {
+    let (chat, counters) = (metrics.chat, metrics.counters);
+    out.single("chat_sessions", "gauge", "Sessions that have not ended.", chat.session_count());
+    out.single("chat_rooms", "gauge", "Rooms that have not ended.", chat.room_count());
+    let help = "Memberships: sessions that have joined a room, once for each room.";
+    out.single("chat_members", "gauge", help, chat.member_count());
+    let help = "Requests received, upgrades included.";
+    out.single("chat_requests_total", "counter", help, counters.requests);
+    let help = "Text messages received over WebSockets.";
+    out.single("chat_messages_received_total", "counter", help, counters.received);
+    let help = "Batches of frames queued for WebSockets.";
+    out.single("chat_deliveries_total", "counter", help, counters.deliveries);
+}
+
+fn ends(out: &mut Exposition, counters: &Counters) {
+    out.family("chat_refused_total", "counter", "Requests and events refused, by code.");
+    for code in Code::ALL {
+        let count = counters.refused.get(code.index()).copied().unwrap_or_default();
+        out.sample("chat_refused_total", Some(("code", code.as_str())), count);
+    }
+    out.family("chat_closed_total", "counter", "WebSockets closed by the server, by code.");
+    for (code, count) in CLOSE_CODES.iter().zip(counters.closed) {
+        out.sample("chat_closed_total", Some(("code", &code.to_string())), count);
+    }
+    let help = "Connections that ended because their outbox was full.";
+    out.single("chat_too_slow_total", "counter", help, counters.too_slow);
+    let help = "Connections that ended by an error of the network.";
+    out.single("chat_broken_total", "counter", help, counters.broken);
+}
+
+fn memory(out: &mut Exposition, metrics: &Metrics<'_>) {
+    out.family("chat_memory_account_bytes", "gauge", "Bytes kept for clients, by account.");
+    for (account, bytes) in metrics.memory {
+        out.sample("chat_memory_account_bytes", Some(("account", account)), bytes);
+    }
+    let total: usize = metrics.memory.iter().map(|(_, bytes)| bytes).sum();
+    out.single("chat_memory_bytes", "gauge", "Bytes kept for clients, in total.", total);
+    if let Some(max) = metrics.memory_max {
+        out.single("chat_memory_max_bytes", "gauge", "The ceiling on chat_memory_bytes.", max);
+    }
+}
+
+fn ticks(out: &mut Exposition, ticks: &Histogram) {
+    const NAME: &str = "chat_tick_duration_seconds";
+    const BUCKET: &str = "chat_tick_duration_seconds_bucket";
+    out.family(NAME, "histogram", "How long turns of the loop took, without waiting.");
+    let mut count = 0;
+    for (place, in_bucket) in ticks.counts.iter().enumerate() {
+        count += in_bucket; // A bucket counts all that the ones before it do.
+        let bound = Histogram::BOUNDS_MICROS.get(place);
+        let le = bound.map_or("+Inf".into(), |micros| (*micros as f64 / 1e6).to_string());
+        out.sample(BUCKET, Some(("le", &le)), count);
+    }
+    out.sample("chat_tick_duration_seconds_sum", None, ticks.sum_micros as f64 / 1e6);
+    out.sample("chat_tick_duration_seconds_count", None, count);
+}
+
+/// Text in the exposition format. Names, labels and help are ours, so nothing needs escaping.
+struct Exposition(String);
+
+impl Exposition {
+    /// Begins a family, whose samples are to follow.
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(format_args!("# HELP {name} {help}"));
+        self.line(format_args!("# TYPE {name} {kind}"));
+    }
+
+    fn sample(&mut self, name: &str, label: Option<(&str, &str)>, value: impl Display) {
+        match label {
+            Some((label, text)) => self.line(format_args!("{name}{{{label}=\"{text}\"}} {value}")),
+            None => self.line(format_args!("{name} {value}")),
+        }
+    }
+
+    /// A family of one.
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+        self.family(name, kind, help);
+        self.sample(name, None, value);
+    }
+
+    fn line(&mut self, line: impl Display) {
+        let _ = writeln!(self.0, "{line}"); // A String takes all.
+    }
+}
