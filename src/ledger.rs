@@ -26,6 +26,16 @@ impl Account {
     /// All accounts.
     pub const ALL: [Account; 4] =
         [Account::Connections, Account::Sessions, Account::Rooms, Account::Frames];
+
+    /// In one word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Account::Connections => "connections",
+            Account::Sessions => "sessions",
+            Account::Rooms => "rooms",
+            Account::Frames => "frames",
+        }
+    }
 }
 
 /// A handle on the totals. Cheap to clone; all clones count together.

@@ -41,6 +41,8 @@ pub struct Connection<S> {
     pub(super) read_over: bool,
     /// Bytes of heap reported for it so far.
     pub(super) counted: usize,
+    /// Bytes in its outbox reported so far, shared ones included.
+    pub(super) counted_outbox: usize,
 }
 
 /// What a connection speaks.

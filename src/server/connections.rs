@@ -112,6 +112,7 @@ impl<S: Stream> Connections<S> {
             hangup: false,
             read_over: false,
             counted: 0,
+            counted_outbox: 0,
         });
         self.counters.accepted += 1;
         // One too many is there to be told so, and holds one of a few places meanwhile.
@@ -308,6 +309,7 @@ impl<S: Stream> Connections<S> {
             ws.context.close(close, &mut control);
         }
         if !control.is_empty() {
+            self.counters.on_closed(close.code);
             // Not bounded by the outbox's limit: it is the last piece, and small.
             self.push(key, Piece::private(control.clone()));
         }
@@ -440,6 +442,7 @@ impl<S: Stream> Connections<S> {
             let Some(connection) = self.slots.remove(key) else { continue };
             debug!("connection {key:?} is over");
             self.heap_tally.change(connection.counted, 0);
+            self.counters.on_outbox_change(connection.counted_outbox, 0);
             connection.share.map(&mut departed);
         }
         if self.slots.is_empty() {
@@ -457,6 +460,9 @@ impl<S: Stream> Connections<S> {
             let bytes = connection.heap_bytes();
             self.heap_tally.change(connection.counted, bytes);
             connection.counted = bytes;
+            let queued = connection.link.outbox().queued();
+            self.counters.on_outbox_change(connection.counted_outbox, queued);
+            connection.counted_outbox = queued;
         }
     }
 

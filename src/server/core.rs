@@ -16,7 +16,7 @@ use super::connections::Connections;
 use super::settings::{self, Settings};
 use crate::api::Api;
 use crate::chat::{Chat, Departure, Share};
-use crate::clock::{Entropy, Mono, Now};
+use crate::clock::{Entropy, Mono, Now, Wall};
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::http::Phase;
@@ -38,6 +38,9 @@ pub struct Core<S> {
     pub(super) connections: Connections<S>,
     pub(super) settings: Settings,
     pub(super) shutting_down: bool,
+    pub(super) ledger: Ledger,
+    /// The first tick's time.
+    pub(super) started: Wall,
     /// The `Date` field's text and the second that it is of.
     pub(super) date: (u64, String),
     /// Frames for one connection on their way to its outbox.
@@ -65,6 +68,8 @@ impl<S: Stream> Core<S> {
             connections: Connections::new(settings, ledger),
             settings,
             shutting_down: false,
+            ledger: ledger.clone(),
+            started: Wall::default(),
             date: (u64::MAX, String::new()),
             control: Vec::new(),
             made: 0,
@@ -83,6 +88,9 @@ impl<S: Stream> Core<S> {
     /// A tick begins: this is its time.
     pub fn begin(&mut self, now: Now) {
         self.connections.now = now;
+        if self.started == Wall::default() {
+            self.started = now.wall;
+        }
         if self.date.0 != now.wall.seconds() {
             self.date = (now.wall.seconds(), now.wall.http_date().to_string());
         }

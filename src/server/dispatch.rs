@@ -10,13 +10,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use log::error;
 
-use super::connection::{Connection, ConnectionKey, Excess, Protocol, Wait, Ws};
+use super::connection::{Connection, ConnectionKey, Excess, Protocol, Purpose, Wait, Ws};
 use super::connections::Connections;
 use super::core::Core;
 use crate::api::error::Error;
+use crate::api::metrics::Metrics;
 use crate::api::{self, Answer, Caller, Client, Entry};
 use crate::chat::{Admission, AttachmentKey, Departure, Draft, Knock, Share};
 use crate::http::{self, Fed, Framing, Method, Phase, Request, Response, Version};
+use crate::ledger::Account;
 use crate::net::{Piece, Stream};
 use crate::ws::close::Close;
 use crate::ws::handshake::{self, NotAccepted};
@@ -140,6 +142,10 @@ impl<S: Stream> Core<S> {
         self.trip(request.path().split('/').nth(1).unwrap_or_default());
         self.connections.counters.requests += 1;
         let Some(connection) = self.connections.slots.get(key) else { return };
+        if matches!(&connection.protocol, Protocol::Http(http) if http.purpose == Purpose::Metrics)
+        {
+            return self.on_metrics_request(key, request);
+        }
         let client = self.api.client(request, connection.peer);
         // An upgrade is told by a close, which a browser can read.
         let excess = connection.excess;
@@ -167,6 +173,23 @@ impl<S: Stream> Core<S> {
                 self.respond(key, request, response);
             }
         }
+    }
+
+    fn on_metrics_request(&mut self, key: ConnectionKey<S>, request: &Request) {
+        let memory = Account::ALL.map(|account| (account.as_str(), self.ledger.bytes(account)));
+        let metrics = Metrics {
+            started: self.started,
+            counters: &self.connections.counters,
+            chat: &self.chat,
+            timers: self.timer_count(),
+            memory: &memory,
+            memory_max: None,
+        };
+        let response = match api::metrics::answer(request, &metrics) {
+            Ok(response) => response,
+            Err(error) => self.refusal(Some(request), error),
+        };
+        self.respond(key, request, response);
     }
 
     /// Counts a refusal, and says how it is answered.

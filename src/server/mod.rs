@@ -237,12 +237,7 @@ impl Server {
 }
 
 impl Acceptor {
-    fn new(
-        listen: &Listen,
-        purpose: Purpose,
-        poll: &Poll,
-        token: Token,
-    ) -> io::Result<Acceptor> {
+    fn new(listen: &Listen, purpose: Purpose, poll: &Poll, token: Token) -> io::Result<Acceptor> {
         let mut listener = match listen {
             Listen::Tcp(address) => Listener::bind_tcp(*address)?,
             #[cfg(unix)]
