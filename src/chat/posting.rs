@@ -216,7 +216,9 @@ mod tests {
 
     #[test]
     fn a_draft_is_trimmed_and_measured_and_its_nonce_comes_first() {
-        let draft = |text: &str, nonce| Draft::new(text, nonce).map(|draft| draft.text.len());
+        fn draft(text: &str, nonce: Option<&str>) -> Result<usize, Refusal> {
+            Draft::new(text, nonce).map(|draft| draft.text.len())
+        }
         assert_eq!(draft(" a\u{3000}", None), Ok(1));
         assert_eq!(draft(&"🦀".repeat(4000), Some("x")), Ok(16_000));
         assert_eq!(draft(&"🦀".repeat(4001), Some("x")), Err(Refusal::TooLong));

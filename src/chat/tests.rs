@@ -2,9 +2,8 @@
 //!
 //! A [`Story`] is a chat with everything around it that a loop would be: each of its commands is
 //! one tick (or a part of one, in [`Story::tick`]), at whose end the open batches are sealed and
-//! the invariants checked. A [`Recorder`] keeps what each connection would have received, as
-//! lines that read well: `joined ana`, `chat ana: hello`, `closed NameTaken`. The invariant: a
-//! line is received when its batch is sealed, by whom it is sealed for, as on a real wire.
+//! the invariants checked. A [`Recorder`] keeps what each connection would have received. The
+//! invariant: nothing happens between two commands, but what the story says.
 
 mod departures;
 mod entering;
@@ -12,11 +11,10 @@ mod lifetimes;
 mod limits;
 mod probes;
 mod random;
+mod recorder;
 mod talking;
 
 use std::cell::OnceCell;
-use std::collections::HashMap;
-use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +22,7 @@ use bytes::Bytes;
 use super::*;
 use crate::clock::{SeededEntropy, Wall};
 use crate::timers::GRAIN;
+use recorder::{Ear, Recorder};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -40,6 +39,7 @@ const SETTINGS: Settings = Settings {
     message_pace: Pace::UNLIMITED,
     session_pace: Pace::UNLIMITED,
     room_pace: Pace::UNLIMITED,
+    guess_pace: Pace::new(6, MINUTE, 5),
     address_connections_max: Some(200),
     sessions_max: 100_000,
     rooms_max: 100_000,
@@ -133,7 +133,11 @@ impl Story {
     }
 
     fn room(&mut self, by: SessionKey) -> RoomKey {
-        let id = self.chat.open_room(self.now, by, None).unwrap();
+        self.room_with(by, Wishes::default())
+    }
+
+    fn room_with(&mut self, by: SessionKey, wishes: Wishes<'_>) -> RoomKey {
+        let id = self.chat.open_room(self.now, by, wishes, None).unwrap();
         self.step();
         self.chat.room(id).unwrap()
     }
@@ -146,9 +150,19 @@ impl Story {
 
     /// A connection wants in, whatever the answer.
     fn knock(&mut self, session: SessionKey, room: RoomKey) -> Result<(Tab, Admission), Close> {
+        self.knock_from(session, room, Start::Live)
+    }
+
+    fn knock_from(
+        &mut self,
+        session: SessionKey,
+        room: RoomKey,
+        start: Start,
+    ) -> Result<(Tab, Admission), Close> {
         let conn = self.new_conn(room);
-        let (now, sink) = (self.now, &mut self.sink);
-        let entered = self.chat.enter(now, conn, Some(session), Some(room), false, sink);
+        let (session, room) = (Some(session), Some(room));
+        let knock = Knock { conn, session, room, share_exceeded: false, start };
+        let entered = self.chat.enter(self.now, knock, &mut self.sink);
         if let Ok((_, Admission::Admitted)) = entered {
             self.sink.note_admission(conn);
         }
@@ -158,20 +172,79 @@ impl Story {
 
     /// A connection comes in.
     fn enter(&mut self, session: SessionKey, room: RoomKey) -> Tab {
-        let (tab, admission) = self.knock(session, room).unwrap();
+        self.enter_from(session, room, Start::Live)
+    }
+
+    /// A connection comes in and is sent the first page of what it wants to catch up on.
+    fn enter_from(&mut self, session: SessionKey, room: RoomKey, start: Start) -> Tab {
+        let (tab, admission) = self.knock_from(session, room, start).unwrap();
         assert_eq!(admission, Admission::Admitted);
         tab
     }
 
+    /// What the connection was sent has left: it is sent more.
+    fn read_on(&mut self, tab: Tab) {
+        self.chat.catch_up(self.now, tab.attachment, &mut self.sink);
+        self.step();
+    }
+
+    fn is_behind(&mut self, tab: Tab) -> bool {
+        let ear = self.sink.ear(tab.conn);
+        ear.held && ear.listens()
+    }
+
+    /// The connection reads until it has caught up, or was closed. Returns how often it read.
+    fn catch_up(&mut self, tab: Tab) -> usize {
+        let mut reads = 0;
+        while self.is_behind(tab) {
+            self.read_on(tab);
+            reads += 1;
+            assert!(reads < 10_000, "it never catches up");
+        }
+        reads
+    }
+
     /// A connection is kept waiting.
     fn wait_at(&mut self, session: SessionKey, room: RoomKey) -> Tab {
-        let (tab, admission) = self.knock(session, room).unwrap();
+        self.wait_from(session, room, Start::Live)
+    }
+
+    fn wait_from(&mut self, session: SessionKey, room: RoomKey, start: Start) -> Tab {
+        let (tab, admission) = self.knock_from(session, room, start).unwrap();
         assert_eq!(admission, Admission::Waiting);
         tab
     }
 
     fn try_say(&mut self, tab: Tab, text: &str) -> Result<(), Refusal> {
-        let said = self.chat.post(self.now, tab.attachment, text, &mut self.sink);
+        self.try_say_as(tab, text, None)
+    }
+
+    fn try_say_as(&mut self, tab: Tab, text: &str, nonce: Option<&str>) -> Result<(), Refusal> {
+        let draft = Draft::new(text, nonce)?;
+        let said = self.chat.post(self.now, tab.attachment, draft, &mut self.sink);
+        self.step();
+        said
+    }
+
+    /// Says something with a nonce.
+    fn say_as(&mut self, tab: Tab, text: &str, nonce: &str) {
+        self.try_say_as(tab, text, Some(nonce)).unwrap();
+    }
+
+    /// Says something by REST: what it was, and whether it was new.
+    fn post(
+        &mut self,
+        session: SessionKey,
+        room: RoomKey,
+        text: &str,
+        nonce: Option<&str>,
+    ) -> Result<(String, bool), Refusal> {
+        let draft = Draft::new(text, nonce)?;
+        let key = self.chat.gate(self.now, session, Some(room), Door::Post)?;
+        let said = self.chat.post_from_outside(self.now, session, key, draft, &mut self.sink);
+        let read =
+            |(bytes, is_new): (Bytes, bool)| (self.sink.read(room, &bytes).1.to_owned(), is_new);
+        let said = said.map(read);
         self.step();
         said
     }
@@ -213,6 +286,12 @@ impl Story {
         joined
     }
 
+    fn delete(&mut self, session: SessionKey, room: RoomKey) -> Result<(), Refusal> {
+        let deleted = self.chat.delete_room(self.now, session, Some(room), &mut self.sink);
+        self.step();
+        deleted
+    }
+
     fn leave(&mut self, session: SessionKey, room: RoomKey) {
         self.chat.leave(self.now, session, room, &mut self.sink);
         self.step();
@@ -240,13 +319,20 @@ impl Story {
     }
 
     fn history(&mut self, room: RoomKey, count: usize) -> Vec<String> {
-        let entries = self.chat.history(room, count, &mut self.sink);
-        let read = |entry: &Entry| {
-            let payload = String::from_utf8(entry.frame.payload().to_vec()).unwrap();
-            assert_eq!(entry.frame.bytes(), format!("{HEADER}{payload}"));
-            payload
-        };
-        entries.map(read).collect()
+        let entries: Vec<_> = self.chat.history(room, count, &mut self.sink).collect();
+        entries.into_iter().map(|entry| self.sink.read_entry(room, entry)).collect()
+    }
+
+    /// What was said after a message, and whether nothing is missing.
+    fn history_after(&mut self, room: RoomKey, id: Option<MessageId>) -> (Vec<String>, bool) {
+        let (entries, complete) = self.chat.history_after(room, id, &mut self.sink);
+        let entries: Vec<_> = entries.collect();
+        (entries.into_iter().map(|entry| self.sink.read_entry(room, entry)).collect(), complete)
+    }
+
+    /// The id of the last thing that was said in the room.
+    fn last_id(&self, room: RoomKey) -> MessageId {
+        self.sink.log(room).iter().rev().find_map(|said| said.id).unwrap()
     }
 
     fn user_count(&self, room: RoomKey) -> usize {
@@ -275,156 +361,5 @@ impl Story {
         let slots = [chat.sessions.len(), chat.rooms.len(), chat.members.len()];
         assert_eq!((slots, chat.attachments.len(), chat.timer_count()), ([0; 3], 0, 0));
         assert_eq!((chat.next_deadline(), self.ledger.total()), (None, 0));
-    }
-}
-
-/// What a [`Recorder`]'s frames begin with.
-const HEADER: &str = "|";
-
-/// Something that a room was told.
-struct Said {
-    line: String,
-    user_id: UserId,
-    /// Has an id and is history.
-    id: Option<MessageId>,
-    wall: Option<Wall>,
-}
-
-/// What a connection has received.
-struct Ear {
-    room: RoomKey,
-    /// In order, and what became of it.
-    lines: Vec<String>,
-    /// Places in the room's log, for all it has received.
-    heard: Vec<usize>,
-    /// The log's length when it came in.
-    admitted: Option<usize>,
-    /// Why the domain has closed it, and the log's length then.
-    closed: Option<(Close, usize)>,
-    /// Has ended by itself.
-    gone: bool,
-}
-
-impl Ear {
-    fn new(room: RoomKey) -> Ear {
-        let (lines, heard) = (Vec::new(), Vec::new());
-        Ear { room, lines, heard, admitted: None, closed: None, gone: false }
-    }
-
-    fn listens(&self) -> bool {
-        self.closed.is_none() && !self.gone
-    }
-}
-
-#[derive(Default)]
-struct Batch {
-    bytes: Rc<OnceCell<Bytes>>,
-    text: String,
-    /// Places in the room's log.
-    said: Vec<usize>,
-}
-
-/// A [`Sink`] that remembers.
-#[derive(Default)]
-struct Recorder {
-    /// The open ones.
-    batches: HashMap<RoomKey, Batch>,
-    logs: HashMap<RoomKey, Vec<Said>>,
-    ears: HashMap<ConnKey, Ear>,
-    last_id: Option<MessageId>,
-    /// A test of ten thousands of rooms looks at none of them.
-    deaf: bool,
-}
-
-impl Recorder {
-    fn ear(&mut self, conn: ConnKey) -> &mut Ear {
-        self.ears.get_mut(&conn).expect("a connection of this story")
-    }
-
-    fn open_rooms(&self) -> Vec<RoomKey> {
-        self.batches.keys().copied().collect()
-    }
-
-    fn log(&self, room: RoomKey) -> &[Said] {
-        self.logs.get(&room).map_or(&[], |log| log)
-    }
-
-    fn note_admission(&mut self, conn: ConnKey) {
-        let said = self.log(self.ears[&conn].room).len();
-        let ear = self.ear(conn);
-        assert!(ear.listens() && ear.admitted.is_none(), "admitted once, and while it lasts");
-        ear.admitted = Some(said);
-    }
-}
-
-impl Sink for Recorder {
-    fn publish(&mut self, room: RoomKey, event: &Event<'_>) -> Frame {
-        let (line, user_id, id, wall) = match *event {
-            Event::Typing { user, user_id, .. } => (format!("typing {user}"), user_id, None, None),
-            Event::Message(Message { id, kind, user, user_id, wall, .. }) => {
-                let line = match kind {
-                    Kind::Chat(text) => format!("chat {user}: {text}"),
-                    Kind::UserJoined => format!("joined {user}"),
-                    Kind::UserLeft => format!("left {user}"),
-                };
-                assert!(self.last_id < Some(id), "ids strictly increase");
-                self.last_id = Some(id);
-                (line, user_id, Some(id), Some(wall))
-            }
-        };
-        let batch = self.batches.entry(room).or_default();
-        let start = batch.text.len();
-        batch.text.push_str(HEADER);
-        batch.text.push_str(&line);
-        if !self.deaf {
-            let log = self.logs.entry(room).or_default();
-            batch.said.push(log.len());
-            log.push(Said { line, user_id, id, wall });
-        }
-        let [start, end] = [start, batch.text.len()].map(|at| at as u32);
-        Frame::new(batch.bytes.clone(), start, start + HEADER.len() as u32, end)
-    }
-
-    fn seal(&mut self, room: RoomKey, to: &[ConnKey]) {
-        let Some(batch) = self.batches.remove(&room) else { return };
-        batch.bytes.set(Bytes::from(batch.text)).expect("sealed once");
-        if self.deaf {
-            return;
-        }
-        for conn in to {
-            let log = &self.logs[&room];
-            let ear = self.ears.get_mut(conn).expect("a connection of this story");
-            assert!(ear.listens() && ear.room == room, "nothing more is said to {conn:?}");
-            ear.heard.extend(&batch.said);
-            ear.lines.extend(batch.said.iter().map(|said| log[*said].line.clone()));
-        }
-    }
-
-    fn ping(&mut self, to: ConnKey) {
-        if self.deaf {
-            return;
-        }
-        let ear = self.ear(to);
-        assert!(ear.listens());
-        ear.lines.push("ping".into());
-    }
-
-    fn admit(&mut self, to: ConnKey) {
-        if self.deaf {
-            return;
-        }
-        self.note_admission(to);
-        self.ear(to).lines.push("admitted".into());
-    }
-
-    fn close(&mut self, to: ConnKey, close: Close) {
-        if self.deaf {
-            return;
-        }
-        let said = self.log(self.ears[&to].room).len();
-        let ear = self.ear(to);
-        assert!(ear.listens(), "closed once");
-        ear.lines.push(format!("closed {close:?}"));
-        ear.closed = Some((close, said));
     }
 }

@@ -21,7 +21,10 @@ fn a_session_holds_two_hundred_rooms() {
         rooms.push(story.room(ana));
     }
     assert_eq!(story.join(ana, room), Err(Refusal::TooManyRooms));
-    assert_eq!(story.chat.open_room(story.now, ana, None), Err(Refusal::TooManyRooms));
+    assert_eq!(
+        story.chat.open_room(story.now, ana, Wishes::default(), None),
+        Err(Refusal::TooManyRooms)
+    );
     assert_eq!(story.knock(ana, room).err(), Some(Close::TooManyRooms));
     assert_eq!(story.join(ana, rooms[7]), Ok(()), "a member already");
     story.enter(ana, rooms[7]);
@@ -84,10 +87,16 @@ fn the_server_holds_so_many_sessions_and_rooms() {
     assert_eq!(story.chat.open_session(story.now, ana(), None), Err(Refusal::ServerFull));
     story.room(first);
     story.room(first);
-    assert_eq!(story.chat.open_room(story.now, first, None), Err(Refusal::ServerFull));
+    assert_eq!(
+        story.chat.open_room(story.now, first, Wishes::default(), None),
+        Err(Refusal::ServerFull)
+    );
     story.end(first);
     let next = story.person("ana");
-    assert_eq!(story.chat.open_room(story.now, next, None), Err(Refusal::ServerFull));
+    assert_eq!(
+        story.chat.open_room(story.now, next, Wishes::default(), None),
+        Err(Refusal::ServerFull)
+    );
     story.wait(11 * MINUTE);
     story.room(next);
 }
@@ -95,21 +104,21 @@ fn the_server_holds_so_many_sessions_and_rooms() {
 #[test]
 fn an_address_opens_sessions_and_rooms_at_its_pace() {
     let mut story = Story::with(|settings| {
-        settings.session_pace = Pace::new(2, 60);
-        settings.room_pace = Pace::new(2, 60);
+        settings.session_pace = Pace::new(2, SECOND, 60);
+        settings.room_pace = Pace::new(2, SECOND, 60);
     });
     let [here, there] = [HERE, THERE].map(|ip| Some(Address::of(ip)));
     let refusal = Refusal::RateLimited(Duration::from_millis(500));
     let opener = story.person("ana");
     for _ in 0..60 {
         story.chat.open_session(story.now, ana(), here).unwrap();
-        story.chat.open_room(story.now, opener, here).unwrap();
+        story.chat.open_room(story.now, opener, Wishes::default(), here).unwrap();
     }
     assert_eq!(story.chat.open_session(story.now, ana(), here), Err(refusal));
-    assert_eq!(story.chat.open_room(story.now, opener, here), Err(refusal));
+    assert_eq!(story.chat.open_room(story.now, opener, Wishes::default(), here), Err(refusal));
     assert!(story.chat.open_session(story.now, ana(), there).is_ok());
     assert!(story.chat.open_session(story.now, ana(), None).is_ok(), "exempt");
-    assert!(story.chat.open_room(story.now, opener, there).is_ok());
+    assert!(story.chat.open_room(story.now, opener, Wishes::default(), there).is_ok());
     story.step();
     story.wait(Duration::from_millis(500));
     assert!(story.chat.open_session(story.now, ana(), here).is_ok());
@@ -161,7 +170,7 @@ fn an_unbounded_share_is_unbounded() {
 
 #[test]
 fn addresses_are_forgotten_in_time() {
-    let mut story = Story::with(|settings| settings.session_pace = Pace::new(2, 60));
+    let mut story = Story::with(|settings| settings.session_pace = Pace::new(2, SECOND, 60));
     for n in 0..200 {
         let address = Address::of(IpAddr::from([192, 0, 2, n]));
         for _ in 0..=n % 7 {
@@ -183,7 +192,7 @@ fn addresses_are_forgotten_in_time() {
 
 #[test]
 fn an_address_with_a_connection_needs_no_timer() {
-    let mut story = Story::with(|settings| settings.session_pace = Pace::new(2, 60));
+    let mut story = Story::with(|settings| settings.session_pace = Pace::new(2, SECOND, 60));
     let here = Address::of(HERE);
     story.chat.on_arrival(here);
     let id = story.chat.open_session(story.now, ana(), Some(here)).unwrap();
@@ -211,17 +220,19 @@ fn twenty_thousand_sessions_and_rooms_leave_nothing_behind() {
         let name = Name::parse(["ana", "ÀNA", "Bob"][n % 3]).unwrap();
         let id = chat.open_session(now, name, None).unwrap();
         let session = chat.session(id).unwrap();
-        let id = chat.open_room(now, session, None).unwrap();
+        let id = chat.open_room(now, session, Wishes::default(), None).unwrap();
         let room = chat.room(id).unwrap();
         if n % 2 == 0 {
             let mut enter = |session| {
                 let conn = conns.insert(()).cast();
-                chat.enter(now, conn, Some(session), Some(room), false, sink).unwrap().0
+                let (session, room, start) = (Some(session), Some(room), Start::Last(10));
+                let knock = Knock { conn, session, room, share_exceeded: false, start };
+                chat.enter(now, knock, sink).unwrap().0
             };
             let tab = enter(session);
             // One of another name, and a namesake who has to wait.
             sessions.iter().rev().step_by(2).take(2).for_each(|other| _ = enter(*other));
-            chat.post(now, tab, "hello", sink).unwrap();
+            chat.post(now, tab, Draft::new("hello", Some("n")).unwrap(), sink).unwrap();
             if n % 4 == 0 {
                 chat.exit(now, tab, Departure::Broken, sink);
             }

@@ -79,7 +79,7 @@ impl Model {
     fn new(seed: u64) -> Model {
         let story = Story::with(|settings| {
             settings.history_messages_max = HISTORY;
-            settings.message_pace = Pace::new(10, 40);
+            settings.message_pace = Pace::new(10, SECOND, 40);
         });
         Model {
             dice: SeededEntropy::new(seed),
@@ -224,7 +224,8 @@ impl Model {
                 self.seen.insert("admitted late");
             }
             // The session may be over already; then its closing is all there is to look at.
-            let user_id = self.story.sink.log(room)[..at].last().map(|said| said.user_id);
+            let join = if late { at } else { at.saturating_sub(1) };
+            let user_id = self.story.sink.log(room).get(join).map(|said| said.user_id);
             let user_id = self.story.user_id(session, room).or(user_id).unwrap();
             let was_here = before.get(&room).is_some_and(|here| here.contains(&user_id));
             let other_tab =
@@ -233,11 +234,13 @@ impl Model {
             if was_here && self.broken.remove(&(room, user_id)).is_some() {
                 self.seen.insert("came back");
             }
+            // One let in late is told so first, and then its own join.
+            let from = if first && !late { at - 1 } else { at };
             if first {
-                let last = &self.story.sink.log(room)[at - 1];
-                assert!(last.line.starts_with("joined") && last.user_id == user_id);
+                let join = &self.story.sink.log(room)[from];
+                assert!(join.line.starts_with("joined") && join.user_id == user_id);
             }
-            self.live[place].from = Some(if first { at - 1 } else { at });
+            self.live[place].from = Some(from);
         }
         for place in (0..self.live.len()).rev() {
             let Live { tab, from, .. } = self.live[place];

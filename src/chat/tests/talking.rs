@@ -133,7 +133,7 @@ fn typing_is_passed_on_once_a_second_per_person_and_room() {
 
 #[test]
 fn typing_counts_against_no_rate() {
-    let mut story = Story::with(|settings| settings.message_pace = Pace::new(1, 1));
+    let mut story = Story::with(|settings| settings.message_pace = Pace::new(1, SECOND, 1));
     let (_, _, tab) = story.begin("ana");
     for _ in 0..1000 {
         story.typing(tab);
@@ -144,7 +144,7 @@ fn typing_counts_against_no_rate() {
 
 #[test]
 fn the_message_rate_is_the_sessions_in_all_its_rooms_and_tabs() {
-    let mut story = Story::with(|settings| settings.message_pace = Pace::new(10, 40));
+    let mut story = Story::with(|settings| settings.message_pace = Pace::new(10, SECOND, 40));
     let (ana, room, first) = story.begin("ana");
     let second = story.enter(ana, room);
     let elsewhere = story.room(ana);
@@ -172,7 +172,7 @@ fn the_message_rate_is_the_sessions_in_all_its_rooms_and_tabs() {
 
 #[test]
 fn a_message_that_cannot_be_costs_no_rate() {
-    let mut story = Story::with(|settings| settings.message_pace = Pace::new(1, 1));
+    let mut story = Story::with(|settings| settings.message_pace = Pace::new(1, SECOND, 1));
     let (_, _, tab) = story.begin("ana");
     for _ in 0..100 {
         assert_eq!(story.try_say(tab, " "), Err(Refusal::EmptyMessage));
