@@ -17,6 +17,18 @@ mod rooms;
 mod closes;
 mod socket;
 
+mod posting;
+mod resume;
+
+mod listing;
+mod presence;
+
+mod deleting;
+mod doors;
+mod private;
+
+mod metrics;
+
 mod framing;
 mod limits;
 mod slow_readers;
@@ -24,6 +36,7 @@ mod slow_readers;
 mod flags;
 mod shutdown;
 
+mod chaos;
 mod idle;
 mod order;
 mod ugly;
