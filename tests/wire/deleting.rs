@@ -72,7 +72,8 @@ fn the_owner_deletes_a_room_and_all_that_is_in_it() {
 fn a_room_of_any_kind_can_be_deleted_through_a_slash_too() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
-    let bodies = [json!({}), json!({"title": "x"}), json!({"private": true}), json!({"password": "x"})];
+    let bodies =
+        [json!({}), json!({"title": "x"}), json!({"private": true}), json!({"password": "x"})];
     for body in bodies {
         let room = server.room_with(&ana, &body);
         let inside = server.enter_as(&room, "ana", &ana);

@@ -49,8 +49,7 @@ const OPEN: u16 = 101;
 use Door::{Join, PostMessages, ReadMessages, Socket, Users};
 use Kind::{Deleted, Password, Private, Public};
 
-const WHO: [Who; 6] =
-    [Who::None, Who::Stranger, Who::Member, Who::Left, Who::Owner, Who::Other];
+const WHO: [Who; 6] = [Who::None, Who::Stranger, Who::Member, Who::Left, Who::Owner, Who::Other];
 
 /// Status or close code, in the order of `WHO`.
 #[rustfmt::skip]

@@ -546,7 +546,9 @@ fn a_post_that_is_refused_saves_no_room() {
     let (ana, eve) = (server.session("ana"), server.session("eve"));
     let room = server.room(&ana);
     wait_until("the room is gone", || {
-        server.ask(posting(&room, &ana).json(&json!({"message": ""}))).refused(422, "empty_message");
+        server
+            .ask(posting(&room, &ana).json(&json!({"message": ""})))
+            .refused(422, "empty_message");
         let strange = posting(&room, &eve).json(&json!({"message": "x"}));
         server.ask(strange).status == 404
     });

@@ -210,7 +210,8 @@ fn joining_needs_the_password() {
     let (ana, bob) = (server.session("ana"), server.session("bob"));
     let room = server.room_with(&ana, &json!({"password": "Öffne dich"}));
     let longer = "Öffne dich".to_owned() + "\u{0}";
-    for wrong in ["x", "öffne dich", "Öffne dic", "O\u{308}ffne dich", &longer, &"x".repeat(128)] {
+    for wrong in ["x", "öffne dich", "Öffne dic", "O\u{308}ffne dich", &longer, &"x".repeat(128)]
+    {
         server.ask(guess(&room, &bob, wrong)).refused(403, "bad_password");
     }
     for none in [join(&room, &bob), join(&room, &bob).body(""), join(&room, &bob).body("{}")] {
@@ -521,8 +522,8 @@ fn ten_thousand_wrong_passwords_disturb_no_chat() {
         let before = talk(&mut ana, &mut bob, 0, |said| said < 500);
         let over = AtomicBool::new(false);
         let (during, (answers, took)) = thread::scope(|scope| {
-            let talking = scope
-                .spawn(|| talk(&mut ana, &mut bob, 500, |_| !over.load(Ordering::Relaxed)));
+            let talking =
+                scope.spawn(|| talk(&mut ana, &mut bob, 500, |_| !over.load(Ordering::Relaxed)));
             let guessed = ten_thousand_guesses(&server, &room, &eve);
             over.store(true, Ordering::Relaxed);
             (talking.join().expect("the chat goes on"), guessed)

@@ -27,6 +27,12 @@ fn say(socket: &mut Ws, texts: impl IntoIterator<Item = String>) -> Vec<Value> {
     said.collect()
 }
 
+/// Chats, and reads on until it comes back, whoever comes and goes meanwhile.
+fn say_among_others(socket: &mut Ws, text: &str) {
+    socket.chat(text);
+    while socket.event()["message"] != text {}
+}
+
 fn numbers(range: std::ops::Range<usize>) -> impl Iterator<Item = String> {
     range.map(|number| number.to_string())
 }
@@ -355,7 +361,9 @@ fn nothing_is_missed_or_seen_twice_while_others_talk() {
     let talking = thread::spawn(move || {
         let mut number = 0;
         while !told.load(Ordering::Relaxed) {
-            bob.send(numbers(number..number + 10).flat_map(|text| chat(&text)).collect::<Vec<u8>>());
+            bob.send(
+                numbers(number..number + 10).flat_map(|text| chat(&text)).collect::<Vec<u8>>(),
+            );
             number += 10;
             let last = json!((number - 1).to_string());
             while bob.event()["message"] != last {}
@@ -457,8 +465,7 @@ fn who_catches_up_too_slowly_for_the_history_is_closed_and_may_come_back() {
     let mut slow = narrow_socket(&server, &room, &session, "history=1000");
     // Four megabytes wait for somebody who does not read, and are dropped for these.
     for number in 0..300 {
-        ana.chat(&number.to_string());
-        while ana.event()["message"] != number.to_string() {}
+        say_among_others(&mut ana, &number.to_string());
     }
     let mut seen: Vec<Value> = Vec::new();
     loop {
@@ -496,8 +503,7 @@ fn who_asks_for_much_and_never_reads_costs_the_others_nothing() {
         .map(|session| narrow_socket(&server, &room, &session, "history=1000"))
         .collect();
     for number in 0..50 {
-        ana.chat(&number.to_string());
-        while ana.event()["message"] != number.to_string() {}
+        say_among_others(&mut ana, &number.to_string());
     }
     drop(lazy);
 }
