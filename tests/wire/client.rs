@@ -503,6 +503,11 @@ pub fn chat(message: &str) -> Vec<u8> {
     text(json!({"type": "chat", "message": message}).to_string())
 }
 
+/// A chat with a nonce, as a frame.
+pub fn chat_with(nonce: &str, message: &str) -> Vec<u8> {
+    text(json!({"type": "chat", "message": message, "nonce": nonce}).to_string())
+}
+
 /// A typing, as a frame.
 pub fn typing() -> Vec<u8> {
     text(r#"{"type":"typing"}"#)
@@ -511,6 +516,16 @@ pub fn typing() -> Vec<u8> {
 /// The payload of a close frame.
 pub fn close_payload(code: u16, reason: &str) -> Vec<u8> {
     [&code.to_be_bytes(), reason.as_bytes()].concat()
+}
+
+/// What comes before anything else on a socket that asked for it.
+#[derive(Clone, Debug)]
+pub struct History {
+    pub messages: Vec<Value>,
+    pub frames: usize,
+    pub complete: bool,
+    pub you: String,
+    pub users: Value,
 }
 
 /// A socket in a room.
@@ -577,9 +592,9 @@ impl Ws {
 
     /// The next frame, or `None` at the end of the stream.
     pub fn try_frame(&mut self) -> io::Result<Option<Frame>> {
+        let cut = || io::Error::new(ErrorKind::UnexpectedEof, "the stream ends within a frame");
         if !self.wire.at_least(2)? {
-            assert!(self.wire.received.is_empty(), "the stream ends within a frame");
-            return Ok(None);
+            return if self.wire.received.is_empty() { Ok(None) } else { Err(cut()) };
         }
         let (first, second) = (self.wire.received[0], self.wire.received[1]);
         assert_eq!(first & 0xF0, FIN, "whole frames without extensions");
@@ -589,13 +604,16 @@ impl Ws {
             127 => 8,
             _ => 0,
         };
-        let cut = "the stream ends within a frame";
-        assert!(self.wire.at_least(2 + extended)?, "{cut}");
+        if !self.wire.at_least(2 + extended)? {
+            return Err(cut());
+        }
         let bytes = &self.wire.received[2..2 + extended];
         let long = bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
         let length = if extended == 0 { usize::from(second) } else { long };
         let header = 2 + extended;
-        assert!(self.wire.at_least(header + length)?, "{cut}");
+        if !self.wire.at_least(header + length)? {
+            return Err(cut());
+        }
         let payload = self.wire.received[header..header + length].to_vec();
         self.wire.received.drain(..header + length);
         Ok(Some(Frame { opcode: first & 0xF, payload }))
@@ -669,6 +687,29 @@ impl Ws {
         event
     }
 
+    /// The next frame but pings is a history frame, with all that the contract promises of one.
+    #[track_caller]
+    pub fn history_frame(&mut self) -> Value {
+        history_of(&self.data_frame())
+    }
+
+    /// All history frames, the last one included.
+    #[track_caller]
+    pub fn history(&mut self) -> History {
+        let (mut messages, mut frames) = (Vec::new(), 0);
+        loop {
+            let mut frame = self.history_frame();
+            frames += 1;
+            messages.append(frame["messages"].as_array_mut().expect("messages"));
+            if frame["more"] == false {
+                let complete = frame["complete"].as_bool().expect("complete");
+                let you = frame["you"].as_str().expect("you").to_owned();
+                let users = frame["users"].clone();
+                return History { messages, frames, complete, you, users };
+            }
+        }
+    }
+
     /// Everything sent so far has been handled, and nothing has come meanwhile.
     #[track_caller]
     pub fn expect_nothing(&mut self) {
@@ -728,7 +769,30 @@ impl Ws {
     }
 }
 
-fn event_of(frame: Frame) -> Value {
+/// What a history frame says. Only the last has more than messages; the ids increase.
+#[track_caller]
+pub fn history_of(frame: &Frame) -> Value {
+    assert_eq!(frame.opcode, TEXT, "{:?}", String::from_utf8_lossy(&frame.payload));
+    let event: Value = serde_json::from_slice(&frame.payload).expect("an event in JSON");
+    assert_eq!(event["type"], "history", "{event}");
+    let size = frame.payload.len();
+    assert!(size < 64 * 1024, "a history frame of {size} bytes");
+    assert!(event["room_id"].is_string(), "{event}");
+    let messages = event["messages"].as_array().expect("messages");
+    assert!(messages.iter().all(|message| message["id"].is_string()), "{event}");
+    assert!(messages.windows(2).all(|pair| pair[0]["id"].as_str() < pair[1]["id"].as_str()));
+    let more = event["more"].as_bool().expect("more");
+    assert_eq!(event["complete"].is_boolean(), !more, "{event}");
+    assert_eq!(event["you"].is_string(), !more, "{event}");
+    assert_eq!(event["users"].is_array(), !more, "{event}");
+    if more {
+        assert!(["complete", "you", "users"].iter().all(|name| event.get(name).is_none()));
+        assert!(!messages.is_empty(), "a page of nothing with more to come");
+    }
+    event
+}
+
+pub fn event_of(frame: Frame) -> Value {
     match frame.opcode {
         TEXT => serde_json::from_slice(&frame.payload).expect("an event in JSON"),
         CLOSE => panic!("an event, but closed with {:?}", parse_close(&frame.payload)),

@@ -8,24 +8,25 @@ use crate::server::Server;
 const NO_SESSION: &str = "00000000-0000-4000-8000-000000000000";
 const NO_ROOM: &str = "0000000000";
 
-/// Every path of section 1 with a method it does not know and those it does.
+/// Every path of sections 1 to 2.3 with a method it does not know and those it does.
 fn paths(room: &str) -> Vec<(String, &'static str, &'static [&'static str])> {
     vec![
         ("/sessions".into(), "GET", &["POST"]),
         ("/sessions/me".into(), "POST", &["GET", "HEAD", "DELETE"]),
         ("/rooms".into(), "DELETE", &["GET", "HEAD", "POST"]),
         ("/rooms/all".into(), "POST", &["GET", "HEAD"]),
-        (format!("/rooms/{room}"), "POST", &["GET", "HEAD"]),
+        (format!("/rooms/{room}"), "POST", &["GET", "HEAD", "DELETE"]),
         (format!("/rooms/{room}/join"), "GET", &["POST"]),
         (format!("/rooms/{room}/leave"), "POST", &["DELETE"]),
-        (format!("/rooms/{room}/messages"), "DELETE", &["GET", "HEAD"]),
+        (format!("/rooms/{room}/messages"), "DELETE", &["GET", "HEAD", "POST"]),
+        (format!("/rooms/{room}/users"), "POST", &["GET", "HEAD"]),
         ("/health".into(), "POST", &["GET", "HEAD"]),
         ("/ping".into(), "DELETE", &["GET", "HEAD"]),
         (format!("/ws/{room}"), "POST", &["GET"]),
     ]
 }
 
-/// All requests of section 1 that need a session.
+/// All requests of sections 1 to 2.3 that need a session.
 fn authenticated(room: &str) -> Vec<Request> {
     vec![
         get("/sessions/me"),
@@ -35,6 +36,9 @@ fn authenticated(room: &str) -> Vec<Request> {
         post(&format!("/rooms/{room}/join")),
         delete(&format!("/rooms/{room}/leave")),
         get(&format!("/rooms/{room}/messages")),
+        post(&format!("/rooms/{room}/messages")),
+        get(&format!("/rooms/{room}/users")),
+        delete(&format!("/rooms/{room}")),
     ]
 }
 
@@ -98,6 +102,7 @@ fn a_trailing_slash_makes_no_difference() {
         "/rooms/all",
         &format!("/rooms/{room}"),
         &format!("/rooms/{room}/messages"),
+        &format!("/rooms/{room}/users"),
         "/ping",
     ];
     for path in same {
@@ -476,10 +481,12 @@ fn a_body_where_none_is_needed_must_be_an_object_or_empty() {
         (200, get("/rooms/all")),
         (200, get(&format!("/rooms/{room}"))),
         (200, get(&format!("/rooms/{room}/messages"))),
+        (200, get(&format!("/rooms/{room}/users"))),
         (200, get("/health")),
         (200, get("/ping")),
         (201, post("/rooms")),
         (200, delete(&format!("/rooms/{room}/leave"))),
+        (200, delete(&format!("/rooms/{room}"))),
         (200, delete("/sessions/me")),
     ];
     for (status, request) in requests {

@@ -17,6 +17,18 @@ mod rooms;
 mod closes;
 mod socket;
 
+mod posting;
+mod resume;
+
+mod listing;
+mod presence;
+
+mod deleting;
+mod doors;
+mod private;
+
+mod metrics;
+
 mod framing;
 mod limits;
 mod slow_readers;
@@ -25,6 +37,7 @@ mod flags;
 mod shutdown;
 
 mod attacks;
+mod chaos;
 mod idle;
 mod order;
 mod ugly;

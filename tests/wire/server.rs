@@ -94,6 +94,18 @@ impl Server {
         Server::spawn(command(&all, env), 1)
     }
 
+    /// With metrics on a listener of their own, whose address comes second.
+    pub fn start_with_metrics(flags: &[&str]) -> Server {
+        let mut all = vec!["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
+        all.extend_from_slice(flags);
+        let mut server = Server::spawn(command(&all, &[]), 2);
+        // Which of the lines comes first is nobody's promise.
+        if Http::connect(server.address()).ask(&get("/ping")).status != 200 {
+            server.addresses.swap(0, 1);
+        }
+        server
+    }
+
     /// With at most `descriptors` file descriptors.
     pub fn start_with_descriptor_limit(descriptors: u32, flags: &[&str]) -> Server {
         let mut shell = Command::new("sh");
@@ -247,9 +259,39 @@ impl Server {
         answer.json()["room_id"].as_str().expect("an id").to_owned()
     }
 
+    /// A new room's id, made with that body.
+    pub fn room_with(&self, session: &str, body: &Value) -> String {
+        let answer = self.ask(post("/rooms").session(session).json(body)).expect(201);
+        answer.json()["room_id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Joins by REST.
+    pub fn join(&self, room: &str, session: &str) {
+        self.ask(post(&format!("/rooms/{room}/join")).session(session)).expect(200);
+    }
+
+    /// Joins by REST, with a password.
+    pub fn join_with(&self, room: &str, session: &str, password: &str) {
+        let join = post(&format!("/rooms/{room}/join")).session(session);
+        self.ask(join.json(&json!({"password": password}))).expect(200);
+    }
+
+    /// A chat by REST, as everyone gets it.
+    pub fn say(&self, room: &str, session: &str, message: &str) -> Value {
+        let say = post(&format!("/rooms/{room}/messages")).session(session);
+        self.ask(say.json(&json!({"message": message}))).expect(201).json()
+    }
+
     /// A socket, upgraded; what comes first on it is the caller's to read.
     pub fn socket(&self, room: &str, session: &str) -> Ws {
         let mut ws = self.upgrade(upgrade(&format!("/ws/{room}?session_id={session}")));
+        ws.session = session.to_owned();
+        ws
+    }
+
+    /// A socket with more in its query; what comes first on it is the caller's to read.
+    pub fn socket_with(&self, room: &str, session: &str, query: &str) -> Ws {
+        let mut ws = self.upgrade(upgrade(&format!("/ws/{room}?session_id={session}&{query}")));
         ws.session = session.to_owned();
         ws
     }

@@ -1,0 +1,274 @@
+//! Rooms that end when their owner says, and who the owner is.
+
+use serde_json::json;
+
+use crate::client::{Request, Ws, chat, delete, get, post};
+use crate::server::{Server, wait_until};
+
+const NO_ROOM: &str = "0000000000";
+
+fn deletion(room: &str, session: &str) -> Request {
+    delete(&format!("/rooms/{room}")).session(session)
+}
+
+/// The room is gone through every door.
+#[track_caller]
+fn is_gone(server: &Server, room: &str, session: &str) {
+    let requests = [
+        get(&format!("/rooms/{room}")),
+        post(&format!("/rooms/{room}/join")),
+        get(&format!("/rooms/{room}/messages")),
+        post(&format!("/rooms/{room}/messages")).json(&json!({"message": "anybody?"})),
+        get(&format!("/rooms/{room}/users")),
+        delete(&format!("/rooms/{room}")),
+    ];
+    for request in requests {
+        server.ask(request.session(session)).refused(404, "room_not_found");
+    }
+    server.socket(room, session).expect_close(4404, "room not found");
+    let rooms = server.ask(get("/rooms").session(session)).expect(200).json();
+    assert!(!rooms["rooms"].as_array().expect("rooms").contains(&json!(room)));
+    let me = server.ask(get("/sessions/me").session(session)).expect(200).json();
+    assert!(!me["joined_rooms"].as_array().expect("rooms").contains(&json!(room)));
+    for target in ["/rooms/all", "/rooms/all?detail=true"] {
+        assert!(!server.ask(get(target)).expect(200).text().contains(room));
+    }
+}
+
+#[test]
+fn the_owner_deletes_a_room_and_all_that_is_in_it() {
+    let server = Server::start(&["--leave-grace", "1h"]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let mut tab = server.socket(&room, &ana.session);
+    tab.expect_nothing();
+    let member = server.session("carl");
+    server.join(&room, &member);
+    let broken = server.enter(&room, "dora");
+    ana.expect_join("dora");
+    bob.expect_join("dora");
+    tab.expect_join("dora");
+    broken.reset();
+    let attic = server.room(&bob.session);
+    let mut upstairs = server.enter_as(&attic, "bob", &bob.session);
+    ana.chat("goodbye");
+    for socket in [&mut ana, &mut tab, &mut bob] {
+        socket.expect_chat("ana", "goodbye");
+    }
+    let answer = server.ask(deletion(&room, &ana.session)).expect(200).json();
+    assert_eq!(answer["message"], format!("Room {room} deleted"));
+    // No `user_left` comes before the close.
+    let sessions = [ana.session.clone(), bob.session.clone(), member];
+    for socket in [ana, tab, bob] {
+        socket.expect_close(4410, "room deleted");
+    }
+    for session in &sessions {
+        is_gone(&server, &room, session);
+    }
+    upstairs.expect_nothing();
+    assert_eq!(server.health()["rooms"], 1);
+}
+
+#[test]
+fn a_room_of_any_kind_can_be_deleted_through_a_slash_too() {
+    let server = Server::start(&[]);
+    let ana = server.session("ana");
+    let bodies =
+        [json!({}), json!({"title": "x"}), json!({"private": true}), json!({"password": "x"})];
+    for body in bodies {
+        let room = server.room_with(&ana, &body);
+        let inside = server.enter_as(&room, "ana", &ana);
+        let request = delete(&format!("/rooms/{room}/")).session(&ana);
+        server.ask(request.json(&json!({"unknown": 1}))).expect(200);
+        inside.expect_close(4410, "room deleted");
+        is_gone(&server, &room, &ana);
+    }
+    assert_eq!(server.health()["rooms"], 0);
+}
+
+#[test]
+fn nobody_else_can() {
+    let server = Server::start(&[]);
+    let (ana, bob, carl) = (server.session("ana"), server.session("bob"), server.session("carl"));
+    let stranger = server.session("eve");
+    for body in [json!({}), json!({"private": true}), json!({"password": "x"})] {
+        let room = server.room_with(&ana, &body);
+        server.join_with(&room, &bob, "x");
+        let mut inside = server.enter_as(&room, "bob", &bob);
+        server.join_with(&room, &carl, "x");
+        server.ask(delete(&format!("/rooms/{room}/leave")).session(&carl)).expect(200);
+        for session in [&bob, &carl, &stranger] {
+            server.ask(deletion(&room, session)).refused(403, "not_the_owner");
+        }
+        inside.expect_nothing();
+        server.ask(deletion(&room, &ana)).expect(200);
+        inside.expect_close(4410, "room deleted");
+    }
+}
+
+#[test]
+fn who_is_asked_first() {
+    let server = Server::start(&[]);
+    let (ana, eve) = (server.session("ana"), server.session("eve"));
+    let room = server.room(&ana);
+    let target = format!("/rooms/{room}");
+    server.ask(delete(&target).body("nope")).refused(401, "missing_session");
+    server.ask(delete(&target).session("nonsense").body("nope")).refused(401, "invalid_session");
+    server.ask(deletion(&room, &eve).body("nope")).refused(422, "bad_body");
+    server.ask(deletion(NO_ROOM, &eve).body("[]")).refused(422, "bad_body");
+    server.ask(deletion(NO_ROOM, &eve)).refused(404, "room_not_found");
+    server.ask(deletion("nonsense", &ana)).refused(404, "room_not_found");
+    server.ask(deletion(&room, &eve)).refused(403, "not_the_owner");
+    server.ask(deletion(&room, &ana)).expect(200);
+    server.ask(deletion(&room, &ana)).refused(404, "room_not_found");
+}
+
+#[test]
+fn who_has_left_still_owns_what_she_made() {
+    let server = Server::start(&[]);
+    let (room, ana, mut bob) = server.room_of_two();
+    let session = ana.session.clone();
+    server.ask(delete(&format!("/rooms/{room}/leave")).session(&session)).expect(200);
+    bob.expect_left("ana");
+    server.ask(deletion(&room, &bob.session)).refused(403, "not_the_owner");
+    server.ask(deletion(&room, &session)).expect(200);
+    bob.expect_close(4410, "room deleted");
+}
+
+#[test]
+fn who_waits_for_a_name_or_a_history_is_told_too() {
+    let server = Server::start(&["--probe-timeout", "1h", "--message-rate", "0"]);
+    let session = server.session("ana");
+    let room = server.room(&session);
+    let mut ana = server.enter_as(&room, "ana", &session);
+    for _ in 0..300 {
+        ana.chat(&"\u{1f642}".repeat(4000));
+        while ana.event()["type"] != "chat" {}
+    }
+    let waiting = server.socket_with(&room, &server.session("ana"), "history=1000");
+    ana.expect_ping();
+    let mut reading = server.socket_with(&room, &server.session("carl"), "history=1000");
+    reading.history_frame();
+    server.ask(deletion(&room, &ana.session)).expect(200);
+    waiting.expect_close(4410, "room deleted");
+    assert_eq!(reading.until_end(), Some((4410, "room deleted".to_owned())));
+}
+
+#[test]
+fn what_was_said_just_before_is_heard() {
+    let server = Server::start(&[]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    ana.send(chat("last words"));
+    ana.expect_chat("ana", "last words");
+    server.ask(deletion(&room, &ana.session)).expect(200);
+    bob.expect_chat("ana", "last words");
+    bob.expect_close(4410, "room deleted");
+}
+
+#[test]
+fn a_deleted_room_gives_its_share_back() {
+    let server = Server::start(&["--max-rooms", "1"]);
+    let ana = server.session("ana");
+    for _ in 0..3 {
+        let room = server.room(&ana);
+        server.ask(post("/rooms").session(&ana)).refused(503, "server_full");
+        server.ask(deletion(&room, &ana)).expect(200);
+    }
+    let server = Server::start(&[]);
+    let (ana, bob) = (server.session("ana"), server.session("bob"));
+    let room = server.room(&ana);
+    server.join(&room, &bob);
+    for _ in 0..199 {
+        server.room(&bob);
+    }
+    server.ask(post("/rooms").session(&bob)).refused(429, "too_many_rooms");
+    server.ask(deletion(&room, &ana)).expect(200);
+    server.room(&bob);
+}
+
+// Heirs.
+
+fn end(server: &Server, owner: Ws) {
+    server.ask(delete("/sessions/me").session(&owner.session)).expect(200);
+    owner.expect_close(4401, "invalid or expired session");
+}
+
+#[test]
+fn when_the_owners_session_ends_who_has_been_there_longest_inherits() {
+    let server = Server::start(&[]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let mut carl = server.enter(&room, "carl");
+    ana.expect_join("carl");
+    bob.expect_join("carl");
+    server.ask(deletion(&room, &bob.session)).refused(403, "not_the_owner");
+    end(&server, ana);
+    bob.expect_left("ana");
+    carl.expect_left("ana");
+    server.ask(deletion(&room, &carl.session)).refused(403, "not_the_owner");
+    server.ask(deletion(&room, &bob.session)).expect(200);
+    bob.expect_close(4410, "room deleted");
+    carl.expect_close(4410, "room deleted");
+}
+
+#[test]
+fn who_went_away_and_came_back_has_not_been_there_longest() {
+    let server = Server::start(&[]);
+    let (room, mut ana, bob) = server.room_of_two();
+    let mut carl = server.enter(&room, "carl");
+    ana.expect_join("carl");
+    let session = bob.session.clone();
+    bob.close();
+    carl.expect_left("bob");
+    ana.expect_left("bob");
+    let _bob = server.enter_as(&room, "bob", &session);
+    carl.expect_join("bob");
+    ana.expect_join("bob");
+    end(&server, ana);
+    server.ask(deletion(&room, &session)).refused(403, "not_the_owner");
+    server.ask(deletion(&room, &carl.session)).expect(200);
+}
+
+#[test]
+fn a_room_is_inherited_again_and_again() {
+    let server = Server::start(&[]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let mut carl = server.enter(&room, "carl");
+    ana.expect_join("carl");
+    bob.expect_join("carl");
+    end(&server, ana);
+    bob.expect_left("ana");
+    end(&server, bob);
+    carl.expect_left("ana");
+    carl.expect_left("bob");
+    server.ask(deletion(&room, &carl.session)).expect(200);
+    carl.expect_close(4410, "room deleted");
+}
+
+#[test]
+fn only_who_is_present_inherits() {
+    let server = Server::start(&[]);
+    let (ana, bob) = (server.session("ana"), server.session("bob"));
+    let room = server.room(&ana);
+    server.join(&room, &bob);
+    let mut carl = server.enter(&room, "carl");
+    server.ask(delete("/sessions/me").session(&ana)).expect(200);
+    server.ask(deletion(&room, &bob)).refused(403, "not_the_owner");
+    carl.expect_nothing();
+    server.ask(deletion(&room, &carl.session)).expect(200);
+}
+
+#[test]
+fn a_session_that_expires_bequeaths_too() {
+    let server = Server::start(&["--session-ttl", "500ms"]);
+    let ana = server.session("ana");
+    let room = server.room(&ana);
+    let bob = server.enter(&room, "bob");
+    wait_until("bob is the owner", || {
+        let answer = server.ask(deletion(&room, &bob.session));
+        if answer.status != 200 {
+            answer.refused(403, "not_the_owner");
+            return false;
+        }
+        true
+    });
+    bob.expect_close(4410, "room deleted");
+}

@@ -1,0 +1,365 @@
+//! Metrics: on a listener of their own, in Prometheus' text format, and counting what they say.
+
+use std::collections::HashSet;
+
+use serde_json::json;
+
+use crate::client::{BINARY, FIN, Http, chat, frame, get, post, request, upgrade};
+use crate::server::{Server, run, wait_until};
+
+/// One time series.
+#[derive(Clone, Debug)]
+struct Sample {
+    name: String,
+    labels: Vec<(String, String)>,
+    value: f64,
+}
+
+impl Sample {
+    fn label(&self, name: &str) -> Option<&str> {
+        self.labels.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether any label has that value, compared without case.
+    fn says(&self, value: &str) -> bool {
+        self.labels.iter().any(|(_, other)| other.eq_ignore_ascii_case(value))
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Family {
+    name: String,
+    kind: String,
+    samples: Vec<Sample>,
+}
+
+impl Family {
+    fn sum(&self) -> f64 {
+        self.samples.iter().map(|sample| sample.value).sum()
+    }
+}
+
+/// A name as the format allows it.
+fn is_name(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_' || byte == b':')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':')
+}
+
+/// `name="value",…}` up to and with the brace; what follows it.
+fn parse_labels(mut rest: &str) -> (Vec<(String, String)>, &str) {
+    let mut labels = Vec::new();
+    loop {
+        if let Some(after) = rest.strip_prefix('}') {
+            return (labels, after);
+        }
+        let (name, quoted) = rest.split_once("=\"").expect("a label");
+        assert!(is_name(name), "{name:?}");
+        let (mut value, mut escaped, mut end) = (String::new(), false, None);
+        for (at, c) in quoted.char_indices() {
+            match (escaped, c) {
+                (false, '\\') => escaped = true,
+                (false, '"') => {
+                    end = Some(at + 1);
+                    break;
+                }
+                (true, 'n') => (escaped, value) = (false, value + "\n"),
+                (_, c) => {
+                    assert!(!escaped || matches!(c, '\\' | '"'), "\\{c}");
+                    escaped = false;
+                    value.push(c);
+                }
+            }
+        }
+        labels.push((name.to_owned(), value));
+        rest = &quoted[end.expect("a closing quote")..];
+        rest = rest.strip_prefix(',').unwrap_or(rest);
+    }
+}
+
+fn parse_sample(line: &str) -> Sample {
+    let at = line.find(['{', ' ']).unwrap_or_else(|| panic!("no value: {line}"));
+    let (name, rest) = line.split_at(at);
+    assert!(is_name(name), "{line}");
+    let (labels, rest) = match rest.strip_prefix('{') {
+        Some(rest) => parse_labels(rest),
+        None => (Vec::new(), rest),
+    };
+    let mut words = rest.split_ascii_whitespace();
+    let value = words.next().unwrap_or_else(|| panic!("no value: {line}"));
+    let value = value.parse().unwrap_or_else(|_| panic!("no number: {line}"));
+    Sample { name: name.to_owned(), labels, value }
+}
+
+/// Reads the text format, version 0.0.4, and insists on a type for every family.
+fn parse(text: &str) -> Vec<Family> {
+    assert!(text.ends_with('\n'), "the last line ends");
+    let mut families: Vec<Family> = Vec::new();
+    let mut seen = HashSet::new();
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        if let Some(comment) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = comment.split_once(' ').expect("a name and a type");
+            assert!(is_name(name), "{line}");
+            let kinds = ["counter", "gauge", "histogram", "summary", "untyped"];
+            assert!(kinds.contains(&kind), "{line}");
+            assert!(families.iter().all(|family| family.name != name), "{name} comes twice");
+            let (name, kind) = (name.to_owned(), kind.to_owned());
+            families.push(Family { name, kind, samples: Vec::new() });
+        } else if let Some(help) = line.strip_prefix("# HELP ") {
+            assert!(
+                help.split_once(' ').is_some_and(|(name, text)| is_name(name) && !text.is_empty())
+            );
+        } else if !line.starts_with('#') {
+            let sample = parse_sample(line);
+            let key = format!("{} {:?}", sample.name, sample.labels);
+            assert!(seen.insert(key), "twice: {line}");
+            let family = families.last_mut().expect("a type before the first sample");
+            let suffix = sample.name.strip_prefix(&family.name);
+            let parts = ["_bucket", "_sum", "_count"];
+            let fits = suffix.is_some_and(|suffix| match family.kind.as_str() {
+                "histogram" => parts.contains(&suffix),
+                _ => suffix.is_empty(),
+            });
+            assert!(fits, "{line} within {}", family.name);
+            assert!(family.kind != "counter" || sample.value >= 0.0, "{line}");
+            family.samples.push(sample);
+        }
+    }
+    families
+}
+
+fn scrape(server: &Server) -> Vec<Family> {
+    let answer = Http::connect(&server.addresses[1]).ask(&get("/metrics")).expect(200);
+    parse(&answer.text())
+}
+
+/// The families of that kind whose name contains that word; there must be one.
+#[track_caller]
+fn named<'a>(families: &'a [Family], kind: &str, word: &str) -> Vec<&'a Family> {
+    let found = families.iter().filter(|one| one.kind == kind && one.name.contains(word));
+    let found: Vec<&Family> = found.collect();
+    let names: Vec<&String> = families.iter().map(|family| &family.name).collect();
+    assert!(!found.is_empty(), "no {kind} about {word} in {names:?}");
+    found
+}
+
+/// One of the gauges about `word` has exactly this value, whatever its labels.
+#[track_caller]
+fn gauge_is(families: &[Family], word: &str, value: f64) {
+    let found = named(families, "gauge", word);
+    let mut samples = found.iter().flat_map(|family| &family.samples);
+    assert!(samples.any(|sample| sample.value == value), "no {word} is {value}: {found:?}");
+}
+
+/// By how much the counters about `word` have grown, the most of them.
+#[track_caller]
+fn growth(before: &[Family], after: &[Family], word: &str) -> f64 {
+    let grown = named(after, "counter", word).into_iter().map(|family| {
+        let old = before.iter().find(|one| one.name == family.name).map_or(0.0, Family::sum);
+        assert!(family.sum() >= old, "{} went back", family.name);
+        family.sum() - old
+    });
+    grown.fold(0.0, f64::max)
+}
+
+/// What the counters about `word` say of a label value.
+#[track_caller]
+fn count_of(families: &[Family], word: &str, value: &str) -> f64 {
+    let found = named(families, "counter", word);
+    let samples = found.iter().flat_map(|family| &family.samples);
+    samples.filter(|sample| sample.says(value)).map(|sample| sample.value).sum()
+}
+
+// Where.
+
+#[test]
+fn metrics_are_on_their_own_listener_only() {
+    let server = Server::start_with_metrics(&[]);
+    let ana = server.session("ana");
+    let room = server.room(&ana);
+    server.ask(get("/metrics")).refused(404, "not_found");
+    server.ask(get("/metrics/")).refused(404, "not_found");
+    server.ask(get("/metrics").session(&ana)).refused(404, "not_found");
+    let mut metrics = Http::connect(&server.addresses[1]);
+    let others = [
+        get("/"),
+        get("/health"),
+        get("/ping"),
+        get("/docs"),
+        get("/rooms/all"),
+        get(&format!("/rooms/{room}")),
+        get("/rooms").session(&ana),
+        post("/rooms").session(&ana),
+        post("/sessions").json(&json!({"username": "bob"})),
+        upgrade(&format!("/ws/{room}?session_id={ana}")),
+        get("/metric"),
+        get("/metrics/x"),
+    ];
+    for other in others {
+        metrics.ask(&other).refused(404, "not_found");
+        metrics = Http::connect(&server.addresses[1]);
+    }
+    for target in ["/metrics", "/metrics/", "/metrics?x=y"] {
+        let answer = metrics.ask(&get(target)).expect(200);
+        let kind = answer.field("Content-Type").expect("a type").to_owned();
+        assert!(kind.starts_with("text/plain") && kind.contains("version=0.0.4"), "{kind}");
+        assert!(!parse(&answer.text()).is_empty());
+        let head = metrics.ask(&request("HEAD", target)).expect(200);
+        assert_eq!(head.field("Content-Type"), Some(kind.as_str()));
+    }
+    let answer = metrics.ask(&post("/metrics")).refused(405, "method_not_allowed");
+    assert!(answer.lists("Allow", "GET"));
+}
+
+#[test]
+fn without_the_flag_there_are_none() {
+    let server = Server::start(&[]);
+    assert_eq!(server.addresses.len(), 1);
+    server.ask(get("/metrics")).refused(404, "not_found");
+}
+
+#[test]
+fn the_flag_has_a_variable_and_an_address() {
+    let env = [("CHAT_METRICS_LISTEN", "127.0.0.1:0"), ("CHAT_LISTEN", "127.0.0.1:0")];
+    let server = Server::spawn(crate::server::command(&["--log", "off"], &env), 2);
+    let statuses =
+        [0, 1].map(|at| Http::connect(&server.addresses[at]).ask(&get("/metrics")).status);
+    assert!(statuses == [200, 404] || statuses == [404, 200], "{statuses:?}");
+    for bad in ["nowhere.example:80", "127.0.0.1", "127.0.0.1:99999", ""] {
+        let ended = run(&["--metrics-listen", bad], &[]);
+        assert_eq!((ended.code, ended.stderr.lines().count()), (Some(2), 1), "{ended:?}");
+    }
+}
+
+// What.
+
+#[test]
+fn everything_that_happens_is_counted() {
+    let server = Server::start_with_metrics(&["--message-burst", "20"]);
+    let before = scrape(&server);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    for number in 0..5 {
+        ana.chat(&number.to_string());
+        ana.expect_chat("ana", &number.to_string());
+        bob.expect_chat("ana", &number.to_string());
+    }
+    let present = scrape(&server);
+    gauge_is(&present, "sessions", 2.0);
+    gauge_is(&present, "rooms", 1.0);
+    gauge_is(&present, "members", 2.0);
+    // By protocol: the two in the room.
+    let connections = named(&present, "gauge", "connections");
+    let mut samples = connections.iter().flat_map(|family| &family.samples);
+    let socket = |sample: &Sample| {
+        let mut values = sample.labels.iter().map(|(_, value)| value.to_ascii_lowercase());
+        values.any(|value| value == "ws" || value.contains("websocket"))
+    };
+    assert!(samples.any(|sample| socket(sample) && sample.value == 2.0), "{connections:?}");
+    let messages = growth(&before, &present, "messages");
+    assert!((5.0..=10.0).contains(&messages), "{messages} messages");
+    let deliveries = growth(&before, &present, "deliver");
+    assert!(deliveries >= 10.0, "{deliveries} deliveries");
+    assert!(growth(&before, &present, "bytes") >= 500.0);
+    // Now and high-water.
+    let outbox = named(&present, "gauge", "outbox");
+    assert!(outbox.iter().map(|family| family.samples.len()).sum::<usize>() >= 2, "{outbox:?}");
+    assert!(outbox.iter().any(|family| family.sum() > 0.0), "{outbox:?}");
+    let memory = named(&present, "gauge", "memory");
+    assert!(memory.iter().any(|family| family.sum() > 0.0), "{memory:?}");
+    let timers = named(&present, "gauge", "timers");
+    assert!(timers.iter().any(|family| family.sum() >= 2.0), "{timers:?}");
+    // Refused by reason, closed by code.
+    ana.text(r#"{"type":"chat","message":" "}"#);
+    ana.expect_refused("empty_message");
+    ana.text("nope");
+    ana.expect_refused("bad_json");
+    ana.send((0..30).flat_map(|_| chat("flood")).collect::<Vec<u8>>());
+    while ana.event()["type"] != "refused" {}
+    let stranger = server.session("eve");
+    server.socket("0000000000", &stranger).expect_close(4404, "room not found");
+    bob.send(frame(FIN | BINARY, "x"));
+    while bob.frame().opcode != crate::client::CLOSE {}
+    drop(bob);
+    let mut refused = Vec::new();
+    wait_until("all of it is counted", || {
+        refused = scrape(&server);
+        count_of(&refused, "clos", "1003") == 1.0 && count_of(&refused, "clos", "4404") == 1.0
+    });
+    assert_eq!(count_of(&refused, "refused", "empty_message"), 1.0);
+    assert_eq!(count_of(&refused, "refused", "bad_json"), 1.0);
+    assert!(count_of(&refused, "refused", "rate_limited") >= 1.0);
+    assert_eq!(count_of(&refused, "refused", "too_long"), 0.0);
+    // And down again.
+    server.ask(crate::client::delete(&format!("/rooms/{room}")).session(&ana.session)).expect(200);
+    wait_until("the gauges fall", || {
+        let gone = scrape(&server);
+        let is = |word: &str, value: f64| {
+            let families = named(&gone, "gauge", word);
+            families.iter().any(|family| family.sum() == value)
+        };
+        is("rooms", 0.0) && is("members", 0.0) && is("sessions", 3.0)
+    });
+}
+
+#[test]
+fn ticks_are_a_histogram() {
+    let server = Server::start_with_metrics(&[]);
+    let count = || {
+        let families = scrape(&server);
+        let ticks = named(&families, "histogram", "tick");
+        let family = ticks[0];
+        let buckets = family.samples.iter().filter(|sample| sample.name.ends_with("_bucket"));
+        let buckets: Vec<(f64, f64)> = buckets
+            .map(|sample| {
+                let bound = sample.label("le").expect("le").parse().expect("a bound");
+                (bound, sample.value)
+            })
+            .collect();
+        assert!(buckets.len() > 2, "{family:?}");
+        assert!(buckets.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1));
+        let of = |suffix: &str| {
+            let sample = family.samples.iter().find(|sample| sample.name.ends_with(suffix));
+            sample.unwrap_or_else(|| panic!("no {suffix}: {family:?}")).value
+        };
+        assert_eq!(buckets.last(), Some(&(f64::INFINITY, of("_count"))));
+        // Seconds: no tick of a server this idle takes long.
+        assert!(of("_sum") >= 0.0 && of("_sum") < 10.0, "{family:?}");
+        of("_count")
+    };
+    let before = count();
+    assert!(before > 0.0);
+    server.ask(get("/health")).expect(200);
+    assert!(count() > before);
+}
+
+#[test]
+fn metrics_tell_nothing_about_anybody() {
+    let server = Server::start_with_metrics(&[]);
+    let session = server.session("Zaphod");
+    let body = json!({"password": "marzipan", "title": "Milliways"});
+    let hidden = server.room_with(&session, &body);
+    let public = server.room_with(&session, &json!({"title": "Milliways"}));
+    let mut inside = server.enter_as(&hidden, "Zaphod", &session);
+    inside.chat("gooseberry");
+    let said = inside.expect_chat("Zaphod", "gooseberry");
+    let text = Http::connect(&server.addresses[1]).ask(&get("/metrics")).expect(200).text();
+    let id = said["id"].as_str().expect("an id");
+    let known = [&session, &hidden, &public, &inside.user_id, "Zaphod", "marzipan"];
+    for word in known.into_iter().chain(["Milliways", "gooseberry", id]) {
+        assert!(!text.contains(word), "{word} in {text}");
+    }
+}
+
+/// The test of the parser: if it read nothing, nothing here would mean anything.
+#[test]
+fn the_parser_reads_the_format() {
+    let text = "# HELP a_total What a is.\n# TYPE a_total counter\n\
+        a_total{x=\"1\",y=\"q\\\"\\\\\\n\"} 1.5e3\na_total 2 1395066363000\n\
+        # TYPE h histogram\nh_bucket{le=\"0.1\",} 0\nh_bucket{le=\"+Inf\"} 1\nh_sum 3\nh_count 1\n";
+    let families = parse(text);
+    assert_eq!(families.len(), 2);
+    assert_eq!((families[0].sum(), families[0].samples[0].label("y")), (1502.0, Some("q\"\\\n")));
+    assert_eq!(count_of(&families, "a_", "1"), 1500.0);
+    assert_eq!(families[1].samples.len(), 4);
+    assert_eq!(families[1].samples[1].label("le").map(str::parse), Some(Ok(f64::INFINITY)));
+}

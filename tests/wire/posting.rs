@@ -1,0 +1,555 @@
+//! Nonces, and chat by REST: reading on from a message, and posting.
+
+use serde_json::{Value, json};
+
+use crate::client::{Answer, Request, Ws, chat, chat_with, delete, get, post};
+use crate::server::{Server, wait_until};
+
+const NO_SESSION: &str = "00000000-0000-4000-8000-000000000000";
+
+fn id(message: &Value) -> &str {
+    message["id"].as_str().expect("an id")
+}
+
+/// A chat with a nonce that must be new; as its sender gets it back.
+#[track_caller]
+fn say_with(socket: &mut Ws, nonce: &str, message: &str) -> Value {
+    socket.send(chat_with(nonce, message));
+    socket.expect_event(&json!({"type": "chat", "message": message, "nonce": nonce}))
+}
+
+fn posting(room: &str, session: &str) -> Request {
+    post(&format!("/rooms/{room}/messages")).session(session)
+}
+
+fn posting_with(room: &str, session: &str, nonce: &str, message: &str) -> Request {
+    posting(room, session).json(&json!({"message": message, "nonce": nonce}))
+}
+
+// Nonces on the socket.
+
+#[test]
+fn a_nonce_is_part_of_the_message_everywhere() {
+    let server = Server::start(&[]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let said = say_with(&mut ana, "any string", "Hello world!");
+    assert_eq!(bob.event(), said);
+    assert_eq!(server.messages(&room, &bob.session).last(), Some(&said));
+    let mut tab = server.socket_with(&room, &bob.session, "history=1");
+    assert_eq!(tab.history().messages, [said]);
+    ana.chat("without");
+    let without = bob.expect_chat("ana", "without");
+    assert_eq!(without.get("nonce"), None, "{without}");
+}
+
+#[test]
+fn a_nonce_sent_again_brings_the_original_to_its_sender_alone() {
+    let server = Server::start(&[]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let mut tab = server.socket(&room, &ana.session);
+    let said = say_with(&mut ana, "n", "once");
+    assert_eq!((tab.event(), bob.event()), (said.clone(), said.clone()));
+    for other in ["once", "something else", "  once "] {
+        ana.send(chat_with("n", other));
+        assert_eq!(ana.event(), said, "the same message, with its id and its time");
+    }
+    // The other tab resends, and is the one that is answered.
+    tab.send(chat_with("n", "once"));
+    assert_eq!(tab.event(), said);
+    for socket in [&mut ana, &mut tab, &mut bob] {
+        socket.expect_nothing();
+    }
+    let kept = server.messages(&room, &ana.session);
+    assert_eq!(kept.iter().filter(|message| message["type"] == "chat").count(), 1);
+}
+
+#[test]
+fn a_nonce_counts_per_session_and_room() {
+    let server = Server::start(&[]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let first = say_with(&mut ana, "n", "from ana");
+    assert_eq!(bob.event(), first);
+    let second = say_with(&mut bob, "n", "from bob");
+    assert_eq!(ana.event(), second);
+    assert_ne!(first["id"], second["id"]);
+    let attic = server.room(&ana.session);
+    let mut upstairs = server.enter_as(&attic, "ana", &ana.session);
+    let third = say_with(&mut upstairs, "n", "upstairs");
+    assert_ne!(first["id"], third["id"]);
+    // Each still has its own.
+    for (socket, said) in [(&mut ana, &first), (&mut bob, &second), (&mut upstairs, &third)] {
+        socket.send(chat_with("n", "again"));
+        assert_eq!(&socket.event(), said);
+    }
+    // Nonces are compared byte by byte.
+    for other in ["N", "n ", "n\u{0}"] {
+        say_with(&mut upstairs, other, "another");
+    }
+    assert_eq!(server.messages(&room, &ana.session).len(), 4);
+}
+
+#[test]
+fn a_nonce_is_forgotten_with_its_message() {
+    let server = Server::start(&["--history", "3"]);
+    let ana = server.session("ana");
+    let room = server.room(&ana);
+    let mut ana = server.enter_as(&room, "ana", &ana);
+    let first = say_with(&mut ana, "n", "first");
+    for number in 0..2 {
+        say_with(&mut ana, &format!("other {number}"), "in between");
+    }
+    ana.send(chat_with("n", "still kept"));
+    assert_eq!(ana.event(), first);
+    say_with(&mut ana, "the third after it", "push it out");
+    let second = say_with(&mut ana, "n", "second");
+    assert!(id(&second) > id(&first));
+    ana.send(chat_with("n", "again"));
+    assert_eq!(ana.event(), second);
+}
+
+#[test]
+fn a_nonce_survives_every_kind_of_return() {
+    let server = Server::start(&["--leave-grace", "1h"]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let said = say_with(&mut bob, "n", "hi");
+    assert_eq!(ana.event(), said);
+    let session = bob.session.clone();
+    // The line breaks; the socket closes; the session leaves and joins again.
+    bob.reset();
+    let mut bob = server.socket(&room, &session);
+    bob.send(chat_with("n", "hi"));
+    assert_eq!(bob.event(), said);
+    bob.close();
+    ana.expect_left("bob");
+    let mut bob = server.enter_as(&room, "bob", &session);
+    ana.expect_join("bob");
+    bob.send(chat_with("n", "hi"));
+    assert_eq!(bob.event(), said);
+    server.ask(delete(&format!("/rooms/{room}/leave")).session(&session)).expect(200);
+    bob.expect_close(1000, "left room");
+    ana.expect_left("bob");
+    let mut bob = server.enter_as(&room, "bob", &session);
+    ana.expect_join("bob");
+    bob.send(chat_with("n", "hi"));
+    assert_eq!(bob.event(), said);
+    ana.expect_nothing();
+}
+
+#[test]
+fn a_nonce_has_1_to_64_bytes() {
+    let server = Server::start(&[]);
+    let (_, mut ana, mut bob) = server.room_of_two();
+    let good = ["x", &"x".repeat(64), &"é".repeat(32), &"\u{1f642}".repeat(16), " ", "\u{0}\n\""];
+    for nonce in good {
+        let said = say_with(&mut ana, nonce, "fine");
+        assert_eq!(bob.event(), said);
+    }
+    let bad = [
+        json!(""),
+        json!("x".repeat(65)),
+        json!("é".repeat(33)),
+        json!("\u{1f642}".repeat(17)),
+        json!(1),
+        json!(true),
+        json!(["n"]),
+        json!({"n": 1}),
+    ];
+    for nonce in bad {
+        ana.text(json!({"type": "chat", "message": "fine", "nonce": nonce}).to_string());
+        let refused = ana.expect_refused("bad_nonce");
+        assert_eq!(refused.get("nonce"), None, "{refused}");
+    }
+    ana.text(r#"{"type":"chat","message":"x","nonce":"\ud800"}"#);
+    ana.expect_refused("bad_json");
+    bob.expect_nothing();
+}
+
+#[test]
+fn a_refused_event_names_its_nonce_and_forgets_it() {
+    let server = Server::start(&["--message-rate", "1", "--message-burst", "3"]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let long = "x".repeat(4001);
+    let refused = [
+        ("empty_message", json!({"type": "chat", "message": "  ", "nonce": "n"})),
+        ("too_long", json!({"type": "chat", "message": long, "nonce": "n"})),
+        ("bad_message", json!({"type": "chat", "message": 1, "nonce": "n"})),
+        ("bad_message", json!({"type": "chat", "nonce": "n"})),
+        ("bad_type", json!({"type": "shout", "message": "x", "nonce": "n"})),
+    ];
+    for (code, event) in refused {
+        ana.text(event.to_string());
+        let event = ana.expect_refused(code);
+        assert_eq!((&event["nonce"], &event["room_id"]), (&json!("n"), &json!(room)));
+    }
+    ana.chat(" ");
+    let without = ana.expect_refused("empty_message");
+    assert_eq!(without.get("nonce"), None, "{without}");
+    let said = say_with(&mut ana, "n", "now it is good");
+    assert_eq!(bob.event(), said);
+    let flood: Vec<u8> = (0..8).flat_map(|number| chat_with(&number.to_string(), "x")).collect();
+    ana.send(flood);
+    let mut events = (0..8).map(|_| ana.event());
+    let late = events.find(|event| event["type"] == "refused").expect("not all eight");
+    assert_eq!(late["code"], "rate_limited");
+    assert!(late["retry_after"].is_number() && late["nonce"].is_string(), "{late}");
+}
+
+// Reading on by REST.
+
+fn read_on(server: &Server, room: &str, session: &str, query: &str) -> (Vec<Value>, Value) {
+    let target = format!("/rooms/{room}/messages?{query}");
+    let answer = server.ask(get(&target).session(session)).expect(200).json();
+    (answer["messages"].as_array().expect("messages").clone(), answer["complete"].clone())
+}
+
+#[test]
+fn messages_after_one_are_counted_from_there() {
+    let server = Server::start(&["--message-rate", "0"]);
+    let (room, mut ana, bob) = server.room_of_two();
+    for number in 0..70 {
+        ana.chat(&number.to_string());
+        ana.expect_chat("ana", &number.to_string());
+    }
+    let all = server.messages(&room, &bob.session);
+    assert_eq!(all.len(), 72);
+    let read = |query: String| read_on(&server, &room, &bob.session, &query);
+    for at in [0, 1, 10, 21, 22, 70, 71] {
+        let after = id(&all[at]);
+        let upto = |count: usize| &all[at + 1..(at + 1 + count).min(72)];
+        let (messages, complete) = read(format!("after={after}"));
+        assert!(messages == upto(50) && complete == true, "fifty after {at}");
+        let (messages, complete) = read(format!("after={after}&limit=3"));
+        assert!(messages == upto(3) && complete == true, "three after {at}");
+        let (messages, complete) = read(format!("limit=1000&after={after}"));
+        assert!(messages == upto(1000) && complete == true, "all after {at}");
+    }
+    // Page by page, it is all there.
+    let mut pages = vec![all[0].clone()];
+    loop {
+        let after = id(pages.last().expect("a message"));
+        let (messages, complete) = read(format!("after={after}&limit=7"));
+        assert_eq!(complete, true);
+        if messages.is_empty() {
+            break;
+        }
+        pages.extend(messages);
+    }
+    assert!(pages == all);
+}
+
+#[test]
+fn after_what_is_no_longer_kept_all_is_read_from_the_oldest() {
+    let server = Server::start(&["--history", "10"]);
+    let (room, mut ana, bob) = server.room_of_two();
+    let first = server.messages(&room, &bob.session).remove(0);
+    for number in 0..15 {
+        ana.chat(&number.to_string());
+        ana.expect_chat("ana", &number.to_string());
+    }
+    let kept = server.messages(&room, &bob.session);
+    let future = "ffffffff-ffff-7fff-bfff-ffffffffffff";
+    for after in [id(&first), future, NO_SESSION, "nonsense", "", "0", "%F0%9F%99%82"] {
+        let query = format!("after={after}");
+        let (messages, complete) = read_on(&server, &room, &bob.session, &query);
+        assert!(messages == kept && complete == false, "{query}");
+        let query = format!("after={after}&limit=4");
+        let (messages, complete) = read_on(&server, &room, &bob.session, &query);
+        assert!(messages == kept[..4] && complete == false, "{query}");
+    }
+    let (messages, complete) =
+        read_on(&server, &room, &bob.session, &format!("after={}", id(&kept[0])));
+    assert!(messages == kept[1..] && complete == true);
+    // The limit is checked as ever.
+    for limit in ["0", "1001", "x"] {
+        let target = format!("/rooms/{room}/messages?after={}&limit={limit}", id(&kept[0]));
+        server.ask(get(&target).session(&bob.session)).refused(422, "bad_query");
+    }
+}
+
+// Posting by REST.
+
+#[test]
+fn a_post_is_the_message_as_everyone_gets_it() {
+    let server = Server::start(&[]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let carl = server.session("carl");
+    server.join(&room, &carl);
+    for target in [format!("/rooms/{room}/messages"), format!("/rooms/{room}/messages/")] {
+        let request = post(&target).session(&carl).body(r#"{"message":" Hello \ud83d\ude42\n"}"#);
+        let said = server.ask(request).expect(201).json();
+        assert_eq!((&said["type"], &said["user"]), (&json!("chat"), &json!("carl")));
+        assert_eq!(said["message"], "Hello \u{1f642}");
+        assert_eq!(said["room_id"], json!(room));
+        assert_eq!(said.get("nonce"), None);
+        for field in ["id", "user_id", "timestamp"] {
+            assert!(said[field].is_string(), "{field} of {said}");
+        }
+        assert_eq!((ana.event(), bob.event()), (said.clone(), said.clone()));
+        assert_eq!(server.messages(&room, &carl).last(), Some(&said));
+    }
+    // To speak is not to be there.
+    assert_eq!(server.user_count(&room), Some(2));
+    // One's own sockets hear it, too.
+    let said = server.say(&room, &ana.session, "from the shell");
+    assert_eq!(said["user_id"], json!(ana.user_id));
+    assert_eq!((ana.event(), bob.event()), (said.clone(), said));
+}
+
+#[test]
+fn a_known_nonce_is_answered_200_and_nobody_hears_it_again() {
+    let server = Server::start(&[]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let ask = |nonce: &str, text: &str| -> Answer {
+        server.ask(posting_with(&room, &ana.session, nonce, text))
+    };
+    let said = ask("n", "hi").expect(201).json();
+    assert_eq!(said["nonce"], "n");
+    for text in ["hi", "something else"] {
+        assert_eq!(ask("n", text).expect(200).json(), said);
+    }
+    let other = server.ask(posting_with(&room, &bob.session, "n", "mine")).expect(201).json();
+    assert_ne!(other["id"], said["id"]);
+    for socket in [&mut ana, &mut bob] {
+        assert_eq!((socket.event(), socket.event()), (said.clone(), other.clone()));
+        socket.expect_nothing();
+    }
+}
+
+#[test]
+fn a_nonce_is_known_to_rest_and_socket_alike() {
+    let server = Server::start(&[]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let by_socket = say_with(&mut ana, "socket", "hi");
+    assert_eq!(bob.event(), by_socket);
+    let again = server.ask(posting_with(&room, &ana.session, "socket", "hi")).expect(200);
+    assert_eq!(again.json(), by_socket);
+    let by_rest = server.ask(posting_with(&room, &ana.session, "rest", "ho")).expect(201).json();
+    assert_eq!((ana.event(), bob.event()), (by_rest.clone(), by_rest.clone()));
+    ana.send(chat_with("rest", "ho"));
+    assert_eq!(ana.event(), by_rest);
+    bob.expect_nothing();
+    ana.expect_nothing();
+}
+
+#[test]
+fn a_post_that_is_no_json_object_is_a_bad_body() {
+    let server = Server::start(&[]);
+    let (room, mut ana, _bob) = server.room_of_two();
+    let bad = ["", "nope", "[]", "null", "1", "\"x\"", "{", "{} {}", r#"{"message":"\ud800"}"#];
+    for body in bad {
+        server.ask(posting(&room, &ana.session).body(body)).refused(422, "bad_body");
+    }
+    server.ask(posting(&room, &ana.session)).refused(422, "bad_body");
+    server.ask(posting(&room, &ana.session).body(b"{\"message\":\"\xff\"}")).expect(422);
+    ana.expect_nothing();
+}
+
+#[test]
+fn a_post_is_refused_as_a_chat_is() {
+    let server = Server::start(&[]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let long = "\u{1f642}".repeat(4001);
+    let refused = [
+        ("bad_message", json!({})),
+        ("bad_message", json!({"message": null})),
+        ("bad_message", json!({"message": 1})),
+        ("bad_message", json!({"message": ["x"], "nonce": "n"})),
+        ("bad_message", json!({"text": "x"})),
+        ("empty_message", json!({"message": ""})),
+        ("empty_message", json!({"message": " \n\u{3000}", "nonce": "n"})),
+        ("too_long", json!({"message": long})),
+        ("bad_nonce", json!({"message": "x", "nonce": ""})),
+        ("bad_nonce", json!({"message": "x", "nonce": "x".repeat(65)})),
+        ("bad_nonce", json!({"message": "x", "nonce": "é".repeat(33)})),
+        ("bad_nonce", json!({"message": "x", "nonce": 1})),
+        ("bad_nonce", json!({"message": "x", "nonce": ["n"]})),
+    ];
+    for (code, body) in refused {
+        server.ask(posting(&room, &ana.session).json(&body)).refused(422, code);
+    }
+    bob.expect_nothing();
+    let longest = "\u{1f642}".repeat(4000);
+    let nonce = "\u{1f642}".repeat(16);
+    let said = server.ask(posting_with(&room, &ana.session, &nonce, &longest)).expect(201).json();
+    assert_eq!((&said["message"], &said["nonce"]), (&json!(longest), &json!(nonce)));
+    assert_eq!(bob.event(), said);
+    let unknown = json!({"message": "x", "colour": "red", "type": "typing", "user": "bob"});
+    server.ask(posting(&room, &ana.session).json(&unknown)).expect(201);
+    assert_eq!((&bob.event()["user"], ana.event()), (&json!("ana"), said));
+}
+
+#[test]
+fn a_post_needs_a_session_that_has_joined() {
+    let server = Server::start(&[]);
+    let (room, ana, mut bob) = server.room_of_two();
+    let stranger = server.session("eve");
+    let body = json!({"message": "hi", "nonce": "n"});
+    let ask = |session: &str| server.ask(posting(&room, session).json(&body));
+    ask(&stranger).refused(403, "not_a_member");
+    server.join(&room, &stranger);
+    let said = ask(&stranger).expect(201).json();
+    server.ask(delete(&format!("/rooms/{room}/leave")).session(&stranger)).expect(200);
+    ask(&stranger).refused(403, "not_a_member");
+    let creator = server.session("carl");
+    let own = server.room(&creator);
+    server.ask(posting(&own, &creator).json(&body)).expect(201);
+    // Who was there is a member after the socket's end.
+    let session = ana.session.clone();
+    ana.close();
+    server.say(&room, &session, "bye");
+    assert_eq!(bob.event(), said);
+    bob.expect_left("ana");
+    bob.expect_chat("ana", "bye");
+    bob.expect_nothing();
+}
+
+#[test]
+fn a_post_is_asked_about_in_order() {
+    let server = Server::start(&[]);
+    let (ana, eve) = (server.session("ana"), server.session("eve"));
+    let room = server.room(&ana);
+    let good = json!({"message": "hi"});
+    let bad = json!({"message": ""});
+    let target = format!("/rooms/{room}/messages");
+    server.ask(post(&target).json(&bad)).refused(401, "missing_session");
+    server.ask(post(&target).session(NO_SESSION).json(&bad)).refused(401, "invalid_session");
+    server.ask(posting("0000000000", &ana).body("nope")).refused(422, "bad_body");
+    server.ask(posting("0000000000", &ana).json(&bad)).refused(422, "empty_message");
+    for nowhere in ["0000000000", "00000000000000000000000000000000", "nonsense"] {
+        server.ask(posting(nowhere, &ana).json(&good)).refused(404, "room_not_found");
+    }
+    server.ask(posting(&room, &eve).json(&bad)).refused(422, "empty_message");
+    server.ask(posting(&room, &eve).json(&good)).refused(403, "not_a_member");
+    server.ask(posting(&room, &ana).json(&good)).expect(201);
+}
+
+// Names.
+
+#[test]
+fn a_post_cannot_use_the_name_of_somebody_present() {
+    let server = Server::start(&["--probe-timeout", "1h"]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    for name in ["ana", "ANA"] {
+        let other = server.session(name);
+        server.join(&room, &other);
+        let body = json!({"message": "I am ana"});
+        server.ask(posting(&room, &other).json(&body)).refused(409, "name_taken");
+    }
+    let stranger = server.session("ana");
+    let body = json!({"message": "I am ana"});
+    server.ask(posting(&room, &stranger).json(&body)).refused(403, "not_a_member");
+    ana.expect_nothing();
+    bob.expect_nothing();
+    // The holder herself may, and a name is held by presence only.
+    server.say(&room, &ana.session, "it is me");
+    let (one, two) = (server.session("carl"), server.session("carl"));
+    server.join(&room, &one);
+    server.join(&room, &two);
+    server.say(&room, &one, "from the first");
+    server.say(&room, &two, "from the second");
+}
+
+#[test]
+fn a_holder_in_grace_gives_way_to_a_post() {
+    let server = Server::start(&["--probe-timeout", "1h", "--leave-grace", "1h"]);
+    let (room, ana, mut bob) = server.room_of_two();
+    let other = server.session("ana");
+    server.join(&room, &other);
+    let connections = || server.health()["connections"].as_u64();
+    let (before, holder) = (connections(), ana.user_id.clone());
+    ana.reset();
+    wait_until("the reset is noticed", || connections() < before);
+    let said = server.say(&room, &other, "my name now");
+    let left = bob.expect_left("ana");
+    assert_eq!(left["user_id"], json!(holder));
+    assert_eq!(bob.event(), said);
+    assert_ne!(said["user_id"], json!(holder));
+    assert_eq!(server.user_count(&room), Some(1));
+}
+
+// Rates.
+
+#[track_caller]
+fn told_to_wait(answer: Answer) {
+    let answer = answer.refused(429, "rate_limited");
+    let seconds: u32 = answer.field("Retry-After").and_then(|s| s.parse().ok()).expect("a number");
+    assert!((1..=2).contains(&seconds), "{answer:?}");
+}
+
+#[test]
+fn posts_and_chats_share_the_rate_of_their_session() {
+    let server = Server::start(&["--message-rate", "1", "--message-burst", "4"]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let attic = server.room(&ana.session);
+    let post = |room: &str, session: &str| {
+        server.ask(posting(room, session).json(&json!({"message": "by REST"})))
+    };
+    ana.send([chat("one"), chat("two")].concat());
+    ana.expect_chat("ana", "one");
+    ana.expect_chat("ana", "two");
+    post(&room, &ana.session).expect(201);
+    post(&attic, &ana.session).expect(201);
+    // What is wrong anyway is told first.
+    let bad = json!({"message": ""});
+    server.ask(posting(&room, &ana.session).json(&bad)).refused(422, "empty_message");
+    server.ask(posting("0000000000", &ana.session).json(&json!({"message": "x"}))).expect(404);
+    let answers = [(); 3].map(|()| post(&room, &ana.session));
+    // A second may have passed: that is a token.
+    let late = answers.into_iter().find(|answer| answer.status != 201);
+    told_to_wait(late.expect("not all three"));
+    let flood: Vec<u8> = (0..8).flat_map(|number| chat(&number.to_string())).collect();
+    ana.send(flood);
+    let refused = (0..).map(|_| ana.event()).find(|event| event["type"] == "refused");
+    assert_eq!(refused.expect("endless")["code"], "rate_limited");
+    // Others have their own.
+    post(&room, &bob.session).expect(201);
+    while bob.event()["user"] != "bob" {}
+    wait_until("a post is accepted", || post(&room, &ana.session).status == 201);
+}
+
+// A room's life.
+
+#[test]
+fn a_post_starts_the_time_of_a_room_nobody_came_to_anew() {
+    let flags = ["--new-room-ttl", "700ms", "--room-ttl", "1h", "--message-rate", "0"];
+    let server = Server::start(&flags);
+    let ana = server.session("ana");
+    let (kept, silent) = (server.room(&ana), server.room(&ana));
+    wait_until("the silent room is gone", || {
+        server.say(&kept, &ana, "still here");
+        server.user_count(&silent).is_none()
+    });
+    assert_eq!(server.user_count(&kept), Some(0));
+    wait_until("the other follows", || server.user_count(&kept).is_none());
+}
+
+#[test]
+fn a_post_starts_the_time_of_a_room_all_have_left_anew() {
+    let flags = ["--room-ttl", "700ms", "--new-room-ttl", "1h", "--message-rate", "0"];
+    let server = Server::start(&flags);
+    let ana = server.session("ana");
+    let (kept, silent) = (server.room(&ana), server.room(&ana));
+    for room in [&kept, &silent] {
+        server.enter_as(room, "ana", &ana).close();
+    }
+    wait_until("the silent room is gone", || {
+        server.say(&kept, &ana, "still here");
+        server.user_count(&silent).is_none()
+    });
+    assert_eq!(server.user_count(&kept), Some(0));
+    wait_until("the other follows", || server.user_count(&kept).is_none());
+}
+
+#[test]
+fn a_post_that_is_refused_saves_no_room() {
+    let server = Server::start(&["--new-room-ttl", "500ms"]);
+    let (ana, eve) = (server.session("ana"), server.session("eve"));
+    let room = server.room(&ana);
+    wait_until("the room is gone", || {
+        server
+            .ask(posting(&room, &ana).json(&json!({"message": ""})))
+            .refused(422, "empty_message");
+        let strange = posting(&room, &eve).json(&json!({"message": "x"}));
+        server.ask(strange).status == 404
+    });
+}

@@ -1,0 +1,587 @@
+//! History and resume on the socket: no gap and no duplicate, whatever breaks and whoever talks on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::client::{CLOSE, Http, Stream, Ws, chat, chat_with, close_payload, history_of, upgrade};
+use crate::server::Server;
+
+const UNKNOWN_ID: &str = "01890000-0000-7000-8000-000000000000";
+
+fn id(message: &Value) -> &str {
+    message["id"].as_str().expect("an id")
+}
+
+/// Chats one after the other; each as its sender gets it back.
+#[track_caller]
+fn say(socket: &mut Ws, texts: impl IntoIterator<Item = String>) -> Vec<Value> {
+    let said = texts.into_iter().map(|text| {
+        socket.chat(&text);
+        let event = socket.event();
+        assert_eq!((&event["type"], &event["message"]), (&json!("chat"), &json!(text)));
+        event
+    });
+    said.collect()
+}
+
+/// Chats, and reads on until it comes back, whoever comes and goes meanwhile.
+fn say_among_others(socket: &mut Ws, text: &str) {
+    socket.chat(text);
+    while socket.event()["message"] != text {}
+}
+
+fn numbers(range: std::ops::Range<usize>) -> impl Iterator<Item = String> {
+    range.map(|number| number.to_string())
+}
+
+/// A room with ana in it and all that was said there, her join first.
+fn room_with_chats(server: &Server, count: usize) -> (String, Ws, Vec<Value>) {
+    let ana = server.session("ana");
+    let room = server.room(&ana);
+    let mut socket = server.socket(&room, &ana);
+    socket.session = ana;
+    let mut said = vec![socket.expect_join("ana")];
+    socket.user_id = said[0]["user_id"].as_str().expect("a user_id").to_owned();
+    said.extend(say(&mut socket, numbers(0..count)));
+    (room, socket, said)
+}
+
+/// A socket that is soon stuck when nobody reads.
+fn narrow_socket(server: &Server, room: &str, session: &str, query: &str) -> Ws {
+    let http = Http::over(Stream::connect_narrow(server.address()), server.address());
+    http.upgrade(&upgrade(&format!("/ws/{room}?session_id={session}&{query}")))
+}
+
+// What comes, and in what order.
+
+#[test]
+fn history_comes_before_anything_else_and_the_own_join_after_it() {
+    let server = Server::start(&[]);
+    let (room, mut ana, said) = room_with_chats(&server, 5);
+    let bob = server.session("bob");
+    let mut bob = server.socket_with(&room, &bob, "history=10");
+    let frame = bob.history_frame();
+    assert_eq!(frame["room_id"], json!(room));
+    assert_eq!(frame["messages"], json!(said), "the messages as everybody got them");
+    assert_eq!((&frame["more"], &frame["complete"]), (&json!(false), &json!(true)));
+    let joined = bob.expect_join("bob");
+    assert_eq!(frame["you"], joined["user_id"]);
+    let users = json!([
+        {"user_id": ana.user_id, "user": "ana"},
+        {"user_id": joined["user_id"], "user": "bob"},
+    ]);
+    assert_eq!(frame["users"], users, "in order of arrival, oneself included");
+    assert!(id(&joined) > id(&said[5]));
+    assert_eq!(ana.expect_join("bob"), joined);
+    say(&mut ana, ["and on".to_owned()]);
+    bob.expect_chat("ana", "and on");
+    bob.expect_nothing();
+}
+
+#[test]
+fn without_history_or_after_no_history_comes() {
+    let server = Server::start(&[]);
+    let (room, _ana, _) = room_with_chats(&server, 5);
+    server.enter(&room, "bob").expect_nothing();
+}
+
+#[test]
+fn typing_is_no_history() {
+    let server = Server::start(&[]);
+    let (room, mut ana, mut said) = room_with_chats(&server, 2);
+    ana.typing();
+    ana.expect_event(&json!({"type": "typing"}));
+    said.extend(say(&mut ana, ["done".to_owned()]));
+    let mut bob = server.socket_with(&room, &server.session("bob"), "history=1000");
+    assert_eq!(bob.history().messages, said);
+}
+
+#[test]
+fn a_history_is_the_last_n_and_n_is_clamped() {
+    let server = Server::start(&["--leave-grace", "1h"]);
+    let (room, _ana, _) = room_with_chats(&server, 9);
+    let bob = server.enter(&room, "bob");
+    let kept = server.messages(&room, &bob.session);
+    assert_eq!(kept.len(), 11);
+    let cases = [
+        ("0", 0),
+        ("1", 1),
+        ("3", 3),
+        ("10", 10),
+        ("1000", 11),
+        ("1001", 11),
+        ("99999999999999999999999", 11),
+        ("-1", 0),
+        ("-99999999999999999999999", 0),
+        ("%33", 3),
+    ];
+    for (asked, count) in cases {
+        let mut tab = server.socket_with(&room, &bob.session, &format!("history={asked}"));
+        let history = tab.history();
+        assert_eq!(history.messages, kept[11 - count..], "history={asked}");
+        assert!(history.complete, "history={asked}");
+        assert_eq!(history.you, bob.user_id);
+        tab.expect_nothing();
+    }
+}
+
+/// What a word is clamped to is nobody's promise; that it closes nothing is.
+#[test]
+fn a_history_that_is_no_number_closes_nothing() {
+    let server = Server::start(&[]);
+    let (room, mut ana, _) = room_with_chats(&server, 2);
+    for (number, word) in ["abc", "", "1.5", "5x", "%00", "1e3"].into_iter().enumerate() {
+        let name = format!("guest {number}");
+        let session = server.session(&name);
+        let mut socket = server.socket_with(&room, &session, &format!("history={word}"));
+        ana.expect_join(&name);
+        while socket.event()["type"] != "user_joined" {}
+        socket.expect_nothing();
+        socket.close();
+        ana.expect_left(&name);
+    }
+}
+
+#[test]
+fn more_than_a_thousand_are_never_asked_for() {
+    let server = Server::start(&["--message-rate", "0", "--history", "2000"]);
+    let (room, ana, said) = room_with_chats(&server, 1100);
+    for asked in ["1000", "1500"] {
+        let mut tab = server.socket_with(&room, &ana.session, &format!("history={asked}"));
+        let history = tab.history();
+        assert!(history.messages == said[101..], "history={asked}");
+        assert!(history.complete && history.frames > 1, "{} frames", history.frames);
+    }
+    // With `after`, every message comes.
+    let mut tab = server.socket_with(&room, &ana.session, &format!("after={}", id(&said[0])));
+    let history = tab.history();
+    assert!(history.messages == said[1..] && history.complete);
+}
+
+#[test]
+fn a_history_of_an_empty_room_is_one_frame() {
+    let server = Server::start(&[]);
+    let ana = server.session("ana");
+    for query in ["history=0", "history=50"] {
+        let room = server.room(&ana);
+        let mut socket = server.socket_with(&room, &ana, query);
+        let history = socket.history();
+        assert_eq!((history.messages.len(), history.frames, history.complete), (0, 1, true));
+        assert_eq!(history.users, json!([{"user_id": history.you, "user": "ana"}]));
+        assert_eq!(socket.expect_join("ana")["user_id"], json!(history.you));
+    }
+}
+
+#[test]
+fn a_second_tab_gets_its_history_and_is_not_announced() {
+    let server = Server::start(&[]);
+    let (room, mut ana, said) = room_with_chats(&server, 3);
+    let mut tab = server.socket_with(&room, &ana.session, "history=50");
+    let history = tab.history();
+    assert_eq!((&history.messages, &history.you), (&said, &ana.user_id));
+    assert_eq!(history.users, json!([{"user_id": ana.user_id, "user": "ana"}]));
+    tab.expect_nothing();
+    ana.expect_nothing();
+}
+
+#[test]
+fn no_frame_reaches_64_kib_whatever_is_in_it() {
+    let server = Server::start(&["--message-rate", "0"]);
+    let (room, mut ana, mut said) = room_with_chats(&server, 0);
+    // The longest in JSON: six bytes for each control character.
+    for number in 0..40 {
+        let one = ["\u{0}", "\u{1f642}", "\"", "x"][number / 10];
+        let nonce = format!("{number:\u{1}>64}");
+        ana.send(chat_with(&nonce, &format!("x{}x", one.repeat(3998))));
+        said.push(ana.expect_event(&json!({"type": "chat", "nonce": nonce})));
+    }
+    let mut tab = server.socket_with(&room, &ana.session, "history=1000");
+    let history = tab.history(); // The limit is checked there.
+    assert!(history.messages == said && history.frames > 5, "{} frames", history.frames);
+}
+
+// After.
+
+#[test]
+fn after_brings_every_message_after_that_one() {
+    let server = Server::start(&[]);
+    let (room, mut ana, said) = room_with_chats(&server, 10);
+    for at in 0..said.len() {
+        let query = format!("after={}", id(&said[at]));
+        let mut tab = server.socket_with(&room, &ana.session, &query);
+        let history = tab.history();
+        assert_eq!(history.messages, said[at + 1..], "after the message {at}");
+        assert!(history.complete, "after the message {at}");
+        tab.expect_nothing();
+        tab.close();
+    }
+    ana.expect_nothing();
+}
+
+#[test]
+fn after_wins_over_history() {
+    let server = Server::start(&[]);
+    let (room, ana, said) = room_with_chats(&server, 10);
+    let after = id(&said[4]);
+    let queries = [
+        format!("after={after}&history=1"),
+        format!("history=1&after={after}"),
+        format!("history=1000&after={after}"),
+        format!("history=abc&after={after}"),
+    ];
+    for query in queries {
+        let mut tab = server.socket_with(&room, &ana.session, &query);
+        let history = tab.history();
+        assert!(history.messages == said[5..] && history.complete, "{query}: {history:?}");
+    }
+    // Even where it makes no sense.
+    let mut tab = server.socket_with(&room, &ana.session, "after=nonsense&history=1");
+    let history = tab.history();
+    assert!(history.messages == said && !history.complete, "{history:?}");
+}
+
+#[test]
+fn an_after_that_makes_no_sense_counts_as_no_longer_kept() {
+    let server = Server::start(&[]);
+    let (room, ana, said) = room_with_chats(&server, 5);
+    let (_, _other, elsewhere) = room_with_chats(&server, 1);
+    let mut close_by = id(&said[3]).to_owned();
+    let last = if close_by.ends_with('0') { "1" } else { "0" };
+    close_by.replace_range(35.., last);
+    let future = "ffffffff-ffff-7fff-bfff-ffffffffffff";
+    let bad = [
+        "nonsense",
+        "",
+        "0",
+        UNKNOWN_ID,
+        future,
+        "00000000-0000-0000-0000-000000000000",
+        &close_by,
+        id(&elsewhere[1]),
+        ana.user_id.as_str(),
+        "%F0%9F%99%82",
+        "%ff",
+        &"x".repeat(1000),
+    ];
+    for after in bad {
+        let mut tab = server.socket_with(&room, &ana.session, &format!("after={after}"));
+        let history = tab.history();
+        assert_eq!(history.messages, said, "after={after}");
+        assert!(!history.complete, "after={after}");
+        tab.expect_nothing();
+    }
+}
+
+#[test]
+fn a_gap_longer_than_the_history_is_said_and_no_other() {
+    let server = Server::start(&["--history", "50", "--message-rate", "0", "--leave-grace", "1h"]);
+    let (room, mut ana, mut said) = room_with_chats(&server, 3);
+    let bob = server.session("bob");
+    let mut socket = server.socket_with(&room, &bob, "history=1000");
+    let mut seen = socket.history().messages;
+    seen.push(socket.expect_join("bob"));
+    said.push(ana.expect_join("bob"));
+    assert_eq!(seen, said);
+    for (round, gap) in [0, 1, 30, 49, 51, 0, 120, 49, 200, 7].into_iter().enumerate() {
+        socket.reset();
+        let last = said.len() - 1;
+        said.extend(say(&mut ana, (0..gap).map(|number| format!("{round}/{number}"))));
+        socket = server.socket_with(&room, &bob, &format!("after={}", id(&said[last])));
+        let history = socket.history();
+        assert_eq!(history.complete, gap < 50, "a gap of {gap}");
+        let missing = &said[last + 1..];
+        let expected = if gap < 50 { missing } else { &missing[gap - 50..] };
+        assert!(history.messages == expected, "a gap of {gap}");
+        socket.expect_nothing();
+    }
+}
+
+#[test]
+fn who_comes_back_in_time_is_not_announced_and_missed_nothing() {
+    let server = Server::start(&["--leave-grace", "1h"]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let (session, user_id) = (bob.session.clone(), bob.user_id.clone());
+    let last = say(&mut ana, ["before".to_owned()]);
+    assert_eq!(bob.event(), last[0]);
+    bob.reset();
+    let missed = say(&mut ana, numbers(0..5));
+    let mut back = server.socket_with(&room, &session, &format!("after={}", id(&last[0])));
+    let history = back.history();
+    assert_eq!((&history.messages, history.complete), (&missed, true));
+    assert_eq!(history.you, user_id);
+    let users = json!([
+        {"user_id": ana.user_id, "user": "ana"},
+        {"user_id": user_id, "user": "bob"},
+    ]);
+    assert_eq!(history.users, users, "each once, still in order of arrival");
+    back.expect_nothing();
+    ana.expect_nothing();
+}
+
+#[test]
+fn who_left_gets_the_own_leave_too() {
+    let server = Server::start(&[]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let session = bob.session.clone();
+    let last = say(&mut ana, ["before".to_owned()]);
+    assert_eq!(bob.event(), last[0]);
+    bob.close();
+    let left = ana.expect_left("bob");
+    let mut back = server.socket_with(&room, &session, &format!("after={}", id(&last[0])));
+    assert_eq!(back.history().messages, [left]);
+    let joined = back.expect_join("bob");
+    assert_eq!(ana.expect_join("bob"), joined);
+}
+
+#[test]
+fn an_empty_resume_is_complete() {
+    let server = Server::start(&[]);
+    let (room, mut ana, said) = room_with_chats(&server, 3);
+    for _ in 0..3 {
+        let query = format!("after={}", id(&said[3]));
+        let mut tab = server.socket_with(&room, &ana.session, &query);
+        let history = tab.history();
+        assert_eq!((history.messages.len(), history.frames, history.complete), (0, 1, true));
+        tab.close();
+    }
+    ana.expect_nothing();
+}
+
+/// Bob talks all the time; eve comes and goes in every way.
+#[test]
+fn nothing_is_missed_or_seen_twice_while_others_talk() {
+    let flags = ["--message-rate", "0", "--history", "5000", "--outbox", "64M"];
+    let server = Server::start(&[&flags[..], &["--leave-grace", "1h"]].concat());
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let done = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&done);
+    let talking = thread::spawn(move || {
+        let mut number = 0;
+        while !told.load(Ordering::Relaxed) {
+            bob.send(
+                numbers(number..number + 10).flat_map(|text| chat(&text)).collect::<Vec<u8>>(),
+            );
+            number += 10;
+            let last = json!((number - 1).to_string());
+            while bob.event()["message"] != last {}
+        }
+        bob.chat("end");
+        bob
+    });
+    let eve = server.session("eve");
+    let mut seen: Vec<Value> = Vec::new();
+    for round in 0..40 {
+        let query = match seen.last() {
+            None => "history=1000".to_owned(),
+            Some(last) => format!("after={}", id(last)),
+        };
+        let mut socket = server.socket_with(&room, &eve, &query);
+        let history = socket.history();
+        assert!(history.complete);
+        if seen.is_empty() {
+            let own = json!(history.you);
+            let mut all = history.messages.iter();
+            assert!(all.all(|message| message["user_id"] != own), "the own join comes after it");
+        }
+        seen.extend(history.messages);
+        for _ in 0..round * 7 % 40 {
+            seen.push(socket.event());
+        }
+        match round % 3 {
+            0 => socket.reset(),
+            1 => drop(socket),
+            _ => socket.close(),
+        }
+    }
+    done.store(true, Ordering::Relaxed);
+    let _bob = talking.join().expect("bob");
+    let last = seen.last().expect("messages");
+    let mut socket = server.socket_with(&room, &eve, &format!("after={}", id(last)));
+    seen.extend(socket.history().messages);
+    while seen.last().is_none_or(|last| last["message"] != "end") {
+        seen.push(socket.event());
+    }
+    let mut all = vec![ana.event()];
+    while all.last().is_none_or(|last| last["message"] != "end") {
+        all.push(ana.event());
+    }
+    // Ana read her own join and bob's before.
+    seen.retain(|message| id(message) >= id(&all[0]));
+    assert!(seen.len() > 100);
+    assert!(all.ends_with(&seen), "an unbroken tail of what ana saw");
+}
+
+// Catching up: a cursor, not copies.
+
+#[test]
+fn a_slow_reader_gets_a_thousand_of_the_greatest_while_the_room_goes_on() {
+    let server = Server::start(&["--message-rate", "0", "--history", "5000"]);
+    let (room, mut ana, _) = room_with_chats(&server, 0);
+    let greatest = "\u{1f642}".repeat(3990);
+    let mut said = say(&mut ana, (0..1000).map(|number| format!("{number:010}{greatest}")));
+    assert!(said.iter().all(|m| m["message"].as_str().is_some_and(|t| t.chars().count() == 4000)));
+    let slow = server.session("slow");
+    let mut slow = narrow_socket(&server, &room, &slow, "history=1000");
+    let (mut seen, mut frames, mut more): (Vec<Value>, _, _) = (Vec::new(), 0, true);
+    while more {
+        // One for the room, one for the slow reader, in turn.
+        ana.chat(&format!("meanwhile {frames}"));
+        loop {
+            said.push(ana.event());
+            if said.last().is_some_and(|event| event["type"] == "chat") {
+                break;
+            }
+        }
+        let mut frame = slow.history_frame();
+        seen.append(frame["messages"].as_array_mut().expect("messages"));
+        more = frame["more"] == true;
+        frames += 1;
+        assert!(more || frame["complete"] == true);
+    }
+    assert!(frames >= 250, "{frames} frames");
+    ana.chat("end");
+    while said.last().is_none_or(|last| last["message"] != "end") {
+        said.push(ana.event());
+    }
+    while seen.last().is_none_or(|last| last["message"] != "end") {
+        seen.push(slow.event());
+    }
+    assert_eq!(said.iter().filter(|message| message["type"] == "user_joined").count(), 1);
+    assert!(seen == said, "{} of {}", seen.len(), said.len());
+    slow.expect_nothing();
+}
+
+#[test]
+fn who_catches_up_too_slowly_for_the_history_is_closed_and_may_come_back() {
+    let flags = ["--message-rate", "0", "--history", "250", "--linger-timeout", "1m"];
+    let server = Server::start(&flags);
+    let (room, mut ana, _) = room_with_chats(&server, 0);
+    let greatest = "\u{1f642}".repeat(3990);
+    let said = say(&mut ana, (0..250).map(|number| format!("{number:010}{greatest}")));
+    let session = server.session("slow");
+    let mut slow = narrow_socket(&server, &room, &session, "history=1000");
+    // Four megabytes wait for somebody who does not read, and are dropped for these.
+    for number in 0..300 {
+        say_among_others(&mut ana, &number.to_string());
+    }
+    let mut seen: Vec<Value> = Vec::new();
+    loop {
+        let frame = slow.frame();
+        if frame.opcode == CLOSE {
+            assert_eq!(frame.payload, close_payload(1013, "too slow"));
+            break;
+        }
+        let mut frame = history_of(&frame);
+        assert_eq!(frame["more"], true, "it was never complete");
+        seen.append(frame["messages"].as_array_mut().expect("messages"));
+    }
+    assert!(seen.len() < 250, "all of it was under way before it was dropped");
+    assert!(said.starts_with(&seen), "what came is an unbroken beginning");
+    drop(slow);
+    let after = seen.last().map_or(UNKNOWN_ID, id);
+    let mut back = server.socket_with(&room, &session, &format!("after={after}"));
+    let history = back.history();
+    assert_eq!((history.messages.len(), history.complete), (250, false));
+    let texts = |message: &Value| message["message"].as_str().map(str::to_owned);
+    let chats = history.messages.iter().filter(|message| message["type"] == "chat");
+    let chats: Vec<String> = chats.filter_map(texts).collect();
+    let all: Vec<String> = numbers(0..300).collect();
+    assert!(all.ends_with(&chats));
+}
+
+#[test]
+fn who_asks_for_much_and_never_reads_costs_the_others_nothing() {
+    let server = Server::start(&["--message-rate", "0"]);
+    let (room, mut ana, _) = room_with_chats(&server, 0);
+    let greatest = "\u{1f642}".repeat(4000);
+    say(&mut ana, std::iter::repeat_n(greatest, 100));
+    let lazy: Vec<Ws> = (0..20)
+        .map(|number| server.session(&format!("lazy {number}")))
+        .map(|session| narrow_socket(&server, &room, &session, "history=1000"))
+        .collect();
+    for number in 0..50 {
+        say_among_others(&mut ana, &number.to_string());
+    }
+    drop(lazy);
+}
+
+// Waiting for a name.
+
+#[test]
+fn who_waited_for_a_name_gets_what_was_said_meanwhile() {
+    let server = Server::start(&["--probe-timeout", "1s", "--leave-grace", "1h"]);
+    for query in ["after", "history"] {
+        let (room, mut ana, mut bob) = server.room_of_two();
+        let before = say(&mut bob, ["before".to_owned()]);
+        ana.expect_chat("bob", "before");
+        let session = server.session("ana");
+        let query = match query {
+            "after" => format!("after={}", id(&before[0])),
+            _ => "history=2".to_owned(),
+        };
+        let mut newcomer = server.socket_with(&room, &session, &query);
+        ana.expect_ping();
+        let mut missed = say(&mut bob, ["meanwhile".to_owned()]);
+        missed.push(bob.expect_left("ana"));
+        let joined = bob.expect_join("ana");
+        let history = newcomer.history();
+        assert_eq!((&history.messages, history.complete), (&missed, true), "{query}");
+        assert_eq!(json!(history.you), joined["user_id"]);
+        let users = json!([
+            {"user_id": bob.user_id, "user": "bob"},
+            {"user_id": history.you, "user": "ana"},
+        ]);
+        assert_eq!(history.users, users);
+        assert_eq!(newcomer.event(), joined);
+        newcomer.expect_nothing();
+    }
+}
+
+#[test]
+fn who_is_refused_a_name_gets_no_history() {
+    let server = Server::start(&["--probe-timeout", "8s"]);
+    let (room, mut ana, _bob) = server.room_of_two();
+    let newcomer = server.socket_with(&room, &server.session("ana"), "history=1000");
+    let payload = ana.expect_ping();
+    ana.pong(payload);
+    newcomer.expect_close(4409, "name taken");
+}
+
+// Exactly once: `after` to read, nonces to write.
+
+#[test]
+fn what_is_said_over_a_breaking_line_is_heard_exactly_once() {
+    let server = Server::start(&["--message-rate", "0", "--leave-grace", "1h"]);
+    let (room, mut ana, bob) = server.room_of_two();
+    let session = bob.session.clone();
+    let mut last = server.messages(&room, &session).pop().expect("a join");
+    bob.reset();
+    let mut heard = Vec::new();
+    for round in 0..30 {
+        let nonce = format!("round {round}");
+        let mut once = server.socket(&room, &session);
+        once.send(chat_with(&nonce, &round.to_string()));
+        // Nobody can know how much of this arrives.
+        match round % 3 {
+            0 => once.reset(),
+            1 => drop(once),
+            _ => once.stream().finish(),
+        }
+        let mut again = server.socket_with(&room, &session, &format!("after={}", id(&last)));
+        again.send(chat_with(&nonce, &round.to_string()));
+        let history = again.history();
+        assert!(history.complete && history.messages.len() <= 1, "{history:?}");
+        let own = again.expect_event(&json!({"type": "chat", "nonce": nonce}));
+        assert!(history.messages.iter().all(|message| *message == own), "{history:?}");
+        heard.push(ana.event());
+        assert_eq!(heard.last(), Some(&own));
+        last = own;
+        again.reset();
+    }
+    let texts = heard.iter().map(|message| message["message"].as_str().expect("text").to_owned());
+    assert!(texts.eq(numbers(0..30)));
+    ana.expect_nothing();
+}
