@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `routes` | the table of paths and methods, and what each asks for first |
 //! | `credential` | who is asking |
-//! | `sessions`, `rooms`, `health` | the routes' work |
+//! | `sessions`, `rooms`, `health`, `docs` | the routes' work |
 //! | `socket` | client events in; refusals and closes out |
 //! | `json`, `object` | JSON out, JSON in |
 //! | `error` | every code, and what leads to which |
@@ -17,6 +17,7 @@
 
 mod cors;
 mod credential;
+mod docs;
 pub mod error;
 pub mod forwarded;
 mod health;
