@@ -15,12 +15,13 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("journal", &[]),
     ("ledger", &[]),
     ("slots", &[]),
+    ("web", &[]),
     ("timers", &["slots", "clock"]),
     ("net", &["slots", "clock", "ledger"]),
     ("http", &[]),
     ("ws", &["http", "ledger"]),
     ("chat", &["slots", "timers", "clock", "ledger"]),
-    ("api", &["http", "ws::close", "chat", "clock", "config", "counters"]),
+    ("api", &["http", "ws::close", "chat", "clock", "config", "counters", "web"]),
     (
         "server",
         &[

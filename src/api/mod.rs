@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `routes` | the table of paths and methods, and what each asks for first |
 //! | `credential`, `query`, `entry` | who is asking, for how much, and for which socket |
-//! | `sessions`, `rooms`, `messages`, `health` | the routes' work |
+//! | `sessions`, `rooms`, `messages`, `health`, `docs` | the routes' work |
 //! | `metrics` | what a listener for metrics answers |
 //! | `socket` | client events in; refusals and closes out |
 //! | `json`, `object` | JSON out, JSON in |
@@ -18,6 +18,7 @@
 
 mod cors;
 mod credential;
+mod docs;
 mod entry;
 pub mod error;
 pub mod forwarded;

@@ -11,13 +11,13 @@ use Method::{Delete, Get, Post};
 use Serve::{Anyone, Bearer, Session, Socket};
 
 use super::error::{Code, Error};
-use super::{Answer, Caller, Entry, credential, health, messages, object, rooms, sessions};
+use super::{Answer, Caller, Entry, credential, docs, health, messages, object, rooms, sessions};
 use crate::chat::{Chat, Door, RoomId, RoomKey, SessionId, SessionKey, Sink};
 use crate::http::{Method, Request, Response, percent_decode};
 
 /// One method of one path of the contract.
 pub struct Route {
-    /// `{room_id}` stands for any one segment that isn't empty.
+    /// `{room_id}` (or another name in braces) stands for any one segment that isn't empty.
     pub path: &'static str,
     /// A `GET` is a `HEAD`, too.
     pub method: Method,
@@ -56,7 +56,7 @@ pub struct Call<'a> {
     pub request: &'a Request,
     pub caller: &'a Caller,
     pub sink: &'a mut dyn Sink,
-    /// The path's `{room_id}`, decoded; empty if there is none.
+    /// The path's segment in braces, decoded; empty if there is none.
     pub segment: Cow<'a, str>,
 }
 
@@ -96,12 +96,18 @@ pub const ROUTES: &[Route] = &[
     route(Get, "/ws/{room_id}", Socket, Unused),
     route(Get, "/health", Anyone(health::health), Unused),
     route(Get, "/ping", Anyone(health::ping), Unused),
+    route(Get, "/openapi.json", Anyone(docs::openapi), Unused),
+    route(Get, "/asyncapi.json", Anyone(docs::asyncapi), Unused),
+    route(Get, "/docs", Anyone(docs::page), Unused),
+    route(Get, "/docs.js", Anyone(docs::script), Unused),
+    route(Get, "/docs.css", Anyone(docs::style), Unused),
+    route(Get, "/docs/{file}", Anyone(docs::beside), Unused),
 ];
 
 /// A path of the table that a request's path matches.
 pub struct Found<'a> {
     path: &'static str,
-    /// What stands for `{room_id}`, decoded; empty if nothing does.
+    /// What stands for the segment in braces, decoded; empty if nothing does.
     pub segment: Cow<'a, str>,
 }
 

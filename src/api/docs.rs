@@ -1,0 +1,77 @@
+//! Routes of files: the documents of this API, and the page that browsers make of them.
+//!
+//! Owns how a file is sent, and when it need not be. Must never know what is in one. The
+//! invariant: nothing that is served here may run or load what isn't served here, too.
+
+use bytes::Bytes;
+
+use super::error::{Code, Error};
+use super::routes::{Call, Outcome};
+use crate::http::{Request, Response};
+use crate::web::{self, File};
+
+/// What the page may do: its own scripts, styles and connections, and nothing inline.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+     img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// `GET /openapi.json`.
+pub fn openapi(call: &mut Call<'_>) -> Outcome {
+    Ok(file(call.request, &web::OPENAPI))
+}
+
+/// `GET /asyncapi.json`.
+pub fn asyncapi(call: &mut Call<'_>) -> Outcome {
+    Ok(file(call.request, &web::ASYNCAPI))
+}
+
+/// `GET /docs`.
+pub fn page(call: &mut Call<'_>) -> Outcome {
+    Ok(file(call.request, &web::DOCS))
+}
+
+/// `GET /docs.js`.
+pub fn script(call: &mut Call<'_>) -> Outcome {
+    Ok(file(call.request, &web::DOCS_SCRIPT))
+}
+
+/// `GET /docs.css`.
+pub fn style(call: &mut Call<'_>) -> Outcome {
+    Ok(file(call.request, &web::DOCS_STYLE))
+}
+
+/// `GET /docs/{file}`: what the page asks for when it was itself asked for as `/docs/`. Its links
+/// are relative, for the sake of prefixes, and a final slash gives them another meaning.
+pub fn beside(call: &mut Call<'_>) -> Outcome {
+    match &*call.segment {
+        "docs.js" => script(call),
+        "docs.css" => style(call),
+        "openapi.json" => openapi(call),
+        "asyncapi.json" => asyncapi(call),
+        _ => Err(Error::new(Code::NotFound, "There is nothing at this path.")),
+    }
+}
+
+/// `no-cache`: a browser may keep it, and asks each time whether it is still the same.
+fn file(request: &Request, file: &'static File) -> Response {
+    let known = is_known(request, file.etag);
+    let response = Response::new(if known { 304 } else { 200 })
+        .with("ETag", file.etag)
+        .with("Cache-Control", "no-cache");
+    if known {
+        return response;
+    }
+    let mut response = response
+        .with("Content-Type", file.content_type)
+        .with("X-Content-Type-Options", "nosniff")
+        .with("Referrer-Policy", "no-referrer")
+        .with("Content-Security-Policy", POLICY);
+    response.body.push(Bytes::from_static(file.content));
+    response
+}
+
+/// RFC 9110 §13.1.2: `If-None-Match` names it, be it weakly, or anything at all.
+fn is_known(request: &Request, etag: &str) -> bool {
+    let tags = request.fields("If-None-Match").flat_map(|list| list.split(|byte| *byte == b','));
+    tags.map(<[u8]>::trim_ascii)
+        .any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())
+}

@@ -1,0 +1,183 @@
+// Whatever the documents or the server say is put in as text, never as HTML.
+"use strict";
+const base = new URL(location.pathname.endsWith("/") ? ".." : ".", location);
+const $ = (query) => document.querySelector(query), main = $("main"), you = $("#you");
+let store = {};
+try { store = sessionStorage; } catch { /* none */ }
+
+// Plain objects are properties, all else is content.
+const h = (tag, ...inside) => {
+ const node = document.createElement(tag);
+ for (const one of inside.flat(9)) one.constructor === Object ? Object.assign(node, one) : node.append(one);
+ return node;
+};
+const inline = (text) => text.split(/(`[^`]+`|\*\*[^*]+\*\*)/).map((part) =>
+ part[0] === "`" ? h("code", part.slice(1, -1)) : part[0] === "*" ? h("b", part.slice(2, -2)) : part);
+const prose = (text) => (text ?? "").split("\n\n").map((block) =>
+ /^(-|1\.) /.test(block)
+  ? h(block[0] === "-" ? "ul" : "ol", block.split("\n").map((line) => h("li", inline(line.replace(/^\S+ /, "")))))
+  : h("p", inline(block)));
+const pre = (text) => h("pre", { tabIndex: 0 }, text);
+const table = (caption, rows) => h("div", { className: "wide", tabIndex: 0 }, h("table", h("caption", caption), rows.map((row, n) =>
+ h("tr", row.map((cell) => h(n ? "td" : "th", inline(`${cell}`)))))));
+
+const resolve = (doc, { $ref, ...rest }) => $ref
+ ? { ...resolve(doc, $ref.slice(2).split("/").reduce((at, key) => at[key], doc)), ...rest } : rest;
+// A schema, written like a type.
+const shape = (doc, schema, pad = "\n") => {
+ const s = resolve(doc, schema), values = s.enum ?? ("const" in s ? [s.const] : 0);
+ if (values) return values.map((one) => JSON.stringify(one)).join(" | ");
+ if (s.anyOf) return s.anyOf.map((one) => shape(doc, one, pad)).join(" | ");
+ if (s.items) return shape(doc, s.items, pad) + "[]";
+ if (!s.properties) return [s.type].flat().join(" | ");
+ const inner = `${pad}  `;
+ return `{${Object.entries(s.properties).map(([name, one]) => {
+  const note = resolve(doc, one).description;
+  return `${inner}${name}${s.required?.includes(name) ? "" : "?"}: ${shape(doc, one, inner)}${note ? `  // ${note.replaceAll("`", "")}` : ""}`;
+ }).join("")}${pad}}`;
+};
+
+// Filled in everywhere, and kept for this tab.
+const IDS = ["session_id", "room_id"], secret = () => you.elements.session_id.value;
+const fill = (name, value) => {
+ store[name] = value;
+ for (const input of document.getElementsByName(name)) input.value = value;
+ dispatchEvent(new Event("filled"));
+};
+const ask = async (method, path, body, withSession) => {
+ const headers = withSession && secret() ? { Authorization: `Bearer ${secret()}` } : {};
+ const answer = await fetch(new URL(path, base), { method, headers, body: body || null });
+ let text = await answer.text(), json;
+ try {
+  json = JSON.parse(text);
+  text = JSON.stringify(json, null, 2);
+  for (const name of IDS) if (typeof json[name] === "string") fill(name, json[name]);
+ } catch { /* no JSON */ }
+ return { answer, text, json };
+};
+const button = (text, onclick) => h("button", { type: onclick ? "button" : "submit", onclick }, text);
+const label = (name, input, hint = "") => h("label", name, input, h("small", inline(hint)));
+const text = (value) => h("textarea", { rows: 2, value });
+const field = ({ name, required, schema, description }) => label(name,
+ h("input", { name, required, placeholder: schema?.default ?? "", value: store[name] ?? "" }),
+ (schema?.maximum ? `${schema.minimum} to ${schema.maximum}. ` : "") + (description ?? ""));
+const target = (path, form, names) => {
+ const value = (name) => form.elements[name].value, set = names.filter(value);
+ return path.slice(1).replace(/{(\w+)}/, (_, name) => encodeURIComponent(value(name)))
+  + (set.length ? `?${new URLSearchParams(set.map((name) => [name, value(name)]))}` : "");
+};
+
+const call = (doc, path, verb, op, shared = []) => {
+ const needs = (op.security ?? doc.security).some((one) => one.session), method = verb.toUpperCase();
+ const fields = [...shared, ...op.parameters ?? []].map((one) => resolve(doc, one));
+ const queries = fields.filter((one) => one.in === "query").map((one) => one.name);
+ const content = op.requestBody?.content["application/json"], body = content && text(JSON.stringify(content.example));
+ const out = h("output"), curl = pre("");
+ const form = h("form", fields.map(field), body ? label("Body", body) : "", button("Send"), out);
+ const tell = () => {
+  curl.textContent = `curl -i -X ${method} '${new URL(target(path, form, queries), base)}'`
+   + (needs ? ` -H 'Authorization: Bearer ${secret()}'` : "") + (body?.value ? ` -d '${body.value.replaceAll("'", "'\\''")}'` : "");
+ };
+ form.oninput = tell;
+ addEventListener("filled", tell);
+ form.onsubmit = async (event) => {
+  event.preventDefault();
+  try {
+   const { answer, text } = await ask(method, target(path, form, queries), body?.value, needs);
+   const heads = ["Location", "Retry-After", "WWW-Authenticate"].filter((name) => answer.headers.has(name));
+   out.replaceChildren(
+    h("b", { className: answer.ok ? "good" : "bad" }, `${answer.status} `),
+    ...inline(resolve(doc, op.responses[answer.status] ?? op.responses.default).description),
+    pre(heads.map((name) => `${name}: ${answer.headers.get(name)}\n`).join("") + text));
+  } catch (error) { out.replaceChildren(h("b", { className: "bad" }, "No answer. "), error.message); }
+ };
+ tell();
+ const answers = Object.entries(op.responses).map(([status, one]) => [status, resolve(doc, one)]);
+ const types = answers.map(([status, one]) => [`Answer ${status}`, one.content?.["application/json"]?.schema]).filter(([name, one]) => one && name < "Answer 3");
+ return h("details", h("summary", h("b", { className: verb }, method), " ", h("code", path),
+  h("span", op.summary, needs ? h("small", " · needs a session") : "")), prose(op.description), form, curl,
+  [["Body", content?.schema], ...types].map(([name, one]) => one ? [h("h3", name), pre(shape(doc, one))] : []),
+  table("All answers", [["status", "what it means"], ...answers.map(([status, one]) => [status, one.description])]));
+};
+
+const socket = (doc) => {
+ const { address, description, bindings, parameters, "x-closes": closes } = doc.channels.room, names = ["history", "after"];
+ const log = h("div", { className: "log", tabIndex: 0, role: "log", ariaLabel: "What went over the socket" });
+ const say = (mark, text, className = "") => {
+  const follow = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+  log.append(h("div", { className }, new Date().toTimeString().slice(0, 9), h("b", `${mark} `), inline(text)));
+  if (log.children.length > 500) log.firstChild.remove();
+  if (follow) log.scrollTop = log.scrollHeight;
+ };
+ const way = h("select", ["subprotocol", "query"].map((one) => h("option", one)));
+ const open = button("Open"), close = button("Close", () => ws.close(1000)), send = button("Send"), frame = text("");
+ const form = h("form", field({ name: "room_id", required: true, ...parameters.room_id }),
+  names.map((name) => { const schema = bindings.ws.query.properties[name]; return field({ name, schema, ...schema }); }),
+  label("Show the session by", way), h("p", open, " ", close));
+ const messages = (op) => op.messages.map((one) => resolve(doc, one));
+ const pick = messages(doc.operations.send).map((one) => button(one.name, () => {
+  const { payload } = one.examples[0];
+  frame.value = JSON.stringify(payload.nonce ? { ...payload, nonce: `${Date.now()}` } : payload);
+ }));
+ pick[0].onclick();
+ const writer = h("form", label("Frame to send", frame), h("p", { className: "pick" }, pick), send);
+ const state = (is) => { open.disabled = is; close.disabled = send.disabled = !is; };
+ state(false);
+ let ws;
+ form.onsubmit = (event) => {
+  event.preventDefault();
+  const url = new URL(target(address, form, names), base), id = secret();
+  url.protocol = url.protocol.replace("http", "ws");
+  say("·", `connecting to ${url}`);
+  const offer = way.value === "query" || !id ? [] : ["chat", `bearer.${id}`];
+  if (!offer[0]) url.searchParams.set("session_id", id);
+  try { ws = new WebSocket(url, offer); } catch (error) { return say("·", error.message, "bad"); }
+  state(true);
+  ws.onopen = () => say("·", "open", "good");
+  ws.onmessage = ({ data }) => {
+   say("←", data);
+   const event = JSON.parse(data), last = event.id ?? event.messages?.at(-1)?.id;
+   if (last) form.elements.after.value = last;
+  };
+  ws.onclose = ({ code, reason }) => {
+   const row = closes.find(([one]) => one === code);
+   say("·", `closed with ${code} ${reason}: ${!row ? "the handshake failed, or the line broke"
+    : reason ? `${row[2]}. Come back? ${row[3]}` : "by you"}.`, "bad");
+   state(false);
+  };
+ };
+ writer.onsubmit = (event) => {
+  event.preventDefault();
+  ws.send(frame.value);
+  say("→", frame.value);
+ };
+ const part = (op) => [h("h3", op.title), prose(op.description), messages(op).map((one) =>
+  h("details", h("summary", h("code", one.name), h("span", inline(one.summary))), pre(shape(doc, one.payload))))];
+ return section("Socket", prose(doc.info.description), h("h3", "Connecting"), prose(description), h("h3", "Try it"), form, log, writer,
+  Object.values(doc.operations).map(part), h("h3", "How it ends"), table("Close codes", [["code", "reason", "when", "come back?"], ...closes]));
+};
+
+const section = (id, ...inside) => {
+ $("nav").append(h("a", { href: `#${id}` }, id));
+ return h("section", { id }, h("h2", id), inside);
+};
+
+const start = async () => {
+ const [rest, events] = await Promise.all(["openapi", "asyncapi"].map(async (name) => (await fetch(new URL(`${name}.json`, base))).json()));
+ const calls = Object.entries(rest.paths).flatMap(([path, { parameters, ...verbs }]) =>
+  Object.entries(verbs).map(([verb, op]) => [op.tags[0], call(rest, path, verb, op, parameters)]));
+ main.replaceChildren(section("Start", h("h3", rest.info.summary), prose(rest.info.description)),
+  ...rest.tags.map(({ name, description }) => section(name, prose(description), calls.map(([tag, node]) => tag === name ? node : []))), socket(events));
+ $(`[id="${location.hash.slice(1)}"]`)?.scrollIntoView();
+};
+
+you.oninput = ({ target }) => fill(target.name, target.value);
+you.onsubmit = async (event) => {
+ event.preventDefault();
+ const username = `guest${Date.now() % 1000}`;
+ let last = await ask("POST", "sessions", JSON.stringify({ username }));
+ if (last.answer.ok) last = await ask("POST", "rooms", "", true);
+ $("[role=status]").textContent = last.answer.ok ? `You are ${username}.` : last.json.detail;
+};
+for (const name of IDS) fill(name, store[name] ?? "");
+start().catch((error) => main.replaceChildren(`No documents: ${error.message}`));
