@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use ctutils::CtEq;
 use pbkdf2::pbkdf2_hmac_array;
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
 use super::Refusal;
 use super::limits::{Address, Meter, Pace};
@@ -73,7 +73,9 @@ impl Lock {
 }
 
 fn stretch(password: &str, salt: &[u8; 16]) -> [u8; 32] {
-    pbkdf2_hmac_array::<Sha256, 32>(password.as_bytes(), salt, ROUNDS)
+    // HMAC fills short keys up with zeros (RFC 2104 §2): without a hash first, a password would
+    // be the same with zeros behind it.
+    pbkdf2_hmac_array::<Sha256, 32>(&Sha256::digest(password), salt, ROUNDS)
 }
 
 #[cfg(test)]
@@ -97,7 +99,7 @@ mod tests {
     fn only_the_password_opens_and_two_rooms_keep_it_differently() {
         let mut lock = lock();
         assert_eq!(lock.try_open(at(0), "open sesame", None, PACE), Ok(()));
-        for wrong in ["", "open", "open sesame ", "Open sesame"] {
+        for wrong in ["", "open", "open sesame ", "Open sesame", "open sesame\0"] {
             let tried = lock.try_open(at(0), wrong, None, Pace::UNLIMITED);
             assert_eq!(tried, Err(Refusal::BadPassword), "{wrong:?}");
         }
