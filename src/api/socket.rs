@@ -134,17 +134,21 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: Result<ClientEvent<'_>, BadEvent>) {
-        assert_eq!(parse(text), expected, "{text}");
+        assert_eq!(parse(text).map_err(|unfit| unfit.why), expected, "{text}");
     }
 
     fn chat(text: &str) -> Result<ClientEvent<'_>, BadEvent> {
-        Ok(ClientEvent::Chat(Cow::Borrowed(text)))
+        Ok(ClientEvent::Chat { message: text.into(), nonce: None })
+    }
+
+    fn noted<'a>(text: &'a str, nonce: &'a str) -> Result<ClientEvent<'a>, BadEvent> {
+        Ok(ClientEvent::Chat { message: text.into(), nonce: Some(nonce.into()) })
     }
 
     #[test]
     fn events() {
         check(r#"{"type":"chat","message":"Hello world!"}"#, chat("Hello world!"));
-        check(r#" {"message" : "a", "nonce":1, "type":"chat"} "#, chat("a"));
+        check(r#" {"message" : "a", "nonces":1, "type":"chat"} "#, chat("a"));
         check(r#"{"type":"ch\u0061t","message":"\ud83e\udd80\n"}"#, chat("🦀\n"));
         check(r#"{"type":"typing","message":5}"#, Ok(ClientEvent::Typing));
         check(r#"{"type":"ping","x":[[{"y":{}}]]}"#, Ok(ClientEvent::Ping));
@@ -192,10 +196,41 @@ mod tests {
     }
 
     #[test]
+    fn nonces() {
+        check(r#"{"type":"chat","message":"a","nonce":"x"}"#, noted("a", "x"));
+        check(r#"{"type":"chat","message":"a","nonce":"\u00e9"}"#, noted("a", "é"));
+        check(r#"{"type":"chat","message":"a","nonce":""}"#, noted("a", ""));
+        check(r#"{"type":"chat","message":"a","nonce":null}"#, chat("a"));
+        check(r#"{"type":"typing","nonce":1}"#, Ok(ClientEvent::Typing));
+        for value in ["1", "false", "[\"x\"]", "{}"] {
+            let text = format!(r#"{{"type":"chat","message":"a","nonce":{value}}}"#);
+            check(&text, Err(BadEvent::Nonce));
+            let text = format!(r#"{{"type":"chat","message":1,"nonce":{value}}}"#);
+            check(&text, Err(BadEvent::Message));
+        }
+    }
+
+    #[test]
+    fn what_is_no_event_keeps_its_nonce() {
+        let nonce = |text| parse(text).unwrap_err().nonce.map(Cow::into_owned);
+        assert_eq!(nonce(r#"{"type":"dance","nonce":"x"}"#).as_deref(), Some("x"));
+        assert_eq!(nonce(r#"{"nonce":"x","type":"chat"}"#).as_deref(), Some("x"));
+        assert_eq!(nonce(r#"{"type":"chat","message":"a","nonce":1}"#), None);
+        assert_eq!(nonce(r#"{"type":"chat","nonce":"x""#), None);
+    }
+
+    #[test]
     fn a_text_without_escapes_is_borrowed() {
-        let borrowed = |text| matches!(parse(text), Ok(ClientEvent::Chat(Cow::Borrowed(_))));
-        assert!(borrowed(r#"{"type":"chat","message":"no escapes: é🦀"}"#));
-        assert!(!borrowed(r#"{"type":"chat","message":"one\nescape"}"#));
+        let borrowed = |text| match parse(text) {
+            Ok(ClientEvent::Chat { message, nonce }) => {
+                [Some(message), nonce].map(|text| matches!(text, Some(Cow::Borrowed(_))))
+            }
+            _ => panic!("{text}"),
+        };
+        let plain = r#"{"type":"chat","message":"no escapes: é🦀","nonce":"é"}"#;
+        assert_eq!(borrowed(plain), [true, true]);
+        let escaped = r#"{"type":"chat","message":"one\nescape","nonce":"\t"}"#;
+        assert_eq!(borrowed(escaped), [false, false]);
     }
 
     #[test]
@@ -210,29 +245,43 @@ mod tests {
     #[test]
     fn a_refusal_says_code_reason_room_and_how_long_to_wait() {
         let room_id = RoomId::parse("a1b2c3d4e5").unwrap();
-        let text = |why: Error| {
+        let text = |why: Error, nonce| {
             let mut out = Vec::new();
-            refused(&mut out, why, room_id);
+            refused(&mut out, why, room_id, nonce);
             String::from_utf8(out).unwrap()
         };
         assert_eq!(
-            text(BadEvent::Type.into()),
+            text(BadEvent::Type.into(), None),
             r#"{"type":"refused","code":"bad_type","detail":"The event has no type that is known here.","room_id":"a1b2c3d4e5"}"#
         );
         let wait = Duration::from_micros(99_001);
         assert_eq!(
-            text(chat::Refusal::RateLimited(wait).into()),
-            r#"{"type":"refused","code":"rate_limited","detail":"Too many requests; please wait a moment.","room_id":"a1b2c3d4e5","retry_after":0.1}"#
+            text(chat::Refusal::RateLimited(wait).into(), Some("\"n\"")),
+            r#"{"type":"refused","code":"rate_limited","detail":"Too many requests; please wait a moment.","room_id":"a1b2c3d4e5","nonce":"\"n\"","retry_after":0.1}"#
         );
+        for bad in ["", &"x".repeat(65)] {
+            let text = text(chat::Refusal::BadNonce.into(), Some(bad));
+            assert!(!text.contains("\"nonce\""), "{text}");
+        }
     }
 
     #[test]
     fn every_close_of_the_domain_has_its_code() {
         use chat::Close::*;
-        let all =
-            [LeftRoom, InvalidSession, RoomNotFound, NameTaken, TooManyConnections, TooManyRooms];
-        let codes = all.map(|closed| close(closed).map(|close| close.code));
-        assert_eq!(codes, [1000, 4401, 4404, 4409, 4429, 4429].map(Some));
+        let all = [
+            (LeftRoom, 1000),
+            (TooSlow, 1013),
+            (InvalidSession, 4401),
+            (NotAMember, 4403),
+            (RoomNotFound, 4404),
+            (NameTaken, 4409),
+            (RoomDeleted, 4410),
+            (TooManyConnections, 4429),
+            (TooManyRooms, 4429),
+        ];
+        for (closed, code) in all {
+            assert_eq!(close(closed).map(|close| close.code), Some(code));
+        }
         assert_eq!(close(Silent), None);
     }
 }

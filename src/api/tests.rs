@@ -1,17 +1,21 @@
 //! The contract from request to answer, over a real domain; the wire is tested elsewhere.
 
+mod metrics;
+mod rooms;
+
 use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::error::whole_seconds;
+use super::error::{Code, whole_seconds};
 use super::routes::{ROUTES, Serve};
 use super::socket::BadEvent;
 use super::*;
 use crate::chat::{
-    BadName, Close, ConnKey, Event, Frame, Pace, Refusal, RoomId, RoomKey, SessionId, Settings,
+    AttachmentKey, BadName, Close, ConnKey, Draft, Event, Frame, Knock, MessageId, Pace, Page,
+    Refusal, RoomId, RoomKey, SessionId, Settings, Start,
 };
 use crate::clock::{Mono, SeededEntropy, Wall};
 use crate::http::{Codec, Fed, Limits, Reject};
@@ -22,6 +26,7 @@ use crate::slots::Slots;
 #[derive(Default)]
 struct Ear {
     events: Vec<String>,
+    pages: Vec<String>,
     closes: Vec<Close>,
 }
 
@@ -34,6 +39,14 @@ impl Sink for Ear {
         Frame::new(Rc::new(OnceCell::from(Bytes::from(out))), 0, 6, end)
     }
     fn seal(&mut self, _: RoomKey, _: &[ConnKey]) {}
+    fn push(&mut self, _: ConnKey, _: &Frame) {}
+    fn push_page(&mut self, _: ConnKey, page: &Page<'_>) {
+        let mut out = Vec::new();
+        json::page(&mut out, page);
+        self.pages.push(String::from_utf8(out).unwrap());
+    }
+    fn hold(&mut self, _: ConnKey) {}
+    fn release(&mut self, _: ConnKey) {}
     fn ping(&mut self, _: ConnKey) {}
     fn admit(&mut self, _: ConnKey) {}
     fn close(&mut self, _: ConnKey, close: Close) {
@@ -66,8 +79,9 @@ impl World {
             probe_timeout: second * 3,
             history_messages_max: 1000,
             message_pace: Pace::UNLIMITED,
-            session_pace: Pace::new(2, 2),
-            room_pace: Pace::new(2, 2),
+            session_pace: Pace::new(2, second, 2),
+            room_pace: Pace::new(2, second, 2),
+            guess_pace: Pace::new(6, second * 60, 5),
             address_connections_max: None,
             sessions_max: 10,
             rooms_max: 10,
@@ -82,16 +96,15 @@ impl World {
     }
 
     fn ask(&mut self, request: &Request) -> Answer {
-        let counters = Counters { connections: 3, ..Counters::default() };
         let uptime = Duration::from_millis(1500);
-        let address = self.address;
-        let caller = Caller { now: self.now, uptime, counters: &counters, address };
+        let caller = Caller { now: self.now, uptime, connections: 3, address: self.address };
         self.api.answer(&mut self.chat, request, &caller, &mut self.ear)
     }
 
     fn send(&mut self, request: &Request) -> Response {
         match self.ask(request) {
             Answer::Response(response) => response,
+            Answer::Refused(error) => self.api.refusal(Some(request), error),
             Answer::Socket(entry) => panic!("a socket: {entry:?}"),
         }
     }
@@ -111,9 +124,21 @@ impl World {
     }
 
     fn room(&mut self, token: &str) -> String {
-        let (status, body) = self.rest("POST /rooms", token, "");
+        self.room_with(token, "")
+    }
+
+    fn room_with(&mut self, token: &str, wishes: &str) -> String {
+        let (status, body) = self.rest("POST /rooms", token, wishes);
         assert_eq!(status, 201, "{body}");
-        body[12..22].to_owned()
+        body.split('"').nth(3).unwrap().to_owned()
+    }
+
+    fn enter(&mut self, token: &str, room: &str, start: Start) -> AttachmentKey {
+        let conn = Slots::<()>::new().insert(()).cast();
+        let session = self.chat.session(SessionId::parse(token).unwrap());
+        let room = self.chat.room(RoomId::parse(room).unwrap());
+        let knock = Knock { conn, session, room, share_exceeded: false, start };
+        self.chat.enter(self.now, knock, &mut self.ear).unwrap().0
     }
 }
 
@@ -181,7 +206,9 @@ fn a_session_and_its_rooms_from_beginning_to_end() {
     assert_eq!(w.rest("GET /rooms/", &token, ""), ok(format!(r#"{{"rooms":{both}}}"#)));
     let all = format!(r#"{{"rooms":["{newest}","{room}"]}}"#);
     assert_eq!(w.rest("GET /rooms/all", "", ""), ok(all));
-    let shown = format!(r#"{{"room_id":"{room}","exists":true,"user_count":0}}"#);
+    let shown = format!(
+        r#"{{"room_id":"{room}","exists":true,"user_count":0,"title":null,"private":false,"password":false}}"#
+    );
     assert_eq!(w.rest(&format!("GET /rooms/{room}"), "", ""), ok(shown));
 
     let bob = w.session("bob");
@@ -209,11 +236,9 @@ fn histories_are_the_bytes_that_were_sent() {
     let mut w = World::new();
     let token = w.session("ana");
     let room = w.room(&token);
-    let session = w.chat.session(SessionId::parse(&token).unwrap());
-    let key = w.chat.room(RoomId::parse(&room).unwrap());
-    let conn = Slots::<()>::new().insert(()).cast();
-    let (attachment, _) = w.chat.enter(w.now, conn, session, key, false, &mut w.ear).unwrap();
-    w.chat.post(w.now, attachment, "a \"b\"\n🦀", &mut w.ear).unwrap();
+    let attachment = w.enter(&token, &room, Start::Live);
+    let draft = Draft::new("a \"b\"\n🦀", None).unwrap();
+    w.chat.post(w.now, attachment, draft, &mut w.ear).unwrap();
     w.chat.typing(w.now, attachment, &mut w.ear);
 
     let path = format!("GET /rooms/{room}/messages");
@@ -279,6 +304,20 @@ fn who_is_asked_first() {
     check("GET /rooms/x", "", "x", 422, "bad_body");
     check("GET /rooms/A1B2C3D4E5", "", "", 404, "room_not_found");
     check("GET /rooms/0000000000/messages", &token, "{}", 404, "room_not_found");
+    check("POST /rooms", "", "x", 401, "missing_session");
+    check("POST /rooms", &token, "x", 422, "bad_body");
+    check("GET /rooms/x/users", "", "", 401, "missing_session");
+    check("GET /rooms/x/users", &token, "[]", 422, "bad_body");
+    check("GET /rooms/x/users", &token, "", 404, "room_not_found");
+    check("POST /rooms/x/messages", "", "x", 401, "missing_session");
+    check("POST /rooms/x/messages", &token, "", 422, "bad_body");
+    check("POST /rooms/x/messages", &token, "{}", 422, "bad_message");
+    check("POST /rooms/x/messages", &token, r#"{"message":" "}"#, 422, "empty_message");
+    check("POST /rooms/x/messages", &token, r#"{"message":"a"}"#, 404, "room_not_found");
+    check("DELETE /rooms/x", "", "x", 401, "missing_session");
+    check("DELETE /rooms/x", &token, "x", 422, "bad_body");
+    check("DELETE /rooms/x", &token, "", 404, "room_not_found");
+    check("DELETE /rooms/x/users", &token, "", 405, "method_not_allowed");
 }
 
 #[test]
@@ -447,7 +486,7 @@ fn pages_of_other_origins() {
     assert_eq!(w.send(&request("OPTIONS *", "", "")).status, 204);
     assert_eq!(w.send(&request("OPTIONS /nowhere", "", "")).status, 404);
 
-    let unread = |api: &Api| api.dress(None, error::timeout()).fields.pop().map(|(name, _)| name);
+    let unread = |api: &Api| api.refusal(None, error::timeout()).fields.pop().map(|(name, _)| name);
     assert_eq!(unread(&w.api), Some("Vary"));
     assert_eq!(w.api.cors(None).len(), 1);
     assert_eq!(World::new().api.cors(None)[0].1, "*");
@@ -483,6 +522,11 @@ fn every_error_has_its_status_its_code_and_its_sentence() {
         (Refusal::TooManyRooms, 429, "too_many_rooms"),
         (Refusal::RateLimited(second / 4), 429, "rate_limited"),
         (Refusal::ServerFull, 503, "server_full"),
+        (Refusal::BadPassword, 403, "bad_password"),
+        (Refusal::NotAMember, 403, "not_a_member"),
+        (Refusal::NotTheOwner, 403, "not_the_owner"),
+        (Refusal::NameTaken, 409, "name_taken"),
+        (Refusal::BadNonce, 422, "bad_nonce"),
         (Refusal::EmptyMessage, 422, "empty_message"),
         (Refusal::TooLong, 422, "too_long"),
     ];
@@ -490,6 +534,7 @@ fn every_error_has_its_status_its_code_and_its_sentence() {
         (BadEvent::Json, 422, "bad_json"),
         (BadEvent::Type, 422, "bad_type"),
         (BadEvent::Message, 422, "bad_message"),
+        (BadEvent::Nonce, 422, "bad_nonce"),
     ];
     let names = [BadName::Length, BadName::Character].map(|bad| (bad, 400, "bad_username"));
     let mut all = vec![
@@ -505,10 +550,12 @@ fn every_error_has_its_status_its_code_and_its_sentence() {
         (error::internal(), 500, "internal_error"),
     ];
     all.extend(rejects.map(|(reject, status, code)| (error::reject(reject), status, code)));
-    all.extend(refusals.map(|(refusal, status, code)| (error::refusal(refusal), status, code)));
-    all.extend(events.map(|(bad, status, code)| (Error::from(bad).response(), status, code)));
-    all.extend(names.map(|(bad, status, code)| (Error::from(bad).response(), status, code)));
-    for (response, status, expected) in all {
+    all.extend(refusals.map(|(refusal, status, code)| (refusal.into(), status, code)));
+    all.extend(events.map(|(bad, status, code)| (bad.into(), status, code)));
+    all.extend(names.map(|(bad, status, code)| (bad.into(), status, code)));
+    for (error, status, expected) in all {
+        assert_eq!(Code::ALL[error.code.index()], error.code);
+        let response = error.response();
         let body = text(&response);
         assert_eq!(code((response.status, body.clone())), (status, expected.to_owned()));
         assert!(body.starts_with("{\"detail\":\"") && body.contains(".\",\"code\":\""), "{body}");
@@ -521,7 +568,13 @@ fn every_error_has_its_status_its_code_and_its_sentence() {
             assert_eq!(field(&response, "Connection"), Some("Upgrade"));
         }
     }
-    assert_eq!(field(&error::other_version(), "Sec-WebSocket-Version"), Some("13"));
+    let other_version = error::other_version().response();
+    assert_eq!(field(&other_version, "Sec-WebSocket-Version"), Some("13"));
+    for (n, code) in Code::ALL.into_iter().enumerate() {
+        assert_eq!(code.index(), n, "{}", code.as_str());
+        let same = |other: &&Code| other.as_str() == code.as_str();
+        assert_eq!(Code::ALL.iter().filter(same).count(), 1, "{}", code.as_str());
+    }
     let waits =
         [0, 1, 1000, 1001, 60_000].map(|millis| whole_seconds(Duration::from_millis(millis)));
     assert_eq!(waits, [1, 1, 1, 2, 60]);

@@ -1,0 +1,268 @@
+//! Section 2 of the contract, from request to answer.
+
+use super::*;
+use crate::chat::MESSAGE_CHARS_MAX;
+
+fn refused(w: &mut World, line: &str, token: &str, body: &str, status: u16, expected: &str) {
+    let answer = code(w.rest(line, token, body));
+    assert_eq!(answer, (status, expected.to_owned()), "{line} {body}");
+}
+
+#[test]
+fn a_room_is_opened_as_wished_and_null_wishes_for_nothing() {
+    let mut w = World::new();
+    let token = w.session("ana");
+    let mut check = |wishes: &str, digits: usize, shown: &str| {
+        let room = w.room_with(&token, wishes);
+        assert_eq!(room.len(), digits, "{wishes}");
+        let (_, body) = w.rest(&format!("GET /rooms/{room}"), "", "");
+        let expected = format!(r#"{{"room_id":"{room}","exists":true,"user_count":0,{shown}}}"#);
+        assert_eq!(body, expected, "{wishes}");
+    };
+    let plain = r#""title":null,"private":false,"password":false"#;
+    for wishes in ["", "{}", r#"{"title":null,"private":null,"password":null}"#, r#"{"x":1}"#] {
+        check(wishes, 10, plain);
+    }
+    let titled = r#""title":"Book \"club\"","private":false,"password":false"#;
+    check(r#"{"title":" Book \"club\"\n","private":false}"#, 10, titled);
+    check(r#"{"private":true}"#, 32, r#""title":null,"private":true,"password":false"#);
+    let locked = r#""title":null,"private":true,"password":true"#;
+    check(r#"{"private":false,"password":"x"}"#, 32, locked);
+    check(&format!(r#"{{"password":"{}"}}"#, "é".repeat(64)), 32, locked);
+}
+
+#[test]
+fn wishes_of_another_type_length_or_form_are_bad_bodies() {
+    let mut w = World::new();
+    let token = w.session("ana");
+    let long = ["x".repeat(81), "é".repeat(65)].map(|text| format!("\"{text}\""));
+    let titles = ["1", "true", "[\"x\"]", "{}", "\"\"", "\" \"", r#""a\u0000""#, &long[0]];
+    let privates = ["1", "\"true\"", "[]", "{}", "\"\""];
+    let passwords = ["1", "false", "[]", "{}", "\"\"", r#""\ud800""#, &long[1]];
+    let fields = [("title", &titles[..]), ("private", &privates), ("password", &passwords)];
+    for (name, values) in fields {
+        for value in values {
+            let body = format!(r#"{{"{name}":{value}}}"#);
+            refused(&mut w, "POST /rooms", &token, &body, 422, "bad_body");
+            if name == "password" {
+                refused(&mut w, "POST /rooms/x/join", &token, &body, 422, "bad_body");
+            }
+        }
+    }
+    assert_eq!(w.chat.room_count(), 0);
+}
+
+#[test]
+fn a_lobby_needs_one_request() {
+    let mut w = World::new();
+    let token = w.session("ana");
+    let titled = w.room_with(&token, r#"{"title":"é"}"#);
+    w.room_with(&token, r#"{"private":true,"title":"hidden"}"#);
+    w.now = w.now.after(Duration::from_secs(1));
+    let plain = w.room(&token);
+    w.enter(&token, &titled, Start::Live);
+    let row = |room: &str, title: &str, count: u8, second: u8| {
+        format!(
+            r#"{{"room_id":"{room}","title":{title},"user_count":{count},"created_at":"2025-08-19T13:45:0{second}.123456Z"}}"#
+        )
+    };
+    let rows = [row(&plain, "null", 0, 1), row(&titled, "\"é\"", 1, 0)].join(",");
+    let (status, body) = w.rest("GET /rooms/all?detail=true", "", "");
+    assert_eq!((status, body), (200, format!(r#"{{"rooms":[{rows}]}}"#)));
+    let ids = format!(r#"{{"rooms":["{plain}","{titled}"]}}"#);
+    for query in ["", "?detail=false", "?detail=true&detail=false", "?d=1"] {
+        assert_eq!(w.rest(&format!("GET /rooms/all{query}"), "", "").1, ids);
+    }
+    for value in ["", "1", "True", "null", "%zz", "true "] {
+        let line = format!("GET /rooms/all?detail={}", value.replace(' ', "+"));
+        refused(&mut w, &line, "", "", 422, "bad_query");
+    }
+}
+
+#[test]
+fn guesses_are_counted_and_members_are_never_asked_again() {
+    let mut w = World::new();
+    let (ana, eve) = (w.session("ana"), w.session("eve"));
+    let room = w.room_with(&ana, r#"{"password":"sesame"}"#);
+    let join = format!("POST /rooms/{room}/join");
+    for _ in 0..10 {
+        for body in ["", "{}", r#"{"password":null}"#] {
+            refused(&mut w, &join, &eve, body, 403, "bad_password"); // No guess.
+        }
+    }
+    for _ in 0..5 {
+        refused(&mut w, &join, &eve, r#"{"password":"wrong"}"#, 403, "bad_password");
+    }
+    for word in ["wrong", "sesame"] {
+        let body = format!(r#"{{"password":"{word}"}}"#);
+        let response = w.send(&request(&join, &authorization(&eve), &body));
+        assert_eq!((response.status, field(&response, "Retry-After")), (429, Some("10")));
+    }
+    assert_eq!(w.rest(&join, &ana, r#"{"password":"wrong"}"#).0, 200, "she is in already");
+    w.address = Some(Address::of(IpAddr::from([192, 0, 2, 1])));
+    let joined = format!(r#"{{"message":"Joined room {room}","room_id":"{room}"}}"#);
+    assert_eq!(w.rest(&join, &eve, r#"{"password":"sesam\u0065"}"#), (200, joined));
+}
+
+#[test]
+fn a_room_that_is_not_there_looks_the_same_through_every_door() {
+    let mut w = World::new();
+    let (ana, eve) = (w.session("ana"), w.session("eve"));
+    let room = w.room_with(&ana, r#"{"password":"sesame"}"#);
+    let over = w.room_with(&ana, r#"{"private":true}"#);
+    assert_eq!(w.rest(&format!("DELETE /rooms/{over}"), &ana, "").0, 200);
+    let doors = [
+        ("GET", "", ""),
+        ("DELETE", "", ""),
+        ("POST", "/join", r#"{"password":"sesame"}"#),
+        ("GET", "/messages", ""),
+        ("POST", "/messages", r#"{"message":"a"}"#),
+        ("GET", "/users", ""),
+    ];
+    for (method, door, body) in doors {
+        let mut ask = |id: &str| {
+            let line = format!("{method} /rooms/{id}{door}");
+            let mut response = w.send(&request(&line, &authorization(&eve), body));
+            response.fields.sort();
+            (response.status, text(&response), response.fields)
+        };
+        let wrong = ask("0123456789");
+        assert_eq!(wrong.0, 404);
+        for id in [&*over, &"0".repeat(32), "x", "%00", &room.to_uppercase(), &room[..10]] {
+            assert_eq!(ask(id), wrong, "{method} {id}{door}");
+        }
+    }
+}
+
+#[test]
+fn a_page_has_the_messages_as_they_were_and_the_last_one_says_who_is_here() {
+    let mut w = World::new();
+    let (ana, bob) = (w.session("ana"), w.session("b\\\"b"));
+    let room = w.room(&ana);
+    w.enter(&ana, &room, Start::Live);
+    w.enter(&bob, &room, Start::Last(1));
+    let (_, users) = w.rest(&format!("GET /rooms/{room}/users"), &ana, "");
+    let ids: Vec<_> = users.split(r#""user_id":""#).skip(1).map(|user| &user[..16]).collect();
+    let people = format!(
+        r#""users":[{{"user_id":"{}","user":"ana"}},{{"user_id":"{}","user":"b\"b"}}]}}"#,
+        ids[0], ids[1]
+    );
+    assert_eq!(users, format!("{{{people}"));
+    let head = format!(r#"{{"type":"history","room_id":"{room}","messages":["#);
+    let last = format!(r#"],"more":false,"complete":true,"you":"{}",{people}"#, ids[1]);
+    assert_eq!(w.ear.pages, [format!("{head}{}{last}", w.ear.events[0])]);
+
+    for said in ["a", "b", "c"] {
+        let body = format!(r#"{{"message":"{}"}}"#, said.repeat(MESSAGE_CHARS_MAX));
+        for _ in 0..5 {
+            assert_eq!(w.rest(&format!("POST /rooms/{room}/messages"), &ana, &body).0, 201);
+        }
+    }
+    w.ear.pages.clear();
+    let attachment = w.enter(&bob, &room, Start::After(None));
+    w.chat.catch_up(w.now, attachment, &mut w.ear);
+    let [first, second] = &w.ear.pages[..] else { panic!("{} pages", w.ear.pages.len()) };
+    let two = first.strip_suffix(r#"],"more":true}"#).unwrap().strip_prefix(&head).unwrap();
+    let rest = second.strip_suffix(&last.replace("true", "false")).unwrap();
+    let both = [two, rest.strip_prefix(&head).unwrap()].join(",");
+    assert_eq!(both, w.ear.events.join(","));
+    assert!(w.ear.pages.iter().all(|page| page.len() < 64 * 1024));
+}
+
+#[test]
+fn after_goes_on_from_a_message_and_says_if_one_is_missing() {
+    let mut w = World::new();
+    let token = w.session("ana");
+    let room = w.room(&token);
+    let path = format!("/rooms/{room}/messages");
+    let rows: Vec<_> = (0..4)
+        .map(|n| w.rest(&format!("POST {path}"), &token, &format!(r#"{{"message":"{n}"}}"#)).1)
+        .collect();
+    let id = |n: usize| &rows[n][7..43];
+    assert!(MessageId::parse(id(0)).is_some());
+    let mut check = |query: &str, rows: &[String], end: &str| {
+        let expected = format!(r#"{{"messages":[{}]{end}}}"#, rows.join(","));
+        assert_eq!(w.rest(&format!("GET {path}{query}"), &token, "").1, expected, "{query}");
+    };
+    let (complete, incomplete) = (r#","complete":true"#, r#","complete":false"#);
+    check("", &rows, "");
+    check(&format!("?after={}", id(0)), &rows[1..], complete);
+    check(&format!("?after={}&limit=2", id(0)), &rows[1..3], complete);
+    check(&format!("?limit=1&after={}", id(3)), &[], complete);
+    for lost in ["", "x", "%zz", "0198c2a0-0000-7000-8000-000000000000"] {
+        check(&format!("?after={lost}"), &rows, incomplete);
+        check(&format!("?after={lost}&limit=1"), &rows[..1], incomplete);
+    }
+    refused(&mut w, &format!("GET {path}?after={}&limit=0", id(0)), &token, "", 422, "bad_query");
+}
+
+#[test]
+fn what_is_posted_is_answered_as_everyone_gets_it() {
+    let mut w = World::new();
+    let (token, other) = (w.session("ana"), w.session("bob"));
+    let room = w.room(&token);
+    let post = format!("POST /rooms/{room}/messages");
+    let said = w.rest(&post, &token, r#"{"message":" hi ","nonce":"n\"1"}"#);
+    assert_eq!(said, (201, w.ear.events[0].clone()));
+    assert!(said.1.ends_with(&format!(r#""room_id":"{room}","nonce":"n\"1"}}"#)), "{}", said.1);
+    let again = w.rest(&post, &token, r#"{"message":"ho","nonce":"n\"1"}"#);
+    assert_eq!(again, (200, said.1));
+    let without = w.rest(&post, &token, r#"{"message":"ho","nonce":null}"#);
+    assert_eq!((without.0, without.1.contains("nonce")), (201, false));
+    refused(&mut w, &post, &other, r#"{"message":"a"}"#, 403, "not_a_member");
+    w.rest(&format!("POST /rooms/{room}/join"), &other, "");
+    let bob = w.session("ANA");
+    w.enter(&bob, &room, Start::Live);
+    refused(&mut w, &post, &token, r#"{"message":"a"}"#, 409, "name_taken");
+    for (body, expected) in [
+        (r#"{"message":1,"nonce":1}"#, "bad_message"),
+        (r#"{"message":"","nonce":1}"#, "bad_nonce"),
+        (r#"{"message":"","nonce":""}"#, "bad_nonce"),
+        (r#"{"message":"\n"}"#, "empty_message"),
+        (r#"{"message":"\ud800"}"#, "bad_body"),
+    ] {
+        refused(&mut w, &post, &other, body, 422, expected);
+    }
+    let long = format!(r#"{{"message":"{}"}}"#, "x".repeat(MESSAGE_CHARS_MAX + 1));
+    refused(&mut w, &post, &other, &long, 422, "too_long");
+    w.chat.check_invariants();
+}
+
+#[test]
+fn a_room_ends_when_its_owner_says() {
+    let mut w = World::new();
+    let (ana, bob) = (w.session("ana"), w.session("bob"));
+    let room = w.room(&ana);
+    w.enter(&bob, &room, Start::Live);
+    let delete = format!("DELETE /rooms/{room}");
+    refused(&mut w, &delete, &bob, "", 403, "not_the_owner");
+    let deleted = format!(r#"{{"message":"Room {room} deleted"}}"#);
+    assert_eq!(w.rest(&delete, &ana, "{}"), (200, deleted));
+    assert_eq!(w.ear.closes, [Close::RoomDeleted]);
+    refused(&mut w, &delete, &ana, "", 404, "room_not_found");
+    w.chat.check_invariants();
+}
+
+#[test]
+fn a_socket_says_where_it_begins() {
+    let mut w = World::new();
+    let id = "0198c2a0-0000-7000-8000-000000000000";
+    let mut check = |query: &str, start: Start| {
+        let line = format!("GET /ws/a1b2c3d4e5{query}");
+        let Answer::Socket(entry) = w.ask(&request(&line, "", "")) else { panic!("{line}") };
+        assert_eq!(entry.start, start, "{query}");
+    };
+    check("", Start::Live);
+    check("?session_id=x", Start::Live);
+    check("?history=0", Start::Last(0));
+    check("?history=%37", Start::Last(7));
+    check("?history=1001", Start::Last(1000));
+    for odd in ["", "=", "=-1", "=abc", "=%zz", "=1.5"] {
+        check(&format!("?history{odd}"), Start::Last(0));
+    }
+    check(&format!("?after={id}"), Start::After(MessageId::parse(id)));
+    check(&format!("?after={id}&history=5"), Start::After(MessageId::parse(id)));
+    for odd in ["", "=", "=x", "=%zz"] {
+        check(&format!("?history=5&after{odd}"), Start::After(None));
+    }
+}
