@@ -18,8 +18,8 @@ const prose = (text) => (text ?? "").split("\n\n").map((block) =>
   ? h(block[0] === "-" ? "ul" : "ol", block.split("\n").map((line) => h("li", inline(line.replace(/^\S+ /, "")))))
   : h("p", inline(block)));
 const pre = (text) => h("pre", { tabIndex: 0 }, text);
-const table = (caption, rows) => h("div", { className: "wide", tabIndex: 0 }, h("table", h("caption", caption), rows.map((row, n) =>
- h("tr", row.map((cell) => h(n ? "td" : "th", inline(`${cell}`)))))));
+const table = (title, rows) => [h("h3", title), h("div", { className: "wide", tabIndex: 0 }, h("table", rows.map((row, n) =>
+ h("tr", row.map((cell) => h(n ? "td" : "th", inline(`${cell}`)))))))];
 
 const resolve = (doc, { $ref, ...rest }) => $ref
  ? { ...resolve(doc, $ref.slice(2).split("/").reduce((at, key) => at[key], doc)), ...rest } : rest;
@@ -44,6 +44,7 @@ const fill = (name, value) => {
  for (const input of document.getElementsByName(name)) input.value = value;
  dispatchEvent(new Event("filled"));
 };
+const status = (text) => $("[role=status]").textContent = text;
 const ask = async (method, path, body, withSession) => {
  const headers = withSession && secret() ? { Authorization: `Bearer ${secret()}` } : {};
  const answer = await fetch(new URL(path, base), { method, headers, body: body || null });
@@ -52,6 +53,7 @@ const ask = async (method, path, body, withSession) => {
   json = JSON.parse(text);
   text = JSON.stringify(json, null, 2);
   for (const name of IDS) if (typeof json[name] === "string") fill(name, json[name]);
+  if (json.username) status(`You are ${json.username}.`);
  } catch { /* no JSON */ }
  return { answer, text, json };
 };
@@ -113,7 +115,7 @@ const socket = (doc) => {
  const open = button("Open"), close = button("Close", () => ws.close(1000)), send = button("Send"), frame = text("");
  const form = h("form", field({ name: "room_id", required: true, ...parameters.room_id }),
   names.map((name) => { const schema = bindings.ws.query.properties[name]; return field({ name, schema, ...schema }); }),
-  label("Show the session by", way), h("p", open, " ", close));
+  label("Show the session by", way), h("p", open, close));
  const messages = (op) => op.messages.map((one) => resolve(doc, one));
  const pick = messages(doc.operations.send).map((one) => button(one.name, () => {
   const { payload } = one.examples[0];
@@ -154,7 +156,7 @@ const socket = (doc) => {
  const part = (op) => [h("h3", op.title), prose(op.description), messages(op).map((one) =>
   h("details", h("summary", h("code", one.name), h("span", inline(one.summary))), pre(shape(doc, one.payload))))];
  return section("Socket", prose(doc.info.description), h("h3", "Connecting"), prose(description), h("h3", "Try it"), form, log, writer,
-  Object.values(doc.operations).map(part), h("h3", "How it ends"), table("Close codes", [["code", "reason", "when", "come back?"], ...closes]));
+  Object.values(doc.operations).map(part), table("How it ends", [["code", "reason", "when", "come back?"], ...closes]));
 };
 
 const section = (id, ...inside) => {
@@ -174,10 +176,9 @@ const start = async () => {
 you.oninput = ({ target }) => fill(target.name, target.value);
 you.onsubmit = async (event) => {
  event.preventDefault();
- const username = `guest${Date.now() % 1000}`;
- let last = await ask("POST", "sessions", JSON.stringify({ username }));
+ let last = await ask("POST", "sessions", JSON.stringify({ username: `guest${Date.now() % 1000}` }));
  if (last.answer.ok) last = await ask("POST", "rooms", "", true);
- $("[role=status]").textContent = last.answer.ok ? `You are ${username}.` : last.json.detail;
+ if (!last.answer.ok) status(last.json.detail);
 };
 for (const name of IDS) fill(name, store[name] ?? "");
 start().catch((error) => main.replaceChildren(`No documents: ${error.message}`));

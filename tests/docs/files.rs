@@ -1,0 +1,122 @@
+//! How the documents and the page are sent: small, cacheable, and with a policy that lets nothing else in.
+
+use crate::client::{Answer, Http, get, request};
+use crate::server::Server;
+
+const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+
+const FILES: &[(&str, &str)] = &[
+    ("/openapi.json", JSON),
+    ("/asyncapi.json", JSON),
+    ("/docs", HTML),
+    ("/docs.js", SCRIPT),
+    ("/docs.css", STYLE),
+];
+
+#[test]
+fn together_they_stay_under_40_kib() {
+    let server = Server::start(&[]);
+    let sizes = FILES.iter().map(|(path, _)| server.ask(get(path)).expect(200).body.len());
+    let total: usize = sizes.sum();
+    assert!(total < 40 * 1024, "{total} bytes");
+}
+
+#[test]
+fn each_has_its_type_its_tag_and_the_pages_policy() {
+    let server = Server::start(&[]);
+    for (path, content_type) in FILES {
+        for path in [path.to_string(), format!("{path}/")] {
+            let answer = server.ask(get(&path)).expect(200);
+            assert_eq!(answer.field("Content-Type"), Some(*content_type), "{path}");
+            assert_eq!(answer.field("Cache-Control"), Some("no-cache"));
+            assert_eq!(answer.field("X-Content-Type-Options"), Some("nosniff"));
+            assert_eq!(answer.field("Referrer-Policy"), Some("no-referrer"));
+            let policy = answer.field("Content-Security-Policy").expect("a policy");
+            assert!(policy.starts_with("default-src 'none'; "), "{policy}");
+            assert!(!policy.contains("unsafe") && !policy.contains('*'), "{policy}");
+            let etag = answer.field("ETag").expect("a tag");
+            assert!(etag.len() == 18 && etag.starts_with('"') && etag.ends_with('"'), "{etag}");
+
+            let head = server.ask(request("HEAD", &path)).expect(200);
+            let without_date = |answer: &Answer| {
+                let fields = answer.fields.iter().filter(|(name, _)| name != "Date");
+                fields.cloned().collect::<Vec<_>>()
+            };
+            assert_eq!(without_date(&head), without_date(&answer), "{path}");
+        }
+    }
+}
+
+#[test]
+fn whoever_has_a_file_is_not_sent_it_again() {
+    let server = Server::start(&[]);
+    let mut http = server.http();
+    // A 304 has neither content nor a length, like an answer to HEAD.
+    let unchanged = |http: &mut Http, path: &str, tags: &str| {
+        http.send_request(&get(path).field("If-None-Match", tags));
+        http.answer_to("HEAD").expect(304)
+    };
+    for (path, _) in FILES {
+        let etag = http.ask(&get(path)).field("ETag").expect("a tag").to_owned();
+        for tags in [etag.clone(), format!("W/{etag}"), format!("\"x\",  {etag}"), "*".to_owned()] {
+            let answer = unchanged(&mut http, path, &tags);
+            assert_eq!(answer.field("ETag"), Some(&*etag));
+            assert_eq!(answer.field("Content-Type"), None);
+            assert_eq!(answer.field("Vary"), Some("Origin"));
+        }
+        for tags in ["", "\"x\"", etag.trim_matches('"'), &etag.to_ascii_uppercase()] {
+            let changed = tags != etag;
+            let status = http.ask(&get(path).field("If-None-Match", tags)).status;
+            assert!(!changed || status == 200, "{path} {tags}");
+        }
+    }
+}
+
+/// Whether the page was asked for with a final slash or without, behind a prefix or not, its links hold: each is
+/// relative, and leads to what it should.
+#[test]
+fn links_are_relative_and_lead_somewhere() {
+    let server = Server::start(&[]);
+    for (page, folder) in [("/docs", "/"), ("/docs/", "/docs/")] {
+        let html = server.ask(get(page)).expect(200).text();
+        let links =
+            ["href=\"", "src=\""].iter().flat_map(|attribute| html.split(attribute).skip(1));
+        let links: Vec<_> = links.map(|rest| rest.split('"').next().expect("a value")).collect();
+        assert!(links.len() >= 4, "{links:?}");
+        for link in links.into_iter().filter(|link| *link != "data:,") {
+            assert!(!link.contains([':', '/', '?', '#']), "{link}");
+            let direct = server.ask(get(&format!("/{link}"))).expect(200);
+            let answer = server.ask(get(&format!("{folder}{link}"))).expect(200);
+            assert_eq!(answer.body, direct.body, "{folder}{link}");
+        }
+    }
+    server.ask(get("/docs/docs")).refused(404, "not_found");
+}
+
+/// Nothing comes from elsewhere, and nothing is inline: the policy would stop it.
+#[test]
+fn nothing_is_foreign_or_inline() {
+    let server = Server::start(&[]);
+    for (path, _) in FILES {
+        let text = server.ask(get(path)).expect(200).text();
+        assert!(!text.contains("http://") && !text.contains("https://"), "{path}");
+        for way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
+            assert!(!text.contains(way), "{path}: {way}");
+        }
+    }
+    let html = server.ask(get("/docs")).expect(200).text();
+    for inline in ["<style", " style=", "javascript:", "<script>", " on"] {
+        assert!(!html.contains(inline) || inline == " on" && !has_handler(&html), "{inline}");
+    }
+}
+
+/// An attribute like `onclick=`.
+fn has_handler(html: &str) -> bool {
+    html.split(" on").skip(1).any(|rest| {
+        let name = rest.split(|c: char| !c.is_ascii_lowercase()).next().unwrap_or_default();
+        !name.is_empty() && rest[name.len()..].starts_with('=')
+    })
+}

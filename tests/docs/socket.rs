@@ -1,0 +1,152 @@
+//! The socket's document: its events as they come, the events it takes, and its table of closes.
+
+use std::collections::BTreeSet;
+
+use disposable_chat::ws::close::Close;
+use serde_json::{Value, json};
+
+use crate::client::{Ws, upgrade};
+use crate::judge::Document;
+use crate::server::Server;
+
+/// Every close that the server knows.
+const CLOSES: &[Close] = &[
+    Close::LEFT_ROOM,
+    Close::SHUTTING_DOWN,
+    Close::PROTOCOL,
+    Close::BINARY,
+    Close::NOT_UTF8,
+    Close::TOO_BIG,
+    Close::INTERNAL,
+    Close::TOO_SLOW,
+    Close::SERVER_FULL,
+    Close::INVALID_SESSION,
+    Close::NOT_A_MEMBER,
+    Close::ROOM_NOT_FOUND,
+    Close::NAME_TAKEN,
+    Close::ROOM_DELETED,
+    Close::TOO_MANY_CONNECTIONS,
+    Close::TOO_MANY_ROOMS,
+];
+
+#[test]
+fn the_table_of_closes_is_the_servers() {
+    let document = Document::asyncapi();
+    let rows = document.0["channels"]["room"]["x-closes"].as_array().expect("rows");
+    let documented = rows.iter().flat_map(|row| {
+        let reasons = row[1].as_str().expect("reasons").split(", ");
+        reasons.map(|reason| (row[0].as_u64().expect("a code"), reason))
+    });
+    let documented: BTreeSet<_> = documented.collect();
+    let known: BTreeSet<_> = CLOSES.iter().map(|close| (close.code.into(), close.reason)).collect();
+    assert_eq!(documented, known);
+}
+
+/// The messages of an operation.
+fn messages<'a>(document: &'a Document, operation: &'a str) -> Vec<&'a Value> {
+    let messages = document.0["operations"][operation]["messages"].as_array().expect("messages");
+    messages.iter().map(|message| document.resolve(message)).collect()
+}
+
+/// What `type` may be in a payload of this message.
+fn types(document: &Document, message: &Value) -> Vec<String> {
+    let kind = &document.resolve(&message["payload"])["properties"]["type"];
+    let listed = kind["enum"].as_array().cloned().unwrap_or_else(|| vec![kind["const"].clone()]);
+    listed.iter().map(|one| one.as_str().expect("a type").to_owned()).collect()
+}
+
+/// Holds the next event against the document; remembers its type.
+#[track_caller]
+fn next(ws: &mut Ws, document: &Document, seen: &mut BTreeSet<String>) -> Value {
+    let event = ws.event();
+    let kind = event["type"].as_str().expect("a type").to_owned();
+    let all = messages(document, "events");
+    let message = all.into_iter().find(|message| types(document, message).contains(&kind));
+    let message = message.unwrap_or_else(|| panic!("not documented: {event}"));
+    let misfit = document.misfit(&message["payload"], &event);
+    assert!(misfit.is_none(), "{event}: {}", misfit.unwrap_or_default());
+    let properties = &document.resolve(&message["payload"])["properties"];
+    for field in event.as_object().expect("an object").keys() {
+        assert!(properties[field].is_object(), "{field} of {event} is not documented");
+    }
+    seen.insert(kind);
+    event
+}
+
+#[test]
+fn every_event_comes_as_documented_and_every_documented_one_comes() {
+    let document = &Document::asyncapi();
+    let server = Server::start(&["--message-rate", "1", "--message-burst", "2"]);
+    let (ana, bob) = (server.session("ana"), server.session("bob"));
+    let room = server.room(&ana);
+    let mut ws =
+        server.http().upgrade(&upgrade(&format!("/ws/{room}?history=10&session_id={ana}")));
+    let seen = &mut BTreeSet::new();
+    let first = next(&mut ws, document, seen);
+    assert_eq!((&first["type"], &first["complete"]), (&json!("history"), &json!(true)));
+    next(&mut ws, document, seen);
+    let other = server.enter_as(&room, "bob", &bob);
+    next(&mut ws, document, seen);
+    other.close();
+    next(&mut ws, document, seen);
+
+    // What the document shows as an example of each client event is taken.
+    for message in messages(document, "send") {
+        let example = &message["examples"][0]["payload"];
+        assert_eq!(document.misfit(&message["payload"], example), None);
+        ws.text(example.to_string());
+        let kinds = types(document, message);
+        let expected = match &kinds[..] {
+            [kind] if kind == "ping" => "pong",
+            [kind] => kind,
+            more => panic!("{more:?}"),
+        };
+        let answer = next(&mut ws, document, seen);
+        assert_eq!(answer["type"], expected);
+        assert_eq!(answer["nonce"], example["nonce"]);
+    }
+
+    let refused = messages(document, "events").into_iter().find(|one| one["name"] == "refused");
+    let codes = &refused.expect("it is there")["payload"]["properties"]["code"]["enum"];
+    let codes: Vec<_> = codes.as_array().expect("codes").iter().collect();
+    let long = json!({"type": "chat", "message": "x".repeat(4001)}).to_string();
+    let mut got = Vec::new();
+    for text in [
+        "[]",
+        r#"{"type":"dance"}"#,
+        r#"{"type":"chat","message":5}"#,
+        r#"{"type":"chat","message":"a","nonce":5}"#,
+        r#"{"type":"chat","message":" "}"#,
+        &long,
+    ] {
+        ws.text(text);
+        got.push(next(&mut ws, document, seen)["code"].clone());
+    }
+    loop {
+        ws.chat("again");
+        let answer = next(&mut ws, document, seen);
+        if answer["type"] == "refused" {
+            assert!(answer["retry_after"].is_number(), "{answer}");
+            got.push(answer["code"].clone());
+            break;
+        }
+    }
+    assert_eq!(got.iter().collect::<Vec<_>>(), codes);
+
+    let all = messages(document, "events").into_iter();
+    let documented: BTreeSet<_> = all.flat_map(|message| types(document, message)).collect();
+    assert_eq!(*seen, documented);
+}
+
+#[test]
+fn the_two_documents_agree_on_messages() {
+    let (rest, events) = (Document::openapi(), Document::asyncapi());
+    let fields = |document: &Document| -> BTreeSet<String> {
+        let properties = &document.0["components"]["schemas"]["Message"]["properties"];
+        properties.as_object().expect("fields").keys().cloned().collect()
+    };
+    assert_eq!(fields(&rest), fields(&events));
+    let channel = &events.0["channels"]["room"];
+    let path = channel["address"].as_str().expect("an address");
+    assert!(rest.0["paths"][path]["get"].is_object(), "{path}");
+}
