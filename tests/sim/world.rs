@@ -12,7 +12,7 @@ use crate::wire::{self, CLOSE, PING, Response, TEXT};
 use disposable_chat::clock::{Now, SeededEntropy, Wall};
 use disposable_chat::config::Config;
 use disposable_chat::ledger::Ledger;
-use disposable_chat::server::{ConnectionKey, Core};
+use disposable_chat::server::{ConnectionKey, Core, Purpose};
 
 pub const LOOPBACK: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
 
