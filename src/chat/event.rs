@@ -190,6 +190,11 @@ pub enum Kind<'a> {
     UserLeft,
 }
 
+/// A room's batch is sealed once it is this large. With the longest message on top (4000
+/// characters, six bytes each when escaped) it still fits the smallest outbox, 64 KiB: else a
+/// reader would be too slow for one tick, however fast it reads.
+pub const BATCH_BYTES_FULL: u32 = 32 * 1024;
+
 /// An event's encoded bytes: a range of the batch that it was packed into.
 ///
 /// Opaque to the domain, which only keeps frames and hands them back. 24 bytes. The bytes exist
@@ -207,6 +212,11 @@ impl Frame {
     pub fn new(batch: Rc<OnceCell<Bytes>>, start: u32, payload: u32, end: u32) -> Frame {
         debug_assert!(start <= payload && payload <= end);
         Frame { batch, start, payload, end }
+    }
+
+    /// Whether its batch has grown to [`BATCH_BYTES_FULL`] with it.
+    pub(super) fn fills_batch(&self) -> bool {
+        self.end >= BATCH_BYTES_FULL
     }
 
     /// Header and payload, ready to be sent.

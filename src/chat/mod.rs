@@ -28,7 +28,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::time::Duration;
 
-pub use event::{Event, Frame, Kind, Message, MessageId, RoomId, SessionId, UserId};
+pub use event::{
+    BATCH_BYTES_FULL, Event, Frame, Kind, Message, MessageId, RoomId, SessionId, UserId,
+};
 pub use history::{Entry, History};
 pub use limits::{Address, Pace, Share};
 pub use name::{BadName, NAME_CHARS_MAX, NAME_CHARS_MIN, Name};
@@ -254,6 +256,7 @@ impl Chat {
                 _ => debug_assert!(false, "a timer of one kind was armed for another"),
             }
         }
+        self.recount();
     }
 
     /// The id of a room that lives.

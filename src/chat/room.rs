@@ -213,7 +213,9 @@ impl Chat {
             return;
         };
         let event = Event::Typing { user: session.name.as_str(), user_id, room_id: room.id };
-        sink.publish(key, &event);
+        if sink.publish(key, &event).fills_batch() {
+            self.seal(key, sink);
+        }
     }
 
     /// The last `count` messages of a room, oldest first, in their final bytes.
@@ -257,9 +259,13 @@ impl Chat {
             room_id: room.id,
         };
         let frame = sink.publish(member.room, &Event::Message(message));
+        let is_full = frame.fills_batch();
         room.history.push(Entry { id, frame }, self.settings.history_messages_max);
         let room = member.room;
         self.recount_room(room);
+        if is_full {
+            self.seal(room, sink);
+        }
     }
 
     fn insert_member(&mut self, session: SessionKey, room: RoomKey) -> Option<MemberKey> {

@@ -63,9 +63,13 @@ impl Response {
     pub fn encode(self, framing: Framing<'_>, mut push: impl FnMut(Bytes)) {
         // Saturating: a wrong length would be refused by every peer, a panic would be ours.
         let content_bytes = self.body.iter().fold(0, |sum: usize, p| sum.saturating_add(p.len()));
-        let mut head = self.encode_head(framing, content_bytes).into_bytes();
         let is_sent = !framing.head && may_have_content(self.status);
-        if !is_sent || content_bytes <= COPIED_BYTES_MAX {
+        let is_copied = is_sent && content_bytes <= COPIED_BYTES_MAX;
+        // The content's room too: one allocation a response. Only if it is filled, since the
+        // outbox keeps a piece with all the room it has.
+        let room = if is_copied { content_bytes } else { 0 };
+        let mut head = self.encode_head(framing, content_bytes, room).into_bytes();
+        if !is_sent || is_copied {
             let content = if is_sent { self.body.as_slice() } else { &[] };
             content.iter().for_each(|piece| head.extend_from_slice(piece));
             return push(Bytes::from(head));
@@ -74,11 +78,10 @@ impl Response {
         self.body.into_iter().filter(|piece| !piece.is_empty()).for_each(push);
     }
 
-    fn encode_head(&self, framing: Framing<'_>, content_bytes: usize) -> String {
-        // The content's room too, if it will be copied behind: one allocation a response.
-        let copied_bytes = if content_bytes <= COPIED_BYTES_MAX { content_bytes } else { 0 };
+    /// `room`: what will be appended to it.
+    fn encode_head(&self, framing: Framing<'_>, content_bytes: usize, room: usize) -> String {
         let field_bytes: usize = self.fields.iter().map(|(n, v)| n.len() + v.len() + 4).sum();
-        let mut head = String::with_capacity(HEAD_BYTES_TYPICAL + field_bytes + copied_bytes);
+        let mut head = String::with_capacity(HEAD_BYTES_TYPICAL + field_bytes + room);
         // RFC 9112 §4: the version is ours, not the peer's; the space stays without a phrase.
         let _ = write!(head, "HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
         push_field(&mut head, "Date", framing.date);
@@ -218,6 +221,21 @@ mod tests {
             "200 OK\r\nContent-Length: 5\r\nContent-Type: text/plain\r\n\r\nhello",
         );
         check(Response::new(299), KEPT, "299 \r\nContent-Length: 0\r\n\r\n");
+    }
+
+    /// An answer to HEAD had the room of the content it leaves out, and a peer that pipelined
+    /// HEADs for a long listing and read nothing made us hold 15 KB for each 300 bytes queued.
+    #[test]
+    fn what_is_not_sent_takes_no_room() {
+        for (head, status) in [(true, 200), (false, 204), (false, 200)] {
+            let mut response = Response::new(status);
+            response.body = vec![vec![b'x'; COPIED_BYTES_MAX].into()];
+            let [piece] = <[Bytes; 1]>::try_from(pieces(response, Framing { head, ..KEPT }))
+                .expect("one piece");
+            let len = piece.len();
+            let capacity = piece.try_into_mut().expect("nobody else has it").capacity();
+            assert!(capacity <= len + HEAD_BYTES_TYPICAL, "{capacity} for {len}");
+        }
     }
 
     #[test]

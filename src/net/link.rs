@@ -5,9 +5,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use bytes::Bytes;
-
-use super::outbox::{Flushed, Outbox};
+use super::outbox::{Flushed, Outbox, Piece};
 
 /// A stream that can end in one direction. Sockets are; so are the pipes of the simulation.
 pub trait Stream: Read + Write {
@@ -65,14 +63,14 @@ impl<S: Stream> Link<S> {
     /// Queues a piece, unless more than `bytes_max` would then be queued even though the kernel
     /// was offered what there is. Nothing is queued after the write half is shut down.
     #[must_use = "what does not fit is not queued"]
-    pub fn push(&mut self, piece: Bytes, bytes_max: usize) -> bool {
+    pub fn push(&mut self, piece: Piece, bytes_max: usize) -> bool {
         if self.write_over {
             return true; // Nobody will read it.
         }
-        if self.outbox.queued().saturating_add(piece.len()) > bytes_max {
+        if !self.outbox.fits(&piece, bytes_max) {
             // One tick can say more than fits. Slow is only who doesn't take it; an error here
             // is met again, and reported, by the flush at the tick's end.
-            let _ = self.outbox.flush(&mut self.stream);
+            let _ = self.outbox.flush(&mut self.stream, bytes_max);
         }
         self.outbox.push(piece, bytes_max)
     }
@@ -82,9 +80,9 @@ impl<S: Stream> Link<S> {
         self.outbox.truncate();
     }
 
-    /// Writes what is queued. Errors end the connection.
-    pub fn flush(&mut self) -> io::Result<Flushed> {
-        self.outbox.flush(&mut self.stream)
+    /// Writes what is queued, at most `budget` bytes of it. Errors end the connection.
+    pub fn flush(&mut self, budget: usize) -> io::Result<Flushed> {
+        self.outbox.flush(&mut self.stream, budget)
     }
 
     /// Ends our direction, once; what is queued must have left.

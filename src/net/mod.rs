@@ -15,4 +15,4 @@ mod outbox;
 
 pub use link::{Link, Received, Stream};
 pub use listener::{Accepted, Listener, Socket};
-pub use outbox::{Flushed, Outbox};
+pub use outbox::{Flushed, Outbox, Piece};

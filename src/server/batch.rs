@@ -8,16 +8,16 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::chat::{Frame, RoomKey};
+use crate::chat::{BATCH_BYTES_FULL, Frame, RoomKey};
 use crate::ledger::{Account, Ledger, Tally};
 use crate::ws;
 
-/// A batch of this size ends the tick's reading, so that it is delivered before it grows on.
-const BATCH_BYTES_FULL: usize = 64 * 1024;
+/// What a buffer may have grown to: a full batch, and the message that filled it.
+const BATCH_BYTES_MAX: usize = 2 * BATCH_BYTES_FULL as usize;
 
 /// Encoding buffers kept for the next tick, and how large they may be.
 const SPARE_BUFFERS_MAX: usize = 16;
-const SPARE_BUFFER_BYTES_MAX: usize = BATCH_BYTES_FULL;
+const SPARE_BUFFER_BYTES_MAX: usize = BATCH_BYTES_MAX;
 
 /// Reads as "no batch" in [`Batches::places`].
 const NONE: u32 = u32::MAX;
@@ -58,7 +58,7 @@ impl Batches {
         let start = batch.buffer.len();
         let payload = ws::encode_text_in_place(&mut batch.buffer, write);
         batch.complete = batch.buffer.len();
-        self.full |= batch.complete >= BATCH_BYTES_FULL;
+        self.full |= batch.complete >= BATCH_BYTES_FULL as usize;
         let [start, payload, end] = [start, payload, batch.complete]
             .map(|at| u32::try_from(at).expect("a tick's input is bounded far below 4 GiB"));
         Frame::new(batch.sealed.clone(), start, payload, end)
@@ -89,7 +89,7 @@ impl Batches {
         self.open.last().map(|batch| batch.room)
     }
 
-    /// Whether a batch has become full in this tick.
+    /// Whether a batch has become full in this tick: what it says leaves before more is read.
     pub fn is_full(&self) -> bool {
         self.full
     }
@@ -99,7 +99,7 @@ impl Batches {
         debug_assert!(self.open.is_empty());
         self.full = false;
         if rooms == 0 {
-            self.places = Vec::new();
+            (self.places, self.spare) = (Vec::new(), Vec::new());
         }
         let spare: usize = self.spare.iter().map(Vec::capacity).sum();
         self.tally.set(spare + self.places.capacity() * size_of::<u32>());
@@ -172,8 +172,7 @@ mod tests {
         assert_eq!(batches.any_open(), None);
         batches.on_tick_over(0);
         drop((whole, frames, again));
-        let spare: usize = batches.spare.iter().map(Vec::capacity).sum();
-        assert_eq!(ledger.total(), spare, "frames are counted as long as they live");
+        assert_eq!(ledger.total(), 0, "frames are counted as long as they live");
     }
 
     #[test]

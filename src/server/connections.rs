@@ -5,9 +5,9 @@
 //! something queued is dirty or waits for its writable edge, and one that stopped reading early
 //! is ready; whoever breaks this strands bytes.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use bytes::Bytes;
 use log::debug;
 
 use super::batch::Batches;
@@ -18,10 +18,14 @@ use crate::clock::{Mono, Now};
 use crate::counters::Counters;
 use crate::http;
 use crate::ledger::{Account, Ledger, Tally};
-use crate::net::{Flushed, Link, Stream};
+use crate::net::{Flushed, Link, Piece, Stream};
 use crate::slots::Slots;
 use crate::timers::Timers;
 use crate::ws::close::Close;
+
+/// What one connection is sent in one tick. A peer that reads as fast as we write could otherwise
+/// have megabytes of history written to it while everybody else waits.
+const FLUSH_BYTES_MAX: usize = 64 * 1024;
 
 /// Who has left a room by an end of its connection, and how.
 #[derive(Clone, Copy)]
@@ -36,8 +40,8 @@ pub(super) struct Connections<S> {
     pub batches: Batches,
     pub counters: Counters,
     pub now: Now,
-    /// To be read from in this tick.
-    pub ready: Vec<ConnectionKey<S>>,
+    /// To be read from, in turn. Never taken away, so that a panic in between loses nobody.
+    pub ready: VecDeque<ConnectionKey<S>>,
     /// To be told to the domain in this tick.
     pub ended: Vec<Ended>,
     settings: Settings,
@@ -59,7 +63,7 @@ impl<S: Stream> Connections<S> {
             batches: Batches::new(ledger),
             counters: Counters::default(),
             now: Now::default(),
-            ready: Vec::new(),
+            ready: VecDeque::new(),
             ended: Vec::new(),
             timers: Timers::new(&[
                 (Wait::Head, settings.header_timeout),
@@ -103,7 +107,8 @@ impl<S: Stream> Connections<S> {
             counted: 0,
         });
         self.counters.accepted += 1;
-        self.set_timer(key, Some(Wait::Head));
+        // One too many is there to be told so, and holds one of a few places meanwhile.
+        self.set_timer(key, Some(if excess.is_some() { Wait::Linger } else { Wait::Head }));
         self.recount(key);
         key
     }
@@ -156,9 +161,18 @@ impl<S: Stream> Connections<S> {
     pub fn make_ready(&mut self, key: ConnectionKey<S>) {
         if let Some(connection) = self.slots.get_mut(key) {
             if !std::mem::replace(&mut connection.ready, true) {
-                self.ready.push(key);
+                self.ready.push_back(key);
             }
         }
+    }
+
+    /// Whose turn to be read from it is.
+    pub fn next_ready(&mut self) -> Option<ConnectionKey<S>> {
+        let key = self.ready.pop_front()?;
+        if let Some(connection) = self.slots.get_mut(key) {
+            connection.ready = false;
+        }
+        Some(key)
     }
 
     /// Has the connection flushed at the end of this tick.
@@ -173,7 +187,6 @@ impl<S: Stream> Connections<S> {
     /// Has the connection freed at the end of this tick.
     fn make_over(&mut self, key: ConnectionKey<S>) {
         if let Some(connection) = self.slots.get_mut(key) {
-            connection.protocol = Protocol::Closing;
             if !std::mem::replace(&mut connection.over, true) {
                 self.over.push(key);
             }
@@ -189,7 +202,7 @@ impl<S: Stream> Connections<S> {
     }
 
     /// Queues bytes that may not be refused: a response, whose pieces are shared or small.
-    pub fn push(&mut self, key: ConnectionKey<S>, piece: Bytes) {
+    pub fn push(&mut self, key: ConnectionKey<S>, piece: Piece) {
         let Some(connection) = self.slots.get_mut(key) else { return };
         let _ = connection.link.push(piece, usize::MAX);
         self.make_dirty(key);
@@ -197,34 +210,47 @@ impl<S: Stream> Connections<S> {
 
     /// Queues frames for a connection that speaks WebSocket and has not closed. One that has no
     /// room for them reads too slowly, and is closed.
-    pub fn push_frames(&mut self, key: ConnectionKey<S>, frames: Bytes) {
-        let Some(connection) = self.slots.get_mut(key) else { return };
-        match &connection.protocol {
-            Protocol::Ws(ws) if ws.context.can_write() && !ws.waiting => {}
+    ///
+    /// Its context is not asked: what was said before the peer's close, or before its violation,
+    /// still precedes ours, and afterwards the protocol is `Closing`.
+    pub fn push_frames(&mut self, key: ConnectionKey<S>, frames: Piece) {
+        match self.slots.get(key).map(|connection| &connection.protocol) {
+            Some(Protocol::Ws(ws)) if !ws.waiting => {}
             _ => return,
         }
         self.counters.deliveries += 1;
-        if connection.link.push(frames, self.settings.outbox_bytes_max) {
+        self.queue_or_close(key, frames);
+    }
+
+    /// Queues frames, or closes who leaves no room for them. What has not begun to leave is
+    /// forgotten then; pieces are whole frames, so the close can still be told apart.
+    fn queue_or_close(&mut self, key: ConnectionKey<S>, frames: Piece) {
+        if self.queue(key, frames) {
             return self.make_dirty(key);
         }
         self.counters.too_slow += 1;
-        connection.link.truncate();
+        if let Some(connection) = self.slots.get_mut(key) {
+            connection.link.truncate();
+        }
         self.close(key, Close::TOO_SLOW);
+    }
+
+    /// Queues a piece unless the outbox has no room, though what there is was written first.
+    fn queue(&mut self, key: ConnectionKey<S>, piece: Piece) -> bool {
+        let Some(connection) = self.slots.get_mut(key) else { return true };
+        let (before, bytes) = (connection.link.outbox().queued(), piece.len());
+        let pushed = connection.link.push(piece, self.settings.outbox_bytes_max);
+        let offered = if pushed { before + bytes } else { before };
+        let written = offered.saturating_sub(connection.link.outbox().queued());
+        self.counters.bytes_out += written as u64;
+        pushed
     }
 
     /// Queues control frames that a context has written in answer to something.
     pub fn push_control(&mut self, key: ConnectionKey<S>, control: &[u8]) {
-        if control.is_empty() {
-            return;
+        if !control.is_empty() {
+            self.queue_or_close(key, Piece::private(control.to_vec()));
         }
-        let Some(connection) = self.slots.get_mut(key) else { return };
-        let frames = Bytes::copy_from_slice(control);
-        if connection.link.push(frames, self.settings.outbox_bytes_max) {
-            return self.make_dirty(key);
-        }
-        // A peer that pings and doesn't read. Nothing it would understand can be sent any more.
-        self.counters.too_slow += 1;
-        self.end(key, Departure::Closed);
     }
 
     /// Asks a WebSocket peer for a sign of life.
@@ -248,7 +274,7 @@ impl<S: Stream> Connections<S> {
         }
         if !control.is_empty() {
             // Not bounded by the outbox's limit: it is the last piece, and small.
-            self.push(key, Bytes::copy_from_slice(&control));
+            self.push(key, Piece::private(control.clone()));
         }
         self.control = control;
         self.finish(key, Departure::Closed);
@@ -256,33 +282,41 @@ impl<S: Stream> Connections<S> {
 
     /// Nothing more is said or listened to: what is queued leaves, then the connection ends.
     pub fn finish(&mut self, key: ConnectionKey<S>, departure: Departure) {
-        self.leave_domain(key, departure);
+        let spoken = self.fall_silent(key, departure);
         let Some(connection) = self.slots.get_mut(key) else { return };
-        let spoke_http = matches!(connection.protocol, Protocol::Http(_));
-        connection.protocol = Protocol::Closing;
-        connection.held = Vec::new();
+        let waited = matches!(&spoken, Some(Protocol::Ws(ws)) if ws.waiting);
+        let unread = !std::mem::take(&mut connection.held).is_empty() || waited;
         if connection.read_over && connection.link.outbox().is_empty() {
             return self.make_over(key);
         }
         // A long answer may take its time as long as the peer takes some of it; a reader of
         // frames that was too slow already may not.
+        let spoke_http = matches!(spoken, Some(Protocol::Http(_)));
         let sending = spoke_http && !connection.link.outbox().is_empty();
         self.set_timer(key, Some(if sending { Wait::Idle } else { Wait::Linger }));
         self.make_dirty(key);
+        if unread {
+            self.make_ready(key); // It was not read from, and has had its readable edge.
+        }
     }
 
     /// The line is of no more use: the connection ends now.
     pub fn end(&mut self, key: ConnectionKey<S>, departure: Departure) {
-        self.leave_domain(key, departure);
+        self.fall_silent(key, departure);
         self.set_timer(key, None);
         self.make_over(key);
     }
 
-    fn leave_domain(&mut self, key: ConnectionKey<S>, departure: Departure) {
-        let ws = self.slots.get_mut(key).and_then(Connection::ws);
-        if let Some(attachment) = ws.and_then(|ws| ws.attachment.take()) {
-            self.ended.push(Ended { attachment, departure });
+    /// Nothing is spoken any more, and who was in a room has left it. Returns what was spoken.
+    fn fall_silent(&mut self, key: ConnectionKey<S>, departure: Departure) -> Option<Protocol> {
+        let connection = self.slots.get_mut(key)?;
+        let spoken = std::mem::replace(&mut connection.protocol, Protocol::Closing);
+        if let Protocol::Ws(ws) = &spoken {
+            self.counters.websockets -= 1;
+            let ended = ws.attachment.map(|attachment| Ended { attachment, departure });
+            self.ended.extend(ended);
         }
+        Some(spoken)
     }
 
     /// The kernel takes bytes again.
@@ -302,22 +336,29 @@ impl<S: Stream> Connections<S> {
                 continue;
             }
             let queued = connection.link.outbox().queued();
-            let flushed = connection.link.flush();
+            let flushed = connection.link.flush(FLUSH_BYTES_MAX);
             let written = queued - connection.link.outbox().queued();
             self.counters.bytes_out += written as u64;
             match flushed {
                 Ok(Flushed::Done) => self.on_flushed(key),
-                // As long as the peer takes some of its answer it isn't idle.
-                Ok(Flushed::Blocked) if written > 0 && self.waits_for(key) == Some(Wait::Idle) => {
-                    self.set_timer(key, Some(Wait::Idle));
+                Ok(Flushed::Blocked) => self.on_flushed_partly(key, written),
+                Ok(Flushed::Paused) => {
+                    self.on_flushed_partly(key, written);
+                    self.make_dirty(key); // The next tick goes on.
                 }
-                Ok(Flushed::Blocked) => {}
                 Err(_) => self.on_broken(key),
             }
             self.recount(key);
         }
         if self.dirty.is_empty() {
             self.dirty = dirty;
+        }
+    }
+
+    fn on_flushed_partly(&mut self, key: ConnectionKey<S>, written: usize) {
+        // As long as the peer takes some of its answer it isn't idle.
+        if written > 0 && self.waits_for(key) == Some(Wait::Idle) {
+            self.set_timer(key, Some(Wait::Idle));
         }
     }
 
@@ -354,11 +395,12 @@ impl<S: Stream> Connections<S> {
             self.heap_tally.change(connection.counted, 0);
             connection.share.map(&mut departed);
         }
-        self.recount_slots();
         if self.slots.is_empty() {
             // What a crowd has stretched goes back when the last of it has gone.
-            (self.ready, self.dirty, self.ended) = (Vec::new(), Vec::new(), Vec::new());
+            (self.ready, self.dirty) = (VecDeque::new(), Vec::new());
+            self.control = Vec::new();
         }
+        self.recount_slots();
     }
 
     /// Reports what a connection holds on the heap.
@@ -381,15 +423,17 @@ impl<S: Stream> Connections<S> {
     /// Panics if what the connections believe contradicts itself.
     pub fn check_invariants(&self) {
         let (mut heap, mut timers) = (0, 0);
+        let (mut ready, mut dirty, mut over) = (0, 0, 0);
         for (key, connection) in self.slots.iter() {
             heap += connection.counted;
             timers += usize::from(connection.timer.is_some());
-            assert_eq!(connection.ready, self.ready.contains(&key), "ready, or not");
-            assert_eq!(connection.dirty, self.dirty.contains(&key), "dirty, or not");
-            assert_eq!(connection.over, self.over.contains(&key), "over, or not");
+            ready += usize::from(connection.ready);
+            dirty += usize::from(connection.dirty);
+            over += usize::from(connection.over);
             let waits = connection.timer.map(|(wait, _)| wait);
             let sensible = match &connection.protocol {
                 _ if connection.over => true,
+                Protocol::Http(_) if connection.excess.is_some() => waits == Some(Wait::Linger),
                 Protocol::Http(_) => matches!(waits, Some(Wait::Head | Wait::Body | Wait::Idle)),
                 Protocol::Ws(ws) if ws.waiting => waits.is_none(),
                 Protocol::Ws(_) => matches!(waits, Some(Wait::Ping | Wait::Pong)),
@@ -397,6 +441,13 @@ impl<S: Stream> Connections<S> {
             };
             assert!(sensible, "{key:?} waits for {waits:?}");
         }
+        let marked = |key: &&ConnectionKey<S>, mark: fn(&Connection<S>) -> bool| {
+            self.slots.get(**key).is_some_and(mark)
+        };
+        // A stale key on a list is one whose connection was freed meanwhile: harmless.
+        assert_eq!(ready, self.ready.iter().filter(|key| marked(key, |one| one.ready)).count());
+        assert_eq!(dirty, self.dirty.iter().filter(|key| marked(key, |one| one.dirty)).count());
+        assert_eq!(over, self.over.iter().filter(|key| marked(key, |one| one.over)).count());
         assert_eq!(timers, self.timers.len(), "every timer has its connection");
         assert_eq!(heap, self.heap_tally.bytes(), "the ledger has every connection's heap");
     }

@@ -42,6 +42,8 @@ pub struct Core<S> {
     pub(super) date: (u64, String),
     /// Frames for one connection on their way to its outbox.
     pub(super) control: Vec<u8>,
+    /// Bytes of content made for answers in this turn, sent or not.
+    pub(super) made: usize,
     scratch: Vec<u8>,
     /// Where tests have planted a panic; never in a release.
     #[cfg(debug_assertions)]
@@ -65,6 +67,7 @@ impl<S: Stream> Core<S> {
             shutting_down: false,
             date: (u64::MAX, String::new()),
             control: Vec::new(),
+            made: 0,
             scratch: vec![0; SCRATCH_BYTES],
             #[cfg(debug_assertions)]
             fault: None,
@@ -216,23 +219,17 @@ impl<S: Stream> Core<S> {
 
     #[inline(never)]
     fn read(&mut self) {
-        let ready = std::mem::take(&mut self.connections.ready);
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut budget = TICK_BYTES_MAX;
-        let mut turns = ready.iter();
-        for key in turns.by_ref() {
-            if let Some(connection) = self.connections.slots.get_mut(*key) {
-                connection.ready = false;
-            }
-            budget = budget.saturating_sub(self.turn(*key, &mut scratch));
+        // Each has one turn. Who gets none now comes, in the next tick, before those who had
+        // one and want another.
+        for _ in 0..self.connections.ready.len() {
+            let Some(key) = self.connections.next_ready() else { break };
+            self.made = 0;
+            budget = budget.saturating_sub(self.turn(key, &mut scratch));
             if budget == 0 || self.connections.batches.is_full() {
                 break;
             }
-        }
-        // Who had no turn is first in the next tick, before those who had one already.
-        let waiting = turns.as_slice();
-        if !waiting.is_empty() {
-            self.connections.ready.splice(0..0, waiting.iter().copied());
         }
         self.scratch = scratch;
     }
@@ -278,8 +275,9 @@ impl<S: Stream> Core<S> {
                 Wait::Head | Wait::Body => self.on_request_overdue(key),
                 Wait::Idle | Wait::Linger => self.connections.end(key, Departure::Closed),
                 Wait::Ping => {
-                    self.connections.ping(key);
+                    // The timer first: an outbox without room for a ping ends in a close.
                     self.connections.set_timer(key, Some(Wait::Pong));
+                    self.connections.ping(key);
                 }
                 Wait::Pong => self.connections.end(key, Departure::Broken),
             }

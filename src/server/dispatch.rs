@@ -5,23 +5,29 @@
 //! connection; [`Core::dispatch`] is the one place that catches panics.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
 
 use bytes::Bytes;
 use log::error;
 
 use super::connection::{Connection, ConnectionKey, Excess, Protocol, Wait, Ws};
+use super::connections::Connections;
 use super::core::Core;
 use crate::api::{self, Answer, Caller, Client, Entry};
 use crate::chat::{Admission, AttachmentKey, Departure, Share};
 use crate::http::{self, Fed, Framing, Method, Phase, Request, Response, Version};
-use crate::net::Stream;
+use crate::net::{Piece, Stream};
 use crate::ws::close::Close;
 use crate::ws::handshake::{self, NotAccepted};
 use crate::ws::{self, Context, Incoming};
 
 /// Answers queued for one connection beyond which its next request has to wait: one answer is
-/// under way at a time, but a few small ones may leave together.
+/// under way at a time, but a few small ones may leave together. The content that answers to
+/// HEAD leave out counts in its turn: it was made all the same.
 const PIPELINED_BYTES_MAX: usize = 16 * 1024;
+
+/// When to come again, for an address that has its share of connections.
+const SHARE_RETRY: Duration = Duration::from_secs(10);
 
 impl<S: Stream> Core<S> {
     /// Handles what a connection has sent. A panic on the way is a bug of ours: it costs this
@@ -41,8 +47,11 @@ impl<S: Stream> Core<S> {
             resume_unwind(panic);
         }
         match self.connections.slots.get(key).map(|connection| &connection.protocol) {
-            Some(Protocol::Http(_)) => self.reject(key, api::error::internal()),
-            Some(Protocol::Ws(_)) => self.connections.close(key, Close::INTERNAL),
+            Some(Protocol::Http(_)) => self.reject(key, None, api::error::internal()),
+            Some(Protocol::Ws(ws)) => {
+                self.seal(ws.attachment); // What was said before comes before the close.
+                self.connections.close(key, Close::INTERNAL);
+            }
             Some(Protocol::Closing) | None => self.connections.end(key, Departure::Closed),
         }
     }
@@ -79,7 +88,9 @@ impl<S: Stream> Core<S> {
             let Protocol::Http(http) = &mut connection.protocol else {
                 return self.on_bytes(key, input); // Upgraded or closing: not requests any more.
             };
-            if connection.link.outbox().queued() > PIPELINED_BYTES_MAX {
+            let is_answered = connection.link.outbox().queued() > PIPELINED_BYTES_MAX
+                || self.made > PIPELINED_BYTES_MAX;
+            if is_answered {
                 connection.held = input.to_vec();
                 return;
             }
@@ -87,12 +98,12 @@ impl<S: Stream> Core<S> {
             let phase = http.codec.phase();
             let excess = connection.excess.filter(|_| phase == Phase::Body);
             match (fed, excess) {
-                (Err(reject), _) => return self.reject(key, api::error::reject(reject)),
+                (Err(reject), _) => return self.reject(key, None, api::error::reject(reject)),
                 (Ok(Fed::Request(request)), _) => self.on_request(key, &request),
                 // The head is complete; its body need not be waited for.
-                (Ok(_), Some(excess)) => return self.reject(key, turned_away(excess)),
+                (Ok(_), Some(excess)) => return self.reject(key, None, turned_away(excess)),
                 (Ok(Fed::Continue), None) => {
-                    self.connections.push(key, Bytes::from_static(http::CONTINUE));
+                    self.connections.push(key, Piece::shared(Bytes::from_static(http::CONTINUE)));
                 }
                 (Ok(Fed::Partial), None) => return self.await_rest(key, phase),
             }
@@ -106,7 +117,9 @@ impl<S: Stream> Core<S> {
             Phase::Head => Wait::Head,
             Phase::Body => Wait::Body,
         };
-        if self.connections.waits_for(key) != Some(wait) {
+        // One too many has no time but the one it was given at accept.
+        let excess = self.connections.slots.get(key).and_then(|connection| connection.excess);
+        if excess.is_none() && self.connections.waits_for(key) != Some(wait) {
             self.connections.set_timer(key, Some(wait));
         }
     }
@@ -116,7 +129,7 @@ impl<S: Stream> Core<S> {
         let Some(connection) = self.connections.slots.get(key) else { return };
         match &connection.protocol {
             Protocol::Http(http) if http.codec.phase() != Phase::Idle => {
-                self.reject(key, api::error::timeout());
+                self.reject(key, None, api::error::timeout());
             }
             _ => self.connections.end(key, Departure::Closed), // Never said a word.
         }
@@ -128,14 +141,13 @@ impl<S: Stream> Core<S> {
         let Some(connection) = self.connections.slots.get(key) else { return };
         let client = self.api.client(request, connection.peer);
         // An upgrade is told by a close, which a browser can read.
-        let excess = connection
-            .excess
-            .filter(|excess| *excess == Excess::Full || handshake::check(request).is_err());
-        if let Some(excess) = excess {
-            return self.turn_away(key, request, turned_away(excess));
+        let excess = connection.excess;
+        let is_told_by_close = excess == Some(Excess::Share) && handshake::check(request).is_ok();
+        if let Some(excess) = excess.filter(|_| !is_told_by_close) {
+            return self.reject(key, Some(request), turned_away(excess));
         }
         if self.shutting_down {
-            return self.turn_away(key, request, api::error::shutting_down());
+            return self.reject(key, Some(request), api::error::shutting_down());
         }
         let caller = Caller {
             now: self.connections.now,
@@ -144,7 +156,11 @@ impl<S: Stream> Core<S> {
             address: client.address,
         };
         match self.api.answer(&mut self.chat, request, &caller, &mut self.connections) {
-            Answer::Response(response) => self.respond(key, request, response),
+            Answer::Response(response) => match excess {
+                // It asks for an upgrade, but not where there is one.
+                Some(excess) => self.reject(key, Some(request), turned_away(excess)),
+                None => self.respond(key, request, response),
+            },
             Answer::Socket(entry) => self.upgrade(key, request, &entry, client),
         }
     }
@@ -156,7 +172,8 @@ impl<S: Stream> Core<S> {
             version: request.version(),
             keep_alive: request.keep_alive(),
         };
-        response.encode(framing, |piece| self.connections.push(key, piece));
+        self.made += response.body.iter().map(Bytes::len).sum::<usize>();
+        queue(&mut self.connections, key, response, framing);
         if request.keep_alive() {
             self.connections.set_timer(key, Some(Wait::Idle));
         } else {
@@ -164,40 +181,29 @@ impl<S: Stream> Core<S> {
         }
     }
 
-    /// Answers a request that isn't looked at, and ends the connection.
-    fn turn_away(&mut self, key: ConnectionKey<S>, request: &Request, response: Response) {
-        let response = self.api.dress(Some(request), response);
-        self.answer_finally(key, request.version(), request.method() == Method::Head, response);
-    }
-
-    /// Answers what cannot be read on, or not waited for, and ends the connection.
-    fn reject(&mut self, key: ConnectionKey<S>, response: Response) {
+    /// Answers what cannot be read on, or not waited for, and ends the connection. `request`: if
+    /// it was complete; otherwise it may be known as far as its head.
+    fn reject(&mut self, key: ConnectionKey<S>, request: Option<&Request>, response: Response) {
         let protocol = self.connections.slots.get(key).map(|connection| &connection.protocol);
-        let request = match protocol {
+        let request = request.or(match protocol {
             Some(Protocol::Http(http)) => http.codec.request(),
             _ => None,
+        });
+        let framing = Framing {
+            date: &self.date.1,
+            head: request.is_some_and(|request| request.method() == Method::Head),
+            version: request.map_or(Version::Http11, Request::version),
+            keep_alive: false,
         };
-        let version = request.map_or(Version::Http11, Request::version);
-        let head = request.is_some_and(|request| request.method() == Method::Head);
         let response = self.api.dress(request, response);
-        self.answer_finally(key, version, head, response);
-    }
-
-    fn answer_finally(
-        &mut self,
-        key: ConnectionKey<S>,
-        version: Version,
-        head: bool,
-        response: Response,
-    ) {
-        let framing = Framing { date: &self.date.1, head, version, keep_alive: false };
-        response.encode(framing, |piece| self.connections.push(key, piece));
+        queue(&mut self.connections, key, response, framing);
         self.connections.finish(key, Departure::Closed);
     }
 
     // ---- The upgrade
 
     fn upgrade(&mut self, key: ConnectionKey<S>, request: &Request, entry: &Entry, client: Client) {
+        let Some(connection) = self.connections.slots.get(key) else { return };
         let checked = handshake::check(request).map_err(|not_accepted| match not_accepted {
             NotAccepted::NotAnUpgrade => api::error::not_an_upgrade(),
             NotAccepted::OtherVersion => api::error::other_version(),
@@ -209,6 +215,9 @@ impl<S: Stream> Core<S> {
         });
         let accept = match checked {
             Ok(accept) => accept,
+            Err(response) if connection.excess.is_some() => {
+                return self.reject(key, Some(request), response);
+            }
             Err(response) => {
                 let response = self.api.dress(Some(request), response);
                 return self.respond(key, request, response);
@@ -216,7 +225,7 @@ impl<S: Stream> Core<S> {
         };
         let fields = self.api.cors(Some(request));
         let head = handshake::accept(&accept, entry.subprotocol, &self.date.1, &fields);
-        self.connections.push(key, head.into());
+        self.connections.push(key, Piece::private(head));
         self.connections.set_timer(key, None);
         let Some(connection) = self.connections.slots.get_mut(key) else { return };
         let context = Context::new(self.settings.ws);
@@ -266,18 +275,24 @@ impl<S: Stream> Core<S> {
         }
         self.connections.start_pinging(key); // The silence is over, and begins again.
         let mut control = std::mem::take(&mut self.control);
-        loop {
-            control.clear();
-            let Some(ws) = self.connections.slots.get_mut(key).and_then(Connection::ws) else {
-                break; // Closed by what it has just said.
-            };
+        control.clear();
+        // Until it is used up, or the connection is closed by what it has just said.
+        while let Some(ws) = self.connections.slots.get_mut(key).and_then(Connection::ws) {
+            if self.made > PIPELINED_BYTES_MAX {
+                // Enough answered for one turn; the rest is for the next.
+                self.hold(key, input);
+                break;
+            }
             let fed = ws.context.feed(&mut input, &mut control);
             match &fed {
+                // Pongs are gathered: a flood of pings must not become a flood of pieces.
+                Ok(Some(Incoming::Ping)) => continue,
                 // What was said before comes before the close.
                 Ok(Some(Incoming::Closed | Incoming::Binary(_))) | Err(_) => self.seal(attachment),
                 Ok(_) => {}
             }
             self.connections.push_control(key, &control);
+            control.clear();
             match fed {
                 Ok(Some(Incoming::Text(text))) => self.on_text(key, attachment, &text),
                 Ok(Some(Incoming::Ping | Incoming::Pong(_))) => {}
@@ -294,6 +309,13 @@ impl<S: Stream> Core<S> {
             let (now, connections) = (self.connections.now, &mut self.connections);
             self.chat.on_sign_of_life(now, attachment, connections);
         }
+    }
+
+    fn hold(&mut self, key: ConnectionKey<S>, input: &[u8]) {
+        if let Some(connection) = self.connections.slots.get_mut(key) {
+            connection.held = input.to_vec();
+        }
+        self.connections.make_ready(key);
     }
 
     fn on_text(&mut self, key: ConnectionKey<S>, attachment: Option<AttachmentKey>, text: &str) {
@@ -338,7 +360,8 @@ impl<S: Stream> Core<S> {
         self.seal(attachment);
         let mut frame = Vec::new();
         ws::encode_text_in_place(&mut frame, write);
-        self.connections.push_frames(key, frame.into());
+        self.made += frame.len();
+        self.connections.push_frames(key, Piece::private(frame));
     }
 
     fn seal(&mut self, attachment: Option<AttachmentKey>) {
@@ -355,9 +378,24 @@ impl<S: Stream> Core<S> {
     }
 }
 
+/// Queues a response: its head, with what content is small, and then the content's own pieces,
+/// which lie in a history or in the program.
+fn queue<S: Stream>(
+    connections: &mut Connections<S>,
+    key: ConnectionKey<S>,
+    response: Response,
+    framing: Framing<'_>,
+) {
+    let mut piece: fn(Bytes) -> Piece = |bytes| Piece::private(bytes);
+    response.encode(framing, |bytes| {
+        connections.push(key, piece(bytes));
+        piece = Piece::shared;
+    });
+}
+
 fn turned_away(excess: Excess) -> Response {
     match excess {
-        Excess::Share => api::error::too_many_connections(),
+        Excess::Share => api::error::rate_limited(SHARE_RETRY),
         Excess::Full => api::error::server_full(),
     }
 }

@@ -69,6 +69,8 @@ pub struct Server {
     core: Core<Socket>,
     /// When accepting resumes that had to rest.
     accept_pause: Option<Mono>,
+    /// Accepting had to rest the last time, which was logged.
+    is_short: bool,
     ending: Option<Ending>,
 }
 
@@ -121,7 +123,16 @@ impl Server {
             "started: version {}, at most {connections_max} connections",
             env!("CARGO_PKG_VERSION")
         );
-        Ok(Server { poll, clock, listeners, signals, core, accept_pause: None, ending: None })
+        Ok(Server {
+            poll,
+            clock,
+            listeners,
+            signals,
+            core,
+            accept_pause: None,
+            is_short: false,
+            ending: None,
+        })
     }
 
     /// Turns the loop until a signal, or an error of the poll, ends it.
@@ -178,6 +189,7 @@ impl Server {
                 budget -= 1;
                 match acceptor.listener.accept() {
                     Ok(Accepted { socket, peer }) => {
+                        self.is_short = false;
                         let Some(key) = self.core.accept(socket, peer) else { continue };
                         let token = Token(key.index());
                         let Some(socket) = self.core.stream_mut(key) else { continue };
@@ -194,7 +206,9 @@ impl Server {
                         _ => {
                             self.accept_pause = Some(now.after(ACCEPT_PAUSE));
                             self.core.on_accept_pause();
-                            warn_of_pause(&error);
+                            if !std::mem::replace(&mut self.is_short, true) {
+                                warn_of_pause(&error);
+                            }
                         }
                     },
                 }

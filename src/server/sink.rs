@@ -8,7 +8,7 @@ use super::connection::{Connection, ConnectionKey};
 use super::connections::Connections;
 use crate::api;
 use crate::chat::{Close, ConnKey, Departure, Event, Frame, RoomKey, Sink};
-use crate::net::Stream;
+use crate::net::{Piece, Stream};
 
 impl<S: Stream> Sink for Connections<S> {
     fn publish(&mut self, room: RoomKey, event: &Event<'_>) -> Frame {
@@ -18,7 +18,7 @@ impl<S: Stream> Sink for Connections<S> {
     fn seal(&mut self, room: RoomKey, to: &[ConnKey]) {
         if let Some(frames) = self.batches.seal(room) {
             for key in to {
-                self.push_frames(key.cast(), frames.clone());
+                self.push_frames(key.cast(), Piece::shared(frames.clone()));
             }
         }
     }

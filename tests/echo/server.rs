@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use disposable_chat::clock::Clock;
 use disposable_chat::http::{self, Codec, Fed, Framing, Reject, Response, Version};
-use disposable_chat::net::{Link, Listener, Received, Socket};
+use disposable_chat::net::{Link, Listener, Piece, Received, Socket};
 use disposable_chat::ws::handshake::{self, NotAccepted};
 use disposable_chat::ws::{self, Context, Incoming, Opcode};
 use mio::{Events, Interest, Poll, Token};
@@ -219,7 +219,7 @@ impl Connection {
     /// and ends the connection.
     fn turn(&mut self, scratch: &mut [u8], date: &str) -> io::Result<Turn> {
         for _ in 0..READS_PER_TURN {
-            self.link.flush()?;
+            self.link.flush(usize::MAX)?;
             let queued = self.link.outbox().queued();
             match self.protocol {
                 Protocol::Closing if queued == 0 && self.read_over => return Ok(Turn::Over),
@@ -258,7 +258,7 @@ impl Connection {
                 self.protocol = protocol;
             }
         }
-        if self.link.push(out.into(), OUTBOX_BYTES_MAX) {
+        if self.link.push(Piece::private(out), OUTBOX_BYTES_MAX) {
             return Ok(());
         }
         debug_assert!(false, "OUTBOX_BYTES_MAX is miscounted");

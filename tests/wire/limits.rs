@@ -56,6 +56,17 @@ fn there_are_only_so_many_sessions() {
     server.session("eve");
 }
 
+/// Whoever was one too many and said nothing held one of the few places for being told so, as
+/// long as a request's head may take.
+#[test]
+fn who_is_one_too_many_and_silent_makes_room_for_the_next() {
+    let flags = ["--max-connections", "4", "--linger-timeout", "200ms", "--header-timeout", "1h"];
+    let server = Server::start(&flags);
+    let _held: Vec<Http> = (0..4).map(|_| server.http()).collect();
+    let _silent: Vec<Http> = (0..3).map(|_| server.http()).collect();
+    server.ask(get("/health")).refused(503, "server_full");
+}
+
 #[test]
 fn there_are_only_so_many_rooms() {
     let server = Server::start(&["--max-rooms", "1", "--new-room-ttl", "300ms"]);

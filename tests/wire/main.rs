@@ -36,6 +36,7 @@ mod slow_readers;
 mod flags;
 mod shutdown;
 
+mod attacks;
 mod chaos;
 mod idle;
 mod order;

@@ -1,0 +1,322 @@
+//! A socket's stand-in: two queues in memory with the manners of a kernel.
+//!
+//! Edges are epoll's, edge-triggered: a readable one when bytes or an end have arrived since the
+//! last was reported, a writable one when room appears after a `WouldBlock`. A fault may only do
+//! what a network can: whoever is told less than there is gets another edge for the rest.
+
+use std::cell::{RefCell, RefMut};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::rc::Rc;
+
+use disposable_chat::clock::SeededEntropy;
+use disposable_chat::net::Stream;
+
+/// The seed's dice.
+pub struct Dice(SeededEntropy);
+
+impl Dice {
+    pub fn new(seed: u64) -> Dice {
+        Dice(SeededEntropy::new(seed))
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    /// Below `bound`, which is not zero.
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    pub fn percent(&mut self, chance: usize) -> bool {
+        self.below(100) < chance
+    }
+
+    pub fn pick<'a, T>(&mut self, among: &'a [T]) -> &'a T {
+        &among[self.below(among.len())]
+    }
+}
+
+/// How unkind the network is.
+#[derive(Clone, Copy, Debug)]
+pub struct Weather {
+    /// Chance in percent that a call does less than it could.
+    pub faults: usize,
+    /// What each of the kernel's two buffers holds.
+    pub buffer_bytes: usize,
+}
+
+pub const CALM: Weather = Weather { faults: 0, buffer_bytes: 256 * 1024 };
+
+/// What a poll reports of one stream.
+pub struct Edges {
+    pub readable: bool,
+    pub hangup: bool,
+    pub writable: bool,
+}
+
+pub struct Pipe {
+    dice: Dice,
+    weather: Weather,
+    /// Epoll reports whatever is true whenever it reports; it needn't.
+    talkative: bool,
+    /// The server's receive buffer, and whether an end lies behind it.
+    arrived: VecDeque<u8>,
+    fin: bool,
+    /// The line was reset; `true` once the server was told.
+    reset: Option<bool>,
+    /// The peer has closed both directions: what it is sent is answered by a reset.
+    gone: bool,
+    readable: bool,
+    /// The server's send buffer, the wire and the peer's receive buffer.
+    sent: VecDeque<u8>,
+    /// A write was told `WouldBlock`, and no edge has followed.
+    blocked: bool,
+    /// The server has ended its direction.
+    write_over: bool,
+    /// The server has dropped its stream.
+    dropped: bool,
+}
+
+/// What has become of a line, as its peer sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Seen {
+    Open,
+    End,
+    Reset,
+}
+
+impl Pipe {
+    /// Bytes on their way to the server, as many as fit; at most `count`.
+    pub fn arrive(&mut self, from: &mut VecDeque<u8>, count: usize) -> usize {
+        let room = self.weather.buffer_bytes.saturating_sub(self.arrived.len());
+        let count = if self.dropped { from.len() } else { count.min(room).min(from.len()) };
+        let bytes = from.drain(..count);
+        if !self.dropped && count > 0 {
+            self.arrived.extend(bytes);
+            self.readable = true;
+        }
+        count
+    }
+
+    /// The peer ends its direction, or (`gone`) both.
+    pub fn finish(&mut self, gone: bool) {
+        self.gone |= gone;
+        if !self.fin {
+            self.fin = true;
+            self.readable = true;
+        }
+    }
+
+    /// The line breaks. What had arrived may or may not be read first.
+    pub fn reset(&mut self) {
+        if self.reset.is_none() {
+            self.reset = Some(false);
+            if self.dice.percent(50) {
+                self.arrived.clear();
+            }
+            self.sent.clear();
+            self.readable = true;
+        }
+    }
+
+    /// What the peer reads.
+    pub fn take(&mut self, count: usize) -> (Vec<u8>, Seen) {
+        let count = count.min(self.sent.len());
+        let bytes: Vec<u8> = self.sent.drain(..count).collect();
+        let seen = match () {
+            () if self.reset.is_some() => Seen::Reset,
+            () if !self.sent.is_empty() => Seen::Open,
+            () if self.write_over || self.dropped => Seen::End,
+            () => Seen::Open,
+        };
+        (bytes, seen)
+    }
+
+    /// What the poll would say now, once.
+    pub fn poll(&mut self) -> Option<Edges> {
+        if self.dropped {
+            return None;
+        }
+        // Linux wakes a writer when a third of the buffer is free.
+        let room = self.weather.buffer_bytes.saturating_sub(self.sent.len());
+        let roomy = room * 3 >= self.weather.buffer_bytes || self.reset.is_some();
+        let mut readable = std::mem::take(&mut self.readable);
+        let mut writable = self.blocked && roomy;
+        if writable {
+            self.blocked = false;
+        }
+        if !(readable || writable) {
+            return None;
+        }
+        let ended = self.fin || self.reset.is_some();
+        if self.talkative {
+            writable |= room > 0;
+            readable |= !self.arrived.is_empty() || ended;
+        }
+        Some(Edges { readable, hangup: readable && ended, writable })
+    }
+
+    /// Whether the poll would say anything.
+    pub fn is_due(&self) -> bool {
+        let room = self.weather.buffer_bytes.saturating_sub(self.sent.len());
+        let roomy = room * 3 >= self.weather.buffer_bytes || self.reset.is_some();
+        !self.dropped && (self.readable || self.blocked && roomy)
+    }
+
+    /// Whether more could arrive.
+    pub fn has_room(&self) -> bool {
+        self.dropped || self.arrived.len() < self.weather.buffer_bytes
+    }
+
+    pub fn is_dropped(&self) -> bool {
+        self.dropped
+    }
+
+    /// Bytes that the server has not read.
+    pub fn unread(&self) -> usize {
+        self.arrived.len()
+    }
+
+    fn fault(&mut self) -> bool {
+        self.weather.faults > 0 && self.dice.percent(self.weather.faults)
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.arrived.is_empty() {
+            return match self.reset {
+                Some(true) => Ok(0),
+                Some(false) => {
+                    self.reset = Some(true);
+                    Err(ErrorKind::ConnectionReset.into())
+                }
+                None if self.fin => Ok(0),
+                None => Err(ErrorKind::WouldBlock.into()),
+            };
+        }
+        let mut count = buffer.len().min(self.arrived.len());
+        if self.fault() {
+            match self.dice.below(4) {
+                0 => return Err(ErrorKind::Interrupted.into()),
+                // It comes just after the call: with an edge of its own.
+                1 => {
+                    self.readable = true;
+                    return Err(ErrorKind::WouldBlock.into());
+                }
+                _ => {
+                    self.readable = true;
+                    count = 1 + self.dice.below(count);
+                }
+            }
+        }
+        for (to, from) in buffer.iter_mut().zip(self.arrived.drain(..count)) {
+            *to = from;
+        }
+        Ok(count)
+    }
+
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        assert!(!self.write_over, "written after the end of our direction");
+        match self.reset {
+            Some(true) => return Err(ErrorKind::BrokenPipe.into()),
+            Some(false) => {
+                self.reset = Some(true);
+                return Err(ErrorKind::ConnectionReset.into());
+            }
+            None => {}
+        }
+        let whole: usize = slices.iter().map(|slice| slice.len()).sum();
+        let room = self.weather.buffer_bytes.saturating_sub(self.sent.len());
+        let mut count = whole.min(room);
+        if self.fault() {
+            match self.dice.below(4) {
+                0 => return Err(ErrorKind::Interrupted.into()),
+                1 => count = 0,
+                _ => count = self.dice.below(count + 1),
+            }
+        }
+        if count == 0 && whole > 0 {
+            self.blocked = true;
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        if self.gone {
+            self.reset();
+            return Ok(count);
+        }
+        let bytes = slices.iter().flat_map(|slice| slice.iter().copied());
+        self.sent.extend(bytes.take(count));
+        Ok(count)
+    }
+}
+
+/// The server's end. Dropping it closes it.
+pub struct End(Rc<RefCell<Pipe>>);
+
+/// The peer's end.
+pub struct Peer(Rc<RefCell<Pipe>>);
+
+impl Peer {
+    pub fn pipe(&self) -> RefMut<'_, Pipe> {
+        self.0.borrow_mut()
+    }
+}
+
+pub fn pair(seed: u64, weather: Weather) -> (Peer, End) {
+    let mut dice = Dice::new(seed);
+    let pipe = Rc::new(RefCell::new(Pipe {
+        weather,
+        talkative: dice.percent(25),
+        dice,
+        arrived: VecDeque::new(),
+        fin: false,
+        reset: None,
+        gone: false,
+        readable: false,
+        sent: VecDeque::new(),
+        blocked: false,
+        write_over: false,
+        dropped: false,
+    }));
+    (Peer(pipe.clone()), End(pipe))
+}
+
+impl Read for End {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.borrow_mut().read(buffer)
+    }
+}
+
+impl Write for End {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().write(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.borrow_mut().write(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for End {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        let mut pipe = self.0.borrow_mut();
+        pipe.write_over = true;
+        if pipe.reset.is_some() { Err(ErrorKind::NotConnected.into()) } else { Ok(()) }
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let mut pipe = self.0.borrow_mut();
+        pipe.dropped = true;
+        if !pipe.arrived.is_empty() && pipe.dice.percent(50) {
+            // RFC 1122 §4.2.2.13: closed with unread input means a reset, which may destroy
+            // what the peer has not read yet.
+            pipe.sent.clear();
+        }
+    }
+}

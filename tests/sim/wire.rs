@@ -1,0 +1,90 @@
+//! Just enough of a client's HTTP and WebSocket to speak to the server, by hand: the server's
+//! own codecs would share its mistakes.
+
+pub const TEXT: u8 = 0x81;
+pub const BINARY: u8 = 0x82;
+pub const CLOSE: u8 = 0x88;
+pub const PING: u8 = 0x89;
+pub const PONG: u8 = 0x8A;
+
+/// A masked frame (RFC 6455 §5.2).
+pub fn frame(first: u8, payload: &[u8], mask: u32) -> Vec<u8> {
+    let mut out = vec![first];
+    match payload.len() {
+        len @ 0..=125 => out.push(0x80 | len as u8),
+        len @ 126..=0xFFFF => {
+            out.push(0x80 | 126);
+            out.extend((len as u16).to_be_bytes());
+        }
+        len => {
+            out.push(0x80 | 127);
+            out.extend((len as u64).to_be_bytes());
+        }
+    }
+    let mask = mask.to_be_bytes();
+    out.extend(mask);
+    out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    out
+}
+
+/// Takes one whole frame of the server's from the front of `inbox`.
+pub fn take_frame(inbox: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
+    let (&first, &second) = (inbox.first()?, inbox.get(1)?);
+    let (head, len) = match second {
+        0..=125 => (2, usize::from(second)),
+        126 => (4, usize::from(u16::from_be_bytes(inbox.get(2..4)?.try_into().unwrap()))),
+        127 => (10, u64::from_be_bytes(inbox.get(2..10)?.try_into().unwrap()) as usize),
+        _ => panic!("a server's frame is masked, or torn: {first:#x} {second:#x}"),
+    };
+    assert!(
+        matches!(first, TEXT | CLOSE | PING | PONG),
+        "no frame of ours begins with {first:#x}: {:?}",
+        String::from_utf8_lossy(&inbox[..inbox.len().min(200)])
+    );
+    let payload = inbox.get(head..head + len)?.to_vec();
+    inbox.drain(..head + len);
+    Some((first, payload))
+}
+
+#[derive(Debug)]
+pub struct Response {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+/// Takes one whole response from the front of `inbox`; one to a HEAD has no content.
+pub fn take_response(inbox: &mut Vec<u8>, to_head: bool) -> Option<Response> {
+    let end = inbox.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+    let head = String::from_utf8(inbox[..end].to_vec()).expect("a head is text");
+    assert!(head.starts_with("HTTP/1.1 "), "no response: {head:?}");
+    let status = head[9..12].parse().expect("a status is three digits");
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+    let length = length.filter(|_| !to_head);
+    let length = length.map_or(0, |length| length.parse().expect("a length is a number"));
+    let body = inbox.get(end..end + length)?.to_vec();
+    inbox.drain(..end + length);
+    Some(Response { status, head, body })
+}
+
+/// A request with whatever belongs into it.
+pub fn request(method: &str, path: &str, session: Option<&str>, body: &str) -> Vec<u8> {
+    let mut text = format!("{method} {path} HTTP/1.1\r\nHost: sim\r\n");
+    if let Some(session) = session {
+        text += &format!("Authorization: Bearer {session}\r\n");
+    }
+    if !body.is_empty() {
+        text += &format!("Content-Length: {}\r\n", body.len());
+    }
+    (text + "\r\n" + body).into_bytes()
+}
+
+/// An opening handshake, with further field lines.
+pub fn upgrade(room: &str, session: &str, fields: &str) -> Vec<u8> {
+    format!(
+        "GET /ws/{room}?session_id={session} HTTP/1.1\r\nHost: sim\r\nUpgrade: websocket\r\n\
+         Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n"
+    )
+    .into_bytes()
+}
