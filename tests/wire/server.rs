@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -151,8 +151,9 @@ impl Server {
 
     // What it says.
 
+    /// Works also after a wait that failed: a second panic would end all tests.
     pub fn stderr(&self) -> Vec<String> {
-        self.stderr.lines.lock().unwrap().0.clone()
+        self.stderr.lines.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 
     fn wait_for_stderr(&self, what: &str, enough: impl Fn(&[String]) -> bool) {
