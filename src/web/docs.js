@@ -3,7 +3,7 @@
 const base = new URL(location.pathname.endsWith("/") ? ".." : ".", location);
 const $ = (query) => document.querySelector(query), main = $("main"), you = $("#you");
 let store = {};
-try { store = sessionStorage; } catch { /* none */ }
+try { store = sessionStorage; } catch {}
 
 // Plain objects are properties, all else is content.
 const h = (tag, ...inside) => {
@@ -54,7 +54,7 @@ const ask = async (method, path, body, withSession) => {
   text = JSON.stringify(json, null, 2);
   for (const name of IDS) if (typeof json[name] === "string") fill(name, json[name]);
   if (json.username) status(`You are ${json.username}.`);
- } catch { /* no JSON */ }
+ } catch {}
  return { answer, text, json };
 };
 const button = (text, onclick) => h("button", { type: onclick ? "button" : "submit", onclick }, text);
@@ -143,7 +143,7 @@ const socket = (doc) => {
   };
   ws.onclose = ({ code, reason }) => {
    const row = closes.find(([one]) => one === code);
-   say("·", `closed with ${code} ${reason}: ${!row ? "the handshake failed, or the line broke"
+   say("·", `closed with ${code} (${reason}): ${!row ? "the handshake failed, or the line broke"
     : reason ? `${row[2]}. Come back? ${row[3]}` : "by you"}.`, "bad");
    state(false);
   };
