@@ -237,7 +237,7 @@ impl Chat {
 
     /// Whether a newcomer must wait for what becomes of the present holder of its name.
     fn contest(&mut self, now: Now, holder: MemberKey, sink: &mut dyn Sink) -> Option<MemberKey> {
-        if self.members.get(holder)?.connections > 0 {
+        if self.is_connected(holder) {
             return Some(holder);
         }
         self.depart(now, holder, sink); // In its grace: gives way without a probe.
@@ -407,20 +407,15 @@ impl Chat {
         }
     }
 
-    /// Makes the name free for somebody who posts without being present, if it can be had
-    /// without asking.
-    pub(super) fn claim_name(
-        &mut self,
-        now: Now,
-        key: MemberKey,
-        sink: &mut dyn Sink,
-    ) -> Result<(), Refusal> {
-        let Some(member) = self.members.get(key) else { return Err(Refusal::NotAMember) };
-        let holder = self.other_holder(member.session, member.room);
-        match holder.and_then(|holder| self.contest(now, holder, sink)) {
-            Some(_) => Err(Refusal::NameTaken),
-            None => Ok(()),
-        }
+    /// Who bears the name of somebody who posts without being present.
+    pub(super) fn holder_in_the_way(&self, key: MemberKey) -> Option<MemberKey> {
+        let member = self.members.get(key)?;
+        if member.arrival.is_some() { None } else { self.other_holder(member.session, member.room) }
+    }
+
+    /// Whether a member has a connection in the room.
+    pub(super) fn is_connected(&self, key: MemberKey) -> bool {
+        self.members.get(key).is_some_and(|member| member.connections > 0)
     }
 
     /// Somebody else present in the room who bears the session's name.
