@@ -6,7 +6,9 @@
 //! invariant: nothing happens between two commands, but what the story says.
 
 mod catching_up;
+mod deleting;
 mod departures;
+mod doors;
 mod entering;
 mod lifetimes;
 mod limits;
