@@ -385,3 +385,22 @@ fn a_resume_from_each_message_gives_the_rest_of_it() {
         story.close(tab);
     }
 }
+
+#[test]
+fn a_crowd_with_long_names_does_not_stretch_the_last_page() {
+    // People were counted as 100 bytes each, and may be 240: pages grew over 64 KiB.
+    let mut story = Story::new();
+    let (ana, room, a) = story.begin("ana");
+    for n in 0..200 {
+        let person = story.person(&format!("{n:03}{}", "🦀".repeat(47)));
+        story.enter(person, room);
+    }
+    for bytes in (8_000..60_000).step_by(4_000) {
+        (0..bytes / 4_000).for_each(|_| story.say(a, &"x".repeat(3_990)));
+        let tab = story.enter_from(ana, room, Start::Last(bytes / 4_000));
+        story.catch_up(tab);
+        let ear = story.sink.ear(tab.conn);
+        assert_eq!((ear.heard.len(), ear.complete), (bytes / 4_000, Some(true)));
+        story.close(tab);
+    }
+}
