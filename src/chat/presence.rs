@@ -153,7 +153,6 @@ impl Chat {
         sink: &mut dyn Sink,
     ) {
         self.detach(now, attachment, departure, sink);
-        self.recount();
     }
 
     /// Something has arrived from the peer: if the name it bears is wanted, that was the answer.
@@ -357,6 +356,7 @@ impl Chat {
                 self.on_connection_gone(now, member, departure, sink);
             }
         }
+        self.recount();
     }
 
     fn stop_waiting(&mut self, holder: MemberKey) {
