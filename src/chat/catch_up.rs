@@ -108,8 +108,7 @@ impl Chat {
             },
         };
         let until = history.newest();
-        let state = CatchUp { cursor, until, complete, pages_over: false };
-        attachment.catch_up = Some(Box::new(state));
+        attachment.catch_up = Some(CatchUp { cursor, until, complete, pages_over: false });
         sink.hold(attachment.conn);
     }
 
@@ -156,5 +155,19 @@ impl Chat {
         let last = is_last.then_some(LastPage { complete: state.complete, you, users: &users });
         sink.push_page(attachment.conn, &Page { room_id: room.id, messages: &messages, last });
         state.pages_over = is_last;
+    }
+}
+
+pub(super) fn check(chat: &Chat) {
+    for (key, attachment) in chat.attachments.iter() {
+        let Some(state) = &attachment.catch_up else { continue };
+        assert!(chat.member_of(key).is_some(), "nobody catches up who is not in");
+        let newest = chat.rooms.get(attachment.room).and_then(|room| room.history.newest());
+        assert!(state.until <= newest);
+        if state.pages_over {
+            assert!(state.until <= state.cursor && state.cursor < newest, "else it has caught up");
+        } else {
+            assert!(state.cursor <= state.until, "no page goes further");
+        }
     }
 }

@@ -384,6 +384,7 @@ impl Chat {
         session::check(self);
         room::check(self);
         presence::check(self);
+        catch_up::check(self);
         let of_session = |session: &Session| usize::from(session.timer.is_some());
         let of_room = |room: &Room| usize::from(room.timer.is_some());
         let of_member = |member: &Member| {

@@ -27,7 +27,7 @@ pub struct Attachment {
     /// Where it wants to begin to listen.
     start: Start,
     /// Until it has been sent what it has missed; the sink holds it as long.
-    pub(super) catch_up: Option<Box<CatchUp>>,
+    pub(super) catch_up: Option<CatchUp>,
 }
 
 /// A connection that wants into a room.
