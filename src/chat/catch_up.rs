@@ -15,8 +15,8 @@ use crate::clock::Now;
 /// Messages in one page, in bytes. With what stands around them it stays under 64 KiB.
 const PAGE_BYTES_MAX: usize = 60 * 1024;
 
-/// About what one person takes in the last page.
-const USER_BYTES: usize = 100;
+/// What one person takes in the last page besides the name.
+const USER_BYTES: usize = 48;
 
 /// Where a connection begins to listen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,8 +108,7 @@ impl Chat {
             },
         };
         let until = history.newest();
-        let state = CatchUp { cursor, until, complete, pages_over: false };
-        attachment.catch_up = Some(Box::new(state));
+        attachment.catch_up = Some(CatchUp { cursor, until, complete, pages_over: false });
         sink.hold(attachment.conn);
     }
 
@@ -144,14 +143,31 @@ impl Chat {
             messages.push(entry.frame.payload());
             state.cursor = Some(entry.id);
         }
-        // A crowd gets a page of its own, so that messages and users need not share one.
-        let crowd = room.present.len() * USER_BYTES;
-        let is_last =
-            wanted.next().is_none() && (messages.is_empty() || bytes + crowd <= PAGE_BYTES_MAX);
-        let users: Vec<_> =
-            if is_last { self.users(attachment.room).collect() } else { Vec::new() };
+        let mut users = Vec::new();
+        let mut is_last = wanted.next().is_none();
+        if is_last {
+            users.extend(self.users(attachment.room));
+            // Written down, a character of a name may take two.
+            let crowd: usize = users.iter().map(|(_, name)| USER_BYTES + 2 * name.len()).sum();
+            // A crowd gets a page of its own, so that messages and users need not share one.
+            is_last = messages.is_empty() || bytes + crowd <= PAGE_BYTES_MAX;
+        }
         let last = is_last.then_some(LastPage { complete: state.complete, you, users: &users });
         sink.push_page(attachment.conn, &Page { room_id: room.id, messages: &messages, last });
         state.pages_over = is_last;
+    }
+}
+
+pub(super) fn check(chat: &Chat) {
+    for (key, attachment) in chat.attachments.iter() {
+        let Some(state) = &attachment.catch_up else { continue };
+        assert!(chat.member_of(key).is_some(), "nobody catches up who is not in");
+        let newest = chat.rooms.get(attachment.room).and_then(|room| room.history.newest());
+        assert!(state.until <= newest);
+        if state.pages_over {
+            assert!(state.until <= state.cursor && state.cursor < newest, "else it has caught up");
+        } else {
+            assert!(state.cursor <= state.until, "no page goes further");
+        }
     }
 }

@@ -102,7 +102,8 @@ impl History {
     /// The newest message that lies before the last `count`: where someone stands who is to be
     /// sent just those.
     pub(super) fn before_last(&self, count: usize) -> Option<MessageId> {
-        match self.entries.len().checked_sub(count + 1) {
+        let before = self.entries.len().checked_sub(count);
+        match before.and_then(|before| before.checked_sub(1)) {
             Some(place) => self.entries.get(place).map(|entry| entry.id),
             None => self.dropped,
         }

@@ -360,17 +360,23 @@ impl Chat {
 
     /// Reports what the collections themselves hold; entries report their own heap as it changes.
     fn recount(&mut self) {
+        let (sessions, rooms) = self.slots_bytes();
+        self.session_slots_tally.set(sessions);
+        self.room_slots_tally.set(rooms);
+    }
+
+    /// What the collections of sessions and rooms hold.
+    fn slots_bytes(&self) -> (usize, usize) {
         let sessions = self.sessions.bytes()
             + map_bytes::<SessionId, SessionKey>(self.session_keys.capacity())
             + self.addresses.bytes()
             + self.timers.bytes();
-        self.session_slots_tally.set(sessions);
         let rooms = self.rooms.bytes()
             + self.members.bytes()
             + self.attachments.bytes()
             + map_bytes::<RoomId, RoomKey>(self.room_keys.capacity())
             + tree_bytes::<u64, RoomKey>(self.public_rooms.len());
-        self.room_slots_tally.set(rooms);
+        (sessions, rooms)
     }
 
     /// Panics if what the domain believes contradicts itself. For tests, and after a caught panic.
@@ -378,6 +384,7 @@ impl Chat {
         session::check(self);
         room::check(self);
         presence::check(self);
+        catch_up::check(self);
         let of_session = |session: &Session| usize::from(session.timer.is_some());
         let of_room = |room: &Room| usize::from(room.timer.is_some());
         let of_member = |member: &Member| {
@@ -388,6 +395,8 @@ impl Chat {
             + self.members.iter().map(|(_, member)| of_member(member)).sum::<usize>()
             + self.addresses.timed();
         assert_eq!(owned, self.timers.len(), "every armed timer has its owner");
+        let counted = (self.session_slots_tally.bytes(), self.room_slots_tally.bytes());
+        assert_eq!(counted, self.slots_bytes(), "the ledger has all collections");
     }
 }
 

@@ -90,7 +90,9 @@ impl Chat {
     ) -> Result<(Bytes, bool), Refusal> {
         let member = self.sessions.get(session).and_then(|session| session.member_in(room));
         let member = member.ok_or(Refusal::NotAMember)?;
-        self.claim_name(now, member, sink)?;
+        if self.holder_in_the_way(member).is_some_and(|holder| self.is_connected(holder)) {
+            return Err(Refusal::NameTaken);
+        }
         let said = self.say(now, member, draft, sink)?;
         if let Some(timer) = self.rooms.get(room).and_then(|room| room.timer) {
             self.timers.rearm(timer, now.mono);
@@ -169,6 +171,9 @@ impl Chat {
         let history = self.rooms.get(member.room).map(|room| &room.history);
         if let Some(known) = nonce.as_ref().and_then(|nonce| history?.find(nonce)) {
             return Ok(Said { id: known.id, frame: known.frame.clone(), is_new: false });
+        }
+        if let Some(holder) = self.holder_in_the_way(key) {
+            self.depart(now, holder, sink); // In its grace: gives way to what is really said.
         }
         let said = self.accept(now, key, Kind::Chat(draft.text), nonce, sink);
         let (id, frame) = said.ok_or(Refusal::RoomNotFound)?;

@@ -27,7 +27,7 @@ pub struct Attachment {
     /// Where it wants to begin to listen.
     start: Start,
     /// Until it has been sent what it has missed; the sink holds it as long.
-    pub(super) catch_up: Option<Box<CatchUp>>,
+    pub(super) catch_up: Option<CatchUp>,
 }
 
 /// A connection that wants into a room.
@@ -153,7 +153,6 @@ impl Chat {
         sink: &mut dyn Sink,
     ) {
         self.detach(now, attachment, departure, sink);
-        self.recount();
     }
 
     /// Something has arrived from the peer: if the name it bears is wanted, that was the answer.
@@ -237,7 +236,7 @@ impl Chat {
 
     /// Whether a newcomer must wait for what becomes of the present holder of its name.
     fn contest(&mut self, now: Now, holder: MemberKey, sink: &mut dyn Sink) -> Option<MemberKey> {
-        if self.members.get(holder)?.connections > 0 {
+        if self.is_connected(holder) {
             return Some(holder);
         }
         self.depart(now, holder, sink); // In its grace: gives way without a probe.
@@ -357,6 +356,7 @@ impl Chat {
                 self.on_connection_gone(now, member, departure, sink);
             }
         }
+        self.recount();
     }
 
     fn stop_waiting(&mut self, holder: MemberKey) {
@@ -407,20 +407,15 @@ impl Chat {
         }
     }
 
-    /// Makes the name free for somebody who posts without being present, if it can be had
-    /// without asking.
-    pub(super) fn claim_name(
-        &mut self,
-        now: Now,
-        key: MemberKey,
-        sink: &mut dyn Sink,
-    ) -> Result<(), Refusal> {
-        let Some(member) = self.members.get(key) else { return Err(Refusal::NotAMember) };
-        let holder = self.other_holder(member.session, member.room);
-        match holder.and_then(|holder| self.contest(now, holder, sink)) {
-            Some(_) => Err(Refusal::NameTaken),
-            None => Ok(()),
-        }
+    /// Who bears the name of somebody who posts without being present.
+    pub(super) fn holder_in_the_way(&self, key: MemberKey) -> Option<MemberKey> {
+        let member = self.members.get(key)?;
+        if member.arrival.is_some() { None } else { self.other_holder(member.session, member.room) }
+    }
+
+    /// Whether a member has a connection in the room.
+    pub(super) fn is_connected(&self, key: MemberKey) -> bool {
+        self.members.get(key).is_some_and(|member| member.connections > 0)
     }
 
     /// Somebody else present in the room who bears the session's name.

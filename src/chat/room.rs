@@ -65,8 +65,9 @@ pub struct Room {
     title: Option<Title>,
     created: Wall,
     pub(super) lock: Option<Box<Lock>>,
-    /// Who may end it; `None` once nobody was there to inherit it.
-    owner: Option<SessionKey>,
+    /// Who may end it, and its place among all that they own; `None` once nobody was there to
+    /// inherit it.
+    owner: Option<(SessionKey, usize)>,
     /// Being deleted: nothing is said in it any more.
     pub(super) is_over: bool,
     /// How many rooms were opened before it.
@@ -161,7 +162,7 @@ impl Chat {
             title: wishes.title,
             created: now.wall,
             lock,
-            owner: Some(session),
+            owner: None,
             is_over: false,
             number,
             members: Vec::new(),
@@ -177,9 +178,7 @@ impl Chat {
         if !is_private {
             self.public_rooms.insert(number, key);
         }
-        if let Some(owner) = self.sessions.get_mut(session) {
-            owner.owned.push(key);
-        }
+        self.give(key, session);
         self.insert_member(session, key);
         self.recount();
         Ok(id)
@@ -267,7 +266,7 @@ impl Chat {
     ) -> Result<(), Refusal> {
         let key = room.ok_or(Refusal::RoomNotFound)?;
         let room = self.rooms.get_mut(key).ok_or(Refusal::RoomNotFound)?;
-        if room.owner != Some(session) {
+        if room.owner.is_none_or(|(owner, _)| owner != session) {
             return Err(Refusal::NotTheOwner);
         }
         room.is_over = true;
@@ -289,13 +288,22 @@ impl Chat {
     /// A session has ended that owned the room: it belongs to whoever has been present longest.
     pub(super) fn inherit(&mut self, key: RoomKey) {
         let Some(room) = self.rooms.get_mut(key) else { return };
+        room.owner = None;
         let heir = room.present.values().next().and_then(|member| self.members.get(*member));
-        room.owner = heir.map(|member| member.session);
-        let Some(heir) = room.owner else { return };
-        if let Some(session) = self.sessions.get_mut(heir) {
-            session.owned.push(key);
+        if let Some(heir) = heir.map(|member| member.session) {
+            self.give(key, heir);
         }
-        self.recount_session(heir);
+    }
+
+    /// Makes a session the owner of a room that has none.
+    fn give(&mut self, key: RoomKey, session: SessionKey) {
+        let (Some(room), Some(owner)) = (self.rooms.get_mut(key), self.sessions.get_mut(session))
+        else {
+            return;
+        };
+        room.owner = Some((session, owner.owned.len()));
+        owner.owned.push(key);
+        self.recount_session(session);
     }
 
     fn insert_member(&mut self, session: SessionKey, room: RoomKey) -> Option<MemberKey> {
@@ -363,11 +371,21 @@ impl Chat {
             self.room_keys = HashMap::new();
         }
         self.public_rooms.remove(&room.number);
-        if let Some(owner) = room.owner.and_then(|owner| self.sessions.get_mut(owner)) {
-            owner.owned.retain(|owned| *owned != key);
+        if let Some((owner, place)) = room.owner {
+            self.disown(owner, place);
         }
         self.room_heap_tally.change(room.counted, 0);
         self.recount();
+    }
+
+    /// Takes a room that is over off its owner's list.
+    fn disown(&mut self, owner: SessionKey, place: usize) {
+        let Some(owner) = self.sessions.get_mut(owner) else { return };
+        owner.owned.swap_remove(place);
+        let moved = owner.owned.get(place).and_then(|moved| self.rooms.get_mut(*moved));
+        if let Some((_, moved)) = moved.and_then(|room| room.owner.as_mut()) {
+            *moved = place;
+        }
     }
 
     /// Reports a room's heap after a change.
@@ -392,16 +410,17 @@ impl Chat {
 pub(super) fn check(chat: &Chat) {
     assert_eq!(chat.rooms.len(), chat.room_keys.len());
     assert!(chat.public_rooms.len() <= chat.rooms.len());
-    let (mut heap, mut members) = (0, 0);
+    let (mut heap, mut members, mut owned) = (0, 0, 0);
     for (key, room) in chat.rooms.iter() {
         assert_eq!(chat.room_keys.get(&room.id), Some(&key));
         assert_eq!(room.timer.is_none(), !room.connections.is_empty(), "a timer iff empty");
         assert!(room.history.len() <= chat.settings.history_messages_max);
         room.history.check();
         assert!(!room.is_over, "a deleted room is gone");
-        if let Some(owner) = room.owner {
+        if let Some((owner, place)) = room.owner {
             let owner = chat.sessions.get(owner).expect("an owner lives");
-            assert_eq!(owner.owned.iter().filter(|owned| **owned == key).count(), 1);
+            assert_eq!(owner.owned.get(place), Some(&key));
+            owned += 1;
         }
         for (place, member) in room.members.iter().enumerate() {
             let member = chat.members.get(*member).expect("a room's members live");
@@ -413,5 +432,7 @@ pub(super) fn check(chat: &Chat) {
         heap += room.counted;
     }
     assert_eq!(members, chat.members.len(), "no member without a room");
+    let all = chat.sessions.iter().map(|(_, session)| session.owned.len());
+    assert_eq!(owned, all.sum::<usize>(), "nobody owns a room that is over");
     assert_eq!(heap, chat.room_heap_tally.bytes(), "the ledger has every room's heap");
 }

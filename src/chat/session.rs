@@ -30,7 +30,8 @@ pub struct Session {
     pub(super) rooms: Vec<(RoomKey, MemberKey)>,
     /// At most [`SESSION_CONNECTIONS_MAX`], the waiting ones included.
     pub(super) attachments: Vec<AttachmentKey>,
-    /// Rooms that it may end.
+    /// Rooms that it may end, in no order that means anything; each room knows its place. Not
+    /// bounded by [`SESSION_ROOMS_MAX`]: who leaves a room still owns it.
     pub(super) owned: Vec<RoomKey>,
     /// Armed while there is no attachment.
     pub(super) timer: Option<TimerKey>,

@@ -5,10 +5,15 @@
 //! the invariants checked. A [`Recorder`] keeps what each connection would have received. The
 //! invariant: nothing happens between two commands, but what the story says.
 
+mod catching_up;
+mod deleting;
 mod departures;
+mod doors;
 mod entering;
 mod lifetimes;
 mod limits;
+mod nonces;
+mod outside;
 mod probes;
 mod random;
 mod recorder;

@@ -23,7 +23,6 @@ pub struct Said {
     /// Has an id and is history.
     pub id: Option<MessageId>,
     pub wall: Option<Wall>,
-    pub nonce: Option<String>,
 }
 
 /// What a connection has received.
@@ -137,7 +136,7 @@ impl Sink for Recorder {
         let mut said = match *event {
             Event::Typing { user, user_id, .. } => {
                 let line = format!("typing {user}");
-                Said { line, user_id, id: None, wall: None, nonce: None }
+                Said { line, user_id, id: None, wall: None }
             }
             Event::Message(Message { id, kind, user, user_id, wall, nonce, .. }) => {
                 let mut line = match kind {
@@ -150,8 +149,7 @@ impl Sink for Recorder {
                 }
                 assert!(self.last_id < Some(id), "ids strictly increase");
                 self.last_id = Some(id);
-                let nonce = nonce.map(str::to_owned);
-                Said { line, user_id, id: Some(id), wall: Some(wall), nonce }
+                Said { line, user_id, id: Some(id), wall: Some(wall) }
             }
         };
         let batch = self.batches.entry(room).or_default();

@@ -1,0 +1,236 @@
+//! Who may go through which door of which room.
+
+use std::net::IpAddr;
+
+use super::*;
+
+const PASSWORD: &str = "open sesame";
+
+/// How a session may stand to a room.
+const SESSIONS: [&str; 7] =
+    ["stranger", "member", "left", "owner", "owner that left", "other room's member", "ended"];
+
+/// A room of some kind, and a session that stands to it in some way.
+fn scene(kind: &str, session: &str) -> (Story, SessionKey, Option<RoomKey>) {
+    let mut story = Story::new();
+    let owner = story.person("owner");
+    let wishes = match kind {
+        "private" => Wishes { private: true, ..Wishes::default() },
+        "password" => Wishes { password: Some(PASSWORD), ..Wishes::default() },
+        _ => Wishes::default(),
+    };
+    let room = story.room_with(owner, wishes);
+    let who = if session.starts_with("owner") { owner } else { story.person("ana") };
+    match session {
+        "member" | "left" => story.join(who, room).unwrap(),
+        "other room's member" => {
+            _ = story.room_with(who, Wishes { password: Some(PASSWORD), ..Wishes::default() })
+        }
+        "ended" => story.end(who),
+        _ => {}
+    }
+    if session.ends_with("left") {
+        story.leave(who, room);
+    }
+    if kind == "over" {
+        story.delete(owner, room).unwrap();
+    }
+    (story, who, if kind == "no such" { None } else { Some(room) })
+}
+
+#[test]
+fn the_gate_is_one_table() {
+    use Refusal::{BadPassword as Bad, NotAMember as Not, RoomNotFound as No};
+    let join = |password| Door::Join { password, from: None };
+    // In the order of `SESSIONS`.
+    let open = [Ok(()); 7];
+    let members = |refusal| {
+        SESSIONS.map(|session| match session {
+            "member" | "owner" => Ok(()),
+            _ => Err(refusal),
+        })
+    };
+    let table = [
+        ("public", join(None), open),
+        ("public", join(Some("any")), open),
+        ("public", Door::Read, open),
+        ("public", Door::Post, members(Not)),
+        ("private", join(None), open),
+        ("private", join(Some("any")), open),
+        ("private", Door::Read, open),
+        ("private", Door::Post, members(Not)),
+        ("password", join(None), members(Bad)),
+        ("password", join(Some("")), members(Bad)),
+        ("password", join(Some("wrong")), members(Bad)),
+        ("password", join(Some(PASSWORD)), open),
+        ("password", Door::Read, members(Not)),
+        ("password", Door::Post, members(Not)),
+    ];
+    for (kind, door, answers) in table {
+        for (session, answer) in SESSIONS.into_iter().zip(answers) {
+            let (mut story, who, room) = scene(kind, session);
+            let gate = story.chat.gate(story.now, who, room, door);
+            assert_eq!(gate, answer.map(|()| room.unwrap()), "{kind}, {session}");
+            story.step();
+        }
+    }
+    // A wrong id and a room that is over are one case, whoever asks.
+    for kind in ["no such", "over"] {
+        for session in SESSIONS {
+            for door in [join(None), join(Some(PASSWORD)), Door::Read, Door::Post] {
+                let (mut story, who, room) = scene(kind, session);
+                assert_eq!(story.chat.gate(story.now, who, room, door), Err(No));
+                assert_eq!(story.chat.delete_room(story.now, who, room, &mut story.sink), Err(No));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_socket_asks_the_same_gate() {
+    for session in SESSIONS {
+        for kind in ["public", "private", "password", "over"] {
+            let (mut story, who, room) = scene(kind, session);
+            let close = match (kind, session) {
+                (_, "ended") => Some(Close::InvalidSession),
+                ("over", _) => Some(Close::RoomNotFound),
+                ("password", "member" | "owner") => None,
+                ("password", _) => Some(Close::NotAMember),
+                _ => None,
+            };
+            assert_eq!(story.knock(who, room.unwrap()).err(), close, "{kind}, {session}");
+        }
+    }
+}
+
+#[test]
+fn only_the_owner_may_delete_whatever_the_room_is() {
+    for session in SESSIONS {
+        for kind in ["public", "private", "password"] {
+            let (mut story, who, room) = scene(kind, session);
+            let refusal =
+                if session.starts_with("owner") { None } else { Some(Refusal::NotTheOwner) };
+            assert_eq!(story.delete(who, room.unwrap()).err(), refusal, "{kind}, {session}");
+        }
+    }
+}
+
+#[test]
+fn a_member_of_a_locked_room_is_asked_again_only_after_leaving() {
+    let (mut story, ana, room) = scene("password", "stranger");
+    let room = room.unwrap();
+    story.try_join(ana, room, Some(PASSWORD), None).unwrap();
+    for password in [None, Some("wrong")] {
+        for _ in 0..100 {
+            story.try_join(ana, room, password, None).unwrap(); // And these are no guesses.
+        }
+    }
+    let tab = story.enter(ana, room);
+    story.break_line(tab);
+    story.wait(MINUTE);
+    story.enter(ana, room);
+    story.leave(ana, room);
+    assert_eq!(story.knock(ana, room).err(), Some(Close::NotAMember));
+    assert_eq!(story.try_join(ana, room, None, None), Err(Refusal::BadPassword));
+    story.try_join(ana, room, Some(PASSWORD), None).unwrap();
+    story.enter(ana, room);
+}
+
+impl Story {
+    /// As the route does it: the gate, then the join.
+    fn try_join(
+        &mut self,
+        session: SessionKey,
+        room: RoomKey,
+        password: Option<&str>,
+        from: Option<Address>,
+    ) -> Result<(), Refusal> {
+        let gate = self.chat.gate(self.now, session, Some(room), Door::Join { password, from });
+        self.step();
+        self.join(session, gate?)
+    }
+}
+
+#[test]
+fn wrong_guesses_are_limited_in_each_room_for_each_address() {
+    let (mut story, ana, room) = scene("password", "other room's member");
+    let room = room.unwrap();
+    let elsewhere = story.chat.sessions.get(ana).unwrap().owned[0];
+    let bob = story.person("bob");
+    let here = Some(Address::of(IpAddr::from([192, 0, 2, 1])));
+    let there = Some(Address::of(IpAddr::from([192, 0, 2, 2])));
+    for n in 0..5 {
+        let who = [ana, bob][n % 2]; // Whoever asks: it is the address that counts.
+        assert_eq!(story.try_join(who, room, Some("wrong"), here), Err(Refusal::BadPassword));
+    }
+    let wait = Refusal::RateLimited(Duration::from_secs(10));
+    for password in ["wrong", PASSWORD] {
+        assert_eq!(story.try_join(bob, room, Some(password), here), Err(wait));
+    }
+    assert_eq!(story.try_join(bob, room, None, here), Err(Refusal::BadPassword), "no guess");
+    assert_eq!(story.try_join(bob, elsewhere, Some("wrong"), here), Err(Refusal::BadPassword));
+    assert_eq!(story.try_join(bob, room, Some("wrong"), there), Err(Refusal::BadPassword));
+    for _ in 0..5 {
+        assert_eq!(story.try_join(bob, room, Some("wrong"), None), Err(Refusal::BadPassword));
+    }
+    assert_eq!(story.try_join(bob, room, Some(PASSWORD), None), Err(wait), "all exempt are one");
+    story.wait(10 * SECOND);
+    story.try_join(bob, room, Some(PASSWORD), here).unwrap();
+    story.try_join(ana, room, Some(PASSWORD), here).unwrap(); // The right one was no wrong guess.
+}
+
+#[test]
+fn a_locked_room_that_is_over_leaves_nothing_of_its_guessers() {
+    let (mut story, ana, room) = scene("password", "stranger");
+    for n in 0..200 {
+        let from = Some(Address::of(IpAddr::from([192, 0, 2, n])));
+        assert!(story.try_join(ana, room.unwrap(), Some("wrong"), from).is_err());
+    }
+    story.wait(11 * MINUTE);
+    story.wait(24 * HOUR);
+    story.assert_empty();
+}
+
+#[test]
+fn a_room_is_listed_only_if_it_is_public() {
+    let mut story = Story::new();
+    let ana = story.person("ana");
+    let title = Some(Title::parse(" Tea & \u{1F375} ").unwrap());
+    let wishes = [
+        Wishes::default(),
+        Wishes { private: true, title: title.clone(), ..Wishes::default() },
+        Wishes { password: Some("x"), ..Wishes::default() },
+        Wishes { private: true, password: Some("x"), title: None },
+        Wishes { title, ..Wishes::default() },
+    ];
+    let rooms = wishes.map(|wishes| {
+        let created = story.now.wall;
+        let room = story.room_with(ana, wishes);
+        story.wait(SECOND);
+        (room, created)
+    });
+    story.enter(ana, rooms[4].0);
+    let shown = |info: RoomInfo<'_>| {
+        let digits = info.id.to_string().len();
+        (info.title.map(str::to_owned), info.is_private, info.has_password, digits, info.user_count)
+    };
+    let tea = || Some("Tea & \u{1F375}".to_owned());
+    let expected = [
+        (None, false, false, 10, 0),
+        (tea(), true, false, 32, 0),
+        (None, true, true, 32, 0),
+        (None, true, true, 32, 0),
+        (tea(), false, false, 10, 1),
+    ];
+    for ((room, created), expected) in rooms.into_iter().zip(expected.clone()) {
+        let info = story.chat.room_info(room).unwrap();
+        assert_eq!((info.created, shown(info)), (created, expected));
+        assert_eq!(story.chat.room(info.id), Some(room));
+    }
+    let listed: Vec<_> = story.chat.public_rooms().map(shown).collect();
+    assert_eq!(listed, [expected[4].clone(), expected[0].clone()], "newest first");
+    assert_eq!(story.chat.rooms_of(ana).count(), 5, "to its members a private room is no secret");
+    story.delete(ana, rooms[4].0).unwrap();
+    assert_eq!(story.chat.public_rooms().count(), 1);
+    assert!(story.chat.room_info(rooms[4].0).is_none());
+}
