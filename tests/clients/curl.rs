@@ -114,7 +114,11 @@ fn curl_goes_the_whole_way() {
     bob_socket.expect_chat("ana", "Hello world!");
     ana_socket.expect_chat("ana", "Hello world!");
     let shown = curl.json(&[], &format!("/rooms/{room}"), 200);
-    assert_eq!(shown, json!({"room_id": room, "exists": true, "user_count": 2}));
+    let expected = json!({
+        "room_id": room, "exists": true, "user_count": 2,
+        "title": null, "private": false, "password": false,
+    });
+    assert_eq!(shown, expected);
 
     let messages = format!("/rooms/{room}/messages");
     let kept = curl.json(&["-H", &as_bob], &messages, 200);

@@ -130,7 +130,10 @@ async def with_asyncio():
     e = await connect(url(room), subprotocols=["chat", f"bearer.{eve}"])
     same(e.subprotocol, "chat")
     seen += [await expect([a, b, e], "user_joined", "eve", "eve has joined", room)]
-    same(ask("GET", f"/rooms/{room}"), {"room_id": room, "exists": True, "user_count": 3})
+    same(ask("GET", f"/rooms/{room}"), {
+        "room_id": room, "exists": True, "user_count": 3,
+        "title": None, "private": False, "password": False,
+    })
     same(ask("GET", "/rooms", bob), {"rooms": [room]}, "connecting joins")
 
     # Chat, in one frame and in several, short and as long as may be.
