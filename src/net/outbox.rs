@@ -90,7 +90,7 @@ impl Outbox {
         true
     }
 
-    /// Whether at most `bytes_max` would be queued with `piece`, counting [`PIECE_BYTES`] for each
+    /// Whether at most `bytes_max` would be queued with `piece`, counting some for the place of each
     /// piece that waits behind another.
     pub fn fits(&self, piece: &Piece, bytes_max: usize) -> bool {
         let pieces = self.pieces.len().saturating_mul(PIECE_BYTES);
