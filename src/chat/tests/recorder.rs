@@ -23,6 +23,7 @@ pub struct Said {
     /// Has an id and is history.
     pub id: Option<MessageId>,
     pub wall: Option<Wall>,
+    pub nonce: Option<String>,
 }
 
 /// What a connection has received.
@@ -40,6 +41,8 @@ pub struct Ear {
     pub held: bool,
     /// The log's length when it began to catch up: pages are what was said before.
     pub until: Option<usize>,
+    /// The log's length when it had caught up.
+    pub released: Option<usize>,
     /// The last page has come, and whether it was complete.
     pub complete: Option<bool>,
     /// Pages received.
@@ -60,6 +63,7 @@ impl Ear {
             admitted: None,
             held: false,
             until: None,
+            released: None,
             complete: None,
             pages: 0,
             closed: None,
@@ -136,7 +140,7 @@ impl Sink for Recorder {
         let mut said = match *event {
             Event::Typing { user, user_id, .. } => {
                 let line = format!("typing {user}");
-                Said { line, user_id, id: None, wall: None }
+                Said { line, user_id, id: None, wall: None, nonce: None }
             }
             Event::Message(Message { id, kind, user, user_id, wall, nonce, .. }) => {
                 let mut line = match kind {
@@ -149,7 +153,8 @@ impl Sink for Recorder {
                 }
                 assert!(self.last_id < Some(id), "ids strictly increase");
                 self.last_id = Some(id);
-                Said { line, user_id, id: Some(id), wall: Some(wall) }
+                let nonce = nonce.map(str::to_owned);
+                Said { line, user_id, id: Some(id), wall: Some(wall), nonce }
             }
         };
         let batch = self.batches.entry(room).or_default();
@@ -264,9 +269,10 @@ impl Sink for Recorder {
         }
         let room = self.ears[&to].room;
         assert!(!self.batches.contains_key(&room), "a batch would be told twice");
+        let said = self.log(room).len();
         let ear = self.ear(to);
         assert!(ear.listens() && ear.held && ear.complete.is_some(), "released once, and after it");
-        ear.held = false;
+        (ear.held, ear.released) = (false, Some(said));
     }
 
     fn ping(&mut self, to: ConnKey) {
