@@ -8,10 +8,12 @@
 //! | `world::hearing` | every peer holds what it hears against what it is owed |
 //! | `model` | what a room is: one log, of which each reader has a piece |
 //! | `seeds` | what happens under a seed |
+//! | `chaos` | lines that break again and again, with nothing lost |
 //! | `scenarios` | stories with a name, and bugs |
 //!
 //! `SIM_SEED=123 cargo test --test sim` replays one seed.
 
+mod chaos;
 mod model;
 mod pipe;
 mod scenarios;
@@ -59,4 +61,47 @@ fn seeds() {
         }
     }
     eprintln!("{done} seeds in {:?}", start.elapsed());
+}
+
+fn run_chaos(seed: u64, kept_max: usize) -> chaos::Facts {
+    let _named = Named(seed);
+    let start = Instant::now();
+    let facts = chaos::run(seed, kept_max);
+    eprintln!("chaos {seed}, {kept_max} kept, {:?}: {facts:?}", start.elapsed());
+    assert_eq!(facts.breaks, 25 * 30);
+    facts
+}
+
+/// Seeds to run: the one that is asked for, or so many.
+fn chaos_seeds() -> Vec<u64> {
+    match std::env::var("SIM_SEED") {
+        Ok(seed) => vec![seed.parse().expect("SIM_SEED is a number")],
+        Err(_) if std::env::var_os("SLOW_TESTS").is_some() => (0..20).collect(),
+        Err(_) => vec![0],
+    }
+}
+
+/// 20 readers and 5 writers break their lines 30 times each while 2000 messages are said.
+#[test]
+fn chaos_loses_nothing_and_says_nothing_twice() {
+    for seed in chaos_seeds() {
+        let facts = run_chaos(seed, 5000);
+        assert_eq!(facts.twice, 0);
+        assert!(facts.paged > 0 && facts.resent > 0, "that was no chaos");
+    }
+}
+
+/// The same where less is kept than is missed: who lost something is told so, and nobody else.
+#[test]
+fn chaos_with_a_short_history_tells_of_every_loss() {
+    for seed in chaos_seeds() {
+        let facts = run_chaos(seed, 60);
+        assert!(facts.incomplete > 0 && facts.resent > 0, "that was no chaos");
+    }
+}
+
+#[test]
+fn chaos_is_replayable() {
+    let seed = chaos_seeds()[0];
+    assert_eq!(run_chaos(seed, 200), run_chaos(seed, 200), "the same seed gives the same bytes");
 }

@@ -1,6 +1,7 @@
 //! What everybody must have seen: a room is a log, and a reader has a piece of it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 
 use serde_json::Value;
 
@@ -10,27 +11,35 @@ pub struct Message {
     pub user: String,
     pub user_id: String,
     pub text: String,
+    pub nonce: Option<String>,
     /// The very bytes.
     pub json: Vec<u8>,
 }
+
+/// What is said without a socket begins with this.
+pub const FROM_OUTSIDE: &str = "by REST ";
 
 /// A room, as all that anybody saw of it. Message ids are the order.
 pub struct Room {
     pub id: String,
     pub log: BTreeMap<String, Message>,
-    /// The ids of messages by their very bytes.
-    pub known: HashMap<Vec<u8>, String>,
+    /// How many messages the server keeps of it.
+    pub kept_max: usize,
     /// Somebody was in it from the beginning to the end and missed nothing.
     pub watched: bool,
 }
 
 impl Room {
-    pub fn new(id: String) -> Room {
-        Room { id, log: BTreeMap::new(), known: HashMap::new(), watched: false }
+    pub fn new(id: String, kept_max: usize) -> Room {
+        Room { id, log: BTreeMap::new(), kept_max, watched: false }
     }
 
     /// Somebody was told this message; it must be the same for all. Returns its id.
     pub fn note(&mut self, json: &[u8]) -> String {
+        if let Some(known) = id_of(json).filter(|id| self.log.contains_key(*id)) {
+            assert_eq!(self.log[known].json, json, "one message, told in two ways");
+            return known.to_owned();
+        }
         let value: Value = serde_json::from_slice(json).expect("a message is JSON");
         let field = |name: &str| {
             let field = value[name].as_str();
@@ -43,11 +52,11 @@ impl Room {
             user: field("user"),
             user_id: field("user_id"),
             text: field("message"),
+            nonce: value["nonce"].as_str().map(str::to_owned),
             json: json.to_vec(),
         };
-        let first = self.log.entry(id.clone()).or_insert(message);
-        assert_eq!(first.json, json, "one message, told in two ways");
-        self.known.insert(json.to_vec(), id.clone());
+        assert_eq!(id_of(json), Some(&id[..]), "a message begins with its id");
+        self.log.insert(id.clone(), message);
         id
     }
 
@@ -62,6 +71,7 @@ impl Room {
                 ("user_joined", None) => present.push(who),
                 ("user_left", Some(place)) => drop(present.remove(place)),
                 ("chat", Some(_)) => {}
+                ("chat", None) if message.text.starts_with(FROM_OUTSIDE) => {}
                 (kind, _) => panic!("{id}: {kind} of {who:?}, present: {present:?}"),
             }
         }
@@ -82,4 +92,35 @@ impl Room {
             }
         }
     }
+
+    /// The messages after this one.
+    pub fn after(&self, id: &str) -> impl Iterator<Item = &String> {
+        self.log.range::<str, _>((Bound::Excluded(id), Bound::Unbounded)).map(|(id, _)| id)
+    }
+
+    /// Whether `after` was kept when `until` was the newest message.
+    pub fn was_kept(&self, after: &str, until: &str) -> bool {
+        let bounds = (Bound::Included(after), Bound::Included(until));
+        after <= until && self.log.range::<str, _>(bounds).count() <= self.kept_max
+    }
+
+    /// Nothing was said twice while its nonce was known. Returns how often that was over.
+    pub fn check_nonces(&self) -> usize {
+        let mut last = HashMap::new();
+        let mut twice = 0;
+        for (place, message) in self.log.values().enumerate() {
+            let Some(nonce) = &message.nonce else { continue };
+            if let Some(before) = last.insert((&message.user_id, nonce), place) {
+                assert!(place - before > self.kept_max, "{:?} is there twice", message.text);
+                twice += 1;
+            }
+        }
+        twice
+    }
+}
+
+/// The id of a message that begins with it.
+fn id_of(json: &[u8]) -> Option<&str> {
+    let id = json.strip_prefix(b"{\"id\":\"")?.split(|byte| *byte == b'"').next()?;
+    std::str::from_utf8(id).ok()
 }

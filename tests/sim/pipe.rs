@@ -92,9 +92,9 @@ impl Pipe {
     pub fn arrive(&mut self, from: &mut VecDeque<u8>, count: usize) -> usize {
         let room = self.weather.buffer_bytes.saturating_sub(self.arrived.len());
         let count = if self.dropped { from.len() } else { count.min(room).min(from.len()) };
-        let bytes = from.drain(..count);
+        let bytes = front(from, count);
         if !self.dropped && count > 0 {
-            self.arrived.extend(bytes);
+            self.arrived.extend(&bytes);
             self.readable = true;
         }
         count
@@ -124,7 +124,7 @@ impl Pipe {
     /// What the peer reads.
     pub fn take(&mut self, count: usize) -> (Vec<u8>, Seen) {
         let count = count.min(self.sent.len());
-        let bytes: Vec<u8> = self.sent.drain(..count).collect();
+        let bytes = front(&mut self.sent, count);
         let seen = match () {
             () if self.reset.is_some() => Seen::Reset,
             () if !self.sent.is_empty() => Seen::Open,
@@ -210,9 +210,7 @@ impl Pipe {
                 }
             }
         }
-        for (to, from) in buffer.iter_mut().zip(self.arrived.drain(..count)) {
-            *to = from;
-        }
+        buffer[..count].copy_from_slice(&front(&mut self.arrived, count));
         Ok(count)
     }
 
@@ -244,10 +242,23 @@ impl Pipe {
             self.reset();
             return Ok(count);
         }
-        let bytes = slices.iter().flat_map(|slice| slice.iter().copied());
-        self.sent.extend(bytes.take(count));
+        let mut rest = count;
+        for slice in slices {
+            let bytes = &slice[..rest.min(slice.len())];
+            self.sent.extend(bytes);
+            rest -= bytes.len();
+        }
         Ok(count)
     }
+}
+
+/// Takes `count` bytes off a queue, all at once: one by one costs more than the server's work.
+fn front(queue: &mut VecDeque<u8>, count: usize) -> Vec<u8> {
+    let (left, right) = queue.as_slices();
+    let split = count.min(left.len());
+    let bytes = [&left[..split], &right[..count - split]].concat();
+    queue.drain(..count);
+    bytes
 }
 
 /// The server's end. Dropping it closes it.

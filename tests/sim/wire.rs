@@ -79,7 +79,42 @@ pub fn request(method: &str, path: &str, session: Option<&str>, body: &str) -> V
     (text + "\r\n" + body).into_bytes()
 }
 
-/// An opening handshake, with further field lines.
+/// The objects of the first array in a JSON text, in the bytes they were sent in, and what
+/// follows it.
+pub fn items(json: &[u8]) -> (Vec<&[u8]>, &[u8]) {
+    let mut at = json.iter().position(|byte| *byte == b'[').expect("there is an array") + 1;
+    let mut items = Vec::new();
+    loop {
+        match json[at] {
+            b']' => return (items, &json[at + 1..]),
+            b',' => at += 1,
+            _ => {
+                let len = object_len(&json[at..]);
+                items.push(&json[at..at + len]);
+                at += len;
+            }
+        }
+    }
+}
+
+fn object_len(json: &[u8]) -> usize {
+    let (mut depth, mut quoted, mut at) = (0, false, 0);
+    loop {
+        match json[at] {
+            b'\\' => at += 1, // And what it escapes.
+            b'"' => quoted = !quoted,
+            b'{' if !quoted => depth += 1,
+            b'}' if !quoted => depth -= 1,
+            _ => {}
+        }
+        at += 1;
+        if depth == 0 {
+            return at;
+        }
+    }
+}
+
+/// An opening handshake, with further field lines. `session`: and what follows it in the query.
 pub fn upgrade(room: &str, session: &str, fields: &str) -> Vec<u8> {
     format!(
         "GET /ws/{room}?session_id={session} HTTP/1.1\r\nHost: sim\r\nUpgrade: websocket\r\n\

@@ -29,8 +29,54 @@ pub struct Person {
 pub enum Owed {
     /// The chat itself; or a refusal, where rates apply.
     Echo(String),
+    /// The same, of one that its sender knows by a nonce and may send again.
+    Once {
+        text: String,
+        nonce: String,
+    },
     Refused(&'static str),
     Pong,
+}
+
+/// Where somebody wants to begin to listen.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Start {
+    /// With what comes.
+    Live,
+    /// With so many of the last messages.
+    Last(usize),
+    /// After this message.
+    After(String),
+}
+
+impl Start {
+    fn query(&self) -> String {
+        match self {
+            Start::Live => String::new(),
+            Start::Last(count) => format!("&history={count}"),
+            Start::After(id) => format!("&after={id}"),
+        }
+    }
+
+    /// The message to go on from, if it is one.
+    pub fn floor(&self) -> Option<&str> {
+        match self {
+            Start::After(id) if id.len() == 36 => Some(id),
+            _ => None,
+        }
+    }
+}
+
+/// What a reader was told in pages.
+#[derive(Default)]
+pub struct Pages {
+    pub count: usize,
+    /// Messages in them: the first of all it has seen.
+    pub messages: usize,
+    /// What the last page says of whether something was lost.
+    pub complete: Option<bool>,
+    /// Names of those present, as the last page has them.
+    pub users: Vec<String>,
 }
 
 /// What a request is asked for.
@@ -67,8 +113,12 @@ pub struct Ws {
     after: Option<String>,
     /// The person has never had another socket here.
     alone: bool,
-    /// Ids, in the order of arrival.
+    pub start: Start,
+    pub pages: Pages,
+    /// Ids, in the order of arrival, but for what it was told again.
     pub seen: Vec<String>,
+    /// Nonces it has sent, once for each time: so often it may be told again.
+    pub sent: Vec<String>,
     pub owed: VecDeque<Owed>,
     pings: VecDeque<Vec<u8>>,
     /// A close that is due: confirmation of its own, or for what it has done.
@@ -82,6 +132,7 @@ pub struct Ws {
     chats: usize,
 }
 
+#[allow(clippy::large_enum_variant, reason = "a test has few of them")]
 pub enum Talk {
     Http(Http),
     Ws(Ws),
@@ -150,6 +201,11 @@ pub struct World {
     pub panics_expected: u64,
     /// Bytes that all peers have read.
     pub heard: u64,
+    turns: u64,
+    /// How often all invariants are looked at: long histories make that dear.
+    pub turns_per_check: u64,
+    /// Messages that the server keeps of a room.
+    kept_max: usize,
 }
 
 /// More bytes are not said before everybody has read: a reader that reads is never too slow.
@@ -184,6 +240,9 @@ impl World {
             said: 0,
             panics_expected: 0,
             heard: 0,
+            turns: 0,
+            turns_per_check: 1,
+            kept_max: config.history_messages_max,
         }
     }
 
@@ -227,7 +286,22 @@ impl World {
     }
 
     pub fn enter_from(&mut self, person: usize, room: usize, from: Option<IpAddr>) -> usize {
-        let session = self.people[person].session.clone().unwrap_or_default();
+        self.enter_with(person, room, Start::Live, from)
+    }
+
+    /// A person asks for a socket in a room that begins somewhere.
+    pub fn enter_at(&mut self, person: usize, room: usize, start: Start) -> usize {
+        self.enter_with(person, room, start, LOOPBACK)
+    }
+
+    fn enter_with(
+        &mut self,
+        person: usize,
+        room: usize,
+        start: Start,
+        from: Option<IpAddr>,
+    ) -> usize {
+        let session = self.people[person].session.clone().unwrap_or_default() + &start.query();
         let request = wire::upgrade(&self.rooms[room].id, &session, "");
         let mut possible = BTreeSet::new();
         if self.people[person].shares_name {
@@ -260,7 +334,10 @@ impl World {
                 upgraded: false,
                 after: self.rooms[room].log.keys().next_back().cloned(),
                 alone: sockets.is_empty(),
+                start,
+                pages: Pages::default(),
                 seen: Vec::new(),
+                sent: Vec::new(),
                 owed: VecDeque::new(),
                 pings: VecDeque::new(),
                 due: None,
@@ -321,6 +398,17 @@ impl World {
         let ws = self.clients[client].ws_mut().expect("a socket");
         ws.pings.push_back(payload.clone());
         self.frame(PING, &payload)
+    }
+
+    /// Says something that it may say again, on this socket or another.
+    pub fn say(&mut self, client: usize, text: String, nonce: String) {
+        let json = serde_json::json!({"type": "chat", "message": text, "nonce": nonce});
+        let json = json.to_string();
+        self.said += json.len() + 300;
+        let ws = self.clients[client].ws_mut().expect("a socket");
+        ws.sent.push(nonce.clone());
+        ws.owed.push_back(Owed::Once { text, nonce });
+        self.send_frame(client, TEXT, json.as_bytes());
     }
 
     /// Something that cannot be accepted, and what it is refused with.
@@ -462,7 +550,10 @@ impl World {
             }
         }
         self.core.tick();
-        self.core.check_invariants();
+        self.turns += 1;
+        if self.turns % self.turns_per_check == 0 {
+            self.core.check_invariants();
+        }
         assert_eq!(self.core.counters().panics, self.panics_expected, "a panic was caught");
     }
 
@@ -492,10 +583,13 @@ impl World {
         client.line = line;
         let heard = !bytes.is_empty();
         self.heard += bytes.len() as u64;
-        for byte in [index as u8].iter().chain(&bytes) {
-            self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
+        let words = bytes.chunks(8).map(|word| {
+            word.iter().fold(word.len() as u64, |all, byte| all << 8 ^ u64::from(*byte))
+        });
+        for word in std::iter::once(index as u64).chain(words) {
+            self.hash = (self.hash ^ word).wrapping_mul(0x0100_0000_01B3).rotate_left(29);
         }
-        client.inbox.extend(bytes);
+        client.inbox.extend_from_slice(&bytes);
         let mut talk = std::mem::replace(&mut client.talk, Talk::Noise);
         match &mut talk {
             Talk::Http(http) => self.hear_http(index, http),
@@ -553,6 +647,8 @@ impl World {
                 if well {
                     assert!(ws.upgraded, "{who}: the upgrade was not answered");
                     assert!(waits || !ws.alone || !ws.seen.is_empty(), "{who} was not let in");
+                    let caught_up = ws.start == Start::Live || ws.pages.complete.is_some();
+                    assert!(waits || caught_up, "{who} is still catching up");
                     assert!(!ws.must_close, "{who} was not closed");
                     if !waits {
                         assert!(ws.owed.is_empty(), "{who} is owed {:?}", ws.owed);
@@ -563,7 +659,9 @@ impl World {
                     assert!(waits || ws.closed.is_some(), "{who} is owed a close");
                 }
                 let room = &self.rooms[ws.room];
+                let waits = waits && ws.pages.complete.is_none();
                 room.check_reader(&who, &ws.seen, well && !waits);
+                check_start(room, ws, &who, well && !waits);
             }
             Talk::Http(http) if client.honest && client.reading && !http.excused => {
                 assert!(http.asks.is_empty(), "{who}: {} answers are due", http.asks.len());
@@ -658,5 +756,24 @@ impl World {
     fn accounts(&self) -> Vec<(disposable_chat::ledger::Account, usize)> {
         use disposable_chat::ledger::Account;
         Account::ALL.map(|account| (account, self.ledger.bytes(account))).into()
+    }
+}
+
+/// A reader began where it wanted to, or was told that it could not.
+fn check_start(room: &Room, ws: &Ws, who: &str, well: bool) {
+    let Some(floor) = ws.start.floor() else { return };
+    let first = ws.seen.first();
+    if let (None, true) = (first, well) {
+        assert_eq!(room.after(floor).next(), None, "{who} lacks what came after {floor}");
+    }
+    let Some(complete) = ws.pages.complete.filter(|_| room.watched) else { return };
+    let until = ws.pages.messages.checked_sub(1).map_or(floor, |last| &ws.seen[last]);
+    assert_eq!(complete, room.was_kept(floor, until), "{who} was told the wrong thing");
+    if complete {
+        let next = room.after(floor).next();
+        assert!(first.is_none() || first == next, "{who}: a gap that it was not told of");
+    } else {
+        let kept = room.kept_max.min(room.log.range(..=until.to_owned()).count());
+        assert_eq!(ws.pages.messages, kept, "{who} did not get all that was kept");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Ask, Http, Owed, World, Ws};
+use super::{Ask, Http, Owed, Start, World, Ws};
 use crate::model::Room;
 use crate::pipe::Seen;
 use crate::wire::{self, CLOSE, PING, PONG, Response, TEXT};
@@ -51,7 +51,7 @@ impl World {
             Ask::Room => {
                 expect(&[201]);
                 let id = json["room_id"].as_str().expect("a room has an id");
-                self.rooms.push(Room::new(id.to_owned()));
+                self.rooms.push(Room::new(id.to_owned(), self.kept_max));
             }
             Ask::Messages(room) => {
                 let room = &mut self.rooms[room];
@@ -135,56 +135,113 @@ impl World {
     }
 
     fn hear_text(&mut self, index: usize, ws: &mut Ws, json: &[u8]) {
+        if json.starts_with(b"{\"id\"") {
+            return self.hear_message(index, ws, json);
+        }
+        if json.starts_with(b"{\"type\":\"history\"") {
+            return self.hear_page(index, ws, json);
+        }
+        let value: Value = serde_json::from_slice(json).expect("events are JSON");
+        let honest = self.clients[index].honest;
+        match value["type"].as_str().expect("events have types") {
+            "refused" => {
+                let code = value["code"].as_str().expect("refusals have codes");
+                let limited = self.limited && code == "rate_limited";
+                let nonce = value["nonce"].as_str();
+                let owed = ws.pay(|owed| match owed {
+                    Owed::Refused(expected) => code == *expected,
+                    Owed::Echo(_) => limited && nonce.is_none(),
+                    Owed::Once { nonce: known, .. } => limited && nonce == Some(known),
+                    Owed::Pong => false,
+                });
+                assert!(owed || !honest, "client {index}: refused {code}, owed {:?}", ws.owed);
+            }
+            "pong" => assert!(ws.pay(|owed| *owed == Owed::Pong) || !honest),
+            "typing" => {
+                assert_eq!(value["room_id"], *self.rooms[ws.room].id, "typing of another room");
+                assert!(ws.is_live(), "client {index}: typing before its history");
+            }
+            kind => panic!("client {index}: {kind} is no event of ours"),
+        }
+    }
+
+    fn hear_message(&mut self, index: usize, ws: &mut Ws, json: &[u8]) {
         let room = &mut self.rooms[ws.room];
-        let known = room.known.get(json).cloned();
-        let id = match known {
-            Some(id) => id,
-            None => {
-                let value: Value = serde_json::from_slice(json).expect("events are JSON");
-                match value["type"].as_str().expect("events have types") {
-                    "refused" => {
-                        let code = value["code"].as_str().expect("refusals have codes");
-                        let (owed, limited) = (ws.owed.pop_front(), self.limited);
-                        match owed {
-                            _ if !self.clients[index].honest => {}
-                            Some(Owed::Refused(expected)) if code == expected => {}
-                            Some(Owed::Echo(_)) if limited && code == "rate_limited" => {}
-                            _ => panic!("client {index}: refused {code}, owed {owed:?}"),
-                        }
-                        return;
-                    }
-                    "pong" => {
-                        let owed = ws.owed.pop_front();
-                        assert!(owed == Some(Owed::Pong) || !self.clients[index].honest);
-                        return;
-                    }
-                    "typing" => {
-                        assert_eq!(value["room_id"], *room.id, "typing of another room");
-                        return;
-                    }
-                    _ => room.note(json),
-                }
-            }
-        };
+        let id = room.note(json);
         let message = &room.log[&id];
-        match ws.seen.last() {
-            Some(last) => assert!(*last < id, "client {index}: out of order"),
-            None => {
-                assert!(ws.after.as_ref() < Some(&id), "client {index}: older than its coming");
-                let own =
-                    message.kind == "user_joined" && message.user == self.people[ws.person].name;
-                assert!(own || !ws.alone, "client {index}: first hears {:?}", message.text);
-            }
+        let last = ws.seen.last().map(String::as_str).max(ws.start.floor());
+        let person = &self.people[ws.person];
+        if last >= Some(id.as_str()) {
+            let again = message.nonce.as_ref().filter(|_| message.user == person.name);
+            let sent = ws.sent.iter().position(|sent| Some(sent) == again);
+            let sent = sent.unwrap_or_else(|| panic!("client {index}: out of order"));
+            ws.sent.swap_remove(sent);
+            let text = &message.text;
+            ws.pay(|owed| matches!(owed, Owed::Once { text: said, .. } if said == text));
+            return;
         }
-        let mine = format!("c{index}n");
-        if message.kind == "chat" && message.text.starts_with(&mine) {
-            let owed = ws.owed.pop_front();
-            let Some(Owed::Echo(text)) = &owed else {
-                panic!("client {index} hears {:?}, owed {owed:?}", message.text)
-            };
-            assert_eq!(*text, message.text, "client {index}: not what it said");
+        assert!(ws.is_live(), "client {index}: {:?} before its history", message.text);
+        if ws.seen.len() == ws.pages.messages {
+            let own = message.kind == "user_joined" && message.user == person.name;
+            assert!(own || !ws.alone, "client {index}: first hears {:?}", message.text);
         }
+        if last.is_none() {
+            assert!(ws.after.as_ref() < Some(&id), "client {index}: older than its coming");
+        }
+        Self::hear_own(index, ws, room, &id);
         ws.seen.push(id);
+    }
+
+    /// If the message is the client's own, it was owed it.
+    fn hear_own(index: usize, ws: &mut Ws, room: &Room, id: &str) {
+        let message = &room.log[id];
+        if message.kind != "chat" {
+            return;
+        }
+        let owed = ws.pay(|owed| match owed {
+            Owed::Echo(text) | Owed::Once { text, .. } => *text == message.text,
+            Owed::Refused(_) | Owed::Pong => false,
+        });
+        let mine = message.text.starts_with(&format!("c{index}n")) && message.nonce.is_none();
+        assert!(owed || !mine, "client {index} hears {:?}, owed {:?}", message.text, ws.owed);
+    }
+
+    fn hear_page(&mut self, index: usize, ws: &mut Ws, json: &[u8]) {
+        assert!(!ws.is_live(), "client {index}: a page that it did not ask for");
+        assert!(json.len() < 64 * 1024, "client {index}: a page of {} bytes", json.len());
+        let room = &mut self.rooms[ws.room];
+        let head = format!("{{\"type\":\"history\",\"room_id\":\"{}\",", room.id);
+        assert!(json.starts_with(head.as_bytes()), "a history of another room");
+        let (items, rest) = wire::items(json);
+        for item in items {
+            let id = room.note(item);
+            let last = ws.seen.last().map(String::as_str).max(ws.start.floor());
+            assert!(last < Some(id.as_str()), "client {index}: a page goes back");
+            Self::hear_own(index, ws, room, &id);
+            ws.seen.push(id);
+        }
+        ws.pages.count += 1;
+        ws.pages.messages = ws.seen.len();
+        let rest = [b"{", rest.strip_prefix(b",").expect("more follows")].concat();
+        let rest: Value = serde_json::from_slice(&rest).expect("a page is JSON");
+        if rest["more"] == true {
+            assert!(rest.get("complete").is_none(), "only the last page tells");
+            return;
+        }
+        assert_eq!(rest["more"], false);
+        ws.pages.complete = rest["complete"].as_bool();
+        let complete = ws.pages.complete.expect("the last page tells");
+        let is_whole = matches!(ws.start, Start::Last(_)) || ws.start.floor().is_some();
+        assert!(complete <= is_whole, "client {index}: nothing can be missing");
+        if let Start::Last(count) = ws.start {
+            assert!(complete && ws.pages.messages <= count, "client {index}: more than asked for");
+        }
+        let users = rest["users"].as_array().expect("users");
+        let names = users.iter().map(|user| user["user"].as_str().expect("a name").to_owned());
+        ws.pages.users = names.collect();
+        let me = users.iter().find(|user| user["user_id"] == rest["you"]);
+        let me = me.unwrap_or_else(|| panic!("client {index} is not among {users:?}"));
+        assert_eq!(me["user"], *self.people[ws.person].name);
     }
 
     fn hear_close(&mut self, index: usize, ws: &mut Ws, payload: &[u8]) {
@@ -196,13 +253,32 @@ impl World {
             // Brought upon it by somebody else.
         } else if honest {
             assert_eq!(Some(code), ws.due, "client {index}: {reason}");
-            if ws.possible.is_empty() {
+            if ws.possible.is_empty() && ws.start == Start::Live {
                 assert!(ws.owed.is_empty(), "client {index}: closed, but owed {:?}", ws.owed);
             }
         }
         ws.closed = Some((code, reason));
         if ws.due.is_none() {
             self.send_frame(index, CLOSE, &payload[..payload.len().min(2)]);
+        }
+    }
+}
+
+impl Ws {
+    /// Has been told what it asked for, and hears what comes.
+    pub fn is_live(&self) -> bool {
+        self.start == Start::Live || self.pages.complete.is_some()
+    }
+
+    /// Strikes out the first debt that is paid by what was heard, and says whether there was one.
+    /// Answers come in the order of the questions; but what is said while catching up is heard
+    /// later, in its place, than an answer for this socket alone.
+    fn pay(&mut self, is_paid: impl Fn(&Owed) -> bool) -> bool {
+        let in_order = self.start == Start::Live && self.sent.is_empty();
+        let places = if in_order { self.owed.len().min(1) } else { self.owed.len() };
+        match self.owed.iter().take(places).position(is_paid) {
+            Some(place) => self.owed.remove(place).is_some(),
+            None => false,
         }
     }
 }
