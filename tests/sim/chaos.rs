@@ -18,6 +18,9 @@ const WRITERS: usize = 5;
 const MESSAGES: usize = 2000;
 const BREAKS: usize = 30;
 
+/// Far more than any run takes.
+const ROUNDS_MAX: usize = 5000;
+
 /// Lines of one person that are silent at one time; a session may have 20 sockets.
 const SILENT_MAX: usize = 6;
 
@@ -109,7 +112,8 @@ pub fn run(seed: u64, kept_max: usize) -> Facts {
         })
         .collect();
     chaos.world.settle();
-    loop {
+    for round in 0.. {
+        assert!(round < ROUNDS_MAX, "it comes to no end");
         for _ in 0..20 {
             chaos.step(&mut people, faults);
         }
