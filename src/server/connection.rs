@@ -81,6 +81,8 @@ pub(super) struct Ws {
     /// Sent pages of history, each when the last has mostly left. What its room says meanwhile
     /// waits in the history.
     pub catching_up: bool,
+    /// On the list of those to be sent their next page.
+    pub hungry: bool,
     /// What such pages have left in the outbox, which must not make it look slow.
     pub paged: usize,
 }
@@ -88,7 +90,14 @@ pub(super) struct Ws {
 impl Ws {
     /// Right after the upgrade.
     pub fn new(context: ws::Context) -> Ws {
-        Ws { context, attachment: None, waiting: false, catching_up: false, paged: 0 }
+        Ws {
+            context,
+            attachment: None,
+            waiting: false,
+            catching_up: false,
+            hungry: false,
+            paged: 0,
+        }
     }
 }
 

@@ -30,6 +30,10 @@ const PAGE_LEFT_BYTES: usize = 16 * 1024;
 /// have megabytes of history written to it while everybody else waits.
 const FLUSH_BYTES_MAX: usize = 64 * 1024;
 
+/// History queued in one phase of a tick, for all connections together: a thousand that come
+/// back at once are served in turns, and others have theirs between.
+const PAGED_BYTES_MAX: usize = 2 * 1024 * 1024;
+
 /// Who has left a room by an end of its connection, and how.
 #[derive(Clone, Copy)]
 pub(super) struct Ended {
@@ -46,7 +50,9 @@ pub(super) struct Connections<S> {
     /// To be read from, in turn. Never taken away, so that a panic in between loses nobody.
     pub ready: VecDeque<ConnectionKey<S>>,
     /// Catching up, and out of what they were sent before: to be sent more in this tick.
-    pub hungry: Vec<ConnectionKey<S>>,
+    pub hungry: VecDeque<ConnectionKey<S>>,
+    /// Bytes of history queued since this was last reset.
+    pub paged: usize,
     /// To be told to the domain in this tick.
     pub ended: Vec<Ended>,
     settings: Settings,
@@ -69,7 +75,8 @@ impl<S: Stream> Connections<S> {
             counters: Counters::default(),
             now: Now::default(),
             ready: VecDeque::new(),
-            hungry: Vec::new(),
+            hungry: VecDeque::new(),
+            paged: 0,
             ended: Vec::new(),
             timers: Timers::new(&[
                 (Wait::Head, settings.header_timeout),
@@ -232,6 +239,7 @@ impl<S: Stream> Connections<S> {
         let Some(connection) = self.slots.get_mut(key) else { return };
         match &mut connection.protocol {
             Protocol::Ws(ws) if ws.catching_up => {
+                self.paged += frames.len();
                 let _ = connection.link.push(frames, usize::MAX);
                 ws.paged = connection.link.outbox().queued();
                 self.make_dirty(key);
@@ -393,13 +401,28 @@ impl<S: Stream> Connections<S> {
         }
     }
 
+    /// Whether so much history was queued that the rest has to wait.
+    pub fn is_paged_out(&self) -> bool {
+        self.paged >= PAGED_BYTES_MAX
+    }
+
+    /// Somebody who is to be sent their next page.
+    pub fn next_hungry(&mut self) -> Option<ConnectionKey<S>> {
+        let key = self.hungry.pop_front()?;
+        if let Some(ws) = self.slots.get_mut(key).and_then(Connection::ws) {
+            ws.hungry = false;
+        }
+        Some(key)
+    }
+
     fn note_hunger(&mut self, key: ConnectionKey<S>) {
         let Some(connection) = self.slots.get_mut(key) else { return };
         let queued = connection.link.outbox().queued();
         if let Protocol::Ws(ws) = &mut connection.protocol {
             ws.paged = ws.paged.min(queued);
-            if ws.catching_up && queued <= PAGE_LEFT_BYTES {
-                self.hungry.push(key);
+            let wants_more = ws.catching_up && queued <= PAGE_LEFT_BYTES;
+            if wants_more && !std::mem::replace(&mut ws.hungry, true) {
+                self.hungry.push_back(key);
             }
         }
     }
@@ -448,7 +471,7 @@ impl<S: Stream> Connections<S> {
         if self.slots.is_empty() {
             // What a crowd has stretched goes back when the last of it has gone.
             (self.ready, self.dirty) = (VecDeque::new(), Vec::new());
-            self.hungry = Vec::new();
+            self.hungry = VecDeque::new();
             self.control = Vec::new();
         }
         self.recount_slots();

@@ -250,10 +250,12 @@ impl<S: Stream> Core<S> {
             let Some(key) = self.connections.next_ready() else { break };
             self.made = 0;
             budget = budget.saturating_sub(self.turn(key, &mut scratch));
-            if budget == 0 || self.connections.batches.is_full() {
+            let is_full = self.connections.batches.is_full() || self.connections.is_paged_out();
+            if budget == 0 || is_full {
                 break;
             }
         }
+        self.connections.paged = 0;
         self.scratch = scratch;
     }
 
@@ -310,12 +312,7 @@ impl<S: Stream> Core<S> {
 
     #[inline(never)]
     fn settle(&mut self) {
-        for key in std::mem::take(&mut self.connections.hungry) {
-            let ws = self.connections.slots.get_mut(key).and_then(Connection::ws);
-            if let Some(attachment) = ws.and_then(|ws| ws.attachment) {
-                self.chat.catch_up(self.connections.now, attachment, &mut self.connections);
-            }
-        }
+        self.feed_hungry();
         // Telling of one end can overflow somebody's outbox, which is another.
         loop {
             for ended in std::mem::take(&mut self.connections.ended) {
@@ -328,6 +325,18 @@ impl<S: Stream> Core<S> {
             }
         }
         self.connections.batches.on_tick_over(self.chat.room_count());
+    }
+
+    /// Sends those who are catching up, and have mostly taken what they were sent, a page more.
+    fn feed_hungry(&mut self) {
+        while !self.connections.is_paged_out() {
+            let Some(key) = self.connections.next_hungry() else { break };
+            let ws = self.connections.slots.get_mut(key).and_then(Connection::ws);
+            if let Some(attachment) = ws.and_then(|ws| ws.attachment) {
+                self.chat.catch_up(self.connections.now, attachment, &mut self.connections);
+            }
+        }
+        self.connections.paged = 0;
     }
 
     fn seal_all(&mut self) {
