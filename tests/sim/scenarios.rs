@@ -7,7 +7,7 @@ use disposable_chat::config::{Config, Rate};
 
 use crate::pipe::{CALM, Weather};
 use crate::wire::{self, CLOSE, TEXT};
-use crate::world::{Ask, Http, LOOPBACK, Talk, World};
+use crate::world::{Ask, Http, LOOPBACK, Start, Talk, World};
 
 fn unlimited() -> Config {
     Config { message_rate: Rate { per_second: 0, burst: 1 }, ..Config::default() }
@@ -469,5 +469,33 @@ fn answers_to_frames_end_a_turn_too() {
     assert!((50..200).contains(&handled), "{handled} frames in one turn");
     world.settle();
     assert_eq!(world.core.counters().received - before, 1000, "all in the end");
+    world.end();
+}
+
+/// A crowd that came back at once had the first page made for each of them in one tick.
+#[test]
+fn a_crowd_that_comes_back_at_once_is_sent_its_history_in_turns() {
+    const CROWD: usize = 100;
+    let config = Config { address_connections_max: None, ..unlimited() };
+    let (mut world, guests) = party(&config, CALM, 1);
+    for _ in 0..20 {
+        world.chat(guests[0], &"🦀".repeat(3900));
+    }
+    world.settle();
+    let crowd = world.crowd(CROWD);
+    world.weather = Weather { faults: 0, buffer_bytes: 700 };
+    let back: Vec<_> = crowd.map(|person| world.enter_at(person, 0, Start::Last(1000))).collect();
+    for client in &back {
+        world.deliver(*client, usize::MAX);
+    }
+    let mut queued = 0;
+    for _ in 0..5 {
+        world.turn(true);
+        let now = world.core.counters().outbox_bytes;
+        assert!(now <= queued + 3 * 1024 * 1024, "{now} bytes after {queued}");
+        queued = now;
+    }
+    world.settle();
+    assert!(back.iter().all(|client| world.clients[*client].is_well()));
     world.end();
 }
