@@ -1,5 +1,4 @@
 // Whatever the documents or the server say is put in as text, never as HTML.
-"use strict";
 const base = new URL(location.pathname.endsWith("/") ? ".." : ".", location);
 const $ = (query) => document.querySelector(query), main = $("main"), you = $("#you");
 let store = {};

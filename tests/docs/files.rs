@@ -96,6 +96,16 @@ fn links_are_relative_and_lead_somewhere() {
     server.ask(get("/docs/docs")).refused(404, "not_found");
 }
 
+/// A classic script's names are the page's: whoever pasted `let you` into the console was told that
+/// it had been declared.
+#[test]
+fn the_script_leaves_the_console_its_names() {
+    let server = Server::start(&[]);
+    let html = server.ask(get("/docs")).expect(200).text();
+    assert_eq!(html.matches("<script").count(), 1);
+    assert!(html.contains(r#"<script src="docs.js" type="module">"#));
+}
+
 /// Nothing comes from elsewhere, and nothing is inline: the policy would stop it.
 #[test]
 fn nothing_is_foreign_or_inline() {
