@@ -23,16 +23,9 @@ use crate::slots::Slots;
 use crate::timers::Timers;
 use crate::ws::close::Close;
 
-/// A page has mostly left when no more than this is queued.
-const PAGE_LEFT_BYTES: usize = 16 * 1024;
-
 /// What one connection is sent in one tick. A peer that reads as fast as we write could otherwise
 /// have megabytes of history written to it while everybody else waits.
 const FLUSH_BYTES_MAX: usize = 64 * 1024;
-
-/// History queued in one phase of a tick, for all connections together: a thousand that come
-/// back at once are served in turns, and others have theirs between.
-const PAGED_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// Who has left a room by an end of its connection, and how.
 #[derive(Clone, Copy)]
@@ -224,30 +217,6 @@ impl<S: Stream> Connections<S> {
         self.make_dirty(key);
     }
 
-    /// Queues what a room says to everybody, unless the connection is catching up and is sent it
-    /// later, out of the history.
-    pub fn push_live(&mut self, key: ConnectionKey<S>, frames: Piece) {
-        match self.slots.get(key).map(|connection| &connection.protocol) {
-            Some(Protocol::Ws(ws)) if !ws.catching_up => self.push_frames(key, frames),
-            _ => {}
-        }
-    }
-
-    /// Queues what is for one connection alone. While it is catching up that is a page, which
-    /// the outbox's limit does not bound: the next is made when it has mostly left.
-    pub fn push_alone(&mut self, key: ConnectionKey<S>, frames: Piece) {
-        let Some(connection) = self.slots.get_mut(key) else { return };
-        match &mut connection.protocol {
-            Protocol::Ws(ws) if ws.catching_up => {
-                self.paged += frames.len();
-                let _ = connection.link.push(frames, usize::MAX);
-                ws.paged = connection.link.outbox().queued();
-                self.make_dirty(key);
-            }
-            _ => self.push_frames(key, frames),
-        }
-    }
-
     /// Queues frames for a connection that speaks WebSocket and has not closed. One that has no
     /// room for them reads too slowly, and is closed.
     ///
@@ -398,32 +367,6 @@ impl<S: Stream> Connections<S> {
         }
         if self.dirty.is_empty() {
             self.dirty = dirty;
-        }
-    }
-
-    /// Whether so much history was queued that the rest has to wait.
-    pub fn is_paged_out(&self) -> bool {
-        self.paged >= PAGED_BYTES_MAX
-    }
-
-    /// Somebody who is to be sent their next page.
-    pub fn next_hungry(&mut self) -> Option<ConnectionKey<S>> {
-        let key = self.hungry.pop_front()?;
-        if let Some(ws) = self.slots.get_mut(key).and_then(Connection::ws) {
-            ws.hungry = false;
-        }
-        Some(key)
-    }
-
-    fn note_hunger(&mut self, key: ConnectionKey<S>) {
-        let Some(connection) = self.slots.get_mut(key) else { return };
-        let queued = connection.link.outbox().queued();
-        if let Protocol::Ws(ws) = &mut connection.protocol {
-            ws.paged = ws.paged.min(queued);
-            let wants_more = ws.catching_up && queued <= PAGE_LEFT_BYTES;
-            if wants_more && !std::mem::replace(&mut ws.hungry, true) {
-                self.hungry.push_back(key);
-            }
         }
     }
 

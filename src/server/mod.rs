@@ -11,6 +11,7 @@
 //! | `dispatch` | one connection's input on its way to the domain |
 //! | `connection`, `connections` | what is kept of each, and of all |
 //! | `batch`, `sink` | what rooms say, on its way to connections |
+//! | `paging` | history, on its way to those who catch up |
 //! | `settings` | the flags, sorted by room |
 //! | `shutdown` | signals, and how it all ends |
 
@@ -19,6 +20,7 @@ mod connection;
 mod connections;
 mod core;
 mod dispatch;
+mod paging;
 mod settings;
 mod shutdown;
 mod sink;
