@@ -59,6 +59,8 @@ pub fn page(out: &mut Vec<u8>, page: &Page<'_>) {
             write(out, &last.complete);
             out.extend_from_slice(b",\"you\":");
             write(out, &Shown(last.you));
+            out.extend_from_slice(b",\"owner\":");
+            write(out, &last.owner);
             out.extend_from_slice(b",\"users\":");
             write(out, &people(last.users.iter().copied()));
             out.push(b'}');

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `routes` | the table of paths and methods, and what each asks for first |
 //! | `credential`, `query`, `entry` | who is asking, for how much, and for which socket |
-//! | `sessions`, `rooms`, `messages`, `health`, `docs` | the routes' work |
+//! | `sessions`, `rooms`, `messages`, `health`, `files` | the routes' work |
 //! | `metrics` | what a listener for metrics answers |
 //! | `socket` | client events in; refusals and closes out |
 //! | `json`, `object` | JSON out, JSON in |
@@ -18,9 +18,9 @@
 
 mod cors;
 mod credential;
-mod docs;
 mod entry;
 pub mod error;
+mod files;
 pub mod forwarded;
 mod health;
 pub mod json;

@@ -11,7 +11,7 @@ use Method::{Delete, Get, Post};
 use Serve::{Anyone, Bearer, Session, Socket};
 
 use super::error::{Code, Error};
-use super::{Answer, Caller, Entry, credential, docs, health, messages, object, rooms, sessions};
+use super::{Answer, Caller, Entry, credential, files, health, messages, object, rooms, sessions};
 use crate::chat::{Chat, Door, RoomId, RoomKey, SessionId, SessionKey, Sink};
 use crate::http::{Method, Request, Response, percent_decode};
 
@@ -96,12 +96,14 @@ pub const ROUTES: &[Route] = &[
     route(Get, "/ws/{room_id}", Socket, Unused),
     route(Get, "/health", Anyone(health::health), Unused),
     route(Get, "/ping", Anyone(health::ping), Unused),
-    route(Get, "/openapi.json", Anyone(docs::openapi), Unused),
-    route(Get, "/asyncapi.json", Anyone(docs::asyncapi), Unused),
-    route(Get, "/docs", Anyone(docs::page), Unused),
-    route(Get, "/docs.js", Anyone(docs::script), Unused),
-    route(Get, "/docs.css", Anyone(docs::style), Unused),
-    route(Get, "/docs/{file}", Anyone(docs::beside), Unused),
+    route(Get, "/", Anyone(files::page), Unused),
+    route(Get, "/page/{file}", Anyone(files::part), Unused),
+    route(Get, "/openapi.json", Anyone(files::openapi), Unused),
+    route(Get, "/asyncapi.json", Anyone(files::asyncapi), Unused),
+    route(Get, "/docs", Anyone(files::docs), Unused),
+    route(Get, "/docs.js", Anyone(files::script), Unused),
+    route(Get, "/docs.css", Anyone(files::style), Unused),
+    route(Get, "/docs/{file}", Anyone(files::beside), Unused),
 ];
 
 /// A path of the table that a request's path matches.
@@ -243,8 +245,10 @@ mod tests {
         for path in ["/rooms", "/rooms/", "/%72ooms", "/r%6Foms/"] {
             check(path, Some(("/rooms", "")));
         }
-        for path in ["/", "//", "//rooms", "/rooms//", "/rooms//join", "/Rooms", "/rooms%2F", "/x"]
-        {
+        for path in ["/", ""] {
+            check(path, Some(("/", "")));
+        }
+        for path in ["//", "//rooms", "/rooms//", "/rooms//join", "/Rooms", "/rooms%2F", "/x"] {
             check(path, None);
         }
         check("/rooms/a/join/", Some(("/rooms/{room_id}/join", "a")));

@@ -45,6 +45,8 @@ pub struct LastPage<'a> {
     pub complete: bool,
     /// Who the reader is.
     pub you: UserId,
+    /// Whether the room is the reader's to delete.
+    pub owner: bool,
     /// Who is present, in the order of arrival.
     pub users: &'a [(UserId, &'a str)],
 }
@@ -132,7 +134,9 @@ impl Chat {
         let Some(attachment) = self.attachments.get(key) else { return };
         let Some(room) = self.rooms.get(attachment.room) else { return };
         let you = self.member_of(key).and_then(|member| self.members.get(member));
-        let Some(you) = you.map(|member| member.user_id) else { return };
+        let Some((you, session)) = you.map(|member| (member.user_id, member.session)) else {
+            return;
+        };
         let (mut messages, mut bytes) = (Vec::new(), 0);
         let wanted = room.history.after(state.cursor);
         let mut wanted = wanted.take_while(|entry| Some(entry.id) <= state.until).peekable();
@@ -152,7 +156,12 @@ impl Chat {
             // A crowd gets a page of its own, so that messages and users need not share one.
             is_last = messages.is_empty() || bytes + crowd <= PAGE_BYTES_MAX;
         }
-        let last = is_last.then_some(LastPage { complete: state.complete, you, users: &users });
+        let last = is_last.then_some(LastPage {
+            complete: state.complete,
+            you,
+            owner: room.is_owned_by(session),
+            users: &users,
+        });
         sink.push_page(attachment.conn, &Page { room_id: room.id, messages: &messages, last });
         state.pages_over = is_last;
     }

@@ -109,6 +109,10 @@ pub(super) struct Member {
 }
 
 impl Room {
+    pub(super) fn is_owned_by(&self, session: SessionKey) -> bool {
+        self.owner.is_some_and(|(owner, _)| owner == session)
+    }
+
     fn heap_bytes(&self) -> usize {
         self.members.capacity() * size_of::<MemberKey>()
             + tree_bytes::<u64, MemberKey>(self.present.len())
@@ -266,7 +270,7 @@ impl Chat {
     ) -> Result<(), Refusal> {
         let key = room.ok_or(Refusal::RoomNotFound)?;
         let room = self.rooms.get_mut(key).ok_or(Refusal::RoomNotFound)?;
-        if room.owner.is_none_or(|(owner, _)| owner != session) {
+        if !room.is_owned_by(session) {
             return Err(Refusal::NotTheOwner);
         }
         room.is_over = true;

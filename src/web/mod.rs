@@ -1,4 +1,4 @@
-//! What browsers are given: the documents of the API and the page made from them, as files.
+//! What browsers are given: the chat's page, the documents of the API and the page made from them.
 //!
 //! Owns the files, their types and their entity tags, all worked out at compile time. Must never
 //! know a request, or where a file is served. The invariant: a tag is a function of the bytes, so
@@ -13,9 +13,14 @@ pub struct File {
     pub etag: &'static str,
 }
 
+const HTML: &str = "text/html; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const JSON: &str = "application/json";
+
 /// The file of that name beside this one.
 macro_rules! file {
-    ($name:literal, $content_type:literal) => {{
+    ($name:literal, $content_type:ident) => {{
         const CONTENT: &[u8] = include_bytes!($name);
         const TAG: &[u8] = &tag(CONTENT);
         const ETAG: &str = match std::str::from_utf8(TAG) {
@@ -26,14 +31,34 @@ macro_rules! file {
     }};
 }
 
+/// The chat itself; its parts are loaded from beside it.
+pub static PAGE: File = file!("page/index.html", HTML);
+/// The page's parts by name, in `page/`.
+pub static PAGE_PARTS: &[(&str, File)] = &[
+    ("page.css", file!("page/page.css", STYLE)),
+    ("main.js", file!("page/main.js", SCRIPT)),
+    ("lobby.js", file!("page/lobby.js", SCRIPT)),
+    ("doors.js", file!("page/doors.js", SCRIPT)),
+    ("room.js", file!("page/room.js", SCRIPT)),
+    ("log.js", file!("page/log.js", SCRIPT)),
+    ("talk.js", file!("page/talk.js", SCRIPT)),
+    ("line.js", file!("page/line.js", SCRIPT)),
+    ("rest.js", file!("page/rest.js", SCRIPT)),
+    ("store.js", file!("page/store.js", SCRIPT)),
+    ("signals.js", file!("page/signals.js", SCRIPT)),
+    ("words.js", file!("page/words.js", SCRIPT)),
+    ("dom.js", file!("page/dom.js", SCRIPT)),
+    ("qr.js", file!("page/qr.js", SCRIPT)),
+];
+
 /// The API's REST half, in OpenAPI 3.1.
-pub static OPENAPI: File = file!("openapi.json", "application/json");
+pub static OPENAPI: File = file!("openapi.json", JSON);
 /// The API's socket, in AsyncAPI 3.0.
-pub static ASYNCAPI: File = file!("asyncapi.json", "application/json");
+pub static ASYNCAPI: File = file!("asyncapi.json", JSON);
 /// The page that makes both readable and runnable.
-pub static DOCS: File = file!("docs.html", "text/html; charset=utf-8");
-pub static DOCS_SCRIPT: File = file!("docs.js", "text/javascript; charset=utf-8");
-pub static DOCS_STYLE: File = file!("docs.css", "text/css; charset=utf-8");
+pub static DOCS: File = file!("docs.html", HTML);
+pub static DOCS_SCRIPT: File = file!("docs.js", SCRIPT);
+pub static DOCS_STYLE: File = file!("docs.css", STYLE);
 
 /// 64 bits of FNV-1a. It tells our own versions apart; nobody gains by a collision.
 const fn tag(content: &[u8]) -> [u8; 18] {
@@ -67,7 +92,9 @@ mod tests {
 
     #[test]
     fn every_file_has_its_own() {
-        let mut tags = [&OPENAPI, &ASYNCAPI, &DOCS, &DOCS_SCRIPT, &DOCS_STYLE].map(|f| f.etag);
+        let mut tags =
+            [&PAGE, &OPENAPI, &ASYNCAPI, &DOCS, &DOCS_SCRIPT, &DOCS_STYLE].map(|f| f.etag).to_vec();
+        tags.extend(PAGE_PARTS.iter().map(|(_, part)| part.etag));
         tags.sort_unstable();
         assert!(tags.windows(2).all(|two| two[0] != two[1]), "{tags:?}");
     }

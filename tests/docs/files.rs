@@ -1,4 +1,6 @@
-//! How the documents and the page are sent: small, cacheable, and with a policy that lets nothing else in.
+//! How the documents and both pages are sent: small, cacheable, and with a policy that lets nothing else in.
+
+use disposable_chat::web::PAGE_PARTS;
 
 use crate::client::{Answer, Http, get, request};
 use crate::server::Server;
@@ -8,7 +10,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 
-const FILES: &[(&str, &str)] = &[
+const DOCS: &[(&str, &str)] = &[
     ("/openapi.json", JSON),
     ("/asyncapi.json", JSON),
     ("/docs", HTML),
@@ -16,21 +18,65 @@ const FILES: &[(&str, &str)] = &[
     ("/docs.css", STYLE),
 ];
 
-#[test]
-fn together_they_stay_under_40_kib() {
+/// The chat itself.
+fn page() -> Vec<(String, &'static str)> {
+    let parts = PAGE_PARTS.iter().map(|(name, part)| (format!("/page/{name}"), part.content_type));
+    [("/".to_owned(), HTML)].into_iter().chain(parts).collect()
+}
+
+fn docs() -> Vec<(String, &'static str)> {
+    DOCS.iter().map(|(path, content_type)| ((*path).to_owned(), *content_type)).collect()
+}
+
+fn files() -> Vec<(String, &'static str)> {
+    [page(), docs()].concat()
+}
+
+#[track_caller]
+fn check_size(files: &[(String, &str)], kib: usize) {
     let server = Server::start(&[]);
-    let sizes = FILES.iter().map(|(path, _)| server.ask(get(path)).expect(200).body.len());
+    let sizes = files.iter().map(|(path, _)| server.ask(get(path)).expect(200).body.len());
     let total: usize = sizes.sum();
-    assert!(total < 40 * 1024, "{total} bytes");
+    assert!(total <= kib * 1024, "{total} bytes");
+}
+
+#[test]
+fn the_documents_and_their_page_have_40_kib_together() {
+    check_size(&docs(), 40);
+}
+
+#[test]
+fn the_chats_page_has_60_kib_with_all_its_parts() {
+    check_size(&page(), 60);
+}
+
+#[test]
+fn each_part_has_the_type_of_its_name() {
+    for (path, content_type) in page() {
+        let expected = match path.rsplit_once('.').map(|(_, extension)| extension) {
+            None => HTML,
+            Some("js") => SCRIPT,
+            Some("css") => STYLE,
+            Some(other) => panic!("{other}"),
+        };
+        assert_eq!(content_type, expected, "{path}");
+    }
+    let server = Server::start(&[]);
+    for path in
+        ["/page", "/page/", "/page/index.html", "/page/x.js", "/page/page/main.js", "/main.js"]
+    {
+        server.ask(get(path)).refused(404, "not_found");
+    }
 }
 
 #[test]
 fn each_has_its_type_its_tag_and_the_pages_policy() {
     let server = Server::start(&[]);
-    for (path, content_type) in FILES {
-        for path in [path.to_string(), format!("{path}/")] {
+    for (path, content_type) in files() {
+        let with_slash = format!("{}/", path.trim_end_matches('/'));
+        for path in [path, with_slash] {
             let answer = server.ask(get(&path)).expect(200);
-            assert_eq!(answer.field("Content-Type"), Some(*content_type), "{path}");
+            assert_eq!(answer.field("Content-Type"), Some(content_type), "{path}");
             assert_eq!(answer.field("Cache-Control"), Some("no-cache"));
             assert_eq!(answer.field("X-Content-Type-Options"), Some("nosniff"));
             assert_eq!(answer.field("Referrer-Policy"), Some("no-referrer"));
@@ -59,7 +105,7 @@ fn whoever_has_a_file_is_not_sent_it_again() {
         http.send_request(&get(path).field("If-None-Match", tags));
         http.answer_to("HEAD").expect(304)
     };
-    for (path, _) in FILES {
+    for (path, _) in &files() {
         let etag = http.ask(&get(path)).field("ETag").expect("a tag").to_owned();
         for tags in [etag.clone(), format!("W/{etag}"), format!("\"x\",  {etag}"), "*".to_owned()] {
             let answer = unchanged(&mut http, path, &tags);
@@ -80,14 +126,14 @@ fn whoever_has_a_file_is_not_sent_it_again() {
 #[test]
 fn links_are_relative_and_lead_somewhere() {
     let server = Server::start(&[]);
-    for (page, folder) in [("/docs", "/"), ("/docs/", "/docs/")] {
+    for (page, folder) in [("/", "/"), ("/docs", "/"), ("/docs/", "/docs/")] {
         let html = server.ask(get(page)).expect(200).text();
         let links =
             ["href=\"", "src=\""].iter().flat_map(|attribute| html.split(attribute).skip(1));
         let links: Vec<_> = links.map(|rest| rest.split('"').next().expect("a value")).collect();
         assert!(links.len() >= 4, "{links:?}");
         for link in links.into_iter().filter(|link| *link != "data:,") {
-            assert!(!link.contains([':', '/', '?', '#']), "{link}");
+            assert!(!link.contains([':', '?', '#']) && !link.starts_with('/'), "{link}");
             let direct = server.ask(get(&format!("/{link}"))).expect(200);
             let answer = server.ask(get(&format!("{folder}{link}"))).expect(200);
             assert_eq!(answer.body, direct.body, "{folder}{link}");
@@ -110,18 +156,23 @@ fn the_script_leaves_the_console_its_names() {
 #[test]
 fn nothing_is_foreign_or_inline() {
     let server = Server::start(&[]);
-    for (path, _) in FILES {
-        let text = server.ask(get(path)).expect(200).text();
+    for (path, _) in files() {
+        let text = server.ask(get(&path)).expect(200).text().replace(SVG_NAMESPACE, "");
         assert!(!text.contains("http://") && !text.contains("https://"), "{path}");
         for way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
             assert!(!text.contains(way), "{path}: {way}");
         }
     }
-    let html = server.ask(get("/docs")).expect(200).text();
-    for inline in ["<style", " style=", "javascript:", "<script>", " on"] {
-        assert!(!html.contains(inline) || inline == " on" && !has_handler(&html), "{inline}");
+    for page in ["/", "/docs"] {
+        let html = server.ask(get(page)).expect(200).text();
+        for inline in ["<style", " style=", "javascript:", "<script>", " on"] {
+            assert!(!html.contains(inline) || inline == " on" && !has_handler(&html), "{inline}");
+        }
     }
 }
+
+/// A name, not an address.
+const SVG_NAMESPACE: &str = "http://www.w3.org/2000/svg";
 
 /// An attribute like `onclick=`.
 fn has_handler(html: &str) -> bool {

@@ -10,8 +10,8 @@ use crate::client::{Answer, Request, delete, get, post, request, upgrade};
 use crate::judge::{Document, Judge, codes, method_of, operations};
 use crate::server::Server;
 
-/// Parts of the page, which only the page asks for: they are routes, but no operations.
-const PARTS: &[&str] = &["/docs.js", "/docs.css", "/docs/{file}"];
+/// Parts of the pages, which only those ask for: they are routes, but no operations.
+const PARTS: &[&str] = &["/page/{file}", "/docs.js", "/docs.css", "/docs/{file}"];
 
 /// Errors that no request can provoke by itself.
 const UNPROVOKED_ERRORS: &[(u16, &str, &str)] = &[
@@ -37,7 +37,7 @@ const ROOMS: &[&str] = &[
 ];
 const MESSAGES: &[&str] = &["/rooms/{room_id}/messages"];
 const OTHERS: &[&str] =
-    &["/ws/{room_id}", "/health", "/ping", "/openapi.json", "/asyncapi.json", "/docs"];
+    &["/ws/{room_id}", "/health", "/ping", "/", "/openapi.json", "/asyncapi.json", "/docs"];
 
 fn routes() -> BTreeSet<(String, &'static str)> {
     let method = |method| match method {
@@ -284,9 +284,9 @@ fn other_operations() {
     let key = upgrade(&target).without("Sec-WebSocket-Key").field("Sec-WebSocket-Key", "x");
     judge.refused(&server, path, key, 400, "bad_request");
 
-    for path in ["/health", "/ping", "/openapi.json", "/asyncapi.json", "/docs"] {
+    for path in ["/health", "/ping", "/", "/openapi.json", "/asyncapi.json", "/docs"] {
         let answer = judge.ask(&server, path, get(path), 200);
-        let slash = server.ask(get(&format!("{path}/")));
+        let slash = server.ask(get(&format!("{}/", path.trim_end_matches('/'))));
         judge.judge(path, "GET", &slash);
         if let Some(etag) = answer.field("ETag") {
             judge.ask(&server, path, get(path).field("If-None-Match", etag), 304);

@@ -784,9 +784,10 @@ pub fn history_of(frame: &Frame) -> Value {
     let more = event["more"].as_bool().expect("more");
     assert_eq!(event["complete"].is_boolean(), !more, "{event}");
     assert_eq!(event["you"].is_string(), !more, "{event}");
+    assert_eq!(event["owner"].is_boolean(), !more, "{event}");
     assert_eq!(event["users"].is_array(), !more, "{event}");
     if more {
-        assert!(["complete", "you", "users"].iter().all(|name| event.get(name).is_none()));
+        assert!(["complete", "you", "owner", "users"].iter().all(|name| event.get(name).is_none()));
         assert!(!messages.is_empty(), "a page of nothing with more to come");
     }
     event

@@ -210,6 +210,19 @@ fn when_the_owners_session_ends_who_has_been_there_longest_inherits() {
 }
 
 #[test]
+fn the_history_says_whose_the_room_is() {
+    let server = Server::start(&[]);
+    let (room, ana, mut bob) = server.room_of_two();
+    let owns = |session: &str| {
+        server.socket_with(&room, session, "history=0").history_frame()["owner"] == true
+    };
+    assert_eq!((owns(&ana.session), owns(&bob.session)), (true, false));
+    end(&server, ana);
+    bob.expect_left("ana");
+    assert!(owns(&bob.session), "he has inherited it");
+}
+
+#[test]
 fn who_went_away_and_came_back_has_not_been_there_longest() {
     let server = Server::start(&[]);
     let (room, mut ana, bob) = server.room_of_two();

@@ -235,7 +235,7 @@ impl Sink for Recorder {
         ear.pages += 1;
         match &page.last {
             None => ear.lines.push("more".into()),
-            Some(LastPage { complete, you, users }) => {
+            Some(LastPage { complete, you, users, .. }) => {
                 ear.complete = Some(*complete);
                 assert_eq!(users.iter().filter(|(user_id, _)| user_id == you).count(), 1);
                 let star = |user_id| if user_id == you { "*" } else { "" };

@@ -1,4 +1,4 @@
-//! Routes of files: the documents of this API, and the page that browsers make of them.
+//! Routes of files: the chat's page, the documents of this API, and the page made of those.
 //!
 //! Owns how a file is sent, and when it need not be. Must never know what is in one. The
 //! invariant: nothing that is served here may run or load what isn't served here, too.
@@ -10,9 +10,22 @@ use super::routes::{Call, Outcome};
 use crate::http::{Request, Response};
 use crate::web::{self, File};
 
-/// What the page may do: its own scripts, styles and connections, and nothing inline.
+/// What the pages may do: their own scripts, styles and connections, and nothing inline. `data:` is
+/// the icon, which shows whether something was said meanwhile.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
      img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// `GET /`.
+pub fn page(call: &mut Call<'_>) -> Outcome {
+    Ok(file(call.request, &web::PAGE))
+}
+
+/// `GET /page/{file}`.
+pub fn part(call: &mut Call<'_>) -> Outcome {
+    let part = web::PAGE_PARTS.iter().find(|(name, _)| *name == call.segment);
+    let (_, part) = part.ok_or_else(nothing_here)?;
+    Ok(file(call.request, part))
+}
 
 /// `GET /openapi.json`.
 pub fn openapi(call: &mut Call<'_>) -> Outcome {
@@ -25,7 +38,7 @@ pub fn asyncapi(call: &mut Call<'_>) -> Outcome {
 }
 
 /// `GET /docs`.
-pub fn page(call: &mut Call<'_>) -> Outcome {
+pub fn docs(call: &mut Call<'_>) -> Outcome {
     Ok(file(call.request, &web::DOCS))
 }
 
@@ -39,7 +52,7 @@ pub fn style(call: &mut Call<'_>) -> Outcome {
     Ok(file(call.request, &web::DOCS_STYLE))
 }
 
-/// `GET /docs/{file}`: what the page asks for when it was itself asked for as `/docs/`. Its links
+/// `GET /docs/{file}`: what that page asks for when it was itself asked for as `/docs/`. Its links
 /// are relative, for the sake of prefixes, and a final slash gives them another meaning.
 pub fn beside(call: &mut Call<'_>) -> Outcome {
     match &*call.segment {
@@ -47,8 +60,12 @@ pub fn beside(call: &mut Call<'_>) -> Outcome {
         "docs.css" => style(call),
         "openapi.json" => openapi(call),
         "asyncapi.json" => asyncapi(call),
-        _ => Err(Error::new(Code::NotFound, "There is nothing at this path.")),
+        _ => Err(nothing_here()),
     }
+}
+
+fn nothing_here() -> Error {
+    Error::new(Code::NotFound, "There is nothing at this path.")
 }
 
 /// `no-cache`: a browser may keep it, and asks each time whether it is still the same.

@@ -1,0 +1,109 @@
+// Elements. What people have typed goes in as text, never as HTML; links are the one thing made of it.
+import { t } from "./words.js";
+
+// `h("p.class", {property}, …inside)`; what is no property becomes an attribute.
+export const h = (tag, ...inside) => {
+	const [name, ...classes] = tag.split("."), node = document.createElement(name);
+	node.className = classes.join(" ");
+	if (inside[0]?.constructor === Object)
+		for (const [name, value] of Object.entries(inside.shift()))
+			if (name in node) node[name] = value;
+			else node.setAttribute(name, value);
+	node.append(...inside.flat(9));
+	return node;
+};
+
+export const $ = (query, from = document) => from.querySelector(query);
+
+// Neither white space nor what quotes an address nor what turns the direction of text belongs to a link.
+const LINK = /(?<![\p{L}\p{N}])https?:\/\/[^\s<>"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+/giu;
+const TAIL = /[.,;:!?'*_~…”’»]+$/u;
+
+const trimmed = (link) => {
+	let rest = link.replace(TAIL, "");
+	// A bracket closes what stood before the link, unless the link has opened it.
+	for (const [open, close] of ["()", "[]", "{}"])
+		if (rest.endsWith(close) && rest.split(close).length > rest.split(open).length) rest = rest.slice(0, -1);
+	return rest === link ? link : trimmed(rest);
+};
+
+export const linked = (text) => {
+	const parts = [];
+	let at = 0;
+	for (const { 0: found, index } of text.matchAll(LINK)) {
+		const link = trimmed(found);
+		if (!URL.canParse(link)) continue;
+		parts.push(text.slice(at, index), h("a", { href: link, target: "_blank", rel: "noopener noreferrer nofollow" }, link));
+		at = index + link.length;
+	}
+	return [...parts, text.slice(at)];
+};
+
+let fields = 0;
+export const field = (label, props, hint) => {
+	const id = `f${++fields}`, input = h("input", { id, autocomplete: "off", ...props });
+	const words = [h("label", { htmlFor: id }, label), hint ? h("small", { id: `${id}h` }, hint) : ""];
+	if (hint) input.setAttribute("aria-describedby", `${id}h`);
+	return props.type === "checkbox" ? h("div.check", input, h("div", words)) : h("div.field", words[0], input, words[1]);
+};
+
+// `submit` is given the form's elements; what it comes to is a sentence about what is wrong, or nothing.
+export const form = (action, inside, submit) => {
+	const wrong = h("p.wrong", { role: "alert" }), button = h("button.primary", action);
+	const node = h("form", { noValidate: true }, inside, wrong, button);
+	node.onsubmit = async (event) => {
+		event.preventDefault();
+		if (button.ariaBusy === "true") return;
+		button.ariaBusy = "true";
+		wrong.textContent = "";
+		wrong.textContent = (await submit(node.elements)) ?? "";
+		button.ariaBusy = "false";
+		if (wrong.textContent) $("input:not([type=checkbox])", node)?.focus();
+	};
+	return node;
+};
+
+export const button = (label, onclick, className = "") => h("button", { type: "button", className, onclick }, label);
+
+// Paths on a field of 24 by 24.
+const ICONS = {
+	back: "M15 5l-7 7 7 7",
+	people: "M12 11a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM4 21c1-9 15-9 16 0",
+	share: "M12 15V4M8 7.5L12 3.5l4 4M6 12v7.5h12V12",
+	more: "M4 7h16M4 12h16M4 17h16",
+	send: "M4 12l16-8-5 16-3.5-6.5zM11.5 13.5L20 4",
+	down: "M12 5v13M6 12.5l6 6 6-6",
+	lock: "M6.5 11h11v9h-11zM8.5 11V8a3.5 3.5 0 0 1 7 0v3",
+	close: "M6 6l12 12M18 6L6 18",
+};
+const SVG = "http://www.w3.org/2000/svg";
+export const svg = (size, d, props) => {
+	const node = document.createElementNS(SVG, "svg"), path = document.createElementNS(SVG, "path");
+	path.setAttribute("d", d);
+	for (const [name, value] of Object.entries({ viewBox: `0 0 ${size} ${size}`, ...props })) node.setAttribute(name, value);
+	node.append(path);
+	return node;
+};
+export const icon = (name) => svg(24, ICONS[name], { class: "icon", "aria-hidden": "true" });
+export const iconButton = (name, label, onclick, className = "") =>
+	h("button", { type: "button", className: `only-icon ${className}`, ariaLabel: label, title: label, onclick }, icon(name));
+
+export const copier = (input) => {
+	const node = button(t("copy"), async () => {
+		input.select();
+		// Only a page that came over https may write to the clipboard by itself.
+		try { await navigator.clipboard.writeText(input.value); } catch { document.execCommand("copy"); }
+		node.textContent = t("copied");
+	});
+	return node;
+};
+
+// A dialog that is gone when it is closed; Escape, its cross and a press outside of it close it.
+export const dialog = (title, ...inside) => {
+	const node = h("dialog", { ariaLabel: title }, h("header", h("h2", title), iconButton("close", t("close"), () => node.close())), inside);
+	node.onclick = ({ target }) => target === node && node.close();
+	node.onclose = () => node.remove();
+	document.body.append(node);
+	node.showModal();
+	return node;
+};

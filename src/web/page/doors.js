@@ -1,0 +1,55 @@
+// What stands between somebody and a room: who they are, its password, and the ways in which it can be over.
+import { $, button, copier, field, form, h } from "./dom.js";
+import { said, t, why } from "./words.js";
+import { ask, begin, nameBefore, session } from "./rest.js";
+
+export const nameField = () => field(t("name"), { name: "name", required: true, maxLength: 100, value: nameBefore(), autocomplete: "nickname", dir: "auto" }, t("nameHint"));
+const passwordField = () => field(t("password"), { name: "password", type: "password", required: true, maxLength: 128 });
+
+export const titled = ({ room_id, title, private: isPrivate }) => title ?? (isPrivate ? t("privateRoom") : t("untitled", { id: room_id }));
+
+// A screen with one thing to say and what can be done about it.
+export const card = (heading, ...inside) => h("section.card", h("h1", { tabIndex: -1 }, heading), inside);
+
+const home = () => h("a.button", { href: "#" }, t("home"));
+
+// What was written and not sent is shown, so that it can be taken along.
+const unsent = (texts) => {
+	if (!texts.length) return [];
+	const all = h("textarea", { readOnly: true, rows: 4, value: texts.join("\n\n"), ariaLabel: t("unsent"), dir: "auto" });
+	return [h("p", t("unsent")), all, copier(all)];
+};
+
+const takeName = async (name) => {
+	if (session()?.username === name.trim()) return;
+	const answer = await begin(name);
+	if (!answer.ok) return why(answer);
+};
+const join = async (room, password) => {
+	const answer = await ask("POST", `rooms/${room}/join`, { password });
+	if (!answer.ok && answer.code !== "room_not_found") return why(answer);
+};
+
+// Nobody yet: the name, and the password with it if the room has one.
+export const askName = (info, enter) => card(t("whoAreYou"),
+	h("p", said("invited", { room: titled(info) }), info.user_count ? ` ${t("people", { n: info.user_count })}.` : ""),
+	form(t("goIn"), [nameField(), info.password ? passwordField() : ""], async ({ name, password }) => {
+		const wrong = await takeName(name.value) ?? (password && await join(info.room_id, password.value));
+		if (!wrong) enter();
+		return wrong;
+	}), home());
+
+// What is asked before one may go on.
+const ASKS = { session: [nameField, (_, name) => takeName(name)], password: [passwordField, join] };
+ASKS.name = ASKS.session;
+
+// It is over for a reason of line.js; `again()` is the way on, where there is one; `texts` are what was not sent.
+export const over = (reason, room, again, texts) => {
+	const [ask, submit] = ASKS[reason] ?? [], input = ask?.();
+	const on = input ? form(t("goIn"), input, async () => {
+		const wrong = await submit(room, $("input", input).value);
+		if (!wrong) again();
+		return wrong;
+	}) : again ? button(t("retry"), again, "primary") : "";
+	return card(said(`over_${reason}`, { user: nameBefore() }), reason === "left" ? "" : h("p", t(`over_${reason}_text`)), on, unsent(texts), home());
+};

@@ -1,0 +1,96 @@
+// The first screen: who one is, a room of one's own, the way into somebody else's, and what is open to all.
+import { $, button, dialog, field, form, h, icon } from "./dom.js";
+import { said, t, why } from "./words.js";
+import { ask, begin, end, session } from "./rest.js";
+import { nameField, titled } from "./doors.js";
+import { shared } from "./store.js";
+
+const EVERY = 10_000, MINE_MAX = 20;
+
+// The code of a room in whatever somebody pasted.
+export const codeIn = (text) => text.toLowerCase().match(/(?<![0-9a-f])([0-9a-f]{32}|[0-9a-f]{10})(?![0-9a-f])/)?.[1];
+
+// Asks before what can't be undone.
+export const sure = (question, action) => new Promise((resolve) => {
+	const node = dialog(action, h("p", question), h("div.row",
+		button(t("cancel"), () => node.close()), button(action, () => { resolve(true); node.close(); }, "danger")));
+	node.addEventListener("close", () => resolve(false));
+});
+
+const row = (info) => h("li", h("a", { href: `#/r/${info.room_id}` },
+	h("bdi.name", titled(info)), info.private ? icon("lock") : "", h("small", t("people", { n: info.user_count }))));
+
+export const lobby = (refresh) => {
+	const me = session();
+	const openForm = form(t("openRoom"), [
+		me ? "" : nameField(),
+		field(t("title"), { name: "title", maxLength: 160, dir: "auto" }),
+		field(t("private"), { name: "private", type: "checkbox" }, t("privateHint")),
+		field(t("newPassword"), { name: "password", type: "password", autocomplete: "new-password" }, t("passwordHint")),
+	], async ({ name, title, private: isPrivate, password }) => {
+		if (!session()) {
+			const answer = await begin(name.value);
+			if (!answer.ok) return why(answer);
+		}
+		const answer = await ask("POST", "rooms", {
+			title: title.value.trim() || null, private: isPrivate.checked, password: password.value || null,
+		});
+		if (!answer.ok) return answer.status === 401 ? void refresh() : why(answer);
+		location.hash = `#/r/${answer.room_id}`;
+	});
+	const enterForm = form(t("goIn"), field(t("link"), { name: "link", spellcheck: false, inputMode: "url" }), async ({ link }) => {
+		const code = codeIn(link.value);
+		if (!code) return t("over_gone");
+		location.hash = `#/r/${code}`;
+	});
+	const mine = h("section.card", { hidden: true }, h("h2", t("yourRooms")), h("ul.rooms"));
+	const open = h("section.card", h("h2", t("publicRooms")), h("ul.rooms"), h("p", { role: "status" }));
+	const node = h("div.lobby",
+		h("header", h("h1", { tabIndex: -1 }, "Disposable Chat"), h("p", t("about")),
+			me ? h("p.row", h("span", said("youAre", { user: me.username })), button(t("end"), async () => {
+				if (!await sure(t("endAsk"), t("end"))) return;
+				await end();
+				refresh();
+			}, "quiet")) : ""),
+		h("section.card", h("h2", t("openRoom")), openForm),
+		h("div", h("section.card", h("h2", t("enterRoom")), enterForm), mine, open),
+		h("footer", h("a", { href: "docs" }, t("api"))));
+
+	// Only what has changed is drawn anew, and the focus stays on the room that had it.
+	const shown = new Map();
+	const fill = (section, rooms) => {
+		const text = JSON.stringify(rooms), list = $("ul", section);
+		if (shown.get(section) === text) return;
+		shown.set(section, text);
+		const focused = $("a:focus", list)?.getAttribute("href");
+		list.replaceChildren(...rooms.map(row));
+		if (focused) $(`a[href="${focused}"]`, list)?.focus();
+	};
+	const look = async () => {
+		if (document.hidden) return;
+		const answer = await ask("GET", "rooms/all?detail=true");
+		if (answer.ok) fill(open, answer.rooms);
+		$("p", open).textContent = answer.ok ? answer.rooms.length ? "" : t("noRooms") : why(answer);
+	};
+	const lookForMine = async () => {
+		const answer = session() && await ask("GET", "rooms");
+		if (!answer?.ok) return answer?.status === 401 ? refresh() : undefined;
+		const rooms = await Promise.all(answer.rooms.slice(-MINE_MAX).reverse().map((id) => ask("GET", `rooms/${id}`)));
+		fill(mine, rooms.filter(({ ok }) => ok));
+		mine.hidden = !$("li", mine);
+	};
+	look();
+	lookForMine();
+	const timer = setInterval(look, EVERY);
+	document.addEventListener("visibilitychange", look);
+	return {
+		node,
+		title: "",
+		close() {
+			clearInterval(timer);
+			document.removeEventListener("visibilitychange", look);
+			const typed = openForm.elements.name?.value.trim();
+			if (typed && !session()) shared.set("name", typed);
+		},
+	};
+};
