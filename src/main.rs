@@ -31,7 +31,7 @@ fn main() -> ExitCode {
 
 fn serve(config: &Config) -> ExitCode {
     let ended = Server::new(config).map_err(|error| error.to_string());
-    match ended.and_then(|mut server| server.run().map_err(|error| error.to_string())) {
+    match ended.and_then(|server| server.run().map_err(|error| error.to_string())) {
         Ok(ending) => ExitCode::from(ending.exit_code()),
         Err(error) => {
             journal::say(&error);

@@ -4,8 +4,7 @@
 //! anyone by name or id: there are only counts here, and none by room. The invariant: the text is
 //! the exposition format 0.0.4, each family once and in one piece, whatever the numbers are.
 
-use std::fmt::{Display, Write};
-use std::time::Duration;
+use std::fmt::{self, Display, Write};
 
 use super::error::{Code, Error};
 use super::routes::{self, Outcome};
@@ -60,9 +59,8 @@ fn text(metrics: &Metrics<'_>) -> String {
 fn process(out: &mut Exposition, metrics: &Metrics<'_>) {
     out.family("chat_build_info", "gauge", "1, with what was built.");
     out.sample("chat_build_info", Some(("version", env!("CARGO_PKG_VERSION"))), 1);
-    let started = Duration::from_micros(metrics.started.micros());
     let help = "When the process began to serve, in seconds since the Unix epoch.";
-    out.single("process_start_time_seconds", "gauge", help, started.as_secs_f64());
+    out.single("process_start_time_seconds", "gauge", help, Seconds(metrics.started.micros()));
     out.single("chat_timers", "gauge", "Timers that are armed.", metrics.timers);
     let help = "Panics caught while handling one connection's input. Each is a bug.";
     out.single("chat_panics_total", "counter", help, metrics.counters.panics);
@@ -140,11 +138,22 @@ fn ticks(out: &mut Exposition, ticks: &Histogram) {
     for (place, in_bucket) in ticks.counts.iter().enumerate() {
         count += in_bucket; // A bucket counts all that the ones before it do.
         let bound = Histogram::BOUNDS_MICROS.get(place);
-        let le = bound.map_or("+Inf".into(), |micros| (*micros as f64 / 1e6).to_string());
+        let le = bound.map_or("+Inf".into(), |micros| Seconds(*micros).to_string());
         out.sample(BUCKET, Some(("le", &le)), count);
     }
-    out.sample("chat_tick_duration_seconds_sum", None, ticks.sum_micros as f64 / 1e6);
+    out.sample("chat_tick_duration_seconds_sum", None, Seconds(ticks.sum_micros));
     out.sample("chat_tick_duration_seconds_count", None, count);
+}
+
+/// Microseconds, written as the shortest decimal number of seconds: exactly, which `f64` would not
+/// do past 2⁵³, and without the tables that std has for it.
+struct Seconds(u64);
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = format!("{}.{:06}", self.0 / 1_000_000, self.0 % 1_000_000);
+        f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
+    }
 }
 
 /// Text in the exposition format. Names, labels and help are ours, so nothing needs escaping.

@@ -52,10 +52,12 @@ pub fn fields<'a, const N: usize>(
     text: &'a str,
     names: [&str; N],
 ) -> Result<[Option<Value<'a>>; N], NotAnObject> {
+    let mut values = [const { None }; N];
     let mut json = serde_json::Deserializer::from_str(text);
-    let fields = Fields(&names).deserialize(&mut json).map_err(|_| NotAnObject)?;
+    let fields = Fields { names: &names, values: &mut values };
+    fields.deserialize(&mut json).map_err(|_| NotAnObject)?;
     json.end().map_err(|_| NotAnObject)?;
-    Ok(fields)
+    Ok(values)
 }
 
 /// [`fields`] of a request's content (RFC 8259 §8.1: UTF-8).
@@ -66,32 +68,36 @@ pub fn body_fields<'a, const N: usize>(
     fields(std::str::from_utf8(body).map_err(|_| NotAnObject)?, names)
 }
 
-struct Fields<'n, const N: usize>(&'n [&'n str; N]);
+/// Two slices instead of arrays, so that serde's part of it is built once for all lengths.
+struct Fields<'f, 'de> {
+    names: &'f [&'f str],
+    /// Parallel to `names`.
+    values: &'f mut [Option<Value<'de>>],
+}
 
-impl<'de, const N: usize> DeserializeSeed<'de> for Fields<'_, N> {
-    type Value = [Option<Value<'de>>; N];
+impl<'de> DeserializeSeed<'de> for Fields<'_, 'de> {
+    type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'de, const N: usize> Visitor<'de> for Fields<'_, N> {
-    type Value = [Option<Value<'de>>; N];
+impl<'de> Visitor<'de> for Fields<'_, 'de> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut values = [const { None }; N];
-        while let Some(place) = map.next_key_seed(Place(self.0))? {
-            match place.and_then(|place| values.get_mut(place)) {
+        while let Some(place) = map.next_key_seed(Place(self.names))? {
+            match place.and_then(|place| self.values.get_mut(place)) {
                 Some(value) => *value = Some(map.next_value()?),
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(values)
+        Ok(())
     }
 }
 

@@ -241,7 +241,7 @@ impl Flag {
         &self,
         config: &mut Config,
         source: &str,
-        texts: &[impl AsRef<str>],
+        texts: &[String],
     ) -> Result<(), ConfigError> {
         match self.kind {
             Kind::Listen => config.listen.clear(),
@@ -251,7 +251,6 @@ impl Flag {
             Kind::Duration(..) | Kind::Size(..) | Kind::Count(..) | Kind::Level => {}
         }
         for text in texts {
-            let text = text.as_ref();
             match &self.kind {
                 Kind::Duration(range, set) => duration(text, range).map(|value| set(config, value)),
                 Kind::Size(range, set) => size(text, range).map(|value| set(config, value)),

@@ -142,7 +142,8 @@ impl Config {
                 flag.apply(&mut config, &flag.option(), texts)?;
             } else if let Some(text) = env(&variable)? {
                 if flag.kind.is_list() {
-                    let items: Vec<&str> = text.split(',').map(str::trim).collect();
+                    let items: Vec<_> =
+                        text.split(',').map(|item| item.trim().to_owned()).collect();
                     flag.apply(&mut config, &variable, &items)?;
                 } else {
                     flag.apply(&mut config, &variable, &[text])?;
@@ -194,8 +195,9 @@ impl Default for Config {
             log: LevelFilter::Off,
         };
         for flag in FLAGS {
-            flag.apply(&mut config, &flag.option(), &[flag.default])
-                .expect("a default has its own flag's form and range: every test would fail");
+            // A default has its own flag's form and range, or every test would fail.
+            flag.apply(&mut config, &flag.option(), &[flag.default.to_owned()])
+                .unwrap_or_else(|error| panic!("{error}"));
         }
         config
     }

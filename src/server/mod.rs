@@ -142,7 +142,7 @@ impl Server {
     }
 
     /// Turns the loop until a signal, or an error of the poll, ends it.
-    pub fn run(&mut self) -> io::Result<Ending> {
+    pub fn run(mut self) -> io::Result<Ending> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut now = self.clock.read();
         loop {
