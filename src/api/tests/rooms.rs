@@ -149,7 +149,8 @@ fn a_page_has_the_messages_as_they_were_and_the_last_one_says_who_is_here() {
     );
     assert_eq!(users, format!("{{{people}"));
     let head = format!(r#"{{"type":"history","room_id":"{room}","messages":["#);
-    let last = format!(r#"],"more":false,"complete":true,"you":"{}",{people}"#, ids[1]);
+    let last =
+        format!(r#"],"more":false,"complete":true,"you":"{}","owner":false,{people}"#, ids[1]);
     assert_eq!(w.ear.pages, [format!("{head}{}{last}", w.ear.events[0])]);
 
     for said in ["a", "b", "c"] {
