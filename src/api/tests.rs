@@ -545,7 +545,6 @@ fn every_error_has_its_status_its_code_and_its_sentence() {
         (error::bad_origin(), 403, "bad_origin"),
         (error::server_full(), 503, "server_full"),
         (error::shutting_down(), 503, "shutting_down"),
-        (error::rate_limited(second), 429, "rate_limited"),
         (error::too_many_connections(), 429, "rate_limited"),
         (error::internal(), 500, "internal_error"),
     ];
