@@ -344,6 +344,28 @@ fn a_body_that_nobody_needs_is_empty_or_an_object_on_every_route() {
 }
 
 #[test]
+fn head_is_answered_as_get_is_on_every_route() {
+    let mut w = World::new();
+    let token = w.session("ana");
+    let room = w.room(&token);
+    for route in ROUTES.iter().filter(|route| route.method == Method::Get) {
+        for (room, token) in [(&*room, &*token), ("0000000000", &token), (&room, "")] {
+            let target = route.path.replace("{room_id}", room);
+            let field = if token.is_empty() { String::new() } else { authorization(token) };
+            let [get, head] = ["GET", "HEAD"].map(|method| {
+                match w.ask(&request(&format!("{method} {target}"), &field, "")) {
+                    Answer::Response(response) => response,
+                    Answer::Refused(error) => error.response(),
+                    Answer::Socket(_) => Response::new(426),
+                }
+            });
+            assert_eq!((head.status, head.fields), (get.status, get.fields), "{target} {token}");
+            assert_eq!(head.body, get.body, "{target} {token}");
+        }
+    }
+}
+
+#[test]
 fn a_username_is_a_string_first_and_a_name_then() {
     let mut w = World::new();
     let mut check = |body: &str, status: u16, expected: &str| {
