@@ -12,7 +12,8 @@ use super::presence::AttachmentKey;
 use super::{Chat, Close, Sink};
 use crate::clock::Now;
 
-/// Messages in one page, in bytes. With what stands around them it stays under 64 KiB.
+/// Messages in one page, in bytes. With what stands around them it stays under 64 KiB, but for the
+/// page that tells of a crowd: some seven hundred people are more than that by themselves.
 const PAGE_BYTES_MAX: usize = 60 * 1024;
 
 /// What one person takes in the last page besides the name.
