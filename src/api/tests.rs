@@ -40,6 +40,7 @@ impl Sink for Ear {
     }
     fn seal(&mut self, _: RoomKey, _: &[ConnKey]) {}
     fn push(&mut self, _: ConnKey, _: &Frame) {}
+    fn push_missed(&mut self, _: ConnKey, _: &Frame) {}
     fn push_page(&mut self, _: ConnKey, page: &Page<'_>) {
         let mut out = Vec::new();
         json::page(&mut out, page);

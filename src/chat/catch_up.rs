@@ -82,7 +82,7 @@ impl Chat {
         let mut bytes = 0;
         let mut missed = room.history.after(state.cursor);
         while let Some(entry) = missed.next().filter(|_| pages_over && bytes < PAGE_BYTES_MAX) {
-            sink.push(conn, &entry.frame);
+            sink.push_missed(conn, &entry.frame);
             bytes += entry.frame.len();
             state.cursor = Some(entry.id);
         }

@@ -102,6 +102,8 @@ fn a_reader_that_stops_is_closed_with_1013_and_nobody_else_notices() {
         world.settle();
     }
     assert_eq!(world.core.counters().too_slow, 1);
+    let queued = world.core.counters().outbox_bytes;
+    assert!(queued < 2 * 2500, "{queued} bytes queued: the rest of a message, and the close");
     assert!(guests[1..].iter().all(|guest| world.clients[*guest].is_well()));
     world.clients[guests[0]].reading = true;
     world.settle();
