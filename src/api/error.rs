@@ -316,11 +316,6 @@ pub fn bad_origin() -> Error {
     Error::new(Code::BadOrigin, "Pages of this origin may not connect here.")
 }
 
-/// 429: too often; possible again after `wait`.
-pub fn rate_limited(wait: Duration) -> Error {
-    Refusal::RateLimited(wait).into()
-}
-
 /// 429: one connection more than its address may have.
 pub fn too_many_connections() -> Error {
     let error = Error::new(Code::RateLimited, "There are too many connections from this address.");

@@ -40,6 +40,7 @@ impl Sink for Ear {
     }
     fn seal(&mut self, _: RoomKey, _: &[ConnKey]) {}
     fn push(&mut self, _: ConnKey, _: &Frame) {}
+    fn push_missed(&mut self, _: ConnKey, _: &Frame) {}
     fn push_page(&mut self, _: ConnKey, page: &Page<'_>) {
         let mut out = Vec::new();
         json::page(&mut out, page);
@@ -344,6 +345,28 @@ fn a_body_that_nobody_needs_is_empty_or_an_object_on_every_route() {
 }
 
 #[test]
+fn head_is_answered_as_get_is_on_every_route() {
+    let mut w = World::new();
+    let token = w.session("ana");
+    let room = w.room(&token);
+    for route in ROUTES.iter().filter(|route| route.method == Method::Get) {
+        for (room, token) in [(&*room, &*token), ("0000000000", &token), (&room, "")] {
+            let target = route.path.replace("{room_id}", room);
+            let field = if token.is_empty() { String::new() } else { authorization(token) };
+            let [get, head] = ["GET", "HEAD"].map(|method| {
+                match w.ask(&request(&format!("{method} {target}"), &field, "")) {
+                    Answer::Response(response) => response,
+                    Answer::Refused(error) => error.response(),
+                    Answer::Socket(_) => Response::new(426),
+                }
+            });
+            assert_eq!((head.status, head.fields), (get.status, get.fields), "{target} {token}");
+            assert_eq!(head.body, get.body, "{target} {token}");
+        }
+    }
+}
+
+#[test]
 fn a_username_is_a_string_first_and_a_name_then() {
     let mut w = World::new();
     let mut check = |body: &str, status: u16, expected: &str| {
@@ -545,7 +568,6 @@ fn every_error_has_its_status_its_code_and_its_sentence() {
         (error::bad_origin(), 403, "bad_origin"),
         (error::server_full(), 503, "server_full"),
         (error::shutting_down(), 503, "shutting_down"),
-        (error::rate_limited(second), 429, "rate_limited"),
         (error::too_many_connections(), 429, "rate_limited"),
         (error::internal(), 500, "internal_error"),
     ];

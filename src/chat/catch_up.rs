@@ -12,7 +12,8 @@ use super::presence::AttachmentKey;
 use super::{Chat, Close, Sink};
 use crate::clock::Now;
 
-/// Messages in one page, in bytes. With what stands around them it stays under 64 KiB.
+/// Messages in one page, in bytes. With what stands around them it stays under 64 KiB, but for the
+/// page that tells of a crowd: some seven hundred people are more than that by themselves.
 const PAGE_BYTES_MAX: usize = 60 * 1024;
 
 /// What one person takes in the last page besides the name.
@@ -83,7 +84,7 @@ impl Chat {
         let mut bytes = 0;
         let mut missed = room.history.after(state.cursor);
         while let Some(entry) = missed.next().filter(|_| pages_over && bytes < PAGE_BYTES_MAX) {
-            sink.push(conn, &entry.frame);
+            sink.push_missed(conn, &entry.frame);
             bytes += entry.frame.len();
             state.cursor = Some(entry.id);
         }

@@ -79,7 +79,9 @@ pub trait Sink {
     fn seal(&mut self, room: RoomKey, to: &[ConnKey]);
     /// Queues a frame for one connection alone, whether or not it is held.
     fn push(&mut self, to: ConnKey, frame: &Frame);
-    /// Queues a page of history for one connection alone, whether or not it is held.
+    /// Queues a frame that a connection which is held has missed.
+    fn push_missed(&mut self, to: ConnKey, frame: &Frame);
+    /// Queues a page of history for a connection that is held.
     fn push_page(&mut self, to: ConnKey, page: &Page<'_>);
     /// From now on [`Sink::seal`] passes this connection over: it is sent pages instead, and
     /// whenever they have mostly left, [`Chat::catch_up`] is due.

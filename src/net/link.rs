@@ -93,9 +93,4 @@ impl<S: Stream> Link<S> {
         debug_assert!(self.outbox.is_empty());
         self.stream.shutdown_write()
     }
-
-    /// True after [`Link::shutdown_write`].
-    pub fn is_write_over(&self) -> bool {
-        self.write_over
-    }
 }

@@ -2,8 +2,8 @@
 //!
 //! Owns the queue and how far its front has been written. Must never know what the bytes mean,
 //! nor copy them: what a thousand connections are told lies in memory once, and is counted once,
-//! by whoever shares it out. The invariant: pieces
-//! leave in the order in which they came, each of them whole or not at all.
+//! by whoever shares it out. The invariant: pieces leave in the order in which they came, each of
+//! them whole or not at all.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Write};
@@ -90,8 +90,8 @@ impl Outbox {
         true
     }
 
-    /// Whether at most `bytes_max` would be queued with `piece`, counting some for the place of each
-    /// piece that waits behind another.
+    /// Whether at most `bytes_max` would be queued with `piece`, counting some for the place of
+    /// each piece that waits behind another.
     pub fn fits(&self, piece: &Piece, bytes_max: usize) -> bool {
         let pieces = self.pieces.len().saturating_mul(PIECE_BYTES);
         self.queued.saturating_add(pieces).saturating_add(piece.len()) <= bytes_max

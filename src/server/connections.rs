@@ -433,8 +433,9 @@ impl<S: Stream> Connections<S> {
     }
 
     fn recount_slots(&mut self) {
-        let lists = (self.ready.capacity() + self.dirty.capacity() + self.over.capacity())
-            * size_of::<ConnectionKey<S>>();
+        let (ready, hungry) = (self.ready.capacity(), self.hungry.capacity());
+        let keys = ready + hungry + self.dirty.capacity() + self.over.capacity();
+        let lists = keys * size_of::<ConnectionKey<S>>();
         let bytes = self.slots.bytes() + self.timers.bytes() + lists + self.control.capacity();
         self.slots_tally.set(bytes);
         self.counters.connections = self.slots.len() as u64;

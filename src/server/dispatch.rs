@@ -5,7 +5,6 @@
 //! connection; [`Core::dispatch`] is the one place that catches panics.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::time::Duration;
 
 use bytes::Bytes;
 use log::error;
@@ -28,9 +27,6 @@ use crate::ws::{self, Context, Incoming};
 /// under way at a time, but a few small ones may leave together. The content that answers to
 /// HEAD leave out counts in its turn: it was made all the same.
 const PIPELINED_BYTES_MAX: usize = 16 * 1024;
-
-/// When to come again, for an address that has its share of connections.
-const SHARE_RETRY: Duration = Duration::from_secs(10);
 
 impl<S: Stream> Core<S> {
     /// Handles what a connection has sent. A panic on the way is a bug of ours: it costs this
@@ -438,7 +434,7 @@ fn queue<S: Stream>(
 
 fn turned_away(excess: Excess) -> Error {
     match excess {
-        Excess::Share => api::error::rate_limited(SHARE_RETRY),
+        Excess::Share => api::error::too_many_connections(),
         Excess::Full => api::error::server_full(),
     }
 }

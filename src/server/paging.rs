@@ -25,19 +25,16 @@ impl<S: Stream> Connections<S> {
         }
     }
 
-    /// Queues what is for one connection alone. While it is catching up that is a page, which
-    /// the outbox's limit does not bound: the next is made when it has mostly left.
-    pub fn push_alone(&mut self, key: ConnectionKey<S>, frames: Piece) {
+    /// Queues what a connection that is catching up has missed. The outbox's limit does not bound
+    /// it: the next is made when it has mostly left.
+    pub fn push_history(&mut self, key: ConnectionKey<S>, frames: Piece) {
         let Some(connection) = self.slots.get_mut(key) else { return };
-        match &mut connection.protocol {
-            Protocol::Ws(ws) if ws.catching_up => {
-                self.paged += frames.len();
-                let _ = connection.link.push(frames, usize::MAX);
-                ws.paged = connection.link.outbox().queued();
-                self.make_dirty(key);
-            }
-            _ => self.push_frames(key, frames),
-        }
+        let Protocol::Ws(ws) = &mut connection.protocol else { return };
+        debug_assert!(ws.catching_up, "history is for those who catch up");
+        self.paged += frames.len();
+        let _ = connection.link.push(frames, usize::MAX);
+        ws.paged = connection.link.outbox().queued();
+        self.make_dirty(key);
     }
 
     /// Whether so much history was queued that the rest has to wait.

@@ -25,13 +25,17 @@ impl<S: Stream> Sink for Connections<S> {
     }
 
     fn push(&mut self, to: ConnKey, frame: &Frame) {
-        self.push_alone(to.cast(), Piece::shared(frame.bytes()));
+        self.push_frames(to.cast(), Piece::shared(frame.bytes()));
+    }
+
+    fn push_missed(&mut self, to: ConnKey, frame: &Frame) {
+        self.push_history(to.cast(), Piece::shared(frame.bytes()));
     }
 
     fn push_page(&mut self, to: ConnKey, page: &Page<'_>) {
         let mut frame = Vec::new();
         ws::encode_text_in_place(&mut frame, |out| api::json::page(out, page));
-        self.push_alone(to.cast(), Piece::private(frame));
+        self.push_history(to.cast(), Piece::private(frame));
     }
 
     fn hold(&mut self, to: ConnKey) {

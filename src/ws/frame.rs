@@ -26,10 +26,11 @@ pub fn encode(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
-/// Appends one unmasked, final text frame (RFC 6455 §5.2) whose payload `write` appends, and returns the payload's start in `out`.
+/// Appends one unmasked, final text frame (RFC 6455 §5.2) whose payload `write` appends, and
+/// returns the payload's start in `out`.
 ///
-/// `write` may only append. A payload of 126 bytes to 64 KiB is written where it stays; a
-/// shorter one moves two bytes to the front, a longer one, which nobody here sends, six to the back.
+/// `write` may only append. A payload of 126 bytes to 64 KiB is written where it stays; a shorter
+/// one moves two bytes to the front, a longer one (the list of a great crowd) six to the back.
 pub fn encode_text_in_place(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> usize {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER_BYTES_MAX]);

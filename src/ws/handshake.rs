@@ -33,11 +33,6 @@ pub fn check(request: &Request) -> Result<String, NotAccepted> {
     judge(upgrade, versions, request.fields("Sec-WebSocket-Key"))
 }
 
-/// The subprotocols the peer offers, in its order.
-pub fn offered(request: &Request) -> impl Iterator<Item = &str> {
-    request.fields("Sec-WebSocket-Protocol").flat_map(tokens)
-}
-
 /// The 101 response (RFC 6455 §4.2.2), ready to send. A `subprotocol` that is no token is left out.
 pub fn accept(
     accept: &str,
@@ -103,15 +98,6 @@ fn only<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Option<&'a [u8]> {
 fn is_key(key: &[u8]) -> bool {
     let base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     key.len() == 24 && key.strip_suffix(b"==").is_some_and(|digits| digits.iter().all(base64))
-}
-
-/// The tokens of one comma-separated value (RFC 9110 §5.6.1). Whatever is no token is passed over.
-fn tokens(value: &[u8]) -> impl Iterator<Item = &str> {
-    value
-        .split(|byte| *byte == b',')
-        .filter_map(|element| std::str::from_utf8(element).ok())
-        .map(|element| element.trim_matches([' ', '\t']))
-        .filter(|element| is_token(element))
 }
 
 /// RFC 9110 §5.6.2.
@@ -181,15 +167,6 @@ mod tests {
     fn the_rfcs_own_key_with_spare_bits_set_is_accepted() {
         assert!(is_key(b"AQIDBAUGBwgJCgsMDQ4PEC=="));
         assert!(is_key(b"AQIDBAUGBwgJCgsMDQ4PEA=="));
-    }
-
-    #[test]
-    fn subprotocols_come_in_order_and_only_as_tokens() {
-        let offer = |value: &'static [u8]| tokens(value).collect::<Vec<_>>();
-        assert_eq!(offer(b"chat, bearer.0f-1e"), ["chat", "bearer.0f-1e"]);
-        assert_eq!(offer(b" ,\tchat ,, CHAT"), ["chat", "CHAT"]);
-        assert_eq!(offer(b"a b, \"q\", \xff, c/d, e"), ["e"]);
-        assert_eq!(offer(b""), [""; 0]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use disposable_chat::config::{Config, Rate};
+use disposable_chat::ledger::Account;
 
 use crate::pipe::{CALM, Weather};
 use crate::wire::{self, CLOSE, TEXT};
@@ -102,6 +103,8 @@ fn a_reader_that_stops_is_closed_with_1013_and_nobody_else_notices() {
         world.settle();
     }
     assert_eq!(world.core.counters().too_slow, 1);
+    let queued = world.core.counters().outbox_bytes;
+    assert!(queued < 2 * 2500, "{queued} bytes queued: the rest of a message, and the close");
     assert!(guests[1..].iter().all(|guest| world.clients[*guest].is_well()));
     world.clients[guests[0]].reading = true;
     world.settle();
@@ -497,5 +500,67 @@ fn a_crowd_that_comes_back_at_once_is_sent_its_history_in_turns() {
     }
     world.settle();
     assert!(back.iter().all(|client| world.clients[*client].is_well()));
+    world.end();
+}
+
+/// A reader as fast as the pipe has a long answer in pieces, a turn each, and others between.
+#[test]
+fn a_long_answer_leaves_in_several_turns() {
+    const TURN: u64 = 64 * 1024;
+    let (mut world, guests) = party(&unlimited(), CALM, 1);
+    for _ in 0..50 {
+        world.chat(guests[0], &"long ".repeat(700));
+        world.settle();
+    }
+    let session = world.people[0].session.clone();
+    let path = format!("/rooms/{}/messages?limit=1000", world.rooms[0].id);
+    let client = world.connect(Talk::Noise, LOOPBACK);
+    let request = wire::request("GET", &path, session.as_deref(), "");
+    world.send(client, &request);
+    world.deliver(client, request.len());
+    for _ in 0..2 {
+        let before = world.core.counters().bytes_out;
+        world.turn(true);
+        assert_eq!(world.core.counters().bytes_out - before, TURN);
+    }
+    world.settle();
+    world.end();
+}
+
+/// However many send at once, timers and flushing have their turn after a megabyte.
+#[test]
+fn what_a_crowd_sends_at_once_is_read_in_several_ticks() {
+    const EACH: usize = 16 * 1024;
+    const TICK: u64 = 1024 * 1024;
+    let mut world = World::new(1, &unlimited(), CALM);
+    let body =
+        format!("POST /sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n{:EACH$}", "");
+    for _ in 0..100 {
+        let client = world.connect(Talk::Noise, LOOPBACK);
+        world.send(client, &body.as_bytes()[..EACH]);
+        world.deliver(client, EACH);
+    }
+    world.turn(true);
+    assert_eq!(world.core.counters().bytes_in, TICK);
+    world.turn(true);
+    assert_eq!(world.core.counters().bytes_in, 100 * EACH as u64, "and the rest in the next");
+    world.end();
+}
+
+#[test]
+fn what_has_come_of_a_request_is_in_the_ledger() {
+    let mut world = World::new(1, &unlimited(), CALM);
+    let client = world.connect(Talk::Noise, LOOPBACK);
+    let connections = |world: &World| world.ledger.bytes(Account::Connections);
+    world.settle();
+    let idle = connections(&world);
+    let head = format!("POST /sessions HTTP/1.1\r\nHost: a\r\nX: {}\r\n", "x".repeat(10_000));
+    world.send(client, head.as_bytes());
+    world.settle();
+    assert!(connections(&world) >= idle + head.len());
+    world.send(client, b"Content-Length: 60000\r\n\r\n");
+    world.send(client, &[b' '; 40_000]);
+    world.settle();
+    assert!(connections(&world) >= idle + head.len() + 40_000);
     world.end();
 }

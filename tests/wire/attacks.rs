@@ -1,6 +1,10 @@
 //! Attacks that once worked, each with what went wrong.
 
-use crate::client::{CLOSE, FIN, Http, PING, PONG, Stream, close_payload, frame, upgrade};
+use serde_json::json;
+
+use crate::client::{
+    CLOSE, FIN, Http, PING, PONG, Stream, chat_with, close_payload, frame, post, upgrade,
+};
 use crate::server::Server;
 
 /// Whoever pinged and never read was cut off without a word, not closed as too slow.
@@ -28,4 +32,35 @@ fn who_pings_and_never_reads_is_told_that_it_is_too_slow() {
         }
     };
     assert_eq!(close, close_payload(1013, "too slow"));
+}
+
+/// Who was catching up and sent a known nonce again was told that message without any bound:
+/// whoever never read, and went on sending, had a queue that grew as long as they did.
+#[test]
+fn who_catches_up_and_asks_for_the_same_again_is_told_that_it_is_too_slow() {
+    let flags = ["--outbox", "64K", "--message-rate", "0", "--ping-interval", "1h"];
+    let server = Server::start(&[&flags[..], &["--linger-timeout", "1m"]].concat());
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let session = server.session("carl");
+    server.ask(post(&format!("/rooms/{room}/join")).session(&session)).expect(200);
+    let known = json!({"message": "once", "nonce": "1"});
+    let path = format!("/rooms/{room}/messages");
+    server.ask(post(&path).session(&session).json(&known)).expect(201);
+    for socket in [&mut ana, &mut bob] {
+        socket.expect_chat("carl", "once");
+    }
+    let greatest = "\u{1f642}".repeat(4000);
+    for _ in 0..100 {
+        ana.chat(&greatest);
+        ana.expect_chat("ana", &greatest);
+        bob.expect_chat("ana", &greatest);
+    }
+    let http = Http::over(Stream::connect_narrow(server.address()), server.address());
+    let mut ws = http.upgrade(&upgrade(&format!("/ws/{room}?session_id={session}&history=1000")));
+    bob.expect_join("carl");
+    for _ in 0..100 {
+        ws.send(chat_with("1", "once").repeat(100));
+    }
+    bob.expect_left("carl");
+    assert_eq!(ws.until_end(), Some((1013, "too slow".to_owned())));
 }

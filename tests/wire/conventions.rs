@@ -303,6 +303,51 @@ fn any_origin_is_echoed_on_every_answer() {
     }
 }
 
+/// A request by a page of `PAGE` that ends its connection: the beginning of its head, the rest of it.
+fn ending(server: &Server, line: &str, rest: &str) -> Answer {
+    let mut http = server.http();
+    http.send(format!("{line} HTTP/1.1\r\nHost: a\r\nOrigin: {PAGE}\r\n{rest}"));
+    let answer = http.answer();
+    http.expect_end();
+    answer
+}
+
+#[test]
+fn the_origin_is_echoed_on_answers_that_end_the_connection() {
+    let server = Server::start(&["--body-timeout", "200ms", "--cors-origin", PAGE]);
+    let post = |server, rest| ending(server, "POST /sessions", rest);
+    echoes(&post(&server, "Content-Length: 5, 5\r\n\r\n").refused(400, "bad_request"), PAGE);
+    echoes(&post(&server, "Content-Length: 65537\r\n\r\n").refused(413, "body_too_large"), PAGE);
+    echoes(&post(&server, "Content-Length: 5\r\n\r\n").refused(408, "timeout"), PAGE);
+    let small = Server::start(&["--max-connections", "1", "--cors-origin", PAGE]);
+    let mut first = small.http();
+    first.ask(&get("/ping")).expect(200);
+    let full = post(&small, "Content-Length: 0\r\n\r\n").refused(503, "server_full");
+    echoes(&full, PAGE);
+    assert!(full.lists("Access-Control-Expose-Headers", "Retry-After"), "{full:?}");
+}
+
+/// Whose head could not be read to its end has not said its origin.
+#[test]
+fn what_cannot_be_read_is_told_to_any_origin_unless_they_are_narrowed() {
+    let open = Server::start(&["--header-timeout", "200ms"]);
+    let narrow = Server::start(&["--header-timeout", "200ms", "--cors-origin", PAGE]);
+    let long = format!("GET /{}", "x".repeat(8192));
+    let wide = format!("X: {}\r\n\r\n", "x".repeat(16 * 1024));
+    let unread = [
+        (400, "GET /ping", "a line\n"),
+        (408, "GET /ping", ""),
+        (414, &*long, ""),
+        (431, "GET /ping", &*wide),
+    ];
+    for (status, line, rest) in unread {
+        let answer = ending(&open, line, rest).expect(status);
+        assert_eq!(answer.field("Access-Control-Allow-Origin"), Some("*"), "{answer:?}");
+        assert_eq!(answer.field("Access-Control-Allow-Credentials"), None, "{answer:?}");
+        says_nothing_of_origins(&ending(&narrow, line, rest).expect(status));
+    }
+}
+
 #[test]
 fn preflights_need_no_authentication_on_any_path() {
     let server = Server::start(&[]);

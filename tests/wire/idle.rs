@@ -6,6 +6,8 @@ use serde_json::json;
 
 const SOCKETS: usize = 10_000;
 const ROOM: usize = 10;
+/// Resident memory that one of them may cost.
+const BYTES_MAX: u64 = 2048;
 
 /// Under `SLOW_TESTS=1`: a minute of silence with pings an hour apart is a minute without a single
 /// wake-up. Prints what a socket weighs.
@@ -41,6 +43,7 @@ fn nothing_wakes_up_for_ten_thousand_silent_sockets() {
     assert_eq!(server.context_switches(), switches, "somebody woke the server up");
     let bytes = (server.resident_kib() - before) * 1024 / SOCKETS as u64;
     eprintln!("{SOCKETS} silent sockets: {bytes} bytes of resident memory each");
+    assert!(bytes <= BYTES_MAX, "{bytes}");
     assert_eq!(server.health()["connections"], json!(SOCKETS + 1));
 }
 

@@ -255,6 +255,7 @@ fn a_direct_address_has_only_so_many_connections() {
     };
     let listen = format!("{address}:0");
     let flags = ["--listen", &listen, "--listen", "127.0.0.1:0", "--address-connections", "2"];
+    let flags = [&flags[..], &["--cors-origin", "https://page.example"]].concat();
     let server = Server::spawn(command(&flags, &[]), 2);
     let direct: &Address = &server.addresses[0];
     let local = &server.addresses[1];
@@ -272,6 +273,12 @@ fn a_direct_address_has_only_so_many_connections() {
     drop(third);
     let fourth = Http::connect(direct).upgrade(&upgrade(&target));
     fourth.expect_close(4429, "too many connections");
+    // Whatever it is refused for, one too many does not stay.
+    let mut fifth = Http::connect(direct);
+    let foreign = upgrade(&target).field("Origin", "https://other.example");
+    fifth.ask(&foreign).refused(403, "bad_origin");
+    fifth.expect_end();
+    drop(fifth);
     first.ask(&get("/ping")).expect(200);
     second.expect_nothing();
     for _ in 0..4 {

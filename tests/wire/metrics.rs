@@ -231,6 +231,22 @@ fn the_flag_has_a_variable_and_an_address() {
     }
 }
 
+#[test]
+fn a_full_server_still_tells_its_metrics() {
+    let server = Server::start_with_metrics(&["--max-connections", "1"]);
+    let mut held = Vec::new();
+    wait_until("the one place is taken", || {
+        held.clear();
+        let mut http = server.http();
+        let _ = http.try_send(get("/ping").bytes("a"));
+        let taken = http.answer().status == 200;
+        held.push(http);
+        taken
+    });
+    server.ask(get("/ping")).refused(503, "server_full");
+    Http::connect(&server.addresses[1]).ask(&get("/metrics")).expect(200);
+}
+
 // What.
 
 #[test]

@@ -201,14 +201,24 @@ impl Sink for Recorder {
         let line = line.to_owned();
         let ear = self.ear(to);
         assert!(ear.listens());
-        let is_next = ear.complete.is_some() && ear.until.is_some_and(|until| place >= until);
-        if ear.held && is_next && ear.heard.last().is_none_or(|last| *last < place) {
-            ear.heard.push(place);
-            ear.lines.push(line);
-        } else {
-            ear.again.push(place);
-            ear.lines.push(format!("again: {line}"));
+        ear.again.push(place);
+        ear.lines.push(format!("again: {line}"));
+    }
+
+    fn push_missed(&mut self, to: ConnKey, frame: &Frame) {
+        if self.deaf {
+            return;
         }
+        let room = self.ears[&to].room;
+        assert!(!self.batches.contains_key(&room), "what is read must lie still");
+        let (place, line) = self.read(room, &frame.payload());
+        let line = line.to_owned();
+        let ear = self.ear(to);
+        assert!(ear.listens() && ear.held && ear.complete.is_some(), "after the last page");
+        assert!(ear.until.is_some_and(|until| place >= until), "what no page had");
+        assert!(ear.heard.last().is_none_or(|last| *last < place));
+        ear.heard.push(place);
+        ear.lines.push(line);
     }
 
     fn push_page(&mut self, to: ConnKey, page: &Page<'_>) {
