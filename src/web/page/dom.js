@@ -58,7 +58,6 @@ export const form = (action, inside, submit) => {
 		wrong.textContent = "";
 		wrong.textContent = (await submit(node.elements)) ?? "";
 		button.ariaBusy = "false";
-		if (wrong.textContent) $("input:not([type=checkbox])", node)?.focus();
 	};
 	return node;
 };

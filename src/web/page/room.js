@@ -10,6 +10,11 @@ import { sure } from "./lobby.js";
 import { path, qr } from "./qr.js";
 import { tab } from "./store.js";
 
+const put = (place, screen) => {
+	place.replaceChildren(screen);
+	($("input", screen) ?? $("h1", screen)).focus();
+};
+
 const share = (info) => {
 	const link = location.href, grid = qr(link), size = grid && grid.length + 8;
 	const line = h("input", { readOnly: true, value: link, ariaLabel: t("link") });
@@ -211,24 +216,19 @@ class Room {
 			place.replaceChildren(this.node);
 			talk.line.open();
 		}, texts);
-		place.replaceChildren(screen);
-		$("input, h1", screen).focus();
+		put(place, screen);
 	}
 }
 
 export const room = (id) => {
 	const place = h("div.place", h("p.notice", { role: "status" }, t("connecting")));
 	let screen, isClosed = false;
-	const put = (node) => {
-		place.replaceChildren(node);
-		$("input, h1", node)?.focus();
-	};
 	const enter = async () => {
 		const info = await ask("GET", `rooms/${id}`);
 		if (isClosed) return;
-		if (!info.ok) return put(over(info.status === 404 ? "gone" : "lost", id, enter, []));
+		if (!info.ok) return put(place, info.status === 404 ? over("gone", id, null, []) : over("lost", id, enter, []));
 		entitle(titled(info));
-		if (!session()) return put(askName(info, enter));
+		if (!session()) return put(place, askName(info, enter));
 		screen = new Room(info, place);
 		place.replaceChildren(screen.node);
 		if (matchMedia("(pointer: fine)").matches) screen.input.focus();

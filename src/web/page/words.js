@@ -71,7 +71,7 @@ const WORDS = {
 	over_gone: ["There is no such room", "Esta sala não existe"],
 	over_gone_text: ["Rooms vanish when nobody uses them for a while. Or the link is not whole.", "Salas somem quando ninguém as usa. Ou o link está incompleto."],
 	over_session: ["Your session has ended", "Sua sessão terminou"],
-	over_session_text: ["By you, by time, or by a restart of the server. Go on as somebody new.", "Por você, pelo tempo ou porque o servidor reiniciou. Continue como alguém novo."],
+	over_session_text: ["You ended it, it expired, or the server restarted. Go on as somebody new.", "Você a encerrou, ela expirou ou o servidor reiniciou. Continue como alguém novo."],
 	over_name: ["Somebody here is called {user}", "Alguém aqui se chama {user}"],
 	over_name_text: ["In a room, a name is one person. Take another.", "Numa sala, um nome é uma pessoa. Escolha outro."],
 	over_password: ["This room has a password", "Esta sala tem senha"],
