@@ -32,7 +32,7 @@ const join = async (room, password) => {
 
 // Nobody yet: the name, and the password with it if the room has one.
 export const askName = (info, enter) => card(t("whoAreYou"),
-	h("p", said("invited", { room: titled(info) }), info.user_count ? ` ${t("people", { n: info.user_count })}.` : ""),
+	h("p", said("invited", { room: titled(info) })),
 	form(t("goIn"), [nameField(), info.password ? passwordField() : ""], async ({ name, password }) => {
 		const wrong = await takeName(name.value) ?? (password && await join(info.room_id, password.value));
 		if (!wrong) enter();

@@ -13,7 +13,7 @@ export const codeIn = (text) => text.toLowerCase().match(/(?<![0-9a-f])([0-9a-f]
 // Asks before what can't be undone.
 export const sure = (question, action) => new Promise((resolve) => {
 	const node = dialog(action, h("p", question), h("div.row",
-		button(t("cancel"), () => node.close()), button(action, () => { resolve(true); node.close(); }, "danger")));
+		button(t("close"), () => node.close()), button(action, () => { resolve(true); node.close(); }, "danger")));
 	node.addEventListener("close", () => resolve(false));
 });
 

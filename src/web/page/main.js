@@ -1,4 +1,11 @@
 // Which screen is shown: the address says it, `#/r/{room_id}` or nothing.
+// All that the others import, too, so that it is fetched at once.
+import "./rest.js";
+import "./store.js";
+import "./talk.js";
+import "./line.js";
+import "./log.js";
+import "./qr.js";
 import { $, h } from "./dom.js";
 import { lang } from "./words.js";
 import { entitle } from "./signals.js";

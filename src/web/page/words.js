@@ -3,7 +3,7 @@ import { h } from "./dom.js";
 
 const WORDS = {
 	about: ["Chat rooms that vanish when nobody uses them. No account, nothing kept.", "Salas de conversa que somem quando ninguém as usa. Sem conta, nada fica."],
-	api: ["For programs: the API", "Para programas: a API"],
+	api: ["For programs", "Para programas"],
 	name: ["Your name", "Seu nome"],
 	nameHint: ["2 to 50 characters", "2 a 50 caracteres"],
 	youAre: ["You are {user}.", "Você é {user}."],
@@ -28,7 +28,6 @@ const WORDS = {
 	share: ["Invite", "Convidar"],
 	more: ["More", "Mais"],
 	close: ["Close", "Fechar"],
-	cancel: ["Cancel", "Cancelar"],
 	whoAreYou: ["Who are you?", "Quem é você?"],
 	invited: ["You are invited to {room}.", "Você recebeu um convite para {room}."],
 	message: ["Message", "Mensagem"],
