@@ -1,4 +1,5 @@
 // Which screen is shown: the address says it, `#/r/{room_id}` or nothing.
+
 // All that the others import, too, so that it is fetched at once.
 import "./rest.js";
 import "./store.js";
