@@ -1,9 +1,10 @@
 //! The program: flags in, an exit code out.
 //!
-//! Owns what only a process has: arguments, environment, stdout and exit codes. Must never know
-//! how the server works. The invariant: 2 means that flags or variables were wrong, and then
-//! nothing was started.
+//! Owns what only a process has: arguments, environment, the allocator, stdout and exit codes.
+//! Must never know how the server works. The invariant: 2 means that flags or variables were
+//! wrong, and then nothing was started.
 
+use std::alloc::System;
 use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -11,6 +12,12 @@ use std::process::ExitCode;
 use disposable_chat::config::{Command, Config};
 use disposable_chat::journal;
 use disposable_chat::server::Server;
+use zeroizing_alloc::ZeroAlloc;
+
+/// Zeroes whatever is freed, by us or by any library: what was said does not outlive its room in
+/// memory that nobody has used again. What is never freed is for its owners to wipe.
+#[global_allocator]
+static HEAP: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     let config = match Config::parse(env::args_os().skip(1), |name| env::var_os(name)) {

@@ -48,6 +48,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("serde", &["api"]),
     ("serde_json", &["api"]),
     ("rustix", &["server"]),
+    ("zeroizing_alloc", &["main"]),
     ("signal_hook", &["server"]),
     ("signal_hook_mio", &["server"]),
 ];

@@ -4,6 +4,8 @@
 //! invariant: a session has a timer exactly while it has no connection, so an open socket keeps
 //! it alive and a forgotten one ends by itself.
 
+use std::rc::Rc;
+
 use super::RoomId;
 use super::event::SessionId;
 use super::limits::{Address, Meter};
@@ -19,12 +21,15 @@ pub const SESSION_ROOMS_MAX: usize = 200;
 /// Connections one session may have, in all its rooms together.
 pub const SESSION_CONNECTIONS_MAX: usize = 20;
 
+/// What an id takes on the heap, with the counts of those who share it.
+const ID_BYTES: usize = size_of::<SessionId>() + 2 * size_of::<usize>();
+
 /// A handle on a session.
 pub type SessionKey = Key<Session>;
 
 /// An identity: a name and what it takes part in.
 pub struct Session {
-    id: SessionId,
+    id: Rc<SessionId>,
     pub(super) name: Name,
     /// In the order of joining; at most [`SESSION_ROOMS_MAX`].
     pub(super) rooms: Vec<(RoomKey, MemberKey)>,
@@ -47,7 +52,8 @@ impl Session {
     }
 
     fn heap_bytes(&self) -> usize {
-        self.name.bytes()
+        ID_BYTES
+            + self.name.bytes()
             + self.rooms.capacity() * size_of::<(RoomKey, MemberKey)>()
             + self.attachments.capacity() * size_of::<AttachmentKey>()
             + self.owned.capacity() * size_of::<RoomKey>()
@@ -72,8 +78,9 @@ impl Chat {
             return Err(Refusal::ServerFull);
         }
         let id = SessionId::new(&mut *self.entropy);
+        let kept = Rc::new(id);
         let key = self.sessions.insert_with(|key| Session {
-            id,
+            id: kept.clone(),
             name,
             rooms: Vec::new(),
             attachments: Vec::new(),
@@ -82,7 +89,7 @@ impl Chat {
             messages: Meter::default(),
             counted: 0,
         });
-        self.session_keys.insert(id, key);
+        self.session_keys.insert(kept, key);
         self.recount_session(key);
         self.recount();
         Ok(id)
@@ -147,7 +154,7 @@ impl Chat {
     }
 
     pub(super) fn session_id(&self, key: SessionKey) -> Option<SessionId> {
-        self.sessions.get(key).map(|session| session.id)
+        self.sessions.get(key).map(|session| *session.id)
     }
 
     /// Reports a session's heap after a change.

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::core::wipe;
 use crate::chat::{BATCH_BYTES_FULL, Frame, RoomKey};
 use crate::ledger::{Account, Ledger, Tally};
 use crate::ws;
@@ -76,7 +77,7 @@ impl Batches {
         let bytes = self.charged(&batch.buffer);
         // Cannot have been filled before: the batch has just been taken out of `open`.
         let _ = batch.sealed.set(bytes.clone());
-        batch.buffer.clear();
+        wipe(&mut batch.buffer);
         if self.spare.len() < SPARE_BUFFERS_MAX && batch.buffer.capacity() <= SPARE_BUFFER_BYTES_MAX
         {
             self.spare.push(batch.buffer);

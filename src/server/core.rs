@@ -243,19 +243,23 @@ impl<S: Stream> Core<S> {
     #[inline(never)]
     fn read(&mut self) {
         let mut scratch = std::mem::take(&mut self.scratch);
-        let mut budget = TICK_BYTES_MAX;
+        let (mut budget, mut used) = (TICK_BYTES_MAX, 0);
         // Each has one turn. Who gets none now comes, in the next tick, before those who had
         // one and want another.
         for _ in 0..self.connections.ready.len() {
             let Some(key) = self.connections.next_ready() else { break };
             self.made = 0;
-            budget = budget.saturating_sub(self.turn(key, &mut scratch));
+            let taken = self.turn(key, &mut scratch);
+            (budget, used) = (budget.saturating_sub(taken), used.max(taken));
             let is_full = self.connections.batches.is_full() || self.connections.is_paged_out();
             if budget == 0 || is_full {
                 break;
             }
         }
         self.connections.paged = 0;
+        // It is never freed, and what was read is nobody's business any more.
+        let used = used.min(scratch.len());
+        scratch[..used].fill(0);
         self.scratch = scratch;
     }
 
@@ -363,4 +367,10 @@ impl<S: Stream> Core<S> {
         self.chat.check_invariants();
         self.connections.check_invariants();
     }
+}
+
+/// Empties a buffer that is kept for the next use, and leaves nothing of this one in it.
+pub(super) fn wipe(buffer: &mut Vec<u8>) {
+    buffer.fill(0);
+    buffer.clear();
 }

@@ -11,7 +11,7 @@ use log::error;
 
 use super::connection::{Connection, ConnectionKey, Excess, Protocol, Purpose, Wait, Ws};
 use super::connections::Connections;
-use super::core::Core;
+use super::core::{Core, wipe};
 use crate::api::error::Error;
 use crate::api::metrics::Metrics;
 use crate::api::{self, Answer, Caller, Client, Entry};
@@ -308,7 +308,6 @@ impl<S: Stream> Core<S> {
         }
         self.connections.start_pinging(key); // The silence is over, and begins again.
         let mut control = std::mem::take(&mut self.control);
-        control.clear();
         // Until it is used up, or the connection is closed by what it has just said.
         while let Some(ws) = self.connections.slots.get_mut(key).and_then(Connection::ws) {
             if self.made > PIPELINED_BYTES_MAX {
@@ -325,7 +324,7 @@ impl<S: Stream> Core<S> {
                 Ok(_) => {}
             }
             self.connections.push_control(key, &control);
-            control.clear();
+            wipe(&mut control);
             match fed {
                 Ok(Some(Incoming::Text(text))) => self.on_text(key, attachment, &text),
                 Ok(Some(Incoming::Ping | Incoming::Pong(_))) => {}
@@ -335,6 +334,7 @@ impl<S: Stream> Core<S> {
                 Ok(None) => break,
             }
         }
+        wipe(&mut control);
         self.control = control;
         // A farewell is no sign of life: whoever wants the name gets it.
         let ws = self.connections.slots.get_mut(key).and_then(Connection::ws);

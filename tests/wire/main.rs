@@ -25,6 +25,7 @@ mod presence;
 
 mod deleting;
 mod doors;
+mod forgetting;
 mod private;
 
 mod metrics;

@@ -202,6 +202,12 @@ impl Server {
         std::fs::read_to_string(path).expect("the process is there")
     }
 
+    /// For those who look into `/proc` themselves.
+    #[cfg(target_os = "linux")]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Open file descriptors.
     #[cfg(target_os = "linux")]
     pub fn descriptors(&self) -> usize {

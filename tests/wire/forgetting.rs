@@ -1,0 +1,242 @@
+//! Forgetting is real: what was said, and by whom, is gone from the process when its room and its
+//! sessions are. Read from outside, in all the memory that the process can write, but for the
+//! stack.
+#![cfg(target_os = "linux")]
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::client::{
+    CONTINUATION, FIN, Http, PING, Stream, TEXT, chat, chat_with, delete, frame, get, post, text,
+    upgrade,
+};
+use crate::server::{Server, wait_until};
+
+/// What must not be found: a name for it, and its bytes.
+struct Secrets(Vec<(String, Vec<u8>)>);
+
+impl Secrets {
+    fn add(&mut self, what: &str, bytes: impl Into<Vec<u8>>) {
+        self.0.push((what.to_owned(), bytes.into()));
+    }
+
+    /// A text that is nowhere else.
+    fn word(&mut self, what: &str) -> String {
+        let word = format!("Zx9q{what}Kv7w");
+        self.add(what, word.as_str());
+        word
+    }
+
+    /// A session's id, as text and as the server keeps it.
+    fn session(&mut self, whose: &str, id: &str) {
+        let digits: String = id.chars().filter(char::is_ascii_hexdigit).collect();
+        let raw = u128::from_str_radix(&digits, 16).expect("a UUID").to_be_bytes();
+        self.add(&format!("{whose}'s id"), id);
+        self.add(&format!("{whose}'s raw id"), raw);
+    }
+
+    /// The names of those that are in the process's memory, each once. It stands still meanwhile:
+    /// a heap that shrinks is a region that ends earlier than was said.
+    fn found_in(&self, server: &Server) -> io::Result<Vec<&str>> {
+        server.signal(Signal::STOP);
+        wait_until("it stands still", || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid()));
+            status.expect("the process is there").contains("State:\tT")
+        });
+        let found = self.look(server);
+        server.signal(Signal::CONT);
+        found
+    }
+
+    fn look(&self, server: &Server) -> io::Result<Vec<&str>> {
+        let mut firsts = [false; 256];
+        let longest = self.0.iter().map(|(_, bytes)| bytes.len()).max().unwrap_or(0);
+        self.0.iter().for_each(|(_, bytes)| firsts[usize::from(bytes[0])] = true);
+        let mut found = Vec::new();
+        for region in regions(server)? {
+            // A piece begins before the last one ended, lest a secret lie across.
+            for piece in pieces(server, region, longest)? {
+                for at in (0..piece.len()).filter(|at| firsts[usize::from(piece[*at])]) {
+                    let here = self.0.iter().filter(|(_, bytes)| piece[at..].starts_with(bytes));
+                    found.extend(here.map(|(what, _)| what.as_str()));
+                }
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+}
+
+/// The address ranges that can be written, without the stack.
+fn regions(server: &Server) -> io::Result<Vec<(u64, u64)>> {
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", server.pid()))?;
+    let writable = maps.lines().filter(|line| !line.ends_with("[stack]"));
+    let writable = writable.filter(|line| line.split(' ').nth(1).is_some_and(|m| m.contains("rw")));
+    let range = |line: &str| {
+        let (start, end) = line.split(' ').next()?.split_once('-')?;
+        Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
+    };
+    Ok(writable.filter_map(range).collect())
+}
+
+fn pieces(server: &Server, region: (u64, u64), overlap: usize) -> io::Result<Vec<Vec<u8>>> {
+    const PIECE_BYTES: usize = 1 << 20;
+    let memory = File::open(format!("/proc/{}/mem", server.pid()))?;
+    let (mut at, end) = region;
+    let mut pieces = Vec::new();
+    while at < end {
+        let mut piece = vec![0; PIECE_BYTES.min((end - at) as usize)];
+        memory.read_exact_at(&mut piece, at)?;
+        at += piece.len() as u64;
+        if at < end {
+            at -= overlap as u64;
+        }
+        pieces.push(piece);
+    }
+    Ok(pieces)
+}
+
+/// What may not be read on this machine, is skipped visibly.
+fn may_read(server: &Server) -> bool {
+    let Err(error) = Secrets(vec![("anything".to_owned(), vec![0])]).found_in(server) else {
+        return true;
+    };
+    assert!(std::env::var("REQUIRE_ALL").as_deref() != Ok("1"), "/proc/PID/mem: {error}");
+    eprintln!("skipped: /proc/PID/mem can't be read: {error}");
+    false
+}
+
+#[test]
+fn what_was_said_is_gone_when_its_room_is() {
+    let server = Server::start(&["--message-rate", "0", "--leave-grace", "0"]);
+    if !may_read(&server) {
+        return;
+    }
+    // Somebody stays, in a room of their own and on a line that is kept alive: nothing may be
+    // forgotten only because the last of its kind has gone.
+    let keeper = server.session("keeper");
+    let elsewhere = server.room(&keeper);
+    let mut staying = server.enter_as(&elsewhere, "keeper", &keeper);
+    let mut line = server.http();
+
+    let mut secrets = Secrets(Vec::new());
+    let (ana_name, bob_name) = (secrets.word("ananame"), secrets.word("bobname"));
+    let (ana, bob) = (server.session(&ana_name), server.session(&bob_name));
+    secrets.session("ana", &ana);
+    secrets.session("bob", &bob);
+    let title = secrets.word("title");
+    let password = secrets.word("password");
+    let room = server.room_with(&ana, &json!({"title": title, "password": password}));
+    let guess = json!({"password": secrets.word("guess")});
+    let join = post(&format!("/rooms/{room}/join"));
+    line.ask(&join.session(&bob).json(&guess)).refused(403, "bad_password");
+    server.join_with(&room, &bob, &password);
+
+    say_everything(&server, &mut line, &room, [&ana, &bob], &mut secrets);
+    let slow = Http::over(Stream::connect_narrow(server.address()), server.address());
+    let target = format!("/ws/{room}?session_id={bob}&history=1000");
+    let mut slow = slow.upgrade(&upgrade(&target));
+    line.ask(&get(&format!("/rooms/{room}/messages")).session(&bob)).expect(200);
+    assert!(slow.try_frame().is_ok(), "and reads no more than that");
+
+    let kept = secrets.found_in(&server).expect("it could be read before");
+    for what in ["ananame", "ana's raw id", "title", "socket", "nonce", "rest", "page"] {
+        assert!(kept.contains(&what), "{what} is kept while the room lives: {kept:?}");
+    }
+
+    line.ask(&delete(&format!("/rooms/{room}")).session(&ana)).expect(200);
+    line.ask(&delete("/sessions/me").session(&ana)).expect(200);
+    line.ask(&delete("/sessions/me").session(&bob)).expect(200);
+    drop(slow);
+    wait_until("all others have gone", || line.ask(&get("/health")).json()["connections"] == 2);
+    let left = secrets.found_in(&server).expect("it could be read before");
+    assert!(left.is_empty(), "still in memory: {left:?}");
+    staying.chat("and life goes on");
+    staying.expect_chat("keeper", "and life goes on");
+}
+
+/// Each way for a text to come in, and each way to be refused.
+fn say_everything(
+    server: &Server,
+    line: &mut Http,
+    room: &str,
+    [ana, bob]: [&str; 2],
+    secrets: &mut Secrets,
+) {
+    let target = format!("/ws/{room}?session_id={ana}&{}=1", secrets.word("query"));
+    let mut socket = server.upgrade(upgrade(&target));
+    socket.event();
+    socket.chat(&secrets.word("socket"));
+    socket.event();
+    socket.send(chat_with(&secrets.word("nonce"), &secrets.word("once")));
+    socket.event();
+    let escaped = secrets.word("escaped");
+    socket.send(text(format!(r#"{{"type":"chat","message":"\u00e9\n{escaped}"}}"#)));
+    socket.event();
+    let whole = chat_text(&secrets.word("fragments"));
+    let (left, right) = whole.split_at(whole.len() / 2);
+    socket.send(frame(TEXT, left));
+    socket.send(frame(FIN | CONTINUATION, right));
+    socket.event();
+    let ping = secrets.word("ping");
+    socket.send(frame(FIN | PING, &ping));
+    assert_eq!(socket.frame().payload, ping.as_bytes());
+    for page in 0..80 {
+        socket.chat(&format!("{page} {} {}", secrets.word("page"), "x".repeat(3900)));
+        socket.event();
+    }
+
+    socket.chat(&(secrets.word("long") + &"x".repeat(4000)));
+    socket.expect_refused("too_long");
+    socket.text(secrets.word("nojson"));
+    socket.expect_refused("bad_json");
+    socket.text(format!(r#"{{"type":"{}","nonce":"x"}}"#, secrets.word("notype")));
+    socket.expect_refused("bad_type");
+    socket.send(chat_with(&secrets.word("badnonce").repeat(6), "x"));
+    socket.expect_refused("bad_nonce");
+
+    let say = |message: &str| {
+        let body = json!({"message": message, "nonce": message});
+        post(&format!("/rooms/{room}/messages")).session(bob).json(&body)
+    };
+    line.ask(&say(&secrets.word("rest"))).expect(201);
+    line.ask(&say(&(secrets.word("restlong") + &"x".repeat(4000)))).refused(422, "bad_nonce");
+    line.ask(&post("/sessions").body(secrets.word("body"))).refused(422, "bad_body");
+    line.ask(&post("/nowhere").body(secrets.word("lost"))).refused(404, "not_found");
+    line.ask(&get(&format!("/rooms/all?x={}", secrets.word("restquery")))).expect(200);
+    line.ask(&get("/ping").field("X-Odd", &secrets.word("field"))).expect(200);
+    let coded = post("/sessions").field("Transfer-Encoding", "chunked").bytes(&server.host());
+    line.send(coded);
+    let word = secrets.word("chunk");
+    line.send(format!("{:x}\r\n{word}\r\n0\r\nT: {}\r\n\r\n", word.len(), secrets.word("trailer")));
+    line.answer().refused(422, "bad_body");
+
+    // A line that breaks within a frame, and one within a body.
+    let mut torn = server.socket(room, bob);
+    torn.event();
+    let begun = chat(&secrets.word("torn"));
+    torn.send(&begun[..begun.len() - 2]);
+    let mut half = server.http();
+    let half_body = post("/sessions").field("Content-Length", "1000").bytes(&server.host());
+    half.send([half_body, secrets.word("half").into_bytes()].concat());
+}
+
+fn chat_text(message: &str) -> String {
+    json!({"type": "chat", "message": message}).to_string()
+}
+
+/// A crash must not write to disk what nobody else is to keep.
+#[test]
+fn core_dumps_are_off() {
+    let server = Server::start(&[]);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).expect("limits");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("it");
+    let values: Vec<&str> = core.split_whitespace().skip(4).take(2).collect();
+    // One byte, see `server::forbid_core_dumps`; none where somebody had seen to that before.
+    assert!(values == ["1", "1"] || values == ["0", "0"], "{core}");
+}
