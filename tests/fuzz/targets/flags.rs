@@ -1,0 +1,131 @@
+//! Flags and variables: what a value means does not depend on where it was given, what is taken
+//! is exact and within range, and what is not comes out as one line.
+#![no_main]
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
+
+use disposable_chat::config::{Command, Config, FLAGS, Flag, Kind, Listen};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    // A command line: one argument a line.
+    let lines = data.split(|byte| *byte == b'\n');
+    let args = lines.map(|line| OsString::from_vec(line.to_vec()));
+    let typed = parse(args, |_| None);
+    if let (Ok(Command::Serve(config)), true) = (typed, data.len() < 4096) {
+        check(&config);
+    }
+
+    // One value: the first byte says of what.
+    let Some((&first, text)) = data.split_first() else { return };
+    let Ok(text) = std::str::from_utf8(text) else { return };
+    let flag = &FLAGS[usize::from(first) % FLAGS.len()];
+    one_value(flag, text);
+});
+
+fn parse(
+    args: impl Iterator<Item = OsString>,
+    env: impl Fn(&str) -> Option<OsString>,
+) -> Result<Command, String> {
+    let parsed = Config::parse(args, env).map_err(|error| error.to_string());
+    if let Err(error) = &parsed {
+        assert!(!error.is_empty() && !error.chars().any(char::is_control), "not a line: {error:?}");
+    }
+    parsed
+}
+
+fn one_value(flag: &Flag, text: &str) {
+    let args = [flag.option().into(), text.into()];
+    let by_flag = parse(args.into_iter(), |_| None);
+    let joined = [format!("{}={text}", flag.option()).into()];
+    assert_eq!(parse(joined.into_iter(), |_| None).is_ok(), by_flag.is_ok());
+    // A variable that is a list is taken apart at commas, and trimmed.
+    let is_item = !flag.kind.is_list() || !text.contains(',') && text.trim() == text;
+    if !text.is_empty() && is_item {
+        let env = |name: &str| (name == flag.variable()).then(|| text.into());
+        let by_variable = parse(std::iter::empty(), env);
+        assert_eq!(by_variable.as_ref().ok(), by_flag.as_ref().ok());
+    }
+    let config = match by_flag {
+        Ok(Command::Serve(config)) => Some(config),
+        Ok(_) => panic!("a value asks for help"),
+        Err(_) => None,
+    };
+    if let Some(config) = &config {
+        check(config);
+    }
+    let mut expected = Config::default();
+    let taken = match &flag.kind {
+        Kind::Duration(range, set) => exact(text, TIMES, false)
+            .filter(|nanos| (range.start().as_nanos()..=range.end().as_nanos()).contains(nanos))
+            .map(|nanos| set(&mut expected, Duration::from_nanos(nanos as u64))),
+        Kind::Size(range, set) => exact(text, SIZES, true)
+            .and_then(|bytes| usize::try_from(bytes).ok().filter(|bytes| range.contains(bytes)))
+            .map(|bytes| set(&mut expected, bytes)),
+        Kind::Count(range, set) => exact(text, &[("", 1)], false)
+            .and_then(|count| u32::try_from(count).ok().filter(|count| range.contains(count)))
+            .map(|count| set(&mut expected, count)),
+        Kind::Listen | Kind::MetricsListen | Kind::Proxies | Kind::Origins | Kind::Level => return,
+    };
+    match config {
+        Some(config) => assert_eq!((config, taken), (expected, Some(()))),
+        // Some 40 digits are too many, even if they are zeros.
+        None => assert!(taken.is_none() || text.len() > 25, "refused"),
+    }
+}
+
+const TIMES: &[(&str, u128)] = &[
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("m", 60_000_000_000),
+    ("h", 3_600_000_000_000),
+    ("d", 86_400_000_000_000),
+    ("", 1_000_000_000),
+];
+const SIZES: &[(&str, u128)] = &[("k", 1 << 10), ("m", 1 << 20), ("g", 1 << 30), ("", 1)];
+
+/// Digits, and perhaps a point and more digits, times a unit. `None` if it is something else, not
+/// whole, or beyond all ranges.
+fn exact(text: &str, units: &[(&str, u128)], any_case: bool) -> Option<u128> {
+    let lower = if any_case { text.to_ascii_lowercase() } else { text.to_owned() };
+    let is_number = |number: &str| number.bytes().all(|c| c.is_ascii_digit() || c == b'.');
+    let (number, unit) = units.iter().find_map(|(suffix, unit)| {
+        let number = lower.strip_suffix(suffix)?;
+        is_number(number).then_some((number, *unit))
+    })?;
+    let (whole, fraction) = match number.split_once('.') {
+        Some((_, "")) => return None,
+        Some(_) if unit == 1 => return None,
+        Some(parts) => parts,
+        None => (number, ""),
+    };
+    if whole.is_empty() || fraction.contains('.') {
+        return None;
+    }
+    let fraction = fraction.trim_end_matches('0');
+    let scale = 10u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let digits: u128 = format!("{whole}{fraction}").parse().ok()?;
+    let product = digits.checked_mul(unit)?;
+    (product % scale == 0).then(|| product / scale)
+}
+
+/// What holds for every configuration there is.
+fn check(config: &Config) {
+    assert!(config.metrics_listen.len() < 4096);
+    for listen in config.listen.iter().chain(&config.metrics_listen) {
+        assert_eq!(listen.to_string().parse::<Listen>().as_ref(), Ok(listen));
+    }
+    for cidr in &config.trusted_proxies {
+        assert!(cidr.contains(cidr.network));
+        let text = format!("{}/{}", cidr.network, cidr.prefix);
+        assert_eq!(text.parse().as_ref(), Ok(cidr));
+    }
+    for origin in &config.cors_origins {
+        assert!(origin == "null" || origin.contains("://") && origin.is_ascii());
+    }
+    let times = [config.session_ttl, config.room_ttl, config.header_timeout, config.ping_interval];
+    assert!(times.iter().all(|time| *time >= Duration::from_millis(1)));
+    assert!(config.outbox_bytes_max >= 64 << 10);
+}

@@ -1,0 +1,149 @@
+//! The WebSocket context, which lends tungstenite a frame at a time: it delivers what tungstenite
+//! delivers from the whole stream, however the bytes are cut; after a violation it reads nothing;
+//! and it keeps no more than its limits.
+#![no_main]
+
+use std::io::{self, Cursor, ErrorKind, Read, Write};
+
+use disposable_chat::ws::close::Close;
+use disposable_chat::ws::{Context, Incoming, Limits, Violation};
+use disposable_chat_fuzz::Cut;
+use libfuzzer_sys::fuzz_target;
+use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tungstenite::{Error, Message};
+
+const USUAL: Limits = Limits { frame_bytes_max: 64 << 10, message_bytes_max: 64 << 10 };
+const SMALL: Limits = Limits { frame_bytes_max: 300, message_bytes_max: 500 };
+
+/// What an idle context may hold, with a buffer that has grown a little.
+const IDLE_BYTES_MAX: usize = 1024;
+
+#[derive(PartialEq, Eq, Debug)]
+struct Outcome {
+    delivered: Vec<String>,
+    violation: Option<Violation>,
+    /// Pongs, and the answer to a close.
+    answers: Vec<u8>,
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some(cut) = Cut::of(data) else { return };
+    let limits = if cut.small { SMALL } else { USUAL };
+    let whole = run(limits, &[cut.bytes]);
+    assert_eq!(run(limits, &cut.pieces()), whole);
+    assert_eq!(run(limits, &cut.bytes.chunks(1).collect::<Vec<_>>()), whole, "byte by byte");
+    let (delivered, failed) = second_opinion(limits, cut.bytes);
+    assert_eq!(whole.delivered, delivered, "tungstenite delivers something else");
+    // The other way round it may be: a frame's header alone is reason enough for us.
+    assert!(!failed || whole.violation.is_some(), "tungstenite would not have it");
+    closing(limits, &cut);
+});
+
+fn run(limits: Limits, pieces: &[&[u8]]) -> Outcome {
+    let mut context = Context::new(limits);
+    let mut outcome = Outcome { delivered: Vec::new(), violation: None, answers: Vec::new() };
+    let mut over = false;
+    for mut piece in pieces.iter().copied() {
+        loop {
+            let before = piece.len();
+            match context.feed(&mut piece, &mut outcome.answers) {
+                Ok(None) => break,
+                Ok(Some(incoming)) => {
+                    assert!(!over, "delivered after the end: {incoming:?}");
+                    assert!(piece.len() < before, "delivered from nothing");
+                    over = incoming == Incoming::Closed;
+                    outcome.delivered.push(format!("{incoming:?}"));
+                }
+                Err(violation) => {
+                    assert!(!over && outcome.violation.is_none(), "told twice");
+                    outcome.violation = Some(violation);
+                    over = true;
+                    broken(&mut context, violation);
+                }
+            }
+        }
+        assert!(piece.is_empty(), "input was left over");
+        let max = IDLE_BYTES_MAX + 2 * limits.frame_bytes_max + limits.message_bytes_max;
+        assert!(context.bytes() <= max, "{} bytes held", context.bytes());
+    }
+    outcome
+}
+
+/// After a violation nothing is read or said, but for one close.
+fn broken(context: &mut Context, violation: Violation) {
+    let mut out = Vec::new();
+    assert!(!context.can_write());
+    assert!(context.bytes() <= IDLE_BYTES_MAX, "what was begun is kept");
+    let mut more = &b"\x81\x80\0\0\0\0\x89\x80\0\0\0\0\x88\x80\0\0\0\0"[..];
+    assert_eq!(context.feed(&mut more, &mut out), Ok(None));
+    context.ping(&mut out);
+    assert!(more.is_empty() && out.is_empty());
+    context.close(violation.close(), &mut out);
+    assert_eq!(out.first(), Some(&0x88));
+    assert_eq!(usize::from(out[1]) + 2, out.len(), "one close frame and nothing else");
+    let told = out.len();
+    context.close(Close::LEFT_ROOM, &mut out);
+    assert_eq!(out.len(), told, "closed twice");
+}
+
+/// We close first, somewhere in the stream: nothing but the peer's close is heard after it.
+fn closing(limits: Limits, cut: &Cut<'_>) {
+    let mut context = Context::new(limits);
+    let mut out = Vec::new();
+    for (at, mut piece) in cut.pieces().into_iter().enumerate() {
+        let closed = at > 0;
+        if at == 1 {
+            out.clear();
+            context.close(Close::LEFT_ROOM, &mut out);
+        }
+        let told = out.len();
+        while let Ok(Some(incoming)) = context.feed(&mut piece, &mut out) {
+            assert!(!closed || incoming == Incoming::Closed, "{incoming:?} after our close");
+        }
+        assert!(!closed || out.len() == told, "said something after our close");
+    }
+}
+
+/// What tungstenite makes of the stream as it is, and whether it found fault with it.
+fn second_opinion(limits: Limits, bytes: &[u8]) -> (Vec<String>, bool) {
+    struct Stream<'a>(Cursor<&'a [u8]>);
+    impl Read for Stream<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            match self.0.read(buffer)? {
+                0 => Err(ErrorKind::WouldBlock.into()),
+                count => Ok(count),
+            }
+        }
+    }
+    impl Write for Stream<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let config = WebSocketConfig::default()
+        .max_frame_size(Some(limits.frame_bytes_max))
+        .max_message_size(Some(limits.message_bytes_max));
+    let mut context = WebSocketContext::new(Role::Server, Some(config));
+    let mut stream = Stream(Cursor::new(bytes));
+    let mut delivered = Vec::new();
+    loop {
+        let incoming = match context.read(&mut stream) {
+            Ok(Message::Text(text)) => Incoming::Text(text),
+            Ok(Message::Binary(payload)) => Incoming::Binary(payload),
+            Ok(Message::Ping(_)) => Incoming::Ping,
+            Ok(Message::Pong(payload)) => Incoming::Pong(payload),
+            Ok(Message::Close(_)) => Incoming::Closed,
+            Ok(Message::Frame(_)) => unreachable!("it never reads such"),
+            Err(Error::Io(_) | Error::ConnectionClosed) => return (delivered, false),
+            Err(_) => return (delivered, true),
+        };
+        let closed = incoming == Incoming::Closed;
+        delivered.push(format!("{incoming:?}"));
+        if closed {
+            return (delivered, false);
+        }
+    }
+}
