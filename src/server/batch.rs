@@ -9,7 +9,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::chat::{BATCH_BYTES_FULL, Frame, RoomKey};
-use crate::ledger::{Account, Ledger, Tally};
+use crate::ledger::{Account, Ledger, Tally, allocation};
 use crate::ws;
 
 /// What a buffer may have grown to: a full batch, and the message that filled it.
@@ -18,6 +18,9 @@ const BATCH_BYTES_MAX: usize = 2 * BATCH_BYTES_FULL as usize;
 /// Encoding buffers kept for the next tick, and how large they may be.
 const SPARE_BUFFERS_MAX: usize = 16;
 const SPARE_BUFFER_BYTES_MAX: usize = BATCH_BYTES_MAX;
+
+/// Places that are not worth giving back.
+const PLACES_MIN: usize = 1024;
 
 /// Reads as "no batch" in [`Batches::places`].
 const NONE: u32 = u32::MAX;
@@ -100,6 +103,8 @@ impl Batches {
         self.full = false;
         if rooms == 0 {
             (self.places, self.spare) = (Vec::new(), Vec::new());
+        } else if self.places.len() > PLACES_MIN && self.places.len() / 4 > rooms {
+            self.places = Vec::new(); // No batch is open; the rooms that are left soon have theirs.
         }
         let spare: usize = self.spare.iter().map(Vec::capacity).sum();
         self.tally.set(spare + self.places.capacity() * size_of::<u32>());
@@ -129,10 +134,12 @@ impl Batches {
                 &self.0
             }
         }
-        /// The shared counter and vtable that `Bytes` keeps beside an owner, and the cell.
-        const OVERHEAD: usize = 16 + 2 * size_of::<usize>() + size_of::<OnceCell<Bytes>>();
+        /// The shared counter and function that `Bytes` keeps beside an owner, and the cell with
+        /// its two counters.
+        const OVERHEAD: usize = allocation(16 + size_of::<Charged>())
+            + allocation(2 * size_of::<usize>() + size_of::<OnceCell<Bytes>>());
         let mut tally = self.ledger.tally(Account::Frames);
-        tally.set(bytes.len() + OVERHEAD + size_of::<Charged>());
+        tally.set(allocation(bytes.len()) + OVERHEAD);
         Bytes::from_owner(Charged(bytes.into(), tally))
     }
 }

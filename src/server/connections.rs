@@ -27,6 +27,9 @@ use crate::ws::close::Close;
 /// have megabytes of history written to it while everybody else waits.
 const FLUSH_BYTES_MAX: usize = 64 * 1024;
 
+/// Places on a list that are not worth giving back.
+const LIST_MIN: usize = 64;
+
 /// Who has left a room by an end of its connection, and how.
 #[derive(Clone, Copy)]
 pub(super) struct Ended {
@@ -48,6 +51,8 @@ pub(super) struct Connections<S> {
     pub paged: usize,
     /// To be told to the domain in this tick.
     pub ended: Vec<Ended>,
+    /// How many are one too many.
+    pub excess: usize,
     settings: Settings,
     timers: Timers<Wait, ConnectionKey<S>>,
     /// To be flushed in this tick.
@@ -80,6 +85,7 @@ impl<S: Stream> Connections<S> {
                 (Wait::Linger, settings.linger_timeout),
             ]),
             settings,
+            excess: 0,
             dirty: Vec::new(),
             over: Vec::new(),
             control: Vec::new(),
@@ -115,6 +121,7 @@ impl<S: Stream> Connections<S> {
             counted_outbox: 0,
         });
         self.counters.accepted += 1;
+        self.excess += usize::from(excess.is_some());
         // One too many is there to be told so, and holds one of a few places meanwhile.
         self.set_timer(key, Some(if excess.is_some() { Wait::Linger } else { Wait::Head }));
         self.recount(key);
@@ -409,15 +416,31 @@ impl<S: Stream> Connections<S> {
             debug!("connection {key:?} is over");
             self.heap_tally.change(connection.counted, 0);
             self.counters.on_outbox_change(connection.counted_outbox, 0);
+            self.excess -= usize::from(connection.excess.is_some());
             connection.share.map(&mut departed);
         }
-        if self.slots.is_empty() {
-            // What a crowd has stretched goes back when the last of it has gone.
+        self.give_back();
+        self.recount_slots();
+    }
+
+    /// What a crowd has stretched goes back when most of it has gone.
+    fn give_back(&mut self) {
+        let enough = self.slots.len();
+        let is_stretched = |capacity: usize| capacity > LIST_MIN && capacity / 4 > enough;
+        if is_stretched(self.ready.capacity()) {
+            self.ready.shrink_to(enough);
+        }
+        if is_stretched(self.hungry.capacity()) {
+            self.hungry.shrink_to(enough);
+        }
+        if is_stretched(self.dirty.capacity()) {
+            self.dirty.shrink_to(enough);
+        }
+        if enough == 0 {
             (self.ready, self.dirty) = (VecDeque::new(), Vec::new());
             self.hungry = VecDeque::new();
             self.control = Vec::new();
         }
-        self.recount_slots();
     }
 
     /// Reports what a connection holds on the heap.
@@ -433,8 +456,13 @@ impl<S: Stream> Connections<S> {
     }
 
     fn recount_slots(&mut self) {
-        let lists = (self.ready.capacity() + self.dirty.capacity() + self.over.capacity())
-            * size_of::<ConnectionKey<S>>();
+        let lists = [
+            self.ready.capacity(),
+            self.hungry.capacity(),
+            self.dirty.capacity(),
+            self.over.capacity(),
+        ];
+        let lists = lists.into_iter().sum::<usize>() * size_of::<ConnectionKey<S>>();
         let bytes = self.slots.bytes() + self.timers.bytes() + lists + self.control.capacity();
         self.slots_tally.set(bytes);
         self.counters.connections = self.slots.len() as u64;
@@ -468,6 +496,8 @@ impl<S: Stream> Connections<S> {
         assert_eq!(ready, self.ready.iter().filter(|key| marked(key, |one| one.ready)).count());
         assert_eq!(dirty, self.dirty.iter().filter(|key| marked(key, |one| one.dirty)).count());
         assert_eq!(over, self.over.iter().filter(|key| marked(key, |one| one.over)).count());
+        let excess = self.slots.iter().filter(|(_, connection)| connection.excess.is_some());
+        assert_eq!(excess.count(), self.excess);
         assert_eq!(timers, self.timers.len(), "every timer has its connection");
         assert_eq!(heap, self.heap_tally.bytes(), "the ledger has every connection's heap");
     }

@@ -20,7 +20,7 @@ use crate::clock::{Entropy, Mono, Now, Wall};
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::http::Phase;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Stage};
 use crate::net::{Received, Stream};
 use crate::ws::close::Close;
 
@@ -118,6 +118,7 @@ impl<S: Stream> Core<S> {
             share = Some(address);
         }
         let is_full = self.connections.slots.len() >= self.settings.connections_max;
+        let is_full = is_full || self.ledger.is_at(Stage::Connections);
         if is_full && purpose == Purpose::Chat {
             excess = Some(Excess::Full);
         }
@@ -135,6 +136,11 @@ impl<S: Stream> Core<S> {
             return true; // The operator's own, on an address that strangers don't reach.
         }
         let Settings { connections_max, excess_connections_max, .. } = self.settings;
+        if self.ledger.is_at(Stage::Connections)
+            && self.connections.excess >= excess_connections_max
+        {
+            return false;
+        }
         self.connections.slots.len() < connections_max.saturating_add(excess_connections_max)
     }
 
@@ -251,7 +257,7 @@ impl<S: Stream> Core<S> {
             self.made = 0;
             budget = budget.saturating_sub(self.turn(key, &mut scratch));
             let is_full = self.connections.batches.is_full() || self.connections.is_paged_out();
-            if budget == 0 || is_full {
+            if budget == 0 || is_full || self.ledger.is_at(Stage::Readers) {
                 break;
             }
         }
@@ -325,6 +331,7 @@ impl<S: Stream> Core<S> {
             }
         }
         self.connections.batches.on_tick_over(self.chat.room_count());
+        self.connections.counters.forgotten += self.chat.forget() as u64;
     }
 
     /// Sends those who are catching up, and have mostly taken what they were sent, a page more.
@@ -350,6 +357,7 @@ impl<S: Stream> Core<S> {
     #[inline(never)]
     fn flush(&mut self) {
         self.connections.flush();
+        self.shed();
     }
 
     #[inline(never)]

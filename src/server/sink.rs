@@ -31,7 +31,7 @@ impl<S: Stream> Sink for Connections<S> {
     fn push_page(&mut self, to: ConnKey, page: &Page<'_>) {
         let mut frame = Vec::new();
         ws::encode_text_in_place(&mut frame, |out| api::json::page(out, page));
-        self.push_alone(to.cast(), Piece::private(frame));
+        self.push_alone(to.cast(), Piece::private(frame.into_boxed_slice()));
     }
 
     fn hold(&mut self, to: ConnKey) {

@@ -31,6 +31,7 @@ mod metrics;
 
 mod framing;
 mod limits;
+mod memory;
 mod slow_readers;
 
 mod flags;
