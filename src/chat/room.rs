@@ -220,6 +220,11 @@ impl Chat {
         self.rooms.get(room).map_or(0, |room| room.present.len())
     }
 
+    /// How many connections hear what is said in the room.
+    pub fn connection_count(&self, room: RoomKey) -> usize {
+        self.rooms.get(room).map_or(0, |room| room.connections.len())
+    }
+
     /// Who is present, in the order of arrival.
     pub fn users(&self, room: RoomKey) -> impl Iterator<Item = (UserId, &str)> {
         let present = self.rooms.get(room).into_iter().flat_map(|room| room.present.values());

@@ -41,6 +41,8 @@ pub(super) struct Batches {
     places: Vec<u32>,
     spare: Vec<Vec<u8>>,
     full: bool,
+    /// Bytes of all frames so far.
+    appended: usize,
     ledger: Ledger,
     /// `places` and the buffers.
     tally: Tally,
@@ -50,7 +52,7 @@ impl Batches {
     pub fn new(ledger: &Ledger) -> Batches {
         let tally = ledger.tally(Account::Frames);
         let (open, places, spare) = (Vec::new(), Vec::new(), Vec::new());
-        Batches { open, places, spare, full: false, ledger: ledger.clone(), tally }
+        Batches { open, places, spare, full: false, appended: 0, ledger: ledger.clone(), tally }
     }
 
     /// Encodes one frame into the room's batch, which begins here if there is none.
@@ -61,6 +63,7 @@ impl Batches {
         let start = batch.buffer.len();
         let payload = ws::encode_text_in_place(&mut batch.buffer, write);
         batch.complete = batch.buffer.len();
+        self.appended = self.appended.wrapping_add(batch.complete - start);
         self.full |= batch.complete >= BATCH_BYTES_FULL as usize;
         let [start, payload, end] = [start, payload, batch.complete]
             .map(|at| u32::try_from(at).expect("a tick's input is bounded far below 4 GiB"));
@@ -90,6 +93,11 @@ impl Batches {
     /// Some room with an open batch.
     pub fn any_open(&self) -> Option<RoomKey> {
         self.open.last().map(|batch| batch.room)
+    }
+
+    /// Bytes of all frames that were ever encoded.
+    pub fn appended(&self) -> usize {
+        self.appended
     }
 
     /// Whether a batch has become full in this tick: what it says leaves before more is read.

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use crate::chat::{Address, AttachmentKey};
+use crate::clock::Mono;
 use crate::http;
 use crate::ledger::allocation;
 use crate::net::{Link, Stream};
@@ -30,10 +31,16 @@ pub struct Connection<S> {
     /// Input that arrived and cannot be handled yet; no more is read meanwhile. At most one
     /// scratch.
     pub(super) held: Vec<u8>,
-    /// On the list of those to be read from.
+    /// On one of the two lists of those to be read from.
     pub(super) ready: bool,
     /// On the list of those to be flushed.
     pub(super) dirty: bool,
+    /// On the list of those to be flushed when there is time.
+    pub(super) bulky: bool,
+    /// Until when the answers queued for it may take, as long as some of them leaves meanwhile.
+    pub(super) answer_due: Mono,
+    /// When what it has cost so far would be due at an even pace.
+    pub(super) spent: Mono,
     /// On the list of those to be freed.
     pub(super) over: bool,
     /// The last readable edge came with the peer's end: read until it.

@@ -413,7 +413,7 @@ impl<S: Stream> Core<S> {
         let mut frame = Vec::new();
         ws::encode_text_in_place(&mut frame, write);
         self.made += frame.len();
-        self.connections.push_frames(key, Piece::private(frame.into_boxed_slice()));
+        self.connections.push_frames(key, Piece::private(frame.into_boxed_slice()), false);
     }
 
     fn seal(&mut self, attachment: Option<AttachmentKey>) {
@@ -438,10 +438,16 @@ fn queue<S: Stream>(
     response: Response,
     framing: Framing<'_>,
 ) {
+    let queued = |connections: &Connections<S>| {
+        connections.slots.get(key).map_or(0, |connection| connection.link.outbox().queued())
+    };
+    let before = queued(connections);
     response.encode(framing, |bytes| {
         let is_ours = bytes.is_unique();
         connections.push(key, if is_ours { Piece::private(bytes) } else { Piece::shared(bytes) });
     });
+    let bytes = queued(connections).saturating_sub(before);
+    connections.give_time(key, bytes);
 }
 
 fn turned_away(excess: Excess) -> Error {

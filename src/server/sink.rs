@@ -5,7 +5,7 @@
 //! to one connection arrives in the order of the pushes.
 
 use super::connection::{Connection, ConnectionKey};
-use super::connections::Connections;
+use super::connections::{CROWD_MIN, Connections};
 use crate::api;
 use crate::chat::{Close, ConnKey, Departure, Event, Frame, Page, RoomKey, Sink};
 use crate::net::{Piece, Stream};
@@ -18,8 +18,9 @@ impl<S: Stream> Sink for Connections<S> {
 
     fn seal(&mut self, room: RoomKey, to: &[ConnKey]) {
         if let Some(frames) = self.batches.seal(room) {
+            let to_crowd = to.len() >= CROWD_MIN;
             for key in to {
-                self.push_live(key.cast(), Piece::shared(frames.clone()));
+                self.push_live(key.cast(), Piece::shared(frames.clone()), to_crowd);
             }
         }
     }

@@ -39,6 +39,7 @@ mod shutdown;
 
 mod attacks;
 mod chaos;
+mod fairness;
 mod idle;
 mod order;
 mod ugly;

@@ -69,7 +69,7 @@ fn raise_descriptor_limit() {
 /// Fills a fresh server, and holds what it then counts against what it has.
 fn measure<T>(what: &str, fill: impl FnOnce(&Server) -> T) {
     raise_descriptor_limit();
-    let server = start(&["--max-memory", "1G", "--outbox", "256K"]);
+    let server = start(&["--max-memory", "1G", "--max-sessions", "200000", "--outbox", "8M"]);
     // What every server has once it has done its first work.
     let (_room, _ana, bob) = server.room_of_two();
     bob.close();
@@ -292,4 +292,124 @@ fn what_is_half_sent_is_counted() {
         });
         all
     });
+}
+
+/// A server that is soon full.
+fn small() -> Server {
+    start(&["--max-memory", "1M", "--outbox", "8M", "--linger-timeout", "1m"])
+}
+
+/// Bodies of which one byte is missing, until so many hundredths of the ceiling are counted: bytes
+/// that nobody can forget.
+fn fill_to(server: &Server, bodies: &mut Vec<Http>, hundredths: u64) {
+    let head = "POST /sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 8192\r\n\r\n";
+    let body = [head.as_bytes(), &[b' '; 8191]].concat();
+    let enough = metric(server, "chat_memory_max_bytes") / 100 * hundredths;
+    while counted(server) <= enough {
+        let mut http = server.http();
+        let before = counted(server);
+        http.send(&body);
+        wait_until("it is counted", || counted(server) > before + 8000);
+        bodies.push(http);
+    }
+}
+
+#[test]
+fn the_idlest_rooms_histories_give_way_and_nobody_is_refused() {
+    let server = small();
+    let ana = server.session("ana");
+    let rooms: Vec<_> = (0..4).map(|_| server.room(&ana)).collect();
+    for room in &rooms {
+        (0..80).for_each(|n| _ = server.say(room, &ana, &format!("{n:04000}")));
+    }
+    assert!(metric(&server, "chat_messages_forgotten_total") > 50);
+    assert!(counted(&server) <= metric(&server, "chat_memory_max_bytes") / 100 * 81);
+    let kept: Vec<_> = rooms.iter().map(|room| server.messages(room, &ana).len()).collect();
+    assert_eq!(kept[2..], [80, 80], "who spoke last keeps all: {kept:?}");
+    assert!(kept[0] == 0 && kept[1] < 80, "{kept:?}");
+    server.session("bob");
+    server.room(&ana);
+}
+
+#[test]
+fn near_the_ceiling_nothing_new_is_taken_in_and_everything_again_below_it() {
+    let server = small();
+    let (room, ana, mut bob) = server.room_of_two();
+    let carl = server.session("carl");
+    let other = server.room(&ana.session);
+    let mut known = server.http();
+    let mut more = server.http();
+    [&mut known, &mut more].into_iter().for_each(|http| _ = http.ask(&get("/ping")).expect(200));
+    let mut bodies = Vec::new();
+    fill_to(&server, &mut bodies, 85);
+    let open = post("/sessions").json(&json!({"username": "dora"}));
+    let answer = known.ask(&open).refused(503, "server_full");
+    assert_eq!(answer.field("Retry-After"), Some("10"));
+    known.ask(&post("/rooms").session(&carl)).refused(503, "server_full");
+    known.ask(&post(&format!("/rooms/{room}/join")).session(&carl)).expect(200);
+    fill_to(&server, &mut bodies, 90);
+    known.ask(&post(&format!("/rooms/{other}/join")).session(&carl)).refused(503, "server_full");
+    server.ask(get("/ping")).refused(503, "server_full");
+    let target = format!("/ws/{room}?session_id={carl}");
+    known.ask(&upgrade(&target)).refused(503, "server_full");
+    known.ask(&get("/ping")).expect(200);
+    bob.chat("who is in talks on");
+    bob.expect_chat("bob", "who is in talks on");
+    drop(bodies);
+    wait_until("there is room again", || known.ask(&open).status == 201);
+    server.ask(get("/ping")).expect(200);
+    more.upgrade(&upgrade(&target)).expect_join("carl");
+}
+
+#[test]
+fn past_all_that_whoever_has_the_server_keep_most_is_closed() {
+    let server = small();
+    let (room, ana, mut bob) = server.room_of_two();
+    let http = Http::over(Stream::connect_narrow(server.address()), server.address());
+    let mut slow = http.upgrade(&upgrade(&format!("/ws/{room}?session_id={}", ana.session)));
+    stall(&server, &mut slow, 125);
+    let mut bodies: Vec<_> = (0..16).map(|_| server.http()).collect();
+    let head = "POST /sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 61440\r\n\r\n";
+    for http in &mut bodies {
+        http.send(head);
+        http.send(vec![b' '; 61_439]);
+    }
+    // Its outbox was the largest.
+    wait_until("somebody is closed", || metric(&server, "chat_shed_total") > 0);
+    let (code, reason) = slow.closed();
+    assert_eq!((code, &reason[..]), (1013, "server full"));
+    assert!(metric(&server, "chat_shed_total") >= 1);
+    bob.chat("who reads stays");
+    bob.expect_chat("bob", "who reads stays");
+    assert!(counted(&server) <= metric(&server, "chat_memory_max_bytes"));
+}
+
+#[test]
+fn after_a_crowd_has_come_and_gone_the_count_is_what_it_was() {
+    let short = ["--room-ttl", "2s", "--new-room-ttl", "2s", "--session-ttl", "2s"];
+    let server = start(&short);
+    let mut metrics = Http::connect(&server.addresses[1]);
+    let mut total = || {
+        let text = metrics.ask(&get("/metrics")).expect(200).text();
+        let number = |name| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.expect("a number").parse::<u64>().expect("a number")
+        };
+        let others = number("chat_rooms")
+            + number("chat_sessions")
+            + number("chat_connections{protocol=\"http\"}");
+        (others == 1).then_some(number("chat_memory_bytes"))
+    };
+    wait_until("nobody else is there", || total().is_some());
+    let mut before = total();
+    for _ in 0..3 {
+        let people = sessions(&server, scale(20_000));
+        people.iter().step_by(100).for_each(|person| _ = rooms(&server, person, 100));
+        let crowd = sockets(&server, scale(5000));
+        crowd.into_iter().for_each(Ws::close);
+        wait_until("all sessions and rooms are over", || total().is_some());
+        // The first crowd leaves at most what the very first connection has stretched.
+        assert!(total() <= before, "{:?} after {before:?}", total());
+        before = total();
+    }
 }
