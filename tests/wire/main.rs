@@ -32,6 +32,7 @@ mod metrics;
 
 mod framing;
 mod limits;
+mod memory;
 mod slow_readers;
 
 mod flags;
@@ -39,6 +40,7 @@ mod shutdown;
 
 mod attacks;
 mod chaos;
+mod fairness;
 mod idle;
 mod order;
 mod ugly;
