@@ -89,7 +89,7 @@ pub(super) fn check(chat: &Chat) {
         assert!(room.turn.is_listed && room.turn.before == before, "{key:?} is out of place");
         (listed, before, next) = (listed + 1, Some(key), room.turn.after);
     }
-    assert_eq!(before, chat.silence.last);
+    agree!(before, chat.silence.last);
     let with_history = chat.rooms.iter().filter(|(_, room)| !room.history.is_empty());
-    assert_eq!(listed, with_history.count(), "every history can be forgotten");
+    agree!(listed, with_history.count(), "every history can be forgotten");
 }

@@ -158,7 +158,7 @@ impl History {
             self.entries.iter().filter_map(|entry| Some((entry.nonce.as_ref()?, entry.id)));
         let mut bytes = 0;
         let count = nonces.inspect(|(nonce, _)| bytes += nonce.bytes());
-        let count = count.map(|(nonce, id)| assert_eq!(self.nonces.get(nonce), Some(&id))).count();
-        assert_eq!((count, bytes), (self.nonces.len(), self.nonce_bytes));
+        let count = count.map(|(nonce, id)| agree!(self.nonces.get(nonce), Some(&id))).count();
+        agree!((count, bytes), (self.nonces.len(), self.nonce_bytes));
     }
 }

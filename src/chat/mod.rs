@@ -413,9 +413,9 @@ impl Chat {
             + self.rooms.iter().map(|(_, room)| of_room(room)).sum::<usize>()
             + self.members.iter().map(|(_, member)| of_member(member)).sum::<usize>()
             + self.addresses.timed();
-        assert_eq!(owned, self.timers.len(), "every armed timer has its owner");
+        agree!(owned, self.timers.len(), "every armed timer has its owner");
         let counted = (self.session_slots_tally.bytes(), self.room_slots_tally.bytes());
-        assert_eq!(counted, self.slots_bytes(), "the ledger has all collections");
+        agree!(counted, self.slots_bytes(), "the ledger has all collections");
     }
 }
 

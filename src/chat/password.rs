@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use ctutils::CtEq;
 use pbkdf2::pbkdf2_hmac_array;
-use sha2::{Digest, Sha256};
+use sha1::{Digest, Sha1};
 
 use super::Refusal;
 use super::limits::{Address, Meter, Pace};
@@ -19,6 +19,10 @@ pub const PASSWORD_BYTES_MAX: usize = 128;
 
 /// Rounds of PBKDF2 (RFC 8018 §5.2): some 50 µs without special instructions, a fifth of a
 /// millisecond on a small board. More would hold the loop, and the hash never leaves memory.
+///
+/// Its function is HMAC-SHA-1, that RFC's default: the handshake needs SHA-1 anyway, and SHA-256
+/// beside it is 12 KB. What is known against SHA-1 are collisions, two inputs that one person
+/// makes to be alike; whoever sets a password gains nothing by another one that fits as well.
 const ROUNDS: u32 = 100;
 
 /// Addresses whose wrong guesses are remembered for one room. One more waits for another to be
@@ -28,7 +32,7 @@ const GUESSERS_MAX: usize = 256;
 /// What a room keeps of its password.
 pub(super) struct Lock {
     salt: [u8; 16],
-    hash: [u8; 32],
+    hash: [u8; 20],
     /// Wrong guesses by address; all exempt peers are one.
     guesses: HashMap<Option<Address>, Meter>,
 }
@@ -72,10 +76,10 @@ impl Lock {
     }
 }
 
-fn stretch(password: &str, salt: &[u8; 16]) -> [u8; 32] {
+fn stretch(password: &str, salt: &[u8; 16]) -> [u8; 20] {
     // HMAC fills short keys up with zeros (RFC 2104 §2): without a hash first, a password would
     // be the same with zeros behind it.
-    pbkdf2_hmac_array::<Sha256, 32>(&Sha256::digest(password), salt, ROUNDS)
+    pbkdf2_hmac_array::<Sha1, 20>(&Sha1::digest(password), salt, ROUNDS)
 }
 
 #[cfg(test)]

@@ -438,17 +438,17 @@ impl Chat {
 pub(super) fn check(chat: &Chat) {
     let mut placed = 0;
     for (key, room) in chat.rooms.iter() {
-        assert_eq!(room.present.len(), room.names.len(), "one name for each person present");
-        assert_eq!(room.connections.len(), room.attachments.len());
+        agree!(room.present.len(), room.names.len(), "one name for each person present");
+        agree!(room.connections.len(), room.attachments.len());
         placed += room.attachments.len();
         for (place, attachment) in room.attachments.iter().enumerate() {
             let attachment = chat.attachments.get(*attachment).expect("listed attachments live");
-            assert_eq!((attachment.room, attachment.conn), (key, room.connections[place]));
+            agree!((attachment.room, attachment.conn), (key, room.connections[place]));
             assert!(matches!(attachment.state, State::Present { place: p, .. } if p == place));
         }
         for (arrival, member) in &room.present {
             let member = chat.members.get(*member).expect("who is present is a member");
-            assert_eq!((member.room, member.arrival), (key, Some(*arrival)));
+            agree!((member.room, member.arrival), (key, Some(*arrival)));
             let session = chat.sessions.get(member.session).expect("a member's session lives");
             let bearer = room.names.get(session.name.folded());
             assert!(bearer.is_some_and(|bearer| room.present.get(arrival) == Some(bearer)));
@@ -457,9 +457,9 @@ pub(super) fn check(chat: &Chat) {
     let mut waiting = 0;
     for (key, member) in chat.members.iter() {
         let present = member.arrival.is_some();
-        assert_eq!(present, member.connections > 0 || member.grace.is_some(), "present, or not");
+        agree!(present, member.connections > 0 || member.grace.is_some(), "present, or not");
         assert!(member.connections == 0 || member.grace.is_none(), "no grace while connected");
-        assert_eq!(
+        agree!(
             member.connections,
             chat.attachments_of(key)
                 .iter()
@@ -470,12 +470,12 @@ pub(super) fn check(chat: &Chat) {
             assert!(member.connections > 0 && probe.patient > 0, "a probe has two sides");
             waiting += probe.patient;
             let live = probe.waiting.iter().filter_map(|key| chat.attachments.get(*key));
-            assert_eq!(live.clone().count(), probe.patient);
+            agree!(live.clone().count(), probe.patient);
             for attachment in live {
-                assert_eq!(attachment.room, member.room);
+                agree!(attachment.room, member.room);
                 assert!(matches!(attachment.state, State::Waiting { holder: Some(h) } if h == key));
             }
         }
     }
-    assert_eq!(placed + waiting, chat.attachments.len(), "an attachment is in a room or waits");
+    agree!(placed + waiting, chat.attachments.len(), "an attachment is in a room or waits");
 }

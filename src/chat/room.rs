@@ -426,31 +426,31 @@ impl Chat {
 }
 
 pub(super) fn check(chat: &Chat) {
-    assert_eq!(chat.rooms.len(), chat.room_keys.len());
+    agree!(chat.rooms.len(), chat.room_keys.len());
     assert!(chat.public_rooms.len() <= chat.rooms.len());
     let (mut heap, mut members, mut owned) = (0, 0, 0);
     for (key, room) in chat.rooms.iter() {
-        assert_eq!(chat.room_keys.get(&room.id), Some(&key));
-        assert_eq!(room.timer.is_none(), !room.connections.is_empty(), "a timer iff empty");
+        agree!(chat.room_keys.get(&room.id), Some(&key));
+        agree!(room.timer.is_none(), !room.connections.is_empty(), "a timer iff empty");
         assert!(room.history.len() <= chat.settings.history_messages_max);
         room.history.check();
         assert!(!room.is_over, "a deleted room is gone");
         if let Some((owner, place)) = room.owner {
             let owner = chat.sessions.get(owner).expect("an owner lives");
-            assert_eq!(owner.owned.get(place), Some(&key));
+            agree!(owner.owned.get(place), Some(&key));
             owned += 1;
         }
         for (place, member) in room.members.iter().enumerate() {
             let member = chat.members.get(*member).expect("a room's members live");
-            assert_eq!((member.room, member.place), (key, place));
+            agree!((member.room, member.place), (key, place));
             assert!(chat.sessions.get(member.session).is_some(), "a member's session lives");
         }
         members += room.members.len();
-        assert_eq!(room.counted, room.heap_bytes());
+        agree!(room.counted, room.heap_bytes());
         heap += room.counted;
     }
-    assert_eq!(members, chat.members.len(), "no member without a room");
+    agree!(members, chat.members.len(), "no member without a room");
     let all = chat.sessions.iter().map(|(_, session)| session.owned.len());
-    assert_eq!(owned, all.sum::<usize>(), "nobody owns a room that is over");
-    assert_eq!(heap, chat.room_heap_tally.bytes(), "the ledger has every room's heap");
+    agree!(owned, all.sum::<usize>(), "nobody owns a room that is over");
+    agree!(heap, chat.room_heap_tally.bytes(), "the ledger has every room's heap");
 }

@@ -167,23 +167,23 @@ impl Chat {
 }
 
 pub(super) fn check(chat: &Chat) {
-    assert_eq!(chat.sessions.len(), chat.session_keys.len());
+    agree!(chat.sessions.len(), chat.session_keys.len());
     let mut heap = 0;
     for (key, session) in chat.sessions.iter() {
-        assert_eq!(chat.session_keys.get(&session.id), Some(&key));
-        assert_eq!(session.timer.is_none(), !session.attachments.is_empty(), "a timer iff unused");
+        agree!(chat.session_keys.get(&session.id), Some(&key));
+        agree!(session.timer.is_none(), !session.attachments.is_empty(), "a timer iff unused");
         assert!(session.rooms.len() <= SESSION_ROOMS_MAX);
         assert!(session.attachments.len() <= SESSION_CONNECTIONS_MAX);
         for (room, member) in &session.rooms {
             let member = chat.members.get(*member).expect("a session's members live");
-            assert_eq!((member.session, member.room), (key, *room));
+            agree!((member.session, member.room), (key, *room));
         }
         for attachment in &session.attachments {
             let attachment = chat.attachments.get(*attachment).expect("attachments live");
-            assert_eq!(attachment.session, key);
+            agree!(attachment.session, key);
         }
-        assert_eq!(session.counted, session.heap_bytes());
+        agree!(session.counted, session.heap_bytes());
         heap += session.counted;
     }
-    assert_eq!(heap, chat.session_heap_tally.bytes(), "the ledger has every session's heap");
+    agree!(heap, chat.session_heap_tally.bytes(), "the ledger has every session's heap");
 }

@@ -609,20 +609,24 @@ impl<S: Stream> Connections<S> {
                 Protocol::Ws(_) => matches!(waits, Some(Wait::Ping | Wait::Pong)),
                 Protocol::Closing => matches!(waits, Some(Wait::Idle | Wait::Linger)),
             };
-            assert!(sensible, "{key:?} waits for {waits:?}");
+            agree!(
+                (sensible, key, waits),
+                (true, key, waits),
+                "each waits for what fits its state"
+            );
         }
         let marked = |key: &&ConnectionKey<S>, mark: fn(&Connection<S>) -> bool| {
             self.slots.get(**key).is_some_and(mark)
         };
         // A stale key on a list is one whose connection was freed meanwhile: harmless.
         let listed = self.ready.iter().chain(&self.greedy);
-        assert_eq!(ready, listed.filter(|key| marked(key, |one| one.ready)).count());
-        assert_eq!(bulky, self.bulky.iter().filter(|key| marked(key, |one| one.bulky)).count());
-        assert_eq!(dirty, self.dirty.iter().filter(|key| marked(key, |one| one.dirty)).count());
-        assert_eq!(over, self.over.iter().filter(|key| marked(key, |one| one.over)).count());
+        agree!(ready, listed.filter(|key| marked(key, |one| one.ready)).count());
+        agree!(bulky, self.bulky.iter().filter(|key| marked(key, |one| one.bulky)).count());
+        agree!(dirty, self.dirty.iter().filter(|key| marked(key, |one| one.dirty)).count());
+        agree!(over, self.over.iter().filter(|key| marked(key, |one| one.over)).count());
         let excess = self.slots.iter().filter(|(_, connection)| connection.excess.is_some());
-        assert_eq!(excess.count(), self.excess);
-        assert_eq!(timers, self.timers.len(), "every timer has its connection");
-        assert_eq!(heap, self.heap_tally.bytes(), "the ledger has every connection's heap");
+        agree!(excess.count(), self.excess);
+        agree!(timers, self.timers.len(), "every timer has its connection");
+        agree!(heap, self.heap_tally.bytes(), "the ledger has every connection's heap");
     }
 }

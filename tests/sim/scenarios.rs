@@ -521,7 +521,8 @@ fn a_long_answer_leaves_in_several_turns() {
     for _ in 0..2 {
         let before = world.core.counters().bytes_out;
         world.turn(true);
-        assert_eq!(world.core.counters().bytes_out - before, TURN);
+        let sent = world.core.counters().bytes_out - before;
+        assert!(0 < sent && sent <= TURN, "{sent} bytes in one tick");
     }
     world.settle();
     world.end();
