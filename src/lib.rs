@@ -47,6 +47,8 @@
 //! shared buffer is queued for each connection in the room, and the history keeps ranges of the
 //! same buffer. A message is serialised once in its life, and lies in memory once.
 
+#![forbid(unsafe_code)]
+
 /// Two views of one fact agree, or the process can't be trusted any more. A debug build says what
 /// they are; to print values everywhere would make the release larger by a fiftieth.
 macro_rules! agree {

@@ -4,6 +4,8 @@
 //! Must never know how the server works. The invariant: 2 means that flags or variables were
 //! wrong, and then nothing was started.
 
+#![forbid(unsafe_code)]
+
 use std::alloc::System;
 use std::env;
 use std::io::{self, Write};
