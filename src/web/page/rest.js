@@ -33,7 +33,7 @@ export const ask = async (method, path, body) => {
 export const begin = async (username) => {
 	const answer = await ask("POST", "sessions", { username });
 	if (answer.ok) {
-		shared.set("session", { session_id: answer.session_id, username: answer.username });
+		shared.set("session", answer);
 		shared.set("name", answer.username);
 	}
 	return answer;

@@ -96,7 +96,7 @@ class Room {
 			if (input.value) this.talk.keyed();
 		};
 		input.onkeydown = (event) => {
-			if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+			if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return; // An input method's.
 			event.preventDefault();
 			node.requestSubmit();
 		};
