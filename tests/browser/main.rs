@@ -68,4 +68,4 @@ macro_rules! slow {
     )*};
 }
 
-slow! {}
+slow! { start room }
