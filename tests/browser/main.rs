@@ -68,4 +68,4 @@ macro_rules! slow {
     )*};
 }
 
-slow! { start room }
+slow! { start room line }

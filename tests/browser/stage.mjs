@@ -127,6 +127,12 @@ export class BadLine {
 		for (const pair of this.#pairs) for (const end of pair) end.pause();
 	}
 
+	// The server hears us and we don't hear the server.
+	deafen() {
+		this.#isStalled = true;
+		for (const [, far] of this.#pairs) far.pause();
+	}
+
 	// Whatever was under way arrives after all.
 	flow() {
 		this.#isStalled = false;
@@ -251,9 +257,11 @@ class Person {
 		return this.page.locator(".log .notice").allTextContents();
 	}
 
-	async reads(...texts) {
-		await eventually(() => this.texts(), texts);
-		await eventually(() => this.waiting(), []);
+	reads(...texts) {
+		return this.shows(texts, []);
+	}
+	shows(texts, waiting) {
+		return eventually(async () => [await this.texts(), await this.waiting()], [texts, waiting]);
 	}
 
 	async more(action) {
