@@ -41,14 +41,14 @@ scene("a room may have a title, be private, and have a password", async ({ perso
 	assert.equal(await rooms(ana, "Your rooms").locator("svg").count(), 2, "each with a lock");
 });
 
-scene("what is wrong is said, and the focus goes where it can be mended", async ({ person, noise }) => {
+scene("what is wrong is said, and can be mended", async ({ person, noise }) => {
 	noise(/status of (400|422)/);
 	const ana = await person();
 	await ana.page.goto(server.url);
 	await ana.page.getByLabel("Your name").fill("a");
 	await ana.button("Open a room").click();
 	await eventually(() => alert(ana).allTextContents(), ["A name has 2 to 50 visible characters."]);
-	assert.equal(await focused(ana), "Your name");
+	assert.equal(await focused(ana), "BUTTON", "and isn't lost");
 	await ana.page.getByLabel("Your name").fill("ana");
 	await ana.page.getByLabel("Title").fill("t".repeat(81));
 	await ana.button("Open a room").click();
@@ -118,7 +118,6 @@ scene("the lobby lists public rooms with title and people, and keeps up", async 
 	await eventually(first, ["<b>Lively</b>2 people", `Room \u2068${quiet}\u20690 people`]);
 	await bo.page.keyboard.press("Enter");
 	await bo.page.getByText("You are invited to <b>Lively</b>.").waitFor();
-	await bo.page.getByText("2 people.").waitFor();
 });
 
 scene("a link leads to the name question, then in", async ({ person }) => {
@@ -126,7 +125,7 @@ scene("a link leads to the name question, then in", async ({ person }) => {
 	const room = await ana.open(server.url, "ana", { title: "Tea" });
 	await bo.page.goto(room);
 	await bo.heading("Who are you?").waitFor();
-	await bo.page.getByText("You are invited to Tea. 1 person.").waitFor();
+	await bo.page.getByText("You are invited to Tea.").waitFor();
 	assert.equal(await focused(bo), "Your name");
 	await bo.page.keyboard.type("bo");
 	await bo.page.keyboard.press("Enter");
@@ -209,7 +208,7 @@ scene("one ends one's session in the lobby, after being asked", async ({ person 
 	await ana.open(server.url, "ana");
 	await ana.page.goBack();
 	await ana.button("End my session").click();
-	await ana.button("Cancel").click();
+	await ana.page.getByRole("dialog").getByText("Close").click();
 	await ana.page.getByText("You are ana.").waitFor();
 	await ana.button("End my session").click();
 	await ana.page.getByRole("dialog").getByRole("button", { name: "End my session" }).click();
