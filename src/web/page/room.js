@@ -201,7 +201,7 @@ class Room {
 		const { talk, place } = this, room = this.info.room_id;
 		if (reason === "session") {
 			forget(id);
-			// Another tab has begun a new one meanwhile.
+			// Another tab has begun a new one.
 			if (session()) return talk.line.open();
 		}
 		const isForGood = reason === "deleted" || reason === "gone";
