@@ -95,7 +95,7 @@ scene("a policy stands behind it: what is HTML after all does nothing", async ({
 	await ana.page.locator("#evil").click();
 	await until("all three are blocked", () => ["script-src-elem inline", "img-src https://example.com/x"].every((what) => ana.heard.some((line) => line.includes(what))));
 	await until("the address, too", () => ana.heard.filter((line) => line.startsWith("blocked: script-src")).length >= 2);
-	assert.equal(ana.heard.some((line) => line === "alert!"), false);
+	assert.equal(ana.heard.some((line) => line.startsWith("alert!")), false);
 });
 
 scene("what turns text turns itself alone", async ({ person }) => {

@@ -68,4 +68,4 @@ macro_rules! slow {
     )*};
 }
 
-slow! { start room line endings outside hostile }
+slow! { start room line endings outside hostile everybody }

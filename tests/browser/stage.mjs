@@ -201,7 +201,7 @@ class Person {
 		const person = new Person();
 		person.context = await browser.newContext({ viewport: { width: 360, height: 740 }, locale: "en-US", ...options });
 		person.context.setDefaultTimeout(DEADLINE);
-		person.context.on("console", (line) => person.heard.push(line.text()));
+		person.context.on("console", (line) => person.heard.push(`${line.text()} (${line.location().url})`));
 		person.context.on("weberror", (broken) => person.heard.push(broken.error().stack));
 		if (options.javaScriptEnabled !== false)
 			await person.context.addInitScript(() => addEventListener("securitypolicyviolation", (event) =>
