@@ -68,7 +68,7 @@ scene("a room that has vanished meanwhile says so, and shows what was not sent",
 	await ana.box.fill("two");
 	await server.ask("DELETE", `rooms/${new URL(room).hash.slice(4)}`, null, secret);
 	await line.mend();
-	await ana.button("Try again").click();
+	await ana.wake();
 	await ana.heading("There is no such room").waitFor();
 	assert.equal(await unsent(ana).inputValue(), "one\n\ntwo");
 	await ana.context.grantPermissions(["clipboard-read", "clipboard-write"]);

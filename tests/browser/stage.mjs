@@ -235,6 +235,11 @@ class Person {
 		return this.page.url();
 	}
 
+	// Connects at once, if it isn't about to: no button, which would go away as soon as it did by itself.
+	wake() {
+		return this.page.evaluate(() => dispatchEvent(new Event("online")));
+	}
+
 	isIn() {
 		return this.page.locator(".room[data-state=open]").waitFor();
 	}
