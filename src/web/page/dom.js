@@ -100,7 +100,7 @@ export const copier = (input) => {
 // A dialog that is gone when it is closed; Escape, its cross and a press outside of it close it.
 export const dialog = (title, ...inside) => {
 	const node = h("dialog", { ariaLabel: title }, h("header", h("h2", title), iconButton("close", t("close"), () => node.close())), inside);
-	node.onclick = ({ target }) => target === node && node.close();
+	node.onclick = ({ target }) => { if (target === node) node.close(); };
 	node.onclose = () => node.remove();
 	document.body.append(node);
 	node.showModal();

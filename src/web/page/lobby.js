@@ -85,7 +85,6 @@ export const lobby = (refresh) => {
 	document.addEventListener("visibilitychange", look);
 	return {
 		node,
-		title: "",
 		close() {
 			clearInterval(timer);
 			document.removeEventListener("visibilitychange", look);

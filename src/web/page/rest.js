@@ -24,7 +24,7 @@ export const ask = async (method, path, body) => {
 			signal: AbortSignal.timeout(20000),
 		});
 		if (answer.status === 401) forget(mine);
-		return { ...await answer.json(), ok: answer.ok, status: answer.status, wait: Number(answer.headers.get("Retry-After")) };
+		return { ...await answer.json(), ok: answer.ok, status: answer.status, wait: +answer.headers.get("Retry-After") };
 	} catch {
 		return { ok: false, status: 0, code: "over_lost" };
 	}
@@ -33,7 +33,7 @@ export const ask = async (method, path, body) => {
 export const begin = async (username) => {
 	const answer = await ask("POST", "sessions", { username });
 	if (answer.ok) {
-		shared.set("session", { session_id: answer.session_id, username: answer.username });
+		shared.set("session", answer);
 		shared.set("name", answer.username);
 	}
 	return answer;

@@ -96,7 +96,7 @@ class Room {
 			if (input.value) this.talk.keyed();
 		};
 		input.onkeydown = (event) => {
-			if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+			if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return; // An input method's.
 			event.preventDefault();
 			node.requestSubmit();
 		};
@@ -201,7 +201,7 @@ class Room {
 		const { talk, place } = this, room = this.info.room_id;
 		if (reason === "session") {
 			forget(id);
-			// Another tab has begun a new one meanwhile.
+			// Another tab has begun a new one.
 			if (session()) return talk.line.open();
 		}
 		const isForGood = reason === "deleted" || reason === "gone";

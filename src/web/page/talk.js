@@ -43,7 +43,7 @@ export class Talk {
 
 	say(text) {
 		if (this.pending.length >= PENDING_MAX) return false;
-		this.pending.push({ nonce: unique(), text: text.trim() });
+		this.pending.push({ nonce: unique(), text: text.trim().toWellFormed() });
 		this.#changed();
 		return true;
 	}

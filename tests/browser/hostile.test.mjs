@@ -1,0 +1,248 @@
+// What somebody who means ill can type: as a message, a name, a title, an address. It is shown as it is, it turns
+// nothing but itself, it stays in its place, and none of it is ever HTML.
+import assert from "node:assert/strict";
+import { eventually, stage, until } from "./stage.mjs";
+
+const { scene, serve } = await stage();
+const server = await serve("--leave-grace", "1h", "--message-rate", "0", "--session-rate", "0");
+
+const MARKUP = [
+	"<img src=x onerror=alert(1)>",
+	"<script>alert(1)</script>",
+	"</p></div><iframe src=javascript:alert(1)></iframe>",
+	"<svg/onload=alert(1)>",
+	"&lt;b&gt; &amp; &#60;i&#62;",
+	"{{constructor.constructor('alert(1)')()}} ${alert(1)} {who} {n}|{user}",
+	"javascript:alert(1)",
+	"https://example.com/\"onmouseover=\"alert(1)",
+	"https://example.com/<script>alert(1)</script>",
+];
+const ELEMENTS = "img, script, iframe, object, embed, base, style, link, meta, form, input, audio, video";
+const elements = (one) => one.page.locator(ELEMENTS).count();
+const guard = async (one) => {
+	await one.context.addInitScript(() => {
+		window.alert = () => console.error("alert!");
+	});
+};
+const boxes = (one, query) => one.page.locator(query).evaluateAll((all) => all.map((node) => {
+	const { left, right, top, bottom, width, height } = node.getBoundingClientRect();
+	return { left, right, top, bottom, width, height };
+}));
+const apart = (all) => {
+	for (const [n, one] of all.entries()) for (const other of all.slice(n + 1))
+		assert.ok(one.bottom <= other.top + 1 || other.bottom <= one.top + 1, `${JSON.stringify(one)} lies over ${JSON.stringify(other)}`);
+};
+// What can be seen of a node's ink, beyond its own box, is cut off.
+const isClipped = (one, query) => one.page.locator(query).evaluateAll((all) => all.every((node) => {
+	for (let at = node; at && at.tagName !== "BODY"; at = at.parentElement) if (getComputedStyle(at).overflowY !== "visible") {
+		return at.getBoundingClientRect().height < 200 || at.matches(".log");
+	}
+	return false;
+}));
+// Whoever would have to be scrolled sideways.
+const wide = (one) => one.page.evaluate(() => [document.documentElement, ...document.querySelectorAll("main, .log, .foot, .room > header, dialog")]
+	.filter((node) => node.scrollWidth > node.clientWidth).map((node) => `${node.tagName}.${node.className} ${node.scrollWidth}`));
+// Goes on typing until it is said: who has just spoken is believed only after a moment.
+const isTyping = (who, seen, key = "x") => until("it is said who types", async () => {
+	await who.box.pressSequentially(key);
+	return (await seen.page.locator(".typing").textContent()).endsWith("is typing");
+});
+
+scene("markup is text, wherever it is typed", async ({ person }) => {
+	const ana = await person(), bo = await person();
+	for (const one of [ana, bo]) await guard(one);
+	const title = "<img src=x onerror=alert(1)>";
+	const room = await ana.open(server.url, "<script>alert(1)</script>", { title });
+	await bo.page.goto(room);
+	await bo.page.getByText(`You are invited to ${title}.`).waitFor();
+	await bo.page.getByLabel("Your name").fill("<b>bo</b>");
+	await bo.button("Go in").click();
+	await bo.isIn();
+	const [before, beforeBo] = [await elements(ana), await elements(bo)];
+	await ana.say(...MARKUP);
+	await ana.reads(...MARKUP);
+	await bo.reads(...MARKUP);
+	await bo.box.pressSequentially("x");
+	await ana.page.getByText("<b>bo</b> is typing").waitFor();
+	assert.deepEqual([await elements(ana), await elements(bo)], [before, beforeBo]);
+	assert.equal(await ana.page.locator(".log b, .log svg, .typing b, h1 img").count(), 0);
+	await eventually(() => bo.notices(), ["<script>alert(1)</script> and <b>bo</b> joined"]);
+	assert.equal(await bo.page.title(), `${title} · Disposable Chat`);
+	await bo.button("2 people").click();
+	assert.deepEqual(await bo.page.getByRole("dialog").locator(".name").allTextContents(), ["<script>alert(1)</script>", "<b>bo</b>"]);
+	for (const href of await bo.page.locator(".log a").evaluateAll((all) => all.map((a) => a.href))) assert.match(href, /^https:\/\/example\.com\//);
+	assert.equal(await bo.page.locator(".log a").evaluateAll((all) => all.some((a) => a.onmouseover || a.hasAttribute("onmouseover"))), false);
+	await bo.page.keyboard.press("Escape");
+	await bo.page.goto(server.url);
+	await bo.page.getByRole("link", { name: title }).first().waitFor();
+	assert.equal(await bo.page.locator("img").count(), 0);
+});
+
+scene("a policy stands behind it: what is HTML after all does nothing", async ({ person, noise }) => {
+	noise(/Content Security Policy|^blocked: /);
+	const ana = await person();
+	await guard(ana);
+	await ana.page.goto(server.url);
+	await ana.page.getByLabel("Your name").waitFor();
+	await ana.page.evaluate(() => {
+		const node = document.createElement("div");
+		document.body.append(node);
+		node.innerHTML = `<img src="https://example.com/x" onerror="alert(1)"><a id="evil" href="javascript:alert(1)">evil</a>`;
+		const script = document.createElement("script");
+		script.textContent = "alert(1)";
+		document.body.append(script);
+	});
+	await ana.page.locator("#evil").click();
+	await until("all three are blocked", () => ["script-src-elem inline", "img-src https://example.com/x"].every((what) => ana.heard.some((line) => line.includes(what))));
+	await until("the address, too", () => ana.heard.filter((line) => line.startsWith("blocked: script-src")).length >= 2);
+	assert.equal(ana.heard.some((line) => line.startsWith("alert!")), false);
+});
+
+scene("what turns text turns itself alone", async ({ person }) => {
+	const bo = await server.somebody("bo"), id = await server.room(bo, { title: "Tea" });
+	const texts = ["abc \u202eevil", "abc \u2067evil", "\u202eevil https://example.com/moc.knab", "plain", "\u2066\u2066\u2066"];
+	await server.says(bo, id, ...texts);
+	const ana = await person();
+	await ana.enter(`${server.url}#/r/${id}`, "ana");
+	await ana.reads(...texts);
+	// Where the letters of the time and of the name stand: from left to right, whatever was said before them.
+	const isStraight = (query) => ana.page.locator(query).evaluateAll((all) => all.length > 0 && all.every((node) => {
+		const walk = document.createTreeWalker(node, NodeFilter.SHOW_TEXT), lefts = [];
+		while (walk.nextNode()) for (let n = 0; n < walk.currentNode.length; n++) {
+			const range = document.createRange();
+			range.setStart(walk.currentNode, n);
+			range.setEnd(walk.currentNode, n + 1);
+			lefts.push(range.getBoundingClientRect().left);
+		}
+		return lefts.every((left, n) => n === 0 || left >= lefts[n - 1]);
+	}));
+	assert.equal(await isStraight(".bubble time"), true);
+	assert.equal(await isStraight(".group .name"), true);
+	assert.equal(await isStraight(".notice"), true);
+	assert.equal(await ana.page.locator(".bubble p").nth(0).evaluate((p) => getComputedStyle(p).unicodeBidi), "isolate");
+	// The control shows its work within the message, so the measure is right.
+	assert.equal(await isStraight(".bubble[data-id] p"), false);
+	// A link says where it leads.
+	for (const [text, href] of await ana.page.locator(".bubble a").evaluateAll((all) => all.map((a) => [a.textContent, a.getAttribute("href")]))) assert.equal(text, href);
+});
+
+scene("right-to-left and left-to-right stand side by side, each in its direction", async ({ person }) => {
+	const ana = await person(), bo = await person();
+	const room = await ana.open(server.url, "שרה", { title: "שלום (tea)" });
+	await bo.enter(room, "bo");
+	await ana.say("שלום עולם, hello!", "hello");
+	await bo.reads("שלום עולם, hello!", "hello");
+	const directions = await bo.page.locator(".bubble p").evaluateAll((all) => all.map((p) => getComputedStyle(p).direction));
+	assert.deepEqual(directions, ["rtl", "ltr"]);
+	assert.equal(await bo.page.locator("h1").evaluate((h1) => getComputedStyle(h1).direction), "rtl");
+	await isTyping(ana, bo, "ש");
+	assert.equal(await ana.box.evaluate((box) => getComputedStyle(box).direction), "rtl");
+	await eventually(() => bo.page.locator(".typing").textContent(), "שרה is typing");
+	// The name is first, though it is written from the right.
+	const [name, rest] = await bo.page.locator(".typing").evaluate((line) => {
+		const range = document.createRange();
+		range.selectNodeContents(line.lastChild);
+		return [line.querySelector("bdi").getBoundingClientRect().left, range.getBoundingClientRect().left];
+	});
+	assert.ok(name < rest);
+});
+
+scene("marks upon marks stay in their line", async ({ person }) => {
+	const zalgo = `Z${"\u0301\u0316\u0489".repeat(16)}o`; // 50 characters, the most a name may have.
+	const ana = await person(), bo = await person({ viewport: { width: 1280, height: 800 } });
+	const room = await ana.open(server.url, zalgo, { title: `T${"\u0301".repeat(79)}` });
+	await bo.enter(room, "bo");
+	await bo.say("before");
+	await ana.reads("before");
+	await ana.say(`a${"\u0301\u0316".repeat(1500)}`);
+	await bo.reads("before", `a${"\u0301\u0316".repeat(1500)}`);
+	await bo.say("after");
+	await ana.reads("before", `a${"\u0301\u0316".repeat(1500)}`, "after");
+	for (const one of [ana, bo]) {
+		apart(await boxes(one, ".log .day, .log .notice, .log .who, .log .bubble"));
+		assert.equal(await isClipped(one, ".log .who .name, .log .bubble p, .log .notice bdi, .title h1"), true);
+		for (const { height } of await boxes(one, ".title h1, .log .who .name, .people .name")) assert.ok(height < 40, `${height}`);
+		assert.deepEqual(await wide(one), []);
+	}
+	await isTyping(ana, bo);
+	const [typing] = await boxes(bo, ".typing");
+	assert.ok(typing.height < 40);
+	assert.equal(await bo.page.locator(".typing").evaluate((line) => getComputedStyle(line).overflow), "hidden");
+});
+
+scene("words without an end are broken, at 320 pixels too", async ({ person }) => {
+	const ana = await person({ viewport: { width: 320, height: 600 } }), bo = await person({ viewport: { width: 320, height: 600 } });
+	const long = "W".repeat(50), title = "T".repeat(80);
+	const room = await ana.open(server.url, long, { title });
+	await bo.page.goto(room);
+	await bo.heading("Who are you?").waitFor();
+	assert.deepEqual(await wide(bo), [], "the name question");
+	await bo.page.getByLabel("Your name").fill("bo");
+	await bo.button("Go in").click();
+	await bo.isIn();
+	const texts = ["x".repeat(4000), `https://example.com/${"y".repeat(3000)}`, "👍".repeat(4000), "\u00a0".repeat(10) + "nbsp"];
+	for (const text of texts) await ana.say(text);
+	const shown = texts.map((text) => text.trim());
+	await bo.reads(...shown);
+	await ana.box.fill("z".repeat(4100));
+	assert.deepEqual(await wide(ana), [], "the box");
+	await ana.box.fill("");
+	await isTyping(ana, bo);
+	for (const one of [ana, bo]) {
+		assert.deepEqual(await wide(one), [], "the room");
+		for (const { left, right } of await boxes(one, ".log .bubble, .log .bubble p, .log .who")) assert.ok(left >= 0 && right <= 320);
+	}
+	for (const name of ["2 people", "Invite", "More"]) {
+		await bo.button(name).click();
+		assert.deepEqual(await wide(bo), [], name);
+		await bo.page.keyboard.press("Escape");
+	}
+	await bo.page.goto(server.url);
+	await bo.page.getByRole("link", { name: title }).first().waitFor();
+	assert.deepEqual(await wide(bo), [], "the lobby");
+});
+
+scene("four thousand emoji are four thousand characters, and stay whole", async ({ person }) => {
+	const ana = await person(), bo = await person();
+	const room = await ana.open(server.url, "ana");
+	await bo.enter(room, "bo");
+	const family = "👩‍👩‍👧‍👦".repeat(571); // 7 characters each.
+	await ana.say("👍".repeat(4000), family);
+	await bo.reads("👍".repeat(4000), family);
+	await ana.reads("👍".repeat(4000), family);
+});
+
+scene("a name of an emoji has a face of its own", async ({ person }) => {
+	const ana = await person();
+	await ana.open(server.url, "👍🏽 ok");
+	await ana.button("1 person").click();
+	assert.equal(await ana.page.getByRole("dialog").locator(".face").textContent(), "👍");
+});
+
+scene("a name or title with controls is refused, and nobody is harmed by it", async ({ person, noise }) => {
+	noise(/status of (400|422)/);
+	const ana = await person();
+	await ana.page.goto(server.url);
+	await ana.page.getByLabel("Your name").fill("ana\u202e");
+	await ana.button("Open a room").click();
+	await ana.page.getByRole("alert").filter({ hasText: "A name has 2 to 50 visible characters." }).waitFor();
+	await ana.page.getByLabel("Your name").fill("ana");
+	await ana.page.getByLabel("Title").fill("\u202eTea");
+	await ana.button("Open a room").click();
+	await ana.page.getByRole("alert").filter({ hasText: "Too long, or with invisible characters." }).waitFor();
+});
+
+scene("what is stored in this browser may be nonsense", async ({ person, noise }) => {
+	noise(/status of 401/);
+	const ana = await person();
+	await ana.page.goto(server.url);
+	for (const nonsense of ["", "{", "null", "5", "\"text\"", "{}", "{\"session_id\":\"no\"}"]) {
+		await ana.page.evaluate((nonsense) => {
+			for (const key of ["session", "name", "notify", "sound"]) localStorage[`disposable-chat / ${key}`] = key === "session" ? nonsense : "{";
+		}, nonsense);
+		await ana.page.reload();
+		await ana.button("Open a room").waitFor();
+		await until(`a name can be given after ${nonsense}`, () => ana.page.getByLabel("Your name").isVisible());
+	}
+	await ana.open(server.url, "ana");
+});

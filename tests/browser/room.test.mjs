@@ -1,0 +1,287 @@
+// The room: who said what and when, what becomes of links and keys, who is here and who types, and how one reads
+// what was said before.
+import assert from "node:assert/strict";
+import { eventually, stage, until } from "./stage.mjs";
+
+const { scene, serve } = await stage();
+const server = await serve("--leave-grace", "1h", "--message-rate", "0", "--history", "5000");
+const colour = (locator) => locator.evaluate((node) => getComputedStyle(node).color);
+const box = (locator) => locator.boundingBox();
+const length = (one) => one.page.locator("[data-id]").count();
+const fromEnd = (one) => one.log.evaluate((log) => log.scrollHeight - log.scrollTop - log.clientHeight);
+
+scene("messages stand together by person, one's own apart", async ({ person }) => {
+	const ana = await person(), bo = await person();
+	const room = await ana.open(server.url, "ana");
+	await bo.enter(room, "bo");
+	await ana.say("one", "two");
+	await ana.reads("one", "two");
+	await bo.say("three");
+	await ana.reads("one", "two", "three");
+	await ana.say("four");
+	await bo.reads("one", "two", "three", "four");
+	const groups = (one) => one.page.locator(".group").evaluateAll((all) => all.map((group) =>
+		[group.querySelector(".who .name").textContent, ...[...group.querySelectorAll(".bubble p")].map((p) => p.textContent)]));
+	for (const one of [ana, bo]) assert.deepEqual(await groups(one), [["ana", "one", "two"], ["bo", "three"], ["ana", "four"]]);
+	const log = await box(ana.log), mine = await box(ana.page.locator(".bubble", { hasText: "one" })), theirs = await box(ana.page.locator(".bubble", { hasText: "three" }));
+	assert.ok(log.x + log.width - mine.x - mine.width < 20, "mine at the end");
+	assert.ok(theirs.x < 50, "theirs at the start");
+	// Times are local.
+	const stamp = ana.page.locator(".bubble time").first();
+	const when = new Date(await stamp.getAttribute("datetime"));
+	assert.equal(await stamp.textContent(), new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit" }).format(when));
+});
+
+scene("messages stand together by day, in the reader's own time", async ({ person }) => {
+	const ana = await server.somebody("ana"), id = await server.room(ana);
+	await server.says(ana, id, "four days ago", "late", "after midnight", "now");
+	const times = { "four days ago": "2031-03-06T12:00:00", late: "2031-03-10T02:58:00", "after midnight": "2031-03-10T03:01:00", now: "2031-03-11T18:00:00" };
+	const bo = await person({ timezoneId: "America/Sao_Paulo" });
+	await bo.page.clock.install({ time: new Date("2031-03-11T18:00:00Z") });
+	await bo.page.routeWebSocket(/\/ws\//, (socket) => {
+		const far = socket.connectToServer();
+		far.onMessage((text) => {
+			const event = JSON.parse(text);
+			for (const message of event.messages ?? []) if (message.message in times) message.timestamp = `${times[message.message]}.000000Z`;
+			if (event.messages) event.messages = event.messages.filter(({ type }) => type === "chat");
+			socket.send(JSON.stringify(event));
+		});
+	});
+	await bo.enter(`${server.url}#/r/${id}`, "bo");
+	const lines = () => bo.page.locator(".day, .bubble p, .bubble time").allTextContents();
+	await eventually(() => lines().then((all) => all.slice(0, 11)), ["Thursday, March 6", "four days ago", "09:00 AM", "Sunday, March 9", "late", "11:58 PM", "Yesterday", "after midnight", "12:01 AM", "Today", "now"]);
+});
+
+scene("people of one name can be told apart, by colour and by tag", async ({ person }) => {
+	const ana = await person(), bo = await person(), other = await person();
+	const room = await ana.open(server.url, "ana");
+	await bo.enter(room, "bo");
+	await bo.say("I am bo");
+	await ana.reads("I am bo");
+	assert.equal(await ana.page.locator(".group .tag").isVisible(), false);
+	await bo.more("Leave the room");
+	await bo.heading("Disposable Chat").waitFor();
+	await other.enter(room, "bo");
+	await other.say("I am bo, too");
+	await ana.reads("I am bo", "I am bo, too");
+	const tags = ana.page.locator(".group .tag");
+	await eventually(() => tags.evaluateAll((all) => all.map((tag) => !tag.hidden && /^ ·[0-9a-f]{2}$/.test(tag.textContent))), [true, true]);
+	const [first, second] = await Promise.all([tags.first().evaluate((tag) => tag.closest(".group").style.getPropertyValue("--hue")), tags.last().evaluate((tag) => tag.closest(".group").style.getPropertyValue("--hue"))]);
+	assert.notEqual(first, second);
+	const names = ana.page.locator(".group .who");
+	assert.notEqual(await colour(names.first()), await colour(names.last()));
+	// The same person has the same colour for everybody, later too.
+	await other.page.reload();
+	await other.reads("I am bo", "I am bo, too");
+	assert.equal(await colour(other.page.locator(".group .who").first()), await colour(names.first()));
+});
+
+scene("addresses become links, and nothing else does", async ({ person }) => {
+	const ana = await server.somebody("ana"), id = await server.room(ana);
+	const cases = [
+		["https://example.com", "https://example.com"],
+		["see http://example.com/a?b=c#d.", "http://example.com/a?b=c#d"],
+		["(https://example.com/a)", "https://example.com/a"],
+		["https://example.com/a_(b)", "https://example.com/a_(b)"],
+		["[x](https://example.com/y), \"https://example.com/z\"!", "https://example.com/y", "https://example.com/z"],
+		["https://example.com/a… https://example.com/b?!", "https://example.com/a", "https://example.com/b"],
+		["HTTPS://EXAMPLE.COM/", "HTTPS://EXAMPLE.COM/"],
+		["https://example.com/\u202egpj.exe", "https://example.com/"],
+		["https://пример.example/путь", "https://пример.example/путь"],
+		["javascript:alert(1) data:text/html,x ftp://example.com xhttps://example.com"],
+		["https:// http://[ https:///"],
+		["<a href=\"https://example.com/q\">", "https://example.com/q"],
+		["javascript://https://example.com/%0aalert(1)", "https://example.com/%0aalert(1)"],
+	];
+	await server.says(ana, id, ...cases.map(([text]) => text));
+	const bo = await person();
+	await bo.enter(`${server.url}#/r/${id}`, "bo");
+	await bo.reads(...cases.map(([text]) => text));
+	const links = await bo.page.locator(".bubble[data-id] p").evaluateAll((all) => all.map((p) => [p.textContent, ...[...p.querySelectorAll("a")].map((a) => a.getAttribute("href"))]));
+	assert.deepEqual(links, cases);
+	for (const a of await bo.page.locator(".bubble a").all()) {
+		assert.match(await a.getAttribute("rel"), /\bnoopener\b.*\bnoreferrer\b/);
+		assert.equal(await a.getAttribute("target"), "_blank");
+		assert.match(await a.evaluate((node) => node.protocol), /^https?:$/);
+	}
+});
+
+scene("Enter sends, Shift+Enter breaks, and Enter that ends a composition does neither", async ({ person }) => {
+	const ana = await person();
+	await ana.open(server.url, "ana");
+	await ana.box.pressSequentially("one");
+	const { height } = await box(ana.box);
+	await ana.box.press("Shift+Enter");
+	await ana.box.pressSequentially("two");
+	assert.equal(await ana.box.inputValue(), "one\ntwo");
+	assert.ok((await box(ana.box)).height > height, "it has grown");
+	await ana.box.press("Enter");
+	await ana.reads("one\ntwo");
+	assert.equal(await ana.box.inputValue(), "");
+	assert.equal((await box(ana.box)).height, height);
+	// Nothing is sent of white space alone.
+	await ana.box.fill(" \n ");
+	await ana.box.press("Enter");
+	await ana.box.fill("");
+	// As an input method does it; and as in Safari, where the key comes after the end of the composition.
+	await ana.box.fill("日本");
+	const prevented = (init) => ana.box.evaluate((node, init) => !node.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true, cancelable: true, ...init })), init);
+	assert.equal(await prevented({ isComposing: true }), false);
+	assert.equal(await prevented({ keyCode: 229 }), false);
+	assert.equal(await ana.box.inputValue(), "日本");
+	await ana.box.press("Enter");
+	await ana.reads("one\ntwo", "日本");
+});
+
+scene("characters are counted near the limit, as the server counts them", async ({ person }) => {
+	const ana = await person();
+	await ana.open(server.url, "ana");
+	const count = ana.page.locator(".left");
+	await ana.box.fill("a".repeat(3599));
+	assert.equal(await count.textContent(), "");
+	await ana.box.fill("a".repeat(3600));
+	assert.equal(await count.textContent(), "400 characters left");
+	await ana.box.fill(`  ${"👍".repeat(3999)}\n`);
+	assert.equal(await count.textContent(), "1 character left");
+	await ana.box.fill("👍".repeat(4001));
+	assert.equal(await count.textContent(), "1 character too many");
+	assert.equal(await ana.box.getAttribute("aria-invalid"), "true");
+	await ana.box.press("Enter");
+	assert.equal((await ana.box.inputValue()).length, 8002, "it stays where it was typed");
+	await ana.box.fill("👍".repeat(4000));
+	assert.equal(await ana.box.getAttribute("aria-invalid"), "false");
+	await ana.box.press("Enter");
+	await ana.reads("👍".repeat(4000));
+	assert.equal(await count.textContent(), "");
+});
+
+scene("who is here is listed, on a phone by a press and beside the talk where there is room", async ({ person }) => {
+	const ana = await person(), bo = await person({ viewport: { width: 1280, height: 800 } });
+	const room = await ana.open(server.url, "ana");
+	await bo.enter(room, "bo");
+	const people = bo.page.getByRole("complementary", { name: "Who is here" }).getByRole("listitem");
+	const names = (list) => () => list.locator(".name").allTextContents();
+	await eventually(names(people), ["ana", "bo"]);
+	assert.match(await people.last().textContent(), /bo.*\(you\)$/);
+	await ana.button("2 people").click();
+	const listed = ana.page.getByRole("dialog").getByRole("listitem");
+	await eventually(names(listed), ["ana", "bo"]);
+	const cy = await person();
+	await cy.enter(room, "cy");
+	await eventually(names(listed), ["ana", "bo", "cy"]);
+	await cy.more("Leave the room");
+	await eventually(names(listed), ["ana", "bo"]);
+	await eventually(names(people), ["ana", "bo"]);
+	await ana.button("Close").click();
+	assert.equal(await ana.page.getByRole("complementary").count(), 0, "no room for it on a phone");
+});
+
+scene("who is typing is said, until they have or have stopped", async ({ person }) => {
+	const ana = await person(), bo = await person(), cy = await person();
+	await ana.page.clock.install();
+	const room = await ana.open(server.url, "ana");
+	await bo.enter(room, "bo");
+	await cy.enter(room, "cy");
+	const types = () => ana.page.locator(".typing").textContent();
+	await bo.box.pressSequentially("H");
+	await eventually(types, "bo is typing");
+	await cy.box.pressSequentially("H");
+	await eventually(types, "bo and cy are typing");
+	await bo.box.press("Enter");
+	await eventually(types, "cy is typing");
+	await ana.page.clock.fastForward(5_000);
+	await eventually(types, "");
+	// One who leaves doesn't type, and nobody is told of their own typing.
+	await ana.box.pressSequentially("x");
+	await eventually(() => cy.page.locator(".typing").textContent(), "ana is typing");
+	assert.equal(await types(), "");
+	await ana.more("Leave the room");
+	await eventually(() => cy.page.locator(".typing").textContent(), "");
+});
+
+scene("scrolled up one stays where one reads, and is told what comes", async ({ person }) => {
+	const bo = await server.somebody("bo"), id = await server.room(bo);
+	await server.says(bo, id, ...Array.from({ length: 40 }, (_, n) => `line ${n}`));
+	const ana = await person();
+	await ana.enter(`${server.url}#/r/${id}`, "ana");
+	await until("it opens at the end", async () => await length(ana) > 40 && await fromEnd(ana) < 2);
+	const jump = ana.page.locator(".jump");
+	assert.equal(await jump.isVisible(), false);
+	await ana.log.evaluate((log) => { log.scrollTop -= 500; });
+	await jump.filter({ hasText: "Newest" }).waitFor();
+	const top = () => ana.log.evaluate((log) => log.scrollTop);
+	const before = await top();
+	await server.says(bo, id, "news 1");
+	await jump.filter({ hasText: "1 new message" }).waitFor();
+	await server.says(bo, id, "news 2");
+	await jump.filter({ hasText: "2 new messages" }).waitFor();
+	assert.equal(await top(), before);
+	await jump.click();
+	await jump.waitFor({ state: "hidden" });
+	assert.ok(await fromEnd(ana) < 2);
+	assert.ok(await ana.log.evaluate((log) => log === document.activeElement), "the focus isn't lost with it");
+	await server.says(bo, id, "news 3");
+	await until("who is at the end stays there", async () => (await ana.texts()).at(-1) === "news 3" && await fromEnd(ana) < 2);
+	// Whoever speaks is at the end.
+	await ana.log.evaluate((log) => { log.scrollTop -= 500; });
+	await jump.waitFor();
+	await ana.say("me");
+	await until("who speaks is at the end", async () => (await ana.texts()).at(-1) === "me" && await fromEnd(ana) < 2);
+});
+
+scene("a thousand older messages come as one scrolls, and what one reads stays where it is", async ({ person }) => {
+	const bo = await server.somebody("bo"), id = await server.room(bo);
+	const all = Array.from({ length: 999 }, (_, n) => n % 7 ? `line ${n}` : `line ${n}\nand more\nof it`);
+	await server.says(bo, id, ...all);
+	const ana = await person();
+	await ana.enter(`${server.url}#/r/${id}`, "ana");
+	await until("it opens with the last hundred", async () => (await ana.texts()).length === 100 && await fromEnd(ana) < 2);
+	for (let shown = 100; shown < 999;) {
+		// Where the first one was before more came above it.
+		const moved = await ana.log.evaluate((log) => new Promise((resolve) => {
+			const first = log.querySelector(".bubble"), count = log.querySelectorAll(".bubble").length;
+			let before;
+			new MutationObserver((_, watch) => {
+				watch.disconnect();
+				requestAnimationFrame(() => resolve(Math.abs(first.getBoundingClientRect().top - before) + (log.querySelectorAll(".bubble").length > count ? 0 : 1e6)));
+			}).observe(log.firstChild, { childList: true });
+			log.scrollTop = 40;
+			before = first.getBoundingClientRect().top;
+		}));
+		// A group's head and a day may come to stand elsewhere; a line is 20 pixels.
+		assert.ok(moved < 2, `it moved by ${moved} pixels`);
+		shown = (await ana.texts()).length;
+	}
+	assert.deepEqual(await ana.texts(), all);
+	assert.equal(await ana.page.locator(".day").count(), 1);
+	assert.deepEqual(await ana.notices(), ["ana joined"], "bo has only spoken, by REST");
+});
+
+scene("the page never holds more than one can bear", async ({ person }) => {
+	const bo = await server.somebody("bo"), id = await server.room(bo);
+	const ana = await person();
+	await ana.enter(`${server.url}#/r/${id}`, "ana");
+	await ana.page.evaluate(() => {
+		window.most = 0;
+		new MutationObserver(() => { window.most = Math.max(window.most, document.querySelectorAll("[data-id]").length); }).observe(document.querySelector(".list"), { childList: true, subtree: true });
+	});
+	const most = () => ana.page.evaluate(() => { const { most } = window; window.most = 0; return most; });
+	const talk = async (from, to) => {
+		for (let n = from; n < to; n += 100) await server.says(bo, id, ...Array.from({ length: 100 }, (_, m) => `line ${n + m}`));
+		await eventually(async () => (await ana.texts()).at(-1), `line ${to - 1}`);
+	};
+	await talk(0, 1200);
+	assert.ok(await most() <= 1100);
+	assert.ok(await length(ana) <= 1000);
+	await ana.log.evaluate((log) => { log.scrollTop = 3000; });
+	await ana.page.locator(".jump").waitFor();
+	const reads = await ana.log.evaluate((log) => document.elementFromPoint(180, 300).closest(".bubble")?.textContent ?? log.textContent.slice(0, 20));
+	await talk(1200, 2400);
+	assert.ok(await length(ana) > 1500, "what one reads isn't taken away");
+	assert.equal(await ana.log.evaluate(() => document.elementFromPoint(180, 300).closest(".bubble")?.textContent), reads);
+	await talk(2400, 4000);
+	assert.ok(await most() <= 3100);
+	await ana.page.locator(".jump").click();
+	await talk(4000, 4100);
+	assert.ok(await length(ana) <= 1000);
+});

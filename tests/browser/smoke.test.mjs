@@ -1,0 +1,22 @@
+// The one part that every `cargo test` runs: two people talk, one loads the page again, one leaves.
+import { eventually, stage } from "./stage.mjs";
+
+const { scene, serve } = await stage();
+const server = await serve("--leave-grace", "1h");
+
+scene("two people talk, one loads the page again, one leaves", async ({ person }) => {
+	const [ana, bo] = [await person(), await person()];
+	const room = await ana.open(server.url, "ana", { title: "Tea" });
+	await bo.enter(room, "bo");
+	await ana.say("Hello");
+	await bo.reads("Hello");
+	await bo.say("Hi, ana");
+	await ana.reads("Hello", "Hi, ana");
+	await bo.page.reload();
+	await bo.isIn();
+	await bo.reads("Hello", "Hi, ana");
+	await bo.more("Leave the room");
+	await bo.heading("Disposable Chat").waitFor();
+	await eventually(() => ana.notices(), ["ana and bo joined", "bo left", "bo joined", "bo left"]);
+	await ana.button("1 person").waitFor();
+});

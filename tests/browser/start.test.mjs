@@ -1,0 +1,217 @@
+// The first screen, and the ways into a room: a name, a link, a code; and who one is, until one says otherwise.
+import assert from "node:assert/strict";
+import { eventually, stage, until } from "./stage.mjs";
+
+const { scene, serve } = await stage();
+const server = await serve("--leave-grace", "1h");
+const alert = (one) => one.page.getByRole("alert").filter({ hasText: /./ });
+const rooms = (one, card) => one.page.locator("section", { has: one.page.getByRole("heading", { name: card }) }).getByRole("listitem");
+const focused = (one) => one.page.evaluate(() => document.activeElement.labels?.[0]?.textContent ?? document.activeElement.tagName);
+
+scene("a name is all one needs to open a room", async ({ person }) => {
+	const ana = await person();
+	const link = await ana.open(server.url, " ana ");
+	const [, id] = link.match(/#\/r\/([0-9a-f]{10})$/);
+	await ana.page.getByRole("heading", { name: `Room \u2068${id}\u2069`, exact: true }).waitFor();
+	const info = await server.ask("GET", `rooms/${id}`);
+	assert.deepEqual([info.title, info.private, info.password, info.user_count], [null, false, false, 1]);
+	assert.equal(await ana.page.title(), `Room \u2068${id}\u2069 · Disposable Chat`);
+});
+
+scene("a room may have a title, be private, and have a password", async ({ person }) => {
+	const ana = await person();
+	const secret = await ana.open(server.url, "ana", { title: "Ours", password: "sesame" });
+	await ana.heading("Ours").waitFor();
+	await ana.page.goBack();
+	await ana.heading("Disposable Chat").waitFor();
+	await ana.page.getByLabel("Private").check();
+	await ana.button("Open a room").click();
+	await ana.isIn();
+	await ana.heading("Private room").waitFor();
+	const hidden = ana.page.url();
+	const ids = [secret, hidden].map((link) => link.match(/#\/r\/([0-9a-f]{32})$/)[1]);
+	const [one, two] = await Promise.all(ids.map((id) => server.ask("GET", `rooms/${id}`)));
+	assert.deepEqual([one.title, one.private, one.password], ["Ours", true, true]);
+	assert.deepEqual([two.title, two.private, two.password], [null, true, false]);
+	const { rooms: listed } = await server.ask("GET", "rooms/all");
+	assert.ok(!listed.some((id) => ids.includes(id)));
+	// Whoever has opened them finds them again.
+	await ana.page.goBack();
+	await eventually(() => rooms(ana, "Your rooms").locator(".name").allTextContents(), ["Private room", "Ours"]);
+	assert.equal(await rooms(ana, "Your rooms").locator("svg").count(), 2, "each with a lock");
+});
+
+scene("what is wrong is said, and can be mended", async ({ person, noise }) => {
+	noise(/status of (400|422)/);
+	const ana = await person();
+	await ana.page.goto(server.url);
+	await ana.page.getByLabel("Your name").fill("a");
+	await ana.button("Open a room").click();
+	await eventually(() => alert(ana).allTextContents(), ["A name has 2 to 50 visible characters."]);
+	assert.equal(await focused(ana), "BUTTON", "and isn't lost");
+	await ana.page.getByLabel("Your name").fill("ana");
+	await ana.page.getByLabel("Title").fill("t".repeat(81));
+	await ana.button("Open a room").click();
+	await eventually(() => alert(ana).allTextContents(), ["Too long, or with invisible characters."]);
+	await ana.page.getByLabel("Title").fill("t".repeat(80));
+	await ana.button("Open a room").click();
+	await ana.isIn();
+});
+
+scene("a link or a code leads in, and a wrong one is told so", async ({ person, noise }) => {
+	noise(/status of 404/);
+	const owner = await server.somebody("owner");
+	const id = await server.room(owner, { title: "Tea" });
+	const ana = await person();
+	await ana.page.goto(server.url);
+	const go = async (text) => {
+		await ana.page.getByLabel("Link or code").fill(text);
+		await ana.page.getByLabel("Link or code").press("Enter");
+	};
+	await go("what is this?");
+	await eventually(() => alert(ana).allTextContents(), ["There is no such room"]);
+	for (const text of [id, ` ${id.toUpperCase()} `, `Come to ${server.url}#/r/${id}!`]) {
+		await go(text);
+		await ana.page.getByText("You are invited to Tea.").waitFor();
+		await ana.page.getByRole("link", { name: "All rooms" }).click();
+		await ana.heading("Disposable Chat").waitFor();
+	}
+	await go("0123456789");
+	await ana.heading("There is no such room").waitFor();
+	for (const address of ["#/r/nonsense", "#/r/", `#/r/${id}0`, "#/r/<img src=x>", "#/r/%"]) {
+		await ana.page.goto(server.url + address);
+		await ana.heading("There is no such room").waitFor();
+	}
+	await ana.page.getByRole("link", { name: "All rooms" }).click();
+	await ana.heading("Disposable Chat").waitFor();
+});
+
+scene("a name typed before the link was followed is not asked for again", async ({ person }) => {
+	const id = await server.room(await server.somebody("owner"), { title: "Typed" });
+	const ana = await person();
+	await ana.page.goto(server.url);
+	await ana.page.getByLabel("Your name").fill("ana");
+	await ana.page.getByRole("link", { name: /Typed/ }).click();
+	await eventually(() => ana.page.getByLabel("Your name").inputValue(), "ana");
+	assert.equal(ana.page.url(), `${server.url}#/r/${id}`);
+	await ana.button("Go in").click();
+	await ana.isIn();
+});
+
+scene("the lobby lists public rooms with title and people, and keeps up", async ({ person }) => {
+	const owner = await server.somebody("owner");
+	await server.room(owner, { title: "Hidden", private: true });
+	const quiet = await server.room(owner);
+	const ana = await person(), bo = await person();
+	await bo.page.clock.install();
+	await bo.page.goto(server.url);
+	const room = await ana.open(server.url, "ana", { title: "<b>Lively</b>" });
+	await bo.page.clock.fastForward(10_000);
+	const first = () => rooms(bo, "Public rooms").allTextContents().then((all) => all.slice(0, 2));
+	await eventually(first, ["<b>Lively</b>1 person", `Room \u2068${quiet}\u20690 people`]);
+	assert.equal(await bo.page.getByText("Hidden").count(), 0);
+	// The focus stays on a room, though the list is drawn anew.
+	await rooms(bo, "Public rooms").first().getByRole("link").focus();
+	const cy = await person();
+	await cy.enter(room, "cy");
+	await bo.page.clock.fastForward(10_000);
+	await eventually(first, ["<b>Lively</b>2 people", `Room \u2068${quiet}\u20690 people`]);
+	await bo.page.keyboard.press("Enter");
+	await bo.page.getByText("You are invited to <b>Lively</b>.").waitFor();
+});
+
+scene("a link leads to the name question, then in", async ({ person }) => {
+	const ana = await person(), bo = await person();
+	const room = await ana.open(server.url, "ana", { title: "Tea" });
+	await bo.page.goto(room);
+	await bo.heading("Who are you?").waitFor();
+	await bo.page.getByText("You are invited to Tea.").waitFor();
+	assert.equal(await focused(bo), "Your name");
+	await bo.page.keyboard.type("bo");
+	await bo.page.keyboard.press("Enter");
+	await bo.isIn();
+	await bo.heading("Tea").waitFor();
+	await ana.button("2 people").waitFor();
+});
+
+scene("two tabs are one person, and a session outlives both", async ({ person }) => {
+	const ana = await person(), bo = await person();
+	const room = await ana.open(server.url, "ana");
+	await bo.enter(room, "bo");
+	const first = ana.page;
+	ana.page = await ana.context.newPage();
+	await ana.page.goto(room);
+	await ana.isIn();
+	await bo.say("To both tabs");
+	await ana.reads("To both tabs");
+	await ana.say("From the second");
+	await bo.reads("To both tabs", "From the second");
+	await ana.button("2 people").waitFor();
+	assert.equal(await ana.page.locator(".bubble.mine p").textContent(), "From the second");
+	await ana.page.close();
+	ana.page = first;
+	await ana.reads("To both tabs", "From the second");
+	assert.equal(await ana.page.locator(".bubble.mine p").textContent(), "From the second");
+	assert.deepEqual(await bo.notices(), ["ana and bo joined"]);
+	await bo.button("2 people").waitFor();
+	await first.close();
+	ana.page = await ana.context.newPage();
+	await ana.page.goto(server.url);
+	await ana.page.getByText("You are ana.").waitFor();
+});
+
+scene("without storage it works until the tab is closed", async ({ person }) => {
+	const ana = await person(), bo = await person();
+	await ana.context.addInitScript(() => {
+		for (const name of ["localStorage", "sessionStorage"])
+			Object.defineProperty(window, name, { get() { throw new DOMException("denied", "SecurityError"); } });
+	});
+	const room = await ana.open(server.url, "ana");
+	await bo.enter(room, "bo");
+	await ana.say("Hello");
+	await bo.say("Hi");
+	await ana.reads("Hello", "Hi");
+	await ana.page.goBack();
+	await ana.page.getByText("You are ana.").waitFor();
+	await ana.page.goForward();
+	await ana.isIn();
+	await ana.reads("Hello", "Hi");
+	await ana.page.reload();
+	await ana.heading("Who are you?").waitFor();
+});
+
+scene("a session that ended is told, and the name is offered again", async ({ person, noise }) => {
+	noise(/status of 401/);
+	const ana = await person();
+	const room = await ana.open(server.url, "ana");
+	const stored = () => ana.page.evaluate(() => JSON.parse(Object.entries(localStorage).find(([key]) => key.endsWith(" session"))?.[1] ?? "null"));
+	const { session_id } = await stored();
+	await server.ask("DELETE", "sessions/me", null, session_id);
+	await ana.heading("Your session has ended").waitFor();
+	assert.equal(await stored(), null);
+	assert.equal(await ana.page.getByLabel("Your name").inputValue(), "ana");
+	await ana.button("Go in").click();
+	await ana.isIn();
+	const second = await stored();
+	assert.notEqual(second.session_id, session_id);
+	// In the lobby it is noticed by itself.
+	await ana.page.goto("about:blank");
+	await server.ask("DELETE", "sessions/me", null, second.session_id);
+	await ana.page.goto(server.url);
+	await eventually(() => ana.page.getByLabel("Your name").inputValue(), "ana");
+	await ana.page.goto(room);
+	await ana.heading("Who are you?").waitFor();
+});
+
+scene("one ends one's session in the lobby, after being asked", async ({ person }) => {
+	const ana = await person();
+	await ana.open(server.url, "ana");
+	await ana.page.goBack();
+	await ana.button("End my session").click();
+	await ana.page.getByRole("dialog").getByText("Close").click();
+	await ana.page.getByText("You are ana.").waitFor();
+	await ana.button("End my session").click();
+	await ana.page.getByRole("dialog").getByRole("button", { name: "End my session" }).click();
+	await eventually(() => ana.page.getByLabel("Your name").inputValue(), "ana");
+	await until("nothing is stored of it", () => ana.page.evaluate(() => !Object.keys(localStorage).some((key) => key.endsWith(" session"))));
+});
