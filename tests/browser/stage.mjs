@@ -275,11 +275,15 @@ class Person {
 	}
 }
 
+export const launch = () => {
+	const executablePath = process.env.CHROMIUM ?? ["chromium", "chromium-browser", "google-chrome"].map(found).find(Boolean);
+	return chromium.launch({ executablePath, args: FLAGS });
+};
+
 // A file's stage. `scene(name, play)` is a test; `play` is given `person(options)`, which lets somebody come, and
 // `noise(pattern)`, for what a console may say when the network or the server is told to fail.
 export const stage = async () => {
-	const executablePath = process.env.CHROMIUM ?? ["chromium", "chromium-browser", "google-chrome"].map(found).find(Boolean);
-	const browser = await chromium.launch({ executablePath, args: FLAGS });
+	const browser = await launch();
 	after(() => browser.close());
 	const scene = (name, play) => test(name, { timeout: 120_000 }, async () => {
 		const people = [], patterns = [];

@@ -56,7 +56,7 @@ export const lobby = (refresh) => {
 		h("div", h("section.card", h("h2", t("enterRoom")), enterForm), mine, open),
 		h("footer", h("a", { href: "docs" }, t("api"))));
 
-	// Only what has changed is drawn anew, and the focus stays on the room that had it.
+	// Drawn anew only if it has changed; the focus stays.
 	const shown = new Map();
 	const fill = (section, rooms) => {
 		const text = JSON.stringify(rooms), list = $("ul", section);

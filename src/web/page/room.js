@@ -144,7 +144,7 @@ class Room {
 		if (this.#fresh.length) this.log.append(this.#fresh.splice(0), false);
 	}
 
-	// However much happens, the screen is drawn once a frame, and in a hidden tab now and then.
+	// Once a frame, however much happens; in a hidden tab now and then.
 	#draw(what) {
 		const { size } = this.#dirty;
 		this.#dirty.add(what);
@@ -163,13 +163,14 @@ class Room {
 		const { state, code } = this.state, words = code === 4429 || code === 1013 ? "busy" : "lost";
 		this.node.dataset.state = state;
 		if (state === "open") this.status.replaceChildren();
-		else if (state === "waiting") this.status.replaceChildren(t(words), button(t("retry"), this.talk.line.wake));
+		else if (state === "waiting") this.status.replaceChildren(t(words), button(t("retry"), () => { this.talk.line.wake(); this.log.node.focus(); }));
 		else if (!this.wasLost) this.status.replaceChildren(t("connecting"));
 		this.wasLost = state === "waiting" || (this.wasLost && state !== "open");
 	}
 
 	#drawPending() {
-		this.log.pending(this.talk.pending, (entry) => this.talk.retry(entry), (entry) => this.talk.discard(entry));
+		const act = (deed) => (entry) => { this.talk[deed](entry); this.input.focus(); };
+		this.log.pending(this.talk.pending, act("retry"), act("discard"));
 	}
 
 	#drawJump() {
