@@ -159,7 +159,7 @@ impl Chaos {
             }
         }
         let time = self.world.dice.below(100) as u64;
-        self.world.now = self.world.now.after(Duration::from_millis(time));
+        self.world.advance(Duration::from_millis(time));
         self.world.turn(false);
         self.world.listen(self.host, usize::MAX);
         self.world.deliver(self.host, usize::MAX);

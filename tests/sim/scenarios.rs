@@ -300,7 +300,7 @@ fn the_last_connections_end_in_a_flush_is_told_the_domain() {
     let (mut world, guests) = party(&unlimited(), CALM, 0);
     assert!(guests.is_empty());
     let host = world.clients.iter().position(|client| client.ws().is_some()).unwrap();
-    world.now = world.now.after(Duration::from_secs(21)); // A ping is due,
+    world.advance(Duration::from_secs(21)); // A ping is due,
     world.reset(host); // and the reset comes after the poll.
     world.core.begin(world.now);
     world.core.tick();

@@ -53,6 +53,10 @@ impl World {
                 let id = json["room_id"].as_str().expect("a room has an id");
                 self.rooms.push(Room::new(id.to_owned(), self.kept_max));
             }
+            Ask::Posted { person, room, text } => {
+                expect(&[200, 201, 401, 403, 404, 409, 429]);
+                self.on_posted(person, room, &text, response, &json);
+            }
             Ask::Messages(room) => {
                 let room = &mut self.rooms[room];
                 expect(if room.watched { &[200, 401] } else { &[200, 401, 404] });
@@ -91,6 +95,30 @@ impl World {
                     ws.must_close |= open.contains(&socket);
                 }
             }
+        }
+    }
+
+    fn on_posted(
+        &mut self,
+        person: usize,
+        room: usize,
+        text: &str,
+        response: &Response,
+        json: &Value,
+    ) {
+        let person = &self.people[person];
+        let room = &mut self.rooms[room];
+        match response.status {
+            404 => assert!(!room.watched, "a watched room lives"),
+            409 => assert!(person.shares_name, "nobody else has that name"),
+            429 => assert!(self.limited && json["code"] == "rate_limited"),
+            200 | 201 => {
+                let id = room.note(&response.body);
+                let message = &room.log[&id];
+                assert!(message.nonce.is_some() && message.user == person.name);
+                assert!(response.status == 200 || message.text == text, "said otherwise");
+            }
+            _ => {}
         }
     }
 
