@@ -8,6 +8,7 @@
 //! | `world::hearing` | every peer holds what it hears against what it is owed |
 //! | `model` | what a room is: one log, of which each reader has a piece |
 //! | `seeds` | what happens under a seed |
+//! | `town` | the same one by one, and every answer foretold |
 //! | `chaos` | lines that break again and again, with nothing lost |
 //! | `scenarios` | stories with a name, and bugs |
 //!
@@ -18,6 +19,7 @@ mod model;
 mod pipe;
 mod scenarios;
 mod seeds;
+mod town;
 mod wire;
 mod world;
 
@@ -61,6 +63,38 @@ fn seeds() {
         }
     }
     eprintln!("{done} seeds in {:?}", start.elapsed());
+}
+
+/// Every answer is foretold by a plain model, while all limits are near.
+#[test]
+fn a_town_goes_as_its_model_says() {
+    let slow = std::env::var_os("SLOW_TESTS").is_some();
+    let (count, time) = if slow { (1000, 60) } else { (30, 3) };
+    let run = |seed| {
+        let _named = Named(seed);
+        town::run(seed)
+    };
+    if let Ok(seed) = std::env::var("SIM_SEED") {
+        let seed = seed.parse().expect("SIM_SEED is a number");
+        assert_eq!(run(seed), run(seed), "the same seed gives the same bytes");
+        return;
+    }
+    let start = Instant::now();
+    let mut told = std::collections::BTreeMap::new();
+    for seed in 0..count {
+        let facts = run(seed);
+        if seed % 8 == 0 {
+            assert_eq!(facts, run(seed), "the same seed gives the same bytes");
+        }
+        for (answer, times) in facts.told {
+            *told.entry(answer).or_insert(0) += times;
+        }
+        if start.elapsed() > Duration::from_secs(time) {
+            eprintln!("{} seeds", seed + 1);
+            break;
+        }
+    }
+    eprintln!("towns in {:?}: {told:?}", start.elapsed());
 }
 
 fn run_chaos(seed: u64, kept_max: usize) -> chaos::Facts {
