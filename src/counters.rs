@@ -42,6 +42,10 @@ pub struct Counters {
     pub closed: [u64; CLOSE_CODES.len()],
     /// Connections closed because their outbox overflowed.
     pub too_slow: u64,
+    /// Messages forgotten because memory was short.
+    pub forgotten: u64,
+    /// Connections closed because memory was short.
+    pub shed: u64,
     /// Connections that ended by an error of the network.
     pub broken: u64,
     /// Panics caught while handling one connection's input. Each is a bug.

@@ -2,23 +2,27 @@
 //!
 //! Owns the form of a line. Must never let through a record of anybody but this crate:
 //! tungstenite logs the texts of messages, mio what it polls. The invariant: a record is exactly
-//! one line, written by one call.
+//! one line, written by one call, and only where stderr has room for it: a pipe that nobody reads
+//! must not hold the loop. Lines that find no room are counted, and the next that does says so.
 
 use std::env;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 /// Makes this the process's logger, for records up to `level`. To be called once, by `main`.
 pub fn install(level: LevelFilter) {
     let style = if stderr_is_journal() { Style::Journald } else { Style::Plain };
-    log::set_boxed_logger(Box::new(Journal { style })).expect("nobody else sets a logger");
+    let journal = Journal { style, dropped: AtomicU64::new(0) };
+    log::set_boxed_logger(Box::new(journal)).expect("nobody else sets a logger");
     log::set_max_level(level);
 }
 
-/// Writes one line to stderr, whatever the level. Unlike `eprintln!`, a stderr that is gone is
-/// nothing to panic about.
+/// Writes one line to stderr, whatever the level, and waits until it has left: for before the loop
+/// begins and after it has ended. Unlike `eprintln!`, a stderr that is gone is nothing to panic
+/// about.
 pub fn say(line: &str) {
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
@@ -34,6 +38,8 @@ pub fn log_panics() {
 
 struct Journal {
     style: Style,
+    /// Lines that stderr had no room for since the last that it took.
+    dropped: AtomicU64,
 }
 
 impl Log for Journal {
@@ -44,8 +50,12 @@ impl Log for Journal {
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
             let line = line(self.style, record.level(), &record.args().to_string());
-            // There is nobody to tell that there is nobody to tell.
-            let _ = io::stderr().write_all(line.as_bytes());
+            let dropped = self.dropped.load(Relaxed);
+            let is_taken = match dropped {
+                0 => offer(&line),
+                _ => offer(&(self::line(self.style, Level::Warn, &said_late(dropped)) + &line)),
+            };
+            self.dropped.store(if is_taken { 0 } else { dropped + 1 }, Relaxed);
         }
     }
 
@@ -59,6 +69,38 @@ enum Style {
     Plain,
     /// As the priority that sd-daemon(3) describes: `<4>text`.
     Journald,
+}
+
+/// Longest line: with another before it, it is still less than what a pipe takes in one piece
+/// (PIPE_BUF) whenever it says that it takes anything.
+const LINE_BYTES_MAX: usize = 1024;
+
+fn said_late(dropped: u64) -> String {
+    format!("{dropped} lines were dropped: nobody read them")
+}
+
+/// Writes to stderr if that does not have to be waited for. Whether it was so.
+fn offer(text: &str) -> bool {
+    let has_room = has_room();
+    if has_room {
+        // There is nobody to tell that there is nobody to tell.
+        let _ = io::stderr().write_all(text.as_bytes());
+    }
+    has_room
+}
+
+#[cfg(unix)]
+fn has_room() -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let stderr = io::stderr();
+    let mut asked = [PollFd::new(&stderr, PollFlags::OUT)];
+    // A reader that is gone is an error, which is told at once.
+    poll(&mut asked, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
+#[cfg(not(unix))]
+fn has_room() -> bool {
+    true
 }
 
 fn is_ours(target: &str) -> bool {
@@ -82,6 +124,10 @@ fn line(style: Style, level: Level, text: &str) -> String {
     let mut line = String::with_capacity(head.len() + text.len() + 1);
     line.push_str(head);
     for c in text.chars() {
+        if line.len() > LINE_BYTES_MAX {
+            line.push('…');
+            break;
+        }
         if c.is_control() {
             let _ = write!(line, "{}", c.escape_default());
         } else {
@@ -133,6 +179,13 @@ mod tests {
             "\u{1b}[2J\u{7f}\u{85}",
             "<6>\\u{1b}[2J\\u{7f}\\u{85}\n",
         );
+    }
+
+    #[test]
+    fn a_line_is_no_longer_than_a_pipe_takes_in_one_piece() {
+        let long = line(Style::Plain, Level::Info, &"🦀\u{1}".repeat(10_000));
+        assert!(long.ends_with("…\n") && long.len() < LINE_BYTES_MAX + 20, "{}", long.len());
+        const { assert!(2 * (LINE_BYTES_MAX + 20) < 4096) };
     }
 
     #[test]

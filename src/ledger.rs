@@ -1,13 +1,14 @@
 //! The one count of bytes that clients make us keep, held against the ceiling.
 //!
-//! Owns the totals. Must never know what the bytes are for. The invariant: what a [`Tally`] has
+//! Owns the totals, and the order in which things give way when they near the ceiling ([`Stage`]).
+//! Must never know what the bytes are for. The invariant: what a [`Tally`] has
 //! added it takes back when it is dropped, so whatever frees memory also un-counts it.
 //!
 //! The totals are atomics behind an `Arc`, though no second thread exists: a frame's bytes are
 //! shared by a history and many outboxes, and are freed wherever the last of them lets go.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 /// What bytes are kept for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,14 +39,61 @@ impl Account {
     }
 }
 
+/// What gives way when the total nears the ceiling (`--max-memory`), in this order.
+///
+/// Between a stage's beginning and the next one's lies what a tick can add before anybody looks
+/// again; between its beginning and its end what keeps it from beginning anew with every byte.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// The oldest messages of the rooms that have been silent longest are forgotten.
+    Histories,
+    /// No rooms and sessions are opened: 503 `server_full`.
+    Creations,
+    /// No connections are taken in, nor upgraded, and nobody joins another room: 503.
+    Connections,
+    /// Whoever has us keep most, unread or half sent, is closed: 1013 `server full`, or 503. And
+    /// nothing is read before that is done.
+    Readers,
+}
+
+impl Stage {
+    /// All of them, in their order.
+    pub const ALL: [Stage; 4] =
+        [Stage::Histories, Stage::Creations, Stage::Connections, Stage::Readers];
+
+    /// Where it begins and where it ends, in hundredths of the ceiling.
+    const fn bounds(self) -> (usize, usize) {
+        match self {
+            Stage::Histories => (80, 78),
+            Stage::Creations => (85, 82),
+            Stage::Connections => (90, 87),
+            Stage::Readers => (95, 92),
+        }
+    }
+}
+
 /// A handle on the totals. Cheap to clone; all clones count together.
-#[derive(Clone, Default)]
-pub struct Ledger(Arc<[AtomicUsize; Account::ALL.len()]>);
+#[derive(Clone)]
+pub struct Ledger(Arc<Totals>);
+
+struct Totals {
+    accounts: [AtomicUsize; Account::ALL.len()],
+    ceiling: usize,
+    /// Which stages have begun and not ended.
+    begun: [AtomicBool; Stage::ALL.len()],
+}
 
 impl Ledger {
-    /// Nothing counted yet.
+    /// Nothing counted yet, and no ceiling.
     pub fn new() -> Ledger {
-        Ledger::default()
+        Ledger::with_ceiling(usize::MAX)
+    }
+
+    /// Nothing counted yet.
+    pub fn with_ceiling(bytes: usize) -> Ledger {
+        let totals =
+            Totals { accounts: Default::default(), ceiling: bytes, begun: Default::default() };
+        Ledger(Arc::new(totals))
     }
 
     /// A tally of zero on `account`.
@@ -55,12 +103,44 @@ impl Ledger {
 
     /// Bytes counted on one account.
     pub fn bytes(&self, account: Account) -> usize {
-        self.0[account as usize].load(Relaxed)
+        self.0.accounts[account as usize].load(Relaxed)
     }
 
     /// Bytes counted on all accounts.
     pub fn total(&self) -> usize {
-        self.0.iter().map(|total| total.load(Relaxed)).sum()
+        self.0.accounts.iter().map(|total| total.load(Relaxed)).sum()
+    }
+
+    /// What the total is held against.
+    pub fn ceiling(&self) -> usize {
+        self.0.ceiling
+    }
+
+    /// Whether the total is so near the ceiling that this has to give way.
+    pub fn is_at(&self, stage: Stage) -> bool {
+        let (begin, end) = stage.bounds();
+        let begun = &self.0.begun[stage as usize];
+        let bound = if begun.load(Relaxed) { end } else { begin };
+        let is_at = self.total() > self.0.ceiling / 100 * bound;
+        begun.store(is_at, Relaxed);
+        is_at
+    }
+}
+
+impl Default for Ledger {
+    fn default() -> Ledger {
+        Ledger::new()
+    }
+}
+
+/// What an allocation of so many bytes takes of the heap: glibc's keeps a word beside each, hands
+/// out multiples of two words, and at least four.
+pub const fn allocation(bytes: usize) -> usize {
+    const WORD: usize = size_of::<usize>();
+    match bytes {
+        0 => 0,
+        _ if bytes <= 3 * WORD => 4 * WORD,
+        _ => (bytes + WORD).next_multiple_of(2 * WORD),
     }
 }
 
@@ -74,7 +154,7 @@ pub struct Tally {
 impl Tally {
     /// Counts `bytes` instead of what was counted before.
     pub fn set(&mut self, bytes: usize) {
-        let total = &self.ledger.0[self.account as usize];
+        let total = &self.ledger.0.accounts[self.account as usize];
         if bytes >= self.bytes {
             total.fetch_add(bytes - self.bytes, Relaxed);
         } else {
@@ -120,5 +200,35 @@ mod tests {
         assert_eq!((ledger.bytes(Account::Rooms), ledger.total()), (20, 23));
         drop((second, other));
         assert_eq!(ledger.total(), 0);
+    }
+
+    #[test]
+    fn a_stage_begins_past_its_bound_and_ends_at_a_lower_one() {
+        let ledger = Ledger::with_ceiling(1000);
+        let mut tally = ledger.tally(Account::Sessions);
+        for (stage, (begin, end)) in Stage::ALL.map(|stage| (stage, stage.bounds())) {
+            assert!(end < begin);
+            let steps = [(begin, false), (end + 1, false), (begin + 1, true), (begin, true)];
+            for (hundredths, expected) in steps.into_iter().chain([(end + 1, true), (end, false)]) {
+                tally.set(hundredths * 10);
+                assert_eq!(ledger.is_at(stage), expected, "{stage:?} at {hundredths} %");
+            }
+        }
+        assert!(Stage::ALL.map(Stage::bounds).is_sorted(), "one after the other");
+    }
+
+    #[test]
+    fn without_a_ceiling_nothing_gives_way() {
+        let ledger = Ledger::new();
+        let mut tally = ledger.tally(Account::Frames);
+        tally.set(usize::MAX / 2);
+        assert!(!Stage::ALL.into_iter().any(|stage| ledger.is_at(stage)));
+    }
+
+    #[cfg(target_pointer_width = "64")]
+    #[test]
+    fn small_allocations_take_more_than_was_asked_for() {
+        let taken = [0, 1, 24, 25, 40, 41, 1000].map(allocation);
+        assert_eq!(taken, [0, 32, 32, 48, 48, 64, 1008]);
     }
 }

@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | [`clock`] | the time and the OS's randomness | what anyone does with them |
 //! | [`slots`], [`timers`] | generation-checked keys; deadlines | what the values are, what a deadline is for |
-//! | [`ledger`], [`counters`] | bytes kept for clients; what has happened | why |
+//! | [`ledger`], [`counters`] | bytes kept for clients, and what gives way first; what has happened | why |
 //! | [`config`], [`journal`] | flags and variables; the form of a log line | how the server works |
 //! | [`net`] | sockets, and the queues in front of them | any protocol |
 //! | [`http`] | HTTP/1.1 without I/O (RFC 9110, 9112) | a socket, the time, the chat |
@@ -27,11 +27,14 @@
 //! One turn of the loop has six phases, and each may leave work only for the later ones:
 //!
 //! 1. **accept**: take in new connections ([`net::Listener::accept`], [`server::Core::accept`]).
-//! 2. **read**: the connections that are ready have a turn each; their bytes go through
-//!    [`http::Codec::feed`] or [`ws::Context::feed`] into the domain.
+//! 2. **read**: the connections that are ready have a turn each, and then one of those that cost
+//!    more than people do; their bytes go through [`http::Codec::feed`] or [`ws::Context::feed`]
+//!    into the domain.
 //! 3. **sweep**: what is due fires ([`timers::Timers::pop_due`], [`chat::Chat::sweep`]).
-//! 4. **settle**: the domain is told whose connection has ended ([`chat::Chat::exit`]).
-//! 5. **flush**: one write for each connection that has something queued ([`net::Link::flush`]).
+//! 4. **settle**: the domain is told whose connection has ended ([`chat::Chat::exit`]); if memory
+//!    is short, old messages are forgotten ([`chat::Chat::forget`]).
+//! 5. **flush**: one write for each connection that has something queued ([`net::Link::flush`]);
+//!    as many as there is time for, of those who are told what a crowd is.
 //! 6. **reap**: what is over is freed, and only here, so no handle dangles within a tick.
 //!
 //! Then the loop polls until there is something to read or write, or the next deadline. With

@@ -67,12 +67,17 @@ pub struct Slots<T> {
     /// Stamped on the next entry. Wraps after 2³² insertions; a stale key would then have to
     /// have been kept for exactly that many.
     next_generation: NonZeroU32,
+    /// With fewer entries than this, what is beyond the last of them is given back. 0: never.
+    shrink_below: usize,
 }
+
+/// Slots for fewer than this are not worth giving back.
+const SHRUNK_MIN: usize = 64;
 
 impl<T> Slots<T> {
     /// No entries, no memory.
     pub const fn new() -> Slots<T> {
-        Slots { entries: Slab::new(), next_generation: NonZeroU32::MIN }
+        Slots { entries: Slab::new(), next_generation: NonZeroU32::MIN, shrink_below: 0 }
     }
 
     /// Stores `value`, whose construction may need its own key.
@@ -83,6 +88,7 @@ impl<T> Slots<T> {
         let index = u32::try_from(vacant.key()).expect("limits keep entry counts far below 2^32");
         let key = Key { index, generation, of: PhantomData };
         vacant.insert(Entry { generation, value: value(key) });
+        self.shrink_below = self.shrink_below.max(self.entries.len() / 4);
         key
     }
 
@@ -114,8 +120,20 @@ impl<T> Slots<T> {
         if self.entries.is_empty() {
             // A slab never shrinks by itself; one that has emptied gives its memory back.
             self.entries = Slab::new();
+            self.shrink_below = 0;
+        } else if self.entries.len() < self.shrink_below {
+            self.shrink();
         }
         Some(value)
+    }
+
+    /// A crowd has gone. Looks at every slot, so the next time is when half of the rest have gone,
+    /// too: whoever stayed may sit in the last of them.
+    fn shrink(&mut self) {
+        self.shrink_below = self.entries.len() / 2;
+        if self.entries.capacity() > SHRUNK_MIN {
+            self.entries.shrink_to_fit();
+        }
     }
 
     /// The key of whatever lives at `index` now. Only for indices that cannot be stale.
@@ -185,6 +203,27 @@ mod tests {
         let last = slots.insert(1);
         let first = slots.insert(2);
         assert_eq!((slots.get(last), slots.get(first)), (Some(&1), Some(&2)));
+    }
+
+    #[test]
+    fn slots_that_have_nearly_emptied_give_back_what_lies_beyond_the_last() {
+        let mut slots = Slots::new();
+        let keys: Vec<_> = (0..1000).map(|n| slots.insert(n)).collect();
+        let full = slots.bytes();
+        let (last, others) = keys.split_last().unwrap();
+        for key in &others[10..] {
+            slots.remove(*key);
+        }
+        assert!(slots.bytes() >= full / 2, "the last holds its place");
+        slots.remove(*last);
+        for key in &others[..8] {
+            slots.remove(*key);
+        }
+        assert!(slots.bytes() < full / 10, "{} of {full}", slots.bytes());
+        assert_eq!(slots.iter().map(|(_, n)| *n).collect::<Vec<_>>(), [8, 9]);
+        let new = slots.insert(99);
+        assert_eq!(slots.get(new), Some(&99));
+        assert_eq!(slots.get(others[0]), None);
     }
 
     #[test]

@@ -47,7 +47,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("lexopt", &["config"]),
     ("serde", &["api"]),
     ("serde_json", &["api"]),
-    ("rustix", &["server"]),
+    ("rustix", &["server", "journal"]),
     ("signal_hook", &["server"]),
     ("signal_hook_mio", &["server"]),
 ];

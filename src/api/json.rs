@@ -145,7 +145,7 @@ pub fn write(out: &mut Vec<u8>, value: &impl Serialize) {
 pub fn response(status: u16, body: &impl Serialize) -> Response {
     let mut out = Vec::with_capacity(128);
     write(&mut out, body);
-    response_of(status, vec![out.into()])
+    response_of(status, vec![out.into_boxed_slice().into()])
 }
 
 /// A response whose content is JSON already: these pieces, none of whose bytes is copied.

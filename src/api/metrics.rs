@@ -128,6 +128,10 @@ fn memory(out: &mut Exposition, metrics: &Metrics<'_>) {
     if let Some(max) = metrics.memory_max {
         out.single("chat_memory_max_bytes", "gauge", "The ceiling on chat_memory_bytes.", max);
     }
+    let help = "Messages forgotten because memory was short.";
+    out.single("chat_messages_forgotten_total", "counter", help, metrics.counters.forgotten);
+    let help = "Connections closed because memory was short.";
+    out.single("chat_shed_total", "counter", help, metrics.counters.shed);
 }
 
 fn ticks(out: &mut Exposition, ticks: &Histogram) {

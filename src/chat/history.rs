@@ -8,6 +8,8 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use super::event::{Frame, MessageId, UserId};
+use super::{shrink, vec_bytes};
+use crate::ledger::allocation;
 
 /// One kept message.
 pub struct Entry {
@@ -31,7 +33,7 @@ pub(super) struct Nonce {
 
 impl Nonce {
     fn bytes(&self) -> usize {
-        2 * size_of::<usize>() + size_of::<Nonce>() + self.text.len()
+        allocation(2 * size_of::<usize>() + size_of::<Nonce>()) + allocation(self.text.len())
     }
 }
 
@@ -64,15 +66,24 @@ impl History {
         self.entries.push_back(entry);
     }
 
+    /// Forgets the oldest messages, at most `count`, and gives back the room they took. Returns
+    /// how many there were.
+    pub(super) fn drop_some(&mut self, count: usize) -> usize {
+        let count = count.min(self.entries.len());
+        (0..count).for_each(|_| self.drop_oldest());
+        if self.entries.len() < self.entries.capacity() / 4 {
+            self.entries.shrink_to(2 * self.entries.len());
+        }
+        count
+    }
+
     fn drop_oldest(&mut self) {
         let Some(oldest) = self.entries.pop_front() else { return };
         self.dropped = Some(oldest.id);
         if let Some(nonce) = oldest.nonce {
             self.nonce_bytes -= nonce.bytes();
             self.nonces.remove(&nonce);
-            if self.nonces.is_empty() {
-                self.nonces = HashMap::new();
-            }
+            shrink(&mut self.nonces);
         }
     }
 
@@ -136,7 +147,7 @@ impl History {
 
     /// Bytes of heap held, without those of the frames.
     pub fn bytes(&self) -> usize {
-        self.entries.capacity() * size_of::<Entry>()
+        vec_bytes::<Entry>(self.entries.capacity())
             + super::map_bytes::<Rc<Nonce>, MessageId>(self.nonces.capacity())
             + self.nonce_bytes
     }

@@ -115,9 +115,7 @@ impl Addresses {
         let metered = !usage.sessions.is_idle(now) || !usage.rooms.is_idle(now);
         if usage.connections == 0 && !metered {
             self.0.remove(&address);
-            if self.0.is_empty() {
-                self.0 = HashMap::new();
-            }
+            super::shrink(&mut self.0);
             return false;
         }
         usage.timed = usage.connections == 0;

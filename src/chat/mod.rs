@@ -14,11 +14,13 @@
 //! | `posting` | what is said, and in which order |
 //! | `history` | a room's bounded queue of messages, and their nonces |
 //! | `catch_up` | connections that are sent what was said before they came |
+//! | `forgetting` | which history gives way when memory is short |
 //! | `event` | what is told, and by which ids |
 //! | `name`, `limits` | what a name may be; rates and shares |
 
 mod catch_up;
 mod event;
+mod forgetting;
 mod gate;
 mod history;
 pub mod limits;
@@ -33,6 +35,7 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::hash::Hash;
 use std::time::Duration;
 
 pub use catch_up::{LastPage, Page, Start};
@@ -52,10 +55,11 @@ pub use room::{ROOMS_LISTED_MAX, RoomInfo, RoomKey, Wishes};
 pub use session::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX, SessionKey};
 
 use crate::clock::{Entropy, Mono, Now};
-use crate::ledger::{Account, Ledger, Tally};
+use crate::ledger::{Account, Ledger, Stage, Tally, allocation};
 use crate::slots::{Key, Slots};
 use crate::timers::{Class, Timers};
 use event::MessageIds;
+use forgetting::Silence;
 use limits::Addresses;
 use presence::Attachment;
 use room::{Member, MemberKey, Room};
@@ -235,7 +239,9 @@ pub struct Chat {
     arrivals: u64,
     attachments: Slots<Attachment>,
     addresses: Addresses,
+    silence: Silence,
     timers: Timers<Wait, Waiter>,
+    ledger: Ledger,
     /// What the collections of sessions hold, and what each session holds on the heap.
     session_slots_tally: Tally,
     session_heap_tally: Tally,
@@ -270,6 +276,8 @@ impl Chat {
             arrivals: 0,
             attachments: Slots::new(),
             addresses: Addresses::default(),
+            silence: Silence::default(),
+            ledger: ledger.clone(),
             session_slots_tally: ledger.tally(Account::Sessions),
             session_heap_tally: ledger.tally(Account::Sessions),
             room_slots_tally: ledger.tally(Account::Rooms),
@@ -360,6 +368,11 @@ impl Chat {
         self.recount();
     }
 
+    /// Whether memory is so short that no rooms and sessions are opened.
+    fn is_full(&self) -> bool {
+        self.ledger.is_at(Stage::Creations)
+    }
+
     /// Reports what the collections themselves hold; entries report their own heap as it changes.
     fn recount(&mut self) {
         let (sessions, rooms) = self.slots_bytes();
@@ -387,6 +400,7 @@ impl Chat {
         room::check(self);
         presence::check(self);
         catch_up::check(self);
+        forgetting::check(self);
         let of_session = |session: &Session| usize::from(session.timer.is_some());
         let of_room = |room: &Room| usize::from(room.timer.is_some());
         let of_member = |member: &Member| {
@@ -403,9 +417,27 @@ impl Chat {
 }
 
 /// What a `HashMap` with room for `capacity` pairs takes: its buckets are kept at most 7/8 full,
-/// with one control byte each.
+/// with one control byte each, and sixteen more.
 fn map_bytes<K, V>(capacity: usize) -> usize {
-    if capacity == 0 { 0 } else { (capacity * 8 / 7 + 1) * (size_of::<(K, V)>() + 1) }
+    match capacity {
+        0 => 0,
+        _ => allocation((capacity * 8 / 7 + 1) * (size_of::<(K, V)>() + 1) + 16),
+    }
+}
+
+/// What a `Vec` with room for `capacity` takes.
+fn vec_bytes<T>(capacity: usize) -> usize {
+    allocation(capacity * size_of::<T>())
+}
+
+/// Gives back what a map has room for beyond its needs: a crowd that has gone leaves no room
+/// behind. Only a map that is nearly empty shrinks, so none does so often.
+fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+    if map.is_empty() {
+        *map = HashMap::new();
+    } else if map.capacity() > 64 && map.len() < map.capacity() / 8 {
+        map.shrink_to(2 * map.len());
+    }
 }
 
 /// What a `BTreeMap` of `len` pairs takes, about: nodes of eleven pairs, two thirds full.

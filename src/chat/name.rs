@@ -6,6 +6,8 @@
 use std::fmt;
 use std::rc::Rc;
 
+use crate::ledger::allocation;
+
 /// Fewest and most characters (Unicode scalar values) after trimming.
 pub const NAME_CHARS_MIN: usize = 2;
 /// See [`NAME_CHARS_MIN`].
@@ -73,10 +75,9 @@ impl Name {
 
     /// Bytes of heap held.
     pub fn bytes(&self) -> usize {
-        let counts = 2 * size_of::<usize>();
-        let folded =
-            if Rc::ptr_eq(&self.shown, &self.folded) { 0 } else { counts + self.folded.len() };
-        counts + self.shown.len() + folded
+        let counted = |text: &str| allocation(2 * size_of::<usize>() + text.len());
+        let is_same = Rc::ptr_eq(&self.shown, &self.folded);
+        counted(&self.shown) + if is_same { 0 } else { counted(&self.folded) }
     }
 }
 

@@ -206,7 +206,10 @@ impl Chat {
         let frame = sink.publish(member.room, &Event::Message(message));
         let entry = Entry { id, frame: frame.clone(), nonce };
         room.history.push(entry, self.settings.history_messages_max);
-        let room = member.room;
+        let (room, is_kept) = (member.room, !room.history.is_empty());
+        if is_kept {
+            self.silence.on_said(&mut self.rooms, room);
+        }
         self.recount_room(room);
         if frame.fills_batch() {
             self.seal(room, sink);

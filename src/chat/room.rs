@@ -11,14 +11,17 @@ use std::rc::Rc;
 use siphasher::sip::SipHasher24;
 
 use super::event::{RoomId, UserId};
+use super::forgetting::Turn;
 use super::history::History;
 use super::limits::Address;
 use super::name::Title;
 use super::password::Lock;
 use super::presence::{AttachmentKey, Probe};
 use super::session::{SESSION_ROOMS_MAX, SessionKey};
-use super::{Chat, Close, ConnKey, Refusal, Sink, Wait, Waiter, map_bytes, tree_bytes};
+use super::{Chat, Close, ConnKey, Refusal, Sink, Wait, Waiter};
+use super::{map_bytes, shrink, tree_bytes, vec_bytes};
 use crate::clock::{Mono, Now, Wall};
+use crate::ledger::{Stage, allocation};
 use crate::slots::Key;
 use crate::timers::TimerKey;
 
@@ -83,6 +86,8 @@ pub struct Room {
     /// Runs parallel to `connections`.
     pub(super) attachments: Vec<AttachmentKey>,
     pub(super) history: History,
+    /// Its place among those whose history may be forgotten.
+    pub(super) turn: Turn,
     /// Armed while there is no connection.
     pub(super) timer: Option<TimerKey>,
     /// Bytes of heap reported for it so far.
@@ -114,14 +119,14 @@ impl Room {
     }
 
     fn heap_bytes(&self) -> usize {
-        self.members.capacity() * size_of::<MemberKey>()
+        vec_bytes::<MemberKey>(self.members.capacity())
             + tree_bytes::<u64, MemberKey>(self.present.len())
             + map_bytes::<Rc<str>, MemberKey>(self.names.capacity())
-            + self.connections.capacity() * size_of::<ConnKey>()
-            + self.attachments.capacity() * size_of::<AttachmentKey>()
+            + vec_bytes::<ConnKey>(self.connections.capacity())
+            + vec_bytes::<AttachmentKey>(self.attachments.capacity())
             + self.history.bytes()
-            + self.title.as_ref().map_or(0, |title| title.as_str().len())
-            + self.lock.as_ref().map_or(0, |lock| size_of::<Lock>() + lock.bytes())
+            + self.title.as_ref().map_or(0, |title| allocation(title.as_str().len()))
+            + self.lock.as_ref().map_or(0, |lock| allocation(size_of::<Lock>()) + lock.bytes())
     }
 
     fn is_private(&self) -> bool {
@@ -142,14 +147,15 @@ impl Chat {
         if self.sessions.get(session).is_some_and(|s| s.rooms.len() >= SESSION_ROOMS_MAX) {
             return Err(Refusal::TooManyRooms);
         }
+        // First of all, lest something new be remembered of an address.
+        if self.rooms.len() >= self.settings.rooms_max || self.is_full() {
+            return Err(Refusal::ServerFull);
+        }
         if let Some(address) = from {
             let meter = &mut self.addresses.entry(address).rooms;
             let paced = self.settings.room_pace.take(meter, now.mono);
             self.remember(now, address);
             paced.map_err(Refusal::RateLimited)?;
-        }
-        if self.rooms.len() >= self.settings.rooms_max {
-            return Err(Refusal::ServerFull);
         }
         let entropy = &mut *self.entropy;
         let is_private = wishes.private || wishes.password.is_some();
@@ -175,6 +181,7 @@ impl Chat {
             connections: Vec::new(),
             attachments: Vec::new(),
             history: History::default(),
+            turn: Turn::default(),
             timer: Some(self.timers.arm(Wait::RoomNew, Waiter::Room(key), now.mono)),
             counted: 0,
         });
@@ -217,6 +224,11 @@ impl Chat {
         self.rooms.get(room).map_or(0, |room| room.present.len())
     }
 
+    /// How many connections hear what is said in the room.
+    pub fn connection_count(&self, room: RoomKey) -> usize {
+        self.rooms.get(room).map_or(0, |room| room.connections.len())
+    }
+
     /// Who is present, in the order of arrival.
     pub fn users(&self, room: RoomKey) -> impl Iterator<Item = (UserId, &str)> {
         let present = self.rooms.get(room).into_iter().flat_map(|room| room.present.values());
@@ -237,6 +249,9 @@ impl Chat {
         }
         if joining.rooms.len() >= SESSION_ROOMS_MAX {
             return Err(Refusal::TooManyRooms);
+        }
+        if self.ledger.is_at(Stage::Connections) {
+            return Err(Refusal::ServerFull);
         }
         self.insert_member(session, room);
         self.recount();
@@ -360,6 +375,7 @@ impl Chat {
     /// Ends a room that nobody is connected to, and with it what was said there.
     pub(super) fn remove_room(&mut self, key: RoomKey, sink: &mut dyn Sink) {
         self.seal(key, sink); // So that the sink forgets the room's batch.
+        self.silence.remove(&mut self.rooms, key);
         let Some(room) = self.rooms.remove(key) else { return };
         debug_assert!(room.connections.is_empty(), "a room with connections has no timer");
         for member in room.members {
@@ -371,9 +387,7 @@ impl Chat {
             self.recount_session(member.session);
         }
         self.room_keys.remove(&room.id);
-        if self.room_keys.is_empty() {
-            self.room_keys = HashMap::new();
-        }
+        shrink(&mut self.room_keys);
         self.public_rooms.remove(&room.number);
         if let Some((owner, place)) = room.owner {
             self.disown(owner, place);

@@ -9,7 +9,7 @@ use super::event::SessionId;
 use super::limits::{Address, Meter};
 use super::presence::AttachmentKey;
 use super::room::{MemberKey, RoomKey};
-use super::{Chat, Close, Name, Refusal, Sink, Wait, Waiter};
+use super::{Chat, Close, Name, Refusal, Sink, Wait, Waiter, shrink, vec_bytes};
 use crate::clock::Now;
 use crate::slots::Key;
 use crate::timers::TimerKey;
@@ -48,9 +48,9 @@ impl Session {
 
     fn heap_bytes(&self) -> usize {
         self.name.bytes()
-            + self.rooms.capacity() * size_of::<(RoomKey, MemberKey)>()
-            + self.attachments.capacity() * size_of::<AttachmentKey>()
-            + self.owned.capacity() * size_of::<RoomKey>()
+            + vec_bytes::<(RoomKey, MemberKey)>(self.rooms.capacity())
+            + vec_bytes::<AttachmentKey>(self.attachments.capacity())
+            + vec_bytes::<RoomKey>(self.owned.capacity())
     }
 }
 
@@ -62,14 +62,15 @@ impl Chat {
         name: Name,
         from: Option<Address>,
     ) -> Result<SessionId, Refusal> {
+        // First of all, lest something new be remembered of an address.
+        if self.sessions.len() >= self.settings.sessions_max || self.is_full() {
+            return Err(Refusal::ServerFull);
+        }
         if let Some(address) = from {
             let meter = &mut self.addresses.entry(address).sessions;
             let paced = self.settings.session_pace.take(meter, now.mono);
             self.remember(now, address);
             paced.map_err(Refusal::RateLimited)?;
-        }
-        if self.sessions.len() >= self.settings.sessions_max {
-            return Err(Refusal::ServerFull);
         }
         let id = SessionId::new(&mut *self.entropy);
         let key = self.sessions.insert_with(|key| Session {
@@ -140,9 +141,7 @@ impl Chat {
             self.session_keys.remove(&session.id);
             self.session_heap_tally.change(session.counted, 0);
         }
-        if self.session_keys.is_empty() {
-            self.session_keys = Default::default();
-        }
+        shrink(&mut self.session_keys);
         self.recount();
     }
 

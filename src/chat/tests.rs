@@ -12,6 +12,7 @@ mod doors;
 mod entering;
 mod lifetimes;
 mod limits;
+mod memory;
 mod nonces;
 mod outside;
 mod probes;

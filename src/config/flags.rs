@@ -47,6 +47,8 @@ const LONGEST: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 const DURATION: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST;
 const COUNT: RangeInclusive<u32> = 1..=10_000_000;
 const COUNT_OR_ZERO: RangeInclusive<u32> = 0..=10_000_000;
+/// Half of what a small machine can address, or a tebibyte.
+const MEMORY_MAX: usize = 1 << if usize::BITS < 64 { 31 } else { 40 };
 /// Sessions or rooms that one address may create at once before `Rate::per_second` counts.
 pub(super) const CREATION_BURST: u32 = 60;
 
@@ -197,6 +199,13 @@ pub static FLAGS: &[Flag] = &[
         default: "100000",
         kind: Kind::Count(COUNT, |config, value| config.rooms_max = value as usize),
         help: "Rooms at a time",
+    },
+    Flag {
+        name: "max-memory",
+        default: "256M",
+        kind: Kind::Size(1 << 20..=MEMORY_MAX, |config, value| config.memory_bytes_max = value),
+        help: "Bytes kept for all clients together. Near it the oldest messages of the idlest \
+               rooms go first; then nothing new is taken in; then the slowest readers are closed",
     },
     Flag {
         name: "outbox",

@@ -68,6 +68,8 @@ pub struct Config {
     pub sessions_max: usize,
     /// 1 to 10 000 000.
     pub rooms_max: usize,
+    /// Bytes kept for all clients together; 1 MiB to a tebibyte.
+    pub memory_bytes_max: usize,
     /// Bytes queued for one slow connection; 64 KiB (the largest frame) to 1 GiB.
     pub outbox_bytes_max: usize,
     /// Origins as browsers send them, in lower case (a request's must be lowered to compare);
@@ -189,6 +191,7 @@ impl Default for Config {
             connections_max: None,
             sessions_max: 0,
             rooms_max: 0,
+            memory_bytes_max: 0,
             outbox_bytes_max: 0,
             cors_origins: Vec::new(),
             metrics_listen: Vec::new(),
@@ -398,6 +401,15 @@ mod tests {
             &["0", "10000001"],
             "1 to 10000000",
             "٣",
+        ),
+        (
+            "max-memory",
+            |c| c.memory_bytes_max.to_string(),
+            "268435456",
+            ["64m", "67108864"],
+            &["1048575", "99999999999999999999999999999999999999G"],
+            "1M to 1024G",
+            "64MiB",
         ),
         (
             "outbox",

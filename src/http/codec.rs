@@ -158,6 +158,17 @@ impl Codec {
         }
     }
 
+    /// Bytes that the request's length declares and that are not held yet. Nothing is reserved for
+    /// them, but whoever plans ahead had better count them.
+    pub fn promised(&self) -> usize {
+        match &self.state {
+            State::Body { request, body: Body::Length { left } } => {
+                (request.body.len() + left).saturating_sub(request.body.capacity())
+            }
+            _ => 0,
+        }
+    }
+
     fn advance(&mut self, input: &mut &[u8]) -> Result<Fed, Rejected> {
         match std::mem::replace(&mut self.state, State::Head(Section::head())) {
             State::Head(mut section) => {
@@ -816,6 +827,8 @@ mod tests {
             let mut codec = Codec::new(limits);
             assert!(matches!(codec.feed(&mut head.as_bytes()), Ok(Fed::Partial)));
             assert!(codec.bytes() < 512, "{} bytes held", codec.bytes());
+            let promised = codec.promised();
+            assert_eq!(promised, if head.contains("Length") { 999_999_999 - 64 } else { 0 });
         }
     }
 

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::chat::{BATCH_BYTES_FULL, Frame, RoomKey};
-use crate::ledger::{Account, Ledger, Tally};
+use crate::ledger::{Account, Ledger, Tally, allocation};
 use crate::ws;
 
 /// What a buffer may have grown to: a full batch, and the message that filled it.
@@ -18,6 +18,9 @@ const BATCH_BYTES_MAX: usize = 2 * BATCH_BYTES_FULL as usize;
 /// Encoding buffers kept for the next tick, and how large they may be.
 const SPARE_BUFFERS_MAX: usize = 16;
 const SPARE_BUFFER_BYTES_MAX: usize = BATCH_BYTES_MAX;
+
+/// Places that are not worth giving back.
+const PLACES_MIN: usize = 1024;
 
 /// Reads as "no batch" in [`Batches::places`].
 const NONE: u32 = u32::MAX;
@@ -38,6 +41,8 @@ pub(super) struct Batches {
     places: Vec<u32>,
     spare: Vec<Vec<u8>>,
     full: bool,
+    /// Bytes of all frames so far.
+    appended: usize,
     ledger: Ledger,
     /// `places` and the buffers.
     tally: Tally,
@@ -47,7 +52,7 @@ impl Batches {
     pub fn new(ledger: &Ledger) -> Batches {
         let tally = ledger.tally(Account::Frames);
         let (open, places, spare) = (Vec::new(), Vec::new(), Vec::new());
-        Batches { open, places, spare, full: false, ledger: ledger.clone(), tally }
+        Batches { open, places, spare, full: false, appended: 0, ledger: ledger.clone(), tally }
     }
 
     /// Encodes one frame into the room's batch, which begins here if there is none.
@@ -58,6 +63,7 @@ impl Batches {
         let start = batch.buffer.len();
         let payload = ws::encode_text_in_place(&mut batch.buffer, write);
         batch.complete = batch.buffer.len();
+        self.appended = self.appended.wrapping_add(batch.complete - start);
         self.full |= batch.complete >= BATCH_BYTES_FULL as usize;
         let [start, payload, end] = [start, payload, batch.complete]
             .map(|at| u32::try_from(at).expect("a tick's input is bounded far below 4 GiB"));
@@ -89,6 +95,11 @@ impl Batches {
         self.open.last().map(|batch| batch.room)
     }
 
+    /// Bytes of all frames that were ever encoded.
+    pub fn appended(&self) -> usize {
+        self.appended
+    }
+
     /// Whether a batch has become full in this tick: what it says leaves before more is read.
     pub fn is_full(&self) -> bool {
         self.full
@@ -100,6 +111,8 @@ impl Batches {
         self.full = false;
         if rooms == 0 {
             (self.places, self.spare) = (Vec::new(), Vec::new());
+        } else if self.places.len() > PLACES_MIN && self.places.len() / 4 > rooms {
+            self.places = Vec::new(); // No batch is open; the rooms that are left soon have theirs.
         }
         let spare: usize = self.spare.iter().map(Vec::capacity).sum();
         self.tally.set(spare + self.places.capacity() * size_of::<u32>());
@@ -129,10 +142,12 @@ impl Batches {
                 &self.0
             }
         }
-        /// The shared counter and vtable that `Bytes` keeps beside an owner, and the cell.
-        const OVERHEAD: usize = 16 + 2 * size_of::<usize>() + size_of::<OnceCell<Bytes>>();
+        /// The shared counter and function that `Bytes` keeps beside an owner, and the cell with
+        /// its two counters.
+        const OVERHEAD: usize = allocation(16 + size_of::<Charged>())
+            + allocation(2 * size_of::<usize>() + size_of::<OnceCell<Bytes>>());
         let mut tally = self.ledger.tally(Account::Frames);
-        tally.set(bytes.len() + OVERHEAD + size_of::<Charged>());
+        tally.set(allocation(bytes.len()) + OVERHEAD);
         Bytes::from_owner(Charged(bytes.into(), tally))
     }
 }

@@ -6,7 +6,9 @@
 use std::net::IpAddr;
 
 use crate::chat::{Address, AttachmentKey};
+use crate::clock::Mono;
 use crate::http;
+use crate::ledger::allocation;
 use crate::net::{Link, Stream};
 use crate::slots::Key;
 use crate::timers::{Class, TimerKey};
@@ -29,10 +31,16 @@ pub struct Connection<S> {
     /// Input that arrived and cannot be handled yet; no more is read meanwhile. At most one
     /// scratch.
     pub(super) held: Vec<u8>,
-    /// On the list of those to be read from.
+    /// On one of the two lists of those to be read from.
     pub(super) ready: bool,
     /// On the list of those to be flushed.
     pub(super) dirty: bool,
+    /// On the list of those to be flushed when there is time.
+    pub(super) bulky: bool,
+    /// Until when the answers queued for it may take, as long as some of them leaves meanwhile.
+    pub(super) answer_due: Mono,
+    /// When what it has cost so far would be due at an even pace.
+    pub(super) spent: Mono,
     /// On the list of those to be freed.
     pub(super) over: bool,
     /// The last readable edge came with the peer's end: read until it.
@@ -145,10 +153,27 @@ impl<S: Stream> Connection<S> {
     /// Bytes of heap held, without the shared ones in its outbox.
     pub(super) fn heap_bytes(&self) -> usize {
         let protocol = match &self.protocol {
-            Protocol::Http(http) => size_of::<Http>() + http.codec.bytes(),
-            Protocol::Ws(ws) => size_of::<Ws>() + ws.context.bytes(),
+            Protocol::Http(_) => allocation(size_of::<Http>()),
+            Protocol::Ws(_) => allocation(size_of::<Ws>()) + ws::IDLE_BYTES,
             Protocol::Closing => 0,
         };
-        self.held.capacity() + self.link.outbox().bytes() + protocol
+        self.link.outbox().bytes() + self.input_bytes() + protocol
+    }
+
+    /// What it has sent, or said that it would, and what could not be handled yet.
+    pub(super) fn input_bytes(&self) -> usize {
+        let under_way = match &self.protocol {
+            Protocol::Http(http) => http.codec.bytes() + http.codec.promised(),
+            Protocol::Ws(ws) => ws.context.bytes() - ws::IDLE_BYTES,
+            Protocol::Closing => 0,
+        };
+        allocation(self.held.capacity()) + under_way
+    }
+
+    /// What it has us keep beyond what every connection does: what it does not take, the pieces
+    /// that it shares with others included, and what it does not finish.
+    pub(super) fn burden(&self) -> usize {
+        let outbox = self.link.outbox();
+        outbox.queued().max(outbox.bytes()) + self.input_bytes()
     }
 }

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use log::debug;
 
@@ -27,6 +28,34 @@ use crate::ws::close::Close;
 /// have megabytes of history written to it while everybody else waits.
 const FLUSH_BYTES_MAX: usize = 64 * 1024;
 
+/// How many are flushed in one tick of those who are sent what a crowd is told, or a lot: a quarter of a
+/// millisecond's work, after which the others have their turn.
+const BULKY_FLUSHES_MAX: usize = 32;
+
+/// What they are sent in one tick, all together.
+const BULKY_BYTES_MAX: usize = 128 * 1024;
+
+/// Whoever takes an answer more slowly, on the whole, is cut off: a slow modem is twice as fast.
+const SLOWEST_BYTES_PER_SECOND: usize = 4 * 1024;
+
+/// With more connections than this, a room is a crowd: what it says must not hold up what others
+/// say.
+pub(super) const CROWD_MIN: usize = 32;
+
+/// What a connection may cost at an even pace, in bytes a second, and at once: more than
+/// people who type or paste thirty lines, and little enough that hundreds can do it without end.
+/// Who goes beyond is served after everybody else.
+const MODEST_BYTES_PER_SECOND: u64 = 16 * 1024;
+const MODEST_BYTES_AT_ONCE: u64 = 8 * 1024;
+
+/// The time in which a modest connection may cost so many bytes.
+fn micros_of(bytes: u64) -> u64 {
+    bytes.saturating_mul(1_000_000) / MODEST_BYTES_PER_SECOND
+}
+
+/// Places on a list that are not worth giving back.
+const LIST_MIN: usize = 64;
+
 /// Who has left a room by an end of its connection, and how.
 #[derive(Clone, Copy)]
 pub(super) struct Ended {
@@ -42,16 +71,23 @@ pub(super) struct Connections<S> {
     pub now: Now,
     /// To be read from, in turn. Never taken away, so that a panic in between loses nobody.
     pub ready: VecDeque<ConnectionKey<S>>,
+    /// The same, of those who cost more than people do: each of them has a turn after all others
+    /// have had theirs.
+    pub greedy: VecDeque<ConnectionKey<S>>,
     /// Catching up, and out of what they were sent before: to be sent more in this tick.
     pub hungry: VecDeque<ConnectionKey<S>>,
     /// Bytes of history queued since this was last reset.
     pub paged: usize,
     /// To be told to the domain in this tick.
     pub ended: Vec<Ended>,
+    /// How many are one too many.
+    pub excess: usize,
     settings: Settings,
     timers: Timers<Wait, ConnectionKey<S>>,
     /// To be flushed in this tick.
     dirty: Vec<ConnectionKey<S>>,
+    /// To be flushed in turn, as far as a tick's budget goes.
+    bulky: VecDeque<ConnectionKey<S>>,
     /// To be freed in this tick.
     over: Vec<ConnectionKey<S>>,
     /// Control frames on their way from a context to an outbox.
@@ -68,6 +104,7 @@ impl<S: Stream> Connections<S> {
             counters: Counters::default(),
             now: Now::default(),
             ready: VecDeque::new(),
+            greedy: VecDeque::new(),
             hungry: VecDeque::new(),
             paged: 0,
             ended: Vec::new(),
@@ -80,7 +117,9 @@ impl<S: Stream> Connections<S> {
                 (Wait::Linger, settings.linger_timeout),
             ]),
             settings,
+            excess: 0,
             dirty: Vec::new(),
+            bulky: VecDeque::new(),
             over: Vec::new(),
             control: Vec::new(),
             slots_tally: ledger.tally(Account::Connections),
@@ -108,6 +147,9 @@ impl<S: Stream> Connections<S> {
             held: Vec::new(),
             ready: false,
             dirty: false,
+            bulky: false,
+            answer_due: Mono::ZERO,
+            spent: Mono::ZERO,
             over: false,
             hangup: false,
             read_over: false,
@@ -115,6 +157,7 @@ impl<S: Stream> Connections<S> {
             counted_outbox: 0,
         });
         self.counters.accepted += 1;
+        self.excess += usize::from(excess.is_some());
         // One too many is there to be told so, and holds one of a few places meanwhile.
         self.set_timer(key, Some(if excess.is_some() { Wait::Linger } else { Wait::Head }));
         self.recount(key);
@@ -169,14 +212,44 @@ impl<S: Stream> Connections<S> {
     pub fn make_ready(&mut self, key: ConnectionKey<S>) {
         if let Some(connection) = self.slots.get_mut(key) {
             if !std::mem::replace(&mut connection.ready, true) {
-                self.ready.push_back(key);
+                let modest = Duration::from_micros(micros_of(MODEST_BYTES_AT_ONCE));
+                let is_greedy = connection.spent > self.now.mono.after(modest);
+                let list = if is_greedy { &mut self.greedy } else { &mut self.ready };
+                list.push_back(key);
             }
         }
     }
 
-    /// Whose turn to be read from it is.
+    /// Has the connection, whose turn it was, read from when the greedy are.
+    pub fn make_greedy(&mut self, key: ConnectionKey<S>) {
+        if let Some(connection) = self.slots.get_mut(key) {
+            if !std::mem::replace(&mut connection.ready, true) {
+                self.greedy.push_back(key);
+            }
+        }
+    }
+
+    /// What a connection's turn has cost, in bytes.
+    pub fn spend(&mut self, key: ConnectionKey<S>, bytes: usize) {
+        if let Some(connection) = self.slots.get_mut(key) {
+            let spent = Duration::from_micros(micros_of(bytes as u64));
+            connection.spent = connection.spent.max(self.now.mono).after(spent);
+        }
+    }
+
+    /// Whose turn to be read from it is, among the modest.
     pub fn next_ready(&mut self) -> Option<ConnectionKey<S>> {
         let key = self.ready.pop_front()?;
+        self.take_turn(key)
+    }
+
+    /// Whose turn to be read from it is, among the greedy.
+    pub fn next_greedy(&mut self) -> Option<ConnectionKey<S>> {
+        let key = self.greedy.pop_front()?;
+        self.take_turn(key)
+    }
+
+    fn take_turn(&mut self, key: ConnectionKey<S>) -> Option<ConnectionKey<S>> {
         if let Some(connection) = self.slots.get_mut(key) {
             connection.ready = false;
         }
@@ -192,6 +265,20 @@ impl<S: Stream> Connections<S> {
         }
     }
 
+    /// Has the connection flushed when there is time: in this tick as a rule.
+    pub fn make_bulky(&mut self, key: ConnectionKey<S>) {
+        if let Some(connection) = self.slots.get_mut(key) {
+            if !connection.dirty && !std::mem::replace(&mut connection.bulky, true) {
+                self.bulky.push_back(key);
+            }
+        }
+    }
+
+    /// Whether the last flush has left some for later.
+    pub fn is_behind(&self) -> bool {
+        !self.bulky.is_empty()
+    }
+
     /// Has the connection freed at the end of this tick.
     fn make_over(&mut self, key: ConnectionKey<S>) {
         if let Some(connection) = self.slots.get_mut(key) {
@@ -204,6 +291,8 @@ impl<S: Stream> Connections<S> {
     /// Whether a list is waiting for the next tick.
     pub fn has_work(&self) -> bool {
         !(self.ready.is_empty()
+            && self.greedy.is_empty()
+            && self.bulky.is_empty()
             && self.ended.is_empty()
             && self.hungry.is_empty()
             && self.dirty.is_empty()
@@ -221,21 +310,22 @@ impl<S: Stream> Connections<S> {
     /// room for them reads too slowly, and is closed.
     ///
     /// Its context is not asked: what was said before the peer's close, or before its violation,
-    /// still precedes ours, and afterwards the protocol is `Closing`.
-    pub fn push_frames(&mut self, key: ConnectionKey<S>, frames: Piece) {
+    /// still precedes ours, and afterwards the protocol is `Closing`. `to_crowd`: they are for so
+    /// many that they may leave later than what is for few.
+    pub fn push_frames(&mut self, key: ConnectionKey<S>, frames: Piece, to_crowd: bool) {
         match self.slots.get(key).map(|connection| &connection.protocol) {
             Some(Protocol::Ws(ws)) if !ws.waiting => {}
             _ => return,
         }
         self.counters.deliveries += 1;
-        self.queue_or_close(key, frames);
+        self.queue_or_close(key, frames, to_crowd);
     }
 
     /// Queues frames, or closes who leaves no room for them. What has not begun to leave is
     /// forgotten then; pieces are whole frames, so the close can still be told apart.
-    fn queue_or_close(&mut self, key: ConnectionKey<S>, frames: Piece) {
+    fn queue_or_close(&mut self, key: ConnectionKey<S>, frames: Piece, to_crowd: bool) {
         if self.queue(key, frames) {
-            return self.make_dirty(key);
+            return if to_crowd { self.make_bulky(key) } else { self.make_dirty(key) };
         }
         self.counters.too_slow += 1;
         if let Some(connection) = self.slots.get_mut(key) {
@@ -262,7 +352,7 @@ impl<S: Stream> Connections<S> {
     /// Queues control frames that a context has written in answer to something.
     pub fn push_control(&mut self, key: ConnectionKey<S>, control: &[u8]) {
         if !control.is_empty() {
-            self.queue_or_close(key, Piece::private(control.to_vec()));
+            self.queue_or_close(key, Piece::private(control.to_vec()), false);
         }
     }
 
@@ -336,7 +426,7 @@ impl<S: Stream> Connections<S> {
     /// The kernel takes bytes again.
     pub fn on_writable(&mut self, key: ConnectionKey<S>) {
         if self.slots.get(key).is_some_and(|connection| !connection.link.outbox().is_empty()) {
-            self.make_dirty(key);
+            self.make_bulky(key);
         }
     }
 
@@ -344,36 +434,65 @@ impl<S: Stream> Connections<S> {
     pub fn flush(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         for key in dirty.drain(..) {
-            let Some(connection) = self.slots.get_mut(key) else { continue };
-            connection.dirty = false;
-            if connection.over {
-                continue;
+            if let Some(connection) = self.slots.get_mut(key) {
+                connection.dirty = false;
+                self.flush_one(key);
             }
-            let queued = connection.link.outbox().queued();
-            let flushed = connection.link.flush(FLUSH_BYTES_MAX);
-            let written = queued - connection.link.outbox().queued();
-            self.counters.bytes_out += written as u64;
-            match flushed {
-                Ok(Flushed::Done) => self.on_flushed(key),
-                Ok(Flushed::Blocked) => self.on_flushed_partly(key, written),
-                Ok(Flushed::Paused) => {
-                    self.on_flushed_partly(key, written);
-                    self.make_dirty(key); // The next tick goes on.
-                }
-                Err(_) => self.on_broken(key),
-            }
-            self.note_hunger(key);
-            self.recount(key);
         }
         if self.dirty.is_empty() {
             self.dirty = dirty;
         }
+        let mut budget = BULKY_BYTES_MAX;
+        for _ in 0..self.bulky.len().min(BULKY_FLUSHES_MAX) {
+            if budget == 0 {
+                break;
+            }
+            let Some(key) = self.bulky.pop_front() else { break };
+            let Some(connection) = self.slots.get_mut(key) else { continue };
+            connection.bulky = false;
+            if !connection.link.outbox().is_empty() {
+                budget = budget.saturating_sub(self.flush_one(key));
+            }
+        }
+    }
+
+    /// Returns how many bytes were written.
+    fn flush_one(&mut self, key: ConnectionKey<S>) -> usize {
+        let Some(connection) = self.slots.get_mut(key).filter(|one| !one.over) else { return 0 };
+        let queued = connection.link.outbox().queued();
+        let flushed = connection.link.flush(FLUSH_BYTES_MAX);
+        let written = queued - connection.link.outbox().queued();
+        self.counters.bytes_out += written as u64;
+        match flushed {
+            Ok(Flushed::Done) => self.on_flushed(key),
+            Ok(Flushed::Blocked) => self.on_flushed_partly(key, written),
+            Ok(Flushed::Paused) => {
+                self.on_flushed_partly(key, written);
+                self.make_bulky(key); // A later tick goes on.
+            }
+            Err(_) => self.on_broken(key),
+        }
+        self.note_hunger(key);
+        self.recount(key);
+        written
     }
 
     fn on_flushed_partly(&mut self, key: ConnectionKey<S>, written: usize) {
-        // As long as the peer takes some of its answer it isn't idle.
-        if written > 0 && self.waits_for(key) == Some(Wait::Idle) {
+        // As long as the peer takes some of its answer it isn't idle; but a byte a minute is no
+        // way to take one.
+        let now = self.now.mono;
+        let is_overdue = self.slots.get(key).is_some_and(|connection| connection.answer_due <= now);
+        if written > 0 && !is_overdue && self.waits_for(key) == Some(Wait::Idle) {
             self.set_timer(key, Some(Wait::Idle));
+        }
+    }
+
+    /// An answer of so many bytes is queued: it gives its peer that much more time.
+    pub fn give_time(&mut self, key: ConnectionKey<S>, bytes: usize) {
+        if let Some(connection) = self.slots.get_mut(key) {
+            let seconds = (bytes / SLOWEST_BYTES_PER_SECOND) as u64;
+            let due = connection.answer_due.max(self.now.mono);
+            connection.answer_due = due.after(Duration::from_secs(seconds));
         }
     }
 
@@ -409,15 +528,38 @@ impl<S: Stream> Connections<S> {
             debug!("connection {key:?} is over");
             self.heap_tally.change(connection.counted, 0);
             self.counters.on_outbox_change(connection.counted_outbox, 0);
+            self.excess -= usize::from(connection.excess.is_some());
             connection.share.map(&mut departed);
         }
-        if self.slots.is_empty() {
-            // What a crowd has stretched goes back when the last of it has gone.
+        self.give_back();
+        self.recount_slots();
+    }
+
+    /// What a crowd has stretched goes back when most of it has gone.
+    fn give_back(&mut self) {
+        let enough = self.slots.len();
+        let is_stretched = |capacity: usize| capacity > LIST_MIN && capacity / 4 > enough;
+        if is_stretched(self.ready.capacity()) {
+            self.ready.shrink_to(enough);
+        }
+        if is_stretched(self.greedy.capacity()) {
+            self.greedy.shrink_to(enough);
+        }
+        if is_stretched(self.bulky.capacity()) {
+            self.bulky.shrink_to(enough);
+        }
+        if is_stretched(self.hungry.capacity()) {
+            self.hungry.shrink_to(enough);
+        }
+        if is_stretched(self.dirty.capacity()) {
+            self.dirty.shrink_to(enough);
+        }
+        if enough == 0 {
             (self.ready, self.dirty) = (VecDeque::new(), Vec::new());
-            self.hungry = VecDeque::new();
+            (self.hungry, self.greedy) = (VecDeque::new(), VecDeque::new());
+            self.bulky = VecDeque::new();
             self.control = Vec::new();
         }
-        self.recount_slots();
     }
 
     /// Reports what a connection holds on the heap.
@@ -433,9 +575,15 @@ impl<S: Stream> Connections<S> {
     }
 
     fn recount_slots(&mut self) {
-        let (ready, hungry) = (self.ready.capacity(), self.hungry.capacity());
-        let keys = ready + hungry + self.dirty.capacity() + self.over.capacity();
-        let lists = keys * size_of::<ConnectionKey<S>>();
+        let lists = [
+            self.ready.capacity(),
+            self.greedy.capacity(),
+            self.bulky.capacity(),
+            self.hungry.capacity(),
+            self.dirty.capacity(),
+            self.over.capacity(),
+        ];
+        let lists = lists.into_iter().sum::<usize>() * size_of::<ConnectionKey<S>>();
         let bytes = self.slots.bytes() + self.timers.bytes() + lists + self.control.capacity();
         self.slots_tally.set(bytes);
         self.counters.connections = self.slots.len() as u64;
@@ -444,12 +592,13 @@ impl<S: Stream> Connections<S> {
     /// Panics if what the connections believe contradicts itself.
     pub fn check_invariants(&self) {
         let (mut heap, mut timers) = (0, 0);
-        let (mut ready, mut dirty, mut over) = (0, 0, 0);
+        let (mut ready, mut dirty, mut bulky, mut over) = (0, 0, 0, 0);
         for (key, connection) in self.slots.iter() {
             heap += connection.counted;
             timers += usize::from(connection.timer.is_some());
             ready += usize::from(connection.ready);
             dirty += usize::from(connection.dirty);
+            bulky += usize::from(connection.bulky);
             over += usize::from(connection.over);
             let waits = connection.timer.map(|(wait, _)| wait);
             let sensible = match &connection.protocol {
@@ -466,9 +615,13 @@ impl<S: Stream> Connections<S> {
             self.slots.get(**key).is_some_and(mark)
         };
         // A stale key on a list is one whose connection was freed meanwhile: harmless.
-        assert_eq!(ready, self.ready.iter().filter(|key| marked(key, |one| one.ready)).count());
+        let listed = self.ready.iter().chain(&self.greedy);
+        assert_eq!(ready, listed.filter(|key| marked(key, |one| one.ready)).count());
+        assert_eq!(bulky, self.bulky.iter().filter(|key| marked(key, |one| one.bulky)).count());
         assert_eq!(dirty, self.dirty.iter().filter(|key| marked(key, |one| one.dirty)).count());
         assert_eq!(over, self.over.iter().filter(|key| marked(key, |one| one.over)).count());
+        let excess = self.slots.iter().filter(|(_, connection)| connection.excess.is_some());
+        assert_eq!(excess.count(), self.excess);
         assert_eq!(timers, self.timers.len(), "every timer has its connection");
         assert_eq!(heap, self.heap_tally.bytes(), "the ledger has every connection's heap");
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use log::debug;
 
 use super::connection::{Connection, ConnectionKey, Excess, Protocol, Purpose, Wait};
-use super::connections::Connections;
+use super::connections::{CROWD_MIN, Connections};
 use super::settings::{self, Settings};
 use crate::api::Api;
 use crate::chat::{Chat, Departure, Share};
@@ -20,16 +20,32 @@ use crate::clock::{Entropy, Mono, Now, Wall};
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::http::Phase;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Stage};
 use crate::net::{Received, Stream};
 use crate::ws::close::Close;
 
-/// The loop's one read buffer, and what one connection may send in one tick: small enough that
-/// a flood of tiny frames is a few milliseconds' work, large enough that reading is not.
-const SCRATCH_BYTES: usize = 16 * 1024;
+/// The loop's one read buffer, and what one of the greedy may send in one turn: a flood of tiny
+/// frames is a fifth of a millisecond's work then, and reading larger ones is no work.
+const SCRATCH_BYTES: usize = 8 * 1024;
 
-/// What all connections together may send in one tick, before timers and flushing have a turn.
-const TICK_BYTES_MAX: usize = 1024 * 1024;
+/// What one of the modest may send in one turn: thirty pasted lines and more.
+const TURN_BYTES_MAX: usize = 4 * 1024;
+
+/// What the turns of the modest may cost in one tick, all together, before timers and flushing
+/// have a turn.
+const TICK_COST_MAX: usize = 64 * 1024;
+
+/// The same for the greedy: about one turn. Whoever else has something to say meanwhile does not
+/// wait longer than that.
+const GREEDY_COST_MAX: usize = 4 * 1024;
+
+/// Content that is made for an answer, or told to everybody in a room, costs less than what is
+/// read, byte for byte.
+const WRITTEN_BYTES_PER_COST: usize = 8;
+
+/// Ticks in which the greedy have no turn because what was said before has not left yet: a tenth
+/// of a second or two. Without an end to it they would starve.
+const PASSED_OVER_MAX: u32 = 256;
 
 /// The server without its poll: sessions, rooms, connections and their timers.
 pub struct Core<S> {
@@ -48,6 +64,8 @@ pub struct Core<S> {
     /// Bytes of content made for answers in this turn, sent or not.
     pub(super) made: usize,
     scratch: Vec<u8>,
+    /// Ticks in a row in which the greedy had no turn.
+    passed_over: u32,
     /// Where tests have planted a panic; never in a release.
     #[cfg(debug_assertions)]
     pub(super) fault: Option<String>,
@@ -74,6 +92,7 @@ impl<S: Stream> Core<S> {
             control: Vec::new(),
             made: 0,
             scratch: vec![0; SCRATCH_BYTES],
+            passed_over: 0,
             #[cfg(debug_assertions)]
             fault: None,
         }
@@ -118,6 +137,7 @@ impl<S: Stream> Core<S> {
             share = Some(address);
         }
         let is_full = self.connections.slots.len() >= self.settings.connections_max;
+        let is_full = is_full || self.ledger.is_at(Stage::Connections);
         if is_full && purpose == Purpose::Chat {
             excess = Some(Excess::Full);
         }
@@ -135,6 +155,11 @@ impl<S: Stream> Core<S> {
             return true; // The operator's own, on an address that strangers don't reach.
         }
         let Settings { connections_max, excess_connections_max, .. } = self.settings;
+        if self.ledger.is_at(Stage::Connections)
+            && self.connections.excess >= excess_connections_max
+        {
+            return false;
+        }
         self.connections.slots.len() < connections_max.saturating_add(excess_connections_max)
     }
 
@@ -243,15 +268,30 @@ impl<S: Stream> Core<S> {
     #[inline(never)]
     fn read(&mut self) {
         let mut scratch = std::mem::take(&mut self.scratch);
-        let mut budget = TICK_BYTES_MAX;
+        let mut budget = TICK_COST_MAX;
         // Each has one turn. Who gets none now comes, in the next tick, before those who had
         // one and want another.
         for _ in 0..self.connections.ready.len() {
             let Some(key) = self.connections.next_ready() else { break };
-            self.made = 0;
+            // Who talks to a crowd waits until it has heard what was said before. Meanwhile what
+            // others say gathers, and leaves in one piece.
+            if self.connections.is_behind() && self.audience(key) >= CROWD_MIN {
+                self.connections.make_greedy(key);
+                continue;
+            }
+            budget = budget.saturating_sub(self.turn(key, &mut scratch[..TURN_BYTES_MAX]));
+            if budget == 0 || self.must_flush_first() {
+                break;
+            }
+        }
+        let must_wait = self.connections.is_behind() || self.must_flush_first();
+        let must_wait = must_wait && self.passed_over < PASSED_OVER_MAX;
+        self.passed_over = if must_wait { self.passed_over + 1 } else { 0 };
+        let mut budget = if must_wait { 0 } else { GREEDY_COST_MAX };
+        while budget > 0 {
+            let Some(key) = self.connections.next_greedy() else { break };
             budget = budget.saturating_sub(self.turn(key, &mut scratch));
-            let is_full = self.connections.batches.is_full() || self.connections.is_paged_out();
-            if budget == 0 || is_full {
+            if self.must_flush_first() {
                 break;
             }
         }
@@ -259,8 +299,36 @@ impl<S: Stream> Core<S> {
         self.scratch = scratch;
     }
 
-    /// One connection's turn to be read from. Returns the bytes that it took.
+    /// Whether so much has been said, or is kept, that it must leave before more is read.
+    fn must_flush_first(&self) -> bool {
+        self.connections.batches.is_full()
+            || self.connections.is_paged_out()
+            || self.ledger.is_at(Stage::Readers)
+    }
+
+    /// One connection's turn. Returns what it has cost so far: what it has said will cost more,
+    /// for each who hears it.
     fn turn(&mut self, key: ConnectionKey<S>, scratch: &mut [u8]) -> usize {
+        self.made = 0;
+        let (said, paged) = (self.connections.batches.appended(), self.connections.paged);
+        let read = self.read_from(key, scratch);
+        let said = self.connections.batches.appended().wrapping_sub(said);
+        let told = said.saturating_mul(self.audience(key));
+        let paged = self.connections.paged.saturating_sub(paged);
+        let cost = read + (self.made + paged) / WRITTEN_BYTES_PER_COST;
+        self.connections.spend(key, cost + told / WRITTEN_BYTES_PER_COST);
+        cost
+    }
+
+    /// How many hear what the connection says. Of a request nobody knows where it was for: one.
+    fn audience(&mut self, key: ConnectionKey<S>) -> usize {
+        let ws = self.connections.slots.get_mut(key).and_then(Connection::ws);
+        let room = ws.and_then(|ws| ws.attachment).and_then(|key| self.chat.room_of(key));
+        room.map_or(1, |room| self.chat.connection_count(room))
+    }
+
+    /// Handles what a connection has sent, or reads once. Returns the bytes that it took.
+    fn read_from(&mut self, key: ConnectionKey<S>, scratch: &mut [u8]) -> usize {
         let Some(connection) = self.connections.slots.get_mut(key) else { return 0 };
         if connection.over || matches!(&connection.protocol, Protocol::Ws(ws) if ws.waiting) {
             return 0;
@@ -325,6 +393,7 @@ impl<S: Stream> Core<S> {
             }
         }
         self.connections.batches.on_tick_over(self.chat.room_count());
+        self.connections.counters.forgotten += self.chat.forget() as u64;
     }
 
     /// Sends those who are catching up, and have mostly taken what they were sent, a page more.
@@ -350,6 +419,7 @@ impl<S: Stream> Core<S> {
     #[inline(never)]
     fn flush(&mut self) {
         self.connections.flush();
+        self.shed();
     }
 
     #[inline(never)]

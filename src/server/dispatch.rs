@@ -17,7 +17,7 @@ use crate::api::metrics::Metrics;
 use crate::api::{self, Answer, Caller, Client, Entry};
 use crate::chat::{Admission, AttachmentKey, Departure, Draft, Knock, Share};
 use crate::http::{self, Fed, Framing, Method, Phase, Request, Response, Version};
-use crate::ledger::Account;
+use crate::ledger::{Account, Stage};
 use crate::net::{Piece, Stream};
 use crate::ws::close::Close;
 use crate::ws::handshake::{self, NotAccepted};
@@ -179,7 +179,7 @@ impl<S: Stream> Core<S> {
             chat: &self.chat,
             timers: self.timer_count(),
             memory: &memory,
-            memory_max: None,
+            memory_max: Some(self.ledger.ceiling()),
         };
         let response = match api::metrics::answer(request, &metrics) {
             Ok(response) => response,
@@ -212,7 +212,12 @@ impl<S: Stream> Core<S> {
 
     /// Answers what cannot be read on, or not waited for, and ends the connection. `request`: if
     /// it was complete; otherwise it may be known as far as its head.
-    fn reject(&mut self, key: ConnectionKey<S>, request: Option<&Request>, error: Error) {
+    pub(super) fn reject(
+        &mut self,
+        key: ConnectionKey<S>,
+        request: Option<&Request>,
+        error: Error,
+    ) {
         self.connections.counters.on_refused(error.code.index());
         let protocol = self.connections.slots.get(key).map(|connection| &connection.protocol);
         let request = request.or(match protocol {
@@ -243,6 +248,10 @@ impl<S: Stream> Core<S> {
             true => Ok(accept),
             false => Err(api::error::bad_origin()),
         });
+        let checked = match self.ledger.is_at(Stage::Connections) {
+            true => checked.and(Err(api::error::server_full())),
+            false => checked,
+        };
         let accept = match checked {
             Ok(accept) => accept,
             Err(error) if connection.excess.is_some() => {
@@ -400,7 +409,7 @@ impl<S: Stream> Core<S> {
         let mut frame = Vec::new();
         ws::encode_text_in_place(&mut frame, write);
         self.made += frame.len();
-        self.connections.push_frames(key, Piece::private(frame));
+        self.connections.push_frames(key, Piece::private(frame.into_boxed_slice()), false);
     }
 
     fn seal(&mut self, attachment: Option<AttachmentKey>) {
@@ -417,19 +426,24 @@ impl<S: Stream> Core<S> {
     }
 }
 
-/// Queues a response: its head, with what content is small, and then the content's own pieces,
-/// which lie in a history or in the program.
+/// Queues a response: its head, with what content is small, and then the content's own pieces.
+/// Most of them lie in a history or in the program, where they are counted.
 fn queue<S: Stream>(
     connections: &mut Connections<S>,
     key: ConnectionKey<S>,
     response: Response,
     framing: Framing<'_>,
 ) {
-    let mut piece: fn(Bytes) -> Piece = |bytes| Piece::private(bytes);
+    let queued = |connections: &Connections<S>| {
+        connections.slots.get(key).map_or(0, |connection| connection.link.outbox().queued())
+    };
+    let before = queued(connections);
     response.encode(framing, |bytes| {
-        connections.push(key, piece(bytes));
-        piece = Piece::shared;
+        let is_ours = bytes.is_unique();
+        connections.push(key, if is_ours { Piece::private(bytes) } else { Piece::shared(bytes) });
     });
+    let bytes = queued(connections).saturating_sub(before);
+    connections.give_time(key, bytes);
 }
 
 fn turned_away(excess: Excess) -> Error {

@@ -13,6 +13,7 @@
 //! | `batch`, `sink` | what rooms say, on its way to connections |
 //! | `paging` | history, on its way to those who catch up |
 //! | `settings` | the flags, sorted by room |
+//! | `shedding` | who gives way when memory is short |
 //! | `shutdown` | signals, and how it all ends |
 
 mod batch;
@@ -22,6 +23,7 @@ mod core;
 mod dispatch;
 mod paging;
 mod settings;
+mod shedding;
 mod shutdown;
 mod sink;
 
@@ -103,7 +105,7 @@ impl Server {
         let signals = Signals::new(poll.registry(), SIGNALS).map_err(StartError::Poll)?;
         let entropy = OsEntropy::new().map_err(StartError::Entropy)?;
         let connections_max = connections_max(config);
-        let ledger = Ledger::new();
+        let ledger = Ledger::with_ceiling(config.memory_bytes_max);
         let mut core = Core::new(config, connections_max, Box::new(entropy), &ledger);
         core.begin(now);
         #[cfg(debug_assertions)]

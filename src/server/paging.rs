@@ -11,16 +11,17 @@ use crate::net::{Piece, Stream};
 /// A page has mostly left when no more than this is queued.
 const PAGE_LEFT_BYTES: usize = 16 * 1024;
 
-/// History queued in one phase of a tick, for all connections together: a thousand that come
-/// back at once are served in turns, and others have theirs between.
-const PAGED_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// History queued in one phase of a tick, for all connections together, and the lists of who is
+/// present that end it: a thousand that come back at once are served in turns, and others have
+/// theirs between. Half a millisecond's work.
+const PAGED_BYTES_MAX: usize = 512 * 1024;
 
 impl<S: Stream> Connections<S> {
     /// Queues what a room says to everybody, unless the connection is catching up and is sent it
     /// later, out of the history.
-    pub fn push_live(&mut self, key: ConnectionKey<S>, frames: Piece) {
+    pub fn push_live(&mut self, key: ConnectionKey<S>, frames: Piece, to_crowd: bool) {
         match self.slots.get(key).map(|connection| &connection.protocol) {
-            Some(Protocol::Ws(ws)) if !ws.catching_up => self.push_frames(key, frames),
+            Some(Protocol::Ws(ws)) if !ws.catching_up => self.push_frames(key, frames, to_crowd),
             _ => {}
         }
     }

@@ -5,7 +5,7 @@
 //! to one connection arrives in the order of the pushes.
 
 use super::connection::{Connection, ConnectionKey};
-use super::connections::Connections;
+use super::connections::{CROWD_MIN, Connections};
 use crate::api;
 use crate::chat::{Close, ConnKey, Departure, Event, Frame, Page, RoomKey, Sink};
 use crate::net::{Piece, Stream};
@@ -18,14 +18,15 @@ impl<S: Stream> Sink for Connections<S> {
 
     fn seal(&mut self, room: RoomKey, to: &[ConnKey]) {
         if let Some(frames) = self.batches.seal(room) {
+            let to_crowd = to.len() >= CROWD_MIN;
             for key in to {
-                self.push_live(key.cast(), Piece::shared(frames.clone()));
+                self.push_live(key.cast(), Piece::shared(frames.clone()), to_crowd);
             }
         }
     }
 
     fn push(&mut self, to: ConnKey, frame: &Frame) {
-        self.push_frames(to.cast(), Piece::shared(frame.bytes()));
+        self.push_frames(to.cast(), Piece::shared(frame.bytes()), false);
     }
 
     fn push_missed(&mut self, to: ConnKey, frame: &Frame) {
@@ -35,7 +36,7 @@ impl<S: Stream> Sink for Connections<S> {
     fn push_page(&mut self, to: ConnKey, page: &Page<'_>) {
         let mut frame = Vec::new();
         ws::encode_text_in_place(&mut frame, |out| api::json::page(out, page));
-        self.push_history(to.cast(), Piece::private(frame));
+        self.push_history(to.cast(), Piece::private(frame.into_boxed_slice()));
     }
 
     fn hold(&mut self, to: ConnKey) {

@@ -130,6 +130,9 @@ pub fn run(seed: u64, kept_max: usize) -> Facts {
     chaos.judge(people, kept_max)
 }
 
+/// Turns of the loop before the peers act again.
+const TURNS_MAX: usize = 16;
+
 impl Chaos {
     fn step(&mut self, people: &mut [Person], faults: usize) {
         // Where messages are lost, nobody sees as many as were to pass before a line breaks.
@@ -160,7 +163,13 @@ impl Chaos {
         }
         let time = self.world.dice.below(100) as u64;
         self.world.advance(Duration::from_millis(time));
-        self.world.turn(false);
+        // While there is work the loop does not wait, so no time passes.
+        for _ in 0..TURNS_MAX {
+            self.world.turn(false);
+            if !self.world.core.has_work() {
+                break;
+            }
+        }
         self.world.listen(self.host, usize::MAX);
         self.world.deliver(self.host, usize::MAX);
         for person in people {

@@ -95,6 +95,7 @@ fn a_town_goes_as_its_model_says() {
         }
     }
     eprintln!("towns in {:?}: {told:?}", start.elapsed());
+    assert!(told.keys().eq(&town::TOLD), "not everything was met");
 }
 
 fn run_chaos(seed: u64, kept_max: usize) -> chaos::Facts {

@@ -1,17 +1,20 @@
 //! Flags and their variables, listeners, and what is said on stderr.
 
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::client::{Http, chat, delete, get, post, text, upgrade};
-use crate::server::{Address, Server, command, run};
+use crate::server::{Address, DEADLINE, Server, command, run};
 
 /// The flags that section 1 needs.
-const FLAGS: [&str; 26] = [
+const FLAGS: [&str; 27] = [
     "--listen",
     "--session-ttl",
     "--room-ttl",
@@ -34,6 +37,7 @@ const FLAGS: [&str; 26] = [
     "--max-connections",
     "--max-sessions",
     "--max-rooms",
+    "--max-memory",
     "--outbox",
     "--cors-origin",
     "--log",
@@ -296,4 +300,37 @@ fn an_idle_server_sleeps() {
         server.context_switches() == before
     });
     drop((ana, bob, more));
+}
+
+/// Everybody waited for whoever did not read the log: a full pipe held the loop.
+#[test]
+fn a_log_that_nobody_reads_holds_up_nobody() {
+    let mut command = command(&["--listen", "127.0.0.1:0", "--log", "debug"], &[]);
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let mut log = BufReader::new(child.stderr.take().expect("piped"));
+    let mut line = String::new();
+    log.read_line(&mut line).expect("a line");
+    let address = line.trim().rsplit_once("http://").expect("an address").1.to_owned();
+    // Two lines for each connection, 64 KiB of pipe: it is full long before the last.
+    for _ in 0..2000 {
+        let mut stream = TcpStream::connect(&address).expect("it accepts");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        stream.write_all(b"GET /ping HTTP/1.0\r\n\r\n").expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    // Whoever reads on is told how much is missing, as soon as there is something to say.
+    let reading = thread::spawn(move || {
+        log.lines().map_while(Result::ok).find(|line| line.contains(" lines were dropped"))
+    });
+    let deadline = Instant::now() + DEADLINE;
+    while !reading.is_finished() && Instant::now() < deadline {
+        drop(TcpStream::connect(&address).expect("it accepts"));
+        thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+    let line = reading.join().unwrap().expect("a line about the lines that are missing");
+    assert!(line.starts_with("warn: "), "{line}");
 }

@@ -31,6 +31,7 @@ mod metrics;
 
 mod framing;
 mod limits;
+mod memory;
 mod slow_readers;
 
 mod flags;
@@ -38,6 +39,7 @@ mod shutdown;
 
 mod attacks;
 mod chaos;
+mod fairness;
 mod idle;
 mod order;
 mod ugly;

@@ -16,7 +16,10 @@ use crate::client::{Answer, Http, Request, Ws, get, post, upgrade};
 /// How long anything may take that must happen.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-const BINARY: &str = env!("CARGO_BIN_EXE_disposable-chat");
+const BINARY: &str = match option_env!("CHAT_BINARY_TMP") {
+    Some(b) => b,
+    None => env!("CARGO_BIN_EXE_disposable-chat"),
+};
 
 /// Where a listener can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]

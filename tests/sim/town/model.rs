@@ -368,7 +368,8 @@ impl Model {
         }
         if let Some(holder) = self.holder(room, person) {
             if self.is_connected(room, holder) {
-                return Some(4409); // It answers at once.
+                self.touch(person); // It was open while it waited; the holder answers at once.
+                return Some(4409);
             }
             self.depart(room, holder);
         }

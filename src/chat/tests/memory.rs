@@ -1,0 +1,106 @@
+//! What gives way when memory is short, and in which order.
+
+use super::*;
+use crate::ledger::Account;
+
+const CEILING: usize = 1_000_000;
+
+/// A story that is held to a ceiling, and what else is kept: as much as a test wants.
+fn short_story() -> (Story, Tally) {
+    let mut story = Story::new();
+    story.ledger = Ledger::with_ceiling(CEILING);
+    story.chat = Chat::new(SETTINGS, Box::new(SeededEntropy::new(1)), &story.ledger);
+    let rest = story.ledger.tally(Account::Connections);
+    (story, rest)
+}
+
+/// Has so many hundredths of the ceiling counted in total.
+fn fill(story: &Story, rest: &mut Tally, hundredths: usize) {
+    let others = story.ledger.total() - rest.bytes();
+    rest.set(CEILING / 100 * hundredths - others);
+}
+
+#[test]
+fn the_room_that_has_been_silent_longest_forgets_its_oldest_messages() {
+    let (mut story, mut rest) = short_story();
+    let ana = story.person("ana");
+    let rooms = [(); 3].map(|()| story.room(ana));
+    let tabs = rooms.map(|room| story.enter(ana, room));
+    for n in 0..300 {
+        tabs.iter().for_each(|tab| story.say_as(*tab, "hello", &format!("{n:064}")));
+    }
+    // The first has spoken again; now the second has been silent longest.
+    story.say(tabs[0], "still here");
+    let before = rooms.map(|room| story.history(room, 1000).len());
+    fill(&story, &mut rest, 80);
+    assert_eq!(story.chat.forget(), 0, "not yet short");
+    fill(&story, &mut rest, 81);
+    let forgotten = story.chat.forget();
+    story.step();
+    assert!((16..300).contains(&forgotten), "{forgotten}");
+    assert!(
+        story.ledger.total() <= CEILING / 100 * 78,
+        "enough, so that it need not be soon again"
+    );
+    let after = rooms.map(|room| story.history(room, 1000).len());
+    assert_eq!(after, [before[0], before[1] - forgotten, before[2]]);
+    assert_eq!(story.chat.forget(), 0);
+    // More than all of them have: the next in turn, and nothing but histories.
+    rest.set(CEILING);
+    assert_eq!(story.chat.forget(), after.iter().sum::<usize>());
+    story.step();
+    assert_eq!(story.chat.forget(), 0, "nothing is left to forget");
+    story.say(tabs[1], "and on");
+    assert_eq!(story.history(rooms[1], 1000).len(), 1);
+}
+
+#[test]
+fn a_nonce_is_forgotten_with_its_message() {
+    let (mut story, mut rest) = short_story();
+    let (_, room, tab) = story.begin("ana");
+    story.say_as(tab, "once", "n");
+    rest.set(CEILING);
+    assert_eq!(story.chat.forget(), 2, "the join, too");
+    story.say_as(tab, "once", "n");
+    assert_eq!(story.history(room, 10).len(), 1, "it is said anew");
+}
+
+#[test]
+fn rooms_and_sessions_are_refused_before_memberships_are() {
+    let (mut story, mut rest) = short_story();
+    let (ana, room, tab) = story.begin("ana");
+    let bob = story.person("bob");
+    let open = |story: &mut Story| {
+        let name = Name::parse("carl").unwrap();
+        let session = story.chat.open_session(story.now, name, None).map(|_| ());
+        let room = story.chat.open_room(story.now, ana, Wishes::default(), None).map(|_| ());
+        assert_eq!(session, room);
+        session
+    };
+    fill(&story, &mut rest, 84);
+    assert_eq!(open(&mut story), Ok(()));
+    fill(&story, &mut rest, 86);
+    assert_eq!(open(&mut story), Err(Refusal::ServerFull));
+    assert_eq!(story.join(bob, room), Ok(()));
+    story.leave(bob, room);
+    fill(&story, &mut rest, 91);
+    assert_eq!(story.join(bob, room), Err(Refusal::ServerFull));
+    story.say(tab, "who is in talks on");
+    fill(&story, &mut rest, 88);
+    assert_eq!(story.join(bob, room), Err(Refusal::ServerFull), "not at once again");
+    fill(&story, &mut rest, 83);
+    assert_eq!((story.join(bob, room), open(&mut story)), (Ok(()), Err(Refusal::ServerFull)));
+    fill(&story, &mut rest, 81);
+    assert_eq!(open(&mut story), Ok(()));
+}
+
+#[test]
+fn a_full_server_remembers_no_address() {
+    let (mut story, mut rest) = short_story();
+    rest.set(CEILING);
+    let timers = story.chat.timer_count();
+    let here = Some(Address::of([192, 0, 2, 1].into()));
+    let opened = story.chat.open_session(story.now, Name::parse("ana").unwrap(), here);
+    assert_eq!(opened.map(|_| ()), Err(Refusal::ServerFull));
+    assert_eq!(story.chat.timer_count(), timers);
+}
