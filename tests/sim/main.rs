@@ -69,7 +69,7 @@ fn seeds() {
 #[test]
 fn a_town_goes_as_its_model_says() {
     let slow = std::env::var_os("SLOW_TESTS").is_some();
-    let (count, time) = if slow { (1000, 60) } else { (30, 3) };
+    let (count, time) = if slow { (1000, 60) } else { (60, 3) };
     let run = |seed| {
         let _named = Named(seed);
         town::run(seed)
