@@ -10,6 +10,7 @@
 //! | `seeds` | what happens under a seed |
 //! | `town` | the same one by one, and every answer foretold |
 //! | `chaos` | lines that break again and again, with nothing lost |
+//! | `waves` | crowds that come and go, days that pass, and nothing that is left |
 //! | `scenarios` | stories with a name, and bugs |
 //!
 //! `SIM_SEED=123 cargo test --test sim` replays one seed.
@@ -20,6 +21,7 @@ mod pipe;
 mod scenarios;
 mod seeds;
 mod town;
+mod waves;
 mod wire;
 mod world;
 
@@ -48,7 +50,7 @@ fn seeds() {
         assert_eq!(run(seed), run(seed), "the same seed gives the same bytes");
         return;
     }
-    let slow = std::env::var_os("SLOW_TESTS").is_some();
+    let slow = is_slow();
     let (count, time) = if slow { (1000, 120) } else { (40, 4) };
     let start = Instant::now();
     let mut done = 0;
@@ -68,7 +70,7 @@ fn seeds() {
 /// Every answer is foretold by a plain model, while all limits are near.
 #[test]
 fn a_town_goes_as_its_model_says() {
-    let slow = std::env::var_os("SLOW_TESTS").is_some();
+    let slow = is_slow();
     let (count, time) = if slow { (1000, 60) } else { (60, 3) };
     let run = |seed| {
         let _named = Named(seed);
@@ -96,6 +98,35 @@ fn a_town_goes_as_its_model_says() {
     }
     eprintln!("towns in {:?}: {told:?}", start.elapsed());
     assert!(told.keys().eq(&town::TOLD), "not everything was met");
+}
+
+fn is_slow() -> bool {
+    std::env::var_os("SLOW_TESTS").is_some()
+}
+
+#[test]
+fn a_hundred_thousand_sessions_come_and_go_and_nothing_is_left() {
+    let (sessions, crowd) = if is_slow() { (100_000, 2000) } else { (4000, 1000) };
+    let start = Instant::now();
+    waves::come_and_go(7, sessions, crowd);
+    eprintln!("{sessions} sessions in {:?}", start.elapsed());
+    assert_eq!(waves::come_and_go(8, 500, 100), waves::come_and_go(8, 500, 100));
+}
+
+#[test]
+fn twenty_thousand_sessions_and_rooms_leave_what_there_was() {
+    let count = if is_slow() { 20_000 } else { 500 };
+    let start = Instant::now();
+    let peaks = waves::at_once(9, count, 3);
+    eprintln!("{peaks:?} bytes, in {:?}", start.elapsed());
+}
+
+#[test]
+fn a_day_or_a_week_ends_with_everything_empty() {
+    let hours = if is_slow() { 24 * 7 } else { 24 };
+    let start = Instant::now();
+    let asked = waves::day(10, hours);
+    eprintln!("{hours} hours in {:?}, {asked} pings", start.elapsed());
 }
 
 fn run_chaos(seed: u64, kept_max: usize) -> chaos::Facts {

@@ -581,6 +581,28 @@ impl World {
         room
     }
 
+    /// Each of these opens a room.
+    pub fn open_rooms(&mut self, people: &[usize]) {
+        let client = self.connect_http();
+        for person in people {
+            let session = self.people[*person].session.clone();
+            self.ask(client, &wire::request("POST", "/rooms", session.as_deref(), ""), Ask::Room);
+        }
+        self.settle();
+        self.finish(client, true);
+        self.settle();
+    }
+
+    /// Who has gone is not looked at any more, nor anybody's session or room.
+    pub fn forget_clients(&mut self) {
+        assert!(self.clients.iter().all(Client::is_over), "somebody is still there");
+        assert_eq!(self.core.connection_count(), 0, "connections");
+        self.clients.clear();
+        self.live.clear();
+        self.people.clear();
+        self.rooms.clear();
+    }
+
     /// One request on a connection of its own, and its answer.
     pub fn get(&mut self, path: &str, session: Option<&str>, ask: Ask) -> Response {
         let client = self.connect_http();
