@@ -242,7 +242,7 @@ const LOOSE_MAX: Duration = Duration::from_millis(1500);
 
 impl World {
     pub fn new(seed: u64, config: &Config, weather: Weather) -> World {
-        let ledger = Ledger::new();
+        let ledger = Ledger::with_ceiling(config.memory_bytes_max);
         let connections_max = config.connections_max.unwrap_or(10_000);
         let entropy = Box::new(SeededEntropy::new(seed ^ 0xC4A7));
         let mut core = Core::new(config, connections_max, entropy, &ledger);
