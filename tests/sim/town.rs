@@ -119,8 +119,8 @@ impl Town {
             12..20 => self.open_room(),
             20..26 => self.join(),
             26..30 => self.leave(),
-            30..32 => self.delete_room(),
-            32..35 => self.end_session(),
+            30..33 => self.delete_room(),
+            33..35 => self.end_session(),
             35..43 => self.post(),
             43..55 => self.look(),
             55..70 => self.enter(),
@@ -216,6 +216,20 @@ impl Town {
 
     fn end_session(&mut self) {
         let Some(person) = self.person() else { return };
+        // Somebody whose room has others in it, often; and then whoever inherits it ends it.
+        let crowds = self.model.rooms.iter().filter(|(_, room)| room.present.len() > 1);
+        let crowds: Vec<_> = crowds.filter_map(|(room, it)| Some((it.owner?, *room))).collect();
+        if crowds.is_empty() || self.world.dice.percent(40) {
+            return self.end(person);
+        }
+        let (owner, room) = *self.world.dice.pick(&crowds);
+        self.end(owner);
+        if let Some(heir) = self.owner(room) {
+            self.delete(heir, room);
+        }
+    }
+
+    fn end(&mut self, person: usize) {
         let (from, share) = self.address();
         let sockets = self.sockets_of(person, None);
         let request = wire::request("DELETE", "/sessions/me", self.session(person).as_deref(), "");
@@ -273,6 +287,15 @@ impl Town {
 
     fn delete_room(&mut self) {
         let Some((person, room)) = self.both() else { return };
+        let person = self.owner(room).filter(|_| self.world.dice.percent(50)).unwrap_or(person);
+        self.delete(person, room);
+    }
+
+    fn owner(&self, room: usize) -> Option<usize> {
+        self.model.rooms.get(&room)?.owner
+    }
+
+    fn delete(&mut self, person: usize, room: usize) {
         let (from, share) = self.address();
         let sockets = self.model.rooms.get(&room).map(|room| room.sockets.clone());
         let sockets = sockets.unwrap_or_default();
