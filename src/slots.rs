@@ -67,7 +67,7 @@ pub struct Slots<T> {
     /// Stamped on the next entry. Wraps after 2³² insertions; a stale key would then have to
     /// have been kept for exactly that many.
     next_generation: NonZeroU32,
-    /// With fewer entries than this, what is beyond the last of them is given back. 0: never.
+    /// With no more entries than this, what is beyond the last of them is given back. 0: never.
     shrink_below: usize,
 }
 
@@ -121,7 +121,7 @@ impl<T> Slots<T> {
             // A slab never shrinks by itself; one that has emptied gives its memory back.
             self.entries = Slab::new();
             self.shrink_below = 0;
-        } else if self.entries.len() < self.shrink_below {
+        } else if self.entries.len() <= self.shrink_below {
             self.shrink();
         }
         Some(value)

@@ -355,7 +355,7 @@ fn by_default_as_many_connect_as_the_descriptor_limit_allows() {
 fn pasting_thirty_lines_is_fine() {
     let server = Server::start(&[]);
     let (_room, mut ana, mut bob) = server.room_of_two();
-    let line = |n: usize| format!("{n} {}", "a line of code or two ".repeat(10));
+    let line = |n: usize| format!("{n}{}", " a line of code or two".repeat(10));
     let pasted: Vec<u8> = (0..30).flat_map(|n| crate::client::chat(&line(n))).collect();
     ana.send(pasted);
     for n in 0..30 {

@@ -220,13 +220,14 @@ fn stall(server: &Server, ws: &mut Ws, payload: usize) {
 fn what_slow_readers_leave_queued_is_counted() {
     for payload in [0, 125] {
         measure(&format!("outboxes full of pongs of {payload} bytes"), |server| {
-            let (room, ana, _bob) = server.room_of_two();
-            let enter = |_| {
+            let room = server.room(&server.session("owner"));
+            let people = sessions(server, scale(100).min(15));
+            let enter = |session: &String| {
                 let http = Http::over(Stream::connect_narrow(server.address()), server.address());
-                let target = format!("/ws/{room}?session_id={}", ana.session);
+                let target = format!("/ws/{room}?session_id={}", session);
                 http.upgrade(&upgrade(&target))
             };
-            let mut stalled: Vec<_> = (0..scale(100)).map(enter).collect();
+            let mut stalled: Vec<_> = people.iter().map(enter).collect();
             stalled.iter_mut().for_each(|ws| stall(server, ws, payload));
             stalled
         });
