@@ -625,4 +625,12 @@ impl<S: Stream> Connections<S> {
         assert_eq!(timers, self.timers.len(), "every timer has its connection");
         assert_eq!(heap, self.heap_tally.bytes(), "the ledger has every connection's heap");
     }
+
+    /// Between two ticks: panics if what was last reported of a connection is not what it holds.
+    pub fn check_counted(&self) {
+        for (key, connection) in self.slots.iter() {
+            let held = (connection.heap_bytes(), connection.link.outbox().queued());
+            assert_eq!((connection.counted, connection.counted_outbox), held, "of {key:?}");
+        }
+    }
 }

@@ -641,6 +641,7 @@ impl World {
         self.turns += 1;
         if self.turns % self.turns_per_check == 0 {
             self.core.check_invariants();
+            self.core.check_ledger();
         }
         assert_eq!(self.core.counters().panics, self.panics_expected, "a panic was caught");
     }
