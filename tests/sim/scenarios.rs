@@ -162,6 +162,45 @@ fn an_address_over_its_share_is_told_so_and_far_over_it_dropped() {
 }
 
 #[test]
+fn a_session_holds_two_hundred_rooms_and_twenty_sockets() {
+    let mut world = World::new(1, &unlimited(), CALM);
+    let (ana, bob) = (world.person("ana"), world.person("bob"));
+    world.open_rooms(&[ana; 200]);
+    world.open_rooms(&[bob]);
+    let session = world.people[ana].session.clone();
+    let client = world.connect_http();
+    let ask = |world: &mut World, method: &str, path: &str, statuses| {
+        let request = wire::request(method, path, session.as_deref(), "");
+        world.ask(client, &request, Ask::Status(statuses));
+        world.settle();
+    };
+    let other = format!("/rooms/{}", world.rooms[200].id);
+    ask(&mut world, "POST", "/rooms", &[429]);
+    ask(&mut world, "POST", &format!("{other}/join"), &[429]);
+    let refused = world.enter(ana, 200);
+    world.clients[refused].ws_mut().unwrap().possible.insert(4429);
+    world.settle();
+    assert_eq!(closed(&world, refused), Some((4429, "too many rooms")));
+    let first = format!("/rooms/{}/leave", world.rooms[0].id);
+    ask(&mut world, "DELETE", &first, &[200]);
+    ask(&mut world, "POST", &format!("{other}/join"), &[200]);
+
+    let sockets: Vec<_> = (0..20).map(|place| world.enter(ana, 100 + 5 * place)).collect();
+    world.settle();
+    assert!(sockets.iter().all(|socket| world.clients[*socket].is_well()));
+    let refused = world.enter(ana, 1);
+    world.clients[refused].ws_mut().unwrap().possible.insert(4429);
+    world.settle();
+    assert_eq!(closed(&world, refused), Some((4429, "too many connections")));
+    world.reset(sockets[7]);
+    world.settle();
+    let last = world.enter(ana, 1);
+    world.settle();
+    assert!(world.clients[last].is_well());
+    world.end();
+}
+
+#[test]
 fn a_full_server_says_503_and_has_room_again_later() {
     let mut config = unlimited();
     config.connections_max = Some(3);
