@@ -312,7 +312,13 @@ impl Town {
     }
 
     fn post(&mut self) {
-        let Some((person, room)) = self.both() else { return };
+        // Into an empty room by one of its members, often: that prolongs its life.
+        let empty = self.model.rooms.iter().filter(|(_, room)| room.sockets.is_empty());
+        let empty = empty.filter_map(|(room, it)| Some((*it.members.first()?, *room)));
+        let empty: Vec<_> = empty.collect();
+        let anywhere = empty.is_empty() || self.world.dice.percent(60);
+        let both = if anywhere { self.both() } else { Some(*self.world.dice.pick(&empty)) };
+        let Some((person, room)) = both else { return };
         let (from, share) = self.address();
         let (text, nonce) = self.words();
         let body = json!({"message": text, "nonce": nonce}).to_string();
