@@ -629,4 +629,14 @@ impl<S: Stream> Connections<S> {
         agree!(timers, self.timers.len(), "every timer has its connection");
         agree!(heap, self.heap_tally.bytes(), "the ledger has every connection's heap");
     }
+
+    /// Between two ticks: panics if what was last reported of a connection is not what it holds.
+    pub fn check_counted(&self) {
+        // Who is not flushed for lack of time is reported with the flush, a few ticks later: the
+        // frames are counted by then, and the places in the queue hardly matter.
+        for (key, connection) in self.slots.iter().filter(|(_, connection)| !connection.bulky) {
+            let held = (connection.heap_bytes(), connection.link.outbox().queued());
+            assert_eq!((connection.counted, connection.counted_outbox), held, "of {key:?}");
+        }
+    }
 }

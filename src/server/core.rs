@@ -435,6 +435,12 @@ impl<S: Stream> Core<S> {
         self.chat.check_invariants();
         self.connections.check_invariants();
     }
+
+    /// For tests, between two ticks: panics if anything that was reported to the ledger is not
+    /// what a recount gives. (The domain's is part of its invariants.)
+    pub fn check_ledger(&self) {
+        self.connections.check_counted();
+    }
 }
 
 /// Empties a buffer that is kept for the next use, and leaves nothing of this one in it.

@@ -162,7 +162,7 @@ impl Chaos {
             }
         }
         let time = self.world.dice.below(100) as u64;
-        self.world.now = self.world.now.after(Duration::from_millis(time));
+        self.world.advance(Duration::from_millis(time));
         // While there is work the loop does not wait, so no time passes.
         for _ in 0..TURNS_MAX {
             self.world.turn(false);

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use disposable_chat::config::{Config, Rate};
 
+use crate::model::FROM_OUTSIDE;
 use crate::pipe::{CALM, Dice, Seen, Weather};
 use crate::wire::{self, BINARY, CLOSE, TEXT};
-use crate::world::{Ask, Owed, Talk, World};
+use crate::world::{Ask, Owed, Start, Talk, World};
 
 /// Runs a seed to its end and returns the hash of all that peers were sent.
 pub fn run(seed: u64) -> u64 {
@@ -115,7 +118,22 @@ fn come(world: &mut World, hosts: usize) {
     });
     if world.people[person].session.is_some() && open.count() < 5 {
         let room = world.dice.below(world.rooms.len());
-        world.enter(person, room);
+        let start = start(world, room);
+        world.enter_at(person, room, start);
+    }
+}
+
+fn start(world: &mut World, room: usize) -> Start {
+    let room = &world.rooms[room];
+    match world.dice.below(10) {
+        0..6 => Start::Live,
+        6 => Start::Last(world.dice.below(20)),
+        7 => Start::Last(1000),
+        8 if !room.log.is_empty() => {
+            let place = world.dice.below(room.log.len());
+            Start::After(room.log.keys().nth(place).expect("it is that long").clone())
+        }
+        _ => Start::After("nothing".to_owned()),
     }
 }
 
@@ -223,7 +241,15 @@ fn request(world: &mut World, hosts: usize) {
                 let path = format!("/rooms/{id}/messages?limit=1000");
                 (wire::request("GET", &path, session, ""), Ask::Messages(room))
             }
-            25..40 => {
+            25..32 => {
+                let text = format!("{FROM_OUTSIDE}. {}", text(&mut world.dice));
+                let nonce = world.dice.percent(50).then(|| format!("n{}", world.dice.below(5)));
+                let body = json!({"message": text, "nonce": nonce.as_deref().unwrap_or("once")});
+                let path = format!("/rooms/{id}/messages");
+                let ask = Ask::Posted { person, room, text: text.trim().to_owned() };
+                (wire::request("POST", &path, session, &body.to_string()), ask)
+            }
+            32..40 => {
                 let path = format!("/rooms/{id}/join");
                 (wire::request("POST", &path, session, ""), Ask::Status(found))
             }
@@ -246,7 +272,14 @@ fn request(world: &mut World, hosts: usize) {
                 let body = "x".repeat(world.dice.below(3000));
                 (wire::request("POST", "/sessions", None, &body), Ask::Status(&[422]))
             }
-            90..95 => (wire::request("GET", "/rooms/all", None, ""), Ask::Status(&[200])),
+            90..92 => (wire::request("GET", "/rooms/all", None, ""), Ask::Status(&[200])),
+            92..93 => {
+                (wire::request("GET", "/rooms/all?detail=true", None, ""), Ask::Status(&[200]))
+            }
+            93..95 => {
+                let path = format!("/rooms/{id}/users");
+                (wire::request("GET", &path, session, ""), Ask::Status(found))
+            }
             95..98 => (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n".to_vec(), Ask::Status(&[400])),
             _ => {
                 let head = "POST /sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\r\n";
@@ -289,20 +322,27 @@ fn noise(world: &mut World) {
         _ => {}
     }
     world.send(client, &bytes);
-    match world.dice.below(3) {
-        0 => world.finish(client, false),
-        1 => world.finish(client, true),
+    match world.dice.below(8) {
+        0..3 => world.finish(client, false),
+        3..6 => world.finish(client, true),
+        6 => world.lose(client),
         _ => {}
     }
 }
 
 fn clock(world: &mut World, hosts: usize) {
     match world.dice.below(20) {
-        0..12 => {
+        0..10 => {
             let time = Duration::from_millis(world.dice.below(500) as u64);
             world.pass(time);
         }
-        12..19 => drop(world.pass_to_deadline()),
+        10..16 => drop(world.pass_to_deadline()),
+        16 => world.pause_accepting(),
+        17..19 => {
+            let hours = 1 + world.dice.below(30) as u64;
+            let forward = world.dice.percent(50);
+            world.set_clock(Duration::from_secs(60 * 60 * hours), forward);
+        }
         _ => {
             const DAY: Duration = Duration::from_secs(24 * 60 * 60 + 1);
             world.pass(DAY);

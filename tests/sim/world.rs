@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::model::Room;
 use crate::pipe::{self, Dice, End, Peer, Seen, Weather};
 use crate::wire::{self, CLOSE, PING, Response, TEXT};
-use disposable_chat::clock::{Now, SeededEntropy, Wall};
+use disposable_chat::clock::{Mono, Now, SeededEntropy, Wall};
 use disposable_chat::config::Config;
 use disposable_chat::ledger::Ledger;
 use disposable_chat::server::{ConnectionKey, Core, Purpose};
@@ -81,6 +81,8 @@ pub struct Pages {
 
 /// What a request is asked for.
 pub enum Ask {
+    /// Whoever asks looks at the answer.
+    Any,
     /// One of these statuses.
     Status(&'static [u16]),
     /// This status, without content.
@@ -89,6 +91,8 @@ pub enum Ask {
     Session(usize),
     /// A room.
     Room,
+    /// This is said without a socket, or was said before by its nonce.
+    Posted { person: usize, room: usize, text: String },
     /// The last thousand messages of a room, which the log ends with.
     Messages(usize),
     /// That many people are present.
@@ -142,6 +146,8 @@ pub enum Talk {
 
 pub struct Client {
     peer: Peer,
+    /// The server's end, as long as nobody has accepted it.
+    backlog: Option<(End, Option<IpAddr>)>,
     key: Option<ConnectionKey<End>>,
     unsent: VecDeque<u8>,
     inbox: Vec<u8>,
@@ -177,6 +183,15 @@ impl Client {
     pub fn is_dropped(&self) -> bool {
         self.peer.pipe().is_dropped()
     }
+
+    /// Both ends know that it has ended, and have nothing left to say.
+    fn is_over(&self) -> bool {
+        self.line != Seen::Open && self.unsent.is_empty() && self.is_dropped()
+    }
+
+    pub fn is_accepted(&self) -> bool {
+        self.backlog.is_none()
+    }
 }
 
 pub struct World {
@@ -185,6 +200,8 @@ pub struct World {
     pub dice: Dice,
     pub weather: Weather,
     pub clients: Vec<Client>,
+    /// Clients that anything can still come of.
+    live: Vec<usize>,
     pub people: Vec<Person>,
     pub rooms: Vec<Room>,
     pub is_shut_down: bool,
@@ -206,29 +223,40 @@ pub struct World {
     pub turns_per_check: u64,
     /// Messages that the server keeps of a room.
     kept_max: usize,
+    /// Clients in the listener's queue, in the order of their coming.
+    backlog: VecDeque<usize>,
+    /// Accepting has failed, and rests until then.
+    accept_pause: Option<Mono>,
+    /// What the system's wall clock says, whatever the server has made of it.
+    system: Wall,
 }
 
 /// More bytes are not said before everybody has read: a reader that reads is never too slow.
 const SAID_MAX: usize = 16 * 1024;
+
+/// How long accepting rests when it has failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// Longer is nobody kept waiting who hasn't deserved it.
 const LOOSE_MAX: Duration = Duration::from_millis(1500);
 
 impl World {
     pub fn new(seed: u64, config: &Config, weather: Weather) -> World {
-        let ledger = Ledger::new();
+        let ledger = Ledger::with_ceiling(config.memory_bytes_max);
         let connections_max = config.connections_max.unwrap_or(10_000);
         let entropy = Box::new(SeededEntropy::new(seed ^ 0xC4A7));
         let mut core = Core::new(config, connections_max, entropy, &ledger);
         let now = Now { wall: Wall::from_micros(1_755_611_100_000_000), ..Now::default() };
         core.begin(now);
         core.tick();
+        let system = now.wall;
         World {
             core,
             now,
             dice: Dice::new(seed),
             weather,
             clients: Vec::new(),
+            live: Vec::new(),
             people: Vec::new(),
             rooms: Vec::new(),
             is_shut_down: false,
@@ -243,18 +271,21 @@ impl World {
             turns: 0,
             turns_per_check: 1,
             kept_max: config.history_messages_max,
+            backlog: VecDeque::new(),
+            accept_pause: None,
+            system,
         }
     }
 
     // ---- Peers and what they say
 
-    /// A peer connects. `None`: it was dropped at once.
+    /// A peer connects, and is accepted at once if anybody is.
     pub fn connect(&mut self, talk: Talk, from: Option<IpAddr>) -> usize {
         let (peer, end) = pipe::pair(self.dice.next(), self.weather);
-        let key = self.core.accept(end, from, Purpose::Chat);
         self.clients.push(Client {
             peer,
-            key,
+            backlog: Some((end, from)),
+            key: None,
             unsent: VecDeque::new(),
             inbox: Vec::new(),
             fin: None,
@@ -264,7 +295,39 @@ impl World {
             line: Seen::Open,
             talk,
         });
-        self.clients.len() - 1
+        let client = self.clients.len() - 1;
+        self.backlog.push_back(client);
+        self.live.push(client);
+        self.accept();
+        client
+    }
+
+    /// Takes in who waits in the queue, as `Server` does.
+    fn accept(&mut self) {
+        if self.accept_pause.is_some_and(|resume| resume <= self.now.mono) {
+            self.accept_pause = None;
+        }
+        while self.accept_pause.is_none() && self.core.has_room(Purpose::Chat) {
+            let Some(client) = self.backlog.pop_front() else { break };
+            let client = &mut self.clients[client];
+            let (end, from) = client.backlog.take().expect("who waits has not been accepted");
+            client.key = self.core.accept(end, from, Purpose::Chat);
+        }
+    }
+
+    /// Accepting fails, for want of descriptors or memory, and rests.
+    pub fn pause_accepting(&mut self) {
+        self.accept_pause = Some(self.now.mono.after(ACCEPT_PAUSE));
+        self.core.on_accept_pause();
+    }
+
+    /// A stream can't be polled; its peer is none the wiser.
+    pub fn lose(&mut self, client: usize) {
+        let client = &mut self.clients[client];
+        client.honest = false;
+        if let Some(key) = client.key {
+            self.core.on_lost(key);
+        }
     }
 
     pub fn connect_http(&mut self) -> usize {
@@ -294,7 +357,7 @@ impl World {
         self.enter_with(person, room, start, LOOPBACK)
     }
 
-    fn enter_with(
+    pub fn enter_with(
         &mut self,
         person: usize,
         room: usize,
@@ -518,6 +581,28 @@ impl World {
         room
     }
 
+    /// Each of these opens a room.
+    pub fn open_rooms(&mut self, people: &[usize]) {
+        let client = self.connect_http();
+        for person in people {
+            let session = self.people[*person].session.clone();
+            self.ask(client, &wire::request("POST", "/rooms", session.as_deref(), ""), Ask::Room);
+        }
+        self.settle();
+        self.finish(client, true);
+        self.settle();
+    }
+
+    /// Who has gone is not looked at any more, nor anybody's session or room.
+    pub fn forget_clients(&mut self) {
+        assert!(self.clients.iter().all(Client::is_over), "somebody is still there");
+        assert_eq!(self.core.connection_count(), 0, "connections");
+        self.clients.clear();
+        self.live.clear();
+        self.people.clear();
+        self.rooms.clear();
+    }
+
     /// One request on a connection of its own, and its answer.
     pub fn get(&mut self, path: &str, session: Option<&str>, ask: Ask) -> Response {
         let client = self.connect_http();
@@ -533,10 +618,13 @@ impl World {
     /// One turn. Unless `all`, the poll keeps some of what it knows for the next.
     pub fn turn(&mut self, all: bool) {
         self.core.begin(self.now);
-        let count = self.clients.len();
+        self.accept();
+        self.report_stale();
+        self.live.retain(|client| !self.clients[*client].is_over());
+        let count = self.live.len();
         let first = if count > 0 { self.dice.below(count) } else { 0 };
-        for index in (first..count).chain(0..first) {
-            let client = &self.clients[index];
+        for place in (first..count).chain(0..first) {
+            let client = &self.clients[self.live[place]];
             let Some(key) = client.key else { continue };
             if !all && self.dice.percent(30) {
                 continue;
@@ -553,8 +641,22 @@ impl World {
         self.turns += 1;
         if self.turns % self.turns_per_check == 0 {
             self.core.check_invariants();
+            self.core.check_ledger();
         }
         assert_eq!(self.core.counters().panics, self.panics_expected, "a panic was caught");
+    }
+
+    /// Events of a connection that is gone, whose slot may be somebody else's by now.
+    fn report_stale(&mut self) {
+        if self.clients.is_empty() || !self.dice.percent(20) {
+            return;
+        }
+        let client = &self.clients[self.dice.below(self.clients.len())];
+        if let Some(key) = client.key.filter(|_| client.is_dropped()) {
+            assert!(self.core.stream_mut(key).is_none(), "a key leads to a stranger's stream");
+            self.core.on_readable(key, true);
+            self.core.on_writable(key);
+        }
     }
 
     /// Up to `count` of the bytes a peer has sent reach the server.
@@ -608,17 +710,20 @@ impl World {
     /// Turns the loop, delivers and reads until nothing moves, without time. Then nobody who can
     /// be served may be waiting.
     pub fn settle(&mut self) {
+        self.accept_pause = None;
         let mut turns = 0;
         loop {
             let mut moved = false;
-            for index in 0..self.clients.len() {
-                moved |= self.deliver(index, usize::MAX);
+            for place in 0..self.live.len() {
+                moved |= self.deliver(self.live[place], usize::MAX);
             }
             self.turn(true);
-            for index in 0..self.clients.len() {
+            for place in 0..self.live.len() {
+                let index = self.live[place];
                 moved |= self.clients[index].reading && self.listen(index, usize::MAX);
             }
-            let due = self.clients.iter().any(|client| {
+            let due = self.live.iter().any(|index| {
+                let client = &self.clients[*index];
                 let pipe = client.peer.pipe();
                 pipe.is_due() || !client.unsent.is_empty() && pipe.has_room()
             });
@@ -638,6 +743,9 @@ impl World {
         let client = &self.clients[index];
         let dropped = client.is_dropped();
         let who = format!("client {index}");
+        if !client.is_accepted() {
+            return assert!(!self.core.has_room(Purpose::Chat), "{who} was not accepted");
+        }
         let mut waits = false;
         match &client.talk {
             Talk::Ws(ws) => {
@@ -684,12 +792,30 @@ impl World {
                 }
             }
         }
-        self.now = self.now.after(time);
+        self.advance(time);
         self.loose += time;
         self.turn(false);
         if time > Duration::from_secs(60 * 60) {
             self.forget_sessions();
         }
+    }
+
+    /// Time passes, on both clocks. As the server has it, the wall clock stands still while the
+    /// system's lies behind it.
+    pub fn advance(&mut self, time: Duration) {
+        self.system = self.system.after(time);
+        self.now.mono = self.now.mono.after(time);
+        self.now.wall = self.now.wall.max(self.system);
+    }
+
+    /// Somebody sets the system's wall clock.
+    pub fn set_clock(&mut self, by: Duration, forward: bool) {
+        self.system = if forward {
+            self.system.after(by)
+        } else {
+            Wall::from_micros(self.system.micros().saturating_sub(by.as_micros() as u64))
+        };
+        self.advance(Duration::ZERO);
     }
 
     /// Lets time pass until the next timer is due. False if there is none.
@@ -763,7 +889,7 @@ impl World {
 fn check_start(room: &Room, ws: &Ws, who: &str, well: bool) {
     let Some(floor) = ws.start.floor() else { return };
     let first = ws.seen.first();
-    if let (None, true) = (first, well) {
+    if first.is_none() && well && ws.pages.complete != Some(false) {
         assert_eq!(room.after(floor).next(), None, "{who} lacks what came after {floor}");
     }
     let Some(complete) = ws.pages.complete.filter(|_| room.watched) else { return };
