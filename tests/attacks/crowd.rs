@@ -77,13 +77,12 @@ impl Crowd {
 
     /// Returns when each room has been through that many more rounds.
     pub fn while_it_chats(&self, rounds: usize) {
-        for (room, done) in self.control.rooms_and_rounds(&self.rooms) {
-            let end = done.load(Ordering::SeqCst) + rounds;
-            wait_until("the members have chatted on", || {
-                assert!(!room.is_finished(), "a room has stopped chatting");
-                done.load(Ordering::SeqCst) >= end
-            });
-        }
+        let done = || self.control.rounds.iter().map(|done| done.load(Ordering::SeqCst));
+        let ends: Vec<usize> = done().map(|done| done + rounds).collect();
+        wait_until("the members have chatted on", || {
+            assert!(!self.rooms.iter().any(JoinHandle::is_finished), "a room has stopped chatting");
+            done().zip(&ends).all(|(done, end)| done >= *end)
+        });
     }
 
     /// From the next round on, what it takes counts as under attack, or no more.
@@ -119,15 +118,6 @@ impl Crowd {
             }
         }
         waits
-    }
-}
-
-impl Control {
-    fn rooms_and_rounds<'a>(
-        &'a self,
-        rooms: &'a [JoinHandle<Room>],
-    ) -> impl Iterator<Item = (&'a JoinHandle<Room>, &'a AtomicUsize)> {
-        rooms.iter().zip(&self.rounds)
     }
 }
 

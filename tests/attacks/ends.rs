@@ -20,7 +20,7 @@ fn descriptor_exhaustion() {
             http
         };
         let all: Vec<_> = (0..scale(2000, 400)).map(connect).collect();
-        attack.while_they_chat(scale(150, 4));
+        attack.while_they_chat(scale(120, 4));
         assert!(attack.server.descriptors() <= descriptors as usize);
         drop(all);
     });

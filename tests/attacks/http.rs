@@ -58,7 +58,7 @@ fn idle_connections() {
         for http in all.iter_mut().step_by(2) {
             http.ask(&get("/ping")).expect(200);
         }
-        attack.while_they_chat(scale(150, 2));
+        attack.while_they_chat(scale(120, 2));
         assert!(attack.metric("chat_connections{protocol=\"http\"}") > count as u64);
     });
 }
@@ -84,7 +84,7 @@ fn half_open_handshakes() {
         attack.until("half of them have been upgraded", |attack| {
             attack.metric("chat_closed_total{code=\"4401\"}") == count as u64 / 2
         });
-        attack.while_they_chat(scale(150, 2));
+        attack.while_they_chat(scale(120, 2));
         drop(all);
     });
 }
@@ -115,7 +115,7 @@ fn declared_bodies() {
         let opening = "POST /sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 65536\r\n\r\n{";
         // Together they declare more than the ceiling.
         let all = connect(attack, connections(scale(2000, 600)), opening);
-        attack.while_they_chat(scale(150, 2));
+        attack.while_they_chat(scale(120, 2));
         drop(all);
         // One more is refused before anything of it has come.
         let mut http = attack.server.http();
@@ -188,7 +188,7 @@ fn giant_listings() {
             http
         };
         let all: Vec<Http> = (0..scale(200, 20)).map(ask).collect();
-        attack.while_they_chat(scale(150, 2));
+        attack.while_they_chat(scale(120, 2));
         drop(all);
     });
 }

@@ -88,7 +88,7 @@ fn declared_frames() {
         for ws in &mut all {
             let _ = ws.try_send([&frame_header(FIN | TEXT, 65_536)[..], &[0; 20]].concat());
         }
-        attack.while_they_chat(scale(150, 2));
+        attack.while_they_chat(scale(120, 2));
     });
 }
 

@@ -105,7 +105,7 @@ fn attack_beside_a_crowd(
 ) {
     let empty_kib = server.resident_kib();
     let crowd = Crowd::gather(&server);
-    crowd.while_it_chats(scale(150, 5));
+    crowd.while_it_chats(scale(120, 5));
     let before = settled(&server);
     crowd.set_attacked(true);
     run(Attack::new(&server, &crowd), attack);
@@ -133,7 +133,7 @@ pub fn until_terminated(what: &str, attack: impl FnOnce(&Address, Vec<Stream>) +
     let mut server = Server::start_with_metrics(FLAGS);
     let empty_kib = server.resident_kib();
     let crowd = Crowd::gather(&server);
-    crowd.while_it_chats(scale(150, 5));
+    crowd.while_it_chats(scale(120, 5));
     crowd.set_attacked(true);
     let sockets = Attack::new(&server, &crowd).sockets(4).into_iter().map(Ws::into_stream);
     let (sockets, address) = (sockets.collect(), server.address().clone());
@@ -142,7 +142,7 @@ pub fn until_terminated(what: &str, attack: impl FnOnce(&Address, Vec<Stream>) +
             be_nice();
             attack(&address, sockets);
         });
-        crowd.while_it_chats(scale(150, 5));
+        crowd.while_it_chats(scale(120, 5));
         let resident_kib = server.resident_kib_max();
         let told = Instant::now();
         server.terminate();
@@ -173,7 +173,7 @@ fn be_nice() {
 
 impl Attack<'_> {
     fn new<'a>(server: &'a Server, crowd: &'a Crowd) -> Attack<'a> {
-        let length = if is_slow() { Duration::from_secs(4) } else { Duration::from_millis(200) };
+        let length = if is_slow() { Duration::from_secs(4) } else { Duration::from_millis(100) };
         let (sessions, rooms) = (Mutex::default(), Mutex::default());
         Attack { server, crowd, end: Instant::now() + length, sessions, rooms }
     }
