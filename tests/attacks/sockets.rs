@@ -58,10 +58,10 @@ fn fragments_without_end() {
         let mut first = attack.sockets(1).remove(0);
         first.send(frame(TEXT, "{"));
         flood_one(attack, first, &frame(CONTINUATION, "").repeat(500));
-        let mut all = attack.sockets(scale(500, 40));
+        let mut all = attack.sockets(scale(500, 10));
         for ws in &mut all {
             ws.send(frame(TEXT, "{"));
-            ws.send(frame(CONTINUATION, " ").repeat(scale(2000, 200)));
+            ws.send(frame(CONTINUATION, " ").repeat(scale(2000, 100)));
         }
         attack.while_they_chat(scale(100, 2));
         // One that does grow too long.
