@@ -75,6 +75,14 @@ pub fn command(flags: &[&str], env: &[(&str, &str)]) -> Command {
     command
 }
 
+/// The server's command line, to be completed, with at most so many file descriptors.
+fn limited(descriptors: u32) -> Command {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")).arg(BINARY);
+    clean(&mut shell, &[]);
+    shell
+}
+
 fn clean(command: &mut Command, env: &[(&str, &str)]) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
@@ -99,9 +107,12 @@ impl Server {
 
     /// With metrics on a listener of their own, whose address comes second.
     pub fn start_with_metrics(flags: &[&str]) -> Server {
-        let mut all = vec!["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
-        all.extend_from_slice(flags);
-        let mut server = Server::spawn(command(&all, &[]), 2);
+        Server::spawn_with_metrics(command(&[], &[]), flags)
+    }
+
+    fn spawn_with_metrics(mut command: Command, flags: &[&str]) -> Server {
+        command.args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]).args(flags);
+        let mut server = Server::spawn(command, 2);
         // Which of the lines comes first is nobody's promise.
         if Http::connect(server.address()).ask(&get("/ping")).status != 200 {
             server.addresses.swap(0, 1);
@@ -111,11 +122,15 @@ impl Server {
 
     /// With at most `descriptors` file descriptors.
     pub fn start_with_descriptor_limit(descriptors: u32, flags: &[&str]) -> Server {
-        let mut shell = Command::new("sh");
-        shell.arg("-c").arg(format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")).arg(BINARY);
+        let mut shell = limited(descriptors);
         shell.args(["--listen", "127.0.0.1:0"]).args(flags);
-        clean(&mut shell, &[]);
         Server::spawn(shell, 1)
+    }
+
+    /// The same, with metrics.
+    #[allow(dead_code)] // Only `tests/attacks` is that poor.
+    pub fn start_with_metrics_and_descriptor_limit(descriptors: u32, flags: &[&str]) -> Server {
+        Server::spawn_with_metrics(limited(descriptors), flags)
     }
 
     /// Runs `command` and waits until `listeners` of them accept.
@@ -229,8 +244,20 @@ impl Server {
     /// Resident memory, in KiB.
     #[cfg(target_os = "linux")]
     pub fn resident_kib(&self) -> u64 {
+        self.status_kib("VmRSS:")
+    }
+
+    /// The most that resident memory has been, in KiB.
+    #[allow(dead_code)] // Only `tests/attacks` asks.
+    #[cfg(target_os = "linux")]
+    pub fn resident_kib_max(&self) -> u64 {
+        self.status_kib("VmHWM:")
+    }
+
+    #[cfg(target_os = "linux")]
+    fn status_kib(&self, name: &str) -> u64 {
         let status = self.proc("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("such a line");
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 

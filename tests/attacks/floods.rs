@@ -1,0 +1,88 @@
+//! Attacks by those who open, and guess, as much as they can.
+
+use serde_json::json;
+
+use crate::client::{Request, post};
+use crate::strangers::{self, address, from, open_session, room_of, session_of};
+use crate::trial::{scale, under_attack, under_attack_with_rates};
+
+/// One address gets what is its share, and many get what there is.
+#[test]
+fn session_floods() {
+    let max = scale(20_000, 600).to_string();
+    under_attack_with_rates("session floods", &["--max-sessions", &max], |attack| {
+        let one = vec![open_session("attacker", &address(0)); scale(2000, 200)];
+        let answers = strangers::ask_all(attack.server, &one);
+        let (opened, refused): (Vec<_>, Vec<_>) =
+            answers.into_iter().partition(|answer| answer.status == 201);
+        assert!(opened.len() >= 60, "a burst is everybody's right");
+        opened.iter().for_each(|answer| attack.remember_session(&session_of(answer)));
+        refused.into_iter().for_each(|answer| _ = answer.refused(429, "rate_limited"));
+        let open = |number: usize| open_session("attacker", &address(1 + number / 50));
+        let many: Vec<Request> = (0..scale(22_000, 700)).map(open).collect();
+        let mut is_full = false;
+        for answer in strangers::ask_all(attack.server, &many) {
+            match answer.status {
+                201 => attack.remember_session(&session_of(&answer)),
+                _ => {
+                    answer.refused(503, "server_full");
+                    is_full = true;
+                }
+            }
+        }
+        assert!(is_full);
+    });
+}
+
+#[test]
+fn room_floods() {
+    let max = scale(20_000, 250).to_string();
+    under_attack("room floods", &["--max-rooms", &max], |attack| {
+        let open =
+            |session: &str, number: usize| from(post("/rooms").session(session), &address(number));
+        let (mut is_full, mut tried) = (false, 0);
+        for number in 0..scale(500, 6) {
+            let session = attack.session(number);
+            let all = vec![open(&session, number); 50];
+            tried += all.len();
+            for answer in strangers::ask_all(attack.server, &all) {
+                match answer.status {
+                    201 => attack.remember_room(&room_of(&answer), &session),
+                    _ => {
+                        answer.refused(503, "server_full");
+                        is_full = true;
+                    }
+                }
+            }
+        }
+        assert!(is_full, "{tried} rooms");
+    });
+}
+
+/// One address may guess five times, whatever it does; every address that guesses costs a hash.
+#[test]
+fn wrong_passwords() {
+    under_attack("wrong passwords", &["--guess-rate", "1"], |attack| {
+        let owner = attack.session(0);
+        let open = post("/rooms").session(&owner).json(&json!({"password": "sesame"}));
+        let room = room_of(&attack.server.ask(from(open, &address(0))).expect(201));
+        attack.remember_room(&room, &owner);
+        let guess = |number: usize, count: usize| {
+            let join = post(&format!("/rooms/{room}/join")).session(&attack.session(number));
+            vec![from(join.json(&json!({"password": "guess"})), &address(number)); count]
+        };
+        let flood = guess(1, scale(5000, 200));
+        for (number, answer) in strangers::ask_all(attack.server, &flood).into_iter().enumerate() {
+            match number {
+                0..5 => answer.refused(403, "bad_password"),
+                _ => answer.refused(429, "rate_limited"),
+            };
+        }
+        // A room remembers so many.
+        for number in 2..scale(256, 20) {
+            for answer in strangers::ask_all(attack.server, &guess(number, 5)) {
+                answer.refused(403, "bad_password");
+            }
+        }
+    });
+}
