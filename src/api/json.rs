@@ -141,6 +141,14 @@ pub fn write(out: &mut Vec<u8>, value: &impl Serialize) {
     serde_json::to_writer(out, value).expect("a Vec takes all, and our keys are strings");
 }
 
+/// Writes what comes one by one, without a list of it in between.
+pub fn sequence<S: Serializer>(
+    all: &(impl Iterator<Item: Serialize> + Clone),
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(all.clone())
+}
+
 /// A response with `body` as its content.
 pub fn response(status: u16, body: &impl Serialize) -> Response {
     let mut out = Vec::with_capacity(128);

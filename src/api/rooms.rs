@@ -25,13 +25,9 @@ pub struct Done<'a> {
 }
 
 #[derive(Serialize)]
-struct Rooms<T> {
-    rooms: Vec<T>,
-}
-
-/// Rooms' ids, ready to be written.
-pub fn ids(rooms: impl Iterator<Item = RoomId>) -> Vec<Shown<RoomId>> {
-    rooms.map(Shown).collect()
+struct Rooms<I: Iterator<Item: Serialize> + Clone> {
+    #[serde(serialize_with = "json::sequence")]
+    rooms: I,
 }
 
 /// `POST /rooms`.
@@ -61,7 +57,7 @@ pub fn open(call: &mut Call<'_>, session: SessionKey) -> Outcome {
 
 /// `GET /rooms`.
 pub fn joined(call: &mut Call<'_>, session: SessionKey) -> Outcome {
-    Ok(json::response(200, &Rooms { rooms: ids(call.chat.rooms_of(session)) }))
+    Ok(json::response(200, &Rooms { rooms: call.chat.rooms_of(session).map(Shown) }))
 }
 
 /// `GET /rooms/all`.
@@ -86,9 +82,9 @@ pub fn all(call: &mut Call<'_>) -> Outcome {
     let detail = query::detail(call.request)?;
     let rooms = call.chat.public_rooms();
     Ok(if detail {
-        json::response(200, &Rooms { rooms: rooms.map(Row::of).collect() })
+        json::response(200, &Rooms { rooms: rooms.map(Row::of) })
     } else {
-        json::response(200, &Rooms { rooms: ids(rooms.map(|room| room.id)) })
+        json::response(200, &Rooms { rooms: rooms.map(|room| Shown(room.id)) })
     })
 }
 

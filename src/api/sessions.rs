@@ -8,9 +8,9 @@ use serde::Serialize;
 use super::error::Error;
 use super::json::{self, Shown};
 use super::object;
-use super::rooms::{Done, ids};
+use super::rooms::Done;
 use super::routes::{Call, Outcome};
-use crate::chat::{Name, RoomId, SessionId, SessionKey};
+use crate::chat::{Name, SessionId, SessionKey};
 
 /// `POST /sessions`.
 pub fn open(call: &mut Call<'_>) -> Outcome {
@@ -31,15 +31,16 @@ pub fn open(call: &mut Call<'_>) -> Outcome {
 /// `GET /sessions/me`.
 pub fn show(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     #[derive(Serialize)]
-    struct Me<'a> {
+    struct Me<'a, I: Iterator<Item: Serialize> + Clone> {
         session_id: Shown<SessionId>,
         username: &'a str,
-        joined_rooms: Vec<Shown<RoomId>>,
+        #[serde(serialize_with = "json::sequence")]
+        joined_rooms: I,
     }
     let me = Me {
         session_id: Shown(super::credential::bearer(call.request)?),
         username: call.chat.name(session).map_or("", Name::as_str),
-        joined_rooms: ids(call.chat.rooms_of(session)),
+        joined_rooms: call.chat.rooms_of(session).map(Shown),
     };
     Ok(json::response(200, &me))
 }

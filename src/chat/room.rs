@@ -201,7 +201,7 @@ impl Chat {
     }
 
     /// The public rooms, newest first, at most [`ROOMS_LISTED_MAX`].
-    pub fn public_rooms(&self) -> impl Iterator<Item = RoomInfo<'_>> {
+    pub fn public_rooms(&self) -> impl Iterator<Item = RoomInfo<'_>> + Clone {
         let newest = self.public_rooms.values().rev().take(ROOMS_LISTED_MAX);
         newest.filter_map(|room| self.room_info(*room))
     }

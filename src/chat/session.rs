@@ -114,7 +114,7 @@ impl Chat {
     }
 
     /// The session's living rooms, in the order of joining.
-    pub fn rooms_of(&self, session: SessionKey) -> impl Iterator<Item = RoomId> {
+    pub fn rooms_of(&self, session: SessionKey) -> impl Iterator<Item = RoomId> + Clone {
         let rooms = self.sessions.get(session).map_or(&[][..], |session| &session.rooms);
         rooms.iter().filter_map(|(room, _)| Some(self.rooms.get(*room)?.id))
     }

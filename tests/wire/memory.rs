@@ -85,7 +85,8 @@ fn measure<T>(what: &str, fill: impl FnOnce(&Server) -> T) {
         resident as f64 / 1_048_576.0,
     );
     assert!(counted > 100_000, "{what}: nothing was filled");
-    assert!(resident <= counted + counted / 4 + 512 * 1024, "{what}: {resident} for {counted}");
+    // The megabyte is what making the longest answers takes for a moment.
+    assert!(resident <= counted + counted / 4 + 1024 * 1024, "{what}: {resident} for {counted}");
 }
 
 fn connections(server: &Server, count: usize) -> Vec<Http> {
