@@ -69,8 +69,13 @@ pub(super) struct Connections<S> {
     pub batches: Batches,
     pub counters: Counters,
     pub now: Now,
-    /// To be read from, in turn. Never taken away, so that a panic in between loses nobody.
-    pub ready: VecDeque<ConnectionKey<S>>,
+    /// Sockets to be read from, in turn. Never taken away, so that a panic in between loses nobody.
+    pub talking: VecDeque<ConnectionKey<S>>,
+    /// The same, of those who ask over HTTP. They and the talking have their turns alternately:
+    /// however many want long answers at once, whoever says something waits for one of them.
+    pub asking: VecDeque<ConnectionKey<S>>,
+    /// Whether the last turn was one of the talking's.
+    last_talked: bool,
     /// The same, of those who cost more than people do: each of them has a turn after all others
     /// have had theirs.
     pub greedy: VecDeque<ConnectionKey<S>>,
@@ -103,7 +108,9 @@ impl<S: Stream> Connections<S> {
             batches: Batches::new(ledger),
             counters: Counters::default(),
             now: Now::default(),
-            ready: VecDeque::new(),
+            talking: VecDeque::new(),
+            asking: VecDeque::new(),
+            last_talked: false,
             greedy: VecDeque::new(),
             hungry: VecDeque::new(),
             paged: 0,
@@ -214,7 +221,11 @@ impl<S: Stream> Connections<S> {
             if !std::mem::replace(&mut connection.ready, true) {
                 let modest = Duration::from_micros(micros_of(MODEST_BYTES_AT_ONCE));
                 let is_greedy = connection.spent > self.now.mono.after(modest);
-                let list = if is_greedy { &mut self.greedy } else { &mut self.ready };
+                let list = match &connection.protocol {
+                    _ if is_greedy => &mut self.greedy,
+                    Protocol::Ws(_) => &mut self.talking,
+                    Protocol::Http(_) | Protocol::Closing => &mut self.asking,
+                };
                 list.push_back(key);
             }
         }
@@ -237,9 +248,17 @@ impl<S: Stream> Connections<S> {
         }
     }
 
+    /// How many of the modest are to be read from.
+    pub fn ready_count(&self) -> usize {
+        self.talking.len() + self.asking.len()
+    }
+
     /// Whose turn to be read from it is, among the modest.
     pub fn next_ready(&mut self) -> Option<ConnectionKey<S>> {
-        let key = self.ready.pop_front()?;
+        let is_talker = !self.talking.is_empty() && (self.asking.is_empty() || !self.last_talked);
+        self.last_talked = is_talker;
+        let list = if is_talker { &mut self.talking } else { &mut self.asking };
+        let key = list.pop_front()?;
         self.take_turn(key)
     }
 
@@ -290,7 +309,8 @@ impl<S: Stream> Connections<S> {
 
     /// Whether a list is waiting for the next tick.
     pub fn has_work(&self) -> bool {
-        !(self.ready.is_empty()
+        !(self.talking.is_empty()
+            && self.asking.is_empty()
             && self.greedy.is_empty()
             && self.bulky.is_empty()
             && self.ended.is_empty()
@@ -539,25 +559,26 @@ impl<S: Stream> Connections<S> {
     fn give_back(&mut self) {
         let enough = self.slots.len();
         let is_stretched = |capacity: usize| capacity > LIST_MIN && capacity / 4 > enough;
-        if is_stretched(self.ready.capacity()) {
-            self.ready.shrink_to(enough);
-        }
-        if is_stretched(self.greedy.capacity()) {
-            self.greedy.shrink_to(enough);
-        }
-        if is_stretched(self.bulky.capacity()) {
-            self.bulky.shrink_to(enough);
-        }
-        if is_stretched(self.hungry.capacity()) {
-            self.hungry.shrink_to(enough);
+        let lists = [
+            &mut self.talking,
+            &mut self.asking,
+            &mut self.greedy,
+            &mut self.bulky,
+            &mut self.hungry,
+        ];
+        for list in lists {
+            if is_stretched(list.capacity()) {
+                list.shrink_to(enough);
+            }
+            if enough == 0 {
+                *list = VecDeque::new();
+            }
         }
         if is_stretched(self.dirty.capacity()) {
             self.dirty.shrink_to(enough);
         }
         if enough == 0 {
-            (self.ready, self.dirty) = (VecDeque::new(), Vec::new());
-            (self.hungry, self.greedy) = (VecDeque::new(), VecDeque::new());
-            self.bulky = VecDeque::new();
+            self.dirty = Vec::new();
             self.control = Vec::new();
         }
     }
@@ -576,7 +597,8 @@ impl<S: Stream> Connections<S> {
 
     fn recount_slots(&mut self) {
         let lists = [
-            self.ready.capacity(),
+            self.talking.capacity(),
+            self.asking.capacity(),
             self.greedy.capacity(),
             self.bulky.capacity(),
             self.hungry.capacity(),
@@ -619,7 +641,7 @@ impl<S: Stream> Connections<S> {
             self.slots.get(**key).is_some_and(mark)
         };
         // A stale key on a list is one whose connection was freed meanwhile: harmless.
-        let listed = self.ready.iter().chain(&self.greedy);
+        let listed = self.talking.iter().chain(&self.asking).chain(&self.greedy);
         agree!(ready, listed.filter(|key| marked(key, |one| one.ready)).count());
         agree!(bulky, self.bulky.iter().filter(|key| marked(key, |one| one.bulky)).count());
         agree!(dirty, self.dirty.iter().filter(|key| marked(key, |one| one.dirty)).count());

@@ -271,7 +271,7 @@ impl<S: Stream> Core<S> {
         let mut budget = TICK_COST_MAX;
         // Each has one turn. Who gets none now comes, in the next tick, before those who had
         // one and want another.
-        for _ in 0..self.connections.ready.len() {
+        for _ in 0..self.connections.ready_count() {
             let Some(key) = self.connections.next_ready() else { break };
             // Who talks to a crowd waits until it has heard what was said before. Meanwhile what
             // others say gathers, and leaves in one piece.

@@ -657,3 +657,34 @@ fn an_answer_may_take_a_time_that_goes_with_its_size() {
     }
     assert!(seconds > 90, "cut off after {seconds} s");
 }
+
+/// With two hundred who had just come and each wanted the longest listing, whoever said something
+/// waited until all had been written.
+#[test]
+fn who_talks_waits_for_one_of_those_who_ask() {
+    let (mut world, guests) = party(&unlimited(), CALM, 1);
+    let session = world.people[0].session.clone();
+    let opening = wire::request("POST", "/rooms", session.as_deref(), r#"{"title":"A room"}"#);
+    let opener = world.connect(Talk::Noise, LOOPBACK);
+    for _ in 0..190 {
+        world.send(opener, &opening);
+        world.settle();
+    }
+    let crowd: Vec<_> = (0..200).map(|_| world.connect(Talk::Noise, LOOPBACK)).collect();
+    let listing = wire::request("GET", "/rooms/all?detail=true", None, "");
+    for client in &crowd {
+        world.send(*client, &listing.repeat(3));
+        world.deliver(*client, usize::MAX);
+    }
+    for round in 0..20 {
+        let before = heard(&world, guests[0]);
+        world.chat(guests[0], "not much");
+        world.deliver(guests[0], usize::MAX);
+        world.turn(true);
+        world.listen(guests[0], usize::MAX);
+        assert_eq!(heard(&world, guests[0]) - before, 1, "round {round}");
+    }
+    assert!(world.core.has_work(), "they are not done");
+    world.settle();
+    world.end();
+}
