@@ -293,8 +293,11 @@ fn settled(server: &Server) -> Traces {
 }
 
 fn wait_for_traces(server: &Server, before: &Traces, patience: Duration) {
+    // The members' own addresses may be forgotten meanwhile, and with them their timers.
     let ours = |server| match traces(server) {
-        last if patience.is_zero() => Traces { timers: before.timers, ..last },
+        last if patience.is_zero() || last.timers <= before.timers => {
+            Traces { timers: before.timers, ..last }
+        }
         last => last,
     };
     let deadline = Instant::now() + patience.max(DEADLINE);

@@ -97,7 +97,7 @@ export const copier = (input) => {
 	return node;
 };
 
-// A dialog that is gone when it is closed; Escape, its cross and a press outside of it close it.
+// Gone when closed: by Escape, its cross, or a press outside.
 export const dialog = (title, ...inside) => {
 	const node = h("dialog", { ariaLabel: title }, h("header", h("h2", title), iconButton("close", t("close"), () => node.close())), inside);
 	node.onclick = ({ target }) => { if (target === node) node.close(); };

@@ -1,4 +1,4 @@
-// The conversation on the screen: grouped by person and day, read from the end, never longer than one can bear.
+// The conversation on the screen: grouped by person and day, never longer than one can bear.
 import { button, h, linked } from "./dom.js";
 import { clock, day, listed, said, t, why } from "./words.js";
 

@@ -133,7 +133,7 @@ class Room {
 			this.#flush();
 			if (isFirst) log.hasOlder = messages.length >= 100;
 			log.append(messages, true);
-		} else this.#fresh.push(...messages);
+		} else if (this.#fresh.push(...messages) > 500) this.#flush(); // A hidden tab draws seldom.
 		const others = messages.filter(({ type, user_id }) => type === "chat" && user_id !== talk.you);
 		if (!isFirst && others.length && isAway()) call(others.length, others.at(-1), this.info.room_id);
 		if (!log.atEnd) this.#news += others.length;
