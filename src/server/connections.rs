@@ -38,8 +38,7 @@ const BULKY_BYTES_MAX: usize = 128 * 1024;
 /// Whoever takes an answer more slowly, on the whole, is cut off: a slow modem is twice as fast.
 const SLOWEST_BYTES_PER_SECOND: usize = 4 * 1024;
 
-/// With more connections than this, a room is a crowd: what it says must not hold up what others
-/// say.
+/// With so many connections, a room is a crowd: what it says must not hold up what others say.
 pub(super) const CROWD_MIN: usize = 32;
 
 /// What a connection may cost at an even pace, in bytes a second, and at once: more than

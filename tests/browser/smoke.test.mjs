@@ -12,9 +12,11 @@ scene("two people talk, one loads the page again, one leaves", async ({ person }
 	await bo.reads("Hello");
 	await bo.say("Hi, ana");
 	await ana.reads("Hello", "Hi, ana");
+	await ana.say("How are you?");
+	await bo.reads("Hello", "Hi, ana", "How are you?");
 	await bo.page.reload();
 	await bo.isIn();
-	await bo.reads("Hello", "Hi, ana");
+	await bo.reads("Hello", "Hi, ana", "How are you?");
 	await bo.more("Leave the room");
 	await bo.heading("Disposable Chat").waitFor();
 	await eventually(() => ana.notices(), ["ana and bo joined", "bo left", "bo joined", "bo left"]);
