@@ -154,7 +154,7 @@ impl<S: Stream> Connection<S> {
     pub(super) fn heap_bytes(&self) -> usize {
         let protocol = match &self.protocol {
             Protocol::Http(_) => allocation(size_of::<Http>()),
-            Protocol::Ws(_) => allocation(size_of::<Ws>()) + ws::IDLE_BYTES,
+            Protocol::Ws(_) => allocation(size_of::<Ws>()),
             Protocol::Closing => 0,
         };
         self.link.outbox().bytes() + self.input_bytes() + protocol
@@ -164,7 +164,7 @@ impl<S: Stream> Connection<S> {
     pub(super) fn input_bytes(&self) -> usize {
         let under_way = match &self.protocol {
             Protocol::Http(http) => http.codec.bytes() + http.codec.promised(),
-            Protocol::Ws(ws) => ws.context.bytes() - ws::IDLE_BYTES,
+            Protocol::Ws(ws) => ws.context.bytes(),
             Protocol::Closing => 0,
         };
         allocation(self.held.capacity()) + under_way

@@ -327,7 +327,7 @@ impl<S: Stream> Core<S> {
             let fed = ws.context.feed(&mut input, &mut control);
             match &fed {
                 // Pongs are gathered: a flood of pings must not become a flood of pieces.
-                Ok(Some(Incoming::Ping)) => continue,
+                Ok(Some(Incoming::Ping | Incoming::Fragment)) => continue,
                 // What was said before comes before the close.
                 Ok(Some(Incoming::Closed | Incoming::Binary(_))) | Err(_) => self.seal(attachment),
                 Ok(_) => {}
@@ -336,7 +336,7 @@ impl<S: Stream> Core<S> {
             wipe(&mut control);
             match fed {
                 Ok(Some(Incoming::Text(text))) => self.on_text(key, attachment, &text),
-                Ok(Some(Incoming::Ping | Incoming::Pong(_))) => {}
+                Ok(Some(Incoming::Fragment | Incoming::Ping | Incoming::Pong(_))) => {}
                 Ok(Some(Incoming::Binary(_))) => self.connections.close(key, Close::BINARY),
                 Ok(Some(Incoming::Closed)) => self.connections.finish(key, Departure::Closed),
                 Err(violation) => self.connections.close(key, violation.close()),

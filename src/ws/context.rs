@@ -1,10 +1,11 @@
-//! One connection's WebSocket state: tungstenite's, lent bytes for each call.
+//! One connection's WebSocket state: tungstenite's, lent one whole frame at a time.
 //!
 //! Owns where in a frame the peer is, and the end of the conversation. Must never know a socket:
-//! bytes come as a slice and leave in a buffer. The invariant: tungstenite is never lent a byte
-//! beyond the frame it is in. So what follows stays in the caller's input, a frame's size is
-//! judged before anything is kept for it, and [`Context::bytes`] is what was declared or has
-//! arrived and has not been delivered.
+//! bytes come as a slice and leave in a buffer. The invariant: tungstenite is never lent less
+//! than a frame, nor a byte beyond it. So a frame's size is judged before anything is kept for
+//! it, what a peer declares and does not send reserves nothing, what follows a frame stays in the
+//! caller's input, and between messages there is no state of tungstenite's to keep: of 10,000
+//! idle connections none has any.
 
 use std::io::{self, Cursor, ErrorKind, Read, Write};
 use std::mem;
@@ -28,12 +29,14 @@ pub struct Limits {
 
 /// Something whole that arrived.
 ///
-/// Payloads are views into the context's buffer: drop them before the next [`Context::feed`],
+/// Payloads are views into tungstenite's buffer: drop them before the next [`Context::feed`],
 /// or it has to allocate another.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Incoming {
     Text(Utf8Bytes),
     Binary(Bytes),
+    /// A fragment of a message, and not its last.
+    Fragment,
     /// A ping; its pong is already in `out`.
     Ping,
     Pong(Bytes),
@@ -55,30 +58,24 @@ pub enum Violation {
 
 /// One connection's WebSocket state (server role).
 pub struct Context {
-    /// Boxed: a connection that still speaks HTTP need not have room for it.
-    inner: Box<WebSocketContext>,
+    /// There while frames are read, a message is incomplete or our close is not confirmed.
+    inner: Option<Box<WebSocketContext>>,
     limits: Limits,
-    /// The next frame's header, as far as it has arrived.
-    head: [u8; HEAD_BYTES_MAX],
-    /// How much of `head` counts. Zero within a frame.
-    head_len: u8,
-    phase: Phase,
-    /// Payload of the frame under way.
-    frame: usize,
-    /// How much of it has not arrived. Not zero exactly while a frame is under way.
-    left: usize,
+    /// What has arrived of a frame that is not whole.
+    partial: Vec<u8>,
+    /// What that frame will be, header and payload. Zero until the header is whole.
+    declared: usize,
     /// Payload of the complete fragments of an incomplete message. ≤ `message_bytes_max`,
     /// checked in `admit`.
     fragments: usize,
-    /// By how much the largest frame since `renew` exceeded tungstenite's first buffer, which
-    /// grows to hold a frame and never shrinks. A few hundred bytes less than it may really have
-    /// grown by, since buffers double.
-    grown: usize,
+    /// The largest frame lent to `inner`, whose buffer grows to hold a frame and never shrinks.
+    largest: usize,
+    phase: Phase,
 }
 
 /// 10,000s of them, most of them idle.
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Context>() <= 72);
+const _: () = assert!(size_of::<Context>() <= 80);
 
 /// RFC 6455 §5.2: two bytes, eight of length, four of mask.
 const HEAD_BYTES_MAX: usize = 14;
@@ -86,16 +83,12 @@ const HEAD_BYTES_MAX: usize = 14;
 /// RFC 6455 §5.5.
 const CONTROL_BYTES_MAX: usize = 125;
 
-/// tungstenite's first buffer, and the pieces it copies in.
-const READ_BUFFER_BYTES: usize = 64;
+/// tungstenite's first buffer, and the pieces it copies in: most frames are one.
+const READ_BUFFER_BYTES: usize = 256;
 
-/// A frame that made the buffer grow by more is followed by a fresh context, as soon as nothing
-/// is incomplete. Few chat messages are that long, and those few pay some 60 ns.
-const GROWN_BYTES_MAX: usize = 256;
-
-/// Heap of an idle context that has had every kind of frame: tungstenite's own, its buffer, that
-/// buffer's reference count, and what the longest pong was encoded in. Before them it is 320.
-pub const IDLE_BYTES: usize =
+/// Heap of tungstenite's state: its own, its buffer, that buffer's reference count, and what the
+/// longest pong was encoded in.
+const INNER_BYTES: usize =
     size_of::<WebSocketContext>() + READ_BUFFER_BYTES + 40 + 2 + CONTROL_BYTES_MAX;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -114,20 +107,18 @@ impl Context {
     /// Right after the opening handshake.
     pub fn new(limits: Limits) -> Context {
         Context {
-            inner: Box::new(fresh(limits)),
+            inner: None,
             limits,
-            head: [0; HEAD_BYTES_MAX],
-            head_len: 0,
-            phase: Phase::Open,
-            frame: 0,
-            left: 0,
+            partial: Vec::new(),
+            declared: 0,
             fragments: 0,
-            grown: 0,
+            largest: 0,
+            phase: Phase::Open,
         }
     }
 
-    /// Takes bytes from the front of `input` until something whole has arrived, or none are left (`None`).
-    /// Control frames that are due in answer are appended to `out`.
+    /// Takes bytes from the front of `input` until something whole has arrived, or none are left
+    /// (`None`). Control frames that are due in answer are appended to `out`.
     ///
     /// A violation is reported once, and nothing has been sent about it: [`Context::close`] does
     /// that. After it, or after [`Incoming::Closed`], all input is swallowed.
@@ -149,10 +140,13 @@ impl Context {
                     self.phase = if told { Phase::Over } else { Phase::Broken };
                     // Frees what the violation left behind, and makes sure of a rule of
                     // tungstenite's: after an error a context must not be read again.
-                    self.renew();
+                    self.forget();
                     return Err(violation);
                 }
             }
+        }
+        if self.fragments == 0 && self.phase == Phase::Open {
+            self.drop_inner();
         }
         Ok(None)
     }
@@ -160,7 +154,7 @@ impl Context {
     /// Appends a ping without payload, unless a close has been sent or is due.
     pub fn ping(&mut self, out: &mut Vec<u8>) {
         if self.can_write() {
-            let sent = self.inner.write(&mut Lent::to(out), Message::Ping(Bytes::new()));
+            let sent = fresh(self.limits).write(&mut Lent::to(out), Message::Ping(Bytes::new()));
             debug_assert!(sent.is_ok(), "a ping into memory: {sent:?}");
         }
     }
@@ -175,8 +169,11 @@ impl Context {
         };
         let reason = Utf8Bytes::from_static(close.reason);
         let frame = CloseFrame { code: CloseCode::from(close.code), reason };
-        let sent = self.inner.close(&mut Lent::to(out), Some(frame));
+        let sent = self.inner().close(&mut Lent::to(out), Some(frame));
         debug_assert!(sent.is_ok(), "a close into memory: {sent:?}");
+        if self.phase == Phase::Over {
+            self.drop_inner();
+        }
     }
 
     /// Whether data frames may still be sent: no close has been, and none is due for a violation.
@@ -184,74 +181,72 @@ impl Context {
         self.phase == Phase::Open
     }
 
-    /// Bytes of heap held: what an idle context has, what its buffer has grown by or is about to,
-    /// since tungstenite reserves what a frame's header declares, and what else has arrived and is
-    /// not delivered.
+    /// Bytes of heap held, and those that the frame under way declares: what is not delivered, and
+    /// tungstenite's state if it is needed.
     pub fn bytes(&self) -> usize {
-        IDLE_BYTES + self.grown.max(self.frame) + self.fragments
+        let inner = match self.inner {
+            Some(_) => INNER_BYTES + self.largest.saturating_sub(READ_BUFFER_BYTES),
+            None => 0,
+        };
+        inner + self.fragments + self.partial.capacity().max(self.declared)
     }
 
-    /// Reads on in one frame: to its end, or to the end of `input`.
+    fn inner(&mut self) -> &mut WebSocketContext {
+        self.inner.get_or_insert_with(|| Box::new(fresh(self.limits)))
+    }
+
+    /// Reads the next frame, or what there is of it.
     fn read(
         &mut self,
         input: &mut &[u8],
         out: &mut Vec<u8>,
     ) -> Result<Option<Incoming>, Violation> {
-        let mut head_len = 0;
-        if self.left == 0 {
-            let Some((len, payload)) = self.next_head(input)? else {
-                return Ok(None);
-            };
-            (head_len, self.frame, self.left) = (len, payload, payload);
+        if self.partial.is_empty() {
+            let declared = self.declared_by(input)?;
+            if let Some(frame) = declared.and_then(|declared| take(input, declared)) {
+                return self.on_frame(frame, out);
+            }
+            self.declared = declared.unwrap_or_default();
         }
-        let (payload, beyond) = input.split_at(self.left.min(input.len()));
-        *input = beyond;
-        self.left -= payload.len();
-        let head = self.head.get(..head_len).unwrap_or_default();
-        let mut lent = Lent { head, payload, out };
-        let message = match self.inner.read(&mut lent) {
-            Ok(message) => Some(message),
-            Err(Error::Io(why)) if why.kind() == ErrorKind::WouldBlock => None,
-            Err(why) => return Err(violation(&why)),
-        };
-        debug_assert!(lent.head.is_empty() && lent.payload.is_empty(), "lent and not taken");
-        if self.left > 0 {
+        if !self.complete(input)? {
             return Ok(None);
         }
-        let frame = mem::take(&mut self.frame);
-        self.grown = self.grown.max(frame.saturating_sub(READ_BUFFER_BYTES));
-        match message {
-            Some(message) => Ok(self.deliver(message, out)),
-            None => {
-                // RFC 6455 §5.4: a fragment that is not the last.
-                self.fragments = self.fragments.saturating_add(frame);
-                Ok(None)
-            }
-        }
+        self.declared = 0;
+        let frame = mem::take(&mut self.partial);
+        self.on_frame(&frame, out)
     }
 
-    /// Completes the next frame's header: its own length, and the payload it declares.
-    fn next_head(&mut self, input: &mut &[u8]) -> Result<Option<(usize, usize)>, Violation> {
-        let before = usize::from(self.head_len);
-        let room = self.head.iter_mut().skip(before);
-        let copied = room.zip(input.iter()).map(|(to, from)| *to = *from).count();
-        let head = self.head.get(..before + copied).unwrap_or_default();
-        let mut cursor = Cursor::new(head);
+    /// Moves what belongs to the frame under way from `input` to `partial`. True if it is whole.
+    fn complete(&mut self, input: &mut &[u8]) -> Result<bool, Violation> {
+        // Byte by byte, at most fourteen times: so none is taken that is beyond the frame.
+        while self.declared == 0 {
+            let Some(byte) = take(input, 1) else { return Ok(false) };
+            self.partial.extend_from_slice(byte);
+            self.declared = self.declared_by(&self.partial)?.unwrap_or_default();
+        }
+        let (arrived, left) = (self.partial.len(), self.declared - self.partial.len());
+        let more = take(input, left.min(input.len())).unwrap_or_default();
+        if self.partial.capacity() - arrived < more.len() {
+            // Twice what has come, as usual, but no more than will.
+            let room = more.len().max(arrived).min(left);
+            self.partial.reserve_exact(room);
+        }
+        self.partial.extend_from_slice(more);
+        Ok(more.len() == left)
+    }
+
+    /// The length of the frame that `bytes` begin with, header and payload, if the header is whole.
+    fn declared_by(&self, bytes: &[u8]) -> Result<Option<usize>, Violation> {
+        let mut head = Cursor::new(bytes.get(..HEAD_BYTES_MAX).unwrap_or(bytes));
         // The only error here is a reserved opcode (RFC 6455 §5.2).
-        let parsed = FrameHeader::parse(&mut cursor).map_err(|_| Violation::Protocol)?;
-        let Some((header, payload)) = parsed else {
-            *input = input.get(copied..).unwrap_or_default();
-            self.head_len = head.len() as u8;
-            return Ok(None);
-        };
-        let head_len = cursor.position() as usize;
-        *input = input.get(head_len.saturating_sub(before)..).unwrap_or_default();
-        self.head_len = 0;
-        Ok(Some((head_len, self.admit(&header, payload)?)))
+        let parsed = FrameHeader::parse(&mut head).map_err(|_| Violation::Protocol)?;
+        let Some((header, payload)) = parsed else { return Ok(None) };
+        let payload = self.admit(&header, payload)?;
+        Ok(Some(head.position() as usize + payload))
     }
 
     /// Judges a frame by the size it declares; everything else about it is tungstenite's to judge,
-    /// when it is complete.
+    /// when it is whole.
     fn admit(&self, header: &FrameHeader, payload: u64) -> Result<usize, Violation> {
         // RFC 6455 §5.5: otherwise we would wait for all of it before refusing it.
         if matches!(header.opcode, OpCode::Control(_)) && payload > CONTROL_BYTES_MAX as u64 {
@@ -269,6 +264,25 @@ impl Context {
             }
             // RFC 6455 §10.4. From 2^63 a length is malformed as well (§5.2), but too big first.
             _ => Err(Violation::TooBig),
+        }
+    }
+
+    /// Has tungstenite read a whole frame.
+    fn on_frame(&mut self, frame: &[u8], out: &mut Vec<u8>) -> Result<Option<Incoming>, Violation> {
+        self.largest = self.largest.max(frame.len());
+        let mut lent = Lent { frame, out };
+        let message = self.inner().read(&mut lent);
+        debug_assert!(lent.frame.is_empty() || message.is_err(), "lent and not taken");
+        match message {
+            Ok(message) => Ok(self.deliver(message, out)),
+            // RFC 6455 §5.4: a fragment that is not the last.
+            Err(Error::Io(why)) if why.kind() == ErrorKind::WouldBlock => {
+                let parsed = FrameHeader::parse(&mut Cursor::new(frame));
+                let payload = parsed.ok().flatten().map_or(0, |(_, payload)| payload as usize);
+                self.fragments = self.fragments.saturating_add(payload);
+                Ok((self.phase == Phase::Open).then_some(Incoming::Fragment))
+            }
+            Err(why) => Err(violation(&why)),
         }
     }
 
@@ -292,36 +306,40 @@ impl Context {
             Message::Close(_) => {
                 self.flush(out);
                 self.phase = Phase::Over;
-                self.renew();
+                self.forget();
                 return Some(Incoming::Closed);
             }
             Message::Frame(_) => return None, // tungstenite writes such, it never reads them.
         };
-        if self.phase == Phase::Closing {
-            // Sent before the peer saw our close, and too late to be acted upon.
-            return None;
-        }
-        if self.fragments == 0 && self.grown > GROWN_BYTES_MAX {
-            self.renew();
-        }
-        Some(incoming)
+        // After our close it was sent before the peer saw that, and is too late to be acted upon.
+        (self.phase == Phase::Open).then_some(incoming)
     }
 
     fn flush(&mut self, out: &mut Vec<u8>) {
         // After the peer's close this says `ConnectionClosed`, once the answer is written.
-        let flushed = self.inner.flush(&mut Lent::to(out));
+        let flushed = self.inner().flush(&mut Lent::to(out));
         debug_assert!(matches!(flushed, Ok(()) | Err(Error::ConnectionClosed)), "{flushed:?}");
     }
 
-    /// Forgets whatever has arrived, and the buffers it was in. The phase stays.
-    fn renew(&mut self) {
-        *self.inner = fresh(self.limits);
-        self.head_len = 0;
-        self.frame = 0;
-        self.left = 0;
-        self.fragments = 0;
-        self.grown = 0;
+    fn drop_inner(&mut self) {
+        self.inner = None;
+        self.largest = 0;
     }
+
+    /// Forgets whatever has arrived, and the buffers it was in. The phase stays.
+    fn forget(&mut self) {
+        self.drop_inner();
+        self.partial = Vec::new();
+        self.declared = 0;
+        self.fragments = 0;
+    }
+}
+
+/// The first bytes of `input`, which then begins after them; `None` if it has not so many.
+fn take<'a>(input: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
+    let (front, rest) = input.split_at_checked(count)?;
+    *input = rest;
+    Some(front)
 }
 
 fn fresh(limits: Limits) -> WebSocketContext {
@@ -343,27 +361,23 @@ fn violation(error: &Error) -> Violation {
 }
 
 /// What tungstenite takes for its stream, for one call. It reads until it has a whole message
-/// or is told `WouldBlock`, so bytes of one frame are always used up.
+/// or is told `WouldBlock`, so a frame's bytes are always used up.
 struct Lent<'a> {
-    /// The frame's header, unless it was lent before.
-    head: &'a [u8],
-    /// What has arrived of the frame's payload.
-    payload: &'a [u8],
+    /// What is left of a whole frame.
+    frame: &'a [u8],
     out: &'a mut Vec<u8>,
 }
 
 impl Lent<'_> {
     /// For calls that only write.
     fn to(out: &mut Vec<u8>) -> Lent<'_> {
-        Lent { head: &[], payload: &[], out }
+        Lent { frame: &[], out }
     }
 }
 
 impl Read for Lent<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let head = self.head.read(buffer)?;
-        let payload = self.payload.read(buffer.get_mut(head..).unwrap_or_default())?;
-        match head + payload {
+        match self.frame.read(buffer)? {
             // `Ok(0)` would be the end of the stream, which tungstenite takes for a broken close.
             0 => Err(ErrorKind::WouldBlock.into()),
             read => Ok(read),
@@ -443,6 +457,7 @@ mod tests {
         match incoming {
             Incoming::Text(text) => format!("text {}", text.as_str()),
             Incoming::Binary(payload) => format!("binary {}", payload.escape_ascii()),
+            Incoming::Fragment => "fragment".to_owned(),
             Incoming::Ping => "ping".to_owned(),
             Incoming::Pong(payload) => format!("pong {}", payload.escape_ascii()),
             Incoming::Closed => "closed".to_owned(),
@@ -454,6 +469,7 @@ mod tests {
         let mut seen = Vec::new();
         loop {
             match context.feed(&mut input, out) {
+                Ok(Some(Incoming::Fragment)) => {}
                 Ok(Some(incoming)) => seen.push(describe(incoming)),
                 Ok(None) => break,
                 Err(violation) => {
@@ -462,8 +478,8 @@ mod tests {
                     assert!(!context.can_write());
                 }
             }
-            let kept = LIMITS.frame_bytes_max + LIMITS.message_bytes_max;
-            assert!(context.bytes() <= IDLE_BYTES + LIMITS.frame_bytes_max + kept);
+            let kept = 2 * (HEAD_BYTES_MAX + LIMITS.frame_bytes_max) + LIMITS.message_bytes_max;
+            assert!(context.bytes() <= INNER_BYTES + kept);
         }
         assert!(input.is_empty(), "left lying: {input:?}");
         seen
@@ -546,6 +562,19 @@ mod tests {
         ];
         let expected = ["ping", "pong b", "text one two three", "binary x"];
         check(&input.concat(), &expected, &answer(PONG, "a"));
+    }
+
+    #[test]
+    fn each_fragment_but_the_last_is_told_until_we_close() {
+        let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
+        let bytes = [frame(TEXT, "a"), frame(CONTINUE, ""), frame(FIN | CONTINUE, "b")].concat();
+        let mut input = &bytes[..];
+        for expected in [Incoming::Fragment, Incoming::Fragment, Incoming::Text("ab".into())] {
+            assert_eq!(context.feed(&mut input, &mut out), Ok(Some(expected)));
+        }
+        context.close(Close::INTERNAL, &mut out);
+        input = &bytes;
+        assert_eq!(context.feed(&mut input, &mut out), Ok(None));
     }
 
     #[test]
@@ -749,23 +778,38 @@ mod tests {
         let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
         let mut step = |input: &[u8], undelivered: usize| {
             feed(&mut context, input, &mut out);
-            assert_eq!(context.bytes(), IDLE_BYTES + undelivered, "after {input:?}");
+            assert_eq!(context.bytes(), undelivered, "after {input:?}");
         };
         let (text, more, ping) =
             (frame(TEXT, "0123456789"), frame(FIN | CONTINUE, "abcde"), frame(PING, "xyz"));
         step(&[], 0);
-        step(&text[..5], 0); // A header is kept in the context itself.
-        step(&text[5..6], 10); // Now it is complete, and what it declares is reserved.
-        step(&text[6..7], 10);
-        step(&text[7..15], 10);
-        step(&text[15..], 10);
-        step(&ping[..8], 13);
-        step(&ping[8..], 10);
-        step(&more[..10], 15);
+        step(&text[..5], 8); // What a vector begins with.
+        step(&text[5..6], 16); // Now the header is whole, and the frame counts.
+        step(&text[6..15], 16);
+        step(&text[15..], INNER_BYTES + 10);
+        step(&ping[..8], INNER_BYTES + 10 + 9);
+        step(&ping[8..], INNER_BYTES + 10);
+        step(&more[..10], INNER_BYTES + 10 + 11);
         step(&more[10..], 0);
-        step(&text, 10);
+        step(&text, INNER_BYTES + 10);
         step(&frame(FIN | 3, ""), 0);
         step(&text, 0);
+    }
+
+    #[test]
+    fn what_is_declared_counts_and_what_has_not_come_is_not_reserved() {
+        let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
+        let whole = frame(FIN | TEXT, [b'a'; 300]);
+        for (at, byte) in whole.iter().enumerate() {
+            assert!(context.partial.capacity() <= (2 * at).max(8), "at {at}");
+            feed(&mut context, &[*byte], &mut out);
+            let expected = match at {
+                0..7 => 8,
+                307 => 0,
+                _ => whole.len(),
+            };
+            assert_eq!(context.bytes(), expected, "at {at}");
+        }
     }
 
     #[test]
@@ -773,23 +817,19 @@ mod tests {
         let limits = Limits { frame_bytes_max: 1 << 16, message_bytes_max: 1 << 17 };
         let (mut context, mut out) = (Context::new(limits), Vec::new());
         let big = vec![b'a'; 60_000];
-        let grown = IDLE_BYTES + 60_000 - READ_BUFFER_BYTES;
         for _ in 0..3 {
             let whole = frame(FIN | TEXT, &big);
             feed_all(&mut context, &whole[..50_008], &mut out, 0);
-            assert_eq!(context.bytes(), IDLE_BYTES + 60_000, "as declared");
+            assert_eq!(context.bytes(), 60_008, "as declared");
             feed_all(&mut context, &whole[50_008..], &mut out, 1);
-            assert_eq!(context.bytes(), IDLE_BYTES);
+            assert_eq!(context.bytes(), 0);
         }
         // Not while something is incomplete, whatever comes between.
-        feed_all(&mut context, &frame(TEXT, &big), &mut out, 0);
+        feed_all(&mut context, &frame(TEXT, &big), &mut out, 1);
         feed_all(&mut context, &frame(PING, ""), &mut out, 1);
-        assert_eq!(context.bytes(), grown + 60_000);
+        assert_eq!(context.bytes(), INNER_BYTES + 60_008 - READ_BUFFER_BYTES + 60_000);
         feed_all(&mut context, &frame(FIN | CONTINUE, "b"), &mut out, 1);
-        assert_eq!(context.bytes(), IDLE_BYTES);
-        // Usual messages stay in the buffer they made grow a little.
-        feed_all(&mut context, &frame(FIN | TEXT, &big[..200]), &mut out, 1);
-        assert_eq!(context.bytes(), IDLE_BYTES + 200 - READ_BUFFER_BYTES);
+        assert_eq!(context.bytes(), 0);
         assert_eq!(out, answer(PONG, ""));
     }
 
@@ -849,7 +889,7 @@ mod tests {
             payload: &[u8],
             out: &mut Vec<u8>,
         ) -> Result<Message, Error> {
-            inner.read(&mut Lent { head: &[], payload, out })
+            inner.read(&mut Lent { frame: payload, out })
         }
 
         fn blocked(outcome: Result<Message, Error>) -> bool {

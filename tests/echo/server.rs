@@ -305,7 +305,7 @@ fn on_ws_bytes(context: &mut Context, input: &mut &[u8], out: &mut Vec<u8>) -> O
     match context.feed(input, out) {
         Ok(Some(Incoming::Text(text))) => ws::encode(Opcode::Text, text.as_bytes(), out),
         Ok(Some(Incoming::Binary(payload))) => ws::encode(Opcode::Binary, &payload, out),
-        Ok(Some(Incoming::Ping | Incoming::Pong(_)) | None) => {}
+        Ok(Some(Incoming::Fragment | Incoming::Ping | Incoming::Pong(_)) | None) => {}
         Ok(Some(Incoming::Closed)) => return Some(Protocol::Closing),
         Err(violation) => {
             context.close(violation.close(), out);
