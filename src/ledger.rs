@@ -10,6 +10,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
+use bytes::Bytes;
+
 /// What bytes are kept for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Account {
@@ -99,6 +101,22 @@ impl Ledger {
     /// A tally of zero on `account`.
     pub fn tally(&self, account: Account) -> Tally {
         Tally { ledger: self.clone(), account, bytes: 0 }
+    }
+
+    /// The same bytes, counted on `account` until the last who shares them lets go. `beside`: what
+    /// is allocated with them.
+    pub fn charge(&self, account: Account, bytes: Box<[u8]>, beside: usize) -> Bytes {
+        struct Charged(Box<[u8]>, #[allow(dead_code, reason = "counts until dropped")] Tally);
+        impl AsRef<[u8]> for Charged {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        /// The shared counter and function that `Bytes` keeps beside an owner.
+        const OVERHEAD: usize = allocation(16 + size_of::<Charged>());
+        let mut tally = self.tally(account);
+        tally.set(allocation(bytes.len()) + OVERHEAD + beside);
+        Bytes::from_owner(Charged(bytes, tally))
     }
 
     /// Bytes counted on one account.

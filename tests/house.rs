@@ -21,7 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("http", &[]),
     ("ws", &["http", "ledger"]),
     ("chat", &["slots", "timers", "clock", "ledger"]),
-    ("api", &["http", "ws::close", "chat", "clock", "config", "counters", "web"]),
+    ("api", &["http", "ws::close", "chat", "clock", "config", "counters", "ledger", "web"]),
     (
         "server",
         &[

@@ -151,9 +151,14 @@ pub fn sequence<S: Serializer>(
 
 /// A response with `body` as its content.
 pub fn response(status: u16, body: &impl Serialize) -> Response {
+    response_of(status, vec![bytes(body).into_boxed_slice().into()])
+}
+
+/// `body` alone.
+pub fn bytes(body: &impl Serialize) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
     write(&mut out, body);
-    response_of(status, vec![out.into_boxed_slice().into()])
+    out
 }
 
 /// A response whose content is JSON already: these pieces, none of whose bytes is copied.

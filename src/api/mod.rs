@@ -9,6 +9,7 @@
 //! | `routes` | the table of paths and methods, and what each asks for first |
 //! | `credential`, `query`, `entry` | who is asking, for how much, and for which socket |
 //! | `sessions`, `rooms`, `messages`, `health`, `files` | the routes' work |
+//! | `listings` | the listing of rooms, while it is true |
 //! | `metrics` | what a listener for metrics answers |
 //! | `socket` | client events in; refusals and closes out |
 //! | `json`, `object` | JSON out, JSON in |
@@ -24,6 +25,7 @@ mod files;
 pub mod forwarded;
 mod health;
 pub mod json;
+mod listings;
 mod messages;
 pub mod metrics;
 mod object;
@@ -45,15 +47,18 @@ use crate::chat::{Address, Chat, Sink};
 use crate::clock::Now;
 use crate::config::{Cidr, Config};
 use crate::http::{Method, Request, Response};
+use crate::ledger::Ledger;
 use cors::Cors;
 use error::{Code, Error};
 pub use forwarded::Client;
+use listings::Listings;
 use routes::Call;
 
-/// What of the contract is set by flags.
+/// What of the contract is set by flags, and what can be answered twice.
 pub struct Api {
     cors: Cors,
     trusted_proxies: Vec<Cidr>,
+    listings: Listings,
 }
 
 /// What the loop knows of the moment and of who is asking.
@@ -81,16 +86,17 @@ pub enum Answer {
 
 impl Api {
     /// As `config` says.
-    pub fn new(config: &Config) -> Api {
+    pub fn new(config: &Config, ledger: &Ledger) -> Api {
         Api {
             cors: Cors::new(config.cors_origins.clone()),
             trusted_proxies: config.trusted_proxies.clone(),
+            listings: Listings::new(ledger),
         }
     }
 
     /// Answers one request (contract, Conventions and what follows them).
     pub fn answer(
-        &self,
+        &mut self,
         chat: &mut Chat,
         request: &Request,
         caller: &Caller,
@@ -136,7 +142,7 @@ impl Api {
     }
 
     fn answer_or_error(
-        &self,
+        &mut self,
         chat: &mut Chat,
         request: &Request,
         caller: &Caller,
@@ -156,6 +162,12 @@ impl Api {
             return Ok(options(found.allow()));
         }
         let route = found.route(request.method())?;
-        route.answer(&mut Call { chat, request, caller, sink, segment: found.segment })
+        let listings = &mut self.listings;
+        route.answer(&mut Call { chat, listings, request, caller, sink, segment: found.segment })
+    }
+
+    /// A tick is over: nothing is kept of what isn't true any more.
+    pub fn on_tick_over(&mut self, chat: &Chat) {
+        self.listings.keep_only(chat.listing_revision());
     }
 }

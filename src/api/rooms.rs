@@ -80,12 +80,16 @@ pub fn all(call: &mut Call<'_>) -> Outcome {
         }
     }
     let detail = query::detail(call.request)?;
-    let rooms = call.chat.public_rooms();
-    Ok(if detail {
-        json::response(200, &Rooms { rooms: rooms.map(Row::of) })
-    } else {
-        json::response(200, &Rooms { rooms: rooms.map(|room| Shown(room.id)) })
-    })
+    let chat = &*call.chat;
+    let listing = call.listings.of(chat.listing_revision(), detail, || {
+        let rooms = chat.public_rooms();
+        if detail {
+            json::bytes(&Rooms { rooms: rooms.map(Row::of) })
+        } else {
+            json::bytes(&Rooms { rooms: rooms.map(|room| Shown(room.id)) })
+        }
+    });
+    Ok(json::response_of(200, vec![listing]))
 }
 
 /// `GET /rooms/{room_id}`.

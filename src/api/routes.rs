@@ -11,6 +11,7 @@ use Method::{Delete, Get, Post};
 use Serve::{Anyone, Bearer, Session, Socket};
 
 use super::error::{Code, Error};
+use super::listings::Listings;
 use super::{Answer, Caller, Entry, credential, files, health, messages, object, rooms, sessions};
 use crate::chat::{Chat, Door, RoomId, RoomKey, SessionId, SessionKey, Sink};
 use crate::http::{Method, Request, Response, percent_decode};
@@ -53,6 +54,7 @@ pub type Outcome = Result<Response, Error>;
 /// Everything a route's work may use.
 pub struct Call<'a> {
     pub chat: &'a mut Chat,
+    pub listings: &'a mut Listings,
     pub request: &'a Request,
     pub caller: &'a Caller,
     pub sink: &'a mut dyn Sink,

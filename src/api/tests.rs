@@ -88,7 +88,7 @@ impl World {
             rooms_max: 10,
         };
         World {
-            api: Api::new(&config),
+            api: Api::new(&config, &Ledger::new()),
             chat: Chat::new(settings, Box::new(SeededEntropy::new(7)), &Ledger::new()),
             ear: Ear::default(),
             now: Now { mono: Mono::ZERO, wall: Wall::from_micros(1_755_611_100_123_456) },

@@ -229,14 +229,15 @@ pub struct Chat {
     /// Keys the hash that makes user ids.
     user_id_secret: [u8; 16],
     message_ids: MessageIds,
-    sessions: Slots<Session>,
+    sessions: Slots<Box<Session>>,
     /// Behind an `Rc`, as in [`Session`]: a map keeps the bytes of keys that were removed from it,
     /// and freed memory is zeroed.
     session_keys: HashMap<Rc<SessionId>, SessionKey>,
-    rooms: Slots<Room>,
+    rooms: Slots<Box<Room>>,
     room_keys: HashMap<RoomId, RoomKey>,
     /// By number, so that a listing has the newest last.
     public_rooms: BTreeMap<u64, RoomKey>,
+    listing_revision: u64,
     rooms_opened: u64,
     members: Slots<Member>,
     arrivals: u64,
@@ -274,6 +275,7 @@ impl Chat {
             rooms: Slots::new(),
             room_keys: HashMap::new(),
             public_rooms: BTreeMap::new(),
+            listing_revision: 0,
             rooms_opened: 0,
             members: Slots::new(),
             arrivals: 0,

@@ -199,6 +199,7 @@ impl Chat {
         let name = self.sessions.get(session).map(|session| session.name.folded().clone());
         if let (Some(room), Some(name)) = (self.rooms.get_mut(room), name) {
             room.present.remove(&arrival);
+            self.listing_revision += 1;
             room.names.remove(&name);
             if room.names.is_empty() {
                 room.names = Default::default();
@@ -335,6 +336,7 @@ impl Chat {
         self.arrivals += 1;
         member.arrival = Some(arrival);
         room.present.insert(arrival, key);
+        self.listing_revision += 1;
         room.names.insert(session.name.folded().clone(), key);
         true
     }

@@ -28,8 +28,9 @@ use crate::timers::TimerKey;
 /// Most rooms a listing shows.
 pub const ROOMS_LISTED_MAX: usize = 1000;
 
-/// A handle on a room.
-pub type RoomKey = Key<Room>;
+/// A handle on a room. Boxed, as sessions are: when the ten thousandth comes in, growing slots move
+/// words and not rooms, and everybody else waits only for that.
+pub type RoomKey = Key<Box<Room>>;
 /// A handle on a session's membership in one room.
 pub(super) type MemberKey = Key<Member>;
 
@@ -119,7 +120,8 @@ impl Room {
     }
 
     fn heap_bytes(&self) -> usize {
-        vec_bytes::<MemberKey>(self.members.capacity())
+        allocation(size_of::<Room>())
+            + vec_bytes::<MemberKey>(self.members.capacity())
             + tree_bytes::<u64, MemberKey>(self.present.len())
             + map_bytes::<Rc<str>, MemberKey>(self.names.capacity())
             + vec_bytes::<ConnKey>(self.connections.capacity())
@@ -167,27 +169,30 @@ impl Chat {
         let lock = wishes.password.map(|password| Box::new(Lock::new(password, entropy)));
         let number = self.rooms_opened;
         self.rooms_opened += 1;
-        let key = self.rooms.insert_with(|key| Room {
-            id,
-            title: wishes.title,
-            created: now.wall,
-            lock,
-            owner: None,
-            is_over: false,
-            number,
-            members: Vec::new(),
-            present: BTreeMap::new(),
-            names: HashMap::new(),
-            connections: Vec::new(),
-            attachments: Vec::new(),
-            history: History::default(),
-            turn: Turn::default(),
-            timer: Some(self.timers.arm(Wait::RoomNew, Waiter::Room(key), now.mono)),
-            counted: 0,
+        let key = self.rooms.insert_with(|key| {
+            Box::new(Room {
+                id,
+                title: wishes.title,
+                created: now.wall,
+                lock,
+                owner: None,
+                is_over: false,
+                number,
+                members: Vec::new(),
+                present: BTreeMap::new(),
+                names: HashMap::new(),
+                connections: Vec::new(),
+                attachments: Vec::new(),
+                history: History::default(),
+                turn: Turn::default(),
+                timer: Some(self.timers.arm(Wait::RoomNew, Waiter::Room(key), now.mono)),
+                counted: 0,
+            })
         });
         self.room_keys.insert(id, key);
         if !is_private {
             self.public_rooms.insert(number, key);
+            self.listing_revision += 1;
         }
         self.give(key, session);
         self.insert_member(session, key);
@@ -204,6 +209,11 @@ impl Chat {
     pub fn public_rooms(&self) -> impl Iterator<Item = RoomInfo<'_>> + Clone {
         let newest = self.public_rooms.values().rev().take(ROOMS_LISTED_MAX);
         newest.filter_map(|room| self.room_info(*room))
+    }
+
+    /// Changes whenever the public rooms do, or how many are present in one.
+    pub fn listing_revision(&self) -> u64 {
+        self.listing_revision
     }
 
     /// What the room tells whoever knows its id.
@@ -389,6 +399,7 @@ impl Chat {
         self.room_keys.remove(&room.id);
         shrink(&mut self.room_keys);
         self.public_rooms.remove(&room.number);
+        self.listing_revision += 1;
         if let Some((owner, place)) = room.owner {
             self.disown(owner, place);
         }

@@ -80,7 +80,10 @@ impl Batches {
             self.places[moved.room.index()] = place as u32;
         }
         batch.buffer.truncate(batch.complete);
-        let bytes = self.charged(&batch.buffer);
+        /// The cell with its two counters.
+        const BESIDE: usize = allocation(2 * size_of::<usize>() + size_of::<OnceCell<Bytes>>());
+        // An exact copy: the buffer is for the next batch.
+        let bytes = self.ledger.charge(Account::Frames, batch.buffer.as_slice().into(), BESIDE);
         // Cannot have been filled before: the batch has just been taken out of `open`.
         let _ = batch.sealed.set(bytes.clone());
         wipe(&mut batch.buffer);
@@ -133,23 +136,6 @@ impl Batches {
         }
         self.places[room.index()] = place as u32;
         place
-    }
-
-    /// An exact copy whose bytes are counted until the last history and outbox let go of it.
-    fn charged(&self, bytes: &[u8]) -> Bytes {
-        struct Charged(Box<[u8]>, #[allow(dead_code, reason = "counts until dropped")] Tally);
-        impl AsRef<[u8]> for Charged {
-            fn as_ref(&self) -> &[u8] {
-                &self.0
-            }
-        }
-        /// The shared counter and function that `Bytes` keeps beside an owner, and the cell with
-        /// its two counters.
-        const OVERHEAD: usize = allocation(16 + size_of::<Charged>())
-            + allocation(2 * size_of::<usize>() + size_of::<OnceCell<Bytes>>());
-        let mut tally = self.ledger.tally(Account::Frames);
-        tally.set(allocation(bytes.len()) + OVERHEAD);
-        Bytes::from_owner(Charged(bytes.into(), tally))
     }
 }
 

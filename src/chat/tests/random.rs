@@ -330,9 +330,9 @@ impl Model {
     /// When many things end at once, the model takes the owners as they are.
     fn read_owners(&mut self) {
         for (room, owner) in &mut self.owners {
-            let owns =
-                |(_, session): &(SessionKey, &session::Session)| session.owned.contains(room);
-            *owner = self.story.chat.sessions.iter().find(owns).map(|(session, _)| session);
+            let mut sessions = self.story.chat.sessions.iter();
+            let owning = sessions.find(|(_, session)| session.owned.contains(room));
+            *owner = owning.map(|(session, _)| session);
         }
     }
 
