@@ -28,8 +28,12 @@ use crate::ws::close::Close;
 /// frames is a fifth of a millisecond's work then, and reading larger ones is no work.
 const SCRATCH_BYTES: usize = 8 * 1024;
 
-/// What one of the modest may send in one turn: thirty pasted lines and more.
-const TURN_BYTES_MAX: usize = 4 * 1024;
+/// What one of the modest may send in one turn: ten lines. Whoever has more to say goes on when the
+/// others have had their turn: of five hundred who burst at once, nobody waits for more than this.
+const TURN_BYTES_MAX: usize = 1024;
+
+/// A turn costs as much even if nothing is said in it: a system call and, as a rule, an end.
+const TURN_COST_MIN: usize = 256;
 
 /// What the turns of the modest may cost in one tick, all together, before timers and flushing
 /// have a turn.
@@ -81,7 +85,7 @@ impl<S: Stream> Core<S> {
     ) -> Core<S> {
         let settings = Settings::new(config, connections_max);
         Core {
-            api: Api::new(config),
+            api: Api::new(config, ledger),
             chat: Chat::new(settings::of_chat(config), entropy, ledger),
             connections: Connections::new(settings, ledger),
             settings,
@@ -179,7 +183,11 @@ impl<S: Stream> Core<S> {
         if let Some(connection) = self.connections.slots.get_mut(key) {
             connection.hangup |= hangup;
         }
-        self.connections.make_ready(key);
+        // Who goes is in no hurry: a thousand that break off at once are nobody else's concern.
+        match hangup {
+            true => self.connections.make_greedy(key),
+            false => self.connections.make_ready(key),
+        }
     }
 
     /// The kernel takes bytes again.
@@ -317,7 +325,7 @@ impl<S: Stream> Core<S> {
         let paged = self.connections.paged.saturating_sub(paged);
         let cost = read + (self.made + paged) / WRITTEN_BYTES_PER_COST;
         self.connections.spend(key, cost + told / WRITTEN_BYTES_PER_COST);
-        cost
+        cost.max(TURN_COST_MIN)
     }
 
     /// How many hear what the connection says. Of a request nobody knows where it was for: one.
@@ -352,7 +360,7 @@ impl<S: Stream> Core<S> {
                 // It is never freed, and what was read is nobody's business any more.
                 scratch[..count].fill(0);
                 if more {
-                    self.connections.make_ready(key);
+                    self.connections.make_greedy(key);
                 }
                 return count;
             }
@@ -395,6 +403,7 @@ impl<S: Stream> Core<S> {
             }
         }
         self.connections.batches.on_tick_over(self.chat.room_count());
+        self.api.on_tick_over(&self.chat);
         self.connections.counters.forgotten += self.chat.forget() as u64;
     }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde::Deserialize;
 
 use crate::client::{CLOSE, FIN, PING, PONG, TEXT, Ws, chat, close_payload, frame, get};
 use crate::server::{Server, wait_until};
@@ -24,6 +24,16 @@ const PACE: Duration = Duration::from_millis(20);
 
 /// A crowd that is further behind does not try to catch up, or its own rates would stop it.
 const BEHIND_MAX: Duration = Duration::from_secs(2);
+
+/// An event, as far as a member looks at it: reading is a part of what a report shows.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Event {
+    id: Option<String>,
+    r#type: String,
+    user: String,
+    message: String,
+}
 
 /// What the crowd's threads and the trial share.
 #[derive(Default)]
@@ -230,12 +240,11 @@ impl Member {
         let mut heard = Vec::new();
         while heard.len() < said.len() {
             let event = self.next()?;
-            let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
-            match text("type").as_str() {
-                "chat" if text("user").starts_with("member ") => heard.push(text("message")),
+            match event.r#type.as_str() {
+                "chat" if event.user.starts_with("member ") => heard.push(event.message),
                 // Attackers may come, go, and talk.
                 "chat" | "user_joined" | "user_left" | "typing" => {}
-                _ => panic!("a member is told {event}"),
+                other => panic!("a member is told {other}"),
             }
         }
         heard.sort_unstable();
@@ -244,7 +253,7 @@ impl Member {
     }
 
     /// The next event; `None` once the server has closed. Pings are answered.
-    fn next(&mut self) -> Option<Value> {
+    fn next(&mut self) -> Option<Event> {
         while self.closed.is_none() {
             let frame_read = self.ws.try_frame().expect("a member reads");
             let read = frame_read.expect("a member is told before the end");
@@ -257,8 +266,8 @@ impl Member {
                 }
                 opcode => {
                     assert_eq!(opcode, TEXT);
-                    let event: Value = serde_json::from_slice(&read.payload).expect("JSON");
-                    self.log.extend(event["id"].as_str().map(str::to_owned));
+                    let event: Event = serde_json::from_slice(&read.payload).expect("an event");
+                    self.log.extend(event.id.clone());
                     return Some(event);
                 }
             }

@@ -16,7 +16,7 @@ fn trickle(attack: &Attack, mut all: Vec<Http>) {
             // Whom the server has answered already, it may not want to hear.
             let _ = http.try_send("x");
         }
-        attack.metric(TIMEOUTS) == count
+        attack.grown(TIMEOUTS) == count
     });
     for mut http in all {
         http.answer().refused(408, "timeout");
@@ -82,7 +82,7 @@ fn half_open_handshakes() {
         };
         let all: Vec<Http> = (0..count).map(open).collect();
         attack.until("half of them have been upgraded", |attack| {
-            attack.metric("chat_closed_total{code=\"4401\"}") == count as u64 / 2
+            attack.grown("chat_closed_total{code=\"4401\"}") == count as u64 / 2
         });
         attack.while_they_chat(scale(120, 2));
         drop(all);

@@ -151,7 +151,7 @@ fn slow_readers() {
                 ws.stream().set_read_timeout(Duration::from_secs(10));
                 while ws.event()["message"].as_str().is_none_or(|text| text.len() < 16_000) {}
             }
-            attack.metric("chat_too_slow_total") == slow.len() as u64
+            attack.grown("chat_too_slow_total") == slow.len() as u64
         });
         // All at once: the kernel that has met a full window looks again ever more seldom, as long
         // after the last time as it has waited already.

@@ -50,6 +50,8 @@ pub struct Attack<'a> {
     pub server: &'a Server,
     pub crowd: &'a Crowd,
     end: Instant,
+    /// The metrics as the attack began.
+    metrics: String,
     sessions: Mutex<Vec<String>>,
     rooms: Mutex<Vec<(String, String)>>,
 }
@@ -66,49 +68,51 @@ struct Traces {
     timers: u64,
 }
 
-/// Runs an attack against a server of its own.
-pub fn under_attack(what: &str, flags: &[&str], attack: impl FnOnce(&Attack) + Send) {
+/// Runs an attack against a server of its own, again and again where a report wants to know how long messages take.
+pub fn under_attack(what: &str, flags: &[&str], attack: impl Fn(&Attack) + Sync) {
     let _alone = alone();
     raise_descriptor_limit();
     let server = Server::start_with_metrics(&[FLAGS, flags].concat());
-    attack_beside_a_crowd(what, server, DEADLINE, attack);
+    attack_beside_a_crowd(what, server, DEADLINE, reported(), attack);
 }
 
 /// The same, where addresses have rates: what they have opened is remembered for half a minute, and longer than a
-/// quick test waits.
-pub fn under_attack_with_rates(what: &str, flags: &[&str], attack: impl FnOnce(&Attack) + Send) {
+/// quick test waits. So the attack is not repeated.
+pub fn under_attack_with_rates(what: &str, flags: &[&str], attack: impl Fn(&Attack) + Sync) {
     let _alone = alone();
     raise_descriptor_limit();
     let server = Server::start_with_metrics(&[FLAGS, flags, &["--session-rate", "2"]].concat());
     let patience = if is_slow() { Duration::from_secs(60) } else { Duration::ZERO };
-    attack_beside_a_crowd(what, server, patience, attack);
+    attack_beside_a_crowd(what, server, patience, Duration::ZERO, attack);
 }
 
 /// The same, where the server has few descriptors.
 pub fn under_attack_with_descriptors(
     what: &str,
     descriptors: u32,
-    attack: impl FnOnce(&Attack) + Send,
+    attack: impl Fn(&Attack) + Sync,
 ) {
     let _alone = alone();
     raise_descriptor_limit();
     let server = Server::start_with_metrics_and_descriptor_limit(descriptors, FLAGS);
-    attack_beside_a_crowd(what, server, DEADLINE, attack);
+    attack_beside_a_crowd(what, server, DEADLINE, reported(), attack);
 }
 
-/// After `patience` no timer of the attack may be left; if it is zero, timers are not looked at.
+/// The attack is repeated until it has taken `length`. After `patience` no timer of it may be left; if that is
+/// zero, timers are not looked at.
 fn attack_beside_a_crowd(
     what: &str,
     server: Server,
     patience: Duration,
-    attack: impl FnOnce(&Attack) + Send,
+    length: Duration,
+    attack: impl Fn(&Attack) + Sync,
 ) {
     let empty_kib = server.resident_kib();
     let crowd = Crowd::gather(&server);
     crowd.while_it_chats(scale(120, 5));
     let before = settled(&server);
     crowd.set_attacked(true);
-    run(Attack::new(&server, &crowd), attack);
+    run(&server, &crowd, length, attack);
     crowd.set_attacked(false);
     crowd.while_it_chats(1);
     assert!(is_healthy(&server), "whoever comes now is served");
@@ -155,27 +159,40 @@ pub fn until_terminated(what: &str, attack: impl FnOnce(&Address, Vec<Stream>) +
 }
 
 /// The attack has the processor only when the server and the crowd leave it: its own work is not what is measured.
-fn run(wave: Attack, attack: impl FnOnce(&Attack) + Send) {
+fn run(server: &Server, crowd: &Crowd, length: Duration, attack: impl Fn(&Attack) + Sync) {
+    let end = Instant::now() + length;
     thread::scope(|scope| {
         let attackers = scope.spawn(|| {
             be_nice();
-            attack(&wave);
-            wave.while_they_chat(scale(50, 2));
-            wave.forget();
+            loop {
+                let wave = Attack::new(server, crowd);
+                attack(&wave);
+                wave.forget();
+                if Instant::now() >= end {
+                    break;
+                }
+            }
+            crowd.while_it_chats(scale(50, 2));
         });
         attackers.join().expect("an attack to its end");
     });
 }
 
+/// How long an attack has to be for one message in a hundred to mean something.
+fn reported() -> Duration {
+    if is_reporting() { Duration::from_secs(10) } else { Duration::ZERO }
+}
+
 fn be_nice() {
-    let _ = nice(5); // Of this thread alone. Not granted is not tragic.
+    let _ = nice(19); // Of this thread and those it starts. Not granted is not tragic.
 }
 
 impl Attack<'_> {
     fn new<'a>(server: &'a Server, crowd: &'a Crowd) -> Attack<'a> {
         let length = if is_slow() { Duration::from_secs(4) } else { Duration::from_millis(100) };
         let (sessions, rooms) = (Mutex::default(), Mutex::default());
-        Attack { server, crowd, end: Instant::now() + length, sessions, rooms }
+        let (end, metrics) = (Instant::now() + length, exposition(server));
+        Attack { server, crowd, end, metrics, sessions, rooms }
     }
 
     /// False when an attack that could go on for ever has gone on long enough.
@@ -199,6 +216,11 @@ impl Attack<'_> {
 
     pub fn metric(&self, name: &str) -> u64 {
         metric(self.server, name)
+    }
+
+    /// By how much one number of the metrics has grown since the attack began.
+    pub fn grown(&self, name: &str) -> u64 {
+        self.metric(name) - number(&self.metrics, name)
     }
 
     /// A new session, from the attacker's address of that number.
