@@ -39,8 +39,13 @@ impl Listings {
     pub fn keep_only(&mut self, revision: u64) {
         if self.revision != revision {
             self.revision = revision;
-            self.made = [None, None];
+            self.forget();
         }
+    }
+
+    /// Keeps none.
+    pub fn forget(&mut self) {
+        self.made = [None, None];
     }
 }
 

@@ -166,8 +166,11 @@ impl Api {
         route.answer(&mut Call { chat, listings, request, caller, sink, segment: found.segment })
     }
 
-    /// A tick is over: nothing is kept of what isn't true any more.
+    /// A tick is over: nothing is kept of what isn't true any more, or can be made from nothing.
     pub fn on_tick_over(&mut self, chat: &Chat) {
-        self.listings.keep_only(chat.listing_revision());
+        match chat.room_count() {
+            0 => self.listings.forget(),
+            _ => self.listings.keep_only(chat.listing_revision()),
+        }
     }
 }

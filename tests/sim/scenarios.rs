@@ -487,7 +487,8 @@ fn answers_to_head_end_a_turn_like_those_to_get() {
         world.deliver(client, requests.len());
         let before = world.core.counters().requests;
         world.turn(true);
-        assert_eq!(world.core.counters().requests - before, 1, "{method}");
+        // A turn among the modest, and one among the greedy.
+        assert!(world.core.counters().requests - before <= 2, "{method}");
         world.settle();
         assert_eq!(world.core.counters().requests - before, 50, "{method}: all in the end");
         world.finish(client, true);
@@ -571,7 +572,8 @@ fn a_long_answer_leaves_in_several_turns() {
 #[test]
 fn what_a_crowd_sends_at_once_is_read_in_several_ticks() {
     const EACH: usize = 2 * 1024;
-    const TICK: u64 = 64 * 1024;
+    /// What the modest, and what the greedy may cost.
+    const TICK: u64 = (64 + 4) * 1024;
     let mut world = World::new(1, &unlimited(), CALM);
     let body =
         format!("POST /sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n{:EACH$}", "");
@@ -580,12 +582,15 @@ fn what_a_crowd_sends_at_once_is_read_in_several_ticks() {
         world.send(client, &body.as_bytes()[..EACH]);
         world.deliver(client, EACH);
     }
-    for tick in 1..4 {
-        world.turn(true);
-        assert_eq!(world.core.counters().bytes_in, tick * TICK);
-    }
+    let mut before = 0;
     world.turn(true);
-    assert_eq!(world.core.counters().bytes_in, 100 * EACH as u64, "and the rest in the next");
+    assert_eq!(world.core.counters().bytes_in, TICK);
+    while world.core.counters().bytes_in > before {
+        before = world.core.counters().bytes_in;
+        world.turn(true);
+        assert!(world.core.counters().bytes_in - before <= TICK);
+    }
+    assert_eq!(before, 100 * EACH as u64, "and all in the end");
     world.end();
 }
 
