@@ -37,7 +37,7 @@ const TURN_COST_MIN: usize = 256;
 
 /// What the turns of the modest may cost in one tick, all together, before timers and flushing
 /// have a turn.
-const TICK_COST_MAX: usize = 64 * 1024;
+const TICK_COST_MAX: usize = 16 * 1024;
 
 /// The same for the greedy: about one turn. Whoever else has something to say meanwhile does not
 /// wait longer than that.

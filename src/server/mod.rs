@@ -51,7 +51,7 @@ use shutdown::Signals;
 const EVENTS_MAX: usize = 1024;
 
 /// Connections accepted from one listener in one tick.
-const ACCEPTS_MAX: usize = 64;
+const ACCEPTS_MAX: usize = 16;
 
 /// How long accepting rests when descriptors or memory have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
