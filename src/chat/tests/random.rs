@@ -47,6 +47,8 @@ struct Model {
     /// Each room's log was this long when the tick began.
     sealed: HashMap<RoomKey, usize>,
     said: usize,
+    /// What the listing was, and its revision.
+    listing: (u64, Vec<(RoomId, usize)>),
     seen: HashSet<&'static str>,
 }
 
@@ -122,6 +124,7 @@ impl Model {
             broken: HashMap::new(),
             sealed: HashMap::new(),
             said: 0,
+            listing: Default::default(),
             seen: HashSet::new(),
         }
     }
@@ -399,6 +402,12 @@ impl Model {
         self.broken.retain(|(room, _), _| story.lives(*room));
         let chat = &self.story.chat;
         self.story.sink.logs.retain(|room, _| chat.rooms.get(*room).is_some());
+        let listed = chat.public_rooms().map(|room| (room.id, room.user_count)).collect();
+        let listing = (chat.listing_revision(), listed);
+        if listing.0 == self.listing.0 {
+            assert_eq!(listing.1, self.listing.1, "another listing is another revision");
+        }
+        self.listing = listing;
         self.check_presence();
     }
 
