@@ -15,7 +15,8 @@ fn session_floods() {
         let answers = strangers::ask_all(attack.server, &one);
         let (opened, refused): (Vec<_>, Vec<_>) =
             answers.into_iter().partition(|answer| answer.status == 201);
-        assert!(opened.len() >= 60, "a burst is everybody's right");
+        // A burst is everybody's right, and two a second; an attack of a minute is none.
+        assert!((60..=180).contains(&opened.len()), "{} of {}", opened.len(), one.len());
         opened.iter().for_each(|answer| attack.remember_session(&session_of(answer)));
         refused.into_iter().for_each(|answer| _ = answer.refused(429, "rate_limited"));
         let open = |number: usize| open_session("attacker", &address(1 + number / 50));
