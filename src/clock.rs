@@ -89,6 +89,23 @@ impl Wall {
     }
 }
 
+/// Times in the contract's form. The last is kept: what is said in one tick has one time.
+#[derive(Default)]
+pub struct Stamps {
+    wall: Wall,
+    text: String,
+}
+
+impl Stamps {
+    /// What [`Wall::rfc3339`] shows.
+    pub fn of(&mut self, wall: Wall) -> &str {
+        if self.wall != wall || self.text.is_empty() {
+            (self.wall, self.text) = (wall, wall.rfc3339().to_string());
+        }
+        &self.text
+    }
+}
+
 fn micros_of(timeout: Duration) -> u64 {
     u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX)
 }
@@ -218,6 +235,15 @@ mod tests {
         assert_eq!(wall.rfc3339().to_string(), "2025-08-19T13:45:00.123456Z");
         assert_eq!(wall.http_date().to_string(), "Tue, 19 Aug 2025 13:45:00 GMT");
         assert_eq!(Wall::from_micros(0).rfc3339().to_string(), "1970-01-01T00:00:00.000000Z");
+    }
+
+    #[test]
+    fn a_stamp_is_of_its_own_time() {
+        let mut stamps = Stamps::default();
+        for micros in [0, 0, 1, 1_755_611_100_123_456, 0] {
+            let wall = Wall::from_micros(micros);
+            assert_eq!(stamps.of(wall), wall.rfc3339().to_string());
+        }
     }
 
     #[test]

@@ -5,40 +5,62 @@
 //! order; every kind of history hands out those same bytes again.
 
 use std::fmt;
+use std::io::Write;
 
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
 
-use crate::chat::{Event, Kind, Message, MessageId, Page, RoomId, UserId};
-use crate::clock::Wall;
+use crate::chat::{Event, Kind, Page, UserId};
+use crate::clock::{Stamps, Wall};
 use crate::http::Response;
 
 /// Appends an event as everyone in the room gets it (contract, section 1, The socket).
-pub fn event(out: &mut Vec<u8>, event: &Event<'_>) {
+///
+/// By hand, because this is written for every message, and of all its bytes only names, texts and
+/// nonces can need an escape.
+pub fn event(out: &mut Vec<u8>, event: &Event<'_>, stamps: &mut Stamps) {
     match event {
         Event::Message(message) => {
-            let kind = match message.kind {
-                Kind::Chat(_) => "chat",
-                Kind::UserJoined => "user_joined",
-                Kind::UserLeft => "user_left",
+            quoted(out, "{\"id\":", message.id);
+            let (kind, what) = match message.kind {
+                Kind::Chat(_) => (",\"type\":\"chat\",\"user\":", ""),
+                Kind::UserJoined => (",\"type\":\"user_joined\",\"user\":", "has joined"),
+                Kind::UserLeft => (",\"type\":\"user_left\",\"user\":", "has left"),
             };
-            let shape = MessageShape {
-                id: Shown(message.id),
-                kind,
-                user: message.user,
-                user_id: Shown(message.user_id),
-                message: Said(message),
-                timestamp: Time(message.wall),
-                room_id: Shown(message.room_id),
-                nonce: message.nonce,
-            };
-            write(out, &shape);
+            escaped(out, kind, message.user);
+            quoted(out, ",\"user_id\":", message.user_id);
+            match message.kind {
+                Kind::Chat(text) => escaped(out, ",\"message\":", text),
+                _ => escaped(out, ",\"message\":", &format!("{} {what}", message.user)),
+            }
+            quoted(out, ",\"timestamp\":", stamps.of(message.wall));
+            quoted(out, ",\"room_id\":", message.room_id);
+            if let Some(nonce) = message.nonce {
+                escaped(out, ",\"nonce\":", nonce);
+            }
         }
         Event::Typing { user, user_id, room_id } => {
-            let (user_id, room_id) = (Shown(*user_id), Shown(*room_id));
-            write(out, &TypingShape { kind: "typing", user, user_id, room_id });
+            escaped(out, "{\"type\":\"typing\",\"user\":", user);
+            quoted(out, ",\"user_id\":", user_id);
+            quoted(out, ",\"room_id\":", room_id);
         }
     }
+    out.push(b'}');
+}
+
+/// Appends a field whose value has nothing to escape: an id or a time.
+fn quoted(out: &mut Vec<u8>, name: &str, value: impl fmt::Display) {
+    out.extend_from_slice(name.as_bytes());
+    out.push(b'"');
+    let written = write!(out, "{value}");
+    debug_assert!(written.is_ok(), "a Vec takes all");
+    out.push(b'"');
+}
+
+/// Appends a field whose value may be anything.
+fn escaped(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.extend_from_slice(name.as_bytes());
+    write(out, &value);
 }
 
 /// Appends a history frame (contract, section 2.1): the messages in the bytes they were sent in.
@@ -78,43 +100,6 @@ pub struct Person<'a> {
 /// People, ready to be written.
 pub fn people<'a>(users: impl Iterator<Item = (UserId, &'a str)>) -> Vec<Person<'a>> {
     users.map(|(user_id, user)| Person { user_id: Shown(user_id), user }).collect()
-}
-
-#[derive(Serialize)]
-struct MessageShape<'a> {
-    id: Shown<MessageId>,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    user: &'a str,
-    user_id: Shown<UserId>,
-    message: Said<'a>,
-    timestamp: Time,
-    room_id: Shown<RoomId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    nonce: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct TypingShape<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    user: &'a str,
-    user_id: Shown<UserId>,
-    room_id: Shown<RoomId>,
-}
-
-/// A message's text: what was said, or a sentence about what happened.
-struct Said<'a>(&'a Message<'a>);
-
-impl Serialize for Said<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let user = self.0.user;
-        match self.0.kind {
-            Kind::Chat(text) => serializer.serialize_str(text),
-            Kind::UserJoined => serializer.collect_str(&format_args!("{user} has joined")),
-            Kind::UserLeft => serializer.collect_str(&format_args!("{user} has left")),
-        }
-    }
 }
 
 /// A point in civil time, in the contract's form.

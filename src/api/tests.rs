@@ -17,7 +17,7 @@ use crate::chat::{
     AttachmentKey, BadName, Close, ConnKey, Draft, Event, Frame, Knock, MessageId, Pace, Page,
     Refusal, RoomId, RoomKey, SessionId, Settings, Start,
 };
-use crate::clock::{Mono, SeededEntropy, Wall};
+use crate::clock::{Mono, SeededEntropy, Stamps, Wall};
 use crate::http::{Codec, Fed, Limits, Reject};
 use crate::ledger::Ledger;
 use crate::slots::Slots;
@@ -33,7 +33,7 @@ struct Ear {
 impl Sink for Ear {
     fn publish(&mut self, _: RoomKey, event: &Event<'_>) -> Frame {
         let mut out = b"header".to_vec();
-        json::event(&mut out, event);
+        json::event(&mut out, event, &mut Stamps::default());
         self.events.push(String::from_utf8(out[6..].to_vec()).unwrap());
         let end = out.len() as u32;
         Frame::new(Rc::new(OnceCell::from(Bytes::from(out))), 0, 6, end)

@@ -105,7 +105,7 @@ impl RoomId {
 
 impl fmt::Display for RoomId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write_hex(self.as_bytes(), f)
     }
 }
 
@@ -121,8 +121,20 @@ pub struct UserId(pub(super) u64);
 
 impl fmt::Display for UserId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        write_hex(&self.0.to_be_bytes(), f)
     }
+}
+
+/// In one piece, at most sixteen bytes of them: ids are in all that is told.
+fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    let mut text = [0; 32];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 0xF)];
+    }
+    let text = text.get(..2 * bytes.len()).unwrap_or_default();
+    f.write_str(std::str::from_utf8(text).unwrap_or_default())
 }
 
 /// A message's place in the order of all messages: a UUID v7.

@@ -41,7 +41,8 @@ impl<'a> Draft<'a> {
         if text.is_empty() {
             return Err(Refusal::EmptyMessage);
         }
-        if text.chars().nth(MESSAGE_CHARS_MAX).is_some() {
+        // No text has more characters than bytes.
+        if text.len() > MESSAGE_CHARS_MAX && text.chars().nth(MESSAGE_CHARS_MAX).is_some() {
             return Err(Refusal::TooLong);
         }
         Ok(Draft { text, nonce })

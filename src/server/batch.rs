@@ -16,6 +16,9 @@ use crate::ws;
 /// What a buffer may have grown to: a full batch, and the message that filled it.
 const BATCH_BYTES_MAX: usize = 2 * BATCH_BYTES_FULL as usize;
 
+/// What a buffer begins with: a message of a few lines.
+const BUFFER_BYTES: usize = 512;
+
 /// Encoding buffers kept for the next tick, and how large they may be.
 const SPARE_BUFFERS_MAX: usize = 16;
 const SPARE_BUFFER_BYTES_MAX: usize = BATCH_BYTES_MAX;
@@ -129,7 +132,7 @@ impl Batches {
 
     fn open(&mut self, room: RoomKey) -> usize {
         let place = self.open.len();
-        let buffer = self.spare.pop().unwrap_or_default();
+        let buffer = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES));
         self.open.push(Batch { room, buffer, complete: 0, sealed: Rc::default() });
         if self.places.len() <= room.index() {
             self.places.resize(room.index() + 1, NONE);

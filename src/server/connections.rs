@@ -15,7 +15,7 @@ use super::batch::Batches;
 use super::connection::{Connection, ConnectionKey, Excess, Http, Protocol, Purpose, Wait};
 use super::settings::Settings;
 use crate::chat::{Address, AttachmentKey, Departure};
-use crate::clock::{Mono, Now};
+use crate::clock::{Mono, Now, Stamps};
 use crate::counters::Counters;
 use crate::http;
 use crate::ledger::{Account, Ledger, Tally};
@@ -66,6 +66,7 @@ pub(super) struct Ended {
 pub(super) struct Connections<S> {
     pub slots: Slots<Connection<S>>,
     pub batches: Batches,
+    pub stamps: Stamps,
     pub counters: Counters,
     pub now: Now,
     /// Sockets to be read from, in turn. Never taken away, so that a panic in between loses nobody.
@@ -105,6 +106,7 @@ impl<S: Stream> Connections<S> {
         Connections {
             slots: Slots::new(),
             batches: Batches::new(ledger),
+            stamps: Stamps::default(),
             counters: Counters::default(),
             now: Now::default(),
             talking: VecDeque::new(),

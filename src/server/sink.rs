@@ -13,7 +13,8 @@ use crate::ws;
 
 impl<S: Stream> Sink for Connections<S> {
     fn publish(&mut self, room: RoomKey, event: &Event<'_>) -> Frame {
-        self.batches.append(room, |out| api::json::event(out, event))
+        let stamps = &mut self.stamps;
+        self.batches.append(room, |out| api::json::event(out, event, stamps))
     }
 
     fn seal(&mut self, room: RoomKey, to: &[ConnKey]) {
