@@ -68,9 +68,11 @@ impl<S: Stream> Link<S> {
             return true; // Nobody will read it.
         }
         if !self.outbox.fits(&piece, bytes_max) {
-            // One tick can say more than fits. Slow is only who doesn't take it; an error here
-            // is met again, and reported, by the flush at the tick's end.
-            let _ = self.outbox.flush(&mut self.stream, bytes_max);
+            // One tick can say more than fits. Slow is only who doesn't take it; a broken line is
+            // met again, and reported, by the flush at the tick's end.
+            if self.outbox.flush(&mut self.stream, bytes_max).is_err() {
+                return true;
+            }
         }
         self.outbox.push(piece, bytes_max)
     }

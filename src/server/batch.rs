@@ -1,7 +1,10 @@
-//! Room batches: what rooms say to everybody within one tick.
+//! Room batches: what rooms say to everybody within one tick, or while the greedy talk.
 //!
 //! Owns the buffers that events are encoded into. Must never know who hears them. The invariant:
 //! a batch holds whole frames only, and is sealed before anyone reads one of them.
+//!
+//! What only the greedy have said may gather for some ticks: the more of it leaves in one piece,
+//! the less it costs, and nobody else waits for it.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -36,6 +39,15 @@ struct Batch {
     complete: usize,
     /// Filled by sealing. All frames of the batch share it.
     sealed: Rc<OnceCell<Bytes>>,
+    /// Somebody but the greedy has spoken in it, too.
+    is_urgent: bool,
+}
+
+/// What a room has said, in one piece.
+pub(super) struct Sealed {
+    pub frames: Bytes,
+    /// False: only the greedy have spoken.
+    pub is_urgent: bool,
 }
 
 /// The open batches, at most one a room.
@@ -43,8 +55,12 @@ pub(super) struct Batches {
     open: Vec<Batch>,
     /// By the room's index: the place in `open`.
     places: Vec<u32>,
+    /// Whose batches have become urgent. They may be sealed since.
+    urgent: Vec<RoomKey>,
     spare: Vec<Vec<u8>>,
     full: bool,
+    /// Whether whoever speaks is one of the greedy.
+    pub greedy_speak: bool,
     /// Bytes of all frames so far.
     appended: usize,
     ledger: Ledger,
@@ -55,8 +71,17 @@ pub(super) struct Batches {
 impl Batches {
     pub fn new(ledger: &Ledger) -> Batches {
         let tally = ledger.tally(Account::Frames);
-        let (open, places, spare) = (Vec::new(), Vec::new(), Vec::new());
-        Batches { open, places, spare, full: false, appended: 0, ledger: ledger.clone(), tally }
+        Batches {
+            open: Vec::new(),
+            places: Vec::new(),
+            urgent: Vec::new(),
+            spare: Vec::new(),
+            full: false,
+            greedy_speak: false,
+            appended: 0,
+            ledger: ledger.clone(),
+            tally,
+        }
     }
 
     /// Encodes one frame into the room's batch, which begins here if there is none.
@@ -64,6 +89,9 @@ impl Batches {
         let place = self.place(room).unwrap_or_else(|| self.open(room));
         let batch = &mut self.open[place];
         batch.buffer.truncate(batch.complete);
+        if !self.greedy_speak && !std::mem::replace(&mut batch.is_urgent, true) {
+            self.urgent.push(room);
+        }
         let start = batch.buffer.len();
         let payload = ws::encode_text_in_place(&mut batch.buffer, write);
         batch.complete = batch.buffer.len();
@@ -75,7 +103,7 @@ impl Batches {
     }
 
     /// Ends the room's batch, if one is open: its bytes, in one piece.
-    pub fn seal(&mut self, room: RoomKey) -> Option<Bytes> {
+    pub fn seal(&mut self, room: RoomKey) -> Option<Sealed> {
         let place = self.place(room)?;
         let mut batch = self.open.swap_remove(place);
         self.places[room.index()] = NONE;
@@ -86,15 +114,20 @@ impl Batches {
         /// The cell with its two counters.
         const BESIDE: usize = allocation(2 * size_of::<usize>() + size_of::<OnceCell<Bytes>>());
         // An exact copy: the buffer is for the next batch.
-        let bytes = self.ledger.charge(Account::Frames, batch.buffer.as_slice().into(), BESIDE);
+        let frames = self.ledger.charge(Account::Frames, batch.buffer.as_slice().into(), BESIDE);
         // Cannot have been filled before: the batch has just been taken out of `open`.
-        let _ = batch.sealed.set(bytes.clone());
+        let _ = batch.sealed.set(frames.clone());
         wipe(&mut batch.buffer);
         if self.spare.len() < SPARE_BUFFERS_MAX && batch.buffer.capacity() <= SPARE_BUFFER_BYTES_MAX
         {
             self.spare.push(batch.buffer);
         }
-        Some(bytes)
+        Some(Sealed { frames, is_urgent: batch.is_urgent })
+    }
+
+    /// Some room whose batch is urgent, or was and is sealed.
+    pub fn next_urgent(&mut self) -> Option<RoomKey> {
+        self.urgent.pop()
     }
 
     /// Some room with an open batch.
@@ -112,17 +145,24 @@ impl Batches {
         self.full
     }
 
-    /// All batches are sealed: the tick is over. `rooms`: how many there are.
+    /// All urgent batches are sealed: the tick is over. `rooms`: how many there are.
     pub fn on_tick_over(&mut self, rooms: usize) {
-        debug_assert!(self.open.is_empty());
+        debug_assert!(self.urgent.is_empty());
         self.full = false;
         if rooms == 0 {
-            (self.places, self.spare) = (Vec::new(), Vec::new());
-        } else if self.places.len() > PLACES_MIN && self.places.len() / 4 > rooms {
-            self.places = Vec::new(); // No batch is open; the rooms that are left soon have theirs.
+            (self.places, self.urgent) = (Vec::new(), Vec::new());
+            (self.open, self.spare) = (Vec::new(), Vec::new());
+        } else if self.open.is_empty()
+            && self.places.len() > PLACES_MIN
+            && self.places.len() / 4 > rooms
+        {
+            self.places = Vec::new(); // The rooms that are left soon have theirs.
         }
         let spare: usize = self.spare.iter().map(Vec::capacity).sum();
-        self.tally.set(spare + self.places.capacity() * size_of::<u32>());
+        let open: usize = self.open.iter().map(|batch| batch.buffer.capacity()).sum();
+        let lists = self.places.capacity() * size_of::<u32>()
+            + self.urgent.capacity() * size_of::<RoomKey>();
+        self.tally.set(spare + open + lists);
     }
 
     fn place(&self, room: RoomKey) -> Option<usize> {
@@ -133,7 +173,8 @@ impl Batches {
     fn open(&mut self, room: RoomKey) -> usize {
         let place = self.open.len();
         let buffer = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES));
-        self.open.push(Batch { room, buffer, complete: 0, sealed: Rc::default() });
+        let sealed = Rc::default();
+        self.open.push(Batch { room, buffer, complete: 0, sealed, is_urgent: false });
         if self.places.len() <= room.index() {
             self.places.resize(room.index() + 1, NONE);
         }
@@ -163,11 +204,11 @@ mod tests {
         let frames: Vec<_> = [(0, "a"), (1, "b"), (2, "c"), (0, "d")]
             .map(|(room, text)| say(&mut batches, room, text))
             .into();
-        let whole = batches.seal(rooms[0]).unwrap();
+        let whole = batches.seal(rooms[0]).unwrap().frames;
         assert_eq!(whole, b"\x81\x01a\x81\x01d"[..]);
         assert_eq!(frames[3].bytes(), b"\x81\x01d"[..]);
         assert_eq!(frames[3].payload(), b"d"[..]);
-        assert_eq!(batches.seal(rooms[0]), None);
+        assert!(batches.seal(rooms[0]).is_none());
         let again = say(&mut batches, 0, "e");
         for room in [2, 1, 0] {
             batches.seal(rooms[room]).unwrap();
@@ -175,9 +216,25 @@ mod tests {
         assert_eq!(again.payload(), b"e"[..]);
         assert_eq!(frames[1].payload(), b"b"[..]);
         assert_eq!(batches.any_open(), None);
+        assert_eq!([(); 4].map(|()| batches.next_urgent().is_some()), [true; 4], "sealed or not");
         batches.on_tick_over(0);
         drop((whole, frames, again));
         assert_eq!(ledger.total(), 0, "frames are counted as long as they live");
+    }
+
+    #[test]
+    fn a_batch_is_urgent_once_somebody_but_the_greedy_has_spoken() {
+        let mut batches = Batches::new(&Ledger::new());
+        let rooms = rooms(2);
+        for (greedy, room) in [(true, 0), (true, 1), (false, 1), (true, 1), (false, 1)] {
+            batches.greedy_speak = greedy;
+            batches.append(rooms[room], |out| out.push(b'a'));
+        }
+        assert_eq!((batches.next_urgent(), batches.next_urgent()), (Some(rooms[1]), None));
+        let is_urgent = |batches: &mut Batches, room| batches.seal(room).unwrap().is_urgent;
+        assert!(is_urgent(&mut batches, rooms[1]));
+        batches.on_tick_over(2);
+        assert!(!is_urgent(&mut batches, rooms[0]), "it has gathered on");
     }
 
     #[test]
@@ -193,6 +250,6 @@ mod tests {
         });
         assert!(std::panic::catch_unwind(panicking).is_err());
         batches.append(room, |out| out.push(b'b'));
-        assert_eq!(batches.seal(room).unwrap(), b"\x81\x01a\x81\x01b"[..]);
+        assert_eq!(batches.seal(room).unwrap().frames, b"\x81\x01a\x81\x01b"[..]);
     }
 }

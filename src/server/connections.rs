@@ -331,22 +331,22 @@ impl<S: Stream> Connections<S> {
     /// room for them reads too slowly, and is closed.
     ///
     /// Its context is not asked: what was said before the peer's close, or before its violation,
-    /// still precedes ours, and afterwards the protocol is `Closing`. `to_crowd`: they are for so
-    /// many that they may leave later than what is for few.
-    pub fn push_frames(&mut self, key: ConnectionKey<S>, frames: Piece, to_crowd: bool) {
+    /// still precedes ours, and afterwards the protocol is `Closing`. `may_wait`: they may
+    /// leave later than others, being for a crowd or from the greedy.
+    pub fn push_frames(&mut self, key: ConnectionKey<S>, frames: Piece, may_wait: bool) {
         match self.slots.get(key).map(|connection| &connection.protocol) {
             Some(Protocol::Ws(ws)) if !ws.waiting => {}
             _ => return,
         }
         self.counters.deliveries += 1;
-        self.queue_or_close(key, frames, to_crowd);
+        self.queue_or_close(key, frames, may_wait);
     }
 
     /// Queues frames, or closes who leaves no room for them. What has not begun to leave is
     /// forgotten then; pieces are whole frames, so the close can still be told apart.
-    fn queue_or_close(&mut self, key: ConnectionKey<S>, frames: Piece, to_crowd: bool) {
+    fn queue_or_close(&mut self, key: ConnectionKey<S>, frames: Piece, may_wait: bool) {
         if self.queue(key, frames) {
-            return if to_crowd { self.make_bulky(key) } else { self.make_dirty(key) };
+            return if may_wait { self.make_bulky(key) } else { self.make_dirty(key) };
         }
         self.counters.too_slow += 1;
         if let Some(connection) = self.slots.get_mut(key) {

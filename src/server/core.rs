@@ -15,7 +15,7 @@ use super::connection::{Connection, ConnectionKey, Excess, Protocol, Purpose, Wa
 use super::connections::{CROWD_MIN, Connections};
 use super::settings::{self, Settings};
 use crate::api::Api;
-use crate::chat::{Chat, Departure, Share};
+use crate::chat::{Chat, Departure, RoomKey, Share};
 use crate::clock::{Entropy, Mono, Now, Wall};
 use crate::config::Config;
 use crate::counters::Counters;
@@ -32,16 +32,24 @@ const SCRATCH_BYTES: usize = 8 * 1024;
 /// others have had their turn: of five hundred who burst at once, nobody waits for more than this.
 const TURN_BYTES_MAX: usize = 1024;
 
-/// A turn costs as much even if nothing is said in it: a system call and, as a rule, an end.
+/// What a turn costs even if nothing is said in it: a system call and, as a rule, an end. A byte
+/// costs about ten nanoseconds.
 const TURN_COST_MIN: usize = 256;
+
+/// What a request, and what an event costs beside its bytes.
+const REQUEST_COST: usize = 192;
+const EVENT_COST: usize = 64;
 
 /// What the turns of the modest may cost in one tick, all together, before timers and flushing
 /// have a turn.
 const TICK_COST_MAX: usize = 16 * 1024;
 
-/// The same for the greedy: about one turn. Whoever else has something to say meanwhile does not
-/// wait longer than that.
-const GREEDY_COST_MAX: usize = 4 * 1024;
+/// The same for the greedy. Whoever else has something to say meanwhile does not wait longer.
+const GREEDY_COST_MAX: usize = 8 * 1024;
+
+/// What the turns of the greedy may cost before what they have said leaves: ten milliseconds at
+/// most in which it gathers.
+const GATHERED_COST_MAX: usize = 1024 * 1024;
 
 /// Content that is made for an answer, or told to everybody in a room, costs less than what is
 /// read, byte for byte.
@@ -70,6 +78,8 @@ pub struct Core<S> {
     scratch: Vec<u8>,
     /// Ticks in a row in which the greedy had no turn.
     passed_over: u32,
+    /// What the turns of the greedy have cost since all that they had said has left.
+    gathered: usize,
     /// Where tests have planted a panic; never in a release.
     #[cfg(debug_assertions)]
     pub(super) fault: Option<String>,
@@ -97,6 +107,7 @@ impl<S: Stream> Core<S> {
             made: 0,
             scratch: vec![0; SCRATCH_BYTES],
             passed_over: 0,
+            gathered: 0,
             #[cfg(debug_assertions)]
             fault: None,
         }
@@ -296,13 +307,17 @@ impl<S: Stream> Core<S> {
         let must_wait = must_wait && self.passed_over < PASSED_OVER_MAX;
         self.passed_over = if must_wait { self.passed_over + 1 } else { 0 };
         let mut budget = if must_wait { 0 } else { GREEDY_COST_MAX };
+        self.connections.batches.greedy_speak = true;
         while budget > 0 {
             let Some(key) = self.connections.next_greedy() else { break };
-            budget = budget.saturating_sub(self.turn(key, &mut scratch));
+            let cost = self.turn(key, &mut scratch);
+            budget = budget.saturating_sub(cost);
+            self.gathered += cost;
             if self.must_flush_first() {
                 break;
             }
         }
+        self.connections.batches.greedy_speak = false;
         self.connections.paged = 0;
         self.scratch = scratch;
     }
@@ -319,13 +334,20 @@ impl<S: Stream> Core<S> {
     fn turn(&mut self, key: ConnectionKey<S>, scratch: &mut [u8]) -> usize {
         self.made = 0;
         let (said, paged) = (self.connections.batches.appended(), self.connections.paged);
-        let read = self.read_from(key, scratch);
+        let handled = self.handled();
+        let read = self.read_from(key, scratch) + self.handled().saturating_sub(handled);
         let said = self.connections.batches.appended().wrapping_sub(said);
         let told = said.saturating_mul(self.audience(key));
         let paged = self.connections.paged.saturating_sub(paged);
         let cost = read + (self.made + paged) / WRITTEN_BYTES_PER_COST;
         self.connections.spend(key, cost + told / WRITTEN_BYTES_PER_COST);
         cost.max(TURN_COST_MIN)
+    }
+
+    /// What all requests and events so far have cost beside their bytes.
+    fn handled(&self) -> usize {
+        let Counters { requests, received, .. } = self.connections.counters;
+        requests as usize * REQUEST_COST + received as usize * EVENT_COST
     }
 
     /// How many hear what the connection says. Of a request nobody knows where it was for: one.
@@ -397,7 +419,10 @@ impl<S: Stream> Core<S> {
                 let (now, connections) = (self.connections.now, &mut self.connections);
                 self.chat.exit(now, ended.attachment, ended.departure, connections);
             }
-            self.seal_all();
+            match self.must_gather_on() {
+                true => self.seal_urgent(),
+                false => self.seal_all(),
+            }
             if self.connections.ended.is_empty() {
                 break;
             }
@@ -419,12 +444,34 @@ impl<S: Stream> Core<S> {
         self.connections.paged = 0;
     }
 
+    /// Whether the greedy have more to say, so that it can leave together with what they have
+    /// said. Once some of that is leaving, all of it does.
+    fn must_gather_on(&self) -> bool {
+        !self.connections.greedy.is_empty()
+            && self.gathered < GATHERED_COST_MAX
+            && !self.connections.is_behind()
+            && !self.must_flush_first()
+            && !self.shutting_down
+    }
+
     fn seal_all(&mut self) {
+        self.gathered = 0;
         while let Some(room) = self.connections.batches.any_open() {
-            self.chat.seal(room, &mut self.connections);
-            // Rooms seal before they end; a batch without a room is nobody's.
-            self.connections.batches.seal(room);
+            self.seal_one(room);
         }
+        self.seal_urgent();
+    }
+
+    fn seal_urgent(&mut self) {
+        while let Some(room) = self.connections.batches.next_urgent() {
+            self.seal_one(room);
+        }
+    }
+
+    fn seal_one(&mut self, room: RoomKey) {
+        self.chat.seal(room, &mut self.connections);
+        // Rooms seal before they end; a batch without a room is nobody's.
+        self.connections.batches.seal(room);
     }
 
     #[inline(never)]

@@ -19,9 +19,9 @@ const PAGED_BYTES_MAX: usize = 512 * 1024;
 impl<S: Stream> Connections<S> {
     /// Queues what a room says to everybody, unless the connection is catching up and is sent it
     /// later, out of the history.
-    pub fn push_live(&mut self, key: ConnectionKey<S>, frames: Piece, to_crowd: bool) {
+    pub fn push_live(&mut self, key: ConnectionKey<S>, frames: Piece, may_wait: bool) {
         match self.slots.get(key).map(|connection| &connection.protocol) {
-            Some(Protocol::Ws(ws)) if !ws.catching_up => self.push_frames(key, frames, to_crowd),
+            Some(Protocol::Ws(ws)) if !ws.catching_up => self.push_frames(key, frames, may_wait),
             _ => {}
         }
     }

@@ -4,6 +4,7 @@
 //! an end that is found out here is told it in the phase *settle*. The invariant: what is pushed
 //! to one connection arrives in the order of the pushes.
 
+use super::batch::Sealed;
 use super::connection::{Connection, ConnectionKey};
 use super::connections::{CROWD_MIN, Connections};
 use crate::api;
@@ -18,10 +19,10 @@ impl<S: Stream> Sink for Connections<S> {
     }
 
     fn seal(&mut self, room: RoomKey, to: &[ConnKey]) {
-        if let Some(frames) = self.batches.seal(room) {
-            let to_crowd = to.len() >= CROWD_MIN;
+        if let Some(Sealed { frames, is_urgent }) = self.batches.seal(room) {
+            let may_wait = !is_urgent || to.len() >= CROWD_MIN;
             for key in to {
-                self.push_live(key.cast(), Piece::shared(frames.clone()), to_crowd);
+                self.push_live(key.cast(), Piece::shared(frames.clone()), may_wait);
             }
         }
     }
