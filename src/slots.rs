@@ -61,35 +61,63 @@ struct Entry<T> {
     value: T,
 }
 
-/// A slab of `T` whose keys are checked.
+/// Entries of one page.
+const PAGE: usize = 32;
+
+/// Slabs of `T` whose keys are checked.
+///
+/// Pages, because one slab for all would have to move when it grows: with a hundred thousand entries
+/// that takes milliseconds, and for a moment three times the memory. And one entry that stays holds
+/// its page, not the places of all that came before it.
 pub struct Slots<T> {
-    entries: Slab<Entry<T>>,
+    /// The last is never empty; one before it that has emptied holds no memory.
+    pages: Vec<Slab<Entry<T>>>,
+    /// Pages before this one are full.
+    open: usize,
+    /// Entries.
+    len: usize,
+    /// Pages that hold memory, each for as many entries as it may have.
+    held: usize,
     /// Stamped on the next entry. Wraps after 2³² insertions; a stale key would then have to
     /// have been kept for exactly that many.
     next_generation: NonZeroU32,
-    /// With no more entries than this, what is beyond the last of them is given back. 0: never.
-    shrink_below: usize,
 }
-
-/// Slots for fewer than this are not worth giving back.
-const SHRUNK_MIN: usize = 64;
 
 impl<T> Slots<T> {
     /// No entries, no memory.
     pub const fn new() -> Slots<T> {
-        Slots { entries: Slab::new(), next_generation: NonZeroU32::MIN, shrink_below: 0 }
+        let next_generation = NonZeroU32::MIN;
+        Slots { pages: Vec::new(), open: 0, len: 0, held: 0, next_generation }
     }
 
     /// Stores `value`, whose construction may need its own key.
     pub fn insert_with(&mut self, value: impl FnOnce(Key<T>) -> T) -> Key<T> {
         let generation = self.next_generation;
         self.next_generation = generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
-        let vacant = self.entries.vacant_entry();
-        let index = u32::try_from(vacant.key()).expect("limits keep entry counts far below 2^32");
+        let page = self.open_page();
+        let vacant = self.pages[page].vacant_entry();
+        let index = u32::try_from(page * PAGE + vacant.key());
+        let index = index.expect("limits keep entry counts far below 2^32");
         let key = Key { index, generation, of: PhantomData };
         vacant.insert(Entry { generation, value: value(key) });
-        self.shrink_below = self.shrink_below.max(self.entries.len() / 4);
+        self.len += 1;
         key
+    }
+
+    /// The first page with room for one more, so that the last ones empty first.
+    fn open_page(&mut self) -> usize {
+        while self.pages.get(self.open).is_some_and(|page| page.len() == PAGE) {
+            self.open += 1;
+        }
+        if self.open == self.pages.len() {
+            self.pages.push(Slab::new());
+        }
+        let page = &mut self.pages[self.open];
+        if page.is_empty() {
+            *page = Slab::with_capacity(PAGE);
+            self.held += 1;
+        }
+        self.open
     }
 
     /// Stores `value`.
@@ -98,16 +126,18 @@ impl<T> Slots<T> {
     }
 
     /// The entry, unless it is gone.
+    #[inline(never)] // Else the release is 17 KB larger.
     pub fn get(&self, key: Key<T>) -> Option<&T> {
-        match self.entries.get(key.index()) {
+        match self.pages.get(key.index() / PAGE)?.get(key.index() % PAGE) {
             Some(entry) if entry.generation == key.generation => Some(&entry.value),
             _ => None,
         }
     }
 
     /// The entry, unless it is gone.
+    #[inline(never)]
     pub fn get_mut(&mut self, key: Key<T>) -> Option<&mut T> {
-        match self.entries.get_mut(key.index()) {
+        match self.pages.get_mut(key.index() / PAGE)?.get_mut(key.index() % PAGE) {
             Some(entry) if entry.generation == key.generation => Some(&mut entry.value),
             _ => None,
         }
@@ -116,54 +146,53 @@ impl<T> Slots<T> {
     /// Takes the entry out, unless it is gone already.
     pub fn remove(&mut self, key: Key<T>) -> Option<T> {
         self.get(key)?;
-        let value = self.entries.remove(key.index()).value;
-        if self.entries.is_empty() {
-            // A slab never shrinks by itself; one that has emptied gives its memory back.
-            self.entries = Slab::new();
-            self.shrink_below = 0;
-        } else if self.entries.len() <= self.shrink_below {
-            self.shrink();
+        let at = key.index() / PAGE;
+        let page = self.pages.get_mut(at)?;
+        let value = page.remove(key.index() % PAGE).value;
+        self.len -= 1;
+        self.open = self.open.min(at);
+        if page.is_empty() {
+            *page = Slab::new();
+            self.held -= 1;
+            while self.pages.last().is_some_and(Slab::is_empty) {
+                self.pages.pop();
+            }
+            if self.pages.len() <= self.pages.capacity() / 4 {
+                self.pages.shrink_to_fit();
+            }
         }
         Some(value)
     }
 
-    /// A crowd has gone. Looks at every slot, so the next time is when half of the rest have gone,
-    /// too: whoever stayed may sit in the last of them.
-    fn shrink(&mut self) {
-        self.shrink_below = self.entries.len() / 2;
-        if self.entries.capacity() > SHRUNK_MIN {
-            self.entries.shrink_to_fit();
-        }
-    }
-
     /// The key of whatever lives at `index` now. Only for indices that cannot be stale.
     pub fn key_at(&self, index: usize) -> Option<Key<T>> {
-        let entry = self.entries.get(index)?;
+        let entry = self.pages.get(index / PAGE)?.get(index % PAGE)?;
         let index = u32::try_from(index).ok()?;
         Some(Key { index, generation: entry.generation, of: PhantomData })
     }
 
     /// Number of entries.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.len
     }
 
     /// True when there are none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len == 0
     }
 
     /// Bytes of heap held for entries, used or not; what the values own is not counted.
     pub fn bytes(&self) -> usize {
         // One word more per entry than `Entry<T>`: slab's own tag, padded.
-        self.entries.capacity() * (size_of::<Entry<T>>() + size_of::<usize>())
+        self.held * PAGE * (size_of::<Entry<T>>() + size_of::<usize>())
+            + self.pages.capacity() * size_of::<Slab<Entry<T>>>()
     }
 
     /// All entries in index order, which means nothing to clients.
     pub fn iter(&self) -> impl Iterator<Item = (Key<T>, &T)> {
-        self.entries.iter().map(|(index, entry)| {
-            let index = u32::try_from(index).expect("checked on insertion");
-            (Key { index, generation: entry.generation, of: PhantomData }, &entry.value)
+        (0..self.pages.len() * PAGE).filter_map(|index| {
+            let key = self.key_at(index)?;
+            Some((key, self.get(key)?))
         })
     }
 }
@@ -206,24 +235,35 @@ mod tests {
     }
 
     #[test]
-    fn slots_that_have_nearly_emptied_give_back_what_lies_beyond_the_last() {
+    fn whoever_stays_holds_a_page_and_the_first_places_are_taken_again_first() {
         let mut slots = Slots::new();
         let keys: Vec<_> = (0..1000).map(|n| slots.insert(n)).collect();
         let full = slots.bytes();
-        let (last, others) = keys.split_last().unwrap();
-        for key in &others[10..] {
-            slots.remove(*key);
+        let stay = [3, 500, 999];
+        for (n, key) in keys.iter().enumerate().filter(|(n, _)| !stay.contains(n)) {
+            assert_eq!(slots.remove(*key), Some(n));
         }
-        assert!(slots.bytes() >= full / 2, "the last holds its place");
-        slots.remove(*last);
-        for key in &others[..8] {
-            slots.remove(*key);
+        assert!(slots.bytes() < full / 4, "{} of {full}", slots.bytes());
+        assert_eq!(slots.iter().map(|(_, n)| *n).collect::<Vec<_>>(), stay);
+        assert_eq!(slots.key_at(999), Some(keys[999]));
+        let mut again: Vec<_> = (0..997).map(|n| slots.insert(n).index()).collect();
+        assert_eq!((slots.len(), slots.bytes()), (1000, full));
+        again.sort();
+        assert_eq!(again, (0..1000).filter(|n| !stay.contains(n)).collect::<Vec<_>>());
+        assert_eq!(slots.get(keys[0]), None);
+        assert_eq!(slots.get(keys[500]), Some(&500));
+    }
+
+    #[test]
+    fn one_more_never_takes_more_than_a_page() {
+        let mut slots = Slots::new();
+        let page = PAGE * (size_of::<Entry<u64>>() + size_of::<usize>());
+        for n in 0..100_000u64 {
+            let before = slots.bytes();
+            slots.insert(n);
+            let list = slots.pages.capacity() * size_of::<Slab<Entry<u64>>>(); // It may double.
+            assert!(slots.bytes() <= before + page + list, "{n}");
         }
-        assert!(slots.bytes() < full / 10, "{} of {full}", slots.bytes());
-        assert_eq!(slots.iter().map(|(_, n)| *n).collect::<Vec<_>>(), [8, 9]);
-        let new = slots.insert(99);
-        assert_eq!(slots.get(new), Some(&99));
-        assert_eq!(slots.get(others[0]), None);
     }
 
     #[test]
