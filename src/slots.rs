@@ -4,6 +4,8 @@
 //! a key is honoured only by the entry it was made for. `slab` hands a freed index out again at
 //! once, so a key kept a moment too long would otherwise name a stranger.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
@@ -61,35 +63,77 @@ struct Entry<T> {
     value: T,
 }
 
-/// A slab of `T` whose keys are checked.
+/// Entries of one page.
+const PAGE: usize = 32;
+
+/// Slabs of `T` whose keys are checked.
+///
+/// Pages, because one slab for all would have to move when it grows: with a hundred thousand entries
+/// that takes milliseconds, and for a moment three times the memory. And one entry that stays holds
+/// its page, not the places of all that came before it.
 pub struct Slots<T> {
-    entries: Slab<Entry<T>>,
+    /// One that has emptied holds no memory.
+    pages: Vec<Slab<Entry<T>>>,
+    /// Pages with room for one more, each once. The first is filled first, so that the last may
+    /// empty.
+    roomy: BinaryHeap<Reverse<u32>>,
+    /// Entries.
+    len: usize,
+    /// Pages that hold memory, each for as many entries as it may have.
+    held: usize,
     /// Stamped on the next entry. Wraps after 2³² insertions; a stale key would then have to
     /// have been kept for exactly that many.
     next_generation: NonZeroU32,
-    /// With no more entries than this, what is beyond the last of them is given back. 0: never.
-    shrink_below: usize,
 }
-
-/// Slots for fewer than this are not worth giving back.
-const SHRUNK_MIN: usize = 64;
 
 impl<T> Slots<T> {
     /// No entries, no memory.
     pub const fn new() -> Slots<T> {
-        Slots { entries: Slab::new(), next_generation: NonZeroU32::MIN, shrink_below: 0 }
+        Slots {
+            pages: Vec::new(),
+            roomy: BinaryHeap::new(),
+            len: 0,
+            held: 0,
+            next_generation: NonZeroU32::MIN,
+        }
     }
 
     /// Stores `value`, whose construction may need its own key.
     pub fn insert_with(&mut self, value: impl FnOnce(Key<T>) -> T) -> Key<T> {
         let generation = self.next_generation;
         self.next_generation = generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
-        let vacant = self.entries.vacant_entry();
-        let index = u32::try_from(vacant.key()).expect("limits keep entry counts far below 2^32");
+        let number = self.roomy_page();
+        let page = &mut self.pages[number as usize];
+        let vacant = page.vacant_entry();
+        let index = number * PAGE as u32 + vacant.key() as u32;
         let key = Key { index, generation, of: PhantomData };
         vacant.insert(Entry { generation, value: value(key) });
-        self.shrink_below = self.shrink_below.max(self.entries.len() / 4);
+        if page.len() == PAGE {
+            self.roomy.pop();
+        }
+        self.len += 1;
         key
+    }
+
+    /// The first page with room for one more.
+    fn roomy_page(&mut self) -> u32 {
+        let number = match self.roomy.peek() {
+            Some(Reverse(number)) => *number,
+            None => {
+                let number = u32::try_from(self.pages.len()).ok();
+                let fits = number.filter(|number| *number < u32::MAX / PAGE as u32);
+                let number = fits.expect("limits keep entry counts far below 2^32");
+                self.pages.push(Slab::new());
+                self.roomy.push(Reverse(number));
+                number
+            }
+        };
+        let page = &mut self.pages[number as usize];
+        if page.is_empty() {
+            *page = Slab::with_capacity(PAGE);
+            self.held += 1;
+        }
+        number
     }
 
     /// Stores `value`.
@@ -98,16 +142,18 @@ impl<T> Slots<T> {
     }
 
     /// The entry, unless it is gone.
+    #[inline(never)] // Else the release is 17 KB larger.
     pub fn get(&self, key: Key<T>) -> Option<&T> {
-        match self.entries.get(key.index()) {
+        match self.pages.get(key.index() / PAGE)?.get(key.index() % PAGE) {
             Some(entry) if entry.generation == key.generation => Some(&entry.value),
             _ => None,
         }
     }
 
     /// The entry, unless it is gone.
+    #[inline(never)]
     pub fn get_mut(&mut self, key: Key<T>) -> Option<&mut T> {
-        match self.entries.get_mut(key.index()) {
+        match self.pages.get_mut(key.index() / PAGE)?.get_mut(key.index() % PAGE) {
             Some(entry) if entry.generation == key.generation => Some(&mut entry.value),
             _ => None,
         }
@@ -116,54 +162,68 @@ impl<T> Slots<T> {
     /// Takes the entry out, unless it is gone already.
     pub fn remove(&mut self, key: Key<T>) -> Option<T> {
         self.get(key)?;
-        let value = self.entries.remove(key.index()).value;
-        if self.entries.is_empty() {
-            // A slab never shrinks by itself; one that has emptied gives its memory back.
-            self.entries = Slab::new();
-            self.shrink_below = 0;
-        } else if self.entries.len() <= self.shrink_below {
-            self.shrink();
+        let number = key.index() / PAGE;
+        let page = self.pages.get_mut(number)?;
+        if page.len() == PAGE {
+            self.roomy.push(Reverse(number as u32));
+        }
+        let value = page.remove(key.index() % PAGE).value;
+        self.len -= 1;
+        if page.is_empty() {
+            *page = Slab::new();
+            self.held -= 1;
+            self.give_back();
         }
         Some(value)
     }
 
-    /// A crowd has gone. Looks at every slot, so the next time is when half of the rest have gone,
-    /// too: whoever stayed may sit in the last of them.
-    fn shrink(&mut self) {
-        self.shrink_below = self.entries.len() / 2;
-        if self.entries.capacity() > SHRUNK_MIN {
-            self.entries.shrink_to_fit();
+    /// Forgets the last pages if they are empty and most of the others are, too.
+    fn give_back(&mut self) {
+        if self.held > self.pages.len() / 4 {
+            return;
+        }
+        let before = self.pages.len();
+        while self.pages.last().is_some_and(Slab::is_empty) {
+            self.pages.pop();
+        }
+        let count = self.pages.len();
+        if count < before {
+            self.roomy.retain(|Reverse(number)| (*number as usize) < count);
+            self.roomy.shrink_to_fit();
+            self.pages.shrink_to_fit();
         }
     }
 
     /// The key of whatever lives at `index` now. Only for indices that cannot be stale.
     pub fn key_at(&self, index: usize) -> Option<Key<T>> {
-        let entry = self.entries.get(index)?;
+        let entry = self.pages.get(index / PAGE)?.get(index % PAGE)?;
         let index = u32::try_from(index).ok()?;
         Some(Key { index, generation: entry.generation, of: PhantomData })
     }
 
     /// Number of entries.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.len
     }
 
     /// True when there are none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len == 0
     }
 
     /// Bytes of heap held for entries, used or not; what the values own is not counted.
     pub fn bytes(&self) -> usize {
         // One word more per entry than `Entry<T>`: slab's own tag, padded.
-        self.entries.capacity() * (size_of::<Entry<T>>() + size_of::<usize>())
+        self.held * PAGE * (size_of::<Entry<T>>() + size_of::<usize>())
+            + self.pages.capacity() * size_of::<Slab<Entry<T>>>()
+            + self.roomy.capacity() * size_of::<u32>()
     }
 
     /// All entries in index order, which means nothing to clients.
     pub fn iter(&self) -> impl Iterator<Item = (Key<T>, &T)> {
-        self.entries.iter().map(|(index, entry)| {
-            let index = u32::try_from(index).expect("checked on insertion");
-            (Key { index, generation: entry.generation, of: PhantomData }, &entry.value)
+        (0..self.pages.len() * PAGE).filter_map(|index| {
+            let key = self.key_at(index)?;
+            Some((key, self.get(key)?))
         })
     }
 }
@@ -206,24 +266,37 @@ mod tests {
     }
 
     #[test]
-    fn slots_that_have_nearly_emptied_give_back_what_lies_beyond_the_last() {
+    fn whoever_stays_holds_a_page_and_the_first_places_are_taken_again_first() {
         let mut slots = Slots::new();
         let keys: Vec<_> = (0..1000).map(|n| slots.insert(n)).collect();
-        let full = slots.bytes();
-        let (last, others) = keys.split_last().unwrap();
-        for key in &others[10..] {
-            slots.remove(*key);
+        let (full, full_list) = (slots.bytes(), slots.roomy.capacity() * size_of::<u32>());
+        let stay = [3, 500, 999];
+        for (n, key) in keys.iter().enumerate().filter(|(n, _)| !stay.contains(n)) {
+            assert_eq!(slots.remove(*key), Some(n));
         }
-        assert!(slots.bytes() >= full / 2, "the last holds its place");
-        slots.remove(*last);
-        for key in &others[..8] {
-            slots.remove(*key);
+        assert!(slots.bytes() < full / 4, "{} of {full}", slots.bytes());
+        assert_eq!(slots.iter().map(|(_, n)| *n).collect::<Vec<_>>(), stay);
+        assert_eq!(slots.key_at(999), Some(keys[999]));
+        let mut again: Vec<_> = (0..997).map(|n| slots.insert(n).index()).collect();
+        let list = slots.roomy.capacity() * size_of::<u32>();
+        assert_eq!((slots.len(), slots.bytes() - list), (1000, full - full_list));
+        again.sort();
+        assert_eq!(again, (0..1000).filter(|n| !stay.contains(n)).collect::<Vec<_>>());
+        assert_eq!(slots.get(keys[0]), None);
+        assert_eq!(slots.get(keys[500]), Some(&500));
+    }
+
+    #[test]
+    fn one_more_never_takes_more_than_a_page() {
+        let mut slots = Slots::new();
+        let page = PAGE * (size_of::<Entry<u64>>() + size_of::<usize>());
+        for n in 0..100_000u64 {
+            let before = slots.bytes();
+            slots.insert(n);
+            // The lists may double.
+            let list = slots.pages.capacity() * size_of::<Slab<Entry<u64>>>() + 16;
+            assert!(slots.bytes() <= before + page + list, "{n}");
         }
-        assert!(slots.bytes() < full / 10, "{} of {full}", slots.bytes());
-        assert_eq!(slots.iter().map(|(_, n)| *n).collect::<Vec<_>>(), [8, 9]);
-        let new = slots.insert(99);
-        assert_eq!(slots.get(new), Some(&99));
-        assert_eq!(slots.get(others[0]), None);
     }
 
     #[test]

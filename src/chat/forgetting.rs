@@ -32,7 +32,7 @@ pub(super) struct Turn {
 
 impl Silence {
     /// The room has just said something that is kept: it is silent for the shortest time of all.
-    pub fn on_said(&mut self, rooms: &mut Slots<Box<Room>>, key: RoomKey) {
+    pub fn on_said(&mut self, rooms: &mut Slots<Room>, key: RoomKey) {
         if self.last == Some(key) {
             return;
         }
@@ -47,7 +47,7 @@ impl Silence {
     }
 
     /// The room has nothing to forget any more.
-    pub fn remove(&mut self, rooms: &mut Slots<Box<Room>>, key: RoomKey) {
+    pub fn remove(&mut self, rooms: &mut Slots<Room>, key: RoomKey) {
         let Some(room) = rooms.get_mut(key) else { return };
         let Turn { is_listed, before, after } = std::mem::take(&mut room.turn);
         if !is_listed {

@@ -229,11 +229,11 @@ pub struct Chat {
     /// Keys the hash that makes user ids.
     user_id_secret: [u8; 16],
     message_ids: MessageIds,
-    sessions: Slots<Box<Session>>,
+    sessions: Slots<Session>,
     /// Behind an `Rc`, as in [`Session`]: a map keeps the bytes of keys that were removed from it,
     /// and freed memory is zeroed.
     session_keys: HashMap<Rc<SessionId>, SessionKey>,
-    rooms: Slots<Box<Room>>,
+    rooms: Slots<Room>,
     room_keys: HashMap<RoomId, RoomKey>,
     /// By number, so that a listing has the newest last.
     public_rooms: BTreeMap<u64, RoomKey>,

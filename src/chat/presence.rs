@@ -207,8 +207,9 @@ impl Chat {
         }
         self.accept(now, key, Kind::UserLeft, None, sink);
         self.recount_room(room);
+        probe.as_ref().map(|probe| self.timers.cancel(probe.timer));
+        self.recount();
         let Some(probe) = probe else { return };
-        self.timers.cancel(probe.timer);
         for waiting in probe.waiting {
             // The first gets the name; the others only if they are the same person.
             let wanted = self.attachments.get(waiting).map(|one| (one.session, one.room));

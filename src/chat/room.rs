@@ -28,9 +28,8 @@ use crate::timers::TimerKey;
 /// Most rooms a listing shows.
 pub const ROOMS_LISTED_MAX: usize = 1000;
 
-/// A handle on a room. Boxed, as sessions are: when the ten thousandth comes in, growing slots move
-/// words and not rooms, and everybody else waits only for that.
-pub type RoomKey = Key<Box<Room>>;
+/// A handle on a room.
+pub type RoomKey = Key<Room>;
 /// A handle on a session's membership in one room.
 pub(super) type MemberKey = Key<Member>;
 
@@ -120,8 +119,7 @@ impl Room {
     }
 
     fn heap_bytes(&self) -> usize {
-        allocation(size_of::<Room>())
-            + vec_bytes::<MemberKey>(self.members.capacity())
+        vec_bytes::<MemberKey>(self.members.capacity())
             + tree_bytes::<u64, MemberKey>(self.present.len())
             + map_bytes::<Rc<str>, MemberKey>(self.names.capacity())
             + vec_bytes::<ConnKey>(self.connections.capacity())
@@ -169,25 +167,23 @@ impl Chat {
         let lock = wishes.password.map(|password| Box::new(Lock::new(password, entropy)));
         let number = self.rooms_opened;
         self.rooms_opened += 1;
-        let key = self.rooms.insert_with(|key| {
-            Box::new(Room {
-                id,
-                title: wishes.title,
-                created: now.wall,
-                lock,
-                owner: None,
-                is_over: false,
-                number,
-                members: Vec::new(),
-                present: BTreeMap::new(),
-                names: HashMap::new(),
-                connections: Vec::new(),
-                attachments: Vec::new(),
-                history: History::default(),
-                turn: Turn::default(),
-                timer: Some(self.timers.arm(Wait::RoomNew, Waiter::Room(key), now.mono)),
-                counted: 0,
-            })
+        let key = self.rooms.insert_with(|key| Room {
+            id,
+            title: wishes.title,
+            created: now.wall,
+            lock,
+            owner: None,
+            is_over: false,
+            number,
+            members: Vec::new(),
+            present: BTreeMap::new(),
+            names: HashMap::new(),
+            connections: Vec::new(),
+            attachments: Vec::new(),
+            history: History::default(),
+            turn: Turn::default(),
+            timer: Some(self.timers.arm(Wait::RoomNew, Waiter::Room(key), now.mono)),
+            counted: 0,
         });
         self.room_keys.insert(id, key);
         if !is_private {

@@ -13,7 +13,6 @@ use super::presence::AttachmentKey;
 use super::room::{MemberKey, RoomKey};
 use super::{Chat, Close, Name, Refusal, Sink, Wait, Waiter, shrink, vec_bytes};
 use crate::clock::Now;
-use crate::ledger::allocation;
 use crate::slots::Key;
 use crate::timers::TimerKey;
 
@@ -26,7 +25,7 @@ pub const SESSION_CONNECTIONS_MAX: usize = 20;
 const ID_BYTES: usize = size_of::<SessionId>() + 2 * size_of::<usize>();
 
 /// A handle on a session.
-pub type SessionKey = Key<Box<Session>>;
+pub type SessionKey = Key<Session>;
 
 /// An identity: a name and what it takes part in.
 pub struct Session {
@@ -53,8 +52,7 @@ impl Session {
     }
 
     fn heap_bytes(&self) -> usize {
-        allocation(size_of::<Session>())
-            + ID_BYTES
+        ID_BYTES
             + self.name.bytes()
             + vec_bytes::<(RoomKey, MemberKey)>(self.rooms.capacity())
             + vec_bytes::<AttachmentKey>(self.attachments.capacity())
@@ -82,17 +80,15 @@ impl Chat {
         }
         let id = SessionId::new(&mut *self.entropy);
         let kept = Rc::new(id);
-        let key = self.sessions.insert_with(|key| {
-            Box::new(Session {
-                id: kept.clone(),
-                name,
-                rooms: Vec::new(),
-                attachments: Vec::new(),
-                owned: Vec::new(),
-                timer: Some(self.timers.arm(Wait::SessionUnused, Waiter::Session(key), now.mono)),
-                messages: Meter::default(),
-                counted: 0,
-            })
+        let key = self.sessions.insert_with(|key| Session {
+            id: kept.clone(),
+            name,
+            rooms: Vec::new(),
+            attachments: Vec::new(),
+            owned: Vec::new(),
+            timer: Some(self.timers.arm(Wait::SessionUnused, Waiter::Session(key), now.mono)),
+            messages: Meter::default(),
+            counted: 0,
         });
         self.session_keys.insert(kept, key);
         self.recount_session(key);

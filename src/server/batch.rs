@@ -29,6 +29,10 @@ const SPARE_BUFFER_BYTES_MAX: usize = BATCH_BYTES_MAX;
 /// Places that are not worth giving back.
 const PLACES_MIN: usize = 1024;
 
+/// Frames are counted for so much more, one part in so many: they are of all sizes, and where small ones were
+/// forgotten large ones do not fit.
+const HOLES: usize = 8;
+
 /// Reads as "no batch" in [`Batches::places`].
 const NONE: u32 = u32::MAX;
 
@@ -112,9 +116,11 @@ impl Batches {
         }
         batch.buffer.truncate(batch.complete);
         /// The cell with its two counters.
-        const BESIDE: usize = allocation(2 * size_of::<usize>() + size_of::<OnceCell<Bytes>>());
+        const CELL: usize = allocation(2 * size_of::<usize>() + size_of::<OnceCell<Bytes>>());
         // An exact copy: the buffer is for the next batch.
-        let frames = self.ledger.charge(Account::Frames, batch.buffer.as_slice().into(), BESIDE);
+        let bytes: Box<[u8]> = batch.buffer.as_slice().into();
+        let beside = CELL + bytes.len() / HOLES;
+        let frames = self.ledger.charge(Account::Frames, bytes, beside);
         // Cannot have been filled before: the batch has just been taken out of `open`.
         let _ = batch.sealed.set(frames.clone());
         wipe(&mut batch.buffer);

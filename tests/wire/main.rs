@@ -18,6 +18,7 @@ mod closes;
 mod socket;
 
 mod posting;
+mod resident;
 mod resume;
 
 mod listing;

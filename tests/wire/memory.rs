@@ -13,7 +13,7 @@ use crate::client::{
 use crate::server::{Server, wait_until};
 
 /// Nothing that is to be measured may end by itself, nor be refused.
-const PATIENT: [&str; 24] = [
+pub const PATIENT: [&str; 24] = [
     "--header-timeout",
     "1h",
     "--body-timeout",
@@ -45,13 +45,13 @@ fn start(more: &[&'static str]) -> Server {
 }
 
 /// One number of the metrics.
-fn metric(server: &Server, name: &str) -> u64 {
+pub fn metric(server: &Server, name: &str) -> u64 {
     let text = Http::connect(&server.addresses[1]).ask(&get("/metrics")).expect(200).text();
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     value.unwrap_or_else(|| panic!("no {name}")).parse().expect("a number")
 }
 
-fn counted(server: &Server) -> u64 {
+pub fn counted(server: &Server) -> u64 {
     metric(server, "chat_memory_bytes")
 }
 
@@ -61,7 +61,7 @@ fn scale(full: usize) -> usize {
 }
 
 /// This process holds the other end of every connection.
-fn raise_descriptor_limit() {
+pub fn raise_descriptor_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("a limit");
 }
@@ -84,7 +84,7 @@ fn measure<T>(what: &str, fill: impl FnOnce(&Server) -> T) {
         counted as f64 / 1_048_576.0,
         resident as f64 / 1_048_576.0,
     );
-    assert!(counted > 100_000, "{what}: nothing was filled");
+    assert!(counted > 50_000, "{what}: nothing was filled");
     // The megabyte is what making the longest answers takes for a moment.
     assert!(resident <= counted + counted / 4 + 1024 * 1024, "{what}: {resident} for {counted}");
 }
@@ -98,7 +98,7 @@ fn connections(server: &Server, count: usize) -> Vec<Http> {
 }
 
 /// Many requests over one connection; the answers' statuses.
-fn pipeline(
+pub fn pipeline(
     server: &Server,
     count: usize,
     request: impl Fn(usize) -> Request,
@@ -112,13 +112,13 @@ fn pipeline(
     answers
 }
 
-fn sessions(server: &Server, count: usize) -> Vec<String> {
+pub fn sessions(server: &Server, count: usize) -> Vec<String> {
     let open = |n: usize| post("/sessions").json(&json!({"username": format!("Somebody {n}")}));
     let answers = pipeline(server, count, open).into_iter().map(|answer| answer.expect(201));
     answers.map(|answer| answer.json()["session_id"].as_str().unwrap().to_owned()).collect()
 }
 
-fn rooms(server: &Server, session: &str, count: usize) -> Vec<String> {
+pub fn rooms(server: &Server, session: &str, count: usize) -> Vec<String> {
     let answers = pipeline(server, count, |_| post("/rooms").session(session)).into_iter();
     let ids =
         answers.map(|answer| answer.expect(201).json()["room_id"].as_str().unwrap().to_owned());
@@ -311,7 +311,8 @@ fn fill_to(server: &Server, bodies: &mut Vec<Http>, hundredths: u64) {
         let mut http = server.http();
         let before = counted(server);
         http.send(&body);
-        wait_until("it is counted", || counted(server) > before + 8000);
+        // Some messages may be forgotten for it.
+        wait_until("it is counted", || counted(server) > before + 4000);
         bodies.push(http);
     }
 }
@@ -322,13 +323,13 @@ fn the_idlest_rooms_histories_give_way_and_nobody_is_refused() {
     let ana = server.session("ana");
     let rooms: Vec<_> = (0..4).map(|_| server.room(&ana)).collect();
     for room in &rooms {
-        (0..80).for_each(|n| _ = server.say(room, &ana, &format!("{n:04000}")));
+        (0..70).for_each(|n| _ = server.say(room, &ana, &format!("{n:04000}")));
     }
     assert!(metric(&server, "chat_messages_forgotten_total") > 50);
     assert!(counted(&server) <= metric(&server, "chat_memory_max_bytes") / 100 * 81);
     let kept: Vec<_> = rooms.iter().map(|room| server.messages(room, &ana).len()).collect();
-    assert_eq!(kept[2..], [80, 80], "who spoke last keeps all: {kept:?}");
-    assert!(kept[0] == 0 && kept[1] < 80, "{kept:?}");
+    assert_eq!(kept[2..], [70, 70], "who spoke last keeps all: {kept:?}");
+    assert!(kept[0] == 0 && kept[1] < 70, "{kept:?}");
     server.session("bob");
     server.room(&ana);
 }
@@ -378,6 +379,9 @@ fn past_all_that_whoever_has_the_server_keep_most_is_closed() {
     }
     // Its outbox was the largest.
     wait_until("somebody is closed", || metric(&server, "chat_shed_total") > 0);
+    // The kernel that has met a full window looks again ever more seldom: on a busy machine it may
+    // wait as long as all this took.
+    slow.stream().set_read_timeout(Duration::from_secs(60));
     let (code, reason) = slow.closed();
     assert_eq!((code, &reason[..]), (1013, "server full"));
     assert!(metric(&server, "chat_shed_total") >= 1);
@@ -386,32 +390,36 @@ fn past_all_that_whoever_has_the_server_keep_most_is_closed() {
     assert!(counted(&server) <= metric(&server, "chat_memory_max_bytes"));
 }
 
+/// What is counted when nobody is there but who asks, and nothing of anybody else. Who asks is new each time:
+/// with the last connection goes what a crowd has stretched a little.
+pub fn total_without_others(server: &Server) -> Option<u64> {
+    let text = Http::connect(&server.addresses[1]).ask(&get("/metrics")).expect(200).text();
+    let number = |name| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.expect("a number").parse::<u64>().expect("a number")
+    };
+    let others = number("chat_rooms")
+        + number("chat_sessions")
+        + number("chat_connections{protocol=\"http\"}");
+    (others == 1).then_some(number("chat_memory_bytes"))
+}
+
 #[test]
 fn after_a_crowd_has_come_and_gone_the_count_is_what_it_was() {
     let short = ["--room-ttl", "2s", "--new-room-ttl", "2s", "--session-ttl", "2s"];
     let server = start(&short);
-    let mut metrics = Http::connect(&server.addresses[1]);
-    let mut total = || {
-        let text = metrics.ask(&get("/metrics")).expect(200).text();
-        let number = |name| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-            line.expect("a number").parse::<u64>().expect("a number")
-        };
-        let others = number("chat_rooms")
-            + number("chat_sessions")
-            + number("chat_connections{protocol=\"http\"}");
-        (others == 1).then_some(number("chat_memory_bytes"))
-    };
-    wait_until("nobody else is there", || total().is_some());
-    let mut before = total();
+    let mut before = None;
+    wait_until("nobody else is there", || {
+        before = total_without_others(&server);
+        before.is_some()
+    });
     for _ in 0..3 {
         let people = sessions(&server, scale(20_000));
         people.iter().step_by(100).for_each(|person| _ = rooms(&server, person, 100));
         let crowd = sockets(&server, scale(5000));
         crowd.into_iter().for_each(Ws::close);
-        wait_until("all sessions and rooms are over", || total().is_some());
-        // The first crowd leaves at most what the very first connection has stretched.
-        assert!(total() <= before, "{:?} after {before:?}", total());
-        before = total();
+        wait_until("all sessions and rooms are over, and the count is what it was", || {
+            total_without_others(&server).is_some_and(|total| Some(total) <= before)
+        });
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::json;
 
-use crate::client::{BINARY, FIN, Http, chat, frame, get, post, request, upgrade};
+use crate::client::{BINARY, FIN, Http, chat, delete, frame, get, post, request, upgrade};
 use crate::server::{Server, run, wait_until};
 
 /// One time series.
@@ -306,7 +306,7 @@ fn everything_that_happens_is_counted() {
     assert!(count_of(&refused, "refused", "rate_limited") >= 1.0);
     assert_eq!(count_of(&refused, "refused", "too_long"), 0.0);
     // And down again.
-    server.ask(crate::client::delete(&format!("/rooms/{room}")).session(&ana.session)).expect(200);
+    server.ask(delete(&format!("/rooms/{room}")).session(&ana.session)).expect(200);
     wait_until("the gauges fall", || {
         let gone = scrape(&server);
         let is = |word: &str, value: f64| {
@@ -315,6 +315,85 @@ fn everything_that_happens_is_counted() {
         };
         is("rooms", 0.0) && is("members", 0.0) && is("sessions", 3.0)
     });
+}
+
+/// All but a bug of ours and the end of the process.
+#[test]
+fn every_refusal_is_counted_by_its_code() {
+    let flags =
+        ["--cors-origin", "https://a.example", "--body-timeout", "1s", "--max-rooms", "203"];
+    let server = Server::start_with_metrics(&flags);
+    let [ana, namesake, carl] = ["ana", "Ana", "carl"].map(|name| server.session(name));
+    let room = server.room(&ana);
+    let locked = server.room_with(&ana, &json!({"password": "sesame"}));
+    let mut inside = server.enter_as(&room, "ana", &ana);
+    server.join(&room, &namesake);
+    let mut opener = server.http();
+    let rooms: Vec<_> = (0..200).map(|_| post("/rooms").session(&carl)).collect();
+    opener.pipeline(&rooms).into_iter().for_each(|answer| _ = answer.expect(201));
+
+    let messages = format!("/rooms/{room}/messages");
+    let say = |text: &str| post(&messages).json(&json!({"message": text}));
+    let socket = format!("/ws/{room}?session_id={ana}");
+    let mut guesses = vec![("bad_password", 403); 5];
+    guesses.push(("rate_limited", 429));
+    let guess = post(&format!("/rooms/{locked}/join")).session(&carl);
+    let guess = guess.json(&json!({"password": "x"}));
+    let guesses = guesses.into_iter().map(|(code, status)| (code, status, guess.clone()));
+    let requests = [
+        ("bad_request", 400, get("/ping").field("Host", "two words")),
+        ("bad_username", 400, post("/sessions").json(&json!({"username": "x"}))),
+        ("missing_session", 401, get("/rooms")),
+        ("invalid_session", 401, get("/rooms").session("nobody")),
+        ("bad_origin", 403, upgrade(&socket).field("Origin", "https://b.example")),
+        ("not_a_member", 403, say("hello").session(&carl)),
+        ("not_the_owner", 403, delete(&format!("/rooms/{room}")).session(&carl)),
+        ("not_found", 404, get("/nowhere")),
+        ("room_not_found", 404, get("/rooms/0000000000")),
+        ("method_not_allowed", 405, delete("/rooms")),
+        ("timeout", 408, post("/sessions").field("Content-Length", "10")),
+        ("name_taken", 409, say("hello").session(&namesake)),
+        ("body_too_large", 413, post("/sessions").field("Content-Length", "65537")),
+        ("target_too_long", 414, get(&format!("/{}", "x".repeat(8192)))),
+        ("bad_body", 422, post("/sessions").json(&json!({}))),
+        ("bad_query", 422, get(&format!("{messages}?limit=0")).session(&ana)),
+        ("upgrade_required", 426, get(&socket)),
+        ("too_many_rooms", 429, post("/rooms").session(&carl)),
+        ("headers_too_large", 431, get("/ping").field("X", &"x".repeat(16 * 1024))),
+    ];
+    let mut expected = Vec::new();
+    for (code, status, request) in requests.into_iter().chain(guesses) {
+        server.ask(request).refused(status, code);
+        expected.push(code);
+    }
+    server.room(&ana);
+    server.ask(post("/rooms").session(&ana)).refused(503, "server_full");
+    expected.push("server_full");
+    let long = format!(r#"{{"type":"chat","message":"{}"}}"#, "x".repeat(4001));
+    let events = [
+        ("bad_json", "nope"),
+        ("bad_type", r#"{"type":"shout"}"#),
+        ("bad_message", r#"{"type":"chat"}"#),
+        ("bad_nonce", r#"{"type":"chat","message":"hello","nonce":1}"#),
+        ("empty_message", r#"{"type":"chat","message":" "}"#),
+        ("too_long", &long),
+    ];
+    for (code, event) in events {
+        inside.text(event);
+        inside.expect_refused(code);
+        expected.push(code);
+    }
+
+    let families = scrape(&server);
+    let family = families.iter().find(|family| family.name == "chat_refused_total");
+    let samples = &family.expect("refusals").samples;
+    for sample in samples {
+        let code = sample.label("code").expect("a code");
+        let count = expected.iter().filter(|other| **other == code).count();
+        assert_eq!(sample.value, count as f64, "{code}");
+        assert_eq!(count == 0, ["internal_error", "shutting_down"].contains(&code), "{code}");
+    }
+    assert_eq!(samples.len(), 30, "as many codes as there are");
 }
 
 #[test]
