@@ -100,19 +100,29 @@ impl<T> Slots<T> {
 
     /// Stores `value`, whose construction may need its own key.
     pub fn insert_with(&mut self, value: impl FnOnce(Key<T>) -> T) -> Key<T> {
-        let generation = self.next_generation;
-        self.next_generation = generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        let key = self.next_key();
+        self.put(key, value(key));
+        key
+    }
+
+    /// The key of what is inserted next.
+    fn next_key(&mut self) -> Key<T> {
         let number = self.roomy_page();
-        let page = &mut self.pages[number as usize];
-        let vacant = page.vacant_entry();
-        let index = number * PAGE as u32 + vacant.key() as u32;
-        let key = Key { index, generation, of: PhantomData };
-        vacant.insert(Entry { generation, value: value(key) });
+        let vacant = self.pages[number as usize].vacant_key();
+        let index = number * PAGE as u32 + vacant as u32;
+        Key { index, generation: self.next_generation, of: PhantomData }
+    }
+
+    fn put(&mut self, key: Key<T>, value: T) {
+        let generation = key.generation;
+        self.next_generation = generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        let page = &mut self.pages[key.index() / PAGE];
+        let place = page.insert(Entry { generation, value });
+        debug_assert_eq!(place, key.index() % PAGE);
         if page.len() == PAGE {
             self.roomy.pop();
         }
         self.len += 1;
-        key
     }
 
     /// The first page with room for one more.
@@ -142,7 +152,7 @@ impl<T> Slots<T> {
     }
 
     /// The entry, unless it is gone.
-    #[inline(never)] // Else the release is 17 KB larger.
+    #[inline(never)]
     pub fn get(&self, key: Key<T>) -> Option<&T> {
         match self.pages.get(key.index() / PAGE)?.get(key.index() % PAGE) {
             Some(entry) if entry.generation == key.generation => Some(&entry.value),

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use crate::http::{Method, Request, Response};
+use crate::http::{Method, Request, Response, same};
 
 /// A field of a response.
 pub type Field = (&'static str, Cow<'static, str>);
@@ -93,7 +93,8 @@ impl Cors {
     }
 
     fn lists(&self, origin: &str) -> bool {
-        self.origins.is_empty() || self.origins.iter().any(|one| origin.eq_ignore_ascii_case(one))
+        self.origins.is_empty()
+            || self.origins.iter().any(|one| same(origin.as_bytes(), one.as_bytes()))
     }
 }
 
@@ -112,7 +113,7 @@ fn is_own(origin: &str, host: &str) -> bool {
         _ => return false,
     };
     let host = host.strip_suffix(port).unwrap_or(host);
-    !host.is_empty() && authority.eq_ignore_ascii_case(host)
+    !host.is_empty() && same(authority.as_bytes(), host.as_bytes())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use super::error::{Code, Error};
 use super::routes::Call;
 use crate::chat::{SessionId, SessionKey};
-use crate::http::Request;
+use crate::http::{Request, same};
 
 /// What `Authorization` holds.
 enum Authorization {
@@ -78,7 +78,7 @@ fn authorization(request: &Request) -> Authorization {
     let end = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
     let (scheme, token) = value.split_at(end);
     let token = token.trim_ascii();
-    if !scheme.eq_ignore_ascii_case(b"Bearer") || token.is_empty() {
+    if !same(scheme, b"Bearer") || token.is_empty() {
         return Authorization::Missing;
     }
     let id = std::str::from_utf8(token).ok().and_then(SessionId::parse);

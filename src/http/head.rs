@@ -11,7 +11,7 @@ use httparse::Status;
 
 use super::body::Body;
 use super::request::{Field, Method, Request, Span, Version};
-use super::{Limits, Reject};
+use super::{Limits, Reject, same};
 
 /// The most that [`Limits::fields_max`] can be: where httparse puts them while it parses.
 pub(super) const FIELDS_CEILING: usize = 128;
@@ -130,9 +130,7 @@ fn split_target<'a>(
 fn split_absolute(target: &str) -> Result<(&str, &str), Reject> {
     let (_, rest) = target
         .split_once("://")
-        .filter(|(scheme, _)| {
-            scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
-        })
+        .filter(|(scheme, _)| same(scheme.as_bytes(), b"http") || same(scheme.as_bytes(), b"https"))
         .ok_or(Reject::BadRequest("The request target is neither a path nor an http URI."))?;
     let (authority, path_and_query) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     // RFC 9110 §4.2.1: an http URI without a host is invalid. §4.2.4: so is one with userinfo.
@@ -147,7 +145,7 @@ fn split_absolute(target: &str) -> Result<(&str, &str), Reject> {
 /// RFC 9112 §3.2: none in HTTP/1.1, more than one, or a malformed one must be answered 400. An
 /// empty one is well formed: it is how a client says that its URI has no authority.
 fn check_host<'a>(fields: &[httparse::Header<'a>], version: Version) -> Result<&'a str, Reject> {
-    let mut hosts = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("host"));
+    let mut hosts = fields.iter().filter(|field| same(field.name.as_bytes(), b"host"));
     let first = hosts.next();
     if hosts.next().is_some() {
         return Err(Reject::BadRequest("There is more than one Host field."));
@@ -219,7 +217,7 @@ pub(super) fn framing(request: &Request, limits: &Limits) -> Result<Option<Body>
         (Some(coding), None) => {
             if codings.next().is_some() {
                 Err(Reject::BadRequest("There is more than one Transfer-Encoding field."))
-            } else if coding.eq_ignore_ascii_case(b"chunked") {
+            } else if same(coding, b"chunked") {
                 Ok(Some(Body::chunked()))
             } else {
                 Err(Reject::BadRequest("The transfer coding is not just chunked."))

@@ -18,3 +18,9 @@ mod section;
 pub use codec::{Codec, Fed, Limits, Phase, Reject};
 pub use request::{BadEscape, Method, Request, Version, percent_decode};
 pub use response::{CONTINUE, Framing, Response};
+
+/// Whether two names are one: those of fields, schemes, codings and hosts have no case (RFC 9110 §5.1).
+#[inline(never)] // It is asked all over, and would be there each time.
+pub fn same(one: &[u8], other: &[u8]) -> bool {
+    one.eq_ignore_ascii_case(other)
+}

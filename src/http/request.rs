@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::same;
+
 /// Request methods (RFC 9110 §9) as far as anything here tells them apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Method {
@@ -106,7 +108,7 @@ impl Request {
     /// surrounding white space.
     pub fn fields<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         (self.fields.iter())
-            .filter(|field| self.slice(field.name).eq_ignore_ascii_case(name.as_bytes()))
+            .filter(|field| same(self.slice(field.name), name.as_bytes()))
             .map(|field| self.slice(field.value))
     }
 
@@ -124,7 +126,7 @@ impl Request {
     pub fn lists(&self, name: &str, token: &str) -> bool {
         self.fields(name)
             .flat_map(|value| value.split(|&byte| byte == b','))
-            .any(|member| member.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+            .any(|member| same(member.trim_ascii(), token.as_bytes()))
     }
 
     /// The decoded content.

@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 
-use super::Version;
+use super::{Version, same};
 
 /// The interim response that [`Fed::Continue`](super::Fed::Continue) asks for (RFC 9110 §15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -92,7 +92,7 @@ impl Response {
         }
         let mut connection = String::new();
         for (name, value) in &self.fields {
-            if name.eq_ignore_ascii_case("connection") {
+            if same(name.as_bytes(), b"connection") {
                 push_option(&mut connection, value);
             } else if is_framing(name) {
                 debug_assert!(false, "{name} is said by Framing");
@@ -123,7 +123,7 @@ fn may_have_content(status: u16) -> bool {
 fn is_framing(name: &str) -> bool {
     ["content-length", "transfer-encoding", "date"]
         .iter()
-        .any(|framing| name.eq_ignore_ascii_case(framing))
+        .any(|framing| same(name.as_bytes(), framing.as_bytes()))
 }
 
 fn push_option(connection: &mut String, option: &str) {
