@@ -309,10 +309,11 @@ fn fill_to(server: &Server, bodies: &mut Vec<Http>, hundredths: u64) {
     let enough = metric(server, "chat_memory_max_bytes") / 100 * hundredths;
     while counted(server) <= enough {
         let mut http = server.http();
-        let before = counted(server);
+        let received = || metric(server, "chat_bytes_received_total");
+        let before = received();
         http.send(&body);
-        // Some messages may be forgotten for it.
-        wait_until("it is counted", || counted(server) > before + 4000);
+        // Not until more is counted: for it some messages may be forgotten, or a page of slots.
+        wait_until("it has come", || received() >= before + body.len() as u64);
         bodies.push(http);
     }
 }
