@@ -1,0 +1,74 @@
+//! WebSocket frames on their way in: one text of a hundred bytes, however it is cut.
+
+use disposable_chat::ws::{Context, Incoming, Limits};
+use divan::Bencher;
+use divan::counter::BytesCount;
+
+use crate::wire;
+
+const LIMITS: Limits = Limits { frame_bytes_max: 64 * 1024, message_bytes_max: 64 * 1024 };
+const MASK: u32 = 0x1234_5678;
+
+/// RFC 6455 §5.2: a text that is not all, more of it, and the last of it.
+const FRAGMENTS: [u8; 3] = [0x01, 0x00, 0x80];
+
+#[divan::bench(args = [100, 4000, 60_000])]
+fn whole(bencher: Bencher, bytes: usize) {
+    let frame = wire::frame(wire::TEXT, &vec![b'x'; bytes], MASK);
+    bench(bencher, &[&frame]);
+}
+
+/// Three frames, in one piece.
+#[divan::bench]
+fn fragmented(bencher: Bencher) {
+    let fragments = FRAGMENTS.map(|first| wire::frame(first, &[b'x'; 33], MASK)).concat();
+    bench(bencher, &[&fragments]);
+}
+
+#[divan::bench]
+fn in_halves(bencher: Bencher) {
+    let frame = wire::frame(wire::TEXT, &[b'x'; 100], MASK);
+    let (first, second) = frame.split_at(frame.len() / 2);
+    bench(bencher, &[first, second]);
+}
+
+#[divan::bench]
+fn byte_by_byte(bencher: Bencher) {
+    let frame = wire::frame(wire::TEXT, &[b'x'; 100], MASK);
+    bench(bencher, &frame.chunks(1).collect::<Vec<_>>());
+}
+
+/// Ten texts that have gathered while others had their turn.
+#[divan::bench]
+fn ten_at_once(bencher: Bencher) {
+    let frames = wire::frame(wire::TEXT, &[b'x'; 100], MASK).repeat(10);
+    bench(bencher, &[&frames]);
+}
+
+/// The pong is part of it.
+#[divan::bench]
+fn ping(bencher: Bencher) {
+    bench(bencher, &[&wire::frame(wire::PING, b"", MASK)]);
+}
+
+/// Feeds one context, which lives on, with these pieces.
+fn bench(bencher: Bencher, pieces: &[&[u8]]) {
+    let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
+    let mut context = Context::new(LIMITS);
+    let mut out = Vec::new();
+    bencher.counter(BytesCount::new(bytes)).bench_local(|| {
+        out.clear();
+        let mut delivered = 0;
+        for mut piece in pieces.iter().copied() {
+            while let Some(incoming) = context.feed(&mut piece, &mut out).expect("good frames") {
+                match incoming {
+                    Incoming::Text(text) => delivered += text.len(),
+                    Incoming::Ping => delivered += out.len(),
+                    _ => {}
+                }
+            }
+        }
+        assert!(delivered > 0, "nothing was delivered");
+        delivered
+    });
+}

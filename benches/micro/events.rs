@@ -1,0 +1,107 @@
+//! What clients say and what they are told: JSON in, JSON and frames out.
+
+use std::hint::black_box;
+
+use disposable_chat::api::json;
+use disposable_chat::api::socket::{self, ClientEvent};
+use disposable_chat::chat::{Event, Kind, Message, MessageId};
+use disposable_chat::clock::{Stamps, Wall};
+use disposable_chat::ws;
+use divan::Bencher;
+use divan::counter::BytesCount;
+
+use crate::server::Server;
+
+#[divan::bench(args = [100, 4000])]
+fn parse_chat(bencher: Bencher, chars: usize) {
+    let said = "x".repeat(chars);
+    bench_parse(bencher, &format!(r#"{{"type":"chat","message":"{said}"}}"#));
+}
+
+/// With what a page adds: a nonce, and text that is no ASCII.
+#[divan::bench]
+fn parse_chat_with_nonce(bencher: Bencher) {
+    let said = "Olá, tudo bem? 🦀 ".repeat(5);
+    let nonce = "0c9f5c2e-7";
+    bench_parse(bencher, &format!(r#"{{"type":"chat","message":"{said}","nonce":"{nonce}"}}"#));
+}
+
+/// Escapes can't be borrowed.
+#[divan::bench]
+fn parse_chat_with_escapes(bencher: Bencher) {
+    let said = r#"\"one\"\nanother\u00e9 "#.repeat(5);
+    bench_parse(bencher, &format!(r#"{{"type":"chat","message":"{said}"}}"#));
+}
+
+#[divan::bench]
+fn parse_typing(bencher: Bencher) {
+    bench_parse(bencher, r#"{"type":"typing"}"#);
+}
+
+#[divan::bench]
+fn parse_what_is_no_event(bencher: Bencher) {
+    let text = format!(r#"{{"type":"dance","message":"{}"}}"#, "x".repeat(100));
+    bencher
+        .counter(BytesCount::of_str(&text))
+        .bench_local(|| socket::parse(black_box(&text)).expect_err("no event"));
+}
+
+/// The JSON alone, of a message that isn't its tick's first.
+#[divan::bench(args = [100, 4000])]
+fn encode_json(bencher: Bencher, chars: usize) {
+    bench_encode(bencher, &"x".repeat(chars), json::event);
+}
+
+/// As it is appended to a room's batch: header and JSON.
+#[divan::bench(args = [100, 4000])]
+fn encode_frame(bencher: Bencher, chars: usize) {
+    bench_encode(bencher, &"x".repeat(chars), frame);
+}
+
+#[divan::bench]
+fn encode_frame_with_escapes(bencher: Bencher) {
+    bench_encode(bencher, &"\"one\"\nanother ".repeat(7), frame);
+}
+
+/// A tick's time is written once, with its first message.
+#[divan::bench]
+fn encode_frame_first_of_a_tick(bencher: Bencher) {
+    bench_encode(bencher, &"x".repeat(100), |out, event, stamps| {
+        *stamps = Stamps::default();
+        frame(out, event, stamps);
+    });
+}
+
+fn frame(out: &mut Vec<u8>, event: &Event<'_>, stamps: &mut Stamps) {
+    ws::encode_text_in_place(out, |out| json::event(out, event, stamps));
+}
+
+fn bench_parse(bencher: Bencher, text: &str) {
+    bencher
+        .counter(BytesCount::of_str(text))
+        .bench_local(|| -> ClientEvent<'_> { socket::parse(black_box(text)).expect("an event") });
+}
+
+fn bench_encode(
+    bencher: Bencher,
+    said: &str,
+    encode: impl Fn(&mut Vec<u8>, &Event<'_>, &mut Stamps),
+) {
+    let mut server = Server::new();
+    let (session, room_id, _) = server.room();
+    server.enter(&room_id, &session, "");
+    let (room, room_id) = server.room_key(&room_id);
+    let (user_id, user) = server.chat().users(room).next().expect("somebody is in");
+    let id = MessageId::parse("0198c1f2-8b00-7000-8000-000000000000").expect("an id");
+    let (wall, kind) = (Wall::from_micros(1_755_611_100_123_456), Kind::Chat(said));
+    let event = Event::Message(Message { id, kind, user, user_id, wall, room_id, nonce: None });
+    let (mut out, mut stamps) = (Vec::new(), Stamps::default());
+    let mut once = || {
+        out.clear();
+        encode(&mut out, black_box(&event), &mut stamps);
+        out.len()
+    };
+    let bytes = once();
+    assert!(bytes > said.len(), "it is all there");
+    bencher.counter(BytesCount::new(bytes)).bench_local(once);
+}

@@ -1,0 +1,151 @@
+//! Resuming where one has left off, and the listing of all rooms, against how many there are.
+
+use std::hint::black_box;
+
+use disposable_chat::chat::{
+    Close, ConnKey, Event, Frame, Message, MessageId, Page, RoomKey, Sink,
+};
+use divan::Bencher;
+
+use crate::server::{Client, Server};
+use crate::wire;
+
+/// Messages that a socket has missed which comes back.
+const MISSED: usize = 10;
+
+/// Where in a history the missed ones begin, and no more: what `after` costs by itself.
+#[divan::bench(args = [1000, 100_000])]
+fn resume_lookup(bencher: Bencher, messages: usize) {
+    let mut server = Server::new();
+    let (_, room, ids) = talk(&mut server, messages);
+    let (room, _) = server.room_key(&room);
+    let id = MessageId::parse(&ids[ids.len() - 1 - MISSED]);
+    bencher.bench_local(|| {
+        let (missed, complete) = server.chat().history_after(room, black_box(id), &mut Deaf);
+        let next = missed.take(1).count();
+        assert!(complete && next == 1);
+    });
+}
+
+/// By REST: the whole way of `GET /rooms/{room_id}/messages?after=`, ten messages.
+#[divan::bench(args = [1000, 100_000])]
+fn resume_by_rest(bencher: Bencher, messages: usize) {
+    let mut server = Server::new();
+    let (session, room, ids) = talk(&mut server, messages);
+    let path = format!("/rooms/{room}/messages?after={}", ids[ids.len() - 1 - MISSED]);
+    let client = server.connect();
+    let request = wire::request("GET", &path, Some(&session), "");
+    assert_eq!(wire::items(&server.ask(&client, &request).body).0.len(), MISSED);
+    bench_request(bencher, &mut server, &client, &request);
+}
+
+/// By socket: accept, upgrade, a page of ten messages, close, end.
+#[divan::bench(args = [1000])]
+fn resume_by_socket(bencher: Bencher, messages: usize) {
+    let mut server = Server::new();
+    let (session, room, ids) = talk(&mut server, messages);
+    // Another tab: who comes and goes is not announced.
+    server.enter(&room, &session, "");
+    let after = format!("&after={}", ids[ids.len() - 1 - MISSED]);
+    let close = wire::frame(wire::CLOSE, &1000u16.to_be_bytes(), 0x1234_5678);
+    bencher.bench_local(|| {
+        let client = server.enter(&room, &session, &after);
+        assert!(client.heard() > MISSED * 100, "the page is missing");
+        server.send(&client, &close);
+        server.end(client);
+    });
+}
+
+/// As most are asked: it is as it was the last time.
+#[divan::bench(args = [1000, 100_000])]
+fn all_unchanged(bencher: Bencher, rooms: usize) {
+    let (mut server, client, _) = town(rooms);
+    let request = wire::request("GET", "/rooms/all", None, "");
+    bench_request(bencher, &mut server, &client, &request);
+}
+
+/// Made anew: a room has been opened and one has gone.
+#[divan::bench(args = [1000, 100_000])]
+fn all_changed(bencher: Bencher, rooms: usize) {
+    bench_changed(bencher, rooms, "/rooms/all");
+}
+
+#[divan::bench(args = [1000, 100_000])]
+fn all_changed_in_detail(bencher: Bencher, rooms: usize) {
+    bench_changed(bencher, rooms, "/rooms/all?detail=true");
+}
+
+/// What of the two above is not the listing.
+#[divan::bench(args = [1000, 100_000])]
+fn open_and_delete(bencher: Bencher, rooms: usize) {
+    let (mut server, client, session) = town(rooms);
+    bencher.bench_local(|| open_and_delete_one(&mut server, &client, &session));
+}
+
+fn bench_changed(bencher: Bencher, rooms: usize, path: &str) {
+    let (mut server, client, session) = town(rooms);
+    let list = wire::request("GET", path, None, "");
+    bencher.bench_local(|| {
+        open_and_delete_one(&mut server, &client, &session);
+        server.send(&client, &list);
+        server.run();
+        client.clear()
+    });
+    assert!(!server.ask(&client, &list).body.is_empty());
+}
+
+fn bench_request(bencher: Bencher, server: &mut Server, client: &Client, request: &[u8]) {
+    assert_eq!(server.ask(client, request).status, 200);
+    bencher.bench_local(|| {
+        server.send(client, request);
+        server.run();
+        let bytes = client.clear();
+        assert!(bytes > 0, "no answer");
+        bytes
+    });
+}
+
+fn open_and_delete_one(server: &mut Server, client: &Client, session: &str) {
+    let opened = server.ask(client, &wire::request("POST", "/rooms", Some(session), ""));
+    let path = format!("/rooms/{}", opened.field("room_id"));
+    let deleted = server.ask(client, &wire::request("DELETE", &path, Some(session), ""));
+    assert_eq!((opened.status, deleted.status), (201, 200));
+}
+
+/// So many public rooms, and somebody who can open another.
+fn town(rooms: usize) -> (Server, Client, String) {
+    let mut server = Server::new();
+    server.open_rooms(rooms);
+    let client = server.connect();
+    let session = server.session();
+    (server, client, session)
+}
+
+/// A room in which so much was said; its owner, its id and the messages' ids.
+fn talk(server: &mut Server, messages: usize) -> (String, String, Vec<String>) {
+    let (session, room, client) = server.room();
+    let path = format!("/rooms/{room}/messages");
+    let said = format!(r#"{{"message":"{}"}}"#, "x".repeat(100));
+    let post = wire::request("POST", &path, Some(&session), &said);
+    let ids = (0..messages).map(|_| server.ask(&client, &post).field("id")).collect();
+    (session, room, ids)
+}
+
+/// Hears nothing; there is nothing to hear where somebody only looks.
+struct Deaf;
+
+impl Sink for Deaf {
+    fn publish(&mut self, _: RoomKey, event: &Event<'_>) -> Frame {
+        let Event::Message(Message { id, .. }) = event else { panic!("somebody types") };
+        panic!("{id} was said")
+    }
+    fn seal(&mut self, _: RoomKey, _: &[ConnKey]) {}
+    fn push(&mut self, _: ConnKey, _: &Frame) {}
+    fn push_missed(&mut self, _: ConnKey, _: &Frame) {}
+    fn push_page(&mut self, _: ConnKey, _: &Page<'_>) {}
+    fn hold(&mut self, _: ConnKey) {}
+    fn release(&mut self, _: ConnKey) {}
+    fn ping(&mut self, _: ConnKey) {}
+    fn admit(&mut self, _: ConnKey) {}
+    fn close(&mut self, _: ConnKey, _: Close) {}
+}
