@@ -7,8 +7,9 @@ use std::net::IpAddr;
 
 use crate::chat::{Address, AttachmentKey};
 use crate::clock::Mono;
+use crate::counters::Counters;
 use crate::http;
-use crate::ledger::allocation;
+use crate::ledger::{Tally, allocation};
 use crate::net::{Link, Stream};
 use crate::slots::Key;
 use crate::timers::{Class, TimerKey};
@@ -148,6 +149,14 @@ impl<S: Stream> Connection<S> {
             Protocol::Ws(ws) => Some(ws),
             _ => None,
         }
+    }
+
+    /// Reports what it holds.
+    pub(super) fn recount(&mut self, heap: &mut Tally, counters: &mut Counters) {
+        let (bytes, queued) = (self.heap_bytes(), self.link.outbox().queued());
+        heap.change(self.counted, bytes);
+        counters.on_outbox_change(self.counted_outbox, queued);
+        (self.counted, self.counted_outbox) = (bytes, queued);
     }
 
     /// Bytes of heap held, without the shared ones in its outbox.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use log::debug;
 
 use super::batch::Batches;
-use super::connection::{Connection, ConnectionKey, Excess, Http, Protocol, Purpose, Wait};
+use super::connection::{Connection, ConnectionKey, Excess, Http, Protocol, Purpose, Wait, Ws};
 use super::settings::Settings;
 use crate::chat::{Address, AttachmentKey, Departure};
 use crate::clock::{Mono, Now, Stamps};
@@ -278,20 +278,46 @@ impl<S: Stream> Connections<S> {
 
     /// Has the connection flushed at the end of this tick.
     pub fn make_dirty(&mut self, key: ConnectionKey<S>) {
-        if let Some(connection) = self.slots.get_mut(key) {
-            if !std::mem::replace(&mut connection.dirty, true) {
-                self.dirty.push(key);
-            }
-        }
+        self.queue_and_mark(key, None, false);
     }
 
     /// Has the connection flushed when there is time: in this tick as a rule.
     pub fn make_bulky(&mut self, key: ConnectionKey<S>) {
-        if let Some(connection) = self.slots.get_mut(key) {
+        self.queue_and_mark(key, None, true);
+    }
+
+    /// Queues a piece unless the outbox has no room, though what there is was written first. Then
+    /// has the connection flushed: at the end of this tick, or if it `may_wait`, when there is
+    /// time. One look at the connection, because this is done for everybody who hears something.
+    fn queue_and_mark(
+        &mut self,
+        key: ConnectionKey<S>,
+        piece: Option<Piece>,
+        may_wait: bool,
+    ) -> bool {
+        let Some(connection) = self.slots.get_mut(key) else { return true };
+        if let Some(piece) = piece {
+            let paged = match &connection.protocol {
+                Protocol::Ws(ws) => ws.paged,
+                _ => 0,
+            };
+            let (before, bytes) = (connection.link.outbox().queued(), piece.len());
+            let pushed = connection.link.push(piece, self.settings.outbox_bytes_max + paged);
+            let offered = if pushed { before + bytes } else { before };
+            let written = offered.saturating_sub(connection.link.outbox().queued());
+            self.counters.bytes_out += written as u64;
+            if !pushed {
+                return false;
+            }
+        }
+        if may_wait {
             if !connection.dirty && !std::mem::replace(&mut connection.bulky, true) {
                 self.bulky.push_back(key);
             }
+        } else if !std::mem::replace(&mut connection.dirty, true) {
+            self.dirty.push(key);
         }
+        true
     }
 
     /// Whether the last flush has left some for later.
@@ -334,40 +360,29 @@ impl<S: Stream> Connections<S> {
     /// still precedes ours, and afterwards the protocol is `Closing`. `may_wait`: they may
     /// leave later than others, being for a crowd or from the greedy.
     pub fn push_frames(&mut self, key: ConnectionKey<S>, frames: Piece, may_wait: bool) {
-        match self.slots.get(key).map(|connection| &connection.protocol) {
-            Some(Protocol::Ws(ws)) if !ws.waiting => {}
-            _ => return,
+        if self.hears(key, |ws| !ws.waiting) {
+            self.counters.deliveries += 1;
+            self.queue_or_close(key, frames, may_wait);
         }
-        self.counters.deliveries += 1;
-        self.queue_or_close(key, frames, may_wait);
+    }
+
+    /// Whether a connection speaks WebSocket, has not closed, and is in that state.
+    pub fn hears(&self, key: ConnectionKey<S>, is_so: impl FnOnce(&Ws) -> bool) -> bool {
+        let protocol = self.slots.get(key).map(|connection| &connection.protocol);
+        matches!(protocol, Some(Protocol::Ws(ws)) if is_so(ws))
     }
 
     /// Queues frames, or closes who leaves no room for them. What has not begun to leave is
     /// forgotten then; pieces are whole frames, so the close can still be told apart.
-    fn queue_or_close(&mut self, key: ConnectionKey<S>, frames: Piece, may_wait: bool) {
-        if self.queue(key, frames) {
-            return if may_wait { self.make_bulky(key) } else { self.make_dirty(key) };
+    pub(super) fn queue_or_close(&mut self, key: ConnectionKey<S>, frames: Piece, may_wait: bool) {
+        if self.queue_and_mark(key, Some(frames), may_wait) {
+            return;
         }
         self.counters.too_slow += 1;
         if let Some(connection) = self.slots.get_mut(key) {
             connection.link.truncate();
         }
         self.close(key, Close::TOO_SLOW);
-    }
-
-    /// Queues a piece unless the outbox has no room, though what there is was written first.
-    fn queue(&mut self, key: ConnectionKey<S>, piece: Piece) -> bool {
-        let Some(connection) = self.slots.get_mut(key) else { return true };
-        let paged = match &connection.protocol {
-            Protocol::Ws(ws) => ws.paged,
-            _ => 0,
-        };
-        let (before, bytes) = (connection.link.outbox().queued(), piece.len());
-        let pushed = connection.link.push(piece, self.settings.outbox_bytes_max + paged);
-        let offered = if pushed { before + bytes } else { before };
-        let written = offered.saturating_sub(connection.link.outbox().queued());
-        self.counters.bytes_out += written as u64;
-        pushed
     }
 
     /// Queues control frames that a context has written in answer to something.
@@ -484,6 +499,14 @@ impl<S: Stream> Connections<S> {
         let flushed = connection.link.flush(FLUSH_BYTES_MAX);
         let written = queued - connection.link.outbox().queued();
         self.counters.bytes_out += written as u64;
+        match (&flushed, &connection.protocol) {
+            // Most of them, and nothing else is to be done.
+            (Ok(Flushed::Done), Protocol::Ws(ws)) if !ws.catching_up && ws.paged == 0 => {
+                connection.recount(&mut self.heap_tally, &mut self.counters);
+                return written;
+            }
+            _ => {}
+        }
         match flushed {
             Ok(Flushed::Done) => self.on_flushed(key),
             Ok(Flushed::Blocked) => self.on_flushed_partly(key, written),
@@ -587,12 +610,7 @@ impl<S: Stream> Connections<S> {
     /// Reports what a connection holds on the heap.
     pub fn recount(&mut self, key: ConnectionKey<S>) {
         if let Some(connection) = self.slots.get_mut(key) {
-            let bytes = connection.heap_bytes();
-            self.heap_tally.change(connection.counted, bytes);
-            connection.counted = bytes;
-            let queued = connection.link.outbox().queued();
-            self.counters.on_outbox_change(connection.counted_outbox, queued);
-            connection.counted_outbox = queued;
+            connection.recount(&mut self.heap_tally, &mut self.counters);
         }
     }
 

@@ -20,9 +20,9 @@ impl<S: Stream> Connections<S> {
     /// Queues what a room says to everybody, unless the connection is catching up and is sent it
     /// later, out of the history.
     pub fn push_live(&mut self, key: ConnectionKey<S>, frames: Piece, may_wait: bool) {
-        match self.slots.get(key).map(|connection| &connection.protocol) {
-            Some(Protocol::Ws(ws)) if !ws.catching_up => self.push_frames(key, frames, may_wait),
-            _ => {}
+        if self.hears(key, |ws| !ws.waiting && !ws.catching_up) {
+            self.counters.deliveries += 1;
+            self.queue_or_close(key, frames, may_wait);
         }
     }
 
