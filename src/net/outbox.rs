@@ -66,10 +66,14 @@ impl Piece {
     }
 }
 
-/// A queue of pieces. Holds no heap while it is empty.
+/// A queue of pieces. Holds no heap of its own for one piece, which is all that a tick queues as a
+/// rule: else there were an allocation for everybody who hears something.
 #[derive(Default)]
 pub struct Outbox {
-    pieces: VecDeque<Piece>,
+    first: Option<Piece>,
+    /// What comes after the first; none without one.
+    #[allow(clippy::box_collection, reason = "three words fewer for each that has none")]
+    rest: Option<Box<VecDeque<Piece>>>,
     /// Bytes of the first piece that the kernel has taken already.
     written: usize,
     /// Bytes queued and not yet taken.
@@ -88,7 +92,10 @@ impl Outbox {
         if !piece.is_empty() {
             self.queued += piece.len();
             self.private += piece.private_bytes();
-            self.pieces.push_back(piece);
+            match &self.first {
+                None => self.first = Some(piece),
+                Some(_) => self.rest.get_or_insert_default().push_back(piece),
+            }
         }
         true
     }
@@ -96,7 +103,8 @@ impl Outbox {
     /// Whether at most `bytes_max` would be queued with `piece`, counting some for the place of
     /// each piece that waits behind another.
     pub fn fits(&self, piece: &Piece, bytes_max: usize) -> bool {
-        let pieces = self.pieces.len().saturating_mul(PIECE_BYTES);
+        let count = self.first.iter().len() + self.rest.as_ref().map_or(0, |rest| rest.len());
+        let pieces = count.saturating_mul(PIECE_BYTES);
         self.queued.saturating_add(pieces).saturating_add(piece.len()) <= bytes_max
     }
 
@@ -113,10 +121,10 @@ impl Outbox {
     /// Forgets what has not begun to leave. A piece of which the peer has a part stays, since the
     /// stream would make no sense without the rest.
     pub fn truncate(&mut self) {
-        self.pieces.truncate(usize::from(self.written > 0));
-        self.pieces.shrink_to_fit();
-        self.queued = self.pieces.front().map_or(0, |piece| piece.len() - self.written);
-        self.private = self.pieces.front().map_or(0, Piece::private_bytes);
+        self.first = self.first.take().filter(|_| self.written > 0);
+        self.rest = None;
+        self.queued = self.first.as_ref().map_or(0, |piece| piece.len() - self.written);
+        self.private = self.first.as_ref().map_or(0, Piece::private_bytes);
     }
 
     /// Writes until nothing is left, the kernel takes no more, or `budget` bytes have left.
@@ -137,22 +145,29 @@ impl Outbox {
                 Err(error) => return Err(error),
             }
         }
-        self.pieces = VecDeque::new(); // An idle connection keeps no queue.
         Ok(Flushed::Done)
     }
 
     /// Bytes of heap held, without those of shared pieces.
     pub fn bytes(&self) -> usize {
-        allocation(self.pieces.capacity() * size_of::<Piece>()) + self.private
+        let rest = self.rest.as_ref().map_or(0, |rest| {
+            allocation(size_of::<VecDeque<Piece>>())
+                + allocation(rest.capacity() * size_of::<Piece>())
+        });
+        rest + self.private
+    }
+
+    fn pieces(&self) -> impl Iterator<Item = &Piece> {
+        self.first.iter().chain(self.rest.iter().flat_map(|rest| rest.iter()))
     }
 
     /// Writes once, at most `bytes_max`.
     fn write_some(&self, stream: &mut impl Write, bytes_max: usize) -> io::Result<usize> {
-        let mut pieces = self.pieces.iter();
+        let mut pieces = self.pieces();
         let first = pieces.next().map_or(&[][..], |piece| &piece.bytes[self.written..]);
         let first = &first[..first.len().min(bytes_max)];
         let mut left = bytes_max - first.len();
-        if self.pieces.len() == 1 || left == 0 {
+        if self.rest.is_none() || left == 0 {
             return stream.write(first);
         }
         let mut slices = [IoSlice::new(&[]); PIECES_PER_WRITE_MAX];
@@ -173,13 +188,11 @@ impl Outbox {
     fn advance(&mut self, count: usize) {
         self.queued = self.queued.saturating_sub(count);
         self.written += count;
-        while let Some(first) = self.pieces.front() {
-            if self.written < first.len() {
-                break;
-            }
+        while let Some(first) = self.first.as_ref().filter(|first| first.len() <= self.written) {
             self.written -= first.len();
             self.private -= first.private_bytes();
-            self.pieces.pop_front();
+            self.first = self.rest.as_mut().and_then(|rest| rest.pop_front());
+            self.rest = self.rest.take().filter(|rest| !rest.is_empty());
         }
     }
 }
@@ -296,18 +309,18 @@ mod tests {
         let mut outbox = Outbox::default();
         let mut pipe = Pipe { taken: Vec::new(), room: 6, step: usize::MAX };
         let shared = Piece::shared(Bytes::from_static(b"shared"));
-        assert!(outbox.push(shared, 999) && outbox.push(Piece::private("private"), 999));
-        let queue = allocation(outbox.pieces.capacity() * size_of::<Piece>());
+        assert!(outbox.push(shared, 999));
+        assert_eq!(outbox.bytes(), 0, "one piece takes no queue");
+        assert!(outbox.push(Piece::private("private"), 999));
+        let capacity = outbox.rest.as_ref().unwrap().capacity();
+        let queue =
+            allocation(size_of::<VecDeque<Piece>>()) + allocation(capacity * size_of::<Piece>());
         assert_eq!(outbox.bytes(), queue + allocation(7));
         outbox.flush(&mut pipe, usize::MAX).unwrap();
-        assert_eq!(outbox.bytes(), queue + allocation(7));
+        assert_eq!(outbox.bytes(), allocation(7));
         pipe.room = 12;
         outbox.flush(&mut pipe, usize::MAX).unwrap();
-        assert_eq!(
-            outbox.bytes(),
-            queue + allocation(7),
-            "a piece is kept until all of it has left"
-        );
+        assert_eq!(outbox.bytes(), allocation(7), "a piece is kept until all of it has left");
         pipe.room = 13;
         outbox.flush(&mut pipe, usize::MAX).unwrap();
         assert_eq!(outbox.bytes(), 0);
