@@ -58,9 +58,19 @@ pub enum Violation {
 
 /// One connection's WebSocket state (server role).
 pub struct Context {
-    /// There while frames are read, a message is incomplete or our close is not confirmed.
-    inner: Option<Box<WebSocketContext>>,
     limits: Limits,
+    /// There while a frame or a message is incomplete or our close is not confirmed.
+    under_way: Option<Box<UnderWay>>,
+    phase: Phase,
+}
+
+/// 10,000s of them, most of them idle.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Context>() <= 32);
+
+/// What is kept until it is complete.
+struct UnderWay {
+    inner: WebSocketContext,
     /// What has arrived of a frame that is not whole.
     partial: Vec<u8>,
     /// What that frame will be, header and payload. Zero until the header is whole.
@@ -70,12 +80,7 @@ pub struct Context {
     fragments: usize,
     /// The largest frame lent to `inner`, whose buffer grows to hold a frame and never shrinks.
     largest: usize,
-    phase: Phase,
 }
-
-/// 10,000s of them, most of them idle.
-#[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Context>() <= 80);
 
 /// RFC 6455 §5.2: two bytes, eight of length, four of mask.
 const HEAD_BYTES_MAX: usize = 14;
@@ -86,10 +91,9 @@ const CONTROL_BYTES_MAX: usize = 125;
 /// tungstenite's first buffer, and the pieces it copies in: most frames are one.
 const READ_BUFFER_BYTES: usize = 256;
 
-/// Heap of tungstenite's state: its own, its buffer, that buffer's reference count, and what the
-/// longest pong was encoded in.
-const INNER_BYTES: usize =
-    size_of::<WebSocketContext>() + READ_BUFFER_BYTES + 40 + 2 + CONTROL_BYTES_MAX;
+/// Heap of what is under way: with tungstenite's state its buffer, that buffer's reference count,
+/// and what the longest pong was encoded in.
+const INNER_BYTES: usize = size_of::<UnderWay>() + READ_BUFFER_BYTES + 40 + 2 + CONTROL_BYTES_MAX;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
@@ -106,15 +110,7 @@ enum Phase {
 impl Context {
     /// Right after the opening handshake.
     pub fn new(limits: Limits) -> Context {
-        Context {
-            inner: None,
-            limits,
-            partial: Vec::new(),
-            declared: 0,
-            fragments: 0,
-            largest: 0,
-            phase: Phase::Open,
-        }
+        Context { limits, under_way: None, phase: Phase::Open }
     }
 
     /// Takes bytes from the front of `input` until something whole has arrived, or none are left
@@ -140,13 +136,15 @@ impl Context {
                     self.phase = if told { Phase::Over } else { Phase::Broken };
                     // Frees what the violation left behind, and makes sure of a rule of
                     // tungstenite's: after an error a context must not be read again.
-                    self.forget();
+                    self.under_way = None;
                     return Err(violation);
                 }
             }
         }
-        if self.fragments == 0 && self.phase == Phase::Open {
-            self.drop_inner();
+        let is_idle =
+            |under_way: &UnderWay| under_way.fragments == 0 && under_way.partial.is_empty();
+        if self.phase == Phase::Open && self.under_way.as_deref().is_some_and(is_idle) {
+            self.under_way = None;
         }
         Ok(None)
     }
@@ -169,10 +167,10 @@ impl Context {
         };
         let reason = Utf8Bytes::from_static(close.reason);
         let frame = CloseFrame { code: CloseCode::from(close.code), reason };
-        let sent = self.inner().close(&mut Lent::to(out), Some(frame));
+        let sent = self.under_way().inner.close(&mut Lent::to(out), Some(frame));
         debug_assert!(sent.is_ok(), "a close into memory: {sent:?}");
         if self.phase == Phase::Over {
-            self.drop_inner();
+            self.under_way = None;
         }
     }
 
@@ -181,18 +179,26 @@ impl Context {
         self.phase == Phase::Open
     }
 
-    /// Bytes of heap held, and those that the frame under way declares: what is not delivered, and
-    /// tungstenite's state if it is needed.
+    /// Bytes of heap held, and those that the frame under way declares.
     pub fn bytes(&self) -> usize {
-        let inner = match self.inner {
-            Some(_) => INNER_BYTES + self.largest.saturating_sub(READ_BUFFER_BYTES),
-            None => 0,
-        };
-        inner + self.fragments + self.partial.capacity().max(self.declared)
+        self.under_way.as_ref().map_or(0, |under_way| {
+            INNER_BYTES
+                + under_way.largest.saturating_sub(READ_BUFFER_BYTES)
+                + under_way.fragments
+                + under_way.partial.capacity().max(under_way.declared)
+        })
     }
 
-    fn inner(&mut self) -> &mut WebSocketContext {
-        self.inner.get_or_insert_with(|| Box::new(fresh(self.limits)))
+    fn under_way(&mut self) -> &mut UnderWay {
+        self.under_way.get_or_insert_with(|| {
+            Box::new(UnderWay {
+                inner: fresh(self.limits),
+                partial: Vec::new(),
+                declared: 0,
+                fragments: 0,
+                largest: 0,
+            })
+        })
     }
 
     /// Reads the next frame, or what there is of it.
@@ -201,28 +207,88 @@ impl Context {
         input: &mut &[u8],
         out: &mut Vec<u8>,
     ) -> Result<Option<Incoming>, Violation> {
-        if self.partial.is_empty() {
-            let declared = self.declared_by(input)?;
+        let limits = self.limits;
+        let under_way = self.under_way();
+        if under_way.partial.is_empty() {
+            let declared = under_way.declared_by(input, limits)?;
             if let Some(frame) = declared.and_then(|declared| take(input, declared)) {
                 return self.on_frame(frame, out);
             }
-            self.declared = declared.unwrap_or_default();
+            under_way.declared = declared.unwrap_or_default();
         }
-        if !self.complete(input)? {
+        if !under_way.complete(input, limits)? {
             return Ok(None);
         }
-        self.declared = 0;
-        let frame = mem::take(&mut self.partial);
+        under_way.declared = 0;
+        let frame = mem::take(&mut under_way.partial);
         self.on_frame(&frame, out)
     }
 
+    /// Has tungstenite read a whole frame.
+    fn on_frame(&mut self, frame: &[u8], out: &mut Vec<u8>) -> Result<Option<Incoming>, Violation> {
+        let phase = self.phase;
+        let under_way = self.under_way();
+        under_way.largest = under_way.largest.max(frame.len());
+        let mut lent = Lent { frame, out };
+        let message = under_way.inner.read(&mut lent);
+        debug_assert!(lent.frame.is_empty() || message.is_err(), "lent and not taken");
+        match message {
+            Ok(message) => Ok(self.deliver(message, out)),
+            // RFC 6455 §5.4: a fragment that is not the last.
+            Err(Error::Io(why)) if why.kind() == ErrorKind::WouldBlock => {
+                let parsed = FrameHeader::parse(&mut Cursor::new(frame));
+                let payload = parsed.ok().flatten().map_or(0, |(_, payload)| payload as usize);
+                under_way.fragments = under_way.fragments.saturating_add(payload);
+                Ok((phase == Phase::Open).then_some(Incoming::Fragment))
+            }
+            Err(why) => Err(violation(&why)),
+        }
+    }
+
+    fn deliver(&mut self, message: Message, out: &mut Vec<u8>) -> Option<Incoming> {
+        let incoming = match message {
+            Message::Text(text) => {
+                self.under_way().fragments = 0;
+                Incoming::Text(text)
+            }
+            Message::Binary(payload) => {
+                self.under_way().fragments = 0;
+                Incoming::Binary(payload)
+            }
+            // RFC 6455 §5.5.2: the pong is queued, and would otherwise wait for the next read.
+            Message::Ping(_) => {
+                self.flush(out);
+                Incoming::Ping
+            }
+            Message::Pong(payload) => Incoming::Pong(payload),
+            // RFC 6455 §5.5.1: the answer to a close that came first is queued likewise.
+            Message::Close(_) => {
+                self.flush(out);
+                self.phase = Phase::Over;
+                self.under_way = None;
+                return Some(Incoming::Closed);
+            }
+            Message::Frame(_) => return None, // tungstenite writes such, it never reads them.
+        };
+        // After our close it was sent before the peer saw that, and is too late to be acted upon.
+        (self.phase == Phase::Open).then_some(incoming)
+    }
+
+    fn flush(&mut self, out: &mut Vec<u8>) {
+        // After the peer's close this says `ConnectionClosed`, once the answer is written.
+        let flushed = self.under_way().inner.flush(&mut Lent::to(out));
+        debug_assert!(matches!(flushed, Ok(()) | Err(Error::ConnectionClosed)), "{flushed:?}");
+    }
+}
+
+impl UnderWay {
     /// Moves what belongs to the frame under way from `input` to `partial`. True if it is whole.
-    fn complete(&mut self, input: &mut &[u8]) -> Result<bool, Violation> {
+    fn complete(&mut self, input: &mut &[u8], limits: Limits) -> Result<bool, Violation> {
         // Byte by byte, at most fourteen times: so none is taken that is beyond the frame.
         while self.declared == 0 {
             let Some(byte) = take(input, 1) else { return Ok(false) };
             self.partial.extend_from_slice(byte);
-            self.declared = self.declared_by(&self.partial)?.unwrap_or_default();
+            self.declared = self.declared_by(&self.partial, limits)?.unwrap_or_default();
         }
         let (arrived, left) = (self.partial.len(), self.declared - self.partial.len());
         let more = take(input, left.min(input.len())).unwrap_or_default();
@@ -236,18 +302,23 @@ impl Context {
     }
 
     /// The length of the frame that `bytes` begin with, header and payload, if the header is whole.
-    fn declared_by(&self, bytes: &[u8]) -> Result<Option<usize>, Violation> {
+    fn declared_by(&self, bytes: &[u8], limits: Limits) -> Result<Option<usize>, Violation> {
         let mut head = Cursor::new(bytes.get(..HEAD_BYTES_MAX).unwrap_or(bytes));
         // The only error here is a reserved opcode (RFC 6455 §5.2).
         let parsed = FrameHeader::parse(&mut head).map_err(|_| Violation::Protocol)?;
         let Some((header, payload)) = parsed else { return Ok(None) };
-        let payload = self.admit(&header, payload)?;
+        let payload = self.admit(&header, payload, limits)?;
         Ok(Some(head.position() as usize + payload))
     }
 
     /// Judges a frame by the size it declares; everything else about it is tungstenite's to judge,
     /// when it is whole.
-    fn admit(&self, header: &FrameHeader, payload: u64) -> Result<usize, Violation> {
+    fn admit(
+        &self,
+        header: &FrameHeader,
+        payload: u64,
+        limits: Limits,
+    ) -> Result<usize, Violation> {
         // RFC 6455 §5.5: otherwise we would wait for all of it before refusing it.
         if matches!(header.opcode, OpCode::Control(_)) && payload > CONTROL_BYTES_MAX as u64 {
             return Err(Violation::Protocol);
@@ -257,81 +328,14 @@ impl Context {
         let before = if continues { self.fragments } else { 0 };
         match usize::try_from(payload) {
             Ok(payload)
-                if payload <= self.limits.frame_bytes_max
-                    && payload.saturating_add(before) <= self.limits.message_bytes_max =>
+                if payload <= limits.frame_bytes_max
+                    && payload.saturating_add(before) <= limits.message_bytes_max =>
             {
                 Ok(payload)
             }
             // RFC 6455 §10.4. From 2^63 a length is malformed as well (§5.2), but too big first.
             _ => Err(Violation::TooBig),
         }
-    }
-
-    /// Has tungstenite read a whole frame.
-    fn on_frame(&mut self, frame: &[u8], out: &mut Vec<u8>) -> Result<Option<Incoming>, Violation> {
-        self.largest = self.largest.max(frame.len());
-        let mut lent = Lent { frame, out };
-        let message = self.inner().read(&mut lent);
-        debug_assert!(lent.frame.is_empty() || message.is_err(), "lent and not taken");
-        match message {
-            Ok(message) => Ok(self.deliver(message, out)),
-            // RFC 6455 §5.4: a fragment that is not the last.
-            Err(Error::Io(why)) if why.kind() == ErrorKind::WouldBlock => {
-                let parsed = FrameHeader::parse(&mut Cursor::new(frame));
-                let payload = parsed.ok().flatten().map_or(0, |(_, payload)| payload as usize);
-                self.fragments = self.fragments.saturating_add(payload);
-                Ok((self.phase == Phase::Open).then_some(Incoming::Fragment))
-            }
-            Err(why) => Err(violation(&why)),
-        }
-    }
-
-    fn deliver(&mut self, message: Message, out: &mut Vec<u8>) -> Option<Incoming> {
-        let incoming = match message {
-            Message::Text(text) => {
-                self.fragments = 0;
-                Incoming::Text(text)
-            }
-            Message::Binary(payload) => {
-                self.fragments = 0;
-                Incoming::Binary(payload)
-            }
-            // RFC 6455 §5.5.2: the pong is queued, and would otherwise wait for the next read.
-            Message::Ping(_) => {
-                self.flush(out);
-                Incoming::Ping
-            }
-            Message::Pong(payload) => Incoming::Pong(payload),
-            // RFC 6455 §5.5.1: the answer to a close that came first is queued likewise.
-            Message::Close(_) => {
-                self.flush(out);
-                self.phase = Phase::Over;
-                self.forget();
-                return Some(Incoming::Closed);
-            }
-            Message::Frame(_) => return None, // tungstenite writes such, it never reads them.
-        };
-        // After our close it was sent before the peer saw that, and is too late to be acted upon.
-        (self.phase == Phase::Open).then_some(incoming)
-    }
-
-    fn flush(&mut self, out: &mut Vec<u8>) {
-        // After the peer's close this says `ConnectionClosed`, once the answer is written.
-        let flushed = self.inner().flush(&mut Lent::to(out));
-        debug_assert!(matches!(flushed, Ok(()) | Err(Error::ConnectionClosed)), "{flushed:?}");
-    }
-
-    fn drop_inner(&mut self) {
-        self.inner = None;
-        self.largest = 0;
-    }
-
-    /// Forgets whatever has arrived, and the buffers it was in. The phase stays.
-    fn forget(&mut self) {
-        self.drop_inner();
-        self.partial = Vec::new();
-        self.declared = 0;
-        self.fragments = 0;
     }
 }
 
@@ -783,9 +787,9 @@ mod tests {
         let (text, more, ping) =
             (frame(TEXT, "0123456789"), frame(FIN | CONTINUE, "abcde"), frame(PING, "xyz"));
         step(&[], 0);
-        step(&text[..5], 8); // What a vector begins with.
-        step(&text[5..6], 16); // Now the header is whole, and the frame counts.
-        step(&text[6..15], 16);
+        step(&text[..5], INNER_BYTES + 8); // What a vector begins with.
+        step(&text[5..6], INNER_BYTES + 16); // Now the header is whole, and the frame counts.
+        step(&text[6..15], INNER_BYTES + 16);
         step(&text[15..], INNER_BYTES + 10);
         step(&ping[..8], INNER_BYTES + 10 + 9);
         step(&ping[8..], INNER_BYTES + 10);
@@ -801,12 +805,13 @@ mod tests {
         let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
         let whole = frame(FIN | TEXT, [b'a'; 300]);
         for (at, byte) in whole.iter().enumerate() {
-            assert!(context.partial.capacity() <= (2 * at).max(8), "at {at}");
+            let partial = context.under_way.as_ref().map_or(0, |one| one.partial.capacity());
+            assert!(partial <= (2 * at).max(8), "at {at}");
             feed(&mut context, &[*byte], &mut out);
             let expected = match at {
-                0..7 => 8,
+                0..7 => INNER_BYTES + 8,
                 307 => 0,
-                _ => whole.len(),
+                _ => INNER_BYTES + whole.len(),
             };
             assert_eq!(context.bytes(), expected, "at {at}");
         }
@@ -820,7 +825,7 @@ mod tests {
         for _ in 0..3 {
             let whole = frame(FIN | TEXT, &big);
             feed_all(&mut context, &whole[..50_008], &mut out, 0);
-            assert_eq!(context.bytes(), 60_008, "as declared");
+            assert_eq!(context.bytes(), INNER_BYTES + 60_008, "as declared");
             feed_all(&mut context, &whole[50_008..], &mut out, 1);
             assert_eq!(context.bytes(), 0);
         }
