@@ -111,7 +111,8 @@ impl Chat {
             },
         };
         let until = history.newest();
-        attachment.catch_up = Some(CatchUp { cursor, until, complete, pages_over: false });
+        let catch_up = CatchUp { cursor, until, complete, pages_over: false };
+        attachment.catch_up = Some(Box::new(catch_up));
         sink.hold(attachment.conn);
     }
 

@@ -63,6 +63,10 @@ impl History {
             self.nonce_bytes += nonce.bytes();
             self.nonces.insert(nonce.clone(), entry.id);
         }
+        if self.entries.len() == self.entries.capacity() {
+            // Not twice as many: most rooms are small, and a history is most of what they are.
+            self.entries.reserve_exact((self.entries.len() / 4).max(4));
+        }
         self.entries.push_back(entry);
     }
 

@@ -435,6 +435,14 @@ fn vec_bytes<T>(capacity: usize) -> usize {
     allocation(capacity * size_of::<T>())
 }
 
+/// Appends to a list that mostly has one entry, and takes no room for four then.
+fn push_lone<T>(list: &mut Vec<T>, entry: T) {
+    if list.is_empty() {
+        list.reserve_exact(1);
+    }
+    list.push(entry);
+}
+
 /// Gives back what a map has room for beyond its needs: a crowd that has gone leaves no room
 /// behind. Only a map that is nearly empty shrinks, so none does so often.
 fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {

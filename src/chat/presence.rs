@@ -10,7 +10,7 @@ use super::event::Kind;
 use super::gate::Door;
 use super::room::{MemberKey, RoomKey};
 use super::session::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX, SessionKey};
-use super::{Chat, Close, ConnKey, Refusal, Sink, Wait, Waiter};
+use super::{Chat, Close, ConnKey, Refusal, Sink, Wait, Waiter, push_lone};
 use crate::clock::Now;
 use crate::slots::Key;
 use crate::timers::TimerKey;
@@ -24,10 +24,10 @@ pub struct Attachment {
     pub(super) session: SessionKey,
     pub(super) room: RoomKey,
     state: State,
-    /// Where it wants to begin to listen.
-    start: Start,
+    /// Where it wants to begin to listen, until it is let in; `None`: with what comes.
+    start: Option<Box<Start>>,
     /// Until it has been sent what it has missed; the sink holds it as long.
-    pub(super) catch_up: Option<CatchUp>,
+    pub(super) catch_up: Option<Box<CatchUp>>,
 }
 
 /// A connection that wants into a room.
@@ -122,11 +122,11 @@ impl Chat {
             session: session_key,
             room: room_key,
             state: State::Waiting { holder: None },
-            start: knock.start,
+            start: (knock.start != Start::Live).then(|| Box::new(knock.start)),
             catch_up: None,
         });
         if let Some(session) = self.sessions.get_mut(session_key) {
-            session.attachments.push(key);
+            push_lone(&mut session.attachments, key);
             session.timer.take().map(|timer| self.timers.cancel(timer));
         }
         self.recount_session(session_key);
@@ -285,8 +285,8 @@ impl Chat {
     fn admit(&mut self, now: Now, key: AttachmentKey, sink: &mut dyn Sink) {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
         let (conn, session, room) = (attachment.conn, attachment.session, attachment.room);
-        let (start, waited) =
-            (attachment.start, matches!(attachment.state, State::Waiting { holder: Some(_) }));
+        let start = attachment.start.take().map_or(Start::Live, |start| *start);
+        let waited = matches!(attachment.state, State::Waiting { holder: Some(_) });
         attachment.state = State::Waiting { holder: None };
         let rooms = self.sessions.get(session).map(|session| &session.rooms);
         if rooms.is_some_and(|rooms| {
