@@ -35,6 +35,9 @@ struct Entry<C, O> {
     after: Option<Key<Entry<C, O>>>,
 }
 
+// See the account in `ledger`: a connection's, one byte of class and eight of owner.
+const _: () = assert!(size_of::<Entry<u8, TimerKey>>() == 40);
+
 struct List<C, O> {
     timeout: Duration,
     first: Option<Key<Entry<C, O>>>,

@@ -30,6 +30,10 @@ pub struct Attachment {
     pub(super) catch_up: Option<Box<CatchUp>>,
 }
 
+// See the account in `ledger`.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Attachment>() == 56);
+
 /// A connection that wants into a room.
 #[derive(Clone, Copy)]
 pub struct Knock {

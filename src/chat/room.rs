@@ -113,6 +113,10 @@ pub(super) struct Member {
     pub typing_due: Mono,
 }
 
+// See the account in `ledger`.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Room>() == 368 && size_of::<Member>() == 80);
+
 impl Room {
     pub(super) fn is_owned_by(&self, session: SessionKey) -> bool {
         self.owner.is_some_and(|(owner, _)| owner == session)

@@ -46,6 +46,10 @@ pub struct Session {
     pub(super) counted: usize,
 }
 
+// See the account in `ledger`.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Session>() == 136);
+
 impl Session {
     pub(super) fn member_in(&self, room: RoomKey) -> Option<MemberKey> {
         self.rooms.iter().find(|(joined, _)| *joined == room).map(|(_, member)| *member)

@@ -10,7 +10,7 @@ use crate::clock::Mono;
 use crate::counters::Counters;
 use crate::http;
 use crate::ledger::{Tally, allocation};
-use crate::net::{Link, Stream};
+use crate::net::{Link, Socket, Stream};
 use crate::slots::Key;
 use crate::timers::{Class, TimerKey};
 use crate::ws;
@@ -53,6 +53,10 @@ pub struct Connection<S> {
     /// Bytes in its outbox reported so far, shared ones included.
     pub(super) counted_outbox: usize,
 }
+
+// See the account in `ledger`.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Connection<Socket>>() == 232 && size_of::<Ws>() == 56);
 
 /// What a connection speaks.
 pub(super) enum Protocol {
