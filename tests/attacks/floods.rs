@@ -11,7 +11,8 @@ use crate::trial::{scale, under_attack, under_attack_with_rates};
 fn session_floods() {
     let max = scale(20_000, 600).to_string();
     under_attack_with_rates("session floods", &["--max-sessions", &max], |attack| {
-        let one = vec![open_session("attacker", &address(0)); scale(2000, 200)];
+        let first = attack.fresh_address(0);
+        let one = vec![open_session("attacker", &first); scale(2000, 200)];
         let answers = strangers::ask_all(attack.server, &one);
         let (opened, refused): (Vec<_>, Vec<_>) =
             answers.into_iter().partition(|answer| answer.status == 201);
@@ -19,7 +20,7 @@ fn session_floods() {
         assert!((60..=180).contains(&opened.len()), "{} of {}", opened.len(), one.len());
         opened.iter().for_each(|answer| attack.remember_session(&session_of(answer)));
         refused.into_iter().for_each(|answer| _ = answer.refused(429, "rate_limited"));
-        let open = |number: usize| open_session("attacker", &address(1 + number / 50));
+        let open = |number: usize| open_session("attacker", &attack.fresh_address(1 + number / 50));
         let many: Vec<Request> = (0..scale(22_000, 700)).map(open).collect();
         let mut is_full = false;
         for answer in strangers::ask_all(attack.server, &many) {

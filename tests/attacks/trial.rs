@@ -49,6 +49,8 @@ const CEILING_KIB: u64 = 32 * 1024;
 pub struct Attack<'a> {
     pub server: &'a Server,
     pub crowd: &'a Crowd,
+    /// How many attacks there were before.
+    wave: usize,
     end: Instant,
     /// The metrics as the attack began.
     metrics: String,
@@ -77,13 +79,13 @@ pub fn under_attack(what: &str, flags: &[&str], attack: impl Fn(&Attack) + Sync)
 }
 
 /// The same, where addresses have rates: what they have opened is remembered for half a minute, and longer than a
-/// quick test waits. So the attack is not repeated.
+/// quick test waits. Each of its repetitions needs addresses of its own.
 pub fn under_attack_with_rates(what: &str, flags: &[&str], attack: impl Fn(&Attack) + Sync) {
     let _alone = alone();
     raise_descriptor_limit();
     let server = Server::start_with_metrics(&[FLAGS, flags, &["--session-rate", "2"]].concat());
     let patience = if is_slow() { Duration::from_secs(60) } else { Duration::ZERO };
-    attack_beside_a_crowd(what, server, patience, Duration::ZERO, attack);
+    attack_beside_a_crowd(what, server, patience, reported(), attack);
 }
 
 /// The same, where the server has few descriptors.
@@ -139,7 +141,7 @@ pub fn until_terminated(what: &str, attack: impl FnOnce(&Address, Vec<Stream>) +
     let crowd = Crowd::gather(&server);
     crowd.while_it_chats(scale(120, 5));
     crowd.set_attacked(true);
-    let sockets = Attack::new(&server, &crowd).sockets(4).into_iter().map(Ws::into_stream);
+    let sockets = Attack::new(&server, &crowd, 0).sockets(4).into_iter().map(Ws::into_stream);
     let (sockets, address) = (sockets.collect(), server.address().clone());
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -164,8 +166,8 @@ fn run(server: &Server, crowd: &Crowd, length: Duration, attack: impl Fn(&Attack
     thread::scope(|scope| {
         let attackers = scope.spawn(|| {
             be_nice();
-            loop {
-                let wave = Attack::new(server, crowd);
+            for wave in 0.. {
+                let wave = Attack::new(server, crowd, wave);
                 attack(&wave);
                 wave.forget();
                 if Instant::now() >= end {
@@ -188,11 +190,16 @@ fn be_nice() {
 }
 
 impl Attack<'_> {
-    fn new<'a>(server: &'a Server, crowd: &'a Crowd) -> Attack<'a> {
+    fn new<'a>(server: &'a Server, crowd: &'a Crowd, wave: usize) -> Attack<'a> {
         let length = if is_slow() { Duration::from_secs(4) } else { Duration::from_millis(100) };
         let (sessions, rooms) = (Mutex::default(), Mutex::default());
         let (end, metrics) = (Instant::now() + length, exposition(server));
-        Attack { server, crowd, end, metrics, sessions, rooms }
+        Attack { server, crowd, wave, end, metrics, sessions, rooms }
+    }
+
+    /// An address that no attack before has used.
+    pub fn fresh_address(&self, number: usize) -> String {
+        strangers::address(self.wave * 50_000 + number)
     }
 
     /// False when an attack that could go on for ever has gone on long enough.
