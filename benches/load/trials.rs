@@ -1,0 +1,241 @@
+//! The figures that a change to the server is judged by.
+//!
+//! Owns which they are, how each is taken, and what is wished for. A trial is one round of one or two
+//! of them: the server, and what it is held against right before or after.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use crate::Result;
+use crate::machine::{Cores, Usage};
+use crate::options::Options;
+use crate::server::{BINARY, Server};
+use crate::table::{Goal, Sample, Table};
+use crate::talk::{self, Heard, Load, Pace, Span};
+use crate::{idle, rest};
+
+/// Where measuring takes place.
+pub struct Lab {
+    pub options: Options,
+    pub cores: Option<Cores>,
+    pub span: Span,
+    round: usize,
+}
+
+/// A name, and what takes its figures.
+type Trial = (&'static str, fn(&Lab) -> Result<Vec<Sample>>);
+
+const TRIALS: &[Trial] = &[
+    ("1x100", |lab| lab.cpu("1x100: CPU a delivery", 1, 100, 16, 1.0)),
+    ("1x1000", |lab| lab.cpu("1x1000: CPU a delivery", 1, 1000, 16, 1.0)),
+    ("100x10", |lab| lab.cpu("100x10: CPU a delivery", 100, 10, 16, 1.15)),
+    ("1000x2", |lab| lab.cpu("1000x2: CPU a delivery", 1000, 2, 2, 1.15)),
+    ("flood", Lab::flood),
+    ("latency", Lab::latency),
+    ("rest", Lab::rest),
+    ("idle", Lab::idle),
+    ("empty", Lab::empty),
+    ("size", Lab::size),
+    ("quiet", Lab::quiet),
+];
+
+pub fn measure(options: &Options) -> Result<()> {
+    let mut lab = Lab::open(options)?;
+    let mut table = Table::default();
+    let (from, before) = (Instant::now(), Usage::of_this_process()?);
+    for round in 0..options.rounds {
+        lab.round = round;
+        for (name, take) in TRIALS.iter().filter(|(name, _)| options.wants(name)) {
+            eprintln!("round {} of {}: {name}", round + 1, options.rounds);
+            let samples = take(&lab).map_err(|error| format!("{name}: {error}"))?;
+            samples.into_iter().for_each(|sample| table.add(sample));
+        }
+    }
+    println!("{table}");
+    let waited = Usage::of_this_process()?.since(before).waited.as_secs_f64();
+    let share = 100.0 * waited / from.elapsed().as_secs_f64();
+    println!(
+        "The generator waited {share:.1} % of the time for its core; on a quiet machine, under 1 %."
+    );
+    Ok(())
+}
+
+impl Lab {
+    pub fn open(options: &Options) -> Result<Lab> {
+        let cores = Cores::choose()?;
+        match cores {
+            Some(cores) => cores.pin_this_process()?,
+            None => eprintln!("one core for both: the generator takes the server's time"),
+        }
+        let warm_up = options.measured.min(Duration::from_secs(1)) / 2;
+        Ok(Lab {
+            options: options.clone(),
+            cores,
+            span: Span { warm_up, measured: options.measured },
+            round: 0,
+        })
+    }
+
+    /// Ours, or what ours is to be replaced by.
+    fn server(&self) -> Result<Server> {
+        match &self.options.against {
+            Some(url) => Server::of_somebody_else(url, self.options.process),
+            None => Server::release(self.cores, &[]),
+        }
+    }
+
+    pub fn yardstick(&self, coalesce: bool) -> Result<Server> {
+        Server::yardstick(self.cores, coalesce)
+    }
+
+    /// Two, one after the other; who is first changes from round to round.
+    fn both<T>(
+        &self,
+        server: impl FnOnce() -> Result<T>,
+        other: impl FnOnce() -> Result<T>,
+    ) -> Result<(T, T)> {
+        if self.round % 2 == 0 {
+            let server = server()?;
+            Ok((server, other()?))
+        } else {
+            let other = other()?;
+            Ok((server()?, other))
+        }
+    }
+
+    fn talk(&self, load: Load, coalesce: bool) -> Result<(Heard, Heard)> {
+        self.both(
+            || talk::measure(&self.server()?, load, self.span),
+            || talk::measure(&self.yardstick(coalesce)?, load, self.span),
+        )
+    }
+
+    fn cpu(
+        &self,
+        figure: &'static str,
+        rooms: usize,
+        members: usize,
+        window: usize,
+        ratio_max: f64,
+    ) -> Result<Vec<Sample>> {
+        let load = Load { rooms, members, pace: Pace::Window(window) };
+        let (server, yardstick) = self.talk(load, true)?;
+        let Some(micros) = server.cpu_micros_per_delivery() else { return Ok(Vec::new()) };
+        let other = yardstick.cpu_micros_per_delivery();
+        let goal = Goal::RatioAtMost(ratio_max);
+        Ok(vec![Sample { figure, unit: "µs", server: micros, other, goal }])
+    }
+
+    fn flood(&self) -> Result<Vec<Sample>> {
+        let load = Load { rooms: 1, members: 100, pace: Pace::Window(64) };
+        let (server, yardstick) = self.talk(load, true)?;
+        Ok(vec![Sample {
+            figure: "flood, 1x100, window 64",
+            unit: "deliveries/s",
+            server: server.per_second(),
+            other: Some(yardstick.per_second()),
+            goal: Goal::RatioAtLeast(0.95),
+        }])
+    }
+
+    fn latency(&self) -> Result<Vec<Sample>> {
+        let load = Load { rooms: 1, members: 100, pace: Pace::PerSecond(200) };
+        let (server, yardstick) = self.talk(load, false)?;
+        let sample = |figure, share| Sample {
+            figure,
+            unit: "µs",
+            server: server.latency_micros(share),
+            other: Some(yardstick.latency_micros(share)),
+            goal: Goal::RatioAtMost(1.15),
+        };
+        Ok(vec![
+            sample("1x100, 200 messages/s: latency, p50", 0.50),
+            sample("1x100, 200 messages/s: latency, p99", 0.99),
+        ])
+    }
+
+    /// A mix, against the health alone of the same server.
+    fn rest(&self) -> Result<Vec<Sample>> {
+        let server = self.server()?;
+        let mix = rest::mix(&server)?;
+        let health = mix.get(2..).ok_or("the health is last")?;
+        let (server, other) = self.both(
+            || rest::per_second(&server, &mix, self.span),
+            || rest::per_second(&server, health, self.span),
+        )?;
+        Ok(vec![Sample {
+            figure: "REST mix, against /health alone",
+            unit: "answers/s",
+            server,
+            other: Some(other),
+            goal: Goal::RatioAtLeast(0.85),
+        }])
+    }
+
+    fn sockets(&self) -> usize {
+        if self.options.short { 500 } else { 10_000 }
+    }
+
+    fn idle(&self) -> Result<Vec<Sample>> {
+        let server = self.server()?;
+        if server.process.is_none() {
+            return Ok(Vec::new());
+        }
+        let yardstick = self.yardstick(true)?;
+        Ok(vec![Sample {
+            figure: "an idle socket, used, all included",
+            unit: "bytes",
+            server: idle::gather(&server, self.sockets())?.bytes_per_socket,
+            other: Some(idle::gather(&yardstick, self.sockets())?.bytes_per_socket),
+            goal: Goal::AtMost(1000.0),
+        }])
+    }
+
+    fn empty(&self) -> Result<Vec<Sample>> {
+        if self.options.against.is_some() {
+            return Ok(Vec::new());
+        }
+        Ok(vec![Sample {
+            figure: "an empty server",
+            unit: "KiB resident",
+            server: self.server()?.resident()? as f64 / 1024.0,
+            other: Some(self.yardstick(true)?.resident()? as f64 / 1024.0),
+            goal: Goal::AtMost(2560.0),
+        }])
+    }
+
+    /// No change from round to round, so once.
+    fn size(&self) -> Result<Vec<Sample>> {
+        if self.round > 0 || self.options.against.is_some() {
+            return Ok(Vec::new());
+        }
+        Ok(vec![Sample {
+            figure: "the binary",
+            unit: "KiB",
+            server: fs::metadata(BINARY)?.len() as f64 / 1024.0,
+            other: None,
+            goal: Goal::AtMost(800.0),
+        }])
+    }
+
+    /// A minute of silence, once.
+    fn quiet(&self) -> Result<Vec<Sample>> {
+        if self.round > 0 || self.options.against.is_some() {
+            return Ok(Vec::new());
+        }
+        let server = Server::release(self.cores, &["--ping-interval", "1h"])?;
+        let _crowd = idle::gather(&server, self.sockets())?;
+        let (figure, seconds) = match self.options.short {
+            true => ("500 idle sockets, 1 s", 1),
+            false => ("10,000 idle sockets, 60 s", 60),
+        };
+        let length = Duration::from_secs(seconds);
+        Ok(vec![Sample {
+            figure,
+            unit: "context switches",
+            server: idle::context_switches(&server, length)? as f64,
+            other: None,
+            goal: Goal::AtMost(0.0),
+        }])
+    }
+}
