@@ -45,16 +45,21 @@ struct Connection {
 }
 
 impl Crowd {
-    /// Opens a socket for each path; they are numbered in that order.
-    pub fn connect(address: SocketAddr, paths: &[String]) -> Result<Crowd> {
-        let mut crowd = Crowd {
+    /// Nobody yet.
+    pub fn new() -> Result<Crowd> {
+        Ok(Crowd {
             poll: Poll::new()?,
             events: Events::with_capacity(1024),
             connections: Vec::new(),
             opening: 0,
             scratch: vec![0; 256 * 1024],
             metronome: None,
-        };
+        })
+    }
+
+    /// Opens a socket for each path; they are numbered in that order.
+    pub fn connect(address: SocketAddr, paths: &[String]) -> Result<Crowd> {
+        let mut crowd = Crowd::new()?;
         for path in paths {
             crowd.wait_for_upgrades(IN_FLIGHT - 1)?;
             crowd.open(address, path)?;
@@ -63,7 +68,8 @@ impl Crowd {
         Ok(crowd)
     }
 
-    fn open(&mut self, address: SocketAddr, path: &str) -> Result<()> {
+    /// One more, whose upgrade will be answered while the crowd listens.
+    pub fn open(&mut self, address: SocketAddr, path: &str) -> Result<()> {
         let mut stream = std::net::TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.write_all(frame::upgrade(&address.to_string(), path).as_bytes())?;

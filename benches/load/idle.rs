@@ -15,7 +15,8 @@ use crate::talk::{Load, Pace, Talk};
 const MEMBERS: usize = 10;
 
 pub struct Idle {
-    _crowd: Crowd,
+    /// Open as long as it is kept.
+    pub crowd: Crowd,
     /// What has grown since the server was empty: session, member, socket, and a share of the room.
     pub bytes_per_socket: f64,
 }
@@ -34,7 +35,7 @@ pub fn gather(server: &Server, sockets: usize) -> Result<Idle> {
     }
     crowd.settle(Duration::from_millis(200))?;
     let grown = server.resident()?.saturating_sub(empty);
-    Ok(Idle { _crowd: crowd, bytes_per_socket: grown as f64 / (rooms * MEMBERS) as f64 })
+    Ok(Idle { crowd, bytes_per_socket: grown as f64 / (rooms * MEMBERS) as f64 })
 }
 
 /// How often the server has woken up in `length`, once it has gone to sleep.

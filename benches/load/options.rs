@@ -12,7 +12,7 @@ cargo bench --bench load -- [OPTIONS]
 
   --rounds N     how often each figure is measured; the table shows medians (5)
   --secs S       how long each measurement counts, in seconds (2)
-  --only NAME    only the figures whose name begins so; repeatable
+  --only NAME    only what has that name on stderr; repeatable
   --growth       what more members, rooms, sessions, sockets and messages cost, instead
   --short        small and quick: whether it runs and nothing is lost, never how fast
   --against URL  a server of the same contract that runs already, instead of ours;
@@ -70,6 +70,6 @@ impl Options {
 
     /// Whether something of that name was asked for.
     pub fn wants(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| name.starts_with(only.as_str()))
+        self.only.is_empty() || self.only.iter().any(|only| only == name)
     }
 }

@@ -4,7 +4,7 @@
 //! others cost more is what the server does for them.
 
 use std::io::{ErrorKind, Read, Write};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
@@ -89,16 +89,4 @@ impl Asker {
         self.ask(requests)?;
         Ok(true)
     }
-}
-
-/// How long one request takes, when nothing else is asked: the median of some.
-pub fn micros(http: &mut Http, request: &[u8], times: usize) -> Result<f64> {
-    let mut took = Vec::new();
-    for _ in 0..times {
-        let from = Instant::now();
-        http.ask(request)?;
-        took.push(from.elapsed());
-    }
-    took.sort_unstable();
-    Ok(took.get(times / 2).map_or(f64::NAN, Duration::as_secs_f64) * 1e6)
 }

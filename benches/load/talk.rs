@@ -71,10 +71,7 @@ impl Heard {
 
 /// Talks in rooms of a server and says what it cost.
 pub fn measure(server: &Server, load: Load, span: Span) -> Result<Heard> {
-    let paths = server.seats(load.rooms, load.members)?;
-    let mut crowd = Crowd::connect(server.address, &paths)?;
-    crowd.settle(Duration::from_millis(50))?;
-    let mut talk = Talk::new(load);
+    let (mut crowd, mut talk) = Talk::gather(server, load)?;
     talk.go_on(&mut crowd, span, server)
 }
 
@@ -94,6 +91,14 @@ pub struct Talk {
 }
 
 impl Talk {
+    /// Everybody is there, and nobody has said anything.
+    pub fn gather(server: &Server, load: Load) -> Result<(Crowd, Talk)> {
+        let paths = server.seats(load.rooms, load.members)?;
+        let mut crowd = Crowd::connect(server.address, &paths)?;
+        crowd.settle(Duration::from_millis(50))?;
+        Ok((crowd, Talk::new(load)))
+    }
+
     /// Members `0..members` of the crowd are in the first room, and so on.
     pub fn new(load: Load) -> Talk {
         let senders = u32::try_from(load.members.min(SENDERS_MAX)).unwrap_or(u32::MAX);

@@ -224,7 +224,7 @@ impl Lab {
             return Ok(Vec::new());
         }
         let server = Server::release(self.cores, &["--ping-interval", "1h"])?;
-        let _crowd = idle::gather(&server, self.sockets())?;
+        let _idle = idle::gather(&server, self.sockets())?;
         let (figure, seconds) = match self.options.short {
             true => ("500 idle sockets, 1 s", 1),
             false => ("10,000 idle sockets, 60 s", 60),

@@ -8,7 +8,6 @@
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::mem;
 use std::rc::Rc;
 use std::str;
 
@@ -72,7 +71,7 @@ pub fn serve(coalesce: bool) -> Result<()> {
                 LISTENER => yardstick.accept(&listener, &poll)?,
                 Token(number) => {
                     if event.is_writable() {
-                        yardstick.connections[number].flush();
+                        yardstick.connections[number].on_writable();
                     }
                     if event.is_readable() {
                         yardstick.read(number, &mut scratch)?;
@@ -80,7 +79,7 @@ pub fn serve(coalesce: bool) -> Result<()> {
                 }
             }
         }
-        for number in mem::take(&mut yardstick.dirty) {
+        for number in yardstick.dirty.drain(..) {
             if let Some(connection) = yardstick.connections.get_mut(number) {
                 connection.flush();
             }
@@ -201,11 +200,16 @@ impl Connection {
         self.unsent.extend_from_slice(&bytes[sent..]);
     }
 
-    fn flush(&mut self) {
+    /// Only for what was left over: this is said of every socket that has room whenever anything
+    /// happens to it, and what is queued waits for the end of the wake-up.
+    fn on_writable(&mut self) {
         if !self.unsent.is_empty() {
             let sent = taken(self.stream.write(&self.unsent));
             self.unsent.drain(..sent);
         }
+    }
+
+    fn flush(&mut self) {
         for frames in self.queued.chunks(PIECES) {
             let mut pieces = [IoSlice::new(&[]); PIECES];
             for (piece, frame) in pieces.iter_mut().zip(frames) {

@@ -1,7 +1,0 @@
-//! Placeholder.
-use crate::Result;
-use crate::options::Options;
-
-pub fn measure(_options: &Options) -> Result<()> {
-    Ok(())
-}
