@@ -27,12 +27,13 @@ pub fn gather(server: &Server, sockets: usize) -> Result<Idle> {
     let rooms = sockets.div_ceil(MEMBERS);
     let mut crowd = Crowd::connect(server.address, &server.seats(rooms, MEMBERS)?)?;
     let mut talk = Talk::new(Load { rooms, members: MEMBERS, pace: Pace::PerSecond(1) });
-    for _ in 0..MEMBERS {
-        for room in 0..rooms {
+    for room in 0..rooms {
+        for _ in 0..MEMBERS {
             talk.say(&mut crowd, room)?;
         }
-        talk.finish(&mut crowd)?;
+        crowd.listen(Duration::ZERO, |connection, text, at| talk.on_text(connection, text, at))?;
     }
+    talk.finish(&mut crowd)?;
     crowd.settle(Duration::from_millis(200))?;
     let grown = server.resident()?.saturating_sub(empty);
     Ok(Idle { crowd, bytes_per_socket: grown as f64 / (rooms * MEMBERS) as f64 })
