@@ -1,8 +1,8 @@
 //! Many sockets on one thread: the clients' side of the load.
 //!
-//! Owns the connections and what is half read or half written on them. Must never know what is said.
-//! The invariant: nobody may leave. A close, an end or an answer that isn't an upgrade fails the
-//! benchmark, for a server that sheds its members would look fast.
+//! Owns the connections and what is half read or half written on them. Must never know what is
+//! said. The invariant: nobody may leave. A close, an end or an answer that isn't an upgrade fails
+//! the benchmark, for a server that sheds its members would look fast.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -169,7 +169,8 @@ impl Connection {
             let used = self.take(&scratch[..end], |text| on_text(text, now))?;
             self.unfinished.clear();
             self.unfinished.extend_from_slice(&scratch[used..end]);
-            // A read that leaves room has emptied the socket, so the next edge will be told: epoll(7).
+            // A read that leaves room has emptied the socket, so the next edge will be told:
+            // epoll(7).
             if end < scratch.len() {
                 return Ok(());
             }

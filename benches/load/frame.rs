@@ -1,8 +1,8 @@
 //! As much of RFC 6455 as both ends of a benchmark need, and no more.
 //!
-//! Owns the bytes of a frame and of a handshake. Must never know a socket. It is the benchmark's own,
-//! so that the server is not measured against itself; and it takes shortcuts that nobody may take who
-//! talks to strangers: one key for all handshakes, one mask for all frames, no fragments.
+//! Owns the bytes of a frame and of a handshake. Must never know a socket. It is the benchmark's
+//! own, so that the server is not measured against itself; and it takes shortcuts that nobody may
+//! take who talks to strangers: one key for all handshakes, one mask for all frames, no fragments.
 
 pub const TEXT: u8 = 0x1;
 pub const CLOSE: u8 = 0x8;

@@ -1,7 +1,9 @@
-//! Sockets on which nobody says anything any more: what they cost in memory, and that they cost no time.
+//! Sockets on which nobody says anything any more: what they cost in memory, and that they cost no
+//! time.
 //!
-//! Owns a crowd that has talked once and is silent now. Each has said something, so whatever a server
-//! makes on first use is there, and each has heard what the nine others in the room have said.
+//! Owns a crowd that has talked once and is silent now. Each has said something, so whatever a
+//! server makes on first use is there, and each has heard what the nine others in the room have
+//! said.
 
 use std::thread;
 use std::time::Duration;

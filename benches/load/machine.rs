@@ -1,8 +1,9 @@
 //! What this machine says of a process, and which core it runs on.
 //!
-//! Owns every look into `/proc` and the few system calls that measuring needs. Must never know what a
-//! process serves. Time on a core is what to trust on a machine that does other things too: it does
-//! not grow because somebody else was busy. What grows then is `waited`, so it is reported beside.
+//! Owns every look into `/proc` and the few system calls that measuring needs. Must never know what
+//! a process serves. Time on a core is what to trust on a machine that does other things too: it
+//! does not grow because somebody else was busy. What grows then is `waited`, so it is reported
+//! beside.
 
 use std::fs;
 use std::io;
@@ -30,7 +31,8 @@ pub struct Usage {
 
 impl Usage {
     /// Of a process and all its threads. Nanoseconds, where `/proc/PID/stat` has hundredths of a
-    /// second, so that a tenth of a second is enough to measure.
+    /// second; who runs at the moment is counted up to the kernel's last tick, four milliseconds
+    /// ago at most. So a tenth of a second is enough to see that it works, and a second to measure.
     pub fn of(process: u32) -> Result<Usage> {
         let mut sum = Usage::default();
         for thread in fs::read_dir(format!("/proc/{process}/task"))? {
@@ -72,8 +74,8 @@ fn value(path: &str, name: &str) -> Result<u64> {
     Ok(word.ok_or_else(|| format!("{path} has no {name}"))?.parse()?)
 }
 
-/// A core for the server and another for the generator: neither is moved about, and neither takes the
-/// other's time.
+/// A core for the server and another for the generator: neither is moved about, and neither takes
+/// the other's time.
 #[derive(Clone, Copy)]
 pub struct Cores {
     server: usize,

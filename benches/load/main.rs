@@ -15,10 +15,10 @@
 //! 3. **Hold it against the least that is possible**, measured in the same minute: `yardstick`. A
 //!    ratio means the same on another machine; microseconds don't.
 //! 4. **Interleave, repeat, take medians**: `table`. Who goes first changes from round to round.
-//! 5. **Don't let the generator be the limit**: it has a core of its own, one thread, one buffer, and
-//!    looks at each message once: `crowd`. Where it is busy to the full, that is said.
-//! 6. **Believe nothing that was not heard**: each message must reach each member once and in order,
-//!    or there is no figure: `room`.
+//! 5. **Don't let the generator be the limit**: it has a core of its own, one thread, one buffer,
+//!    and looks at each message once: `crowd`. Where it is busy to the full, that is said.
+//! 6. **Believe nothing that was not heard**: each message must reach each member once and in
+//!    order, or there is no figure: `room`.
 //!
 //! `talk` is the load on sockets, `rest` that of requests, `idle` that of nobody doing anything;
 //! `trials` says which of them make the table, `growth` which make those of `--growth`.
@@ -70,6 +70,7 @@ fn measure(options: &Options) -> Result<()> {
         print!("{HELP}");
         return Ok(());
     }
+    room::prove()?;
     machine::raise_descriptor_limit()?;
     if options.growth { growth::measure(options) } else { trials::measure(options) }
 }

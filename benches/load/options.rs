@@ -68,6 +68,14 @@ impl Options {
         Ok(options)
     }
 
+    /// Nothing was asked for that is not among these.
+    pub fn check_names(&self, names: &[&str]) -> Result<()> {
+        match self.only.iter().find(|only| !names.contains(&only.as_str())) {
+            Some(name) => Err(format!("{name} is none of {}", names.join(", ")).into()),
+            None => Ok(()),
+        }
+    }
+
     /// Whether something of that name was asked for.
     pub fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == name)

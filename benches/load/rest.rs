@@ -1,7 +1,7 @@
 //! Requests, one under way on each of many connections that stay open.
 //!
-//! Owns how many answers a second come back. `GET /health` is the least that a request can cost; what
-//! others cost more is what the server does for them.
+//! Owns how many answers a second come back. `GET /health` is the least that a request can cost;
+//! what others cost more is what the server does for them.
 
 use std::io::{ErrorKind, Read, Write};
 use std::time::Instant;

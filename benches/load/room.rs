@@ -1,9 +1,10 @@
 //! A room, as its members hear it: each message once, and all in one order.
 //!
-//! Owns who is to hear what next. Must never know a socket. The order is the server's to choose, so it
-//! is what the first member hears that hears it; all others must hear the same, and of each sender the
-//! messages as they were said. One message too many, too few or out of place is an error, which ends
-//! the benchmark: how fast a server loses messages is of no interest.
+//! Owns who is to hear what next. Must never know a socket. The order is the server's to choose, so
+//! it is what the first member hears that hears it; all others must hear the same, and of each
+//! sender the messages as they were said. One message too many, too few or out of place is an
+//! error, which ends the benchmark: how fast a server loses messages is of no interest. A check
+//! that cannot fail proves nothing, so it is shown to fail before anything is measured: [`prove`].
 
 use std::collections::VecDeque;
 
@@ -78,5 +79,37 @@ impl Room {
     /// Whether everybody has heard everything.
     pub fn is_complete(&self) -> bool {
         self.settled == self.said as usize
+    }
+}
+
+/// What must be noticed is noticed.
+pub fn prove() -> Result<()> {
+    let said: u32 = 4;
+    // The message that each of two members hears, in this order, of two who talk.
+    let is_fine = |heard: &[(usize, u32)]| {
+        let mut room = Room::new(2, 2);
+        for _ in 0..said {
+            room.say();
+        }
+        heard.iter().all(|(member, number)| room.on_heard(*member, *number).is_ok())
+            && room.is_complete()
+    };
+    let in_order = [(0, 1), (0, 0), (1, 1), (0, 2), (1, 0), (1, 2), (1, 3), (0, 3)];
+    let doubled = [in_order.as_slice(), &[(0, 3)]].concat();
+    let never_said = [in_order.as_slice(), &[(0, 4), (1, 4)]].concat();
+    let another_order = [(0, 1), (0, 0), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3)];
+    let not_as_said = [(0, 2), (0, 0), (0, 1), (0, 3), (1, 2), (1, 0), (1, 1), (1, 3)];
+    let gap = [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 2), (1, 3)];
+    let faults = [
+        &doubled,
+        &never_said,
+        in_order.split_last().ok_or("none")?.1,
+        &another_order,
+        &not_as_said,
+        &gap,
+    ];
+    match is_fine(&in_order) && !faults.iter().any(|heard| is_fine(heard)) {
+        true => Ok(()),
+        false => Err("the benchmark would not notice what gets lost".into()),
     }
 }

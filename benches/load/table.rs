@@ -1,8 +1,8 @@
 //! What was measured, round by round, and the table that is made of it.
 //!
 //! Owns the arithmetic. Ratios are taken within a round, of two that were measured one after the
-//! other, and only then is the median taken: whatever made the machine slower for a minute made both
-//! slower, and is gone from the ratio. What is wished for is shown, and nothing fails for it.
+//! other, and only then is the median taken: whatever made the machine slower for a minute made
+//! both slower, and is gone from the ratio. What is wished for is shown, and nothing fails for it.
 
 use std::fmt::{self, Display};
 

@@ -127,9 +127,14 @@ impl Talk {
         self.began = Instant::now();
         self.talk_until(crowd, self.began + span.warm_up)?;
         let (heard, from, before) = (self.heard, Instant::now(), server.usage()?);
+        let own = Usage::of_this_process()?;
         self.latencies.clear();
         self.talk_until(crowd, from + span.measured)?;
         let (deliveries, took, after) = (self.heard - heard, from.elapsed(), server.usage()?);
+        let own = Usage::of_this_process()?.since(own);
+        if own.cpu > took * 95 / 100 {
+            eprintln!("the generator was busy all the time: a faster server would look no faster");
+        }
         let mut latencies = mem::take(&mut self.latencies);
         self.finish(crowd)?;
         latencies.sort_unstable();

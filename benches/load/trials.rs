@@ -1,7 +1,7 @@
 //! The figures that a change to the server is judged by.
 //!
-//! Owns which they are, how each is taken, and what is wished for. A trial is one round of one or two
-//! of them: the server, and what it is held against right before or after.
+//! Owns which they are, how each is taken, and what is wished for. A trial is one round of one or
+//! two of them: the server, and what it is held against right before or after.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -40,6 +40,10 @@ const TRIALS: &[Trial] = &[
 ];
 
 pub fn measure(options: &Options) -> Result<()> {
+    options.check_names(&TRIALS.iter().map(|(name, _)| *name).collect::<Vec<_>>())?;
+    if options.against.is_some() && options.process.is_none() {
+        eprintln!("without --pid: no figures for processor and memory");
+    }
     let mut lab = Lab::open(options)?;
     let mut table = Table::default();
     let (from, before) = (Instant::now(), Usage::of_this_process()?);

@@ -1,10 +1,10 @@
 //! The yardstick: a server that does only what no chat server can avoid.
 //!
-//! One thread reads frames, unmasks them, and hands each to the kernel for every member of the room.
-//! No JSON, ids, history, limits, timers or REST. Plain, it writes once for each member and frame;
-//! coalescing, once for each member and wake-up, with all that came meanwhile. What a real server
-//! needs more than this is the price of what it does more; and it is measured in the same minute, on
-//! the same machine, which no number in a document is.
+//! One thread reads frames, unmasks them, and hands each to the kernel for every member of the
+//! room. No JSON, ids, history, limits, timers or REST. Plain, it writes once for each member and
+//! frame; coalescing, once for each member and wake-up, with all that came meanwhile. What a real
+//! server needs more than this is the price of what it does more; and it is measured in the same
+//! minute, on the same machine, which no number in a document is.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -23,7 +23,12 @@ pub const PLAIN: &str = "--yardstick";
 pub const COALESCING: &str = "--yardstick-coalescing";
 
 /// What a chat server puts around a text, and as long as this one's: it costs the kernel as much.
-const ENVELOPE: &[u8] = br#"{"id":"0198c2a4-7d1e-7000-8000-000000000000","user":"member000000","user_id":"0123456789abcdef","timestamp":"2025-08-19T13:45:00.123456Z","room_id":"a1b2c3d4e5","#;
+const ENVELOPE: &[u8] = concat!(
+    r#"{"id":"0198c2a4-7d1e-7000-8000-000000000000","user":"member000000","#,
+    r#""user_id":"0123456789abcdef","timestamp":"2025-08-19T13:45:00.123456Z","#,
+    r#""room_id":"a1b2c3d4e5","#,
+)
+.as_bytes();
 
 /// Pieces that one system call takes.
 const PIECES: usize = 64;

@@ -1,4 +1,5 @@
-//! `/rooms/all` with ever more rooms. A thousand are listed at most, so from there on it must not grow.
+//! `/rooms/all` with ever more rooms. A thousand are listed at most, so from there on it must not
+//! grow.
 //!
 //! The first question after a change has the listing made; whoever asks next gets the same bytes.
 

@@ -1,8 +1,8 @@
 //! What more of everything costs: each table takes one thing ten times, a hundred times, and so on.
 //!
-//! Owns the sizes. Whatever grows faster than its work is a fault: the time per delivery must not grow
-//! with the room, nor anybody's with what there is beside them. (Where a column grows all the same, the
-//! caches of the processor may be why: then it is the yardstick's too.)
+//! Owns the sizes. Whatever grows faster than its work is a fault: the time per delivery must not
+//! grow with the room, nor anybody's with what there is beside them. (Where a column grows all the
+//! same, the caches of the processor may be why: then it is the yardstick's too.)
 
 use crate::Result;
 use crate::options::Options;
@@ -29,6 +29,7 @@ const TABLES: &[Table] = &[
 const SHORT: usize = 100;
 
 pub fn measure(options: &Options) -> Result<()> {
+    options.check_names(&TABLES.iter().map(|(name, ..)| *name).collect::<Vec<_>>())?;
     let lab = Lab::open(options)?;
     for (name, largest, print) in TABLES.iter().filter(|(name, ..)| options.wants(name)) {
         eprintln!("growth: {name}");

@@ -1,5 +1,5 @@
-//! A hundred people in one room, at a steady pace, and ever more of others beside them: what those cost
-//! in memory, and that they cost the hundred nothing.
+//! A hundred people in one room, at a steady pace, and ever more of others beside them: what those
+//! cost in memory, and that they cost the hundred nothing.
 //!
 //! Owns the reading of `/metrics`: how long a turn of the loop takes is what everybody waits for.
 
