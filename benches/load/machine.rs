@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -44,13 +44,50 @@ impl Usage {
         Ok(sum)
     }
 
-    pub fn of_this_process() -> Result<Usage> {
-        Usage::of(process::id())
-    }
-
-    pub fn since(self, before: Usage) -> Usage {
+    fn since(self, before: Usage) -> Usage {
         let cpu = self.cpu.saturating_sub(before.cpu);
         Usage { cpu, waited: self.waited.saturating_sub(before.waited) }
+    }
+}
+
+/// Reads both clocks when what counts begins, and again when it ends.
+pub struct Meter {
+    from: Instant,
+    process: Option<u32>,
+    server: Option<Usage>,
+    generator: Usage,
+}
+
+impl Meter {
+    /// The server's process, if it is known.
+    pub fn start(process: Option<u32>) -> Result<Meter> {
+        let server = process.map(Usage::of).transpose()?;
+        let generator = Usage::of(process::id())?;
+        Ok(Meter { from: Instant::now(), process, server, generator })
+    }
+
+    pub fn stop(self) -> Result<Effort> {
+        let took = self.from.elapsed();
+        let server = self.process.map(Usage::of).transpose()?;
+        let server = server.zip(self.server).map(|(after, before)| after.since(before));
+        let generator = Usage::of(process::id())?.since(self.generator);
+        Ok(Effort { took, server, generator })
+    }
+}
+
+/// What a measurement took.
+#[derive(Clone, Copy)]
+pub struct Effort {
+    pub took: Duration,
+    pub server: Option<Usage>,
+    pub generator: Usage,
+}
+
+impl Effort {
+    /// How long whoever was disturbed more had to wait for its core, against how long it had it.
+    pub fn disturbance(&self) -> f64 {
+        let share = |usage: Usage| usage.waited.as_secs_f64() / usage.cpu.as_secs_f64();
+        self.server.map_or(0.0, share).max(share(self.generator))
     }
 }
 

@@ -12,6 +12,7 @@ use mio::{Events, Interest, Poll, Token};
 use crate::Result;
 use crate::crowd::PATIENCE;
 use crate::http::{self, Http};
+use crate::machine::{Effort, Meter};
 use crate::server::Server;
 use crate::talk::Span;
 
@@ -27,8 +28,8 @@ pub fn mix(server: &Server) -> Result<Vec<Vec<u8>>> {
     Ok(vec![http::open_session("somebody"), look, http::get("/health", None)])
 }
 
-/// Answers a second.
-pub fn per_second(server: &Server, requests: &[Vec<u8>], span: Span) -> Result<f64> {
+/// Answers a second, and what they took.
+pub fn per_second(server: &Server, requests: &[Vec<u8>], span: Span) -> Result<(f64, Effort)> {
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(CONNECTIONS));
     let mut askers = Vec::new();
     for number in 0..CONNECTIONS {
@@ -53,9 +54,10 @@ pub fn per_second(server: &Server, requests: &[Vec<u8>], span: Span) -> Result<f
         Result::Ok(answers)
     };
     answers_until(Instant::now() + span.warm_up)?;
-    let from = Instant::now();
-    let answers = answers_until(from + span.measured)?;
-    Ok(f64::from(answers) / from.elapsed().as_secs_f64())
+    let meter = Meter::start(server.process)?;
+    let answers = answers_until(Instant::now() + span.measured)?;
+    let effort = meter.stop()?;
+    Ok((f64::from(answers) / effort.took.as_secs_f64(), effort))
 }
 
 struct Asker {

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 use crate::http::{self, Http};
-use crate::machine::{self, Cores, Usage};
+use crate::machine::{self, Cores};
 use crate::{Result, yardstick};
 
 /// The release: what `cargo bench` has built for this.
@@ -102,10 +102,6 @@ impl Server {
         let address = running.next_address()?;
         let metrics = if has_metrics { Some(running.next_address()?) } else { None };
         Ok(Server { address, metrics, process: Some(process), has_rest, _running: Some(running) })
-    }
-
-    pub fn usage(&self) -> Result<Option<Usage>> {
-        self.process.map(Usage::of).transpose()
     }
 
     pub fn resident(&self) -> Result<u64> {

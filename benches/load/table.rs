@@ -14,6 +14,8 @@ pub struct Sample {
     /// What it is held against, measured beside it.
     pub other: Option<f64>,
     pub goal: Goal,
+    /// How long somebody else had the core, against how long it was one's own.
+    pub disturbance: Option<f64>,
 }
 
 #[derive(Clone, Copy)]
@@ -31,6 +33,7 @@ struct Row {
     server: Vec<f64>,
     other: Vec<f64>,
     ratios: Vec<f64>,
+    disturbances: Vec<f64>,
 }
 
 #[derive(Default)]
@@ -40,16 +43,17 @@ pub struct Table {
 
 impl Table {
     pub fn add(&mut self, sample: Sample) {
-        let Sample { figure, unit, server, other, goal } = sample;
+        let Sample { figure, unit, server, other, goal, disturbance } = sample;
         let row = match self.rows.iter_mut().find(|row| row.figure == figure) {
             Some(row) => row,
             None => {
-                let (server, other, ratios) = Default::default();
-                self.rows.push(Row { figure, unit, goal, server, other, ratios });
+                let (server, other, ratios, disturbances) = Default::default();
+                self.rows.push(Row { figure, unit, goal, server, other, ratios, disturbances });
                 self.rows.last_mut().expect("just pushed")
             }
         };
         row.server.push(server);
+        row.disturbances.extend(disturbance);
         if let Some(other) = other {
             row.other.push(other);
             row.ratios.push(server / other);
@@ -59,8 +63,8 @@ impl Table {
 
 impl Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| figure | rounds | server | held against | ratio | goal | |")?;
-        writeln!(f, "|---|---|---|---|---|---|---|")?;
+        writeln!(f, "| figure | rounds | server | held against | ratio | goal | | disturbed |")?;
+        writeln!(f, "|---|---|---|---|---|---|---|---|")?;
         self.rows.iter().try_for_each(|row| row.fmt(f))
     }
 }
@@ -77,13 +81,15 @@ impl Display for Row {
         let word = is_met.map_or("", |is_met| if is_met { "met" } else { "missed" });
         writeln!(
             f,
-            "| {}, {} | {} | {} | {} | {} | {goal} | {word} |",
+            "| {}, {} | {} | {} | {} | {} | {goal} | {word} | {} |",
             self.figure,
             self.unit,
             self.server.len(),
             show(server),
             show(median(&self.other)),
             ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}")),
+            median(&self.disturbances)
+                .map_or_else(String::new, |share| format!("{:.0} %", share * 100.0)),
         )
     }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::crowd::{Crowd, PATIENCE};
-use crate::machine::Usage;
+use crate::machine::{Effort, Meter};
 use crate::room::Room;
 use crate::server::Server;
 
@@ -45,20 +45,18 @@ pub struct Span {
 pub struct Heard {
     /// Messages times those who heard them.
     pub deliveries: u64,
-    pub took: Duration,
-    /// The server's; none if its process isn't known.
-    pub usage: Option<Usage>,
+    pub effort: Effort,
     /// Nanoseconds from when each message was due, at a fixed rate; sorted.
     latencies: Vec<u64>,
 }
 
 impl Heard {
     pub fn per_second(&self) -> f64 {
-        self.deliveries as f64 / self.took.as_secs_f64()
+        self.deliveries as f64 / self.effort.took.as_secs_f64()
     }
 
     pub fn cpu_micros_per_delivery(&self) -> Option<f64> {
-        self.usage.map(|usage| usage.cpu.as_secs_f64() * 1e6 / self.deliveries as f64)
+        self.effort.server.map(|usage| usage.cpu.as_secs_f64() * 1e6 / self.deliveries as f64)
     }
 
     /// How long at most the quickest `share` of deliveries took.
@@ -126,20 +124,17 @@ impl Talk {
         }
         self.began = Instant::now();
         self.talk_until(crowd, self.began + span.warm_up)?;
-        let (heard, from, before) = (self.heard, Instant::now(), server.usage()?);
-        let own = Usage::of_this_process()?;
+        let (heard, meter) = (self.heard, Meter::start(server.process)?);
         self.latencies.clear();
-        self.talk_until(crowd, from + span.measured)?;
-        let (deliveries, took, after) = (self.heard - heard, from.elapsed(), server.usage()?);
-        let own = Usage::of_this_process()?.since(own);
-        if own.cpu > took * 95 / 100 {
+        self.talk_until(crowd, Instant::now() + span.measured)?;
+        let (deliveries, effort) = (self.heard - heard, meter.stop()?);
+        if effort.generator.cpu > effort.took * 95 / 100 {
             eprintln!("the generator was busy all the time: a faster server would look no faster");
         }
         let mut latencies = mem::take(&mut self.latencies);
         self.finish(crowd)?;
         latencies.sort_unstable();
-        let usage = after.zip(before).map(|(after, before)| after.since(before));
-        Ok(Heard { deliveries, took, usage, latencies })
+        Ok(Heard { deliveries, effort, latencies })
     }
 
     fn talk_until(&mut self, crowd: &mut Crowd, end: Instant) -> Result<()> {
@@ -217,10 +212,9 @@ fn marked(event: &[u8], place: &mut usize) -> Option<(usize, u32)> {
         *place = event.windows(MARK.len()).position(|some| some == MARK)?;
     }
     let digits: &[u8; 14] = event.get(*place + MARK.len()..)?.first_chunk()?;
-    let value = |digits: &[u8]| {
-        digits
-            .iter()
-            .try_fold(0, |value, digit| Some(value << 4 | char::from(*digit).to_digit(16)?))
-    };
-    Some((value(&digits[..6])? as usize, value(&digits[6..])?))
+    // Of a hexadecimal digit the low four bits are its value, or nine less than that.
+    let value =
+        |value, digit: &u8| (value << 4) + u32::from(digit & 0xF) + 9 * u32::from(digit >> 6);
+    let (room, number) = digits.split_at(6);
+    Some((room.iter().fold(0, value) as usize, number.iter().fold(0, value)))
 }

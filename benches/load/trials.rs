@@ -4,10 +4,10 @@
 //! two of them: the server, and what it is held against right before or after.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::Result;
-use crate::machine::{Cores, Usage};
+use crate::machine::{Cores, Effort};
 use crate::options::Options;
 use crate::server::{BINARY, Server};
 use crate::table::{Goal, Sample, Table};
@@ -21,6 +21,19 @@ pub struct Lab {
     pub span: Span,
     round: usize,
 }
+
+/// What two have come to, and how much the one that was disturbed more had to wait.
+struct Both<T> {
+    server: T,
+    other: T,
+    disturbance: f64,
+}
+
+/// Who waits for a core for less than this share of the time that it has it, is not disturbed.
+const CALM: f64 = 0.05;
+
+/// How often to measure at most until nobody disturbs.
+const ATTEMPTS: usize = 3;
 
 /// A name, and what takes its figures.
 type Trial = (&'static str, fn(&Lab) -> Result<Vec<Sample>>);
@@ -46,7 +59,6 @@ pub fn measure(options: &Options) -> Result<()> {
     }
     let mut lab = Lab::open(options)?;
     let mut table = Table::default();
-    let (from, before) = (Instant::now(), Usage::of_this_process()?);
     for round in 0..options.rounds {
         lab.round = round;
         for (name, take) in TRIALS.iter().filter(|(name, _)| options.wants(name)) {
@@ -55,12 +67,7 @@ pub fn measure(options: &Options) -> Result<()> {
             samples.into_iter().for_each(|sample| table.add(sample));
         }
     }
-    println!("{table}");
-    let waited = Usage::of_this_process()?.since(before).waited.as_secs_f64();
-    let share = 100.0 * waited / from.elapsed().as_secs_f64();
-    println!(
-        "The generator waited {share:.1} % of the time for its core; on a quiet machine, under 1 %."
-    );
+    print!("{table}");
     Ok(())
 }
 
@@ -95,23 +102,44 @@ impl Lab {
     /// Two, one after the other; who is first changes from round to round.
     fn both<T>(
         &self,
-        server: impl FnOnce() -> Result<T>,
-        other: impl FnOnce() -> Result<T>,
-    ) -> Result<(T, T)> {
-        if self.round % 2 == 0 {
-            let server = server()?;
-            Ok((server, other()?))
+        server: impl Fn() -> Result<(T, Effort)>,
+        other: impl Fn() -> Result<(T, Effort)>,
+    ) -> Result<Both<T>> {
+        let (server, other) = if self.round % 2 == 0 {
+            let server = self.calmly(server)?;
+            (server, self.calmly(other)?)
         } else {
-            let other = other()?;
-            Ok((server()?, other))
-        }
+            let other = self.calmly(other)?;
+            (self.calmly(server)?, other)
+        };
+        let disturbance = server.1.max(other.1);
+        Ok(Both { server: server.0, other: other.0, disturbance })
     }
 
-    fn talk(&self, load: Load, coalesce: bool) -> Result<(Heard, Heard)> {
-        self.both(
-            || talk::measure(&self.server()?, load, self.span),
-            || talk::measure(&self.yardstick(coalesce)?, load, self.span),
-        )
+    /// Measures again if somebody else had the core meanwhile, and keeps the calmest.
+    fn calmly<T>(&self, take: impl Fn() -> Result<(T, Effort)>) -> Result<(T, f64)> {
+        let with_disturbance = |(value, effort): (T, Effort)| (value, effort.disturbance());
+        let mut calmest = with_disturbance(take()?);
+        let again = if self.options.short { 0 } else { ATTEMPTS - 1 };
+        for _ in 0..again {
+            if calmest.1 <= CALM {
+                break;
+            }
+            let next = with_disturbance(take()?);
+            if next.1 < calmest.1 {
+                calmest = next;
+            }
+        }
+        Ok(calmest)
+    }
+
+    fn talk(&self, load: Load, coalesce: bool) -> Result<Both<Heard>> {
+        let measure = |server: Server| {
+            let heard = talk::measure(&server, load, self.span)?;
+            let effort = heard.effort;
+            Ok((heard, effort))
+        };
+        self.both(|| measure(self.server()?), || measure(self.yardstick(coalesce)?))
     }
 
     fn cpu(
@@ -123,34 +151,36 @@ impl Lab {
         ratio_max: f64,
     ) -> Result<Vec<Sample>> {
         let load = Load { rooms, members, pace: Pace::Window(window) };
-        let (server, yardstick) = self.talk(load, true)?;
-        let Some(micros) = server.cpu_micros_per_delivery() else { return Ok(Vec::new()) };
-        let other = yardstick.cpu_micros_per_delivery();
-        let goal = Goal::RatioAtMost(ratio_max);
-        Ok(vec![Sample { figure, unit: "µs", server: micros, other, goal }])
+        let Both { server, other, disturbance } = self.talk(load, true)?;
+        let Some(server) = server.cpu_micros_per_delivery() else { return Ok(Vec::new()) };
+        let other = other.cpu_micros_per_delivery();
+        let (goal, disturbance) = (Goal::RatioAtMost(ratio_max), Some(disturbance));
+        Ok(vec![Sample { figure, unit: "µs", server, other, goal, disturbance }])
     }
 
     fn flood(&self) -> Result<Vec<Sample>> {
         let load = Load { rooms: 1, members: 100, pace: Pace::Window(64) };
-        let (server, yardstick) = self.talk(load, true)?;
+        let Both { server, other, disturbance } = self.talk(load, true)?;
         Ok(vec![Sample {
             figure: "flood, 1x100, window 64",
             unit: "deliveries/s",
             server: server.per_second(),
-            other: Some(yardstick.per_second()),
+            other: Some(other.per_second()),
             goal: Goal::RatioAtLeast(0.95),
+            disturbance: Some(disturbance),
         }])
     }
 
     fn latency(&self) -> Result<Vec<Sample>> {
         let load = Load { rooms: 1, members: 100, pace: Pace::PerSecond(200) };
-        let (server, yardstick) = self.talk(load, false)?;
+        let Both { server, other, disturbance } = self.talk(load, false)?;
         let sample = |figure, share| Sample {
             figure,
             unit: "µs",
             server: server.latency_micros(share),
-            other: Some(yardstick.latency_micros(share)),
+            other: Some(other.latency_micros(share)),
             goal: Goal::RatioAtMost(1.15),
+            disturbance: Some(disturbance),
         };
         Ok(vec![
             sample("1x100, 200 messages/s: latency, p50", 0.50),
@@ -163,7 +193,7 @@ impl Lab {
         let server = self.server()?;
         let mix = rest::mix(&server)?;
         let health = mix.get(2..).ok_or("the health is last")?;
-        let (server, other) = self.both(
+        let Both { server, other, disturbance } = self.both(
             || rest::per_second(&server, &mix, self.span),
             || rest::per_second(&server, health, self.span),
         )?;
@@ -173,6 +203,7 @@ impl Lab {
             server,
             other: Some(other),
             goal: Goal::RatioAtLeast(0.85),
+            disturbance: Some(disturbance),
         }])
     }
 
@@ -187,14 +218,14 @@ impl Lab {
         // One crowd at a time: two would need more descriptors than many a process is allowed.
         let bytes =
             |server: Server| Result::Ok(idle::gather(&server, self.sockets())?.bytes_per_socket);
-        let (server, other) =
-            self.both(|| bytes(self.server()?), || bytes(self.yardstick(true)?))?;
+        let (server, other) = (bytes(self.server()?)?, bytes(self.yardstick(true)?)?);
         Ok(vec![Sample {
             figure: "an idle socket, used, all included",
             unit: "bytes",
             server,
             other: Some(other),
             goal: Goal::AtMost(1000.0),
+            disturbance: None,
         }])
     }
 
@@ -208,6 +239,7 @@ impl Lab {
             server: self.server()?.resident()? as f64 / 1024.0,
             other: Some(self.yardstick(true)?.resident()? as f64 / 1024.0),
             goal: Goal::AtMost(2560.0),
+            disturbance: None,
         }])
     }
 
@@ -222,6 +254,7 @@ impl Lab {
             server: fs::metadata(BINARY)?.len() as f64 / 1024.0,
             other: None,
             goal: Goal::AtMost(800.0),
+            disturbance: None,
         }])
     }
 
@@ -243,6 +276,7 @@ impl Lab {
             server: idle::context_switches(&server, length)? as f64,
             other: None,
             goal: Goal::AtMost(0.0),
+            disturbance: None,
         }])
     }
 }
