@@ -33,6 +33,8 @@ pub struct Crowd {
     /// The one buffer that is read into; larger than any frame.
     scratch: Vec<u8>,
     metronome: Option<OwnedFd>,
+    /// Reads that brought anything.
+    pub reads: u64,
 }
 
 struct Connection {
@@ -54,6 +56,7 @@ impl Crowd {
             opening: 0,
             scratch: vec![0; 256 * 1024],
             metronome: None,
+            reads: 0,
         })
     }
 
@@ -134,7 +137,7 @@ impl Crowd {
                 connection.flush()?;
             }
             if event.is_readable() {
-                connection
+                self.reads += connection
                     .read(&mut self.scratch, |text, at| on_text(number, text, at))
                     .map_err(|error| format!("connection {number}: {error}"))?;
             }
@@ -151,20 +154,23 @@ impl Crowd {
 }
 
 impl Connection {
+    /// Reads all there is, and says how often something was there.
     fn read(
         &mut self,
         scratch: &mut [u8],
         mut on_text: impl FnMut(&[u8], Instant) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<u64> {
+        let mut reads = 0;
         loop {
             let kept = self.unfinished.len();
             scratch[..kept].copy_from_slice(&self.unfinished);
             let end = match self.stream.read(&mut scratch[kept..]) {
                 Ok(0) => return Err("the server has ended it".into()),
                 Ok(got) => kept + got,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(reads),
                 Err(error) => return Err(error.into()),
             };
+            reads += 1;
             let now = Instant::now();
             let used = self.take(&scratch[..end], |text| on_text(text, now))?;
             self.unfinished.clear();
@@ -172,7 +178,7 @@ impl Connection {
             // A read that leaves room has emptied the socket, so the next edge will be told:
             // epoll(7).
             if end < scratch.len() {
-                return Ok(());
+                return Ok(reads);
             }
         }
     }

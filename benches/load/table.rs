@@ -20,6 +20,8 @@ pub struct Sample {
 
 #[derive(Clone, Copy)]
 pub enum Goal {
+    /// It explains another figure.
+    None,
     AtMost(f64),
     RatioAtMost(f64),
     RatioAtLeast(f64),
@@ -74,6 +76,7 @@ impl Display for Row {
         let (server, ratio) = (median(&self.server), median(&self.ratios));
         let show = |value: Option<f64>| value.map_or_else(String::new, short);
         let (goal, is_met) = match self.goal {
+            Goal::None => (String::new(), None),
             Goal::AtMost(most) => (format!("≤ {}", short(most)), server.map(|is| is <= most)),
             Goal::RatioAtMost(most) => (format!("ratio ≤ {most}"), ratio.map(|is| is <= most)),
             Goal::RatioAtLeast(least) => (format!("ratio ≥ {least}"), ratio.map(|is| is >= least)),

@@ -46,6 +46,8 @@ pub struct Heard {
     /// Messages times those who heard them.
     pub deliveries: u64,
     pub effort: Effort,
+    /// Reads of the generator that brought anything: the server's writes, as a rule.
+    pub reads: u64,
     /// Nanoseconds from when each message was due, at a fixed rate; sorted.
     latencies: Vec<u64>,
 }
@@ -57,6 +59,11 @@ impl Heard {
 
     pub fn cpu_micros_per_delivery(&self) -> Option<f64> {
         self.effort.server.map(|usage| usage.cpu.as_secs_f64() * 1e6 / self.deliveries as f64)
+    }
+
+    /// How much the server writes at once: nothing else makes it cheaper by as much.
+    pub fn deliveries_per_read(&self) -> f64 {
+        self.deliveries as f64 / self.reads as f64
     }
 
     /// How long at most the quickest `share` of deliveries took.
@@ -124,17 +131,17 @@ impl Talk {
         }
         self.began = Instant::now();
         self.talk_until(crowd, self.began + span.warm_up)?;
-        let (heard, meter) = (self.heard, Meter::start(server.process)?);
+        let (heard, reads, meter) = (self.heard, crowd.reads, Meter::start(server.process)?);
         self.latencies.clear();
         self.talk_until(crowd, Instant::now() + span.measured)?;
-        let (deliveries, effort) = (self.heard - heard, meter.stop()?);
+        let (deliveries, reads, effort) = (self.heard - heard, crowd.reads - reads, meter.stop()?);
         if effort.generator.cpu > effort.took * 95 / 100 {
             eprintln!("the generator was busy all the time: a faster server would look no faster");
         }
         let mut latencies = mem::take(&mut self.latencies);
         self.finish(crowd)?;
         latencies.sort_unstable();
-        Ok(Heard { deliveries, effort, latencies })
+        Ok(Heard { deliveries, effort, reads, latencies })
     }
 
     fn talk_until(&mut self, crowd: &mut Crowd, end: Instant) -> Result<()> {

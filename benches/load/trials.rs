@@ -39,10 +39,10 @@ const ATTEMPTS: usize = 3;
 type Trial = (&'static str, fn(&Lab) -> Result<Vec<Sample>>);
 
 const TRIALS: &[Trial] = &[
-    ("1x100", |lab| lab.cpu("1x100: CPU a delivery", 1, 100, 16, 1.0)),
-    ("1x1000", |lab| lab.cpu("1x1000: CPU a delivery", 1, 1000, 16, 1.0)),
-    ("100x10", |lab| lab.cpu("100x10: CPU a delivery", 100, 10, 16, 1.15)),
-    ("1000x2", |lab| lab.cpu("1000x2: CPU a delivery", 1000, 2, 2, 1.15)),
+    ("1x100", |lab| lab.cpu(["1x100: CPU a delivery", "1x100: at once"], 1, 100, 16, 1.0)),
+    ("1x1000", |lab| lab.cpu(["1x1000: CPU a delivery", "1x1000: at once"], 1, 1000, 16, 1.0)),
+    ("100x10", |lab| lab.cpu(["100x10: CPU a delivery", "100x10: at once"], 100, 10, 16, 1.15)),
+    ("1000x2", |lab| lab.cpu(["1000x2: CPU a delivery", "1000x2: at once"], 1000, 2, 2, 1.15)),
     ("flood", Lab::flood),
     ("latency", Lab::latency),
     ("rest", Lab::rest),
@@ -144,7 +144,7 @@ impl Lab {
 
     fn cpu(
         &self,
-        figure: &'static str,
+        [figure, at_once]: [&'static str; 2],
         rooms: usize,
         members: usize,
         window: usize,
@@ -152,10 +152,24 @@ impl Lab {
     ) -> Result<Vec<Sample>> {
         let load = Load { rooms, members, pace: Pace::Window(window) };
         let Both { server, other, disturbance } = self.talk(load, true)?;
-        let Some(server) = server.cpu_micros_per_delivery() else { return Ok(Vec::new()) };
-        let other = other.cpu_micros_per_delivery();
-        let (goal, disturbance) = (Goal::RatioAtMost(ratio_max), Some(disturbance));
-        Ok(vec![Sample { figure, unit: "µs", server, other, goal, disturbance }])
+        let at_once = Sample {
+            figure: at_once,
+            unit: "deliveries a read",
+            server: server.deliveries_per_read(),
+            other: Some(other.deliveries_per_read()),
+            goal: Goal::None,
+            disturbance: Some(disturbance),
+        };
+        let Some(micros) = server.cpu_micros_per_delivery() else { return Ok(vec![at_once]) };
+        let cpu = Sample {
+            figure,
+            unit: "µs",
+            server: micros,
+            other: other.cpu_micros_per_delivery(),
+            goal: Goal::RatioAtMost(ratio_max),
+            disturbance: Some(disturbance),
+        };
+        Ok(vec![cpu, at_once])
     }
 
     fn flood(&self) -> Result<Vec<Sample>> {
