@@ -126,10 +126,11 @@ impl Talk {
 
     /// Talks until it is over, and everybody has heard everything.
     pub fn go_on(&mut self, crowd: &mut Crowd, span: Span, server: &Server) -> Result<Heard> {
+        self.began = Instant::now();
         if let Pace::PerSecond(rate) = self.load.pace {
+            // Begun after `began`, so that whenever it wakes us something is due.
             crowd.wake_every(Duration::from_secs(1) / rate)?;
         }
-        self.began = Instant::now();
         self.talk_until(crowd, self.began + span.warm_up)?;
         let (heard, reads, meter) = (self.heard, crowd.reads, Meter::start(server.process)?);
         self.latencies.clear();
@@ -160,7 +161,7 @@ impl Talk {
         }
     }
 
-    /// Listens until everybody has heard everything.
+    /// Listens until everybody has heard everything, and a little longer: nothing more may come.
     pub fn finish(&mut self, crowd: &mut Crowd) -> Result<()> {
         while !self.rooms.iter().all(Room::is_complete) {
             if !crowd.listen(PATIENCE, |connection, text, at| self.on_text(connection, text, at))? {
@@ -168,6 +169,8 @@ impl Talk {
                 return Err(format!("{missing} deliveries are missing").into());
             }
         }
+        let surplus = Duration::from_millis(20);
+        crowd.listen(surplus, |connection, text, at| self.on_text(connection, text, at))?;
         Ok(())
     }
 

@@ -30,6 +30,9 @@ const SHORT: usize = 100;
 
 pub fn measure(options: &Options) -> Result<()> {
     options.check_names(&TABLES.iter().map(|(name, ..)| *name).collect::<Vec<_>>())?;
+    if options.against.is_some() {
+        return Err("--growth needs a fresh server for each row, so only ours".into());
+    }
     let lab = Lab::open(options)?;
     for (name, largest, print) in TABLES.iter().filter(|(name, ..)| options.wants(name)) {
         eprintln!("growth: {name}");
