@@ -1,0 +1,61 @@
+//! What more of everything costs: each table takes one thing ten times, a hundred times, and so on.
+//!
+//! Owns the sizes. Whatever grows faster than its work is a fault: the time per delivery must not
+//! grow with the room, nor anybody's with what there is beside them. (Where a column grows all the
+//! same, the caches of the processor may be why: then it is the yardstick's too.)
+
+use crate::Result;
+use crate::options::Options;
+use crate::trials::Lab;
+
+mod listing;
+mod members;
+mod others;
+mod resume;
+
+/// A name, the largest size, and what prints the table for all sizes up to it.
+type Table = (&'static str, usize, fn(&Lab, &[usize]) -> Result<()>);
+
+const TABLES: &[Table] = &[
+    ("members", 10_000, members::print),
+    ("rooms", 100_000, |lab, sizes| others::print(lab, others::Kind::Rooms, sizes)),
+    ("sessions", 1_000_000, |lab, sizes| others::print(lab, others::Kind::Sessions, sizes)),
+    ("sockets", 10_000, |lab, sizes| others::print(lab, others::Kind::Sockets, sizes)),
+    ("listing", 100_000, listing::print),
+    ("resume", 10_000, resume::print),
+];
+
+/// The largest of `--short`.
+const SHORT: usize = 100;
+
+pub fn measure(options: &Options) -> Result<()> {
+    options.check_names(&TABLES.iter().map(|(name, ..)| *name).collect::<Vec<_>>())?;
+    if options.against.is_some() {
+        return Err("--growth needs a fresh server for each row, so only ours".into());
+    }
+    let lab = Lab::open(options)?;
+    for (name, largest, print) in TABLES.iter().filter(|(name, ..)| options.wants(name)) {
+        eprintln!("growth: {name}");
+        let most = if options.short { SHORT } else { *largest };
+        let sizes: Vec<usize> = powers_of_ten().take_while(|size| *size <= most).collect();
+        print(&lab, &sizes).map_err(|error| format!("{name}: {error}"))?;
+        println!();
+    }
+    Ok(())
+}
+
+fn powers_of_ten() -> impl Iterator<Item = usize> {
+    std::iter::successors(Some(1), |size: &usize| size.checked_mul(10))
+}
+
+fn thousands(size: usize) -> String {
+    let digits = size.to_string();
+    let mut out = String::new();
+    for (place, digit) in digits.char_indices() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}

@@ -1,0 +1,83 @@
+//! What the command line asks for.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use lexopt::prelude::*;
+
+use crate::Result;
+
+pub const HELP: &str = "\
+cargo bench --bench load -- [OPTIONS]
+
+  --rounds N     how often each figure is measured; the table shows medians (5)
+  --secs S       how long each measurement counts, in seconds (2)
+  --only NAME    only what has that name on stderr; repeatable
+  --growth       what more members, rooms, sessions, sockets and messages cost, instead
+  --short        small and quick: whether it runs and nothing is lost, never how fast
+  --against URL  a server of the same contract that runs already, instead of ours;
+                 it needs its limits off, as ours does (benches/load/server.rs)
+  --pid N        that server's process, for what it takes of processor and memory
+";
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub rounds: usize,
+    pub measured: Duration,
+    pub only: Vec<String>,
+    pub growth: bool,
+    pub short: bool,
+    pub against: Option<String>,
+    pub process: Option<u32>,
+    pub help: bool,
+}
+
+impl Options {
+    pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Options> {
+        let mut options = Options {
+            rounds: 5,
+            measured: Duration::from_secs(2),
+            only: Vec::new(),
+            growth: false,
+            short: false,
+            against: None,
+            process: None,
+            help: false,
+        };
+        let mut parser = lexopt::Parser::from_args(arguments);
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Long("rounds") => options.rounds = parser.value()?.parse()?,
+                Long("secs") => {
+                    options.measured = Duration::try_from_secs_f64(parser.value()?.parse()?)?;
+                }
+                Long("only") => options.only.push(parser.value()?.string()?),
+                Long("growth") => options.growth = true,
+                Long("short") => {
+                    options.short = true;
+                    options.rounds = 1;
+                    options.measured = Duration::from_millis(100);
+                }
+                Long("against") => options.against = Some(parser.value()?.string()?),
+                Long("pid") => options.process = Some(parser.value()?.parse()?),
+                Long("help") => options.help = true,
+                Long("bench") => {} // Cargo's own.
+                unexpected => return Err(unexpected.unexpected().into()),
+            }
+        }
+        Ok(options)
+    }
+
+    /// Nothing was asked for that is not among these.
+    pub fn check_names(&self, names: &[&str]) -> Result<()> {
+        match self.only.iter().find(|only| !names.contains(&only.as_str())) {
+            Some(name) => Err(format!("{name} is none of {}", names.join(", ")).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether something of that name was asked for.
+    pub fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+}

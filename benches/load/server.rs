@@ -1,0 +1,158 @@
+//! Whoever is measured: the release, the yardstick, or somebody else's server.
+//!
+//! Owns the child process, from its first line to its end. A fresh one for each measurement, on a
+//! free port and a core of its own, so that none inherits what the one before it has left.
+
+use std::env;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use crate::http::{self, Http};
+use crate::machine::{self, Cores};
+use crate::{Result, yardstick};
+
+/// The release: what `cargo bench` has built for this.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_disposable-chat");
+
+/// Limits that a load generator would run into.
+const FLAGS: &[&str] = &[
+    "--listen",
+    "127.0.0.1:0",
+    "--log",
+    "off",
+    "--message-rate",
+    "0",
+    "--session-rate",
+    "0",
+    "--room-rate",
+    "0",
+    "--max-sessions",
+    "2000000",
+    "--max-rooms",
+    "1000000",
+    "--max-memory",
+    "2G",
+];
+
+/// A server that can be reached. Dropping it ends it, if it is ours.
+pub struct Server {
+    pub address: SocketAddr,
+    /// Where `/metrics` is, if it was asked for.
+    pub metrics: Option<SocketAddr>,
+    pub process: Option<u32>,
+    /// The yardstick has no REST: whoever comes is in the room that the path names.
+    has_rest: bool,
+    _running: Option<Running>,
+}
+
+/// The stderr is kept open, or the server's next line would fail.
+struct Running {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ended = self.child.kill().and_then(|()| self.child.wait()); // Or it is gone already.
+    }
+}
+
+impl Server {
+    /// The release.
+    pub fn release(cores: Option<Cores>, flags: &[&str]) -> Result<Server> {
+        let mut command = Command::new(BINARY);
+        command.args(FLAGS).args(flags);
+        for (name, _) in env::vars_os() {
+            let text = name.to_string_lossy();
+            if text == "PORT" || text.starts_with("CHAT_") {
+                command.env_remove(&name);
+            }
+        }
+        Server::start(command, cores, true, flags.contains(&"--metrics-listen"))
+    }
+
+    /// This program once more, as the yardstick.
+    pub fn yardstick(cores: Option<Cores>, coalesce: bool) -> Result<Server> {
+        let mut command = Command::new(env::current_exe()?);
+        command.arg(if coalesce { yardstick::COALESCING } else { yardstick::PLAIN });
+        Server::start(command, cores, false, false)
+    }
+
+    /// Somebody else's, which runs already.
+    pub fn of_somebody_else(url: &str, process: Option<u32>) -> Result<Server> {
+        let host = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
+        let address = host.to_socket_addrs()?.next().ok_or("an address is missing")?;
+        Ok(Server { address, metrics: None, process, has_rest: true, _running: None })
+    }
+
+    fn start(
+        mut command: Command,
+        cores: Option<Cores>,
+        has_rest: bool,
+        has_metrics: bool,
+    ) -> Result<Server> {
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let process = child.id();
+        let stderr = child.stderr.take().ok_or("stderr was to be ours")?;
+        let mut running = Running { child, stderr: BufReader::new(stderr) };
+        if let Some(cores) = cores {
+            cores.pin_server(process)?;
+        }
+        let address = running.next_address()?;
+        let metrics = if has_metrics { Some(running.next_address()?) } else { None };
+        Ok(Server { address, metrics, process: Some(process), has_rest, _running: Some(running) })
+    }
+
+    pub fn resident(&self) -> Result<u64> {
+        machine::resident(self.process.ok_or("the server's process isn't known")?)
+    }
+
+    /// A path for each seat: rooms with their members, each with a session of its own.
+    pub fn seats(&self, rooms: usize, members: usize) -> Result<Vec<String>> {
+        if !self.has_rest {
+            let seat = |seat| format!("/ws/r{}", seat / members);
+            return Ok((0..rooms * members).map(seat).collect());
+        }
+        let mut http = Http::connect(self.address)?;
+        // As long as each other, so that the text lies at the same place in every message.
+        let sessions = self.sessions(&mut http, rooms * members)?;
+        let owners = sessions.iter().step_by(members);
+        let mut ids = Vec::new();
+        http.ask_all(owners.map(|owner| http::post("/rooms", Some(owner), "")), |body| {
+            ids.push(http::field(&body, "room_id")?);
+            Ok(())
+        })?;
+        let of_room = sessions.chunks(members).zip(&ids);
+        Ok(of_room
+            .flat_map(|(some, room)| {
+                some.iter().map(move |session| format!("/ws/{room}?session_id={session}"))
+            })
+            .collect())
+    }
+
+    /// The ids of so many new sessions.
+    pub fn sessions(&self, http: &mut Http, count: usize) -> Result<Vec<String>> {
+        let mut ids = Vec::with_capacity(count);
+        let requests = (0..count).map(|number| http::open_session(&format!("member{number:06}")));
+        http.ask_all(requests, |body| {
+            ids.push(http::field(&body, "session_id")?);
+            Ok(())
+        })?;
+        Ok(ids)
+    }
+}
+
+impl Running {
+    /// From the next line `listening on http://…`.
+    fn next_address(&mut self) -> Result<SocketAddr> {
+        let mut line = String::new();
+        while self.stderr.read_line(&mut line)? > 0 {
+            if let Some((_, address)) = line.trim().split_once("listening on http://") {
+                return Ok(address.parse()?);
+            }
+            line.clear();
+        }
+        Err("the server doesn't listen".into())
+    }
+}

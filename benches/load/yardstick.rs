@@ -1,0 +1,239 @@
+//! The yardstick: a server that does only what no chat server can avoid.
+//!
+//! One thread reads frames, unmasks them, and hands each to the kernel for every member of the
+//! room. No JSON, ids, history, limits, timers or REST. Plain, it writes once for each member and
+//! frame; coalescing, once for each member and wake-up, with all that came meanwhile. What a real
+//! server needs more than this is the price of what it does more; and it is measured in the same
+//! minute, on the same machine, which no number in a document is.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::rc::Rc;
+use std::str;
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+
+use crate::Result;
+use crate::frame::{self, CLOSE, TEXT};
+
+/// What this program is called with, to be a yardstick.
+pub const PLAIN: &str = "--yardstick";
+pub const COALESCING: &str = "--yardstick-coalescing";
+
+/// What a chat server puts around a text, and as long as this one's: it costs the kernel as much.
+const ENVELOPE: &[u8] = concat!(
+    r#"{"id":"0198c2a4-7d1e-7000-8000-000000000000","user":"member000000","#,
+    r#""user_id":"0123456789abcdef","timestamp":"2025-08-19T13:45:00.123456Z","#,
+    r#""room_id":"a1b2c3d4e5","#,
+)
+.as_bytes();
+
+/// Pieces that one system call takes.
+const PIECES: usize = 64;
+
+const LISTENER: Token = Token(usize::MAX);
+
+struct Yardstick {
+    coalesce: bool,
+    connections: Slab<Connection>,
+    /// Members by room, and rooms by path.
+    rooms: Vec<Vec<usize>>,
+    by_path: HashMap<String, usize>,
+    /// Who has been sent something in this wake-up.
+    dirty: Vec<usize>,
+}
+
+struct Connection {
+    stream: TcpStream,
+    room: Option<usize>,
+    /// The beginning of a frame or a handshake.
+    unfinished: Vec<u8>,
+    queued: Vec<Rc<[u8]>>,
+    /// What the kernel had no room for; goes first.
+    unsent: Vec<u8>,
+}
+
+/// Serves on a free port until the process is ended.
+pub fn serve(coalesce: bool) -> Result<()> {
+    let mut listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
+    eprintln!("listening on http://{}", listener.local_addr()?);
+    let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(1024));
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    let mut yardstick = Yardstick {
+        coalesce,
+        connections: Slab::new(),
+        rooms: Vec::new(),
+        by_path: HashMap::new(),
+        dirty: Vec::new(),
+    };
+    let mut scratch = vec![0; 64 * 1024];
+    loop {
+        poll.poll(&mut events, None)?;
+        for event in &events {
+            match event.token() {
+                LISTENER => yardstick.accept(&listener, &poll)?,
+                Token(number) => {
+                    if event.is_writable() {
+                        yardstick.connections[number].on_writable();
+                    }
+                    if event.is_readable() {
+                        yardstick.read(number, &mut scratch)?;
+                    }
+                }
+            }
+        }
+        for number in yardstick.dirty.drain(..) {
+            if let Some(connection) = yardstick.connections.get_mut(number) {
+                connection.flush();
+            }
+        }
+    }
+}
+
+impl Yardstick {
+    fn accept(&mut self, listener: &TcpListener, poll: &Poll) -> Result<()> {
+        loop {
+            let mut stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            stream.set_nodelay(true)?;
+            let entry = self.connections.vacant_entry();
+            let both = Interest::READABLE | Interest::WRITABLE;
+            poll.registry().register(&mut stream, Token(entry.key()), both)?;
+            entry.insert(Connection {
+                stream,
+                room: None,
+                unfinished: Vec::new(),
+                queued: Vec::new(),
+                unsent: Vec::new(),
+            });
+        }
+    }
+
+    fn read(&mut self, number: usize, scratch: &mut [u8]) -> Result<()> {
+        let connection = &mut self.connections[number];
+        let kept = connection.unfinished.len();
+        scratch[..kept].copy_from_slice(&connection.unfinished);
+        let end = match connection.stream.read(&mut scratch[kept..]) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Ok(0) | Err(_) => {
+                self.leave(number);
+                return Ok(());
+            }
+            Ok(got) => kept + got,
+        };
+        let used = match connection.room {
+            None => self.enter(number, &scratch[..end])?,
+            Some(room) => self.echo(room, &mut scratch[..end]),
+        };
+        let connection = &mut self.connections[number];
+        connection.unfinished.clear();
+        connection.unfinished.extend_from_slice(&scratch[used..end]);
+        // A read that leaves room has emptied the socket; else there may be more, and no new edge.
+        if end == scratch.len() { self.read(number, scratch) } else { Ok(()) }
+    }
+
+    /// The handshake: whatever stands in its first line is the room.
+    fn enter(&mut self, number: usize, head: &[u8]) -> Result<usize> {
+        let Some(end) = frame::end_of_head(head) else { return Ok(0) };
+        let path = str::from_utf8(head)?.split(' ').nth(1).ok_or("no path")?;
+        let room = *self.by_path.entry(path.to_owned()).or_insert_with(|| {
+            self.rooms.push(Vec::new());
+            self.rooms.len() - 1
+        });
+        self.rooms[room].push(number);
+        let connection = &mut self.connections[number];
+        connection.room = Some(room);
+        connection.write(frame::switching().as_bytes());
+        Ok(end)
+    }
+
+    /// Everything that came in full goes to everybody.
+    fn echo(&mut self, room: usize, bytes: &mut [u8]) -> usize {
+        let mut at = 0;
+        while let Some(header) = frame::header(&bytes[at..]) {
+            let Some(payload) = bytes[at..].get_mut(header.start..header.end) else { break };
+            at += header.end;
+            let Some(mask) = header.mask else { continue };
+            if header.opcode != TEXT {
+                debug_assert_eq!(header.opcode, CLOSE, "the generator says nothing else");
+                continue;
+            }
+            frame::unmask(payload, mask);
+            let text = &payload[1..]; // Without the brace: the envelope has one.
+            let mut frame = Vec::with_capacity(4 + ENVELOPE.len() + text.len());
+            frame::push_header(&mut frame, TEXT, ENVELOPE.len() + text.len());
+            frame.extend_from_slice(ENVELOPE);
+            frame.extend_from_slice(text);
+            self.publish(room, &frame);
+        }
+        at
+    }
+
+    fn publish(&mut self, room: usize, frame: &[u8]) {
+        if !self.coalesce {
+            for member in &self.rooms[room] {
+                self.connections[*member].write(frame);
+            }
+            return;
+        }
+        let frame: Rc<[u8]> = frame.into();
+        for member in &self.rooms[room] {
+            let connection = &mut self.connections[*member];
+            if connection.queued.is_empty() {
+                self.dirty.push(*member);
+            }
+            connection.queued.push(frame.clone());
+        }
+    }
+
+    fn leave(&mut self, number: usize) {
+        let connection = self.connections.remove(number);
+        if let Some(room) = connection.room {
+            self.rooms[room].retain(|member| *member != number);
+        }
+    }
+}
+
+impl Connection {
+    fn write(&mut self, bytes: &[u8]) {
+        let sent = if self.unsent.is_empty() { taken(self.stream.write(bytes)) } else { 0 };
+        self.unsent.extend_from_slice(&bytes[sent..]);
+    }
+
+    /// Only for what was left over: this is said of every socket that has room whenever anything
+    /// happens to it, and what is queued waits for the end of the wake-up.
+    fn on_writable(&mut self) {
+        if !self.unsent.is_empty() {
+            let sent = taken(self.stream.write(&self.unsent));
+            self.unsent.drain(..sent);
+        }
+    }
+
+    fn flush(&mut self) {
+        for frames in self.queued.chunks(PIECES) {
+            let mut pieces = [IoSlice::new(&[]); PIECES];
+            for (piece, frame) in pieces.iter_mut().zip(frames) {
+                *piece = IoSlice::new(frame);
+            }
+            let pieces = &pieces[..frames.len()];
+            let is_free = self.unsent.is_empty();
+            let mut sent = if is_free { taken(self.stream.write_vectored(pieces)) } else { 0 };
+            for frame in frames {
+                let of_this = sent.min(frame.len());
+                sent -= of_this;
+                self.unsent.extend_from_slice(&frame[of_this..]);
+            }
+        }
+        self.queued.clear();
+    }
+}
+
+/// What the kernel took. Of a peer that is gone, the next read tells.
+fn taken(written: io::Result<usize>) -> usize {
+    written.unwrap_or(0)
+}
