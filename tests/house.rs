@@ -48,6 +48,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("sha1", &["chat"]),
     ("ctutils", &["chat"]),
     ("lexopt", &["config"]),
+    ("miniz_oxide", &["web"]),
+    ("flate2", &["web"]),
     ("serde", &["api"]),
     ("serde_json", &["api"]),
     ("rustix", &["server", "journal"]),

@@ -1,7 +1,7 @@
 //! Routes of files: the chat's page, the documents of this API, and the page made of those.
 //!
-//! Owns how a file is sent, and when it need not be. Must never know what is in one. The
-//! invariant: nothing that is served here may run or load what isn't served here, too.
+//! Owns how a file is sent, compressed or not, and when it need not be. Must never know what is in
+//! one. The invariant: nothing that is served here may run or load what isn't served here, too.
 
 use bytes::Bytes;
 
@@ -70,10 +70,15 @@ fn nothing_here() -> Error {
 
 /// `no-cache`: a browser may keep it, and asks each time whether it is still the same.
 fn file(request: &Request, file: &'static File) -> Response {
-    let known = is_known(request, file.etag);
+    let is_compressed = request.prefers_gzip();
+    // RFC 9110 §8.8.3.3: the tag is that of the form that would be sent, and no other is known, or
+    // whoever keeps both would take the one for the other.
+    let etag = if is_compressed { file.compressed_etag } else { file.etag };
+    let known = is_known(request, etag);
     let response = Response::new(if known { 304 } else { 200 })
-        .with("ETag", file.etag)
-        .with("Cache-Control", "no-cache");
+        .with("ETag", etag)
+        .with("Cache-Control", "no-cache")
+        .with("Vary", "Accept-Encoding");
     if known {
         return response;
     }
@@ -82,7 +87,11 @@ fn file(request: &Request, file: &'static File) -> Response {
         .with("X-Content-Type-Options", "nosniff")
         .with("Referrer-Policy", "no-referrer")
         .with("Content-Security-Policy", POLICY);
-    response.body.push(Bytes::from_static(file.content));
+    if is_compressed {
+        response.body.push(Bytes::from_static(file.compressed));
+        return response.with("Content-Encoding", "gzip");
+    }
+    response.body.push(Bytes::from(file.content()));
     response
 }
 

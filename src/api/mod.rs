@@ -114,9 +114,15 @@ impl Api {
         self.dress(request, error.response())
     }
 
-    /// Gives an answer the fields of CORS.
+    /// Gives an answer the fields of CORS. What it varies by stands on one line: of several, nginx
+    /// before 1.23 reads the last.
     fn dress(&self, request: Option<&Request>, mut response: Response) -> Response {
-        response.fields.extend(self.cors(request));
+        for (name, value) in self.cors(request) {
+            match response.fields.iter_mut().find(|(own, _)| *own == name) {
+                Some((_, list)) => list.to_mut().extend([", ", &*value]),
+                None => response.fields.push((name, value)),
+            }
+        }
         response
     }
 

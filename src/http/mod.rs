@@ -6,10 +6,12 @@
 //! requests are smuggled.
 //!
 //! `codec` turns what arrives into requests. It lets `section` find where a head or a trailer
-//! section ends, `head` judge what a head says, and `body` undo the content's framing.
+//! section ends, `head` judge what a head says, and `body` undo the content's framing. `coding`
+//! reads in which form a peer would rather have its answer.
 
 mod body;
 mod codec;
+mod coding;
 mod head;
 mod request;
 mod response;

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::same;
+use super::{coding, same};
 
 /// Request methods (RFC 9110 §9) as far as anything here tells them apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -127,6 +127,11 @@ impl Request {
         self.fields(name)
             .flat_map(|value| value.split(|&byte| byte == b','))
             .any(|member| same(member.trim_ascii(), token.as_bytes()))
+    }
+
+    /// Whether content is better sent compressed by gzip than as it is (RFC 9110 §12.5.3).
+    pub fn prefers_gzip(&self) -> bool {
+        coding::gzip_is_preferred(self.fields("Accept-Encoding"))
     }
 
     /// The decoded content.

@@ -1,16 +1,44 @@
 //! What browsers are given: the chat's page, the documents of the API and the page made from them.
 //!
-//! Owns the files, their types and their entity tags, all worked out at compile time. Must never
-//! know a request, or where a file is served. The invariant: a tag is a function of the bytes, so
-//! whoever shows it has them.
+//! Owns the files, their types and their entity tags, all worked out at compile time; `build.rs`
+//! compresses them, and only that is embedded. Must never know a request, or where a file is
+//! served. The invariant: a tag is a function of the bytes, so whoever shows it has them.
 
-/// One file, ready to be sent.
+use miniz_oxide::inflate::TINFLStatus;
+use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
+
+/// What gzip puts around what it has compressed (RFC 1952 §2.3), if it leaves out all it may: an
+/// identification before it; a checksum and the length after it.
+const GZIP_HEAD_BYTES: usize = 10;
+const GZIP_TAIL_BYTES: usize = 8;
+
+/// One file, in two forms with a strong entity tag each (RFC 9110 §8.8.3), quotes included.
 #[derive(Debug)]
 pub struct File {
-    pub content: &'static [u8],
     pub content_type: &'static str,
-    /// A strong entity tag (RFC 9110 §8.8.3), quotes included.
+    /// Of its content as it is.
     pub etag: &'static str,
+    /// Its content compressed by gzip, ready to be sent.
+    pub compressed: &'static [u8],
+    pub compressed_etag: &'static str,
+    /// Bytes of its content.
+    length: usize,
+}
+
+impl File {
+    /// Its content as it is. Browsers take it compressed; for whoever does not it is made anew,
+    /// in some 16 µs for the largest, which is less than to keep it would be worth.
+    pub fn content(&self) -> Vec<u8> {
+        let end = self.compressed.len().saturating_sub(GZIP_TAIL_BYTES);
+        let deflated = self.compressed.get(GZIP_HEAD_BYTES..end).unwrap_or_default();
+        let mut content = vec![0; self.length];
+        let mut state = DecompressorOxide::new();
+        let flags = TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+        let (status, _, length) = decompress(&mut state, deflated, &mut content, 0, flags);
+        debug_assert_eq!((status, length), (TINFLStatus::Done, self.length));
+        content
+    }
 }
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -21,13 +49,16 @@ const JSON: &str = "application/json";
 /// The file of that name beside this one.
 macro_rules! file {
     ($name:literal, $content_type:ident) => {{
-        const CONTENT: &[u8] = include_bytes!($name);
-        const TAG: &[u8] = &tag(CONTENT);
-        const ETAG: &str = match std::str::from_utf8(TAG) {
-            Ok(text) => text,
-            Err(_) => panic!("hexadecimal digits are ASCII"),
-        };
-        File { content: CONTENT, content_type: $content_type, etag: ETAG }
+        const CONTENT: &[u8] = include_bytes!($name); // To be measured, not to be embedded.
+        const COMPRESSED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".gz"));
+        const TAGS: [[u8; 18]; 2] = [tag(CONTENT), tag(COMPRESSED)];
+        File {
+            content_type: $content_type,
+            etag: text(&TAGS[0]),
+            compressed: COMPRESSED,
+            compressed_etag: text(&TAGS[1]),
+            length: CONTENT.len(),
+        }
     }};
 }
 
@@ -78,6 +109,13 @@ const fn tag(content: &[u8]) -> [u8; 18] {
     tag
 }
 
+const fn text(tag: &[u8]) -> &str {
+    match std::str::from_utf8(tag) {
+        Ok(text) => text,
+        Err(_) => panic!("hexadecimal digits are ASCII"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,15 +125,37 @@ mod tests {
         // The published test vectors of FNV-1a.
         assert_eq!(&tag(b""), b"\"cbf29ce484222325\"");
         assert_eq!(&tag(b"foobar"), b"\"85944171f73967e8\"");
-        assert_eq!(OPENAPI.etag.as_bytes(), tag(OPENAPI.content));
+        assert_eq!(OPENAPI.etag.as_bytes(), tag(&OPENAPI.content()));
+        assert_eq!(OPENAPI.compressed_etag.as_bytes(), tag(OPENAPI.compressed));
+    }
+
+    fn files() -> Vec<(String, &'static File)> {
+        let named = [
+            ("page/index.html", &PAGE),
+            ("openapi.json", &OPENAPI),
+            ("asyncapi.json", &ASYNCAPI),
+            ("docs.html", &DOCS),
+            ("docs.js", &DOCS_SCRIPT),
+            ("docs.css", &DOCS_STYLE),
+        ];
+        let parts = PAGE_PARTS.iter().map(|(name, part)| (format!("page/{name}"), part));
+        named.into_iter().map(|(name, file)| (name.to_owned(), file)).chain(parts).collect()
     }
 
     #[test]
-    fn every_file_has_its_own() {
-        let mut tags =
-            [&PAGE, &OPENAPI, &ASYNCAPI, &DOCS, &DOCS_SCRIPT, &DOCS_STYLE].map(|f| f.etag).to_vec();
-        tags.extend(PAGE_PARTS.iter().map(|(_, part)| part.etag));
+    fn every_form_of_every_file_has_its_own() {
+        let tags = files().into_iter().flat_map(|(_, file)| [file.etag, file.compressed_etag]);
+        let mut tags: Vec<_> = tags.collect();
         tags.sort_unstable();
         assert!(tags.windows(2).all(|two| two[0] != two[1]), "{tags:?}");
+    }
+
+    #[test]
+    fn what_was_compressed_comes_out_as_it_was() {
+        for (name, file) in files() {
+            let written = std::fs::read(format!("src/web/{name}")).expect("tests run at the root");
+            assert!(file.content() == written, "{name}");
+            assert!(file.compressed.len() < written.len(), "{name}");
+        }
     }
 }

@@ -155,6 +155,8 @@ fn curl_in_all_its_moods() {
         answer
     };
     health(&["--compressed"]);
+    let page = |args: &[&str]| run(&mut curl.command(args, "/docs.js")).expect_success().stdout;
+    assert!(page(&["--compressed"]) == page(&[]), "gzip gives back what it was given");
     health(&["--http1.0"]);
     health(&["-L", "-e", "http://elsewhere.example/", "-A", "", "-b", "a=b"]);
     // It offers to go on in HTTP/2; we stay with what we speak.

@@ -1,6 +1,9 @@
 //! How the documents and both pages are sent: small, cacheable, and with a policy that lets nothing else in.
 
+use std::io::Read;
+
 use disposable_chat::web::PAGE_PARTS;
+use flate2::read::GzDecoder;
 
 use crate::client::{Answer, Http, get, request};
 use crate::server::Server;
@@ -97,6 +100,39 @@ fn each_has_its_type_its_tag_and_the_pages_policy() {
 }
 
 #[test]
+fn each_is_sent_compressed_to_whoever_accepts_that() {
+    let server = Server::start(&[]);
+    let mut http = server.http();
+    for (path, content_type) in files() {
+        let plain = http.ask(&get(&path)).expect(200);
+        assert_eq!(plain.field("Content-Encoding"), None, "{path}");
+        for accepted in ["identity", "br, gzip;q=0", "gzip;q=0.5, identity"] {
+            let answer = http.ask(&get(&path).field("Accept-Encoding", accepted)).expect(200);
+            assert_eq!(answer.field("ETag"), plain.field("ETag"), "{path} {accepted}");
+            assert_eq!(answer.body, plain.body, "{path} {accepted}");
+        }
+        let as_browsers_do = "gzip, deflate, br, zstd";
+        let answer = http.ask(&get(&path).field("Accept-Encoding", as_browsers_do)).expect(200);
+        assert_eq!(answer.field("Content-Encoding"), Some("gzip"), "{path}");
+        assert_eq!(answer.field("Content-Type"), Some(content_type), "{path}");
+        assert_ne!(answer.field("ETag"), plain.field("ETag"), "{path}");
+        for answer in [&plain, &answer] {
+            assert_eq!(answer.field("Vary"), Some("Accept-Encoding, Origin"), "{path}");
+        }
+        assert!(answer.body.len() < plain.body.len(), "{path}");
+        let mut content = Vec::new();
+        GzDecoder::new(&*answer.body).read_to_end(&mut content).expect("gzip");
+        assert_eq!(content, plain.body, "{path}");
+
+        let head = request("HEAD", &path).field("Accept-Encoding", as_browsers_do);
+        http.send_request(&head);
+        let head = http.answer_to("HEAD").expect(200);
+        assert_eq!(head.field("Content-Encoding"), Some("gzip"), "{path}");
+        assert_eq!(head.field("Content-Length"), answer.field("Content-Length"), "{path}");
+    }
+}
+
+#[test]
 fn whoever_has_a_file_is_not_sent_it_again() {
     let server = Server::start(&[]);
     let mut http = server.http();
@@ -111,12 +147,35 @@ fn whoever_has_a_file_is_not_sent_it_again() {
             let answer = unchanged(&mut http, path, &tags);
             assert_eq!(answer.field("ETag"), Some(&*etag));
             assert_eq!(answer.field("Content-Type"), None);
-            assert_eq!(answer.field("Vary"), Some("Origin"));
+            assert_eq!(answer.field("Vary"), Some("Accept-Encoding, Origin"));
+            assert_eq!(answer.field("Content-Encoding"), None);
         }
         for tags in ["", "\"x\"", etag.trim_matches('"'), &etag.to_ascii_uppercase()] {
             let changed = tags != etag;
             let status = http.ask(&get(path).field("If-None-Match", tags)).status;
             assert!(!changed || status == 200, "{path} {tags}");
+        }
+    }
+}
+
+#[test]
+fn whoever_has_the_one_form_is_sent_the_other() {
+    let server = Server::start(&[]);
+    let mut http = server.http();
+    for (path, _) in &files() {
+        let accepts = |coding: &str| get(path).field("Accept-Encoding", coding);
+        let tag_of = |http: &mut Http, coding: &str| {
+            http.ask(&accepts(coding)).expect(200).field("ETag").expect("a tag").to_owned()
+        };
+        let (plain, compressed) = (tag_of(&mut http, "identity"), tag_of(&mut http, "gzip"));
+        for (coding, own, other) in
+            [("identity", &plain, &compressed), ("gzip", &compressed, &plain)]
+        {
+            http.ask(&accepts(coding).field("If-None-Match", other)).expect(200);
+            let both = format!("{other}, {own}");
+            http.send_request(&accepts(coding).field("If-None-Match", &both));
+            let answer = http.answer_to("HEAD").expect(304);
+            assert_eq!(answer.field("ETag"), Some(&**own), "{path}");
         }
     }
 }

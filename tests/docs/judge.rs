@@ -12,11 +12,11 @@ pub struct Document(pub Value);
 
 impl Document {
     pub fn openapi() -> Document {
-        Document(from_slice(disposable_chat::web::OPENAPI.content).expect("JSON"))
+        Document(from_slice(&disposable_chat::web::OPENAPI.content()).expect("JSON"))
     }
 
     pub fn asyncapi() -> Document {
-        Document(from_slice(disposable_chat::web::ASYNCAPI.content).expect("JSON"))
+        Document(from_slice(&disposable_chat::web::ASYNCAPI.content()).expect("JSON"))
     }
 
     /// What a `$ref` leads to, or the value itself.
