@@ -10,7 +10,7 @@ use crate::clock::Mono;
 use crate::counters::Counters;
 use crate::http;
 use crate::ledger::{Tally, allocation};
-use crate::net::{Link, Socket, Stream};
+use crate::net::{Link, Stream};
 use crate::slots::Key;
 use crate::timers::{Class, TimerKey};
 use crate::ws;
@@ -56,7 +56,7 @@ pub struct Connection<S> {
 
 // See the account in `ledger`. Without mio's own checks, which are in debug builds only.
 #[cfg(all(target_pointer_width = "64", not(debug_assertions)))]
-const _: () = assert!(size_of::<Connection<Socket>>() == 216 && size_of::<Ws>() == 56);
+const _: () = assert!(size_of::<Connection<crate::net::Socket>>() == 216 && size_of::<Ws>() == 56);
 
 /// What a connection speaks.
 pub(super) enum Protocol {

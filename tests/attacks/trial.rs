@@ -2,11 +2,12 @@
 
 use std::env;
 use std::io::{self, Write};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, nice, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, nice, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::client::{Http, Request, Stream, Ws, delete, get};
 use crate::crowd::{Crowd, MEMBERS, ROOMS, Waits, is_healthy};
@@ -110,6 +111,7 @@ fn attack_beside_a_crowd(
     attack: impl Fn(&Attack) + Sync,
 ) {
     let empty_kib = server.resident_kib();
+    keep_apart(&server);
     let crowd = Crowd::gather(&server);
     crowd.while_it_chats(scale(120, 5));
     let before = settled(&server);
@@ -138,6 +140,7 @@ pub fn until_terminated(what: &str, attack: impl FnOnce(&Address, Vec<Stream>) +
     raise_descriptor_limit();
     let mut server = Server::start_with_metrics(FLAGS);
     let empty_kib = server.resident_kib();
+    keep_apart(&server);
     let crowd = Crowd::gather(&server);
     crowd.while_it_chats(scale(120, 5));
     crowd.set_attacked(true);
@@ -183,6 +186,28 @@ fn run(server: &Server, crowd: &Crowd, length: Duration, attack: impl Fn(&Attack
 /// How long an attack has to be for one message in a hundred to mean something.
 fn reported() -> Duration {
     if is_reporting() { Duration::from_secs(10) } else { Duration::ZERO }
+}
+
+/// For a report the server has a processor for itself, as if the others were far away: or a member
+/// whom it wakes waits for its time slice, and what is measured is the scheduler.
+fn keep_apart(server: &Server) {
+    static ALL: OnceLock<Vec<usize>> = OnceLock::new();
+    let all = ALL.get_or_init(|| {
+        let own = sched_getaffinity(None).expect("where this thread may run");
+        (0..CpuSet::MAX_CPU).filter(|cpu| own.is_set(*cpu)).collect()
+    });
+    let [first, others @ ..] = &all[..] else { return };
+    if !is_reporting() || others.is_empty() {
+        return;
+    }
+    let set = |cpus: &[usize]| {
+        let mut set = CpuSet::new();
+        cpus.iter().for_each(|cpu| set.set(*cpu));
+        set
+    };
+    let pid = Pid::from_raw(server.pid() as i32);
+    sched_setaffinity(pid, &set(&[*first])).expect("the server's processor");
+    sched_setaffinity(None, &set(others)).expect("this thread's, and of those it starts");
 }
 
 fn be_nice() {
