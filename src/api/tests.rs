@@ -421,11 +421,11 @@ fn every_use_of_a_session_prolongs_it() {
     let token = w.session("ana");
     for _ in 0..3 {
         w.now = w.now.after(Duration::from_secs(86000));
-        w.chat.sweep(w.now, &mut w.ear);
+        w.chat.sweep(w.now, usize::MAX, &mut w.ear);
         assert_eq!(w.rest("POST /rooms/x/join", &token, "{").0, 422, "even one in vain");
     }
     w.now = w.now.after(Duration::from_secs(86401));
-    w.chat.sweep(w.now, &mut w.ear);
+    w.chat.sweep(w.now, usize::MAX, &mut w.ear);
     assert_eq!(code(w.rest("GET /rooms", &token, "")), (401, "invalid_session".into()));
 }
 

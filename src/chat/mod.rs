@@ -295,9 +295,10 @@ impl Chat {
         self.timers.next_deadline()
     }
 
-    /// Does what is due.
-    pub fn sweep(&mut self, now: Now, sink: &mut dyn Sink) {
-        while let Some((wait, waiter)) = self.timers.pop_due(now.mono) {
+    /// Does what is due, at most so many things of it.
+    pub fn sweep(&mut self, now: Now, most: usize, sink: &mut dyn Sink) {
+        for _ in 0..most {
+            let Some((wait, waiter)) = self.timers.pop_due(now.mono) else { break };
             match (wait, waiter) {
                 (Wait::SessionUnused, Waiter::Session(session)) => {
                     self.remove_session(now, session, sink);

@@ -127,7 +127,7 @@ impl Story {
     }
 
     fn sweep(&mut self) {
-        self.chat.sweep(self.now, &mut self.sink);
+        self.chat.sweep(self.now, usize::MAX, &mut self.sink);
         self.step();
     }
 

@@ -47,6 +47,10 @@ const TICK_COST_MAX: usize = 16 * 1024;
 /// The same for the greedy. Whoever else has something to say meanwhile does not wait longer.
 const GREEDY_COST_MAX: usize = 8 * 1024;
 
+/// Timers of connections, and of the domain, that fire in one tick; the rest are overdue in the
+/// next. Ten thousand connections that were accepted at once time out at once, too.
+const SWEPT_MAX: usize = 64;
+
 /// What the turns of the greedy may cost before what they have said leaves: ten milliseconds at
 /// most in which it gathers.
 const GATHERED_COST_MAX: usize = 1024 * 1024;
@@ -232,7 +236,8 @@ impl<S: Stream> Core<S> {
 
     /// Whether the next tick has work already, so that polling must not wait.
     pub fn has_work(&self) -> bool {
-        self.connections.has_work()
+        let is_due = |deadline| deadline <= self.connections.now.mono;
+        self.connections.has_work() || self.next_deadline().is_some_and(is_due)
     }
 
     /// When the next timer is due.
@@ -395,7 +400,8 @@ impl<S: Stream> Core<S> {
 
     #[inline(never)]
     fn sweep(&mut self) {
-        while let Some((wait, key)) = self.connections.pop_due() {
+        for _ in 0..SWEPT_MAX {
+            let Some((wait, key)) = self.connections.pop_due() else { break };
             match wait {
                 Wait::Head | Wait::Body => self.on_request_overdue(key),
                 Wait::Idle | Wait::Linger => self.connections.end(key, Departure::Closed),
@@ -407,7 +413,7 @@ impl<S: Stream> Core<S> {
                 Wait::Pong => self.connections.end(key, Departure::Broken),
             }
         }
-        self.chat.sweep(self.connections.now, &mut self.connections);
+        self.chat.sweep(self.connections.now, SWEPT_MAX, &mut self.connections);
     }
 
     #[inline(never)]

@@ -724,3 +724,27 @@ fn thirty_two_are_a_crowd_and_thirty_one_are_not() {
     };
     assert_eq!([30, 31, 32, 33].map(told_at_once), [30, 31, 0, 0]);
 }
+
+/// All that were accepted at once timed out at once, in one tick: a thousand answers took several
+/// milliseconds in which nobody else had a turn.
+#[test]
+fn those_who_time_out_together_are_told_in_several_ticks() {
+    const EACH_TICK: u64 = 64;
+    let mut world = World::new(1, &unlimited(), CALM);
+    for _ in 0..200 {
+        let client = world.connect(Talk::Noise, LOOPBACK);
+        world.send(client, b"GET /ping HTTP/1.1\r\nHost: a\r\nX-Slow: ");
+    }
+    world.settle();
+    world.advance(Duration::from_secs(11)); // The header timeout is ten.
+    let refused = |world: &World| world.core.counters().refused.iter().sum::<u64>();
+    for tick in 1..=3 {
+        world.turn(true);
+        assert_eq!(refused(&world), tick * EACH_TICK);
+        assert!(world.core.has_work(), "after tick {tick}");
+    }
+    world.turn(true);
+    assert_eq!(refused(&world), 200);
+    world.settle();
+    world.end();
+}
