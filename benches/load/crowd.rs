@@ -102,7 +102,8 @@ impl Crowd {
     /// From now on [`Crowd::listen`] returns at least that often.
     pub fn wake_every(&mut self, gap: Duration) -> Result<()> {
         let timer = machine::metronome(gap)?;
-        let mut source = SourceFd(&timer.as_raw_fd());
+        let descriptor = timer.as_raw_fd();
+        let mut source = SourceFd(&descriptor);
         self.poll.registry().register(&mut source, METRONOME, Interest::READABLE)?;
         self.metronome = Some(timer);
         Ok(())
