@@ -27,10 +27,10 @@
 //! One turn of the loop has six phases, and each may leave work only for the later ones:
 //!
 //! 1. **accept**: take in new connections ([`net::Listener::accept`], [`server::Core::accept`]).
-//! 2. **read**: the connections that are ready have a turn each, and then one of those that cost
-//!    more than people do; their bytes go through [`http::Codec::feed`] or [`ws::Context::feed`]
-//!    into the domain.
-//! 3. **sweep**: what is due fires ([`timers::Timers::pop_due`], [`chat::Chat::sweep`]).
+//! 2. **read**: the connections that are ready have a turn each, and then some of the greedy, who
+//!    cost more than people do, had more to say than a turn takes, or go; their bytes go through
+//!    [`http::Codec::feed`] or [`ws::Context::feed`] into the domain.
+//! 3. **sweep**: some of what is due fires ([`timers::Timers::pop_due`], [`chat::Chat::sweep`]).
 //! 4. **settle**: the domain is told whose connection has ended ([`chat::Chat::exit`]); if memory
 //!    is short, old messages are forgotten ([`chat::Chat::forget`]).
 //! 5. **flush**: one write for each connection that has something queued ([`net::Link::flush`]);
@@ -45,7 +45,8 @@
 //! [`api::socket::parse`] → [`chat::Chat::post`], which decides whether and in which order →
 //! [`chat::Sink::publish`]: encoded once, appended to its room's batch → at the end of the tick one
 //! shared buffer is queued for each connection in the room, and the history keeps ranges of the
-//! same buffer. A message is serialised once in its life, and lies in memory once.
+//! same buffer. A message is serialised once in its life, and lies in memory once. What only the
+//! greedy have said gathers for some ticks more, and leaves in one piece.
 
 #![forbid(unsafe_code)]
 
