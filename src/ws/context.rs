@@ -75,9 +75,9 @@ struct UnderWay {
     partial: Vec<u8>,
     /// What that frame will be, header and payload. Zero until the header is whole.
     declared: usize,
-    /// Payload of the complete fragments of an incomplete message. ≤ `message_bytes_max`,
-    /// checked in `admit`.
-    fragments: usize,
+    /// Payload of the complete fragments of an incomplete message, be it empty so far. ≤
+    /// `message_bytes_max`, checked in `admit`.
+    fragments: Option<usize>,
     /// The largest frame lent to `inner`, whose buffer grows to hold a frame and never shrinks.
     largest: usize,
 }
@@ -142,7 +142,7 @@ impl Context {
             }
         }
         let is_idle =
-            |under_way: &UnderWay| under_way.fragments == 0 && under_way.partial.is_empty();
+            |under_way: &UnderWay| under_way.fragments.is_none() && under_way.partial.is_empty();
         if self.phase == Phase::Open && self.under_way.as_deref().is_some_and(is_idle) {
             self.under_way = None;
         }
@@ -184,7 +184,7 @@ impl Context {
         self.under_way.as_ref().map_or(0, |under_way| {
             INNER_BYTES
                 + under_way.largest.saturating_sub(READ_BUFFER_BYTES)
-                + under_way.fragments
+                + under_way.fragments.unwrap_or_default()
                 + under_way.partial.capacity().max(under_way.declared)
         })
     }
@@ -195,7 +195,7 @@ impl Context {
                 inner: fresh(self.limits),
                 partial: Vec::new(),
                 declared: 0,
-                fragments: 0,
+                fragments: None,
                 largest: 0,
             })
         })
@@ -238,7 +238,8 @@ impl Context {
             Err(Error::Io(why)) if why.kind() == ErrorKind::WouldBlock => {
                 let parsed = FrameHeader::parse(&mut Cursor::new(frame));
                 let payload = parsed.ok().flatten().map_or(0, |(_, payload)| payload as usize);
-                under_way.fragments = under_way.fragments.saturating_add(payload);
+                let before = under_way.fragments.unwrap_or_default();
+                under_way.fragments = Some(before.saturating_add(payload));
                 Ok((phase == Phase::Open).then_some(Incoming::Fragment))
             }
             Err(why) => Err(violation(&why)),
@@ -248,11 +249,11 @@ impl Context {
     fn deliver(&mut self, message: Message, out: &mut Vec<u8>) -> Option<Incoming> {
         let incoming = match message {
             Message::Text(text) => {
-                self.under_way().fragments = 0;
+                self.under_way().fragments = None;
                 Incoming::Text(text)
             }
             Message::Binary(payload) => {
-                self.under_way().fragments = 0;
+                self.under_way().fragments = None;
                 Incoming::Binary(payload)
             }
             // RFC 6455 §5.5.2: the pong is queued, and would otherwise wait for the next read.
@@ -325,7 +326,7 @@ impl UnderWay {
         }
         // Control frames may come between fragments and are no part of the message.
         let continues = header.opcode == OpCode::Data(Data::Continue);
-        let before = if continues { self.fragments } else { 0 };
+        let before = self.fragments.filter(|_| continues).unwrap_or_default();
         match usize::try_from(payload) {
             Ok(payload)
                 if payload <= limits.frame_bytes_max
@@ -566,6 +567,12 @@ mod tests {
         ];
         let expected = ["ping", "pong b", "text one two three", "binary x"];
         check(&input.concat(), &expected, &answer(PONG, "a"));
+    }
+
+    #[test]
+    fn a_message_may_begin_with_nothing() {
+        let input = [frame(TEXT, ""), frame(CONTINUE, ""), frame(FIN | CONTINUE, "late")].concat();
+        check(&input, &["text late"], b"");
     }
 
     #[test]
