@@ -36,6 +36,7 @@ struct Entry<C, O> {
 }
 
 // See the account in `ledger`: a connection's, one byte of class and eight of owner.
+#[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Entry<u8, TimerKey>>() == 40);
 
 struct List<C, O> {

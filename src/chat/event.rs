@@ -282,6 +282,7 @@ impl fmt::Debug for Frame {
     }
 }
 
+#[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Frame>() == 24);
 
 #[cfg(test)]

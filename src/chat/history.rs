@@ -22,6 +22,7 @@ pub struct Entry {
 }
 
 // A room's history is a thousand of these.
+#[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Entry>() == 48);
 
 /// A sender's own name for a message. Two people's are different, whatever their text.

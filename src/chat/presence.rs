@@ -26,7 +26,8 @@ pub struct Attachment {
     state: State,
     /// Where it wants to begin to listen, until it is let in; `None`: with what comes.
     start: Option<Box<Start>>,
-    /// Until it has been sent what it has missed; the sink holds it as long.
+    /// Until it has been sent what it has missed; the sink holds it as long. In a box that the
+    /// ledger doesn't count: fifty bytes, and seldom for longer than a page takes.
     pub(super) catch_up: Option<Box<CatchUp>>,
 }
 

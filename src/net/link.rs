@@ -71,7 +71,7 @@ impl<S: Stream> Link<S> {
             // One tick can say more than fits. Slow is only who doesn't take it; a broken line is
             // met again, and reported, by the flush at the tick's end.
             if self.outbox.flush(&mut self.stream, bytes_max).is_err() {
-                return true;
+                return self.outbox.push(piece, usize::MAX);
             }
         }
         self.outbox.push(piece, bytes_max)

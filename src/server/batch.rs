@@ -173,7 +173,8 @@ impl Batches {
 
     fn place(&self, room: RoomKey) -> Option<usize> {
         let place = *self.places.get(room.index())?;
-        (place != NONE).then_some(place as usize)
+        let batch = self.open.get(place as usize).filter(|batch| batch.room == room);
+        batch.map(|_| place as usize)
     }
 
     fn open(&mut self, room: RoomKey) -> usize {

@@ -51,8 +51,9 @@ const GREEDY_COST_MAX: usize = 8 * 1024;
 /// next. Ten thousand connections that were accepted at once time out at once, too.
 const SWEPT_MAX: usize = 64;
 
-/// What the turns of the greedy may cost before what they have said leaves: ten milliseconds at
-/// most in which it gathers.
+/// For how long what the greedy have said may gather before it leaves, and what their turns may
+/// cost meanwhile.
+const GATHERED_TIME_MAX: Duration = Duration::from_millis(10);
 const GATHERED_COST_MAX: usize = 1024 * 1024;
 
 /// Content that is made for an answer, or told to everybody in a room, costs less than what is
@@ -84,6 +85,8 @@ pub struct Core<S> {
     passed_over: u32,
     /// What the turns of the greedy have cost since all that they had said has left.
     gathered: usize,
+    /// When that was.
+    gathering_since: Mono,
     /// Where tests have planted a panic; never in a release.
     #[cfg(debug_assertions)]
     pub(super) fault: Option<String>,
@@ -112,6 +115,7 @@ impl<S: Stream> Core<S> {
             scratch: vec![0; SCRATCH_BYTES],
             passed_over: 0,
             gathered: 0,
+            gathering_since: Mono::ZERO,
             #[cfg(debug_assertions)]
             fault: None,
         }
@@ -339,20 +343,17 @@ impl<S: Stream> Core<S> {
     fn turn(&mut self, key: ConnectionKey<S>, scratch: &mut [u8]) -> usize {
         self.made = 0;
         let (said, paged) = (self.connections.batches.appended(), self.connections.paged);
-        let handled = self.handled();
-        let read = self.read_from(key, scratch) + self.handled().saturating_sub(handled);
+        let Counters { requests, received, .. } = self.connections.counters;
+        let read = self.read_from(key, scratch);
+        let requests = self.connections.counters.requests.saturating_sub(requests) as usize;
+        let events = self.connections.counters.received.saturating_sub(received) as usize;
+        let read = read + requests * REQUEST_COST + events * EVENT_COST;
         let said = self.connections.batches.appended().wrapping_sub(said);
         let told = said.saturating_mul(self.audience(key));
         let paged = self.connections.paged.saturating_sub(paged);
         let cost = read + (self.made + paged) / WRITTEN_BYTES_PER_COST;
         self.connections.spend(key, cost + told / WRITTEN_BYTES_PER_COST);
         cost.max(TURN_COST_MIN)
-    }
-
-    /// What all requests and events so far have cost beside their bytes.
-    fn handled(&self) -> usize {
-        let Counters { requests, received, .. } = self.connections.counters;
-        requests as usize * REQUEST_COST + received as usize * EVENT_COST
     }
 
     /// How many hear what the connection says. Of a request nobody knows where it was for: one.
@@ -455,13 +456,14 @@ impl<S: Stream> Core<S> {
     fn must_gather_on(&self) -> bool {
         !self.connections.greedy.is_empty()
             && self.gathered < GATHERED_COST_MAX
+            && self.connections.now.mono.since(self.gathering_since) < GATHERED_TIME_MAX
             && !self.connections.is_behind()
             && !self.must_flush_first()
             && !self.shutting_down
     }
 
     fn seal_all(&mut self) {
-        self.gathered = 0;
+        (self.gathered, self.gathering_since) = (0, self.connections.now.mono);
         while let Some(room) = self.connections.batches.any_open() {
             self.seal_one(room);
         }
