@@ -4,6 +4,7 @@
 //! once, and all wait until they have heard it. The time that takes is what a report shows; a round that begins
 //! late because the one before took long counts from when it was due.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -28,11 +29,15 @@ const BEHIND_MAX: Duration = Duration::from_secs(2);
 /// An event, as far as a member looks at it: reading is a part of what a report shows.
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Event {
-    id: Option<String>,
-    r#type: String,
-    user: String,
-    message: String,
+struct Event<'a> {
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    r#type: Cow<'a, str>,
+    #[serde(borrow)]
+    user: Cow<'a, str>,
+    #[serde(borrow)]
+    message: Cow<'a, str>,
 }
 
 /// What the crowd's threads and the trial share.
@@ -204,7 +209,9 @@ impl Room {
 
     fn read_goodbyes(&mut self) {
         for member in &mut self.members {
-            while member.next().is_some() {}
+            while let Some(payload) = member.next() {
+                member.log.extend(event(&payload).id.map(Cow::into_owned));
+            }
             assert_eq!(member.closed, Some(close_payload(1001, "server shutting down")));
         }
         self.check_logs();
@@ -239,9 +246,13 @@ impl Member {
     fn hear(&mut self, said: &[String]) -> Option<()> {
         let mut heard = Vec::new();
         while heard.len() < said.len() {
-            let event = self.next()?;
-            match event.r#type.as_str() {
-                "chat" if event.user.starts_with("member ") => heard.push(event.message),
+            let payload = self.next()?;
+            let event = event(&payload);
+            self.log.extend(event.id.map(Cow::into_owned));
+            match &*event.r#type {
+                "chat" if event.user.starts_with("member ") => {
+                    heard.push(event.message.into_owned());
+                }
                 // Attackers may come, go, and talk.
                 "chat" | "user_joined" | "user_left" | "typing" => {}
                 other => panic!("a member is told {other}"),
@@ -252,8 +263,8 @@ impl Member {
         Some(())
     }
 
-    /// The next event; `None` once the server has closed. Pings are answered.
-    fn next(&mut self) -> Option<Event> {
+    /// The next event's JSON; `None` once the server has closed. Pings are answered.
+    fn next(&mut self) -> Option<Vec<u8>> {
         while self.closed.is_none() {
             let frame_read = self.ws.try_frame().expect("a member reads");
             let read = frame_read.expect("a member is told before the end");
@@ -266,14 +277,16 @@ impl Member {
                 }
                 opcode => {
                     assert_eq!(opcode, TEXT);
-                    let event: Event = serde_json::from_slice(&read.payload).expect("an event");
-                    self.log.extend(event.id.clone());
-                    return Some(event);
+                    return Some(read.payload);
                 }
             }
         }
         None
     }
+}
+
+fn event(payload: &[u8]) -> Event<'_> {
+    serde_json::from_slice(payload).expect("an event")
 }
 
 /// What `/health` says, asked as anybody may.
