@@ -748,3 +748,31 @@ fn those_who_time_out_together_are_told_in_several_ticks() {
     world.settle();
     world.end();
 }
+
+/// Beside a flood that never ends, what was said at length gathered for as long as the ticks took.
+#[test]
+fn what_gathers_leaves_after_ten_milliseconds() {
+    let (mut world, guests) = party(&unlimited(), CALM, 1);
+    let flood: Vec<_> = (0..64).map(|_| world.connect(Talk::Noise, LOOPBACK)).collect();
+    let requests = wire::request("GET", "/ping", None, "").repeat(3000);
+    flood.iter().for_each(|client| world.send(*client, &requests));
+    let turn = |world: &mut World| {
+        flood.iter().for_each(|client| _ = world.deliver(*client, usize::MAX));
+        world.turn(true);
+        flood.iter().for_each(|client| _ = world.listen(*client, usize::MAX));
+        world.listen(guests[0], usize::MAX);
+    };
+    (0..20).for_each(|_| turn(&mut world)); // What is modest of them is over by then.
+    let (received, before) = (world.core.counters().received, heard(&world, guests[0]));
+    world.chat(guests[0], &"long ".repeat(400)); // More than a turn takes.
+    world.deliver(guests[0], usize::MAX);
+    while world.core.counters().received == received {
+        turn(&mut world);
+    }
+    world.advance(Duration::from_millis(9));
+    turn(&mut world);
+    assert_eq!(heard(&world, guests[0]), before, "it gathers");
+    world.advance(Duration::from_millis(1));
+    turn(&mut world);
+    assert_eq!(heard(&world, guests[0]), before + 1);
+}
