@@ -775,4 +775,19 @@ fn what_gathers_leaves_after_ten_milliseconds() {
     world.advance(Duration::from_millis(1));
     turn(&mut world);
     assert_eq!(heard(&world, guests[0]), before + 1);
+
+    // Where the clock stands still, or so it looks, after so much work: a mebibyte, and a tick is
+    // 8 KiB or more, since a turn that has begun is ended.
+    let (received, before) = (world.core.counters().received, heard(&world, guests[0]));
+    world.chat(guests[0], &"long ".repeat(400));
+    world.deliver(guests[0], usize::MAX);
+    while world.core.counters().received == received {
+        turn(&mut world);
+    }
+    let mut turns = 0;
+    while heard(&world, guests[0]) == before {
+        turn(&mut world);
+        turns += 1;
+    }
+    assert!((16..=128).contains(&turns), "{turns} turns");
 }
