@@ -68,7 +68,7 @@ pub(super) struct Batches {
     /// Bytes of all frames so far.
     appended: usize,
     ledger: Ledger,
-    /// `places` and the buffers.
+    /// The lists and the buffers.
     tally: Tally,
 }
 
@@ -162,12 +162,13 @@ impl Batches {
             && self.places.len() > PLACES_MIN
             && self.places.len() / 4 > rooms
         {
-            self.places = Vec::new(); // The rooms that are left soon have theirs.
+            (self.places, self.open) = (Vec::new(), Vec::new()); // Who is left soon has theirs.
         }
         let spare: usize = self.spare.iter().map(Vec::capacity).sum();
         let open: usize = self.open.iter().map(|batch| batch.buffer.capacity()).sum();
         let lists = self.places.capacity() * size_of::<u32>()
-            + self.urgent.capacity() * size_of::<RoomKey>();
+            + self.urgent.capacity() * size_of::<RoomKey>()
+            + self.open.capacity() * size_of::<Batch>();
         self.tally.set(spare + open + lists);
     }
 
