@@ -5,11 +5,13 @@
 //! late because the one before took long counts from when it was due.
 
 use std::borrow::Cow;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Deserialize;
 
 use crate::client::{CLOSE, FIN, PING, PONG, TEXT, Ws, chat, close_payload, frame, get};
@@ -163,9 +165,7 @@ impl Room {
         let mut round = 0;
         while !control.is_over.load(Ordering::SeqCst) {
             let now = Instant::now();
-            if now < due {
-                thread::sleep(due - now);
-            }
+            self.listen(due);
             let began = due.max(Instant::now().checked_sub(BEHIND_MAX).unwrap_or(due));
             let began = if now < due { Instant::now() } else { began };
             due = began.max(due) + PACE;
@@ -181,6 +181,28 @@ impl Room {
             control.rounds[self.number].store(round, Ordering::SeqCst);
         }
         self
+    }
+
+    /// Until then everybody reads what strangers do in the room, as it comes: what is measured is the server, and
+    /// not how long a client reads that has not looked for a while.
+    fn listen(&mut self, until: Instant) {
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            let left = Timespec::try_from(left).expect("less than an age");
+            let streams = self.members.iter().map(|member| member.ws.stream().as_fd());
+            let mut fds: Vec<PollFd> =
+                streams.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+            poll(&mut fds, Some(&left)).expect("a poll");
+            let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+            for (member, _) in self.members.iter_mut().zip(ready).filter(|(_, ready)| *ready) {
+                loop {
+                    let Some(heard) = member.read() else { return };
+                    assert_eq!(heard, None, "said between two rounds");
+                    if !member.ws.has_more() {
+                        break;
+                    }
+                }
+            }
+        }
     }
 
     /// Says one thing, or two at once; what is said.
@@ -246,21 +268,24 @@ impl Member {
     fn hear(&mut self, said: &[String]) -> Option<()> {
         let mut heard = Vec::new();
         while heard.len() < said.len() {
-            let payload = self.next()?;
-            let event = event(&payload);
-            self.log.extend(event.id.map(Cow::into_owned));
-            match &*event.r#type {
-                "chat" if event.user.starts_with("member ") => {
-                    heard.push(event.message.into_owned());
-                }
-                // Attackers may come, go, and talk.
-                "chat" | "user_joined" | "user_left" | "typing" => {}
-                other => panic!("a member is told {other}"),
-            }
+            heard.extend(self.read()?);
         }
         heard.sort_unstable();
         assert_eq!(heard, said, "what was said in this round");
         Some(())
+    }
+
+    /// Reads an event: what one of the room's own has said, or nothing of theirs. `None` if the server has closed.
+    fn read(&mut self) -> Option<Option<String>> {
+        let payload = self.next()?;
+        let event = event(&payload);
+        self.log.extend(event.id.map(Cow::into_owned));
+        match &*event.r#type {
+            "chat" if event.user.starts_with("member ") => Some(Some(event.message.into_owned())),
+            // Attackers may come, go, and talk.
+            "chat" | "user_joined" | "user_left" | "typing" => Some(None),
+            other => panic!("a member is told {other}"),
+        }
     }
 
     /// The next event's JSON; `None` once the server has closed. Pings are answered.

@@ -113,7 +113,7 @@ fn attack_beside_a_crowd(
     let empty_kib = server.resident_kib();
     keep_apart(&server);
     let crowd = Crowd::gather(&server);
-    crowd.while_it_chats(scale(120, 5));
+    crowd.while_it_chats(chatting());
     let before = settled(&server);
     crowd.set_attacked(true);
     run(&server, &crowd, length, attack);
@@ -142,7 +142,7 @@ pub fn until_terminated(what: &str, attack: impl FnOnce(&Address, Vec<Stream>) +
     let empty_kib = server.resident_kib();
     keep_apart(&server);
     let crowd = Crowd::gather(&server);
-    crowd.while_it_chats(scale(120, 5));
+    crowd.while_it_chats(chatting());
     crowd.set_attacked(true);
     let sockets = Attack::new(&server, &crowd, 0).sockets(4).into_iter().map(Ws::into_stream);
     let (sockets, address) = (sockets.collect(), server.address().clone());
@@ -151,7 +151,7 @@ pub fn until_terminated(what: &str, attack: impl FnOnce(&Address, Vec<Stream>) +
             be_nice();
             attack(&address, sockets);
         });
-        crowd.while_it_chats(scale(120, 5));
+        crowd.while_it_chats(chatting());
         let resident_kib = server.resident_kib_max();
         let told = Instant::now();
         server.terminate();
@@ -183,7 +183,12 @@ fn run(server: &Server, crowd: &Crowd, length: Duration, attack: impl Fn(&Attack
     });
 }
 
-/// How long an attack has to be for one message in a hundred to mean something.
+/// Rounds of chat that tell how it was: five seconds of them for one message in a hundred to mean something.
+fn chatting() -> usize {
+    if is_reporting() { 250 } else { scale(120, 5) }
+}
+
+/// How long an attack has to be for the same.
 fn reported() -> Duration {
     if is_reporting() { Duration::from_secs(10) } else { Duration::ZERO }
 }

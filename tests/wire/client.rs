@@ -5,6 +5,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -93,6 +94,15 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.local_addr().expect("an address").port(),
             Stream::Unix(_) => panic!("a Unix socket has no port"),
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Unix(stream) => stream.as_fd(),
         }
     }
 }
@@ -546,6 +556,11 @@ impl Ws {
 
     pub fn into_stream(self) -> Stream {
         self.wire.stream
+    }
+
+    /// Whether something was read that is not used yet.
+    pub fn has_more(&self) -> bool {
+        !self.wire.received.is_empty()
     }
 
     /// Breaks the line.
