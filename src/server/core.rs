@@ -34,7 +34,7 @@ const TURN_BYTES_MAX: usize = 1024;
 
 /// What a turn costs even if nothing is said in it: a system call and, as a rule, an end. A byte
 /// costs about ten nanoseconds.
-const TURN_COST_MIN: usize = 256;
+const TURN_COST_MIN: usize = 512;
 
 /// What a request, and what an event costs beside its bytes.
 const REQUEST_COST: usize = 192;
@@ -49,7 +49,7 @@ const GREEDY_COST_MAX: usize = 8 * 1024;
 
 /// Timers of connections, and of the domain, that fire in one tick; the rest are overdue in the
 /// next. Ten thousand connections that were accepted at once time out at once, too.
-const SWEPT_MAX: usize = 64;
+const SWEPT_MAX: usize = 16;
 
 /// For how long what the greedy have said may gather before it leaves, and what their turns may
 /// cost meanwhile.
