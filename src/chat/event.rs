@@ -41,7 +41,7 @@ fn parse_hyphenated(text: &str) -> Option<Uuid> {
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.hyphenated().fmt(f)
+        IdText::hyphenated(self.0).fmt(f)
     }
 }
 
@@ -101,11 +101,16 @@ impl RoomId {
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
+
+    /// As it is written.
+    pub fn text(&self) -> IdText {
+        IdText::hex(self.as_bytes())
+    }
 }
 
 impl fmt::Display for RoomId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(self.as_bytes(), f)
+        self.text().fmt(f)
     }
 }
 
@@ -119,22 +124,57 @@ impl fmt::Debug for RoomId {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct UserId(pub(super) u64);
 
-impl fmt::Display for UserId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(&self.0.to_be_bytes(), f)
+impl UserId {
+    /// As it is written.
+    pub fn text(&self) -> IdText {
+        IdText::hex(&self.0.to_be_bytes())
     }
 }
 
-/// In one piece, at most sixteen bytes of them: ids are in all that is told.
-fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    const DIGITS: [u8; 16] = *b"0123456789abcdef";
-    let mut text = [0; 32];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 0xF)];
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text().fmt(f)
     }
-    let text = text.get(..2 * bytes.len()).unwrap_or_default();
-    f.write_str(std::str::from_utf8(text).unwrap_or_default())
+}
+
+/// An id as it is written: at most 36 ASCII characters.
+///
+/// Every message says three of them; what `fmt` does beside copying them is most of their cost.
+pub struct IdText {
+    text: [u8; IdText::MAX],
+    len: u8,
+}
+
+impl IdText {
+    const MAX: usize = uuid::fmt::Hyphenated::LENGTH;
+
+    fn hyphenated(id: Uuid) -> IdText {
+        let mut text = [0; IdText::MAX];
+        id.hyphenated().encode_lower(&mut text);
+        IdText { text, len: IdText::MAX as u8 }
+    }
+
+    /// `bytes`: at most 16.
+    fn hex(bytes: &[u8]) -> IdText {
+        const DIGITS: [u8; 16] = *b"0123456789abcdef";
+        let mut text = [0; IdText::MAX];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 0xF)];
+        }
+        IdText { text, len: 2 * bytes.len() as u8 }
+    }
+
+    /// The characters, none of which JSON would escape.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.text.get(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for IdText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(self.as_bytes()).unwrap_or_default())
+    }
 }
 
 /// A message's place in the order of all messages: a UUID v7.
@@ -146,11 +186,16 @@ impl MessageId {
     pub fn parse(text: &str) -> Option<MessageId> {
         parse_hyphenated(text).map(MessageId)
     }
+
+    /// As it is written.
+    pub fn text(&self) -> IdText {
+        IdText::hyphenated(self.0)
+    }
 }
 
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.hyphenated().fmt(f)
+        self.text().fmt(f)
     }
 }
 

@@ -20,11 +20,11 @@ use crate::ws;
 const BATCH_BYTES_MAX: usize = 2 * BATCH_BYTES_FULL as usize;
 
 /// What a buffer begins with: a message of a few lines.
-const BUFFER_BYTES: usize = 512;
+const BUFFER_BYTES: usize = 1024;
 
-/// Encoding buffers kept for the next tick, and how large they may be.
-const SPARE_BUFFERS_MAX: usize = 16;
-const SPARE_BUFFER_BYTES_MAX: usize = BATCH_BYTES_MAX;
+/// Encoding buffers kept for the next tick, all together: those of a thousand small rooms, or of a few that are
+/// full.
+const SPARE_BYTES_MAX: usize = 4 * BATCH_BYTES_MAX;
 
 /// Places that are not worth giving back.
 const PLACES_MIN: usize = 1024;
@@ -62,6 +62,8 @@ pub(super) struct Batches {
     /// Whose batches have become urgent. They may be sealed since.
     urgent: Vec<RoomKey>,
     spare: Vec<Vec<u8>>,
+    /// Their capacity.
+    spare_bytes: usize,
     full: bool,
     /// Whether whoever speaks is one of the greedy.
     pub greedy_speak: bool,
@@ -80,6 +82,7 @@ impl Batches {
             places: Vec::new(),
             urgent: Vec::new(),
             spare: Vec::new(),
+            spare_bytes: 0,
             full: false,
             greedy_speak: false,
             appended: 0,
@@ -124,8 +127,8 @@ impl Batches {
         // Cannot have been filled before: the batch has just been taken out of `open`.
         let _ = batch.sealed.set(frames.clone());
         wipe(&mut batch.buffer);
-        if self.spare.len() < SPARE_BUFFERS_MAX && batch.buffer.capacity() <= SPARE_BUFFER_BYTES_MAX
-        {
+        if self.spare_bytes + batch.buffer.capacity() <= SPARE_BYTES_MAX {
+            self.spare_bytes += batch.buffer.capacity();
             self.spare.push(batch.buffer);
         }
         Some(Sealed { frames, is_urgent: batch.is_urgent })
@@ -158,18 +161,19 @@ impl Batches {
         if rooms == 0 {
             (self.places, self.urgent) = (Vec::new(), Vec::new());
             (self.open, self.spare) = (Vec::new(), Vec::new());
+            self.spare_bytes = 0;
         } else if self.open.is_empty()
             && self.places.len() > PLACES_MIN
             && self.places.len() / 4 > rooms
         {
             (self.places, self.open) = (Vec::new(), Vec::new()); // Who is left soon has theirs.
         }
-        let spare: usize = self.spare.iter().map(Vec::capacity).sum();
         let open: usize = self.open.iter().map(|batch| batch.buffer.capacity()).sum();
         let lists = self.places.capacity() * size_of::<u32>()
             + self.urgent.capacity() * size_of::<RoomKey>()
-            + self.open.capacity() * size_of::<Batch>();
-        self.tally.set(spare + open + lists);
+            + self.open.capacity() * size_of::<Batch>()
+            + self.spare.capacity() * size_of::<Vec<u8>>();
+        self.tally.set(self.spare_bytes + open + lists);
     }
 
     fn place(&self, room: RoomKey) -> Option<usize> {
@@ -180,7 +184,9 @@ impl Batches {
 
     fn open(&mut self, room: RoomKey) -> usize {
         let place = self.open.len();
-        let buffer = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES));
+        let spare = self.spare.pop();
+        self.spare_bytes -= spare.as_ref().map_or(0, Vec::capacity);
+        let buffer = spare.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES));
         let sealed = Rc::default();
         self.open.push(Batch { room, buffer, complete: 0, sealed, is_urgent: false });
         if self.places.len() <= room.index() {

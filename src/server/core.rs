@@ -22,6 +22,7 @@ use crate::counters::Counters;
 use crate::http::Phase;
 use crate::ledger::{Ledger, Stage};
 use crate::net::{Received, Stream};
+use crate::ws::Spare;
 use crate::ws::close::Close;
 
 /// The loop's one read buffer, and what one of the greedy may send in one turn: a flood of tiny
@@ -42,7 +43,7 @@ const EVENT_COST: usize = 64;
 
 /// What the turns of the modest may cost in one tick, all together, before timers and flushing
 /// have a turn.
-const TICK_COST_MAX: usize = 16 * 1024;
+const TICK_COST_MAX: usize = 32 * 1024;
 
 /// The same for the greedy. Whoever else has something to say meanwhile does not wait longer.
 const GREEDY_COST_MAX: usize = 8 * 1024;
@@ -78,6 +79,8 @@ pub struct Core<S> {
     pub(super) date: (u64, String),
     /// Frames for one connection on their way to its outbox.
     pub(super) control: Vec<u8>,
+    /// What one whole message leaves to the next of the tick.
+    pub(super) spare: Spare,
     /// Bytes of content made for answers in this turn, sent or not.
     pub(super) made: usize,
     scratch: Vec<u8>,
@@ -111,6 +114,7 @@ impl<S: Stream> Core<S> {
             started: Wall::default(),
             date: (u64::MAX, String::new()),
             control: Vec::new(),
+            spare: Spare::default(),
             made: 0,
             scratch: vec![0; SCRATCH_BYTES],
             passed_over: 0,
@@ -329,6 +333,7 @@ impl<S: Stream> Core<S> {
         self.connections.batches.greedy_speak = false;
         self.connections.paged = 0;
         self.scratch = scratch;
+        self.spare = Spare::default(); // What was read is nobody's business any more.
     }
 
     /// Whether so much has been said, or is kept, that it must leave before more is read.

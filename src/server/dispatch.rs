@@ -324,7 +324,7 @@ impl<S: Stream> Core<S> {
                 self.hold(key, input);
                 break;
             }
-            let fed = ws.context.feed(&mut input, &mut control);
+            let fed = ws.context.feed(&mut input, &mut control, &mut self.spare);
             match &fed {
                 // Pongs are gathered: a flood of pings must not become a flood of pieces.
                 Ok(Some(Incoming::Ping | Incoming::Fragment)) => continue,

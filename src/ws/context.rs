@@ -82,6 +82,14 @@ struct UnderWay {
     largest: usize,
 }
 
+/// tungstenite's state between two messages, whoever sends the next: all that was read has been taken,
+/// all that was to be answered has been written, and so it is as good as new.
+///
+/// To make it anew for each message would be most of what a message allocates. Its buffer still has in it
+/// what was read: drop it soon.
+#[derive(Default)]
+pub struct Spare(Option<Box<UnderWay>>);
+
 /// RFC 6455 §5.2: two bytes, eight of length, four of mask.
 const HEAD_BYTES_MAX: usize = 14;
 
@@ -118,11 +126,17 @@ impl Context {
     ///
     /// A violation is reported once, and nothing has been sent about it: [`Context::close`] does
     /// that. After it, or after [`Incoming::Closed`], all input is swallowed.
+    ///
+    /// `spare`: of contexts with the same limits.
     pub fn feed(
         &mut self,
         input: &mut &[u8],
         out: &mut Vec<u8>,
+        spare: &mut Spare,
     ) -> Result<Option<Incoming>, Violation> {
+        if self.under_way.is_none() && self.phase == Phase::Open {
+            self.under_way = spare.0.take();
+        }
         while !input.is_empty() {
             if matches!(self.phase, Phase::Broken | Phase::Over) {
                 *input = &[];
@@ -144,7 +158,7 @@ impl Context {
         let is_idle =
             |under_way: &UnderWay| under_way.fragments.is_none() && under_way.partial.is_empty();
         if self.phase == Phase::Open && self.under_way.as_deref().is_some_and(is_idle) {
-            self.under_way = None;
+            spare.0 = self.under_way.take();
         }
         Ok(None)
     }
@@ -403,6 +417,8 @@ impl Write for Lent<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
     use crate::clock::SeededEntropy;
 
@@ -469,11 +485,16 @@ mod tests {
         }
     }
 
+    thread_local! {
+        /// All contexts of one test share it, as those of one server do.
+        static SPARE: RefCell<Spare> = RefCell::default();
+    }
+
     /// Feeds all of `input`, telling the peer of a violation like the server does.
     fn feed(context: &mut Context, mut input: &[u8], out: &mut Vec<u8>) -> Vec<String> {
         let mut seen = Vec::new();
         loop {
-            match context.feed(&mut input, out) {
+            match SPARE.with_borrow_mut(|spare| context.feed(&mut input, out, spare)) {
                 Ok(Some(Incoming::Fragment)) => {}
                 Ok(Some(incoming)) => seen.push(describe(incoming)),
                 Ok(None) => break,
@@ -581,11 +602,14 @@ mod tests {
         let bytes = [frame(TEXT, "a"), frame(CONTINUE, ""), frame(FIN | CONTINUE, "b")].concat();
         let mut input = &bytes[..];
         for expected in [Incoming::Fragment, Incoming::Fragment, Incoming::Text("ab".into())] {
-            assert_eq!(context.feed(&mut input, &mut out), Ok(Some(expected)));
+            assert_eq!(
+                context.feed(&mut input, &mut out, &mut Spare::default()),
+                Ok(Some(expected))
+            );
         }
         context.close(Close::INTERNAL, &mut out);
         input = &bytes;
-        assert_eq!(context.feed(&mut input, &mut out), Ok(None));
+        assert_eq!(context.feed(&mut input, &mut out, &mut Spare::default()), Ok(None));
     }
 
     #[test]
@@ -695,10 +719,13 @@ mod tests {
     fn a_violation_is_told_only_by_close_and_only_once() {
         let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
         let input = frame(FIN | 3, "");
-        assert_eq!(context.feed(&mut &input[..], &mut out), Err(Violation::Protocol));
+        assert_eq!(
+            context.feed(&mut &input[..], &mut out, &mut Spare::default()),
+            Err(Violation::Protocol)
+        );
         context.ping(&mut out);
         assert!(out.is_empty() && !context.can_write());
-        assert_eq!(context.feed(&mut &input[..], &mut out), Ok(None));
+        assert_eq!(context.feed(&mut &input[..], &mut out, &mut Spare::default()), Ok(None));
         context.close(Close::PROTOCOL, &mut out);
         context.close(Close::PROTOCOL, &mut out);
         assert_eq!(out, close_answer(Close::PROTOCOL));
@@ -846,7 +873,9 @@ mod tests {
     }
 
     fn feed_all(context: &mut Context, mut input: &[u8], out: &mut Vec<u8>, whole: usize) {
-        let seen = std::iter::from_fn(|| context.feed(&mut input, out).unwrap().map(drop)).count();
+        let mut spare = Spare::default();
+        let mut feed = || context.feed(&mut input, out, &mut spare).unwrap().map(drop);
+        let seen = std::iter::from_fn(&mut feed).count();
         assert_eq!(seen, whole);
     }
 

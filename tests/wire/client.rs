@@ -559,6 +559,7 @@ impl Ws {
     }
 
     /// Whether something was read that is not used yet.
+    #[allow(dead_code, reason = "only the members of the attacks listen without end")]
     pub fn has_more(&self) -> bool {
         !self.wire.received.is_empty()
     }

@@ -6,7 +6,7 @@
 use std::io::{self, Cursor, ErrorKind, Read, Write};
 
 use disposable_chat::ws::close::Close;
-use disposable_chat::ws::{Context, Incoming, Limits, Violation};
+use disposable_chat::ws::{Context, Incoming, Limits, Spare, Violation};
 use disposable_chat_fuzz::Cut;
 use libfuzzer_sys::fuzz_target;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
@@ -43,10 +43,11 @@ fn run(limits: Limits, pieces: &[&[u8]]) -> Outcome {
     let mut context = Context::new(limits);
     let mut outcome = Outcome { delivered: Vec::new(), violation: None, answers: Vec::new() };
     let mut over = false;
+    let mut spare = Spare::default();
     for mut piece in pieces.iter().copied() {
         loop {
             let before = piece.len();
-            match context.feed(&mut piece, &mut outcome.answers) {
+            match context.feed(&mut piece, &mut outcome.answers, &mut spare) {
                 Ok(None) => break,
                 Ok(Some(Incoming::Fragment)) => {}
                 Ok(Some(incoming)) => {
@@ -76,7 +77,7 @@ fn broken(context: &mut Context, violation: Violation) {
     assert!(!context.can_write());
     assert_eq!(context.bytes(), 0, "what was begun is kept");
     let mut more = &b"\x81\x80\0\0\0\0\x89\x80\0\0\0\0\x88\x80\0\0\0\0"[..];
-    assert_eq!(context.feed(&mut more, &mut out), Ok(None));
+    assert_eq!(context.feed(&mut more, &mut out, &mut Spare::default()), Ok(None));
     context.ping(&mut out);
     assert!(more.is_empty() && out.is_empty());
     context.close(violation.close(), &mut out);
@@ -90,7 +91,7 @@ fn broken(context: &mut Context, violation: Violation) {
 /// We close first, somewhere in the stream: nothing but the peer's close is heard after it.
 fn closing(limits: Limits, cut: &Cut<'_>) {
     let mut context = Context::new(limits);
-    let mut out = Vec::new();
+    let (mut out, mut spare) = (Vec::new(), Spare::default());
     for (at, mut piece) in cut.pieces().into_iter().enumerate() {
         let closed = at > 0;
         if at == 1 {
@@ -98,7 +99,7 @@ fn closing(limits: Limits, cut: &Cut<'_>) {
             context.close(Close::LEFT_ROOM, &mut out);
         }
         let told = out.len();
-        while let Ok(Some(incoming)) = context.feed(&mut piece, &mut out) {
+        while let Ok(Some(incoming)) = context.feed(&mut piece, &mut out, &mut spare) {
             assert!(!closed || incoming == Incoming::Closed, "{incoming:?} after our close");
         }
         assert!(!closed || out.len() == told, "said something after our close");
