@@ -573,7 +573,7 @@ fn a_long_answer_leaves_in_several_turns() {
 fn what_a_crowd_sends_at_once_is_read_in_several_ticks() {
     const EACH: usize = 2 * 1024;
     /// What the modest, and what the greedy may cost.
-    const TICK: u64 = (16 + 8) * 1024;
+    const TICK: u64 = (32 + 8) * 1024;
     let mut world = World::new(1, &unlimited(), CALM);
     let body =
         format!("POST /sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n{:EACH$}", "");
