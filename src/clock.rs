@@ -5,7 +5,7 @@
 //! one process neither [`Mono`] nor [`Wall`] ever goes back, whatever an administrator or NTP
 //! does to the system's clock.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -100,7 +100,10 @@ impl Stamps {
     /// What [`Wall::rfc3339`] shows.
     pub fn of(&mut self, wall: Wall) -> &str {
         if self.wall != wall || self.text.is_empty() {
-            (self.wall, self.text) = (wall, wall.rfc3339().to_string());
+            self.wall = wall;
+            self.text.clear();
+            let written = write!(self.text, "{}", wall.rfc3339());
+            debug_assert!(written.is_ok(), "a String takes all");
         }
         &self.text
     }
