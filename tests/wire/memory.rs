@@ -393,7 +393,7 @@ fn past_all_that_whoever_has_the_server_keep_most_is_closed() {
 
 /// What is counted when nobody is there but who asks, and nothing of anybody else. Who asks is new each time:
 /// with the last connection goes what a crowd has stretched a little.
-pub fn total_without_others(server: &Server) -> Option<u64> {
+fn total_without_others(server: &Server) -> Option<u64> {
     let text = Http::connect(&server.addresses[1]).ask(&get("/metrics")).expect(200).text();
     let number = |name| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -405,22 +405,33 @@ pub fn total_without_others(server: &Server) -> Option<u64> {
     (others == 1).then_some(number("chat_memory_bytes"))
 }
 
+/// The same of an empty server, once whoever asked before has gone without a trace.
+pub fn total_of_none(server: &Server) -> u64 {
+    let mut last = [None; 3];
+    wait_until("nobody else is there", || {
+        last = [last[1], last[2], total_without_others(server)];
+        last[0].is_some() && last.iter().all(|total| *total == last[0])
+    });
+    last[0].expect("a total")
+}
+
+/// Everything is over, and the count is exactly what it was.
+pub fn wait_for_total(server: &Server, before: u64) {
+    wait_until("all is over, and the count is what it was", || {
+        total_without_others(server) == Some(before)
+    });
+}
+
 #[test]
 fn after_a_crowd_has_come_and_gone_the_count_is_what_it_was() {
     let short = ["--room-ttl", "2s", "--new-room-ttl", "2s", "--session-ttl", "2s"];
     let server = start(&short);
-    let mut before = None;
-    wait_until("nobody else is there", || {
-        before = total_without_others(&server);
-        before.is_some()
-    });
+    let before = total_of_none(&server);
     for _ in 0..3 {
         let people = sessions(&server, scale(20_000));
         people.iter().step_by(100).for_each(|person| _ = rooms(&server, person, 100));
         let crowd = sockets(&server, scale(5000));
         crowd.into_iter().for_each(Ws::close);
-        wait_until("all sessions and rooms are over, and the count is what it was", || {
-            total_without_others(&server).is_some_and(|total| Some(total) <= before)
-        });
+        wait_for_total(&server, before);
     }
 }

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::client::{FIN, Http, PING, Stream, Ws, delete, frame, post, upgrade};
 use crate::memory::{
-    PATIENT, counted, metric, pipeline, raise_descriptor_limit, rooms, sessions,
-    total_without_others,
+    PATIENT, counted, metric, pipeline, raise_descriptor_limit, rooms, sessions, total_of_none,
+    wait_for_total,
 };
 use crate::server::{Server, wait_until};
 
@@ -213,16 +213,10 @@ fn wave(server: &Server, count: usize) {
 fn a_second_and_a_third_crowd_leave_no_more_behind_than_the_first() {
     raise_descriptor_limit();
     let server = Server::start_with_metrics(&[&PATIENT[..], &["--max-memory", "1G"]].concat());
-    let (mut before, mut left) = (None, Vec::new());
-    wait_until("nobody else is there", || {
-        before = total_without_others(&server);
-        before.is_some()
-    });
+    let (before, mut left) = (total_of_none(&server), Vec::new());
     for _ in 0..3 {
         wave(&server, if is_slow() { 20_000 } else { 400 });
-        wait_until("everybody has gone, and the count is what it was", || {
-            total_without_others(&server).is_some_and(|total| Some(total) <= before)
-        });
+        wait_for_total(&server, before);
         left.push(server.resident_kib());
     }
     println!("resident after each of three crowds: {left:?} KiB");
