@@ -44,6 +44,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("humantime", &["clock"]),
     ("httpdate", &["clock"]),
     ("siphasher", &["chat"]),
+    ("smallvec", &["chat"]),
     ("pbkdf2", &["chat"]),
     ("sha1", &["chat"]),
     ("ctutils", &["chat"]),

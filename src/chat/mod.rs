@@ -36,8 +36,9 @@ mod tests;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::hash::Hash;
-use std::rc::Rc;
 use std::time::Duration;
+
+use smallvec::SmallVec;
 
 pub use catch_up::{LastPage, Page, Start};
 pub use event::{
@@ -232,7 +233,7 @@ pub struct Chat {
     sessions: Slots<Session>,
     /// Behind an `Rc`, as in [`Session`]: a map keeps the bytes of keys that were removed from it,
     /// and freed memory is zeroed.
-    session_keys: HashMap<Rc<SessionId>, SessionKey>,
+    session_keys: HashMap<SessionId, SessionKey>,
     rooms: Slots<Room>,
     room_keys: HashMap<RoomId, RoomKey>,
     /// By number, so that a listing has the newest last.
@@ -389,7 +390,7 @@ impl Chat {
     /// What the collections of sessions and rooms hold.
     fn slots_bytes(&self) -> (usize, usize) {
         let sessions = self.sessions.bytes()
-            + map_bytes::<Rc<SessionId>, SessionKey>(self.session_keys.capacity())
+            + map_bytes::<SessionId, SessionKey>(self.session_keys.capacity())
             + self.addresses.bytes()
             + self.timers.bytes();
         let rooms = self.rooms.bytes()
@@ -436,12 +437,9 @@ fn vec_bytes<T>(capacity: usize) -> usize {
     allocation(capacity * size_of::<T>())
 }
 
-/// Appends to a list that mostly has one entry, and takes no room for four then.
-fn push_lone<T>(list: &mut Vec<T>, entry: T) {
-    if list.is_empty() {
-        list.reserve_exact(1);
-    }
-    list.push(entry);
+/// What such a list takes beyond its own place.
+fn list_bytes<A: smallvec::Array>(list: &SmallVec<A>) -> usize {
+    if list.spilled() { vec_bytes::<A::Item>(list.capacity()) } else { 0 }
 }
 
 /// Gives back what a map has room for beyond its needs: a crowd that has gone leaves no room

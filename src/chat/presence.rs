@@ -10,7 +10,7 @@ use super::event::Kind;
 use super::gate::Door;
 use super::room::{MemberKey, RoomKey};
 use super::session::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX, SessionKey};
-use super::{Chat, Close, ConnKey, Refusal, Sink, Wait, Waiter, push_lone};
+use super::{Chat, Close, ConnKey, Refusal, Sink, Wait, Waiter};
 use crate::clock::Now;
 use crate::slots::Key;
 use crate::timers::TimerKey;
@@ -131,7 +131,7 @@ impl Chat {
             catch_up: None,
         });
         if let Some(session) = self.sessions.get_mut(session_key) {
-            push_lone(&mut session.attachments, key);
+            session.attachments.push(key);
             session.timer.take().map(|timer| self.timers.cancel(timer));
         }
         self.recount_session(session_key);

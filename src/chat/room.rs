@@ -19,7 +19,7 @@ use super::password::Lock;
 use super::presence::{AttachmentKey, Probe};
 use super::session::{SESSION_ROOMS_MAX, SessionKey};
 use super::{Chat, Close, ConnKey, Refusal, Sink, Wait, Waiter};
-use super::{map_bytes, push_lone, shrink, tree_bytes, vec_bytes};
+use super::{map_bytes, shrink, tree_bytes, vec_bytes};
 use crate::clock::{Mono, Now, Wall};
 use crate::ledger::{Stage, allocation};
 use crate::slots::Key;
@@ -350,7 +350,7 @@ impl Chat {
             typing_due: Mono::ZERO,
         });
         entry.members.push(member);
-        push_lone(&mut self.sessions.get_mut(session)?.rooms, (room, member));
+        self.sessions.get_mut(session)?.rooms.push((room, member));
         self.recount_room(room);
         self.recount_session(session);
         Some(member)

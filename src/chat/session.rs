@@ -4,14 +4,14 @@
 //! invariant: a session has a timer exactly while it has no connection, so an open socket keeps
 //! it alive and a forgotten one ends by itself.
 
-use std::rc::Rc;
+use smallvec::SmallVec;
 
 use super::RoomId;
 use super::event::SessionId;
 use super::limits::{Address, Meter};
 use super::presence::AttachmentKey;
 use super::room::{MemberKey, RoomKey};
-use super::{Chat, Close, Name, Refusal, Sink, Wait, Waiter, shrink, vec_bytes};
+use super::{Chat, Close, Name, Refusal, Sink, Wait, Waiter, list_bytes, shrink, vec_bytes};
 use crate::clock::Now;
 use crate::slots::Key;
 use crate::timers::TimerKey;
@@ -21,20 +21,17 @@ pub const SESSION_ROOMS_MAX: usize = 200;
 /// Connections one session may have, in all its rooms together.
 pub const SESSION_CONNECTIONS_MAX: usize = 20;
 
-/// What an id takes on the heap, with the counts of those who share it.
-const ID_BYTES: usize = size_of::<SessionId>() + 2 * size_of::<usize>();
-
 /// A handle on a session.
 pub type SessionKey = Key<Session>;
 
 /// An identity: a name and what it takes part in.
 pub struct Session {
-    id: Rc<SessionId>,
+    id: SessionId,
     pub(super) name: Name,
     /// In the order of joining; at most [`SESSION_ROOMS_MAX`].
-    pub(super) rooms: Vec<(RoomKey, MemberKey)>,
+    pub(super) rooms: SmallVec<[(RoomKey, MemberKey); 1]>,
     /// At most [`SESSION_CONNECTIONS_MAX`], the waiting ones included.
-    pub(super) attachments: Vec<AttachmentKey>,
+    pub(super) attachments: SmallVec<[AttachmentKey; 2]>,
     /// Rooms that it may end, in no order that means anything; each room knows its place. Not
     /// bounded by [`SESSION_ROOMS_MAX`]: who leaves a room still owns it.
     pub(super) owned: Vec<RoomKey>,
@@ -48,7 +45,7 @@ pub struct Session {
 
 // See the account in `ledger`.
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Session>() == 136);
+const _: () = assert!(size_of::<Session>() == 144);
 
 impl Session {
     pub(super) fn member_in(&self, room: RoomKey) -> Option<MemberKey> {
@@ -56,10 +53,9 @@ impl Session {
     }
 
     fn heap_bytes(&self) -> usize {
-        ID_BYTES
-            + self.name.bytes()
-            + vec_bytes::<(RoomKey, MemberKey)>(self.rooms.capacity())
-            + vec_bytes::<AttachmentKey>(self.attachments.capacity())
+        self.name.bytes()
+            + list_bytes(&self.rooms)
+            + list_bytes(&self.attachments)
             + vec_bytes::<RoomKey>(self.owned.capacity())
     }
 }
@@ -83,18 +79,17 @@ impl Chat {
             paced.map_err(Refusal::RateLimited)?;
         }
         let id = SessionId::new(&mut *self.entropy);
-        let kept = Rc::new(id);
         let key = self.sessions.insert_with(|key| Session {
-            id: kept.clone(),
+            id,
             name,
-            rooms: Vec::new(),
-            attachments: Vec::new(),
+            rooms: SmallVec::new(),
+            attachments: SmallVec::new(),
             owned: Vec::new(),
             timer: Some(self.timers.arm(Wait::SessionUnused, Waiter::Session(key), now.mono)),
             messages: Meter::default(),
             counted: 0,
         });
-        self.session_keys.insert(kept, key);
+        self.session_keys.insert(id, key);
         self.recount_session(key);
         self.recount();
         Ok(id)
@@ -157,7 +152,7 @@ impl Chat {
     }
 
     pub(super) fn session_id(&self, key: SessionKey) -> Option<SessionId> {
-        self.sessions.get(key).map(|session| *session.id)
+        self.sessions.get(key).map(|session| session.id)
     }
 
     /// Reports a session's heap after a change.
