@@ -36,6 +36,7 @@ mod tests;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::hash::Hash;
+use std::rc::Rc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -233,7 +234,7 @@ pub struct Chat {
     sessions: Slots<Session>,
     /// Behind an `Rc`, as in [`Session`]: a map keeps the bytes of keys that were removed from it,
     /// and freed memory is zeroed.
-    session_keys: HashMap<SessionId, SessionKey>,
+    session_keys: HashMap<Rc<SessionId>, SessionKey>,
     rooms: Slots<Room>,
     room_keys: HashMap<RoomId, RoomKey>,
     /// By number, so that a listing has the newest last.
@@ -390,7 +391,7 @@ impl Chat {
     /// What the collections of sessions and rooms hold.
     fn slots_bytes(&self) -> (usize, usize) {
         let sessions = self.sessions.bytes()
-            + map_bytes::<SessionId, SessionKey>(self.session_keys.capacity())
+            + map_bytes::<Rc<SessionId>, SessionKey>(self.session_keys.capacity())
             + self.addresses.bytes()
             + self.timers.bytes();
         let rooms = self.rooms.bytes()

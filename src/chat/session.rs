@@ -4,6 +4,8 @@
 //! invariant: a session has a timer exactly while it has no connection, so an open socket keeps
 //! it alive and a forgotten one ends by itself.
 
+use std::rc::Rc;
+
 use smallvec::SmallVec;
 
 use super::RoomId;
@@ -21,12 +23,15 @@ pub const SESSION_ROOMS_MAX: usize = 200;
 /// Connections one session may have, in all its rooms together.
 pub const SESSION_CONNECTIONS_MAX: usize = 20;
 
+/// What an id takes on the heap, with the counts of those who share it.
+const ID_BYTES: usize = size_of::<SessionId>() + 2 * size_of::<usize>();
+
 /// A handle on a session.
 pub type SessionKey = Key<Session>;
 
 /// An identity: a name and what it takes part in.
 pub struct Session {
-    id: SessionId,
+    id: Rc<SessionId>,
     pub(super) name: Name,
     /// In the order of joining; at most [`SESSION_ROOMS_MAX`].
     pub(super) rooms: SmallVec<[(RoomKey, MemberKey); 1]>,
@@ -45,7 +50,7 @@ pub struct Session {
 
 // See the account in `ledger`.
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Session>() == 144);
+const _: () = assert!(size_of::<Session>() == 136);
 
 impl Session {
     pub(super) fn member_in(&self, room: RoomKey) -> Option<MemberKey> {
@@ -53,7 +58,8 @@ impl Session {
     }
 
     fn heap_bytes(&self) -> usize {
-        self.name.bytes()
+        ID_BYTES
+            + self.name.bytes()
             + list_bytes(&self.rooms)
             + list_bytes(&self.attachments)
             + vec_bytes::<RoomKey>(self.owned.capacity())
@@ -79,8 +85,9 @@ impl Chat {
             paced.map_err(Refusal::RateLimited)?;
         }
         let id = SessionId::new(&mut *self.entropy);
+        let kept = Rc::new(id);
         let key = self.sessions.insert_with(|key| Session {
-            id,
+            id: kept.clone(),
             name,
             rooms: SmallVec::new(),
             attachments: SmallVec::new(),
@@ -89,7 +96,7 @@ impl Chat {
             messages: Meter::default(),
             counted: 0,
         });
-        self.session_keys.insert(id, key);
+        self.session_keys.insert(kept, key);
         self.recount_session(key);
         self.recount();
         Ok(id)
@@ -152,7 +159,7 @@ impl Chat {
     }
 
     pub(super) fn session_id(&self, key: SessionKey) -> Option<SessionId> {
-        self.sessions.get(key).map(|session| session.id)
+        self.sessions.get(key).map(|session| *session.id)
     }
 
     /// Reports a session's heap after a change.
