@@ -26,6 +26,11 @@ pub fn at_accept(peer: Option<IpAddr>, trusted: &[Cidr]) -> Option<Address> {
     if is_trusted(peer, trusted) { None } else { own_share(peer) }
 }
 
+/// Whether `peer` (`None`: a Unix socket) is believed what it says of others.
+pub fn is_proxy(peer: Option<IpAddr>, trusted: &[Cidr]) -> bool {
+    peer.is_none_or(|peer| is_trusted(peer, trusted))
+}
+
 /// Whose share a request from `peer` (`None`: a Unix socket) counts against.
 pub fn client(request: &Request, peer: Option<IpAddr>, trusted: &[Cidr]) -> Client {
     // Its lines are one list (RFC 9110 §5.3), to which each proxy has appended who called it.
@@ -35,7 +40,7 @@ pub fn client(request: &Request, peer: Option<IpAddr>, trusted: &[Cidr]) -> Clie
 
 fn named(lines: &[&[u8]], peer: Option<IpAddr>, trusted: &[Cidr]) -> Client {
     let mut hop = None;
-    if peer.is_none_or(|peer| is_trusted(peer, trusted)) {
+    if is_proxy(peer, trusted) {
         let entries = lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b','));
         for entry in entries.map(|entry| entry.trim_ascii()).filter(|entry| !entry.is_empty()) {
             let Some(address) = parse(entry) else { break };

@@ -141,6 +141,11 @@ impl Api {
         forwarded::client(request, peer, &self.trusted_proxies)
     }
 
+    /// Whether `peer` (`None`: a Unix socket) is believed when it says whom it brings.
+    pub fn is_proxy(&self, peer: Option<IpAddr>) -> bool {
+        forwarded::is_proxy(peer, &self.trusted_proxies)
+    }
+
     /// Whose share a connection from `peer` counts against from accept on. `None`: nobody's yet;
     /// if it upgrades, [`Api::client`]'s.
     pub fn client_at_accept(&self, peer: Option<IpAddr>) -> Option<Address> {

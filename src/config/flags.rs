@@ -7,7 +7,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::value::{count, duration, level, origin, size};
+use super::error::Fault;
+use super::value::{Listen, count, duration, level, origin, size};
 use super::{Config, ConfigError};
 
 /// One setting as people see it. The variable's name follows from the flag's.
@@ -59,7 +60,9 @@ pub static FLAGS: &[Flag] = &[
         default: "127.0.0.1:8000",
         kind: Kind::Listen,
         help: "Accept connections here: an IP address or localhost with a port, [::1]:8000, or \
-               unix:/path; repeatable. Port 0 picks a free one. PORT=9000 in the environment, \
+               unix:/path; repeatable. With proxy: before it, a PROXY header (version 1 or 2) must \
+               come first on each connection; who it names is believed of a --trusted-proxy, and \
+               of a Unix socket. Port 0 picks a free one. PORT=9000 in the environment, \
                without this flag and its variable, means 0.0.0.0:9000",
     },
     Flag {
@@ -224,7 +227,7 @@ pub static FLAGS: &[Flag] = &[
         default: "none",
         kind: Kind::MetricsListen,
         help: "Answer GET /metrics here, for Prometheus, and nothing else; an address like those \
-               of --listen, or none; repeatable",
+               of --listen without proxy:, or none; repeatable",
     },
     Flag {
         name: "log",
@@ -266,7 +269,13 @@ impl Flag {
                 Kind::Count(range, set) => count(text, range).map(|value| set(config, value)),
                 Kind::Listen => text.parse().map(|listen| config.listen.push(listen)),
                 Kind::MetricsListen | Kind::Proxies if text == "none" => Ok(()),
-                Kind::MetricsListen => text.parse().map(|at| config.metrics_listen.push(at)),
+                Kind::MetricsListen => text.parse().and_then(|listen| match listen {
+                    Listen::Proxied(_) => Err(Fault::Form("an address without proxy:")),
+                    listen => {
+                        config.metrics_listen.push(listen);
+                        Ok(())
+                    }
+                }),
                 Kind::Proxies => text.parse().map(|cidr| config.trusted_proxies.push(cidr)),
                 Kind::Origins => origin(text).map(|origin| config.cors_origins.push(origin)),
                 Kind::Level => level(text).map(|level| config.log = level),

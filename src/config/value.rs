@@ -21,6 +21,8 @@ pub enum Listen {
     Tcp(SocketAddr),
     /// An absolute path.
     Unix(PathBuf),
+    /// There, and a PROXY header comes before what a connection says. Not nested.
+    Proxied(Box<Listen>),
 }
 
 impl fmt::Display for Listen {
@@ -28,6 +30,7 @@ impl fmt::Display for Listen {
         match self {
             Listen::Tcp(address) => address.fmt(f),
             Listen::Unix(path) => write!(f, "unix:{}", path.display()),
+            Listen::Proxied(listen) => write!(f, "proxy:{listen}"),
         }
     }
 }
@@ -36,8 +39,15 @@ impl FromStr for Listen {
     type Err = Fault;
 
     fn from_str(text: &str) -> Result<Listen, Fault> {
-        const FORM: Fault =
-            Fault::Form("an address (127.0.0.1:8000, localhost:8000, [::1]:8000, unix:/run/chat)");
+        const FORM: Fault = Fault::Form(
+            "an address (127.0.0.1:8000, localhost:8000, [::1]:8000, unix:/run/chat, proxy:0.0.0.0:8000)",
+        );
+        if let Some(behind) = text.strip_prefix("proxy:") {
+            return match behind.parse()? {
+                Listen::Proxied(_) => Err(FORM),
+                listen => Ok(Listen::Proxied(Box::new(listen))),
+            };
+        }
         if let Some(path) = text.strip_prefix("unix:") {
             return if path.starts_with('/') { Ok(Listen::Unix(path.into())) } else { Err(FORM) };
         }
@@ -255,22 +265,22 @@ mod tests {
     fn addresses_to_listen_on() {
         let check = |text: &str, expected: Result<&str, Fault>| {
             let listen = text.parse::<Listen>();
-            let shown = listen.map(|listen| match listen {
-                Listen::Tcp(address) => address.to_string(),
-                Listen::Unix(path) => path.display().to_string(),
-            });
+            let shown = listen.map(|listen| listen.to_string());
             assert_eq!(shown, expected.map(str::to_owned), "{text:?}");
         };
         check("0.0.0.0:80", Ok("0.0.0.0:80"));
         check("localhost:8000", Ok("127.0.0.1:8000"));
         check("LOCALHOST:0", Ok("127.0.0.1:0"));
         check("[::]:8000", Ok("[::]:8000"));
-        check("unix:/run/chat.sock", Ok("/run/chat.sock"));
+        check("unix:/run/chat.sock", Ok("unix:/run/chat.sock"));
+        check("proxy:[::1]:8000", Ok("proxy:[::1]:8000"));
+        check("proxy:unix:/run/chat.sock", Ok("proxy:unix:/run/chat.sock"));
         for name in ["chat.example:80", "localhost.:80", "bücher:80", "db_1:80"] {
             check(name, Err(Fault::Name));
         }
         let wrong = "|unix:|unix:chat.sock|:80|*:80|localhost|localhost:|localhost:65536|1.2.3:80|\
-                     127.0.0.1|::1:80:|[::1]|[localhost]:80|http://127.0.0.1:80|127.0.0.1:80 ";
+                     127.0.0.1|::1:80:|[::1]|[localhost]:80|http://127.0.0.1:80|127.0.0.1:80 |\
+                     proxy:|proxy:chat.sock|proxy:proxy:127.0.0.1:80|unix:proxy:/run/chat";
         for text in wrong.split('|') {
             let fault = text.parse::<Listen>().unwrap_err();
             assert!(matches!(fault, Fault::Form(_)), "{text:?}: {fault:?}");

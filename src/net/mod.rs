@@ -1,6 +1,6 @@
 //! Bytes and sockets.
 //!
-//! Owns listeners, streams and the queues in front of them. Must never know a protocol. The
+//! Owns listeners, streams and the queues in front of them. Must never know what is spoken. The
 //! invariant: nothing here blocks, and nothing stops before the kernel says that it would.
 //!
 //! | file | what it owns |
@@ -8,10 +8,12 @@
 //! | `listener` | accepting: how sockets are made and what they inherit |
 //! | `link` | one accepted stream and what is queued for it |
 //! | `outbox` | the queue itself |
+//! | `proxy` | the header that a balancer puts before a connection's own bytes |
 
 mod link;
 mod listener;
 mod outbox;
+pub mod proxy;
 
 pub use link::{Link, Received, Stream};
 pub use listener::{Accepted, Listener, Socket};

@@ -73,6 +73,8 @@ pub(super) enum Protocol {
 pub enum Purpose {
     /// The contract.
     Chat,
+    /// The contract, for clients of a balancer: it says who they are before they say anything.
+    Proxied,
     /// The metrics and nothing else. Taken in even when the server is full: that is when somebody
     /// looks.
     Metrics,
@@ -82,6 +84,8 @@ pub enum Purpose {
 pub(super) struct Http {
     pub codec: http::Codec,
     pub purpose: Purpose,
+    /// What has come of the PROXY header, until that is whole; `None`: none is due.
+    pub introduction: Option<Vec<u8>>,
 }
 
 /// A connection that speaks WebSocket.
@@ -176,7 +180,10 @@ impl<S: Stream> Connection<S> {
     /// What it has sent, or said that it would, and what could not be handled yet.
     pub(super) fn input_bytes(&self) -> usize {
         let under_way = match &self.protocol {
-            Protocol::Http(http) => http.codec.bytes() + http.codec.promised(),
+            Protocol::Http(http) => {
+                let introduction = http.introduction.as_ref().map_or(0, Vec::capacity);
+                http.codec.bytes() + http.codec.promised() + introduction
+            }
             Protocol::Ws(ws) => ws.context.bytes(),
             Protocol::Closing => 0,
         };

@@ -145,9 +145,10 @@ impl<S: Stream> Connections<S> {
         purpose: Purpose,
     ) -> ConnectionKey<S> {
         let codec = http::Codec::new(self.settings.http);
+        let introduction = (purpose == Purpose::Proxied).then(Vec::new);
         let key = self.slots.insert(Connection {
             link: Link::new(stream),
-            protocol: Protocol::Http(Box::new(Http { codec, purpose })),
+            protocol: Protocol::Http(Box::new(Http { codec, purpose, introduction })),
             peer,
             share,
             excess,
@@ -170,6 +171,16 @@ impl<S: Stream> Connections<S> {
         self.set_timer(key, Some(if excess.is_some() { Wait::Linger } else { Wait::Head }));
         self.recount(key);
         key
+    }
+
+    /// It turns out to be one too many. Not if it was already.
+    pub fn make_excess(&mut self, key: ConnectionKey<S>, excess: Excess) {
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        if connection.excess.is_none() {
+            connection.excess = Some(excess);
+            self.excess += 1;
+            self.set_timer(key, Some(Wait::Linger));
+        }
     }
 
     /// When a connection's timer is next due.

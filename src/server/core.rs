@@ -15,7 +15,7 @@ use super::connection::{Connection, ConnectionKey, Excess, Protocol, Purpose, Wa
 use super::connections::{CROWD_MIN, Connections};
 use super::settings::{self, Settings};
 use crate::api::Api;
-use crate::chat::{Chat, Departure, RoomKey, Share};
+use crate::chat::{Address, Chat, Departure, RoomKey, Share};
 use crate::clock::{Entropy, Mono, Now, Wall};
 use crate::config::Config;
 use crate::counters::Counters;
@@ -150,22 +150,11 @@ impl<S: Stream> Core<S> {
         peer: Option<IpAddr>,
         purpose: Purpose,
     ) -> Option<ConnectionKey<S>> {
-        let (mut share, mut excess) = (None, None);
-        let counted = if purpose == Purpose::Chat { peer } else { None };
-        if let Some(address) = self.api.client_at_accept(counted) {
-            match self.chat.on_arrival(address) {
-                Share::Within => {}
-                Share::Over => excess = Some(Excess::Share),
-                Share::FarOver => {
-                    self.chat.on_departure(self.connections.now, address);
-                    return None;
-                }
-            }
-            share = Some(address);
-        }
+        let counted = if purpose == Purpose::Metrics { None } else { peer };
+        let (share, mut excess) = self.count_in(counted)?;
         let is_full = self.connections.slots.len() >= self.settings.connections_max;
         let is_full = is_full || self.ledger.is_at(Stage::Connections);
-        if is_full && purpose == Purpose::Chat {
+        if is_full && purpose != Purpose::Metrics {
             excess = Some(Excess::Full);
         }
         let key = self.connections.insert(stream, peer, share, excess, purpose);
@@ -174,6 +163,22 @@ impl<S: Stream> Core<S> {
             None => debug!("connection {key:?} from a Unix socket"),
         }
         Some(key)
+    }
+
+    /// Counts a connection from `peer` against its address. `None`: that is far over its share.
+    pub(super) fn count_in(
+        &mut self,
+        peer: Option<IpAddr>,
+    ) -> Option<(Option<Address>, Option<Excess>)> {
+        let Some(address) = self.api.client_at_accept(peer) else { return Some((None, None)) };
+        match self.chat.on_arrival(address) {
+            Share::Within => Some((Some(address), None)),
+            Share::Over => Some((Some(address), Some(Excess::Share))),
+            Share::FarOver => {
+                self.chat.on_departure(self.connections.now, address);
+                None
+            }
+        }
     }
 
     /// Whether there is room for another connection, if only to tell it that there is none.

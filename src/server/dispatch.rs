@@ -4,10 +4,11 @@
 //! invariant: whatever a peer sends, and whatever bug of ours it finds, ends at worst this one
 //! connection; [`Core::dispatch`] is the one place that catches panics.
 
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use bytes::Bytes;
-use log::error;
+use log::{debug, error};
 
 use super::connection::{Connection, ConnectionKey, Excess, Protocol, Purpose, Wait, Ws};
 use super::connections::Connections;
@@ -18,7 +19,7 @@ use crate::api::{self, Answer, Caller, Client, Entry};
 use crate::chat::{Admission, AttachmentKey, Departure, Draft, Knock, Share};
 use crate::http::{self, Fed, Framing, Method, Phase, Request, Response, Version};
 use crate::ledger::{Account, Stage};
-use crate::net::{Piece, Stream};
+use crate::net::{Piece, Stream, proxy};
 use crate::ws::close::Close;
 use crate::ws::handshake::{self, NotAccepted};
 use crate::ws::{self, Context, Incoming};
@@ -81,7 +82,8 @@ impl<S: Stream> Core<S> {
 
     // ---- HTTP
 
-    fn on_http_bytes(&mut self, key: ConnectionKey<S>, mut input: &[u8]) {
+    fn on_http_bytes(&mut self, key: ConnectionKey<S>, input: &[u8]) {
+        let Some(mut input) = self.introduced(key, input) else { return };
         loop {
             let Some(connection) = self.connections.slots.get_mut(key) else { return };
             let Protocol::Http(http) = &mut connection.protocol else {
@@ -107,6 +109,49 @@ impl<S: Stream> Core<S> {
                 (Ok(Fed::Partial), None) => return self.await_rest(key, phase),
             }
         }
+    }
+
+    /// What of `input` the client itself says. `None`: its balancer has not said all that comes
+    /// before, or has said something else.
+    fn introduced<'a>(&mut self, key: ConnectionKey<S>, input: &'a [u8]) -> Option<&'a [u8]> {
+        let connection = self.connections.slots.get_mut(key)?;
+        let Protocol::Http(http) = &mut connection.protocol else { return Some(input) };
+        let Some(before) = http.introduction.take() else { return Some(input) };
+        let header = [&before, input].concat();
+        match proxy::parse(&header) {
+            Ok(Some(introduction)) => {
+                self.believe(key, introduction.source)?;
+                input.get(introduction.bytes - before.len()..)
+            }
+            Ok(None) => {
+                http.introduction = Some(header);
+                None
+            }
+            Err(proxy::Malformed) => {
+                debug!("connection {key:?} begins with no PROXY header");
+                self.connections.end(key, Departure::Closed);
+                None
+            }
+        }
+    }
+
+    /// The connection comes from `source`, if whoever says so is trusted. `None`: that has too
+    /// many already.
+    fn believe(&mut self, key: ConnectionKey<S>, source: Option<IpAddr>) -> Option<()> {
+        let connection = self.connections.slots.get(key)?;
+        if source.is_none() || !self.api.is_proxy(connection.peer) {
+            return Some(());
+        }
+        let Some((share, excess)) = self.count_in(source) else {
+            self.connections.end(key, Departure::Closed);
+            return None;
+        };
+        let connection = self.connections.slots.get_mut(key)?;
+        (connection.peer, connection.share) = (source, share);
+        if let Some(excess) = excess {
+            self.connections.make_excess(key, excess);
+        }
+        Some(())
     }
 
     /// Each phase of a request has a deadline for the whole of it.

@@ -114,7 +114,10 @@ impl Server {
             core.plant_fault(word);
         }
         let mut listeners = Vec::new();
-        let chat = config.listen.iter().map(|listen| (listen, Purpose::Chat));
+        let chat = config.listen.iter().map(|listen| match listen {
+            Listen::Proxied(_) => (listen, Purpose::Proxied),
+            _ => (listen, Purpose::Chat),
+        });
         let metrics = config.metrics_listen.iter().map(|listen| (listen, Purpose::Metrics));
         for (listen, purpose) in chat.chain(metrics) {
             let token = Token(LISTENERS - listeners.len());
@@ -243,15 +246,20 @@ impl Server {
 
 impl Acceptor {
     fn new(listen: &Listen, purpose: Purpose, poll: &Poll, token: Token) -> io::Result<Acceptor> {
-        let mut listener = match listen {
-            Listen::Tcp(address) => Listener::bind_tcp(*address)?,
-            #[cfg(unix)]
-            Listen::Unix(path) => Listener::bind_unix(path)?,
-            #[cfg(not(unix))]
-            Listen::Unix(_) => return Err(ErrorKind::Unsupported.into()),
-        };
+        let mut listener = bind(listen)?;
         poll.registry().register(&mut listener, token, Interest::READABLE)?;
         Ok(Acceptor { listener, ready: false, purpose })
+    }
+}
+
+fn bind(listen: &Listen) -> io::Result<Listener> {
+    match listen {
+        Listen::Tcp(address) => Listener::bind_tcp(*address),
+        #[cfg(unix)]
+        Listen::Unix(path) => Listener::bind_unix(path),
+        #[cfg(not(unix))]
+        Listen::Unix(_) => Err(ErrorKind::Unsupported.into()),
+        Listen::Proxied(listen) => bind(listen),
     }
 }
 

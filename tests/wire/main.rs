@@ -40,6 +40,7 @@ mod flags;
 mod shutdown;
 
 mod attacks;
+mod balanced;
 mod chaos;
 mod fairness;
 mod idle;
