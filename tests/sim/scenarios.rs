@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use disposable_chat::config::{Config, Rate};
 use disposable_chat::ledger::Account;
+use disposable_chat::server::Purpose;
 
 use crate::pipe::{CALM, Weather};
 use crate::wire::{self, CLOSE, TEXT};
@@ -609,6 +610,50 @@ fn what_has_come_of_a_request_is_in_the_ledger() {
     world.send(client, &[b' '; 40_000]);
     world.settle();
     assert!(connections(&world) >= idle + head.len() + 40_000);
+    world.end();
+}
+
+/// Whatever a balancer has said when its line breaks or its time is up, nothing is left of it; and
+/// once it has said all, who it has named counts until the end.
+#[test]
+fn a_balancers_header_may_break_off_anywhere() {
+    let balancer = Some(IpAddr::from([10, 0, 0, 1]));
+    let trusted_proxies = vec!["10.0.0.0/8".parse().expect("a range")];
+    let config = Config { trusted_proxies, address_connections_max: Some(2), ..unlimited() };
+    let mut world = World::new(1, &config, CALM);
+    let header = b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n";
+    let connect = |world: &mut World, said: &[u8]| {
+        let client = world.connect_to(Purpose::Proxied, Talk::Noise, balancer);
+        for byte in said {
+            world.send(client, &[*byte]);
+            world.settle();
+        }
+        client
+    };
+    let before = world.ledger.total();
+    for cut in 0..=header.len() {
+        let ends: [fn(&mut World, usize); 3] =
+            [World::reset, |world, client| world.finish(client, false), |_, _| ()];
+        for end in ends {
+            let client = connect(&mut world, &header[..cut]);
+            end(&mut world, client);
+            world.settle();
+            world.advance(Duration::from_secs(11)); // The header timeout is ten.
+            world.settle();
+            assert_eq!(world.core.connection_count(), 0, "cut at {cut}");
+            assert_eq!(world.ledger.total(), before, "cut at {cut}");
+        }
+    }
+    let refused = |world: &World| world.core.counters().refused.iter().sum::<u64>();
+    let ping = b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n";
+    let named: Vec<_> =
+        (0..3).map(|_| connect(&mut world, &[&header[..], ping].concat())).collect();
+    assert_eq!(refused(&world), 1, "the third is one too many");
+    world.finish(named[0], false);
+    world.finish(named[2], false);
+    world.settle();
+    connect(&mut world, &[&header[..], ping].concat());
+    assert_eq!(refused(&world), 1, "there is room again");
     world.end();
 }
 

@@ -147,7 +147,7 @@ pub enum Talk {
 pub struct Client {
     peer: Peer,
     /// The server's end, as long as nobody has accepted it.
-    backlog: Option<(End, Option<IpAddr>)>,
+    backlog: Option<(End, Option<IpAddr>, Purpose)>,
     key: Option<ConnectionKey<End>>,
     unsent: VecDeque<u8>,
     inbox: Vec<u8>,
@@ -281,10 +281,14 @@ impl World {
 
     /// A peer connects, and is accepted at once if anybody is.
     pub fn connect(&mut self, talk: Talk, from: Option<IpAddr>) -> usize {
+        self.connect_to(Purpose::Chat, talk, from)
+    }
+
+    pub fn connect_to(&mut self, purpose: Purpose, talk: Talk, from: Option<IpAddr>) -> usize {
         let (peer, end) = pipe::pair(self.dice.next(), self.weather);
         self.clients.push(Client {
             peer,
-            backlog: Some((end, from)),
+            backlog: Some((end, from, purpose)),
             key: None,
             unsent: VecDeque::new(),
             inbox: Vec::new(),
@@ -310,8 +314,9 @@ impl World {
         while self.accept_pause.is_none() && self.core.has_room(Purpose::Chat) {
             let Some(client) = self.backlog.pop_front() else { break };
             let client = &mut self.clients[client];
-            let (end, from) = client.backlog.take().expect("who waits has not been accepted");
-            client.key = self.core.accept(end, from, Purpose::Chat);
+            let (end, from, purpose) =
+                client.backlog.take().expect("who waits has not been accepted");
+            client.key = self.core.accept(end, from, purpose);
         }
     }
 
