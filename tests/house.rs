@@ -43,6 +43,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("getrandom", &["clock"]),
     ("humantime", &["clock"]),
     ("httpdate", &["clock"]),
+    ("proxy_header", &["net"]),
     ("siphasher", &["chat"]),
     ("smallvec", &["chat"]),
     ("pbkdf2", &["chat"]),

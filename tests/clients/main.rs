@@ -19,4 +19,5 @@ mod program;
 
 mod browser;
 mod curl;
+mod proxies;
 mod python;
