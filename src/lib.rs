@@ -73,6 +73,7 @@ pub mod ledger;
 pub mod net;
 pub mod server;
 pub mod slots;
+pub mod snapshot;
 pub mod timers;
 pub mod web;
 pub mod ws;

@@ -71,6 +71,23 @@ impl<C: Class, O: Copy> Timers<C, O> {
         key.cast()
     }
 
+    /// The same with less time than the class's, as it may have had when it was armed elsewhere. For
+    /// times when all others of its class were armed so, too, those that are due first before.
+    pub fn arm_within(&mut self, class: C, owner: O, now: Mono, left: Duration) -> TimerKey {
+        let list = &self.lists[class.index()];
+        let last = list.last.and_then(|key| self.slots.get(key)).map(|entry| entry.deadline);
+        let due = deadline(now, left.min(list.timeout)).max(last.unwrap_or_default());
+        let key =
+            self.slots.insert(Entry { deadline: due, class, owner, before: None, after: None });
+        self.link_last(key);
+        key.cast()
+    }
+
+    /// What an armed timer is for, and when it is due.
+    pub fn get(&self, key: TimerKey) -> Option<(C, Mono)> {
+        self.slots.get(key.cast()).map(|entry| (entry.class, entry.deadline))
+    }
+
     /// Starts an armed timer anew. False if it has fired or was cancelled.
     pub fn rearm(&mut self, key: TimerKey, now: Mono) -> bool {
         let key = key.cast();

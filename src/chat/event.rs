@@ -208,6 +208,24 @@ pub(super) struct MessageIds {
 }
 
 impl MessageIds {
+    /// The time and the place within it of the newest id.
+    pub fn newest(&self) -> (u64, u16) {
+        (self.millis, self.counter)
+    }
+
+    /// All that follow are greater than the one of that time and place.
+    pub fn continue_after(&mut self, millis: u64, counter: u16) {
+        (self.millis, self.counter) = (millis, counter.min(0xFFF));
+    }
+
+    /// Whether an id is no newer than the newest.
+    pub fn is_made(&self, id: MessageId) -> bool {
+        let bytes = id.0.as_bytes();
+        let millis = bytes[..6].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        let counter = u16::from_be_bytes([bytes[6] & 0xF, bytes[7]]);
+        (millis, counter) <= self.newest()
+    }
+
     /// An id greater than all before it.
     pub fn next(&mut self, wall: Wall, entropy: &mut dyn Entropy) -> MessageId {
         // RFC 9562 §6.2, method 1: a counter in the 12 bits after the version; when it runs over,

@@ -46,6 +46,11 @@ impl Silence {
         }
     }
 
+    /// The rooms, those that have been silent longest first.
+    pub fn iter<'a>(&self, rooms: &'a Slots<Room>) -> impl Iterator<Item = RoomKey> + use<'a> {
+        std::iter::successors(self.first, |key| rooms.get(*key)?.turn.after)
+    }
+
     /// The room has nothing to forget any more.
     pub fn remove(&mut self, rooms: &mut Slots<Room>, key: RoomKey) {
         let Some(room) = rooms.get_mut(key) else { return };

@@ -140,6 +140,11 @@ impl History {
         self.dropped
     }
 
+    /// Before any message: the last one that was not kept any more.
+    pub(super) fn restore_dropped(&mut self, id: MessageId) {
+        self.dropped = Some(id);
+    }
+
     /// How many are kept.
     pub fn len(&self) -> usize {
         self.entries.len()

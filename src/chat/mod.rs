@@ -16,6 +16,7 @@
 //! | `catch_up` | connections that are sent what was said before they came |
 //! | `forgetting` | which history gives way when memory is short |
 //! | `event` | what is told, and by which ids |
+//! | `records` | what a restart is not to lose |
 //! | `name`, `limits` | what a name may be; rates and shares |
 
 mod catch_up;
@@ -28,6 +29,7 @@ mod name;
 mod password;
 mod posting;
 mod presence;
+mod records;
 mod room;
 mod session;
 #[cfg(test)]
@@ -54,6 +56,7 @@ pub use name::{
 pub use password::PASSWORD_BYTES_MAX;
 pub use posting::{Draft, MESSAGE_CHARS_MAX, NONCE_BYTES_MAX, is_nonce};
 pub use presence::{Admission, AttachmentKey, Departure, Knock};
+pub use records::{Record, Restoring, Unfit};
 pub use room::{ROOMS_LISTED_MAX, RoomInfo, RoomKey, Wishes};
 pub use session::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX, SessionKey};
 

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use ctutils::CtEq;
 use pbkdf2::pbkdf2_hmac_array;
+use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
 use super::Refusal;
@@ -37,7 +38,23 @@ pub(super) struct Lock {
     guesses: HashMap<Option<Address>, Meter>,
 }
 
+/// What is kept of a lock over a restart: salt and hash.
+#[derive(Serialize, Deserialize)]
+pub struct LockRecord {
+    salt: [u8; 16],
+    hash: [u8; 20],
+}
+
 impl Lock {
+    pub fn record(&self) -> LockRecord {
+        LockRecord { salt: self.salt, hash: self.hash }
+    }
+
+    /// Nobody has guessed yet.
+    pub fn restored(LockRecord { salt, hash }: LockRecord) -> Lock {
+        Lock { salt, hash, guesses: HashMap::new() }
+    }
+
     pub fn new(password: &str, entropy: &mut dyn Entropy) -> Lock {
         let salt = entropy.bytes();
         Lock { salt, hash: stretch(password, &salt), guesses: HashMap::new() }

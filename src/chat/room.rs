@@ -23,7 +23,7 @@ use super::{map_bytes, shrink, tree_bytes, vec_bytes};
 use crate::clock::{Mono, Now, Wall};
 use crate::ledger::{Stage, allocation};
 use crate::slots::Key;
-use crate::timers::TimerKey;
+use crate::timers::{TimerKey, Timers};
 
 /// Most rooms a listing shows.
 pub const ROOMS_LISTED_MAX: usize = 1000;
@@ -118,6 +118,22 @@ pub(super) struct Member {
 const _: () = assert!(size_of::<Room>() == 368 && size_of::<Member>() == 80);
 
 impl Room {
+    pub(super) fn title(&self) -> Option<&str> {
+        self.title.as_ref().map(Title::as_str)
+    }
+
+    pub(super) fn created(&self) -> Wall {
+        self.created
+    }
+
+    pub(super) fn owner(&self) -> Option<SessionKey> {
+        self.owner.map(|(owner, _)| owner)
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     pub(super) fn is_owned_by(&self, session: SessionKey) -> bool {
         self.owner.is_some_and(|(owner, _)| owner == session)
     }
@@ -171,10 +187,29 @@ impl Chat {
         let lock = wishes.password.map(|password| Box::new(Lock::new(password, entropy)));
         let number = self.rooms_opened;
         self.rooms_opened += 1;
+        let key = self.insert_room(id, wishes.title, now.wall, lock, number, |timers, key| {
+            timers.arm(Wait::RoomNew, Waiter::Room(key), now.mono)
+        });
+        self.give(key, session);
+        self.insert_member(session, key);
+        self.recount();
+        Ok(id)
+    }
+
+    /// A room without an owner.
+    pub(super) fn insert_room(
+        &mut self,
+        id: RoomId,
+        title: Option<Title>,
+        created: Wall,
+        lock: Option<Box<Lock>>,
+        number: u64,
+        arm: impl FnOnce(&mut Timers<Wait, Waiter>, RoomKey) -> TimerKey,
+    ) -> RoomKey {
         let key = self.rooms.insert_with(|key| Room {
             id,
-            title: wishes.title,
-            created: now.wall,
+            title,
+            created,
             lock,
             owner: None,
             is_over: false,
@@ -186,18 +221,16 @@ impl Chat {
             attachments: Vec::new(),
             history: History::default(),
             turn: Turn::default(),
-            timer: Some(self.timers.arm(Wait::RoomNew, Waiter::Room(key), now.mono)),
+            timer: Some(arm(&mut self.timers, key)),
             counted: 0,
         });
         self.room_keys.insert(id, key);
-        if !is_private {
+        if !id.is_private() {
             self.public_rooms.insert(number, key);
             self.listing_revision += 1;
         }
-        self.give(key, session);
-        self.insert_member(session, key);
-        self.recount();
-        Ok(id)
+        self.recount_room(key);
+        key
     }
 
     /// The room with that id, if it lives.
@@ -325,7 +358,7 @@ impl Chat {
     }
 
     /// Makes a session the owner of a room that has none.
-    fn give(&mut self, key: RoomKey, session: SessionKey) {
+    pub(super) fn give(&mut self, key: RoomKey, session: SessionKey) {
         let (Some(room), Some(owner)) = (self.rooms.get_mut(key), self.sessions.get_mut(session))
         else {
             return;

@@ -16,7 +16,7 @@ use super::room::{MemberKey, RoomKey};
 use super::{Chat, Close, Name, Refusal, Sink, Wait, Waiter, list_bytes, shrink, vec_bytes};
 use crate::clock::Now;
 use crate::slots::Key;
-use crate::timers::TimerKey;
+use crate::timers::{TimerKey, Timers};
 
 /// Rooms one session may have joined.
 pub const SESSION_ROOMS_MAX: usize = 200;
@@ -85,6 +85,19 @@ impl Chat {
             paced.map_err(Refusal::RateLimited)?;
         }
         let id = SessionId::new(&mut *self.entropy);
+        self.insert_session(id, name, |timers, key| {
+            timers.arm(Wait::SessionUnused, Waiter::Session(key), now.mono)
+        });
+        self.recount();
+        Ok(id)
+    }
+
+    pub(super) fn insert_session(
+        &mut self,
+        id: SessionId,
+        name: Name,
+        arm: impl FnOnce(&mut Timers<Wait, Waiter>, SessionKey) -> TimerKey,
+    ) -> SessionKey {
         let kept = Rc::new(id);
         let key = self.sessions.insert_with(|key| Session {
             id: kept.clone(),
@@ -92,14 +105,13 @@ impl Chat {
             rooms: SmallVec::new(),
             attachments: SmallVec::new(),
             owned: Vec::new(),
-            timer: Some(self.timers.arm(Wait::SessionUnused, Waiter::Session(key), now.mono)),
+            timer: Some(arm(&mut self.timers, key)),
             messages: Meter::default(),
             counted: 0,
         });
         self.session_keys.insert(kept, key);
         self.recount_session(key);
-        self.recount();
-        Ok(id)
+        key
     }
 
     /// The session with that id, if it lives.

@@ -18,9 +18,11 @@ mod outside;
 mod probes;
 mod random;
 mod recorder;
+mod restarts;
 mod talking;
 
 use std::cell::OnceCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -5,10 +5,11 @@
 //! could be given.
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::Fault;
-use super::value::{Listen, count, duration, level, origin, size};
+use super::value::{Listen, count, duration, level, origin, path, size};
 use super::{Config, ConfigError};
 
 /// One setting as people see it. The variable's name follows from the flag's.
@@ -39,6 +40,8 @@ pub enum Kind {
     Proxies,
     /// A list of origins; any, as soon as `*` is among them.
     Origins,
+    /// An absolute path, or `none`.
+    Path(fn(&mut Config, Option<PathBuf>)),
     /// A log level.
     Level,
 }
@@ -230,6 +233,13 @@ pub static FLAGS: &[Flag] = &[
                of --listen without proxy:, or none; repeatable",
     },
     Flag {
+        name: "state",
+        default: "none",
+        kind: Kind::Path(|config, value| config.state = value),
+        help: "Keep sessions, rooms and histories in this file from one process's end to the next \
+               one's beginning, for which it should lie in memory (/run/chat/state), or none",
+    },
+    Flag {
         name: "log",
         default: "info",
         kind: Kind::Level,
@@ -260,7 +270,8 @@ impl Flag {
             Kind::MetricsListen => config.metrics_listen.clear(),
             Kind::Proxies => config.trusted_proxies.clear(),
             Kind::Origins => config.cors_origins.clear(),
-            Kind::Duration(..) | Kind::Size(..) | Kind::Count(..) | Kind::Level => {}
+            Kind::Duration(..) | Kind::Size(..) | Kind::Count(..) => {}
+            Kind::Path(_) | Kind::Level => {}
         }
         for text in texts {
             match &self.kind {
@@ -278,6 +289,7 @@ impl Flag {
                 }),
                 Kind::Proxies => text.parse().map(|cidr| config.trusted_proxies.push(cidr)),
                 Kind::Origins => origin(text).map(|origin| config.cors_origins.push(origin)),
+                Kind::Path(set) => path(text).map(|path| set(config, path)),
                 Kind::Level => level(text).map(|level| config.log = level),
             }
             .map_err(|fault| ConfigError::bad_value(source, text, fault))?;
@@ -303,6 +315,7 @@ impl Kind {
             Kind::Count(..) => "COUNT",
             Kind::Listen | Kind::MetricsListen | Kind::Proxies => "ADDR",
             Kind::Origins => "ORIGIN",
+            Kind::Path(_) => "PATH",
             Kind::Level => "LEVEL",
         }
     }

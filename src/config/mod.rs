@@ -10,6 +10,7 @@ mod value;
 
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lexopt::Arg::{Long, Short, Value};
@@ -77,6 +78,8 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// Where to accept connections that may ask for the metrics, and for nothing else.
     pub metrics_listen: Vec<Listen>,
+    /// Where what a restart is not to lose lies in between; `None`: nowhere.
+    pub state: Option<PathBuf>,
     /// Never `Trace`.
     pub log: LevelFilter,
 }
@@ -195,6 +198,7 @@ impl Default for Config {
             outbox_bytes_max: 0,
             cors_origins: Vec::new(),
             metrics_listen: Vec::new(),
+            state: None,
             log: LevelFilter::Off,
         };
         for flag in FLAGS {

@@ -65,6 +65,15 @@ impl FromStr for Listen {
     }
 }
 
+/// An absolute path, or `none`.
+pub fn path(text: &str) -> Result<Option<PathBuf>, Fault> {
+    match text {
+        "none" => Ok(None),
+        _ if text.starts_with('/') => Ok(Some(text.into())),
+        _ => Err(Fault::Form("an absolute path, or none")),
+    }
+}
+
 /// A range of addresses: an address and how many of its leading bits count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cidr {

@@ -109,6 +109,23 @@ impl Batches {
         Frame::new(batch.sealed.clone(), start, payload, end)
     }
 
+    /// A frame by itself, of what was said in another process.
+    pub fn restored(&self, event: &str) -> Frame {
+        let mut bytes = Vec::new();
+        let write = |out: &mut Vec<u8>| out.extend_from_slice(event.as_bytes());
+        let payload = ws::encode_text_in_place(&mut bytes, write) as u32;
+        let end = bytes.len() as u32;
+        let frames = self.charge(bytes.into_boxed_slice());
+        Frame::new(Rc::new(OnceCell::from(frames)), 0, payload, end)
+    }
+
+    fn charge(&self, bytes: Box<[u8]>) -> Bytes {
+        /// The cell with its two counters.
+        const CELL: usize = allocation(2 * size_of::<usize>() + size_of::<OnceCell<Bytes>>());
+        let beside = CELL + bytes.len() / HOLES;
+        self.ledger.charge(Account::Frames, bytes, beside)
+    }
+
     /// Ends the room's batch, if one is open: its bytes, in one piece.
     pub fn seal(&mut self, room: RoomKey) -> Option<Sealed> {
         let place = self.place(room)?;
@@ -118,12 +135,8 @@ impl Batches {
             self.places[moved.room.index()] = place as u32;
         }
         batch.buffer.truncate(batch.complete);
-        /// The cell with its two counters.
-        const CELL: usize = allocation(2 * size_of::<usize>() + size_of::<OnceCell<Bytes>>());
         // An exact copy: the buffer is for the next batch.
-        let bytes: Box<[u8]> = batch.buffer.as_slice().into();
-        let beside = CELL + bytes.len() / HOLES;
-        let frames = self.ledger.charge(Account::Frames, bytes, beside);
+        let frames = self.charge(batch.buffer.as_slice().into());
         // Cannot have been filled before: the batch has just been taken out of `open`.
         let _ = batch.sealed.set(frames.clone());
         wipe(&mut batch.buffer);

@@ -15,7 +15,7 @@ use super::connection::{Connection, ConnectionKey, Excess, Protocol, Purpose, Wa
 use super::connections::{CROWD_MIN, Connections};
 use super::settings::{self, Settings};
 use crate::api::Api;
-use crate::chat::{Address, Chat, Departure, RoomKey, Share};
+use crate::chat::{Address, Chat, Departure, Record, Restoring, RoomKey, Share, Unfit};
 use crate::clock::{Entropy, Mono, Now, Wall};
 use crate::config::Config;
 use crate::counters::Counters;
@@ -275,6 +275,25 @@ impl<S: Stream> Core<S> {
                 Protocol::Http(_) | Protocol::Closing => {}
             }
         }
+    }
+
+    /// Passes on all that a restart is not to lose.
+    pub fn keep<E>(&mut self, keep: impl FnMut(Record<'_>) -> Result<(), E>) -> Result<(), E> {
+        self.seal_all();
+        self.chat.keep(self.connections.now, keep)
+    }
+
+    /// `read` passes on what another core has kept. This one must be new, and is of no use if
+    /// something did not fit.
+    pub fn restore<R>(
+        &mut self,
+        read: impl FnOnce(&mut dyn FnMut(Record<'_>) -> Result<(), Unfit>) -> R,
+    ) -> R {
+        let mut restoring = Restoring::new(&mut self.chat, self.connections.now);
+        let batches = &self.connections.batches;
+        let read = read(&mut |record| restoring.take(record, |event| batches.restored(event)));
+        restoring.finish();
+        read
     }
 
     /// Connections that are not freed yet.

@@ -29,6 +29,7 @@ mod sink;
 
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use log::{info, warn};
@@ -45,6 +46,7 @@ use crate::config::{Config, Listen};
 use crate::journal;
 use crate::ledger::Ledger;
 use crate::net::{Accepted, Listener, Socket};
+use crate::snapshot::{self, Refused};
 use shutdown::Signals;
 
 /// Events taken from one poll. More stay with the kernel for the next.
@@ -76,6 +78,8 @@ pub struct Server {
     /// Accepting had to rest the last time, which was logged.
     is_short: bool,
     ending: Option<Ending>,
+    /// Where what a restart is not to lose is to lie.
+    state: Option<PathBuf>,
 }
 
 /// A listener and whether connections may be waiting in it.
@@ -104,15 +108,7 @@ impl Server {
         let now = clock.read();
         let poll = Poll::new().map_err(StartError::Poll)?;
         let signals = Signals::new(poll.registry(), SIGNALS).map_err(StartError::Poll)?;
-        let entropy = OsEntropy::new().map_err(StartError::Entropy)?;
         let connections_max = connections_max(config);
-        let ledger = Ledger::with_ceiling(config.memory_bytes_max);
-        let mut core = Core::new(config, connections_max, Box::new(entropy), &ledger);
-        core.begin(now);
-        #[cfg(debug_assertions)]
-        if let Ok(word) = std::env::var("CHAT_TEST_FAULT") {
-            core.plant_fault(word);
-        }
         let mut listeners = Vec::new();
         let chat = config.listen.iter().map(|listen| match listen {
             Listen::Proxied(_) => (listen, Purpose::Proxied),
@@ -124,6 +120,8 @@ impl Server {
             let acceptor = Acceptor::new(listen, purpose, &poll, token);
             listeners.push(acceptor.map_err(|error| StartError::Listen(listen.clone(), error))?);
         }
+        // When nothing can go wrong any more: with the file goes what is in it.
+        let (core, state) = restored(config, connections_max, now)?;
         for acceptor in &listeners {
             // Said whatever the log's level: with port 0 nobody else knows.
             journal::say(&format!(
@@ -144,6 +142,7 @@ impl Server {
             accept_pause: None,
             is_short: false,
             ending: None,
+            state,
         })
     }
 
@@ -249,6 +248,43 @@ impl Acceptor {
         let mut listener = bind(listen)?;
         poll.registry().register(&mut listener, token, Interest::READABLE)?;
         Ok(Acceptor { listener, ready: false, purpose })
+    }
+}
+
+/// Nobody connected, nothing said.
+fn new_core(config: &Config, connections_max: usize, now: Now) -> Result<Core<Socket>, StartError> {
+    let entropy = OsEntropy::new().map_err(StartError::Entropy)?;
+    let ledger = Ledger::with_ceiling(config.memory_bytes_max);
+    let mut core = Core::new(config, connections_max, Box::new(entropy), &ledger);
+    core.begin(now);
+    #[cfg(debug_assertions)]
+    if let Ok(word) = std::env::var("CHAT_TEST_FAULT") {
+        core.plant_fault(word);
+    }
+    Ok(core)
+}
+
+/// As another process has left it in `--state`; and where this one is to leave it.
+fn restored(
+    config: &Config,
+    connections_max: usize,
+    now: Now,
+) -> Result<(Core<Socket>, Option<PathBuf>), StartError> {
+    let mut core = new_core(config, connections_max, now)?;
+    let Some(path) = &config.state else { return Ok((core, None)) };
+    match core.restore(|take| snapshot::read(path, take)) {
+        Ok(is_there) => {
+            if is_there {
+                info!("sessions and rooms are as they were");
+            }
+            Ok((core, Some(path.clone())))
+        }
+        Err(refused) => {
+            warn!("--state {}: {refused}; nothing is kept of it", path.display());
+            // Nor is what is somebody else's replaced.
+            let is_ours = !matches!(refused, Refused::Foreign);
+            Ok((new_core(config, connections_max, now)?, is_ours.then(|| path.clone())))
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::Server;
 use crate::clock::Mono;
+use crate::snapshot;
 
 /// How long connections may take to end once everybody was told.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
@@ -65,9 +66,19 @@ impl Server {
                     for acceptor in std::mem::take(&mut self.listeners) {
                         drop(acceptor);
                     }
+                    self.keep();
                     self.core.shut_down();
                 }
             }
+        }
+    }
+
+    /// What a restart is not to lose, as everybody knows it: after this nothing more is said.
+    fn keep(&mut self) {
+        let Some(path) = &self.state else { return };
+        match snapshot::write(path, |keep| self.core.keep(keep)) {
+            Ok(()) => log::info!("sessions and rooms are kept in {}", path.display()),
+            Err(error) => log::error!("--state {}: {error}; nothing is kept", path.display()),
         }
     }
 

@@ -6,8 +6,8 @@
 //! stretch of it, from where it wanted to begin up to its end; (3) who counts as present is who
 //! the log says, and has a connection or lost it a moment ago; (4) the history is the log's end;
 //! (5) what is sent twice is said once, as long as it is kept; (6) a room has the owner it should
-//! have, and only members get past its lock. After the last command everything ends, and nothing
-//! is left.
+//! have, and only members get past its lock; (7) a restart loses nothing of all that. After the last
+//! command everything ends, and nothing is left.
 
 mod presences;
 mod readers;
@@ -421,6 +421,9 @@ impl Model {
             let log = self.story.sink.log(room);
             let kept: Vec<_> = kept(log).map(|place| log[place].line.clone()).collect();
             assert_eq!(self.story.history(room, 1000), kept);
+        }
+        if self.said % 128 == 0 {
+            restarts::check(&self.story); // Takes long.
         }
     }
 
