@@ -164,16 +164,19 @@ impl Chat {
     }
 }
 
+/// What a timer waits for, and its microseconds until then; `None`: none is armed.
+type Left = Option<(Wait, u64)>;
+
 /// Sessions or rooms in the order in which they are kept.
 struct Places<T> {
-    order: Vec<(Option<(Wait, u64)>, Key<T>)>,
+    order: Vec<(Left, Key<T>)>,
     /// By index.
     places: Vec<u32>,
 }
 
 impl<T> Places<T> {
     /// Of each kind those that end soonest come first: so their timers can be armed in this order.
-    fn of(mut order: Vec<(Option<(Wait, u64)>, Key<T>)>) -> Places<T> {
+    fn of(mut order: Vec<(Left, Key<T>)>) -> Places<T> {
         order.sort_by_key(|(left, _)| match left {
             Some((Wait::RoomNew, micros)) => (true, *micros),
             Some((_, micros)) => (false, *micros),

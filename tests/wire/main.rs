@@ -19,6 +19,7 @@ mod socket;
 
 mod posting;
 mod resident;
+mod restarts;
 mod resume;
 
 mod listing;

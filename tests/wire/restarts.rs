@@ -1,0 +1,386 @@
+//! What a restart does not lose (`--state`): a process ends, another one begins, and nobody has to notice.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::client::{Http, Stream, Ws, delete, get, post, upgrade};
+use crate::server::{Ended, Server, command, wait_until};
+
+/// A directory of a test's own, with the state and a socket to listen on.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Place {
+        let place = std::env::temp_dir().join(format!("chat-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&place);
+        fs::create_dir(&place).expect("a directory");
+        Place(place)
+    }
+
+    fn state(&self) -> PathBuf {
+        self.0.join("state")
+    }
+
+    /// The names of all files in it.
+    fn files(&self) -> Vec<String> {
+        let all = fs::read_dir(&self.0).expect("a directory");
+        let name =
+            |entry: std::io::Result<fs::DirEntry>| entry.ok()?.file_name().into_string().ok();
+        let mut all: Vec<_> = all.filter_map(name).collect();
+        all.sort_unstable();
+        all
+    }
+
+    fn start(&self, flags: &[&str]) -> Server {
+        let (state, socket) = (self.state(), self.0.join("socket"));
+        let mut command = command(&[], &[]);
+        command.arg("--state").arg(state).arg("--listen").arg(format!("unix:{}", socket.display()));
+        Server::spawn(
+            {
+                command.args(flags);
+                command
+            },
+            1,
+        )
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Ends it as an operator does.
+fn stop(mut server: Server) {
+    server.terminate();
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+fn resume(server: &Server, room: &str, session: &str, after: &str) -> Ws {
+    server.socket_with(room, session, &format!("&after={after}"))
+}
+
+#[test]
+fn sessions_rooms_members_and_histories_are_as_they_were() {
+    let place = Place::new("as-they-were");
+    let server = place.start(&[]);
+    let (ana, bob) = (server.session("Ana"), server.session("bob"));
+    let room = server.room_with(&ana, &json!({"title": "tea & \u{1f370}"}));
+    let private = server.room_with(&ana, &json!({"password": "sesame"}));
+    let mut first = server.socket(&room, &ana);
+    first.expect_join("Ana");
+    let mut second = server.socket(&room, &bob);
+    second.expect_join("bob");
+    first.expect_join("bob");
+    first.chat("\"quoted\" \u{1f642}\\ and \u{7f}");
+    let said = second.expect_chat("Ana", "\"quoted\" \u{1f642}\\ and \u{7f}");
+    let last = said["id"].as_str().unwrap();
+    let before = (server.messages(&room, &bob), server.ask(get(&format!("/rooms/{room}"))).text());
+    stop(server);
+    assert_eq!(place.files(), ["state"]);
+    assert_eq!(fs::metadata(place.state()).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let server = place.start(&[]);
+    assert_eq!(place.files(), ["socket"], "read, and removed");
+    let after = (server.messages(&room, &bob), server.ask(get(&format!("/rooms/{room}"))).text());
+    assert_eq!(before, after, "to the byte");
+    let mut second = resume(&server, &room, &bob, last);
+    let history = second.history();
+    assert_eq!((history.frames, history.complete), (1, true));
+    assert_eq!(history.users.as_array().unwrap().len(), 2, "nobody has left");
+    let mut first = resume(&server, &room, &ana, last);
+    assert!(first.history().complete);
+    second.chat("and on");
+    let more = first.expect_chat("bob", "and on");
+    assert_eq!(more["user_id"], before.0.iter().find(|m| m["user"] == "bob").unwrap()["user_id"]);
+    assert!(more["id"].as_str().unwrap() > last);
+    second.expect_chat("bob", "and on");
+    let join = |password: &str| {
+        let join = post(&format!("/rooms/{private}/join")).session(&bob);
+        server.ask(join.json(&json!({"password": password})))
+    };
+    join("guess").refused(403, "bad_password");
+    join("sesame").expect(200);
+    server.ask(delete(&format!("/rooms/{private}")).session(&bob)).refused(403, "not_the_owner");
+    server.ask(delete(&format!("/rooms/{private}")).session(&ana)).expect(200);
+}
+
+#[test]
+fn who_does_not_come_back_has_left() {
+    let place = Place::new("left");
+    let server = place.start(&["--leave-grace", "100ms"]);
+    let (ana, bob) = (server.session("ana"), server.session("bob"));
+    let room = server.room(&ana);
+    let first = server.socket(&room, &ana);
+    let mut second = server.socket(&room, &bob);
+    let last = second.event()["id"].as_str().unwrap().to_owned();
+    drop(first);
+    stop(server);
+    let server = place.start(&["--leave-grace", "100ms"]);
+    let mut second = resume(&server, &room, &bob, &last);
+    second.history();
+    let mut events = vec![second.event()["message"].clone()];
+    if events[0] == "bob has left" {
+        // He was slow himself.
+        events = vec![second.event()["message"].clone(), second.event()["message"].clone()];
+    }
+    assert!(events.contains(&json!("ana has left")), "{events:?}");
+}
+
+/// Without the flag no restart keeps anything, and nothing is written anywhere.
+#[test]
+fn without_the_flag_all_is_forgotten() {
+    let place = Place::new("without");
+    let socket = format!("unix:{}", place.0.join("socket").display());
+    let start = || {
+        Server::spawn(
+            {
+                let mut command = command(&["--listen", &socket], &[]);
+                command.current_dir(&place.0);
+                command
+            },
+            1,
+        )
+    };
+    let server = start();
+    let ana = server.session("ana");
+    stop(server);
+    assert_eq!(place.files(), [""; 0]);
+    start().ask(get("/sessions/me").session(&ana)).refused(401, "invalid_session");
+}
+
+/// Starts on a state that was changed before, and says how that was taken: the warning, and what files there
+/// were then.
+fn tampered(name: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> (String, Vec<String>) {
+    let place = Place::new(name);
+    let server = place.start(&[]);
+    let ana = server.session("ana");
+    server.room(&ana);
+    stop(server);
+    let state = fs::read(place.state()).unwrap();
+    fs::write(place.state(), change(state)).unwrap();
+    let server = place.start(&[]);
+    server.ask(get("/sessions/me").session(&ana)).refused(401, "invalid_session");
+    let warning = server.stderr().into_iter().find(|line| line.starts_with("warn"));
+    server.session("bob");
+    let files = place.files();
+    stop(server);
+    (warning.expect("a warning"), files)
+}
+
+#[test]
+fn what_is_not_as_it_was_written_is_refused() {
+    let cut = |bytes: Vec<u8>| bytes[..bytes.len() / 2].to_vec();
+    let flipped = |mut bytes: Vec<u8>| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        bytes
+    };
+    let longer = |bytes: Vec<u8>| [&bytes[..], b"{}\n"].concat();
+    let newer = |bytes: Vec<u8>| {
+        String::from_utf8(bytes).unwrap().replacen("state 1\n", "state 2\n", 1).into_bytes()
+    };
+    let ours = ["socket", "state.refused"];
+    for (name, warning, (said, files)) in [
+        ("cut", "it is damaged", tampered("cut", cut)),
+        ("flipped", "it is damaged", tampered("flipped", flipped)),
+        ("longer", "it is damaged", tampered("longer", longer)),
+        ("newer", "another version", tampered("newer", newer)),
+    ] {
+        assert!(said.contains(warning), "{name}: {said}");
+        assert_eq!(files, ours, "{name}");
+    }
+}
+
+#[test]
+fn what_is_somebody_elses_is_left_alone() {
+    let place = Place::new("foreign");
+    for foreign in ["", "my diary", "disposable-chat statement\n"] {
+        fs::write(place.state(), foreign).unwrap();
+        let server = place.start(&[]);
+        let warning = server.stderr().into_iter().find(|line| line.starts_with("warn"));
+        assert!(warning.is_some_and(|warning| warning.contains("no state of this server")));
+        server.session("ana");
+        stop(server);
+        assert_eq!(fs::read(place.state()).unwrap(), foreign.as_bytes());
+    }
+}
+
+#[test]
+fn a_place_that_cannot_be_written_to_is_said_and_no_more() {
+    let place = Place::new("unwritable");
+    let flags = ["--state", "/proc/nowhere/state"];
+    let server = place.start(&flags);
+    server.session("ana");
+    server.terminate();
+    let lines = server.stderr_to_the_end();
+    assert!(lines.iter().any(|line| line.contains("nothing is kept")), "{lines:?}");
+    let Ended { code, .. } = crate::server::run(&["--state", "relative"], &[]);
+    assert_eq!(code, Some(2));
+}
+
+/// One who talks through restarts as the page does: resends with the nonce what was not heard back, resumes
+/// after what was heard last, and writes down all that is new.
+struct Talker {
+    session: String,
+    room: String,
+    ws: Option<Ws>,
+    heard: Vec<(String, String)>,
+    said: usize,
+}
+
+impl Talker {
+    fn connect(&mut self, place: &Place) {
+        let address = crate::server::Address::Unix(place.0.join("socket"));
+        wait_until("the server is back", || {
+            std::os::unix::net::UnixStream::connect(place.0.join("socket")).is_ok()
+        });
+        let after = self.heard.last().map_or(String::new(), |(id, _)| format!("&after={id}"));
+        let target = format!("/ws/{}?session_id={}{after}", self.room, self.session);
+        let mut ws = Http::over(Stream::connect(&address), &address).upgrade(&upgrade(&target));
+        let mut is_behind = !after.is_empty();
+        while is_behind {
+            let frame = ws.history_frame();
+            frame["messages"].as_array().expect("a page").iter().for_each(|said| self.hear(said));
+            is_behind = frame["more"] == true;
+            assert!(is_behind || frame["complete"] == true, "a gap");
+        }
+        self.ws = Some(ws);
+    }
+
+    fn hear(&mut self, event: &Value) {
+        let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+        if event["type"] == "chat" || event["type"] == "user_joined" || event["type"] == "user_left"
+        {
+            let line = format!("{} {} {}", text("type"), text("user"), text("message"));
+            self.heard.push((text("id"), line));
+        }
+    }
+}
+
+/// Fifty people in five rooms talk while the server is restarted ten times: each hears all of it, once, in one
+/// order, and nobody is said to have come or gone.
+#[test]
+fn ten_restarts_while_fifty_talk() {
+    let (restarts, people) =
+        if std::env::var_os("SLOW_TESTS").is_some() { (10, 50) } else { (3, 10) };
+    let place = Place::new("ten-restarts");
+    let flags = ["--leave-grace", "30s", "--message-rate", "0", "--history", "100000"];
+    let mut server = place.start(&flags);
+    let sessions: Vec<_> = (0..people).map(|n| server.session(&format!("person {n}"))).collect();
+    let rooms: Vec<_> = (0..5).map(|n| server.room(&sessions[n])).collect();
+    let talker = |n: usize| Talker {
+        session: sessions[n].clone(),
+        room: rooms[n % 5].clone(),
+        ws: None,
+        heard: Vec::new(),
+        said: 0,
+    };
+    let mut talkers: Vec<_> = (0..people).map(talker).collect();
+    for talker in &mut talkers {
+        talker.connect(&place);
+    }
+    for restart in 0..restarts {
+        let handles: Vec<_> = talkers
+            .into_iter()
+            .enumerate()
+            .map(|(n, mut talker)| thread::spawn(move || talk(&mut talker, n).then_some(talker)))
+            .collect();
+        // While they talk.
+        wait_until("some have been heard", || {
+            server.messages(&rooms[0], &sessions[0]).len() > 20 * (restart + 1)
+        });
+        stop(server);
+        server = place.start(&flags);
+        let back =
+            handles.into_iter().map(|handle| handle.join().expect("it talks").expect("cut off"));
+        talkers = back.collect();
+        for talker in &mut talkers {
+            talker.connect(&place);
+        }
+    }
+    // The last words: what was not heard back is said again, with its nonce.
+    for (n, talker) in talkers.iter_mut().enumerate() {
+        say(talker, n);
+        let last = format!("chat person {n} {}", talker.said);
+        while talker.heard.last().is_none_or(|(_, line)| *line != last) {
+            let event = talker.ws.as_mut().expect("connected").event_with_pongs();
+            talker.hear(&event);
+        }
+    }
+    for (n, talker) in talkers.iter().enumerate() {
+        let ids: Vec<_> = talker.heard.iter().map(|(id, _)| id).collect();
+        assert!(ids.is_sorted_by(|one, other| one < other), "{n}: in order, nothing twice");
+        let own: Vec<_> = talker
+            .heard
+            .iter()
+            .filter(|(_, line)| line.starts_with(&format!("chat person {n} ")))
+            .collect();
+        let numbers: Vec<usize> =
+            own.iter().map(|(_, line)| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+        assert_eq!(numbers, (1..=talker.said).collect::<Vec<_>>(), "{n}: each once, in order");
+        assert!(
+            talker.heard.iter().all(|(_, line)| !line.starts_with("user_left")),
+            "{n}: nobody left"
+        );
+    }
+    for room in &rooms {
+        let same: Vec<_> = talkers.iter().filter(|talker| talker.room == *room).collect();
+        let shortest = same.iter().map(|talker| talker.heard.len()).min().unwrap();
+        assert!(shortest > 5 * restarts);
+        // They came at different times, and have read to different ends.
+        let common = |talker: &Talker| {
+            let first = same.iter().map(|t| t.heard[0].0.clone()).max().unwrap();
+            let last = same.iter().map(|t| t.heard.last().unwrap().0.clone()).min().unwrap();
+            let between = talker.heard.iter().filter(|(id, _)| *id >= first && *id <= last);
+            between.cloned().collect::<Vec<_>>()
+        };
+        for talker in &same[1..] {
+            assert_eq!(common(talker), common(same[0]), "all have heard the same");
+        }
+    }
+}
+
+fn say(talker: &mut Talker, n: usize) {
+    // One at a time: what was not heard back may or may not have arrived.
+    let own = format!("chat person {n} {}", talker.said);
+    if talker.said == 0 || talker.heard.iter().any(|(_, line)| *line == own) {
+        talker.said += 1;
+    }
+    let text = crate::client::chat_with(&format!("{}", talker.said), &talker.said.to_string());
+    let _ = talker.ws.as_mut().expect("connected").try_send(text);
+}
+
+/// Until the server goes away. True if it was so.
+fn talk(talker: &mut Talker, n: usize) -> bool {
+    let is_cut_off = talk_on(talker, n);
+    talker.ws = None;
+    is_cut_off
+}
+
+fn talk_on(talker: &mut Talker, n: usize) -> bool {
+    loop {
+        say(talker, n);
+        let own = format!("chat person {n} {}", talker.said);
+        loop {
+            let frame = talker.ws.as_mut().expect("connected").try_frame();
+            let Ok(Some(frame)) = frame else { return true };
+            match frame.opcode {
+                crate::client::TEXT => {
+                    let event = serde_json::from_slice(&frame.payload).expect("an event");
+                    talker.hear(&event);
+                    if talker.heard.last().is_some_and(|(_, line)| *line == own) {
+                        break;
+                    }
+                }
+                crate::client::CLOSE => return true,
+                _ => {}
+            }
+        }
+    }
+}
