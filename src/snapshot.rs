@@ -4,9 +4,11 @@
 //! mean. The invariant: it is there, whole and for nobody else to read, from the end of one process to
 //! the beginning of the next, and at no other time.
 //!
-//! A line that says what it is; a record a line, in JSON; and at the end a sum over all of that, so that
-//! nothing is taken of a file that is not as it was written.
+//! A line that says what it is; the records, each behind its length; and at the end a sum over all of
+//! that, so that nothing is taken of a file that is not as it was written. Numbers are 64 bits, little
+//! endian; texts and bytes stand behind their length; what may be missing is behind a byte that says so.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -16,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use siphasher::sip::SipHasher24;
 
-use crate::chat::{Record, Unfit};
+use crate::chat::{LockRecord, Record, Unfit};
 
 /// The first line. The number changes whenever a record's form does.
 const HEAD: &[u8] = b"disposable-chat state 1\n";
@@ -69,9 +71,13 @@ fn write_new(
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut out = Summing { to: BufWriter::new(options.open(path)?), sum: SipHasher24::new() };
     out.write_all(HEAD)?;
+    let mut bytes = Vec::new();
     keep(&mut |record| {
-        serde_json::to_writer(&mut out, &record)?;
-        out.write_all(b"\n")
+        encode(&record, &mut bytes);
+        out.write_all(&(bytes.len() as u64).to_le_bytes())?;
+        out.write_all(&bytes)?;
+        bytes.clear();
+        Ok(())
     })?;
     let sum = out.sum.finish();
     writeln!(out.to, "{FOOT}{sum:016x}")?;
@@ -120,14 +126,17 @@ fn read_records(
     let records = length.checked_sub(records).ok_or(Refused::Damaged)?;
     check_sum(&mut file, records)?;
     file.seek(io::SeekFrom::Start(HEAD.len() as u64)).map_err(Refused::Io)?;
-    let mut lines = file.take(records);
-    let mut line = Vec::new();
-    // However long a line is, it is what we have written.
-    while lines.read_until(b'\n', &mut line).map_err(Refused::Io)? > 0 {
-        let record = serde_json::from_slice(&line).map_err(|_| Refused::Damaged)?;
+    let mut records = file.take(records);
+    let (mut length, mut bytes) = ([0; 8], Vec::new());
+    // However long a record is, it is what we have written.
+    while !records.fill_buf().map_err(Refused::Io)?.is_empty() {
+        records.read_exact(&mut length).map_err(Refused::Io)?;
+        let whole = (&mut records).take(u64::from_le_bytes(length)).read_to_end(&mut bytes);
+        whole.map_err(Refused::Io)?;
+        let record = decode(&bytes).ok_or(Refused::Damaged)?;
         take(record).map_err(|Unfit| Refused::Damaged)?;
-        line.fill(0);
-        line.clear();
+        bytes.fill(0);
+        bytes.clear();
     }
     Ok(())
 }
@@ -141,6 +150,159 @@ fn check_sum(file: &mut BufReader<File>, records: u64) -> Result<(), Refused> {
     let read = file.take(FOOT_BYTES as u64 + 1).read_to_string(&mut foot);
     let expected = format!("{FOOT}{:016x}\n", sum.sum.finish());
     if read.is_ok() && foot == expected { Ok(()) } else { Err(Refused::Damaged) }
+}
+
+fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
+    let mut out = Encoder(out);
+    match record {
+        Record::Chat { newest: (millis, counter), user_id_secret, rooms_opened, arrivals } => {
+            out.bytes(b"C");
+            out.number(*millis);
+            out.number((*counter).into());
+            out.bytes(user_id_secret);
+            out.number(*rooms_opened);
+            out.number(*arrivals);
+        }
+        Record::Session { id, name, left } => {
+            out.bytes(b"S");
+            out.text(id);
+            out.text(name);
+            out.option(*left, Encoder::number);
+        }
+        Record::Room { id, title, created, lock, owner, number, is_new, left, dropped } => {
+            out.bytes(b"R");
+            out.text(id);
+            out.option(title.as_deref(), Encoder::text);
+            out.number(*created);
+            out.option(lock.as_ref(), |out, lock| {
+                out.bytes(&lock.salt);
+                out.bytes(&lock.hash);
+            });
+            out.option(owner.map(u64::from), Encoder::number);
+            out.number(*number);
+            out.bytes(&[u8::from(*is_new)]);
+            out.option(*left, Encoder::number);
+            out.option(dropped.as_deref(), Encoder::text);
+        }
+        Record::Member { session, room, arrival } => {
+            out.bytes(b"M");
+            out.number((*session).into());
+            out.number((*room).into());
+            out.option(*arrival, Encoder::number);
+        }
+        Record::Message { room, id, event, nonce } => {
+            out.bytes(b"T");
+            out.number((*room).into());
+            out.text(id);
+            out.text(event);
+            out.option(nonce.as_ref(), |out, (user_id, text)| {
+                out.number(*user_id);
+                out.text(text);
+            });
+        }
+    }
+}
+
+/// `None`: it is nothing that [`encode`] has written.
+fn decode(bytes: &[u8]) -> Option<Record<'_>> {
+    let mut from = Decoder(bytes);
+    let record = match from.array()? {
+        [b'C'] => Record::Chat {
+            newest: (from.number()?, from.small()?),
+            user_id_secret: from.array()?,
+            rooms_opened: from.number()?,
+            arrivals: from.number()?,
+        },
+        [b'S'] => Record::Session {
+            id: from.text()?,
+            name: from.text()?,
+            left: from.option(Decoder::number)?,
+        },
+        [b'R'] => Record::Room {
+            id: from.text()?,
+            title: from.option(Decoder::text)?,
+            created: from.number()?,
+            lock: from
+                .option(|from| Some(LockRecord { salt: from.array()?, hash: from.array()? }))?,
+            owner: from.option(Decoder::small)?,
+            number: from.number()?,
+            is_new: from.array()? == [1],
+            left: from.option(Decoder::number)?,
+            dropped: from.option(Decoder::text)?,
+        },
+        [b'M'] => Record::Member {
+            session: from.small()?,
+            room: from.small()?,
+            arrival: from.option(Decoder::number)?,
+        },
+        [b'T'] => Record::Message {
+            room: from.small()?,
+            id: from.text()?,
+            event: from.text()?,
+            nonce: from.option(|from| Some((from.number()?, from.text()?)))?,
+        },
+        _ => return None,
+    };
+    from.0.is_empty().then_some(record)
+}
+
+struct Encoder<'a>(&'a mut Vec<u8>);
+
+impl Encoder<'_> {
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn number(&mut self, number: u64) {
+        self.bytes(&number.to_le_bytes());
+    }
+
+    fn text(&mut self, text: &str) {
+        self.number(text.len() as u64);
+        self.bytes(text.as_bytes());
+    }
+
+    fn option<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
+        self.bytes(&[u8::from(value.is_some())]);
+        if let Some(value) = value {
+            write(self, value);
+        }
+    }
+}
+
+struct Decoder<'a>(&'a [u8]);
+
+impl<'a> Decoder<'a> {
+    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.bytes(N)?.try_into().ok()
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn small<T: TryFrom<u64>>(&mut self) -> Option<T> {
+        self.number()?.try_into().ok()
+    }
+
+    fn text(&mut self) -> Option<Cow<'a, str>> {
+        let length = self.small()?;
+        std::str::from_utf8(self.bytes(length)?).ok().map(Cow::Borrowed)
+    }
+
+    fn option<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
+        match self.array()? {
+            [0] => Some(None),
+            [1] => read(self).map(Some),
+            _ => None,
+        }
+    }
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -175,5 +337,66 @@ impl fmt::Display for Refused {
             Refused::Version => f.write_str("another version has written it"),
             Refused::Damaged => f.write_str("it is damaged"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records() -> Vec<Record<'static>> {
+        let room =
+            |title: Option<&'static str>, lock, owner, left, dropped: Option<&'static str>| {
+                Record::Room {
+                    id: "0123456789".into(),
+                    title: title.map(Cow::Borrowed),
+                    created: 7,
+                    lock,
+                    owner,
+                    number: u64::MAX,
+                    is_new: title.is_some(),
+                    left,
+                    dropped: dropped.map(Cow::Borrowed),
+                }
+            };
+        let lock = LockRecord { salt: [1; 16], hash: [2; 20] };
+        vec![
+            Record::Chat {
+                newest: (1 << 47, 0xFFF),
+                user_id_secret: *b"0123456789abcdef",
+                rooms_opened: 3,
+                arrivals: 0,
+            },
+            Record::Session { id: "an id".into(), name: "\u{1f642}".into(), left: None },
+            Record::Session { id: "".into(), name: "".into(), left: Some(u64::MAX) },
+            room(None, None, None, None, None),
+            room(Some("tea"), Some(lock), Some(u32::MAX), Some(0), Some("an id")),
+            Record::Member { session: 1, room: 2, arrival: None },
+            Record::Member { session: u32::MAX, room: 0, arrival: Some(9) },
+            Record::Message { room: 0, id: "an id".into(), event: "{}".into(), nonce: None },
+            Record::Message {
+                room: 1,
+                id: "another".into(),
+                event: "\n".into(),
+                nonce: Some((1 << 63, "n".into())),
+            },
+        ]
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_else() {
+        for record in records() {
+            let mut bytes = Vec::new();
+            encode(&record, &mut bytes);
+            let read = decode(&bytes).expect("what was written");
+            let shown = |record: &Record<'_>| serde_json::to_string(record).unwrap();
+            assert_eq!(shown(&read), shown(&record));
+            for cut in 0..bytes.len() {
+                assert!(decode(&bytes[..cut]).is_none(), "{} cut at {cut}", shown(&record));
+            }
+            bytes.push(0);
+            assert!(decode(&bytes).is_none());
+        }
+        assert!(decode(b"X").is_none());
     }
 }

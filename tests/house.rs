@@ -54,7 +54,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("miniz_oxide", &["web"]),
     ("flate2", &["web"]),
     ("serde", &["api", "chat"]),
-    ("serde_json", &["api", "snapshot"]),
+    ("serde_json", &["api"]),
     ("rustix", &["server", "journal"]),
     ("zeroizing_alloc", &["main"]),
     ("signal_hook", &["server"]),

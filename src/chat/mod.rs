@@ -53,7 +53,7 @@ pub use limits::{Address, Pace, Share};
 pub use name::{
     BadName, NAME_CHARS_MAX, NAME_CHARS_MIN, Name, TITLE_CHARS_MAX, TITLE_CHARS_MIN, Title,
 };
-pub use password::PASSWORD_BYTES_MAX;
+pub use password::{LockRecord, PASSWORD_BYTES_MAX};
 pub use posting::{Draft, MESSAGE_CHARS_MAX, NONCE_BYTES_MAX, is_nonce};
 pub use presence::{Admission, AttachmentKey, Departure, Knock};
 pub use records::{Record, Restoring, Unfit};

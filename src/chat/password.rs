@@ -8,7 +8,6 @@ use std::collections::HashMap;
 
 use ctutils::CtEq;
 use pbkdf2::pbkdf2_hmac_array;
-use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
 use super::Refusal;
@@ -39,10 +38,10 @@ pub(super) struct Lock {
 }
 
 /// What is kept of a lock over a restart: salt and hash.
-#[derive(Serialize, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub struct LockRecord {
-    salt: [u8; 16],
-    hash: [u8; 20],
+    pub salt: [u8; 16],
+    pub hash: [u8; 20],
 }
 
 impl Lock {

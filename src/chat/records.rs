@@ -11,8 +11,6 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::event::{Frame, MessageId, RoomId, SessionId, UserId};
 use super::history::{Entry, Nonce};
 use super::name::{Name, Title};
@@ -24,7 +22,7 @@ use crate::clock::{Now, Wall};
 use crate::slots::Key;
 
 /// One thing to keep.
-#[derive(Serialize, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))] // To be shown, and tampered with.
 pub enum Record<'a> {
     /// First, and once.
     Chat {

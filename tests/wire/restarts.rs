@@ -182,8 +182,11 @@ fn what_is_not_as_it_was_written_is_refused() {
         bytes
     };
     let longer = |bytes: Vec<u8>| [&bytes[..], b"{}\n"].concat();
-    let newer = |bytes: Vec<u8>| {
-        String::from_utf8(bytes).unwrap().replacen("state 1\n", "state 2\n", 1).into_bytes()
+    let newer = |mut bytes: Vec<u8>| {
+        let version = b"disposable-chat state ".len();
+        assert_eq!(bytes[version], b'1');
+        bytes[version] = b'2';
+        bytes
     };
     let ours = ["socket", "state.refused"];
     for (name, warning, (said, files)) in [
