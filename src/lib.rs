@@ -16,6 +16,7 @@
 //! | [`http`] | HTTP/1.1 without I/O (RFC 9110, 9112) | a socket, the time, the chat |
 //! | [`ws`] | WebSockets without I/O (RFC 6455) | a socket, the chat |
 //! | [`chat`] | the domain: sessions, rooms, presence, history | JSON, HTTP, a clock of its own |
+//! | [`snapshot`] | the file in which sessions, rooms and histories outlive a restart | what is in them |
 //! | [`web`] | files for browsers: the chat's page, the API's documents and theirs | a request |
 //! | [`api`] | the contract: routes, JSON, errors, CORS | a socket |
 //! | [`server`] | the loop, which brings them together | what is in a message |
