@@ -442,6 +442,15 @@ mod tests {
             "",
             "None",
         ),
+        (
+            "state",
+            |c| format!("{:?}", c.state),
+            "None",
+            ["/run/chat/state", "Some(\"/run/chat/state\")"],
+            &[],
+            "",
+            "run/chat",
+        ),
         ("log", |c| c.log.to_string(), "INFO", ["debug", "DEBUG"], &[], "", "trace"),
     ];
     const YEARS: &str = "1ms to 3650d";
