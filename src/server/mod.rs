@@ -321,7 +321,7 @@ fn connections_max(config: &Config) -> usize {
         let _ = setrlimit(Resource::Nofile, limit);
         limit = getrlimit(Resource::Nofile);
     }
-    let descriptors = limit.current.map_or(usize::MAX, |limit| limit as usize);
+    let descriptors = limit.current.and_then(|limit| limit.try_into().ok()).unwrap_or(usize::MAX);
     let reserved = DESCRIPTORS_RESERVED + config.listen.len() + config.metrics_listen.len();
     let allowed = settings::connections_allowed(descriptors.saturating_sub(reserved));
     match config.connections_max {

@@ -16,10 +16,14 @@ use crate::client::{Answer, Http, Request, Ws, get, post, upgrade};
 /// How long anything may take that must happen.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-const BINARY: &str = match option_env!("CHAT_BINARY_TMP") {
-    Some(b) => b,
-    None => env!("CARGO_BIN_EXE_disposable-chat"),
-};
+/// What runs the server: the binary of this build, or what `CHAT` names instead, words apart by
+/// spaces: another binary, perhaps with an emulator or `chroot DIR` in front.
+fn program() -> Vec<String> {
+    match std::env::var("CHAT") {
+        Ok(named) => named.split_whitespace().map(str::to_owned).collect(),
+        Err(_) => vec![env!("CARGO_BIN_EXE_disposable-chat").to_owned()],
+    }
+}
 
 /// Where a listener can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,8 +73,9 @@ pub struct Server {
 
 /// The server's command line with a clean environment: nothing of ours leaks in.
 pub fn command(flags: &[&str], env: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(BINARY);
-    command.args(flags);
+    let program = program();
+    let mut command = Command::new(&program[0]);
+    command.args(&program[1..]).args(flags);
     clean(&mut command, env);
     command
 }
@@ -78,7 +83,7 @@ pub fn command(flags: &[&str], env: &[(&str, &str)]) -> Command {
 /// The server's command line, to be completed, with at most so many file descriptors.
 fn limited(descriptors: u32) -> Command {
     let mut shell = Command::new("sh");
-    shell.arg("-c").arg(format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")).arg(BINARY);
+    shell.arg("-c").arg(format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")).args(program());
     clean(&mut shell, &[]);
     shell
 }
