@@ -170,7 +170,7 @@ impl<S: Stream> Connection<S> {
             Protocol::Ws(_) => allocation(size_of::<Ws>()),
             Protocol::Closing => 0,
         };
-        self.link.outbox().bytes() + self.input_bytes() + protocol
+        self.link.outbox().bytes() + self.link.stream().heap_bytes() + self.input_bytes() + protocol
     }
 
     /// What it has sent, or said that it would, and what could not be handled yet.
