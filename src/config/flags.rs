@@ -5,9 +5,10 @@
 //! could be given.
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::value::{count, duration, level, origin, size};
+use super::value::{count, duration, level, origin, path, size};
 use super::{Config, ConfigError};
 
 /// One setting as people see it. The variable's name follows from the flag's.
@@ -38,6 +39,8 @@ pub enum Kind {
     Proxies,
     /// A list of origins; any, as soon as `*` is among them.
     Origins,
+    /// A file, or `none`.
+    File(fn(&mut Config, Option<PathBuf>)),
     /// A log level.
     Level,
 }
@@ -59,8 +62,22 @@ pub static FLAGS: &[Flag] = &[
         default: "127.0.0.1:8000",
         kind: Kind::Listen,
         help: "Accept connections here: an IP address or localhost with a port, [::1]:8000, or \
-               unix:/path; repeatable. Port 0 picks a free one. PORT=9000 in the environment, \
-               without this flag and its variable, means 0.0.0.0:9000",
+               unix:/path; tls:[::]:443 with TLS, if built with the feature tls; repeatable. Port \
+               0 picks a free one. PORT=9000 in the environment, without this flag and its \
+               variable, means 0.0.0.0:9000",
+    },
+    Flag {
+        name: "tls-cert",
+        default: "none",
+        kind: Kind::File(|config, path| config.tls_cert = path),
+        help: "The certificate for tls: addresses, in PEM, with those between it and its \
+               authority; SIGHUP has it read again, and its key",
+    },
+    Flag {
+        name: "tls-key",
+        default: "none",
+        kind: Kind::File(|config, path| config.tls_key = path),
+        help: "Its private key, in PEM (PKCS#8, PKCS#1 or SEC1)",
     },
     Flag {
         name: "session-ttl",
@@ -257,7 +274,8 @@ impl Flag {
             Kind::MetricsListen => config.metrics_listen.clear(),
             Kind::Proxies => config.trusted_proxies.clear(),
             Kind::Origins => config.cors_origins.clear(),
-            Kind::Duration(..) | Kind::Size(..) | Kind::Count(..) | Kind::Level => {}
+            Kind::Duration(..) | Kind::Size(..) | Kind::Count(..) | Kind::File(_) | Kind::Level => {
+            }
         }
         for text in texts {
             match &self.kind {
@@ -269,6 +287,11 @@ impl Flag {
                 Kind::MetricsListen => text.parse().map(|at| config.metrics_listen.push(at)),
                 Kind::Proxies => text.parse().map(|cidr| config.trusted_proxies.push(cidr)),
                 Kind::Origins => origin(text).map(|origin| config.cors_origins.push(origin)),
+                Kind::File(set) if text == "none" => {
+                    set(config, None);
+                    Ok(())
+                }
+                Kind::File(set) => path(text).map(|path| set(config, Some(path))),
                 Kind::Level => level(text).map(|level| config.log = level),
             }
             .map_err(|fault| ConfigError::bad_value(source, text, fault))?;
@@ -294,6 +317,7 @@ impl Kind {
             Kind::Count(..) => "COUNT",
             Kind::Listen | Kind::MetricsListen | Kind::Proxies => "ADDR",
             Kind::Origins => "ORIGIN",
+            Kind::File(_) => "FILE",
             Kind::Level => "LEVEL",
         }
     }

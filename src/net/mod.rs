@@ -8,11 +8,20 @@
 //! | `listener` | accepting: how sockets are made and what they inherit |
 //! | `link` | one accepted stream and what is queued for it |
 //! | `outbox` | the queue itself |
+//! | `tls` | what lies between the kernel's bytes and those that are meant (feature `tls`) |
 
 mod link;
 mod listener;
 mod outbox;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use link::{Link, Received, Stream};
 pub use listener::{Accepted, Listener, Socket};
 pub use outbox::{Flushed, Outbox, Piece};
+#[cfg(feature = "tls")]
+pub use tls::{Identity, IdentityError, TlsStream};
+
+/// Without the feature `tls` there is none.
+#[cfg(not(feature = "tls"))]
+pub enum Identity {}

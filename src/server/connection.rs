@@ -56,7 +56,10 @@ pub struct Connection<S> {
 
 // See the account in `ledger`. Without mio's own checks, which are in debug builds only.
 #[cfg(all(target_pointer_width = "64", not(debug_assertions)))]
-const _: () = assert!(size_of::<Connection<crate::net::Socket>>() == 216 && size_of::<Ws>() == 56);
+const _: () = assert!(
+    size_of::<Connection<crate::net::Socket>>() == 216 + if cfg!(feature = "tls") { 8 } else { 0 }
+        && size_of::<Ws>() == 56
+);
 
 /// What a connection speaks.
 pub(super) enum Protocol {

@@ -12,11 +12,14 @@
 //! | `connection`, `connections` | what is kept of each, and of all |
 //! | `batch`, `sink` | what rooms say, on its way to connections |
 //! | `paging` | history, on its way to those who catch up |
+//! | `certificate` | when the certificate is read (feature `tls`) |
 //! | `settings` | the flags, sorted by room |
 //! | `shedding` | who gives way when memory is short |
 //! | `shutdown` | signals, and how it all ends |
 
 mod batch;
+#[cfg(feature = "tls")]
+mod certificate;
 mod connection;
 mod connections;
 mod core;
@@ -44,7 +47,7 @@ use crate::clock::{Clock, Mono, Now, OsEntropy};
 use crate::config::{Config, Listen};
 use crate::journal;
 use crate::ledger::Ledger;
-use crate::net::{Accepted, Listener, Socket};
+use crate::net::{Accepted, Identity, Listener, Socket};
 use shutdown::Signals;
 
 /// Events taken from one poll. More stay with the kernel for the next.
@@ -76,6 +79,9 @@ pub struct Server {
     /// Accepting had to rest the last time, which was logged.
     is_short: bool,
     ending: Option<Ending>,
+    /// For what is read again.
+    #[cfg(feature = "tls")]
+    config: Config,
 }
 
 /// A listener and whether connections may be waiting in it.
@@ -90,6 +96,9 @@ struct Acceptor {
 pub enum StartError {
     /// An address can't be listened on.
     Listen(Listen, io::Error),
+    /// The certificate or its key is no good.
+    #[cfg(feature = "tls")]
+    Tls(crate::net::IdentityError),
     /// No poll, no signals.
     Poll(io::Error),
     /// No randomness.
@@ -113,12 +122,20 @@ impl Server {
         if let Ok(word) = std::env::var("CHAT_TEST_FAULT") {
             core.plant_fault(word);
         }
+        #[cfg(feature = "tls")]
+        let identity = certificate::read(config)?;
+        #[cfg(feature = "tls")]
+        if identity.is_some() {
+            signals.add_hangup().map_err(StartError::Poll)?;
+        }
+        #[cfg(not(feature = "tls"))]
+        let identity = None;
         let mut listeners = Vec::new();
         let chat = config.listen.iter().map(|listen| (listen, Purpose::Chat));
         let metrics = config.metrics_listen.iter().map(|listen| (listen, Purpose::Metrics));
         for (listen, purpose) in chat.chain(metrics) {
             let token = Token(LISTENERS - listeners.len());
-            let acceptor = Acceptor::new(listen, purpose, &poll, token);
+            let acceptor = Acceptor::new(listen, identity.as_ref(), purpose, &poll, token);
             listeners.push(acceptor.map_err(|error| StartError::Listen(listen.clone(), error))?);
         }
         for acceptor in &listeners {
@@ -141,6 +158,8 @@ impl Server {
             accept_pause: None,
             is_short: false,
             ending: None,
+            #[cfg(feature = "tls")]
+            config: config.clone(),
         })
     }
 
@@ -242,13 +261,23 @@ impl Server {
 }
 
 impl Acceptor {
-    fn new(listen: &Listen, purpose: Purpose, poll: &Poll, token: Token) -> io::Result<Acceptor> {
-        let mut listener = match listen {
-            Listen::Tcp(address) => Listener::bind_tcp(*address)?,
+    fn new(
+        listen: &Listen,
+        identity: Option<&Identity>,
+        purpose: Purpose,
+        poll: &Poll,
+        token: Token,
+    ) -> io::Result<Acceptor> {
+        let mut listener = match (listen, identity) {
+            (Listen::Tcp(address), _) => Listener::bind_tcp(*address)?,
+            #[cfg(feature = "tls")]
+            (Listen::Tls(address), Some(identity)) => {
+                Listener::bind_tls(*address, identity.clone())?
+            }
             #[cfg(unix)]
-            Listen::Unix(path) => Listener::bind_unix(path)?,
-            #[cfg(not(unix))]
-            Listen::Unix(_) => return Err(ErrorKind::Unsupported.into()),
+            (Listen::Unix(path), _) => Listener::bind_unix(path)?,
+            #[cfg(any(feature = "tls", not(unix)))]
+            _ => return Err(ErrorKind::Unsupported.into()),
         };
         poll.registry().register(&mut listener, token, Interest::READABLE)?;
         Ok(Acceptor { listener, ready: false, purpose })
@@ -303,6 +332,8 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Listen(listen, error) => write!(f, "cannot listen on {listen}: {error}"),
+            #[cfg(feature = "tls")]
+            StartError::Tls(error) => write!(f, "cannot use the certificate: {error}"),
             StartError::Poll(error) => write!(f, "cannot poll: {error}"),
             StartError::Entropy(error) => write!(f, "the system has no randomness: {error}"),
         }
