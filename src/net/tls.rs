@@ -39,6 +39,10 @@ const RECORD_OVERHEAD: usize = 5 + 1 + 16 + 8;
 /// nothing there could be any number.
 const READS_MAX: usize = 8;
 
+/// What of a message that is not whole may have arrived: rustls gathers no longer ones, which only
+/// a handshake has.
+const PARTIAL_BYTES_MAX: usize = 64 * 1024;
+
 /// What rustls keeps of a connection beside what is under way: its read buffer, which it never
 /// gives back, and the keys and names of the session.
 const SESSION_BYTES: usize = allocation(4096) + 2048;
@@ -134,7 +138,7 @@ pub struct TlsStream {
     shut: bool,
     /// Bytes encrypted that have not left, about.
     sealed: usize,
-    /// Bytes of a record that is not whole, about.
+    /// Bytes of a record or a message that is not whole, about.
     partial: usize,
     toil: usize,
 }
@@ -243,10 +247,11 @@ impl TlsStream {
         let was_short = gauge.was_short;
         let was_handshaking = self.session.is_handshaking();
         match self.session.process_new_packets() {
-            Ok(state) if state.plaintext_bytes_to_read() == 0 && !was_handshaking => {
-                self.partial += count;
+            Ok(state) if state.plaintext_bytes_to_read() + state.tls_bytes_to_write() > 0 => {
+                self.partial = 0;
             }
-            Ok(_) => self.partial = 0,
+            // What is whole and says nothing is counted with it; there is an end to that.
+            Ok(_) => self.partial = PARTIAL_BYTES_MAX.min(self.partial + count),
             Err(error) => {
                 self.stage = Stage::Broken;
                 let _ = self.send(); // Why, as an alert.

@@ -405,6 +405,7 @@ impl<S: Stream> Core<S> {
                 if more {
                     self.connections.make_greedy(key);
                 }
+                self.connections.recount(key);
                 return toil;
             }
             Ok(Received::End) => self.on_end(key),

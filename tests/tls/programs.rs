@@ -1,4 +1,4 @@
-//! Other people's programs: curl and OpenSSL, and the keys that OpenSSL makes.
+//! Other people's programs: curl, OpenSSL, and the keys that it makes; the Python package `websockets`.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -95,4 +95,34 @@ fn keys_of_every_form_are_read() {
         let server = Server::spawn(server_command(&flags, &[]), 1);
         ping(&curl, &certificate, &server, 0, &[]).expect_success();
     }
+}
+
+const SOCKET: &str = r#"
+import ssl, sys
+from websockets.sync.client import connect
+context = ssl.create_default_context(cafile=sys.argv[1])
+with connect(sys.argv[2], ssl=context) as socket:
+    socket.recv()
+    for text in ("hello", "x" * 4000):
+        socket.send('{"type":"chat","message":"' + text + '"}')
+        assert text in socket.recv()
+assert socket.close_code == 1000
+print("all held")
+"#;
+
+#[test]
+fn websockets_talks_over_wss() {
+    let world = World::start(&[]);
+    let named = std::env::var_os("CLIENTS_PYTHON").map(PathBuf::from);
+    let python = named.or_else(|| find(&["python3"])).filter(|python| {
+        run(command(python).args(["-c", "import websockets.sync.client"])).status.success()
+    });
+    let Some(python) = needed("python3 with the package websockets", python) else { return };
+    let root = world.folder.write("root.pem", &world.authority.root_pem);
+    let session = world.server.session("ana");
+    let room = world.server.room(&session);
+    let port = world.address().host().rsplit(':').next().expect("a port").to_owned();
+    let url = format!("wss://localhost:{port}/ws/{room}?session_id={session}");
+    let ended = run(command(python).arg("-c").arg(SOCKET).args([root, url])).expect_success();
+    assert_eq!(ended.stdout(), "all held\n", "{ended:?}");
 }
