@@ -22,7 +22,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
-use rustls::{ServerConfig, ServerConnection};
+use rustls::{IoState, ServerConfig, ServerConnection};
 
 use super::link::Stream;
 use crate::ledger::allocation;
@@ -133,6 +133,8 @@ pub struct TlsStream {
     stage: Stage,
     /// More can be read, though no edge will tell.
     holds_input: bool,
+    /// The peer has ended its direction, by a close_notify; that may not have been read yet.
+    read_over: bool,
     /// Our direction has ended, and the stream's does when all has left.
     write_over: bool,
     shut: bool,
@@ -165,6 +167,7 @@ impl TlsStream {
             session,
             stage: Stage::Fresh,
             holds_input: false,
+            read_over: false,
             write_over: false,
             shut: false,
             sealed: 0,
@@ -216,11 +219,13 @@ impl TlsStream {
             // A short read has emptied the kernel's buffer, as everywhere; unless it brought
             // nothing, when nobody would come back for the end behind it.
             if was_short && count > 0 {
+                self.holds_input = self.read_over;
                 return Ok(count);
             }
             match self.receive() {
                 Ok(is_short) => was_short = is_short,
                 Err(error) if error.kind() == ErrorKind::WouldBlock && count > 0 => {
+                    self.holds_input = self.read_over;
                     return Ok(count);
                 }
                 Err(error) => return self.after(count, Err(error)),
@@ -246,7 +251,9 @@ impl TlsStream {
         let count = self.session.read_tls(&mut gauge)?;
         let was_short = gauge.was_short;
         let was_handshaking = self.session.is_handshaking();
-        match self.session.process_new_packets() {
+        let processed = self.session.process_new_packets();
+        self.read_over = processed.as_ref().is_ok_and(IoState::peer_has_closed);
+        match processed {
             Ok(state) if state.plaintext_bytes_to_read() + state.tls_bytes_to_write() > 0 => {
                 self.partial = 0;
             }

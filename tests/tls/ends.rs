@@ -5,7 +5,7 @@ use std::net::Shutdown;
 
 use serde_json::json;
 
-use crate::client::{get, post, upgrade};
+use crate::client::{Stream, get, post, upgrade};
 use crate::peer::{Peer, World, shake_hands};
 use crate::server::wait_until;
 
@@ -72,21 +72,51 @@ fn a_close_notify_is_the_end_of_the_stream_though_tcp_goes_on() {
     assert_eq!(peer.read(&mut [0; 64]).expect("a close_notify in return"), 0);
     assert_eq!(peer.sock.read(&mut [0; 64]).expect("and FIN"), 0);
 
-    // What was asked before is answered, however close the end is behind it.
-    let mut peer = world.peer(&world.believer);
-    shake_hands(&mut peer).unwrap();
-    let requests = get("/docs.js").bytes("localhost").repeat(30);
-    let mut bytes = Vec::new();
-    peer.conn.writer().write_all(&requests).expect("it is buffered");
-    peer.conn.send_close_notify();
-    while peer.conn.wants_write() {
-        peer.conn.write_tls(&mut bytes).expect("a vector takes all");
+    // What was asked before is answered, however close the end is behind it: in one packet, an end that came with the
+    // last bytes was once not read.
+    for count in [1, 30] {
+        let mut peer = world.peer(&world.believer);
+        shake_hands(&mut peer).unwrap();
+        let requests = get("/docs.js").bytes("localhost").repeat(count);
+        let mut bytes = Vec::new();
+        peer.conn.writer().write_all(&requests).expect("it is buffered");
+        peer.conn.send_close_notify();
+        while peer.conn.wants_write() {
+            peer.conn.write_tls(&mut bytes).expect("a vector takes all");
+        }
+        peer.sock.write_all(&bytes).expect("it takes it");
+        let mut answers = String::new();
+        peer.read_to_string(&mut answers).expect("a clean end");
+        assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), count);
     }
-    peer.sock.write_all(&bytes).expect("it takes it");
-    let mut answers = String::new();
-    peer.read_to_string(&mut answers).expect("a clean end");
-    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 30);
     assert_eq!(broken(&world), 0);
+}
+
+/// Of one of these the kernel takes all but the end of the last record, and then the peer's end is all that is left to
+/// be read. What waits in the stream must not go with the connection.
+#[test]
+fn who_ends_first_and_reads_later_gets_the_last_answer_whole() {
+    let world = World::start(PATIENT);
+    let request = get("/docs.css").bytes("localhost");
+    let length = world.ask(get("/docs.css")).expect(200).body.len();
+    let peers: Vec<_> = (1..=400_000 / length)
+        .map(|count| {
+            let Stream::Tcp(narrow) = Stream::connect_narrow(world.address()) else {
+                panic!("only TCP has windows")
+            };
+            let mut peer = rustls::StreamOwned::new(crate::peer::session(&world.believer), narrow);
+            shake_hands(&mut peer).unwrap();
+            peer.conn.writer().write_all(&request.repeat(count)).expect("it is buffered");
+            notify(&mut peer);
+            (count, peer)
+        })
+        .collect();
+    world.server.ask(get("/ping")).expect(200);
+    for (count, mut peer) in peers {
+        let mut answers = Vec::new();
+        peer.read_to_end(&mut answers).unwrap_or_else(|error| panic!("{error}, of {count}"));
+        assert!(answers.len() > count * length, "of {count}");
+    }
 }
 
 #[test]
