@@ -38,6 +38,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 const CRATES: &[(&str, &[&str])] = &[
     ("mio", &["net", "server"]),
     ("socket2", &["net"]),
+    ("rustls", &["net"]),
     ("httparse", &["http"]),
     ("tungstenite", &["ws"]),
     ("slab", &["slots"]),

@@ -19,6 +19,9 @@ pub enum ConfigError {
     Usage(String),
     /// A flag's or variable's value, or one of several, is no good.
     BadValue { source: String, text: String, fault: Fault },
+    /// There is to be TLS, but this is not given.
+    #[cfg(feature = "tls")]
+    NoTlsFile(&'static str),
 }
 
 impl ConfigError {
@@ -40,6 +43,10 @@ impl fmt::Display for ConfigError {
             ConfigError::BadValue { source, text, fault } => {
                 write!(f, "{source}: {text:?} {fault}")
             }
+            #[cfg(feature = "tls")]
+            ConfigError::NoTlsFile(flag) => {
+                write!(f, "--listen tls:ADDRESS needs {flag} FILE (see --help)")
+            }
         }
     }
 }
@@ -56,6 +63,8 @@ pub enum Fault {
     /// It is an address with a name in it. Looking names up would block, and could change
     /// where the server listens between two starts.
     Name,
+    /// It is good, but only a program built with this feature can do it.
+    Feature(&'static str),
 }
 
 impl fmt::Display for Fault {
@@ -64,6 +73,9 @@ impl fmt::Display for Fault {
             Fault::Form(form) => write!(f, "is not {form}"),
             Fault::Range(range) => write!(f, "is out of range ({range})"),
             Fault::Name => write!(f, "has a host name, and none is looked up: give an IP address"),
+            Fault::Feature(name) => {
+                write!(f, "needs a build with the feature `{name}` (cargo build --features {name})")
+            }
         }
     }
 }

@@ -40,8 +40,8 @@ pub enum Kind {
     Proxies,
     /// A list of origins; any, as soon as `*` is among them.
     Origins,
-    /// An absolute path, or `none`.
-    Path(fn(&mut Config, Option<PathBuf>)),
+    /// A file, or `none`.
+    File(fn(&mut Config, Option<PathBuf>)),
     /// A log level.
     Level,
 }
@@ -63,10 +63,24 @@ pub static FLAGS: &[Flag] = &[
         default: "127.0.0.1:8000",
         kind: Kind::Listen,
         help: "Accept connections here: an IP address or localhost with a port, [::1]:8000, or \
-               unix:/path; repeatable. With proxy: before it, a PROXY header (version 1 or 2) must \
-               come first on each connection; who it names is believed of a --trusted-proxy, and \
-               of a Unix socket. Port 0 picks a free one. PORT=9000 in the environment, \
-               without this flag and its variable, means 0.0.0.0:9000",
+               unix:/path; tls:[::]:443 with TLS, if built with the feature tls; repeatable. With \
+               proxy: before an address without TLS, a PROXY header (version 1 or 2) must come \
+               first on each connection; who it names is believed of a --trusted-proxy, and of a \
+               Unix socket. Port 0 picks a free one. PORT=9000 in the environment, without this \
+               flag and its variable, means 0.0.0.0:9000",
+    },
+    Flag {
+        name: "tls-cert",
+        default: "none",
+        kind: Kind::File(|config, path| config.tls_cert = path),
+        help: "The certificate for tls: addresses, in PEM, with those between it and its \
+               authority; SIGHUP has it read again, and its key",
+    },
+    Flag {
+        name: "tls-key",
+        default: "none",
+        kind: Kind::File(|config, path| config.tls_key = path),
+        help: "Its private key, in PEM (PKCS#8, PKCS#1 or SEC1)",
     },
     Flag {
         name: "session-ttl",
@@ -235,7 +249,7 @@ pub static FLAGS: &[Flag] = &[
     Flag {
         name: "state",
         default: "none",
-        kind: Kind::Path(|config, value| config.state = value),
+        kind: Kind::File(|config, value| config.state = value),
         help: "Keep sessions, rooms and histories in this file from one process's end to the next \
                one's beginning, for which it should lie in memory (/run/chat/state), or none",
     },
@@ -270,8 +284,8 @@ impl Flag {
             Kind::MetricsListen => config.metrics_listen.clear(),
             Kind::Proxies => config.trusted_proxies.clear(),
             Kind::Origins => config.cors_origins.clear(),
-            Kind::Duration(..) | Kind::Size(..) | Kind::Count(..) => {}
-            Kind::Path(_) | Kind::Level => {}
+            Kind::Duration(..) | Kind::Size(..) | Kind::Count(..) | Kind::File(_) | Kind::Level => {
+            }
         }
         for text in texts {
             match &self.kind {
@@ -289,7 +303,11 @@ impl Flag {
                 }),
                 Kind::Proxies => text.parse().map(|cidr| config.trusted_proxies.push(cidr)),
                 Kind::Origins => origin(text).map(|origin| config.cors_origins.push(origin)),
-                Kind::Path(set) => path(text).map(|path| set(config, path)),
+                Kind::File(set) if text == "none" => {
+                    set(config, None);
+                    Ok(())
+                }
+                Kind::File(set) => path(text).map(|path| set(config, Some(path))),
                 Kind::Level => level(text).map(|level| config.log = level),
             }
             .map_err(|fault| ConfigError::bad_value(source, text, fault))?;
@@ -315,7 +333,7 @@ impl Kind {
             Kind::Count(..) => "COUNT",
             Kind::Listen | Kind::MetricsListen | Kind::Proxies => "ADDR",
             Kind::Origins => "ORIGIN",
-            Kind::Path(_) => "PATH",
+            Kind::File(_) => "FILE",
             Kind::Level => "LEVEL",
         }
     }

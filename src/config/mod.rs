@@ -27,6 +27,10 @@ pub use value::{Cidr, Listen};
 pub struct Config {
     /// Where to accept connections; at least one.
     pub listen: Vec<Listen>,
+    /// The certificate for those with TLS; there, if there is one of them.
+    pub tls_cert: Option<PathBuf>,
+    /// Its key, likewise.
+    pub tls_key: Option<PathBuf>,
     /// How long a session outlives its last use; 1 ms to ten years, like all that follow.
     pub session_ttl: Duration,
     /// How long a room outlives its last connection.
@@ -163,7 +167,20 @@ impl Config {
                 }
             }
         }
+        #[cfg(feature = "tls")]
+        config.check_tls()?;
         Ok(Command::Serve(config))
+    }
+
+    /// Whoever wants TLS has said with which certificate.
+    #[cfg(feature = "tls")]
+    fn check_tls(&self) -> Result<(), ConfigError> {
+        let mut listeners = self.listen.iter().chain(&self.metrics_listen);
+        if listeners.any(|listen| matches!(listen, Listen::Tls(_))) {
+            self.tls_cert.as_ref().ok_or(ConfigError::NoTlsFile("--tls-cert"))?;
+            self.tls_key.as_ref().ok_or(ConfigError::NoTlsFile("--tls-key"))?;
+        }
+        Ok(())
     }
 }
 
@@ -173,6 +190,8 @@ impl Default for Config {
         // Blank, so that the table alone says what the defaults are.
         let mut config = Config {
             listen: Vec::new(),
+            tls_cert: None,
+            tls_key: None,
             session_ttl: Duration::ZERO,
             room_ttl: Duration::ZERO,
             new_room_ttl: Duration::ZERO,
@@ -304,6 +323,8 @@ mod tests {
             "",
             "8000",
         ),
+        ("tls-cert", |c| format!("{:?}", c.tls_cert), "None", ["/c", "Some(\"/c\")"], &[], "", ""),
+        ("tls-key", |c| format!("{:?}", c.tls_key), "None", ["k", "Some(\"k\")"], &[], "", ""),
         ("session-ttl", |c| ms(c.session_ttl), "86400000", ["2h", "7200000"], &["0"], YEARS, "1y"),
         ("room-ttl", |c| ms(c.room_ttl), "120000", ["0.25", "250"], &["0s"], YEARS, "5x"),
         ("new-room-ttl", |c| ms(c.new_room_ttl), "600000", ["90", "90000"], &["0"], YEARS, ""),
@@ -442,15 +463,7 @@ mod tests {
             "",
             "None",
         ),
-        (
-            "state",
-            |c| format!("{:?}", c.state),
-            "None",
-            ["/run/chat/state", "Some(\"/run/chat/state\")"],
-            &[],
-            "",
-            "run/chat",
-        ),
+        ("state", |c| format!("{:?}", c.state), "None", ["/s", "Some(\"/s\")"], &[], "", ""),
         ("log", |c| c.log.to_string(), "INFO", ["debug", "DEBUG"], &[], "", "trace"),
     ];
     const YEARS: &str = "1ms to 3650d";
@@ -551,6 +564,30 @@ mod tests {
             let line = format!("PORT: {bad:?} is not a port (0 to 65535)");
             assert_eq!(parse(&[], &[("PORT", bad)]), Err(line));
         }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn tls_needs_its_feature() {
+        let line = "--listen: \"tls:[::]:443\" needs a build with the feature `tls` \
+                    (cargo build --features tls)";
+        assert_eq!(parse(&["--listen", "tls:[::]:443"], &[]), Err(line.to_owned()));
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn tls_needs_a_certificate_and_its_key() {
+        let line = |flag| Err(format!("--listen tls:ADDRESS needs {flag} FILE (see --help)"));
+        let (cert, key) = ("--tls-cert=/c", "--tls-key=/k");
+        for listen in ["--listen=tls:[::1]:1", "--metrics-listen=tls:[::1]:1"] {
+            assert_eq!(parse(&[listen], &[]), line("--tls-cert"));
+            assert_eq!(parse(&[listen, cert], &[]), line("--tls-key"));
+            assert_eq!(parse(&[listen, key], &[("CHAT_TLS_CERT", "none")]), line("--tls-cert"));
+            assert!(serve(&[listen, cert], &[("CHAT_TLS_KEY", "/k")]).is_ok());
+        }
+        let both = serve(&["--listen=tls:[::1]:1", "--listen=[::1]:1", cert, key], &[]).unwrap();
+        let address = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 1));
+        assert_eq!(both.listen, [Listen::Tls(address), Listen::Tcp(address)]);
     }
 
     #[test]

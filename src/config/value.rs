@@ -19,6 +19,9 @@ use super::error::Fault;
 pub enum Listen {
     /// Port 0: a free one.
     Tcp(SocketAddr),
+    /// The same, with TLS.
+    #[cfg(feature = "tls")]
+    Tls(SocketAddr),
     /// An absolute path.
     Unix(PathBuf),
     /// There, and a PROXY header comes before what a connection says. Not nested.
@@ -29,6 +32,8 @@ impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Listen::Tcp(address) => address.fmt(f),
+            #[cfg(feature = "tls")]
+            Listen::Tls(address) => write!(f, "tls:{address}"),
             Listen::Unix(path) => write!(f, "unix:{}", path.display()),
             Listen::Proxied(listen) => write!(f, "proxy:{listen}"),
         }
@@ -39,39 +44,46 @@ impl FromStr for Listen {
     type Err = Fault;
 
     fn from_str(text: &str) -> Result<Listen, Fault> {
-        const FORM: Fault = Fault::Form(
-            "an address (127.0.0.1:8000, localhost:8000, [::1]:8000, unix:/run/chat, proxy:0.0.0.0:8000)",
-        );
         if let Some(behind) = text.strip_prefix("proxy:") {
             return match behind.parse()? {
-                Listen::Proxied(_) => Err(FORM),
-                listen => Ok(Listen::Proxied(Box::new(listen))),
+                listen @ (Listen::Tcp(_) | Listen::Unix(_)) => {
+                    Ok(Listen::Proxied(Box::new(listen)))
+                }
+                _ => Err(ADDRESS),
             };
         }
         if let Some(path) = text.strip_prefix("unix:") {
-            return if path.starts_with('/') { Ok(Listen::Unix(path.into())) } else { Err(FORM) };
+            return match path.starts_with('/') {
+                true => Ok(Listen::Unix(path.into())),
+                false => Err(ADDRESS),
+            };
         }
-        if let Ok(address) = text.parse() {
-            return Ok(Listen::Tcp(address));
+        match text.strip_prefix("tls:") {
+            #[cfg(feature = "tls")]
+            Some(address) => tcp(address).map(Listen::Tls),
+            #[cfg(not(feature = "tls"))]
+            Some(_) => Err(Fault::Feature("tls")),
+            None => tcp(text).map(Listen::Tcp),
         }
-        let (host, port_text) = text.rsplit_once(':').ok_or(FORM)?;
-        let port = port(port_text).map_err(|_| FORM)?;
-        if host.eq_ignore_ascii_case("localhost") {
-            return Ok(Listen::Tcp((Ipv4Addr::LOCALHOST, port).into()));
-        }
-        let name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
-        let is_name = host.chars().all(name) && host.chars().any(char::is_alphabetic);
-        Err(if is_name { Fault::Name } else { FORM })
     }
 }
 
-/// An absolute path, or `none`.
-pub fn path(text: &str) -> Result<Option<PathBuf>, Fault> {
-    match text {
-        "none" => Ok(None),
-        _ if text.starts_with('/') => Ok(Some(text.into())),
-        _ => Err(Fault::Form("an absolute path, or none")),
+const ADDRESS: Fault = Fault::Form(
+    "an address (127.0.0.1:8000, localhost:8000, [::1]:8000, unix:/run/chat, proxy:0.0.0.0:8000)",
+);
+
+fn tcp(text: &str) -> Result<SocketAddr, Fault> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
     }
+    let (host, port_text) = text.rsplit_once(':').ok_or(ADDRESS)?;
+    let port = port(port_text).map_err(|_| ADDRESS)?;
+    if host.eq_ignore_ascii_case("localhost") {
+        return Ok((Ipv4Addr::LOCALHOST, port).into());
+    }
+    let name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
+    let is_name = host.chars().all(name) && host.chars().any(char::is_alphabetic);
+    Err(if is_name { Fault::Name } else { ADDRESS })
 }
 
 /// A range of addresses: an address and how many of its leading bits count.
@@ -224,6 +236,11 @@ pub(super) fn port(text: &str) -> Result<u16, Fault> {
     }
 }
 
+/// Where a file is; nobody looks whether it is there.
+pub(super) fn path(text: &str) -> Result<PathBuf, Fault> {
+    if text.is_empty() { Err(Fault::Form("a file's path")) } else { Ok(text.into()) }
+}
+
 /// Digits and nothing else: `parse` alone would take a plus sign.
 pub(super) fn count(text: &str, range: &RangeInclusive<u32>) -> Result<u32, Fault> {
     let number = scaled(text, &[("", 1)], str::eq).ok_or(Fault::Form("a whole number"))?;
@@ -284,6 +301,12 @@ mod tests {
         check("unix:/run/chat.sock", Ok("unix:/run/chat.sock"));
         check("proxy:[::1]:8000", Ok("proxy:[::1]:8000"));
         check("proxy:unix:/run/chat.sock", Ok("proxy:unix:/run/chat.sock"));
+        #[cfg(feature = "tls")]
+        check("tls:localhost:443", Ok("tls:127.0.0.1:443"));
+        #[cfg(feature = "tls")]
+        check("tls:chat.example:443", Err(Fault::Name));
+        #[cfg(not(feature = "tls"))]
+        check("tls:localhost:443", Err(Fault::Feature("tls")));
         for name in ["chat.example:80", "localhost.:80", "bücher:80", "db_1:80"] {
             check(name, Err(Fault::Name));
         }

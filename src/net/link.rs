@@ -11,6 +11,28 @@ use super::outbox::{Flushed, Outbox, Piece};
 pub trait Stream: Read + Write {
     /// Tells the peer that nothing more will come, while its bytes may still.
     fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// Whether there is more to read, though the last read gave less than it might, or nothing: no
+    /// edge will tell.
+    fn holds_input(&self) -> bool {
+        false
+    }
+
+    /// Whether some of what was written has not left: the writable edge will tell when it can, and
+    /// `flush` goes on.
+    fn holds_output(&self) -> bool {
+        false
+    }
+
+    /// Bytes of heap that it takes.
+    fn heap_bytes(&self) -> usize {
+        0
+    }
+
+    /// What reading has cost since this was last asked, beside the bytes that it gave.
+    fn take_toil(&mut self) -> usize {
+        0
+    }
 }
 
 /// What a read came to.
@@ -42,9 +64,19 @@ impl<S: Stream> Link<S> {
         &mut self.stream
     }
 
+    /// The stream itself, to look at.
+    pub fn stream(&self) -> &S {
+        &self.stream
+    }
+
     /// What is queued.
     pub fn outbox(&self) -> &Outbox {
         &self.outbox
+    }
+
+    /// True when all has left.
+    pub fn is_flushed(&self) -> bool {
+        self.outbox.is_empty() && !self.stream.holds_output()
     }
 
     /// Reads once. Errors end the connection.
@@ -84,7 +116,13 @@ impl<S: Stream> Link<S> {
 
     /// Writes what is queued, at most `budget` bytes of it. Errors end the connection.
     pub fn flush(&mut self, budget: usize) -> io::Result<Flushed> {
-        self.outbox.flush(&mut self.stream, budget)
+        match self.outbox.flush(&mut self.stream, budget)? {
+            Flushed::Done => match self.stream.flush() {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Flushed::Blocked),
+                flushed => flushed.map(|()| Flushed::Done),
+            },
+            other => Ok(other),
+        }
     }
 
     /// Ends our direction, once; what is queued must have left.

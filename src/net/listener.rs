@@ -16,6 +16,8 @@ use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
 use super::link::Stream;
+#[cfg(feature = "tls")]
+use super::tls::{Identity, TlsStream};
 
 /// Connections the kernel completes before we accept them. mio's own `bind` has 128, which a
 /// wave of reconnecting clients overruns.
@@ -35,6 +37,9 @@ const UNSENT_BYTES_MAX: u32 = 64 * 1024;
 pub enum Listener {
     /// On an address and port.
     Tcp(TcpListener),
+    /// The same, with TLS on what is accepted.
+    #[cfg(feature = "tls")]
+    Tls(TcpListener, Identity),
     /// On a path, which is removed when the listener is dropped.
     #[cfg(unix)]
     Unix(UnixListener, PathBuf),
@@ -44,6 +49,9 @@ pub enum Listener {
 pub enum Socket {
     /// From a TCP listener.
     Tcp(TcpStream),
+    /// From a listener with TLS.
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsStream>),
     /// From a Unix-domain listener.
     #[cfg(unix)]
     Unix(UnixStream),
@@ -61,22 +69,21 @@ impl Listener {
     /// Binds an address. IPv6 sockets take IPv6 only, so that `[::]` and `0.0.0.0` can stand
     /// side by side and an address means one thing.
     pub fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
-        let domain = Domain::for_address(address);
-        let socket = RawSocket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
+        tcp_listener(address).map(Listener::Tcp)
+    }
+
+    /// The same, with TLS on what is accepted.
+    #[cfg(feature = "tls")]
+    pub fn bind_tls(address: SocketAddr, identity: Identity) -> io::Result<Listener> {
+        tcp_listener(address).map(|listener| Listener::Tls(listener, identity))
+    }
+
+    /// Whoever is accepted from now on sees this certificate.
+    #[cfg(feature = "tls")]
+    pub fn set_identity(&mut self, identity: &Identity) {
+        if let Listener::Tls(_, old) = self {
+            *old = identity.clone();
         }
-        // A restarted server must not wait for its predecessor's TIME_WAIT connections.
-        #[cfg(unix)]
-        socket.set_reuse_address(true)?;
-        socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
-        #[cfg(target_os = "linux")]
-        socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
-        socket.set_tcp_nodelay(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(Listener::Tcp(TcpListener::from_std(socket.into())))
     }
 
     /// Binds a path. A socket file that nobody listens on any more is replaced; anything else
@@ -101,10 +108,13 @@ impl Listener {
         Ok(Listener::Unix(UnixListener::from_std(socket), path.to_owned()))
     }
 
-    /// What to connect to, as the log and the tests want it: `http://HOST:PORT` or `unix:/path`.
+    /// What to connect to, as the log and the tests want it: `http://HOST:PORT`, the same
+    /// with `https`, or `unix:/path`.
     pub fn address(&self) -> io::Result<String> {
         match self {
             Listener::Tcp(listener) => Ok(format!("http://{}", listener.local_addr()?)),
+            #[cfg(feature = "tls")]
+            Listener::Tls(listener, _) => Ok(format!("https://{}", listener.local_addr()?)),
             #[cfg(unix)]
             Listener::Unix(_, path) => Ok(format!("unix:{}", path.display())),
         }
@@ -114,10 +124,14 @@ impl Listener {
     pub fn accept(&self) -> io::Result<Accepted> {
         match self {
             Listener::Tcp(listener) => {
-                let (stream, address) = listener.accept()?;
-                #[cfg(not(target_os = "linux"))]
-                stream.set_nodelay(true)?;
-                Ok(Accepted { socket: Socket::Tcp(stream), peer: Some(address.ip()) })
+                let (stream, peer) = accept_tcp(listener)?;
+                Ok(Accepted { socket: Socket::Tcp(stream), peer })
+            }
+            #[cfg(feature = "tls")]
+            Listener::Tls(listener, identity) => {
+                let (stream, peer) = accept_tcp(listener)?;
+                let stream = Box::new(TlsStream::new(stream, identity)?);
+                Ok(Accepted { socket: Socket::Tls(stream), peer })
             }
             #[cfg(unix)]
             Listener::Unix(listener, _) => {
@@ -126,6 +140,32 @@ impl Listener {
             }
         }
     }
+}
+
+fn tcp_listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let domain = Domain::for_address(address);
+    let socket = RawSocket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // A restarted server must not wait for its predecessor's TIME_WAIT connections.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+fn accept_tcp(listener: &TcpListener) -> io::Result<(TcpStream, Option<IpAddr>)> {
+    let (stream, address) = listener.accept()?;
+    #[cfg(not(target_os = "linux"))]
+    stream.set_nodelay(true)?;
+    Ok((stream, Some(address.ip())))
 }
 
 #[cfg(unix)]
@@ -142,6 +182,8 @@ macro_rules! each {
     ($kind:ident, $self:expr, $inner:ident => $call:expr) => {
         match $self {
             $kind::Tcp($inner, ..) => $call,
+            #[cfg(feature = "tls")]
+            $kind::Tls($inner, ..) => $call,
             #[cfg(unix)]
             $kind::Unix($inner, ..) => $call,
         }
@@ -195,13 +237,56 @@ impl Write for Socket {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        #[cfg(feature = "tls")]
+        if let Socket::Tls(stream) = self {
+            return stream.flush();
+        }
         Ok(()) // Nothing is buffered on our side of the kernel.
     }
 }
 
 impl Stream for Socket {
     fn shutdown_write(&mut self) -> io::Result<()> {
-        each!(Socket, self, stream => stream.shutdown(Shutdown::Write))
+        match self {
+            Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            #[cfg(feature = "tls")]
+            Socket::Tls(stream) => stream.shutdown_write(),
+            #[cfg(unix)]
+            Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    fn holds_input(&self) -> bool {
+        self.tls().is_some_and(TlsStream::holds_input)
+    }
+
+    #[cfg(feature = "tls")]
+    fn holds_output(&self) -> bool {
+        self.tls().is_some_and(TlsStream::holds_output)
+    }
+
+    #[cfg(feature = "tls")]
+    fn heap_bytes(&self) -> usize {
+        self.tls().map_or(0, TlsStream::heap_bytes)
+    }
+
+    #[cfg(feature = "tls")]
+    fn take_toil(&mut self) -> usize {
+        match self {
+            Socket::Tls(stream) => stream.take_toil(),
+            _ => 0,
+        }
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Socket {
+    fn tls(&self) -> Option<&TlsStream> {
+        match self {
+            Socket::Tls(stream) => Some(stream),
+            _ => None,
+        }
     }
 }
 

@@ -9,12 +9,21 @@
 //! | `link` | one accepted stream and what is queued for it |
 //! | `outbox` | the queue itself |
 //! | `proxy` | the header that a balancer puts before a connection's own bytes |
+//! | `tls` | what lies between the kernel's bytes and those that are meant (feature `tls`) |
 
 mod link;
 mod listener;
 mod outbox;
 pub mod proxy;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use link::{Link, Received, Stream};
 pub use listener::{Accepted, Listener, Socket};
 pub use outbox::{Flushed, Outbox, Piece};
+#[cfg(feature = "tls")]
+pub use tls::{Identity, IdentityError, TlsStream};
+
+/// Without the feature `tls` there is none.
+#[cfg(not(feature = "tls"))]
+pub enum Identity {}

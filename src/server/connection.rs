@@ -56,7 +56,10 @@ pub struct Connection<S> {
 
 // See the account in `ledger`. Without mio's own checks, which are in debug builds only.
 #[cfg(all(target_pointer_width = "64", not(debug_assertions)))]
-const _: () = assert!(size_of::<Connection<crate::net::Socket>>() == 216 && size_of::<Ws>() == 56);
+const _: () = assert!(
+    size_of::<Connection<crate::net::Socket>>() == 216 + if cfg!(feature = "tls") { 8 } else { 0 }
+        && size_of::<Ws>() == 56
+);
 
 /// What a connection speaks.
 pub(super) enum Protocol {
@@ -174,7 +177,7 @@ impl<S: Stream> Connection<S> {
             Protocol::Ws(_) => allocation(size_of::<Ws>()),
             Protocol::Closing => 0,
         };
-        self.link.outbox().bytes() + self.input_bytes() + protocol
+        self.link.outbox().bytes() + self.link.stream().heap_bytes() + self.input_bytes() + protocol
     }
 
     /// What it has sent, or said that it would, and what could not be handled yet.

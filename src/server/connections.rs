@@ -437,13 +437,13 @@ impl<S: Stream> Connections<S> {
         let Some(connection) = self.slots.get_mut(key) else { return };
         let waited = matches!(&spoken, Some(Protocol::Ws(ws)) if ws.waiting);
         let unread = !std::mem::take(&mut connection.held).is_empty() || waited;
-        if connection.read_over && connection.link.outbox().is_empty() {
+        if connection.read_over && connection.link.is_flushed() {
             return self.make_over(key);
         }
         // A long answer may take its time as long as the peer takes some of it; a reader of
         // frames that was too slow already may not.
         let spoke_http = matches!(spoken, Some(Protocol::Http(_)));
-        let sending = spoke_http && !connection.link.outbox().is_empty();
+        let sending = spoke_http && !connection.link.is_flushed();
         self.set_timer(key, Some(if sending { Wait::Idle } else { Wait::Linger }));
         self.make_dirty(key);
         if unread {
@@ -472,7 +472,7 @@ impl<S: Stream> Connections<S> {
 
     /// The kernel takes bytes again.
     pub fn on_writable(&mut self, key: ConnectionKey<S>) {
-        if self.slots.get(key).is_some_and(|connection| !connection.link.outbox().is_empty()) {
+        if self.slots.get(key).is_some_and(|connection| !connection.link.is_flushed()) {
             self.make_bulky(key);
         }
     }
@@ -497,7 +497,7 @@ impl<S: Stream> Connections<S> {
             let Some(key) = self.bulky.pop_front() else { break };
             let Some(connection) = self.slots.get_mut(key) else { continue };
             connection.bulky = false;
-            if !connection.link.outbox().is_empty() {
+            if !connection.link.is_flushed() {
                 budget = budget.saturating_sub(self.flush_one(key));
             }
         }

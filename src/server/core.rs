@@ -411,7 +411,9 @@ impl<S: Stream> Core<S> {
             Ok(Received::Bytes(count)) => {
                 // A short read has emptied the kernel's buffer, and the next byte makes a new
                 // edge; unless the peer's end lies behind it, which had its edge already.
-                let more = count == scratch.len() || connection.hangup;
+                let more = count == scratch.len()
+                    || connection.hangup
+                    || connection.link.stream().holds_input();
                 self.connections.counters.bytes_in += count as u64;
                 self.dispatch(key, &scratch[..count]);
                 // It is never freed, and what was read is nobody's business any more.
@@ -421,7 +423,15 @@ impl<S: Stream> Core<S> {
                 }
                 return count;
             }
-            Ok(Received::Blocked) => {}
+            Ok(Received::Blocked) => {
+                let stream = connection.link.stream_mut();
+                let (more, toil) = (stream.holds_input(), stream.take_toil());
+                if more {
+                    self.connections.make_greedy(key);
+                }
+                self.connections.recount(key);
+                return toil;
+            }
             Ok(Received::End) => self.on_end(key),
             Err(_) => self.connections.on_broken(key),
         }

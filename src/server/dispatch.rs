@@ -73,7 +73,7 @@ impl<S: Stream> Core<S> {
             Protocol::Http(_) => self.connections.finish(key, Departure::Closed),
             // RFC 6455 §7.1.5: an end without a close frame is a broken line.
             Protocol::Ws(_) => self.connections.end(key, Departure::Broken),
-            Protocol::Closing if connection.link.outbox().is_empty() => {
+            Protocol::Closing if connection.link.is_flushed() => {
                 self.connections.end(key, Departure::Closed);
             }
             Protocol::Closing => {}

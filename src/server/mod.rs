@@ -12,11 +12,14 @@
 //! | `connection`, `connections` | what is kept of each, and of all |
 //! | `batch`, `sink` | what rooms say, on its way to connections |
 //! | `paging` | history, on its way to those who catch up |
+//! | `certificate` | when the certificate is read (feature `tls`) |
 //! | `settings` | the flags, sorted by room |
 //! | `shedding` | who gives way when memory is short |
 //! | `shutdown` | signals, and how it all ends |
 
 mod batch;
+#[cfg(feature = "tls")]
+mod certificate;
 mod connection;
 mod connections;
 mod core;
@@ -45,7 +48,7 @@ use crate::clock::{Clock, Mono, Now, OsEntropy};
 use crate::config::{Config, Listen};
 use crate::journal;
 use crate::ledger::Ledger;
-use crate::net::{Accepted, Listener, Socket};
+use crate::net::{Accepted, Identity, Listener, Socket};
 use crate::snapshot::{self, Refused};
 use shutdown::Signals;
 
@@ -80,6 +83,9 @@ pub struct Server {
     ending: Option<Ending>,
     /// Where what a restart is not to lose is to lie.
     state: Option<PathBuf>,
+    /// For what is read again.
+    #[cfg(feature = "tls")]
+    config: Config,
 }
 
 /// A listener and whether connections may be waiting in it.
@@ -94,6 +100,9 @@ struct Acceptor {
 pub enum StartError {
     /// An address can't be listened on.
     Listen(Listen, io::Error),
+    /// The certificate or its key is no good.
+    #[cfg(feature = "tls")]
+    Tls(crate::net::IdentityError),
     /// No poll, no signals.
     Poll(io::Error),
     /// No randomness.
@@ -109,6 +118,14 @@ impl Server {
         let poll = Poll::new().map_err(StartError::Poll)?;
         let signals = Signals::new(poll.registry(), SIGNALS).map_err(StartError::Poll)?;
         let connections_max = connections_max(config);
+        #[cfg(feature = "tls")]
+        let identity = certificate::read(config)?;
+        #[cfg(feature = "tls")]
+        if identity.is_some() {
+            signals.add_hangup().map_err(StartError::Poll)?;
+        }
+        #[cfg(not(feature = "tls"))]
+        let identity = None;
         let mut listeners = Vec::new();
         let chat = config.listen.iter().map(|listen| match listen {
             Listen::Proxied(_) => (listen, Purpose::Proxied),
@@ -117,7 +134,7 @@ impl Server {
         let metrics = config.metrics_listen.iter().map(|listen| (listen, Purpose::Metrics));
         for (listen, purpose) in chat.chain(metrics) {
             let token = Token(LISTENERS - listeners.len());
-            let acceptor = Acceptor::new(listen, purpose, &poll, token);
+            let acceptor = Acceptor::new(listen, identity.as_ref(), purpose, &poll, token);
             listeners.push(acceptor.map_err(|error| StartError::Listen(listen.clone(), error))?);
         }
         // When nothing can go wrong any more: with the file goes what is in it.
@@ -143,6 +160,8 @@ impl Server {
             is_short: false,
             ending: None,
             state,
+            #[cfg(feature = "tls")]
+            config: config.clone(),
         })
     }
 
@@ -244,8 +263,14 @@ impl Server {
 }
 
 impl Acceptor {
-    fn new(listen: &Listen, purpose: Purpose, poll: &Poll, token: Token) -> io::Result<Acceptor> {
-        let mut listener = bind(listen)?;
+    fn new(
+        listen: &Listen,
+        identity: Option<&Identity>,
+        purpose: Purpose,
+        poll: &Poll,
+        token: Token,
+    ) -> io::Result<Acceptor> {
+        let mut listener = bind(listen, identity)?;
         poll.registry().register(&mut listener, token, Interest::READABLE)?;
         Ok(Acceptor { listener, ready: false, purpose })
     }
@@ -288,14 +313,17 @@ fn restored(
     }
 }
 
-fn bind(listen: &Listen) -> io::Result<Listener> {
-    match listen {
-        Listen::Tcp(address) => Listener::bind_tcp(*address),
+/// `identity`: what TLS shows, if anything does.
+fn bind(listen: &Listen, identity: Option<&Identity>) -> io::Result<Listener> {
+    match (listen, identity) {
+        (Listen::Tcp(address), _) => Listener::bind_tcp(*address),
+        #[cfg(feature = "tls")]
+        (Listen::Tls(address), Some(identity)) => Listener::bind_tls(*address, identity.clone()),
         #[cfg(unix)]
-        Listen::Unix(path) => Listener::bind_unix(path),
-        #[cfg(not(unix))]
-        Listen::Unix(_) => Err(ErrorKind::Unsupported.into()),
-        Listen::Proxied(listen) => bind(listen),
+        (Listen::Unix(path), _) => Listener::bind_unix(path),
+        (Listen::Proxied(listen), _) => bind(listen, identity),
+        #[cfg(any(feature = "tls", not(unix)))]
+        _ => Err(ErrorKind::Unsupported.into()),
     }
 }
 
@@ -347,6 +375,8 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Listen(listen, error) => write!(f, "cannot listen on {listen}: {error}"),
+            #[cfg(feature = "tls")]
+            StartError::Tls(error) => write!(f, "cannot use the certificate: {error}"),
             StartError::Poll(error) => write!(f, "cannot poll: {error}"),
             StartError::Entropy(error) => write!(f, "the system has no randomness: {error}"),
         }

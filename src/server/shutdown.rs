@@ -42,7 +42,7 @@ impl fmt::Display for Ending {
     }
 }
 
-/// SIGTERM and SIGINT as events of the poll.
+/// SIGTERM and SIGINT as events of the poll, and SIGHUP if somebody has use for it.
 pub(super) struct Signals(signal_hook_mio::v1_0::Signals);
 
 impl Signals {
@@ -51,12 +51,20 @@ impl Signals {
         signals.register(registry, token, Interest::READABLE)?;
         Ok(Signals(signals))
     }
+
+    /// SIGHUP, too. Otherwise it ends the process, as it does with most.
+    #[cfg(feature = "tls")]
+    pub fn add_hangup(&self) -> io::Result<()> {
+        self.0.add_signal(signal_hook::consts::SIGHUP)
+    }
 }
 
 impl Server {
     pub(super) fn on_signals(&mut self, now: Mono) {
         for signal in self.signals.0.pending() {
             match &mut self.ending {
+                #[cfg(feature = "tls")]
+                _ if signal == signal_hook::consts::SIGHUP => self.read_again(),
                 Some(ending) => ending.forced = true,
                 None => {
                     log::info!("stopping: everybody is told");

@@ -3,6 +3,9 @@
 //! Edges are epoll's, edge-triggered: a readable one when bytes or an end have arrived since the
 //! last was reported, a writable one when room appears after a `WouldBlock`. A fault may only do
 //! what a network can: whoever is told less than there is gets another edge for the rest.
+//!
+//! In bad weather some lines have something on them that holds bytes back in both directions, as TLS
+//! does. The kernel knows nothing of those, and makes no edges for them.
 
 use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;
@@ -262,7 +265,85 @@ fn front(queue: &mut VecDeque<u8>, count: usize) -> Vec<u8> {
 }
 
 /// The server's end. Dropping it closes it.
-pub struct End(Rc<RefCell<Pipe>>);
+pub struct End {
+    pipe: Rc<RefCell<Pipe>>,
+    /// What holds bytes back, if anything does.
+    veil: Option<Veil>,
+}
+
+/// Bytes that are not the kernel's any more, or not yet.
+struct Veil {
+    dice: Dice,
+    /// Read from the kernel and not given.
+    opened: VecDeque<u8>,
+    /// More can be read, though no edge will tell.
+    holds_input: bool,
+    /// Taken and not written to the kernel.
+    sealed: Vec<u8>,
+    /// Our direction ends when that has left.
+    ending: bool,
+}
+
+/// What a veil takes at once, in either direction.
+const VEIL_BYTES_MAX: usize = 600;
+
+impl Veil {
+    fn read(&mut self, pipe: &mut Pipe, buffer: &mut [u8]) -> io::Result<usize> {
+        self.holds_input = true;
+        while self.opened.len() < buffer.len() {
+            if self.dice.percent(10) {
+                break; // Enough for now.
+            }
+            let mut read = [0; VEIL_BYTES_MAX];
+            match pipe.read(&mut read) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.holds_input = false;
+                    break;
+                }
+                Ok(count) if count > 0 => self.opened.extend(&read[..count]),
+                // What was said before the end is given first.
+                _ if !self.opened.is_empty() => break,
+                end => return end,
+            }
+        }
+        if self.opened.is_empty() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let mut count = buffer.len().min(self.opened.len());
+        if self.dice.percent(10) {
+            count = 1 + self.dice.below(count);
+        }
+        buffer[..count].copy_from_slice(&front(&mut self.opened, count));
+        self.holds_input |= !self.opened.is_empty();
+        Ok(count)
+    }
+
+    fn write(&mut self, pipe: &mut Pipe, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.flush(pipe)?;
+        for slice in slices {
+            let room = VEIL_BYTES_MAX - self.sealed.len();
+            self.sealed.extend_from_slice(&slice[..room.min(slice.len())]);
+        }
+        let count = self.sealed.len();
+        match self.flush(pipe) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(count),
+            flushed => flushed.map(|()| count),
+        }
+    }
+
+    fn flush(&mut self, pipe: &mut Pipe) -> io::Result<()> {
+        while !self.sealed.is_empty() {
+            match pipe.write(&[IoSlice::new(&self.sealed)]) {
+                Ok(count) => drop(self.sealed.drain(..count)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        pipe.write_over |= self.ending;
+        Ok(())
+    }
+}
 
 /// The peer's end.
 pub struct Peer(Rc<RefCell<Pipe>>);
@@ -275,6 +356,8 @@ impl Peer {
 
 pub fn pair(seed: u64, weather: Weather) -> (Peer, End) {
     let mut dice = Dice::new(seed);
+    let mut others = Dice::new(!seed);
+    let is_veiled = weather.faults > 0 && others.percent(30);
     let pipe = Rc::new(RefCell::new(Pipe {
         weather,
         talkative: dice.percent(25),
@@ -289,40 +372,69 @@ pub fn pair(seed: u64, weather: Weather) -> (Peer, End) {
         write_over: false,
         dropped: false,
     }));
-    (Peer(pipe.clone()), End(pipe))
+    let veil = is_veiled.then(|| Veil {
+        dice: others,
+        opened: VecDeque::new(),
+        holds_input: false,
+        sealed: Vec::new(),
+        ending: false,
+    });
+    (Peer(pipe.clone()), End { pipe, veil })
 }
 
 impl Read for End {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.borrow_mut().read(buffer)
+        let pipe = &mut *self.pipe.borrow_mut();
+        match &mut self.veil {
+            Some(veil) => veil.read(pipe, buffer),
+            None => pipe.read(buffer),
+        }
     }
 }
 
 impl Write for End {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.borrow_mut().write(&[IoSlice::new(bytes)])
+        self.write_vectored(&[IoSlice::new(bytes)])
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.borrow_mut().write(slices)
+        let pipe = &mut *self.pipe.borrow_mut();
+        match &mut self.veil {
+            Some(veil) => veil.write(pipe, slices),
+            None => pipe.write(slices),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        match &mut self.veil {
+            Some(veil) => veil.flush(&mut self.pipe.borrow_mut()),
+            None => Ok(()),
+        }
     }
 }
 
 impl Stream for End {
     fn shutdown_write(&mut self) -> io::Result<()> {
-        let mut pipe = self.0.borrow_mut();
-        pipe.write_over = true;
+        let pipe = &mut *self.pipe.borrow_mut();
+        match &mut self.veil {
+            Some(veil) if !veil.sealed.is_empty() => veil.ending = true,
+            _ => pipe.write_over = true,
+        }
         if pipe.reset.is_some() { Err(ErrorKind::NotConnected.into()) } else { Ok(()) }
+    }
+
+    fn holds_input(&self) -> bool {
+        self.veil.as_ref().is_some_and(|veil| veil.holds_input)
+    }
+
+    fn holds_output(&self) -> bool {
+        self.veil.as_ref().is_some_and(|veil| !veil.sealed.is_empty())
     }
 }
 
 impl Drop for End {
     fn drop(&mut self) {
-        let mut pipe = self.0.borrow_mut();
+        let mut pipe = self.pipe.borrow_mut();
         pipe.dropped = true;
         if !pipe.arrived.is_empty() && pipe.dice.percent(50) {
             // RFC 1122 §4.2.2.13: closed with unread input means a reset, which may destroy

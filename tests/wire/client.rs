@@ -27,10 +27,17 @@ pub const CLOSE: u8 = 0x8;
 pub const PING: u8 = 0x9;
 pub const PONG: u8 = 0xA;
 
+/// What carries bytes both ways.
+pub trait Duplex: Read + Write + Send {}
+impl<T: Read + Write + Send> Duplex for T {}
+
 /// A connected stream of either family.
 pub enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// Something over TCP, and the stream below it.
+    #[allow(dead_code, reason = "only `tests/tls` has something to put there")]
+    Over(Box<dyn Duplex>, TcpStream),
 }
 
 impl Stream {
@@ -68,7 +75,9 @@ impl Stream {
 
     pub fn set_read_timeout(&self, timeout: Duration) {
         match self {
-            Stream::Tcp(stream) => stream.set_read_timeout(Some(timeout)).expect("a timeout"),
+            Stream::Tcp(stream) | Stream::Over(_, stream) => {
+                stream.set_read_timeout(Some(timeout)).expect("a timeout");
+            }
             Stream::Unix(stream) => stream.set_read_timeout(Some(timeout)).expect("a timeout"),
         }
     }
@@ -77,14 +86,14 @@ impl Stream {
     pub fn finish(&self) {
         // A peer that has closed already makes this fail, which is fine.
         let _ = match self {
-            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Tcp(stream) | Stream::Over(_, stream) => stream.shutdown(Shutdown::Write),
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
         };
     }
 
     /// Breaks the line: the peer reads a reset.
     pub fn reset(self) {
-        if let Stream::Tcp(stream) = &self {
+        if let Stream::Tcp(stream) | Stream::Over(_, stream) = &self {
             SockRef::from(stream).set_linger(Some(Duration::ZERO)).expect("linger");
         }
     }
@@ -92,7 +101,9 @@ impl Stream {
     /// Our own port.
     pub fn port(&self) -> u16 {
         match self {
-            Stream::Tcp(stream) => stream.local_addr().expect("an address").port(),
+            Stream::Tcp(stream) | Stream::Over(_, stream) => {
+                stream.local_addr().expect("an address").port()
+            }
             Stream::Unix(_) => panic!("a Unix socket has no port"),
         }
     }
@@ -101,7 +112,7 @@ impl Stream {
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Tcp(stream) | Stream::Over(_, stream) => stream.as_fd(),
             Stream::Unix(stream) => stream.as_fd(),
         }
     }
@@ -112,6 +123,7 @@ impl Read for Stream {
         match self {
             Stream::Tcp(stream) => stream.read(buffer),
             Stream::Unix(stream) => stream.read(buffer),
+            Stream::Over(stream, _) => stream.read(buffer),
         }
     }
 }
@@ -121,11 +133,15 @@ impl Write for Stream {
         match self {
             Stream::Tcp(stream) => stream.write(bytes),
             Stream::Unix(stream) => stream.write(bytes),
+            Stream::Over(stream, _) => stream.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        match self {
+            Stream::Over(stream, _) => stream.flush(),
+            Stream::Tcp(_) | Stream::Unix(_) => Ok(()),
+        }
     }
 }
 

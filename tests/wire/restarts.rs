@@ -8,7 +8,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::client::{Http, Stream, Ws, delete, get, post, upgrade};
-use crate::server::{Ended, Server, command, wait_until};
+use crate::server::{Server, command, wait_until};
 
 /// A directory of a test's own, with the state and a socket to listen on.
 struct Place(PathBuf);
@@ -223,8 +223,6 @@ fn a_place_that_cannot_be_written_to_is_said_and_no_more() {
     server.terminate();
     let lines = server.stderr_to_the_end();
     assert!(lines.iter().any(|line| line.contains("nothing is kept")), "{lines:?}");
-    let Ended { code, .. } = crate::server::run(&["--state", "relative"], &[]);
-    assert_eq!(code, Some(2));
 }
 
 /// One who talks through restarts as the page does: resends with the nonce what was not heard back, resumes

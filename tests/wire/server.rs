@@ -40,7 +40,8 @@ impl Address {
         if let Some(path) = shown.strip_prefix("unix:") {
             return Some(Address::Unix(path.into()));
         }
-        let mut address: SocketAddr = shown.strip_prefix("http://")?.parse().ok()?;
+        let (_, shown) = shown.split_once("://")?;
+        let mut address: SocketAddr = shown.parse().ok()?;
         if address.ip().is_unspecified() {
             address.set_ip([127, 0, 0, 1].into());
         }

@@ -67,9 +67,9 @@ fn one_value(flag: &Flag, text: &str) {
         Kind::Count(range, set) => exact(text, &[("", 1)], false)
             .and_then(|count| u32::try_from(count).ok().filter(|count| range.contains(count)))
             .map(|count| set(&mut expected, count)),
-        Kind::Path(set) => match text {
+        Kind::File(set) => match text {
             "none" => Some(set(&mut expected, None)),
-            _ => text.starts_with('/').then(|| set(&mut expected, Some(text.into()))),
+            _ => (!text.is_empty()).then(|| set(&mut expected, Some(text.into()))),
         },
         Kind::Listen | Kind::MetricsListen | Kind::Proxies | Kind::Origins | Kind::Level => return,
     };

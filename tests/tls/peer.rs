@@ -1,0 +1,194 @@
+//! An authority that nobody else believes in, its certificates as files, and clients that believe in it.
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+};
+
+use crate::client::{Http, Request, Stream, Ws, upgrade};
+use crate::server::{Address, DEADLINE, Server, command};
+
+/// A client's end of TLS over TCP.
+pub type Peer = StreamOwned<ClientConnection, TcpStream>;
+
+/// A folder of a test's own, which goes with it.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Folder {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name =
+            format!("chat-tls-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).expect("a folder");
+        Folder(path)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Writes a file; its path as text.
+    pub fn write(&self, name: &str, content: &str) -> String {
+        let path = self.path(name);
+        fs::write(&path, content).expect("a file");
+        text(&path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+pub fn text(path: &Path) -> String {
+    path.to_str().expect("a path in UTF-8").to_owned()
+}
+
+/// An authority.
+pub struct Authority {
+    pub root: CertificateDer<'static>,
+    pub root_pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate and its key, in PEM.
+pub struct Issued {
+    pub certificate: CertificateDer<'static>,
+    pub certificate_pem: String,
+    pub key_pem: String,
+}
+
+impl Authority {
+    pub fn new() -> Authority {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.distinguished_name.push(DnType::CommonName, "nobody's authority");
+        let root = params.self_signed(&key).expect("a root");
+        let (der, pem) = (root.der().clone(), root.pem());
+        Authority { root: der, root_pem: pem, issuer: Issuer::new(params, key) }
+    }
+
+    /// A certificate for this machine.
+    pub fn issue(&self) -> Issued {
+        let key = KeyPair::generate().expect("a key");
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let mut params = CertificateParams::new(names).expect("names");
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        Issued {
+            certificate: certificate.der().clone(),
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+        }
+    }
+}
+
+/// A server that speaks none on its first port and TLS on its second, and what it takes to be believed.
+pub struct World {
+    pub server: Server,
+    pub folder: Folder,
+    pub authority: Authority,
+    pub issued: Issued,
+    /// Believes the authority, and remembers its sessions.
+    pub believer: Arc<ClientConfig>,
+}
+
+impl World {
+    pub fn start(flags: &[&str]) -> World {
+        let (folder, authority) = (Folder::new(), Authority::new());
+        let issued = authority.issue();
+        let certificate = folder.write("cert.pem", &issued.certificate_pem);
+        let key = folder.write("key.pem", &issued.key_pem);
+        let mut all = vec!["--listen", "127.0.0.1:0", "--listen", "tls:127.0.0.1:0"];
+        all.extend(["--tls-cert", &certificate, "--tls-key", &key]);
+        all.extend_from_slice(flags);
+        let listeners = all.iter().filter(|flag| flag.ends_with("listen")).count();
+        let server = Server::spawn(command(&all, &[]), listeners);
+        let believer = believer(&authority, &[&TLS13, &TLS12], &[b"http/1.1"]);
+        World { server, folder, authority, issued, believer }
+    }
+
+    /// Where TLS is spoken.
+    pub fn address(&self) -> &Address {
+        &self.server.addresses[1]
+    }
+
+    /// A TCP connection to where TLS is spoken.
+    pub fn tcp(&self) -> TcpStream {
+        match Stream::connect(self.address()) {
+            Stream::Tcp(stream) => stream,
+            _ => panic!("only TCP has TLS"),
+        }
+    }
+
+    /// The handshake is not over yet.
+    pub fn peer(&self, config: &Arc<ClientConfig>) -> Peer {
+        StreamOwned::new(session(config), self.tcp())
+    }
+
+    /// HTTP over TLS.
+    pub fn http(&self) -> Http {
+        self.over(self.peer(&self.believer))
+    }
+
+    pub fn over(&self, peer: Peer) -> Http {
+        let below = peer.sock.try_clone().expect("a handle");
+        Http::over(Stream::Over(Box::new(peer), below), self.address())
+    }
+
+    pub fn ask(&self, request: Request) -> crate::client::Answer {
+        self.http().ask(&request)
+    }
+
+    /// A session's first socket in the room, over TLS, whose own join has been read.
+    pub fn enter(&self, room: &str, name: &str) -> Ws {
+        let session = self.server.session(name);
+        let mut ws = self.http().upgrade(&upgrade(&format!("/ws/{room}?session_id={session}")));
+        ws.expect_join(name);
+        ws
+    }
+}
+
+pub fn session(config: &Arc<ClientConfig>) -> ClientConnection {
+    let name = ServerName::try_from("localhost").expect("a name");
+    ClientConnection::new(Arc::clone(config), name).expect("a session")
+}
+
+/// A client that believes the authority, speaks these versions and offers these protocols.
+pub fn believer(
+    authority: &Authority,
+    versions: &[&'static SupportedProtocolVersion],
+    protocols: &[&[u8]],
+) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.root.clone()).expect("a root");
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(versions)
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    Arc::new(config)
+}
+
+/// Goes on until the handshake is over.
+pub fn shake_hands(peer: &mut Peer) -> std::io::Result<()> {
+    peer.sock.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    while peer.conn.is_handshaking() {
+        peer.conn.complete_io(&mut peer.sock)?;
+    }
+    Ok(())
+}
