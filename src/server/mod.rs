@@ -13,6 +13,7 @@
 //! | `batch`, `sink` | what rooms say, on its way to connections |
 //! | `paging` | history, on its way to those who catch up |
 //! | `settings` | the flags, sorted by room |
+//! | `machine` | what the system grants |
 //! | `shedding` | who gives way when memory is short |
 //! | `shutdown` | signals, and how it all ends |
 
@@ -21,6 +22,7 @@ mod connection;
 mod connections;
 mod core;
 mod dispatch;
+mod machine;
 mod paging;
 mod settings;
 mod shedding;
@@ -34,7 +36,6 @@ use std::time::Duration;
 use log::{info, warn};
 use mio::{Events, Interest, Poll, Token};
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub use connection::{ConnectionKey, Purpose};
 pub use core::Core;
@@ -55,10 +56,6 @@ const ACCEPTS_MAX: usize = 16;
 
 /// How long accepting rests when descriptors or memory have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
-
-/// Descriptors kept for what isn't a connection: the standard streams, the poll, the signals'
-/// pipes, the listeners.
-const DESCRIPTORS_RESERVED: usize = 16;
 
 /// A connection's token is its slot's index; these are far above any.
 const SIGNALS: Token = Token(usize::MAX - 1);
@@ -99,13 +96,13 @@ pub enum StartError {
 impl Server {
     /// Listens. When this returns, connections are accepted by the kernel.
     pub fn new(config: &Config) -> Result<Server, StartError> {
-        forbid_core_dumps();
+        machine::forbid_core_dumps();
         let mut clock = Clock::new();
         let now = clock.read();
         let poll = Poll::new().map_err(StartError::Poll)?;
         let signals = Signals::new(poll.registry(), SIGNALS).map_err(StartError::Poll)?;
         let entropy = OsEntropy::new().map_err(StartError::Entropy)?;
-        let connections_max = connections_max(config);
+        let connections_max = machine::connections_max(config);
         let ledger = Ledger::with_ceiling(config.memory_bytes_max);
         let mut core = Core::new(config, connections_max, Box::new(entropy), &ledger);
         core.begin(now);
@@ -252,41 +249,6 @@ impl Acceptor {
         };
         poll.registry().register(&mut listener, token, Interest::READABLE)?;
         Ok(Acceptor { listener, ready: false, purpose })
-    }
-}
-
-/// What people say is not written to disk, not even by a crash. One byte, not none: to a program
-/// that core dumps are piped to the limit means nothing, but one is where Linux stops before it
-/// (core(5) has the one half, `fs/coredump.c` the other).
-fn forbid_core_dumps() {
-    let limit = Rlimit { current: Some(1), maximum: Some(1) };
-    if let Err(error) = setrlimit(Resource::Core, limit) {
-        // Whoever had set it to zero before doesn't let us raise it, and all is well.
-        if getrlimit(Resource::Core).current != Some(0) {
-            warn!("core dumps stay on: {error}");
-        }
-    }
-}
-
-/// As many descriptors as the system grants, less those that are needed for other things.
-fn connections_max(config: &Config) -> usize {
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        limit.current = limit.maximum;
-        // Not granted is not tragic: the limit that stands is read again.
-        let _ = setrlimit(Resource::Nofile, limit);
-        limit = getrlimit(Resource::Nofile);
-    }
-    let descriptors = limit.current.map_or(usize::MAX, |limit| limit as usize);
-    let reserved = DESCRIPTORS_RESERVED + config.listen.len() + config.metrics_listen.len();
-    let allowed = settings::connections_allowed(descriptors.saturating_sub(reserved));
-    match config.connections_max {
-        Some(max) if max > allowed => {
-            warn!("--max-connections {max}: the descriptor limit allows {allowed}");
-            max
-        }
-        Some(max) => max,
-        None => allowed,
     }
 }
 
