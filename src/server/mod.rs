@@ -39,6 +39,7 @@ use rustix::io::Errno;
 
 pub use connection::{ConnectionKey, Purpose};
 pub use core::Core;
+pub use machine::report;
 pub use shutdown::Ending;
 
 use crate::clock::{Clock, Mono, Now, OsEntropy};

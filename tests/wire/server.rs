@@ -76,7 +76,7 @@ pub fn command(flags: &[&str], env: &[(&str, &str)]) -> Command {
 }
 
 /// The server's command line, to be completed, with at most so many file descriptors.
-fn limited(descriptors: u32) -> Command {
+pub fn limited(descriptors: u32) -> Command {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")).arg(BINARY);
     clean(&mut shell, &[]);
@@ -86,7 +86,8 @@ fn limited(descriptors: u32) -> Command {
 fn clean(command: &mut Command, env: &[(&str, &str)]) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if text == "PORT" || text.starts_with("CHAT_") {
+        let is_ours = |start: &&str| text.starts_with(*start);
+        if ["PORT", "CHAT_", "LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_"].iter().any(is_ours) {
             command.env_remove(&name);
         }
     }
