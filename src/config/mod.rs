@@ -26,6 +26,8 @@ pub use value::{Cidr, Listen};
 pub struct Config {
     /// Where to accept connections; at least one.
     pub listen: Vec<Listen>,
+    /// Nobody has said so, and listeners that are handed over take its place.
+    pub listen_by_default: bool,
     /// How long a session outlives its last use; 1 ms to ten years, like all that follow.
     pub session_ttl: Duration,
     /// How long a room outlives its last connection.
@@ -172,6 +174,7 @@ impl Default for Config {
         // Blank, so that the table alone says what the defaults are.
         let mut config = Config {
             listen: Vec::new(),
+            listen_by_default: true,
             session_ttl: Duration::ZERO,
             room_ttl: Duration::ZERO,
             new_room_ttl: Duration::ZERO,
@@ -204,6 +207,7 @@ impl Default for Config {
             flag.apply(&mut config, &flag.option(), &[flag.default.to_owned()])
                 .unwrap_or_else(|error| panic!("{error}"));
         }
+        config.listen_by_default = true;
         config
     }
 }
@@ -499,7 +503,9 @@ mod tests {
             assert_eq!(serve(&[&format!("{option}={text}")], &[]).unwrap(), by_flag);
             assert_eq!(serve(&[], &[(&variable, text)]).unwrap(), by_flag);
             assert_eq!(serve(&[&option, text], &[(&variable, wrong)]).unwrap(), by_flag);
-            assert_eq!(serve(&[&option, flag.default], &[(&variable, text)]), serve(&[], &[]));
+            let by_default = serve(&[&option, flag.default], &[(&variable, text)]).unwrap();
+            assert_eq!(by_default.listen_by_default, flag.name != "listen");
+            assert_eq!(Config { listen_by_default: true, ..by_default }, Config::default());
             assert_eq!(serve(&[], &[(&variable, "")]), serve(&[], &[]));
 
             for source in [&option, &variable] {
@@ -634,7 +640,8 @@ mod tests {
         assert_eq!(serve(&settings.lines().collect::<Vec<_>>(), &[]), Ok(config));
 
         for ((_, _, _, [text, _], ..), flag) in CASES.iter().zip(FLAGS) {
-            let (config, settings) = check(&["check", &flag.option(), text], &[]);
+            let (mut config, settings) = check(&["check", &flag.option(), text], &[]);
+            config.listen_by_default = false;
             assert_eq!(serve(&settings.lines().collect::<Vec<_>>(), &[]), Ok(config));
         }
         let line = "--room-ttl: \"5x\" is not a duration (90, 90s, 2m, 24h)";

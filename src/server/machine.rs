@@ -15,7 +15,7 @@ use super::settings::connections_allowed;
 use crate::config::Config;
 
 /// Descriptors kept for what isn't a connection: the standard streams, the poll, the signals'
-/// pipes, the listeners.
+/// pipes, the supervisor's socket.
 const DESCRIPTORS_RESERVED: usize = 16;
 
 /// What people say is not written to disk, not even by a crash. One byte, not none: to a program
@@ -31,9 +31,9 @@ pub(super) fn forbid_core_dumps() {
     }
 }
 
-/// As many as were asked for, or as the descriptor limit allows.
-pub(super) fn connections_max(config: &Config) -> usize {
-    let allowed = connections_possible(config);
+/// As many as were asked for, or as the descriptor limit allows beside so many listeners.
+pub(super) fn connections_max(config: &Config, listeners: usize) -> usize {
+    let allowed = connections_possible(listeners);
     if let Some(warning) = excess(config, allowed) {
         warn!("{warning}");
     }
@@ -41,7 +41,7 @@ pub(super) fn connections_max(config: &Config) -> usize {
 }
 
 /// As many descriptors as the system grants, less those that are needed for other things.
-fn connections_possible(config: &Config) -> usize {
+fn connections_possible(listeners: usize) -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         limit.current = limit.maximum;
@@ -50,8 +50,7 @@ fn connections_possible(config: &Config) -> usize {
         limit = getrlimit(Resource::Nofile);
     }
     let descriptors = limit.current.map_or(usize::MAX, |limit| limit as usize);
-    let reserved = DESCRIPTORS_RESERVED + config.listen.len() + config.metrics_listen.len();
-    connections_allowed(descriptors.saturating_sub(reserved))
+    connections_allowed(descriptors.saturating_sub(DESCRIPTORS_RESERVED + listeners))
 }
 
 fn excess(config: &Config, allowed: usize) -> Option<String> {
@@ -63,7 +62,7 @@ fn excess(config: &Config, allowed: usize) -> Option<String> {
 pub fn report(config: &Config) -> String {
     // Before it is raised, as the server does, too.
     let limit = getrlimit(Resource::Nofile);
-    let allowed = connections_possible(config);
+    let allowed = connections_possible(config.listen.len() + config.metrics_listen.len());
     let shown = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |max| max.to_string());
     let mut text = format!(
         "descriptors: {} soft, {} hard: {allowed} connections\n",

@@ -16,6 +16,7 @@
 //! | `machine` | what the system grants |
 //! | `shedding` | who gives way when memory is short |
 //! | `shutdown` | signals, and how it all ends |
+//! | `systemd` | sockets that are handed over, and what a supervisor is told |
 
 mod batch;
 mod connection;
@@ -28,6 +29,7 @@ mod settings;
 mod shedding;
 mod shutdown;
 mod sink;
+mod systemd;
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -48,6 +50,7 @@ use crate::journal;
 use crate::ledger::Ledger;
 use crate::net::{Accepted, Listener, Socket};
 use shutdown::Signals;
+use systemd::Supervisor;
 
 /// Events taken from one poll. More stay with the kernel for the next.
 const EVENTS_MAX: usize = 1024;
@@ -68,6 +71,7 @@ pub struct Server {
     clock: Clock,
     listeners: Vec<Acceptor>,
     signals: Signals,
+    supervisor: Supervisor,
     core: Core<Socket>,
     /// When accepting resumes that had to rest.
     accept_pause: Option<Mono>,
@@ -97,13 +101,16 @@ pub enum StartError {
 impl Server {
     /// Listens. When this returns, connections are accepted by the kernel.
     pub fn new(config: &Config) -> Result<Server, StartError> {
+        // First of all: until something is opened, what lies where sockets are handed over is one.
+        let handed = systemd::listeners();
         machine::forbid_core_dumps();
         let mut clock = Clock::new();
         let now = clock.read();
         let poll = Poll::new().map_err(StartError::Poll)?;
         let signals = Signals::new(poll.registry(), SIGNALS).map_err(StartError::Poll)?;
         let entropy = OsEntropy::new().map_err(StartError::Entropy)?;
-        let connections_max = machine::connections_max(config);
+        let listeners = listen(config, handed)?;
+        let connections_max = machine::connections_max(config, listeners.len());
         let ledger = Ledger::with_ceiling(config.memory_bytes_max);
         let mut core = Core::new(config, connections_max, Box::new(entropy), &ledger);
         core.begin(now);
@@ -111,15 +118,13 @@ impl Server {
         if let Ok(word) = std::env::var("CHAT_TEST_FAULT") {
             core.plant_fault(word);
         }
-        let mut listeners = Vec::new();
-        let chat = config.listen.iter().map(|listen| (listen, Purpose::Chat));
-        let metrics = config.metrics_listen.iter().map(|listen| (listen, Purpose::Metrics));
-        for (listen, purpose) in chat.chain(metrics) {
-            let token = Token(LISTENERS - listeners.len());
-            let acceptor = Acceptor::new(listen, purpose, &poll, token);
-            listeners.push(acceptor.map_err(|error| StartError::Listen(listen.clone(), error))?);
+        let mut acceptors = Vec::new();
+        for (listener, purpose) in listeners {
+            let token = Token(LISTENERS - acceptors.len());
+            let acceptor = Acceptor::new(listener, purpose, &poll, token);
+            acceptors.push(acceptor.map_err(StartError::Poll)?);
         }
-        for acceptor in &listeners {
+        for acceptor in &acceptors {
             // Said whatever the log's level: with port 0 nobody else knows.
             journal::say(&format!(
                 "listening on {}",
@@ -133,8 +138,9 @@ impl Server {
         Ok(Server {
             poll,
             clock,
-            listeners,
+            listeners: acceptors,
             signals,
+            supervisor: Supervisor::ready(now.mono),
             core,
             accept_pause: None,
             is_short: false,
@@ -156,6 +162,7 @@ impl Server {
                 polled => polled?,
             }
             now = self.clock.read();
+            self.supervisor.on_time(now.mono);
             self.tick(now, &events);
             let end = self.clock.read().mono;
             self.core.on_tick_over(end.since(now.mono));
@@ -234,20 +241,47 @@ impl Server {
             return Some(Duration::ZERO);
         }
         let ending = self.ending.and_then(|ending| ending.deadline);
-        let deadlines = [self.core.next_deadline(), self.accept_pause, ending];
+        let watchdog = self.supervisor.next_deadline();
+        let deadlines = [self.core.next_deadline(), self.accept_pause, ending, watchdog];
         deadlines.into_iter().flatten().min().map(|deadline| deadline.since(now))
     }
 }
 
+/// Those handed over, and those that flags and variables name. The default is for when nobody has
+/// said where to listen, in whichever way.
+fn listen(
+    config: &Config,
+    handed: Vec<(Listener, Purpose)>,
+) -> Result<Vec<(Listener, Purpose)>, StartError> {
+    let mut listeners = handed;
+    let is_told = listeners.iter().any(|(_, purpose)| *purpose == Purpose::Chat);
+    let chat: &[Listen] = if config.listen_by_default && is_told { &[] } else { &config.listen };
+    let chat = chat.iter().map(|listen| (listen, Purpose::Chat));
+    let metrics = config.metrics_listen.iter().map(|listen| (listen, Purpose::Metrics));
+    for (listen, purpose) in chat.chain(metrics) {
+        let listener = bind(listen).map_err(|error| StartError::Listen(listen.clone(), error))?;
+        listeners.push((listener, purpose));
+    }
+    Ok(listeners)
+}
+
+fn bind(listen: &Listen) -> io::Result<Listener> {
+    match listen {
+        Listen::Tcp(address) => Listener::bind_tcp(*address),
+        #[cfg(unix)]
+        Listen::Unix(path) => Listener::bind_unix(path),
+        #[cfg(not(unix))]
+        Listen::Unix(_) => Err(ErrorKind::Unsupported.into()),
+    }
+}
+
 impl Acceptor {
-    fn new(listen: &Listen, purpose: Purpose, poll: &Poll, token: Token) -> io::Result<Acceptor> {
-        let mut listener = match listen {
-            Listen::Tcp(address) => Listener::bind_tcp(*address)?,
-            #[cfg(unix)]
-            Listen::Unix(path) => Listener::bind_unix(path)?,
-            #[cfg(not(unix))]
-            Listen::Unix(_) => return Err(ErrorKind::Unsupported.into()),
-        };
+    fn new(
+        mut listener: Listener,
+        purpose: Purpose,
+        poll: &Poll,
+        token: Token,
+    ) -> io::Result<Acceptor> {
         poll.registry().register(&mut listener, token, Interest::READABLE)?;
         Ok(Acceptor { listener, ready: false, purpose })
     }

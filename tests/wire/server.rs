@@ -136,8 +136,12 @@ impl Server {
 
     /// Runs `command` and waits until `listeners` of them accept.
     pub fn spawn(mut command: Command, listeners: usize) -> Server {
-        let mut child =
-            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        Server::watch(command.spawn().expect("the binary runs"), listeners)
+    }
+
+    /// The same, of a process whose stderr is piped.
+    pub fn watch(mut child: Child, listeners: usize) -> Server {
         let stderr = Arc::new(Stderr::default());
         let pipe = child.stderr.take().expect("stderr is piped");
         let writer = Arc::clone(&stderr);
