@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let config = match Config::parse(env::args_os().skip(1), |name| env::var_os(name)) {
         Ok(Command::Serve(config)) => config,
         Ok(Command::Check(config, settings)) => {
-            return print(&format!("{settings}\n{}", server::report(&config)));
+            return print(&(settings + "\n" + &server::report(&config)));
         }
         Ok(Command::Help(text)) => return print(&text),
         Ok(Command::Version) => {

@@ -9,7 +9,6 @@ mod flags;
 mod value;
 
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use lexopt::Arg::{Long, Short, Value};
@@ -19,7 +18,7 @@ pub use error::{ConfigError, Fault};
 use flags::CREATION_BURST;
 pub use flags::{FLAGS, Flag, Kind};
 use value::port;
-pub use value::{Cidr, Listen};
+pub use value::{Cidr, Listen, whole};
 
 /// The server's settings, complete and within range.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -143,7 +142,7 @@ impl Config {
         }
 
         let mut config = Config::default();
-        let mut settings = Vec::new();
+        let mut settings = String::new();
         for (flag, texts) in FLAGS.iter().zip(given) {
             let option = flag.option();
             let (source, mut texts) = match texts.is_empty() {
@@ -158,11 +157,13 @@ impl Config {
             if is_check {
                 // Of several that don't make a list the last one counts.
                 let first = if flag.kind.is_list() { 0 } else { texts.len() - 1 };
-                settings.extend(texts[first..].iter().map(|text| format!("{option}={text}\n")));
+                for text in &texts[first..] {
+                    settings.extend([option.as_str(), "=", text, "\n"]);
+                }
             }
         }
         if is_check {
-            return Ok(Command::Check(config, settings.concat()));
+            return Ok(Command::Check(config, settings));
         }
         Ok(Command::Serve(config))
     }
@@ -282,7 +283,7 @@ impl Flag {
                     if let Some(text) = read("PORT")? {
                         let port = port(&text)
                             .map_err(|fault| ConfigError::bad_value("PORT", &text, fault))?;
-                        texts.push(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).to_string());
+                        texts.push(format!("0.0.0.0:{port}"));
                     }
                 }
             }
@@ -299,6 +300,8 @@ fn utf8(source: &str, value: OsString) -> Result<String, ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn parse(args: &[&str], env: &[(&str, &str)]) -> Result<Command, String> {

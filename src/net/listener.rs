@@ -122,8 +122,8 @@ impl Listener {
             #[cfg(unix)]
             Listener::Unix(listener, _) => {
                 let address = listener.local_addr()?;
-                let path = address.as_pathname().map(|path| path.display().to_string());
-                Ok(format!("unix:{}", path.unwrap_or_default()))
+                let path = address.as_pathname().unwrap_or(Path::new(""));
+                Ok(format!("unix:{}", path.display()))
             }
         }
     }

@@ -5,14 +5,14 @@
 //! start.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
+use std::fs::File;
+use std::io::Read;
 
 use log::warn;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::settings::connections_allowed;
-use crate::config::Config;
+use crate::config::{Config, whole};
 
 /// Descriptors kept for what isn't a connection: the standard streams, the poll, the signals'
 /// pipes, the supervisor's socket.
@@ -63,28 +63,25 @@ pub fn report(config: &Config) -> String {
     // Before it is raised, as the server does, too.
     let limit = getrlimit(Resource::Nofile);
     let allowed = connections_possible(config.listen.len() + config.metrics_listen.len());
-    let shown = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |max| max.to_string());
-    let mut text = format!(
-        "descriptors: {} soft, {} hard: {allowed} connections\n",
-        shown(limit.current),
-        shown(limit.maximum)
-    );
+    // Linux knows no descriptors without limit.
+    let soft = limit.current.unwrap_or(u64::MAX);
+    let hard = limit.maximum.unwrap_or(u64::MAX);
+    let mut text = format!("descriptors: {soft} soft, {hard} hard: {allowed} connections\n");
     if let Some(warning) = excess(config, allowed) {
-        text.push_str(&format!("warning: {warning}\n"));
+        let _ = writeln!(text, "warning: {warning}");
     }
-    let physical = fs::read_to_string("/proc/meminfo").ok();
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let cgroup = cgroup_bytes_max(Path::new("/sys/fs/cgroup"), &own);
-    text.push_str(&memory(config, physical.and_then(|info| physical_bytes(&info)), cgroup));
+    let cgroup = cgroup_bytes_max("/sys/fs/cgroup", &beginning("/proc/self/cgroup"));
+    memory(&mut text, config, physical_bytes(), cgroup);
     text
 }
 
 /// The memory there is, and whether the ceiling fits into it.
-fn memory(config: &Config, physical: Option<u64>, cgroup: Option<u64>) -> String {
+fn memory(text: &mut String, config: &Config, physical: Option<u64>, cgroup: Option<u64>) {
     const MIB: u64 = 1 << 20;
-    let mut text = match physical {
-        Some(bytes) => format!("memory: {} MiB", bytes / MIB),
-        None => "memory: unknown".to_owned(),
+    text.push_str("memory: ");
+    let _ = match physical {
+        Some(bytes) => write!(text, "{} MiB", bytes / MIB),
+        None => text.write_str("unknown"),
     };
     if let Some(bytes) = cgroup {
         let _ = write!(text, ", {} MiB for this cgroup", bytes / MIB);
@@ -99,28 +96,46 @@ fn memory(config: &Config, physical: Option<u64>, cgroup: Option<u64>) -> String
         let needed = needed.div_ceil(MIB);
         let _ = writeln!(text, "warning: --max-memory and a quarter more, {needed} MiB, don't fit");
     }
-    text
 }
 
-/// From the text of `/proc/meminfo`.
-fn physical_bytes(info: &str) -> Option<u64> {
-    let line = info.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+#[cfg(target_os = "linux")]
+fn physical_bytes() -> Option<u64> {
+    let machine = rustix::system::sysinfo();
+    (machine.totalram as u64).checked_mul(machine.mem_unit.into())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn physical_bytes() -> Option<u64> {
+    None
 }
 
 /// The least `memory.max` of the control group (version 2) that `own`, the text of
 /// `/proc/self/cgroup`, names, and of those around it.
-fn cgroup_bytes_max(root: &Path, own: &str) -> Option<u64> {
-    let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let max = |group: &Path| {
-        let text = fs::read_to_string(root.join(group).join("memory.max")).ok()?;
-        text.trim().parse::<u64>().ok() // Or "max".
-    };
-    Path::new(path).ancestors().filter_map(max).min()
+fn cgroup_bytes_max(root: &str, own: &str) -> Option<u64> {
+    let (_, rest) = own.split_once("0::")?;
+    let mut group = rest.split('\n').next()?;
+    let mut least = None;
+    loop {
+        let max = whole(beginning(&format!("{root}{group}/memory.max")).trim_end()); // Or "max".
+        least = least.into_iter().chain(max).min();
+        match group.rfind('/') {
+            Some(end) => group = &group[..end],
+            None => return least,
+        }
+    }
+}
+
+/// As much of a file as a page holds; nothing of what can't be read.
+fn beginning(path: &str) -> String {
+    let mut bytes = [0; 4096];
+    let read = File::open(path).and_then(|mut file| file.read(&mut bytes));
+    String::from_utf8_lossy(&bytes[..read.unwrap_or(0)]).into_owned()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -128,7 +143,9 @@ mod tests {
         let config = Config { memory_bytes_max: 64 << 20, ..Config::default() };
         let check = |physical: Option<u64>, cgroup: Option<u64>, expected: &str| {
             let bytes = |mib| mib << 20;
-            assert_eq!(memory(&config, physical.map(bytes), cgroup.map(bytes)), expected);
+            let mut text = String::new();
+            memory(&mut text, &config, physical.map(bytes), cgroup.map(bytes));
+            assert_eq!(text, expected);
         };
         let warning = "warning: --max-memory and a quarter more, 80 MiB, don't fit\n";
         check(None, None, "memory: unknown\n");
@@ -141,21 +158,12 @@ mod tests {
     }
 
     #[test]
-    fn physical_memory_is_a_line_of_meminfo() {
-        let check = |info: &str, expected| assert_eq!(physical_bytes(info), expected, "{info:?}");
-        check("MemTotal:        2048 kB\nMemFree:         12 kB\n", Some(2 << 20));
-        check("MemFree: 1 kB\nMemTotal: 1 kB\n", Some(1024));
-        for bad in ["", "MemTotal:", "MemTotal: x kB", "MemTotal: 18446744073709551615 kB"] {
-            check(bad, None);
-        }
-    }
-
-    #[test]
     fn a_limit_around_the_own_cgroup_counts_too() {
         let root = std::env::temp_dir().join(format!("chat-cgroup-{}", std::process::id()));
         let inner = root.join("system.slice/chat.service");
         fs::create_dir_all(&inner).unwrap();
-        let check = |own: &str, expected| assert_eq!(cgroup_bytes_max(&root, own), expected);
+        let text = root.to_str().unwrap();
+        let check = |own: &str, expected| assert_eq!(cgroup_bytes_max(text, own), expected);
         check("0::/system.slice/chat.service\n", None);
         fs::write(inner.join("memory.max"), "max\n").unwrap();
         check("0::/system.slice/chat.service\n", None);

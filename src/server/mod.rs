@@ -102,15 +102,15 @@ impl Server {
     /// Listens. When this returns, connections are accepted by the kernel.
     pub fn new(config: &Config) -> Result<Server, StartError> {
         // First of all: until something is opened, what lies where sockets are handed over is one.
-        let handed = systemd::listeners();
+        let mut acceptors = systemd::acceptors();
         machine::forbid_core_dumps();
         let mut clock = Clock::new();
         let now = clock.read();
         let poll = Poll::new().map_err(StartError::Poll)?;
         let signals = Signals::new(poll.registry(), SIGNALS).map_err(StartError::Poll)?;
         let entropy = OsEntropy::new().map_err(StartError::Entropy)?;
-        let listeners = listen(config, handed)?;
-        let connections_max = machine::connections_max(config, listeners.len());
+        listen(config, &mut acceptors)?;
+        let connections_max = machine::connections_max(config, acceptors.len());
         let ledger = Ledger::with_ceiling(config.memory_bytes_max);
         let mut core = Core::new(config, connections_max, Box::new(entropy), &ledger);
         core.begin(now);
@@ -118,11 +118,10 @@ impl Server {
         if let Ok(word) = std::env::var("CHAT_TEST_FAULT") {
             core.plant_fault(word);
         }
-        let mut acceptors = Vec::new();
-        for (listener, purpose) in listeners {
-            let token = Token(LISTENERS - acceptors.len());
-            let acceptor = Acceptor::new(listener, purpose, &poll, token);
-            acceptors.push(acceptor.map_err(StartError::Poll)?);
+        for (place, acceptor) in acceptors.iter_mut().enumerate() {
+            let (listener, token) = (&mut acceptor.listener, Token(LISTENERS - place));
+            let registered = poll.registry().register(listener, token, Interest::READABLE);
+            registered.map_err(StartError::Poll)?;
         }
         for acceptor in &acceptors {
             // Said whatever the log's level: with port 0 nobody else knows.
@@ -247,22 +246,18 @@ impl Server {
     }
 }
 
-/// Those handed over, and those that flags and variables name. The default is for when nobody has
-/// said where to listen, in whichever way.
-fn listen(
-    config: &Config,
-    handed: Vec<(Listener, Purpose)>,
-) -> Result<Vec<(Listener, Purpose)>, StartError> {
-    let mut listeners = handed;
-    let is_told = listeners.iter().any(|(_, purpose)| *purpose == Purpose::Chat);
+/// Adds to what is handed over those that flags and variables name. The default is for when nobody
+/// has said where to listen, in whichever way.
+fn listen(config: &Config, acceptors: &mut Vec<Acceptor>) -> Result<(), StartError> {
+    let is_told = acceptors.iter().any(|acceptor| acceptor.purpose == Purpose::Chat);
     let chat: &[Listen] = if config.listen_by_default && is_told { &[] } else { &config.listen };
     let chat = chat.iter().map(|listen| (listen, Purpose::Chat));
     let metrics = config.metrics_listen.iter().map(|listen| (listen, Purpose::Metrics));
     for (listen, purpose) in chat.chain(metrics) {
         let listener = bind(listen).map_err(|error| StartError::Listen(listen.clone(), error))?;
-        listeners.push((listener, purpose));
+        acceptors.push(Acceptor::new(listener, purpose));
     }
-    Ok(listeners)
+    Ok(())
 }
 
 fn bind(listen: &Listen) -> io::Result<Listener> {
@@ -276,14 +271,8 @@ fn bind(listen: &Listen) -> io::Result<Listener> {
 }
 
 impl Acceptor {
-    fn new(
-        mut listener: Listener,
-        purpose: Purpose,
-        poll: &Poll,
-        token: Token,
-    ) -> io::Result<Acceptor> {
-        poll.registry().register(&mut listener, token, Interest::READABLE)?;
-        Ok(Acceptor { listener, ready: false, purpose })
+    fn new(listener: Listener, purpose: Purpose) -> Acceptor {
+        Acceptor { listener, ready: false, purpose }
     }
 }
 

@@ -11,14 +11,14 @@ use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process;
 use std::time::Duration;
 
-use log::{debug, warn};
-
-use super::Purpose;
+use super::{Acceptor, Purpose};
 use crate::clock::Mono;
+use crate::config::whole;
 use crate::net::Listener;
 
 /// The first descriptor that is handed over.
@@ -36,27 +36,29 @@ const READY_TIMEOUT: Duration = Duration::from_secs(1);
 /// However short the watchdog's patience is.
 const WATCHDOG_PACE_MIN: Duration = Duration::from_millis(5);
 
-/// The listeners that are handed over. To be called once, and before anything is opened: what is
+/// What is handed over. To be called once, and before anything is opened: what is
 /// a socket by then is nobody else's.
 #[cfg(target_os = "linux")]
-pub(super) fn listeners() -> Vec<(Listener, Purpose)> {
-    let mut listeners = Vec::new();
+pub(super) fn acceptors() -> Vec<Acceptor> {
+    let mut acceptors = Vec::new();
     if !are_handed_over(variable) {
-        return listeners;
+        return acceptors;
     }
     for (place, (name, socket)) in (FIRST..).zip(sd_listen_fds::get().unwrap_or_default()) {
         let is_metrics = name.is_some_and(|name| name == METRICS);
+        let purpose = if is_metrics { Purpose::Metrics } else { Purpose::Chat };
         match Listener::take_over(socket.into_std()) {
-            Ok(listener) if is_metrics => listeners.push((listener, Purpose::Metrics)),
-            Ok(listener) => listeners.push((listener, Purpose::Chat)),
-            Err(error) => warn!("LISTEN_FDS: descriptor {place} is no listener: {error}"),
+            Ok(listener) => acceptors.push(Acceptor::new(listener, purpose)),
+            Err(error) => {
+                warn("LISTEN_FDS", format_args!("descriptor {place} is no listener: {error}"));
+            }
         }
     }
-    listeners
+    acceptors
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn listeners() -> Vec<(Listener, Purpose)> {
+pub(super) fn acceptors() -> Vec<Acceptor> {
     Vec::new()
 }
 
@@ -68,32 +70,27 @@ fn are_handed_over(env: fn(&str) -> Option<OsString>) -> bool {
         return false; // They were our parent's.
     }
     if count > SOCKETS_MAX {
-        ignored("LISTEN_FDS", format_args!("{count} sockets are too many"));
+        warn("LISTEN_FDS", format_args!("{count} sockets are too many"));
         return false;
     }
     // Who takes over a descriptor that isn't open closes the next that is. Without /proc there is
     // no telling, and whoever set the variables is believed.
-    let can_tell = fs::exists("/proc/self/fd").unwrap_or(false);
+    let can_tell = fs::metadata("/proc/self/fd").is_ok();
     if let Some(place) = (FIRST..FIRST + count).find(|place| can_tell && !is_socket(*place)) {
-        ignored("LISTEN_FDS", format_args!("descriptor {place} is no socket"));
+        warn("LISTEN_FDS", format_args!("descriptor {place} is no socket"));
         return false;
-    }
-    let names = env("LISTEN_FDNAMES").unwrap_or_default();
-    let named = names.as_bytes().split(|byte| *byte == b':').count() as u64;
-    if !names.is_empty() && named != count {
-        warn!("LISTEN_FDNAMES: {named} names for {count} sockets");
     }
     true
 }
 
 fn is_socket(place: u64) -> bool {
-    let opened = fs::read_link(format!("/proc/self/fd/{place}"));
-    opened.is_ok_and(|what| what.as_os_str().as_bytes().starts_with(b"socket:"))
+    let opened = fs::metadata(format!("/proc/self/fd/{place}"));
+    opened.is_ok_and(|opened| opened.file_type().is_socket())
 }
 
 /// Whoever has started the server and wants to know how it is; or nobody.
 pub(super) struct Supervisor {
-    to: Option<(UnixDatagram, SocketAddr)>,
+    to: Option<UnixDatagram>,
     /// How often it wants to hear that the loop turns: twice as often as it would lose patience.
     pace: Option<Duration>,
     /// When it is to hear so next.
@@ -109,10 +106,11 @@ impl Supervisor {
         };
         let said = address(&path).and_then(|address| {
             let socket = UnixDatagram::unbound()?;
+            socket.connect_addr(&address)?;
             socket.set_write_timeout(Some(READY_TIMEOUT))?;
-            socket.send_to_addr(b"READY=1", &address)?;
+            socket.send(b"READY=1")?;
             socket.set_nonblocking(true)?;
-            Ok((socket, address))
+            Ok(socket)
         });
         match said {
             Ok(to) => {
@@ -121,7 +119,7 @@ impl Supervisor {
                 Supervisor { to: Some(to), pace, due }
             }
             Err(error) => {
-                ignored("NOTIFY_SOCKET", format_args!("{path:?}: {error}"));
+                warn("NOTIFY_SOCKET", format_args!("{path:?}: {error}"));
                 nobody
             }
         }
@@ -146,12 +144,7 @@ impl Supervisor {
     }
 
     fn say(&self, word: &str) -> bool {
-        let Some((socket, address)) = &self.to else { return false };
-        let said = socket.send_to_addr(word.as_bytes(), address);
-        if let Err(error) = &said {
-            debug!("the supervisor didn't hear {word}: {error}");
-        }
-        said.is_ok()
+        self.to.as_ref().is_some_and(|socket| socket.send(word.as_bytes()).is_ok())
     }
 }
 
@@ -183,16 +176,16 @@ fn variable(name: &str) -> Option<OsString> {
 /// Digits and nothing else; an empty variable counts as not set.
 fn number(env: fn(&str) -> Option<OsString>, name: &str) -> Option<u64> {
     let text = env(name).filter(|text| !text.is_empty())?;
-    let digits = text.to_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let number = digits.and_then(|digits| digits.parse().ok());
+    let number = text.to_str().and_then(whole);
     if number.is_none() {
-        ignored(name, format_args!("{text:?} is not a number"));
+        warn(name, format_args!("{text:?} is not a number"));
     }
     number
 }
 
-fn ignored(name: &str, why: fmt::Arguments<'_>) {
-    warn!("{name} is ignored: {why}");
+/// What can't be understood is left alone.
+fn warn(name: &str, why: fmt::Arguments<'_>) {
+    log::warn!("{name}: {why}");
 }
 
 #[cfg(test)]
