@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use disposable_chat::config::{Command, Config};
 use disposable_chat::journal;
-use disposable_chat::server::Server;
+use disposable_chat::server::{self, Server};
 use zeroizing_alloc::ZeroAlloc;
 
 /// Zeroes whatever is freed, by us or by any library: what was said does not outlive its room in
@@ -24,6 +24,9 @@ static HEAP: ZeroAlloc<System> = ZeroAlloc(System);
 fn main() -> ExitCode {
     let config = match Config::parse(env::args_os().skip(1), |name| env::var_os(name)) {
         Ok(Command::Serve(config)) => config,
+        Ok(Command::Check(config, settings)) => {
+            return print(&(settings + "\n" + &server::report(&config)));
+        }
         Ok(Command::Help(text)) => return print(&text),
         Ok(Command::Version) => {
             return print(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n"));

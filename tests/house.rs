@@ -58,6 +58,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("serde_json", &["api"]),
     ("rustix", &["server", "journal"]),
     ("zeroizing_alloc", &["main"]),
+    ("sd_listen_fds", &["server"]),
     ("signal_hook", &["server"]),
     ("signal_hook_mio", &["server"]),
 ];

@@ -280,7 +280,10 @@ impl Flag {
         texts: &[String],
     ) -> Result<(), ConfigError> {
         match self.kind {
-            Kind::Listen => config.listen.clear(),
+            Kind::Listen => {
+                config.listen.clear();
+                config.listen_by_default = false;
+            }
             Kind::MetricsListen => config.metrics_listen.clear(),
             Kind::Proxies => config.trusted_proxies.clear(),
             Kind::Origins => config.cors_origins.clear(),

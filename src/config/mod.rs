@@ -9,7 +9,6 @@ mod flags;
 mod value;
 
 use std::ffi::OsString;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,13 +19,15 @@ pub use error::{ConfigError, Fault};
 use flags::CREATION_BURST;
 pub use flags::{FLAGS, Flag, Kind};
 use value::port;
-pub use value::{Cidr, Listen};
+pub use value::{Cidr, Listen, whole};
 
 /// The server's settings, complete and within range.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
     /// Where to accept connections; at least one.
     pub listen: Vec<Listen>,
+    /// Nobody has said so, and listeners that are handed over take its place.
+    pub listen_by_default: bool,
     /// The certificate for those with TLS; there, if there is one of them.
     pub tls_cert: Option<PathBuf>,
     /// Its key, likewise.
@@ -99,10 +100,12 @@ pub struct Rate {
 
 /// What the command line asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one, at start")]
 pub enum Command {
     /// Run the server.
     Serve(Config),
+    /// Print this text, which has a flag and its value a line, and what the machine allows, and
+    /// leave with 0.
+    Check(Config, String),
     /// Print this text on stdout and leave with 0.
     Help(String),
     /// Print name and version on stdout and leave with 0.
@@ -119,6 +122,7 @@ impl Config {
         env: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Command, ConfigError> {
         let mut given: Vec<Vec<String>> = vec![Vec::new(); FLAGS.len()];
+        let mut is_check = false;
         let mut parser = lexopt::Parser::from_args(args.collect::<Vec<_>>());
         while let Some(arg) =
             parser.next().map_err(|error| ConfigError::Usage(error.to_string()))?
@@ -128,6 +132,10 @@ impl Config {
                 Long("version") | Short('V') => return Ok(Command::Version),
                 Long(name) => name,
                 Short(letter) => return Err(ConfigError::UnknownFlag(format!("-{letter}"))),
+                Value(text) if text == "check" && !is_check => {
+                    is_check = true;
+                    continue;
+                }
                 Value(text) => return Err(ConfigError::UnexpectedArgument(text)),
             };
             let Some(index) = FLAGS.iter().position(|flag| flag.name == name) else {
@@ -140,35 +148,32 @@ impl Config {
             }
         }
 
-        let env = |name: &str| match env(name).filter(|value| !value.is_empty()) {
-            Some(value) => utf8(name, value).map(Some),
-            None => Ok(None),
-        };
         let mut config = Config::default();
-        for (flag, texts) in FLAGS.iter().zip(&given) {
-            let variable = flag.variable();
+        let mut settings = String::new();
+        for (flag, texts) in FLAGS.iter().zip(given) {
+            let option = flag.option();
+            let (source, mut texts) = match texts.is_empty() {
+                true => flag.by_variable(&env)?,
+                false => (option.clone(), texts),
+            };
             if !texts.is_empty() {
-                flag.apply(&mut config, &flag.option(), texts)?;
-            } else if let Some(text) = env(&variable)? {
-                if flag.kind.is_list() {
-                    let items: Vec<_> =
-                        text.split(',').map(|item| item.trim().to_owned()).collect();
-                    flag.apply(&mut config, &variable, &items)?;
-                } else {
-                    flag.apply(&mut config, &variable, &[text])?;
-                }
-            } else if let Kind::Listen = flag.kind {
-                // What platforms set that run a program as they find it; they reach it from
-                // outside, so loopback would not do.
-                if let Some(text) = env("PORT")? {
-                    let port = port(&text)
-                        .map_err(|fault| ConfigError::bad_value("PORT", &text, fault))?;
-                    config.listen = vec![Listen::Tcp((Ipv4Addr::UNSPECIFIED, port).into())];
+                flag.apply(&mut config, &source, &texts)?;
+            } else if is_check {
+                texts.push(flag.default.to_owned());
+            }
+            if is_check {
+                // Of several that don't make a list the last one counts.
+                let first = if flag.kind.is_list() { 0 } else { texts.len() - 1 };
+                for text in &texts[first..] {
+                    settings.extend([option.as_str(), "=", text, "\n"]);
                 }
             }
         }
         #[cfg(feature = "tls")]
         config.check_tls()?;
+        if is_check {
+            return Ok(Command::Check(config, settings));
+        }
         Ok(Command::Serve(config))
     }
 
@@ -190,6 +195,7 @@ impl Default for Config {
         // Blank, so that the table alone says what the defaults are.
         let mut config = Config {
             listen: Vec::new(),
+            listen_by_default: true,
             tls_cert: None,
             tls_key: None,
             session_ttl: Duration::ZERO,
@@ -225,6 +231,7 @@ impl Default for Config {
             flag.apply(&mut config, &flag.option(), &[flag.default.to_owned()])
                 .unwrap_or_else(|error| panic!("{error}"));
         }
+        config.listen_by_default = true;
         config
     }
 }
@@ -233,7 +240,9 @@ impl Default for Config {
 fn help() -> String {
     let mut text = String::from(
         "Disposable Chat: anonymous, temporary chat rooms over REST and WebSockets\n\n\
-         Usage: disposable-chat [FLAG VALUE]...\n\n",
+         Usage: disposable-chat [check] [FLAG VALUE]...\n\n\
+         check: print what the flags and variables given come to, and what the machine allows, and\n\
+         leave with 0, or with 2 if one of them is wrong\n\n",
     );
     let label = |flag: &Flag| format!("  {} {}", flag.option(), flag.kind.placeholder());
     let indent = FLAGS.iter().map(|flag| label(flag).len()).max().unwrap_or(0) + 2;
@@ -272,6 +281,39 @@ fn help() -> String {
 }
 
 const COLUMNS: usize = 100;
+
+impl Flag {
+    /// All that the environment gives the flag, and the variable that does; nothing if none.
+    fn by_variable(
+        &self,
+        env: &impl Fn(&str) -> Option<OsString>,
+    ) -> Result<(String, Vec<String>), ConfigError> {
+        let read = |name: &str| match env(name).filter(|value| !value.is_empty()) {
+            Some(value) => utf8(name, value).map(Some),
+            None => Ok(None),
+        };
+        let variable = self.variable();
+        let mut texts = Vec::new();
+        match read(&variable)? {
+            Some(text) if self.kind.is_list() => {
+                texts.extend(text.split(',').map(|item| item.trim().to_owned()));
+            }
+            Some(text) => texts.push(text),
+            None => {
+                if let Kind::Listen = self.kind {
+                    // What platforms set that run a program as they find it; they reach it from
+                    // outside, so loopback would not do.
+                    if let Some(text) = read("PORT")? {
+                        let port = port(&text)
+                            .map_err(|fault| ConfigError::bad_value("PORT", &text, fault))?;
+                        texts.push(format!("0.0.0.0:{port}"));
+                    }
+                }
+            }
+        }
+        Ok((variable, texts))
+    }
+}
 
 fn utf8(source: &str, value: OsString) -> Result<String, ConfigError> {
     value.into_string().map_err(|raw| {
@@ -490,7 +532,9 @@ mod tests {
             assert_eq!(serve(&[&format!("{option}={text}")], &[]).unwrap(), by_flag);
             assert_eq!(serve(&[], &[(&variable, text)]).unwrap(), by_flag);
             assert_eq!(serve(&[&option, text], &[(&variable, wrong)]).unwrap(), by_flag);
-            assert_eq!(serve(&[&option, flag.default], &[(&variable, text)]), serve(&[], &[]));
+            let by_default = serve(&[&option, flag.default], &[(&variable, text)]).unwrap();
+            assert_eq!(by_default.listen_by_default, flag.name != "listen");
+            assert_eq!(Config { listen_by_default: true, ..by_default }, Config::default());
             assert_eq!(serve(&[], &[(&variable, "")]), serve(&[], &[]));
 
             for source in [&option, &variable] {
@@ -626,6 +670,39 @@ mod tests {
     }
 
     #[cfg(unix)]
+    #[test]
+    fn check_says_what_could_be_given_again() {
+        let check = |args: &[&str], env: &[(&str, &str)]| match parse(args, env) {
+            Ok(Command::Check(config, settings)) => (config, settings),
+            other => panic!("{other:?}"),
+        };
+        let (config, settings) = check(&["check"], &[]);
+        assert_eq!(config, Config::default());
+        let defaults = FLAGS.iter().map(|flag| format!("{}={}", flag.option(), flag.default));
+        assert_eq!(settings.lines().collect::<Vec<_>>(), defaults.collect::<Vec<_>>());
+
+        let env =
+            [("CHAT_TRUSTED_PROXY", "::1, 10.0.0.0/8"), ("PORT", "9000"), ("CHAT_LOG", "off")];
+        let args = ["--room-ttl=5m", "check", "--history", "7", "--room-ttl", "0.25", "--log=warn"];
+        let (config, settings) = check(&args, &env);
+        for line in ["--listen=0.0.0.0:9000", "--room-ttl=0.25", "--history=7", "--log=warn"] {
+            assert!(settings.lines().any(|one| one == line), "{line}\n{settings}");
+        }
+        assert!(settings.contains("\n--trusted-proxy=::1\n--trusted-proxy=10.0.0.0/8\n"));
+        assert_eq!(settings.lines().count(), FLAGS.len() + 1);
+        assert_eq!(serve(&settings.lines().collect::<Vec<_>>(), &[]), Ok(config));
+
+        for ((_, _, _, [text, _], ..), flag) in CASES.iter().zip(FLAGS) {
+            let (mut config, settings) = check(&["check", &flag.option(), text], &[]);
+            config.listen_by_default = false;
+            assert_eq!(serve(&settings.lines().collect::<Vec<_>>(), &[]), Ok(config));
+        }
+        let line = "--room-ttl: \"5x\" is not a duration (90, 90s, 2m, 24h)";
+        assert_eq!(parse(&["check", "--room-ttl", "5x"], &[]), Err(line.to_owned()));
+        let line = "\"check\" is not expected here (see --help)";
+        assert_eq!(parse(&["check", "check"], &[]), Err(line.to_owned()));
+    }
+
     #[test]
     fn values_that_are_not_utf8_are_one_clear_line() {
         use std::os::unix::ffi::OsStringExt;

@@ -250,6 +250,11 @@ pub(super) fn count(text: &str, range: &RangeInclusive<u32>) -> Result<u32, Faul
     }
 }
 
+/// A whole number that is no flag's: digits and nothing else.
+pub fn whole(text: &str) -> Option<u64> {
+    scaled(text, &[("", 1)], str::eq).and_then(|number| u64::try_from(number).ok())
+}
+
 /// A number and its unit, multiplied out; a fraction must come out whole. `None` is the wrong
 /// form; what overflows is the greatest number, which no range holds.
 fn scaled(text: &str, units: &[(&str, u128)], same: fn(&str, &str) -> bool) -> Option<u128> {

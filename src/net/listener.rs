@@ -40,9 +40,9 @@ pub enum Listener {
     /// The same, with TLS on what is accepted.
     #[cfg(feature = "tls")]
     Tls(TcpListener, Identity),
-    /// On a path, which is removed when the listener is dropped.
+    /// On a path, which is removed when the listener is dropped if we have made it.
     #[cfg(unix)]
-    Unix(UnixListener, PathBuf),
+    Unix(UnixListener, Option<PathBuf>),
 }
 
 /// An accepted socket.
@@ -105,7 +105,24 @@ impl Listener {
         socket.bind(&socket2::SockAddr::unix(path)?)?;
         socket.listen(BACKLOG)?;
         let socket = std::os::unix::net::UnixListener::from(std::os::fd::OwnedFd::from(socket));
-        Ok(Listener::Unix(UnixListener::from_std(socket), path.to_owned()))
+        Ok(Listener::Unix(UnixListener::from_std(socket), Some(path.to_owned())))
+    }
+
+    /// Takes over a socket that somebody else has bound and listens on, and whose path, if it has
+    /// one, stays theirs.
+    #[cfg(target_os = "linux")]
+    pub fn take_over(socket: std::os::fd::OwnedFd) -> io::Result<Listener> {
+        let socket = RawSocket::from(socket);
+        if !socket.is_listener()? || socket.r#type()? != Type::STREAM {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        socket.set_nonblocking(true)?;
+        if socket.domain()? == Domain::UNIX {
+            let socket = std::os::unix::net::UnixListener::from(std::os::fd::OwnedFd::from(socket));
+            return Ok(Listener::Unix(UnixListener::from_std(socket), None));
+        }
+        bound_buffers(&socket)?;
+        Ok(Listener::Tcp(TcpListener::from_std(socket.into())))
     }
 
     /// What to connect to, as the log and the tests want it: `http://HOST:PORT`, the same
@@ -116,7 +133,11 @@ impl Listener {
             #[cfg(feature = "tls")]
             Listener::Tls(listener, _) => Ok(format!("https://{}", listener.local_addr()?)),
             #[cfg(unix)]
-            Listener::Unix(_, path) => Ok(format!("unix:{}", path.display())),
+            Listener::Unix(listener, _) => {
+                let address = listener.local_addr()?;
+                let path = address.as_pathname().unwrap_or(Path::new(""));
+                Ok(format!("unix:{}", path.display()))
+            }
         }
     }
 
@@ -151,10 +172,7 @@ fn tcp_listener(address: SocketAddr) -> io::Result<TcpListener> {
     // A restarted server must not wait for its predecessor's TIME_WAIT connections.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
-    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
-    socket.set_tcp_nodelay(true)?;
+    bound_buffers(&socket)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -168,10 +186,18 @@ fn accept_tcp(listener: &TcpListener) -> io::Result<(TcpStream, Option<IpAddr>)>
     Ok((stream, Some(address.ip())))
 }
 
+/// What is accepted inherits it.
+fn bound_buffers(socket: &RawSocket) -> io::Result<()> {
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+    socket.set_tcp_nodelay(true)
+}
+
 #[cfg(unix)]
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Listener::Unix(_, path) = self {
+        if let Listener::Unix(_, Some(path)) = self {
             let _ = std::fs::remove_file(path); // Gone already is as good.
         }
     }
@@ -319,6 +345,28 @@ mod tests {
         assert!(SockRef::from(&stream).send_buffer_size().unwrap() <= 2 * SEND_BUFFER_BYTES);
         #[cfg(target_os = "linux")]
         assert_eq!(SockRef::from(&stream).tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_taken_over_is_as_what_is_bound() {
+        let theirs = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = theirs.local_addr().unwrap();
+        let listener = Listener::take_over(theirs.into()).unwrap();
+        assert_eq!(listener.address().unwrap(), format!("http://{address}"));
+        assert_eq!(listener.accept().err().unwrap().kind(), io::ErrorKind::WouldBlock);
+        let peer = std::net::TcpStream::connect(address).unwrap();
+        let Accepted { socket: Socket::Tcp(stream), .. } = accept(&listener) else {
+            panic!("a TCP listener accepts TCP")
+        };
+        assert!(stream.nodelay().unwrap());
+        assert!(SockRef::from(&stream).send_buffer_size().unwrap() <= 2 * SEND_BUFFER_BYTES);
+        // Neither what is connected nor what is only bound is a listener.
+        assert!(Listener::take_over(peer.into()).is_err());
+        let bound = RawSocket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        assert!(Listener::take_over(bound.into()).is_err());
+        let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert!(Listener::take_over(datagrams.into()).is_err());
     }
 
     #[cfg(target_os = "linux")]

@@ -14,8 +14,10 @@
 //! | `paging` | history, on its way to those who catch up |
 //! | `certificate` | when the certificate is read (feature `tls`) |
 //! | `settings` | the flags, sorted by room |
+//! | `machine` | what the system grants |
 //! | `shedding` | who gives way when memory is short |
 //! | `shutdown` | signals, and how it all ends |
+//! | `systemd` | sockets that are handed over, and what a supervisor is told |
 
 mod batch;
 #[cfg(feature = "tls")]
@@ -24,11 +26,13 @@ mod connection;
 mod connections;
 mod core;
 mod dispatch;
+mod machine;
 mod paging;
 mod settings;
 mod shedding;
 mod shutdown;
 mod sink;
+mod systemd;
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -38,10 +42,10 @@ use std::time::Duration;
 use log::{info, warn};
 use mio::{Events, Interest, Poll, Token};
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub use connection::{ConnectionKey, Purpose};
 pub use core::Core;
+pub use machine::report;
 pub use shutdown::Ending;
 
 use crate::clock::{Clock, Mono, Now, OsEntropy};
@@ -51,6 +55,7 @@ use crate::ledger::Ledger;
 use crate::net::{Accepted, Identity, Listener, Socket};
 use crate::snapshot::{self, Refused};
 use shutdown::Signals;
+use systemd::Supervisor;
 
 /// Events taken from one poll. More stay with the kernel for the next.
 const EVENTS_MAX: usize = 1024;
@@ -60,10 +65,6 @@ const ACCEPTS_MAX: usize = 16;
 
 /// How long accepting rests when descriptors or memory have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
-
-/// Descriptors kept for what isn't a connection: the standard streams, the poll, the signals'
-/// pipes, the listeners.
-const DESCRIPTORS_RESERVED: usize = 16;
 
 /// A connection's token is its slot's index; these are far above any.
 const SIGNALS: Token = Token(usize::MAX - 1);
@@ -75,6 +76,7 @@ pub struct Server {
     clock: Clock,
     listeners: Vec<Acceptor>,
     signals: Signals,
+    supervisor: Supervisor,
     core: Core<Socket>,
     /// When accepting resumes that had to rest.
     accept_pause: Option<Mono>,
@@ -112,12 +114,13 @@ pub enum StartError {
 impl Server {
     /// Listens. When this returns, connections are accepted by the kernel.
     pub fn new(config: &Config) -> Result<Server, StartError> {
-        forbid_core_dumps();
+        // First of all: until something is opened, what lies where sockets are handed over is one.
+        let mut acceptors = systemd::acceptors();
+        machine::forbid_core_dumps();
         let mut clock = Clock::new();
         let now = clock.read();
         let poll = Poll::new().map_err(StartError::Poll)?;
         let signals = Signals::new(poll.registry(), SIGNALS).map_err(StartError::Poll)?;
-        let connections_max = connections_max(config);
         #[cfg(feature = "tls")]
         let identity = certificate::read(config)?;
         #[cfg(feature = "tls")]
@@ -126,20 +129,16 @@ impl Server {
         }
         #[cfg(not(feature = "tls"))]
         let identity = None;
-        let mut listeners = Vec::new();
-        let chat = config.listen.iter().map(|listen| match listen {
-            Listen::Proxied(_) => (listen, Purpose::Proxied),
-            _ => (listen, Purpose::Chat),
-        });
-        let metrics = config.metrics_listen.iter().map(|listen| (listen, Purpose::Metrics));
-        for (listen, purpose) in chat.chain(metrics) {
-            let token = Token(LISTENERS - listeners.len());
-            let acceptor = Acceptor::new(listen, identity.as_ref(), purpose, &poll, token);
-            listeners.push(acceptor.map_err(|error| StartError::Listen(listen.clone(), error))?);
+        listen(config, identity.as_ref(), &mut acceptors)?;
+        let connections_max = machine::connections_max(config, acceptors.len());
+        for (place, acceptor) in acceptors.iter_mut().enumerate() {
+            let (listener, token) = (&mut acceptor.listener, Token(LISTENERS - place));
+            let registered = poll.registry().register(listener, token, Interest::READABLE);
+            registered.map_err(StartError::Poll)?;
         }
         // When nothing can go wrong any more: with the file goes what is in it.
         let (core, state) = restored(config, connections_max, now)?;
-        for acceptor in &listeners {
+        for acceptor in &acceptors {
             // Said whatever the log's level: with port 0 nobody else knows.
             journal::say(&format!(
                 "listening on {}",
@@ -153,8 +152,9 @@ impl Server {
         Ok(Server {
             poll,
             clock,
-            listeners,
+            listeners: acceptors,
             signals,
+            supervisor: Supervisor::ready(now.mono),
             core,
             accept_pause: None,
             is_short: false,
@@ -179,6 +179,7 @@ impl Server {
                 polled => polled?,
             }
             now = self.clock.read();
+            self.supervisor.on_time(now.mono);
             self.tick(now, &events);
             let end = self.clock.read().mono;
             self.core.on_tick_over(end.since(now.mono));
@@ -257,22 +258,51 @@ impl Server {
             return Some(Duration::ZERO);
         }
         let ending = self.ending.and_then(|ending| ending.deadline);
-        let deadlines = [self.core.next_deadline(), self.accept_pause, ending];
+        let watchdog = self.supervisor.next_deadline();
+        let deadlines = [self.core.next_deadline(), self.accept_pause, ending, watchdog];
         deadlines.into_iter().flatten().min().map(|deadline| deadline.since(now))
     }
 }
 
+/// Adds to what is handed over those that flags and variables name. The default is for when nobody
+/// has said where to listen, in whichever way.
+fn listen(
+    config: &Config,
+    identity: Option<&Identity>,
+    acceptors: &mut Vec<Acceptor>,
+) -> Result<(), StartError> {
+    let is_told = acceptors.iter().any(|acceptor| acceptor.purpose == Purpose::Chat);
+    let chat: &[Listen] = if config.listen_by_default && is_told { &[] } else { &config.listen };
+    let chat = chat.iter().map(|listen| match listen {
+        Listen::Proxied(_) => (listen, Purpose::Proxied),
+        _ => (listen, Purpose::Chat),
+    });
+    let metrics = config.metrics_listen.iter().map(|listen| (listen, Purpose::Metrics));
+    for (listen, purpose) in chat.chain(metrics) {
+        let listener = bind(listen, identity);
+        let listener = listener.map_err(|error| StartError::Listen(listen.clone(), error))?;
+        acceptors.push(Acceptor::new(listener, purpose));
+    }
+    Ok(())
+}
+
+/// `identity`: what TLS shows, if anything does.
+fn bind(listen: &Listen, identity: Option<&Identity>) -> io::Result<Listener> {
+    match (listen, identity) {
+        (Listen::Tcp(address), _) => Listener::bind_tcp(*address),
+        #[cfg(feature = "tls")]
+        (Listen::Tls(address), Some(identity)) => Listener::bind_tls(*address, identity.clone()),
+        #[cfg(unix)]
+        (Listen::Unix(path), _) => Listener::bind_unix(path),
+        (Listen::Proxied(listen), _) => bind(listen, identity),
+        #[cfg(any(feature = "tls", not(unix)))]
+        _ => Err(ErrorKind::Unsupported.into()),
+    }
+}
+
 impl Acceptor {
-    fn new(
-        listen: &Listen,
-        identity: Option<&Identity>,
-        purpose: Purpose,
-        poll: &Poll,
-        token: Token,
-    ) -> io::Result<Acceptor> {
-        let mut listener = bind(listen, identity)?;
-        poll.registry().register(&mut listener, token, Interest::READABLE)?;
-        Ok(Acceptor { listener, ready: false, purpose })
+    fn new(listener: Listener, purpose: Purpose) -> Acceptor {
+        Acceptor { listener, ready: false, purpose }
     }
 }
 
@@ -310,55 +340,6 @@ fn restored(
             let is_ours = !matches!(refused, Refused::Foreign);
             Ok((new_core(config, connections_max, now)?, is_ours.then(|| path.clone())))
         }
-    }
-}
-
-/// `identity`: what TLS shows, if anything does.
-fn bind(listen: &Listen, identity: Option<&Identity>) -> io::Result<Listener> {
-    match (listen, identity) {
-        (Listen::Tcp(address), _) => Listener::bind_tcp(*address),
-        #[cfg(feature = "tls")]
-        (Listen::Tls(address), Some(identity)) => Listener::bind_tls(*address, identity.clone()),
-        #[cfg(unix)]
-        (Listen::Unix(path), _) => Listener::bind_unix(path),
-        (Listen::Proxied(listen), _) => bind(listen, identity),
-        #[cfg(any(feature = "tls", not(unix)))]
-        _ => Err(ErrorKind::Unsupported.into()),
-    }
-}
-
-/// What people say is not written to disk, not even by a crash. One byte, not none: to a program
-/// that core dumps are piped to the limit means nothing, but one is where Linux stops before it
-/// (core(5) has the one half, `fs/coredump.c` the other).
-fn forbid_core_dumps() {
-    let limit = Rlimit { current: Some(1), maximum: Some(1) };
-    if let Err(error) = setrlimit(Resource::Core, limit) {
-        // Whoever had set it to zero before doesn't let us raise it, and all is well.
-        if getrlimit(Resource::Core).current != Some(0) {
-            warn!("core dumps stay on: {error}");
-        }
-    }
-}
-
-/// As many descriptors as the system grants, less those that are needed for other things.
-fn connections_max(config: &Config) -> usize {
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        limit.current = limit.maximum;
-        // Not granted is not tragic: the limit that stands is read again.
-        let _ = setrlimit(Resource::Nofile, limit);
-        limit = getrlimit(Resource::Nofile);
-    }
-    let descriptors = limit.current.and_then(|limit| limit.try_into().ok()).unwrap_or(usize::MAX);
-    let reserved = DESCRIPTORS_RESERVED + config.listen.len() + config.metrics_listen.len();
-    let allowed = settings::connections_allowed(descriptors.saturating_sub(reserved));
-    match config.connections_max {
-        Some(max) if max > allowed => {
-            warn!("--max-connections {max}: the descriptor limit allows {allowed}");
-            max
-        }
-        Some(max) => max,
-        None => allowed,
     }
 }
 

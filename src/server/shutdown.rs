@@ -68,6 +68,7 @@ impl Server {
                 Some(ending) => ending.forced = true,
                 None => {
                     log::info!("stopping: everybody is told");
+                    self.supervisor.stopping();
                     let deadline = Some(now.after(SHUTDOWN_TIMEOUT));
                     self.ending = Some(Ending { signal, forced: false, deadline });
                     // The port is free for a successor from now on.

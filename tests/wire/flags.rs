@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::client::{Http, chat, delete, get, post, text, upgrade};
-use crate::server::{Address, DEADLINE, Server, command, run};
+use crate::server::{Address, DEADLINE, Server, command, limited, run};
 
 /// The flags that section 1 needs.
 const FLAGS: [&str; 27] = [
@@ -207,6 +207,74 @@ fn help_lists_every_flag_with_its_default() {
     for default in ["127.0.0.1:8000", "24h", "120s", "10m", "3s", "1000", "100000", "256K", "info"]
     {
         assert!(ended.stdout.contains(default), "{default} in {}", ended.stdout);
+    }
+}
+
+// `check`.
+
+#[test]
+fn check_says_what_it_would_do_and_does_not_do_it() {
+    let path = socket_path("check");
+    let listen = format!("--listen={}", shown(&path));
+    // Somebody else has the port, which would be an error at start.
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let port = format!("--metrics-listen={}", taken.local_addr().expect("an address"));
+    let flags = ["check", &listen, &port, "--room-ttl=90", "--max-memory=64M", "--outbox", "1M"];
+    let env = [("CHAT_HISTORY", "7"), ("CHAT_ROOM_TTL", "1h")];
+    let ended = run(&flags, &env);
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+    assert!(!path.exists(), "it listened");
+    let (settings, machine) = ended.stdout.split_once("\n\n").expect("two parts");
+    for line in [&listen, &port, "--room-ttl=90", "--max-memory=64M", "--outbox=1M", "--history=7"]
+    {
+        assert!(settings.lines().any(|one| one == line), "{line}: {settings}");
+    }
+    assert!(machine.starts_with("descriptors: "), "{machine}");
+    assert!(machine.contains(" connections\nmemory: "), "{machine}");
+
+    // In another environment, what was printed comes to the same.
+    let mut again: Vec<&str> = settings.lines().collect();
+    again.push("check");
+    let ended = run(&again, &[("PORT", "1"), ("CHAT_LOG", "off")]);
+    assert_eq!((ended.code, ended.stdout.split_once("\n\n")), (Some(0), Some((settings, machine))));
+}
+
+#[test]
+fn check_warns_of_what_the_machine_does_not_allow() {
+    let ended = run(&["check", "--max-memory=1024G", "--max-connections=10000000"], &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let warnings: Vec<&str> =
+        ended.stdout.lines().filter(|line| line.starts_with("warning: ")).collect();
+    assert!(warnings.iter().any(|line| line.contains("--max-connections 10000000: ")), "{ended:?}");
+    #[cfg(target_os = "linux")]
+    let memory = "warning: --max-memory and a quarter more, 1310720 MiB, don't fit";
+    #[cfg(target_os = "linux")]
+    assert!(warnings.contains(&memory), "{ended:?}");
+}
+
+#[test]
+fn check_says_how_many_connections_so_many_descriptors_are() {
+    let mut shell = limited(64);
+    let output = shell.args(["check", "--listen=127.0.0.1:0"]).output().expect("it runs");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let line = "descriptors: 64 soft, 64 hard: 38 connections";
+    assert!(stdout.lines().any(|one| one == line), "{stdout}");
+}
+
+#[test]
+fn check_refuses_what_the_server_refuses_in_the_same_words() {
+    type Case = (&'static [&'static str], &'static [(&'static str, &'static str)]);
+    const CASES: [Case; 5] = [
+        (&["--room-ttl", "soon"], &[]),
+        (&["--nope"], &[]),
+        (&["--listen"], &[]),
+        (&[], &[("PORT", "http")]),
+        (&[], &[("CHAT_MAX_MEMORY", "1")]),
+    ];
+    for (flags, env) in CASES {
+        let (served, checked) = (run(flags, env), run(&[&["check"], flags].concat(), env));
+        assert_eq!((checked.code, checked.stdout.as_str()), (Some(2), ""), "{checked:?}");
+        assert_eq!((served.code, served.stderr), (Some(2), checked.stderr));
     }
 }
 

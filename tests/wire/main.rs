@@ -39,6 +39,8 @@ mod slow_readers;
 
 mod flags;
 mod shutdown;
+#[cfg(target_os = "linux")]
+mod systemd;
 
 mod attacks;
 mod balanced;

@@ -82,7 +82,7 @@ pub fn command(flags: &[&str], env: &[(&str, &str)]) -> Command {
 }
 
 /// The server's command line, to be completed, with at most so many file descriptors.
-fn limited(descriptors: u32) -> Command {
+pub fn limited(descriptors: u32) -> Command {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")).args(program());
     clean(&mut shell, &[]);
@@ -92,7 +92,8 @@ fn limited(descriptors: u32) -> Command {
 fn clean(command: &mut Command, env: &[(&str, &str)]) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if text == "PORT" || text.starts_with("CHAT_") {
+        let is_ours = |start: &&str| text.starts_with(*start);
+        if ["PORT", "CHAT_", "LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_"].iter().any(is_ours) {
             command.env_remove(&name);
         }
     }
@@ -141,8 +142,12 @@ impl Server {
 
     /// Runs `command` and waits until `listeners` of them accept.
     pub fn spawn(mut command: Command, listeners: usize) -> Server {
-        let mut child =
-            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        Server::watch(command.spawn().expect("the binary runs"), listeners)
+    }
+
+    /// The same, of a process whose stderr is piped.
+    pub fn watch(mut child: Child, listeners: usize) -> Server {
         let stderr = Arc::new(Stderr::default());
         let pipe = child.stderr.take().expect("stderr is piped");
         let writer = Arc::clone(&stderr);
