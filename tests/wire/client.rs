@@ -468,10 +468,22 @@ impl Http {
         self.upgraded()
     }
 
+    /// The same with a server that may be about to leave: `None` if it does, or says so.
+    pub fn try_upgrade(mut self, request: &Request) -> Option<Ws> {
+        self.try_send(request.bytes(&self.host)).ok()?;
+        let answer = self.try_answer_to("GET").ok()??;
+        (answer.status == 101).then(|| self.into_ws(&answer))
+    }
+
     /// The answer to an upgrade already sent.
     #[track_caller]
     pub fn upgraded(mut self) -> Ws {
         let answer = self.answer().expect(101);
+        self.into_ws(&answer)
+    }
+
+    #[track_caller]
+    fn into_ws(self, answer: &Answer) -> Ws {
         assert_eq!(answer.version, "HTTP/1.1");
         assert!(answer.lists("Connection", "Upgrade"), "{answer:?}");
         assert!(answer.lists("Upgrade", "websocket"), "{answer:?}");

@@ -1,14 +1,18 @@
 //! What a restart does not lose (`--state`): a process ends, another one begins, and nobody has to notice.
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::client::{Http, Stream, Ws, delete, get, post, upgrade};
-use crate::server::{Server, command, wait_until};
+use crate::client::{CLOSE, Http, Stream, TEXT, Ws, chat_with, delete, get, post, upgrade};
+use crate::server::{Address, Server, command, wait_until};
+#[cfg(target_os = "linux")]
+use crate::systemd;
 
 /// A directory of a test's own, with the state and a socket to listen on.
 struct Place(PathBuf);
@@ -228,160 +232,156 @@ fn a_place_that_cannot_be_written_to_is_said_and_no_more() {
 /// One who talks through restarts as the page does: resends with the nonce what was not heard back, resumes
 /// after what was heard last, and writes down all that is new.
 struct Talker {
+    name: String,
     session: String,
     room: String,
-    ws: Option<Ws>,
+    /// Ids, and what was told.
     heard: Vec<(String, String)>,
     said: usize,
 }
 
 impl Talker {
-    fn connect(&mut self, place: &Place) {
-        let address = crate::server::Address::Unix(place.0.join("socket"));
-        wait_until("the server is back", || {
-            std::os::unix::net::UnixStream::connect(place.0.join("socket")).is_ok()
-        });
-        let after = self.heard.last().map_or(String::new(), |(id, _)| format!("&after={id}"));
-        let target = format!("/ws/{}?session_id={}{after}", self.room, self.session);
-        let mut ws = Http::over(Stream::connect(&address), &address).upgrade(&upgrade(&target));
-        let mut is_behind = !after.is_empty();
-        while is_behind {
-            let frame = ws.history_frame();
-            frame["messages"].as_array().expect("a page").iter().for_each(|said| self.hear(said));
-            is_behind = frame["more"] == true;
-            assert!(is_behind || frame["complete"] == true, "a gap");
+    /// Until it is over, and all that was said has been heard back.
+    fn talk(mut self, address: &Address, is_over: &AtomicBool) -> Talker {
+        loop {
+            let after = self.heard.last().map_or(String::new(), |(id, _)| format!("&after={id}"));
+            let target = format!("/ws/{}?session_id={}{after}", self.room, self.session);
+            // Somebody always listens, so nobody is refused; but it may be a server that is about to leave.
+            let http = Http::over(Stream::connect(address), address);
+            let Some(mut ws) = http.try_upgrade(&upgrade(&target)) else { continue };
+            let is_caught_up = after.is_empty() || self.catch_up(&mut ws).is_some();
+            if is_caught_up && self.converse(&mut ws, is_over).is_some() {
+                return self;
+            }
         }
-        self.ws = Some(ws);
+    }
+
+    /// `None`: the server has gone.
+    fn next(ws: &mut Ws) -> Option<Value> {
+        loop {
+            let frame = ws.try_frame().ok()??;
+            match frame.opcode {
+                TEXT => return Some(serde_json::from_slice(&frame.payload).expect("an event")),
+                CLOSE => return None,
+                _ => {}
+            }
+        }
+    }
+
+    fn catch_up(&mut self, ws: &mut Ws) -> Option<()> {
+        loop {
+            let page = Self::next(ws)?;
+            page["messages"].as_array().expect("a page").iter().for_each(|said| self.hear(said));
+            if page["more"] == false {
+                assert_eq!(page["complete"], true, "a gap");
+                return Some(());
+            }
+        }
+    }
+
+    fn converse(&mut self, ws: &mut Ws, is_over: &AtomicBool) -> Option<()> {
+        loop {
+            // One at a time: what was not heard back may or may not have arrived.
+            if self.said == 0 || self.has_heard_itself() {
+                if is_over.load(SeqCst) {
+                    return Some(());
+                }
+                self.said += 1;
+            }
+            let said = self.said.to_string();
+            ws.try_send(chat_with(&said, &said)).ok()?;
+            while !self.has_heard_itself() {
+                let event = Self::next(ws)?;
+                self.hear(&event);
+            }
+        }
+    }
+
+    fn has_heard_itself(&self) -> bool {
+        let own = format!("chat {} {}", self.name, self.said);
+        self.heard.iter().rev().any(|(_, line)| *line == own)
     }
 
     fn hear(&mut self, event: &Value) {
         let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
-        if event["type"] == "chat" || event["type"] == "user_joined" || event["type"] == "user_left"
-        {
+        if ["chat", "user_joined", "user_left"].contains(&&*text("type")) {
             let line = format!("{} {} {}", text("type"), text("user"), text("message"));
             self.heard.push((text("id"), line));
         }
     }
+
+    fn count(&self, begin: &str) -> usize {
+        self.heard.iter().filter(|(_, line)| line.starts_with(begin)).count()
+    }
 }
 
-/// Fifty people in five rooms talk while the server is restarted ten times: each hears all of it, once, in one
-/// order, and nobody is said to have come or gone.
+/// Fifty people in five rooms talk while the server is restarted ten times, on a socket that somebody keeps open:
+/// nobody is refused, each hears all of it, once, in one order, and nobody is said to have come or gone.
 #[test]
+#[cfg(target_os = "linux")]
 fn ten_restarts_while_fifty_talk() {
     let (restarts, people) =
         if std::env::var_os("SLOW_TESTS").is_some() { (10, 50) } else { (3, 10) };
     let place = Place::new("ten-restarts");
-    let flags = ["--leave-grace", "30s", "--message-rate", "0", "--history", "100000"];
-    let mut server = place.start(&flags);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = &Address::Tcp(listener.local_addr().expect("an address"));
+    let state = place.state().display().to_string();
+    let flags =
+        ["--state", &state, "--leave-grace", "30s", "--message-rate", "0", "--history", "100000"];
+    let start = || {
+        let listener = listener.try_clone().expect("another handle");
+        systemd::start(systemd::activated(listener.into(), None, &flags, &[]), 1)
+    };
+    let server = start();
     let sessions: Vec<_> = (0..people).map(|n| server.session(&format!("person {n}"))).collect();
     let rooms: Vec<_> = (0..5).map(|n| server.room(&sessions[n])).collect();
     let talker = |n: usize| Talker {
+        name: format!("person {n}"),
         session: sessions[n].clone(),
         room: rooms[n % 5].clone(),
-        ws: None,
         heard: Vec::new(),
         said: 0,
     };
-    let mut talkers: Vec<_> = (0..people).map(talker).collect();
-    for talker in &mut talkers {
-        talker.connect(&place);
-    }
-    for restart in 0..restarts {
-        let handles: Vec<_> = talkers
-            .into_iter()
-            .enumerate()
-            .map(|(n, mut talker)| thread::spawn(move || talk(&mut talker, n).then_some(talker)))
-            .collect();
-        // While they talk.
-        wait_until("some have been heard", || {
-            server.messages(&rooms[0], &sessions[0]).len() > 20 * (restart + 1)
-        });
-        stop(server);
-        server = place.start(&flags);
-        let back =
-            handles.into_iter().map(|handle| handle.join().expect("it talks").expect("cut off"));
-        talkers = back.collect();
-        for talker in &mut talkers {
-            talker.connect(&place);
+    let is_over = &AtomicBool::new(false);
+    let talkers: Vec<Talker> = thread::scope(|scope| {
+        let mut server = server;
+        let talk = |talker: Talker| scope.spawn(move || talker.talk(address, is_over));
+        let talking: Vec<_> = (0..people).map(talker).map(talk).collect();
+        for restart in 1..=restarts {
+            wait_until("they have talked on", || {
+                server.messages(&rooms[0], &sessions[0]).len() > 20 * restart
+            });
+            stop(server);
+            server = start();
         }
-    }
-    // The last words: what was not heard back is said again, with its nonce.
-    for (n, talker) in talkers.iter_mut().enumerate() {
-        say(talker, n);
-        let last = format!("chat person {n} {}", talker.said);
-        while talker.heard.last().is_none_or(|(_, line)| *line != last) {
-            let event = talker.ws.as_mut().expect("connected").event_with_pongs();
-            talker.hear(&event);
-        }
-    }
-    for (n, talker) in talkers.iter().enumerate() {
+        is_over.store(true, SeqCst);
+        talking.into_iter().map(|talking| talking.join().expect("it talks to the end")).collect()
+    });
+    for talker in &talkers {
+        let Talker { name, said, .. } = talker;
         let ids: Vec<_> = talker.heard.iter().map(|(id, _)| id).collect();
-        assert!(ids.is_sorted_by(|one, other| one < other), "{n}: in order, nothing twice");
-        let own: Vec<_> = talker
-            .heard
-            .iter()
-            .filter(|(_, line)| line.starts_with(&format!("chat person {n} ")))
-            .collect();
-        let numbers: Vec<usize> =
-            own.iter().map(|(_, line)| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
-        assert_eq!(numbers, (1..=talker.said).collect::<Vec<_>>(), "{n}: each once, in order");
-        assert!(
-            talker.heard.iter().all(|(_, line)| !line.starts_with("user_left")),
-            "{n}: nobody left"
-        );
+        assert!(ids.is_sorted_by(|one, other| one < other), "{name}: in order, nothing twice");
+        let own = format!("chat {name} ");
+        let numbers =
+            talker.heard.iter().filter_map(|(_, line)| line.strip_prefix(&own)?.parse().ok());
+        let numbers: Vec<usize> = numbers.collect();
+        assert_eq!(numbers, (1..=*said).collect::<Vec<_>>(), "{name}: each once, in order");
+        assert_eq!(talker.count("user_left "), 0, "{name}: nobody has left");
+        assert!(talker.count("user_joined ") <= people / 5, "{name}: each has come once");
     }
     for room in &rooms {
         let same: Vec<_> = talkers.iter().filter(|talker| talker.room == *room).collect();
-        let shortest = same.iter().map(|talker| talker.heard.len()).min().unwrap();
-        assert!(shortest > 5 * restarts);
         // They came at different times, and have read to different ends.
+        let first = same.iter().map(|talker| &talker.heard[0].0).max().unwrap();
+        let last =
+            same.iter().filter_map(|talker| talker.heard.last()).map(|(id, _)| id).min().unwrap();
         let common = |talker: &Talker| {
-            let first = same.iter().map(|t| t.heard[0].0.clone()).max().unwrap();
-            let last = same.iter().map(|t| t.heard.last().unwrap().0.clone()).min().unwrap();
-            let between = talker.heard.iter().filter(|(id, _)| *id >= first && *id <= last);
+            let between = talker.heard.iter().filter(|(id, _)| id >= first && id <= last);
             between.cloned().collect::<Vec<_>>()
         };
+        assert!(common(same[0]).len() > 5 * restarts);
         for talker in &same[1..] {
             assert_eq!(common(talker), common(same[0]), "all have heard the same");
-        }
-    }
-}
-
-fn say(talker: &mut Talker, n: usize) {
-    // One at a time: what was not heard back may or may not have arrived.
-    let own = format!("chat person {n} {}", talker.said);
-    if talker.said == 0 || talker.heard.iter().any(|(_, line)| *line == own) {
-        talker.said += 1;
-    }
-    let text = crate::client::chat_with(&format!("{}", talker.said), &talker.said.to_string());
-    let _ = talker.ws.as_mut().expect("connected").try_send(text);
-}
-
-/// Until the server goes away. True if it was so.
-fn talk(talker: &mut Talker, n: usize) -> bool {
-    let is_cut_off = talk_on(talker, n);
-    talker.ws = None;
-    is_cut_off
-}
-
-fn talk_on(talker: &mut Talker, n: usize) -> bool {
-    loop {
-        say(talker, n);
-        let own = format!("chat person {n} {}", talker.said);
-        loop {
-            let frame = talker.ws.as_mut().expect("connected").try_frame();
-            let Ok(Some(frame)) = frame else { return true };
-            match frame.opcode {
-                crate::client::TEXT => {
-                    let event = serde_json::from_slice(&frame.payload).expect("an event");
-                    talker.hear(&event);
-                    if talker.heard.last().is_some_and(|(_, line)| *line == own) {
-                        break;
-                    }
-                }
-                crate::client::CLOSE => return true,
-                _ => {}
-            }
         }
     }
 }

@@ -26,7 +26,7 @@ fn socket_path(name: &str) -> PathBuf {
 
 /// The server's command line with these as its descriptors 3 and 4, as sd_listen_fds(3) has it. A shell puts them
 /// there, and is the process whose id the server then has.
-fn activated(
+pub fn activated(
     first: OwnedFd,
     second: Option<OwnedFd>,
     flags: &[&str],
@@ -47,7 +47,7 @@ fn activated(
     shell
 }
 
-fn start(mut command: Command, listeners: usize) -> Server {
+pub fn start(mut command: Command, listeners: usize) -> Server {
     Server::watch(command.spawn().expect("the binary runs"), listeners)
 }
 
