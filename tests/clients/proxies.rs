@@ -95,7 +95,7 @@ fn nginx(back: &str) -> Option<Front> {
         let temporary: String =
             kinds.iter().map(|kind| format!("{kind}_temp_path {kind};\n")).collect();
         let all = format!(
-            "user root; daemon off; pid pid; worker_processes 1; error_log stderr;\n\
+            "user root; daemon off; master_process off; pid pid; error_log stderr;\n\
              events {{ }}\nhttp {{\naccess_log off;\n{temporary}{recipe}}}\n"
         );
         fs::write(directory.join("nginx.conf"), all).expect("a file");
