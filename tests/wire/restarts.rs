@@ -43,13 +43,9 @@ impl Place {
         let (state, socket) = (self.state(), self.0.join("socket"));
         let mut command = command(&[], &[]);
         command.arg("--state").arg(state).arg("--listen").arg(format!("unix:{}", socket.display()));
-        Server::spawn(
-            {
-                command.args(flags);
-                command
-            },
-            1,
-        )
+        // Nobody answers when it says goodbye.
+        command.args(["--linger-timeout", "50ms"]).args(flags);
+        Server::spawn(command, 1)
     }
 }
 
@@ -142,14 +138,9 @@ fn without_the_flag_all_is_forgotten() {
     let place = Place::new("without");
     let socket = format!("unix:{}", place.0.join("socket").display());
     let start = || {
-        Server::spawn(
-            {
-                let mut command = command(&["--listen", &socket], &[]);
-                command.current_dir(&place.0);
-                command
-            },
-            1,
-        )
+        let mut command = command(&["--listen", &socket], &[]);
+        command.current_dir(&place.0);
+        Server::spawn(command, 1)
     };
     let server = start();
     let ana = server.session("ana");
