@@ -86,25 +86,27 @@ fn write_new(
 
 /// Reads a file and removes it, and passes on its records. False if there is none.
 ///
-/// If it is refused, whatever was passed on is of no use, and the file is kept beside its place, as
-/// `PATH.refused`; unless it is foreign.
+/// If it is refused, whatever was passed on is of no use. One of ours that is damaged, or another
+/// version's, is kept beside its place, as `PATH.refused`; all else is left alone.
 pub fn read(
     path: &Path,
     take: impl FnMut(Record<'_>) -> Result<(), Unfit>,
 ) -> Result<bool, Refused> {
-    let file = match File::open(path) {
+    match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        opened => opened.map_err(Refused::Io)?,
-    };
-    match read_records(file, take) {
-        Ok(()) => fs::remove_file(path).map_err(Refused::Io)?,
-        Err(Refused::Foreign) => return Err(Refused::Foreign),
-        Err(refused) => {
-            let _ = fs::rename(path, beside(path, ".refused"));
-            return Err(refused);
-        }
+        Err(error) => return Err(Refused::Io(error)),
+        // A folder, or a pipe, which to open would wait for somebody at its other end.
+        Ok(found) if !found.is_file() => return Err(Refused::Foreign),
+        Ok(_) => {}
     }
-    Ok(true)
+    match File::open(path).map_err(Refused::Io).and_then(|file| read_records(file, take)) {
+        Ok(()) => fs::remove_file(path).map(|()| true).map_err(Refused::Io),
+        Err(refused @ (Refused::Damaged | Refused::Version)) => {
+            let _ = fs::rename(path, beside(path, ".refused"));
+            Err(refused)
+        }
+        Err(refused) => Err(refused),
+    }
 }
 
 fn read_records(

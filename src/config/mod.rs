@@ -669,7 +669,6 @@ mod tests {
         assert_eq!(parse(&["-V"], &[]), Ok(Command::Version));
     }
 
-    #[cfg(unix)]
     #[test]
     fn check_says_what_could_be_given_again() {
         let check = |args: &[&str], env: &[(&str, &str)]| match parse(args, env) {
@@ -703,6 +702,7 @@ mod tests {
         assert_eq!(parse(&["check", "check"], &[]), Err(line.to_owned()));
     }
 
+    #[cfg(unix)]
     #[test]
     fn values_that_are_not_utf8_are_one_clear_line() {
         use std::os::unix::ffi::OsStringExt;

@@ -22,8 +22,7 @@ const BATCH_BYTES_MAX: usize = 2 * BATCH_BYTES_FULL as usize;
 /// What a buffer begins with: a message of a few lines.
 const BUFFER_BYTES: usize = 1024;
 
-/// Encoding buffers kept for the next tick, all together: those of a thousand small rooms, or of a few that are
-/// full.
+/// Encoding buffers kept for the next tick, all together: those of 256 small rooms, or of a few that are full.
 const SPARE_BYTES_MAX: usize = 4 * BATCH_BYTES_MAX;
 
 /// Places that are not worth giving back.
@@ -262,6 +261,26 @@ mod tests {
         assert!(is_urgent(&mut batches, rooms[1]));
         batches.on_tick_over(2);
         assert!(!is_urgent(&mut batches, rooms[0]), "it has gathered on");
+    }
+
+    #[test]
+    fn so_much_of_what_a_tick_took_is_kept_for_the_next() {
+        let mut batches = Batches::new(&Ledger::new());
+        let rooms = rooms(SPARE_BYTES_MAX / BUFFER_BYTES + 1);
+        for _ in 0..2 {
+            rooms.iter().for_each(|room| _ = batches.append(*room, |out| out.push(b'a')));
+            let kept = |room: &RoomKey| {
+                batches.seal(*room).unwrap();
+                batches.spare_bytes
+            };
+            let kept: Vec<usize> = rooms.iter().map(kept).collect();
+            let [.., before, last, beyond] = kept[..] else { panic!("hundreds") };
+            assert_eq!(
+                [before, last, beyond],
+                [SPARE_BYTES_MAX - BUFFER_BYTES, SPARE_BYTES_MAX, SPARE_BYTES_MAX]
+            );
+            assert_eq!(batches.spare.iter().map(Vec::capacity).sum::<usize>(), batches.spare_bytes);
+        }
     }
 
     #[test]

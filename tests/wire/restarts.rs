@@ -207,6 +207,12 @@ fn what_is_somebody_elses_is_left_alone() {
         stop(server);
         assert_eq!(fs::read(place.state()).unwrap(), foreign.as_bytes());
     }
+    // Nor is a folder moved out of the way.
+    fs::remove_file(place.state()).unwrap();
+    fs::create_dir(place.state()).unwrap();
+    stop(place.start(&[]));
+    assert!(place.state().is_dir());
+    assert_eq!(place.files(), ["state"]);
 }
 
 #[test]

@@ -14,6 +14,17 @@ fn an_unused_session_ends_after_its_time() {
 }
 
 #[test]
+fn so_many_end_in_one_sweep_and_the_rest_in_the_next() {
+    let mut story = Story::new();
+    (0..5).for_each(|_| _ = story.person("ana"));
+    story.now = story.now.after(25 * HOUR);
+    for left in [3, 1, 0] {
+        story.chat.sweep(story.now, 2, &mut story.sink);
+        assert_eq!(story.chat.session_count(), left);
+    }
+}
+
+#[test]
 fn a_use_begins_a_sessions_life_anew() {
     let mut story = Story::new();
     let ana = story.person("ana");
