@@ -223,6 +223,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_armed_elsewhere_has_what_it_had_left_and_no_more_than_its_class() {
+        let mut timers = timers();
+        let millis = [400, 300, 500, 9000];
+        let armed = millis.map(|left| {
+            let key =
+                timers.arm_within(Wait::Short, left, at(0), Duration::from_millis(left.into()));
+            timers.get(key)
+        });
+        // The second comes out of order, and waits for the first; the last has a second at most.
+        assert_eq!(armed, [400, 400, 500, 1000].map(|millis| Some((Wait::Short, at(millis)))));
+        timers.arm(Wait::Short, 1, at(0));
+        assert!(due(&mut timers, at(399)).is_empty());
+        assert_eq!(due(&mut timers, at(1000)), [400, 300, 500, 9000, 1]);
+    }
+
+    #[test]
     fn fires_in_deadline_order_across_classes_and_never_early() {
         let mut timers = timers();
         timers.arm(Wait::Long, 1, at(0));
