@@ -277,6 +277,12 @@ impl Talker {
     }
 
     fn converse(&mut self, ws: &mut Ws, is_over: &AtomicBool) -> Option<()> {
+        // What has arrived, and been kept, is no news, as the nonce tells: as if its echo had been lost.
+        let arrived = self.said - usize::from(self.said > 0 && !self.has_heard_itself());
+        if arrived > 0 {
+            let said = arrived.to_string();
+            ws.try_send(chat_with(&said, &said)).ok()?;
+        }
         loop {
             // One at a time: what was not heard back may or may not have arrived.
             if self.said == 0 || self.has_heard_itself() {
@@ -302,8 +308,13 @@ impl Talker {
     fn hear(&mut self, event: &Value) {
         let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
         if ["chat", "user_joined", "user_left"].contains(&&*text("type")) {
-            let line = format!("{} {} {}", text("type"), text("user"), text("message"));
-            self.heard.push((text("id"), line));
+            let heard =
+                (text("id"), format!("{} {} {}", text("type"), text("user"), text("message")));
+            // Who says again what is kept is told again, alone.
+            let is_own = heard.1.starts_with(&format!("chat {} ", self.name));
+            if !is_own || !self.heard.contains(&heard) {
+                self.heard.push(heard);
+            }
         }
     }
 
