@@ -1,6 +1,6 @@
 //! The one count of bytes that clients make us keep, held against the ceiling.
 //!
-//! Owns the totals, and the order in which things give way when they near the ceiling ([`Stage`]).
+//! Owns the totals, and the order in which things give way when they near the ceiling ([`Pressure`]).
 //! Must never know what the bytes are for. The invariant: what a [`Tally`] has
 //! added it takes back when it is dropped, so whatever frees memory also un-counts it.
 //!
@@ -65,7 +65,7 @@ impl Account {
 /// Between a stage's beginning and the next one's lies what a tick can add before anybody looks
 /// again; between its beginning and its end what keeps it from beginning anew with every byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stage {
+pub enum Pressure {
     /// The oldest messages of the rooms that have been silent longest are forgotten.
     Histories,
     /// No rooms and sessions are opened: 503 `server_full`.
@@ -77,18 +77,18 @@ pub enum Stage {
     Readers,
 }
 
-impl Stage {
+impl Pressure {
     /// All of them, in their order.
-    pub const ALL: [Stage; 4] =
-        [Stage::Histories, Stage::Creations, Stage::Connections, Stage::Readers];
+    pub const ALL: [Pressure; 4] =
+        [Pressure::Histories, Pressure::Creations, Pressure::Connections, Pressure::Readers];
 
     /// Where it begins and where it ends, in hundredths of the ceiling.
     const fn bounds(self) -> (usize, usize) {
         match self {
-            Stage::Histories => (80, 78),
-            Stage::Creations => (85, 82),
-            Stage::Connections => (90, 87),
-            Stage::Readers => (95, 92),
+            Pressure::Histories => (80, 78),
+            Pressure::Creations => (85, 82),
+            Pressure::Connections => (90, 87),
+            Pressure::Readers => (95, 92),
         }
     }
 }
@@ -101,7 +101,7 @@ struct Totals {
     accounts: [AtomicUsize; Account::ALL.len()],
     ceiling: usize,
     /// Which stages have begun and not ended.
-    begun: [AtomicBool; Stage::ALL.len()],
+    begun: [AtomicBool; Pressure::ALL.len()],
 }
 
 impl Ledger {
@@ -154,7 +154,7 @@ impl Ledger {
     }
 
     /// Whether the total is so near the ceiling that this has to give way.
-    pub fn is_at(&self, stage: Stage) -> bool {
+    pub fn is_at(&self, stage: Pressure) -> bool {
         let (begin, end) = stage.bounds();
         let begun = &self.0.begun[stage as usize];
         let bound = if begun.load(Relaxed) { end } else { begin };
@@ -243,7 +243,7 @@ mod tests {
     fn a_stage_begins_past_its_bound_and_ends_at_a_lower_one() {
         let ledger = Ledger::with_ceiling(1000);
         let mut tally = ledger.tally(Account::Sessions);
-        for (stage, (begin, end)) in Stage::ALL.map(|stage| (stage, stage.bounds())) {
+        for (stage, (begin, end)) in Pressure::ALL.map(|stage| (stage, stage.bounds())) {
             assert!(end < begin);
             let steps = [(begin, false), (end + 1, false), (begin + 1, true), (begin, true)];
             for (hundredths, expected) in steps.into_iter().chain([(end + 1, true), (end, false)]) {
@@ -251,7 +251,7 @@ mod tests {
                 assert_eq!(ledger.is_at(stage), expected, "{stage:?} at {hundredths} %");
             }
         }
-        assert!(Stage::ALL.map(Stage::bounds).is_sorted(), "one after the other");
+        assert!(Pressure::ALL.map(Pressure::bounds).is_sorted(), "one after the other");
     }
 
     #[test]
@@ -259,7 +259,7 @@ mod tests {
         let ledger = Ledger::new();
         let mut tally = ledger.tally(Account::Frames);
         tally.set(usize::MAX / 2);
-        assert!(!Stage::ALL.into_iter().any(|stage| ledger.is_at(stage)));
+        assert!(!Pressure::ALL.into_iter().any(|stage| ledger.is_at(stage)));
     }
 
     #[cfg(target_pointer_width = "64")]

@@ -58,7 +58,7 @@ impl<T> fmt::Debug for Key<T> {
     }
 }
 
-struct Entry<T> {
+struct SlotEntry<T> {
     generation: NonZeroU32,
     value: T,
 }
@@ -73,7 +73,7 @@ const PAGE: usize = 32;
 /// its page, not the places of all that came before it.
 pub struct Slots<T> {
     /// One that has emptied holds no memory.
-    pages: Vec<Slab<Entry<T>>>,
+    pages: Vec<Slab<SlotEntry<T>>>,
     /// Pages with room for one more, each once. The first is filled first, so that the last may
     /// empty.
     roomy: BinaryHeap<Reverse<u32>>,
@@ -117,7 +117,7 @@ impl<T> Slots<T> {
         let generation = key.generation;
         self.next_generation = generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         let page = &mut self.pages[key.index() / PAGE];
-        let place = page.insert(Entry { generation, value });
+        let place = page.insert(SlotEntry { generation, value });
         debug_assert_eq!(place, key.index() % PAGE);
         if page.len() == PAGE {
             self.roomy.pop();
@@ -223,9 +223,9 @@ impl<T> Slots<T> {
 
     /// Bytes of heap held for entries, used or not; what the values own is not counted.
     pub fn bytes(&self) -> usize {
-        // One word more per entry than `Entry<T>`: slab's own tag, padded.
-        self.held * PAGE * (size_of::<Entry<T>>() + size_of::<usize>())
-            + self.pages.capacity() * size_of::<Slab<Entry<T>>>()
+        // One word more per entry than `SlotEntry<T>`: slab's own tag, padded.
+        self.held * PAGE * (size_of::<SlotEntry<T>>() + size_of::<usize>())
+            + self.pages.capacity() * size_of::<Slab<SlotEntry<T>>>()
             + self.roomy.capacity() * size_of::<u32>()
     }
 
@@ -299,12 +299,12 @@ mod tests {
     #[test]
     fn one_more_never_takes_more_than_a_page() {
         let mut slots = Slots::new();
-        let page = PAGE * (size_of::<Entry<u64>>() + size_of::<usize>());
+        let page = PAGE * (size_of::<SlotEntry<u64>>() + size_of::<usize>());
         for n in 0..100_000u64 {
             let before = slots.bytes();
             slots.insert(n);
             // The lists may double.
-            let list = slots.pages.capacity() * size_of::<Slab<Entry<u64>>>() + 16;
+            let list = slots.pages.capacity() * size_of::<Slab<SlotEntry<u64>>>() + 16;
             assert!(slots.bytes() <= before + page + list, "{n}");
         }
     }

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use siphasher::sip::SipHasher24;
 
-use crate::chat::{LockRecord, Record, Unfit};
+use crate::chat::{InvalidRecord, LockRecord, Record};
 
 /// The first line. The number changes whenever a record's form does.
 const HEAD: &[u8] = b"disposable-chat state 1\n";
@@ -30,7 +30,7 @@ const FOOT_BYTES: usize = FOOT.len() + 16 + 1;
 
 /// Why nothing was taken of a file.
 #[derive(Debug)]
-pub enum Refused {
+pub enum SnapshotError {
     /// It can't be read.
     Io(io::Error),
     /// Something else lies there, which is left alone.
@@ -90,18 +90,18 @@ fn write_new(
 /// version's, is kept beside its place, as `PATH.refused`; all else is left alone.
 pub fn read(
     path: &Path,
-    take: impl FnMut(Record<'_>) -> Result<(), Unfit>,
-) -> Result<bool, Refused> {
+    take: impl FnMut(Record<'_>) -> Result<(), InvalidRecord>,
+) -> Result<bool, SnapshotError> {
     match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(Refused::Io(error)),
+        Err(error) => return Err(SnapshotError::Io(error)),
         // A folder, or a pipe, which to open would wait for somebody at its other end.
-        Ok(found) if !found.is_file() => return Err(Refused::Foreign),
+        Ok(found) if !found.is_file() => return Err(SnapshotError::Foreign),
         Ok(_) => {}
     }
-    match File::open(path).map_err(Refused::Io).and_then(|file| read_records(file, take)) {
-        Ok(()) => fs::remove_file(path).map(|()| true).map_err(Refused::Io),
-        Err(refused @ (Refused::Damaged | Refused::Version)) => {
+    match File::open(path).map_err(SnapshotError::Io).and_then(|file| read_records(file, take)) {
+        Ok(()) => fs::remove_file(path).map(|()| true).map_err(SnapshotError::Io),
+        Err(refused @ (SnapshotError::Damaged | SnapshotError::Version)) => {
             let _ = fs::rename(path, beside(path, ".refused"));
             Err(refused)
         }
@@ -111,32 +111,34 @@ pub fn read(
 
 fn read_records(
     file: File,
-    mut take: impl FnMut(Record<'_>) -> Result<(), Unfit>,
-) -> Result<(), Refused> {
-    let length = file.metadata().map_err(Refused::Io)?.len();
+    mut take: impl FnMut(Record<'_>) -> Result<(), InvalidRecord>,
+) -> Result<(), SnapshotError> {
+    let length = file.metadata().map_err(SnapshotError::Io)?.len();
     let mut file = BufReader::new(file);
     let mut head = [0; HEAD.len()];
     match file.read_exact(&mut head) {
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(Refused::Foreign),
-        read => read.map_err(Refused::Io)?,
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            return Err(SnapshotError::Foreign);
+        }
+        read => read.map_err(SnapshotError::Io)?,
     }
     if head != HEAD {
         let is_ours = head.starts_with(ANY_HEAD);
-        return Err(if is_ours { Refused::Version } else { Refused::Foreign });
+        return Err(if is_ours { SnapshotError::Version } else { SnapshotError::Foreign });
     }
     let records = (HEAD.len() + FOOT_BYTES) as u64;
-    let records = length.checked_sub(records).ok_or(Refused::Damaged)?;
+    let records = length.checked_sub(records).ok_or(SnapshotError::Damaged)?;
     check_sum(&mut file, records)?;
-    file.seek(io::SeekFrom::Start(HEAD.len() as u64)).map_err(Refused::Io)?;
+    file.seek(io::SeekFrom::Start(HEAD.len() as u64)).map_err(SnapshotError::Io)?;
     let mut records = file.take(records);
     let (mut length, mut bytes) = ([0; 8], Vec::new());
     // However long a record is, it is what we have written.
-    while !records.fill_buf().map_err(Refused::Io)?.is_empty() {
-        records.read_exact(&mut length).map_err(Refused::Io)?;
+    while !records.fill_buf().map_err(SnapshotError::Io)?.is_empty() {
+        records.read_exact(&mut length).map_err(SnapshotError::Io)?;
         let whole = (&mut records).take(u64::from_le_bytes(length)).read_to_end(&mut bytes);
-        whole.map_err(Refused::Io)?;
-        let record = decode(&bytes).ok_or(Refused::Damaged)?;
-        take(record).map_err(|Unfit| Refused::Damaged)?;
+        whole.map_err(SnapshotError::Io)?;
+        let record = decode(&bytes).ok_or(SnapshotError::Damaged)?;
+        take(record).map_err(|InvalidRecord| SnapshotError::Damaged)?;
         bytes.fill(0);
         bytes.clear();
     }
@@ -144,14 +146,14 @@ fn read_records(
 }
 
 /// The sum over the head and so many bytes that follow must be what the last line says.
-fn check_sum(file: &mut BufReader<File>, records: u64) -> Result<(), Refused> {
+fn check_sum(file: &mut BufReader<File>, records: u64) -> Result<(), SnapshotError> {
     let mut sum = Summing { to: io::sink(), sum: SipHasher24::new() };
-    sum.write_all(HEAD).map_err(Refused::Io)?;
-    io::copy(&mut file.take(records), &mut sum).map_err(Refused::Io)?;
+    sum.write_all(HEAD).map_err(SnapshotError::Io)?;
+    io::copy(&mut file.take(records), &mut sum).map_err(SnapshotError::Io)?;
     let mut foot = String::new();
     let read = file.take(FOOT_BYTES as u64 + 1).read_to_string(&mut foot);
     let expected = format!("{FOOT}{:016x}\n", sum.sum.finish());
-    if read.is_ok() && foot == expected { Ok(()) } else { Err(Refused::Damaged) }
+    if read.is_ok() && foot == expected { Ok(()) } else { Err(SnapshotError::Damaged) }
 }
 
 fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
@@ -331,13 +333,13 @@ impl<W: Write> Write for Summing<W> {
     }
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for SnapshotError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refused::Io(error) => error.fmt(f),
-            Refused::Foreign => f.write_str("it is no state of this server"),
-            Refused::Version => f.write_str("another version has written it"),
-            Refused::Damaged => f.write_str("it is damaged"),
+            SnapshotError::Io(error) => error.fmt(f),
+            SnapshotError::Foreign => f.write_str("it is no state of this server"),
+            SnapshotError::Version => f.write_str("another version has written it"),
+            SnapshotError::Damaged => f.write_str("it is damaged"),
         }
     }
 }

@@ -1,12 +1,12 @@
 //! WebSocket frames on their way in: one text of a hundred bytes, however it is cut.
 
-use disposable_chat::ws::{Context, Incoming, Limits, Spare};
+use disposable_chat::ws::{Context, Incoming, Spare, WsLimits};
 use divan::Bencher;
 use divan::counter::BytesCount;
 
 use crate::wire;
 
-const LIMITS: Limits = Limits { frame_bytes_max: 64 * 1024, message_bytes_max: 64 * 1024 };
+const LIMITS: WsLimits = WsLimits { frame_bytes_max: 64 * 1024, message_bytes_max: 64 * 1024 };
 const MASK: u32 = 0x1234_5678;
 
 /// RFC 6455 §5.2: a text that is not all, more of it, and the last of it.

@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use disposable_chat::api::json;
 use disposable_chat::api::socket::{self, ClientEvent};
-use disposable_chat::chat::{Event, Kind, Message, MessageId};
+use disposable_chat::chat::{Event, Message, MessageId, MessageKind};
 use disposable_chat::clock::{Stamps, Wall};
 use disposable_chat::ws;
 use divan::Bencher;
@@ -93,7 +93,7 @@ fn bench_encode(
     let (room, room_id) = server.room_key(&room_id);
     let (user_id, user) = server.chat().users(room).next().expect("somebody is in");
     let id = MessageId::parse("0198c1f2-8b00-7000-8000-000000000000").expect("an id");
-    let (wall, kind) = (Wall::from_micros(1_755_611_100_123_456), Kind::Chat(said));
+    let (wall, kind) = (Wall::from_micros(1_755_611_100_123_456), MessageKind::Chat(said));
     let event = Event::Message(Message { id, kind, user, user_id, wall, room_id, nonce: None });
     let (mut out, mut stamps) = (Vec::new(), Stamps::default());
     let mut once = || {

@@ -1,10 +1,10 @@
 //! Heads and bodies on their way in, through the codec of one connection that lives on.
 
-use disposable_chat::http::{Codec, Fed, Limits};
+use disposable_chat::http::{Codec, Fed, HttpLimits};
 use divan::Bencher;
 use divan::counter::BytesCount;
 
-const LIMITS: Limits = Limits {
+const LIMITS: HttpLimits = HttpLimits {
     head_bytes_max: 16 * 1024,
     fields_max: 100,
     target_bytes_max: 8 * 1024,

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use disposable_chat::chat::{
-    Close, ConnKey, Event, Frame, Message, MessageId, Page, RoomKey, Sink,
+    CloseReason, ConnKey, Event, Frame, Message, MessageId, Page, RoomKey, Sink,
 };
 use divan::Bencher;
 
@@ -147,5 +147,5 @@ impl Sink for Deaf {
     fn release(&mut self, _: ConnKey) {}
     fn ping(&mut self, _: ConnKey) {}
     fn admit(&mut self, _: ConnKey) {}
-    fn close(&mut self, _: ConnKey, _: Close) {}
+    fn close(&mut self, _: ConnKey, _: CloseReason) {}
 }

@@ -9,7 +9,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
 
-use crate::chat::{Event, Kind, Page, UserId};
+use crate::chat::{Event, MessageKind, Page, UserId};
 use crate::clock::{Stamps, Wall};
 use crate::http::Response;
 
@@ -22,14 +22,14 @@ pub fn event(out: &mut Vec<u8>, event: &Event<'_>, stamps: &mut Stamps) {
         Event::Message(message) => {
             quoted(out, "{\"id\":", message.id.text().as_bytes());
             let (kind, what) = match message.kind {
-                Kind::Chat(_) => (",\"type\":\"chat\",\"user\":", ""),
-                Kind::UserJoined => (",\"type\":\"user_joined\",\"user\":", "has joined"),
-                Kind::UserLeft => (",\"type\":\"user_left\",\"user\":", "has left"),
+                MessageKind::Chat(_) => (",\"type\":\"chat\",\"user\":", ""),
+                MessageKind::UserJoined => (",\"type\":\"user_joined\",\"user\":", "has joined"),
+                MessageKind::UserLeft => (",\"type\":\"user_left\",\"user\":", "has left"),
             };
             escaped(out, kind, message.user);
             quoted(out, ",\"user_id\":", message.user_id.text().as_bytes());
             match message.kind {
-                Kind::Chat(text) => escaped(out, ",\"message\":", text),
+                MessageKind::Chat(text) => escaped(out, ",\"message\":", text),
                 _ => escaped(out, ",\"message\":", &format!("{} {what}", message.user)),
             }
             quoted(out, ",\"timestamp\":", stamps.of(message.wall).as_bytes());

@@ -9,13 +9,13 @@ use bytes::Bytes;
 use super::error::Error;
 use super::routes::{Call, Outcome};
 use super::{json, object, query, socket};
-use crate::chat::{Door, Draft, Entry, SessionKey};
+use crate::chat::{Access, Draft, HistoryEntry, SessionKey};
 
 /// `GET /rooms/{room_id}/messages`.
 pub fn list(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     let limit = query::limit(call.request)?;
     let after = query::after(call.request);
-    let room = call.pass(session, Door::Read)?;
+    let room = call.pass(session, Access::Read)?;
     Ok(match after {
         None => listed(call.chat.history(room, limit, call.sink), "]}"),
         Some(id) => {
@@ -32,7 +32,7 @@ pub fn post(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     let [message, nonce] = fields.map_err(|_| Error::bad_body("The body is not a JSON object."))?;
     let (message, nonce) = socket::words(message, nonce).map_err(|unfit| unfit.why)?;
     let draft = Draft::new(&message, nonce.as_deref())?;
-    let room = call.pass(session, Door::Post)?;
+    let room = call.pass(session, Access::Post)?;
     let now = call.caller.now;
     let (payload, is_new) = call.chat.post_from_outside(now, session, room, draft, call.sink)?;
     Ok(json::response_of(if is_new { 201 } else { 200 }, vec![payload]))
@@ -40,7 +40,7 @@ pub fn post(call: &mut Call<'_>, session: SessionKey) -> Outcome {
 
 /// A list of messages in the bytes they were sent in, and what follows it.
 fn listed<'a>(
-    messages: impl Iterator<Item = &'a Entry>,
+    messages: impl Iterator<Item = &'a HistoryEntry>,
     end: &'static str,
 ) -> crate::http::Response {
     let mut pieces = vec![Bytes::from_static(b"{\"messages\":[")];

@@ -7,7 +7,7 @@
 //! | file | what it owns |
 //! |---|---|
 //! | `routes` | the table of paths and methods, and what each asks for first |
-//! | `credential`, `query`, `entry` | who is asking, for how much, and for which socket |
+//! | `credential`, `query`, `upgrade` | who is asking, for how much, and for which socket |
 //! | `sessions`, `rooms`, `messages`, `health`, `files` | the routes' work |
 //! | `listings` | the listing of rooms, while it is true |
 //! | `metrics` | what a listener for metrics answers |
@@ -19,7 +19,6 @@
 
 mod cors;
 mod credential;
-mod entry;
 pub mod error;
 mod files;
 pub mod forwarded;
@@ -36,12 +35,13 @@ mod sessions;
 pub mod socket;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 pub use cors::Field;
-pub use entry::Entry;
+pub use upgrade::UpgradeRequest;
 
 use crate::chat::{Address, Chat, Sink};
 use crate::clock::Now;
@@ -81,7 +81,7 @@ pub enum Answer {
     /// No: to be counted by its code, and to be answered as [`Api::refusal`] has it.
     Refused(Error),
     /// It asks for the socket's path. The handshake is to be judged, then who may come in.
-    Socket(Entry),
+    Socket(UpgradeRequest),
 }
 
 impl Api {

@@ -13,7 +13,9 @@ use super::json::{self, Person, Shown, Time};
 use super::object::{self, Value};
 use super::query;
 use super::routes::{Call, Outcome};
-use crate::chat::{Door, PASSWORD_BYTES_MAX, Refusal, RoomId, RoomInfo, SessionKey, Title, Wishes};
+use crate::chat::{
+    Access, PASSWORD_BYTES_MAX, Refusal, RoomId, RoomInfo, RoomOptions, SessionKey, Title,
+};
 use crate::http::Request;
 
 /// A sentence for people, and which room it is about.
@@ -38,7 +40,7 @@ pub fn open(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     }
     let [title, private, password] = fields(call.request, ["title", "private", "password"])?;
     let password = self::password(password)?;
-    let wishes = Wishes {
+    let wishes = RoomOptions {
         title: title.map(self::title).transpose()?,
         private: match private {
             None => false,
@@ -128,8 +130,8 @@ pub fn delete(call: &mut Call<'_>, session: SessionKey) -> Outcome {
 pub fn join(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     let [password] = fields(call.request, ["password"])?;
     let password = self::password(password)?;
-    let door = Door::Join { password: password.as_deref(), from: call.caller.address };
-    let room = call.pass(session, door)?;
+    let access = Access::Join { password: password.as_deref(), from: call.caller.address };
+    let room = call.pass(session, access)?;
     call.chat.join(session, room)?;
     let message = format!("Joined room {}", call.segment);
     Ok(json::response(200, &Done { message: &message, room_id: Some(&call.segment) }))
@@ -150,7 +152,7 @@ pub fn users(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     struct Users<'a> {
         users: Vec<Person<'a>>,
     }
-    let room = call.pass(session, Door::Read)?;
+    let room = call.pass(session, Access::Read)?;
     Ok(json::response(200, &Users { users: json::people(call.chat.users(room)) }))
 }
 

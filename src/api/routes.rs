@@ -12,8 +12,10 @@ use Serve::{Anyone, Bearer, Session, Socket};
 
 use super::error::{Code, Error};
 use super::listings::Listings;
-use super::{Answer, Caller, Entry, credential, files, health, messages, object, rooms, sessions};
-use crate::chat::{Chat, Door, RoomId, RoomKey, SessionId, SessionKey, Sink};
+use super::{
+    Answer, Caller, UpgradeRequest, credential, files, health, messages, object, rooms, sessions,
+};
+use crate::chat::{Access, Chat, RoomId, RoomKey, SessionId, SessionKey, Sink};
 use crate::http::{Method, Request, Response, percent_decode};
 
 /// One method of one path of the contract.
@@ -70,9 +72,9 @@ impl Call<'_> {
     }
 
     /// The room that the path names, if `session` may go through that door of it.
-    pub fn pass(&mut self, session: SessionKey, door: Door<'_>) -> Result<RoomKey, Error> {
+    pub fn pass(&mut self, session: SessionKey, access: Access<'_>) -> Result<RoomKey, Error> {
         let room = self.room();
-        Ok(self.chat.gate(self.caller.now, session, room, door)?)
+        Ok(self.chat.gate(self.caller.now, session, room, access)?)
     }
 }
 
@@ -176,7 +178,7 @@ impl Route {
             }
             Socket => {
                 self.check_body(call.request)?;
-                return Ok(Answer::Socket(Entry::of(call.request, &call.segment)));
+                return Ok(Answer::Socket(UpgradeRequest::of(call.request, &call.segment)));
             }
         };
         Ok(Answer::Response(response))

@@ -113,18 +113,18 @@ fn seconds(wait: Duration) -> f64 {
 }
 
 /// How the peer is told of the domain's close; `None`: the line is dead, nobody is there.
-pub fn close(close: chat::Close) -> Option<Close> {
+pub fn close(close: chat::CloseReason) -> Option<Close> {
     Some(match close {
-        chat::Close::LeftRoom => Close::LEFT_ROOM,
-        chat::Close::InvalidSession => Close::INVALID_SESSION,
-        chat::Close::RoomNotFound => Close::ROOM_NOT_FOUND,
-        chat::Close::NameTaken => Close::NAME_TAKEN,
-        chat::Close::NotAMember => Close::NOT_A_MEMBER,
-        chat::Close::RoomDeleted => Close::ROOM_DELETED,
-        chat::Close::TooSlow => Close::TOO_SLOW,
-        chat::Close::TooManyConnections => Close::TOO_MANY_CONNECTIONS,
-        chat::Close::TooManyRooms => Close::TOO_MANY_ROOMS,
-        chat::Close::Silent => return None,
+        chat::CloseReason::LeftRoom => Close::LEFT_ROOM,
+        chat::CloseReason::InvalidSession => Close::INVALID_SESSION,
+        chat::CloseReason::RoomNotFound => Close::ROOM_NOT_FOUND,
+        chat::CloseReason::NameTaken => Close::NAME_TAKEN,
+        chat::CloseReason::NotAMember => Close::NOT_A_MEMBER,
+        chat::CloseReason::RoomDeleted => Close::ROOM_DELETED,
+        chat::CloseReason::TooSlow => Close::TOO_SLOW,
+        chat::CloseReason::TooManyConnections => Close::TOO_MANY_CONNECTIONS,
+        chat::CloseReason::TooManyRooms => Close::TOO_MANY_ROOMS,
+        chat::CloseReason::Silent => return None,
     })
 }
 
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn every_close_of_the_domain_has_its_code() {
-        use chat::Close::*;
+        use chat::CloseReason::*;
         let all = [
             (LeftRoom, 1000),
             (TooSlow, 1013),

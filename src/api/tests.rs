@@ -14,11 +14,11 @@ use super::routes::{ROUTES, Serve};
 use super::socket::BadEvent;
 use super::*;
 use crate::chat::{
-    AttachmentKey, BadName, Close, ConnKey, Draft, Event, Frame, Knock, MessageId, Pace, Page,
-    Refusal, RoomId, RoomKey, SessionId, Settings, Start,
+    AttachmentKey, BadName, ChatConfig, CloseReason, ConnKey, Draft, Event, Frame, JoinRequest,
+    MessageId, Pace, Page, Refusal, RoomId, RoomKey, SessionId, Start,
 };
 use crate::clock::{Mono, SeededEntropy, Stamps, Wall};
-use crate::http::{Codec, Fed, Limits, Reject};
+use crate::http::{Codec, Fed, HttpLimits, Reject};
 use crate::ledger::Ledger;
 use crate::slots::Slots;
 
@@ -27,7 +27,7 @@ use crate::slots::Slots;
 struct Ear {
     events: Vec<String>,
     pages: Vec<String>,
-    closes: Vec<Close>,
+    closes: Vec<CloseReason>,
 }
 
 impl Sink for Ear {
@@ -50,7 +50,7 @@ impl Sink for Ear {
     fn release(&mut self, _: ConnKey) {}
     fn ping(&mut self, _: ConnKey) {}
     fn admit(&mut self, _: ConnKey) {}
-    fn close(&mut self, _: ConnKey, close: Close) {
+    fn close(&mut self, _: ConnKey, close: CloseReason) {
         self.closes.push(close);
     }
 }
@@ -72,7 +72,7 @@ impl World {
 
     fn with(config: Config) -> World {
         let second = Duration::from_secs(1);
-        let settings = Settings {
+        let settings = ChatConfig {
             session_ttl: second * 86400,
             room_ttl: second * 120,
             new_room_ttl: second * 600,
@@ -138,7 +138,7 @@ impl World {
         let conn = Slots::<()>::new().insert(()).cast();
         let session = self.chat.session(SessionId::parse(token).unwrap());
         let room = self.chat.room(RoomId::parse(room).unwrap());
-        let knock = Knock { conn, session, room, share_exceeded: false, start };
+        let knock = JoinRequest { conn, session, room, share_exceeded: false, start };
         self.chat.enter(self.now, knock, &mut self.ear).unwrap().0
     }
 }
@@ -149,7 +149,7 @@ fn authorization(token: &str) -> String {
 
 fn request(line: &str, fields: &str, body: impl AsRef<[u8]>) -> Request {
     let body = body.as_ref();
-    let limits = Limits {
+    let limits = HttpLimits {
         head_bytes_max: 16384,
         fields_max: 100,
         target_bytes_max: 8192,
@@ -258,7 +258,7 @@ fn histories_are_the_bytes_that_were_sent() {
     assert_eq!(last, format!(r#"{{"messages":[{{"id":"{}"#, rows[2]));
 
     assert_eq!(w.rest(&format!("DELETE /rooms/{room}/leave"), &token, "").0, 200);
-    assert_eq!(w.ear.closes, [Close::LeftRoom]);
+    assert_eq!(w.ear.closes, [CloseReason::LeftRoom]);
     let (_, last) = w.rest(&format!("{path}?limit=1"), &token, "");
     assert!(last.ends_with(&row("user_left", "ana has left", "]}")), "{last}");
     let typing =

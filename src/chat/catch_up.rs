@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::event::{Frame, MessageId, RoomId, UserId};
 use super::presence::AttachmentKey;
-use super::{Chat, Close, Sink};
+use super::{Chat, CloseReason, Sink};
 use crate::clock::Now;
 
 /// Messages in one page, in bytes. With what stands around them it stays under 64 KiB, but for the
@@ -75,7 +75,7 @@ impl Chat {
         self.seal(room_key, sink); // What is read below must lie still.
         let Some(room) = self.rooms.get(room_key) else { return };
         if room.history.has_dropped_after(state.cursor) {
-            return self.close(now, key, Close::TooSlow, sink);
+            return self.close(now, key, CloseReason::TooSlow, sink);
         }
         if !state.pages_over {
             self.send_page(key, &mut state, sink);

@@ -265,7 +265,7 @@ pub struct Message<'a> {
     /// Its place in the order.
     pub id: MessageId,
     /// What happened.
-    pub kind: Kind<'a>,
+    pub kind: MessageKind<'a>,
     /// The name of the one it happened to.
     pub user: &'a str,
     /// Who, whatever the name.
@@ -280,7 +280,7 @@ pub struct Message<'a> {
 
 /// What a message is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind<'a> {
+pub enum MessageKind<'a> {
     /// Somebody said this.
     Chat(&'a str),
     /// Somebody's first connection in the room.

@@ -6,7 +6,7 @@
 
 use super::Chat;
 use super::room::{Room, RoomKey};
-use crate::ledger::Stage;
+use crate::ledger::Pressure;
 use crate::slots::Slots;
 
 /// Messages forgotten in one tick: a millisecond's work, or two.
@@ -74,7 +74,7 @@ impl Chat {
     /// longest. Returns how many. Due at the end of a tick, when all batches are sealed.
     pub fn forget(&mut self) -> usize {
         let mut forgotten = 0;
-        while forgotten < FORGOTTEN_MAX && self.ledger.is_at(Stage::Histories) {
+        while forgotten < FORGOTTEN_MAX && self.ledger.is_at(Pressure::Histories) {
             let Some(key) = self.silence.first else { break };
             let Some(room) = self.rooms.get_mut(key) else { break };
             forgotten += room.history.drop_some(FORGOTTEN_AT_ONCE);

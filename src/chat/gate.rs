@@ -12,7 +12,7 @@ use crate::clock::Now;
 
 /// A way into a room.
 #[derive(Clone, Copy)]
-pub enum Door<'a> {
+pub enum Access<'a> {
     /// Becoming a member.
     Join {
         /// As given, if one was.
@@ -33,18 +33,18 @@ impl Chat {
         now: Now,
         session: SessionKey,
         room: Option<RoomKey>,
-        door: Door<'_>,
+        access: Access<'_>,
     ) -> Result<RoomKey, Refusal> {
         let key = room.ok_or(Refusal::RoomNotFound)?;
         let room = self.rooms.get_mut(key).ok_or(Refusal::RoomNotFound)?;
         if self.sessions.get(session).is_some_and(|session| session.member_in(key).is_some()) {
             return Ok(key); // Never asked again.
         }
-        match (door, &mut room.lock) {
-            (Door::Post, _) | (Door::Read, Some(_)) => Err(Refusal::NotAMember),
-            (Door::Read | Door::Join { .. }, None) => Ok(key),
-            (Door::Join { password: None, .. }, Some(_)) => Err(Refusal::BadPassword),
-            (Door::Join { password: Some(password), from }, Some(lock)) => {
+        match (access, &mut room.lock) {
+            (Access::Post, _) | (Access::Read, Some(_)) => Err(Refusal::NotAMember),
+            (Access::Read | Access::Join { .. }, None) => Ok(key),
+            (Access::Join { password: None, .. }, Some(_)) => Err(Refusal::BadPassword),
+            (Access::Join { password: Some(password), from }, Some(lock)) => {
                 let pace = self.settings.guess_pace;
                 let opened = lock.try_open(now.mono, password, from, pace);
                 self.recount_room(key);

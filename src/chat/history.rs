@@ -12,7 +12,7 @@ use super::{shrink, vec_bytes};
 use crate::ledger::allocation;
 
 /// One kept message.
-pub struct Entry {
+pub struct HistoryEntry {
     /// The message's id.
     pub id: MessageId,
     /// Its encoded bytes, shared with the outboxes.
@@ -23,7 +23,7 @@ pub struct Entry {
 
 // A room's history is a thousand of these.
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Entry>() == 48);
+const _: () = assert!(size_of::<HistoryEntry>() == 48);
 
 /// A sender's own name for a message. Two people's are different, whatever their text.
 #[derive(PartialEq, Eq, Hash)]
@@ -41,7 +41,7 @@ impl Nonce {
 /// The messages a room keeps.
 #[derive(Default)]
 pub struct History {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<HistoryEntry>,
     nonces: HashMap<Rc<Nonce>, MessageId>,
     /// Bytes of heap that the nonces hold.
     nonce_bytes: usize,
@@ -51,7 +51,7 @@ pub struct History {
 
 impl History {
     /// Appends a message; the oldest goes when there are more than `messages_max`.
-    pub(super) fn push(&mut self, entry: Entry, messages_max: usize) {
+    pub(super) fn push(&mut self, entry: HistoryEntry, messages_max: usize) {
         debug_assert!(self.entries.back().is_none_or(|last| last.id < entry.id));
         if messages_max == 0 {
             self.dropped = Some(entry.id);
@@ -93,25 +93,25 @@ impl History {
     }
 
     /// The message that its sender knows by this nonce, if it is kept.
-    pub(super) fn find(&self, nonce: &Nonce) -> Option<&Entry> {
+    pub(super) fn find(&self, nonce: &Nonce) -> Option<&HistoryEntry> {
         self.get(*self.nonces.get(nonce)?)
     }
 
     /// The message with that id, if it is kept. Costs the logarithm of the history's length.
-    pub fn get(&self, id: MessageId) -> Option<&Entry> {
+    pub fn get(&self, id: MessageId) -> Option<&HistoryEntry> {
         let place = self.entries.binary_search_by(|entry| entry.id.cmp(&id)).ok()?;
         self.entries.get(place)
     }
 
     /// The messages after `id` (`None`: after none, so all), oldest first, whether or not that
     /// one is kept.
-    pub fn after(&self, id: Option<MessageId>) -> impl ExactSizeIterator<Item = &Entry> {
+    pub fn after(&self, id: Option<MessageId>) -> impl ExactSizeIterator<Item = &HistoryEntry> {
         let place = id.map_or(0, |id| self.entries.partition_point(|entry| entry.id <= id));
         self.entries.range(place..)
     }
 
     /// The last `count` messages, oldest first.
-    pub fn last(&self, count: usize) -> impl ExactSizeIterator<Item = &Entry> {
+    pub fn last(&self, count: usize) -> impl ExactSizeIterator<Item = &HistoryEntry> {
         self.entries.range(self.entries.len().saturating_sub(count)..)
     }
 
@@ -157,7 +157,7 @@ impl History {
 
     /// Bytes of heap held, without those of the frames.
     pub fn bytes(&self) -> usize {
-        vec_bytes::<Entry>(self.entries.capacity())
+        vec_bytes::<HistoryEntry>(self.entries.capacity())
             + super::map_bytes::<Rc<Nonce>, MessageId>(self.nonces.capacity())
             + self.nonce_bytes
     }

@@ -80,7 +80,7 @@ impl Address {
 
 /// How an address stands to its share of connections.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Share {
+pub enum Quota {
     /// Within.
     Within,
     /// Over it: to be told so and closed.

@@ -45,23 +45,23 @@ use smallvec::SmallVec;
 
 pub use catch_up::{LastPage, Page, Start};
 pub use event::{
-    BATCH_BYTES_FULL, Event, Frame, Kind, Message, MessageId, RoomId, SessionId, UserId,
+    BATCH_BYTES_FULL, Event, Frame, Message, MessageId, MessageKind, RoomId, SessionId, UserId,
 };
-pub use gate::Door;
-pub use history::{Entry, History};
-pub use limits::{Address, Pace, Share};
+pub use gate::Access;
+pub use history::{History, HistoryEntry};
+pub use limits::{Address, Pace, Quota};
 pub use name::{
     BadName, NAME_CHARS_MAX, NAME_CHARS_MIN, Name, TITLE_CHARS_MAX, TITLE_CHARS_MIN, Title,
 };
 pub use password::{LockRecord, PASSWORD_BYTES_MAX};
 pub use posting::{Draft, MESSAGE_CHARS_MAX, NONCE_BYTES_MAX, is_nonce};
-pub use presence::{Admission, AttachmentKey, Departure, Knock};
-pub use records::{Record, Restoring, Unfit};
-pub use room::{ROOMS_LISTED_MAX, RoomInfo, RoomKey, Wishes};
+pub use presence::{Admission, AttachmentKey, Departure, JoinRequest};
+pub use records::{InvalidRecord, Record, Restoring};
+pub use room::{ROOMS_LISTED_MAX, RoomInfo, RoomKey, RoomOptions};
 pub use session::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX, SessionKey};
 
 use crate::clock::{Entropy, Mono, Now};
-use crate::ledger::{Account, Ledger, Stage, Tally, allocation};
+use crate::ledger::{Account, Ledger, Pressure, Tally, allocation};
 use crate::slots::{Key, Slots};
 use crate::timers::{Class, Timers};
 use event::MessageIds;
@@ -103,12 +103,12 @@ pub trait Sink {
     /// The connection that was kept waiting is in: what it sends may be handled from now on.
     fn admit(&mut self, to: ConnKey);
     /// Ends the connection. It is the domain's no longer; nothing more will be said of it.
-    fn close(&mut self, to: ConnKey, close: Close);
+    fn close(&mut self, to: ConnKey, close: CloseReason);
 }
 
 /// Why the domain ends a connection, or doesn't let it in (the contract's table of closes).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Close {
+pub enum CloseReason {
     /// The session left the room by REST.
     LeftRoom,
     /// The session is unknown, or has ended.
@@ -160,7 +160,7 @@ pub enum Refusal {
 
 /// What the domain is set to. Durations and limits as `--help` explains them.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub struct ChatConfig {
     /// A session's life after its last use.
     pub session_ttl: Duration,
     /// A room's life after its last connection.
@@ -229,7 +229,7 @@ const ADDRESS_REVIEW: Duration = Duration::from_secs(30);
 
 /// All sessions and rooms, and everything that can happen to them.
 pub struct Chat {
-    settings: Settings,
+    settings: ChatConfig,
     entropy: Box<dyn Entropy>,
     /// Keys the hash that makes user ids.
     user_id_secret: [u8; 16],
@@ -261,7 +261,7 @@ pub struct Chat {
 
 impl Chat {
     /// No sessions, no rooms.
-    pub fn new(settings: Settings, mut entropy: Box<dyn Entropy>, ledger: &Ledger) -> Chat {
+    pub fn new(settings: ChatConfig, mut entropy: Box<dyn Entropy>, ledger: &Ledger) -> Chat {
         Chat {
             timers: Timers::new(&[
                 (Wait::SessionUnused, settings.session_ttl),
@@ -346,15 +346,15 @@ impl Chat {
     }
 
     /// A connection from `address` has come. Counts it, whatever the answer.
-    pub fn on_arrival(&mut self, address: Address) -> Share {
+    pub fn on_arrival(&mut self, address: Address) -> Quota {
         let usage = self.addresses.entry(address);
         usage.connections += 1;
         let connections = usage.connections as usize;
         self.recount();
         match self.settings.address_connections_max {
-            Some(max) if connections > max.saturating_add(TOLD_MAX) => Share::FarOver,
-            Some(max) if connections > max => Share::Over,
-            _ => Share::Within,
+            Some(max) if connections > max.saturating_add(TOLD_MAX) => Quota::FarOver,
+            Some(max) if connections > max => Quota::Over,
+            _ => Quota::Within,
         }
     }
 
@@ -381,7 +381,7 @@ impl Chat {
 
     /// Whether memory is so short that no rooms and sessions are opened.
     fn is_full(&self) -> bool {
-        self.ledger.is_at(Stage::Creations)
+        self.ledger.is_at(Pressure::Creations)
     }
 
     /// Reports what the collections themselves hold; entries report their own heap as it changes.

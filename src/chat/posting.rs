@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::event::{Event, Frame, Kind, Message, MessageId};
-use super::history::{Entry, Nonce};
+use super::event::{Event, Frame, Message, MessageId, MessageKind};
+use super::history::{HistoryEntry, Nonce};
 use super::presence::AttachmentKey;
 use super::room::{MemberKey, RoomKey};
 use super::session::SessionKey;
@@ -128,7 +128,7 @@ impl Chat {
         room: RoomKey,
         count: usize,
         sink: &mut dyn Sink,
-    ) -> impl Iterator<Item = &'a Entry> + use<'a> {
+    ) -> impl Iterator<Item = &'a HistoryEntry> + use<'a> {
         self.seal(room, sink);
         self.rooms.get(room).into_iter().flat_map(move |room| room.history.last(count))
     }
@@ -140,7 +140,7 @@ impl Chat {
         room: RoomKey,
         id: Option<MessageId>,
         sink: &mut dyn Sink,
-    ) -> (impl Iterator<Item = &'a Entry> + use<'a>, bool) {
+    ) -> (impl Iterator<Item = &'a HistoryEntry> + use<'a>, bool) {
         self.seal(room, sink);
         let history = self.rooms.get(room).map(|room| &room.history);
         let known = id.filter(|id| history.is_some_and(|history| history.get(*id).is_some()));
@@ -176,7 +176,7 @@ impl Chat {
         if let Some(holder) = self.holder_in_the_way(key) {
             self.depart(now, holder, sink); // In its grace: gives way to what is really said.
         }
-        let said = self.accept(now, key, Kind::Chat(draft.text), nonce, sink);
+        let said = self.accept(now, key, MessageKind::Chat(draft.text), nonce, sink);
         let (id, frame) = said.ok_or(Refusal::RoomNotFound)?;
         Ok(Said { id, frame, is_new: true })
     }
@@ -187,7 +187,7 @@ impl Chat {
         &mut self,
         now: Now,
         member: MemberKey,
-        kind: Kind<'_>,
+        kind: MessageKind<'_>,
         nonce: Option<Rc<Nonce>>,
         sink: &mut dyn Sink,
     ) -> Option<(MessageId, Frame)> {
@@ -205,7 +205,7 @@ impl Chat {
             nonce: nonce.as_ref().map(|nonce| &*nonce.text),
         };
         let frame = sink.publish(member.room, &Event::Message(message));
-        let entry = Entry { id, frame: frame.clone(), nonce };
+        let entry = HistoryEntry { id, frame: frame.clone(), nonce };
         room.history.push(entry, self.settings.history_messages_max);
         let (room, is_kept) = (member.room, !room.history.is_empty());
         if is_kept {

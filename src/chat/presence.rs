@@ -6,11 +6,11 @@
 //! announced once when they come and once when they go.
 
 use super::catch_up::{CatchUp, Start};
-use super::event::Kind;
-use super::gate::Door;
+use super::event::MessageKind;
+use super::gate::Access;
 use super::room::{MemberKey, RoomKey};
 use super::session::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX, SessionKey};
-use super::{Chat, Close, ConnKey, Refusal, Sink, Wait, Waiter};
+use super::{Chat, CloseReason, ConnKey, Refusal, Sink, Wait, Waiter};
 use crate::clock::Now;
 use crate::slots::Key;
 use crate::timers::TimerKey;
@@ -37,7 +37,7 @@ const _: () = assert!(size_of::<Attachment>() == 56);
 
 /// A connection that wants into a room.
 #[derive(Clone, Copy)]
-pub struct Knock {
+pub struct JoinRequest {
     /// Itself.
     pub conn: ConnKey,
     /// Whose it is, if its credentials are anyone's.
@@ -100,34 +100,34 @@ impl Chat {
     pub fn enter(
         &mut self,
         now: Now,
-        knock: Knock,
+        request: JoinRequest,
         sink: &mut dyn Sink,
-    ) -> Result<(AttachmentKey, Admission), Close> {
-        let session_key = knock.session.ok_or(Close::InvalidSession)?;
+    ) -> Result<(AttachmentKey, Admission), CloseReason> {
+        let session_key = request.session.ok_or(CloseReason::InvalidSession)?;
         if self.sessions.get(session_key).is_none() {
-            return Err(Close::InvalidSession);
+            return Err(CloseReason::InvalidSession);
         }
-        let gate = self.gate(now, session_key, knock.room, Door::Read);
+        let gate = self.gate(now, session_key, request.room, Access::Read);
         let room_key = gate.map_err(|refusal| match refusal {
-            Refusal::NotAMember => Close::NotAMember,
-            _ => Close::RoomNotFound,
+            Refusal::NotAMember => CloseReason::NotAMember,
+            _ => CloseReason::RoomNotFound,
         })?;
-        let session = self.sessions.get(session_key).ok_or(Close::InvalidSession)?;
-        if knock.share_exceeded || session.attachments.len() >= SESSION_CONNECTIONS_MAX {
-            return Err(Close::TooManyConnections);
+        let session = self.sessions.get(session_key).ok_or(CloseReason::InvalidSession)?;
+        if request.share_exceeded || session.attachments.len() >= SESSION_CONNECTIONS_MAX {
+            return Err(CloseReason::TooManyConnections);
         }
         if session.rooms.len() >= SESSION_ROOMS_MAX && session.member_in(room_key).is_none() {
-            return Err(Close::TooManyRooms);
+            return Err(CloseReason::TooManyRooms);
         }
         let holder = self.other_holder(session_key, room_key);
         let waiting = holder.and_then(|holder| self.contest(now, holder, sink));
 
         let key = self.attachments.insert(Attachment {
-            conn: knock.conn,
+            conn: request.conn,
             session: session_key,
             room: room_key,
             state: State::Waiting { holder: None },
-            start: (knock.start != Start::Live).then(|| Box::new(knock.start)),
+            start: (request.start != Start::Live).then(|| Box::new(request.start)),
             catch_up: None,
         });
         if let Some(session) = self.sessions.get_mut(session_key) {
@@ -184,7 +184,7 @@ impl Chat {
         &mut self,
         now: Now,
         key: AttachmentKey,
-        close: Close,
+        close: CloseReason,
         sink: &mut dyn Sink,
     ) {
         let Some(attachment) = self.attachments.get(key) else { return };
@@ -210,7 +210,7 @@ impl Chat {
                 room.names = Default::default();
             }
         }
-        self.accept(now, key, Kind::UserLeft, None, sink);
+        self.accept(now, key, MessageKind::UserLeft, None, sink);
         self.recount_room(room);
         probe.as_ref().map(|probe| self.timers.cancel(probe.timer));
         self.recount();
@@ -237,7 +237,7 @@ impl Chat {
     pub(super) fn on_probe_over(&mut self, now: Now, key: MemberKey, sink: &mut dyn Sink) {
         for attachment in self.attachments_of(key) {
             // Departs with the last of them, and lets in who waits.
-            self.close(now, attachment, Close::Silent, sink);
+            self.close(now, attachment, CloseReason::Silent, sink);
         }
     }
 
@@ -283,7 +283,7 @@ impl Chat {
         if let Some(attachment) = self.attachments.get_mut(waiting) {
             attachment.state = State::Waiting { holder: None };
         }
-        self.close(now, waiting, Close::NameTaken, sink);
+        self.close(now, waiting, CloseReason::NameTaken, sink);
     }
 
     /// Lets a connection in whose name is free, or its own already.
@@ -297,7 +297,7 @@ impl Chat {
         if rooms.is_some_and(|rooms| {
             rooms.len() >= SESSION_ROOMS_MAX && rooms.iter().all(|(joined, _)| *joined != room)
         }) {
-            return self.close(now, key, Close::TooManyRooms, sink); // Joined others while waiting.
+            return self.close(now, key, CloseReason::TooManyRooms, sink); // Joined others while waiting.
         }
         let Some(member) = self.member(session, room) else { return };
         self.seal(room, sink); // What was said before is not for the newcomer.
@@ -310,7 +310,7 @@ impl Chat {
         self.begin_catch_up(key, start, sink);
         self.catch_up(now, key, sink);
         if is_arrival {
-            self.accept(now, member, Kind::UserJoined, None, sink);
+            self.accept(now, member, MessageKind::UserJoined, None, sink);
         }
         self.recount_room(room);
     }

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::event::{Frame, MessageId, RoomId, SessionId, UserId};
-use super::history::{Entry, Nonce};
+use super::history::{HistoryEntry, Nonce};
 use super::name::{Name, Title};
 use super::password::{Lock, LockRecord};
 use super::room::{MemberKey, RoomKey};
@@ -89,7 +89,7 @@ pub enum Record<'a> {
 
 /// A record that contradicts what came before it, or itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Unfit;
+pub struct InvalidRecord;
 
 impl Chat {
     /// Passes on all that there is to keep. All batches must be sealed.
@@ -214,7 +214,7 @@ impl<'c> Restoring<'c> {
         &mut self,
         record: Record<'_>,
         frame: impl FnOnce(&str) -> Frame,
-    ) -> Result<(), Unfit> {
+    ) -> Result<(), InvalidRecord> {
         let chat = &mut *self.chat;
         match record {
             Record::Chat { newest: (millis, counter), user_id_secret, rooms_opened, arrivals } => {
@@ -223,10 +223,10 @@ impl<'c> Restoring<'c> {
                 (chat.rooms_opened, chat.arrivals) = (rooms_opened, arrivals);
             }
             Record::Session { id, name, left } => {
-                let id = SessionId::parse(&id).ok_or(Unfit)?;
-                let name = Name::parse(&name).map_err(|_| Unfit)?;
+                let id = SessionId::parse(&id).ok_or(InvalidRecord)?;
+                let name = Name::parse(&name).map_err(|_| InvalidRecord)?;
                 if chat.session_keys.contains_key(&id) {
-                    return Err(Unfit);
+                    return Err(InvalidRecord);
                 }
                 let key = chat.insert_session(id, name, |timers, key| {
                     timers.arm_within(
@@ -240,28 +240,28 @@ impl<'c> Restoring<'c> {
             }
             Record::Room { .. } => self.take_room(record)?,
             Record::Member { session, room, arrival } => {
-                let session = *self.sessions.get(session as usize).ok_or(Unfit)?;
-                let room = *self.rooms.get(room as usize).ok_or(Unfit)?;
+                let session = *self.sessions.get(session as usize).ok_or(InvalidRecord)?;
+                let room = *self.rooms.get(room as usize).ok_or(InvalidRecord)?;
                 if chat.sessions.get(session).is_none_or(|one| one.member_in(room).is_some()) {
-                    return Err(Unfit);
+                    return Err(InvalidRecord);
                 }
-                let member = chat.member(session, room).ok_or(Unfit)?;
+                let member = chat.member(session, room).ok_or(InvalidRecord)?;
                 if let Some(arrival) = arrival {
                     self.make_present(member, arrival)?;
                 }
             }
             Record::Message { room, id, event, nonce } => {
-                let key = *self.rooms.get(room as usize).ok_or(Unfit)?;
-                let room = chat.rooms.get_mut(key).ok_or(Unfit)?;
-                let id = MessageId::parse(&id).ok_or(Unfit)?;
+                let key = *self.rooms.get(room as usize).ok_or(InvalidRecord)?;
+                let room = chat.rooms.get_mut(key).ok_or(InvalidRecord)?;
+                let id = MessageId::parse(&id).ok_or(InvalidRecord)?;
                 let newest = room.history.newest();
                 if newest.is_some_and(|newest| newest >= id) || !chat.message_ids.is_made(id) {
-                    return Err(Unfit);
+                    return Err(InvalidRecord);
                 }
                 let nonce = nonce.map(|(user_id, text)| {
                     Rc::new(Nonce { user_id: UserId(user_id), text: text.as_ref().into() })
                 });
-                let entry = Entry { id, frame: frame(&event), nonce };
+                let entry = HistoryEntry { id, frame: frame(&event), nonce };
                 room.history.push(entry, chat.settings.history_messages_max);
                 if !room.history.is_empty() {
                     chat.silence.on_said(&mut chat.rooms, key);
@@ -272,21 +272,22 @@ impl<'c> Restoring<'c> {
         Ok(())
     }
 
-    fn take_room(&mut self, record: Record<'_>) -> Result<(), Unfit> {
+    fn take_room(&mut self, record: Record<'_>) -> Result<(), InvalidRecord> {
         let Record::Room { id, title, created, lock, owner, number, is_new, left, dropped } =
             record
         else {
-            return Err(Unfit);
+            return Err(InvalidRecord);
         };
         let chat = &mut *self.chat;
-        let id = RoomId::parse(&id).ok_or(Unfit)?;
-        let title = title.map(|title| Title::parse(&title)).transpose().map_err(|_| Unfit)?;
+        let id = RoomId::parse(&id).ok_or(InvalidRecord)?;
+        let title =
+            title.map(|title| Title::parse(&title)).transpose().map_err(|_| InvalidRecord)?;
         let lock = lock.map(|lock| Box::new(Lock::restored(lock)));
         if chat.room_keys.contains_key(&id)
             || number >= chat.rooms_opened
             || chat.public_rooms.contains_key(&number)
         {
-            return Err(Unfit);
+            return Err(InvalidRecord);
         }
         let created = Wall::from_micros(created);
         let wait = if is_new { Wait::RoomNew } else { Wait::RoomEmpty };
@@ -294,29 +295,29 @@ impl<'c> Restoring<'c> {
             timers.arm_within(wait, Waiter::Room(key), self.now.mono, within(left))
         });
         if let Some(dropped) = dropped {
-            let dropped = MessageId::parse(&dropped).ok_or(Unfit)?;
-            let room = chat.rooms.get_mut(key).ok_or(Unfit)?;
+            let dropped = MessageId::parse(&dropped).ok_or(InvalidRecord)?;
+            let room = chat.rooms.get_mut(key).ok_or(InvalidRecord)?;
             room.history.restore_dropped(dropped);
         }
         if let Some(owner) = owner {
-            chat.give(key, *self.sessions.get(owner as usize).ok_or(Unfit)?);
+            chat.give(key, *self.sessions.get(owner as usize).ok_or(InvalidRecord)?);
         }
         self.rooms.push(key);
         Ok(())
     }
 
     /// As it was, but that nobody is connected.
-    fn make_present(&mut self, key: MemberKey, arrival: u64) -> Result<(), Unfit> {
+    fn make_present(&mut self, key: MemberKey, arrival: u64) -> Result<(), InvalidRecord> {
         let chat = &mut *self.chat;
-        let member = chat.members.get_mut(key).ok_or(Unfit)?;
-        let session = chat.sessions.get(member.session).ok_or(Unfit)?;
-        let room = chat.rooms.get_mut(member.room).ok_or(Unfit)?;
+        let member = chat.members.get_mut(key).ok_or(InvalidRecord)?;
+        let session = chat.sessions.get(member.session).ok_or(InvalidRecord)?;
+        let room = chat.rooms.get_mut(member.room).ok_or(InvalidRecord)?;
         let name = session.name.folded();
         if arrival >= chat.arrivals
             || room.present.contains_key(&arrival)
             || room.names.contains_key(name)
         {
-            return Err(Unfit);
+            return Err(InvalidRecord);
         }
         member.arrival = Some(arrival);
         member.grace = Some(chat.timers.arm(Wait::LeaveGrace, Waiter::Member(key), self.now.mono));

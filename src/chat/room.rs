@@ -18,10 +18,10 @@ use super::name::Title;
 use super::password::Lock;
 use super::presence::{AttachmentKey, Probe};
 use super::session::{SESSION_ROOMS_MAX, SessionKey};
-use super::{Chat, Close, ConnKey, Refusal, Sink, Wait, Waiter};
+use super::{Chat, CloseReason, ConnKey, Refusal, Sink, Wait, Waiter};
 use super::{map_bytes, shrink, tree_bytes, vec_bytes};
 use crate::clock::{Mono, Now, Wall};
-use crate::ledger::{Stage, allocation};
+use crate::ledger::{Pressure, allocation};
 use crate::slots::Key;
 use crate::timers::{TimerKey, Timers};
 
@@ -35,7 +35,7 @@ pub(super) type MemberKey = Key<Member>;
 
 /// What the one who opens a room may wish for.
 #[derive(Default)]
-pub struct Wishes<'a> {
+pub struct RoomOptions<'a> {
     /// Shown to whoever knows the id.
     pub title: Option<Title>,
     /// In no listing, with an id that can't be guessed.
@@ -161,7 +161,7 @@ impl Chat {
         &mut self,
         now: Now,
         session: SessionKey,
-        wishes: Wishes<'_>,
+        options: RoomOptions<'_>,
         from: Option<Address>,
     ) -> Result<RoomId, Refusal> {
         if self.sessions.get(session).is_some_and(|s| s.rooms.len() >= SESSION_ROOMS_MAX) {
@@ -178,16 +178,16 @@ impl Chat {
             paced.map_err(Refusal::RateLimited)?;
         }
         let entropy = &mut *self.entropy;
-        let is_private = wishes.private || wishes.password.is_some();
+        let is_private = options.private || options.password.is_some();
         let make = if is_private { RoomId::new_private } else { RoomId::new_public };
         let mut id = make(entropy);
         while self.room_keys.contains_key(&id) {
             id = make(entropy);
         }
-        let lock = wishes.password.map(|password| Box::new(Lock::new(password, entropy)));
+        let lock = options.password.map(|password| Box::new(Lock::new(password, entropy)));
         let number = self.rooms_opened;
         self.rooms_opened += 1;
-        let key = self.insert_room(id, wishes.title, now.wall, lock, number, |timers, key| {
+        let key = self.insert_room(id, options.title, now.wall, lock, number, |timers, key| {
             timers.arm(Wait::RoomNew, Waiter::Room(key), now.mono)
         });
         self.give(key, session);
@@ -293,7 +293,7 @@ impl Chat {
         if joining.rooms.len() >= SESSION_ROOMS_MAX {
             return Err(Refusal::TooManyRooms);
         }
-        if self.ledger.is_at(Stage::Connections) {
+        if self.ledger.is_at(Pressure::Connections) {
             return Err(Refusal::ServerFull);
         }
         self.insert_member(session, room);
@@ -308,7 +308,7 @@ impl Chat {
         // By room and not by member: one that waits for admission is no member yet.
         for attachment in leaving.attachments.clone() {
             if self.attachments.get(attachment).is_some_and(|a| a.room == room) {
-                self.close(now, attachment, Close::LeftRoom, sink);
+                self.close(now, attachment, CloseReason::LeftRoom, sink);
             }
         }
         if let Some(member) = self.sessions.get(session).and_then(|s| s.member_in(room)) {
@@ -338,7 +338,7 @@ impl Chat {
         let mut attachments: Vec<_> = probes.flat_map(Probe::waiting).collect();
         attachments.extend(&room.attachments);
         for attachment in attachments {
-            self.close(now, attachment, Close::RoomDeleted, sink);
+            self.close(now, attachment, CloseReason::RoomDeleted, sink);
         }
         if let Some(timer) = self.rooms.get_mut(key).and_then(|room| room.timer.take()) {
             self.timers.cancel(timer);

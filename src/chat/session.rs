@@ -13,7 +13,7 @@ use super::event::SessionId;
 use super::limits::{Address, Meter};
 use super::presence::AttachmentKey;
 use super::room::{MemberKey, RoomKey};
-use super::{Chat, Close, Name, Refusal, Sink, Wait, Waiter, list_bytes, shrink, vec_bytes};
+use super::{Chat, CloseReason, Name, Refusal, Sink, Wait, Waiter, list_bytes, shrink, vec_bytes};
 use crate::clock::Now;
 use crate::slots::Key;
 use crate::timers::{TimerKey, Timers};
@@ -151,7 +151,7 @@ impl Chat {
         session.timer = None;
         let attachments = session.attachments.clone();
         for attachment in attachments {
-            self.close(now, attachment, Close::InvalidSession, sink);
+            self.close(now, attachment, CloseReason::InvalidSession, sink);
         }
         while let Some(&(_, member)) = self.sessions.get(key).and_then(|s| s.rooms.first()) {
             self.remove_member(now, member, sink);

@@ -37,7 +37,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// The contract's defaults.
-const SETTINGS: Settings = Settings {
+const SETTINGS: ChatConfig = ChatConfig {
     session_ttl: Duration::from_secs(24 * 3600),
     room_ttl: Duration::from_secs(120),
     new_room_ttl: Duration::from_secs(600),
@@ -76,7 +76,7 @@ impl Story {
         Story::with(|_| ())
     }
 
-    fn with(change: impl FnOnce(&mut Settings)) -> Story {
+    fn with(change: impl FnOnce(&mut ChatConfig)) -> Story {
         let mut settings = SETTINGS;
         change(&mut settings);
         let ledger = Ledger::new();
@@ -141,10 +141,10 @@ impl Story {
     }
 
     fn room(&mut self, by: SessionKey) -> RoomKey {
-        self.room_with(by, Wishes::default())
+        self.room_with(by, RoomOptions::default())
     }
 
-    fn room_with(&mut self, by: SessionKey, wishes: Wishes<'_>) -> RoomKey {
+    fn room_with(&mut self, by: SessionKey, wishes: RoomOptions<'_>) -> RoomKey {
         let id = self.chat.open_room(self.now, by, wishes, None).unwrap();
         self.step();
         self.chat.room(id).unwrap()
@@ -157,7 +157,11 @@ impl Story {
     }
 
     /// A connection wants in, whatever the answer.
-    fn knock(&mut self, session: SessionKey, room: RoomKey) -> Result<(Tab, Admission), Close> {
+    fn knock(
+        &mut self,
+        session: SessionKey,
+        room: RoomKey,
+    ) -> Result<(Tab, Admission), CloseReason> {
         self.knock_from(session, room, Start::Live)
     }
 
@@ -166,10 +170,10 @@ impl Story {
         session: SessionKey,
         room: RoomKey,
         start: Start,
-    ) -> Result<(Tab, Admission), Close> {
+    ) -> Result<(Tab, Admission), CloseReason> {
         let conn = self.new_conn(room);
         let (session, room) = (Some(session), Some(room));
-        let knock = Knock { conn, session, room, share_exceeded: false, start };
+        let knock = JoinRequest { conn, session, room, share_exceeded: false, start };
         let entered = self.chat.enter(self.now, knock, &mut self.sink);
         if let Ok((_, Admission::Admitted)) = entered {
             self.sink.note_admission(conn);
@@ -248,7 +252,7 @@ impl Story {
         nonce: Option<&str>,
     ) -> Result<(String, bool), Refusal> {
         let draft = Draft::new(text, nonce)?;
-        let key = self.chat.gate(self.now, session, Some(room), Door::Post)?;
+        let key = self.chat.gate(self.now, session, Some(room), Access::Post)?;
         let said = self.chat.post_from_outside(self.now, session, key, draft, &mut self.sink);
         let read =
             |(bytes, is_new): (Bytes, bool)| (self.sink.read(room, &bytes).1.to_owned(), is_new);

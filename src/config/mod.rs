@@ -17,7 +17,7 @@ use log::LevelFilter;
 
 pub use error::{ConfigError, Fault};
 use flags::CREATION_BURST;
-pub use flags::{FLAGS, Flag, Kind};
+pub use flags::{FLAGS, Flag, FlagKind};
 use value::port;
 pub use value::{Cidr, Listen, whole};
 
@@ -300,7 +300,7 @@ impl Flag {
             }
             Some(text) => texts.push(text),
             None => {
-                if let Kind::Listen = self.kind {
+                if let FlagKind::Listen = self.kind {
                     // What platforms set that run a program as they find it; they reach it from
                     // outside, so loopback would not do.
                     if let Some(text) = read("PORT")? {

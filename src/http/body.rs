@@ -9,7 +9,7 @@
 //! end, and any byte in extensions of any length, even a bare LF.
 
 use super::section::{Section, append};
-use super::{Limits, Reject, head};
+use super::{HttpLimits, Reject, head};
 
 /// Bytes of chunk extensions in one body, white space and semicolons included.
 ///
@@ -100,7 +100,7 @@ impl Body {
         &mut self,
         input: &mut &[u8],
         content: &mut Vec<u8>,
-        limits: &Limits,
+        limits: &HttpLimits,
     ) -> Result<bool, Reject> {
         let (at, extension_bytes) = match self {
             Body::Length { left } => {
@@ -137,7 +137,7 @@ impl Body {
 }
 
 /// Moves up to `left` bytes.
-fn take(input: &mut &[u8], left: &mut usize, content: &mut Vec<u8>, limits: &Limits) {
+fn take(input: &mut &[u8], left: &mut usize, content: &mut Vec<u8>, limits: &HttpLimits) {
     let (piece, rest) = input.split_at(input.len().min(*left));
     append(content, piece, limits.body_bytes_max);
     *left -= piece.len();

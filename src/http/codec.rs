@@ -3,7 +3,7 @@
 //! Owns where in a request the bytes so far end, and what has been kept of it. Must never know
 //! where bytes come from or what becomes of a request. The invariant: what is handed out depends
 //! on the bytes alone, never on how they were cut into pieces (only `Fed::Continue` does, as it
-//! should), and what is held never exceeds [`Limits`].
+//! should), and what is held never exceeds [`HttpLimits`].
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use super::section::Section;
 
 /// What one request may use up.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct HttpLimits {
     /// Request line and fields together, line ends included; at most 65535. Beyond:
     /// [`Reject::HeadersTooLarge`]. A chunked body's trailers may have as much again.
     pub head_bytes_max: usize,
@@ -80,7 +80,7 @@ impl std::error::Error for Reject {}
 
 /// The state of one connection's requests.
 pub struct Codec {
-    limits: Limits,
+    limits: HttpLimits,
     state: State,
 }
 
@@ -107,8 +107,8 @@ impl From<Reject> for Rejected {
 
 impl Codec {
     /// At the start of a connection.
-    pub fn new(limits: Limits) -> Codec {
-        let limits = Limits {
+    pub fn new(limits: HttpLimits) -> Codec {
+        let limits = HttpLimits {
             head_bytes_max: limits.head_bytes_max.min(head::HEAD_BYTES_CEILING),
             fields_max: limits.fields_max.min(head::FIELDS_CEILING),
             ..limits
@@ -219,8 +219,8 @@ mod tests {
     use crate::clock::SeededEntropy;
 
     /// Small, so that each limit can be met and passed in a few lines.
-    const LIMITS: Limits =
-        Limits { head_bytes_max: 256, fields_max: 6, target_bytes_max: 64, body_bytes_max: 32 };
+    const LIMITS: HttpLimits =
+        HttpLimits { head_bytes_max: 256, fields_max: 6, target_bytes_max: 64, body_bytes_max: 32 };
 
     /// What came of all the input.
     #[derive(PartialEq, Eq, Debug)]
@@ -262,7 +262,7 @@ mod tests {
 
     /// Feeds the pieces one by one, as a loop would. `Continue` is left out: it alone may depend
     /// on the pieces, and has its own tests.
-    fn run<'a>(limits: Limits, pieces: impl Iterator<Item = &'a [u8]>) -> Outcome {
+    fn run<'a>(limits: HttpLimits, pieces: impl Iterator<Item = &'a [u8]>) -> Outcome {
         let mut codec = Codec::new(limits);
         let mut requests = Vec::new();
         for mut piece in pieces {
@@ -822,7 +822,7 @@ mod tests {
 
     #[test]
     fn nothing_is_reserved_for_what_is_only_declared() {
-        let limits = Limits { body_bytes_max: usize::MAX, ..LIMITS };
+        let limits = HttpLimits { body_bytes_max: usize::MAX, ..LIMITS };
         for head in [post("Content-Length: 999999999\r\n", "a"), chunked("3b9ac9ff\r\na")] {
             let mut codec = Codec::new(limits);
             assert!(matches!(codec.feed(&mut head.as_bytes()), Ok(Fed::Partial)));
@@ -834,7 +834,7 @@ mod tests {
 
     #[test]
     fn limits_beyond_the_ceilings_are_lowered() {
-        let limits = Limits { head_bytes_max: usize::MAX, fields_max: usize::MAX, ..LIMITS };
+        let limits = HttpLimits { head_bytes_max: usize::MAX, fields_max: usize::MAX, ..LIMITS };
         let end = |input: String| run(limits, input.as_bytes().chunks(4096)).end;
         let filled =
             |bytes: usize| get(&format!("A: {}\r\n", "b".repeat(bytes - get("A: \r\n").len())));

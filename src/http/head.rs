@@ -11,12 +11,12 @@ use httparse::Status;
 
 use super::body::Body;
 use super::request::{Field, Method, Request, Span, Version};
-use super::{Limits, Reject, same};
+use super::{HttpLimits, Reject, same};
 
-/// The most that [`Limits::fields_max`] can be: where httparse puts them while it parses.
+/// The most that [`HttpLimits::fields_max`] can be: where httparse puts them while it parses.
 pub(super) const FIELDS_CEILING: usize = 128;
 
-/// The most that [`Limits::head_bytes_max`] can be: a request's index holds 16-bit offsets.
+/// The most that [`HttpLimits::head_bytes_max`] can be: a request's index holds 16-bit offsets.
 pub(super) const HEAD_BYTES_CEILING: usize = u16::MAX as usize;
 
 /// Parses the head that `section` found complete. The request's content is still missing.
@@ -200,7 +200,7 @@ fn is_reg_name(name: &str) -> bool {
 ///
 /// §6.3 lets a server repair some of what is refused here (`Content-Length: 5, 5`, or a length
 /// beside chunks). Each repair is a bet that everyone in front made the same one.
-pub(super) fn framing(request: &Request, limits: &Limits) -> Result<Option<Body>, Reject> {
+pub(super) fn framing(request: &Request, limits: &HttpLimits) -> Result<Option<Body>, Reject> {
     let mut codings = request.fields("transfer-encoding");
     let mut lengths = request.fields("content-length");
     match (codings.next(), lengths.next()) {

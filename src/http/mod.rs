@@ -17,7 +17,7 @@ mod request;
 mod response;
 mod section;
 
-pub use codec::{Codec, Fed, Limits, Phase, Reject};
+pub use codec::{Codec, Fed, HttpLimits, Phase, Reject};
 pub use request::{BadEscape, Method, Request, Version, percent_decode};
 pub use response::{CONTINUE, Framing, Response};
 

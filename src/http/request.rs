@@ -235,10 +235,10 @@ fn hex_digit(byte: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{Codec, Fed, Limits};
+    use crate::http::{Codec, Fed, HttpLimits};
 
     fn request(head: &str) -> Request {
-        let limits = Limits {
+        let limits = HttpLimits {
             head_bytes_max: 1024,
             fields_max: 20,
             target_bytes_max: 256,

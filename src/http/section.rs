@@ -12,7 +12,7 @@
 
 use std::borrow::Cow;
 
-use super::{Limits, Reject};
+use super::{HttpLimits, Reject};
 
 /// Empty lines that may come before a request line.
 ///
@@ -97,7 +97,7 @@ impl Section {
     pub(super) fn feed<'a>(
         &mut self,
         input: &mut &'a [u8],
-        limits: &Limits,
+        limits: &HttpLimits,
     ) -> Result<Option<Cow<'a, [u8]>>, Reject> {
         self.skip_empty_lines(input)?;
         let arrived = *input;
@@ -130,7 +130,7 @@ impl Section {
     }
 
     /// Judges the bytes that arrived; the index after the section's last one, if it is among them.
-    fn find_end(&mut self, arrived: &[u8], limits: &Limits) -> Result<Option<usize>, Reject> {
+    fn find_end(&mut self, arrived: &[u8], limits: &HttpLimits) -> Result<Option<usize>, Reject> {
         for (index, &byte) in arrived.iter().enumerate() {
             if self.bytes == limits.head_bytes_max {
                 return Err(Reject::HeadersTooLarge);
@@ -145,7 +145,7 @@ impl Section {
     }
 
     /// Where `byte` leads; `None` if it ends the section.
-    fn after(&mut self, byte: u8, limits: &Limits) -> Result<Option<At>, Reject> {
+    fn after(&mut self, byte: u8, limits: &HttpLimits) -> Result<Option<At>, Reject> {
         let next = match (self.at, byte) {
             // Most bytes are these. Which of them may stand in a name is httparse's to say.
             (At::Field, b'\t' | b' '..=b'~' | 0x80..) => At::Field,
@@ -229,8 +229,12 @@ mod tests {
 
     #[test]
     fn a_section_in_one_piece_is_not_copied() {
-        let limits =
-            Limits { head_bytes_max: 99, fields_max: 9, target_bytes_max: 9, body_bytes_max: 9 };
+        let limits = HttpLimits {
+            head_bytes_max: 99,
+            fields_max: 9,
+            target_bytes_max: 9,
+            body_bytes_max: 9,
+        };
         let mut section = Section::head();
         let mut input: &[u8] = b"GET / HTTP/1.1\r\n\r\nmore";
         let found = section.feed(&mut input, &limits);

@@ -14,13 +14,13 @@ pub trait Stream: Read + Write {
 
     /// Whether there is more to read, though the last read gave less than it might, or nothing: no
     /// edge will tell.
-    fn holds_input(&self) -> bool {
+    fn has_buffered_input(&self) -> bool {
         false
     }
 
     /// Whether some of what was written has not left: the writable edge will tell when it can, and
     /// `flush` goes on.
-    fn holds_output(&self) -> bool {
+    fn has_buffered_output(&self) -> bool {
         false
     }
 
@@ -30,7 +30,7 @@ pub trait Stream: Read + Write {
     }
 
     /// What reading has cost since this was last asked, beside the bytes that it gave.
-    fn take_toil(&mut self) -> usize {
+    fn take_cost(&mut self) -> usize {
         0
     }
 }
@@ -76,7 +76,7 @@ impl<S: Stream> Link<S> {
 
     /// True when all has left.
     pub fn is_flushed(&self) -> bool {
-        self.outbox.is_empty() && !self.stream.holds_output()
+        self.outbox.is_empty() && !self.stream.has_buffered_output()
     }
 
     /// Reads once. Errors end the connection.

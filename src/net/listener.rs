@@ -283,13 +283,13 @@ impl Stream for Socket {
     }
 
     #[cfg(feature = "tls")]
-    fn holds_input(&self) -> bool {
-        self.tls().is_some_and(TlsStream::holds_input)
+    fn has_buffered_input(&self) -> bool {
+        self.tls().is_some_and(TlsStream::has_buffered_input)
     }
 
     #[cfg(feature = "tls")]
-    fn holds_output(&self) -> bool {
-        self.tls().is_some_and(TlsStream::holds_output)
+    fn has_buffered_output(&self) -> bool {
+        self.tls().is_some_and(TlsStream::has_buffered_output)
     }
 
     #[cfg(feature = "tls")]
@@ -298,9 +298,9 @@ impl Stream for Socket {
     }
 
     #[cfg(feature = "tls")]
-    fn take_toil(&mut self) -> usize {
+    fn take_cost(&mut self) -> usize {
         match self {
-            Socket::Tls(stream) => stream.take_toil(),
+            Socket::Tls(stream) => stream.take_cost(),
             _ => 0,
         }
     }

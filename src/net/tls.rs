@@ -2,8 +2,8 @@
 //!
 //! Owns the certificate with its key, and what lies between the kernel's bytes and those that are
 //! meant. Must never know what these say. The invariant: a read that gives less than it may has
-//! emptied the kernel's buffer and rustls's own, or [`Stream::holds_input`] says that it has not;
-//! what was written and has not left waits for the writable edge, and [`Stream::holds_output`]
+//! emptied the kernel's buffer and rustls's own, or [`Stream::has_buffered_input`] says that it has not;
+//! what was written and has not left waits for the writable edge, and [`Stream::has_buffered_output`]
 //! says so. Whoever breaks this strands bytes.
 //!
 //! Time and randomness for handshakes and tickets rustls gets from the system itself.
@@ -132,7 +132,7 @@ pub struct TlsStream {
     session: ServerConnection,
     stage: Stage,
     /// More can be read, though no edge will tell.
-    holds_input: bool,
+    has_buffered_input: bool,
     /// The peer has ended its direction, by a close_notify; that may not have been read yet.
     read_over: bool,
     /// Our direction has ended, and the stream's does when all has left.
@@ -142,7 +142,7 @@ pub struct TlsStream {
     sealed: usize,
     /// Bytes of a record or a message that is not whole, about.
     partial: usize,
-    toil: usize,
+    cost: usize,
 }
 
 /// How far it has come.
@@ -166,13 +166,13 @@ impl TlsStream {
             stream,
             session,
             stage: Stage::Fresh,
-            holds_input: false,
+            has_buffered_input: false,
             read_over: false,
             write_over: false,
             shut: false,
             sealed: 0,
             partial: 0,
-            toil: 0,
+            cost: 0,
         };
         stream.session.set_buffer_limit(Some(SEALED_BYTES_MAX));
         Ok(stream)
@@ -198,7 +198,7 @@ impl TlsStream {
             0 => Ok(0),
             count => {
                 buffer[..count].fill(0);
-                self.holds_input = true;
+                self.has_buffered_input = true;
                 Err(ErrorKind::WouldBlock.into())
             }
         }
@@ -219,19 +219,19 @@ impl TlsStream {
             // A short read has emptied the kernel's buffer, as everywhere; unless it brought
             // nothing, when nobody would come back for the end behind it.
             if was_short && count > 0 {
-                self.holds_input = self.read_over;
+                self.has_buffered_input = self.read_over;
                 return Ok(count);
             }
             match self.receive() {
                 Ok(is_short) => was_short = is_short,
                 Err(error) if error.kind() == ErrorKind::WouldBlock && count > 0 => {
-                    self.holds_input = self.read_over;
+                    self.has_buffered_input = self.read_over;
                     return Ok(count);
                 }
                 Err(error) => return self.after(count, Err(error)),
             }
         }
-        self.holds_input = true;
+        self.has_buffered_input = true;
         if count > 0 { Ok(count) } else { Err(ErrorKind::WouldBlock.into()) }
     }
 
@@ -240,7 +240,7 @@ impl TlsStream {
         if count == 0 {
             return then;
         }
-        self.holds_input = true;
+        self.has_buffered_input = true;
         Ok(count)
     }
 
@@ -266,7 +266,7 @@ impl TlsStream {
             }
         }
         if was_handshaking && self.session.wants_write() {
-            self.toil = HANDSHAKE_COST;
+            self.cost = HANDSHAKE_COST;
         }
         match self.send() {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {} // The writable edge will tell.
@@ -315,7 +315,7 @@ impl TlsStream {
 
 impl Read for TlsStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.holds_input = false;
+        self.has_buffered_input = false;
         if self.stage == Stage::Fresh {
             self.stage = self.judge()?;
         }
@@ -351,11 +351,11 @@ impl Stream for TlsStream {
         }
     }
 
-    fn holds_input(&self) -> bool {
-        self.holds_input
+    fn has_buffered_input(&self) -> bool {
+        self.has_buffered_input
     }
 
-    fn holds_output(&self) -> bool {
+    fn has_buffered_output(&self) -> bool {
         self.session.wants_write()
     }
 
@@ -363,8 +363,8 @@ impl Stream for TlsStream {
         allocation(size_of::<TlsStream>()) + SESSION_BYTES + self.sealed + self.partial
     }
 
-    fn take_toil(&mut self) -> usize {
-        std::mem::take(&mut self.toil)
+    fn take_cost(&mut self) -> usize {
+        std::mem::take(&mut self.cost)
     }
 }
 

@@ -125,7 +125,7 @@ impl Ws {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Excess {
     /// Its address has its share already.
-    Share,
+    Quota,
     /// The server has as many as it may.
     Full,
 }

@@ -13,7 +13,7 @@ use log::debug;
 
 use super::batch::Batches;
 use super::connection::{Connection, ConnectionKey, Excess, Http, Protocol, Purpose, Wait, Ws};
-use super::settings::Settings;
+use super::settings::ConnectionConfig;
 use crate::chat::{Address, AttachmentKey, Departure};
 use crate::clock::{Mono, Now, Stamps};
 use crate::counters::Counters;
@@ -87,7 +87,7 @@ pub(super) struct Connections<S> {
     pub ended: Vec<Ended>,
     /// How many are one too many.
     pub excess: usize,
-    settings: Settings,
+    settings: ConnectionConfig,
     timers: Timers<Wait, ConnectionKey<S>>,
     /// To be flushed in this tick.
     dirty: Vec<ConnectionKey<S>>,
@@ -102,7 +102,7 @@ pub(super) struct Connections<S> {
 }
 
 impl<S: Stream> Connections<S> {
-    pub fn new(settings: Settings, ledger: &Ledger) -> Connections<S> {
+    pub fn new(settings: ConnectionConfig, ledger: &Ledger) -> Connections<S> {
         Connections {
             slots: Slots::new(),
             batches: Batches::new(ledger),

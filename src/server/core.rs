@@ -13,14 +13,14 @@ use log::debug;
 
 use super::connection::{Connection, ConnectionKey, Excess, Protocol, Purpose, Wait};
 use super::connections::{CROWD_MIN, Connections};
-use super::settings::{self, Settings};
+use super::settings::{self, ConnectionConfig};
 use crate::api::Api;
-use crate::chat::{Address, Chat, Departure, Record, Restoring, RoomKey, Share, Unfit};
+use crate::chat::{Address, Chat, Departure, InvalidRecord, Quota, Record, Restoring, RoomKey};
 use crate::clock::{Entropy, Mono, Now, Wall};
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::http::Phase;
-use crate::ledger::{Ledger, Stage};
+use crate::ledger::{Ledger, Pressure};
 use crate::net::{Received, Stream};
 use crate::ws::Spare;
 use crate::ws::close::Close;
@@ -70,7 +70,7 @@ pub struct Core<S> {
     pub(super) api: Api,
     pub(super) chat: Chat,
     pub(super) connections: Connections<S>,
-    pub(super) settings: Settings,
+    pub(super) settings: ConnectionConfig,
     pub(super) shutting_down: bool,
     pub(super) ledger: Ledger,
     /// The first tick's time.
@@ -103,7 +103,7 @@ impl<S: Stream> Core<S> {
         entropy: Box<dyn Entropy>,
         ledger: &Ledger,
     ) -> Core<S> {
-        let settings = Settings::new(config, connections_max);
+        let settings = ConnectionConfig::new(config, connections_max);
         Core {
             api: Api::new(config, ledger),
             chat: Chat::new(settings::of_chat(config), entropy, ledger),
@@ -153,7 +153,7 @@ impl<S: Stream> Core<S> {
         let counted = if purpose == Purpose::Metrics { None } else { peer };
         let (share, mut excess) = self.count_in(counted)?;
         let is_full = self.connections.slots.len() >= self.settings.connections_max;
-        let is_full = is_full || self.ledger.is_at(Stage::Connections);
+        let is_full = is_full || self.ledger.is_at(Pressure::Connections);
         if is_full && purpose != Purpose::Metrics {
             excess = Some(Excess::Full);
         }
@@ -172,9 +172,9 @@ impl<S: Stream> Core<S> {
     ) -> Option<(Option<Address>, Option<Excess>)> {
         let Some(address) = self.api.client_at_accept(peer) else { return Some((None, None)) };
         match self.chat.on_arrival(address) {
-            Share::Within => Some((Some(address), None)),
-            Share::Over => Some((Some(address), Some(Excess::Share))),
-            Share::FarOver => {
+            Quota::Within => Some((Some(address), None)),
+            Quota::Over => Some((Some(address), Some(Excess::Quota))),
+            Quota::FarOver => {
                 self.chat.on_departure(self.connections.now, address);
                 None
             }
@@ -186,8 +186,8 @@ impl<S: Stream> Core<S> {
         if purpose == Purpose::Metrics {
             return true; // The operator's own, on an address that strangers don't reach.
         }
-        let Settings { connections_max, excess_connections_max, .. } = self.settings;
-        if self.ledger.is_at(Stage::Connections)
+        let ConnectionConfig { connections_max, excess_connections_max, .. } = self.settings;
+        if self.ledger.is_at(Pressure::Connections)
             && self.connections.excess >= excess_connections_max
         {
             return false;
@@ -287,7 +287,7 @@ impl<S: Stream> Core<S> {
     /// something did not fit.
     pub fn restore<R>(
         &mut self,
-        read: impl FnOnce(&mut dyn FnMut(Record<'_>) -> Result<(), Unfit>) -> R,
+        read: impl FnOnce(&mut dyn FnMut(Record<'_>) -> Result<(), InvalidRecord>) -> R,
     ) -> R {
         let mut restoring = Restoring::new(&mut self.chat, self.connections.now);
         let batches = &self.connections.batches;
@@ -364,7 +364,7 @@ impl<S: Stream> Core<S> {
     fn must_flush_first(&self) -> bool {
         self.connections.batches.is_full()
             || self.connections.is_paged_out()
-            || self.ledger.is_at(Stage::Readers)
+            || self.ledger.is_at(Pressure::Readers)
     }
 
     /// One connection's turn. Returns what it has cost so far: what it has said will cost more,
@@ -413,7 +413,7 @@ impl<S: Stream> Core<S> {
                 // edge; unless the peer's end lies behind it, which had its edge already.
                 let more = count == scratch.len()
                     || connection.hangup
-                    || connection.link.stream().holds_input();
+                    || connection.link.stream().has_buffered_input();
                 self.connections.counters.bytes_in += count as u64;
                 self.dispatch(key, &scratch[..count]);
                 // It is never freed, and what was read is nobody's business any more.
@@ -425,12 +425,12 @@ impl<S: Stream> Core<S> {
             }
             Ok(Received::Blocked) => {
                 let stream = connection.link.stream_mut();
-                let (more, toil) = (stream.holds_input(), stream.take_toil());
+                let (more, cost) = (stream.has_buffered_input(), stream.take_cost());
                 if more {
                     self.connections.make_greedy(key);
                 }
                 self.connections.recount(key);
-                return toil;
+                return cost;
             }
             Ok(Received::End) => self.on_end(key),
             Err(_) => self.connections.on_broken(key),

@@ -15,10 +15,10 @@ use super::connections::Connections;
 use super::core::{Core, wipe};
 use crate::api::error::Error;
 use crate::api::metrics::Metrics;
-use crate::api::{self, Answer, Caller, Client, Entry};
-use crate::chat::{Admission, AttachmentKey, Departure, Draft, Knock, Share};
+use crate::api::{self, Answer, Caller, Client, UpgradeRequest};
+use crate::chat::{Admission, AttachmentKey, Departure, Draft, JoinRequest, Quota};
 use crate::http::{self, Fed, Framing, Method, Phase, Request, Response, Version};
-use crate::ledger::{Account, Stage};
+use crate::ledger::{Account, Pressure};
 use crate::net::{Piece, Stream, proxy};
 use crate::ws::close::Close;
 use crate::ws::handshake::{self, NotAccepted};
@@ -190,7 +190,7 @@ impl<S: Stream> Core<S> {
         let client = self.api.client(request, connection.peer);
         // An upgrade is told by a close, which a browser can read.
         let excess = connection.excess;
-        let is_told_by_close = excess == Some(Excess::Share) && handshake::check(request).is_ok();
+        let is_told_by_close = excess == Some(Excess::Quota) && handshake::check(request).is_ok();
         if let Some(excess) = excess.filter(|_| !is_told_by_close) {
             return self.reject(key, Some(request), turned_away(excess));
         }
@@ -282,7 +282,13 @@ impl<S: Stream> Core<S> {
 
     // ---- The upgrade
 
-    fn upgrade(&mut self, key: ConnectionKey<S>, request: &Request, entry: &Entry, client: Client) {
+    fn upgrade(
+        &mut self,
+        key: ConnectionKey<S>,
+        request: &Request,
+        entry: &UpgradeRequest,
+        client: Client,
+    ) {
         let Some(connection) = self.connections.slots.get(key) else { return };
         let checked = handshake::check(request).map_err(|not_accepted| match not_accepted {
             NotAccepted::NotAnUpgrade => api::error::not_an_upgrade(),
@@ -293,7 +299,7 @@ impl<S: Stream> Core<S> {
             true => Ok(accept),
             false => Err(api::error::bad_origin()),
         });
-        let checked = match self.ledger.is_at(Stage::Connections) {
+        let checked = match self.ledger.is_at(Pressure::Connections) {
             true => checked.and(Err(api::error::server_full())),
             false => checked,
         };
@@ -318,14 +324,14 @@ impl<S: Stream> Core<S> {
         self.enter(key, entry, client);
     }
 
-    fn enter(&mut self, key: ConnectionKey<S>, entry: &Entry, client: Client) {
+    fn enter(&mut self, key: ConnectionKey<S>, entry: &UpgradeRequest, client: Client) {
         let Some(connection) = self.connections.slots.get_mut(key) else { return };
-        let mut share_exceeded = connection.excess == Some(Excess::Share);
+        let mut share_exceeded = connection.excess == Some(Excess::Quota);
         if let (true, Some(address)) = (client.forwarded, client.address) {
-            share_exceeded |= self.chat.on_arrival(address) != Share::Within;
+            share_exceeded |= self.chat.on_arrival(address) != Quota::Within;
             connection.share = Some(address);
         }
-        let knock = Knock {
+        let knock = JoinRequest {
             conn: key.cast(),
             session: entry.session.and_then(|id| self.chat.session(id)),
             room: entry.room.and_then(|id| self.chat.room(id)),
@@ -493,7 +499,7 @@ fn queue<S: Stream>(
 
 fn turned_away(excess: Excess) -> Error {
     match excess {
-        Excess::Share => api::error::too_many_connections(),
+        Excess::Quota => api::error::too_many_connections(),
         Excess::Full => api::error::server_full(),
     }
 }

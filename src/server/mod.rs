@@ -53,7 +53,7 @@ use crate::config::{Config, Listen};
 use crate::journal;
 use crate::ledger::Ledger;
 use crate::net::{Accepted, Identity, Listener, Socket};
-use crate::snapshot::{self, Refused};
+use crate::snapshot::{self, SnapshotError};
 use shutdown::Signals;
 use systemd::Supervisor;
 
@@ -337,7 +337,7 @@ fn restored(
         Err(refused) => {
             warn!("--state {}: {refused}; nothing is kept of it", path.display());
             // Nor is what is somebody else's replaced.
-            let is_ours = !matches!(refused, Refused::Foreign);
+            let is_ours = !matches!(refused, SnapshotError::Foreign);
             Ok((new_core(config, connections_max, now)?, is_ours.then(|| path.clone())))
         }
     }

@@ -10,7 +10,7 @@ use crate::config::{Config, Rate};
 use crate::{http, ws};
 
 /// The contract's limits of a request (section 1).
-const HTTP: http::Limits = http::Limits {
+const HTTP: http::HttpLimits = http::HttpLimits {
     head_bytes_max: 16 * 1024,
     fields_max: 100,
     target_bytes_max: 8 * 1024,
@@ -18,9 +18,9 @@ const HTTP: http::Limits = http::Limits {
 };
 
 /// The contract's limits of what a WebSocket peer sends (section 1, close 1009).
-const WS: ws::Limits = ws::Limits { frame_bytes_max: 64 * 1024, message_bytes_max: 64 * 1024 };
+const WS: ws::WsLimits = ws::WsLimits { frame_bytes_max: 64 * 1024, message_bytes_max: 64 * 1024 };
 
-/// See [`Settings::excess_connections_max`]: at most this, and a quarter of the others.
+/// See [`ConnectionConfig::excess_connections_max`]: at most this, and a quarter of the others.
 const EXCESS_CONNECTIONS_MAX: usize = 32;
 
 /// How many connections so many descriptors allow, those included that are only told so.
@@ -30,9 +30,9 @@ pub(super) fn connections_allowed(descriptors: usize) -> usize {
 
 /// What connections are set to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Settings {
-    pub http: http::Limits,
-    pub ws: ws::Limits,
+pub(super) struct ConnectionConfig {
+    pub http: http::HttpLimits,
+    pub ws: ws::WsLimits,
     pub outbox_bytes_max: usize,
     /// Beyond, connections are only accepted to be told so.
     pub connections_max: usize,
@@ -46,10 +46,10 @@ pub(super) struct Settings {
     pub ping_timeout: Duration,
 }
 
-impl Settings {
+impl ConnectionConfig {
     /// From the flags, and how many connections the machine can carry.
-    pub fn new(config: &Config, connections_max: usize) -> Settings {
-        Settings {
+    pub fn new(config: &Config, connections_max: usize) -> ConnectionConfig {
+        ConnectionConfig {
             http: HTTP,
             ws: WS,
             outbox_bytes_max: config.outbox_bytes_max,
@@ -69,10 +69,10 @@ impl Settings {
 const GUESS_BURST: u32 = 5;
 
 /// What the domain is set to.
-pub(super) fn of_chat(config: &Config) -> chat::Settings {
+pub(super) fn of_chat(config: &Config) -> chat::ChatConfig {
     const SECOND: Duration = Duration::from_secs(1);
     let pace = |rate: Rate| Pace::new(rate.per_second, SECOND, rate.burst);
-    chat::Settings {
+    chat::ChatConfig {
         session_ttl: config.session_ttl,
         room_ttl: config.room_ttl,
         new_room_ttl: config.new_room_ttl,

@@ -10,7 +10,7 @@ use super::connection::{ConnectionKey, Protocol};
 use super::core::Core;
 use crate::api;
 use crate::chat::Departure;
-use crate::ledger::Stage;
+use crate::ledger::Pressure;
 use crate::net::Stream;
 use crate::ws::close::Close;
 
@@ -18,7 +18,7 @@ impl<S: Stream> Core<S> {
     /// If memory is so short, closes connections until it no longer is. Due after flushing, when
     /// whoever still has something queued is slow.
     pub(super) fn shed(&mut self) {
-        if !self.ledger.is_at(Stage::Readers) {
+        if !self.ledger.is_at(Pressure::Readers) {
             return;
         }
         let burdens = self.connections.slots.iter().filter(|(_, connection)| !connection.over);
@@ -26,7 +26,7 @@ impl<S: Stream> Core<S> {
         let mut burdens: Vec<_> = burdens.filter(|(burden, _)| *burden > 0).collect();
         burdens.sort_unstable_by_key(|(burden, _)| Reverse(*burden));
         for (_, key) in burdens {
-            if !self.ledger.is_at(Stage::Readers) {
+            if !self.ledger.is_at(Pressure::Readers) {
                 break;
             }
             self.connections.counters.shed += 1;

@@ -8,7 +8,7 @@ use super::batch::Sealed;
 use super::connection::{Connection, ConnectionKey};
 use super::connections::{CROWD_MIN, Connections};
 use crate::api;
-use crate::chat::{Close, ConnKey, Departure, Event, Frame, Page, RoomKey, Sink};
+use crate::chat::{CloseReason, ConnKey, Departure, Event, Frame, Page, RoomKey, Sink};
 use crate::net::{Piece, Stream};
 use crate::ws;
 
@@ -66,7 +66,7 @@ impl<S: Stream> Sink for Connections<S> {
         self.make_ready(key); // What it sent meanwhile has had its readable edge.
     }
 
-    fn close(&mut self, to: ConnKey, close: Close) {
+    fn close(&mut self, to: ConnKey, close: CloseReason) {
         let key: ConnectionKey<S> = to.cast();
         if let Some(ws) = self.slots.get_mut(key).and_then(Connection::ws) {
             ws.attachment = None; // The domain knows; it need not be told.

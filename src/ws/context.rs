@@ -20,7 +20,7 @@ use super::close::Close;
 
 /// What one connection may use up.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct WsLimits {
     /// Payload of one frame.
     pub frame_bytes_max: usize,
     /// Payload of one message, all fragments together.
@@ -52,13 +52,13 @@ pub enum Violation {
     Protocol,
     /// Text, or a close's reason, that is not UTF-8.
     NotUtf8,
-    /// A frame or message over [`Limits`].
+    /// A frame or message over [`WsLimits`].
     TooBig,
 }
 
 /// One connection's WebSocket state (server role).
 pub struct Context {
-    limits: Limits,
+    limits: WsLimits,
     /// There while a frame or a message is incomplete or our close is not confirmed.
     under_way: Option<Box<UnderWay>>,
     phase: Phase,
@@ -117,7 +117,7 @@ enum Phase {
 
 impl Context {
     /// Right after the opening handshake.
-    pub fn new(limits: Limits) -> Context {
+    pub fn new(limits: WsLimits) -> Context {
         Context { limits, under_way: None, phase: Phase::Open }
     }
 
@@ -298,7 +298,7 @@ impl Context {
 
 impl UnderWay {
     /// Moves what belongs to the frame under way from `input` to `partial`. True if it is whole.
-    fn complete(&mut self, input: &mut &[u8], limits: Limits) -> Result<bool, Violation> {
+    fn complete(&mut self, input: &mut &[u8], limits: WsLimits) -> Result<bool, Violation> {
         // Byte by byte, at most fourteen times: so none is taken that is beyond the frame.
         while self.declared == 0 {
             let Some(byte) = take(input, 1) else { return Ok(false) };
@@ -317,7 +317,7 @@ impl UnderWay {
     }
 
     /// The length of the frame that `bytes` begin with, header and payload, if the header is whole.
-    fn declared_by(&self, bytes: &[u8], limits: Limits) -> Result<Option<usize>, Violation> {
+    fn declared_by(&self, bytes: &[u8], limits: WsLimits) -> Result<Option<usize>, Violation> {
         let mut head = Cursor::new(bytes.get(..HEAD_BYTES_MAX).unwrap_or(bytes));
         // The only error here is a reserved opcode (RFC 6455 §5.2).
         let parsed = FrameHeader::parse(&mut head).map_err(|_| Violation::Protocol)?;
@@ -332,7 +332,7 @@ impl UnderWay {
         &self,
         header: &FrameHeader,
         payload: u64,
-        limits: Limits,
+        limits: WsLimits,
     ) -> Result<usize, Violation> {
         // RFC 6455 §5.5: otherwise we would wait for all of it before refusing it.
         if matches!(header.opcode, OpCode::Control(_)) && payload > CONTROL_BYTES_MAX as u64 {
@@ -361,7 +361,7 @@ fn take<'a>(input: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
     Some(front)
 }
 
-fn fresh(limits: Limits) -> WebSocketContext {
+fn fresh(limits: WsLimits) -> WebSocketContext {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         // Control frames reach `out` at once, in order with what goes round the context.
@@ -422,7 +422,7 @@ mod tests {
     use super::*;
     use crate::clock::SeededEntropy;
 
-    const LIMITS: Limits = Limits { frame_bytes_max: 300, message_bytes_max: 500 };
+    const LIMITS: WsLimits = WsLimits { frame_bytes_max: 300, message_bytes_max: 500 };
 
     const FIN: u8 = 0x80;
     const CONTINUE: u8 = 0;
@@ -788,7 +788,7 @@ mod tests {
 
     #[test]
     fn limits_are_met_exactly() {
-        let Limits { frame_bytes_max, message_bytes_max } = LIMITS;
+        let WsLimits { frame_bytes_max, message_bytes_max } = LIMITS;
         let (full, rest) = ("a".repeat(frame_bytes_max), message_bytes_max - frame_bytes_max);
         check(&frame(FIN | TEXT, &full), &[&format!("text {full}")], b"");
         let over = head(FIN | TEXT, frame_bytes_max as u64 + 1);
@@ -853,7 +853,7 @@ mod tests {
 
     #[test]
     fn a_big_frame_leaves_no_big_buffer() {
-        let limits = Limits { frame_bytes_max: 1 << 16, message_bytes_max: 1 << 17 };
+        let limits = WsLimits { frame_bytes_max: 1 << 16, message_bytes_max: 1 << 17 };
         let (mut context, mut out) = (Context::new(limits), Vec::new());
         let big = vec![b'a'; 60_000];
         for _ in 0..3 {

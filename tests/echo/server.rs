@@ -46,15 +46,15 @@ const PAUSE_BYTES: usize = 1024 * 1024;
 const OUTBOX_BYTES_MAX: usize = PAUSE_BYTES + MESSAGE_BYTES_MAX + 2 * SCRATCH_BYTES;
 
 /// Whoever wants to send content is in the wrong place.
-const HTTP_LIMITS: http::Limits = http::Limits {
+const HTTP_LIMITS: http::HttpLimits = http::HttpLimits {
     head_bytes_max: 16 * 1024,
     fields_max: 64,
     target_bytes_max: 8 * 1024,
     body_bytes_max: 0,
 };
 
-const WS_LIMITS: ws::Limits =
-    ws::Limits { frame_bytes_max: MESSAGE_BYTES_MAX, message_bytes_max: MESSAGE_BYTES_MAX };
+const WS_LIMITS: ws::WsLimits =
+    ws::WsLimits { frame_bytes_max: MESSAGE_BYTES_MAX, message_bytes_max: MESSAGE_BYTES_MAX };
 
 /// A connection's token is its index in the slab; this is far above any.
 const LISTENER: Token = Token(usize::MAX);

@@ -277,7 +277,7 @@ struct Veil {
     /// Read from the kernel and not given.
     opened: VecDeque<u8>,
     /// More can be read, though no edge will tell.
-    holds_input: bool,
+    has_buffered_input: bool,
     /// Taken and not written to the kernel.
     sealed: Vec<u8>,
     /// Our direction ends when that has left.
@@ -289,7 +289,7 @@ const VEIL_BYTES_MAX: usize = 600;
 
 impl Veil {
     fn read(&mut self, pipe: &mut Pipe, buffer: &mut [u8]) -> io::Result<usize> {
-        self.holds_input = true;
+        self.has_buffered_input = true;
         while self.opened.len() < buffer.len() {
             if self.dice.percent(10) {
                 break; // Enough for now.
@@ -298,7 +298,7 @@ impl Veil {
             match pipe.read(&mut read) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.holds_input = false;
+                    self.has_buffered_input = false;
                     break;
                 }
                 Ok(count) if count > 0 => self.opened.extend(&read[..count]),
@@ -315,7 +315,7 @@ impl Veil {
             count = 1 + self.dice.below(count);
         }
         buffer[..count].copy_from_slice(&front(&mut self.opened, count));
-        self.holds_input |= !self.opened.is_empty();
+        self.has_buffered_input |= !self.opened.is_empty();
         Ok(count)
     }
 
@@ -375,7 +375,7 @@ pub fn pair(seed: u64, weather: Weather) -> (Peer, End) {
     let veil = is_veiled.then(|| Veil {
         dice: others,
         opened: VecDeque::new(),
-        holds_input: false,
+        has_buffered_input: false,
         sealed: Vec::new(),
         ending: false,
     });
@@ -423,11 +423,11 @@ impl Stream for End {
         if pipe.reset.is_some() { Err(ErrorKind::NotConnected.into()) } else { Ok(()) }
     }
 
-    fn holds_input(&self) -> bool {
-        self.veil.as_ref().is_some_and(|veil| veil.holds_input)
+    fn has_buffered_input(&self) -> bool {
+        self.veil.as_ref().is_some_and(|veil| veil.has_buffered_input)
     }
 
-    fn holds_output(&self) -> bool {
+    fn has_buffered_output(&self) -> bool {
         self.veil.as_ref().is_some_and(|veil| !veil.sealed.is_empty())
     }
 }

@@ -239,7 +239,7 @@ fn a_room_ends_when_its_owner_says() {
     refused(&mut w, &delete, &bob, "", 403, "not_the_owner");
     let deleted = format!(r#"{{"message":"Room {room} deleted"}}"#);
     assert_eq!(w.rest(&delete, &ana, "{}"), (200, deleted));
-    assert_eq!(w.ear.closes, [Close::RoomDeleted]);
+    assert_eq!(w.ear.closes, [CloseReason::RoomDeleted]);
     refused(&mut w, &delete, &ana, "", 404, "room_not_found");
     w.chat.check_invariants();
 }

@@ -172,7 +172,7 @@ fn one_session_may_own_many_rooms_and_their_end_costs_no_more_each() {
     let ana = story.person("ana");
     let (now, chat, sink) = (story.now, &mut story.chat, &mut story.sink);
     for _ in 0..100_000 {
-        let id = chat.open_room(now, ana, Wishes::default(), None).unwrap();
+        let id = chat.open_room(now, ana, RoomOptions::default(), None).unwrap();
         let room = chat.room(id).unwrap();
         chat.leave(now, ana, room, sink);
     }

@@ -179,7 +179,7 @@ fn the_end_of_a_session_closes_all_and_leaves_everywhere() {
     assert_eq!(story.history(silent, 9), [""; 0], "nobody left a room that nobody was in");
     assert!(!story.session_lives(ana));
     story.end(ana);
-    assert_eq!(story.knock(ana, room).err(), Some(Close::InvalidSession));
+    assert_eq!(story.knock(ana, room).err(), Some(CloseReason::InvalidSession));
 }
 
 #[test]

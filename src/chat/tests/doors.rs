@@ -1,4 +1,4 @@
-//! Who may go through which door of which room.
+//! Who may go through which access of which room.
 
 use std::net::IpAddr;
 
@@ -15,16 +15,17 @@ fn scene(kind: &str, session: &str) -> (Story, SessionKey, Option<RoomKey>) {
     let mut story = Story::new();
     let owner = story.person("owner");
     let wishes = match kind {
-        "private" => Wishes { private: true, ..Wishes::default() },
-        "password" => Wishes { password: Some(PASSWORD), ..Wishes::default() },
-        _ => Wishes::default(),
+        "private" => RoomOptions { private: true, ..RoomOptions::default() },
+        "password" => RoomOptions { password: Some(PASSWORD), ..RoomOptions::default() },
+        _ => RoomOptions::default(),
     };
     let room = story.room_with(owner, wishes);
     let who = if session.starts_with("owner") { owner } else { story.person("ana") };
     match session {
         "member" | "left" => story.join(who, room).unwrap(),
         "other room's member" => {
-            _ = story.room_with(who, Wishes { password: Some(PASSWORD), ..Wishes::default() })
+            _ = story
+                .room_with(who, RoomOptions { password: Some(PASSWORD), ..RoomOptions::default() })
         }
         "ended" => story.end(who),
         _ => {}
@@ -41,7 +42,7 @@ fn scene(kind: &str, session: &str) -> (Story, SessionKey, Option<RoomKey>) {
 #[test]
 fn the_gate_is_one_table() {
     use Refusal::{BadPassword as Bad, NotAMember as Not, RoomNotFound as No};
-    let join = |password| Door::Join { password, from: None };
+    let join = |password| Access::Join { password, from: None };
     // In the order of `SESSIONS`.
     let open = [Ok(()); 7];
     let members = |refusal| {
@@ -53,23 +54,23 @@ fn the_gate_is_one_table() {
     let table = [
         ("public", join(None), open),
         ("public", join(Some("any")), open),
-        ("public", Door::Read, open),
-        ("public", Door::Post, members(Not)),
+        ("public", Access::Read, open),
+        ("public", Access::Post, members(Not)),
         ("private", join(None), open),
         ("private", join(Some("any")), open),
-        ("private", Door::Read, open),
-        ("private", Door::Post, members(Not)),
+        ("private", Access::Read, open),
+        ("private", Access::Post, members(Not)),
         ("password", join(None), members(Bad)),
         ("password", join(Some("")), members(Bad)),
         ("password", join(Some("wrong")), members(Bad)),
         ("password", join(Some(PASSWORD)), open),
-        ("password", Door::Read, members(Not)),
-        ("password", Door::Post, members(Not)),
+        ("password", Access::Read, members(Not)),
+        ("password", Access::Post, members(Not)),
     ];
-    for (kind, door, answers) in table {
+    for (kind, access, answers) in table {
         for (session, answer) in SESSIONS.into_iter().zip(answers) {
             let (mut story, who, room) = scene(kind, session);
-            let gate = story.chat.gate(story.now, who, room, door);
+            let gate = story.chat.gate(story.now, who, room, access);
             assert_eq!(gate, answer.map(|()| room.unwrap()), "{kind}, {session}");
             story.step();
         }
@@ -77,9 +78,9 @@ fn the_gate_is_one_table() {
     // A wrong id and a room that is over are one case, whoever asks.
     for kind in ["no such", "over"] {
         for session in SESSIONS {
-            for door in [join(None), join(Some(PASSWORD)), Door::Read, Door::Post] {
+            for access in [join(None), join(Some(PASSWORD)), Access::Read, Access::Post] {
                 let (mut story, who, room) = scene(kind, session);
-                assert_eq!(story.chat.gate(story.now, who, room, door), Err(No));
+                assert_eq!(story.chat.gate(story.now, who, room, access), Err(No));
                 assert_eq!(story.chat.delete_room(story.now, who, room, &mut story.sink), Err(No));
             }
         }
@@ -92,10 +93,10 @@ fn the_socket_asks_the_same_gate() {
         for kind in ["public", "private", "password", "over"] {
             let (mut story, who, room) = scene(kind, session);
             let close = match (kind, session) {
-                (_, "ended") => Some(Close::InvalidSession),
-                ("over", _) => Some(Close::RoomNotFound),
+                (_, "ended") => Some(CloseReason::InvalidSession),
+                ("over", _) => Some(CloseReason::RoomNotFound),
                 ("password", "member" | "owner") => None,
-                ("password", _) => Some(Close::NotAMember),
+                ("password", _) => Some(CloseReason::NotAMember),
                 _ => None,
             };
             assert_eq!(story.knock(who, room.unwrap()).err(), close, "{kind}, {session}");
@@ -130,7 +131,7 @@ fn a_member_of_a_locked_room_is_asked_again_only_after_leaving() {
     story.wait(MINUTE);
     story.enter(ana, room);
     story.leave(ana, room);
-    assert_eq!(story.knock(ana, room).err(), Some(Close::NotAMember));
+    assert_eq!(story.knock(ana, room).err(), Some(CloseReason::NotAMember));
     assert_eq!(story.try_join(ana, room, None, None), Err(Refusal::BadPassword));
     story.try_join(ana, room, Some(PASSWORD), None).unwrap();
     story.enter(ana, room);
@@ -145,7 +146,7 @@ impl Story {
         password: Option<&str>,
         from: Option<Address>,
     ) -> Result<(), Refusal> {
-        let gate = self.chat.gate(self.now, session, Some(room), Door::Join { password, from });
+        let gate = self.chat.gate(self.now, session, Some(room), Access::Join { password, from });
         self.step();
         self.join(session, gate?)
     }
@@ -197,11 +198,11 @@ fn a_room_is_listed_only_if_it_is_public() {
     let ana = story.person("ana");
     let title = Some(Title::parse(" Tea & \u{1F375} ").unwrap());
     let wishes = [
-        Wishes::default(),
-        Wishes { private: true, title: title.clone(), ..Wishes::default() },
-        Wishes { password: Some("x"), ..Wishes::default() },
-        Wishes { private: true, password: Some("x"), title: None },
-        Wishes { title, ..Wishes::default() },
+        RoomOptions::default(),
+        RoomOptions { private: true, title: title.clone(), ..RoomOptions::default() },
+        RoomOptions { password: Some("x"), ..RoomOptions::default() },
+        RoomOptions { private: true, password: Some("x"), title: None },
+        RoomOptions { title, ..RoomOptions::default() },
     ];
     let rooms = wishes.map(|wishes| {
         let created = story.now.wall;

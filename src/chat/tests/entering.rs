@@ -95,16 +95,16 @@ fn the_questions_at_the_door_come_in_the_contracts_order() {
     let namesake = story.person("Ana");
     let live = (Some(namesake), Some(room));
     for ((session, room), over, close) in [
-        ((None, None), true, Close::InvalidSession),
-        ((Some(gone), Some(room)), true, Close::InvalidSession),
-        ((live.0, None), true, Close::RoomNotFound),
-        ((live.0, Some(dead)), true, Close::RoomNotFound),
-        (live, true, Close::TooManyConnections),
-        ((Some(full), live.1), true, Close::TooManyConnections),
-        ((Some(full), live.1), false, Close::TooManyRooms),
+        ((None, None), true, CloseReason::InvalidSession),
+        ((Some(gone), Some(room)), true, CloseReason::InvalidSession),
+        ((live.0, None), true, CloseReason::RoomNotFound),
+        ((live.0, Some(dead)), true, CloseReason::RoomNotFound),
+        (live, true, CloseReason::TooManyConnections),
+        ((Some(full), live.1), true, CloseReason::TooManyConnections),
+        ((Some(full), live.1), false, CloseReason::TooManyRooms),
     ] {
         let conn = story.conns.insert(()).cast();
-        let knock = Knock { conn, session, room, share_exceeded: over, start: Start::Live };
+        let knock = JoinRequest { conn, session, room, share_exceeded: over, start: Start::Live };
         let entered = story.chat.enter(story.now, knock, &mut story.sink);
         assert_eq!(entered.err(), Some(close));
         story.step();
@@ -166,7 +166,7 @@ fn public_rooms_are_listed_newest_first_and_not_without_end() {
         }
         let newest = story.chat.session_keys.values().copied();
         let opener = newest.max_by_key(|session| session.index()).unwrap();
-        ids.push(story.chat.open_room(story.now, opener, Wishes::default(), None).unwrap());
+        ids.push(story.chat.open_room(story.now, opener, RoomOptions::default(), None).unwrap());
     }
     story.step();
     ids.reverse();

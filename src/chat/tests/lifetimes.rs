@@ -118,7 +118,7 @@ fn a_room_lives_for_two_minutes_after_its_last_connection() {
     assert!(story.lives(room), "counted from the end of the connection, not of the grace");
     story.wait(2 * SECOND);
     assert!(!story.lives(room));
-    assert_eq!(story.knock(ana, room).err(), Some(Close::RoomNotFound));
+    assert_eq!(story.knock(ana, room).err(), Some(CloseReason::RoomNotFound));
 }
 
 #[test]

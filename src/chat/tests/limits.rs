@@ -22,10 +22,10 @@ fn a_session_holds_two_hundred_rooms() {
     }
     assert_eq!(story.join(ana, room), Err(Refusal::TooManyRooms));
     assert_eq!(
-        story.chat.open_room(story.now, ana, Wishes::default(), None),
+        story.chat.open_room(story.now, ana, RoomOptions::default(), None),
         Err(Refusal::TooManyRooms)
     );
-    assert_eq!(story.knock(ana, room).err(), Some(Close::TooManyRooms));
+    assert_eq!(story.knock(ana, room).err(), Some(CloseReason::TooManyRooms));
     assert_eq!(story.join(ana, rooms[7]), Ok(()), "a member already");
     story.enter(ana, rooms[7]);
     story.leave(ana, rooms[8]);
@@ -54,7 +54,7 @@ fn a_session_holds_twenty_connections_the_waiting_ones_included() {
     let mut tabs: Vec<_> = (0..10).map(|_| story.enter(namesake, elsewhere)).collect();
     tabs.extend((0..10).map(|_| story.wait_at(namesake, room)).collect::<Vec<_>>());
     for room in [room, elsewhere] {
-        assert_eq!(story.knock(namesake, room).err(), Some(Close::TooManyConnections));
+        assert_eq!(story.knock(namesake, room).err(), Some(CloseReason::TooManyConnections));
     }
     story.saw(holder, &["ping"]);
     story.close(tabs[0]);
@@ -88,13 +88,13 @@ fn the_server_holds_so_many_sessions_and_rooms() {
     story.room(first);
     story.room(first);
     assert_eq!(
-        story.chat.open_room(story.now, first, Wishes::default(), None),
+        story.chat.open_room(story.now, first, RoomOptions::default(), None),
         Err(Refusal::ServerFull)
     );
     story.end(first);
     let next = story.person("ana");
     assert_eq!(
-        story.chat.open_room(story.now, next, Wishes::default(), None),
+        story.chat.open_room(story.now, next, RoomOptions::default(), None),
         Err(Refusal::ServerFull)
     );
     story.wait(11 * MINUTE);
@@ -112,13 +112,13 @@ fn an_address_opens_sessions_and_rooms_at_its_pace() {
     let opener = story.person("ana");
     for _ in 0..60 {
         story.chat.open_session(story.now, ana(), here).unwrap();
-        story.chat.open_room(story.now, opener, Wishes::default(), here).unwrap();
+        story.chat.open_room(story.now, opener, RoomOptions::default(), here).unwrap();
     }
     assert_eq!(story.chat.open_session(story.now, ana(), here), Err(refusal));
-    assert_eq!(story.chat.open_room(story.now, opener, Wishes::default(), here), Err(refusal));
+    assert_eq!(story.chat.open_room(story.now, opener, RoomOptions::default(), here), Err(refusal));
     assert!(story.chat.open_session(story.now, ana(), there).is_ok());
     assert!(story.chat.open_session(story.now, ana(), None).is_ok(), "exempt");
-    assert!(story.chat.open_room(story.now, opener, Wishes::default(), there).is_ok());
+    assert!(story.chat.open_room(story.now, opener, RoomOptions::default(), there).is_ok());
     story.step();
     story.wait(Duration::from_millis(500));
     assert!(story.chat.open_session(story.now, ana(), here).is_ok());
@@ -130,15 +130,15 @@ fn an_address_opens_sessions_and_rooms_at_its_pace() {
 fn an_address_has_a_share_of_connections() {
     let mut story = Story::with(|settings| settings.address_connections_max = Some(2));
     let [here, there] = [HERE, THERE].map(Address::of);
-    assert_eq!(story.chat.on_arrival(here), Share::Within);
-    assert_eq!(story.chat.on_arrival(here), Share::Within);
-    assert_eq!(story.chat.on_arrival(here), Share::Over);
-    assert_eq!(story.chat.on_arrival(there), Share::Within);
+    assert_eq!(story.chat.on_arrival(here), Quota::Within);
+    assert_eq!(story.chat.on_arrival(here), Quota::Within);
+    assert_eq!(story.chat.on_arrival(here), Quota::Over);
+    assert_eq!(story.chat.on_arrival(there), Quota::Within);
     story.chat.on_departure(story.now, here); // The one too many.
-    assert_eq!(story.chat.on_arrival(here), Share::Over);
+    assert_eq!(story.chat.on_arrival(here), Quota::Over);
     story.chat.on_departure(story.now, here);
     story.chat.on_departure(story.now, here);
-    assert_eq!(story.chat.on_arrival(here), Share::Within);
+    assert_eq!(story.chat.on_arrival(here), Quota::Within);
     for address in [here, here, there] {
         story.chat.on_departure(story.now, address);
         story.step();
@@ -151,9 +151,9 @@ fn an_address_that_floods_is_told_no_more() {
     let mut story = Story::with(|settings| settings.address_connections_max = Some(2));
     let here = Address::of(HERE);
     let shares: Vec<_> = (0..2 + TOLD_MAX + 1).map(|_| story.chat.on_arrival(here)).collect();
-    assert_eq!(shares[..2], [Share::Within; 2]);
-    assert_eq!(shares[2..2 + TOLD_MAX], [Share::Over; TOLD_MAX]);
-    assert_eq!(shares[2 + TOLD_MAX], Share::FarOver);
+    assert_eq!(shares[..2], [Quota::Within; 2]);
+    assert_eq!(shares[2..2 + TOLD_MAX], [Quota::Over; TOLD_MAX]);
+    assert_eq!(shares[2 + TOLD_MAX], Quota::FarOver);
     for _ in shares {
         story.chat.on_departure(story.now, here);
         story.step();
@@ -165,7 +165,7 @@ fn an_address_that_floods_is_told_no_more() {
 fn an_unbounded_share_is_unbounded() {
     let mut story = Story::with(|settings| settings.address_connections_max = None);
     let here = Address::of(HERE);
-    assert!((0..1000).all(|_| story.chat.on_arrival(here) == Share::Within));
+    assert!((0..1000).all(|_| story.chat.on_arrival(here) == Quota::Within));
 }
 
 #[test]
@@ -220,13 +220,13 @@ fn twenty_thousand_sessions_and_rooms_leave_nothing_behind() {
         let name = Name::parse(["ana", "ÀNA", "Bob"][n % 3]).unwrap();
         let id = chat.open_session(now, name, None).unwrap();
         let session = chat.session(id).unwrap();
-        let id = chat.open_room(now, session, Wishes::default(), None).unwrap();
+        let id = chat.open_room(now, session, RoomOptions::default(), None).unwrap();
         let room = chat.room(id).unwrap();
         if n % 2 == 0 {
             let mut enter = |session| {
                 let conn = conns.insert(()).cast();
                 let (session, room, start) = (Some(session), Some(room), Start::Last(10));
-                let knock = Knock { conn, session, room, share_exceeded: false, start };
+                let knock = JoinRequest { conn, session, room, share_exceeded: false, start };
                 chat.enter(now, knock, sink).unwrap().0
             };
             let tab = enter(session);

@@ -73,7 +73,7 @@ fn rooms_and_sessions_are_refused_before_memberships_are() {
     let open = |story: &mut Story| {
         let name = Name::parse("carl").unwrap();
         let session = story.chat.open_session(story.now, name, None).map(|_| ());
-        let room = story.chat.open_room(story.now, ana, Wishes::default(), None).map(|_| ());
+        let room = story.chat.open_room(story.now, ana, RoomOptions::default(), None).map(|_| ());
         assert_eq!(session, room);
         session
     };

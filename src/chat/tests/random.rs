@@ -221,7 +221,7 @@ impl Model {
     fn open(&mut self, session: SessionKey) {
         let locked = self.roll(3) == 0;
         let password = if locked { Some(PASSWORD) } else { None };
-        let wishes = Wishes { title: None, private: self.roll(3) == 0, password };
+        let wishes = RoomOptions { title: None, private: self.roll(3) == 0, password };
         let room = self.story.room_with(session, wishes);
         self.rooms.push(room);
         self.owners.insert(room, Some(session));
@@ -232,8 +232,8 @@ impl Model {
 
     fn join(&mut self, session: SessionKey, room: RoomKey) {
         let password = [None, Some("wrong"), Some(PASSWORD)][self.roll(3) as usize];
-        let door = Door::Join { password, from: None };
-        let gate = self.story.chat.gate(self.story.now, session, Some(room), door);
+        let access = Access::Join { password, from: None };
+        let gate = self.story.chat.gate(self.story.now, session, Some(room), access);
         let is_free = !self.locked.contains(&room) || self.story.user_id(session, room).is_some();
         match gate {
             Ok(_) => assert!(is_free || password == Some(PASSWORD)),
@@ -261,8 +261,8 @@ impl Model {
                 }
                 self.live.push(Live::new(tab, session, room, start));
             }
-            Err(Close::NotAMember) => assert!(locked_out),
-            Err(close) => assert_eq!(close, Close::TooManyConnections),
+            Err(CloseReason::NotAMember) => assert!(locked_out),
+            Err(close) => assert_eq!(close, CloseReason::TooManyConnections),
         }
     }
 
@@ -385,8 +385,8 @@ impl Model {
             self.bookmark(&live);
             self.gone.push(live.tab);
             match close {
-                Close::NameTaken => self.seen.insert("name taken"),
-                Close::Silent => self.seen.insert("silent"),
+                CloseReason::NameTaken => self.seen.insert("name taken"),
+                CloseReason::Silent => self.seen.insert("silent"),
                 _ => false,
             };
         }

@@ -48,7 +48,7 @@ pub struct Ear {
     /// Pages received.
     pub pages: usize,
     /// Why the domain has closed it, and the log's length then.
-    pub closed: Option<(Close, usize)>,
+    pub closed: Option<(CloseReason, usize)>,
     /// Has ended by itself.
     pub gone: bool,
 }
@@ -126,7 +126,7 @@ impl Recorder {
         (place, line)
     }
 
-    pub fn read_entry(&self, room: RoomKey, entry: &Entry) -> String {
+    pub fn read_entry(&self, room: RoomKey, entry: &HistoryEntry) -> String {
         let payload = entry.frame.payload();
         assert_eq!(entry.frame.bytes(), [HEADER.as_bytes(), &payload].concat());
         let (place, line) = self.read(room, &payload);
@@ -144,9 +144,9 @@ impl Sink for Recorder {
             }
             Event::Message(Message { id, kind, user, user_id, wall, nonce, .. }) => {
                 let mut line = match kind {
-                    Kind::Chat(text) => format!("chat {user}: {text}"),
-                    Kind::UserJoined => format!("joined {user}"),
-                    Kind::UserLeft => format!("left {user}"),
+                    MessageKind::Chat(text) => format!("chat {user}: {text}"),
+                    MessageKind::UserJoined => format!("joined {user}"),
+                    MessageKind::UserLeft => format!("left {user}"),
                 };
                 if let Some(nonce) = nonce {
                     line += &format!(" [{nonce}]");
@@ -302,7 +302,7 @@ impl Sink for Recorder {
         self.ear(to).lines.push("admitted".into());
     }
 
-    fn close(&mut self, to: ConnKey, close: Close) {
+    fn close(&mut self, to: ConnKey, close: CloseReason) {
         if self.deaf {
             return;
         }

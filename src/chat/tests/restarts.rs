@@ -14,12 +14,16 @@ fn kept(chat: &Chat, now: Now) -> Vec<String> {
 }
 
 /// A domain of another process.
-fn restored(settings: Settings, lines: &[String], now: Now) -> Result<(Chat, Ledger), Unfit> {
+fn restored(
+    settings: ChatConfig,
+    lines: &[String],
+    now: Now,
+) -> Result<(Chat, Ledger), InvalidRecord> {
     let ledger = Ledger::new();
     let mut chat = Chat::new(settings, Box::new(SeededEntropy::new(2)), &ledger);
     let mut restoring = Restoring::new(&mut chat, now);
     for line in lines {
-        let record = serde_json::from_str(line).map_err(|_| Unfit)?;
+        let record = serde_json::from_str(line).map_err(|_| InvalidRecord)?;
         restoring.take(record, |event| {
             let bytes = Bytes::from([&b"header"[..], event.as_bytes()].concat());
             let end = bytes.len() as u32;
@@ -119,7 +123,7 @@ fn ids_go_on_whatever_the_clock_says() {
         story.restart(wall);
         let room = story.chat.room(room_id).unwrap();
         let ana = story.chat.session(ana.unwrap()).unwrap();
-        story.chat.gate(story.now, ana, Some(room), Door::Post).unwrap();
+        story.chat.gate(story.now, ana, Some(room), Access::Post).unwrap();
         let id = story.chat.message_ids.next(wall, &mut SeededEntropy::new(9));
         assert!(id > before);
     }
@@ -161,12 +165,12 @@ fn what_contradicts_itself_is_not_taken() {
     // Each record but the first, told twice, and each but the last of its kind, left out.
     for place in 1..lines.len() {
         let twice = [&lines[..place], &lines[place..=place], &lines[place..]].concat();
-        assert_eq!(taken(&twice), Err(Unfit), "twice: {}", lines[place]);
+        assert_eq!(taken(&twice), Err(InvalidRecord), "twice: {}", lines[place]);
     }
     for (place, kind) in [(1, "Session"), (3, "Room")] {
         assert!(lines[place].contains(kind), "{}", lines[place]);
         let without = [&lines[..place], &lines[place + 1..]].concat();
-        assert_eq!(taken(&without), Err(Unfit), "without {}", lines[place]);
+        assert_eq!(taken(&without), Err(InvalidRecord), "without {}", lines[place]);
     }
     for (what, instead) in [
         ("\"room\":0", "\"room\":1"),
@@ -179,6 +183,6 @@ fn what_contradicts_itself_is_not_taken() {
     ] {
         assert!(lines.iter().any(|line| line.contains(what)), "{what}");
         let changed: Vec<_> = lines.iter().map(|line| line.replace(what, instead)).collect();
-        assert_eq!(taken(&changed), Err(Unfit), "{what}");
+        assert_eq!(taken(&changed), Err(InvalidRecord), "{what}");
     }
 }

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
-use disposable_chat::config::{Command, Config, FLAGS, Flag, Kind, Listen};
+use disposable_chat::config::{Command, Config, FLAGS, Flag, FlagKind, Listen};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -58,20 +58,20 @@ fn one_value(flag: &Flag, text: &str) {
     }
     let mut expected = Config::default();
     let taken = match &flag.kind {
-        Kind::Duration(range, set) => exact(text, TIMES, false)
+        FlagKind::Duration(range, set) => exact(text, TIMES, false)
             .filter(|nanos| (range.start().as_nanos()..=range.end().as_nanos()).contains(nanos))
             .map(|nanos| set(&mut expected, Duration::from_nanos(nanos as u64))),
-        Kind::Size(range, set) => exact(text, SIZES, true)
+        FlagKind::Size(range, set) => exact(text, SIZES, true)
             .and_then(|bytes| usize::try_from(bytes).ok().filter(|bytes| range.contains(bytes)))
             .map(|bytes| set(&mut expected, bytes)),
-        Kind::Count(range, set) => exact(text, &[("", 1)], false)
+        FlagKind::Count(range, set) => exact(text, &[("", 1)], false)
             .and_then(|count| u32::try_from(count).ok().filter(|count| range.contains(count)))
             .map(|count| set(&mut expected, count)),
-        Kind::File(set) => match text {
+        FlagKind::File(set) => match text {
             "none" => Some(set(&mut expected, None)),
             _ => (!text.is_empty()).then(|| set(&mut expected, Some(text.into()))),
         },
-        Kind::Listen | Kind::MetricsListen | Kind::Proxies | Kind::Origins | Kind::Level => return,
+        FlagKind::Listen | FlagKind::MetricsListen | FlagKind::Proxies | FlagKind::Origins | FlagKind::Level => return,
     };
     match config {
         Some(config) => assert_eq!((config, taken), (expected, Some(()))),

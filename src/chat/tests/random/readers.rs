@@ -81,7 +81,7 @@ impl Model {
         if ear.held {
             match ear.closed {
                 None if ear.gone => _ = self.seen.insert("gone while behind"),
-                None | Some((Close::TooSlow, _)) => {}
+                None | Some((CloseReason::TooSlow, _)) => {}
                 Some(_) => _ = self.seen.insert("closed while behind"),
             }
         } else {
@@ -90,7 +90,7 @@ impl Model {
         if let Some(complete) = ear.complete {
             assert_eq!(complete, live.complete);
         }
-        if let Some((Close::TooSlow, _)) = ear.closed {
+        if let Some((CloseReason::TooSlow, _)) = ear.closed {
             assert!(ear.held && kept(log).next().is_none_or(|oldest| oldest > *next), "too early");
             self.seen.insert("too slow");
         }

@@ -11,7 +11,7 @@ use crate::http::Request;
 /// A request for a socket: into which room, who asks, and where they want to begin to listen
 /// (contract, section 1, The socket, and section 2.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Entry {
+pub struct UpgradeRequest {
     /// `None`: the path's id isn't shaped like one, so there is no such room.
     pub room: Option<RoomId>,
     /// `None`: no credentials, or they aren't shaped like any.
@@ -22,11 +22,11 @@ pub struct Entry {
     pub start: Start,
 }
 
-impl Entry {
+impl UpgradeRequest {
     /// What `request` says, whose path names `room`.
-    pub fn of(request: &Request, room: &str) -> Entry {
+    pub fn of(request: &Request, room: &str) -> UpgradeRequest {
         let is_offered = credential::offered(request).any(|token| token == "chat");
-        Entry {
+        UpgradeRequest {
             room: RoomId::parse(room),
             session: credential::of_upgrade(request),
             subprotocol: is_offered.then_some("chat"),
