@@ -90,7 +90,7 @@ impl Crowd {
         Ok(())
     }
 
-    fn wait_for_upgrades(&mut self, but: usize) -> Result<()> {
+    pub fn wait_for_upgrades(&mut self, but: usize) -> Result<()> {
         while self.opening > but {
             if !self.listen(PATIENCE, |_, _, _| Ok(()))? {
                 return Err(format!("{} upgrades have no answer", self.opening).into());

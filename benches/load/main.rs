@@ -4,6 +4,7 @@
 //! ```sh
 //! cargo bench --bench load                    # the table: five rounds, some five minutes
 //! cargo bench --bench load -- --growth        # what more of everything costs
+//! cargo bench --bench load -- --instructions  # what one message costs, counted by callgrind
 //! cargo bench --bench load -- --help
 //! ```
 //!
@@ -34,6 +35,7 @@ mod frame;
 mod growth;
 mod http;
 mod idle;
+mod instructions;
 mod machine;
 mod options;
 mod rest;
@@ -72,5 +74,10 @@ fn measure(options: &Options) -> Result<()> {
     }
     room::prove()?;
     machine::raise_descriptor_limit()?;
-    if options.growth { growth::measure(options) } else { trials::measure(options) }
+    match (options.growth, options.instructions) {
+        (true, true) => Err("--growth or --instructions, not both".into()),
+        (true, false) => growth::measure(options),
+        (false, true) => instructions::measure(options),
+        (false, false) => trials::measure(options),
+    }
 }

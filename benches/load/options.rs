@@ -1,11 +1,13 @@
 //! What the command line asks for.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lexopt::prelude::*;
 
 use crate::Result;
+use crate::server::BINARY;
 
 pub const HELP: &str = "\
 cargo bench --bench load -- [OPTIONS]
@@ -14,6 +16,9 @@ cargo bench --bench load -- [OPTIONS]
   --secs S       how long each measurement counts, in seconds (2)
   --only NAME    only what has that name on stderr; repeatable
   --growth       what more members, rooms, sessions, sockets and messages cost, instead
+  --instructions how many instructions the server executes for a message, instead; counted
+                 by callgrind (part of valgrind), so the same on a busy machine
+  --server PATH  measure this build of the server, to compare it with the one built here
   --short        small and quick: whether it runs and nothing is lost, never how fast
   --against URL  a server of the same contract that runs already, instead of ours;
                  it needs its limits off, as ours does (benches/load/server.rs)
@@ -26,6 +31,9 @@ pub struct Options {
     pub measured: Duration,
     pub only: Vec<String>,
     pub growth: bool,
+    pub instructions: bool,
+    /// The server that is started for each measurement.
+    pub binary: PathBuf,
     pub short: bool,
     pub against: Option<String>,
     pub process: Option<u32>,
@@ -39,6 +47,8 @@ impl Options {
             measured: Duration::from_secs(2),
             only: Vec::new(),
             growth: false,
+            instructions: false,
+            binary: BINARY.into(),
             short: false,
             against: None,
             process: None,
@@ -53,6 +63,8 @@ impl Options {
                 }
                 Long("only") => options.only.push(parser.value()?.string()?),
                 Long("growth") => options.growth = true,
+                Long("instructions") => options.instructions = true,
+                Long("server") => options.binary = parser.value()?.into(),
                 Long("short") => {
                     options.short = true;
                     options.rounds = 1;

@@ -4,9 +4,12 @@
 //! free port and a core of its own, so that none inherits what the one before it has left.
 
 use std::env;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
+
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use crate::http::{self, Http};
 use crate::machine::{self, Cores};
@@ -14,6 +17,8 @@ use crate::{Result, yardstick};
 
 /// The release: what `cargo bench` has built for this.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_disposable-chat");
+
+pub const VALGRIND: &str = "valgrind";
 
 /// Limits that a load generator would run into.
 const FLAGS: &[&str] = &[
@@ -43,7 +48,7 @@ pub struct Server {
     pub process: Option<u32>,
     /// The yardstick has no REST: whoever comes is in the room that the path names.
     has_rest: bool,
-    _running: Option<Running>,
+    running: Option<Running>,
 }
 
 /// The stderr is kept open, or the server's next line would fail.
@@ -59,17 +64,21 @@ impl Drop for Running {
 }
 
 impl Server {
-    /// The release.
-    pub fn release(cores: Option<Cores>, flags: &[&str]) -> Result<Server> {
-        let mut command = Command::new(BINARY);
+    /// The server that is measured, with limits that a load generator would run into switched off.
+    pub fn release(binary: &Path, cores: Option<Cores>, flags: &[&str]) -> Result<Server> {
+        let mut command = Command::new(binary);
         command.args(FLAGS).args(flags);
-        for (name, _) in env::vars_os() {
-            let text = name.to_string_lossy();
-            if text == "PORT" || text.starts_with("CHAT_") {
-                command.env_remove(&name);
-            }
-        }
+        remove_settings(&mut command);
         Server::start(command, cores, true, flags.contains(&"--metrics-listen"))
+    }
+
+    /// The same in valgrind, which runs it about fifty times slower and counts instructions.
+    pub fn under_callgrind(binary: &Path) -> Result<Server> {
+        let mut command = Command::new(VALGRIND);
+        command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(binary);
+        command.args(FLAGS).args(["--ping-interval", "1h"]);
+        remove_settings(&mut command);
+        Server::start(command, None, true, false)
     }
 
     /// This program once more, as the yardstick.
@@ -83,7 +92,7 @@ impl Server {
     pub fn of_somebody_else(url: &str, process: Option<u32>) -> Result<Server> {
         let host = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
         let address = host.to_socket_addrs()?.next().ok_or("an address is missing")?;
-        Ok(Server { address, metrics: None, process, has_rest: true, _running: None })
+        Ok(Server { address, metrics: None, process, has_rest: true, running: None })
     }
 
     fn start(
@@ -101,7 +110,39 @@ impl Server {
         }
         let address = running.next_address()?;
         let metrics = if has_metrics { Some(running.next_address()?) } else { None };
-        Ok(Server { address, metrics, process: Some(process), has_rest, _running: Some(running) })
+        Ok(Server { address, metrics, process: Some(process), has_rest, running: Some(running) })
+    }
+
+    /// Stops the process until [`Server::resume`]: it finds all that is sent meanwhile at once.
+    pub fn pause(&self) -> Result<()> {
+        let process = self.child()?;
+        kill_process(process, Signal::STOP)?;
+        // Until the kernel says so, it might still read what is sent first.
+        waitpid(Some(process), WaitOptions::UNTRACED)?;
+        Ok(())
+    }
+
+    pub fn resume(&self) -> Result<()> {
+        Ok(kill_process(self.child()?, Signal::CONT)?)
+    }
+
+    /// Ends the process by a forced shutdown, which waits for no peer. Returns the rest of its
+    /// stderr.
+    pub fn stop(mut self) -> Result<String> {
+        self.pause()?;
+        let process = self.child()?;
+        kill_process(process, Signal::TERM)?;
+        kill_process(process, Signal::INT)?;
+        self.resume()?;
+        let mut output = String::new();
+        let running = self.running.as_mut().ok_or("the server is not a child of this process")?;
+        running.stderr.read_to_string(&mut output)?;
+        Ok(output)
+    }
+
+    fn child(&self) -> Result<Pid> {
+        let running = self.running.as_ref().ok_or("the server is not a child of this process")?;
+        Ok(Pid::from_child(&running.child))
     }
 
     pub fn resident(&self) -> Result<u64> {
@@ -140,6 +181,16 @@ impl Server {
             Ok(())
         })?;
         Ok(ids)
+    }
+}
+
+/// Settings of this shell are not part of the measurement.
+fn remove_settings(command: &mut Command) {
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text == "PORT" || text.starts_with("CHAT_") {
+            command.env_remove(&name);
+        }
     }
 }
 

@@ -104,6 +104,18 @@ impl Talk {
         Ok((crowd, Talk::new(load)))
     }
 
+    /// The same, but each member joins when the one before it has been answered, so that the server
+    /// does the same work each time.
+    pub fn gather_one_by_one(server: &Server, load: Load) -> Result<(Crowd, Talk)> {
+        let mut crowd = Crowd::new()?;
+        for path in server.seats(load.rooms, load.members)? {
+            crowd.open(server.address, &path)?;
+            crowd.wait_for_upgrades(0)?;
+        }
+        crowd.settle(Duration::from_millis(50))?;
+        Ok((crowd, Talk::new(load)))
+    }
+
     /// Members `0..members` of the crowd are in the first room, and so on.
     pub fn new(load: Load) -> Talk {
         let senders = u32::try_from(load.members.min(SENDERS_MAX)).unwrap_or(u32::MAX);
@@ -163,14 +175,20 @@ impl Talk {
 
     /// Listens until everybody has heard everything, and a little longer: nothing more may come.
     pub fn finish(&mut self, crowd: &mut Crowd) -> Result<()> {
+        self.hear_all(crowd)?;
+        let surplus = Duration::from_millis(20);
+        crowd.listen(surplus, |connection, text, at| self.on_text(connection, text, at))?;
+        Ok(())
+    }
+
+    /// Listens until every member has received every message.
+    pub fn hear_all(&mut self, crowd: &mut Crowd) -> Result<()> {
         while !self.rooms.iter().all(Room::is_complete) {
             if !crowd.listen(PATIENCE, |connection, text, at| self.on_text(connection, text, at))? {
                 let missing = self.said * self.load.members as u64 - self.heard;
                 return Err(format!("{missing} deliveries are missing").into());
             }
         }
-        let surplus = Duration::from_millis(20);
-        crowd.listen(surplus, |connection, text, at| self.on_text(connection, text, at))?;
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::Result;
 use crate::machine::{Cores, Effort};
 use crate::options::Options;
-use crate::server::{BINARY, Server};
+use crate::server::Server;
 use crate::table::{Goal, Sample, Table};
 use crate::talk::{self, Heard, Load, Pace, Span};
 use crate::{idle, rest};
@@ -91,8 +91,13 @@ impl Lab {
     fn server(&self) -> Result<Server> {
         match &self.options.against {
             Some(url) => Server::of_somebody_else(url, self.options.process),
-            None => Server::release(self.cores, &[]),
+            None => self.release(&[]),
         }
+    }
+
+    /// A fresh server with these flags besides the usual ones.
+    pub fn release(&self, flags: &[&str]) -> Result<Server> {
+        Server::release(&self.options.binary, self.cores, flags)
     }
 
     pub fn yardstick(&self, coalesce: bool) -> Result<Server> {
@@ -265,7 +270,7 @@ impl Lab {
         Ok(vec![Sample {
             figure: "the binary",
             unit: "KiB",
-            server: fs::metadata(BINARY)?.len() as f64 / 1024.0,
+            server: fs::metadata(&self.options.binary)?.len() as f64 / 1024.0,
             other: None,
             goal: Goal::AtMost(800.0),
             disturbance: None,
@@ -277,7 +282,7 @@ impl Lab {
         if self.round > 0 || self.options.against.is_some() {
             return Ok(Vec::new());
         }
-        let server = Server::release(self.cores, &["--ping-interval", "1h"])?;
+        let server = self.release(&["--ping-interval", "1h"])?;
         let _idle = idle::gather(&server, self.sockets())?;
         let (figure, seconds) = match self.options.short {
             true => ("500 idle sockets, 1 s", 1),

@@ -8,7 +8,6 @@ use std::time::Instant;
 use super::{others, thousands};
 use crate::Result;
 use crate::http::{self, Http};
-use crate::server::Server;
 use crate::table::{median, short};
 use crate::trials::Lab;
 
@@ -18,7 +17,7 @@ pub fn print(lab: &Lab, sizes: &[usize]) -> Result<()> {
     );
     println!("|---|---|---|---|---|---|---|");
     for rooms in sizes {
-        let server = Server::release(lab.cores, &[])?;
+        let server = lab.release(&[])?;
         let mut http = Http::connect(server.address)?;
         others::add_rooms(&server, &mut http, *rooms)?;
         let session = http::field(&http.ask(&http::open_session("ana"))?, "session_id")?;

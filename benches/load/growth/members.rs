@@ -19,8 +19,7 @@ pub fn print(lab: &Lab, sizes: &[usize]) -> Result<()> {
             let heard = talk::measure(&server, load, lab.span)?;
             heard.cpu_micros_per_delivery().ok_or_else(|| "its process isn't known".into())
         };
-        let (server, yardstick) =
-            (cpu(Server::release(lab.cores, &[])?)?, cpu(lab.yardstick(true)?)?);
+        let (server, yardstick) = (cpu(lab.release(&[])?)?, cpu(lab.yardstick(true)?)?);
         let ratio = server / yardstick;
         let members = thousands(members);
         println!("| {members} | {} | {} | {ratio:.2} |", short(server), short(yardstick));

@@ -41,10 +41,7 @@ pub fn print(lab: &Lab, kind: Kind, sizes: &[usize]) -> Result<()> {
     );
     println!("|---|---|---|---|---|---|");
     for size in sizes {
-        let server = Server::release(
-            lab.cores,
-            &["--metrics-listen", "127.0.0.1:0", "--ping-interval", "1h"],
-        )?;
+        let server = lab.release(&["--metrics-listen", "127.0.0.1:0", "--ping-interval", "1h"])?;
         let empty = server.resident()?;
         let _crowd = add(&server, kind, *size)?;
         let resident = server.resident()?;

@@ -20,7 +20,7 @@ pub fn print(lab: &Lab, sizes: &[usize]) -> Result<()> {
     for kept in sizes.iter().copied().filter(|kept| *kept >= 10) {
         // The one more is the announcement of who is there.
         let history = (kept + 1).to_string();
-        let server = Server::release(lab.cores, &["--history", &history])?;
+        let server = lab.release(&["--history", &history])?;
         let room = Room::fill(&server, kept)?;
         let (first, last_but_one) = (room.messages.first(), room.messages.iter().nth_back(1));
         let one = room.micros_to_return(last_but_one.ok_or("no message")?)?;
