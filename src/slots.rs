@@ -244,6 +244,95 @@ impl<T> Default for Slots<T> {
     }
 }
 
+/// A doubly linked list through the entries of one [`Slots`], in the order in which they were
+/// pushed. Pushing and removing cost O(1) and allocate nothing.
+///
+/// An entry is on at most one list. It must be removed from the list before it is removed from the
+/// slots.
+pub struct List<T> {
+    first: Option<Key<T>>,
+    last: Option<Key<T>>,
+}
+
+/// An entry's neighbours on its [`List`].
+pub struct Links<T> {
+    before: Option<Key<T>>,
+    after: Option<Key<T>>,
+}
+
+/// An entry that can be on a [`List`].
+pub trait Linked: Sized {
+    /// The entry's neighbours. [`Links::default`] until a list changes them.
+    fn links(&self) -> &Links<Self>;
+    /// The same, for the list to change.
+    fn links_mut(&mut self) -> &mut Links<Self>;
+}
+
+impl<T: Linked> List<T> {
+    /// The entry that was pushed before all others.
+    pub fn first(&self) -> Option<Key<T>> {
+        self.first
+    }
+
+    /// The entry that was pushed after all others.
+    pub fn last(&self) -> Option<Key<T>> {
+        self.last
+    }
+
+    /// Appends an entry that is on no list.
+    pub fn push_back(&mut self, slots: &mut Slots<T>, key: Key<T>) {
+        let Some(entry) = slots.get_mut(key) else { return };
+        *entry.links_mut() = Links { before: self.last, after: None };
+        match self.last.replace(key).and_then(|last| slots.get_mut(last)) {
+            Some(last) => last.links_mut().after = Some(key),
+            None => self.first = Some(key),
+        }
+    }
+
+    /// Takes an entry off this list. Does nothing if it is on no list.
+    pub fn remove(&mut self, slots: &mut Slots<T>, key: Key<T>) {
+        let Some(entry) = slots.get_mut(key) else { return };
+        let Links { before, after } = std::mem::take(entry.links_mut());
+        match before.and_then(|before| slots.get_mut(before)) {
+            Some(before) => before.links_mut().after = after,
+            None if self.first == Some(key) => self.first = after,
+            None => return,
+        }
+        match after.and_then(|after| slots.get_mut(after)) {
+            Some(after) => after.links_mut().before = before,
+            None => self.last = before,
+        }
+    }
+
+    /// The entries' keys, from the first to the last.
+    pub fn iter<'a>(&self, slots: &'a Slots<T>) -> impl Iterator<Item = Key<T>> + use<'a, T> {
+        std::iter::successors(self.first, |key| slots.get(*key)?.links().after)
+    }
+
+    /// Panics unless every entry's neighbours point back at it.
+    pub fn check(&self, slots: &Slots<T>) {
+        let mut before = None;
+        for key in self.iter(slots) {
+            let entry = slots.get(key).expect("an entry leaves its list before its slot");
+            assert!(entry.links().before == before, "{key:?} has another neighbour");
+            before = Some(key);
+        }
+        assert!(before == self.last, "the list ends with another entry");
+    }
+}
+
+// By hand, because the derives would ask the same of `T`.
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        List { first: None, last: None }
+    }
+}
+impl<T> Default for Links<T> {
+    fn default() -> Self {
+        Links { before: None, after: None }
+    }
+}
+
 const _: () = assert!(size_of::<Option<Key<()>>>() == 8);
 
 #[cfg(test)]

@@ -3,36 +3,40 @@
 use std::time::Duration;
 
 use disposable_chat::clock::{Mono, SeededEntropy};
-use disposable_chat::timers::{Class, GRAIN, TimerKey, Timers};
+use disposable_chat::timers::{GRAIN, Timer, TimerKey, Timers};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 
 const COUNT: u32 = 1_000_000;
 
 #[derive(Clone, Copy)]
-enum Wait {
-    Short,
-    Long,
+#[expect(dead_code, reason = "as large as a key, which nothing here looks up")]
+enum Lease {
+    Short(u32),
+    Long(u32),
 }
 
-impl Class for Wait {
-    const COUNT: usize = 2;
-    fn index(self) -> usize {
-        self as usize
+impl Timer for Lease {
+    type Config = [Duration; 2];
+    const CLASSES: usize = 2;
+    fn class(self, [short, long]: &[Duration; 2]) -> (usize, Duration) {
+        match self {
+            Lease::Short(_) => (0, *short),
+            Lease::Long(_) => (1, *long),
+        }
     }
 }
 
-fn timers() -> Timers<Wait, u32> {
-    let (short, long) = (Duration::from_secs(20), Duration::from_secs(24 * 3600));
-    Timers::new(&[(Wait::Short, short), (Wait::Long, long)])
+fn timers() -> Timers<Lease> {
+    Timers::new([Duration::from_secs(20), Duration::from_secs(24 * 3600)])
 }
 
 /// A million of the long class, armed within some minutes.
-fn armed() -> (Timers<Wait, u32>, Vec<TimerKey>, Mono) {
+fn armed() -> (Timers<Lease>, Vec<TimerKey>, Mono) {
     let (mut timers, mut now) = (timers(), Mono::ZERO);
     let arm = |owner| {
         now = now.after(Duration::from_micros(200));
-        timers.arm(Wait::Long, owner, now)
+        timers.arm(Lease::Long(owner), now)
     };
     let keys = (0..COUNT).map(arm).collect();
     (timers, keys, now)
@@ -52,9 +56,9 @@ fn arm_a_million(bencher: Bencher) {
 #[divan::bench]
 fn arm_and_cancel(bencher: Bencher) {
     let (mut timers, _, now) = armed();
-    timers.arm(Wait::Short, 0, now); // Else its page of slots would come and go with it.
+    timers.arm(Lease::Short(0), now); // Else its page of slots would come and go with it.
     bencher.bench_local(|| {
-        let key = timers.arm(Wait::Short, 1, now);
+        let key = timers.arm(Lease::Short(1), now);
         assert!(timers.cancel(key), "it is armed");
     });
     assert_eq!(timers.len(), COUNT as usize + 1);

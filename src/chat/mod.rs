@@ -16,6 +16,7 @@
 //! | `catch_up` | connections that are sent what was said before they came |
 //! | `forgetting` | which history gives way when memory is short |
 //! | `event` | what is told, and by which ids |
+//! | `timer` | what it waits for, and how long |
 //! | `records` | what a restart is not to lose |
 //! | `name`, `limits` | what a name may be; rates and shares |
 
@@ -34,6 +35,7 @@ mod room;
 mod session;
 #[cfg(test)]
 mod tests;
+mod timer;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -62,14 +64,14 @@ pub use session::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX, SessionKey};
 
 use crate::clock::{Entropy, Mono, Now};
 use crate::ledger::{Account, Ledger, Pressure, Tally, allocation};
-use crate::slots::{Key, Slots};
-use crate::timers::{Class, Timers};
+use crate::slots::{Key, List, Slots};
+use crate::timers::Timers;
 use event::MessageIds;
-use forgetting::Silence;
 use limits::Addresses;
 use presence::Attachment;
-use room::{Member, MemberKey, Room};
+use room::{Member, Room};
 use session::Session;
+use timer::ChatTimer;
 
 /// A connection as the domain sees it: something that can be told things.
 pub enum Conn {}
@@ -189,43 +191,8 @@ pub struct ChatConfig {
     pub rooms_max: usize,
 }
 
-/// What the domain waits for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Wait {
-    /// A session without connections is not used: it ends.
-    SessionUnused,
-    /// A room's last connection is gone: the room ends.
-    RoomEmpty,
-    /// Nobody has come into a new room: the room ends.
-    RoomNew,
-    /// Somebody's line broke: they have left.
-    LeaveGrace,
-    /// A name's holder is asked for a sign of life: its lines are dead.
-    Probe,
-    /// An address was seen: is there still anything to remember of it?
-    Address,
-}
-
-impl Class for Wait {
-    const COUNT: usize = 6;
-    fn index(self) -> usize {
-        self as usize
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Waiter {
-    Session(SessionKey),
-    Room(RoomKey),
-    Member(MemberKey),
-    Address(Address),
-}
-
 /// Connections beyond its share that an address is told about, at one time.
 const TOLD_MAX: usize = 16;
-
-/// How often an address without connections is looked at again.
-const ADDRESS_REVIEW: Duration = Duration::from_secs(30);
 
 /// All sessions and rooms, and everything that can happen to them.
 pub struct Chat {
@@ -248,8 +215,9 @@ pub struct Chat {
     arrivals: u64,
     attachments: Slots<Attachment>,
     addresses: Addresses,
-    silence: Silence,
-    timers: Timers<Wait, Waiter>,
+    /// The rooms with a history, in the order of their newest messages.
+    silent: List<Room>,
+    timers: Timers<ChatTimer>,
     ledger: Ledger,
     /// What the collections of sessions hold, and what each session holds on the heap.
     session_slots_tally: Tally,
@@ -263,14 +231,7 @@ impl Chat {
     /// No sessions, no rooms.
     pub fn new(settings: ChatConfig, mut entropy: Box<dyn Entropy>, ledger: &Ledger) -> Chat {
         Chat {
-            timers: Timers::new(&[
-                (Wait::SessionUnused, settings.session_ttl),
-                (Wait::RoomEmpty, settings.room_ttl),
-                (Wait::RoomNew, settings.new_room_ttl),
-                (Wait::LeaveGrace, settings.leave_grace),
-                (Wait::Probe, settings.probe_timeout),
-                (Wait::Address, ADDRESS_REVIEW),
-            ]),
+            timers: Timers::new(settings),
             settings,
             user_id_secret: entropy.bytes(),
             entropy,
@@ -286,7 +247,7 @@ impl Chat {
             arrivals: 0,
             attachments: Slots::new(),
             addresses: Addresses::default(),
-            silence: Silence::default(),
+            silent: List::default(),
             ledger: ledger.clone(),
             session_slots_tally: ledger.tally(Account::Sessions),
             session_heap_tally: ledger.tally(Account::Sessions),
@@ -303,18 +264,15 @@ impl Chat {
     /// Does what is due, at most so many things of it.
     pub fn sweep(&mut self, now: Now, most: usize, sink: &mut dyn Sink) {
         for _ in 0..most {
-            let Some((wait, waiter)) = self.timers.pop_due(now.mono) else { break };
-            match (wait, waiter) {
-                (Wait::SessionUnused, Waiter::Session(session)) => {
-                    self.remove_session(now, session, sink);
-                }
-                (Wait::RoomEmpty | Wait::RoomNew, Waiter::Room(room)) => {
+            let Some(timer) = self.timers.pop_due(now.mono) else { break };
+            match timer {
+                ChatTimer::SessionUnused(session) => self.remove_session(now, session, sink),
+                ChatTimer::RoomEmpty(room) | ChatTimer::RoomNew(room) => {
                     self.remove_room(room, sink)
                 }
-                (Wait::LeaveGrace, Waiter::Member(member)) => self.on_grace_over(now, member, sink),
-                (Wait::Probe, Waiter::Member(member)) => self.on_probe_over(now, member, sink),
-                (Wait::Address, Waiter::Address(address)) => self.review_address(now, address),
-                _ => debug_assert!(false, "a timer of one kind was armed for another"),
+                ChatTimer::LeaveGrace(member) => self.on_grace_over(now, member, sink),
+                ChatTimer::Probe(member) => self.on_probe_over(now, member, sink),
+                ChatTimer::Address(address) => self.review_address(now, address),
             }
         }
         self.recount();
@@ -374,7 +332,7 @@ impl Chat {
 
     fn review_address(&mut self, now: Now, address: Address) {
         if self.addresses.forget_if_idle(address, now.mono) {
-            self.timers.arm(Wait::Address, Waiter::Address(address), now.mono);
+            self.timers.arm(ChatTimer::Address(address), now.mono);
         }
         self.recount();
     }

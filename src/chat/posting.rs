@@ -209,7 +209,7 @@ impl Chat {
         room.history.push(entry, self.settings.history_messages_max);
         let (room, is_kept) = (member.room, !room.history.is_empty());
         if is_kept {
-            self.silence.on_said(&mut self.rooms, room);
+            self.note_activity(room);
         }
         self.recount_room(room);
         if frame.fills_batch() {

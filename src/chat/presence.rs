@@ -10,7 +10,8 @@ use super::event::MessageKind;
 use super::gate::Access;
 use super::room::{MemberKey, RoomKey};
 use super::session::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX, SessionKey};
-use super::{Chat, CloseReason, ConnKey, Refusal, Sink, Wait, Waiter};
+use super::timer::ChatTimer;
+use super::{Chat, CloseReason, ConnKey, Refusal, Sink};
 use crate::clock::Now;
 use crate::slots::Key;
 use crate::timers::TimerKey;
@@ -260,7 +261,7 @@ impl Chat {
             probe.patient += 1;
             return;
         }
-        let timer = self.timers.arm(Wait::Probe, Waiter::Member(holder), now.mono);
+        let timer = self.timers.arm(ChatTimer::Probe(holder), now.mono);
         member.probe = Some(Box::new(Probe { waiting: vec![key], patient: 1, timer }));
         for attachment in self.attachments_of(holder) {
             if let Some(attachment) = self.attachments.get(attachment) {
@@ -352,8 +353,8 @@ impl Chat {
         if let Some(session) = self.sessions.get_mut(attachment.session) {
             session.attachments.retain(|other| *other != key);
             if session.attachments.is_empty() {
-                let waiter = Waiter::Session(attachment.session);
-                session.timer = Some(self.timers.arm(Wait::SessionUnused, waiter, now.mono));
+                let timer = ChatTimer::SessionUnused(attachment.session);
+                session.timer = Some(self.timers.arm(timer, now.mono));
             }
         }
         match attachment.state {
@@ -389,7 +390,7 @@ impl Chat {
         if room.connections.is_empty() {
             room.connections = Vec::new();
             room.attachments = Vec::new();
-            room.timer = Some(self.timers.arm(Wait::RoomEmpty, Waiter::Room(key), now.mono));
+            room.timer = Some(self.timers.arm(ChatTimer::RoomEmpty(key), now.mono));
         }
         self.recount_room(key);
     }
@@ -411,7 +412,7 @@ impl Chat {
         if departure == Departure::Closed || wanted || grace.is_zero() {
             self.depart(now, key, sink);
         } else {
-            member.grace = Some(self.timers.arm(Wait::LeaveGrace, Waiter::Member(key), now.mono));
+            member.grace = Some(self.timers.arm(ChatTimer::LeaveGrace(key), now.mono));
         }
     }
 

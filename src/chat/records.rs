@@ -11,13 +11,14 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::Chat;
 use super::event::{Frame, MessageId, RoomId, SessionId, UserId};
 use super::history::{HistoryEntry, Nonce};
 use super::name::{Name, Title};
 use super::password::{Lock, LockRecord};
 use super::room::{MemberKey, RoomKey};
 use super::session::SessionKey;
-use super::{Chat, Wait, Waiter};
+use super::timer::ChatTimer;
 use crate::clock::{Now, Wall};
 use crate::slots::Key;
 
@@ -106,8 +107,8 @@ impl Chat {
             arrivals: self.arrivals,
         })?;
         let left = |timer| {
-            let (class, deadline) = self.timers.get(timer?)?;
-            Some((class, deadline.since(now.mono).as_micros() as u64))
+            let (timer, deadline) = self.timers.get(timer?)?;
+            Some((timer, deadline.since(now.mono).as_micros() as u64))
         };
         let sessions = self.sessions.iter().map(|(key, one)| (left(one.timer), key)).collect();
         let sessions = Places::of(sessions);
@@ -130,7 +131,7 @@ impl Chat {
                 lock: room.lock.as_ref().map(|lock| lock.record()),
                 owner: room.owner().and_then(|owner| sessions.place(owner)),
                 number: room.number(),
-                is_new: matches!(left, Some((Wait::RoomNew, _))),
+                is_new: matches!(left, Some((ChatTimer::RoomNew(_), _))),
                 left: left.map(|(_, micros)| micros),
                 dropped: room.history.dropped().map(|id| id.to_string().into()),
             })?;
@@ -143,7 +144,7 @@ impl Chat {
                 keep(Record::Member { session, room, arrival: member.arrival })?;
             }
         }
-        for key in self.silence.iter(&self.rooms) {
+        for key in self.silent.iter(&self.rooms) {
             let (Some(room), Some(place)) = (self.rooms.get(key), rooms.place(key)) else {
                 continue;
             };
@@ -163,7 +164,7 @@ impl Chat {
 }
 
 /// What a timer waits for, and its microseconds until then; `None`: none is armed.
-type Left = Option<(Wait, u64)>;
+type Left = Option<(ChatTimer, u64)>;
 
 /// Sessions or rooms in the order in which they are kept.
 struct Places<T> {
@@ -176,7 +177,7 @@ impl<T> Places<T> {
     /// Of each kind those that end soonest come first: so their timers can be armed in this order.
     fn of(mut order: Vec<(Left, Key<T>)>) -> Places<T> {
         order.sort_by_key(|(left, _)| match left {
-            Some((Wait::RoomNew, micros)) => (true, *micros),
+            Some((ChatTimer::RoomNew(_), micros)) => (true, *micros),
             Some((_, micros)) => (false, *micros),
             None => (false, u64::MAX),
         });
@@ -229,12 +230,7 @@ impl<'c> Restoring<'c> {
                     return Err(InvalidRecord);
                 }
                 let key = chat.insert_session(id, name, |timers, key| {
-                    timers.arm_within(
-                        Wait::SessionUnused,
-                        Waiter::Session(key),
-                        self.now.mono,
-                        within(left),
-                    )
+                    timers.arm_within(ChatTimer::SessionUnused(key), self.now.mono, within(left))
                 });
                 self.sessions.push(key);
             }
@@ -264,7 +260,7 @@ impl<'c> Restoring<'c> {
                 let entry = HistoryEntry { id, frame: frame(&event), nonce };
                 room.history.push(entry, chat.settings.history_messages_max);
                 if !room.history.is_empty() {
-                    chat.silence.on_said(&mut chat.rooms, key);
+                    chat.note_activity(key);
                 }
                 chat.recount_room(key);
             }
@@ -290,9 +286,9 @@ impl<'c> Restoring<'c> {
             return Err(InvalidRecord);
         }
         let created = Wall::from_micros(created);
-        let wait = if is_new { Wait::RoomNew } else { Wait::RoomEmpty };
+        let timer = if is_new { ChatTimer::RoomNew } else { ChatTimer::RoomEmpty };
         let key = chat.insert_room(id, title, created, lock, number, |timers, key| {
-            timers.arm_within(wait, Waiter::Room(key), self.now.mono, within(left))
+            timers.arm_within(timer(key), self.now.mono, within(left))
         });
         if let Some(dropped) = dropped {
             let dropped = MessageId::parse(&dropped).ok_or(InvalidRecord)?;
@@ -320,7 +316,7 @@ impl<'c> Restoring<'c> {
             return Err(InvalidRecord);
         }
         member.arrival = Some(arrival);
-        member.grace = Some(chat.timers.arm(Wait::LeaveGrace, Waiter::Member(key), self.now.mono));
+        member.grace = Some(chat.timers.arm(ChatTimer::LeaveGrace(key), self.now.mono));
         room.present.insert(arrival, key);
         room.names.insert(name.clone(), key);
         let room = member.room;

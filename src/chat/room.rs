@@ -11,18 +11,18 @@ use std::rc::Rc;
 use siphasher::sip::SipHasher24;
 
 use super::event::{RoomId, UserId};
-use super::forgetting::Turn;
 use super::history::History;
 use super::limits::Address;
 use super::name::Title;
 use super::password::Lock;
 use super::presence::{AttachmentKey, Probe};
 use super::session::{SESSION_ROOMS_MAX, SessionKey};
-use super::{Chat, CloseReason, ConnKey, Refusal, Sink, Wait, Waiter};
+use super::timer::ChatTimer;
+use super::{Chat, CloseReason, ConnKey, Refusal, Sink};
 use super::{map_bytes, shrink, tree_bytes, vec_bytes};
 use crate::clock::{Mono, Now, Wall};
 use crate::ledger::{Pressure, allocation};
-use crate::slots::Key;
+use crate::slots::{Key, Linked, Links};
 use crate::timers::{TimerKey, Timers};
 
 /// Most rooms a listing shows.
@@ -86,8 +86,8 @@ pub struct Room {
     /// Runs parallel to `connections`.
     pub(super) attachments: Vec<AttachmentKey>,
     pub(super) history: History,
-    /// Its place among those whose history may be forgotten.
-    pub(super) turn: Turn,
+    /// Its place in [`Chat::silent`].
+    pub(super) links: Links<Room>,
     /// Armed while there is no connection.
     pub(super) timer: Option<TimerKey>,
     /// Bytes of heap reported for it so far.
@@ -116,6 +116,16 @@ pub(super) struct Member {
 // See the account in `ledger`.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Room>() == 368 && size_of::<Member>() == 80);
+
+impl Linked for Room {
+    fn links(&self) -> &Links<Room> {
+        &self.links
+    }
+
+    fn links_mut(&mut self) -> &mut Links<Room> {
+        &mut self.links
+    }
+}
 
 impl Room {
     pub(super) fn title(&self) -> Option<&str> {
@@ -188,7 +198,7 @@ impl Chat {
         let number = self.rooms_opened;
         self.rooms_opened += 1;
         let key = self.insert_room(id, options.title, now.wall, lock, number, |timers, key| {
-            timers.arm(Wait::RoomNew, Waiter::Room(key), now.mono)
+            timers.arm(ChatTimer::RoomNew(key), now.mono)
         });
         self.give(key, session);
         self.insert_member(session, key);
@@ -204,7 +214,7 @@ impl Chat {
         created: Wall,
         lock: Option<Box<Lock>>,
         number: u64,
-        arm: impl FnOnce(&mut Timers<Wait, Waiter>, RoomKey) -> TimerKey,
+        arm: impl FnOnce(&mut Timers<ChatTimer>, RoomKey) -> TimerKey,
     ) -> RoomKey {
         let key = self.rooms.insert_with(|key| Room {
             id,
@@ -220,7 +230,7 @@ impl Chat {
             connections: Vec::new(),
             attachments: Vec::new(),
             history: History::default(),
-            turn: Turn::default(),
+            links: Links::default(),
             timer: Some(arm(&mut self.timers, key)),
             counted: 0,
         });
@@ -418,7 +428,7 @@ impl Chat {
     /// Ends a room that nobody is connected to, and with it what was said there.
     pub(super) fn remove_room(&mut self, key: RoomKey, sink: &mut dyn Sink) {
         self.seal(key, sink); // So that the sink forgets the room's batch.
-        self.silence.remove(&mut self.rooms, key);
+        self.silent.remove(&mut self.rooms, key);
         let Some(room) = self.rooms.remove(key) else { return };
         debug_assert!(room.connections.is_empty(), "a room with connections has no timer");
         for member in room.members {

@@ -13,7 +13,8 @@ use super::event::SessionId;
 use super::limits::{Address, Meter};
 use super::presence::AttachmentKey;
 use super::room::{MemberKey, RoomKey};
-use super::{Chat, CloseReason, Name, Refusal, Sink, Wait, Waiter, list_bytes, shrink, vec_bytes};
+use super::timer::ChatTimer;
+use super::{Chat, CloseReason, Name, Refusal, Sink, list_bytes, shrink, vec_bytes};
 use crate::clock::Now;
 use crate::slots::Key;
 use crate::timers::{TimerKey, Timers};
@@ -86,7 +87,7 @@ impl Chat {
         }
         let id = SessionId::new(&mut *self.entropy);
         self.insert_session(id, name, |timers, key| {
-            timers.arm(Wait::SessionUnused, Waiter::Session(key), now.mono)
+            timers.arm(ChatTimer::SessionUnused(key), now.mono)
         });
         self.recount();
         Ok(id)
@@ -96,7 +97,7 @@ impl Chat {
         &mut self,
         id: SessionId,
         name: Name,
-        arm: impl FnOnce(&mut Timers<Wait, Waiter>, SessionKey) -> TimerKey,
+        arm: impl FnOnce(&mut Timers<ChatTimer>, SessionKey) -> TimerKey,
     ) -> SessionKey {
         let kept = Rc::new(id);
         let key = self.sessions.insert_with(|key| Session {

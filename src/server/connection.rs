@@ -4,7 +4,9 @@
 //! invariant: it has at most one timer, the one of what it is waiting for.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
+use super::settings::ConnectionConfig;
 use crate::chat::{Address, AttachmentKey};
 use crate::clock::Mono;
 use crate::counters::Counters;
@@ -12,7 +14,7 @@ use crate::http;
 use crate::ledger::{Tally, allocation};
 use crate::net::{Link, Stream};
 use crate::slots::Key;
-use crate::timers::{Class, TimerKey};
+use crate::timers::{Timer, TimerKey};
 use crate::ws;
 
 /// A handle on a connection.
@@ -28,7 +30,7 @@ pub struct Connection<S> {
     pub(super) share: Option<Address>,
     /// It is one too many: its first request is refused.
     pub(super) excess: Option<Excess>,
-    pub(super) timer: Option<(Wait, TimerKey)>,
+    pub(super) timer: Option<(TimeoutKind, TimerKey)>,
     /// Input that arrived and cannot be handled yet; no more is read meanwhile. At most one
     /// scratch.
     pub(super) held: Vec<u8>,
@@ -130,29 +132,52 @@ pub(super) enum Excess {
     Full,
 }
 
-/// What a connection waits for.
+/// What a connection waits for, with a deadline.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Wait {
-    /// The rest of a request's head, or the first byte.
+pub(super) enum TimeoutKind {
+    /// The first byte, or the rest of a request's head.
     Head,
     /// The rest of a request's body.
     Body,
-    /// The next request, or the peer to take the last answer.
+    /// The next request, or the peer to read the last response.
     Idle,
-    /// Any sign of life; if there is none, it is asked for one.
+    /// Anything from a WebSocket peer; a ping follows.
     Ping,
-    /// An answer to that.
+    /// Anything from the peer after a ping.
     Pong,
-    /// The peer's end, after ours.
+    /// The peer's end of input, after ours.
     Linger,
 }
 
-impl Class for Wait {
-    const COUNT: usize = 6;
-    fn index(self) -> usize {
-        self as usize
+/// A connection's timer.
+pub(super) struct ConnectionTimer<S> {
+    pub kind: TimeoutKind,
+    pub key: ConnectionKey<S>,
+}
+
+impl<S> Timer for ConnectionTimer<S> {
+    type Config = ConnectionConfig;
+    const CLASSES: usize = 6;
+    fn class(self, config: &ConnectionConfig) -> (usize, Duration) {
+        let timeout = match self.kind {
+            TimeoutKind::Head => config.header_timeout,
+            TimeoutKind::Body => config.body_timeout,
+            TimeoutKind::Idle => config.idle_timeout,
+            TimeoutKind::Ping => config.ping_interval,
+            TimeoutKind::Pong => config.ping_timeout,
+            TimeoutKind::Linger => config.linger_timeout,
+        };
+        (self.kind as usize, timeout)
     }
 }
+
+// By hand, because the derives would ask the same of `S`.
+impl<S> Clone for ConnectionTimer<S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<S> Copy for ConnectionTimer<S> {}
 
 impl<S: Stream> Connection<S> {
     pub(super) fn ws(&mut self) -> Option<&mut Ws> {

@@ -12,7 +12,9 @@ use std::time::Duration;
 use log::debug;
 
 use super::batch::Batches;
-use super::connection::{Connection, ConnectionKey, Excess, Http, Protocol, Purpose, Wait, Ws};
+use super::connection::{
+    Connection, ConnectionKey, ConnectionTimer, Excess, Http, Protocol, Purpose, TimeoutKind, Ws,
+};
 use super::settings::ConnectionConfig;
 use crate::chat::{Address, AttachmentKey, Departure};
 use crate::clock::{Mono, Now, Stamps};
@@ -88,7 +90,7 @@ pub(super) struct Connections<S> {
     /// How many are one too many.
     pub excess: usize,
     settings: ConnectionConfig,
-    timers: Timers<Wait, ConnectionKey<S>>,
+    timers: Timers<ConnectionTimer<S>>,
     /// To be flushed in this tick.
     dirty: Vec<ConnectionKey<S>>,
     /// To be flushed in turn, as far as a tick's budget goes.
@@ -116,14 +118,7 @@ impl<S: Stream> Connections<S> {
             hungry: VecDeque::new(),
             paged: 0,
             ended: Vec::new(),
-            timers: Timers::new(&[
-                (Wait::Head, settings.header_timeout),
-                (Wait::Body, settings.body_timeout),
-                (Wait::Idle, settings.idle_timeout),
-                (Wait::Ping, settings.ping_interval),
-                (Wait::Pong, settings.ping_timeout),
-                (Wait::Linger, settings.linger_timeout),
-            ]),
+            timers: Timers::new(settings),
             settings,
             excess: 0,
             dirty: Vec::new(),
@@ -168,7 +163,10 @@ impl<S: Stream> Connections<S> {
         self.counters.accepted += 1;
         self.excess += usize::from(excess.is_some());
         // One too many is there to be told so, and holds one of a few places meanwhile.
-        self.set_timer(key, Some(if excess.is_some() { Wait::Linger } else { Wait::Head }));
+        self.set_timer(
+            key,
+            Some(if excess.is_some() { TimeoutKind::Linger } else { TimeoutKind::Head }),
+        );
         self.recount(key);
         key
     }
@@ -179,7 +177,7 @@ impl<S: Stream> Connections<S> {
         if connection.excess.is_none() {
             connection.excess = Some(excess);
             self.excess += 1;
-            self.set_timer(key, Some(Wait::Linger));
+            self.set_timer(key, Some(TimeoutKind::Linger));
         }
     }
 
@@ -188,13 +186,13 @@ impl<S: Stream> Connections<S> {
         self.timers.next_deadline()
     }
 
-    /// A connection whose timer is due, and what it waited for.
-    pub fn pop_due(&mut self) -> Option<(Wait, ConnectionKey<S>)> {
-        let (wait, key) = self.timers.pop_due(self.now.mono)?;
-        if let Some(connection) = self.slots.get_mut(key) {
+    /// A connection's timer that has expired.
+    pub fn pop_due(&mut self) -> Option<ConnectionTimer<S>> {
+        let timer = self.timers.pop_due(self.now.mono)?;
+        if let Some(connection) = self.slots.get_mut(timer.key) {
             connection.timer = None;
         }
-        Some((wait, key))
+        Some(timer)
     }
 
     /// Timers that are armed.
@@ -203,28 +201,29 @@ impl<S: Stream> Connections<S> {
     }
 
     /// Lets the connection wait for this, from now on, and for nothing else.
-    pub fn set_timer(&mut self, key: ConnectionKey<S>, wait: Option<Wait>) {
+    pub fn set_timer(&mut self, key: ConnectionKey<S>, kind: Option<TimeoutKind>) {
         let Some(connection) = self.slots.get_mut(key) else { return };
-        match (connection.timer, wait) {
-            (Some((before, timer)), Some(wait)) if before == wait => {
+        match (connection.timer, kind) {
+            (Some((before, timer)), Some(kind)) if before == kind => {
                 self.timers.rearm(timer, self.now.mono);
             }
-            (before, wait) => {
+            (before, kind) => {
                 before.map(|(_, timer)| self.timers.cancel(timer));
-                let arm = |wait| (wait, self.timers.arm(wait, key, self.now.mono));
-                connection.timer = wait.map(arm);
+                let now = self.now.mono;
+                let arm = |kind| (kind, self.timers.arm(ConnectionTimer { kind, key }, now));
+                connection.timer = kind.map(arm);
             }
         }
     }
 
     /// A WebSocket peer has shown life: the silence begins anew.
     pub fn start_pinging(&mut self, key: ConnectionKey<S>) {
-        self.set_timer(key, Some(Wait::Ping));
+        self.set_timer(key, Some(TimeoutKind::Ping));
     }
 
     /// What the connection waits for.
-    pub fn waits_for(&self, key: ConnectionKey<S>) -> Option<Wait> {
-        self.slots.get(key)?.timer.map(|(wait, _)| wait)
+    pub fn waits_for(&self, key: ConnectionKey<S>) -> Option<TimeoutKind> {
+        self.slots.get(key)?.timer.map(|(kind, _)| kind)
     }
 
     /// Has the connection read from, in this tick or the next.
@@ -444,7 +443,7 @@ impl<S: Stream> Connections<S> {
         // frames that was too slow already may not.
         let spoke_http = matches!(spoken, Some(Protocol::Http(_)));
         let sending = spoke_http && !connection.link.is_flushed();
-        self.set_timer(key, Some(if sending { Wait::Idle } else { Wait::Linger }));
+        self.set_timer(key, Some(if sending { TimeoutKind::Idle } else { TimeoutKind::Linger }));
         self.make_dirty(key);
         if unread {
             self.make_ready(key); // It was not read from, and has had its readable edge.
@@ -537,8 +536,8 @@ impl<S: Stream> Connections<S> {
         // way to take one.
         let now = self.now.mono;
         let is_overdue = self.slots.get(key).is_some_and(|connection| connection.answer_due <= now);
-        if written > 0 && !is_overdue && self.waits_for(key) == Some(Wait::Idle) {
-            self.set_timer(key, Some(Wait::Idle));
+        if written > 0 && !is_overdue && self.waits_for(key) == Some(TimeoutKind::Idle) {
+            self.set_timer(key, Some(TimeoutKind::Idle));
         }
     }
 
@@ -566,8 +565,8 @@ impl<S: Stream> Connections<S> {
                 let shut = connection.link.shutdown_write();
                 if shut.is_err() || connection.read_over {
                     self.end(key, Departure::Broken);
-                } else if self.waits_for(key) != Some(Wait::Linger) {
-                    self.set_timer(key, Some(Wait::Linger));
+                } else if self.waits_for(key) != Some(TimeoutKind::Linger) {
+                    self.set_timer(key, Some(TimeoutKind::Linger));
                 }
             }
             Protocol::Http(_) if !connection.held.is_empty() => self.make_ready(key),
@@ -655,11 +654,15 @@ impl<S: Stream> Connections<S> {
             let waits = connection.timer.map(|(wait, _)| wait);
             let sensible = match &connection.protocol {
                 _ if connection.over => true,
-                Protocol::Http(_) if connection.excess.is_some() => waits == Some(Wait::Linger),
-                Protocol::Http(_) => matches!(waits, Some(Wait::Head | Wait::Body | Wait::Idle)),
+                Protocol::Http(_) if connection.excess.is_some() => {
+                    waits == Some(TimeoutKind::Linger)
+                }
+                Protocol::Http(_) => {
+                    matches!(waits, Some(TimeoutKind::Head | TimeoutKind::Body | TimeoutKind::Idle))
+                }
                 Protocol::Ws(ws) if ws.waiting => waits.is_none(),
-                Protocol::Ws(_) => matches!(waits, Some(Wait::Ping | Wait::Pong)),
-                Protocol::Closing => matches!(waits, Some(Wait::Idle | Wait::Linger)),
+                Protocol::Ws(_) => matches!(waits, Some(TimeoutKind::Ping | TimeoutKind::Pong)),
+                Protocol::Closing => matches!(waits, Some(TimeoutKind::Idle | TimeoutKind::Linger)),
             };
             agree!(
                 (sensible, key, waits),

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use log::debug;
 
-use super::connection::{Connection, ConnectionKey, Excess, Protocol, Purpose, Wait};
+use super::connection::{
+    Connection, ConnectionKey, ConnectionTimer, Excess, Protocol, Purpose, TimeoutKind,
+};
 use super::connections::{CROWD_MIN, Connections};
 use super::settings::{self, ConnectionConfig};
 use crate::api::Api;
@@ -441,16 +443,18 @@ impl<S: Stream> Core<S> {
     #[inline(never)]
     fn sweep(&mut self) {
         for _ in 0..SWEPT_MAX {
-            let Some((wait, key)) = self.connections.pop_due() else { break };
-            match wait {
-                Wait::Head | Wait::Body => self.on_request_overdue(key),
-                Wait::Idle | Wait::Linger => self.connections.end(key, Departure::Closed),
-                Wait::Ping => {
+            let Some(ConnectionTimer { kind, key }) = self.connections.pop_due() else { break };
+            match kind {
+                TimeoutKind::Head | TimeoutKind::Body => self.on_request_overdue(key),
+                TimeoutKind::Idle | TimeoutKind::Linger => {
+                    self.connections.end(key, Departure::Closed)
+                }
+                TimeoutKind::Ping => {
                     // The timer first: an outbox without room for a ping ends in a close.
-                    self.connections.set_timer(key, Some(Wait::Pong));
+                    self.connections.set_timer(key, Some(TimeoutKind::Pong));
                     self.connections.ping(key);
                 }
-                Wait::Pong => self.connections.end(key, Departure::Broken),
+                TimeoutKind::Pong => self.connections.end(key, Departure::Broken),
             }
         }
         self.chat.sweep(self.connections.now, SWEPT_MAX, &mut self.connections);

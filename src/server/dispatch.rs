@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use bytes::Bytes;
 use log::{debug, error};
 
-use super::connection::{Connection, ConnectionKey, Excess, Protocol, Purpose, Wait, Ws};
+use super::connection::{Connection, ConnectionKey, Excess, Protocol, Purpose, TimeoutKind, Ws};
 use super::connections::Connections;
 use super::core::{Core, wipe};
 use crate::api::error::Error;
@@ -156,15 +156,15 @@ impl<S: Stream> Core<S> {
 
     /// Each phase of a request has a deadline for the whole of it.
     fn await_rest(&mut self, key: ConnectionKey<S>, phase: Phase) {
-        let wait = match phase {
+        let kind = match phase {
             Phase::Idle => return, // Since accept or the last answer.
-            Phase::Head => Wait::Head,
-            Phase::Body => Wait::Body,
+            Phase::Head => TimeoutKind::Head,
+            Phase::Body => TimeoutKind::Body,
         };
         // One too many has no time but the one it was given at accept.
         let excess = self.connections.slots.get(key).and_then(|connection| connection.excess);
-        if excess.is_none() && self.connections.waits_for(key) != Some(wait) {
-            self.connections.set_timer(key, Some(wait));
+        if excess.is_none() && self.connections.waits_for(key) != Some(kind) {
+            self.connections.set_timer(key, Some(kind));
         }
     }
 
@@ -249,7 +249,7 @@ impl<S: Stream> Core<S> {
         self.made += response.body.iter().map(Bytes::len).sum::<usize>();
         queue(&mut self.connections, key, response, framing);
         if request.keep_alive() {
-            self.connections.set_timer(key, Some(Wait::Idle));
+            self.connections.set_timer(key, Some(TimeoutKind::Idle));
         } else {
             self.connections.finish(key, Departure::Closed);
         }
