@@ -68,6 +68,7 @@ pub mod chat;
 pub mod clock;
 pub mod config;
 pub mod counters;
+pub mod guide;
 pub mod http;
 pub mod journal;
 pub mod ledger;

@@ -32,6 +32,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("snapshot", &["chat"]),
     ("main", &["config", "journal", "server"]),
     ("lib", &[]),
+    ("guide", &[]),
+    ("build", &[]),
 ];
 
 /// Where a crate is at home. `bytes`, `uuid` and `log` are anywhere.
@@ -53,7 +55,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("ctutils", &["chat"]),
     ("lexopt", &["config"]),
     ("miniz_oxide", &["web"]),
-    ("flate2", &["web"]),
+    ("flate2", &["build"]),
     ("serde", &["api", "chat"]),
     ("serde_json", &["api"]),
     ("rustix", &["server", "journal"]),

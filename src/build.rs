@@ -1,0 +1,96 @@
+//! The build script: prepares the files that the crate embeds or documents.
+//!
+//! Owns the form in which `OUT_DIR` carries two folders. The files for browsers in `src/web` are
+//! compressed by gzip (RFC 1952). The pages in `src/guide` link each other by file name, which a
+//! forge understands; here these links become rustdoc's. Must not know what is in a file or where
+//! it is served. The invariant: neither a machine's path nor a time goes into the output, so the
+//! same files give the same bytes wherever they are built.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::{env, fs};
+
+use flate2::{Compression, write::GzEncoder};
+
+fn main() -> io::Result<()> {
+    for folder in ["src/web", "src/guide"] {
+        writeln!(io::stdout(), "cargo::rerun-if-changed={folder}")?;
+    }
+    let out = env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?;
+    let out = Path::new(&out);
+    compress(Path::new("src/web"), out)?;
+    link(Path::new("src/guide"), &out.join("guide"))
+}
+
+/// Writes a `.gz` into `to` for each file in `from`, folders included.
+fn compress(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let path = entry?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        if path.is_dir() {
+            compress(&path, &to.join(name))?;
+        } else if !name.ends_with(".rs") {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+            encoder.write_all(&fs::read(&path)?)?;
+            fs::write(to.join(format!("{name}.gz")), encoder.finish()?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes each page in `from` into `to`, with its links made rustdoc's.
+fn link(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let path = entry?.path();
+        let Some(name) =
+            path.file_name().filter(|name| Path::new(name).extension() == Some("md".as_ref()))
+        else {
+            continue;
+        };
+        fs::write(to.join(name), for_rustdoc(&fs::read_to_string(&path)?))?;
+    }
+    Ok(())
+}
+
+/// The page with its links rewritten. Code blocks stay as they are.
+///
+/// Public for `tests/guide.rs`, which includes this file.
+pub fn for_rustdoc(page: &str) -> String {
+    let mut is_code = false;
+    let mut rewritten = String::with_capacity(page.len());
+    for line in page.split_inclusive('\n') {
+        is_code ^= line.starts_with("```");
+        let mut pieces = line.split("](");
+        rewritten.push_str(pieces.next().unwrap_or_default());
+        for piece in pieces {
+            rewritten.push_str("](");
+            match piece.split_once(')') {
+                Some((target, rest)) if !is_code => {
+                    rewritten.push_str(&rustdoc_target(target));
+                    rewritten.push(')');
+                    rewritten.push_str(rest);
+                }
+                _ => rewritten.push_str(piece),
+            }
+        }
+    }
+    rewritten
+}
+
+/// Where a link leads in rustdoc's output, as seen from a page. Each page is a module there,
+/// `guide::PAGE`.
+fn rustdoc_target(target: &str) -> String {
+    let (file, anchor) = match target.split_once('#') {
+        Some((file, anchor)) => (file, format!("#{anchor}")),
+        None => (target, String::new()),
+    };
+    if file.contains("://") {
+        target.to_owned()
+    } else if let Some(page) = file.strip_suffix(".md") {
+        format!("../{page}/index.html{anchor}")
+    } else {
+        target.to_owned()
+    }
+}

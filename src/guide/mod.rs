@@ -1,0 +1,25 @@
+//! The guide: the project's documentation, as pages of Markdown.
+//!
+//! A forge shows the files `src/guide/*.md` as they are. Here each is a module, so that `cargo doc`
+//! shows them beside the code, and rustdoc compiles their Rust examples. Owns the list of pages;
+//! must not hold any code. The invariant: every page is a module here, and links others by file
+//! name and anchor, which the build script (`src/build.rs`) rewrites and `tests/guide.rs` checks.
+//!
+//! | page | for |
+//! |---|---|
+//! | [`operating`] | running the server: flags, proxies, TLS, systemd, restarts, metrics, logs |
+//! | [`security`] | what it promises against strangers, and by which limits |
+//! | [`performance`] | how it is measured, what it costs, where time and memory go |
+//! | [`changing`] | building, testing and changing it: the module map, and recipes |
+
+#[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/operating.md"))]
+pub mod operating {}
+
+#[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/security.md"))]
+pub mod security {}
+
+#[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/performance.md"))]
+pub mod performance {}
+
+#[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/changing.md"))]
+pub mod changing {}
