@@ -12,6 +12,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("config", &[]),
     ("counters", &[]),
+    ("guide", &[]),
     ("journal", &[]),
     ("ledger", &[]),
     ("slots", &[]),
@@ -32,7 +33,6 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("snapshot", &["chat"]),
     ("main", &["config", "journal", "server"]),
     ("lib", &[]),
-    ("guide", &[]),
     ("build", &[]),
 ];
 

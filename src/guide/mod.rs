@@ -7,10 +7,14 @@
 //!
 //! | page | for |
 //! |---|---|
+//! | [`contract`] | what clients may rely on, in numbered clauses that code and tests cite |
 //! | [`operating`] | running the server: flags, proxies, TLS, systemd, restarts, metrics, logs |
 //! | [`security`] | what it promises against strangers, and by which limits |
 //! | [`performance`] | how it is measured, what it costs, where time and memory go |
 //! | [`changing`] | building, testing and changing it: the module map, and recipes |
+
+#[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/contract.md"))]
+pub mod contract {}
 
 #[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/operating.md"))]
 pub mod operating {}
