@@ -268,6 +268,13 @@ pub trait Linked: Sized {
     fn links_mut(&mut self) -> &mut Links<Self>;
 }
 
+impl<T> Links<T> {
+    /// Whether no entry follows on the list.
+    pub fn is_last(&self) -> bool {
+        self.after.is_none()
+    }
+}
+
 impl<T: Linked> List<T> {
     /// The entry that was pushed before all others.
     pub fn first(&self) -> Option<Key<T>> {

@@ -103,12 +103,11 @@ impl<T: Timer> Timers<T> {
         };
         let (class, timeout) = entry.timer.class(&self.config);
         let deadline = deadline(now, timeout);
-        let list = &mut self.lists[class];
-        if entry.deadline == deadline && list.last() == Some(key) {
+        if entry.deadline == deadline && entry.links.is_last() {
             return true; // Within one grain of the last time: a busy connection's usual case.
         }
         entry.deadline = deadline;
-        list.remove(&mut self.slots, key);
+        self.lists[class].remove(&mut self.slots, key);
         self.push_back(class, key);
         true
     }
