@@ -1,6 +1,6 @@
 //! Time and randomness, the two things that make a program differ from run to run.
 //!
-//! Owns the only places that ask the operating system for either (`tests/house.rs` holds
+//! Owns the only places that ask the operating system for either (`tests/architecture.rs` holds
 //! everybody else to that). Must never know what anyone does with them. The invariant: within
 //! one process neither [`Mono`] nor [`Wall`] ever goes back, whatever an administrator or NTP
 //! does to the system's clock.

@@ -21,7 +21,7 @@
 //! | [`api`] | the contract: routes, JSON, errors, CORS | a socket |
 //! | [`server`] | the loop, which brings them together | what is in a message |
 //!
-//! Who may import whom is a list in `tests/house.rs`, and a breach is a failing test.
+//! `tests/architecture.rs` lists which module may import which, and fails on a breach.
 //!
 //! # The tick
 //!
