@@ -73,6 +73,7 @@ pub mod http;
 pub mod journal;
 pub mod ledger;
 pub mod net;
+pub mod process;
 pub mod server;
 pub mod slots;
 pub mod snapshot;

@@ -1,11 +1,13 @@
 //! A connection: a link and the protocol spoken over it.
 //!
-//! Owns what one connection needs between ticks. Must never know what is in a message. The
-//! invariant: it has at most one timer, the one of what it is waiting for.
+//! Owns what one connection needs between ticks. Must not know what is in a message. The
+//! invariant: a connection has at most one timer, and it is of the kind that its state calls for.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::outgoing::FlushMarks;
+use super::schedule::Allowance;
 use super::settings::ConnectionConfig;
 use crate::chat::{Address, AttachmentKey};
 use crate::clock::Mono;
@@ -20,46 +22,45 @@ use crate::ws;
 /// A handle on a connection.
 pub type ConnectionKey<S> = Key<Connection<S>>;
 
-/// An accepted stream with all that belongs to it.
+/// An accepted stream with its state.
 pub struct Connection<S> {
     pub(super) link: Link<S>,
     pub(super) protocol: Protocol,
-    /// Where it comes from; a Unix-domain peer has no address.
+    /// The client's address: the peer's, or the one that a trusted balancer has named in a PROXY
+    /// header. `None`: a Unix-domain peer.
     pub(super) peer: Option<IpAddr>,
-    /// Whose share of connections it counts against.
-    pub(super) share: Option<Address>,
-    /// It is one too many: its first request is refused.
-    pub(super) excess: Option<Excess>,
+    /// The address whose quota of connections it counts against.
+    pub(super) quota_address: Option<Address>,
+    /// Set if the connection is over a limit: then its first request is refused.
+    pub(super) over_limit: Option<OverLimit>,
     pub(super) timer: Option<(TimeoutKind, TimerKey)>,
-    /// Input that arrived and cannot be handled yet; no more is read meanwhile. At most one
-    /// scratch.
-    pub(super) held: Vec<u8>,
-    /// On one of the two lists of those to be read from.
-    pub(super) ready: bool,
-    /// On the list of those to be flushed.
-    pub(super) dirty: bool,
-    /// On the list of those to be flushed when there is time.
-    pub(super) bulky: bool,
-    /// Until when the answers queued for it may take, as long as some of them leaves meanwhile.
-    pub(super) answer_due: Mono,
-    /// When what it has cost so far would be due at an even pace.
-    pub(super) spent: Mono,
-    /// On the list of those to be freed.
-    pub(super) over: bool,
-    /// The last readable edge came with the peer's end: read until it.
-    pub(super) hangup: bool,
-    /// The peer has ended its direction, and that was read.
-    pub(super) read_over: bool,
-    /// Bytes of heap reported for it so far.
+    /// Input that has arrived and cannot be handled yet. At most one scratch buffer, because
+    /// nothing more is read meanwhile.
+    pub(super) buffered: Box<[u8]>,
+    /// The response deadline: until when queued responses may take, if the peer reads some of
+    /// them meanwhile.
+    pub(super) response_deadline: Mono,
+    pub(super) allowance: Allowance,
+    /// Queued in the schedule.
+    pub(super) is_queued: bool,
+    pub(super) marks: FlushMarks,
+    /// On the list of connections to be freed.
+    pub(super) is_closed: bool,
+    /// The last readable edge came with the end of the peer's direction (EPOLLRDHUP): input is
+    /// read until that end, since no further edge comes.
+    pub(super) has_hung_up: bool,
+    /// The end of the peer's direction was read.
+    pub(super) is_read_shut_down: bool,
+    /// Bytes of heap that the ledger has for it.
     pub(super) counted: usize,
-    /// Bytes in its outbox reported so far, shared ones included.
+    /// Bytes in its outbox that the counters have for it, shared ones included.
     pub(super) counted_outbox: usize,
 }
 
-// See the account in `ledger`. Without mio's own checks, which are in debug builds only.
+// The ledger's account of an idle connection rests on these sizes. Debug builds of mio add checks.
 #[cfg(all(target_pointer_width = "64", not(debug_assertions)))]
 const _: () = assert!(
-    size_of::<Connection<crate::net::Socket>>() == 216 + if cfg!(feature = "tls") { 8 } else { 0 }
+    size_of::<Connection<crate::net::Socket>>() <= 216 + if cfg!(feature = "tls") { 8 } else { 0 }
         && size_of::<Ws>() == 56
 );
 
@@ -69,19 +70,19 @@ pub(super) enum Protocol {
     Http(Box<Http>),
     /// Frames, after an upgrade.
     Ws(Box<Ws>),
-    /// Nothing more: what is queued leaves, what arrives is thrown away (RFC 9112 §9.6).
+    /// Nothing more: what is queued is written, what arrives is discarded (RFC 9112 §9.6).
     Closing,
 }
 
-/// What a listener, and what is accepted from it, is there for.
+/// What the connections of a listener are for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
     /// The contract.
     Chat,
-    /// The contract, for clients of a balancer: it says who they are before they say anything.
+    /// The contract, behind a balancer that begins each connection with a PROXY header.
     Proxied,
-    /// The metrics and nothing else. Taken in even when the server is full: that is when somebody
-    /// looks.
+    /// The metrics and nothing else. Accepted even when the server is full, because that is when an
+    /// operator needs them.
     Metrics,
 }
 
@@ -89,8 +90,8 @@ pub enum Purpose {
 pub(super) struct Http {
     pub codec: http::Codec,
     pub purpose: Purpose,
-    /// What has come of the PROXY header, until that is whole; `None`: none is due.
-    pub introduction: Option<Vec<u8>>,
+    /// The part of the PROXY header that has arrived; `None`: no header is due, or it was read.
+    pub proxy_header: Option<Vec<u8>>,
 }
 
 /// A connection that speaks WebSocket.
@@ -98,15 +99,16 @@ pub(super) struct Ws {
     pub context: ws::Context,
     /// Its place in a room, until either side ends it.
     pub attachment: Option<AttachmentKey>,
-    /// Waiting for a name: not to be read before the domain admits it.
-    pub waiting: bool,
-    /// Sent pages of history, each when the last has mostly left. What its room says meanwhile
-    /// waits in the history.
-    pub catching_up: bool,
-    /// On the list of those to be sent their next page.
-    pub hungry: bool,
-    /// What such pages have left in the outbox, which must not make it look slow.
-    pub paged: usize,
+    /// Not read from, until the domain admits it: the name it wants is being probed.
+    pub is_paused: bool,
+    /// Being sent pages of history, each when the last has mostly left. Live events of its room
+    /// are not queued meanwhile: it reads them from the history, too.
+    pub is_catching_up: bool,
+    /// On the list of connections that are due a page.
+    pub is_page_due: bool,
+    /// Bytes of such pages that are still in the outbox. They do not count against the outbox's
+    /// limit, or a long history would make its reader look slow.
+    pub paged_bytes: usize,
 }
 
 impl Ws {
@@ -115,37 +117,37 @@ impl Ws {
         Ws {
             context,
             attachment: None,
-            waiting: false,
-            catching_up: false,
-            hungry: false,
-            paged: 0,
+            is_paused: false,
+            is_catching_up: false,
+            is_page_due: false,
+            paged_bytes: 0,
         }
     }
 }
 
-/// Why a connection is one too many.
+/// Which limit a connection is over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Excess {
-    /// Its address has its share already.
-    Quota,
-    /// The server has as many as it may.
-    Full,
+pub(super) enum OverLimit {
+    /// The quota of its address.
+    Address,
+    /// The server's capacity.
+    Server,
 }
 
-/// What a connection waits for, with a deadline.
+/// What a connection's timer is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum TimeoutKind {
-    /// The first byte, or the rest of a request's head.
+    /// The rest of a request's head, or the first byte.
     Head,
     /// The rest of a request's body.
     Body,
     /// The next request, or the peer to read the last response.
     Idle,
-    /// Anything from a WebSocket peer; a ping follows.
+    /// Silence, after which the peer is pinged.
     Ping,
-    /// Anything from the peer after a ping.
+    /// The pong, or anything else from the peer.
     Pong,
-    /// The peer's end of input, after ours.
+    /// The end of the peer's direction, after ours.
     Linger,
 }
 
@@ -205,22 +207,23 @@ impl<S: Stream> Connection<S> {
         self.link.outbox().bytes() + self.link.stream().heap_bytes() + self.input_bytes() + protocol
     }
 
-    /// What it has sent, or said that it would, and what could not be handled yet.
+    /// Bytes of heap that its input holds: what was declared or has arrived of an unfinished
+    /// request or message, and what is buffered.
     pub(super) fn input_bytes(&self) -> usize {
-        let under_way = match &self.protocol {
+        let unfinished = match &self.protocol {
             Protocol::Http(http) => {
-                let introduction = http.introduction.as_ref().map_or(0, Vec::capacity);
-                http.codec.bytes() + http.codec.promised() + introduction
+                let header = http.proxy_header.as_ref().map_or(0, Vec::capacity);
+                http.codec.bytes() + http.codec.promised() + header
             }
             Protocol::Ws(ws) => ws.context.bytes(),
             Protocol::Closing => 0,
         };
-        allocation(self.held.capacity()) + under_way
+        allocation(self.buffered.len()) + unfinished
     }
 
-    /// What it has us keep beyond what every connection does: what it does not take, the pieces
-    /// that it shares with others included, and what it does not finish.
-    pub(super) fn burden(&self) -> usize {
+    /// Bytes that the peer makes the server hold beyond what every connection does: output that
+    /// it does not read, shared pieces included, and input that it does not finish.
+    pub(super) fn burden_bytes(&self) -> usize {
         let outbox = self.link.outbox();
         outbox.queued().max(outbox.bytes()) + self.input_bytes()
     }

@@ -1,72 +1,76 @@
-//! The loop, the one room that knows all others.
+//! The event loop, the one module that knows all others.
 //!
 //! Owns the poll, the listeners and the signals, and turns what they report into calls on
-//! [`Core`]. Must never handle a byte itself. The invariant: whoever stops before the kernel says
-//! `WouldBlock` is remembered, because an edge comes once; and while anybody is remembered the
-//! poll does not wait.
+//! [`Core`]. Must not handle a byte itself. The invariant: work that stops before the kernel says
+//! `WouldBlock` is remembered, because an edge comes once; and while work is remembered the poll
+//! does not wait.
 //!
 //! | file | what it owns |
 //! |---|---|
 //! | `core` | the phases of a tick, over any stream |
-//! | `dispatch` | one connection's input on its way to the domain |
-//! | `connection`, `connections` | what is kept of each, and of all |
-//! | `batch`, `sink` | what rooms say, on its way to connections |
-//! | `paging` | history, on its way to those who catch up |
-//! | `certificate` | when the certificate is read (feature `tls`) |
-//! | `settings` | the flags, sorted by room |
-//! | `machine` | what the system grants |
-//! | `shedding` | who gives way when memory is short |
-//! | `shutdown` | signals, and how it all ends |
-//! | `systemd` | sockets that are handed over, and what a supervisor is told |
+//! | `schedule` | whose turn it is, and how much a turn may cost |
+//! | `table`, `connection` | all connections, and what is kept of each |
+//! | `admission` | which connections are let in, and how the others are refused |
+//! | `input` | one connection's turn: reading, and what a panic costs |
+//! | `http`, `ws` | one connection's input through its protocol into the domain |
+//! | `sink`, `coalesce` | the domain's output on its way to connections; room batches |
+//! | `outgoing`, `flush` | what is queued and not written yet; writing it |
+//! | `shedding` | which connections are closed when memory is short |
+//! | `settings` | the flags, sorted by module |
+//! | `listeners`, `error` | listeners, and why the server cannot start |
+//! | `shutdown` | how the server ends |
 
-mod batch;
-#[cfg(feature = "tls")]
-mod certificate;
+mod admission;
+mod coalesce;
 mod connection;
-mod connections;
 mod core;
-mod dispatch;
-mod machine;
-mod paging;
+mod error;
+mod flush;
+mod http;
+mod input;
+mod listeners;
+mod outgoing;
+mod schedule;
 mod settings;
 mod shedding;
 mod shutdown;
 mod sink;
-mod systemd;
+mod table;
+mod ws;
 
-use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use log::{info, warn};
+use log::{error, info, warn};
 use mio::{Events, Interest, Poll, Token};
-use rustix::io::Errno;
 
 pub use connection::{ConnectionKey, Purpose};
 pub use core::Core;
-pub use machine::report;
+pub use error::StartError;
 pub use shutdown::Ending;
 
 use crate::clock::{Clock, Mono, Now, OsEntropy};
-use crate::config::{Config, Listen};
+use crate::config::Config;
 use crate::journal;
 use crate::ledger::Ledger;
-use crate::net::{Accepted, Identity, Listener, Socket};
+use crate::net::{Accepted, Socket};
+#[cfg(feature = "tls")]
+use crate::process::certificate;
+use crate::process::machine;
+use crate::process::signals::{Signal, Signals};
+use crate::process::systemd::{self, Supervisor};
 use crate::snapshot::{self, SnapshotError};
-use shutdown::Signals;
-use systemd::Supervisor;
+use listeners::{AcceptError, Acceptor};
+use schedule::budget;
 
 /// Events taken from one poll. More stay with the kernel for the next.
 const EVENTS_MAX: usize = 1024;
 
-/// Connections accepted from one listener in one tick.
-const ACCEPTS_MAX: usize = 16;
-
-/// How long accepting rests when descriptors or memory have run out.
+/// How long accepting pauses when descriptors or memory have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
-/// A connection's token is its slot's index; these are far above any.
+/// A connection's token is the index of its slot; these are far above any.
 const SIGNALS: Token = Token(usize::MAX - 1);
 const LISTENERS: usize = usize::MAX - 2;
 
@@ -74,76 +78,53 @@ const LISTENERS: usize = usize::MAX - 2;
 pub struct Server {
     poll: Poll,
     clock: Clock,
-    listeners: Vec<Acceptor>,
+    acceptors: Vec<Acceptor>,
     signals: Signals,
     supervisor: Supervisor,
     core: Core<Socket>,
-    /// When accepting resumes that had to rest.
+    /// Until when accepting pauses.
     accept_pause: Option<Mono>,
-    /// Accepting had to rest the last time, which was logged.
-    is_short: bool,
+    /// The last attempt to accept led to a pause, which was logged.
+    is_exhausted: bool,
     ending: Option<Ending>,
-    /// Where what a restart is not to lose is to lie.
+    /// The file for what a restart must not lose.
     state: Option<PathBuf>,
-    /// For what is read again.
+    /// Names the certificate's files.
     #[cfg(feature = "tls")]
     config: Config,
 }
 
-/// A listener and whether connections may be waiting in it.
-struct Acceptor {
-    listener: Listener,
-    ready: bool,
-    purpose: Purpose,
-}
-
-/// The machine won't have it.
-#[derive(Debug)]
-pub enum StartError {
-    /// An address can't be listened on.
-    Listen(Listen, io::Error),
-    /// The certificate or its key is no good.
-    #[cfg(feature = "tls")]
-    Tls(crate::net::IdentityError),
-    /// No poll, no signals.
-    Poll(io::Error),
-    /// No randomness.
-    Entropy(io::Error),
-}
-
 impl Server {
-    /// Listens. When this returns, connections are accepted by the kernel.
+    /// Listens. When this returns, the kernel accepts connections.
     pub fn new(config: &Config) -> Result<Server, StartError> {
-        // First of all: until something is opened, what lies where sockets are handed over is one.
-        let mut acceptors = systemd::acceptors();
+        // Before anything is opened: descriptors that are sockets by now were inherited.
+        let inherited = systemd::inherited();
         machine::forbid_core_dumps();
         let mut clock = Clock::new();
         let now = clock.read();
         let poll = Poll::new().map_err(StartError::Poll)?;
         let signals = Signals::new(poll.registry(), SIGNALS).map_err(StartError::Poll)?;
         #[cfg(feature = "tls")]
-        let identity = certificate::read(config)?;
+        let identity = certificate::read(config).map_err(StartError::Tls)?;
         #[cfg(feature = "tls")]
         if identity.is_some() {
-            signals.add_hangup().map_err(StartError::Poll)?;
+            signals.add_reload().map_err(StartError::Poll)?;
         }
         #[cfg(not(feature = "tls"))]
         let identity = None;
-        listen(config, identity.as_ref(), &mut acceptors)?;
-        let connections_max = machine::connections_max(config, acceptors.len());
+        let mut acceptors = listeners::open(config, inherited, identity.as_ref())?;
+        let connections_max = connections_max(config, acceptors.len());
         for (place, acceptor) in acceptors.iter_mut().enumerate() {
             let (listener, token) = (&mut acceptor.listener, Token(LISTENERS - place));
             let registered = poll.registry().register(listener, token, Interest::READABLE);
             registered.map_err(StartError::Poll)?;
         }
-        // When nothing can go wrong any more: with the file goes what is in it.
+        // Last, when nothing can fail any more: reading the file removes it.
         let (core, state) = restored(config, connections_max, now)?;
         for acceptor in &acceptors {
-            // Said whatever the log's level: with port 0 nobody else knows.
-            journal::say(&format!(
-                "listening on {}",
-                acceptor.listener.address().unwrap_or_default()
-            ));
+            // Whatever the log level: with port 0 there is no other way to learn the port.
+            let address = acceptor.listener.address().unwrap_or_default();
+            journal::say(&format!("listening on {address}"));
         }
         info!(
             "started: version {}, at most {connections_max} connections",
@@ -152,12 +133,12 @@ impl Server {
         Ok(Server {
             poll,
             clock,
-            listeners: acceptors,
+            acceptors,
             signals,
             supervisor: Supervisor::ready(now.mono),
             core,
             accept_pause: None,
-            is_short: false,
+            is_exhausted: false,
             ending: None,
             state,
             #[cfg(feature = "tls")]
@@ -165,12 +146,13 @@ impl Server {
         })
     }
 
-    /// Turns the loop until a signal, or an error of the poll, ends it.
+    /// Runs the loop until a signal, or an error of the poll, ends it.
     pub fn run(mut self) -> io::Result<Ending> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut now = self.clock.read();
         loop {
-            if let Some(ending) = self.poll_ending(now.mono) {
+            let connections = self.core.connection_count();
+            if let Some(ending) = self.ending.filter(|one| one.is_due(now.mono, connections)) {
                 info!("stopped: {ending}");
                 return Ok(ending);
             }
@@ -192,11 +174,12 @@ impl Server {
             let Token(token) = event.token();
             if event.token() == SIGNALS {
                 self.on_signals(now.mono);
-            } else if let Some(acceptor) = self.listeners.get_mut(LISTENERS - token) {
-                acceptor.ready = true;
+            } else if let Some(acceptor) = self.acceptors.get_mut(LISTENERS - token) {
+                acceptor.is_ready = true;
             } else if let Some(key) = self.core.key_at(token) {
-                if event.is_readable() || event.is_read_closed() || event.is_error() {
-                    self.core.on_readable(key, event.is_read_closed() || event.is_error());
+                let has_hung_up = event.is_read_closed() || event.is_error();
+                if event.is_readable() || has_hung_up {
+                    self.core.on_readable(key, has_hung_up);
                 }
                 if event.is_writable() {
                     self.core.on_writable(key);
@@ -212,101 +195,130 @@ impl Server {
         if self.accept_pause.is_some_and(|resume| resume <= now) {
             self.accept_pause = None;
         }
-        for acceptor in &mut self.listeners {
-            let mut budget = ACCEPTS_MAX;
-            while acceptor.ready
-                && budget > 0
-                && self.accept_pause.is_none()
-                && self.core.has_room(acceptor.purpose)
-            {
-                budget -= 1;
-                match acceptor.listener.accept() {
-                    Ok(Accepted { socket, peer }) => {
-                        self.is_short = false;
-                        let accepted = self.core.accept(socket, peer, acceptor.purpose);
-                        let Some(key) = accepted else { continue };
-                        let token = Token(key.index());
-                        let Some(socket) = self.core.stream_mut(key) else { continue };
-                        // Once for both: no further call however often it changes its mind.
-                        let interest = Interest::READABLE | Interest::WRITABLE;
-                        if self.poll.registry().register(socket, token, interest).is_err() {
-                            self.core.on_lost(key);
-                        }
-                    }
-                    Err(error) => match error.kind() {
-                        ErrorKind::WouldBlock => acceptor.ready = false,
-                        // Gone before we came to it.
-                        ErrorKind::ConnectionAborted | ErrorKind::Interrupted => {}
-                        _ => {
-                            self.accept_pause = Some(now.after(ACCEPT_PAUSE));
-                            self.core.on_accept_pause();
-                            if !std::mem::replace(&mut self.is_short, true) {
-                                warn_of_pause(&error);
-                            }
-                        }
-                    },
+        for place in 0..self.acceptors.len() {
+            for _ in 0..budget::ACCEPTS_MAX {
+                if !self.accept_one(place, now) {
+                    break;
                 }
             }
         }
     }
 
+    /// Accepts from one listener; false: no more in this tick.
+    fn accept_one(&mut self, place: usize, now: Mono) -> bool {
+        let Some(acceptor) = self.acceptors.get_mut(place) else { return false };
+        let has_capacity = self.core.has_capacity(acceptor.purpose);
+        if !acceptor.is_ready || !has_capacity || self.accept_pause.is_some() {
+            return false;
+        }
+        match acceptor.listener.accept() {
+            Ok(Accepted { socket, peer }) => {
+                self.is_exhausted = false;
+                let Some(key) = self.core.accept(socket, peer, acceptor.purpose) else {
+                    return true;
+                };
+                let Some(socket) = self.core.stream_mut(key) else { return true };
+                // Once for both interests: no further call, however often they change.
+                let (token, both) = (Token(key.index()), Interest::READABLE | Interest::WRITABLE);
+                if self.poll.registry().register(socket, token, both).is_err() {
+                    self.core.on_poll_error(key);
+                }
+            }
+            Err(error) => match AcceptError::of(&error) {
+                AcceptError::WouldBlock => acceptor.is_ready = false,
+                AcceptError::Gone => {}
+                AcceptError::Exhausted => {
+                    self.accept_pause = Some(now.after(ACCEPT_PAUSE));
+                    self.core.on_accept_pause();
+                    if !std::mem::replace(&mut self.is_exhausted, true) {
+                        listeners::warn_of_pause(&error);
+                    }
+                }
+            },
+        }
+        true
+    }
+
     /// How long the poll may wait: until the next deadline, or not at all.
     fn timeout(&self, now: Mono) -> Option<Duration> {
-        let mut acceptable = self.listeners.iter().filter(|one| self.core.has_room(one.purpose));
-        let accepting = self.accept_pause.is_none() && acceptable.any(|one| one.ready);
-        if self.core.has_work() || accepting {
+        let mut acceptors = self.acceptors.iter().filter(|one| self.core.has_capacity(one.purpose));
+        let can_accept = self.accept_pause.is_none() && acceptors.any(|one| one.is_ready);
+        if self.core.has_work() || can_accept {
             return Some(Duration::ZERO);
         }
-        let ending = self.ending.and_then(|ending| ending.deadline);
-        let watchdog = self.supervisor.next_deadline();
-        let deadlines = [self.core.next_deadline(), self.accept_pause, ending, watchdog];
+        let deadlines = [
+            self.core.next_deadline(),
+            self.accept_pause,
+            self.ending.map(|ending| ending.deadline),
+            self.supervisor.next_deadline(),
+        ];
         deadlines.into_iter().flatten().min().map(|deadline| deadline.since(now))
     }
-}
 
-/// Adds to what is handed over those that flags and variables name. The default is for when nobody
-/// has said where to listen, in whichever way.
-fn listen(
-    config: &Config,
-    identity: Option<&Identity>,
-    acceptors: &mut Vec<Acceptor>,
-) -> Result<(), StartError> {
-    let is_told = acceptors.iter().any(|acceptor| acceptor.purpose == Purpose::Chat);
-    let chat: &[Listen] = if config.listen_by_default && is_told { &[] } else { &config.listen };
-    let chat = chat.iter().map(|listen| match listen {
-        Listen::Proxied(_) => (listen, Purpose::Proxied),
-        _ => (listen, Purpose::Chat),
-    });
-    let metrics = config.metrics_listen.iter().map(|listen| (listen, Purpose::Metrics));
-    for (listen, purpose) in chat.chain(metrics) {
-        let listener = bind(listen, identity);
-        let listener = listener.map_err(|error| StartError::Listen(listen.clone(), error))?;
-        acceptors.push(Acceptor::new(listener, purpose));
+    fn on_signals(&mut self, now: Mono) {
+        for signal in self.signals.pending().collect::<Vec<_>>() {
+            match (signal, &mut self.ending) {
+                (Signal::Reload, _) => self.reload_certificate(),
+                (Signal::End(_), Some(ending)) => ending.is_forced = true,
+                (Signal::End(signal), None) => self.begin_ending(signal, now),
+            }
+        }
     }
-    Ok(())
-}
 
-/// `identity`: what TLS shows, if anything does.
-fn bind(listen: &Listen, identity: Option<&Identity>) -> io::Result<Listener> {
-    match (listen, identity) {
-        (Listen::Tcp(address), _) => Listener::bind_tcp(*address),
-        #[cfg(feature = "tls")]
-        (Listen::Tls(address), Some(identity)) => Listener::bind_tls(*address, identity.clone()),
-        #[cfg(unix)]
-        (Listen::Unix(path), _) => Listener::bind_unix(path),
-        (Listen::Proxied(listen), _) => bind(listen, identity),
-        #[cfg(any(feature = "tls", not(unix)))]
-        _ => Err(ErrorKind::Unsupported.into()),
+    fn begin_ending(&mut self, signal: i32, now: Mono) {
+        info!("stopping: all connections are told");
+        self.supervisor.stopping();
+        self.ending = Some(Ending::begin(signal, now));
+        self.acceptors.clear(); // From now on a successor can listen on the port.
+        self.keep_state();
+        self.core.shut_down();
     }
-}
 
-impl Acceptor {
-    fn new(listener: Listener, purpose: Purpose) -> Acceptor {
-        Acceptor { listener, ready: false, purpose }
+    /// Writes the state file. After this nothing more is said, so that what clients know and what
+    /// the file holds is the same.
+    fn keep_state(&mut self) {
+        let Some(path) = &self.state else { return };
+        match snapshot::write(path, |keep| self.core.keep(keep)) {
+            Ok(()) => info!("sessions and rooms are kept in {}", path.display()),
+            Err(error) => error!("--state {}: {error}; nothing is kept", path.display()),
+        }
     }
+
+    /// Connections that are accepted from now on see the certificate that the files hold now.
+    #[cfg(feature = "tls")]
+    fn reload_certificate(&mut self) {
+        match certificate::read_files(&self.config) {
+            Ok(identity) => {
+                for acceptor in &mut self.acceptors {
+                    acceptor.listener.set_identity(&identity);
+                }
+                info!("the certificate was read again");
+            }
+            Err(error) => error!("the old certificate stays: {error}"),
+        }
+    }
+
+    /// Never called: SIGHUP is not registered.
+    #[cfg(not(feature = "tls"))]
+    fn reload_certificate(&mut self) {}
 }
 
-/// Nobody connected, nothing said.
+/// What `check` prints of the machine, line by line.
+pub fn report(config: &Config) -> String {
+    machine::report(config, settings::connections_allowed)
+}
+
+/// As many connections as were asked for, or as the descriptor limit allows beside so many
+/// listeners.
+fn connections_max(config: &Config, listeners: usize) -> usize {
+    let allowed = settings::connections_allowed(machine::descriptors(listeners));
+    if let Some(warning) = machine::connections_warning(config, allowed) {
+        warn!("{warning}");
+    }
+    config.connections_max.unwrap_or(allowed)
+}
+
+/// A core without connections and sessions.
 fn new_core(config: &Config, connections_max: usize, now: Now) -> Result<Core<Socket>, StartError> {
     let entropy = OsEntropy::new().map_err(StartError::Entropy)?;
     let ledger = Ledger::with_ceiling(config.memory_bytes_max);
@@ -319,7 +331,8 @@ fn new_core(config: &Config, connections_max: usize, now: Now) -> Result<Core<So
     Ok(core)
 }
 
-/// As another process has left it in `--state`; and where this one is to leave it.
+/// A core with what another process has left in the state file, and the path at which this process
+/// is to leave its own state.
 fn restored(
     config: &Config,
     connections_max: usize,
@@ -336,32 +349,9 @@ fn restored(
         }
         Err(refused) => {
             warn!("--state {}: {refused}; nothing is kept of it", path.display());
-            // Nor is what is somebody else's replaced.
+            // A file that is not ours is not replaced either.
             let is_ours = !matches!(refused, SnapshotError::Foreign);
             Ok((new_core(config, connections_max, now)?, is_ours.then(|| path.clone())))
         }
     }
 }
-
-fn warn_of_pause(error: &io::Error) {
-    let errno = Errno::from_io_error(error);
-    if errno == Some(Errno::MFILE) || errno == Some(Errno::NFILE) {
-        warn!("accepting pauses: out of descriptors");
-    } else {
-        warn!("accepting pauses: {error}");
-    }
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StartError::Listen(listen, error) => write!(f, "cannot listen on {listen}: {error}"),
-            #[cfg(feature = "tls")]
-            StartError::Tls(error) => write!(f, "cannot use the certificate: {error}"),
-            StartError::Poll(error) => write!(f, "cannot poll: {error}"),
-            StartError::Entropy(error) => write!(f, "the system has no randomness: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}

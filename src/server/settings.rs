@@ -20,12 +20,12 @@ const HTTP: http::HttpLimits = http::HttpLimits {
 /// The contract's limits of what a WebSocket peer sends (section 1, close 1009).
 const WS: ws::WsLimits = ws::WsLimits { frame_bytes_max: 64 * 1024, message_bytes_max: 64 * 1024 };
 
-/// See [`ConnectionConfig::excess_connections_max`]: at most this, and a quarter of the others.
-const EXCESS_CONNECTIONS_MAX: usize = 32;
+/// See [`ConnectionConfig::over_limit_connections_max`]: at most this, and a quarter of the others.
+const OVER_LIMIT_CONNECTIONS_MAX: usize = 32;
 
 /// How many connections so many descriptors allow, those included that are only told so.
 pub(super) fn connections_allowed(descriptors: usize) -> usize {
-    (descriptors - EXCESS_CONNECTIONS_MAX.min(descriptors / 5)).max(1)
+    (descriptors - OVER_LIMIT_CONNECTIONS_MAX.min(descriptors / 5)).max(1)
 }
 
 /// What connections are set to.
@@ -37,7 +37,7 @@ pub(super) struct ConnectionConfig {
     /// Beyond, connections are only accepted to be told so.
     pub connections_max: usize,
     /// When so many are being told, the next wait in the kernel's queue.
-    pub excess_connections_max: usize,
+    pub over_limit_connections_max: usize,
     pub header_timeout: Duration,
     pub body_timeout: Duration,
     pub idle_timeout: Duration,
@@ -54,7 +54,7 @@ impl ConnectionConfig {
             ws: WS,
             outbox_bytes_max: config.outbox_bytes_max,
             connections_max,
-            excess_connections_max: EXCESS_CONNECTIONS_MAX.min(connections_max / 4).max(1),
+            over_limit_connections_max: OVER_LIMIT_CONNECTIONS_MAX.min(connections_max / 4).max(1),
             header_timeout: config.header_timeout,
             body_timeout: config.body_timeout,
             idle_timeout: config.idle_timeout,

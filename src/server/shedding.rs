@@ -1,8 +1,8 @@
-//! Shedding: who gives way when forgetting was not enough.
+//! Shedding: which connections are closed when forgetting messages was not enough.
 //!
-//! Owns whom it hits: whoever has us keep most, be it unread or half sent. Must never decide when
-//! memory is short; that is the ledger's. The invariant: nobody is shed who has us keep no more
-//! than any idle connection does.
+//! Owns the choice: the connections that make the server hold most, be it unread output or
+//! unfinished input. Must not decide when memory is short; the ledger does. The invariant: a
+//! connection that holds no more than any idle one is never shed.
 
 use std::cmp::Reverse;
 
@@ -15,38 +15,38 @@ use crate::net::Stream;
 use crate::ws::close::Close;
 
 impl<S: Stream> Core<S> {
-    /// If memory is so short, closes connections until it no longer is. Due after flushing, when
-    /// whoever still has something queued is slow.
+    /// Closes connections while memory is so short. To be called after flushing, when output that
+    /// is still queued belongs to slow readers.
     pub(super) fn shed(&mut self) {
         if !self.ledger.is_at(Pressure::Readers) {
             return;
         }
-        let burdens = self.connections.slots.iter().filter(|(_, connection)| !connection.over);
-        let burdens = burdens.map(|(key, connection)| (connection.burden(), key));
+        let connections = self.table.slots.iter().filter(|(_, connection)| !connection.is_closed);
+        let burdens = connections.map(|(key, connection)| (connection.burden_bytes(), key));
         let mut burdens: Vec<_> = burdens.filter(|(burden, _)| *burden > 0).collect();
         burdens.sort_unstable_by_key(|(burden, _)| Reverse(*burden));
         for (_, key) in burdens {
             if !self.ledger.is_at(Pressure::Readers) {
                 break;
             }
-            self.connections.counters.shed += 1;
+            self.table.counters.shed += 1;
             self.shed_one(key);
-            self.connections.recount(key);
+            self.table.recount(key);
         }
     }
 
     fn shed_one(&mut self, key: ConnectionKey<S>) {
-        let Some(connection) = self.connections.slots.get_mut(key) else { return };
+        let Some(connection) = self.table.slots.get_mut(key) else { return };
         match &connection.protocol {
             Protocol::Ws(_) => {
                 connection.link.truncate();
-                self.connections.close(key, Close::SERVER_FULL);
+                self.table.close(key, Close::SERVER_FULL);
             }
             Protocol::Http(_) if connection.link.outbox().is_empty() => {
                 self.reject(key, None, api::error::server_full());
             }
-            // Half an answer says that something went wrong.
-            Protocol::Http(_) | Protocol::Closing => self.connections.end(key, Departure::Closed),
+            // Part of a response was sent; a cut says that it is incomplete.
+            Protocol::Http(_) | Protocol::Closing => self.table.end(key, Departure::Closed),
         }
     }
 }

@@ -1,18 +1,19 @@
-//! What the domain tells, on its way to connections.
+//! The domain's output, on its way to connections.
 //!
-//! Owns the translation of the domain's handles and closes. Must never call back into the domain:
-//! an end that is found out here is told it in the phase *settle*. The invariant: what is pushed
-//! to one connection arrives in the order of the pushes.
+//! Owns the translation from the domain's handles and close reasons. Must not call back into the
+//! domain: an end that is found out here is told to it in the phase *settle*. The invariant: what is
+//! pushed to one connection arrives in the order of the pushes.
 
-use super::batch::Sealed;
+use super::coalesce::Sealed;
 use super::connection::{Connection, ConnectionKey};
-use super::connections::{CROWD_MIN, Connections};
+use super::schedule::is_large_fan_out;
+use super::table::Table;
 use crate::api;
 use crate::chat::{CloseReason, ConnKey, Departure, Event, Frame, Page, RoomKey, Sink};
 use crate::net::{Piece, Stream};
 use crate::ws;
 
-impl<S: Stream> Sink for Connections<S> {
+impl<S: Stream> Sink for Table<S> {
     fn publish(&mut self, room: RoomKey, event: &Event<'_>) -> Frame {
         let stamps = &mut self.stamps;
         self.batches.append(room, |out| api::json::event(out, event, stamps))
@@ -20,15 +21,15 @@ impl<S: Stream> Sink for Connections<S> {
 
     fn seal(&mut self, room: RoomKey, to: &[ConnKey]) {
         if let Some(Sealed { frames, is_urgent }) = self.batches.seal(room) {
-            let may_wait = !is_urgent || to.len() >= CROWD_MIN;
+            let may_defer = !is_urgent || is_large_fan_out(to.len());
             for key in to {
-                self.push_live(key.cast(), Piece::shared(frames.clone()), may_wait);
+                self.push_batch(key.cast(), Piece::shared(frames.clone()), may_defer);
             }
         }
     }
 
     fn push(&mut self, to: ConnKey, frame: &Frame) {
-        self.push_frames(to.cast(), Piece::shared(frame.bytes()), false);
+        self.push_frames(to.cast(), Piece::shared(frame.bytes()));
     }
 
     fn push_missed(&mut self, to: ConnKey, frame: &Frame) {
@@ -43,36 +44,36 @@ impl<S: Stream> Sink for Connections<S> {
 
     fn hold(&mut self, to: ConnKey) {
         if let Some(ws) = self.slots.get_mut(to.cast()).and_then(Connection::ws) {
-            ws.catching_up = true;
+            ws.is_catching_up = true;
         }
     }
 
     fn release(&mut self, to: ConnKey) {
         if let Some(ws) = self.slots.get_mut(to.cast()).and_then(Connection::ws) {
-            ws.catching_up = false;
+            ws.is_catching_up = false;
         }
     }
 
     fn ping(&mut self, to: ConnKey) {
-        Connections::ping(self, to.cast());
+        Table::ping(self, to.cast());
     }
 
     fn admit(&mut self, to: ConnKey) {
         let key: ConnectionKey<S> = to.cast();
         if let Some(ws) = self.slots.get_mut(key).and_then(Connection::ws) {
-            ws.waiting = false;
+            ws.is_paused = false;
         }
         self.start_pinging(key);
-        self.make_ready(key); // What it sent meanwhile has had its readable edge.
+        self.schedule(key); // The readable edge of what arrived meanwhile has passed.
     }
 
-    fn close(&mut self, to: ConnKey, close: CloseReason) {
+    fn close(&mut self, to: ConnKey, reason: CloseReason) {
         let key: ConnectionKey<S> = to.cast();
         if let Some(ws) = self.slots.get_mut(key).and_then(Connection::ws) {
-            ws.attachment = None; // The domain knows; it need not be told.
+            ws.attachment = None; // The domain has removed it already.
         }
-        match api::socket::close(close) {
-            Some(close) => Connections::close(self, key, close),
+        match api::socket::close(reason) {
+            Some(close) => Table::close(self, key, close),
             None => self.end(key, Departure::Broken),
         }
     }

@@ -311,7 +311,7 @@ impl World {
         if self.accept_pause.is_some_and(|resume| resume <= self.now.mono) {
             self.accept_pause = None;
         }
-        while self.accept_pause.is_none() && self.core.has_room(Purpose::Chat) {
+        while self.accept_pause.is_none() && self.core.has_capacity(Purpose::Chat) {
             let Some(client) = self.backlog.pop_front() else { break };
             let client = &mut self.clients[client];
             let (end, from, purpose) =
@@ -331,7 +331,7 @@ impl World {
         let client = &mut self.clients[client];
         client.honest = false;
         if let Some(key) = client.key {
-            self.core.on_lost(key);
+            self.core.on_poll_error(key);
         }
     }
 
@@ -749,7 +749,7 @@ impl World {
         let dropped = client.is_dropped();
         let who = format!("client {index}");
         if !client.is_accepted() {
-            return assert!(!self.core.has_room(Purpose::Chat), "{who} was not accepted");
+            return assert!(!self.core.has_capacity(Purpose::Chat), "{who} was not accepted");
         }
         let mut waits = false;
         match &client.talk {

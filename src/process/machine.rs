@@ -1,8 +1,7 @@
-//! What the machine allows.
+//! What the machine grants: descriptors, memory, and no core dumps.
 //!
-//! Owns the limits on descriptors and core dumps, and what is known of memory. Must never know a
-//! connection. The invariant: what the system doesn't grant, or doesn't say, is no reason not to
-//! start.
+//! Owns those limits and the report on them. Must not know a connection. The invariant: a limit that
+//! the system does not grant, or does not tell, does not keep the server from starting.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -11,72 +10,66 @@ use std::io::Read;
 use log::warn;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::settings::connections_allowed;
 use crate::config::{Config, whole};
 
-/// Descriptors kept for what isn't a connection: the standard streams, the poll, the signals'
-/// pipes, the supervisor's socket.
+/// Descriptors kept for other things than connections: the standard streams, the poll, the pipe of
+/// the signals, the supervisor's socket.
 const DESCRIPTORS_RESERVED: usize = 16;
 
-/// What people say is not written to disk, not even by a crash. One byte, not none: to a program
-/// that core dumps are piped to the limit means nothing, but one is where Linux stops before it
-/// (core(5) has the one half, `fs/coredump.c` the other).
-pub(super) fn forbid_core_dumps() {
+/// Forbids core dumps, so that not even a crash writes conversations to disk.
+///
+/// The limit is one byte instead of none: if core dumps are piped to a program, Linux ignores a
+/// limit of zero, but does not start the program at a limit of one (core(5), `fs/coredump.c`).
+pub fn forbid_core_dumps() {
     let limit = Rlimit { current: Some(1), maximum: Some(1) };
     if let Err(error) = setrlimit(Resource::Core, limit) {
-        // Whoever had set it to zero before doesn't let us raise it, and all is well.
+        // A hard limit of zero cannot be raised to one, and forbids them as well.
         if getrlimit(Resource::Core).current != Some(0) {
             warn!("core dumps stay on: {error}");
         }
     }
 }
 
-/// As many as were asked for, or as the descriptor limit allows beside so many listeners.
-pub(super) fn connections_max(config: &Config, listeners: usize) -> usize {
-    let allowed = connections_possible(listeners);
-    if let Some(warning) = excess(config, allowed) {
-        warn!("{warning}");
-    }
-    config.connections_max.unwrap_or(allowed)
-}
-
-/// As many descriptors as the system grants, less those that are needed for other things.
-fn connections_possible(listeners: usize) -> usize {
+/// Descriptors that are left for connections beside so many listeners, once the soft limit is
+/// raised to the hard limit.
+pub fn descriptors(listeners: usize) -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         limit.current = limit.maximum;
-        // Not granted is not tragic: the limit that stands is read again.
+        // If this is refused, the limit that stands is read again.
         let _ = setrlimit(Resource::Nofile, limit);
         limit = getrlimit(Resource::Nofile);
     }
     let descriptors = limit.current.and_then(|limit| limit.try_into().ok()).unwrap_or(usize::MAX);
-    connections_allowed(descriptors.saturating_sub(DESCRIPTORS_RESERVED + listeners))
+    descriptors.saturating_sub(DESCRIPTORS_RESERVED + listeners)
 }
 
-fn excess(config: &Config, allowed: usize) -> Option<String> {
+/// What to warn of if `--max-connections` is more than the machine allows.
+pub fn connections_warning(config: &Config, allowed: usize) -> Option<String> {
     let max = config.connections_max.filter(|max| *max > allowed)?;
     Some(format!("--max-connections {max}: the descriptor limit allows {allowed}"))
 }
 
-/// What `check` says of the machine, line by line.
-pub fn report(config: &Config) -> String {
-    // Before it is raised, as the server does, too.
-    let limit = getrlimit(Resource::Nofile);
-    let allowed = connections_possible(config.listen.len() + config.metrics_listen.len());
-    // Linux knows no descriptors without limit.
+/// What `check` prints of the machine, line by line. `connections_allowed`: how many connections a
+/// number of descriptors allows.
+pub fn report(config: &Config, connections_allowed: fn(usize) -> usize) -> String {
+    let limit = getrlimit(Resource::Nofile); // Before it is raised.
+    let listeners = config.listen.len() + config.metrics_listen.len();
+    let allowed = connections_allowed(descriptors(listeners));
+    // Linux has no unlimited number of descriptors.
     let soft = limit.current.unwrap_or(u64::MAX);
     let hard = limit.maximum.unwrap_or(u64::MAX);
     let mut text = format!("descriptors: {soft} soft, {hard} hard: {allowed} connections\n");
-    if let Some(warning) = excess(config, allowed) {
+    if let Some(warning) = connections_warning(config, allowed) {
         let _ = writeln!(text, "warning: {warning}");
     }
-    let cgroup = cgroup_bytes_max("/sys/fs/cgroup", &beginning("/proc/self/cgroup"));
-    memory(&mut text, config, physical_bytes(), cgroup);
+    let cgroup = cgroup_bytes_max("/sys/fs/cgroup", &read_start("/proc/self/cgroup"));
+    report_memory(&mut text, config, physical_bytes(), cgroup);
     text
 }
 
-/// The memory there is, and whether the ceiling fits into it.
-fn memory(text: &mut String, config: &Config, physical: Option<u64>, cgroup: Option<u64>) {
+/// Appends how much memory there is, and a warning if the ceiling does not fit into it.
+fn report_memory(text: &mut String, config: &Config, physical: Option<u64>, cgroup: Option<u64>) {
     const MIB: u64 = 1 << 20;
     text.push_str("memory: ");
     let _ = match physical {
@@ -87,8 +80,8 @@ fn memory(text: &mut String, config: &Config, physical: Option<u64>, cgroup: Opt
         let _ = write!(text, ", {} MiB for this cgroup", bytes / MIB);
     }
     text.push('\n');
-    // The ceiling is for what clients make us keep; beside it there are the program, what the
-    // allocator can't use, and what the kernel keeps for sockets.
+    // The ceiling bounds what clients make the server keep. The program itself, fragmentation and
+    // the kernel's socket buffers come on top.
     let ceiling = config.memory_bytes_max as u64;
     let needed = ceiling.saturating_add(ceiling / 4);
     let least = physical.into_iter().chain(cgroup).min();
@@ -109,14 +102,14 @@ fn physical_bytes() -> Option<u64> {
     None
 }
 
-/// The least `memory.max` of the control group (version 2) that `own`, the text of
-/// `/proc/self/cgroup`, names, and of those around it.
+/// The smallest `memory.max`, in bytes, of a control group (version 2) and its ancestors. `own`: the
+/// text of `/proc/self/cgroup`, which names the group.
 fn cgroup_bytes_max(root: &str, own: &str) -> Option<u64> {
     let (_, rest) = own.split_once("0::")?;
     let mut group = rest.split('\n').next()?;
     let mut least = None;
     loop {
-        let max = whole(beginning(&format!("{root}{group}/memory.max")).trim_end()); // Or "max".
+        let max = whole(read_start(&format!("{root}{group}/memory.max")).trim_end()); // Or "max".
         least = least.into_iter().chain(max).min();
         match group.rfind('/') {
             Some(end) => group = &group[..end],
@@ -125,8 +118,8 @@ fn cgroup_bytes_max(root: &str, own: &str) -> Option<u64> {
     }
 }
 
-/// As much of a file as a page holds; nothing of what can't be read.
-fn beginning(path: &str) -> String {
+/// The first 4096 bytes of a file; empty if it cannot be read.
+fn read_start(path: &str) -> String {
     let mut bytes = [0; 4096];
     let read = File::open(path).and_then(|mut file| file.read(&mut bytes));
     String::from_utf8_lossy(&bytes[..read.unwrap_or(0)]).into_owned()
@@ -139,12 +132,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ceiling_that_does_not_fit_is_warned_of() {
+    fn a_ceiling_that_exceeds_the_memory_is_warned_of() {
         let config = Config { memory_bytes_max: 64 << 20, ..Config::default() };
         let check = |physical: Option<u64>, cgroup: Option<u64>, expected: &str| {
             let bytes = |mib| mib << 20;
             let mut text = String::new();
-            memory(&mut text, &config, physical.map(bytes), cgroup.map(bytes));
+            report_memory(&mut text, &config, physical.map(bytes), cgroup.map(bytes));
             assert_eq!(text, expected);
         };
         let warning = "warning: --max-memory and a quarter more, 80 MiB, don't fit\n";
@@ -158,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_around_the_own_cgroup_counts_too() {
+    fn the_limit_of_an_ancestor_cgroup_counts_too() {
         let root = std::env::temp_dir().join(format!("chat-cgroup-{}", std::process::id()));
         let inner = root.join("system.slice/chat.service");
         fs::create_dir_all(&inner).unwrap();

@@ -1,71 +1,72 @@
-//! Room batches: what rooms say to everybody within one tick, or while the greedy talk.
+//! Room batches: what a room says in one tick becomes one shared buffer.
 //!
-//! Owns the buffers that events are encoded into. Must never know who hears them. The invariant:
-//! a batch holds whole frames only, and is sealed before anyone reads one of them.
+//! Owns the buffers that events are encoded into. Must not know the recipients. The invariant: a
+//! batch holds whole frames only, and is sealed before any of them is read.
 //!
-//! What only the greedy have said may gather for some ticks: the more of it leaves in one piece,
-//! the less it costs, and nobody else waits for it.
+//! A batch that only background connections have written to may stay open for some ticks, as the
+//! schedule decides: the more frames leave in one piece, the less each of them costs.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::core::wipe;
 use crate::chat::{BATCH_BYTES_FULL, Frame, RoomKey};
 use crate::ledger::{Account, Ledger, Tally, allocation};
 use crate::ws;
 
-/// What a buffer may have grown to: a full batch, and the message that filled it.
+/// The capacity of a buffer at most: a full batch, and the message that filled it.
 const BATCH_BYTES_MAX: usize = 2 * BATCH_BYTES_FULL as usize;
 
-/// What a buffer begins with: a message of a few lines.
+/// The capacity that a buffer begins with: a message of a few lines.
 const BUFFER_BYTES: usize = 1024;
 
-/// Encoding buffers kept for the next tick, all together: those of 256 small rooms, or of a few that are full.
+/// Capacity of all buffers that are kept for the next tick: of 256 small batches, or of a few that
+/// are full.
 const SPARE_BYTES_MAX: usize = 4 * BATCH_BYTES_MAX;
 
 /// Places that are not worth giving back.
 const PLACES_MIN: usize = 1024;
 
-/// Frames are counted for so much more, one part in so many: they are of all sizes, and where small ones were
-/// forgotten large ones do not fit.
-const HOLES: usize = 8;
+/// Frames are counted as if they were one part in so many larger, for fragmentation: they are of
+/// all sizes, and a large one does not fit where small ones were freed.
+const FRAGMENTATION_PARTS: usize = 8;
 
 /// Reads as "no batch" in [`Batches::places`].
 const NONE: u32 = u32::MAX;
 
 struct Batch {
     room: RoomKey,
-    /// Whole frames up to `complete`; beyond it, what a panicking encoder left behind.
+    /// Whole frames up to `complete`; after that, what a panicking encoder left behind.
     buffer: Vec<u8>,
     complete: usize,
-    /// Filled by sealing. All frames of the batch share it.
+    /// Set by sealing. All frames of the batch share it.
     sealed: Rc<OnceCell<Bytes>>,
-    /// Somebody but the greedy has spoken in it, too.
+    /// An interactive connection or a timer has written to it, so it leaves in this tick.
     is_urgent: bool,
 }
 
-/// What a room has said, in one piece.
+/// A sealed batch.
 pub(super) struct Sealed {
     pub frames: Bytes,
-    /// False: only the greedy have spoken.
+    /// False: only background connections have written to it.
     pub is_urgent: bool,
 }
 
-/// The open batches, at most one a room.
+/// The open batches, at most one for each room.
 pub(super) struct Batches {
     open: Vec<Batch>,
-    /// By the room's index: the place in `open`.
+    /// For each room's index: the place in `open`.
     places: Vec<u32>,
-    /// Whose batches have become urgent. They may be sealed since.
+    /// Rooms whose batches have become urgent. Some may have been sealed since.
     urgent: Vec<RoomKey>,
+    /// Buffers for the next batches.
     spare: Vec<Vec<u8>>,
-    /// Their capacity.
+    /// The capacity of all of them.
     spare_bytes: usize,
-    full: bool,
-    /// Whether whoever speaks is one of the greedy.
-    pub greedy_speak: bool,
+    is_full: bool,
+    /// Whether a background connection has its turn.
+    pub is_background: bool,
     /// Bytes of all frames so far.
     appended: usize,
     ledger: Ledger,
@@ -82,8 +83,8 @@ impl Batches {
             urgent: Vec::new(),
             spare: Vec::new(),
             spare_bytes: 0,
-            full: false,
-            greedy_speak: false,
+            is_full: false,
+            is_background: false,
             appended: 0,
             ledger: ledger.clone(),
             tally,
@@ -95,20 +96,20 @@ impl Batches {
         let place = self.place(room).unwrap_or_else(|| self.open(room));
         let batch = &mut self.open[place];
         batch.buffer.truncate(batch.complete);
-        if !self.greedy_speak && !std::mem::replace(&mut batch.is_urgent, true) {
+        if !self.is_background && !std::mem::replace(&mut batch.is_urgent, true) {
             self.urgent.push(room);
         }
         let start = batch.buffer.len();
         let payload = ws::encode_text_in_place(&mut batch.buffer, write);
         batch.complete = batch.buffer.len();
         self.appended = self.appended.wrapping_add(batch.complete - start);
-        self.full |= batch.complete >= BATCH_BYTES_FULL as usize;
+        self.is_full |= batch.complete >= BATCH_BYTES_FULL as usize;
         let [start, payload, end] = [start, payload, batch.complete]
             .map(|at| u32::try_from(at).expect("a tick's input is bounded far below 4 GiB"));
         Frame::new(batch.sealed.clone(), start, payload, end)
     }
 
-    /// A frame by itself, of what was said in another process.
+    /// A frame of its own for an event from another process.
     pub fn restored(&self, event: &str) -> Frame {
         let mut bytes = Vec::new();
         let write = |out: &mut Vec<u8>| out.extend_from_slice(event.as_bytes());
@@ -119,13 +120,13 @@ impl Batches {
     }
 
     fn charge(&self, bytes: Box<[u8]>) -> Bytes {
-        /// The cell with its two counters.
+        /// The cell with the two counters of its `Rc`.
         const CELL: usize = allocation(2 * size_of::<usize>() + size_of::<OnceCell<Bytes>>());
-        let beside = CELL + bytes.len() / HOLES;
+        let beside = CELL + bytes.len() / FRAGMENTATION_PARTS;
         self.ledger.charge(Account::Frames, bytes, beside)
     }
 
-    /// Ends the room's batch, if one is open: its bytes, in one piece.
+    /// Ends the room's batch, if one is open.
     pub fn seal(&mut self, room: RoomKey) -> Option<Sealed> {
         let place = self.place(room)?;
         let mut batch = self.open.swap_remove(place);
@@ -136,7 +137,7 @@ impl Batches {
         batch.buffer.truncate(batch.complete);
         // An exact copy: the buffer is for the next batch.
         let frames = self.charge(batch.buffer.as_slice().into());
-        // Cannot have been filled before: the batch has just been taken out of `open`.
+        // Cannot have been set before: the batch has just been taken out of `open`.
         let _ = batch.sealed.set(frames.clone());
         wipe(&mut batch.buffer);
         if self.spare_bytes + batch.buffer.capacity() <= SPARE_BYTES_MAX {
@@ -146,12 +147,12 @@ impl Batches {
         Some(Sealed { frames, is_urgent: batch.is_urgent })
     }
 
-    /// Some room whose batch is urgent, or was and is sealed.
+    /// A room whose batch is urgent, or was and is sealed.
     pub fn next_urgent(&mut self) -> Option<RoomKey> {
         self.urgent.pop()
     }
 
-    /// Some room with an open batch.
+    /// A room with an open batch.
     pub fn any_open(&self) -> Option<RoomKey> {
         self.open.last().map(|batch| batch.room)
     }
@@ -161,15 +162,15 @@ impl Batches {
         self.appended
     }
 
-    /// Whether a batch has become full in this tick: what it says leaves before more is read.
+    /// Whether a batch has become full in this tick: it has to leave before more is read.
     pub fn is_full(&self) -> bool {
-        self.full
+        self.is_full
     }
 
-    /// All urgent batches are sealed: the tick is over. `rooms`: how many there are.
+    /// The tick is over, and all urgent batches are sealed. `rooms`: how many rooms there are.
     pub fn on_tick_over(&mut self, rooms: usize) {
         debug_assert!(self.urgent.is_empty());
-        self.full = false;
+        self.is_full = false;
         if rooms == 0 {
             (self.places, self.urgent) = (Vec::new(), Vec::new());
             (self.open, self.spare) = (Vec::new(), Vec::new());
@@ -178,7 +179,7 @@ impl Batches {
             && self.places.len() > PLACES_MIN
             && self.places.len() / 4 > rooms
         {
-            (self.places, self.open) = (Vec::new(), Vec::new()); // Who is left soon has theirs.
+            (self.places, self.open) = (Vec::new(), Vec::new()); // The rooms that are left grow them again.
         }
         let open: usize = self.open.iter().map(|batch| batch.buffer.capacity()).sum();
         let lists = self.places.capacity() * size_of::<u32>()
@@ -207,6 +208,12 @@ impl Batches {
         self.places[room.index()] = place as u32;
         place
     }
+}
+
+/// Empties a buffer that is kept for the next use, and leaves nothing of its bytes in memory.
+pub(super) fn wipe(buffer: &mut Vec<u8>) {
+    buffer.fill(0);
+    buffer.clear();
 }
 
 #[cfg(test)]
@@ -249,22 +256,22 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_urgent_once_somebody_but_the_greedy_has_spoken() {
+    fn a_batch_is_urgent_once_an_interactive_connection_has_written_to_it() {
         let mut batches = Batches::new(&Ledger::new());
         let rooms = rooms(2);
-        for (greedy, room) in [(true, 0), (true, 1), (false, 1), (true, 1), (false, 1)] {
-            batches.greedy_speak = greedy;
+        for (is_background, room) in [(true, 0), (true, 1), (false, 1), (true, 1), (false, 1)] {
+            batches.is_background = is_background;
             batches.append(rooms[room], |out| out.push(b'a'));
         }
         assert_eq!((batches.next_urgent(), batches.next_urgent()), (Some(rooms[1]), None));
         let is_urgent = |batches: &mut Batches, room| batches.seal(room).unwrap().is_urgent;
         assert!(is_urgent(&mut batches, rooms[1]));
         batches.on_tick_over(2);
-        assert!(!is_urgent(&mut batches, rooms[0]), "it has gathered on");
+        assert!(!is_urgent(&mut batches, rooms[0]), "it has stayed open");
     }
 
     #[test]
-    fn so_much_of_what_a_tick_took_is_kept_for_the_next() {
+    fn spare_buffers_are_kept_up_to_their_bound() {
         let mut batches = Batches::new(&Ledger::new());
         let rooms = rooms(SPARE_BYTES_MAX / BUFFER_BYTES + 1);
         for _ in 0..2 {

@@ -1,0 +1,18 @@
+//! The program as the operating system sees it.
+//!
+//! Owns signals, systemd's protocols, the limits that the machine sets, and when the certificate
+//! is read. Must not know a connection or the chat. The invariant: nothing that the system refuses,
+//! or says wrongly, keeps the server from starting, and no supervisor can block the loop.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `certificate` | the files of the certificate (feature `tls`) |
+//! | `machine` | descriptor limits, core dumps, memory |
+//! | `signals` | signals as events of the poll |
+//! | `systemd` | inherited sockets, readiness, the watchdog |
+
+#[cfg(feature = "tls")]
+pub mod certificate;
+pub mod machine;
+pub mod signals;
+pub mod systemd;

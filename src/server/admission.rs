@@ -1,0 +1,114 @@
+//! Which connections are let in, and how the others are refused.
+//!
+//! Owns the limits on connections: the server's capacity, and the quota of an address, which the
+//! domain counts. Must not know how a refusal is written. The invariant: a connection over a limit
+//! is accepted only to be told so, and only a few of them are at a time; the rest wait in the
+//! kernel's queue.
+
+use std::net::IpAddr;
+
+use log::debug;
+
+use super::connection::{ConnectionKey, OverLimit, Protocol, Purpose};
+use super::core::Core;
+use super::settings::ConnectionConfig;
+use crate::api;
+use crate::api::error::Error;
+use crate::chat::{Address, Departure, Quota};
+use crate::ledger::Pressure;
+use crate::net::{Stream, proxy};
+
+impl<S: Stream> Core<S> {
+    /// Whether another connection can be accepted, if only to be refused.
+    pub fn has_capacity(&self, purpose: Purpose) -> bool {
+        if purpose == Purpose::Metrics {
+            return true; // On an address that only the operator reaches.
+        }
+        let ConnectionConfig { connections_max, over_limit_connections_max, .. } = self.config;
+        if self.ledger.is_at(Pressure::Connections)
+            && self.table.over_limit >= over_limit_connections_max
+        {
+            return false;
+        }
+        self.connection_count() < connections_max.saturating_add(over_limit_connections_max)
+    }
+
+    /// Whether the server has as many connections as it may.
+    pub(super) fn is_full(&self) -> bool {
+        self.connection_count() >= self.config.connections_max
+            || self.ledger.is_at(Pressure::Connections)
+    }
+
+    /// Counts a connection from `peer` against the quota of its address. `None`: it is so far over
+    /// the quota that it is not even told.
+    pub(super) fn count_in(
+        &mut self,
+        peer: Option<IpAddr>,
+    ) -> Option<(Option<Address>, Option<OverLimit>)> {
+        let Some(address) = self.api.client_at_accept(peer) else { return Some((None, None)) };
+        match self.chat.on_arrival(address) {
+            Quota::Within => Some((Some(address), None)),
+            Quota::Over => Some((Some(address), Some(OverLimit::Address))),
+            Quota::FarOver => {
+                self.chat.on_departure(self.table.now, address);
+                None
+            }
+        }
+    }
+
+    /// Takes the PROXY header off the front of `input`, if one is due. `None`: nothing is left for
+    /// the protocol, because the header is incomplete or malformed, or its address is far over its
+    /// quota.
+    pub(super) fn strip_proxy_header<'a>(
+        &mut self,
+        key: ConnectionKey<S>,
+        input: &'a [u8],
+    ) -> Option<&'a [u8]> {
+        let connection = self.table.slots.get_mut(key)?;
+        let Protocol::Http(http) = &mut connection.protocol else { return Some(input) };
+        let Some(before) = http.proxy_header.take() else { return Some(input) };
+        let header = [&before, input].concat();
+        match proxy::parse(&header) {
+            Ok(Some(introduction)) => {
+                self.believe(key, introduction.source)?;
+                input.get(introduction.bytes - before.len()..)
+            }
+            Ok(None) => {
+                http.proxy_header = Some(header);
+                None
+            }
+            Err(proxy::Malformed) => {
+                debug!("connection {key:?} does not begin with a PROXY header");
+                self.table.end(key, Departure::Closed);
+                None
+            }
+        }
+    }
+
+    /// Makes `source` the connection's address, if its peer is a trusted proxy. `None`: that
+    /// address is far over its quota, and the connection has ended.
+    fn believe(&mut self, key: ConnectionKey<S>, source: Option<IpAddr>) -> Option<()> {
+        let connection = self.table.slots.get(key)?;
+        if source.is_none() || !self.api.is_proxy(connection.peer) {
+            return Some(());
+        }
+        let Some((quota_address, over_limit)) = self.count_in(source) else {
+            self.table.end(key, Departure::Closed);
+            return None;
+        };
+        let connection = self.table.slots.get_mut(key)?;
+        (connection.peer, connection.quota_address) = (source, quota_address);
+        if let Some(over_limit) = over_limit {
+            self.table.set_over_limit(key, over_limit);
+        }
+        Some(())
+    }
+}
+
+/// How a connection over a limit is refused.
+pub(super) fn refusal(over_limit: OverLimit) -> Error {
+    match over_limit {
+        OverLimit::Address => api::error::too_many_connections(),
+        OverLimit::Server => api::error::server_full(),
+    }
+}

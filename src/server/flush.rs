@@ -1,0 +1,238 @@
+//! Output: from a piece that is queued for a connection to the system call that writes it.
+//!
+//! Owns the way into and out of an outbox, and what happens when it is full. Must not decide what
+//! is said, or make pages of history: the domain does, each when the last has mostly left. The
+//! invariant: a connection that is catching up and has mostly been sent its last page is on the list
+//! of those that are due one. Off that list it would wait for ever.
+
+use super::connection::{Connection, ConnectionKey, Protocol, TimeoutKind, Ws};
+use super::outgoing::is_page_due;
+use super::schedule::budget;
+use super::table::Table;
+use crate::chat::Departure;
+use crate::net::{Flushed, Piece, Stream};
+use crate::ws::close::Close;
+
+impl<S: Stream> Table<S> {
+    // ---- Into the outbox
+
+    /// Has the connection flushed at the end of this tick.
+    pub fn mark_dirty(&mut self, key: ConnectionKey<S>) {
+        self.queue(key, None, false);
+    }
+
+    /// Has the connection flushed when the budget allows.
+    fn mark_deferred(&mut self, key: ConnectionKey<S>) {
+        self.queue(key, None, true);
+    }
+
+    /// Queues a piece and has the connection flushed. False, and nothing is queued, if the piece
+    /// exceeds the outbox's limit even after what is in it was offered to the kernel.
+    ///
+    /// One function for all of it, with one look-up of the connection, because it runs for every
+    /// recipient of every batch.
+    fn queue(&mut self, key: ConnectionKey<S>, piece: Option<Piece>, may_defer: bool) -> bool {
+        let Some(connection) = self.slots.get_mut(key) else { return true };
+        if let Some(piece) = piece {
+            let paged = match &connection.protocol {
+                Protocol::Ws(ws) => ws.paged_bytes,
+                _ => 0,
+            };
+            let (before, bytes) = (connection.link.outbox().queued(), piece.len());
+            let pushed = connection.link.push(piece, self.config.outbox_bytes_max + paged);
+            let offered = if pushed { before + bytes } else { before };
+            let written = offered.saturating_sub(connection.link.outbox().queued());
+            self.counters.bytes_out += written as u64;
+            if !pushed {
+                return false;
+            }
+        }
+        match may_defer {
+            true => self.outgoing.mark_deferred(key, &mut connection.marks),
+            false => self.outgoing.mark_dirty(key, &mut connection.marks),
+        }
+        true
+    }
+
+    /// Queues bytes that may not be refused: a response, whose pieces are shared or small.
+    pub fn push(&mut self, key: ConnectionKey<S>, piece: Piece) {
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        let _ = connection.link.push(piece, usize::MAX);
+        self.mark_dirty(key);
+    }
+
+    /// Queues frames for one WebSocket connection, unless it is paused or has closed. If they exceed
+    /// its outbox's limit, the connection is closed as a slow reader.
+    ///
+    /// The context is not asked: what was said before the peer's close, or before its violation,
+    /// still precedes ours, and afterwards the protocol is `Closing`.
+    pub fn push_frames(&mut self, key: ConnectionKey<S>, frames: Piece) {
+        if self.is_ws(key, |ws| !ws.is_paused) {
+            self.counters.deliveries += 1;
+            self.queue_or_close(key, frames, false);
+        }
+    }
+
+    /// Queues a room's batch, unless the connection is catching up: then it reads the same messages
+    /// from the history later. `may_defer`: the flush may wait for a later tick.
+    pub fn push_batch(&mut self, key: ConnectionKey<S>, frames: Piece, may_defer: bool) {
+        if self.is_ws(key, |ws| !ws.is_paused && !ws.is_catching_up) {
+            self.counters.deliveries += 1;
+            self.queue_or_close(key, frames, may_defer);
+        }
+    }
+
+    /// Queues history for a connection that is catching up. The outbox's limit does not bound it,
+    /// because the next page is made only when this one has mostly left.
+    pub fn push_history(&mut self, key: ConnectionKey<S>, frames: Piece) {
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        let Protocol::Ws(ws) = &mut connection.protocol else { return };
+        debug_assert!(ws.is_catching_up, "history goes to connections that are catching up");
+        self.outgoing.on_paged(frames.len());
+        self.work.bytes_out += frames.len();
+        let _ = connection.link.push(frames, usize::MAX);
+        ws.paged_bytes = connection.link.outbox().queued();
+        self.mark_dirty(key);
+    }
+
+    /// Queues control frames that a context has written.
+    pub fn push_control(&mut self, key: ConnectionKey<S>, control: &[u8]) {
+        if !control.is_empty() {
+            self.queue_or_close(key, Piece::private(control.to_vec()), false);
+        }
+    }
+
+    /// Whether a connection speaks WebSocket, has not closed, and `is_so`.
+    fn is_ws(&self, key: ConnectionKey<S>, is_so: impl FnOnce(&Ws) -> bool) -> bool {
+        let protocol = self.slots.get(key).map(|connection| &connection.protocol);
+        matches!(protocol, Some(Protocol::Ws(ws)) if is_so(ws))
+    }
+
+    /// Queues frames, or closes a slow reader. Pieces are whole frames, and those that have not
+    /// begun to leave are dropped, so that the close frame can be told apart.
+    fn queue_or_close(&mut self, key: ConnectionKey<S>, frames: Piece, may_defer: bool) {
+        if self.queue(key, Some(frames), may_defer) {
+            return;
+        }
+        self.counters.too_slow += 1;
+        if let Some(connection) = self.slots.get_mut(key) {
+            connection.link.truncate();
+        }
+        self.close(key, Close::TOO_SLOW);
+    }
+
+    // ---- Out of the outbox
+
+    /// The kernel takes bytes again.
+    pub fn on_writable(&mut self, key: ConnectionKey<S>) {
+        if self.slots.get(key).is_some_and(|connection| !connection.link.is_flushed()) {
+            self.mark_deferred(key);
+        }
+    }
+
+    /// Writes what this tick has queued, one system call a connection as a rule, and of the
+    /// deferred output as much as the budget allows.
+    pub fn flush(&mut self) {
+        let dirty = self.outgoing.take_dirty();
+        for key in &dirty {
+            if let Some(connection) = self.slots.get_mut(*key) {
+                connection.marks.is_dirty = false;
+                self.flush_one(*key);
+            }
+        }
+        self.outgoing.end_dirty(dirty);
+        self.outgoing.begin_deferred();
+        while let Some(key) = self.outgoing.next_deferred() {
+            let Some(connection) = self.slots.get_mut(key) else { continue };
+            connection.marks.is_deferred = false;
+            if !connection.link.is_flushed() {
+                let written = self.flush_one(key);
+                self.outgoing.on_deferred_written(written);
+            }
+        }
+    }
+
+    /// Returns how many bytes were written.
+    fn flush_one(&mut self, key: ConnectionKey<S>) -> usize {
+        let Some(connection) = self.slots.get_mut(key).filter(|one| !one.is_closed) else {
+            return 0;
+        };
+        let queued = connection.link.outbox().queued();
+        let flushed = connection.link.flush(budget::FLUSH_BYTES_MAX);
+        let written = queued - connection.link.outbox().queued();
+        self.counters.bytes_out += written as u64;
+        match (&flushed, &connection.protocol) {
+            // The common case, which runs for every recipient: nothing else is to be done.
+            (Ok(Flushed::Done), Protocol::Ws(ws)) if !ws.is_catching_up && ws.paged_bytes == 0 => {
+                connection.recount(&mut self.heap_tally, &mut self.counters);
+                return written;
+            }
+            _ => {}
+        }
+        match flushed {
+            Ok(Flushed::Done) => self.on_flushed(key),
+            Ok(Flushed::Blocked) => self.on_partly_flushed(key, written),
+            Ok(Flushed::Paused) => {
+                self.on_partly_flushed(key, written);
+                self.mark_deferred(key); // A later tick goes on.
+            }
+            Err(_) => self.on_broken(key),
+        }
+        self.note_page_due(key);
+        self.recount(key);
+        written
+    }
+
+    /// As long as the peer reads some of its response it is not idle, until the response deadline.
+    fn on_partly_flushed(&mut self, key: ConnectionKey<S>, written: usize) {
+        let Some(connection) = self.slots.get(key) else { return };
+        let is_overdue = connection.response_deadline <= self.now.mono;
+        if written > 0 && !is_overdue && self.timeout(key) == Some(TimeoutKind::Idle) {
+            self.set_timer(key, Some(TimeoutKind::Idle));
+        }
+    }
+
+    fn on_flushed(&mut self, key: ConnectionKey<S>) {
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        match &connection.protocol {
+            Protocol::Closing => {
+                // RFC 9112 §9.6: shut down the write half first and go on reading for a while. A
+                // close with unread input sends a reset, which can destroy what the peer has not
+                // read yet.
+                let shut_down = connection.link.shutdown_write();
+                if shut_down.is_err() || connection.is_read_shut_down {
+                    self.end(key, Departure::Broken);
+                } else if self.timeout(key) != Some(TimeoutKind::Linger) {
+                    self.set_timer(key, Some(TimeoutKind::Linger));
+                }
+            }
+            Protocol::Http(_) if !connection.buffered.is_empty() => self.schedule(key),
+            Protocol::Http(_) | Protocol::Ws(_) => {}
+        }
+    }
+
+    // ---- History
+
+    /// A connection that is due its next page.
+    pub fn next_page_due(&mut self) -> Option<ConnectionKey<S>> {
+        let key = self.outgoing.next_page_due()?;
+        if let Some(ws) = self.slots.get_mut(key).and_then(Connection::ws) {
+            ws.is_page_due = false;
+        }
+        Some(key)
+    }
+
+    /// After a flush: the connection is due a page if it is catching up and the last page has
+    /// mostly left.
+    fn note_page_due(&mut self, key: ConnectionKey<S>) {
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        let queued = connection.link.outbox().queued();
+        if let Protocol::Ws(ws) = &mut connection.protocol {
+            ws.paged_bytes = ws.paged_bytes.min(queued);
+            let is_due = ws.is_catching_up && is_page_due(queued);
+            if is_due && !std::mem::replace(&mut ws.is_page_due, true) {
+                self.outgoing.push_page_due(key);
+            }
+        }
+    }
+}

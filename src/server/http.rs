@@ -1,0 +1,287 @@
+//! HTTP: one connection's requests on their way into the domain, its responses on their way out.
+//!
+//! Owns what a connection does between requests, and the upgrade. Must not know a socket, or what a
+//! route does. The invariant: a connection that speaks HTTP waits either for input, under the
+//! timeout of its phase, or for its peer to read, under the idle timeout; never for both.
+
+use bytes::Bytes;
+
+use super::admission;
+use super::connection::{Connection, ConnectionKey, OverLimit, Protocol, Purpose, TimeoutKind, Ws};
+use super::core::Core;
+use super::input::ANSWERED_BYTES_MAX;
+use super::table::Table;
+use crate::api::error::Error;
+use crate::api::metrics::Metrics;
+use crate::api::{self, Answer, Caller, Client, UpgradeRequest};
+use crate::chat::{Admission, Departure, JoinRequest, Quota};
+use crate::http::{self, Fed, Framing, Method, Phase, Request, Response, Version};
+use crate::ledger::{Account, Pressure};
+use crate::net::{Piece, Stream};
+use crate::ws::Context;
+use crate::ws::handshake::{self, NotAccepted};
+
+impl<S: Stream> Core<S> {
+    // ---- Input
+
+    pub(super) fn on_http_bytes(&mut self, key: ConnectionKey<S>, input: &[u8]) {
+        let Some(mut input) = self.strip_proxy_header(key, input) else { return };
+        loop {
+            let Some(connection) = self.table.slots.get_mut(key) else { return };
+            let Protocol::Http(http) = &mut connection.protocol else {
+                return self.on_bytes(key, input); // Upgraded or closing: no more requests.
+            };
+            if connection.link.outbox().queued() > ANSWERED_BYTES_MAX
+                || self.table.work.bytes_out > ANSWERED_BYTES_MAX
+            {
+                return self.buffer(key, input); // Continued when the responses have left.
+            }
+            let fed = http.codec.feed(&mut input);
+            let phase = http.codec.phase();
+            let over_limit = connection.over_limit.filter(|_| phase == Phase::Body);
+            match (fed, over_limit) {
+                (Err(reject), _) => return self.reject(key, None, api::error::reject(reject)),
+                (Ok(Fed::Request(request)), _) => self.on_request(key, &request),
+                // The head is complete; the refusal does not depend on the body.
+                (Ok(_), Some(over_limit)) => {
+                    return self.reject(key, None, admission::refusal(over_limit));
+                }
+                (Ok(Fed::Continue), None) => {
+                    self.table.push(key, Piece::shared(Bytes::from_static(http::CONTINUE)));
+                }
+                (Ok(Fed::Partial), None) => return self.await_rest(key, phase),
+            }
+        }
+    }
+
+    /// Each phase of a request has one deadline for the whole of it.
+    fn await_rest(&mut self, key: ConnectionKey<S>, phase: Phase) {
+        let timeout = match phase {
+            Phase::Idle => return, // Armed at accept or with the last response.
+            Phase::Head => TimeoutKind::Head,
+            Phase::Body => TimeoutKind::Body,
+        };
+        // A connection over a limit has only the time that it was given when it was accepted.
+        let over_limit = self.table.slots.get(key).and_then(|connection| connection.over_limit);
+        if over_limit.is_none() && self.table.timeout(key) != Some(timeout) {
+            self.table.set_timer(key, Some(timeout));
+        }
+    }
+
+    /// The deadline of a phase has passed.
+    pub(super) fn on_request_timeout(&mut self, key: ConnectionKey<S>) {
+        let Some(connection) = self.table.slots.get(key) else { return };
+        match &connection.protocol {
+            Protocol::Http(http) if http.codec.phase() != Phase::Idle => {
+                self.reject(key, None, api::error::timeout());
+            }
+            _ => self.table.end(key, Departure::Closed), // Not a byte was sent.
+        }
+    }
+
+    fn on_request(&mut self, key: ConnectionKey<S>, request: &Request) {
+        self.trip(request.path().split('/').nth(1).unwrap_or_default());
+        self.table.counters.requests += 1;
+        self.table.work.requests += 1;
+        let Some(connection) = self.table.slots.get(key) else { return };
+        if matches!(&connection.protocol, Protocol::Http(http) if http.purpose == Purpose::Metrics)
+        {
+            return self.on_metrics_request(key, request);
+        }
+        let client = self.api.client(request, connection.peer);
+        // An upgrade over the address's quota succeeds and is refused by a close, because a
+        // browser cannot read a failed handshake.
+        let over_limit = connection.over_limit;
+        let is_closed_later =
+            over_limit == Some(OverLimit::Address) && handshake::check(request).is_ok();
+        if let Some(over_limit) = over_limit.filter(|_| !is_closed_later) {
+            return self.reject(key, Some(request), admission::refusal(over_limit));
+        }
+        if self.is_shutting_down {
+            return self.reject(key, Some(request), api::error::shutting_down());
+        }
+        let caller = Caller {
+            now: self.table.now,
+            uptime: self.uptime(),
+            connections: self.table.counters.connections,
+            address: client.address,
+        };
+        let answer = self.api.answer(&mut self.chat, request, &caller, &mut self.table);
+        match (answer, over_limit) {
+            (Answer::Socket(upgrade), _) => self.upgrade(key, request, &upgrade, client),
+            // An upgrade request for a path that has none.
+            (_, Some(over_limit)) => {
+                self.reject(key, Some(request), admission::refusal(over_limit));
+            }
+            (Answer::Response(response), None) => self.respond(key, request, response),
+            (Answer::Refused(error), None) => {
+                let response = self.refusal(Some(request), error);
+                self.respond(key, request, response);
+            }
+        }
+    }
+
+    fn on_metrics_request(&mut self, key: ConnectionKey<S>, request: &Request) {
+        let memory = Account::ALL.map(|account| (account.as_str(), self.ledger.bytes(account)));
+        let metrics = Metrics {
+            started: self.started,
+            counters: &self.table.counters,
+            chat: &self.chat,
+            timers: self.timer_count(),
+            memory: &memory,
+            memory_max: Some(self.ledger.ceiling()),
+        };
+        let response = match api::metrics::answer(request, &metrics) {
+            Ok(response) => response,
+            Err(error) => self.refusal(Some(request), error),
+        };
+        self.respond(key, request, response);
+    }
+
+    // ---- Responses
+
+    /// Counts a refusal and makes its response.
+    fn refusal(&mut self, request: Option<&Request>, error: Error) -> Response {
+        self.table.counters.on_refused(error.code.index());
+        self.api.refusal(request, error)
+    }
+
+    fn respond(&mut self, key: ConnectionKey<S>, request: &Request, response: Response) {
+        self.table.work.bytes_out += response.body.iter().map(Bytes::len).sum::<usize>();
+        let framing = framing(&self.date.1, Some(request), request.keep_alive());
+        queue(&mut self.table, key, response, framing);
+        if request.keep_alive() {
+            self.table.set_timer(key, Some(TimeoutKind::Idle));
+        } else {
+            self.table.finish(key, Departure::Closed);
+        }
+    }
+
+    /// Refuses a request that cannot be read to its end, or is not waited for, and ends the
+    /// connection. `request`: if it is complete; otherwise its head may be known.
+    pub(super) fn reject(
+        &mut self,
+        key: ConnectionKey<S>,
+        request: Option<&Request>,
+        error: Error,
+    ) {
+        self.table.counters.on_refused(error.code.index());
+        let protocol = self.table.slots.get(key).map(|connection| &connection.protocol);
+        let head = match protocol {
+            Some(Protocol::Http(http)) => http.codec.request(),
+            _ => None,
+        };
+        let request = request.or(head);
+        let response = self.api.refusal(request, error);
+        let framing = framing(&self.date.1, request, false);
+        queue(&mut self.table, key, response, framing);
+        self.table.finish(key, Departure::Closed);
+    }
+
+    // ---- The upgrade
+
+    fn upgrade(
+        &mut self,
+        key: ConnectionKey<S>,
+        request: &Request,
+        upgrade: &UpgradeRequest,
+        client: Client,
+    ) {
+        let accept = match self.check_upgrade(request) {
+            Ok(accept) => accept,
+            Err(error) => {
+                let over_limit = self.table.slots.get(key).and_then(|one| one.over_limit);
+                if over_limit.is_some() {
+                    return self.reject(key, Some(request), error);
+                }
+                let response = self.refusal(Some(request), error);
+                return self.respond(key, request, response);
+            }
+        };
+        let fields = self.api.cors(Some(request));
+        let head = handshake::accept(&accept, upgrade.subprotocol, &self.date.1, &fields);
+        self.table.push(key, Piece::private(head));
+        self.table.set_timer(key, None);
+        let Some(connection) = self.table.slots.get_mut(key) else { return };
+        let context = Context::new(self.config.ws);
+        connection.protocol = Protocol::Ws(Box::new(Ws::new(context)));
+        self.table.counters.websockets += 1;
+        self.enter(key, upgrade, client);
+    }
+
+    /// The value of `Sec-WebSocket-Accept`, or why the handshake fails, checked in the contract's
+    /// order.
+    fn check_upgrade(&self, request: &Request) -> Result<String, Error> {
+        let accept = handshake::check(request).map_err(|not_accepted| match not_accepted {
+            NotAccepted::NotAnUpgrade => api::error::not_an_upgrade(),
+            NotAccepted::OtherVersion => api::error::other_version(),
+            NotAccepted::BadKey => api::error::bad_key(),
+        })?;
+        if !self.api.allows_origin(request) {
+            return Err(api::error::bad_origin());
+        }
+        match self.ledger.is_at(Pressure::Connections) {
+            true => Err(api::error::server_full()),
+            false => Ok(accept),
+        }
+    }
+
+    /// Asks the domain to let the upgraded connection into its room.
+    fn enter(&mut self, key: ConnectionKey<S>, upgrade: &UpgradeRequest, client: Client) {
+        let Some(connection) = self.table.slots.get_mut(key) else { return };
+        let mut share_exceeded = connection.over_limit == Some(OverLimit::Address);
+        if let (true, Some(address)) = (client.forwarded, client.address) {
+            share_exceeded |= self.chat.on_arrival(address) != Quota::Within;
+            connection.quota_address = Some(address);
+        }
+        let request = JoinRequest {
+            conn: key.cast(),
+            session: upgrade.session.and_then(|id| self.chat.session(id)),
+            room: upgrade.room.and_then(|id| self.chat.room(id)),
+            share_exceeded,
+            start: upgrade.start,
+        };
+        match self.chat.enter(self.table.now, request, &mut self.table) {
+            Ok((attachment, admission)) => {
+                if let Some(ws) = self.table.slots.get_mut(key).and_then(Connection::ws) {
+                    ws.attachment = Some(attachment);
+                    ws.is_paused = admission == Admission::Waiting;
+                }
+                if admission == Admission::Admitted {
+                    self.table.start_pinging(key);
+                }
+            }
+            Err(reason) => match api::socket::close(reason) {
+                Some(close) => self.table.close(key, close),
+                None => self.table.end(key, Departure::Broken),
+            },
+        }
+    }
+}
+
+/// `request`: as far as it is known.
+fn framing<'a>(date: &'a str, request: Option<&Request>, keep_alive: bool) -> Framing<'a> {
+    Framing {
+        date,
+        head: request.is_some_and(|request| request.method() == Method::Head),
+        version: request.map_or(Version::Http11, Request::version),
+        keep_alive,
+    }
+}
+
+/// Queues a response: its head, with what content is small, and then the content's own pieces. Most
+/// of them lie in a history or in the binary, where they are counted.
+fn queue<S: Stream>(
+    table: &mut Table<S>,
+    key: ConnectionKey<S>,
+    response: Response,
+    framing: Framing<'_>,
+) {
+    let mut queued_bytes = 0;
+    response.encode(framing, |bytes| {
+        queued_bytes += bytes.len();
+        let is_ours = bytes.is_unique();
+        table.push(key, if is_ours { Piece::private(bytes) } else { Piece::shared(bytes) });
+    });
+    table.extend_response_deadline(key, queued_bytes);
+}

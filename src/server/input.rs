@@ -1,0 +1,146 @@
+//! One connection's turn: input is read and passed to the protocol that the connection speaks.
+//!
+//! Owns reading, and what a panic costs. Must not know the protocols themselves. The invariant:
+//! whatever a peer sends, and whatever bug that meets, ends at worst this one connection.
+//! [`Core::dispatch`] is the one place that catches panics.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use log::error;
+
+use super::connection::{ConnectionKey, Protocol};
+use super::core::Core;
+use crate::api;
+use crate::chat::{AttachmentKey, Departure};
+use crate::net::{Received, Stream};
+use crate::ws::close::Close;
+
+/// Bytes made for one connection in one turn beyond which its next request or event has to wait:
+/// one answer at a time, but a few small ones may leave together. Content that a HEAD response
+/// leaves out counts in its turn, since it was made.
+pub(super) const ANSWERED_BYTES_MAX: usize = 16 * 1024;
+
+impl<S: Stream> Core<S> {
+    /// Handles what a connection has buffered, or reads once.
+    pub(super) fn take_turn(&mut self, key: ConnectionKey<S>, scratch: &mut [u8]) {
+        let Some(connection) = self.table.slots.get_mut(key) else { return };
+        let is_paused = matches!(&connection.protocol, Protocol::Ws(ws) if ws.is_paused);
+        if connection.is_closed || is_paused {
+            return;
+        }
+        if !connection.buffered.is_empty() {
+            return self.handle_buffered(key);
+        }
+        match connection.link.read_into(scratch) {
+            Ok(Received::Bytes(count)) => {
+                // A short read has drained the kernel's buffer, and the next byte makes an edge;
+                // unless the peer has hung up, which was reported already.
+                let has_more = count == scratch.len()
+                    || connection.has_hung_up
+                    || connection.link.stream().has_buffered_input();
+                self.table.counters.bytes_in += count as u64;
+                self.table.work.bytes_in += count;
+                self.dispatch(key, &scratch[..count]);
+                scratch[..count].fill(0); // The buffer lives as long as the process.
+                if has_more {
+                    self.table.schedule_in_background(key);
+                }
+            }
+            Ok(Received::Blocked) => {
+                let stream = connection.link.stream_mut();
+                let (has_more, cost) = (stream.has_buffered_input(), stream.take_cost());
+                if has_more {
+                    self.table.schedule_in_background(key);
+                }
+                self.table.work.bytes_in += cost;
+                self.table.recount(key);
+            }
+            Ok(Received::End) => self.on_end(key),
+            Err(_) => self.table.on_broken(key),
+        }
+    }
+
+    fn handle_buffered(&mut self, key: ConnectionKey<S>) {
+        let Some(connection) = self.table.slots.get_mut(key) else { return };
+        let buffered = std::mem::take(&mut connection.buffered);
+        self.table.work.bytes_in += buffered.len();
+        self.dispatch(key, &buffered);
+        let connection = self.table.slots.get(key);
+        if connection.is_some_and(|connection| connection.buffered.is_empty()) {
+            self.table.schedule(key); // More may have arrived meanwhile.
+        }
+    }
+
+    /// Handles input. A panic on the way is a bug of ours: it costs this connection, and the
+    /// process only if it may have damaged what others rely on.
+    fn dispatch(&mut self, key: ConnectionKey<S>, input: &[u8]) {
+        let caught = catch_unwind(AssertUnwindSafe(|| self.on_bytes(key, input)));
+        if caught.is_err() {
+            self.on_panic(key);
+        }
+        self.table.recount(key);
+    }
+
+    fn on_panic(&mut self, key: ConnectionKey<S>) {
+        self.table.counters.panics += 1;
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.check_invariants())) {
+            error!("a bug has damaged shared state; the server ends");
+            resume_unwind(panic);
+        }
+        match self.table.slots.get(key).map(|connection| &connection.protocol) {
+            Some(Protocol::Http(_)) => self.reject(key, None, api::error::internal()),
+            Some(Protocol::Ws(ws)) => {
+                self.seal(ws.attachment);
+                self.table.close(key, Close::INTERNAL);
+            }
+            Some(Protocol::Closing) | None => self.table.end(key, Departure::Closed),
+        }
+    }
+
+    /// Passes input to the protocol that the connection speaks now.
+    pub(super) fn on_bytes(&mut self, key: ConnectionKey<S>, input: &[u8]) {
+        match self.table.slots.get(key).map(|connection| &connection.protocol) {
+            Some(Protocol::Http(_)) => self.on_http_bytes(key, input),
+            Some(Protocol::Ws(_)) => self.on_ws_bytes(key, input),
+            Some(Protocol::Closing) | None => {} // Discarded, RFC 9112 §9.6.
+        }
+    }
+
+    /// The peer has ended its direction.
+    fn on_end(&mut self, key: ConnectionKey<S>) {
+        let Some(connection) = self.table.slots.get_mut(key) else { return };
+        connection.is_read_shut_down = true;
+        match &connection.protocol {
+            // The peer may have ended one direction only, and still read its responses.
+            Protocol::Http(_) => self.table.finish(key, Departure::Closed),
+            // RFC 6455 §7.1.5: an end without a close frame is abnormal, as if the network failed.
+            Protocol::Ws(_) => self.table.end(key, Departure::Broken),
+            Protocol::Closing if connection.link.is_flushed() => {
+                self.table.end(key, Departure::Closed);
+            }
+            Protocol::Closing => {}
+        }
+    }
+
+    /// Keeps input for a later turn; nothing more is read meanwhile.
+    pub(super) fn buffer(&mut self, key: ConnectionKey<S>, input: &[u8]) {
+        if let Some(connection) = self.table.slots.get_mut(key) {
+            connection.buffered = input.into();
+        }
+    }
+
+    /// Seals the batch of the attachment's room: what was said in the room precedes what the
+    /// connection alone is told next.
+    pub(super) fn seal(&mut self, attachment: Option<AttachmentKey>) {
+        if let Some(room) = attachment.and_then(|attachment| self.chat.room_of(attachment)) {
+            self.chat.seal(room, &mut self.table);
+        }
+    }
+
+    /// Panics at the word that a test has planted.
+    pub(super) fn trip(&self, word: &str) {
+        #[cfg(debug_assertions)]
+        assert!(self.fault.as_deref() != Some(word), "a planted fault");
+        let _ = word;
+    }
+}

@@ -1,0 +1,109 @@
+//! Listeners: opening them, and accepting from them.
+//!
+//! Owns which addresses are listened on and whether connections may be waiting there. Must not
+//! know what an accepted connection is told. The invariant: a listener whose connections were not
+//! all accepted stays ready, because its edge does not come again.
+
+use std::io::{self, ErrorKind};
+
+use log::warn;
+use rustix::io::Errno;
+
+use super::connection::Purpose;
+use super::error::StartError;
+use crate::config::{Config, Listen};
+use crate::net::{Identity, Listener};
+use crate::process::systemd::Inherited;
+
+/// A listener and whether connections may be waiting in it.
+pub(super) struct Acceptor {
+    pub listener: Listener,
+    pub is_ready: bool,
+    pub purpose: Purpose,
+}
+
+impl Acceptor {
+    fn new(listener: Listener, purpose: Purpose) -> Acceptor {
+        Acceptor { listener, is_ready: false, purpose }
+    }
+}
+
+/// Takes over the listeners that a supervisor has opened, and opens those that flags and variables
+/// name. The default address is for when neither says where to listen.
+///
+/// `identity`: the certificate of listeners with TLS.
+pub(super) fn open(
+    config: &Config,
+    inherited: Vec<Inherited>,
+    identity: Option<&Identity>,
+) -> Result<Vec<Acceptor>, StartError> {
+    let mut acceptors = take_over(inherited);
+    let is_told = acceptors.iter().any(|acceptor| acceptor.purpose == Purpose::Chat);
+    let chat: &[Listen] = if config.listen_by_default && is_told { &[] } else { &config.listen };
+    let chat = chat.iter().map(|listen| match listen {
+        Listen::Proxied(_) => (listen, Purpose::Proxied),
+        _ => (listen, Purpose::Chat),
+    });
+    let metrics = config.metrics_listen.iter().map(|listen| (listen, Purpose::Metrics));
+    for (listen, purpose) in chat.chain(metrics) {
+        let listener = bind(listen, identity);
+        let listener = listener.map_err(|error| StartError::Listen(listen.clone(), error))?;
+        acceptors.push(Acceptor::new(listener, purpose));
+    }
+    Ok(acceptors)
+}
+
+fn take_over(inherited: Vec<Inherited>) -> Vec<Acceptor> {
+    let mut acceptors = Vec::new();
+    for Inherited { socket, descriptor, is_metrics } in inherited {
+        let purpose = if is_metrics { Purpose::Metrics } else { Purpose::Chat };
+        match Listener::take_over(socket) {
+            Ok(listener) => acceptors.push(Acceptor::new(listener, purpose)),
+            Err(error) => warn!("LISTEN_FDS: descriptor {descriptor} is no listener: {error}"),
+        }
+    }
+    acceptors
+}
+
+fn bind(listen: &Listen, identity: Option<&Identity>) -> io::Result<Listener> {
+    match (listen, identity) {
+        (Listen::Tcp(address), _) => Listener::bind_tcp(*address),
+        #[cfg(feature = "tls")]
+        (Listen::Tls(address), Some(identity)) => Listener::bind_tls(*address, identity.clone()),
+        (Listen::Unix(path), _) => Listener::bind_unix(path),
+        (Listen::Proxied(listen), _) => bind(listen, identity),
+        #[cfg(feature = "tls")]
+        _ => Err(ErrorKind::Unsupported.into()),
+    }
+}
+
+/// What a failed `accept` asks for.
+pub(super) enum AcceptError {
+    /// Nothing is waiting.
+    WouldBlock,
+    /// The connection was gone before it was accepted; the next may be waiting.
+    Gone,
+    /// Descriptors or memory have run out.
+    Exhausted,
+}
+
+impl AcceptError {
+    /// Classifies an error of `accept`.
+    pub fn of(error: &io::Error) -> AcceptError {
+        match error.kind() {
+            ErrorKind::WouldBlock => AcceptError::WouldBlock,
+            ErrorKind::ConnectionAborted | ErrorKind::Interrupted => AcceptError::Gone,
+            _ => AcceptError::Exhausted,
+        }
+    }
+}
+
+/// Logs why accepting pauses.
+pub(super) fn warn_of_pause(error: &io::Error) {
+    let errno = Errno::from_io_error(error);
+    if errno == Some(Errno::MFILE) || errno == Some(Errno::NFILE) {
+        warn!("accepting pauses: out of descriptors");
+    } else {
+        warn!("accepting pauses: {error}");
+    }
+}

@@ -1,0 +1,243 @@
+//! What is queued for connections and not written yet: whose output is flushed next, and who is
+//! due another page of history.
+//!
+//! Owns the lists and what a tick may spend on each. Must not know a connection or its bytes: it
+//! handles keys of any type, as the schedule does for input. The invariant: a key is on each list
+//! at most once, which its [`FlushMarks`] record. A key that is dropped from a list while its
+//! marks say otherwise is never flushed again.
+
+use std::collections::VecDeque;
+
+use super::schedule::{self, budget};
+
+/// A page of history has mostly left when no more than this is queued.
+const PAGE_LEFT_BYTES: usize = 16 * 1024;
+
+/// Which lists a key is on; kept by the owner of the key.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct FlushMarks {
+    pub is_dirty: bool,
+    pub is_deferred: bool,
+}
+
+/// Keys with something to write.
+#[derive(Debug)]
+pub(super) struct Outgoing<K> {
+    /// To be flushed at the end of this tick.
+    dirty: Vec<K>,
+    /// To be flushed in turn, as far as the budget of a tick goes.
+    deferred: VecDeque<K>,
+    /// Catching up, with the last page mostly sent.
+    page_due: VecDeque<K>,
+    /// Bytes of history queued in this phase.
+    paged_bytes: usize,
+    flush: DeferredBudget,
+}
+
+/// What is left of a tick for deferred flushes.
+#[derive(Clone, Copy, Default, Debug)]
+struct DeferredBudget {
+    flushes: usize,
+    bytes: usize,
+}
+
+impl<K: Copy> Outgoing<K> {
+    /// Nothing queued.
+    pub fn new() -> Outgoing<K> {
+        Outgoing {
+            dirty: Vec::new(),
+            deferred: VecDeque::new(),
+            page_due: VecDeque::new(),
+            paged_bytes: 0,
+            flush: DeferredBudget::default(),
+        }
+    }
+
+    /// Has the key flushed at the end of this tick.
+    pub fn mark_dirty(&mut self, key: K, marks: &mut FlushMarks) {
+        if !std::mem::replace(&mut marks.is_dirty, true) {
+            self.dirty.push(key);
+        }
+    }
+
+    /// Has the key flushed when the budget allows, which is in this tick as a rule.
+    pub fn mark_deferred(&mut self, key: K, marks: &mut FlushMarks) {
+        if !marks.is_dirty && !std::mem::replace(&mut marks.is_deferred, true) {
+            self.deferred.push_back(key);
+        }
+    }
+
+    /// Has the next page of history made for the key, in this tick or the next.
+    pub fn push_page_due(&mut self, key: K) {
+        self.page_due.push_back(key);
+    }
+
+    /// Whether the last flush has left some for later.
+    pub fn has_backlog(&self) -> bool {
+        !self.deferred.is_empty()
+    }
+
+    /// Whether no key is on a list.
+    pub fn is_empty(&self) -> bool {
+        self.dirty.is_empty() && self.deferred.is_empty() && self.page_due.is_empty()
+    }
+
+    /// Takes the dirty keys, to be flushed now. The list goes back by [`Outgoing::end_dirty`].
+    pub fn take_dirty(&mut self) -> Vec<K> {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// The allocation of [`Outgoing::take_dirty`] serves the next tick.
+    pub fn end_dirty(&mut self, mut flushed: Vec<K>) {
+        if self.dirty.is_empty() {
+            flushed.clear();
+            self.dirty = flushed;
+        }
+    }
+
+    /// Begins the deferred flushes of this tick: one for each key that is queued now.
+    pub fn begin_deferred(&mut self) {
+        let flushes = self.deferred.len().min(budget::DEFERRED_FLUSHES_MAX);
+        self.flush = DeferredBudget { flushes, bytes: budget::DEFERRED_BYTES_MAX };
+    }
+
+    /// The key whose deferred output is flushed next, as far as the budget goes.
+    pub fn next_deferred(&mut self) -> Option<K> {
+        if self.flush.flushes == 0 || self.flush.bytes == 0 {
+            return None;
+        }
+        self.flush.flushes -= 1;
+        self.deferred.pop_front()
+    }
+
+    /// A deferred flush has written so many bytes.
+    pub fn on_deferred_written(&mut self, bytes: usize) {
+        self.flush.bytes = self.flush.bytes.saturating_sub(bytes);
+    }
+
+    /// A key that is due a page of history.
+    pub fn next_page_due(&mut self) -> Option<K> {
+        self.page_due.pop_front()
+    }
+
+    /// Bytes of history were queued.
+    pub fn on_paged(&mut self, bytes: usize) {
+        self.paged_bytes += bytes;
+    }
+
+    /// Whether so much history was queued in this phase that the rest has to wait.
+    pub fn is_paged_out(&self) -> bool {
+        self.paged_bytes >= budget::PAGED_BYTES_MAX
+    }
+
+    /// The phase is over: the next may queue as much history again.
+    pub fn reset_paged(&mut self) {
+        self.paged_bytes = 0;
+    }
+
+    /// Gives back capacity that more than `keys` keys once needed.
+    pub fn shrink(&mut self, keys: usize) {
+        schedule::shrink(&mut self.deferred, keys);
+        schedule::shrink(&mut self.page_due, keys);
+        schedule::shrink_list(&mut self.dirty, keys);
+    }
+
+    /// Bytes of heap held.
+    pub fn bytes(&self) -> usize {
+        let keys = self.dirty.capacity() + self.deferred.capacity() + self.page_due.capacity();
+        keys * size_of::<K>()
+    }
+
+    /// The dirty keys, for checks.
+    pub fn dirty(&self) -> impl Iterator<Item = K> {
+        self.dirty.iter().copied()
+    }
+
+    /// The deferred keys, for checks.
+    pub fn deferred(&self) -> impl Iterator<Item = K> {
+        self.deferred.iter().copied()
+    }
+}
+
+/// Whether a connection that is catching up, with so many bytes in its outbox, is due a page.
+pub(super) fn is_page_due(queued_bytes: usize) -> bool {
+    queued_bytes <= PAGE_LEFT_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_on_a_list_once_and_dirty_precedes_deferred() {
+        let mut outgoing = Outgoing::new();
+        let mut marks = FlushMarks::default();
+        for _ in 0..2 {
+            outgoing.mark_dirty(1, &mut marks);
+            outgoing.mark_deferred(1, &mut marks);
+        }
+        assert_eq!(outgoing.take_dirty(), [1]);
+        assert!(!outgoing.has_backlog(), "it is flushed in this tick anyway");
+        marks.is_dirty = false;
+        for _ in 0..2 {
+            outgoing.mark_deferred(1, &mut marks);
+        }
+        assert_eq!(outgoing.deferred().collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn deferred_flushes_end_with_their_number_their_bytes_or_the_queue() {
+        let flushed = |keys: usize, bytes: usize| {
+            let mut outgoing = Outgoing::new();
+            let mut marks = vec![FlushMarks::default(); keys];
+            for (key, marks) in marks.iter_mut().enumerate() {
+                outgoing.mark_deferred(key, marks);
+            }
+            outgoing.begin_deferred();
+            let mut flushed = Vec::new();
+            while let Some(key) = outgoing.next_deferred() {
+                outgoing.on_deferred_written(bytes);
+                // The kernel took a part only: the key queues again, behind the others.
+                marks[key].is_deferred = false;
+                outgoing.mark_deferred(key, &mut marks[key]);
+                flushed.push(key);
+            }
+            assert!(outgoing.has_backlog());
+            flushed
+        };
+        assert_eq!(flushed(3, 1), [0, 1, 2], "each once");
+        assert_eq!(flushed(1000, 1), (0..32).collect::<Vec<_>>());
+        assert_eq!(flushed(1000, 64 * 1024), [0, 1]);
+    }
+
+    #[test]
+    fn history_is_queued_up_to_its_budget_in_each_phase() {
+        let mut outgoing = Outgoing::<u32>::new();
+        outgoing.on_paged(512 * 1024 - 1);
+        assert!(!outgoing.is_paged_out());
+        outgoing.on_paged(1);
+        assert!(outgoing.is_paged_out());
+        outgoing.reset_paged();
+        assert!(!outgoing.is_paged_out());
+    }
+
+    #[test]
+    fn capacity_goes_back_with_the_keys() {
+        let mut outgoing = Outgoing::new();
+        let mut marks = vec![FlushMarks::default(); 1000];
+        for (key, marks) in marks.iter_mut().enumerate() {
+            outgoing.mark_deferred(key, marks);
+            outgoing.push_page_due(key);
+        }
+        outgoing.begin_deferred();
+        while outgoing.deferred.pop_front().is_some() {}
+        while outgoing.next_page_due().is_some() {}
+        let full = outgoing.bytes();
+        outgoing.shrink(1000);
+        assert_eq!(outgoing.bytes(), full);
+        outgoing.shrink(10);
+        assert!(outgoing.bytes() < full / 10);
+        outgoing.shrink(0);
+        assert_eq!(outgoing.bytes(), 0);
+    }
+}

@@ -1,0 +1,457 @@
+//! Whose turn it is, and how much a turn may cost.
+//!
+//! Owns the order in which connections are served and every figure of that policy. Must not know
+//! a connection, a byte or a protocol: it handles keys of any type, and is told what a turn did as
+//! a value. The invariant: a key is queued at most once, and every queued key gets a turn within
+//! a bounded number of ticks. A change that takes a key out of a queue without giving it a turn
+//! leaves input unread for ever, because an edge-triggered poll does not report it again.
+//!
+//! # Lanes
+//!
+//! A connection is *interactive* as long as it costs no more than a person who types or pastes.
+//! Interactive connections have their turns first. Those that speak WebSocket and those that speak
+//! HTTP wait in a queue each and alternate, so that long responses do not delay chat messages.
+//!
+//! Everything else is in the *background*: connections that recently cost more than that, that have
+//! more input than one turn takes, or that the peer has closed. They share what a tick has left.
+//!
+//! # Cost
+//!
+//! There is one unit, [`Cost`], an estimate in nanoseconds. A turn reports its [`Work`]; the prices
+//! in [`price`] turn that into a cost. The cost is taken from the budget of the tick and from the
+//! connection's own allowance, a rate limit (GCRA) with [`budget::ALLOWANCE_BURST`] in reserve.
+//!
+//! # Coalescing
+//!
+//! What background connections post may wait a few ticks for more, because one large write per
+//! recipient costs less than many small ones. [`Schedule::coalesce`] decides how long.
+
+use std::collections::VecDeque;
+use std::ops::AddAssign;
+use std::time::Duration;
+
+use crate::clock::Mono;
+
+/// Estimated work in nanoseconds, on the machine that [`price`] names.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub(super) struct Cost(u64);
+
+impl Cost {
+    /// So many nanoseconds.
+    pub const fn nanos(nanos: u64) -> Cost {
+        Cost(nanos)
+    }
+
+    const fn times(self, count: usize) -> Cost {
+        Cost(self.0.saturating_mul(count as u64))
+    }
+
+    /// The cost of `bytes` at a price for 1024 of them.
+    const fn per_kib(self, bytes: usize) -> Cost {
+        Cost(self.0.saturating_mul(bytes as u64) / 1024)
+    }
+
+    const fn saturating_sub(self, other: Cost) -> Cost {
+        Cost(self.0.saturating_sub(other.0))
+    }
+
+    const fn is_zero(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl AddAssign for Cost {
+    fn add_assign(&mut self, other: Cost) {
+        self.0 = self.0.saturating_add(other.0);
+    }
+}
+
+/// What work costs.
+pub(super) mod price {
+    use super::Cost;
+
+    /// A turn in which little or nothing is read: one system call, the look-ups around it and, as
+    /// a rule, the end of the connection.
+    pub const TURN_MIN: Cost = Cost::nanos(5_120);
+
+    /// 1024 bytes of input, from the kernel through its protocol.
+    pub const READ_KIB: Cost = Cost::nanos(10_240);
+
+    /// One HTTP request, beside its bytes.
+    pub const REQUEST: Cost = Cost::nanos(1_920);
+
+    /// One event from a WebSocket peer, beside its bytes.
+    pub const EVENT: Cost = Cost::nanos(640);
+
+    /// 1024 bytes that are made for one connection: a response, or a page of history.
+    pub const WRITTEN_KIB: Cost = Cost::nanos(1_280);
+
+    /// 1024 bytes of published events, for each recipient. Charged to the connection only.
+    pub const FAN_OUT_KIB: Cost = Cost::nanos(1_280);
+
+    /// One recipient of one published event, charged to the tick.
+    pub const RECIPIENT: Cost = Cost::nanos(0);
+}
+
+/// How much may be done before somebody else's turn.
+pub(super) mod budget {
+    use super::{Cost, Duration};
+
+    /// Input read in one interactive turn: about ten chat messages. When hundreds of connections
+    /// send at once, none waits for more than this from each of the others.
+    pub const INTERACTIVE_TURN_BYTES_MAX: usize = 1024;
+
+    /// Input read in one background turn. Larger reads do not make reading cheaper.
+    pub const BACKGROUND_TURN_BYTES_MAX: usize = 8 * 1024;
+
+    /// All interactive turns of one tick, before timers and writes.
+    pub const INTERACTIVE_TICK: Cost = Cost::nanos(327_680);
+
+    /// All background turns of one tick. An interactive connection that becomes ready meanwhile
+    /// waits no longer than this.
+    pub const BACKGROUND_TICK: Cost = Cost::nanos(81_920);
+
+    /// What a connection may cost in a second and stay interactive: 16 KiB of input, more than a
+    /// person types or pastes, and little enough that hundreds of connections can do it for ever.
+    pub const ALLOWANCE_PER_SECOND: Cost = Cost::nanos(163_840);
+
+    /// What it may cost at once: 8 KiB of input, thirty pasted messages.
+    pub const ALLOWANCE_BURST: Cost = Cost::nanos(81_920);
+
+    /// Consecutive ticks in which background connections get no turn because output has to leave
+    /// first. At a millisecond a tick this is a quarter of a second; without a bound they starve.
+    pub const BACKGROUND_SKIPS_MAX: u32 = 256;
+
+    /// A room with so many connections is large: as long as output is deferred, its members' turns
+    /// are background turns.
+    pub const FAN_OUT_LARGE: usize = 32;
+
+    /// How long what background connections have posted may wait for more.
+    pub const COALESCE_TIME_MAX: Duration = Duration::from_millis(10);
+
+    /// What background turns may cost while it waits.
+    pub const COALESCE_COST_MAX: Cost = Cost::nanos(10_485_760);
+
+    /// Timers of connections, and timers of the domain, that fire in one tick; the rest are overdue
+    /// in the next. Connections that were accepted at once time out at once, ten thousand if need be.
+    pub const TIMERS_MAX: usize = 16;
+
+    /// Connections accepted from one listener in one tick.
+    pub const ACCEPTS_MAX: usize = 16;
+
+    /// Bytes written to one connection in one tick. Without a bound, a peer that reads as fast as
+    /// the server writes could take megabytes of history while the others wait.
+    pub const FLUSH_BYTES_MAX: usize = 64 * 1024;
+
+    /// Deferred flushes in one tick: about a quarter of a millisecond.
+    pub const DEFERRED_FLUSHES_MAX: usize = 32;
+
+    /// Bytes written by the deferred flushes of one tick.
+    pub const DEFERRED_BYTES_MAX: usize = 128 * 1024;
+
+    /// History queued in one phase of a tick for all connections that are catching up, with the
+    /// lists of users that end it: about half a millisecond. When a thousand connections resume at
+    /// once, they are served in turns, and others between them.
+    pub const PAGED_BYTES_MAX: usize = 512 * 1024;
+}
+
+/// What one turn did.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct Work {
+    /// Bytes read, or what reading cost in their stead (a TLS handshake).
+    pub bytes_in: usize,
+    /// HTTP requests answered.
+    pub requests: usize,
+    /// Events from a WebSocket peer.
+    pub events: usize,
+    /// Bytes made for this connection: responses, pages of history.
+    pub bytes_out: usize,
+    /// Connections that its events go to, summed over the events.
+    pub recipients: usize,
+    /// Bytes of its events, times the recipients of each.
+    pub fan_out_bytes: usize,
+}
+
+impl Work {
+    /// One event of `bytes` was published to `recipients` connections.
+    pub fn publish(&mut self, bytes: usize, recipients: usize) {
+        self.recipients = self.recipients.saturating_add(recipients);
+        self.fan_out_bytes = self.fan_out_bytes.saturating_add(bytes.saturating_mul(recipients));
+    }
+
+    /// The turn itself.
+    fn cost(&self) -> Cost {
+        let mut cost = price::READ_KIB.per_kib(self.bytes_in);
+        cost += price::REQUEST.times(self.requests);
+        cost += price::EVENT.times(self.events);
+        cost += price::WRITTEN_KIB.per_kib(self.bytes_out);
+        cost
+    }
+
+    /// What the tick is charged.
+    fn tick_cost(&self) -> Cost {
+        let mut cost = self.cost().max(price::TURN_MIN);
+        cost += price::RECIPIENT.times(self.recipients);
+        cost
+    }
+
+    /// What the connection is charged.
+    fn connection_cost(&self) -> Cost {
+        let mut cost = self.cost();
+        cost += price::FAN_OUT_KIB.per_kib(self.fan_out_bytes);
+        cost
+    }
+}
+
+/// What the schedule keeps of each key, at the owner of the key.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Allowance {
+    /// The theoretical arrival time of a GCRA: when what it has cost so far would have been due at
+    /// an even rate.
+    next_free: Mono,
+}
+
+impl Allowance {
+    fn charge(&mut self, cost: Cost, now: Mono) {
+        self.next_free = self.next_free.max(now).after(time_for(cost));
+    }
+
+    fn is_exceeded(&self, now: Mono) -> bool {
+        self.next_free > now.after(time_for(budget::ALLOWANCE_BURST))
+    }
+}
+
+/// The time in which an interactive connection may cost so much.
+fn time_for(cost: Cost) -> Duration {
+    let micros = cost.0.saturating_mul(1_000_000) / budget::ALLOWANCE_PER_SECOND.0;
+    Duration::from_micros(micros)
+}
+
+/// Where a connection waits for its turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Lane {
+    /// Served first.
+    Interactive,
+    /// Served with what a tick has left.
+    Background,
+}
+
+impl Lane {
+    /// Input read in one turn, in bytes.
+    pub fn turn_bytes_max(self) -> usize {
+        match self {
+            Lane::Interactive => budget::INTERACTIVE_TURN_BYTES_MAX,
+            Lane::Background => budget::BACKGROUND_TURN_BYTES_MAX,
+        }
+    }
+}
+
+/// The two queues of the interactive lane.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Queue {
+    /// Connections that speak WebSocket.
+    Messages,
+    /// Connections that speak HTTP, or are closing.
+    Requests,
+}
+
+/// How much output is on its way.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Output {
+    /// The last flush has left some for later.
+    pub has_backlog: bool,
+    /// So much was said, or is kept, that it must leave before more is read.
+    pub is_full: bool,
+}
+
+/// Whether what background connections have posted leaves in this tick.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Coalesce {
+    /// It leaves.
+    Now,
+    /// It may wait for more, until then at the latest.
+    Until(Mono),
+}
+
+/// Keys in the order of their turns.
+#[derive(Debug)]
+pub(super) struct Schedule<K> {
+    messages: VecDeque<K>,
+    requests: VecDeque<K>,
+    background: VecDeque<K>,
+    /// The interactive queue that had the last turn.
+    last: Queue,
+    /// The lane that has its turns now, and what it has left of this tick.
+    lane: Lane,
+    turns_left: usize,
+    budget: Cost,
+    /// Consecutive ticks without a background turn.
+    skips: u32,
+    /// When everything posted so far has left, and what background turns have cost since.
+    coalescing_since: Mono,
+    coalescing_cost: Cost,
+}
+
+impl<K: Copy> Schedule<K> {
+    /// Nothing queued.
+    pub fn new() -> Schedule<K> {
+        Schedule {
+            messages: VecDeque::new(),
+            requests: VecDeque::new(),
+            background: VecDeque::new(),
+            last: Queue::Requests,
+            lane: Lane::Interactive,
+            turns_left: 0,
+            budget: Cost::default(),
+            skips: 0,
+            coalescing_since: Mono::ZERO,
+            coalescing_cost: Cost::default(),
+        }
+    }
+
+    /// Queues a key for a turn: in `queue`, unless its allowance is exceeded. The caller keeps a
+    /// key from being queued twice.
+    pub fn push(&mut self, key: K, allowance: &Allowance, queue: Queue, now: Mono) {
+        match queue {
+            _ if allowance.is_exceeded(now) => self.background.push_back(key),
+            Queue::Messages => self.messages.push_back(key),
+            Queue::Requests => self.requests.push_back(key),
+        }
+    }
+
+    /// Queues a key for a turn in the background, whatever its allowance.
+    pub fn push_background(&mut self, key: K) {
+        self.background.push_back(key);
+    }
+
+    /// Whether no key is queued.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.requests.is_empty() && self.background.is_empty()
+    }
+
+    /// Begins the turns of a lane in this tick. Interactive keys that are queued from now on wait
+    /// for the next tick, so that each has one turn.
+    pub fn begin(&mut self, lane: Lane, output: Output) {
+        self.lane = lane;
+        match lane {
+            Lane::Interactive => {
+                self.turns_left = self.messages.len() + self.requests.len();
+                self.budget = budget::INTERACTIVE_TICK;
+            }
+            Lane::Background => {
+                let must_wait = output.has_backlog || output.is_full;
+                let is_skipped = must_wait && self.skips < budget::BACKGROUND_SKIPS_MAX;
+                self.skips = if is_skipped { self.skips + 1 } else { 0 };
+                self.turns_left = if is_skipped { 0 } else { usize::MAX };
+                self.budget = budget::BACKGROUND_TICK;
+            }
+        }
+    }
+
+    /// The key whose turn it is, in the lane that has begun; `None`: the lane's turns are over.
+    pub fn next(&mut self) -> Option<K> {
+        if self.turns_left == 0 || self.budget.is_zero() {
+            return None;
+        }
+        self.turns_left -= 1;
+        match self.lane {
+            Lane::Interactive => self.next_interactive(),
+            Lane::Background => self.background.pop_front(),
+        }
+    }
+
+    fn next_interactive(&mut self) -> Option<K> {
+        let (one, other) = match self.last {
+            Queue::Messages => (Queue::Requests, Queue::Messages),
+            Queue::Requests => (Queue::Messages, Queue::Requests),
+        };
+        self.last = if self.queue(one).is_empty() { other } else { one };
+        self.queue(self.last).pop_front()
+    }
+
+    fn queue(&mut self, queue: Queue) -> &mut VecDeque<K> {
+        match queue {
+            Queue::Messages => &mut self.messages,
+            Queue::Requests => &mut self.requests,
+        }
+    }
+
+    /// Charges a turn to the tick, and to the connection unless that is gone.
+    pub fn charge(&mut self, allowance: Option<&mut Allowance>, work: &Work, now: Mono) {
+        let cost = work.tick_cost();
+        self.budget = self.budget.saturating_sub(cost);
+        if self.lane == Lane::Background {
+            self.coalescing_cost += cost;
+        }
+        if let Some(allowance) = allowance {
+            allowance.charge(work.connection_cost(), now);
+        }
+    }
+
+    /// Whether what background connections have posted leaves now. It waits only while more is
+    /// queued behind it, nothing else is on its way, and for no longer than
+    /// [`budget::COALESCE_TIME_MAX`] and [`budget::COALESCE_COST_MAX`].
+    pub fn coalesce(&self, now: Mono, output: Output) -> Coalesce {
+        let deadline = self.coalescing_since.after(budget::COALESCE_TIME_MAX);
+        let may_wait = !self.background.is_empty()
+            && self.coalescing_cost < budget::COALESCE_COST_MAX
+            && now < deadline
+            && !output.has_backlog
+            && !output.is_full;
+        if may_wait { Coalesce::Until(deadline) } else { Coalesce::Now }
+    }
+
+    /// Everything posted so far has left.
+    pub fn on_all_sealed(&mut self, now: Mono) {
+        (self.coalescing_since, self.coalescing_cost) = (now, Cost::default());
+    }
+
+    /// Gives back capacity that more than `keys` keys once needed.
+    pub fn shrink(&mut self, keys: usize) {
+        for queue in [&mut self.messages, &mut self.requests, &mut self.background] {
+            shrink(queue, keys);
+        }
+    }
+
+    /// Bytes of heap held.
+    pub fn bytes(&self) -> usize {
+        let queues = [&self.messages, &self.requests, &self.background];
+        queues.map(VecDeque::capacity).into_iter().sum::<usize>() * size_of::<K>()
+    }
+
+    /// All queued keys, for checks.
+    pub fn iter(&self) -> impl Iterator<Item = K> {
+        self.messages.iter().chain(&self.requests).chain(&self.background).copied()
+    }
+}
+
+/// Whether a connection whose events go to `recipients` connections has to wait as long as output
+/// is deferred. What the others of its room post meanwhile is coalesced.
+pub(super) fn is_large_fan_out(recipients: usize) -> bool {
+    recipients >= budget::FAN_OUT_LARGE
+}
+
+/// Capacity that is not worth giving back.
+const CAPACITY_MIN: usize = 64;
+
+/// Gives back the capacity of a queue that has grown far beyond `keys`, which is how many keys
+/// there are at all.
+pub(super) fn shrink<K>(queue: &mut VecDeque<K>, keys: usize) {
+    if keys == 0 {
+        *queue = VecDeque::new();
+    } else if queue.capacity() > CAPACITY_MIN && queue.capacity() / 4 > keys {
+        queue.shrink_to(keys);
+    }
+}
+
+/// The same for a list.
+pub(super) fn shrink_list<K>(list: &mut Vec<K>, keys: usize) {
+    if keys == 0 {
+        *list = Vec::new();
+    } else if list.capacity() > CAPACITY_MIN && list.capacity() / 4 > keys {
+        list.shrink_to(keys);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,432 @@
+//! The connections: their slots, timers and life, from accept until they are freed.
+//!
+//! Owns every connection, and with it the lists that connections are on: the schedule, the outgoing
+//! lists, the ended and the closed. Must not decide what a connection is told, or whose turn it is.
+//! The invariant: a connection with input that was not read to the end is in the schedule, and one
+//! with output is on an outgoing list or waits for a writable edge. Breaking it strands bytes.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use log::debug;
+
+use super::coalesce::Batches;
+use super::connection::{
+    Connection, ConnectionKey, ConnectionTimer, Http, OverLimit, Protocol, Purpose, TimeoutKind,
+};
+use super::outgoing::Outgoing;
+use super::schedule::{Allowance, Output, Queue, Schedule, Work};
+use super::settings::ConnectionConfig;
+use crate::chat::{Address, AttachmentKey, Departure};
+use crate::clock::{Mono, Now, Stamps};
+use crate::counters::Counters;
+use crate::http;
+use crate::ledger::{Account, Ledger, Pressure, Tally};
+use crate::net::{Link, Piece, Stream};
+use crate::slots::Slots;
+use crate::timers::Timers;
+use crate::ws::close::Close;
+
+/// Minimum average rate at which a peer must read a response. A slow modem reaches twice this.
+const RESPONSE_BYTES_PER_SECOND_MIN: usize = 4 * 1024;
+
+/// An attachment whose connection has ended, and how.
+#[derive(Clone, Copy)]
+pub(super) struct Ended {
+    pub attachment: AttachmentKey,
+    pub departure: Departure,
+}
+
+/// The connections of one [`super::Core`].
+pub(super) struct Table<S> {
+    pub slots: Slots<Connection<S>>,
+    pub schedule: Schedule<ConnectionKey<S>>,
+    pub outgoing: Outgoing<ConnectionKey<S>>,
+    pub batches: Batches,
+    /// What the turn that is under way has done so far.
+    pub work: Work,
+    pub stamps: Stamps,
+    pub counters: Counters,
+    pub now: Now,
+    pub ledger: Ledger,
+    /// The domain is told of these in this tick.
+    pub ended: Vec<Ended>,
+    /// How many connections are over a limit.
+    pub over_limit: usize,
+    pub(super) config: ConnectionConfig,
+    timers: Timers<ConnectionTimer<S>>,
+    /// To be freed at the end of this tick.
+    closed: Vec<ConnectionKey<S>>,
+    /// Control frames on their way from a context to an outbox.
+    control: Vec<u8>,
+    slots_tally: Tally,
+    pub(super) heap_tally: Tally,
+}
+
+impl<S: Stream> Table<S> {
+    pub fn new(config: ConnectionConfig, ledger: &Ledger) -> Table<S> {
+        Table {
+            slots: Slots::new(),
+            schedule: Schedule::new(),
+            outgoing: Outgoing::new(),
+            batches: Batches::new(ledger),
+            work: Work::default(),
+            stamps: Stamps::default(),
+            counters: Counters::default(),
+            now: Now::default(),
+            ledger: ledger.clone(),
+            ended: Vec::new(),
+            over_limit: 0,
+            timers: Timers::new(config),
+            config,
+            closed: Vec::new(),
+            control: Vec::new(),
+            slots_tally: ledger.tally(Account::Connections),
+            heap_tally: ledger.tally(Account::Connections),
+        }
+    }
+
+    // ---- Life
+
+    /// Inserts an accepted stream.
+    pub fn insert(
+        &mut self,
+        stream: S,
+        peer: Option<IpAddr>,
+        quota_address: Option<Address>,
+        over_limit: Option<OverLimit>,
+        purpose: Purpose,
+    ) -> ConnectionKey<S> {
+        let codec = http::Codec::new(self.config.http);
+        let proxy_header = (purpose == Purpose::Proxied).then(Vec::new);
+        let key = self.slots.insert(Connection {
+            link: Link::new(stream),
+            protocol: Protocol::Http(Box::new(Http { codec, purpose, proxy_header })),
+            peer,
+            quota_address,
+            over_limit: None,
+            timer: None,
+            buffered: Box::default(),
+            response_deadline: Mono::ZERO,
+            allowance: Allowance::default(),
+            is_queued: false,
+            marks: Default::default(),
+            is_closed: false,
+            has_hung_up: false,
+            is_read_shut_down: false,
+            counted: 0,
+            counted_outbox: 0,
+        });
+        self.counters.accepted += 1;
+        match over_limit {
+            Some(over_limit) => self.set_over_limit(key, over_limit),
+            None => self.set_timer(key, Some(TimeoutKind::Head)),
+        }
+        self.recount(key);
+        key
+    }
+
+    /// The connection turns out to be over a limit. It is kept only long enough to receive its
+    /// refusal, because it holds one of a few places.
+    pub fn set_over_limit(&mut self, key: ConnectionKey<S>, over_limit: OverLimit) {
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        if connection.over_limit.is_none() {
+            connection.over_limit = Some(over_limit);
+            self.over_limit += 1;
+            self.set_timer(key, Some(TimeoutKind::Linger));
+        }
+    }
+
+    /// Closes a WebSocket connection: the close frame is written, then the server's direction is
+    /// shut down, then the peer has the linger timeout to end its own.
+    pub fn close(&mut self, key: ConnectionKey<S>, close: Close) {
+        let mut control = self.take_control();
+        if let Some(ws) = self.slots.get_mut(key).and_then(Connection::ws) {
+            ws.context.close(close, &mut control);
+        }
+        if !control.is_empty() {
+            self.counters.on_closed(close.code);
+            // Not bounded by the outbox's limit: it is the last piece, and small.
+            self.push(key, Piece::private(control.clone()));
+        }
+        self.control = control;
+        self.finish(key, Departure::Closed);
+    }
+
+    /// Pings a WebSocket peer.
+    pub fn ping(&mut self, key: ConnectionKey<S>) {
+        let mut control = self.take_control();
+        if let Some(ws) = self.slots.get_mut(key).and_then(Connection::ws) {
+            ws.context.ping(&mut control);
+        }
+        self.push_control(key, &control);
+        self.control = control;
+    }
+
+    fn take_control(&mut self) -> Vec<u8> {
+        let mut control = std::mem::take(&mut self.control);
+        control.clear();
+        control
+    }
+
+    /// Ends the protocol: what is queued is written, then the connection ends.
+    pub fn finish(&mut self, key: ConnectionKey<S>, departure: Departure) {
+        let ended = self.end_protocol(key, departure);
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        let was_paused = matches!(&ended, Some(Protocol::Ws(ws)) if ws.is_paused);
+        let is_unread = !std::mem::take(&mut connection.buffered).is_empty() || was_paused;
+        if connection.is_read_shut_down && connection.link.is_flushed() {
+            return self.mark_closed(key);
+        }
+        // A long response has time as long as the peer reads some of it. A WebSocket peer that does
+        // not read has been slow already.
+        let was_http = matches!(ended, Some(Protocol::Http(_)));
+        let is_sending = was_http && !connection.link.is_flushed();
+        let timeout = if is_sending { TimeoutKind::Idle } else { TimeoutKind::Linger };
+        self.set_timer(key, Some(timeout));
+        self.mark_dirty(key);
+        if is_unread {
+            self.schedule(key); // Its readable edge has passed.
+        }
+    }
+
+    /// Ends the connection now: its stream is of no more use.
+    pub fn end(&mut self, key: ConnectionKey<S>, departure: Departure) {
+        self.end_protocol(key, departure);
+        self.set_timer(key, None);
+        self.mark_closed(key);
+    }
+
+    /// The network has failed under the connection.
+    pub fn on_broken(&mut self, key: ConnectionKey<S>) {
+        self.counters.broken += 1;
+        self.end(key, Departure::Broken);
+    }
+
+    /// Makes the protocol `Closing`, and tells the domain if it had an attachment. Returns what was
+    /// spoken.
+    fn end_protocol(&mut self, key: ConnectionKey<S>, departure: Departure) -> Option<Protocol> {
+        let connection = self.slots.get_mut(key)?;
+        let ended = std::mem::replace(&mut connection.protocol, Protocol::Closing);
+        if let Protocol::Ws(ws) = &ended {
+            self.counters.websockets -= 1;
+            self.ended.extend(ws.attachment.map(|attachment| Ended { attachment, departure }));
+        }
+        Some(ended)
+    }
+
+    /// Has the connection freed at the end of this tick.
+    fn mark_closed(&mut self, key: ConnectionKey<S>) {
+        if let Some(connection) = self.slots.get_mut(key) {
+            if !std::mem::replace(&mut connection.is_closed, true) {
+                self.closed.push(key);
+            }
+        }
+    }
+
+    /// Frees the closed connections. `on_departure` is called with each address whose quota
+    /// counted one of them.
+    pub fn reap(&mut self, mut on_departure: impl FnMut(Address)) {
+        for key in std::mem::take(&mut self.closed) {
+            self.set_timer(key, None);
+            let Some(connection) = self.slots.remove(key) else { continue };
+            debug!("connection {key:?} is closed");
+            self.heap_tally.change(connection.counted, 0);
+            self.counters.on_outbox_change(connection.counted_outbox, 0);
+            self.over_limit -= usize::from(connection.over_limit.is_some());
+            connection.quota_address.map(&mut on_departure);
+        }
+        let connections = self.slots.len();
+        self.schedule.shrink(connections);
+        self.outgoing.shrink(connections);
+        if connections == 0 {
+            self.control = Vec::new();
+        }
+        self.recount_slots();
+    }
+
+    // ---- Timers
+
+    /// When a connection's timer is next due.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        self.timers.next_deadline()
+    }
+
+    /// A connection's timer that has expired.
+    pub fn pop_due(&mut self) -> Option<ConnectionTimer<S>> {
+        let timer = self.timers.pop_due(self.now.mono)?;
+        if let Some(connection) = self.slots.get_mut(timer.key) {
+            connection.timer = None;
+        }
+        Some(timer)
+    }
+
+    /// Timers that are armed.
+    pub fn timer_count(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// Arms the connection's one timer anew, for this timeout; `None`: for none.
+    pub fn set_timer(&mut self, key: ConnectionKey<S>, kind: Option<TimeoutKind>) {
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        match (connection.timer, kind) {
+            (Some((before, timer)), Some(kind)) if before == kind => {
+                self.timers.rearm(timer, self.now.mono);
+            }
+            (before, kind) => {
+                before.map(|(_, timer)| self.timers.cancel(timer));
+                let now = self.now.mono;
+                let arm = |kind| (kind, self.timers.arm(ConnectionTimer { kind, key }, now));
+                connection.timer = kind.map(arm);
+            }
+        }
+    }
+
+    /// A WebSocket peer has sent something: its silence begins anew.
+    pub fn start_pinging(&mut self, key: ConnectionKey<S>) {
+        self.set_timer(key, Some(TimeoutKind::Ping));
+    }
+
+    /// What the connection's timer is for.
+    pub fn timeout(&self, key: ConnectionKey<S>) -> Option<TimeoutKind> {
+        self.slots.get(key)?.timer.map(|(timeout, _)| timeout)
+    }
+
+    /// A response of so many bytes is queued: its peer has that much more time to read.
+    pub fn extend_response_deadline(&mut self, key: ConnectionKey<S>, bytes: usize) {
+        if let Some(connection) = self.slots.get_mut(key) {
+            let seconds = (bytes / RESPONSE_BYTES_PER_SECOND_MIN) as u64;
+            let deadline = connection.response_deadline.max(self.now.mono);
+            connection.response_deadline = deadline.after(Duration::from_secs(seconds));
+        }
+    }
+
+    // ---- The schedule
+
+    /// Queues the connection for a turn, in this tick or the next.
+    pub fn schedule(&mut self, key: ConnectionKey<S>) {
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        if !std::mem::replace(&mut connection.is_queued, true) {
+            let queue = match &connection.protocol {
+                Protocol::Ws(_) => Queue::Messages,
+                Protocol::Http(_) | Protocol::Closing => Queue::Requests,
+            };
+            self.schedule.push(key, &connection.allowance, queue, self.now.mono);
+        }
+    }
+
+    /// Queues the connection for a turn in the background.
+    pub fn schedule_in_background(&mut self, key: ConnectionKey<S>) {
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        if !std::mem::replace(&mut connection.is_queued, true) {
+            self.schedule.push_background(key);
+        }
+    }
+
+    /// The connection whose turn it is. Its key stays in the queue until now, so that a panic in
+    /// another's turn loses none.
+    pub fn next_turn(&mut self) -> Option<ConnectionKey<S>> {
+        let key = self.schedule.next()?;
+        if let Some(connection) = self.slots.get_mut(key) {
+            connection.is_queued = false;
+        }
+        Some(key)
+    }
+
+    /// The connection's turn is over: charges it for what it did.
+    pub fn end_turn(&mut self, key: ConnectionKey<S>) {
+        let work = std::mem::take(&mut self.work);
+        let allowance = self.slots.get_mut(key).map(|connection| &mut connection.allowance);
+        self.schedule.charge(allowance, &work, self.now.mono);
+    }
+
+    /// How much output is on its way.
+    pub fn output(&self) -> Output {
+        let is_full = self.batches.is_full()
+            || self.outgoing.is_paged_out()
+            || self.ledger.is_at(Pressure::Readers);
+        Output { has_backlog: self.outgoing.has_backlog(), is_full }
+    }
+
+    /// Whether a list waits for the next tick.
+    pub fn has_work(&self) -> bool {
+        !(self.schedule.is_empty()
+            && self.outgoing.is_empty()
+            && self.ended.is_empty()
+            && self.closed.is_empty())
+    }
+
+    // ---- Accounts
+
+    /// Reports what a connection holds on the heap.
+    pub fn recount(&mut self, key: ConnectionKey<S>) {
+        if let Some(connection) = self.slots.get_mut(key) {
+            connection.recount(&mut self.heap_tally, &mut self.counters);
+        }
+    }
+
+    fn recount_slots(&mut self) {
+        let lists = self.schedule.bytes()
+            + self.outgoing.bytes()
+            + self.closed.capacity() * size_of::<ConnectionKey<S>>();
+        let bytes = self.slots.bytes() + self.timers.bytes() + lists + self.control.capacity();
+        self.slots_tally.set(bytes);
+        self.counters.connections = self.slots.len() as u64;
+    }
+
+    /// Panics if the connections contradict the lists, the timers or the ledger.
+    pub fn check_invariants(&self) {
+        let (mut heap, mut timers) = (0, 0);
+        let (mut queued, mut dirty, mut deferred, mut closed) = (0, 0, 0, 0);
+        for (key, connection) in self.slots.iter() {
+            heap += connection.counted;
+            timers += usize::from(connection.timer.is_some());
+            queued += usize::from(connection.is_queued);
+            dirty += usize::from(connection.marks.is_dirty);
+            deferred += usize::from(connection.marks.is_deferred);
+            closed += usize::from(connection.is_closed);
+            let timeout = connection.timer.map(|(timeout, _)| timeout);
+            let fits = match &connection.protocol {
+                _ if connection.is_closed => true,
+                Protocol::Http(_) if connection.over_limit.is_some() => {
+                    timeout == Some(TimeoutKind::Linger)
+                }
+                Protocol::Http(_) => {
+                    use TimeoutKind::{Body, Head, Idle};
+                    matches!(timeout, Some(Head | Body | Idle))
+                }
+                Protocol::Ws(ws) if ws.is_paused => timeout.is_none(),
+                Protocol::Ws(_) => matches!(timeout, Some(TimeoutKind::Ping | TimeoutKind::Pong)),
+                Protocol::Closing => {
+                    matches!(timeout, Some(TimeoutKind::Idle | TimeoutKind::Linger))
+                }
+            };
+            agree!((fits, key, timeout), (true, key, timeout), "a timer fits the state");
+        }
+        // A key on a list may be stale: its connection was freed meanwhile. That is harmless.
+        let count = |keys: &mut dyn Iterator<Item = ConnectionKey<S>>,
+                     mark: fn(&Connection<S>) -> bool| {
+            keys.filter(|key| self.slots.get(*key).is_some_and(mark)).count()
+        };
+        agree!(queued, count(&mut self.schedule.iter(), |one| one.is_queued));
+        agree!(dirty, count(&mut self.outgoing.dirty(), |one| one.marks.is_dirty));
+        agree!(deferred, count(&mut self.outgoing.deferred(), |one| one.marks.is_deferred));
+        agree!(closed, count(&mut self.closed.iter().copied(), |one| one.is_closed));
+        let over_limit =
+            self.slots.iter().filter(|(_, connection)| connection.over_limit.is_some());
+        agree!(over_limit.count(), self.over_limit);
+        agree!(timers, self.timers.len(), "every timer has its connection");
+        agree!(heap, self.heap_tally.bytes(), "the ledger has every connection's heap");
+    }
+
+    /// Between two ticks: panics if what was last reported of a connection is not what it holds.
+    pub fn check_counted(&self) {
+        // A deferred flush reports with the flush, a few ticks later. The frames are counted by
+        // then, and the capacity of the queue hardly matters.
+        let flushed = self.slots.iter().filter(|(_, connection)| !connection.marks.is_deferred);
+        for (key, connection) in flushed {
+            let held = (connection.heap_bytes(), connection.link.outbox().queued());
+            assert_eq!((connection.counted, connection.counted_outbox), held, "of {key:?}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! WebSocket: one connection's frames on their way into the domain, and what it alone is told.
+//!
+//! Owns the order of a connection's own answers among the messages of its room. Must not know a
+//! socket, or the rules of the chat. The invariant: the room's batch is sealed before the connection
+//! alone is told anything, so that it reads both in the order in which they happened.
+
+use super::coalesce::wipe;
+use super::connection::{Connection, ConnectionKey};
+use super::core::Core;
+use super::input::ANSWERED_BYTES_MAX;
+use crate::api::error::Error;
+use crate::api::socket::{self, ClientEvent, PONG};
+use crate::chat::{AttachmentKey, Departure, Draft};
+use crate::net::{Piece, Stream};
+use crate::ws::close::Close;
+use crate::ws::{self, Incoming};
+
+impl<S: Stream> Core<S> {
+    pub(super) fn on_ws_bytes(&mut self, key: ConnectionKey<S>, mut input: &[u8]) {
+        let Some(ws) = self.table.slots.get_mut(key).and_then(Connection::ws) else { return };
+        let attachment = ws.attachment;
+        if ws.is_paused {
+            return self.buffer(key, input);
+        }
+        self.table.start_pinging(key);
+        let mut control = std::mem::take(&mut self.control);
+        // Until the input is used up, or has closed the connection.
+        while let Some(ws) = self.table.slots.get_mut(key).and_then(Connection::ws) {
+            if self.table.work.bytes_out > ANSWERED_BYTES_MAX {
+                self.buffer(key, input);
+                self.table.schedule(key);
+                break;
+            }
+            let fed = ws.context.feed(&mut input, &mut control, &mut self.spare);
+            match &fed {
+                // Pongs are collected: a flood of pings must not become a flood of pieces.
+                Ok(Some(Incoming::Ping | Incoming::Fragment)) => continue,
+                Ok(Some(Incoming::Closed | Incoming::Binary(_))) | Err(_) => self.seal(attachment),
+                Ok(_) => {}
+            }
+            self.table.push_control(key, &control);
+            wipe(&mut control);
+            match fed {
+                Ok(Some(Incoming::Text(text))) => self.on_text(key, attachment, &text),
+                Ok(Some(Incoming::Fragment | Incoming::Ping | Incoming::Pong(_))) => {}
+                Ok(Some(Incoming::Binary(_))) => self.table.close(key, Close::BINARY),
+                Ok(Some(Incoming::Closed)) => self.table.finish(key, Departure::Closed),
+                Err(violation) => self.table.close(key, violation.close()),
+                Ok(None) => break,
+            }
+        }
+        wipe(&mut control);
+        self.control = control;
+        // A close frame is no sign of life: a connection that waits for the name gets it.
+        let ws = self.table.slots.get_mut(key).and_then(Connection::ws);
+        if let Some(attachment) = ws.and_then(|ws| ws.attachment) {
+            self.chat.on_sign_of_life(self.table.now, attachment, &mut self.table);
+        }
+    }
+
+    fn on_text(&mut self, key: ConnectionKey<S>, attachment: Option<AttachmentKey>, text: &str) {
+        self.table.counters.received += 1;
+        self.table.work.events += 1;
+        let Some(attachment) = attachment else { return };
+        let now = self.table.now;
+        match socket::parse(text) {
+            Ok(ClientEvent::Chat { message, nonce }) => {
+                self.trip(&message);
+                let nonce = nonce.as_deref();
+                let posted = Draft::new(&message, nonce)
+                    .and_then(|draft| self.chat.post(now, attachment, draft, &mut self.table));
+                if let Err(refusal) = posted {
+                    self.refuse(key, attachment, refusal, nonce);
+                }
+            }
+            Ok(ClientEvent::Typing) => self.chat.typing(now, attachment, &mut self.table),
+            Ok(ClientEvent::Ping) => {
+                self.tell(key, attachment, |out| out.extend_from_slice(PONG.as_bytes()));
+            }
+            Err(unfit) => self.refuse(key, attachment, unfit.why, unfit.nonce.as_deref()),
+        }
+    }
+
+    /// Tells the connection that its event was refused.
+    fn refuse(
+        &mut self,
+        key: ConnectionKey<S>,
+        attachment: AttachmentKey,
+        why: impl Into<Error>,
+        nonce: Option<&str>,
+    ) {
+        let Some(room) = self.chat.room_of(attachment) else { return };
+        let Some(room_id) = self.chat.room_id(room) else { return };
+        let why = why.into();
+        self.table.counters.on_refused(why.code.index());
+        self.tell(key, attachment, |out| socket::refused(out, why, room_id, nonce));
+    }
+
+    /// Tells one connection alone, after everything that its room was told before.
+    fn tell(
+        &mut self,
+        key: ConnectionKey<S>,
+        attachment: AttachmentKey,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        self.seal(Some(attachment));
+        let mut frame = Vec::new();
+        ws::encode_text_in_place(&mut frame, write);
+        self.table.work.bytes_out += frame.len();
+        self.table.push_frames(key, Piece::private(frame.into_boxed_slice()));
+    }
+}
