@@ -1,10 +1,10 @@
-// Whatever the documents or the server say is put in as text, never as HTML.
+// Text from the documents and the server is inserted as text, never as HTML.
 const base = new URL(location.pathname.endsWith("/") ? ".." : ".", location);
 const $ = (query) => document.querySelector(query), main = $("main"), you = $("#you");
 let store = {};
 try { store = sessionStorage; } catch {}
 
-// Plain objects are properties, all else is content.
+// Plain objects are properties, everything else is content.
 const h = (tag, ...inside) => {
  const node = document.createElement(tag);
  for (const one of inside.flat(9)) one.constructor === Object ? Object.assign(node, one) : node.append(one);
@@ -22,7 +22,7 @@ const table = (title, rows) => [h("h3", title), h("div", { className: "wide", ta
 
 const resolve = (doc, { $ref, ...rest }) => $ref
  ? { ...resolve(doc, $ref.slice(2).split("/").reduce((at, key) => at[key], doc)), ...rest } : rest;
-// A schema, written like a type.
+// A schema, written as a TypeScript type.
 const shape = (doc, schema, pad = "\n") => {
  const s = resolve(doc, schema), values = s.enum ?? ("const" in s ? [s.const] : 0);
  if (values) return values.map((one) => JSON.stringify(one)).join(" | ");
@@ -36,7 +36,7 @@ const shape = (doc, schema, pad = "\n") => {
  }).join("")}${pad}}`;
 };
 
-// Filled in everywhere, and kept for this tab.
+// Values that all forms share, kept for this tab.
 const IDS = ["session_id", "room_id"], secret = () => you.elements.session_id.value;
 const fill = (name, value) => {
  store[name] = value;
@@ -44,17 +44,17 @@ const fill = (name, value) => {
  dispatchEvent(new Event("filled"));
 };
 const status = (text) => $("[role=status]").textContent = text;
-const ask = async (method, path, body, withSession) => {
+const send = async (method, path, body, withSession) => {
  const headers = withSession && secret() ? { Authorization: `Bearer ${secret()}` } : {};
- const answer = await fetch(new URL(path, base), { method, headers, body: body || null });
- let text = await answer.text(), json;
+ const response = await fetch(new URL(path, base), { method, headers, body: body || null });
+ let text = await response.text(), json;
  try {
   json = JSON.parse(text);
   text = JSON.stringify(json, null, 2);
   for (const name of IDS) if (typeof json[name] === "string") fill(name, json[name]);
   if (json.username) status(`You are ${json.username}.`);
  } catch {}
- return { answer, text, json };
+ return { response, text, json };
 };
 const button = (text, onclick) => h("button", { type: onclick ? "button" : "submit", onclick }, text);
 const label = (name, input, hint = "") => h("label", name, input, h("small", inline(hint)));
@@ -75,46 +75,45 @@ const call = (doc, path, verb, op, shared = []) => {
  const content = op.requestBody?.content["application/json"], body = content && text(JSON.stringify(content.example));
  const out = h("output"), curl = pre("");
  const form = h("form", fields.map(field), body ? label("Body", body) : "", button("Send"), out);
- const tell = () => {
+ const update = () => {
   curl.textContent = `curl -i -X ${method} '${new URL(target(path, form, queries), base)}'`
    + (needs ? ` -H 'Authorization: Bearer ${secret()}'` : "") + (body?.value ? ` -d '${body.value.replaceAll("'", "'\\''")}'` : "");
  };
- form.oninput = tell;
- addEventListener("filled", tell);
+ form.oninput = update;
+ addEventListener("filled", update);
  form.onsubmit = async (event) => {
   event.preventDefault();
   try {
-   const { answer, text } = await ask(method, target(path, form, queries), body?.value, needs);
-   const heads = ["Location", "Retry-After", "WWW-Authenticate"].filter((name) => answer.headers.has(name));
+   const { response: { status, ok, headers }, text } = await send(method, target(path, form, queries), body?.value, needs);
    out.replaceChildren(
-    h("b", { className: answer.ok ? "good" : "bad" }, `${answer.status} `),
-    ...inline(resolve(doc, op.responses[answer.status] ?? op.responses.default).description),
-    pre(heads.map((name) => `${name}: ${answer.headers.get(name)}\n`).join("") + text));
-  } catch (error) { out.replaceChildren(h("b", { className: "bad" }, "No answer. "), error.message); }
+    h("b", { className: ok ? "good" : "bad" }, `${status} `),
+    ...inline(resolve(doc, op.responses[status] ?? op.responses.default).description),
+    pre(["Location", "Retry-After", "WWW-Authenticate"].map((name) => headers.has(name) ? `${name}: ${headers.get(name)}\n` : "").join("") + text));
+  } catch (error) { out.replaceChildren(h("b", { className: "bad" }, "No response. "), error.message); }
  };
- tell();
- const answers = Object.entries(op.responses).map(([status, one]) => [status, resolve(doc, one)]);
- const types = answers.map(([status, one]) => [`Answer ${status}`, one.content?.["application/json"]?.schema]).filter(([name, one]) => one && name < "Answer 3");
+ update();
+ const responses = Object.entries(op.responses).map(([status, one]) => [status, resolve(doc, one)]);
+ const types = responses.map(([status, one]) => [`Response ${status}`, one.content?.["application/json"]?.schema]).filter(([name, one]) => one && name < "Response 3");
  return h("details", h("summary", h("b", { className: verb }, method), " ", h("code", path),
   h("span", op.summary, needs ? h("small", " · needs a session") : "")), prose(op.description), form, curl,
   [["Body", content?.schema], ...types].map(([name, one]) => one ? [h("h3", name), pre(shape(doc, one))] : []),
-  table("All answers", [["status", "what it means"], ...answers.map(([status, one]) => [status, one.description])]));
+  table("All responses", [["status", "meaning"], ...responses.map(([status, one]) => [status, one.description])]));
 };
 
 const socket = (doc) => {
  const { address, description, bindings, parameters, "x-closes": closes } = doc.channels.room, names = ["history", "after"];
- const log = h("div", { className: "log", tabIndex: 0, role: "log", ariaLabel: "What went over the socket" });
- const say = (mark, text, className = "") => {
+ const log = h("div", { className: "log", tabIndex: 0, role: "log", ariaLabel: "Frames" });
+ const note = (mark, text, className = "") => {
   const follow = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
   log.append(h("div", { className }, new Date().toTimeString().slice(0, 9), h("b", `${mark} `), inline(text)));
   if (log.children.length > 500) log.firstChild.remove();
   if (follow) log.scrollTop = log.scrollHeight;
  };
- const way = h("select", ["subprotocol", "query"].map((one) => h("option", one)));
+ const place = h("select", ["subprotocol", "query"].map((one) => h("option", one)));
  const open = button("Open"), close = button("Close", () => ws.close(1000)), send = button("Send"), frame = text("");
  const form = h("form", field({ name: "room_id", required: true, ...parameters.room_id }),
   names.map((name) => { const schema = bindings.ws.query.properties[name]; return field({ name, schema, ...schema }); }),
-  label("Show the session by", way), h("p", open, close));
+  label("Send session_id in", place), h("p", open, close));
  const messages = (op) => op.messages.map((one) => resolve(doc, one));
  const pick = messages(doc.operations.send).map((one) => button(one.name, () => {
   const { payload } = one.examples[0];
@@ -122,40 +121,40 @@ const socket = (doc) => {
  }));
  pick[0].onclick();
  const writer = h("form", label("Frame to send", frame), h("p", { className: "pick" }, pick), send);
- const state = (is) => { open.disabled = is; close.disabled = send.disabled = !is; };
- state(false);
+ const setOpen = (isOpen) => { open.disabled = isOpen; close.disabled = send.disabled = !isOpen; };
+ setOpen(false);
  let ws;
  form.onsubmit = (event) => {
   event.preventDefault();
   const url = new URL(target(address, form, names), base), id = secret();
   url.protocol = url.protocol.replace("http", "ws");
-  say("·", `connecting to ${url}`);
-  const offer = way.value === "query" || !id ? [] : ["chat", `bearer.${id}`];
+  note("·", `connecting to ${url}`);
+  const offer = place.value === "query" || !id ? [] : ["chat", `bearer.${id}`];
   if (!offer[0]) url.searchParams.set("session_id", id);
-  try { ws = new WebSocket(url, offer); } catch (error) { return say("·", error.message, "bad"); }
-  state(true);
-  ws.onopen = () => say("·", "open", "good");
+  try { ws = new WebSocket(url, offer); } catch (error) { return note("·", error.message, "bad"); }
+  setOpen(true);
+  ws.onopen = () => note("·", "open", "good");
   ws.onmessage = ({ data }) => {
-   say("←", data);
+   note("←", data);
    const event = JSON.parse(data), last = event.id ?? event.messages?.at(-1)?.id;
    if (last) form.elements.after.value = last;
   };
   ws.onclose = ({ code, reason }) => {
    const row = closes.find(([one]) => one === code);
-   say("·", `closed with ${code} (${reason}): ${!row ? "the handshake failed, or the line broke"
-    : reason ? `${row[2]}. Come back? ${row[3]}` : "by you"}.`, "bad");
-   state(false);
+   note("·", `closed with ${code} (${reason}): ${!row ? "the handshake failed, or the connection broke"
+    : reason ? `${row[2]}. Reconnect? ${row[3]}` : "by you"}.`, "bad");
+   setOpen(false);
   };
  };
  writer.onsubmit = (event) => {
   event.preventDefault();
   ws.send(frame.value);
-  say("→", frame.value);
+  note("→", frame.value);
  };
  const part = (op) => [h("h3", op.title), prose(op.description), messages(op).map((one) =>
   h("details", h("summary", h("code", one.name), h("span", inline(one.summary))), pre(shape(doc, one.payload))))];
  return section("Socket", prose(doc.info.description), h("h3", "Connecting"), prose(description), h("h3", "Try it"), form, log, writer,
-  Object.values(doc.operations).map(part), table("How it ends", [["code", "reason", "when", "come back?"], ...closes]));
+  Object.values(doc.operations).map(part), table("Close codes", [["code", "reason", "when", "reconnect?"], ...closes]));
 };
 
 const section = (id, ...inside) => {
@@ -175,9 +174,9 @@ const start = async () => {
 you.oninput = ({ target }) => fill(target.name, target.value);
 you.onsubmit = async (event) => {
  event.preventDefault();
- let last = await ask("POST", "sessions", JSON.stringify({ username: `guest${Date.now() % 1000}` }));
- if (last.answer.ok) last = await ask("POST", "rooms", "", true);
- if (!last.answer.ok) status(last.json.detail);
+ let last = await send("POST", "sessions", JSON.stringify({ username: `guest${Date.now() % 1000}` }));
+ if (last.response.ok) last = await send("POST", "rooms", "", true);
+ if (!last.response.ok) status(last.json.detail);
 };
 for (const name of IDS) fill(name, store[name] ?? "");
-start().catch((error) => main.replaceChildren(`No documents: ${error.message}`));
+start().catch((error) => main.replaceChildren(`Cannot load the documents: ${error.message}`));

@@ -32,7 +32,7 @@ fn a_browser_makes_the_page_of_the_documents() {
         let dom = dump(&chromium, &url);
         let calls = dom.matches("<details><summary><b class=").count();
         assert_eq!(calls, paths.values().flat_map(operations).count(), "{url}: {dom}");
-        assert!(dom.contains("Come back?") || dom.contains("come back?"), "{url}: the closes");
+        assert!(dom.contains("<th>reconnect?</th>"), "{url}: the table of close codes");
         let base = url.trim_end_matches("/").trim_end_matches("docs");
         assert!(dom.contains(&format!("'{base}sessions'")), "{url}: calls go beside the page");
     }
