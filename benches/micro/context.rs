@@ -1,6 +1,6 @@
 //! WebSocket frames on their way in: one text of a hundred bytes, however it is cut.
 
-use disposable_chat::ws::{Context, Incoming, Spare, WsLimits};
+use disposable_chat::ws::{Context, Incoming, RecycledContext, WsLimits};
 use divan::Bencher;
 use divan::counter::BytesCount;
 
@@ -55,13 +55,13 @@ fn ping(bencher: Bencher) {
 fn bench(bencher: Bencher, pieces: &[&[u8]]) {
     let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
     let mut context = Context::new(LIMITS);
-    let (mut out, mut spare) = (Vec::new(), Spare::default());
+    let (mut out, mut recycled) = (Vec::new(), RecycledContext::default());
     bencher.counter(BytesCount::new(bytes)).bench_local(|| {
         out.clear();
         let mut delivered = 0;
         for mut piece in pieces.iter().copied() {
             loop {
-                let fed = context.feed(&mut piece, &mut out, &mut spare).expect("good frames");
+                let fed = context.feed(&mut piece, &mut out, &mut recycled).expect("good frames");
                 let Some(incoming) = fed else { break };
                 match incoming {
                     Incoming::Text(text) => delivered += text.len(),

@@ -24,7 +24,7 @@ use crate::counters::Counters;
 use crate::http::Phase;
 use crate::ledger::Ledger;
 use crate::net::Stream;
-use crate::ws::Spare;
+use crate::ws::RecycledContext;
 use crate::ws::close::Close;
 
 /// The server without its poll: sessions, rooms, connections and their timers.
@@ -41,8 +41,8 @@ pub struct Core<S> {
     pub(super) date: (u64, String),
     /// Control frames on their way from a context to an outbox.
     pub(super) control: Vec<u8>,
-    /// The state of tungstenite that one whole message leaves to the next of the tick.
-    pub(super) spare: Spare,
+    /// The tungstenite context that one message of the tick leaves to the next.
+    pub(super) recycled: RecycledContext,
     /// The one read buffer.
     pub(super) scratch: Vec<u8>,
     /// A word at which tests have planted a panic; never in a release.
@@ -69,7 +69,7 @@ impl<S: Stream> Core<S> {
             started: Wall::default(),
             date: (u64::MAX, String::new()),
             control: Vec::new(),
-            spare: Spare::default(),
+            recycled: RecycledContext::default(),
             scratch: vec![0; budget::BACKGROUND_TURN_BYTES_MAX],
             #[cfg(debug_assertions)]
             fault: None,
@@ -144,7 +144,7 @@ impl<S: Stream> Core<S> {
         self.table.batches.is_background = false;
         self.table.outgoing.reset_paged();
         self.scratch = scratch;
-        self.spare = Spare::default(); // Holds what was read.
+        self.recycled = RecycledContext::default(); // Its buffer holds message text.
     }
 
     /// *sweep*: some of the due timers fire.

@@ -31,7 +31,7 @@ impl<S: Stream> Core<S> {
                 self.table.schedule(key);
                 break;
             }
-            let fed = ws.context.feed(&mut input, &mut control, &mut self.spare);
+            let fed = ws.context.feed(&mut input, &mut control, &mut self.recycled);
             match &fed {
                 // Pongs are collected: a flood of pings must not become a flood of pieces.
                 Ok(Some(Incoming::Ping | Incoming::Fragment)) => continue,

@@ -82,13 +82,13 @@ struct UnderWay {
     largest: usize,
 }
 
-/// tungstenite's state between two messages, whoever sends the next: all that was read has been taken,
-/// all that was to be answered has been written, and so it is as good as new.
+/// A tungstenite context that is between two messages, kept for the next message of any connection.
 ///
-/// To make it anew for each message would be most of what a message allocates. Its buffer still has in it
-/// what was read: drop it soon.
+/// Between messages its input has been consumed and its answers have been written, so it behaves
+/// like a new one. Creating one per message would account for most of a message's allocations.
+/// Its buffer still contains the last message's text: drop it at the end of the tick.
 #[derive(Default)]
-pub struct Spare(Option<Box<UnderWay>>);
+pub struct RecycledContext(Option<Box<UnderWay>>);
 
 /// RFC 6455 §5.2: two bytes, eight of length, four of mask.
 const HEAD_BYTES_MAX: usize = 14;
@@ -127,15 +127,15 @@ impl Context {
     /// A violation is reported once, and nothing has been sent about it: [`Context::close`] does
     /// that. After it, or after [`Incoming::Closed`], all input is swallowed.
     ///
-    /// `spare`: of contexts with the same limits.
+    /// `recycled` is shared by contexts with the same limits.
     pub fn feed(
         &mut self,
         input: &mut &[u8],
         out: &mut Vec<u8>,
-        spare: &mut Spare,
+        recycled: &mut RecycledContext,
     ) -> Result<Option<Incoming>, Violation> {
         if self.under_way.is_none() && self.phase == Phase::Open {
-            self.under_way = spare.0.take();
+            self.under_way = recycled.0.take();
         }
         while !input.is_empty() {
             if matches!(self.phase, Phase::Broken | Phase::Over) {
@@ -158,7 +158,7 @@ impl Context {
         let is_idle =
             |under_way: &UnderWay| under_way.fragments.is_none() && under_way.partial.is_empty();
         if self.phase == Phase::Open && self.under_way.as_deref().is_some_and(is_idle) {
-            spare.0 = self.under_way.take();
+            recycled.0 = self.under_way.take();
         }
         Ok(None)
     }
@@ -166,7 +166,8 @@ impl Context {
     /// Appends a ping without payload, unless a close has been sent or is due.
     pub fn ping(&mut self, out: &mut Vec<u8>) {
         if self.can_write() {
-            let sent = fresh(self.limits).write(&mut Lent::to(out), Message::Ping(Bytes::new()));
+            let sent =
+                fresh(self.limits).write(&mut FrameStream::to(out), Message::Ping(Bytes::new()));
             debug_assert!(sent.is_ok(), "a ping into memory: {sent:?}");
         }
     }
@@ -181,7 +182,7 @@ impl Context {
         };
         let reason = Utf8Bytes::from_static(close.reason);
         let frame = CloseFrame { code: CloseCode::from(close.code), reason };
-        let sent = self.under_way().inner.close(&mut Lent::to(out), Some(frame));
+        let sent = self.under_way().inner.close(&mut FrameStream::to(out), Some(frame));
         debug_assert!(sent.is_ok(), "a close into memory: {sent:?}");
         if self.phase == Phase::Over {
             self.under_way = None;
@@ -243,7 +244,7 @@ impl Context {
         let phase = self.phase;
         let under_way = self.under_way();
         under_way.largest = under_way.largest.max(frame.len());
-        let mut lent = Lent { frame, out };
+        let mut lent = FrameStream { frame, out };
         let message = under_way.inner.read(&mut lent);
         debug_assert!(lent.frame.is_empty() || message.is_err(), "lent and not taken");
         match message {
@@ -291,7 +292,7 @@ impl Context {
 
     fn flush(&mut self, out: &mut Vec<u8>) {
         // After the peer's close this says `ConnectionClosed`, once the answer is written.
-        let flushed = self.under_way().inner.flush(&mut Lent::to(out));
+        let flushed = self.under_way().inner.flush(&mut FrameStream::to(out));
         debug_assert!(matches!(flushed, Ok(()) | Err(Error::ConnectionClosed)), "{flushed:?}");
     }
 }
@@ -381,20 +382,20 @@ fn violation(error: &Error) -> Violation {
 
 /// What tungstenite takes for its stream, for one call. It reads until it has a whole message
 /// or is told `WouldBlock`, so a frame's bytes are always used up.
-struct Lent<'a> {
+struct FrameStream<'a> {
     /// What is left of a whole frame.
     frame: &'a [u8],
     out: &'a mut Vec<u8>,
 }
 
-impl Lent<'_> {
+impl FrameStream<'_> {
     /// For calls that only write.
-    fn to(out: &mut Vec<u8>) -> Lent<'_> {
-        Lent { frame: &[], out }
+    fn to(out: &mut Vec<u8>) -> FrameStream<'_> {
+        FrameStream { frame: &[], out }
     }
 }
 
-impl Read for Lent<'_> {
+impl Read for FrameStream<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.frame.read(buffer)? {
             // `Ok(0)` would be the end of the stream, which tungstenite takes for a broken close.
@@ -404,7 +405,7 @@ impl Read for Lent<'_> {
     }
 }
 
-impl Write for Lent<'_> {
+impl Write for FrameStream<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.out.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -487,14 +488,14 @@ mod tests {
 
     thread_local! {
         /// All contexts of one test share it, as those of one server do.
-        static SPARE: RefCell<Spare> = RefCell::default();
+        static RECYCLED: RefCell<RecycledContext> = RefCell::default();
     }
 
     /// Feeds all of `input`, telling the peer of a violation like the server does.
     fn feed(context: &mut Context, mut input: &[u8], out: &mut Vec<u8>) -> Vec<String> {
         let mut seen = Vec::new();
         loop {
-            match SPARE.with_borrow_mut(|spare| context.feed(&mut input, out, spare)) {
+            match RECYCLED.with_borrow_mut(|recycled| context.feed(&mut input, out, recycled)) {
                 Ok(Some(Incoming::Fragment)) => {}
                 Ok(Some(incoming)) => seen.push(describe(incoming)),
                 Ok(None) => break,
@@ -603,13 +604,13 @@ mod tests {
         let mut input = &bytes[..];
         for expected in [Incoming::Fragment, Incoming::Fragment, Incoming::Text("ab".into())] {
             assert_eq!(
-                context.feed(&mut input, &mut out, &mut Spare::default()),
+                context.feed(&mut input, &mut out, &mut RecycledContext::default()),
                 Ok(Some(expected))
             );
         }
         context.close(Close::INTERNAL, &mut out);
         input = &bytes;
-        assert_eq!(context.feed(&mut input, &mut out, &mut Spare::default()), Ok(None));
+        assert_eq!(context.feed(&mut input, &mut out, &mut RecycledContext::default()), Ok(None));
     }
 
     #[test]
@@ -720,12 +721,15 @@ mod tests {
         let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
         let input = frame(FIN | 3, "");
         assert_eq!(
-            context.feed(&mut &input[..], &mut out, &mut Spare::default()),
+            context.feed(&mut &input[..], &mut out, &mut RecycledContext::default()),
             Err(Violation::Protocol)
         );
         context.ping(&mut out);
         assert!(out.is_empty() && !context.can_write());
-        assert_eq!(context.feed(&mut &input[..], &mut out, &mut Spare::default()), Ok(None));
+        assert_eq!(
+            context.feed(&mut &input[..], &mut out, &mut RecycledContext::default()),
+            Ok(None)
+        );
         context.close(Close::PROTOCOL, &mut out);
         context.close(Close::PROTOCOL, &mut out);
         assert_eq!(out, close_answer(Close::PROTOCOL));
@@ -873,8 +877,8 @@ mod tests {
     }
 
     fn feed_all(context: &mut Context, mut input: &[u8], out: &mut Vec<u8>, whole: usize) {
-        let mut spare = Spare::default();
-        let mut feed = || context.feed(&mut input, out, &mut spare).unwrap().map(drop);
+        let mut recycled = RecycledContext::default();
+        let mut feed = || context.feed(&mut input, out, &mut recycled).unwrap().map(drop);
         let seen = std::iter::from_fn(&mut feed).count();
         assert_eq!(seen, whole);
     }
@@ -930,7 +934,7 @@ mod tests {
             payload: &[u8],
             out: &mut Vec<u8>,
         ) -> Result<Message, Error> {
-            inner.read(&mut Lent { frame: payload, out })
+            inner.read(&mut FrameStream { frame: payload, out })
         }
 
         fn blocked(outcome: Result<Message, Error>) -> bool {
@@ -951,7 +955,7 @@ mod tests {
             let (mut inner, mut out) = (fresh(LIMITS), Vec::new());
             let close = read(&mut inner, &frame(CLOSE, ""), &mut out);
             assert!(matches!(close, Ok(Message::Close(None))) && out.is_empty());
-            let flushed = inner.flush(&mut Lent::to(&mut out));
+            let flushed = inner.flush(&mut FrameStream::to(&mut out));
             assert!(matches!(flushed, Err(Error::ConnectionClosed)));
             assert_eq!(out, answer(CLOSE, ""));
             assert!(matches!(read(&mut inner, &[], &mut out), Err(Error::AlreadyClosed)));
@@ -972,7 +976,7 @@ mod tests {
                 assert!(expected(&read(&mut inner, input, &mut out).unwrap_err()));
                 assert!(out.is_empty());
                 for _ in 0..2 {
-                    inner.close(&mut Lent::to(&mut out), None).unwrap();
+                    inner.close(&mut FrameStream::to(&mut out), None).unwrap();
                     assert_eq!(out, answer(CLOSE, ""));
                 }
             }
@@ -981,7 +985,7 @@ mod tests {
         #[test]
         fn after_our_close_late_data_is_delivered_and_pings_are_not_answered() {
             let (mut inner, mut out) = (fresh(LIMITS), Vec::new());
-            inner.close(&mut Lent::to(&mut out), None).unwrap();
+            inner.close(&mut FrameStream::to(&mut out), None).unwrap();
             out.clear();
             let late = read(&mut inner, &frame(FIN | TEXT, "late"), &mut out);
             assert!(matches!(late, Ok(Message::Text(text)) if text == "late"));

@@ -9,5 +9,5 @@ mod context;
 mod frame;
 pub mod handshake;
 
-pub use context::{Context, Incoming, Spare, Violation, WsLimits};
+pub use context::{Context, Incoming, RecycledContext, Violation, WsLimits};
 pub use frame::{HEADER_BYTES_MAX, Opcode, encode, encode_text_in_place};

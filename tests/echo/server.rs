@@ -22,7 +22,7 @@ use disposable_chat::clock::Clock;
 use disposable_chat::http::{self, Codec, Fed, Framing, Reject, Response, Version};
 use disposable_chat::net::{Link, Listener, Piece, Received, Socket};
 use disposable_chat::ws::handshake::{self, NotAccepted};
-use disposable_chat::ws::{self, Context, Incoming, Opcode, Spare};
+use disposable_chat::ws::{self, Context, Incoming, Opcode, RecycledContext};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
@@ -302,7 +302,7 @@ fn upgrade_required() -> Response {
 
 /// Bytes to messages, by [`Context`], which also answers pings and closes; messages to frames.
 fn on_ws_bytes(context: &mut Context, input: &mut &[u8], out: &mut Vec<u8>) -> Option<Protocol> {
-    match context.feed(input, out, &mut Spare::default()) {
+    match context.feed(input, out, &mut RecycledContext::default()) {
         Ok(Some(Incoming::Text(text))) => ws::encode(Opcode::Text, text.as_bytes(), out),
         Ok(Some(Incoming::Binary(payload))) => ws::encode(Opcode::Binary, &payload, out),
         Ok(Some(Incoming::Fragment | Incoming::Ping | Incoming::Pong(_)) | None) => {}

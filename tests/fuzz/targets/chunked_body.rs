@@ -2,11 +2,11 @@
 //! its eyes: the same content, ending at the same byte, or none.
 #![no_main]
 
-use disposable_chat::http::{Codec, Fed, Limits};
+use disposable_chat::http::{Codec, Fed, HttpLimits};
 use disposable_chat_fuzz::Cut;
 use libfuzzer_sys::fuzz_target;
 
-const LIMITS: Limits = Limits {
+const LIMITS: HttpLimits = HttpLimits {
     head_bytes_max: 16 << 10,
     fields_max: 100,
     target_bytes_max: 8 << 10,

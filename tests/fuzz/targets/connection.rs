@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use disposable_chat::config::Config;
-use disposable_chat::http::{Codec, Fed, Limits, Method};
+use disposable_chat::http::{Codec, Fed, HttpLimits, Method};
 use disposable_chat_fuzz::pipe::{CALM, Seen, Weather};
 use disposable_chat_fuzz::wire::{self, BINARY, CLOSE, PONG, TEXT};
 use disposable_chat_fuzz::world::{LOOPBACK, World};
@@ -191,7 +191,7 @@ fn listen(heard: &[u8], sent: &[u8], is_torn: bool) -> Heard {
 
 /// Of each request, whether it is a HEAD; the last one may be incomplete, and refused.
 fn methods(mut sent: &[u8]) -> Vec<bool> {
-    let limits = Limits {
+    let limits = HttpLimits {
         head_bytes_max: 16 << 10,
         fields_max: 100,
         target_bytes_max: 8 << 10,

@@ -71,7 +71,11 @@ fn one_value(flag: &Flag, text: &str) {
             "none" => Some(set(&mut expected, None)),
             _ => (!text.is_empty()).then(|| set(&mut expected, Some(text.into()))),
         },
-        FlagKind::Listen | FlagKind::MetricsListen | FlagKind::Proxies | FlagKind::Origins | FlagKind::Level => return,
+        FlagKind::Listen
+        | FlagKind::MetricsListen
+        | FlagKind::Proxies
+        | FlagKind::Origins
+        | FlagKind::Level => return,
     };
     match config {
         Some(config) => assert_eq!((config, taken), (expected, Some(()))),

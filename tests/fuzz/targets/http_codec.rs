@@ -2,18 +2,18 @@
 //! came before a request, and it holds no more than its limits.
 #![no_main]
 
-use disposable_chat::http::{Codec, Fed, Limits, Phase, Reject, Request};
+use disposable_chat::http::{Codec, Fed, HttpLimits, Phase, Reject, Request};
 use disposable_chat_fuzz::Cut;
 use libfuzzer_sys::fuzz_target;
 
-const USUAL: Limits = Limits {
+const USUAL: HttpLimits = HttpLimits {
     head_bytes_max: 16 << 10,
     fields_max: 100,
     target_bytes_max: 8 << 10,
     body_bytes_max: 64 << 10,
 };
-const SMALL: Limits =
-    Limits { head_bytes_max: 256, fields_max: 6, target_bytes_max: 64, body_bytes_max: 32 };
+const SMALL: HttpLimits =
+    HttpLimits { head_bytes_max: 256, fields_max: 6, target_bytes_max: 64, body_bytes_max: 32 };
 
 /// What came of all the input.
 #[derive(PartialEq, Eq, Debug)]
@@ -33,7 +33,7 @@ fuzz_target!(|data: &[u8]| {
 });
 
 /// Feeds the pieces one by one. `Continue` is left out: it alone may depend on them.
-fn run(limits: Limits, pieces: &[&[u8]]) -> Outcome {
+fn run(limits: HttpLimits, pieces: &[&[u8]]) -> Outcome {
     let mut codec = Codec::new(limits);
     let mut requests = Vec::new();
     // Head and trailers, the fields' index, the content.
@@ -70,7 +70,7 @@ fn run(limits: Limits, pieces: &[&[u8]]) -> Outcome {
 }
 
 /// What holds for every request that is handed out.
-fn look(request: &Request, limits: Limits) {
+fn look(request: &Request, limits: HttpLimits) {
     let lengths: Vec<_> = request.fields("Content-Length").collect();
     let coded = request.fields("Transfer-Encoding").count();
     assert!(lengths.len() + coded <= 1, "two framings, and one of them is a smuggler's");
@@ -93,7 +93,7 @@ fn look(request: &Request, limits: Limits) {
 }
 
 /// A request is what it is, wherever in the stream it stands: its own bytes say the same.
-fn each_alone(limits: Limits, mut bytes: &[u8], requests: &[String]) {
+fn each_alone(limits: HttpLimits, mut bytes: &[u8], requests: &[String]) {
     let mut codec = Codec::new(limits);
     for request in requests {
         let start = bytes;

@@ -6,14 +6,14 @@
 use std::io::{self, Cursor, ErrorKind, Read, Write};
 
 use disposable_chat::ws::close::Close;
-use disposable_chat::ws::{Context, Incoming, Limits, Spare, Violation};
+use disposable_chat::ws::{Context, Incoming, RecycledContext, Violation, WsLimits};
 use disposable_chat_fuzz::Cut;
 use libfuzzer_sys::fuzz_target;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
 
-const USUAL: Limits = Limits { frame_bytes_max: 64 << 10, message_bytes_max: 64 << 10 };
-const SMALL: Limits = Limits { frame_bytes_max: 300, message_bytes_max: 500 };
+const USUAL: WsLimits = WsLimits { frame_bytes_max: 64 << 10, message_bytes_max: 64 << 10 };
+const SMALL: WsLimits = WsLimits { frame_bytes_max: 300, message_bytes_max: 500 };
 
 /// What tungstenite's state may hold before it has grown, and our and its copy of a header.
 const INNER_BYTES_MAX: usize = 1024;
@@ -39,15 +39,15 @@ fuzz_target!(|data: &[u8]| {
     closing(limits, &cut);
 });
 
-fn run(limits: Limits, pieces: &[&[u8]]) -> Outcome {
+fn run(limits: WsLimits, pieces: &[&[u8]]) -> Outcome {
     let mut context = Context::new(limits);
     let mut outcome = Outcome { delivered: Vec::new(), violation: None, answers: Vec::new() };
     let mut over = false;
-    let mut spare = Spare::default();
+    let mut recycled = RecycledContext::default();
     for mut piece in pieces.iter().copied() {
         loop {
             let before = piece.len();
-            match context.feed(&mut piece, &mut outcome.answers, &mut spare) {
+            match context.feed(&mut piece, &mut outcome.answers, &mut recycled) {
                 Ok(None) => break,
                 Ok(Some(Incoming::Fragment)) => {}
                 Ok(Some(incoming)) => {
@@ -77,7 +77,7 @@ fn broken(context: &mut Context, violation: Violation) {
     assert!(!context.can_write());
     assert_eq!(context.bytes(), 0, "what was begun is kept");
     let mut more = &b"\x81\x80\0\0\0\0\x89\x80\0\0\0\0\x88\x80\0\0\0\0"[..];
-    assert_eq!(context.feed(&mut more, &mut out, &mut Spare::default()), Ok(None));
+    assert_eq!(context.feed(&mut more, &mut out, &mut RecycledContext::default()), Ok(None));
     context.ping(&mut out);
     assert!(more.is_empty() && out.is_empty());
     context.close(violation.close(), &mut out);
@@ -89,9 +89,9 @@ fn broken(context: &mut Context, violation: Violation) {
 }
 
 /// We close first, somewhere in the stream: nothing but the peer's close is heard after it.
-fn closing(limits: Limits, cut: &Cut<'_>) {
+fn closing(limits: WsLimits, cut: &Cut<'_>) {
     let mut context = Context::new(limits);
-    let (mut out, mut spare) = (Vec::new(), Spare::default());
+    let (mut out, mut recycled) = (Vec::new(), RecycledContext::default());
     for (at, mut piece) in cut.pieces().into_iter().enumerate() {
         let closed = at > 0;
         if at == 1 {
@@ -99,7 +99,7 @@ fn closing(limits: Limits, cut: &Cut<'_>) {
             context.close(Close::LEFT_ROOM, &mut out);
         }
         let told = out.len();
-        while let Ok(Some(incoming)) = context.feed(&mut piece, &mut out, &mut spare) {
+        while let Ok(Some(incoming)) = context.feed(&mut piece, &mut out, &mut recycled) {
             assert!(!closed || incoming == Incoming::Closed, "{incoming:?} after our close");
         }
         assert!(!closed || out.len() == told, "said something after our close");
@@ -107,7 +107,7 @@ fn closing(limits: Limits, cut: &Cut<'_>) {
 }
 
 /// What tungstenite makes of the stream as it is, and whether it found fault with it.
-fn second_opinion(limits: Limits, bytes: &[u8]) -> (Vec<String>, bool) {
+fn second_opinion(limits: WsLimits, bytes: &[u8]) -> (Vec<String>, bool) {
     struct Stream<'a>(Cursor<&'a [u8]>);
     impl Read for Stream<'_> {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
