@@ -232,6 +232,7 @@ impl Entropy for SeededEntropy {
 mod tests {
     use super::*;
 
+    // contract §1.16
     #[test]
     fn times_are_written_as_the_contract_shows_them() {
         let wall = Wall::from_micros(1_755_611_100_123_456);

@@ -127,6 +127,7 @@ mod tests {
         assert_eq!(allowed, expected, "{origins:?} {origin} {host}");
     }
 
+    // contract §1.21 §1.22
     #[test]
     fn any_origin_unless_narrowed() {
         check(&[], "https://a.example", "b.example", true);
@@ -142,6 +143,7 @@ mod tests {
         }
     }
 
+    // contract §1.23
     #[test]
     fn the_servers_own_origin_is_always_allowed() {
         let one = &["https://a.example"][..];

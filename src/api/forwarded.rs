@@ -100,6 +100,7 @@ mod tests {
         assert_eq!(found, Client { address, forwarded }, "{peer} {lines:?}");
     }
 
+    // contract §12.19 §12.20
     #[test]
     fn only_trusted_peers_are_believed() {
         check("192.0.2.1", &[], "192.0.2.1");
@@ -113,6 +114,7 @@ mod tests {
         check("unix", &["127.0.0.1"], "127.0.0.1*");
     }
 
+    // contract §12.20
     #[test]
     fn the_last_address_that_is_no_trusted_proxy_counts() {
         check("10.0.0.1", &["203.0.113.9, 198.51.100.7"], "198.51.100.7*");
@@ -144,6 +146,7 @@ mod tests {
         check("10.0.0.1", &[], "10.0.0.1");
     }
 
+    // contract §12.18 §12.19
     #[test]
     fn connections_count_from_accept_unless_a_proxy_makes_them() {
         let trusted = ["10.0.0.0/8".parse().unwrap()];

@@ -244,6 +244,7 @@ mod tests {
         assert_eq!(found, expected, "{path}");
     }
 
+    // contract §1.6
     #[test]
     fn a_final_slash_makes_no_difference_and_others_do() {
         for path in ["/rooms", "/rooms/", "/%72ooms", "/r%6Foms/"] {
@@ -288,6 +289,7 @@ mod tests {
         }
     }
 
+    // contract §4.1
     #[test]
     fn a_wrong_method_is_told_the_right_ones() {
         let allow = |path| find(path).unwrap().allow();

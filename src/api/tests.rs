@@ -180,6 +180,7 @@ fn code((status, body): (u16, String)) -> (u16, String) {
     (status, code.trim_end_matches("\"}").to_owned())
 }
 
+// contract §1.17 §2.1 §2.2 §2.3 §2.4 §2.5 §2.6 §2.7 §2.8 §2.9 §2.11
 #[test]
 fn a_session_and_its_rooms_from_beginning_to_end() {
     let mut w = World::new();
@@ -232,6 +233,7 @@ fn a_session_and_its_rooms_from_beginning_to_end() {
     w.chat.check_invariants();
 }
 
+// contract §2.10 §6.5
 #[test]
 fn histories_are_the_bytes_that_were_sent() {
     let mut w = World::new();
@@ -266,6 +268,7 @@ fn histories_are_the_bytes_that_were_sent() {
     assert!(w.ear.events.contains(&typing));
 }
 
+// contract §1.9 §2.10
 #[test]
 fn limits_are_whole_numbers_within_range() {
     let mut w = World::new();
@@ -286,6 +289,7 @@ fn limits_are_whole_numbers_within_range() {
     assert_eq!(code(answer), (422, "bad_query".into()), "before the room is looked for");
 }
 
+// contract §1.11
 #[test]
 fn who_is_asked_first() {
     let mut w = World::new();
@@ -321,6 +325,7 @@ fn who_is_asked_first() {
     check("DELETE /rooms/x/users", &token, "", 405, "method_not_allowed");
 }
 
+// contract §1.8
 #[test]
 fn a_body_that_nobody_needs_is_empty_or_an_object_on_every_route() {
     let mut w = World::new();
@@ -344,6 +349,7 @@ fn a_body_that_nobody_needs_is_empty_or_an_object_on_every_route() {
     }
 }
 
+// contract §4.3
 #[test]
 fn head_is_answered_as_get_is_on_every_route() {
     let mut w = World::new();
@@ -366,6 +372,7 @@ fn head_is_answered_as_get_is_on_every_route() {
     }
 }
 
+// contract §1.7 §3.1 §3.2
 #[test]
 fn a_username_is_a_string_first_and_a_name_then() {
     let mut w = World::new();
@@ -381,6 +388,7 @@ fn a_username_is_a_string_first_and_a_name_then() {
     }
 }
 
+// contract §1.18 §1.19 §1.20
 #[test]
 fn credentials_missing_and_credentials_wrong() {
     let mut w = World::new();
@@ -415,6 +423,7 @@ fn credentials_missing_and_credentials_wrong() {
     assert_eq!(w.rest("DELETE /sessions/me", "", "").0, 401);
 }
 
+// contract §3.10
 #[test]
 fn every_use_of_a_session_prolongs_it() {
     let mut w = World::new();
@@ -429,6 +438,7 @@ fn every_use_of_a_session_prolongs_it() {
     assert_eq!(code(w.rest("GET /rooms", &token, "")), (401, "invalid_session".into()));
 }
 
+// contract §5.2 §5.3
 #[test]
 fn a_socket_takes_the_first_credential_that_is_there() {
     let mut w = World::new();
@@ -466,6 +476,7 @@ fn a_socket_takes_the_first_credential_that_is_there() {
     }
 }
 
+// contract §1.22 §1.23 §1.25
 #[test]
 fn pages_of_other_origins() {
     let narrowed = Config { cors_origins: vec!["https://a.example".into()], ..Config::default() };

@@ -353,6 +353,7 @@ mod tests {
     use super::*;
     use crate::clock::SeededEntropy;
 
+    // contract §1.14
     #[test]
     fn message_ids_increase_within_a_millisecond_past_its_end_and_against_the_clock() {
         let mut entropy = SeededEntropy::new(1);
@@ -370,6 +371,7 @@ mod tests {
         }
     }
 
+    // contract §1.13
     #[test]
     fn room_ids_read_back_and_nothing_else_does() {
         let id = RoomId::new_public(&mut SeededEntropy::new(3));

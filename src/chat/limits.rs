@@ -168,6 +168,7 @@ mod tests {
         assert!(meter.is_idle(at(0)));
     }
 
+    // contract §12.18
     #[test]
     fn an_ipv6_network_is_one_address() {
         let of = |text: &str| Address::of(text.parse().unwrap());

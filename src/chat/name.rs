@@ -119,6 +119,7 @@ mod tests {
         assert_eq!(name.as_ref().map(Name::as_str), expected.as_ref().copied(), "{text:?}");
     }
 
+    // contract §10.2
     #[test]
     fn titles_keep_the_rules_of_names_but_may_be_longer() {
         assert_eq!(Title::parse(" x ").unwrap().as_str(), "x");
@@ -128,6 +129,7 @@ mod tests {
         assert_eq!(Title::parse("a\u{202E}b"), Err(BadName::Character));
     }
 
+    // contract §3.1
     #[test]
     fn names_are_trimmed_and_measured_in_scalar_values() {
         name("ana", Ok("ana"));
@@ -141,6 +143,7 @@ mod tests {
         name(&"x".repeat(100_000), Err(BadName::Length));
     }
 
+    // contract §3.2
     #[test]
     fn controls_that_remain_after_trimming_are_refused() {
         for c in
@@ -152,6 +155,7 @@ mod tests {
         name("a\u{200D}b", Ok("a\u{200D}b")); // The joiner of emoji and Indic scripts is no control.
     }
 
+    // contract §3.4
     #[test]
     fn case_makes_no_difference_between_names() {
         let folded = |text| Name::parse(text).unwrap().folded().clone();

@@ -115,6 +115,7 @@ mod tests {
         Mono::from_micros(seconds * 1_000_000)
     }
 
+    // contract §10.6
     #[test]
     fn only_the_password_opens_and_two_rooms_keep_it_differently() {
         let mut lock = lock();
@@ -127,6 +128,7 @@ mod tests {
         assert_ne!(lock.hash, other.hash);
     }
 
+    // contract §10.7 §10.8 §12.17
     #[test]
     fn the_sixth_wrong_guess_waits_and_so_does_a_right_one_after_it() {
         let mut lock = lock();

@@ -516,6 +516,8 @@ mod tests {
         duration.as_millis().to_string()
     }
 
+    // contract §12.1 §12.5 §12.8 §12.11 §12.12 §12.13 §12.14 §12.15 §12.16 §12.17 §12.18 §12.20
+    // contract §12.21 §12.22 §12.23 §12.24
     #[test]
     fn every_flag_works_as_flag_and_as_variable() {
         let names: Vec<&str> = CASES.iter().map(|case| case.0).collect();
@@ -594,6 +596,7 @@ mod tests {
         assert_eq!(any, Ok(Config::default()));
     }
 
+    // contract §12.6
     #[test]
     fn port_alone_means_every_address() {
         let port = ("PORT", "9000");
@@ -634,6 +637,7 @@ mod tests {
         assert_eq!(both.listen, [Listen::Tls(address), Listen::Tcp(address)]);
     }
 
+    // contract §12.4
     #[test]
     fn help_has_every_flag_and_fits() {
         for args in [&["--help"][..], &["-h"], &["--room-ttl", "5x", "--help"]] {
@@ -650,6 +654,7 @@ mod tests {
         }
     }
 
+    // contract §12.3 §12.5
     #[test]
     fn what_is_no_flag_is_one_clear_line() {
         let check = |args: &[&str], line: &str| assert_eq!(parse(args, &[]).unwrap_err(), line);

@@ -292,6 +292,7 @@ fn shown(number: u128, units: &[(&str, u128)]) -> String {
 mod tests {
     use super::*;
 
+    // contract §12.5
     #[test]
     fn addresses_to_listen_on() {
         let check = |text: &str, expected: Result<&str, Fault>| {
@@ -324,6 +325,7 @@ mod tests {
         }
     }
 
+    // contract §12.20
     #[test]
     fn ranges_of_addresses() {
         let check = |range: &str, inside: &[&str], outside: &[&str]| {

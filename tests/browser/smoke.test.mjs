@@ -4,6 +4,7 @@ import { eventually, stage } from "./stage.mjs";
 const { scene, serve } = await stage();
 const server = await serve("--leave-grace", "1h");
 
+// contract §11.1
 scene("two people talk, one loads the page again, one leaves", async ({ person }) => {
 	const [ana, bo] = [await person(), await person()];
 	const room = await ana.open(server.url, "ana", { title: "Tea" });

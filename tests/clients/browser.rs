@@ -234,12 +234,14 @@ fn a_page_in_a_file_goes_the_whole_way() {
     check("flow", Home::File, open_to_all, &[]);
 }
 
+// contract §1.24
 #[test]
 fn a_page_can_read_every_refusal() {
     let noise = ["Failed to load resource: the server responded with a status of 4"];
     check("refusals", Home::Port, open_to_all, &noise);
 }
 
+// contract §1.22
 #[test]
 fn a_page_is_let_in_by_its_origin() {
     let noise = ["has been blocked by CORS policy", "net::ERR_FAILED", "WebSocket connection to"];

@@ -187,6 +187,7 @@ fn curl_in_all_its_moods() {
     assert_eq!(connects, "100", "{ended:?}");
 }
 
+// contract §1.22 §1.25
 #[test]
 fn curl_asks_as_a_page_of_another_origin_would() {
     let origin = "http://page.example:5173";
@@ -233,6 +234,7 @@ fn frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     frames
 }
 
+// contract §5.2 §5.4 §5.7
 #[test]
 fn curl_opens_a_socket_by_hand() {
     let server = Server::start(PATIENT);

@@ -212,6 +212,7 @@ fn the_script_leaves_the_console_its_names() {
 }
 
 /// Nothing comes from elsewhere, and nothing is inline: the policy would stop it.
+// contract §11.1 §11.2
 #[test]
 fn nothing_is_foreign_or_inline() {
     let server = Server::start(&[]);

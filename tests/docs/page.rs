@@ -13,6 +13,7 @@ use crate::server::{Address, Server};
 /// Where the proxy mounts the server.
 const PREFIX: &str = "/tools/chat";
 
+// contract §11.2
 #[test]
 fn a_browser_makes_the_page_of_the_documents() {
     let Some(chromium) = needed("chromium", find(&["chromium", "chromium-browser"])) else {

@@ -296,6 +296,7 @@ fn other_operations() {
 }
 
 /// What any call may meet, here of one call or another. What is listed and what comes are the same.
+// contract §1.5
 #[test]
 fn what_any_call_may_meet() {
     let judge = &mut Judge::new();
@@ -326,6 +327,7 @@ fn what_any_call_may_meet() {
 }
 
 /// Codes that the text of a response names are codes that there are, with that status.
+// contract §1.5
 #[test]
 fn every_code_that_is_named_goes_with_its_status() {
     let document = Document::openapi();

@@ -73,6 +73,7 @@ fn next(ws: &mut Ws, document: &Document, seen: &mut BTreeSet<String>) -> Value 
     event
 }
 
+// contract §6.14
 #[test]
 fn every_event_comes_as_documented_and_every_documented_one_comes() {
     let document = &Document::asyncapi();

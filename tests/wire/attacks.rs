@@ -8,6 +8,7 @@ use crate::client::{
 use crate::server::Server;
 
 /// Whoever pinged and never read was cut off without a word, not closed as too slow.
+// contract §7.8 §12.23
 #[test]
 fn who_pings_and_never_reads_is_told_that_it_is_too_slow() {
     let flags = ["--outbox", "64K", "--linger-timeout", "1m", "--ping-interval", "1h"];

@@ -23,6 +23,7 @@ fn patient_server() -> Server {
     Server::start(&["--leave-grace", "1h"])
 }
 
+// contract §6.10 §7.3
 #[test]
 fn a_protocol_error_is_1002() {
     let server = patient_server();
@@ -53,6 +54,7 @@ fn a_protocol_error_is_1002() {
     }
 }
 
+// contract §7.4
 #[test]
 fn a_binary_frame_is_1003() {
     let server = patient_server();
@@ -60,6 +62,7 @@ fn a_binary_frame_is_1003() {
     closes(&server, 1003, frame(FIN | BINARY, r#"{"type":"chat","message":"x"}"#));
 }
 
+// contract §7.5
 #[test]
 fn text_that_is_not_utf_8_is_1007() {
     let server = patient_server();
@@ -72,6 +75,7 @@ fn text_that_is_not_utf_8_is_1007() {
     }
 }
 
+// contract §7.6
 #[test]
 fn a_frame_over_64_kib_is_1009_as_soon_as_its_header_says_so() {
     let server = patient_server();
@@ -81,6 +85,7 @@ fn a_frame_over_64_kib_is_1009_as_soon_as_its_header_says_so() {
     }
 }
 
+// contract §7.6
 #[test]
 fn a_message_over_64_kib_is_1009_however_it_is_cut() {
     let server = patient_server();
@@ -90,6 +95,7 @@ fn a_message_over_64_kib_is_1009_however_it_is_cut() {
     closes(&server, 1009, [frame(TEXT, ""), crumbs].concat());
 }
 
+// contract §7.6
 #[test]
 fn a_message_of_exactly_64_kib_is_accepted() {
     let server = patient_server();
@@ -140,6 +146,7 @@ fn closed_by_peer(server: &Server, payload: &[u8]) -> (u16, String) {
     closed
 }
 
+// contract §6.10
 #[test]
 fn a_close_is_answered_with_its_code_and_ends_the_stream() {
     let server = patient_server();
@@ -148,6 +155,7 @@ fn a_close_is_answered_with_its_code_and_ends_the_stream() {
     }
 }
 
+// contract §6.10
 #[test]
 fn a_close_without_a_code_is_answered_too() {
     closed_by_peer(&patient_server(), b"");
@@ -161,6 +169,7 @@ fn faulty_server() -> Server {
     Server::start_with_env(&flags, &[("CHAT_TEST_FAULT", "kaboom")])
 }
 
+// contract §1.3 §1.5
 #[cfg(debug_assertions)]
 #[test]
 fn a_bug_in_a_request_costs_one_connection_a_500() {
@@ -180,6 +189,7 @@ fn a_bug_in_a_request_costs_one_connection_a_500() {
     bob.expect_chat("ana", "what was that?");
 }
 
+// contract §7.7
 #[cfg(debug_assertions)]
 #[test]
 fn a_bug_in_an_event_costs_one_connection_a_1011() {

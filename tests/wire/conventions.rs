@@ -44,6 +44,7 @@ fn authenticated(room: &str) -> Vec<Request> {
 
 // Errors. That each is `{"detail","code"}` in JSON is checked by the client on every answer it reads.
 
+// contract §1.3 §4.2
 #[test]
 fn unknown_paths_are_not_found() {
     let server = Server::start(&[]);
@@ -55,6 +56,7 @@ fn unknown_paths_are_not_found() {
     server.ask(request("PURGE", "/nope")).refused(404, "not_found");
 }
 
+// contract §1.3 §4.3
 #[test]
 fn an_error_to_head_has_the_fields_but_no_body() {
     let server = Server::start(&[]);
@@ -65,6 +67,7 @@ fn an_error_to_head_has_the_fields_but_no_body() {
     http.ask(&get("/health")).expect(200);
 }
 
+// contract §4.1
 #[test]
 fn known_paths_name_their_methods_when_asked_by_another() {
     let server = Server::start(&[]);
@@ -80,6 +83,7 @@ fn known_paths_name_their_methods_when_asked_by_another() {
     }
 }
 
+// contract §4.1
 #[test]
 fn methods_are_case_sensitive() {
     let server = Server::start(&[]);
@@ -88,6 +92,7 @@ fn methods_are_case_sensitive() {
 
 // A trailing slash makes no difference.
 
+// contract §1.6
 #[test]
 fn a_trailing_slash_makes_no_difference() {
     let server = Server::start(&[]);
@@ -145,6 +150,7 @@ fn string<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_else(|| panic!("no {name} in {value}"))
 }
 
+// contract §1.12 §1.13 §1.14 §1.15 §1.16
 #[test]
 fn ids_and_times_have_their_documented_shapes() {
     let server = Server::start(&[]);
@@ -174,6 +180,7 @@ fn ids_and_times_have_their_documented_shapes() {
     }
 }
 
+// contract §1.15
 #[test]
 fn a_user_id_is_one_per_session_and_room() {
     let server = Server::start(&[]);
@@ -190,6 +197,7 @@ fn a_user_id_is_one_per_session_and_room() {
     assert_eq!(gone["user_id"], json!(back.user_id), "and the same when back");
 }
 
+// contract §1.12
 #[test]
 fn nobody_is_shown_a_session_id() {
     let server = Server::start(&[]);
@@ -206,6 +214,7 @@ fn nobody_is_shown_a_session_id() {
 
 // Authentication.
 
+// contract §1.19
 #[test]
 fn a_request_without_credentials_is_told_the_scheme() {
     let server = Server::start(&[]);
@@ -222,6 +231,7 @@ fn a_request_without_credentials_is_told_the_scheme() {
     }
 }
 
+// contract §1.20
 #[test]
 fn a_bad_session_is_told_that_its_token_is_invalid() {
     let server = Server::start(&[]);
@@ -242,6 +252,7 @@ fn a_bad_session_is_told_that_its_token_is_invalid() {
     }
 }
 
+// contract §1.18
 #[test]
 fn the_scheme_is_compared_without_case() {
     let server = Server::start(&[]);
@@ -275,6 +286,7 @@ fn preflight(target: &str, origin: &str, method: &str) -> Request {
         .field("Access-Control-Request-Headers", "authorization,content-type")
 }
 
+// contract §1.21 §1.24 §12.24
 #[test]
 fn any_origin_is_echoed_on_every_answer() {
     let server = Server::start(&[]);
@@ -312,6 +324,7 @@ fn ending(server: &Server, line: &str, rest: &str) -> Answer {
     answer
 }
 
+// contract §1.24
 #[test]
 fn the_origin_is_echoed_on_answers_that_end_the_connection() {
     let server = Server::start(&["--body-timeout", "200ms", "--cors-origin", PAGE]);
@@ -348,6 +361,7 @@ fn what_cannot_be_read_is_told_to_any_origin_unless_they_are_narrowed() {
     }
 }
 
+// contract §1.25
 #[test]
 fn preflights_need_no_authentication_on_any_path() {
     let server = Server::start(&[]);
@@ -368,6 +382,7 @@ fn preflights_need_no_authentication_on_any_path() {
     }
 }
 
+// contract §1.22 §12.24
 #[test]
 fn cors_origin_narrows_rest_by_silence() {
     let server = Server::start(&["--cors-origin", PAGE, "--cors-origin", "https://b.example"]);
@@ -384,6 +399,7 @@ fn cors_origin_narrows_rest_by_silence() {
     }
 }
 
+// contract §1.22 §12.24
 #[test]
 fn cors_origin_narrows_sockets_by_403() {
     let server = Server::start(&["--cors-origin", PAGE]);
@@ -395,6 +411,7 @@ fn cors_origin_narrows_sockets_by_403() {
     server.upgrade(upgrade(&target).field("Origin", PAGE)).expect_join("ana");
 }
 
+// contract §1.21
 #[test]
 fn without_cors_origin_sockets_come_from_anywhere() {
     let server = Server::start(&[]);
@@ -404,6 +421,7 @@ fn without_cors_origin_sockets_come_from_anywhere() {
     server.upgrade(upgrade(&target).field("Origin", OTHER_PAGE)).expect_join("ana");
 }
 
+// contract §1.23
 #[test]
 fn the_servers_own_origin_is_always_allowed() {
     let server = Server::start(&["--cors-origin", PAGE]);
@@ -426,6 +444,7 @@ fn the_servers_own_origin_is_always_allowed() {
 
 // Who is asked first.
 
+// contract §1.11
 #[test]
 fn framing_comes_before_the_path() {
     let server = Server::start(&[]);
@@ -437,12 +456,14 @@ fn framing_comes_before_the_path() {
     http.answer().refused(413, "body_too_large");
 }
 
+// contract §1.11
 #[test]
 fn the_path_comes_before_the_method() {
     let server = Server::start(&[]);
     server.ask(request("PUT", "/nope")).refused(404, "not_found");
 }
 
+// contract §1.11
 #[test]
 fn the_method_comes_before_authentication() {
     let server = Server::start(&[]);
@@ -453,6 +474,7 @@ fn the_method_comes_before_authentication() {
     }
 }
 
+// contract §1.11
 #[test]
 fn authentication_comes_before_body_and_query() {
     let server = Server::start(&[]);
@@ -463,6 +485,7 @@ fn authentication_comes_before_body_and_query() {
     server.ask(messages).refused(401, "missing_session");
 }
 
+// contract §1.11
 #[test]
 fn body_and_query_come_before_the_room() {
     let server = Server::start(&[]);
@@ -478,6 +501,7 @@ fn body_and_query_come_before_the_room() {
     server.ask(messages("?limit=5")).refused(404, "room_not_found");
 }
 
+// contract §1.11 §4.2
 #[test]
 fn an_unknown_path_is_not_found_whatever_its_body() {
     let server = Server::start(&[]);
@@ -486,6 +510,7 @@ fn an_unknown_path_is_not_found_whatever_its_body() {
 
 // Queries.
 
+// contract §1.9 §2.10
 #[test]
 fn parameters_out_of_range_or_of_the_wrong_type_are_422() {
     let server = Server::start(&[]);
@@ -503,6 +528,7 @@ fn parameters_out_of_range_or_of_the_wrong_type_are_422() {
 
 // Bodies.
 
+// contract §1.8
 #[test]
 fn an_empty_body_counts_as_no_body() {
     let server = Server::start(&[]);
@@ -514,6 +540,7 @@ fn an_empty_body_counts_as_no_body() {
     server.ask(post("/sessions")).refused(422, "bad_body");
 }
 
+// contract §1.8
 #[test]
 fn a_body_where_none_is_needed_must_be_an_object_or_empty() {
     let server = Server::start(&[]);
@@ -544,6 +571,7 @@ fn a_body_where_none_is_needed_must_be_an_object_or_empty() {
     }
 }
 
+// contract §1.1
 #[test]
 fn unknown_request_fields_are_ignored() {
     let server = Server::start(&[]);
@@ -558,6 +586,7 @@ fn unknown_request_fields_are_ignored() {
 
 // Health and ping.
 
+// contract §1.1 §2.11
 #[test]
 fn health_tells_what_is_there() {
     let server = Server::start(&[]);
@@ -578,6 +607,7 @@ fn health_tells_what_is_there() {
     drop((ana, bob));
 }
 
+// contract §2.12
 #[test]
 fn ping_answers_get_and_head() {
     let server = Server::start(&[]);

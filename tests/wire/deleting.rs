@@ -35,6 +35,7 @@ fn is_gone(server: &Server, room: &str, session: &str) {
     }
 }
 
+// contract §7.14 §10.10
 #[test]
 fn the_owner_deletes_a_room_and_all_that_is_in_it() {
     let server = Server::start(&["--leave-grace", "1h"]);
@@ -68,6 +69,7 @@ fn the_owner_deletes_a_room_and_all_that_is_in_it() {
     assert_eq!(server.health()["rooms"], 1);
 }
 
+// contract §1.6 §10.10
 #[test]
 fn a_room_of_any_kind_can_be_deleted_through_a_slash_too() {
     let server = Server::start(&[]);
@@ -85,6 +87,7 @@ fn a_room_of_any_kind_can_be_deleted_through_a_slash_too() {
     assert_eq!(server.health()["rooms"], 0);
 }
 
+// contract §10.11
 #[test]
 fn nobody_else_can() {
     let server = Server::start(&[]);
@@ -105,6 +108,7 @@ fn nobody_else_can() {
     }
 }
 
+// contract §1.11
 #[test]
 fn who_is_asked_first() {
     let server = Server::start(&[]);
@@ -122,6 +126,7 @@ fn who_is_asked_first() {
     server.ask(deletion(&room, &ana)).refused(404, "room_not_found");
 }
 
+// contract §10.11
 #[test]
 fn who_has_left_still_owns_what_she_made() {
     let server = Server::start(&[]);
@@ -134,6 +139,7 @@ fn who_has_left_still_owns_what_she_made() {
     bob.expect_close(4410, "room deleted");
 }
 
+// contract §7.14 §10.10
 #[test]
 fn who_waits_for_a_name_or_a_history_is_told_too() {
     let server = Server::start(&["--probe-timeout", "1h", "--message-rate", "0"]);
@@ -192,6 +198,7 @@ fn end(server: &Server, owner: Ws) {
     owner.expect_close(4401, "invalid or expired session");
 }
 
+// contract §10.12
 #[test]
 fn when_the_owners_session_ends_who_has_been_there_longest_inherits() {
     let server = Server::start(&[]);
@@ -209,6 +216,7 @@ fn when_the_owners_session_ends_who_has_been_there_longest_inherits() {
     carl.expect_close(4410, "room deleted");
 }
 
+// contract §8.2 §10.12
 #[test]
 fn the_history_says_whose_the_room_is() {
     let server = Server::start(&[]);
@@ -222,6 +230,7 @@ fn the_history_says_whose_the_room_is() {
     assert!(owns(&bob.session), "he has inherited it");
 }
 
+// contract §10.12
 #[test]
 fn who_went_away_and_came_back_has_not_been_there_longest() {
     let server = Server::start(&[]);
@@ -240,6 +249,7 @@ fn who_went_away_and_came_back_has_not_been_there_longest() {
     server.ask(deletion(&room, &carl.session)).expect(200);
 }
 
+// contract §10.12
 #[test]
 fn a_room_is_inherited_again_and_again() {
     let server = Server::start(&[]);
@@ -256,6 +266,7 @@ fn a_room_is_inherited_again_and_again() {
     carl.expect_close(4410, "room deleted");
 }
 
+// contract §10.12
 #[test]
 fn only_who_is_present_inherits() {
     let server = Server::start(&[]);
@@ -269,6 +280,7 @@ fn only_who_is_present_inherits() {
     server.ask(deletion(&room, &carl.session)).expect(200);
 }
 
+// contract §10.12
 #[test]
 fn a_session_that_expires_bequeaths_too() {
     let server = Server::start(&["--session-ttl", "500ms"]);

@@ -181,6 +181,7 @@ impl Case {
     }
 }
 
+// contract §5.7 §8.14 §10.5
 #[test]
 fn who_comes_in_where() {
     let server = Server::start(&[]);

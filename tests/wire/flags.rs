@@ -57,6 +57,7 @@ fn shown(path: &std::path::Path) -> String {
 
 // Listeners.
 
+// contract §12.5 §12.7
 #[test]
 fn it_listens_wherever_it_is_told_to() {
     let path = socket_path("several");
@@ -98,6 +99,7 @@ fn a_unix_socket_is_replaced_when_stale_and_removed_at_the_end() {
     assert!(!path.exists());
 }
 
+// contract §12.6
 #[test]
 fn the_variable_port_means_every_address() {
     let server = Server::spawn(command(&[], &[("PORT", "0")]), 1);
@@ -105,6 +107,7 @@ fn the_variable_port_means_every_address() {
     server.ask(get("/health")).expect(200);
 }
 
+// contract §12.1
 #[test]
 fn a_flag_wins_over_its_variable() {
     let env = [("CHAT_MESSAGE_BURST", "1"), ("CHAT_MESSAGE_RATE", "1"), ("PORT", "1")];
@@ -121,6 +124,7 @@ fn a_flag_wins_over_its_variable() {
     ana.expect_refused("rate_limited");
 }
 
+// contract §12.1
 #[test]
 fn the_listener_has_a_variable_too() {
     let server = Server::spawn(command(&[], &[("CHAT_LISTEN", "127.0.0.1:0")]), 1);
@@ -129,6 +133,7 @@ fn the_listener_has_a_variable_too() {
 
 // Values.
 
+// contract §12.2
 #[test]
 fn durations_and_sizes_are_written_as_documented() {
     let good = [
@@ -145,6 +150,7 @@ fn durations_and_sizes_are_written_as_documented() {
     }
 }
 
+// contract §12.3 §12.5 §12.8
 #[test]
 fn a_bad_value_is_one_clear_line_and_exit_code_2() {
     let bad: [&[&str]; 24] = [
@@ -197,6 +203,7 @@ fn a_port_in_use_is_named() {
     assert!(ended.stderr.contains(&address), "{ended:?}");
 }
 
+// contract §12.4
 #[test]
 fn help_lists_every_flag_with_its_default() {
     let ended = run(&["--help"], &[]);
@@ -280,6 +287,7 @@ fn check_refuses_what_the_server_refuses_in_the_same_words() {
 
 // What is said.
 
+// contract §12.7 §12.8
 #[test]
 fn it_says_where_it_listens_whatever_the_log_level() {
     for level in ["off", "error", "warn", "info", "debug"] {
@@ -288,6 +296,7 @@ fn it_says_where_it_listens_whatever_the_log_level() {
     }
 }
 
+// contract §1.12
 #[test]
 fn the_log_says_nothing_that_was_said() {
     for level in ["info", "debug"] {

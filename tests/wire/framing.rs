@@ -157,6 +157,7 @@ fn who_asks_first_is_told_to_continue() {
 
 // Methods and targets.
 
+// contract §4.3
 #[test]
 fn head_works_wherever_get_does() {
     let server = Server::start(&[]);
@@ -214,6 +215,7 @@ fn a_target_may_be_absolute_or_percent_encoded() {
 
 // What two parsers could read differently.
 
+// contract §1.5
 #[test]
 fn smuggling_is_refused_and_the_connection_ended() {
     let server = Server::start(&[]);
@@ -324,6 +326,7 @@ fn a_refusal_is_read_even_by_a_peer_who_goes_on_sending() {
     }
 }
 
+// contract §12.12
 #[test]
 fn a_peer_who_never_stops_sending_is_dropped_in_the_end() {
     let server = Server::start(&["--linger-timeout", "200ms"]);
@@ -339,6 +342,7 @@ fn a_peer_who_never_stops_sending_is_dropped_in_the_end() {
 
 // Sizes.
 
+// contract §4.4
 #[test]
 fn a_body_over_64_kib_is_413() {
     let server = Server::start(&[]);
@@ -365,6 +369,7 @@ fn a_body_over_64_kib_is_413() {
     http.expect_end();
 }
 
+// contract §4.6
 #[test]
 fn a_target_over_8_kib_is_414() {
     let server = Server::start(&[]);
@@ -377,6 +382,7 @@ fn a_target_over_8_kib_is_414() {
     http.ask(&get(&format!("/health?{}", "x".repeat(8192)))).refused(414, "target_too_long");
 }
 
+// contract §4.5
 #[test]
 fn a_header_block_over_16_kib_or_100_fields_is_431() {
     let server = Server::start(&[]);
@@ -407,6 +413,7 @@ fn drip_until_answered(http: &mut Http, bytes: &[u8]) {
     }
 }
 
+// contract §4.7 §12.12
 #[test]
 fn a_header_that_takes_too_long_is_408() {
     let server = Server::start(&["--header-timeout", "400ms"]);
@@ -427,6 +434,7 @@ fn a_header_that_takes_too_long_is_408() {
     http.expect_end();
 }
 
+// contract §4.8 §12.12
 #[test]
 fn a_body_that_takes_too_long_is_408() {
     let server = Server::start(&["--body-timeout", "400ms"]);
@@ -446,6 +454,7 @@ fn a_body_that_takes_too_long_is_408() {
     http.expect_end();
 }
 
+// contract §4.9 §12.12
 #[test]
 fn an_idle_connection_is_closed_without_an_answer() {
     let server = Server::start(&["--idle-timeout", "200ms"]);
@@ -454,6 +463,7 @@ fn an_idle_connection_is_closed_without_an_answer() {
     http.expect_end();
 }
 
+// contract §4.9
 #[test]
 fn a_connection_that_never_spoke_is_closed_without_an_answer() {
     let server = Server::start(&["--header-timeout", "200ms"]);

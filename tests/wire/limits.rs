@@ -13,6 +13,7 @@ fn create(name: &str) -> Request {
 
 // The whole server.
 
+// contract §12.21
 #[test]
 fn a_full_server_says_so_and_has_room_again_later() {
     let server = Server::start(&["--max-connections", "4", "--leave-grace", "0s"]);
@@ -44,6 +45,7 @@ fn a_full_server_says_so_and_has_room_again_later() {
     });
 }
 
+// contract §12.21
 #[test]
 fn there_are_only_so_many_sessions() {
     let server = Server::start(&["--max-sessions", "2"]);
@@ -67,6 +69,7 @@ fn who_is_one_too_many_and_silent_makes_room_for_the_next() {
     server.ask(get("/health")).refused(503, "server_full");
 }
 
+// contract §12.21
 #[test]
 fn there_are_only_so_many_rooms() {
     let server = Server::start(&["--max-rooms", "1", "--new-room-ttl", "300ms"]);
@@ -111,6 +114,7 @@ fn runs_into_the_rate(answers: Vec<Answer>) {
     assert!((1..=2).contains(&seconds), "a token takes a second: {seconds}");
 }
 
+// contract §1.4 §12.16 §12.20
 #[test]
 fn an_address_creates_sessions_at_a_rate() {
     let server = proxied(&["--session-rate", "1"]);
@@ -124,6 +128,7 @@ fn an_address_creates_sessions_at_a_rate() {
     http.ask(&create("ana")).expect(201);
 }
 
+// contract §12.16
 #[test]
 fn an_address_creates_rooms_at_a_rate() {
     let server = proxied(&["--room-rate", "1"]);
@@ -134,6 +139,7 @@ fn an_address_creates_rooms_at_a_rate() {
     http.ask(&forwarded(post("/rooms").session(&ana), "203.0.113.8")).expect(201);
 }
 
+// contract §12.16
 #[test]
 fn a_rate_of_nought_is_none() {
     let server = proxied(&["--session-rate", "0", "--room-rate", "0"]);
@@ -144,6 +150,7 @@ fn a_rate_of_nought_is_none() {
     assert!(http.pipeline(&requests).iter().all(|answer| answer.status == 201));
 }
 
+// contract §12.19
 #[test]
 fn loopback_itself_has_no_rate() {
     for server in [proxied(&["--session-rate", "1"]), Server::start(&["--session-rate", "1"])] {
@@ -152,6 +159,7 @@ fn loopback_itself_has_no_rate() {
     }
 }
 
+// contract §12.20
 #[test]
 fn a_peer_nobody_trusts_forwards_nothing() {
     let server = Server::start(&["--session-rate", "1", "--trusted-proxy", "10.0.0.0/8"]);
@@ -160,6 +168,7 @@ fn a_peer_nobody_trusts_forwards_nothing() {
     assert!(answers.iter().all(|answer| answer.status == 201), "loopback counts, and is exempt");
 }
 
+// contract §12.20
 #[test]
 fn the_last_address_that_is_no_trusted_proxy_counts() {
     let server = proxied(&["--session-rate", "1", "--trusted-proxy", "10.0.0.1"]);
@@ -182,6 +191,7 @@ fn socket_from(server: &Server, room: &str, session: &str, address: &str) -> Ws 
     server.upgrade(forwarded(request, address))
 }
 
+// contract §7.15 §12.18 §12.19
 #[test]
 fn behind_a_proxy_an_address_has_only_so_many_sockets() {
     let server = proxied(&["--address-connections", "2"]);
@@ -212,6 +222,7 @@ fn behind_a_proxy_an_address_has_only_so_many_sockets() {
     first.expect_nothing();
 }
 
+// contract §5.7
 #[test]
 fn the_room_is_asked_about_before_the_share_of_an_address() {
     let server = proxied(&["--address-connections", "1"]);
@@ -225,6 +236,7 @@ fn the_room_is_asked_about_before_the_share_of_an_address() {
     wrong_room.expect_close(4404, "room not found");
 }
 
+// contract §12.18
 #[test]
 fn an_ipv6_address_counts_by_its_64_bit_network() {
     let server = proxied(&["--address-connections", "2"]);
@@ -247,6 +259,7 @@ fn own_address() -> Option<IpAddr> {
     (!address.is_loopback() && !address.is_unspecified()).then_some(address)
 }
 
+// contract §12.18
 #[test]
 fn a_direct_address_has_only_so_many_connections() {
     let Some(address) = own_address() else {
@@ -330,6 +343,7 @@ fn running_out_of_descriptors_pauses_accepting_and_nothing_else() {
     bob.expect_chat("ana", "and on");
 }
 
+// contract §12.21
 #[cfg(target_os = "linux")]
 #[test]
 fn by_default_as_many_connect_as_the_descriptor_limit_allows() {

@@ -15,6 +15,7 @@ fn found(server: &Server, room: &str) -> Value {
 
 // Titles.
 
+// contract §10.1 §10.2 §10.3
 #[test]
 fn a_room_may_have_a_title() {
     let server = Server::start(&[]);
@@ -41,6 +42,7 @@ fn a_room_may_have_a_title() {
     }
 }
 
+// contract §10.3
 #[test]
 fn a_room_without_a_title_says_null() {
     let server = Server::start(&[]);
@@ -53,6 +55,7 @@ fn a_room_without_a_title_says_null() {
     assert_eq!(lobby(&server)[0].get("title"), Some(&Value::Null));
 }
 
+// contract §1.7 §10.2
 #[test]
 fn a_title_that_is_none_is_a_bad_body() {
     let server = Server::start(&[]);
@@ -85,6 +88,7 @@ fn a_title_that_is_none_is_a_bad_body() {
 
 // The lobby.
 
+// contract §9.2 §10.4
 #[test]
 fn the_lobby_tells_all_about_public_rooms_newest_first() {
     let server = Server::start(&[]);
@@ -116,6 +120,7 @@ fn the_lobby_tells_all_about_public_rooms_newest_first() {
     assert_eq!(session["rooms"], rooms);
 }
 
+// contract §2.6
 #[test]
 fn without_detail_the_list_is_as_it_always_was() {
     let server = Server::start(&[]);
@@ -127,6 +132,7 @@ fn without_detail_the_list_is_as_it_always_was() {
     }
 }
 
+// contract §1.9
 #[test]
 fn detail_is_a_boolean() {
     let server = Server::start(&[]);
@@ -142,6 +148,7 @@ fn an_empty_lobby_is_an_empty_list() {
     assert_eq!(lobby(&server), json!([]));
 }
 
+// contract §2.6
 #[test]
 fn the_lobby_has_at_most_a_thousand_rooms() {
     let server = Server::start(&[]);

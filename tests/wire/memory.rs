@@ -318,6 +318,7 @@ fn fill_to(server: &Server, bodies: &mut Vec<Http>, hundredths: u64) {
     }
 }
 
+// contract §12.22
 #[test]
 fn the_idlest_rooms_histories_give_way_and_nobody_is_refused() {
     let server = small();
@@ -335,6 +336,7 @@ fn the_idlest_rooms_histories_give_way_and_nobody_is_refused() {
     server.room(&ana);
 }
 
+// contract §1.4 §7.9 §12.22
 #[test]
 fn near_the_ceiling_nothing_new_is_taken_in_and_everything_again_below_it() {
     let server = small();
@@ -365,6 +367,7 @@ fn near_the_ceiling_nothing_new_is_taken_in_and_everything_again_below_it() {
     more.upgrade(&upgrade(&target)).expect_join("carl");
 }
 
+// contract §7.9 §12.22
 #[test]
 fn past_all_that_whoever_has_the_server_keep_most_is_closed() {
     let server = small();

@@ -172,6 +172,7 @@ fn count_of(families: &[Family], word: &str, value: &str) -> f64 {
 
 // Where.
 
+// contract §11.5 §12.24
 #[test]
 fn metrics_are_on_their_own_listener_only() {
     let server = Server::start_with_metrics(&[]);
@@ -211,6 +212,7 @@ fn metrics_are_on_their_own_listener_only() {
     assert!(answer.lists("Allow", "GET"));
 }
 
+// contract §11.5 §12.24
 #[test]
 fn without_the_flag_there_are_none() {
     let server = Server::start(&[]);
@@ -218,6 +220,7 @@ fn without_the_flag_there_are_none() {
     server.ask(get("/metrics")).refused(404, "not_found");
 }
 
+// contract §12.1 §12.7
 #[test]
 fn the_flag_has_a_variable_and_an_address() {
     let env = [("CHAT_METRICS_LISTEN", "127.0.0.1:0"), ("CHAT_LISTEN", "127.0.0.1:0")];
@@ -318,6 +321,7 @@ fn everything_that_happens_is_counted() {
 }
 
 /// All but a bug of ours and the end of the process.
+// contract §1.3 §1.5
 #[test]
 fn every_refusal_is_counted_by_its_code() {
     let flags =

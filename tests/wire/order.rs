@@ -16,6 +16,7 @@ fn read_to_the_end(socket: &mut Ws) -> Vec<Value> {
     events
 }
 
+// contract §1.14 §6.6 §6.7
 #[test]
 fn twenty_members_see_the_same_two_thousand_messages_in_the_same_order() {
     const MEMBERS: usize = 20;

@@ -28,6 +28,7 @@ fn posting_with(room: &str, session: &str, nonce: &str, message: &str) -> Reques
 
 // Nonces on the socket.
 
+// contract §8.9
 #[test]
 fn a_nonce_is_part_of_the_message_everywhere() {
     let server = Server::start(&[]);
@@ -42,6 +43,7 @@ fn a_nonce_is_part_of_the_message_everywhere() {
     assert_eq!(without.get("nonce"), None, "{without}");
 }
 
+// contract §8.10
 #[test]
 fn a_nonce_sent_again_brings_the_original_to_its_sender_alone() {
     let server = Server::start(&[]);
@@ -63,6 +65,7 @@ fn a_nonce_sent_again_brings_the_original_to_its_sender_alone() {
     assert_eq!(kept.iter().filter(|message| message["type"] == "chat").count(), 1);
 }
 
+// contract §8.10
 #[test]
 fn a_nonce_counts_per_session_and_room() {
     let server = Server::start(&[]);
@@ -88,6 +91,7 @@ fn a_nonce_counts_per_session_and_room() {
     assert_eq!(server.messages(&room, &ana.session).len(), 4);
 }
 
+// contract §8.10
 #[test]
 fn a_nonce_is_forgotten_with_its_message() {
     let server = Server::start(&["--history", "3"]);
@@ -107,6 +111,7 @@ fn a_nonce_is_forgotten_with_its_message() {
     assert_eq!(ana.event(), second);
 }
 
+// contract §8.10
 #[test]
 fn a_nonce_survives_every_kind_of_return() {
     let server = Server::start(&["--leave-grace", "1h"]);
@@ -135,6 +140,7 @@ fn a_nonce_survives_every_kind_of_return() {
     ana.expect_nothing();
 }
 
+// contract §6.14 §8.9
 #[test]
 fn a_nonce_has_1_to_64_bytes() {
     let server = Server::start(&[]);
@@ -164,6 +170,7 @@ fn a_nonce_has_1_to_64_bytes() {
     bob.expect_nothing();
 }
 
+// contract §6.15
 #[test]
 fn a_refused_event_names_its_nonce_and_forgets_it() {
     let server = Server::start(&["--message-rate", "1", "--message-burst", "3"]);
@@ -202,6 +209,7 @@ fn read_on(server: &Server, room: &str, session: &str, query: &str) -> (Vec<Valu
     (answer["messages"].as_array().expect("messages").clone(), answer["complete"].clone())
 }
 
+// contract §8.11
 #[test]
 fn messages_after_one_are_counted_from_there() {
     let server = Server::start(&["--message-rate", "0"]);
@@ -237,6 +245,7 @@ fn messages_after_one_are_counted_from_there() {
     assert!(pages == all);
 }
 
+// contract §1.10 §8.12
 #[test]
 fn after_what_is_no_longer_kept_all_is_read_from_the_oldest() {
     let server = Server::start(&["--history", "10"]);
@@ -268,6 +277,7 @@ fn after_what_is_no_longer_kept_all_is_read_from_the_oldest() {
 
 // Posting by REST.
 
+// contract §8.13
 #[test]
 fn a_post_is_the_message_as_everyone_gets_it() {
     let server = Server::start(&[]);
@@ -295,6 +305,7 @@ fn a_post_is_the_message_as_everyone_gets_it() {
     assert_eq!((ana.event(), bob.event()), (said.clone(), said));
 }
 
+// contract §8.13
 #[test]
 fn a_known_nonce_is_answered_200_and_nobody_hears_it_again() {
     let server = Server::start(&[]);
@@ -315,6 +326,7 @@ fn a_known_nonce_is_answered_200_and_nobody_hears_it_again() {
     }
 }
 
+// contract §8.10 §8.13
 #[test]
 fn a_nonce_is_known_to_rest_and_socket_alike() {
     let server = Server::start(&[]);
@@ -331,6 +343,7 @@ fn a_nonce_is_known_to_rest_and_socket_alike() {
     ana.expect_nothing();
 }
 
+// contract §1.7
 #[test]
 fn a_post_that_is_no_json_object_is_a_bad_body() {
     let server = Server::start(&[]);
@@ -344,6 +357,7 @@ fn a_post_that_is_no_json_object_is_a_bad_body() {
     ana.expect_nothing();
 }
 
+// contract §8.14
 #[test]
 fn a_post_is_refused_as_a_chat_is() {
     let server = Server::start(&[]);
@@ -378,6 +392,7 @@ fn a_post_is_refused_as_a_chat_is() {
     assert_eq!((&bob.event()["user"], ana.event()), (&json!("ana"), said));
 }
 
+// contract §8.14
 #[test]
 fn a_post_needs_a_session_that_has_joined() {
     let server = Server::start(&[]);
@@ -403,6 +418,7 @@ fn a_post_needs_a_session_that_has_joined() {
     bob.expect_nothing();
 }
 
+// contract §1.11
 #[test]
 fn a_post_is_asked_about_in_order() {
     let server = Server::start(&[]);
@@ -425,6 +441,7 @@ fn a_post_is_asked_about_in_order() {
 
 // Names.
 
+// contract §3.4
 #[test]
 fn a_post_cannot_use_the_name_of_somebody_present() {
     let server = Server::start(&["--probe-timeout", "1h"]);
@@ -449,6 +466,7 @@ fn a_post_cannot_use_the_name_of_somebody_present() {
     server.say(&room, &two, "from the second");
 }
 
+// contract §3.6
 #[test]
 fn a_holder_in_grace_gives_way_to_a_post() {
     let server = Server::start(&["--probe-timeout", "1h", "--leave-grace", "1h"]);
@@ -476,6 +494,7 @@ fn told_to_wait(answer: Answer) {
     assert!((1..=2).contains(&seconds), "{answer:?}");
 }
 
+// contract §8.14 §12.15
 #[test]
 fn posts_and_chats_share_the_rate_of_their_session() {
     let server = Server::start(&["--message-rate", "1", "--message-burst", "4"]);
@@ -509,6 +528,7 @@ fn posts_and_chats_share_the_rate_of_their_session() {
 
 // A room's life.
 
+// contract §3.12
 #[test]
 fn a_post_starts_the_time_of_a_room_nobody_came_to_anew() {
     let flags = ["--new-room-ttl", "700ms", "--room-ttl", "1h", "--message-rate", "0"];
@@ -523,6 +543,7 @@ fn a_post_starts_the_time_of_a_room_nobody_came_to_anew() {
     wait_until("the other follows", || server.user_count(&kept).is_none());
 }
 
+// contract §3.12
 #[test]
 fn a_post_starts_the_time_of_a_room_all_have_left_anew() {
     let flags = ["--room-ttl", "700ms", "--new-room-ttl", "1h", "--message-rate", "0"];
@@ -540,6 +561,7 @@ fn a_post_starts_the_time_of_a_room_all_have_left_anew() {
     wait_until("the other follows", || server.user_count(&kept).is_none());
 }
 
+// contract §3.12
 #[test]
 fn a_post_that_is_refused_saves_no_room() {
     let server = Server::start(&["--new-room-ttl", "500ms"]);

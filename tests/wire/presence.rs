@@ -15,6 +15,7 @@ fn names(users: &Value) -> Vec<&str> {
     users.iter().map(|user| user["user"].as_str().expect("a name")).collect()
 }
 
+// contract §9.1
 #[test]
 fn users_are_listed_in_order_of_arrival() {
     let server = Server::start(&[]);
@@ -35,6 +36,7 @@ fn users_are_listed_in_order_of_arrival() {
     server.ask(request("HEAD", &slash).session(&stranger)).expect(200);
 }
 
+// contract §9.1
 #[test]
 fn who_comes_back_has_arrived_last() {
     let server = Server::start(&[]);
@@ -47,6 +49,7 @@ fn who_comes_back_has_arrived_last() {
     assert_eq!(names(&users(&server, &room, &session)), ["bob", "ana"]);
 }
 
+// contract §6.9 §9.1
 #[test]
 fn two_tabs_are_listed_once_until_both_are_closed() {
     let server = Server::start(&[]);
@@ -62,6 +65,7 @@ fn two_tabs_are_listed_once_until_both_are_closed() {
     assert_eq!(names(&users(&server, &room, &bob.session)), ["bob"]);
 }
 
+// contract §6.11 §9.1
 #[test]
 fn who_may_still_come_back_is_listed() {
     let server = Server::start(&["--leave-grace", "1h"]);
@@ -78,6 +82,7 @@ fn who_may_still_come_back_is_listed() {
     assert_eq!(users(&server, &room, &bob.session), before);
 }
 
+// contract §9.1
 #[test]
 fn who_has_joined_but_is_not_there_is_not_listed() {
     let server = Server::start(&["--leave-grace", "100ms"]);
@@ -99,6 +104,7 @@ fn who_has_joined_but_is_not_there_is_not_listed() {
     assert_eq!(users(&server, &room, &bob), json!([]));
 }
 
+// contract §8.2 §9.1
 #[test]
 fn the_history_and_the_count_agree_with_it() {
     let server = Server::start(&[]);
@@ -125,6 +131,7 @@ fn the_history_and_the_count_agree_with_it() {
     assert_eq!(users(&server, &room, &ana), order);
 }
 
+// contract §1.11 §1.13
 #[test]
 fn there_is_nobody_in_no_room() {
     let server = Server::start(&[]);

@@ -46,6 +46,7 @@ fn is_hidden(server: &Server, room: &str, member: &str) {
 
 // Private rooms.
 
+// contract §1.13 §10.1 §10.3 §10.4
 #[test]
 fn whoever_has_the_link_has_a_private_room() {
     let server = Server::start(&[]);
@@ -73,6 +74,7 @@ fn whoever_has_the_link_has_a_private_room() {
     is_hidden(&server, &room, &bob);
 }
 
+// contract §1.7 §10.1 §10.4
 #[test]
 fn private_is_a_boolean_and_goes_with_a_title() {
     let server = Server::start(&[]);
@@ -101,6 +103,7 @@ fn alike(one: &Answer, other: &Answer, what: &str) {
     assert_eq!(plain(one), plain(other), "{what}");
 }
 
+// contract §1.13
 #[test]
 fn a_wrong_id_and_no_room_answer_alike() {
     let server = Server::start(&[]);
@@ -157,6 +160,7 @@ fn a_wrong_id_and_no_room_answer_alike() {
 
 // Passwords.
 
+// contract §10.3 §10.5
 #[test]
 fn a_password_makes_a_room_private() {
     let server = Server::start(&[]);
@@ -171,6 +175,7 @@ fn a_password_makes_a_room_private() {
     assert!(!shown.to_string().contains("sesame"));
 }
 
+// contract §1.7 §10.5
 #[test]
 fn a_password_has_1_to_128_bytes() {
     let server = Server::start(&[]);
@@ -204,6 +209,7 @@ fn a_password_has_1_to_128_bytes() {
     server.ask(join(&room, &stranger).body(surrogate)).refused(422, "bad_body");
 }
 
+// contract §10.5
 #[test]
 fn joining_needs_the_password() {
     let server = Server::start(&["--guess-rate", "0"]);
@@ -230,6 +236,7 @@ fn joining_needs_the_password() {
     }
 }
 
+// contract §7.11 §10.5
 #[test]
 fn without_having_joined_all_other_doors_are_closed() {
     let server = Server::start(&[]);
@@ -266,6 +273,7 @@ fn without_having_joined_all_other_doors_are_closed() {
     server.enter_as(&room, "eve", &eve);
 }
 
+// contract §10.9
 #[test]
 fn members_are_never_asked_again() {
     let server = Server::start(&["--leave-grace", "100ms"]);
@@ -292,6 +300,7 @@ fn members_are_never_asked_again() {
     server.ask(guess(&room, &eve, "x")).expect(200);
 }
 
+// contract §10.5
 #[test]
 fn who_leaves_is_a_stranger_again() {
     let server = Server::start(&[]);
@@ -312,6 +321,7 @@ fn who_leaves_is_a_stranger_again() {
     }
 }
 
+// contract §1.12 §10.6
 #[test]
 fn a_password_is_never_logged_or_shown() {
     for level in ["info", "debug"] {
@@ -360,6 +370,7 @@ fn is_out_of_guesses(ask: impl Fn(&str) -> Answer) {
     }
 }
 
+// contract §10.7 §10.8 §12.17
 #[test]
 fn wrong_guesses_have_a_rate_in_each_room() {
     let server = Server::start(&[]);
@@ -384,6 +395,7 @@ fn wrong_guesses_have_a_rate_in_each_room() {
     runs_out_of_guesses(|password| server.ask(guess(&other, &bob, password)));
 }
 
+// contract §10.7
 #[test]
 fn wrong_guesses_have_a_rate_for_each_address() {
     let server = Server::start(&["--trusted-proxy", "127.0.0.0/8"]);
@@ -402,6 +414,7 @@ fn wrong_guesses_have_a_rate_for_each_address() {
     from("203.0.113.9")("right").expect(200);
 }
 
+// contract §10.7
 #[test]
 fn all_exempt_peers_guess_as_one_address() {
     let folder = std::env::temp_dir().join(format!("chat-guess-{}", std::process::id()));
@@ -429,6 +442,7 @@ fn all_exempt_peers_guess_as_one_address() {
     let _ = std::fs::remove_dir_all(folder);
 }
 
+// contract §10.9
 #[test]
 fn only_wrong_passwords_are_counted() {
     let server = Server::start(&[]);
@@ -444,6 +458,7 @@ fn only_wrong_passwords_are_counted() {
     runs_out_of_guesses(|password| server.ask(guess(&room, &eve, password)));
 }
 
+// contract §12.17
 #[test]
 fn one_may_guess_again_later() {
     let server = Server::start(&["--guess-rate", "60"]);
@@ -460,6 +475,7 @@ fn one_may_guess_again_later() {
     });
 }
 
+// contract §12.17
 #[test]
 fn a_guess_rate_of_nought_is_none() {
     let server = Server::start(&["--guess-rate", "0"]);

@@ -65,6 +65,7 @@ fn resume(server: &Server, room: &str, session: &str, after: &str) -> Ws {
     server.socket_with(room, session, &format!("&after={after}"))
 }
 
+// contract §12.10
 #[test]
 fn sessions_rooms_members_and_histories_are_as_they_were() {
     let place = Place::new("as-they-were");
@@ -133,6 +134,7 @@ fn who_does_not_come_back_has_left() {
 }
 
 /// Without the flag no restart keeps anything, and nothing is written anywhere.
+// contract §12.10
 #[test]
 fn without_the_flag_all_is_forgotten() {
     let place = Place::new("without");
@@ -168,6 +170,7 @@ fn tampered(name: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> (String, Vec
     (warning.expect("a warning"), files)
 }
 
+// contract §12.10
 #[test]
 fn what_is_not_as_it_was_written_is_refused() {
     let cut = |bytes: Vec<u8>| bytes[..bytes.len() / 2].to_vec();
@@ -195,6 +198,7 @@ fn what_is_not_as_it_was_written_is_refused() {
     }
 }
 
+// contract §12.10
 #[test]
 fn what_is_somebody_elses_is_left_alone() {
     let place = Place::new("foreign");

@@ -57,6 +57,7 @@ fn narrow_socket(server: &Server, room: &str, session: &str, query: &str) -> Ws 
 
 // What comes, and in what order.
 
+// contract §8.1 §8.2 §8.3
 #[test]
 fn history_comes_before_anything_else_and_the_own_join_after_it() {
     let server = Server::start(&[]);
@@ -88,6 +89,7 @@ fn without_history_or_after_no_history_comes() {
     server.enter(&room, "bob").expect_nothing();
 }
 
+// contract §6.6
 #[test]
 fn typing_is_no_history() {
     let server = Server::start(&[]);
@@ -99,6 +101,7 @@ fn typing_is_no_history() {
     assert_eq!(bob.history().messages, said);
 }
 
+// contract §1.9 §8.1
 #[test]
 fn a_history_is_the_last_n_and_n_is_clamped() {
     let server = Server::start(&["--leave-grace", "1h"]);
@@ -129,6 +132,7 @@ fn a_history_is_the_last_n_and_n_is_clamped() {
 }
 
 /// What a word is clamped to is nobody's promise; that it closes nothing is.
+// contract §1.9
 #[test]
 fn a_history_that_is_no_number_closes_nothing() {
     let server = Server::start(&[]);
@@ -145,6 +149,7 @@ fn a_history_that_is_no_number_closes_nothing() {
     }
 }
 
+// contract §1.9 §8.1 §8.4
 #[test]
 fn more_than_a_thousand_are_never_asked_for() {
     let server = Server::start(&["--message-rate", "0", "--history", "2000"]);
@@ -161,6 +166,7 @@ fn more_than_a_thousand_are_never_asked_for() {
     assert!(history.messages == said[1..] && history.complete);
 }
 
+// contract §8.1 §8.2
 #[test]
 fn a_history_of_an_empty_room_is_one_frame() {
     let server = Server::start(&[]);
@@ -187,6 +193,7 @@ fn a_second_tab_gets_its_history_and_is_not_announced() {
     ana.expect_nothing();
 }
 
+// contract §8.1
 #[test]
 fn no_frame_reaches_64_kib_whatever_is_in_it() {
     let server = Server::start(&["--message-rate", "0"]);
@@ -205,6 +212,7 @@ fn no_frame_reaches_64_kib_whatever_is_in_it() {
 
 // After.
 
+// contract §8.4
 #[test]
 fn after_brings_every_message_after_that_one() {
     let server = Server::start(&[]);
@@ -221,6 +229,7 @@ fn after_brings_every_message_after_that_one() {
     ana.expect_nothing();
 }
 
+// contract §8.5
 #[test]
 fn after_wins_over_history() {
     let server = Server::start(&[]);
@@ -243,6 +252,7 @@ fn after_wins_over_history() {
     assert!(history.messages == said && !history.complete, "{history:?}");
 }
 
+// contract §1.10 §8.6
 #[test]
 fn an_after_that_makes_no_sense_counts_as_no_longer_kept() {
     let server = Server::start(&[]);
@@ -275,6 +285,7 @@ fn an_after_that_makes_no_sense_counts_as_no_longer_kept() {
     }
 }
 
+// contract §8.4 §8.6
 #[test]
 fn a_gap_longer_than_the_history_is_said_and_no_other() {
     let server = Server::start(&["--history", "50", "--message-rate", "0", "--leave-grace", "1h"]);
@@ -299,6 +310,7 @@ fn a_gap_longer_than_the_history_is_said_and_no_other() {
     }
 }
 
+// contract §6.11 §8.4
 #[test]
 fn who_comes_back_in_time_is_not_announced_and_missed_nothing() {
     let server = Server::start(&["--leave-grace", "1h"]);
@@ -351,6 +363,7 @@ fn an_empty_resume_is_complete() {
 }
 
 /// Bob talks all the time; eve comes and goes in every way.
+// contract §8.3 §8.4
 #[test]
 fn nothing_is_missed_or_seen_twice_while_others_talk() {
     let flags = ["--message-rate", "0", "--history", "5000", "--outbox", "64M"];
@@ -416,6 +429,7 @@ fn nothing_is_missed_or_seen_twice_while_others_talk() {
 
 // Catching up: a cursor, not copies.
 
+// contract §8.3 §8.7
 #[test]
 fn a_slow_reader_gets_a_thousand_of_the_greatest_while_the_room_goes_on() {
     let server = Server::start(&["--message-rate", "0", "--history", "5000"]);
@@ -454,6 +468,7 @@ fn a_slow_reader_gets_a_thousand_of_the_greatest_while_the_room_goes_on() {
     slow.expect_nothing();
 }
 
+// contract §7.8 §8.8
 #[test]
 fn who_catches_up_too_slowly_for_the_history_is_closed_and_may_come_back() {
     let flags = ["--message-rate", "0", "--history", "250", "--linger-timeout", "1m"];
@@ -492,6 +507,7 @@ fn who_catches_up_too_slowly_for_the_history_is_closed_and_may_come_back() {
     assert!(all.ends_with(&chats));
 }
 
+// contract §8.7
 #[test]
 fn who_asks_for_much_and_never_reads_costs_the_others_nothing() {
     let server = Server::start(&["--message-rate", "0"]);
@@ -552,6 +568,7 @@ fn who_is_refused_a_name_gets_no_history() {
 
 // Exactly once: `after` to read, nonces to write.
 
+// contract §8.10
 #[test]
 fn what_is_said_over_a_breaking_line_is_heard_exactly_once() {
     let server = Server::start(&["--message-rate", "0", "--leave-grace", "1h"]);

@@ -47,6 +47,7 @@ fn fill_with_rooms(server: &Server, session: &str) -> Vec<String> {
 
 // Creating and finding.
 
+// contract §2.4 §2.5 §2.7
 #[test]
 fn a_room_is_created_and_its_creator_has_joined_it() {
     let server = Server::start(&[]);
@@ -58,6 +59,7 @@ fn a_room_is_created_and_its_creator_has_joined_it() {
     assert!(found["user_count"].is_u64(), "{found}");
 }
 
+// contract §2.4
 #[test]
 fn the_location_of_a_new_room_is_a_relative_reference_that_works() {
     let server = Server::start(&[]);
@@ -77,6 +79,7 @@ fn the_location_of_a_new_room_is_a_relative_reference_that_works() {
     }
 }
 
+// contract §2.6
 #[test]
 fn all_rooms_come_newest_first_and_need_no_session() {
     let server = Server::start(&[]);
@@ -86,6 +89,7 @@ fn all_rooms_come_newest_first_and_need_no_session() {
     assert_eq!(all_rooms(&server), json!([rooms[2], rooms[1], rooms[0]]));
 }
 
+// contract §2.6
 #[test]
 fn at_most_a_thousand_rooms_are_listed() {
     let server = Server::start(&[]);
@@ -98,6 +102,7 @@ fn at_most_a_thousand_rooms_are_listed() {
     assert_eq!(all_rooms(&server), json!(newest));
 }
 
+// contract §1.13 §2.7 §2.8 §2.10
 #[test]
 fn there_is_no_room_of_another_id() {
     let server = Server::start(&[]);
@@ -111,6 +116,7 @@ fn there_is_no_room_of_another_id() {
     }
 }
 
+// contract §2.7 §6.9
 #[test]
 fn a_room_counts_who_is_there() {
     let server = Server::start(&[]);
@@ -129,6 +135,7 @@ fn a_room_counts_who_is_there() {
 
 // Joining and leaving.
 
+// contract §2.8
 #[test]
 fn joining_says_so_and_may_be_repeated() {
     let server = Server::start(&[]);
@@ -142,6 +149,7 @@ fn joining_says_so_and_may_be_repeated() {
     }
 }
 
+// contract §2.9
 #[test]
 fn leaving_says_so_even_where_one_never_was() {
     let server = Server::start(&[]);
@@ -159,6 +167,7 @@ fn leaving_says_so_even_where_one_never_was() {
     }
 }
 
+// contract §2.9 §6.10 §7.1
 #[test]
 fn leaving_closes_the_sockets_in_that_room_only() {
     let server = Server::start(&["--leave-grace", "1h"]);
@@ -180,6 +189,7 @@ fn leaving_closes_the_sockets_in_that_room_only() {
 
 // Reading.
 
+// contract §6.6 §6.7
 #[test]
 fn messages_are_what_the_sockets_saw() {
     let server = Server::start(&[]);
@@ -201,6 +211,7 @@ fn messages_are_what_the_sockets_saw() {
     assert_eq!(server.messages(&room, &stranger), seen, "an open room is open to read");
 }
 
+// contract §2.10
 #[test]
 fn messages_are_the_last_fifty_unless_told_otherwise() {
     let server = Server::start(&["--message-rate", "0"]);
@@ -226,6 +237,7 @@ fn messages_are_the_last_fifty_unless_told_otherwise() {
     assert_eq!(all[1..], last(60));
 }
 
+// contract §6.6 §12.14
 #[test]
 fn a_room_keeps_as_many_messages_as_the_flag_says() {
     let server = Server::start(&["--history", "5"]);
@@ -240,6 +252,7 @@ fn a_room_keeps_as_many_messages_as_the_flag_says() {
 
 // Two hundred rooms per session.
 
+// contract §3.8 §7.15
 #[test]
 fn a_session_holds_at_most_two_hundred_rooms() {
     let server = Server::start(&[]);
@@ -263,6 +276,7 @@ fn a_session_holds_at_most_two_hundred_rooms() {
 
 // How rooms end.
 
+// contract §3.11 §12.11
 #[test]
 fn a_room_nobody_came_to_is_deleted() {
     let server = Server::start(&["--new-room-ttl", "200ms", "--room-ttl", "1h"]);
@@ -276,6 +290,7 @@ fn a_room_nobody_came_to_is_deleted() {
     assert_eq!(server.health()["rooms"], 1);
 }
 
+// contract §3.11 §7.12 §12.11
 #[test]
 fn a_room_is_deleted_some_time_after_its_last_socket_left() {
     let server = Server::start(&["--room-ttl", "200ms", "--new-room-ttl", "1h"]);
@@ -297,6 +312,7 @@ fn a_room_is_deleted_some_time_after_its_last_socket_left() {
     assert_eq!(rooms_of(&server, &ana), json!([kept, fresh]));
 }
 
+// contract §3.11
 #[test]
 fn coming_back_saves_a_room() {
     let server = Server::start(&["--room-ttl", "1500ms"]);

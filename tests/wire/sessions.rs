@@ -19,6 +19,7 @@ fn joined_rooms(server: &Server, session: &str) -> serde_json::Value {
 
 // Creating one.
 
+// contract §2.1 §2.2
 #[test]
 fn a_session_is_created_and_found_again() {
     let server = Server::start(&[]);
@@ -31,6 +32,7 @@ fn a_session_is_created_and_found_again() {
     assert_eq!(me["joined_rooms"], json!([]));
 }
 
+// contract §3.1
 #[test]
 fn names_are_trimmed_of_unicode_white_space() {
     let server = Server::start(&[]);
@@ -42,6 +44,7 @@ fn names_are_trimmed_of_unicode_white_space() {
     }
 }
 
+// contract §3.1
 #[test]
 fn names_have_two_to_fifty_characters() {
     let server = Server::start(&[]);
@@ -60,6 +63,7 @@ fn names_have_two_to_fifty_characters() {
     server.ask(create(" \t \u{2003} ")).refused(400, "bad_username");
 }
 
+// contract §3.1
 #[test]
 fn names_are_counted_in_scalar_values_not_in_what_one_sees() {
     let server = Server::start(&[]);
@@ -68,6 +72,7 @@ fn names_are_counted_in_scalar_values_not_in_what_one_sees() {
     server.ask(create(&family.repeat(11))).refused(400, "bad_username");
 }
 
+// contract §3.2
 #[test]
 fn names_have_no_controls_inside() {
     let server = Server::start(&[]);
@@ -89,6 +94,7 @@ fn names_have_no_controls_inside() {
     }
 }
 
+// contract §1.7
 #[test]
 fn bodies_that_are_not_the_right_json_are_422() {
     let server = Server::start(&[]);
@@ -129,6 +135,7 @@ fn surrogates_in_pairs_are_fine() {
     assert_eq!(answer.json()["username"], "\u{1f642}é");
 }
 
+// contract §1.7
 #[test]
 fn the_content_type_of_a_body_does_not_matter() {
     let server = Server::start(&[]);
@@ -139,6 +146,7 @@ fn the_content_type_of_a_body_does_not_matter() {
     }
 }
 
+// contract §3.3
 #[test]
 fn a_second_session_of_the_same_name_ends_nobodys() {
     let server = Server::start(&[]);
@@ -151,6 +159,7 @@ fn a_second_session_of_the_same_name_ends_nobodys() {
 
 // Joined rooms.
 
+// contract §2.2 §2.5
 #[test]
 fn joined_rooms_come_in_the_order_of_joining() {
     let server = Server::start(&[]);
@@ -167,6 +176,7 @@ fn joined_rooms_come_in_the_order_of_joining() {
     assert_eq!(rooms["rooms"], json!([two, three, one]), "the same list");
 }
 
+// contract §2.2 §3.11
 #[test]
 fn joined_rooms_are_living_rooms() {
     let server = Server::start(&["--new-room-ttl", "200ms", "--room-ttl", "1h"]);
@@ -178,6 +188,7 @@ fn joined_rooms_are_living_rooms() {
 
 // Ending one.
 
+// contract §2.3
 #[test]
 fn a_session_ends_once_and_for_all() {
     let server = Server::start(&[]);
@@ -194,6 +205,7 @@ fn a_session_ends_once_and_for_all() {
     server.ask(delete("/sessions/me").session("nonsense")).refused(401, "invalid_session");
 }
 
+// contract §2.3 §6.10 §7.10
 #[test]
 fn ending_a_session_closes_its_sockets_everywhere() {
     let server = Server::start(&["--leave-grace", "1h"]);
@@ -213,6 +225,7 @@ fn ending_a_session_closes_its_sockets_everywhere() {
 
 // Expiry.
 
+// contract §3.10 §12.11
 #[test]
 fn an_unused_session_expires() {
     let server = Server::start(&["--session-ttl", "200ms"]);
@@ -221,6 +234,7 @@ fn an_unused_session_expires() {
     server.ask(get("/sessions/me").session(&ana)).refused(401, "invalid_session");
 }
 
+// contract §3.10
 #[test]
 fn an_open_socket_keeps_a_session_alive_and_its_life_counts_from_the_last() {
     let server = Server::start(&["--session-ttl", "1s"]);
@@ -235,6 +249,7 @@ fn an_open_socket_keeps_a_session_alive_and_its_life_counts_from_the_last() {
     server.ask(get("/sessions/me").session(&ana)).refused(401, "invalid_session");
 }
 
+// contract §3.10
 #[test]
 fn using_a_session_by_rest_keeps_it_alive() {
     let server = Server::start(&["--session-ttl", "2s"]);

@@ -39,11 +39,13 @@ fn everybody_is_told(signal: Signal, word: &str) {
     assert!(last.contains(word), "it says why: {stderr:?}");
 }
 
+// contract §7.2 §12.9
 #[test]
 fn sigterm_tells_every_socket_and_leaves() {
     everybody_is_told(Signal::TERM, "SIGTERM");
 }
 
+// contract §7.2 §12.9
 #[test]
 fn sigint_tells_every_socket_and_leaves() {
     everybody_is_told(Signal::INT, "SIGINT");
@@ -74,6 +76,7 @@ fn the_port_is_free_again() {
     drop(ana);
 }
 
+// contract §12.9
 #[test]
 fn an_unresponsive_peer_does_not_keep_it() {
     let mut server = Server::start(&["--linger-timeout", "1h"]);
@@ -88,6 +91,7 @@ fn an_unresponsive_peer_does_not_keep_it() {
     drop((ana, bob, half));
 }
 
+// contract §12.9
 #[test]
 fn a_second_signal_leaves_at_once() {
     let mut server = Server::start(&["--linger-timeout", "1h"]);

@@ -12,6 +12,7 @@ fn enter_narrowly(server: &Server, room: &str, name: &str) -> Ws {
     http.upgrade(&upgrade(&format!("/ws/{room}?session_id={session}")))
 }
 
+// contract §7.8 §12.23
 #[test]
 fn who_never_reads_is_closed_and_the_others_lose_nothing() {
     let flags = ["--message-rate", "0", "--outbox", "64K", "--linger-timeout", "1m"];
@@ -54,6 +55,7 @@ fn who_never_reads_is_closed_and_the_others_lose_nothing() {
     bob.expect_nothing();
 }
 
+// contract §12.23
 #[test]
 fn who_reads_late_but_in_time_loses_nothing() {
     let server = Server::start(&["--message-rate", "0"]);

@@ -12,6 +12,7 @@ const NO_SESSION: &str = "00000000-0000-4000-8000-000000000000";
 
 // The opening handshake.
 
+// contract §5.1
 #[test]
 fn connecting_joins_the_room() {
     let server = Server::start(&[]);
@@ -23,6 +24,7 @@ fn connecting_joins_the_room() {
     assert_eq!(socket.protocol, None);
 }
 
+// contract §5.4
 #[test]
 fn what_is_no_upgrade_is_told_to_upgrade() {
     let server = Server::start(&[]);
@@ -46,6 +48,7 @@ fn what_is_no_upgrade_is_told_to_upgrade() {
     server.http().ask(&request("HEAD", &target)).expect(426);
 }
 
+// contract §5.5
 #[test]
 fn another_version_is_told_ours() {
     let server = Server::start(&[]);
@@ -66,6 +69,7 @@ fn another_version_is_told_ours() {
     }
 }
 
+// contract §5.6
 #[test]
 fn a_bad_key_is_a_bad_request() {
     let server = Server::start(&["--cors-origin", "https://page.example"]);
@@ -102,6 +106,7 @@ fn handshake_fields_are_read_as_lists_and_without_case() {
     server.upgrade(request).expect_join("ana");
 }
 
+// contract §5.8
 #[test]
 fn no_extension_is_ever_negotiated() {
     let server = Server::start(&[]);
@@ -115,6 +120,7 @@ fn no_extension_is_ever_negotiated() {
 
 // Credentials.
 
+// contract §5.1 §5.2
 #[test]
 fn the_secret_may_come_in_the_query_the_header_or_a_subprotocol() {
     let server = Server::start(&[]);
@@ -142,6 +148,7 @@ fn the_secret_may_come_in_the_query_the_header_or_a_subprotocol() {
     }
 }
 
+// contract §5.3
 #[test]
 fn of_several_credentials_the_header_counts_first_then_the_subprotocol() {
     let server = Server::start(&[]);
@@ -169,6 +176,7 @@ fn of_several_credentials_the_header_counts_first_then_the_subprotocol() {
     first.expect_nothing();
 }
 
+// contract §5.7 §7.10
 #[test]
 fn a_wrong_session_is_told_after_the_upgrade() {
     let server = Server::start(&[]);
@@ -190,6 +198,7 @@ fn a_wrong_session_is_told_after_the_upgrade() {
     }
 }
 
+// contract §1.13 §5.7 §7.12
 #[test]
 fn a_wrong_room_is_told_after_the_upgrade() {
     let server = Server::start(&[]);
@@ -199,6 +208,7 @@ fn a_wrong_room_is_told_after_the_upgrade() {
     }
 }
 
+// contract §3.9 §5.7 §7.15
 #[test]
 fn a_session_has_at_most_twenty_sockets() {
     let server = Server::start(&[]);
@@ -224,6 +234,7 @@ fn a_session_has_at_most_twenty_sockets() {
 
 // Events.
 
+// contract §6.1 §6.5 §6.8
 #[test]
 fn a_join_a_chat_and_a_leave_look_as_documented() {
     let server = Server::start(&[]);
@@ -255,6 +266,7 @@ fn a_join_a_chat_and_a_leave_look_as_documented() {
     assert_eq!(left["user_id"], joined["user_id"]);
 }
 
+// contract §6.1 §6.5
 #[test]
 fn typing_looks_as_documented_and_reaches_the_sender_too() {
     let server = Server::start(&[]);
@@ -279,6 +291,7 @@ fn a_room_hears_nothing_of_another() {
     bob.expect_nothing();
 }
 
+// contract §6.4
 #[test]
 fn an_application_ping_is_answered_to_its_sender_alone() {
     let server = Server::start(&[]);
@@ -302,6 +315,7 @@ fn a_protocol_ping_is_answered_with_its_payload() {
     ana.expect_nothing();
 }
 
+// contract §6.2
 #[test]
 fn a_message_is_trimmed_and_any_text() {
     let server = Server::start(&[]);
@@ -326,6 +340,7 @@ fn a_message_is_trimmed_and_any_text() {
     bob.expect_chat("ana", "\u{1f642}A");
 }
 
+// contract §6.2 §6.14
 #[test]
 fn a_message_has_at_most_four_thousand_characters() {
     let server = Server::start(&[]);
@@ -343,6 +358,7 @@ fn a_message_has_at_most_four_thousand_characters() {
 
 // Refused events.
 
+// contract §6.13 §6.14
 #[test]
 fn what_cannot_be_accepted_is_refused_to_its_sender_alone() {
     let server = Server::start(&[]);
@@ -386,6 +402,7 @@ fn what_cannot_be_accepted_is_refused_to_its_sender_alone() {
     bob.expect_chat("ana", "and the socket stays open");
 }
 
+// contract §1.17 §6.14 §6.15 §12.15
 #[test]
 fn too_many_chats_are_refused_until_one_has_waited() {
     let server = Server::start(&["--message-rate", "1", "--message-burst", "3"]);
@@ -427,6 +444,7 @@ fn too_many_chats_are_refused_until_one_has_waited() {
     bob.expect_chat("ana", "again");
 }
 
+// contract §12.15
 #[test]
 fn the_default_burst_is_forty() {
     let server = Server::start(&[]);
@@ -443,6 +461,7 @@ fn the_default_burst_is_forty() {
 
 // Typing.
 
+// contract §6.3
 #[test]
 fn typing_is_passed_on_at_most_once_a_second_per_person() {
     let server = Server::start(&["--message-burst", "2"]);
@@ -475,6 +494,7 @@ fn typing_is_passed_on_at_most_once_a_second_per_person() {
     });
 }
 
+// contract §6.3
 #[test]
 fn two_tabs_type_as_one_person() {
     let server = Server::start(&[]);
@@ -489,6 +509,7 @@ fn two_tabs_type_as_one_person() {
 
 // Two tabs.
 
+// contract §6.9
 #[test]
 fn second_tab_does_not_announce_again() {
     let server = Server::start(&[]);
@@ -514,6 +535,7 @@ fn ana_id(event: &Value) -> &str {
 
 // Coming and going.
 
+// contract §6.10
 #[test]
 fn a_closed_socket_has_left_at_once() {
     let server = Server::start(&["--leave-grace", "1h"]);
@@ -522,6 +544,7 @@ fn a_closed_socket_has_left_at_once() {
     bob.expect_left("ana");
 }
 
+// contract §6.11
 #[test]
 fn a_broken_line_that_is_mended_in_time_is_not_announced() {
     let server = Server::start(&["--leave-grace", "1h"]);
@@ -542,6 +565,7 @@ fn a_broken_line_that_is_mended_in_time_is_not_announced() {
     bob.expect_chat("ana", "and again?");
 }
 
+// contract §6.11 §12.11
 #[test]
 fn a_broken_line_that_stays_broken_is_a_leave() {
     let server = Server::start(&["--leave-grace", "200ms"]);
@@ -555,6 +579,7 @@ fn a_broken_line_that_stays_broken_is_a_leave() {
     bob.expect_left("eve");
 }
 
+// contract §6.9
 #[test]
 fn a_broken_tab_beside_a_whole_one_is_nothing() {
     let server = Server::start(&["--leave-grace", "0s"]);
@@ -571,6 +596,7 @@ fn a_broken_tab_beside_a_whole_one_is_nothing() {
 
 // Pings.
 
+// contract §6.11 §6.12 §12.13
 #[test]
 fn a_silent_line_is_pinged_and_then_dropped() {
     let flags = ["--ping-interval", "1s", "--ping-timeout", "1500ms", "--leave-grace", "100ms"];
@@ -585,6 +611,7 @@ fn a_silent_line_is_pinged_and_then_dropped() {
     assert_eq!(bob.event_with_pongs()["message"], "alone");
 }
 
+// contract §6.12
 #[test]
 fn who_talks_is_not_dropped() {
     let flags = ["--ping-interval", "1s", "--ping-timeout", "1s", "--leave-grace", "0s"];
@@ -608,6 +635,7 @@ fn who_talks_is_not_dropped() {
 
 // Names.
 
+// contract §3.4 §3.5 §7.13
 #[test]
 fn a_holder_who_answers_keeps_the_name() {
     let server = Server::start(&["--probe-timeout", "8s"]);
@@ -622,6 +650,7 @@ fn a_holder_who_answers_keeps_the_name() {
     assert_eq!(server.user_count(&room), Some(2));
 }
 
+// contract §3.5
 #[test]
 fn a_holder_who_says_anything_at_all_is_not_silent() {
     let server = Server::start(&["--probe-timeout", "1s"]);
@@ -634,6 +663,7 @@ fn a_holder_who_says_anything_at_all_is_not_silent() {
     bob.expect_nothing();
 }
 
+// contract §3.5
 #[test]
 fn one_tab_that_answers_keeps_the_name_for_all() {
     let server = Server::start(&["--probe-timeout", "8s"]);
@@ -649,6 +679,7 @@ fn one_tab_that_answers_keeps_the_name_for_all() {
     bob.expect_nothing();
 }
 
+// contract §3.5 §3.7 §12.13
 #[test]
 fn a_silent_holder_gives_way_and_nothing_the_newcomer_said_is_lost() {
     let server = Server::start(&["--probe-timeout", "300ms", "--leave-grace", "1h"]);
@@ -690,6 +721,7 @@ fn a_holder_that_says_goodbye_when_asked_makes_room() {
     newcomer.expect_join("ana");
 }
 
+// contract §3.6
 #[test]
 fn a_holder_whose_line_is_broken_gives_way_at_once() {
     let server = Server::start(&["--probe-timeout", "1h", "--leave-grace", "1h"]);
@@ -706,6 +738,7 @@ fn a_holder_whose_line_is_broken_gives_way_at_once() {
     newcomer.expect_nothing();
 }
 
+// contract §3.4
 #[test]
 fn names_are_compared_without_case() {
     let server = Server::start(&["--probe-timeout", "8s"]);
@@ -725,6 +758,7 @@ fn names_are_compared_without_case() {
     }
 }
 
+// contract §3.4
 #[test]
 fn a_name_is_taken_in_one_room_only_and_only_while_its_holder_is_there() {
     let server = Server::start(&["--leave-grace", "1h"]);
@@ -739,6 +773,7 @@ fn a_name_is_taken_in_one_room_only_and_only_while_its_holder_is_there() {
     bob.expect_join("ana");
 }
 
+// contract §3.4
 #[test]
 fn a_name_is_held_by_presence_not_by_membership() {
     let server = Server::start(&[]);

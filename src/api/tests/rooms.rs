@@ -52,6 +52,7 @@ fn wishes_of_another_type_length_or_form_are_bad_bodies() {
     assert_eq!(w.chat.room_count(), 0);
 }
 
+// contract §9.2
 #[test]
 fn a_lobby_needs_one_request() {
     let mut w = World::new();
@@ -79,6 +80,7 @@ fn a_lobby_needs_one_request() {
     }
 }
 
+// contract §10.7 §10.8 §10.9
 #[test]
 fn guesses_are_counted_and_members_are_never_asked_again() {
     let mut w = World::new();
@@ -104,6 +106,7 @@ fn guesses_are_counted_and_members_are_never_asked_again() {
     assert_eq!(w.rest(&join, &eve, r#"{"password":"sesam\u0065"}"#), (200, joined));
 }
 
+// contract §1.13
 #[test]
 fn a_room_that_is_not_there_looks_the_same_through_every_door() {
     let mut w = World::new();
@@ -134,6 +137,7 @@ fn a_room_that_is_not_there_looks_the_same_through_every_door() {
     }
 }
 
+// contract §8.1 §8.2 §9.1
 #[test]
 fn a_page_has_the_messages_as_they_were_and_the_last_one_says_who_is_here() {
     let mut w = World::new();
@@ -170,6 +174,7 @@ fn a_page_has_the_messages_as_they_were_and_the_last_one_says_who_is_here() {
     assert!(w.ear.pages.iter().all(|page| page.len() < 64 * 1024));
 }
 
+// contract §1.10 §8.11 §8.12
 #[test]
 fn after_goes_on_from_a_message_and_says_if_one_is_missing() {
     let mut w = World::new();
@@ -197,6 +202,7 @@ fn after_goes_on_from_a_message_and_says_if_one_is_missing() {
     refused(&mut w, &format!("GET {path}?after={}&limit=0", id(0)), &token, "", 422, "bad_query");
 }
 
+// contract §8.13 §8.14
 #[test]
 fn what_is_posted_is_answered_as_everyone_gets_it() {
     let mut w = World::new();
@@ -229,6 +235,7 @@ fn what_is_posted_is_answered_as_everyone_gets_it() {
     w.chat.check_invariants();
 }
 
+// contract §10.10 §10.11
 #[test]
 fn a_room_ends_when_its_owner_says() {
     let mut w = World::new();
@@ -244,6 +251,7 @@ fn a_room_ends_when_its_owner_says() {
     w.chat.check_invariants();
 }
 
+// contract §1.9 §1.10 §8.5
 #[test]
 fn a_socket_says_where_it_begins() {
     let mut w = World::new();

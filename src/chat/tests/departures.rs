@@ -30,6 +30,7 @@ fn a_broken_line_that_comes_back_in_time_is_not_announced() {
     assert_eq!(story.user_count(room), 2);
 }
 
+// contract §6.11
 #[test]
 fn a_broken_line_that_stays_away_has_left_at_the_deadline() {
     let mut story = Story::new();

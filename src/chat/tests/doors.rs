@@ -192,6 +192,7 @@ fn a_locked_room_that_is_over_leaves_nothing_of_its_guessers() {
     story.assert_empty();
 }
 
+// contract §10.4
 #[test]
 fn a_room_is_listed_only_if_it_is_public() {
     let mut story = Story::new();

@@ -55,6 +55,7 @@ fn who_joined_by_rest_is_announced_with_the_first_connection() {
     story.all_saw(&[tab, b], &["joined bob"]);
 }
 
+// contract §2.2 §2.5
 #[test]
 fn rooms_are_listed_in_the_order_of_joining_while_they_live() {
     let mut story = Story::new();
@@ -77,6 +78,7 @@ fn rooms_are_listed_in_the_order_of_joining_while_they_live() {
     assert_eq!(story.chat.rooms_of(bob).collect::<Vec<_>>(), [ids[2], ids[3], ids[0]]);
 }
 
+// contract §5.7
 #[test]
 fn the_questions_at_the_door_come_in_the_contracts_order() {
     let mut story = Story::new();
@@ -111,6 +113,7 @@ fn the_questions_at_the_door_come_in_the_contracts_order() {
     }
 }
 
+// contract §3.4
 #[test]
 fn a_name_is_one_person_per_room_whatever_its_case() {
     let mut story = Story::new();
@@ -137,6 +140,7 @@ fn a_name_is_free_again_when_its_bearer_has_left() {
     assert_eq!(story.history(room, 9), ["joined ana", "left ana", "joined ANA"]);
 }
 
+// contract §3.3
 #[test]
 fn a_session_never_ends_another_of_the_same_name() {
     let mut story = Story::new();
@@ -156,6 +160,7 @@ fn a_member_who_is_not_present_keeps_no_name() {
     story.saw(waiting, &[]);
 }
 
+// contract §2.6
 #[test]
 fn public_rooms_are_listed_newest_first_and_not_without_end() {
     let mut story = Story::new();

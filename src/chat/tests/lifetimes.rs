@@ -2,6 +2,7 @@
 
 use super::*;
 
+// contract §3.10
 #[test]
 fn an_unused_session_ends_after_its_time() {
     let mut story = Story::new();
@@ -24,6 +25,7 @@ fn so_many_end_in_one_sweep_and_the_rest_in_the_next() {
     }
 }
 
+// contract §3.10
 #[test]
 fn a_use_begins_a_sessions_life_anew() {
     let mut story = Story::new();
@@ -40,6 +42,7 @@ fn a_use_begins_a_sessions_life_anew() {
     story.assert_empty();
 }
 
+// contract §3.10
 #[test]
 fn a_session_with_an_open_connection_never_expires() {
     let mut story = Story::new();
@@ -84,6 +87,7 @@ fn an_expired_session_leaves_its_rooms() {
     story.saw(a, &[]);
 }
 
+// contract §3.11
 #[test]
 fn a_room_that_nobody_enters_lives_for_ten_minutes() {
     let mut story = Story::new();
@@ -100,6 +104,7 @@ fn a_room_that_nobody_enters_lives_for_ten_minutes() {
     assert_eq!(story.chat.public_rooms().count(), 0);
 }
 
+// contract §3.11
 #[test]
 fn a_room_lives_for_two_minutes_after_its_last_connection() {
     let mut story = Story::new();

@@ -161,6 +161,7 @@ fn an_address_that_floods_is_told_no_more() {
     story.assert_empty();
 }
 
+// contract §12.18
 #[test]
 fn an_unbounded_share_is_unbounded() {
     let mut story = Story::with(|settings| settings.address_connections_max = None);

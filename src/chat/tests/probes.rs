@@ -80,6 +80,7 @@ fn any_tab_of_the_holder_may_answer() {
     c.story.all_saw(&[c.holder, tab], &["chat ana: both still here"]);
 }
 
+// contract §3.5
 #[test]
 fn a_silent_holder_is_dropped_and_the_newcomer_let_in() {
     let mut c = Contest::new();
