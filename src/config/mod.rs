@@ -437,7 +437,7 @@ mod tests {
             "trusted-proxy",
             |c| format!("{:?}", c.trusted_proxies),
             "[]",
-            ["10.1.2.3/8", "[Cidr { network: 10.0.0.0, prefix: 8 }]"],
+            ["10.1.2.3/8", "[Cidr { address: 10.1.2.3, prefix: 8 }]"],
             &["10.0.0.0/33"],
             "its prefix: 0 to 32",
             "10.0.0.0/",

@@ -86,12 +86,12 @@ fn tcp(text: &str) -> Result<SocketAddr, Fault> {
     Err(if is_name { Fault::Name } else { ADDRESS })
 }
 
-/// A range of addresses: an address and how many of its leading bits count.
+/// A range of addresses: those that begin with the same bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cidr {
-    /// Its other bits don't matter (they are zero after parsing); never IPv4-mapped.
-    pub network: IpAddr,
-    /// At most 32 or 128.
+    /// Any address of the range; never IPv4-mapped.
+    pub address: IpAddr,
+    /// Number of leading bits that all addresses of the range share: at most 32 or 128.
     pub prefix: u8,
 }
 
@@ -99,12 +99,16 @@ impl Cidr {
     /// Whether `address` lies in the range. An IPv4-mapped IPv6 address counts as the IPv4
     /// address, so no IPv6 range holds one.
     pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.network, address.to_canonical()) {
-            (IpAddr::V4(_), IpAddr::V4(_)) | (IpAddr::V6(_), IpAddr::V6(_)) => {
-                masked(address.to_canonical(), self.prefix) == masked(self.network, self.prefix)
+        let shared_bits = match (self.address, address.to_canonical()) {
+            (IpAddr::V4(one), IpAddr::V4(other)) => {
+                (one.to_bits() ^ other.to_bits()).leading_zeros()
             }
-            _ => false,
-        }
+            (IpAddr::V6(one), IpAddr::V6(other)) => {
+                (one.to_bits() ^ other.to_bits()).leading_zeros()
+            }
+            _ => return false,
+        };
+        shared_bits >= u32::from(self.prefix)
     }
 }
 
@@ -117,39 +121,22 @@ impl FromStr for Cidr {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
         };
-        let written: IpAddr = address.parse().map_err(|_| FORM)?;
-        let width = if written.is_ipv4() { 32 } else { 128 };
+        let address: IpAddr = address.parse().map_err(|_| FORM)?;
+        let width = if address.is_ipv4() { 32 } else { 128 };
         let prefix = match prefix {
             Some(digits) => count(digits, &(0..=width)).map_err(|fault| match fault {
                 Fault::Form(_) => FORM,
                 _ => Fault::Range(format!("its prefix: 0 to {width}")),
             })?,
             None => width,
-        };
-        // ::ffff:10.0.0.0/104 is 10.0.0.0/8. A shorter prefix than 96 spans more than the mapped
+        } as u8;
+        // ::ffff:10.0.0.0/104 is 10.0.0.0/8. A prefix shorter than 96 spans more than the mapped
         // addresses and stays IPv6.
-        let network = match written.to_canonical() {
-            IpAddr::V4(v4) if width == 32 || prefix >= 96 => IpAddr::V4(v4),
-            _ => written,
+        let (address, prefix) = match (address.to_canonical(), prefix.checked_sub(96)) {
+            (v4 @ IpAddr::V4(_), Some(prefix)) if address.is_ipv6() => (v4, prefix),
+            _ => (address, prefix),
         };
-        let prefix = if network.is_ipv4() && width == 128 { prefix - 96 } else { prefix };
-        let prefix = prefix as u8;
-        Ok(Cidr { network: masked(network, prefix), prefix })
-    }
-}
-
-/// The address with all but the first `prefix` bits zero.
-fn masked(address: IpAddr, prefix: u8) -> IpAddr {
-    let prefix = u32::from(prefix);
-    match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32u32.saturating_sub(prefix)).unwrap_or(0);
-            Ipv4Addr::from_bits(v4.to_bits() & mask).into()
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128u32.saturating_sub(prefix)).unwrap_or(0);
-            Ipv6Addr::from_bits(v6.to_bits() & mask).into()
-        }
+        Ok(Cidr { address, prefix })
     }
 }
 

@@ -126,8 +126,8 @@ fn check(config: &Config) {
         assert_eq!(listen.to_string().parse::<Listen>().as_ref(), Ok(listen));
     }
     for cidr in &config.trusted_proxies {
-        assert!(cidr.contains(cidr.network));
-        let text = format!("{}/{}", cidr.network, cidr.prefix);
+        assert!(cidr.contains(cidr.address));
+        let text = format!("{}/{}", cidr.address, cidr.prefix);
         assert_eq!(text.parse().as_ref(), Ok(cidr));
     }
     for origin in &config.cors_origins {
