@@ -89,18 +89,12 @@ fn offer(text: &str) -> bool {
     has_room
 }
 
-#[cfg(unix)]
 fn has_room() -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let stderr = io::stderr();
     let mut asked = [PollFd::new(&stderr, PollFlags::OUT)];
     // A reader that is gone is an error, which is told at once.
     poll(&mut asked, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
-}
-
-#[cfg(not(unix))]
-fn has_room() -> bool {
-    true
 }
 
 fn is_ours(target: &str) -> bool {
@@ -145,16 +139,10 @@ fn stderr_is_journal() -> bool {
 }
 
 /// Device and inode, in the form of `JOURNAL_STREAM`.
-#[cfg(unix)]
 fn stderr_identity() -> Option<String> {
     use std::os::unix::fs::MetadataExt;
     let stderr = std::fs::metadata("/dev/stderr").ok()?;
     Some(format!("{}:{}", stderr.dev(), stderr.ino()))
-}
-
-#[cfg(not(unix))]
-fn stderr_identity() -> Option<String> {
-    None
 }
 
 #[cfg(test)]

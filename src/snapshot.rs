@@ -67,7 +67,6 @@ fn write_new(
     let mut options = OpenOptions::new();
     // New, so that it has our rights and is nobody's link to elsewhere.
     options.write(true).create_new(true);
-    #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut out = Summing { to: BufWriter::new(options.open(path)?), sum: SipHasher24::new() };
     out.write_all(HEAD)?;

@@ -34,7 +34,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("chat", &["slots", "timers", "clock", "ledger"]),
     ("api", &["http", "ws::close", "chat", "clock", "config", "counters", "ledger", "web"]),
     ("snapshot", &["chat", "clock"]),
-    ("process", &["config", "journal"]),
+    ("process", &["clock", "config", "journal", "net"]),
     (
         "server",
         &[
@@ -126,13 +126,6 @@ const KNOWN_CIRCLES: &[&str] = &[
     "http/codec",
     "http/head",
     "http/section",
-    "server/batch",
-    "server/certificate",
-    "server/connections",
-    "server/core",
-    "server/mod",
-    "server/shutdown",
-    "server/systemd",
     "ws/close",
     "ws/context",
 ];
@@ -259,6 +252,9 @@ fn a_breach_is_seen() {
         "use crate::net::Rope;",
         &["`chat` names `crate::net::Rope`, which is not found"],
     );
+    let inline = "mod inner { use super::Link; use crate::net::Link as L; } struct Link;";
+    check("http", inline, &[link]);
+    check("http", "mod inner { pub const X: u8 = 1; } fn f() { inner::X; self::inner::X }", &[]);
     check("cellar", "", &["the module `cellar` is missing from MODULES"]);
 }
 
@@ -546,7 +542,7 @@ impl Source {
 
 impl File {
     fn parse(name: &str, text: &str) -> File {
-        let (tokens, uses) = without_uses(&without_tests(tokens(text)));
+        let (tokens, uses) = without_uses(&without_inline_modules(without_tests(tokens(text))));
         let items = items(&tokens);
         File { name: name.to_owned(), tokens, uses, items }
     }
@@ -640,6 +636,23 @@ fn without_tests(tokens: Vec<String>) -> Vec<String> {
     kept
 }
 
+/// The items of `mod name { … }` belong to the file, so `super` in there is the file itself.
+fn without_inline_modules(mut tokens: Vec<String>) -> Vec<String> {
+    // For each open brace, whether it is a module's.
+    let mut braces = Vec::new();
+    for at in 0..tokens.len() {
+        match tokens[at].as_str() {
+            "{" => braces.push(at > 1 && tokens[at - 2] == "mod"),
+            "}" => drop(braces.pop()),
+            "super" if braces.contains(&true) && tokens[at - 1] != "::" => {
+                tokens[at] = "self".to_owned();
+            }
+            _ => {}
+        }
+    }
+    tokens
+}
+
 fn without_uses(tokens: &[String]) -> (Vec<String>, Vec<Use>) {
     let mut kept: Vec<String> = Vec::new();
     let mut uses = Vec::new();
@@ -713,7 +726,7 @@ fn items(tokens: &[String]) -> BTreeMap<String, bool> {
             "{" | "(" | "[" => depth += 1,
             "}" | ")" | "]" => depth -= 1,
             "macro_rules" => name = tokens.get(at + 2),
-            "struct" | "enum" | "trait" | "type" | "union" | "fn" | "const" | "static" => {}
+            "struct" | "enum" | "trait" | "type" | "union" | "fn" | "const" | "static" | "mod" => {}
             _ => continue,
         }
         if let Some(name) = name.filter(|name| depth == 0 && is_name(name)) {

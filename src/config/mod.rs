@@ -707,7 +707,6 @@ mod tests {
         assert_eq!(parse(&["check", "check"], &[]), Err(line.to_owned()));
     }
 
-    #[cfg(unix)]
     #[test]
     fn values_that_are_not_utf8_are_one_clear_line() {
         use std::os::unix::ffi::OsStringExt;

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream};
-#[cfg(unix)]
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
@@ -41,7 +40,6 @@ pub enum Listener {
     #[cfg(feature = "tls")]
     Tls(TcpListener, Identity),
     /// On a path, which is removed when the listener is dropped if we have made it.
-    #[cfg(unix)]
     Unix(UnixListener, Option<PathBuf>),
 }
 
@@ -53,7 +51,6 @@ pub enum Socket {
     #[cfg(feature = "tls")]
     Tls(Box<TlsStream>),
     /// From a Unix-domain listener.
-    #[cfg(unix)]
     Unix(UnixStream),
 }
 
@@ -88,7 +85,6 @@ impl Listener {
 
     /// Binds a path. A socket file that nobody listens on any more is replaced; anything else
     /// that is there is left alone, and an error.
-    #[cfg(unix)]
     pub fn bind_unix(path: &Path) -> io::Result<Listener> {
         use std::os::unix::fs::FileTypeExt;
         let stale = || {
@@ -132,7 +128,6 @@ impl Listener {
             Listener::Tcp(listener) => Ok(format!("http://{}", listener.local_addr()?)),
             #[cfg(feature = "tls")]
             Listener::Tls(listener, _) => Ok(format!("https://{}", listener.local_addr()?)),
-            #[cfg(unix)]
             Listener::Unix(listener, _) => {
                 let address = listener.local_addr()?;
                 let path = address.as_pathname().unwrap_or(Path::new(""));
@@ -154,7 +149,6 @@ impl Listener {
                 let stream = Box::new(TlsStream::new(stream, identity)?);
                 Ok(Accepted { socket: Socket::Tls(stream), peer })
             }
-            #[cfg(unix)]
             Listener::Unix(listener, _) => {
                 let (stream, _) = listener.accept()?;
                 Ok(Accepted { socket: Socket::Unix(stream), peer: None })
@@ -170,7 +164,6 @@ fn tcp_listener(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(true)?;
     }
     // A restarted server must not wait for its predecessor's TIME_WAIT connections.
-    #[cfg(unix)]
     socket.set_reuse_address(true)?;
     bound_buffers(&socket)?;
     socket.set_nonblocking(true)?;
@@ -194,7 +187,6 @@ fn bound_buffers(socket: &RawSocket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)
 }
 
-#[cfg(unix)]
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Listener::Unix(_, Some(path)) = self {
@@ -210,7 +202,6 @@ macro_rules! each {
             $kind::Tcp($inner, ..) => $call,
             #[cfg(feature = "tls")]
             $kind::Tls($inner, ..) => $call,
-            #[cfg(unix)]
             $kind::Unix($inner, ..) => $call,
         }
     };
@@ -277,7 +268,6 @@ impl Stream for Socket {
             Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
             #[cfg(feature = "tls")]
             Socket::Tls(stream) => stream.shutdown_write(),
-            #[cfg(unix)]
             Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
         }
     }
@@ -386,7 +376,6 @@ mod tests {
         assert!(taken <= 192 * 1024, "{taken} bytes");
     }
 
-    #[cfg(unix)]
     #[test]
     fn only_a_socket_file_that_nobody_listens_on_is_replaced() {
         let folder = std::env::temp_dir().join(format!("chat-listener-{}", std::process::id()));

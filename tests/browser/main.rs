@@ -4,7 +4,6 @@
 //!
 //! Only the smoke test always runs, the others with `SLOW_TESTS=1`. What the machine lacks (node, chromium,
 //! `npm ci` in this folder) is said, and fails with `REQUIRE_ALL=1`. By hand: `node --test tests/browser`.
-#![cfg(unix)]
 
 // What finds and runs other people's programs; these tests need only some of it.
 #[allow(dead_code)]

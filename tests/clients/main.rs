@@ -5,7 +5,6 @@
 //! `tests/wire` knows every byte and would go along with a misreading of the standards that is also ours;
 //! these clients were written by others. A test whose client the machine lacks says so and passes; with
 //! `REQUIRE_ALL=1` it fails.
-#![cfg(unix)]
 
 // What the wire tests start and speak with; these need only some of it.
 #[allow(dead_code)]

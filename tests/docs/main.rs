@@ -4,7 +4,6 @@
 //! `judge` knows OpenAPI and JSON Schema as far as our documents use them, and no more; `rest` and `socket`
 //! provoke the answers; `files` looks at how the documents and the page are sent, `page` at what a browser makes
 //! of them.
-#![cfg(unix)]
 
 // What the other tests start and speak with; these need only some of it.
 #[allow(dead_code)]

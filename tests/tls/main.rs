@@ -3,7 +3,6 @@
 //! `peer` makes a throw-away authority, certificates and rustls clients that believe in them; the rest is what
 //! `tests/wire` starts and speaks with. What is said inside is the wire tests' business; here it is how it gets there,
 //! and what happens when it doesn't. `programs` has curl and openssl say the same.
-#![cfg(unix)]
 
 // What the wire tests start and speak with; these need only some of it.
 #[allow(dead_code)]

@@ -4,7 +4,6 @@
 //! The tests follow the contract's order and know nothing of the code behind it. They wait for conditions
 //! with a deadline and never sleep to pass; that something does *not* come is proven by order: what is sent
 //! afterwards arrives first. Timeouts that must fire are shortened by flags, those that must not are hours.
-#![cfg(unix)]
 
 mod client;
 mod server;
