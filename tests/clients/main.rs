@@ -20,3 +20,4 @@ mod browser;
 mod curl;
 mod proxies;
 mod python;
+mod tour;

@@ -1,7 +1,7 @@
-//! nginx, Caddy and HAProxy in front of the server, set up as the README says.
+//! nginx, Caddy and HAProxy in front of the server, set up as the guide's page on operating says.
 //!
-//! A recipe is taken from there word for word, but for its addresses and its timeouts: a silence of five
-//! seconds, under `SLOW_TESTS=1`, has to do for one of a minute and a half.
+//! A recipe is taken from there word for word, except for addresses and timeouts: under `SLOW_TESTS=1` a silence of
+//! five seconds stands for one of a minute and a half.
 
 use std::env;
 use std::fs;
@@ -16,9 +16,9 @@ use crate::client::{Http, get, post, upgrade};
 use crate::program::{Running, command, find, needed};
 use crate::server::{self, Address, Server, wait_until};
 
-const README: &str = include_str!("../../README.md");
+const OPERATING: &str = include_str!("../../src/guide/operating.md");
 
-/// What a proxy waits for, where the README says a minute; the server pings more often.
+/// How long a proxy waits in silence, where the guide says a minute; the server pings more often.
 const TIMEOUT: &str = "2s";
 const FLAGS: [&str; 6] =
     ["--trusted-proxy", "127.0.0.1", "--ping-interval", "500ms", "--session-rate", "1"];
@@ -37,7 +37,7 @@ impl Drop for Front {
 }
 
 impl Front {
-    /// Runs `program` with the README's recipe for `language` in front of `back`. `configure` makes
+    /// Runs `program` with the guide's recipe for `language` in front of `back`. `configure` makes
     /// a whole configuration of the recipe, and the command that reads it, in a directory.
     fn start(
         program: &str,
@@ -72,9 +72,9 @@ fn free_address() -> SocketAddr {
     listener.local_addr().expect("its address")
 }
 
-/// What the README says in `language`, with our own addresses.
+/// The guide's code block in `language`, with the test's addresses.
 fn recipe(language: &str, front: SocketAddr, back: &str) -> String {
-    let (_, rest) = README.split_once(&format!("```{language}\n")).expect("a recipe");
+    let (_, rest) = OPERATING.split_once(&format!("```{language}\n")).expect("a recipe");
     let (recipe, _) = rest.split_once("```").expect("its end");
     assert!(recipe.contains("127.0.0.1:8000"), "{recipe}");
     let fronts = [
@@ -179,7 +179,7 @@ fn says_who_calls(front: &Front, prefix: &str) {
 }
 
 #[test]
-fn nginx_as_the_readme_says() {
+fn nginx_as_the_guide_says() {
     let server = Server::start(&FLAGS);
     let Some(front) = nginx(&server.host()) else { return };
     goes_all_the_way(&front, "/chat");
@@ -199,7 +199,7 @@ fn nginx_through_a_unix_socket() {
 }
 
 #[test]
-fn caddy_as_the_readme_says() {
+fn caddy_as_the_guide_says() {
     let server = Server::start(&FLAGS);
     let Some(front) = caddy(&server.host()) else { return };
     goes_all_the_way(&front, "/chat");
@@ -209,7 +209,7 @@ fn caddy_as_the_readme_says() {
 }
 
 #[test]
-fn haproxy_as_the_readme_says() {
+fn haproxy_as_the_guide_says() {
     let server = Server::start(&FLAGS);
     let Some(front) = haproxy("haproxy", &server.host()) else { return };
     goes_all_the_way(&front, "/chat");

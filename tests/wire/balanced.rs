@@ -1,4 +1,4 @@
-//! Behind a balancer that speaks the PROXY protocol (README, Behind a proxy): whom it names, counts.
+//! Behind a balancer that speaks the PROXY protocol (guide, Operating): whom it names, counts.
 
 use serde_json::json;
 

@@ -1,0 +1,295 @@
+//! The README and the guide, held against the files, flags and metrics that they speak of.
+//!
+//! A link that leads nowhere, a path that has moved, a flag without a row or with another default: each is a
+//! failing test. What the pages say in prose is for people to check.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use disposable_chat::config::FLAGS;
+
+#[allow(dead_code, reason = "its `main` is cargo's to call")]
+#[path = "../src/build.rs"]
+mod build;
+
+const README: &str = "README.md";
+const README_LINES_MAX: usize = 200;
+const GUIDE: &str = "src/guide";
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = path.as_ref();
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn guide_pages() -> Vec<PathBuf> {
+    let entries = fs::read_dir(GUIDE).expect("tests run at the crate's root");
+    let mut pages: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    pages.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    pages.sort();
+    assert!(pages.len() >= 4, "{pages:?}");
+    pages
+}
+
+fn all_pages() -> Vec<PathBuf> {
+    [vec![PathBuf::from(README)], guide_pages()].concat()
+}
+
+// ---- Markdown, as far as these pages use it
+
+struct Fence {
+    language: String,
+    lines: Vec<String>,
+}
+
+/// The fenced code blocks of a page.
+fn fences(text: &str) -> Vec<Fence> {
+    let mut fences = Vec::new();
+    let mut open: Option<Fence> = None;
+    for line in text.lines() {
+        match (line.strip_prefix("```"), &mut open) {
+            (Some(language), None) => {
+                open = Some(Fence { language: language.to_owned(), lines: Vec::new() });
+            }
+            (Some(_), Some(_)) => fences.extend(open.take()),
+            (None, Some(fence)) => fence.lines.push(line.to_owned()),
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "a code block is never closed");
+    fences
+}
+
+/// The lines outside of code blocks.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut is_code = false;
+    text.lines().filter(move |line| {
+        let is_fence = line.starts_with("```");
+        is_code ^= is_fence;
+        !is_code && !is_fence
+    })
+}
+
+/// What stands between backticks in a line, and what stands outside of them.
+fn code_spans(line: &str) -> (Vec<&str>, String) {
+    let (mut spans, mut rest) = (Vec::new(), String::new());
+    for (place, piece) in line.split('`').enumerate() {
+        if place % 2 == 1 { spans.push(piece) } else { rest.push_str(piece) }
+    }
+    (spans, rest)
+}
+
+fn links(text: &str) -> Vec<String> {
+    let mut links = Vec::new();
+    for line in prose(text) {
+        let (_, line) = code_spans(line);
+        let targets = line.split("](").skip(1).map(|rest| rest.split_once(')'));
+        links.extend(targets.map(|target| target.expect("a link ends on its line").0.to_owned()));
+        assert!(!line.contains("]: "), "a reference link, which the build script does not rewrite");
+    }
+    links
+}
+
+/// A heading's anchor, as GitHub makes it; rustdoc makes the same.
+fn slug(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | ' '));
+    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+}
+
+/// All anchors of a page: its headings, and those it sets by itself with `<a id="…">`.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut anchors = BTreeSet::new();
+    let mut add = |anchor: String| assert!(anchors.insert(anchor.clone()), "{anchor} comes twice");
+    for line in prose(text) {
+        if line.starts_with('#') {
+            add(slug(line.trim_start_matches('#').trim()));
+        }
+        for rest in line.split("<a id=\"").skip(1) {
+            add(rest.split('"').next().unwrap_or_default().to_owned());
+        }
+    }
+    anchors
+}
+
+// ---- Links and paths
+
+#[test]
+fn every_link_leads_to_a_file_and_an_anchor() {
+    let mut broken = Vec::new();
+    for page in all_pages() {
+        let text = read(&page);
+        let folder = page.parent().expect("a page lies in a folder");
+        for link in links(&text) {
+            if link.contains("://") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link.as_str(), ""));
+            let target = if file.is_empty() { page.clone() } else { folder.join(file) };
+            let is_found =
+                target.exists() && (anchor.is_empty() || anchors(&read(&target)).contains(anchor));
+            if !is_found {
+                broken.push(format!("{}: {link}", page.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// The build script rewrites links to pages; to rustdoc and to an installed copy anything else leads nowhere.
+#[test]
+fn pages_of_the_guide_link_only_each_other_and_the_web() {
+    for page in guide_pages() {
+        for link in links(&read(&page)) {
+            let file = link.split('#').next().unwrap_or_default();
+            let is_page = file.is_empty() || (file.ends_with(".md") && !file.contains('/'));
+            assert!(is_page || link.starts_with("https://"), "{}: {link}", page.display());
+        }
+    }
+}
+
+#[test]
+fn every_page_is_a_module_and_the_readme_links_it() {
+    let (modules, readme) = (read("src/guide/mod.rs"), links(&read(README)));
+    for page in guide_pages() {
+        let name = page.file_stem().and_then(|stem| stem.to_str()).expect("a name in UTF-8");
+        assert!(modules.contains(&format!("\npub mod {name} {{}}\n")), "{name}");
+        assert!(readme.contains(&format!("{GUIDE}/{name}.md")), "{name}");
+    }
+}
+
+#[test]
+fn every_path_that_is_named_exists() {
+    let mut missing = Vec::new();
+    for page in all_pages() {
+        for line in prose(&read(&page)) {
+            let words = code_spans(line).0.into_iter().flat_map(str::split_whitespace);
+            for path in words {
+                let is_path = ["src/", "tests/", "benches/", ".ci/"]
+                    .iter()
+                    .any(|top| path.starts_with(top) && !path.contains(['{', '*', '…']));
+                if is_path && path != "tests/contract.rs" && !Path::new(path).exists() {
+                    missing.push(format!("{}: {path}", page.display()));
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+/// Rustdoc's own anchors are not all a heading's: some are taken. Reads what `cargo doc` makes, which takes a
+/// while, so only under `SLOW_TESTS=1`.
+#[test]
+fn every_link_leads_to_an_anchor_in_rustdocs_output_too() {
+    if std::env::var_os("SLOW_TESTS").is_none() {
+        return;
+    }
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("doc");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["doc", "--no-deps", "--locked", "--quiet", "--target-dir"]).arg(&target);
+    assert!(cargo.status().expect("cargo runs").success());
+    let guide = target.join("doc/disposable_chat/guide");
+    let mut checked = 0;
+    for page in guide_pages() {
+        let name = page.file_stem().expect("a name");
+        let here = guide.join(name).join("index.html");
+        let html = read(&here);
+        let text = &html[html.find("<main>").expect("the page's own part")..];
+        for link in text.split(" href=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            if link.contains("://") || !(file.is_empty() || file.contains("/index.html")) {
+                continue; // The web, or rustdoc's own business.
+            }
+            let there = here.parent().expect("a folder").join(file);
+            let there = if file.is_empty() { html.clone() } else { read(there) };
+            let is_there = anchor.is_empty() || there.contains(&format!("id=\"{anchor}\""));
+            assert!(is_there, "{}: {link}", page.display());
+            checked += 1;
+        }
+    }
+    assert!(checked > 10, "{checked} links");
+}
+
+#[test]
+fn links_between_pages_become_rustdocs() {
+    let check = |page: &str, expected: &str| assert_eq!(build::for_rustdoc(page), expected);
+    check("[a](b.md) and [c](d.md#e-f).\n", "[a](../b/index.html) and [c](../d/index.html#e-f).\n");
+    check("[a](#b) [c](https://d.example/e.md) f](g", "[a](#b) [c](https://d.example/e.md) f](g");
+    check("```text\n[a](b.md)\n```\n[a](b.md)", "```text\n[a](b.md)\n```\n[a](../b/index.html)");
+}
+
+#[test]
+fn anchors_are_made_as_on_github() {
+    let check = |heading: &str, expected: &str| assert_eq!(slug(heading), expected);
+    check("TLS without a proxy", "tls-without-a-proxy");
+    check("What is it, and why? (a `--flag`)", "what-is-it-and-why-a---flag");
+    check("1.2 · The socket", "12--the-socket");
+}
+
+// ---- Code blocks
+
+/// A block without a language would be a doc test. One in Rust is: rustdoc compiles it.
+#[test]
+fn every_code_block_names_its_language() {
+    for page in all_pages() {
+        for fence in fences(&read(&page)) {
+            let (language, first) = (&fence.language, fence.lines.first());
+            assert!(!language.is_empty(), "{}: {first:?}", page.display());
+            let is_tested = !language.contains("ignore") && !language.contains("no_run");
+            assert!(is_tested, "{}: {language}", page.display());
+        }
+    }
+}
+
+// ---- The README
+
+#[test]
+fn the_readme_is_short() {
+    let lines = read(README).lines().count();
+    assert!(lines <= README_LINES_MAX, "{lines} lines");
+}
+
+#[test]
+fn two_commands_are_all_there_is_to_set_up() {
+    let fences = fences(&read(README));
+    let commands = fences.iter().flat_map(|fence| &fence.lines);
+    let commands: Vec<_> = commands.filter(|line| line.starts_with("cargo ")).collect();
+    assert_eq!(commands, ["cargo run --release", "cargo test"]);
+}
+
+// ---- Operating
+
+/// The rows of the tables of flags: each flag and its default.
+#[test]
+fn every_flag_has_its_row_with_its_default() {
+    let text = read("src/guide/operating.md");
+    let rows = prose(&text).filter_map(|line| line.strip_prefix("| `--"));
+    let rows = rows.map(|row| {
+        let (name, rest) = row.split_once("` | `").expect("a flag and its default");
+        (name, rest.split('`').next().unwrap_or_default())
+    });
+    let rows: BTreeMap<_, _> = rows.collect();
+    let flags: BTreeMap<_, _> = FLAGS.iter().map(|flag| (flag.name, flag.default)).collect();
+    assert_eq!(rows, flags);
+}
+
+/// Every metric of `src/api/metrics.rs` is explained, and every one explained exists.
+#[test]
+fn every_metric_is_explained() {
+    let names = |text: &str| -> BTreeSet<String> {
+        let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
+        let words = text.split(|c| !is_part(c));
+        let is_metric = |word: &&str| word.starts_with("chat_") || word.starts_with("process_");
+        words.filter(is_metric).map(str::to_owned).collect()
+    };
+    let source = read("src/api/metrics.rs");
+    let source = source.split("#[cfg(test)]").next().unwrap_or_default();
+    let mut in_source = BTreeSet::new();
+    for quoted in source.split('"').skip(1).step_by(2).filter(|text| !text.contains(' ')) {
+        in_source.extend(names(quoted));
+    }
+    // The parts of a histogram have names of their own.
+    in_source.retain(|name| !name.starts_with("chat_tick_duration_seconds_"));
+    assert!(in_source.len() > 20, "{in_source:?}");
+    assert_eq!(names(&read("src/guide/operating.md")), in_source);
+}
