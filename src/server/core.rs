@@ -13,7 +13,7 @@ use log::debug;
 use super::connection::{
     Connection, ConnectionKey, ConnectionTimer, OverLimit, Protocol, Purpose, TimeoutKind,
 };
-use super::schedule::{Coalesce, Lane, Work, budget, is_large_fan_out};
+use super::schedule::{self, Coalesce, Lane, Work, is_large_fan_out};
 use super::settings::{self, ConnectionConfig};
 use super::table::Table;
 use crate::api::Api;
@@ -70,7 +70,7 @@ impl<S: Stream> Core<S> {
             date: (u64::MAX, String::new()),
             control: Vec::new(),
             recycled: RecycledContext::default(),
-            scratch: vec![0; budget::BACKGROUND_TURN_BYTES_MAX],
+            scratch: vec![0; schedule::BACKGROUND_TURN_BYTES_MAX],
             #[cfg(debug_assertions)]
             fault: None,
         }
@@ -150,7 +150,7 @@ impl<S: Stream> Core<S> {
     /// *sweep*: some of the due timers fire.
     #[inline(never)]
     fn sweep(&mut self) {
-        for _ in 0..budget::TIMERS_MAX {
+        for _ in 0..schedule::TIMERS_MAX {
             let Some(ConnectionTimer { kind, key }) = self.table.pop_due() else { break };
             match kind {
                 TimeoutKind::Head | TimeoutKind::Body => self.on_request_timeout(key),
@@ -163,7 +163,7 @@ impl<S: Stream> Core<S> {
                 TimeoutKind::Pong => self.table.end(key, Departure::Broken),
             }
         }
-        self.chat.sweep(self.table.now, budget::TIMERS_MAX, &mut self.table);
+        self.chat.sweep(self.table.now, schedule::TIMERS_MAX, &mut self.table);
     }
 
     /// *settle*: the domain is told which connections have ended, batches are sealed, and old

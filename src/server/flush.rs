@@ -7,7 +7,7 @@
 
 use super::connection::{Connection, ConnectionKey, Protocol, TimeoutKind, Ws};
 use super::outgoing::is_page_due;
-use super::schedule::budget;
+use super::schedule;
 use super::table::Table;
 use crate::chat::Departure;
 use crate::net::{Flushed, Piece, Stream};
@@ -158,7 +158,7 @@ impl<S: Stream> Table<S> {
             return 0;
         };
         let queued = connection.link.outbox().queued();
-        let flushed = connection.link.flush(budget::FLUSH_BYTES_MAX);
+        let flushed = connection.link.flush(schedule::FLUSH_BYTES_MAX);
         let written = queued - connection.link.outbox().queued();
         self.counters.bytes_out += written as u64;
         match (&flushed, &connection.protocol) {

@@ -62,7 +62,6 @@ use crate::process::signals::{Signal, Signals};
 use crate::process::systemd::{self, Supervisor};
 use crate::snapshot::{self, SnapshotError};
 use listeners::{AcceptError, Acceptor};
-use schedule::budget;
 
 /// Events taken from one poll. More stay with the kernel for the next.
 const EVENTS_MAX: usize = 1024;
@@ -196,7 +195,7 @@ impl Server {
             self.accept_pause = None;
         }
         for place in 0..self.acceptors.len() {
-            for _ in 0..budget::ACCEPTS_MAX {
+            for _ in 0..schedule::ACCEPTS_MAX {
                 if !self.accept_one(place, now) {
                     break;
                 }

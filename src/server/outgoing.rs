@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use super::schedule::{self, budget};
+use super::schedule;
 
 /// A page of history has mostly left when no more than this is queued.
 const PAGE_LEFT_BYTES: usize = 16 * 1024;
@@ -97,8 +97,8 @@ impl<K: Copy> Outgoing<K> {
 
     /// Begins the deferred flushes of this tick: one for each key that is queued now.
     pub fn begin_deferred(&mut self) {
-        let flushes = self.deferred.len().min(budget::DEFERRED_FLUSHES_MAX);
-        self.flush = DeferredBudget { flushes, bytes: budget::DEFERRED_BYTES_MAX };
+        let flushes = self.deferred.len().min(schedule::DEFERRED_FLUSHES_MAX);
+        self.flush = DeferredBudget { flushes, bytes: schedule::DEFERRED_BYTES_MAX };
     }
 
     /// The key whose deferred output is flushed next, as far as the budget goes.
@@ -127,7 +127,7 @@ impl<K: Copy> Outgoing<K> {
 
     /// Whether so much history was queued in this phase that the rest has to wait.
     pub fn is_paged_out(&self) -> bool {
-        self.paged_bytes >= budget::PAGED_BYTES_MAX
+        self.paged_bytes >= schedule::PAGED_BYTES_MAX
     }
 
     /// The phase is over: the next may queue as much history again.

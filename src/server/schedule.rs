@@ -18,8 +18,8 @@
 //! # Cost
 //!
 //! There is one unit, [`Cost`], an estimate in nanoseconds. A turn reports its [`Work`]; the prices
-//! in [`price`] turn that into a cost. The cost is taken from the budget of the tick and from the
-//! connection's own allowance, a rate limit (GCRA) with [`budget::ALLOWANCE_BURST`] in reserve.
+//! in `PRICE_…` turn that into a cost. The cost is taken from the budget of the tick and from the
+//! connection's own allowance, a rate limit (GCRA) with [`ALLOWANCE_BURST`] in reserve.
 //!
 //! # Coalescing
 //!
@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use crate::clock::Mono;
 
-/// Estimated work in nanoseconds, on the machine that [`price`] names.
+/// Estimated work in nanoseconds, on the machine that the prices name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
 pub(super) struct Cost(u64);
 
@@ -66,94 +66,88 @@ impl AddAssign for Cost {
     }
 }
 
-/// What work costs.
-pub(super) mod price {
-    use super::Cost;
+// ---- Prices: what work costs.
 
-    /// A turn in which little or nothing is read: one system call, the look-ups around it and, as
-    /// a rule, the end of the connection.
-    pub const TURN_MIN: Cost = Cost::nanos(5_120);
+/// A turn in which little or nothing is read: one system call, the look-ups around it and, as
+/// a rule, the end of the connection.
+const PRICE_TURN_MIN: Cost = Cost::nanos(5_120);
 
-    /// 1024 bytes of input, from the kernel through its protocol.
-    pub const READ_KIB: Cost = Cost::nanos(10_240);
+/// 1024 bytes of input, from the kernel through its protocol.
+const PRICE_READ_KIB: Cost = Cost::nanos(10_240);
 
-    /// One HTTP request, beside its bytes.
-    pub const REQUEST: Cost = Cost::nanos(1_920);
+/// One HTTP request, beside its bytes.
+const PRICE_REQUEST: Cost = Cost::nanos(1_920);
 
-    /// One event from a WebSocket peer, beside its bytes.
-    pub const EVENT: Cost = Cost::nanos(640);
+/// One event from a WebSocket peer, beside its bytes.
+const PRICE_EVENT: Cost = Cost::nanos(640);
 
-    /// 1024 bytes that are made for one connection: a response, or a page of history.
-    pub const WRITTEN_KIB: Cost = Cost::nanos(1_280);
+/// 1024 bytes that are made for one connection: a response, or a page of history.
+const PRICE_WRITTEN_KIB: Cost = Cost::nanos(1_280);
 
-    /// 1024 bytes of published events, for each recipient. Charged to the connection only.
-    pub const FAN_OUT_KIB: Cost = Cost::nanos(1_280);
+/// 1024 bytes of published events, for each recipient. Charged to the connection only.
+const PRICE_FAN_OUT_KIB: Cost = Cost::nanos(1_280);
 
-    /// One recipient of one published event, charged to the tick.
-    pub const RECIPIENT: Cost = Cost::nanos(0);
-}
+/// One recipient of one published event, charged to the tick.
+const PRICE_RECIPIENT: Cost = Cost::nanos(0);
 
-/// How much may be done before somebody else's turn.
-pub(super) mod budget {
-    use super::{Cost, Duration};
+// ---- Budgets: how much may be done before it is another's turn.
 
-    /// Input read in one interactive turn: about ten chat messages. When hundreds of connections
-    /// send at once, none waits for more than this from each of the others.
-    pub const INTERACTIVE_TURN_BYTES_MAX: usize = 1024;
+/// Input read in one interactive turn: about ten chat messages. When hundreds of connections
+/// send at once, none waits for more than this from each of the others.
+const INTERACTIVE_TURN_BYTES_MAX: usize = 1024;
 
-    /// Input read in one background turn. Larger reads do not make reading cheaper.
-    pub const BACKGROUND_TURN_BYTES_MAX: usize = 8 * 1024;
+/// Input read in one background turn. Larger reads do not make reading cheaper.
+pub(super) const BACKGROUND_TURN_BYTES_MAX: usize = 8 * 1024;
 
-    /// All interactive turns of one tick, before timers and writes.
-    pub const INTERACTIVE_TICK: Cost = Cost::nanos(327_680);
+/// All interactive turns of one tick, before timers and writes.
+const INTERACTIVE_TICK: Cost = Cost::nanos(327_680);
 
-    /// All background turns of one tick. An interactive connection that becomes ready meanwhile
-    /// waits no longer than this.
-    pub const BACKGROUND_TICK: Cost = Cost::nanos(81_920);
+/// All background turns of one tick. An interactive connection that becomes ready meanwhile
+/// waits no longer than this.
+const BACKGROUND_TICK: Cost = Cost::nanos(81_920);
 
-    /// What a connection may cost in a second and stay interactive: 16 KiB of input, more than a
-    /// person types or pastes, and little enough that hundreds of connections can do it for ever.
-    pub const ALLOWANCE_PER_SECOND: Cost = Cost::nanos(163_840);
+/// What a connection may cost in a second and stay interactive: 16 KiB of input, more than a
+/// person types or pastes, and little enough that hundreds of connections can do it for ever.
+const ALLOWANCE_PER_SECOND: Cost = Cost::nanos(163_840);
 
-    /// What it may cost at once: 8 KiB of input, thirty pasted messages.
-    pub const ALLOWANCE_BURST: Cost = Cost::nanos(81_920);
+/// What it may cost at once: 8 KiB of input, thirty pasted messages.
+const ALLOWANCE_BURST: Cost = Cost::nanos(81_920);
 
-    /// Consecutive ticks in which background connections get no turn because output has to leave
-    /// first. At a millisecond a tick this is a quarter of a second; without a bound they starve.
-    pub const BACKGROUND_SKIPS_MAX: u32 = 256;
+/// Consecutive ticks in which background connections get no turn because output has to leave
+/// first. At a millisecond a tick this is a quarter of a second; without a bound they starve.
+const BACKGROUND_SKIPS_MAX: u32 = 256;
 
-    /// A room with so many connections is large: as long as output is deferred, its members' turns
-    /// are background turns.
-    pub const FAN_OUT_LARGE: usize = 32;
+/// A room with so many connections is large: as long as output is deferred, its members' turns
+/// are background turns.
+const FAN_OUT_LARGE: usize = 32;
 
-    /// How long what background connections have posted may wait for more.
-    pub const COALESCE_TIME_MAX: Duration = Duration::from_millis(10);
+/// How long what background connections have posted may wait for more.
+const COALESCE_TIME_MAX: Duration = Duration::from_millis(10);
 
-    /// What background turns may cost while it waits.
-    pub const COALESCE_COST_MAX: Cost = Cost::nanos(10_485_760);
+/// What background turns may cost while it waits.
+const COALESCE_COST_MAX: Cost = Cost::nanos(10_485_760);
 
-    /// Timers of connections, and timers of the domain, that fire in one tick; the rest are overdue
-    /// in the next. Connections that were accepted at once time out at once, ten thousand if need be.
-    pub const TIMERS_MAX: usize = 16;
+/// Timers of connections, and timers of the domain, that fire in one tick; the rest are overdue
+/// in the next. Connections that were accepted at once time out at once, ten thousand if need be.
+pub(super) const TIMERS_MAX: usize = 16;
 
-    /// Connections accepted from one listener in one tick.
-    pub const ACCEPTS_MAX: usize = 16;
+/// Connections accepted from one listener in one tick.
+pub(super) const ACCEPTS_MAX: usize = 16;
 
-    /// Bytes written to one connection in one tick. Without a bound, a peer that reads as fast as
-    /// the server writes could take megabytes of history while the others wait.
-    pub const FLUSH_BYTES_MAX: usize = 64 * 1024;
+/// Bytes written to one connection in one tick. Without a bound, a peer that reads as fast as
+/// the server writes could take megabytes of history while the others wait.
+pub(super) const FLUSH_BYTES_MAX: usize = 64 * 1024;
 
-    /// Deferred flushes in one tick: about a quarter of a millisecond.
-    pub const DEFERRED_FLUSHES_MAX: usize = 32;
+/// Deferred flushes in one tick: about a quarter of a millisecond.
+pub(super) const DEFERRED_FLUSHES_MAX: usize = 32;
 
-    /// Bytes written by the deferred flushes of one tick.
-    pub const DEFERRED_BYTES_MAX: usize = 128 * 1024;
+/// Bytes written by the deferred flushes of one tick.
+pub(super) const DEFERRED_BYTES_MAX: usize = 128 * 1024;
 
-    /// History queued in one phase of a tick for all connections that are catching up, with the
-    /// lists of users that end it: about half a millisecond. When a thousand connections resume at
-    /// once, they are served in turns, and others between them.
-    pub const PAGED_BYTES_MAX: usize = 512 * 1024;
-}
+/// History queued in one phase of a tick for all connections that are catching up, with the
+/// lists of users that end it: about half a millisecond. When a thousand connections resume at
+/// once, they are served in turns, and others between them.
+pub(super) const PAGED_BYTES_MAX: usize = 512 * 1024;
 
 /// What one turn did.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -181,24 +175,24 @@ impl Work {
 
     /// The turn itself.
     fn cost(&self) -> Cost {
-        let mut cost = price::READ_KIB.per_kib(self.bytes_in);
-        cost += price::REQUEST.times(self.requests);
-        cost += price::EVENT.times(self.events);
-        cost += price::WRITTEN_KIB.per_kib(self.bytes_out);
+        let mut cost = PRICE_READ_KIB.per_kib(self.bytes_in);
+        cost += PRICE_REQUEST.times(self.requests);
+        cost += PRICE_EVENT.times(self.events);
+        cost += PRICE_WRITTEN_KIB.per_kib(self.bytes_out);
         cost
     }
 
     /// What the tick is charged.
     fn tick_cost(&self) -> Cost {
-        let mut cost = self.cost().max(price::TURN_MIN);
-        cost += price::RECIPIENT.times(self.recipients);
+        let mut cost = self.cost().max(PRICE_TURN_MIN);
+        cost += PRICE_RECIPIENT.times(self.recipients);
         cost
     }
 
     /// What the connection is charged.
     fn connection_cost(&self) -> Cost {
         let mut cost = self.cost();
-        cost += price::FAN_OUT_KIB.per_kib(self.fan_out_bytes);
+        cost += PRICE_FAN_OUT_KIB.per_kib(self.fan_out_bytes);
         cost
     }
 }
@@ -217,13 +211,13 @@ impl Allowance {
     }
 
     fn is_exceeded(&self, now: Mono) -> bool {
-        self.next_free > now.after(time_for(budget::ALLOWANCE_BURST))
+        self.next_free > now.after(time_for(ALLOWANCE_BURST))
     }
 }
 
 /// The time in which an interactive connection may cost so much.
 fn time_for(cost: Cost) -> Duration {
-    let micros = cost.0.saturating_mul(1_000_000) / budget::ALLOWANCE_PER_SECOND.0;
+    let micros = cost.0.saturating_mul(1_000_000) / ALLOWANCE_PER_SECOND.0;
     Duration::from_micros(micros)
 }
 
@@ -240,8 +234,8 @@ impl Lane {
     /// Input read in one turn, in bytes.
     pub fn turn_bytes_max(self) -> usize {
         match self {
-            Lane::Interactive => budget::INTERACTIVE_TURN_BYTES_MAX,
-            Lane::Background => budget::BACKGROUND_TURN_BYTES_MAX,
+            Lane::Interactive => INTERACTIVE_TURN_BYTES_MAX,
+            Lane::Background => BACKGROUND_TURN_BYTES_MAX,
         }
     }
 }
@@ -336,14 +330,14 @@ impl<K: Copy> Schedule<K> {
         match lane {
             Lane::Interactive => {
                 self.turns_left = self.messages.len() + self.requests.len();
-                self.budget = budget::INTERACTIVE_TICK;
+                self.budget = INTERACTIVE_TICK;
             }
             Lane::Background => {
                 let must_wait = output.has_backlog || output.is_full;
-                let is_skipped = must_wait && self.skips < budget::BACKGROUND_SKIPS_MAX;
+                let is_skipped = must_wait && self.skips < BACKGROUND_SKIPS_MAX;
                 self.skips = if is_skipped { self.skips + 1 } else { 0 };
                 self.turns_left = if is_skipped { 0 } else { usize::MAX };
-                self.budget = budget::BACKGROUND_TICK;
+                self.budget = BACKGROUND_TICK;
             }
         }
     }
@@ -390,11 +384,11 @@ impl<K: Copy> Schedule<K> {
 
     /// Whether what background connections have posted leaves now. It waits only while more is
     /// queued behind it, nothing else is on its way, and for no longer than
-    /// [`budget::COALESCE_TIME_MAX`] and [`budget::COALESCE_COST_MAX`].
+    /// [`COALESCE_TIME_MAX`] and [`COALESCE_COST_MAX`].
     pub fn coalesce(&self, now: Mono, output: Output) -> Coalesce {
-        let deadline = self.coalescing_since.after(budget::COALESCE_TIME_MAX);
+        let deadline = self.coalescing_since.after(COALESCE_TIME_MAX);
         let may_wait = !self.background.is_empty()
-            && self.coalescing_cost < budget::COALESCE_COST_MAX
+            && self.coalescing_cost < COALESCE_COST_MAX
             && now < deadline
             && !output.has_backlog
             && !output.is_full;
@@ -428,7 +422,7 @@ impl<K: Copy> Schedule<K> {
 /// Whether a connection whose events go to `recipients` connections has to wait as long as output
 /// is deferred. What the others of its room post meanwhile is coalesced.
 pub(super) fn is_large_fan_out(recipients: usize) -> bool {
-    recipients >= budget::FAN_OUT_LARGE
+    recipients >= FAN_OUT_LARGE
 }
 
 /// Capacity that is not worth giving back.
