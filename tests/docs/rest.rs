@@ -91,6 +91,41 @@ fn the_version_is_the_crates() {
     }
 }
 
+// contract §11.3 §11.4
+#[test]
+fn each_document_is_served_and_names_its_language() {
+    let server = Server::start(&[]);
+    for (path, language, version) in
+        [("/openapi.json", "openapi", "3.1."), ("/asyncapi.json", "asyncapi", "3.")]
+    {
+        let document = server.ask(get(path)).expect(200).json();
+        assert!(document[language].as_str().is_some_and(|named| named.starts_with(version)));
+    }
+}
+
+// contract §1.2
+#[test]
+fn no_schema_forbids_fields_that_it_does_not_name() {
+    fn check(value: &Value, found: &mut usize) {
+        match value {
+            Value::Object(fields) => {
+                for closing in ["additionalProperties", "unevaluatedProperties"] {
+                    assert_ne!(fields.get(closing), Some(&json!(false)), "{value}");
+                }
+                *found += usize::from(fields.contains_key("properties"));
+                fields.values().for_each(|field| check(field, found));
+            }
+            Value::Array(all) => all.iter().for_each(|one| check(one, found)),
+            _ => {}
+        }
+    }
+    for document in [Document::openapi(), Document::asyncapi()] {
+        let mut found = 0;
+        check(&document.0, &mut found);
+        assert!(found > 5, "{found} schemas");
+    }
+}
+
 /// A well-formed id of no session.
 const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
 /// A well-formed id of no room.

@@ -160,6 +160,22 @@ fn what_was_said_is_gone_when_its_room_is() {
     staying.expect_chat("keeper", "and life goes on");
 }
 
+// contract §10.6
+#[test]
+fn a_password_is_kept_only_as_a_hash() {
+    let server = Server::start(&[]);
+    if !may_read(&server) {
+        return;
+    }
+    let mut secrets = Secrets(Vec::new());
+    let (title, password) = (secrets.word("title"), secrets.word("password"));
+    let (ana, bob) = (server.session("ana"), server.session("bob"));
+    let room = server.room_with(&ana, &json!({"title": title, "password": password}));
+    server.join_with(&room, &bob, &password);
+    let found = secrets.found_in(&server).expect("it could be read before");
+    assert_eq!(found, ["title"]);
+}
+
 /// Each way for a text to come in, and each way to be refused.
 fn say_everything(
     server: &Server,

@@ -367,6 +367,25 @@ fn near_the_ceiling_nothing_new_is_taken_in_and_everything_again_below_it() {
     more.upgrade(&upgrade(&target)).expect_join("carl");
 }
 
+// contract §5.6
+#[test]
+fn near_the_ceiling_the_key_and_the_origin_are_asked_about_first() {
+    let full = ["--max-memory", "1M", "--outbox", "8M", "--linger-timeout", "1m"];
+    let server = start(&[&full[..], &["--cors-origin", "https://page.example"]].concat());
+    let ana = server.session("ana");
+    let target = format!("/ws/{}?session_id={ana}", server.room(&ana));
+    let mut known = server.http();
+    known.ask(&get("/ping")).expect(200);
+    let mut bodies = Vec::new();
+    fill_to(&server, &mut bodies, 90);
+    let foreign = upgrade(&target).field("Origin", "https://other.example");
+    let keyless = foreign.clone().without("Sec-WebSocket-Key");
+    known.ask(&keyless.without("Upgrade")).refused(426, "upgrade_required");
+    known.ask(&foreign.clone().without("Sec-WebSocket-Key")).refused(400, "bad_request");
+    known.ask(&foreign).refused(403, "bad_origin");
+    known.ask(&upgrade(&target)).refused(503, "server_full");
+}
+
 // contract §7.9 §12.22
 #[test]
 fn past_all_that_whoever_has_the_server_keep_most_is_closed() {

@@ -133,6 +133,17 @@ fn who_does_not_come_back_has_left() {
     assert!(events.contains(&json!("ana has left")), "{events:?}");
 }
 
+// contract §12.10
+#[test]
+fn the_state_is_written_before_any_socket_is_told() {
+    let place = Place::new("told");
+    let server = place.start(&["--linger-timeout", "1h"]);
+    let (_, mut ana, _bob) = server.room_of_two();
+    server.terminate();
+    assert_eq!(ana.frame().opcode, CLOSE);
+    assert!(place.files().contains(&"state".to_owned()), "{:?}", place.files());
+}
+
 /// Without the flag no restart keeps anything, and nothing is written anywhere.
 // contract §12.10
 #[test]

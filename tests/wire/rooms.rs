@@ -274,6 +274,20 @@ fn a_session_holds_at_most_two_hundred_rooms() {
     server.ask(post("/rooms").session(&ana)).refused(429, "too_many_rooms");
 }
 
+// contract §1.11 §3.8 §5.7
+#[test]
+fn permission_is_asked_about_before_the_share_of_rooms() {
+    let server = Server::start(&[]);
+    let ana = server.session("ana");
+    let guarded = server.room_with(&server.session("bob"), &json!({"password": "x"}));
+    fill_with_rooms(&server, &ana);
+    let guess = |word: &str| join(&guarded, &ana).json(&json!({"password": word}));
+    server.ask(join(&guarded, &ana)).refused(403, "bad_password");
+    server.ask(guess("y")).refused(403, "bad_password");
+    server.ask(guess("x")).refused(429, "too_many_rooms");
+    server.socket(&guarded, &ana).expect_close(4403, "not a member");
+}
+
 // How rooms end.
 
 // contract §3.11 §12.11

@@ -125,3 +125,19 @@ fn while_it_goes_nobody_new_is_let_in() {
     }
     wait_until("nobody listens", || TcpStream::connect(address).is_err());
 }
+
+// contract §1.5
+#[test]
+fn a_request_under_way_is_refused_with_503_while_the_server_leaves() {
+    let server = Server::start(&["--linger-timeout", "1h"]);
+    let mut http = server.http();
+    let head = "POST /sessions HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 18";
+    http.send(format!("{head}\r\n\r\n"));
+    http.answer().expect(100);
+    let (_, mut ana, _bob) = server.room_of_two();
+    server.terminate();
+    assert_eq!(ana.frame().opcode, CLOSE);
+    http.send("{\"username\":\"ana\"}");
+    http.answer().refused(503, "shutting_down");
+    http.expect_end();
+}
