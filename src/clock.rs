@@ -70,7 +70,7 @@ impl Wall {
         Wall(self.0.saturating_add(micros_of(timeout)))
     }
 
-    /// RFC 3339 in UTC with six fractional digits, as the contract's `timestamp`:
+    /// RFC 3339 in UTC with six fractional digits, as in contract §1.16:
     /// `2025-08-19T13:45:00.123456Z`.
     pub fn rfc3339(self) -> impl fmt::Display {
         humantime::format_rfc3339_micros(self.system_time())
@@ -89,7 +89,7 @@ impl Wall {
     }
 }
 
-/// Times in the contract's form. The last is kept: what is said in one tick has one time.
+/// Times in the form of contract §1.16. The last is kept: what is said in one tick has one time.
 #[derive(Default)]
 pub struct Stamps {
     wall: Wall,

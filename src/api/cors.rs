@@ -11,7 +11,7 @@ use crate::http::{Method, Request, Response, same};
 /// A field of a response.
 pub type Field = (&'static str, Cow<'static, str>);
 
-/// The origins that are allowed (contract, Conventions).
+/// The origins that are allowed (contract §1.22).
 pub struct Cors {
     /// In lower case; empty: any.
     origins: Vec<String>,

@@ -16,7 +16,7 @@ use crate::chat::{BadName, Refusal};
 use crate::counters::CODES_MAX;
 use crate::http::{Reject, Response};
 
-/// What went wrong, for programs (contract, Conventions).
+/// What went wrong, for programs (contract §1.5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Code {
     BadRequest,

@@ -1,8 +1,8 @@
 //! Whose share a request counts against, when proxies stand in between.
 //!
-//! Owns the reading of `X-Forwarded-For` (contract, section 3, `--trusted-proxy`). Must never
-//! know what is counted. The invariant: nobody but a trusted proxy is believed, so an address
-//! can shed its share only onto itself.
+//! Owns the reading of `X-Forwarded-For` (contract §12.20). Must never know what is counted. The
+//! invariant: nobody but a trusted proxy is believed, so an address can shed its share only onto
+//! itself.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 

@@ -13,7 +13,7 @@ use crate::chat::{Event, MessageKind, Page, UserId};
 use crate::clock::{Stamps, Wall};
 use crate::http::Response;
 
-/// Appends an event as everyone in the room gets it (contract, section 1, The socket).
+/// Appends an event as everyone in the room gets it (contract §6.5).
 ///
 /// By hand, because this is written for every message, and of all its bytes only names, texts and
 /// nonces can need an escape.
@@ -86,7 +86,7 @@ fn is_plain(bytes: &[u8]) -> bool {
     !words.chain([last]).any(|word| is_escaped(u64::from_ne_bytes(word)))
 }
 
-/// Appends a history frame (contract, section 2.1): the messages in the bytes they were sent in.
+/// Appends a history frame (contract §8.1, §8.2): the messages in the bytes they were sent in.
 pub fn page(out: &mut Vec<u8>, page: &Page<'_>) {
     out.extend_from_slice(b"{\"type\":\"history\",\"room_id\":");
     write(out, &Shown(page.room_id));
@@ -125,7 +125,7 @@ pub fn people<'a>(users: impl Iterator<Item = (UserId, &'a str)>) -> Vec<Person<
     users.map(|(user_id, user)| Person { user_id: Shown(user_id), user }).collect()
 }
 
-/// A point in civil time, in the contract's form.
+/// A point in civil time, in the form of contract §1.16.
 pub struct Time(pub Wall);
 
 impl Serialize for Time {

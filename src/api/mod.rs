@@ -94,7 +94,7 @@ impl Api {
         }
     }
 
-    /// Answers one request (contract, Conventions and what follows them).
+    /// Answers one request.
     pub fn answer(
         &mut self,
         chat: &mut Chat,

@@ -8,7 +8,7 @@ use super::error::Error;
 use crate::chat::{MessageId, Start};
 use crate::http::Request;
 
-/// Most messages that may be asked for at once, other than by `after`.
+/// Most messages that may be asked for at once, other than by `after` (contract §2.10, §8.1).
 const COUNT_MAX: usize = 1000;
 
 /// `limit`: how many messages are asked for.

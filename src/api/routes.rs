@@ -158,8 +158,7 @@ impl Found<'_> {
 }
 
 impl Route {
-    /// Asks what is asked before the work (contract, Conventions: who is asked first), then has
-    /// it done.
+    /// Asks what is asked before the work (contract §1.11), then has it done.
     pub fn answer(&self, call: &mut Call<'_>) -> Result<Answer, Error> {
         let response = match self.serve {
             Anyone(serve) => {

@@ -15,7 +15,7 @@ use super::object::{self, Value};
 use crate::chat::{self, RoomId};
 use crate::ws::close::Close;
 
-/// What a client says over its socket (contract, section 1, The socket).
+/// What a client says over its socket (contract §6.1, §6.4, §8.9).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ClientEvent<'a> {
     /// `{"type":"chat","message":"…","nonce":"…"}`, neither trimmed nor measured yet.
@@ -156,6 +156,7 @@ mod tests {
         check(r#"{"type":"ping","type":"chat","message":1,"message":"last"}"#, chat("last"));
     }
 
+    // contract §6.14
     #[test]
     fn what_is_no_event_is_told_apart() {
         for text in [
@@ -242,6 +243,7 @@ mod tests {
         check(&r#"{"type":"#.repeat(100_000), Err(BadEvent::Json));
     }
 
+    // contract §6.13 §6.15
     #[test]
     fn a_refusal_says_code_reason_room_and_how_long_to_wait() {
         let room_id = RoomId::parse("a1b2c3d4e5").unwrap();

@@ -9,7 +9,7 @@ use crate::chat::{RoomId, SessionId, Start};
 use crate::http::Request;
 
 /// A request for a socket: into which room, who asks, and where they want to begin to listen
-/// (contract, section 1, The socket, and section 2.1).
+/// (contract §5.1, §8.1, §8.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UpgradeRequest {
     /// `None`: the path's id isn't shaped like one, so there is no such room.

@@ -108,7 +108,7 @@ pub trait Sink {
     fn close(&mut self, to: ConnKey, close: CloseReason);
 }
 
-/// Why the domain ends a connection, or doesn't let it in (the contract's table of closes).
+/// Why the domain ends a connection, or doesn't let it in (contract §7.1 and on).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CloseReason {
     /// The session left the room by REST.

@@ -13,7 +13,7 @@ pub const NAME_CHARS_MIN: usize = 2;
 /// See [`NAME_CHARS_MIN`].
 pub const NAME_CHARS_MAX: usize = 50;
 
-/// A person's name, trimmed and within the rules (contract, section 1).
+/// A person's name, trimmed and within the rules (contract §3.1, §3.2).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Name {
     shown: Rc<str>,
@@ -26,7 +26,7 @@ pub const TITLE_CHARS_MIN: usize = 1;
 /// See [`TITLE_CHARS_MIN`].
 pub const TITLE_CHARS_MAX: usize = 80;
 
-/// A room's title, trimmed and within the rules (contract, section 2.3).
+/// A room's title, trimmed and within the rules (contract §10.2).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Title(Box<str>);
 

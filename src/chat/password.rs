@@ -14,7 +14,7 @@ use super::Refusal;
 use super::limits::{Address, Meter, Pace};
 use crate::clock::{Entropy, Mono};
 
-/// Most bytes of a password; the least is 1.
+/// Most bytes of a password; the least is 1 (contract §10.5).
 pub const PASSWORD_BYTES_MAX: usize = 128;
 
 /// Rounds of PBKDF2 (RFC 8018 §5.2): some 50 µs without special instructions, a fifth of a

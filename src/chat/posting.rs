@@ -17,11 +17,11 @@ use super::session::SessionKey;
 use super::{Chat, Refusal, Sink};
 use crate::clock::Now;
 
-/// Most characters (Unicode scalar values) of a chat after trimming.
+/// Most characters (Unicode scalar values) of a chat after trimming (contract §6.2).
 pub const MESSAGE_CHARS_MAX: usize = 4000;
-/// Most bytes of a nonce; the least is 1.
+/// Most bytes of a nonce; the least is 1 (contract §8.9).
 pub const NONCE_BYTES_MAX: usize = 64;
-/// How often one person's typing is passed on.
+/// How often one person's typing is passed on (contract §6.3).
 const TYPING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Something to say, trimmed and within the rules.

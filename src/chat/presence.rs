@@ -97,7 +97,7 @@ impl Probe {
 }
 
 impl Chat {
-    /// A connection wants into a room. The order of the questions is the contract's.
+    /// A connection wants into a room. The checks come in the order of contract §5.7.
     pub fn enter(
         &mut self,
         now: Now,

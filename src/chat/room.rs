@@ -25,7 +25,7 @@ use crate::ledger::{Pressure, allocation};
 use crate::slots::{Key, Linked, Links};
 use crate::timers::{TimerKey, Timers};
 
-/// Most rooms a listing shows.
+/// Most rooms a listing shows (contract §2.6).
 pub const ROOMS_LISTED_MAX: usize = 1000;
 
 /// A handle on a room.

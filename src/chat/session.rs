@@ -19,9 +19,9 @@ use crate::clock::Now;
 use crate::slots::Key;
 use crate::timers::{TimerKey, Timers};
 
-/// Rooms one session may have joined.
+/// Rooms one session may have joined (contract §3.8).
 pub const SESSION_ROOMS_MAX: usize = 200;
-/// Connections one session may have, in all its rooms together.
+/// Connections one session may have, in all its rooms together (contract §3.9).
 pub const SESSION_CONNECTIONS_MAX: usize = 20;
 
 /// What an id takes on the heap, with the counts of those who share it.

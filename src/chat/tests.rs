@@ -36,7 +36,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// The contract's defaults.
+/// The defaults of contract §12.11 and on.
 const SETTINGS: ChatConfig = ChatConfig {
     session_ttl: Duration::from_secs(24 * 3600),
     room_ttl: Duration::from_secs(120),

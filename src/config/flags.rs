@@ -53,7 +53,8 @@ const COUNT: RangeInclusive<u32> = 1..=10_000_000;
 const COUNT_OR_ZERO: RangeInclusive<u32> = 0..=10_000_000;
 /// Half of what a small machine can address, or a tebibyte.
 const MEMORY_MAX: usize = 1 << if usize::BITS < 64 { 31 } else { 40 };
-/// Sessions or rooms that one address may create at once before `Rate::per_second` counts.
+/// Sessions or rooms that one address may create at once before `Rate::per_second` counts
+/// (contract §12.16).
 pub(super) const CREATION_BURST: u32 = 60;
 
 /// Every flag, in the order of `--help`.

@@ -155,7 +155,7 @@ fn is_value(value: &str) -> bool {
     value.bytes().all(|byte| byte == b'\t' || !byte.is_ascii_control())
 }
 
-/// RFC 9110 §15's phrase for the codes of the contract. A phrase may be empty, and nobody reads it.
+/// RFC 9110 §15's phrase for the statuses of contract §1.5. Clients ignore it (RFC 9112 §4).
 fn reason(status: u16) -> &'static str {
     match status {
         100 => "Continue",

@@ -77,9 +77,9 @@ pub(super) enum Protocol {
 /// What the connections of a listener are for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
-    /// The contract.
+    /// REST and sockets, as the contract has them.
     Chat,
-    /// The contract, behind a balancer that begins each connection with a PROXY header.
+    /// The same behind a balancer that begins each connection with a PROXY header.
     Proxied,
     /// The metrics and nothing else. Accepted even when the server is full, because that is when an
     /// operator needs them.

@@ -209,8 +209,8 @@ impl<S: Stream> Core<S> {
         self.enter(key, upgrade, client);
     }
 
-    /// The value of `Sec-WebSocket-Accept`, or why the handshake fails, checked in the contract's
-    /// order.
+    /// The value of `Sec-WebSocket-Accept`, or why the handshake fails, checked in the order of
+    /// contract §5.6.
     fn check_upgrade(&self, request: &Request) -> Result<String, Error> {
         let accept = handshake::check(request).map_err(|not_accepted| match not_accepted {
             NotAccepted::NotAnUpgrade => api::error::not_an_upgrade(),

@@ -9,7 +9,7 @@ use crate::chat::{self, Pace};
 use crate::config::{Config, Rate};
 use crate::{http, ws};
 
-/// The contract's limits of a request (section 1).
+/// Limits of a request (contract §4.4, §4.5, §4.6).
 const HTTP: http::HttpLimits = http::HttpLimits {
     head_bytes_max: 16 * 1024,
     fields_max: 100,
@@ -17,7 +17,7 @@ const HTTP: http::HttpLimits = http::HttpLimits {
     body_bytes_max: 64 * 1024,
 };
 
-/// The contract's limits of what a WebSocket peer sends (section 1, close 1009).
+/// Limits of what a WebSocket peer sends (contract §7.6).
 const WS: ws::WsLimits = ws::WsLimits { frame_bytes_max: 64 * 1024, message_bytes_max: 64 * 1024 };
 
 /// See [`ConnectionConfig::over_limit_connections_max`]: at most this, and a quarter of the others.
@@ -65,7 +65,7 @@ impl ConnectionConfig {
     }
 }
 
-/// Wrong guesses of a room's password that may come at once (contract, `--guess-rate`).
+/// Wrong guesses of a room's password that may come at once (contract §12.17).
 const GUESS_BURST: u32 = 5;
 
 /// What the domain is set to.

@@ -20,37 +20,37 @@ pub struct Close {
 pub const REASON_BYTES_MAX: usize = 123;
 
 impl Close {
-    /// The session left the room by REST.
+    /// The session left the room by REST (contract §7.1).
     pub const LEFT_ROOM: Close = close(1000, "left room");
-    /// The process was told to end.
+    /// The process was told to end (contract §7.2).
     pub const SHUTTING_DOWN: Close = close(1001, "server shutting down");
-    /// [`Violation::Protocol`].
+    /// [`Violation::Protocol`] (contract §7.3).
     pub const PROTOCOL: Close = close(1002, "protocol error");
-    /// A binary message where only text means anything.
+    /// A binary message where only text means anything (contract §7.4).
     pub const BINARY: Close = close(1003, "binary frame");
-    /// [`Violation::NotUtf8`].
+    /// [`Violation::NotUtf8`] (contract §7.5).
     pub const NOT_UTF8: Close = close(1007, "not UTF-8");
-    /// [`Violation::TooBig`].
+    /// [`Violation::TooBig`] (contract §7.6).
     pub const TOO_BIG: Close = close(1009, "frame or message too big");
-    /// A bug of ours.
+    /// A bug of ours (contract §7.7).
     pub const INTERNAL: Close = close(1011, "internal error");
-    /// The reader's outbox overflowed.
+    /// The reader's outbox overflowed (contract §7.8).
     pub const TOO_SLOW: Close = close(1013, "too slow");
-    /// Memory had to be freed.
+    /// Memory had to be freed (contract §7.9).
     pub const SERVER_FULL: Close = close(1013, "server full");
-    /// There is no such session, or it has just ended.
+    /// There is no such session, or it has just ended (contract §7.10).
     pub const INVALID_SESSION: Close = close(4401, "invalid or expired session");
-    /// The room has a password and the session has not joined.
+    /// The room has a password and the session has not joined (contract §7.11).
     pub const NOT_A_MEMBER: Close = close(4403, "not a member");
-    /// There is no such room.
+    /// There is no such room (contract §7.12).
     pub const ROOM_NOT_FOUND: Close = close(4404, "room not found");
-    /// Somebody present in the room has the session's name.
+    /// Somebody present in the room has the session's name (contract §7.13).
     pub const NAME_TAKEN: Close = close(4409, "name taken");
-    /// Its owner deleted the room.
+    /// Its owner deleted the room (contract §7.14).
     pub const ROOM_DELETED: Close = close(4410, "room deleted");
-    /// Over the session's or the address's share of connections.
+    /// Over the session's or the address's share of connections (contract §7.15).
     pub const TOO_MANY_CONNECTIONS: Close = close(4429, "too many connections");
-    /// Over the session's share of rooms.
+    /// Over the session's share of rooms (contract §7.15).
     pub const TOO_MANY_ROOMS: Close = close(4429, "too many rooms");
 }
 

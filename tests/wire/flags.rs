@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::client::{Http, chat, delete, get, post, text, upgrade};
 use crate::server::{Address, DEADLINE, Server, command, limited, run};
 
-/// The flags that section 1 needs.
+/// The flags of contract §12.5 and on.
 const FLAGS: [&str; 27] = [
     "--listen",
     "--session-ttl",

@@ -1,4 +1,4 @@
-//! Section 2 of the contract, from request to answer.
+//! Resume, posting, lists of users and private rooms, from request to answer.
 
 use super::*;
 use crate::chat::MESSAGE_CHARS_MAX;

@@ -118,6 +118,7 @@ fn a_thousand_of_the_longest_messages_come_page_by_page() {
     assert_eq!((ear.heard.len(), ear.complete), (1001, Some(true)));
 }
 
+// contract §8.2
 #[test]
 fn who_is_present_is_told_in_the_order_of_arrival_tabs_and_graces_counted_once() {
     let mut story = Story::new();
@@ -386,6 +387,7 @@ fn a_resume_from_each_message_gives_the_rest_of_it() {
     }
 }
 
+// contract §8.1
 #[test]
 fn a_crowd_with_long_names_does_not_stretch_the_last_page() {
     // People were counted as 100 bytes each, and may be 240: pages grew over 64 KiB.

@@ -7,7 +7,7 @@ const ANSWER = 8 * second; // For the pong, and for whatever comes first on a ne
 const DOUBT = 3 * second; // For the pong when the network or the tab has just come back.
 const WAIT_MAX = 30 * second;
 
-// The contract's "come back?" column: no.
+// The closes after which the page does not connect again by itself (contract §7.1 to §7.15).
 const FINAL = { 4401: "session", 4403: "password", 4404: "gone", 4409: "name", 4410: "deleted" };
 for (const code of [1002, 1003, 1007, 1009]) FINAL[code] = "broken";
 const WAKES = ["online", "pageshow", "focus", "visibilitychange"]; // The network or the tab comes back.

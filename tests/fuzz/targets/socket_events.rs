@@ -38,7 +38,7 @@ fn is_beyond_it(error: &serde_json::Error) -> bool {
         .any(|known| why.contains(known))
 }
 
-/// The contract, section 1, The socket, in a few lines.
+/// Events of a client, as contract §6.1 to §6.4 and §6.14 have them.
 fn expected(value: &Value) -> Result<ClientEvent<'_>, BadEvent> {
     let event = value.as_object().ok_or(BadEvent::Json)?;
     match event.get("type").and_then(Value::as_str) {
