@@ -8,6 +8,7 @@
 //! | `fan_out` | one message to 1, 100 and 10,000 outboxes |
 //! | `timers` | a million timers |
 //! | `rooms` | resuming, and the listing of all rooms |
+//! | `turns` | turns of the server's schedule, with the kernel's part |
 //! | `server` | measures nothing: the core over lines in memory |
 //!
 //! `cargo bench --bench micro` prints a table, `cargo bench --bench micro -- fan_out` a part of it.
@@ -21,6 +22,7 @@ mod http;
 mod rooms;
 mod server;
 mod timers;
+mod turns;
 #[path = "../../tests/sim/wire.rs"]
 #[expect(dead_code, reason = "a client's bytes are the simulation's, which needs more of them")]
 mod wire;

@@ -61,7 +61,7 @@ impl<S: Stream> Core<S> {
         let connection_config = ConnectionConfig::new(config, connections_max);
         Core {
             api: Api::new(config, ledger),
-            chat: Chat::new(settings::of_chat(config), entropy, ledger),
+            chat: Chat::new(settings::chat_config(config), entropy, ledger),
             table: Table::new(connection_config, ledger),
             config: connection_config,
             is_shutting_down: false,

@@ -1,7 +1,7 @@
-//! The flags, sorted by room.
+//! The flags, sorted by the modules that they are for.
 //!
-//! Owns the translation and the contract's fixed limits. Must never read a flag itself. The
-//! invariant: the rooms get plain values and none of them knows `Config`.
+//! Owns the translation, and the contract's fixed limits on requests and frames. Must not parse a
+//! flag. The invariant: `http`, `ws` and `chat` get plain values, and none of them knows `Config`.
 
 use std::time::Duration;
 
@@ -20,23 +20,23 @@ const HTTP: http::HttpLimits = http::HttpLimits {
 /// Limits of what a WebSocket peer sends (contract §7.6).
 const WS: ws::WsLimits = ws::WsLimits { frame_bytes_max: 64 * 1024, message_bytes_max: 64 * 1024 };
 
-/// See [`ConnectionConfig::over_limit_connections_max`]: at most this, and a quarter of the others.
+/// Most connections over a limit at a time; with few connections, a quarter of those.
 const OVER_LIMIT_CONNECTIONS_MAX: usize = 32;
 
-/// How many connections so many descriptors allow, those included that are only told so.
+/// How many connections a number of descriptors allows, beside those that are over the limit.
 pub(super) fn connections_allowed(descriptors: usize) -> usize {
     (descriptors - OVER_LIMIT_CONNECTIONS_MAX.min(descriptors / 5)).max(1)
 }
 
-/// What connections are set to.
+/// The limits and timeouts of connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnectionConfig {
     pub http: http::HttpLimits,
     pub ws: ws::WsLimits,
     pub outbox_bytes_max: usize,
-    /// Beyond, connections are only accepted to be told so.
+    /// Beyond this number, a connection is over the limit and is refused.
     pub connections_max: usize,
-    /// When so many are being told, the next wait in the kernel's queue.
+    /// When so many connections are being refused, the next wait in the kernel's queue.
     pub over_limit_connections_max: usize,
     pub header_timeout: Duration,
     pub body_timeout: Duration,
@@ -68,8 +68,8 @@ impl ConnectionConfig {
 /// Wrong guesses of a room's password that may come at once (contract §12.17).
 const GUESS_BURST: u32 = 5;
 
-/// What the domain is set to.
-pub(super) fn of_chat(config: &Config) -> chat::ChatConfig {
+/// The limits and timeouts of the domain.
+pub(super) fn chat_config(config: &Config) -> chat::ChatConfig {
     const SECOND: Duration = Duration::from_secs(1);
     let pace = |rate: Rate| Pace::new(rate.per_second, SECOND, rate.burst);
     chat::ChatConfig {
