@@ -8,7 +8,7 @@
 //!
 //! `CONTRACT_MAP=1 cargo test --test contract -- --nocapture` prints which tests show which clause.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::fs;
 use std::path::Path;
@@ -53,7 +53,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// The contract: each clause with its first words, and what is wrong with the numbers.
+/// The contract: each clause with its words, and what is wrong with the numbers.
 #[derive(Default)]
 struct Contract {
     clauses: BTreeMap<Clause, String>,
@@ -64,7 +64,7 @@ impl Contract {
     fn read(text: &str) -> Contract {
         let mut contract = Contract::default();
         let (mut section, mut last) = (0, Clause(0, 0));
-        let mut is_code = false;
+        let (mut is_code, mut is_open) = (false, false);
         for (number, line) in text.lines().enumerate() {
             is_code ^= line.starts_with("```");
             if is_code {
@@ -76,10 +76,14 @@ impl Contract {
                 let heading = heading.split(' ').next().and_then(|word| word.parse().ok());
                 match heading {
                     Some(heading) if heading > section => section = heading,
-                    _ => fault("a section's heading begins with a number that is not the next"),
+                    _ => fault("a section has no number, or one that is not above the last"),
                 }
             }
             if !line.contains("**§") && !line.contains("<a id=") {
+                is_open &= !line.is_empty();
+                if let Some(words) = contract.clauses.get_mut(&last).filter(|_| is_open) {
+                    words.extend([" ", line]);
+                }
                 continue;
             }
             let Some((clause, words)) = clause_in(line) else {
@@ -93,7 +97,7 @@ impl Contract {
             } else if clause < last {
                 fault(&format!("{clause} stands after {last}"));
             }
-            last = last.max(clause);
+            (last, is_open) = (last.max(clause), true);
             contract.clauses.insert(clause, words.to_owned());
         }
         // Links within the page.
@@ -123,9 +127,9 @@ fn clause_in(line: &str) -> Option<(Clause, &str)> {
 /// What the files cite.
 #[derive(Default)]
 struct Citations {
-    /// A clause, and the test that shows it: its file and name.
-    shown: BTreeMap<Clause, BTreeSet<String>>,
-    /// Clauses that comments refer to.
+    /// A clause, and the tests that show it: file and name, and the place of the citation.
+    shown: BTreeMap<Clause, BTreeMap<String, Place>>,
+    /// Clauses that other comments refer to.
     mentioned: Vec<(Clause, Place)>,
     faults: Vec<String>,
 }
@@ -160,9 +164,8 @@ impl Citations {
             return self.faults.push(format!("{place}: a citation that stands above no test"));
         };
         for clause in clauses {
-            self.mentioned.push((clause, place.clone()));
-            let tests = self.shown.entry(clause).or_default();
-            if !tests.insert(format!("{}: {name}", place.file)) {
+            let test = format!("{}: {name}", place.file);
+            if self.shown.entry(clause).or_default().insert(test, place.clone()).is_some() {
                 self.faults.push(format!("{place}: {clause} is cited twice above one test"));
             }
         }
@@ -210,7 +213,12 @@ fn test_in_javascript(lines: &[&str]) -> Option<String> {
 fn faults(contract: &Contract, citations: &Citations) -> Vec<String> {
     let page = contract.faults.iter().map(|fault| format!("{CONTRACT}, {fault}"));
     let mut faults: Vec<String> = page.chain(citations.faults.iter().cloned()).collect();
-    for (clause, place) in &citations.mentioned {
+    let shown = citations
+        .shown
+        .iter()
+        .flat_map(|(clause, tests)| tests.values().map(move |place| (clause, place)));
+    let mentioned = citations.mentioned.iter().map(|(clause, place)| (clause, place));
+    for (clause, place) in shown.chain(mentioned) {
         if !contract.clauses.contains_key(clause) {
             faults.push(format!("{place}: there is no clause {clause}"));
         }
@@ -221,20 +229,21 @@ fn faults(contract: &Contract, citations: &Citations) -> Vec<String> {
     faults
 }
 
-/// Each clause, the tests that show it, and how often the source refers to it.
+/// Each clause, the tests that show it, and the comments that refer to it.
 fn map(contract: &Contract, citations: &Citations) -> String {
     let mut map = String::new();
     for (clause, words) in &contract.clauses {
-        writeln!(map, "{clause} {words}").expect("a String takes it");
-        for test in citations.shown.get(clause).into_iter().flatten() {
+        let end = words.char_indices().nth(80);
+        let (shown, more) = end.map_or((&**words, ""), |(end, _)| (&words[..end], "…"));
+        writeln!(map, "{clause} {shown}{more}").expect("a String takes it");
+        for test in citations.shown.get(clause).into_iter().flat_map(BTreeMap::keys) {
             writeln!(map, "    {test}").expect("a String takes it");
         }
-        let places = citations.mentioned.iter().filter(|(cited, _)| cited == clause);
-        for (_, place) in places.filter(|(_, place)| place.file.starts_with("src/")) {
+        for (_, place) in citations.mentioned.iter().filter(|(cited, _)| cited == clause) {
             writeln!(map, "    cited at {place}").expect("a String takes it");
         }
     }
-    let shown: usize = citations.shown.values().map(BTreeSet::len).sum();
+    let shown: usize = citations.shown.values().map(BTreeMap::len).sum();
     writeln!(map, "{} clauses, {shown} citations by tests", contract.clauses.len())
         .expect("a String takes it");
     map
@@ -288,7 +297,8 @@ const PAGE: &str = "\
 
 ## 2 Second
 
-<a id=\"2.2\"></a>**§2.2** A gap is no fault.
+<a id=\"2.2\"></a>**§2.2** A gap
+is no fault.
 ";
 
 const TESTS: &str = "
@@ -376,8 +386,8 @@ fn a_citation_above_something_else_than_a_test_is_a_fault() {
 fn numbers_that_are_repeated_or_out_of_order_are_a_fault() {
     check_page("1.2\"></a>**§1.2", "1.1\"></a>**§1.1", "§1.1 is there twice");
     check_page("2.2\"></a>**§2.2", "1.3\"></a>**§1.3", "§1.3 stands in section 2");
-    check_page("## 2 ", "## 1 ", "a number that is not the next");
-    check_page("## 2 Second", "## Second", "a number that is not the next");
+    check_page("## 2 ", "## 1 ", "a section has no number");
+    check_page("## 2 Second", "## Second", "a section has no number");
     let swapped = PAGE.replace("§1.1", "§1.9").replace("\"1.1\"", "\"1.9\"");
     let found = found(&swapped, "tests/a.rs", TESTS);
     assert!(found.iter().any(|fault| fault.contains("§1.2 stands after §1.9")), "{found:#?}");

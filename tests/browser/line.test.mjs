@@ -285,6 +285,26 @@ scene("what is refused holds nothing up, and can be tried again or discarded", a
 	await ana.reads("two", "three");
 });
 
+// contract §1.2
+scene("fields and events that the page does not know are ignored", async ({ person }) => {
+	const line = await badLine(), ana = await person(), bo = await server.somebody("bo");
+	const room = await ana.open(line.url, "ana"), id = new URL(room).hash.slice(4);
+	await ana.say("one");
+	await ana.reads("one");
+	const { messages } = await server.ask("GET", `rooms/${id}/messages`, null, bo.session_id);
+	const last = messages.at(-1), ids = [1, 2].map((n) => {
+		const end = (parseInt(last.id.slice(24), 16) + n).toString(16);
+		return last.id.slice(0, 24) + end.padStart(12, "0");
+	});
+	line.inject({ type: "weather", sky: "blue" });
+	line.inject({ ...last, id: ids[0], type: "weather", message: "rain" });
+	line.inject({ ...last, id: ids[1], message: "two", weather: { sky: "blue" } });
+	await ana.reads("one", "two");
+	await ana.say("three");
+	await ana.reads("one", "two", "three");
+	assert.deepEqual(await ana.notices(), ["ana joined"]);
+});
+
 scene("half a character doesn't hold up what follows", async ({ person }) => {
 	const ana = await person();
 	await ana.open(server.url, "ana");

@@ -95,7 +95,7 @@ export class Server {
 
 // A bad line: a TCP proxy that can be silent both ways, be cut, or be gone.
 export class BadLine {
-	#pairs = new Set(); #isStalled = false; #listener;
+	#pairs = new Set(); #isStalled = false; #listener; #socket;
 
 	static async to(port) {
 		const line = new BadLine();
@@ -107,6 +107,9 @@ export class BadLine {
 	#join(near, port) {
 		const far = net.connect(port, "127.0.0.1"), pair = [near, far];
 		this.#pairs.add(pair);
+		near.on("data", (bytes) => {
+			if (bytes.subarray(0, 8).toString() === "GET /ws/") this.#socket = near;
+		});
 		for (const [from, to] of [pair, [far, near]]) {
 			from.on("data", (bytes) => to.write(bytes));
 			from.on("end", () => this.#isStalled || to.end());
@@ -131,6 +134,14 @@ export class BadLine {
 	deafen() {
 		this.#isStalled = true;
 		for (const [, far] of this.#pairs) far.pause();
+	}
+
+	// The page gets this event on its latest socket, as if the server had sent it. For a moment in which the server
+	// sends nothing: the frame must not fall into another.
+	inject(event) {
+		const text = Buffer.from(JSON.stringify(event)), { length } = text;
+		const header = length < 126 ? [0x81, length] : [0x81, 126, length >> 8, length & 255];
+		this.#socket.write(Buffer.concat([Buffer.from(header), text]));
 	}
 
 	// Whatever was under way arrives after all.

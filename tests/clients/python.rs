@@ -43,6 +43,7 @@ fn websockets_for_threads_goes_the_whole_way() {
     check("threads");
 }
 
+// contract §5.7 §7.4 §7.6 §7.10 §7.12 §7.13
 #[test]
 fn websockets_is_told_why_it_may_not_stay() {
     check("refusals");

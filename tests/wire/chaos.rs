@@ -246,6 +246,7 @@ fn end_of(messages: &[Value]) -> usize {
     messages.iter().position(|message| message["message"] == "end").expect("the end")
 }
 
+// contract §6.7 §8.4 §8.10
 #[test]
 fn everybody_sees_everything_once_however_lines_break() {
     let seed = std::env::var("CHAOS_SEED").ok().map_or(SEED, |seed| seed.parse().expect("a seed"));

@@ -498,6 +498,7 @@ fn frames_may_come_byte_by_byte() {
     }
 }
 
+// contract §12.15
 #[test]
 fn a_hundred_frames_may_come_in_one_segment() {
     let server = Server::start(&["--message-rate", "0"]);

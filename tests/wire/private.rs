@@ -370,7 +370,7 @@ fn is_out_of_guesses(ask: impl Fn(&str) -> Answer) {
     }
 }
 
-// contract §10.7 §10.8 §12.17
+// contract §1.11 §10.7 §10.8 §12.17
 #[test]
 fn wrong_guesses_have_a_rate_in_each_room() {
     let server = Server::start(&[]);

@@ -340,6 +340,7 @@ impl Talker {
 
 /// Fifty people in five rooms talk while the server is restarted ten times, on a socket that somebody keeps open:
 /// nobody is refused, each hears all of it, once, in one order, and nobody is said to have come or gone.
+// contract §7.2 §8.4 §12.10
 #[test]
 #[cfg(target_os = "linux")]
 fn ten_restarts_while_fifty_talk() {

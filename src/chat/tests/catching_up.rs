@@ -30,6 +30,7 @@ impl Story {
     }
 }
 
+// contract §8.1 §8.3
 #[test]
 fn history_comes_before_all_else_and_the_own_join_after_it() {
     let all = ["· joined ana", "· chat ana: one", "· chat ana: two"];
@@ -92,6 +93,7 @@ fn an_empty_room_has_an_empty_history_and_it_is_complete() {
     story.saw(tab, &["incomplete: ana*", "joined ana"]);
 }
 
+// contract §8.1 §8.7
 #[test]
 fn a_long_history_comes_in_pages_of_which_only_the_last_is_not_followed_by_more() {
     let (mut story, _, _, _, b) = behind(100);
@@ -141,6 +143,7 @@ fn who_is_present_is_told_in_the_order_of_arrival_tabs_and_graces_counted_once()
     story.saw(b, &["joined bob", "left cyd", "joined cyd"]);
 }
 
+// contract §8.3 §8.7
 #[test]
 fn nothing_live_is_queued_while_catching_up_and_all_of_it_follows_once() {
     let (mut story, _, room, a, b) = behind(10);
@@ -223,6 +226,7 @@ fn a_room_that_says_more_than_is_read_is_followed_in_portions() {
     story.heard_all_since(b, 0);
 }
 
+// contract §8.8
 #[test]
 fn who_needs_what_is_not_kept_any_more_is_too_slow() {
     let mut story = Story::with(|settings| settings.history_messages_max = 10);
@@ -372,6 +376,7 @@ fn where_no_history_is_kept_there_is_none_to_send() {
     }
 }
 
+// contract §8.4
 #[test]
 fn a_resume_from_each_message_gives_the_rest_of_it() {
     let mut story = Story::new();
