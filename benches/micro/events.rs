@@ -73,7 +73,7 @@ fn encode_frame_first_of_a_tick(bencher: Bencher) {
 }
 
 fn frame(out: &mut Vec<u8>, event: &Event<'_>, stamps: &mut Stamps) {
-    ws::encode_text_in_place(out, |out| json::event(out, event, stamps));
+    ws::encode_text(out, |out| json::event(out, event, stamps));
 }
 
 fn bench_parse(bencher: Bencher, text: &str) {

@@ -6,10 +6,7 @@
 
 use std::borrow::Cow;
 
-use crate::http::{Method, Request, Response, same};
-
-/// A field of a response.
-pub type Field = (&'static str, Cow<'static, str>);
+use crate::http::{Method, Request, Response, ResponseField, eq_ignore_case};
 
 /// The origins that are allowed (contract §1.22).
 pub struct Cors {
@@ -20,7 +17,7 @@ pub struct Cors {
 /// What a request says about the page it comes from.
 enum Origin<'a> {
     /// Nothing: no browser, or a page of our own that need not say.
-    Unsaid,
+    Absent,
     Allowed(&'a str),
     Foreign,
 }
@@ -39,11 +36,11 @@ impl Cors {
 
     /// What every answer to `request` says besides its own fields, the 101 included. `None`: it
     /// could not be read.
-    pub fn fields(&self, request: Option<&Request>) -> Vec<Field> {
-        const VARY: Field = ("Vary", Cow::Borrowed("Origin"));
+    pub fn fields(&self, request: Option<&Request>) -> Vec<ResponseField> {
+        const VARY: ResponseField = ("Vary", Cow::Borrowed("Origin"));
         let origin = match request.map(|request| self.origin(request)) {
             Some(Origin::Allowed(origin)) => origin.to_owned(),
-            Some(Origin::Unsaid | Origin::Foreign) => return vec![VARY],
+            Some(Origin::Absent | Origin::Foreign) => return vec![VARY],
             // Whoever sent what we could not read may at least read that.
             None if self.origins.is_empty() => {
                 return vec![("Access-Control-Allow-Origin", "*".into()), VARY];
@@ -77,24 +74,26 @@ impl Cors {
 
     fn origin<'a>(&self, request: &'a Request) -> Origin<'a> {
         if request.fields("Origin").next().is_none() {
-            return Origin::Unsaid;
+            return Origin::Absent;
         }
         let origin = request.field("Origin").and_then(|value| std::str::from_utf8(value).ok());
-        self.judge(origin, request.host())
+        self.classify(origin, request.host())
     }
 
     /// `None`: there are several, or it is no text.
-    fn judge<'a>(&self, origin: Option<&'a str>, host: &str) -> Origin<'a> {
+    fn classify<'a>(&self, origin: Option<&'a str>, host: &str) -> Origin<'a> {
         match origin {
             Some(origin) if !is_serialized(origin) => Origin::Foreign,
-            Some(origin) if self.lists(origin) || is_own(origin, host) => Origin::Allowed(origin),
+            Some(origin) if self.is_listed(origin) || is_own(origin, host) => {
+                Origin::Allowed(origin)
+            }
             _ => Origin::Foreign,
         }
     }
 
-    fn lists(&self, origin: &str) -> bool {
+    fn is_listed(&self, origin: &str) -> bool {
         self.origins.is_empty()
-            || self.origins.iter().any(|one| same(origin.as_bytes(), one.as_bytes()))
+            || self.origins.iter().any(|one| eq_ignore_case(origin.as_bytes(), one.as_bytes()))
     }
 }
 
@@ -113,7 +112,7 @@ fn is_own(origin: &str, host: &str) -> bool {
         _ => return false,
     };
     let host = host.strip_suffix(port).unwrap_or(host);
-    !host.is_empty() && same(authority.as_bytes(), host.as_bytes())
+    !host.is_empty() && eq_ignore_case(authority.as_bytes(), host.as_bytes())
 }
 
 #[cfg(test)]
@@ -123,7 +122,7 @@ mod tests {
     #[track_caller]
     fn check(origins: &[&str], origin: &str, host: &str, expected: bool) {
         let cors = Cors::new(origins.iter().map(|origin| (*origin).to_owned()).collect());
-        let allowed = matches!(cors.judge(Some(origin), host), Origin::Allowed(_));
+        let allowed = matches!(cors.classify(Some(origin), host), Origin::Allowed(_));
         assert_eq!(allowed, expected, "{origins:?} {origin} {host}");
     }
 

@@ -5,9 +5,8 @@
 //! looks for a better one.
 
 use super::error::{Code, Error};
-use super::routes::Call;
-use crate::chat::{SessionId, SessionKey};
-use crate::http::{Request, same};
+use crate::chat::SessionId;
+use crate::http::{Request, eq_ignore_case};
 
 /// What `Authorization` holds.
 enum Authorization {
@@ -18,19 +17,11 @@ enum Authorization {
     Session(SessionId),
 }
 
-/// The session that asks; its life begins anew.
-pub fn authenticate(call: &mut Call<'_>) -> Result<SessionKey, Error> {
-    let id = bearer(call.request)?;
-    let session = call.chat.session(id).ok_or_else(invalid)?;
-    call.chat.touch(call.caller.now, session);
-    Ok(session)
-}
-
 /// The id of the session that asks, be it living or not.
 pub fn bearer(request: &Request) -> Result<SessionId, Error> {
     match authorization(request) {
         Authorization::Session(id) => Ok(id),
-        Authorization::Malformed => Err(invalid()),
+        Authorization::Malformed => Err(invalid_session()),
         Authorization::Missing => {
             let error = Error::new(Code::MissingSession, "This needs a session's bearer token.");
             Err(error.with("WWW-Authenticate", "Bearer"))
@@ -39,18 +30,18 @@ pub fn bearer(request: &Request) -> Result<SessionId, Error> {
 }
 
 /// RFC 6750 §3.1.
-fn invalid() -> Error {
+pub fn invalid_session() -> Error {
     let error = Error::new(Code::InvalidSession, "There is no such session, or it has expired.");
     error.with("WWW-Authenticate", "Bearer error=\"invalid_token\"")
 }
 
 /// The id that an upgrade carries: the header counts first, then the subprotocol, then the query.
-pub fn of_upgrade(request: &Request) -> Option<SessionId> {
+pub fn upgrade_session_id(request: &Request) -> Option<SessionId> {
     match authorization(request) {
         Authorization::Session(id) => Some(id),
         Authorization::Malformed => None,
         Authorization::Missing => {
-            match offered(request).find_map(|token| token.strip_prefix("bearer.")) {
+            match offered_subprotocols(request).find_map(|token| token.strip_prefix("bearer.")) {
                 Some(token) => SessionId::parse(token),
                 None => {
                     let value = request.query_value("session_id").ok().flatten();
@@ -62,7 +53,7 @@ pub fn of_upgrade(request: &Request) -> Option<SessionId> {
 }
 
 /// The subprotocols that an upgrade offers (RFC 6455 §4.1), one of which may be a credential.
-pub fn offered(request: &Request) -> impl Iterator<Item = &str> {
+pub fn offered_subprotocols(request: &Request) -> impl Iterator<Item = &str> {
     let lists = request.fields("Sec-WebSocket-Protocol");
     let tokens = lists.flat_map(|list| list.split(|byte| *byte == b','));
     tokens.filter_map(|token| std::str::from_utf8(token.trim_ascii()).ok())
@@ -78,7 +69,7 @@ fn authorization(request: &Request) -> Authorization {
     let end = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
     let (scheme, token) = value.split_at(end);
     let token = token.trim_ascii();
-    if !same(scheme, b"Bearer") || token.is_empty() {
+    if !eq_ignore_case(scheme, b"Bearer") || token.is_empty() {
         return Authorization::Missing;
     }
     let id = std::str::from_utf8(token).ok().and_then(SessionId::parse);

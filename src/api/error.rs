@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::json::{self, Shown};
-use super::socket::BadEvent;
+use super::json::{self, Displayed};
 use crate::chat::{BadName, Refusal};
 use crate::counters::CODES_MAX;
-use crate::http::{Reject, Response};
+use crate::http::{Reject, Response, ResponseField};
 
 /// What went wrong, for programs (contract §1.5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -168,11 +167,11 @@ pub struct Error {
     /// If waiting helps, how long.
     pub retry_after: Option<Duration>,
     /// What its response says in the head.
-    fields: Vec<(&'static str, Cow<'static, str>)>,
+    fields: Vec<ResponseField>,
 }
 
 /// How long somebody should wait for what only others can change.
-const PATIENCE: Duration = Duration::from_secs(10);
+const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(10);
 
 impl Error {
     /// `detail` is one English sentence.
@@ -190,7 +189,7 @@ impl Error {
         self
     }
 
-    fn after(mut self, wait: Duration) -> Error {
+    fn retry_after(mut self, wait: Duration) -> Error {
         self.retry_after = Some(wait);
         self
     }
@@ -208,16 +207,16 @@ impl Error {
     /// The response, not yet dressed for the peer's origin.
     pub fn response(self) -> Response {
         #[derive(Serialize)]
-        struct Body {
-            detail: Shown<Detail>,
+        struct ErrorBody {
+            detail: Displayed<Detail>,
             code: &'static str,
         }
         let status = self.code.status();
-        let body = Body { detail: Shown(self.detail), code: self.code.as_str() };
+        let body = ErrorBody { detail: Displayed(self.detail), code: self.code.as_str() };
         let mut response = json::response(status, &body);
         response.fields.extend(self.fields);
         if matches!(status, 429 | 503) {
-            let seconds = whole_seconds(self.retry_after.unwrap_or(PATIENCE));
+            let seconds = whole_seconds(self.retry_after.unwrap_or(RETRY_AFTER_DEFAULT));
             return response.with("Retry-After", seconds.to_string());
         }
         response
@@ -234,9 +233,9 @@ impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Error {
         let (code, wait) = match refusal {
             Refusal::RoomNotFound => (Code::RoomNotFound, None),
-            Refusal::TooManyRooms => (Code::TooManyRooms, Some(PATIENCE)),
+            Refusal::TooManyRooms => (Code::TooManyRooms, Some(RETRY_AFTER_DEFAULT)),
             Refusal::RateLimited(wait) => (Code::RateLimited, Some(wait)),
-            Refusal::ServerFull => (Code::ServerFull, Some(PATIENCE)),
+            Refusal::ServerFull => (Code::ServerFull, Some(RETRY_AFTER_DEFAULT)),
             Refusal::BadPassword => (Code::BadPassword, None),
             Refusal::NotAMember => (Code::NotAMember, None),
             Refusal::NotTheOwner => (Code::NotTheOwner, None),
@@ -264,18 +263,6 @@ impl From<Reject> for Error {
             Reject::BodyTooLarge => Code::BodyTooLarge,
         };
         Error::of(code, Detail::Reject(reject))
-    }
-}
-
-impl From<BadEvent> for Error {
-    fn from(bad: BadEvent) -> Error {
-        let (code, detail) = match bad {
-            BadEvent::Json => (Code::BadJson, "The frame is not a JSON object."),
-            BadEvent::Type => (Code::BadType, "The event has no type that is known here."),
-            BadEvent::Message => (Code::BadMessage, "There is no message, or it is not a string."),
-            BadEvent::Nonce => (Code::BadNonce, "The nonce is not a string."),
-        };
-        Error::new(code, detail)
     }
 }
 
@@ -319,7 +306,7 @@ pub fn bad_origin() -> Error {
 /// 429: one connection more than its address may have.
 pub fn too_many_connections() -> Error {
     let error = Error::new(Code::RateLimited, "There are too many connections from this address.");
-    error.after(PATIENCE)
+    error.retry_after(RETRY_AFTER_DEFAULT)
 }
 
 /// 500: a bug of ours.
@@ -335,5 +322,5 @@ pub fn server_full() -> Error {
 /// 503: the process was told to end.
 pub fn shutting_down() -> Error {
     let error = Error::new(Code::ShuttingDown, "The server is shutting down.");
-    error.after(Duration::from_secs(5))
+    error.retry_after(Duration::from_secs(5))
 }

@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 
+use super::call::{Call, Outcome};
 use super::error::{Code, Error};
-use super::routes::{Call, Outcome};
 use crate::http::{Request, Response};
 use crate::web::{self, File};
 
@@ -21,7 +21,7 @@ pub fn page(call: &mut Call<'_>) -> Outcome {
 }
 
 /// `GET /page/{file}`.
-pub fn part(call: &mut Call<'_>) -> Outcome {
+pub fn page_part(call: &mut Call<'_>) -> Outcome {
     let part = web::PAGE_PARTS.iter().find(|(name, _)| *name == call.segment);
     let (_, part) = part.ok_or_else(nothing_here)?;
     Ok(file(call.request, part))
@@ -54,7 +54,7 @@ pub fn style(call: &mut Call<'_>) -> Outcome {
 
 /// `GET /docs/{file}`: what that page asks for when it was itself asked for as `/docs/`. Its links
 /// are relative, for the sake of prefixes, and a final slash gives them another meaning.
-pub fn beside(call: &mut Call<'_>) -> Outcome {
+pub fn docs_file(call: &mut Call<'_>) -> Outcome {
     match &*call.segment {
         "docs.js" => script(call),
         "docs.css" => style(call),

@@ -12,18 +12,18 @@ use crate::http::Request;
 
 /// The one behind a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Client {
+pub struct ClientAddress {
     /// Whose share it is; `None`: nobody's, the peer is exempt.
     pub address: Option<Address>,
     /// A trusted proxy has named it, so it is not the peer's own.
-    pub forwarded: bool,
+    pub is_forwarded: bool,
 }
 
 /// The address that a connection from `peer` (`None`: a Unix socket) counts against from accept
 /// on. `None` for exempt peers, and for proxies: behind those, sockets count as they upgrade.
-pub fn at_accept(peer: Option<IpAddr>, trusted: &[Cidr]) -> Option<Address> {
+pub fn address_at_accept(peer: Option<IpAddr>, trusted: &[Cidr]) -> Option<Address> {
     let peer = peer?;
-    if is_trusted(peer, trusted) { None } else { own_share(peer) }
+    if is_trusted(peer, trusted) { None } else { direct_address(peer) }
 }
 
 /// Whether `peer` (`None`: a Unix socket) is believed what it says of others.
@@ -32,13 +32,13 @@ pub fn is_proxy(peer: Option<IpAddr>, trusted: &[Cidr]) -> bool {
 }
 
 /// Whose share a request from `peer` (`None`: a Unix socket) counts against.
-pub fn client(request: &Request, peer: Option<IpAddr>, trusted: &[Cidr]) -> Client {
+pub fn client(request: &Request, peer: Option<IpAddr>, trusted: &[Cidr]) -> ClientAddress {
     // Its lines are one list (RFC 9110 §5.3), to which each proxy has appended who called it.
     let lines: Vec<&[u8]> = request.fields("X-Forwarded-For").collect();
-    named(&lines, peer, trusted)
+    resolve(&lines, peer, trusted)
 }
 
-fn named(lines: &[&[u8]], peer: Option<IpAddr>, trusted: &[Cidr]) -> Client {
+fn resolve(lines: &[&[u8]], peer: Option<IpAddr>, trusted: &[Cidr]) -> ClientAddress {
     let mut hop = None;
     if is_proxy(peer, trusted) {
         let entries = lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b','));
@@ -51,8 +51,8 @@ fn named(lines: &[&[u8]], peer: Option<IpAddr>, trusted: &[Cidr]) -> Client {
         }
     }
     match hop {
-        Some(address) => Client { address: Some(Address::of(address)), forwarded: true },
-        None => Client { address: peer.and_then(own_share), forwarded: false },
+        Some(address) => ClientAddress { address: Some(Address::of(address)), is_forwarded: true },
+        None => ClientAddress { address: peer.and_then(direct_address), is_forwarded: false },
     }
 }
 
@@ -61,7 +61,7 @@ fn is_trusted(address: IpAddr, trusted: &[Cidr]) -> bool {
 }
 
 /// The machine's own processes are exempt: a share would only lock its owner out.
-fn own_share(peer: IpAddr) -> Option<Address> {
+fn direct_address(peer: IpAddr) -> Option<Address> {
     (!peer.to_canonical().is_loopback()).then(|| Address::of(peer))
 }
 
@@ -91,13 +91,13 @@ mod tests {
     fn check(peer: &str, lines: &[&str], expected: &str) {
         let trusted = ["10.0.0.0/8", "::1/128", "fd00::/8"].map(|range| range.parse().unwrap());
         let lines: Vec<&[u8]> = lines.iter().map(|line| line.as_bytes()).collect();
-        let found = named(&lines, (peer != "unix").then(|| ip(peer)), &trusted);
-        let (address, forwarded) = match expected.strip_suffix('*') {
+        let found = resolve(&lines, (peer != "unix").then(|| ip(peer)), &trusted);
+        let (address, is_forwarded) = match expected.strip_suffix('*') {
             Some(address) => (address, true),
             None => (expected, false),
         };
         let address = (address != "-").then(|| Address::of(ip(address)));
-        assert_eq!(found, Client { address, forwarded }, "{peer} {lines:?}");
+        assert_eq!(found, ClientAddress { address, is_forwarded }, "{peer} {lines:?}");
     }
 
     // contract §12.19 §12.20
@@ -151,10 +151,10 @@ mod tests {
     fn connections_count_from_accept_unless_a_proxy_makes_them() {
         let trusted = ["10.0.0.0/8".parse().unwrap()];
         let direct = Address::of(ip("192.0.2.1"));
-        assert_eq!(at_accept(Some(ip("192.0.2.1")), &trusted), Some(direct));
+        assert_eq!(address_at_accept(Some(ip("192.0.2.1")), &trusted), Some(direct));
         for peer in ["10.0.0.1", "::ffff:10.0.0.1", "127.0.0.1", "::1"] {
-            assert_eq!(at_accept(Some(ip(peer)), &trusted), None, "{peer}");
+            assert_eq!(address_at_accept(Some(ip(peer)), &trusted), None, "{peer}");
         }
-        assert_eq!(at_accept(None, &trusted), None);
+        assert_eq!(address_at_accept(None, &trusted), None);
     }
 }

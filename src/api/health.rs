@@ -5,8 +5,8 @@
 
 use serde::Serialize;
 
+use super::call::{Call, Outcome};
 use super::json;
-use super::routes::{Call, Outcome};
 
 /// `GET /health`.
 pub fn health(call: &mut Call<'_>) -> Outcome {

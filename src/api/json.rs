@@ -89,7 +89,7 @@ fn is_plain(bytes: &[u8]) -> bool {
 /// Appends a history frame (contract §8.1, §8.2): the messages in the bytes they were sent in.
 pub fn page(out: &mut Vec<u8>, page: &Page<'_>) {
     out.extend_from_slice(b"{\"type\":\"history\",\"room_id\":");
-    write(out, &Shown(page.room_id));
+    write(out, &Displayed(page.room_id));
     out.extend_from_slice(b",\"messages\":[");
     for (n, message) in page.messages.iter().enumerate() {
         if n > 0 {
@@ -103,7 +103,7 @@ pub fn page(out: &mut Vec<u8>, page: &Page<'_>) {
             out.extend_from_slice(b"],\"more\":false,\"complete\":");
             write(out, &last.complete);
             out.extend_from_slice(b",\"you\":");
-            write(out, &Shown(last.you));
+            write(out, &Displayed(last.you));
             out.extend_from_slice(b",\"owner\":");
             write(out, &last.owner);
             out.extend_from_slice(b",\"users\":");
@@ -113,22 +113,30 @@ pub fn page(out: &mut Vec<u8>, page: &Page<'_>) {
     }
 }
 
+/// A sentence for people, and which room it is about.
+#[derive(Serialize)]
+pub struct Confirmation<'a> {
+    pub message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room_id: Option<&'a str>,
+}
+
 /// Somebody who is present.
 #[derive(Serialize)]
 pub struct Person<'a> {
-    user_id: Shown<UserId>,
+    user_id: Displayed<UserId>,
     user: &'a str,
 }
 
 /// People, ready to be written.
 pub fn people<'a>(users: impl Iterator<Item = (UserId, &'a str)>) -> Vec<Person<'a>> {
-    users.map(|(user_id, user)| Person { user_id: Shown(user_id), user }).collect()
+    users.map(|(user_id, user)| Person { user_id: Displayed(user_id), user }).collect()
 }
 
 /// A point in civil time, in the form of contract §1.16.
-pub struct Time(pub Wall);
+pub struct Timestamp(pub Wall);
 
-impl Serialize for Time {
+impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0.rfc3339())
     }
@@ -136,9 +144,9 @@ impl Serialize for Time {
 
 /// Written as its `Display` says, without a string in between.
 #[derive(Clone, Copy)]
-pub struct Shown<T>(pub T);
+pub struct Displayed<T>(pub T);
 
-impl<T: fmt::Display> Serialize for Shown<T> {
+impl<T: fmt::Display> Serialize for Displayed<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
     }

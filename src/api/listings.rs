@@ -27,8 +27,13 @@ impl Listings {
 
     /// The listing of [`Chat::listing_revision`](crate::chat::Chat::listing_revision), made by
     /// `make` if it isn't there.
-    pub fn of(&mut self, revision: u64, detail: bool, make: impl FnOnce() -> Vec<u8>) -> Bytes {
-        self.keep_only(revision);
+    pub fn get_or_make(
+        &mut self,
+        revision: u64,
+        detail: bool,
+        make: impl FnOnce() -> Vec<u8>,
+    ) -> Bytes {
+        self.retain(revision);
         let [plain, detailed] = &mut self.made;
         let place = if detail { detailed } else { plain };
         let ledger = &self.ledger;
@@ -36,15 +41,15 @@ impl Listings {
     }
 
     /// Forgets what isn't true any more.
-    pub fn keep_only(&mut self, revision: u64) {
+    pub fn retain(&mut self, revision: u64) {
         if self.revision != revision {
             self.revision = revision;
-            self.forget();
+            self.clear();
         }
     }
 
     /// Keeps none.
-    pub fn forget(&mut self) {
+    pub fn clear(&mut self) {
         self.made = [None, None];
     }
 }
@@ -57,14 +62,14 @@ mod tests {
     fn a_listing_is_made_once_and_counted_until_it_is_false_and_sent() {
         let ledger = Ledger::new();
         let mut listings = Listings::new(&ledger);
-        let first = listings.of(1, true, || vec![b'a'; 1000]);
+        let first = listings.get_or_make(1, true, || vec![b'a'; 1000]);
         let counted = ledger.total();
         assert!(counted >= 1000);
-        let again = listings.of(1, true, || unreachable!("it is there"));
+        let again = listings.get_or_make(1, true, || unreachable!("it is there"));
         assert_eq!((first.as_ptr(), ledger.total()), (again.as_ptr(), counted));
-        assert_eq!(listings.of(1, false, || vec![b'b']), "b", "another kind");
-        assert_eq!(listings.of(2, true, || vec![b'c']), "c", "another time");
-        listings.keep_only(3);
+        assert_eq!(listings.get_or_make(1, false, || vec![b'b']), "b", "another kind");
+        assert_eq!(listings.get_or_make(2, true, || vec![b'c']), "c", "another time");
+        listings.retain(3);
         assert_eq!(ledger.total(), counted, "it is still on its way to somebody");
         drop((first, again));
         assert_eq!(ledger.total(), 0);

@@ -6,16 +6,17 @@
 
 use bytes::Bytes;
 
+use super::call::{Call, Outcome};
 use super::error::Error;
-use super::routes::{Call, Outcome};
 use super::{json, object, query, socket};
 use crate::chat::{Access, Draft, HistoryEntry, SessionKey};
+use crate::http::Response;
 
 /// `GET /rooms/{room_id}/messages`.
 pub fn list(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     let limit = query::limit(call.request)?;
     let after = query::after(call.request);
-    let room = call.pass(session, Access::Read)?;
+    let room = call.authorize(session, Access::Read)?;
     Ok(match after {
         None => listed(call.chat.history(room, limit, call.sink), "]}"),
         Some(id) => {
@@ -30,19 +31,17 @@ pub fn list(call: &mut Call<'_>, session: SessionKey) -> Outcome {
 pub fn post(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     let fields = object::body_fields(call.request.body(), ["message", "nonce"]);
     let [message, nonce] = fields.map_err(|_| Error::bad_body("The body is not a JSON object."))?;
-    let (message, nonce) = socket::words(message, nonce).map_err(|unfit| unfit.why)?;
+    let (message, nonce) =
+        socket::chat_fields(message, nonce).map_err(|rejected| rejected.reason)?;
     let draft = Draft::new(&message, nonce.as_deref())?;
-    let room = call.pass(session, Access::Post)?;
+    let room = call.authorize(session, Access::Post)?;
     let now = call.caller.now;
     let (payload, is_new) = call.chat.post_from_outside(now, session, room, draft, call.sink)?;
     Ok(json::response_of(if is_new { 201 } else { 200 }, vec![payload]))
 }
 
 /// A list of messages in the bytes they were sent in, and what follows it.
-fn listed<'a>(
-    messages: impl Iterator<Item = &'a HistoryEntry>,
-    end: &'static str,
-) -> crate::http::Response {
+fn listed<'a>(messages: impl Iterator<Item = &'a HistoryEntry>, end: &'static str) -> Response {
     let mut pieces = vec![Bytes::from_static(b"{\"messages\":[")];
     for (n, message) in messages.enumerate() {
         if n > 0 {

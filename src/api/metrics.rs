@@ -6,8 +6,9 @@
 
 use std::fmt::{self, Display, Write};
 
+use super::call::{self, Outcome};
 use super::error::{Code, Error};
-use super::routes::{self, Outcome};
+use super::routes;
 use crate::chat::Chat;
 use crate::clock::Wall;
 use crate::counters::{CLOSE_CODES, Counters, Histogram};
@@ -30,14 +31,14 @@ pub struct Metrics<'a> {
 /// Answers a request that came in through a listener for metrics. No page of another origin has
 /// any business with the numbers, so nothing is said about CORS.
 pub fn answer(request: &Request, metrics: &Metrics<'_>) -> Outcome {
-    if !routes::is(request.path(), "/metrics") {
+    if !routes::is_path(request.path(), "/metrics") {
         return Err(Error::new(Code::NotFound, "There is nothing here but /metrics."));
     }
     if !matches!(request.method(), Method::Get | Method::Head) {
         let error = Error::new(Code::MethodNotAllowed, "The metrics can only be read.");
         return Err(error.with("Allow", "GET, HEAD"));
     }
-    routes::check_unused(request)?;
+    call::check_ignored_body(request)?;
     let mut response = Response::new(200)
         .with("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
         .with("Cache-Control", "no-store");

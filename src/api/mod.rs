@@ -17,6 +17,7 @@
 //! | `cors` | pages of other origins |
 //! | `forwarded` | whose share a request counts against |
 
+mod call;
 mod cors;
 mod credential;
 pub mod error;
@@ -38,50 +39,25 @@ mod tests;
 mod upgrade;
 
 use std::net::IpAddr;
-use std::time::Duration;
 
-pub use cors::Field;
+pub use call::{Answer, Caller};
+pub use forwarded::ClientAddress;
 pub use upgrade::UpgradeRequest;
 
 use crate::chat::{Address, Chat, Sink};
-use crate::clock::Now;
 use crate::config::{Cidr, Config};
-use crate::http::{Method, Request, Response};
+use crate::http::{Method, Request, Response, ResponseField};
 use crate::ledger::Ledger;
+use call::Call;
 use cors::Cors;
 use error::{Code, Error};
-pub use forwarded::Client;
 use listings::Listings;
-use routes::Call;
 
 /// What of the contract is set by flags, and what can be answered twice.
 pub struct Api {
     cors: Cors,
     trusted_proxies: Vec<Cidr>,
     listings: Listings,
-}
-
-/// What the loop knows of the moment and of who is asking.
-#[derive(Clone, Copy)]
-pub struct Caller {
-    pub now: Now,
-    /// Since the process began to serve.
-    pub uptime: Duration,
-    /// Those that are open, of either protocol.
-    pub connections: u64,
-    /// Whose share creations and guesses count against; `None`: nobody's.
-    pub address: Option<Address>,
-}
-
-/// What a request comes to.
-#[derive(Debug)]
-pub enum Answer {
-    /// This, complete but for framing.
-    Response(Response),
-    /// No: to be counted by its code, and to be answered as [`Api::refusal`] has it.
-    Refused(Error),
-    /// It asks for the socket's path. The handshake is to be judged, then who may come in.
-    Socket(UpgradeRequest),
 }
 
 impl Api {
@@ -103,7 +79,9 @@ impl Api {
         sink: &mut dyn Sink,
     ) -> Answer {
         match self.answer_or_error(chat, request, caller, sink) {
-            Ok(Answer::Response(response)) => Answer::Response(self.dress(Some(request), response)),
+            Ok(Answer::Response(response)) => {
+                Answer::Response(self.with_cors_fields(Some(request), response))
+            }
             Ok(answer) => answer,
             Err(error) => Answer::Refused(error),
         }
@@ -111,12 +89,12 @@ impl Api {
 
     /// How `error` is answered. `request` is `None` if it could not be read.
     pub fn refusal(&self, request: Option<&Request>, error: Error) -> Response {
-        self.dress(request, error.response())
+        self.with_cors_fields(request, error.response())
     }
 
     /// Gives an answer the fields of CORS. What it varies by stands on one line: of several, nginx
     /// before 1.23 reads the last.
-    fn dress(&self, request: Option<&Request>, mut response: Response) -> Response {
+    fn with_cors_fields(&self, request: Option<&Request>, mut response: Response) -> Response {
         for (name, value) in self.cors(request) {
             match response.fields.iter_mut().find(|(own, _)| *own == name) {
                 Some((_, list)) => list.to_mut().extend([", ", &*value]),
@@ -127,7 +105,7 @@ impl Api {
     }
 
     /// The fields of CORS alone, for a 101.
-    pub fn cors(&self, request: Option<&Request>) -> Vec<Field> {
+    pub fn cors(&self, request: Option<&Request>) -> Vec<ResponseField> {
         self.cors.fields(request)
     }
 
@@ -137,7 +115,7 @@ impl Api {
     }
 
     /// Whose share a request from `peer` (`None`: a Unix socket) counts against.
-    pub fn client(&self, request: &Request, peer: Option<IpAddr>) -> Client {
+    pub fn client(&self, request: &Request, peer: Option<IpAddr>) -> ClientAddress {
         forwarded::client(request, peer, &self.trusted_proxies)
     }
 
@@ -149,7 +127,7 @@ impl Api {
     /// Whose share a connection from `peer` counts against from accept on. `None`: nobody's yet;
     /// if it upgrades, [`Api::client`]'s.
     pub fn client_at_accept(&self, peer: Option<IpAddr>) -> Option<Address> {
-        forwarded::at_accept(peer, &self.trusted_proxies)
+        forwarded::address_at_accept(peer, &self.trusted_proxies)
     }
 
     fn answer_or_error(
@@ -167,7 +145,7 @@ impl Api {
             // RFC 9110 §9.3.7: about the server, not about anything on it.
             return Ok(options("GET, HEAD, POST, DELETE, OPTIONS".to_owned()));
         }
-        let found = routes::find(request.path())
+        let found = routes::match_path(request.path())
             .ok_or_else(|| Error::new(Code::NotFound, "There is nothing at this path."))?;
         if request.method() == Method::Options {
             return Ok(options(found.allow()));
@@ -178,10 +156,10 @@ impl Api {
     }
 
     /// A tick is over: nothing is kept of what isn't true any more, or can be made from nothing.
-    pub fn on_tick_over(&mut self, chat: &Chat) {
+    pub fn on_tick_end(&mut self, chat: &Chat) {
         match chat.room_count() {
-            0 => self.listings.forget(),
-            _ => self.listings.keep_only(chat.listing_revision()),
+            0 => self.listings.clear(),
+            _ => self.listings.retain(chat.listing_revision()),
         }
     }
 }

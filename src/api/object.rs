@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 
 /// A field's value, as far as anything here tells values apart.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Value<'a> {
+pub enum FieldValue<'a> {
     /// A string, borrowed from the input unless it has escapes.
     Text(Cow<'a, str>),
     Bool(bool),
@@ -21,20 +21,20 @@ pub enum Value<'a> {
     Other,
 }
 
-impl<'a> Value<'a> {
+impl<'a> FieldValue<'a> {
     /// The string, if it is one.
     pub fn text(self) -> Option<Cow<'a, str>> {
         match self {
-            Value::Text(text) => Some(text),
-            Value::Bool(_) | Value::Null | Value::Other => None,
+            FieldValue::Text(text) => Some(text),
+            FieldValue::Bool(_) | FieldValue::Null | FieldValue::Other => None,
         }
     }
 }
 
 /// A field that may be missing: `null` says no more than its absence, as most that write JSON
 /// have it.
-pub fn optional(value: Option<Value<'_>>) -> Option<Value<'_>> {
-    value.filter(|value| *value != Value::Null)
+pub fn optional(value: Option<FieldValue<'_>>) -> Option<FieldValue<'_>> {
+    value.filter(|value| *value != FieldValue::Null)
 }
 
 /// Not JSON, not an object, or a text in it is no Unicode (lone surrogates).
@@ -51,10 +51,10 @@ pub const NEITHER_EMPTY_NOR_AN_OBJECT: &str = "The body is neither empty nor a J
 pub fn fields<'a, const N: usize>(
     text: &'a str,
     names: [&str; N],
-) -> Result<[Option<Value<'a>>; N], NotAnObject> {
+) -> Result<[Option<FieldValue<'a>>; N], NotAnObject> {
     let mut values = [const { None }; N];
     let mut json = serde_json::Deserializer::from_str(text);
-    let fields = Fields { names: &names, values: &mut values };
+    let fields = ObjectVisitor { names: &names, values: &mut values };
     fields.deserialize(&mut json).map_err(|_| NotAnObject)?;
     json.end().map_err(|_| NotAnObject)?;
     Ok(values)
@@ -64,18 +64,18 @@ pub fn fields<'a, const N: usize>(
 pub fn body_fields<'a, const N: usize>(
     body: &'a [u8],
     names: [&str; N],
-) -> Result<[Option<Value<'a>>; N], NotAnObject> {
+) -> Result<[Option<FieldValue<'a>>; N], NotAnObject> {
     fields(std::str::from_utf8(body).map_err(|_| NotAnObject)?, names)
 }
 
 /// Two slices instead of arrays, so that serde's part of it is built once for all lengths.
-struct Fields<'f, 'de> {
+struct ObjectVisitor<'f, 'de> {
     names: &'f [&'f str],
     /// Parallel to `names`.
-    values: &'f mut [Option<Value<'de>>],
+    values: &'f mut [Option<FieldValue<'de>>],
 }
 
-impl<'de> DeserializeSeed<'de> for Fields<'_, 'de> {
+impl<'de> DeserializeSeed<'de> for ObjectVisitor<'_, 'de> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -83,7 +83,7 @@ impl<'de> DeserializeSeed<'de> for Fields<'_, 'de> {
     }
 }
 
-impl<'de> Visitor<'de> for Fields<'_, 'de> {
+impl<'de> Visitor<'de> for ObjectVisitor<'_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -91,7 +91,7 @@ impl<'de> Visitor<'de> for Fields<'_, 'de> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        while let Some(place) = map.next_key_seed(Place(self.names))? {
+        while let Some(place) = map.next_key_seed(FieldName(self.names))? {
             match place.and_then(|place| self.values.get_mut(place)) {
                 Some(value) => *value = Some(map.next_value()?),
                 None => drop(map.next_value::<IgnoredAny>()?),
@@ -102,9 +102,9 @@ impl<'de> Visitor<'de> for Fields<'_, 'de> {
 }
 
 /// Turns a field's name into its place among those asked for.
-struct Place<'n>(&'n [&'n str]);
+struct FieldName<'n>(&'n [&'n str]);
 
-impl<'de> DeserializeSeed<'de> for Place<'_> {
+impl<'de> DeserializeSeed<'de> for FieldName<'_> {
     type Value = Option<usize>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -112,7 +112,7 @@ impl<'de> DeserializeSeed<'de> for Place<'_> {
     }
 }
 
-impl Visitor<'_> for Place<'_> {
+impl Visitor<'_> for FieldName<'_> {
     type Value = Option<usize>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -124,56 +124,56 @@ impl Visitor<'_> for Place<'_> {
     }
 }
 
-impl<'de> Deserialize<'de> for Value<'de> {
+impl<'de> Deserialize<'de> for FieldValue<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AnyValue)
+        deserializer.deserialize_any(FieldValueVisitor)
     }
 }
 
-struct AnyValue;
+struct FieldValueVisitor;
 
-impl<'de> Visitor<'de> for AnyValue {
-    type Value = Value<'de>;
+impl<'de> Visitor<'de> for FieldValueVisitor {
+    type Value = FieldValue<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value")
     }
 
     fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Value::Text(Cow::Borrowed(text)))
+        Ok(FieldValue::Text(Cow::Borrowed(text)))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Value::Text(Cow::Owned(text.to_owned())))
+        Ok(FieldValue::Text(Cow::Owned(text.to_owned())))
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Value::Null)
+        Ok(FieldValue::Null)
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-        Ok(Value::Bool(value))
+        Ok(FieldValue::Bool(value))
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Value::Other)
+        Ok(FieldValue::Other)
     }
 
     fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Value::Other)
+        Ok(FieldValue::Other)
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Value::Other)
+        Ok(FieldValue::Other)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Value::Other)
+        Ok(FieldValue::Other)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Value::Other)
+        Ok(FieldValue::Other)
     }
 }

@@ -6,17 +6,16 @@
 
 use std::borrow::Cow;
 
-use Body::{Read, Unused};
+use BodyUse::{Ignored, Read};
+use Endpoint::{Bearer, Public, Session, Socket};
 use Method::{Delete, Get, Post};
-use Serve::{Anyone, Bearer, Session, Socket};
 
+use super::call::{Answer, Call, Outcome, check_ignored_body};
 use super::error::{Code, Error};
-use super::listings::Listings;
-use super::{
-    Answer, Caller, UpgradeRequest, credential, files, health, messages, object, rooms, sessions,
-};
-use crate::chat::{Access, Chat, RoomId, RoomKey, SessionId, SessionKey, Sink};
-use crate::http::{Method, Request, Response, percent_decode};
+use super::upgrade::UpgradeRequest;
+use super::{credential, files, health, messages, rooms, sessions};
+use crate::chat::{SessionId, SessionKey};
+use crate::http::{Method, Request, percent_decode};
 
 /// One method of one path of the contract.
 pub struct Route {
@@ -24,15 +23,15 @@ pub struct Route {
     pub path: &'static str,
     /// A `GET` is a `HEAD`, too.
     pub method: Method,
-    pub serve: Serve,
-    pub body: Body,
+    pub endpoint: Endpoint,
+    pub body: BodyUse,
 }
 
 /// Who may ask, and what then happens.
 #[derive(Clone, Copy)]
-pub enum Serve {
+pub enum Endpoint {
     /// Anyone.
-    Anyone(fn(&mut Call<'_>) -> Outcome),
+    Public(fn(&mut Call<'_>) -> Outcome),
     /// Whoever has a living session.
     Session(fn(&mut Call<'_>, SessionKey) -> Outcome),
     /// Whoever shows a session's id, be it living or not.
@@ -43,75 +42,47 @@ pub enum Serve {
 
 /// What a route wants of the request's content.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Body {
+pub enum BodyUse {
     /// Nothing: it is empty, or a JSON object that nobody reads.
-    Unused,
+    Ignored,
     /// The route reads it.
     Read,
 }
 
-/// What a route's work comes to.
-pub type Outcome = Result<Response, Error>;
-
-/// Everything a route's work may use.
-pub struct Call<'a> {
-    pub chat: &'a mut Chat,
-    pub listings: &'a mut Listings,
-    pub request: &'a Request,
-    pub caller: &'a Caller,
-    pub sink: &'a mut dyn Sink,
-    /// The path's segment in braces, decoded; empty if there is none.
-    pub segment: Cow<'a, str>,
-}
-
-impl Call<'_> {
-    /// The room that the path names, if there is one; an id that isn't shaped like one is simply
-    /// not found.
-    pub fn room(&self) -> Option<RoomKey> {
-        RoomId::parse(&self.segment).and_then(|id| self.chat.room(id))
-    }
-
-    /// The room that the path names, if `session` may go through that door of it.
-    pub fn pass(&mut self, session: SessionKey, access: Access<'_>) -> Result<RoomKey, Error> {
-        let room = self.room();
-        Ok(self.chat.gate(self.caller.now, session, room, access)?)
-    }
-}
-
-const fn route(method: Method, path: &'static str, serve: Serve, body: Body) -> Route {
-    Route { path, method, serve, body }
+const fn route(method: Method, path: &'static str, endpoint: Endpoint, body: BodyUse) -> Route {
+    Route { path, method, endpoint, body }
 }
 
 /// All of them. A path that another's pattern would match, too, stands before it.
 pub const ROUTES: &[Route] = &[
-    route(Post, "/sessions", Anyone(sessions::open), Read),
-    route(Get, "/sessions/me", Session(sessions::show), Unused),
-    route(Delete, "/sessions/me", Bearer(sessions::end), Unused),
+    route(Post, "/sessions", Public(sessions::open), Read),
+    route(Get, "/sessions/me", Session(sessions::show), Ignored),
+    route(Delete, "/sessions/me", Bearer(sessions::end), Ignored),
     route(Post, "/rooms", Session(rooms::open), Read),
-    route(Get, "/rooms", Session(rooms::joined), Unused),
-    route(Get, "/rooms/all", Anyone(rooms::all), Unused),
-    route(Get, "/rooms/{room_id}", Anyone(rooms::show), Unused),
-    route(Delete, "/rooms/{room_id}", Session(rooms::delete), Unused),
+    route(Get, "/rooms", Session(rooms::joined), Ignored),
+    route(Get, "/rooms/all", Public(rooms::all), Ignored),
+    route(Get, "/rooms/{room_id}", Public(rooms::show), Ignored),
+    route(Delete, "/rooms/{room_id}", Session(rooms::delete), Ignored),
     route(Post, "/rooms/{room_id}/join", Session(rooms::join), Read),
-    route(Delete, "/rooms/{room_id}/leave", Session(rooms::leave), Unused),
-    route(Get, "/rooms/{room_id}/messages", Session(messages::list), Unused),
+    route(Delete, "/rooms/{room_id}/leave", Session(rooms::leave), Ignored),
+    route(Get, "/rooms/{room_id}/messages", Session(messages::list), Ignored),
     route(Post, "/rooms/{room_id}/messages", Session(messages::post), Read),
-    route(Get, "/rooms/{room_id}/users", Session(rooms::users), Unused),
-    route(Get, "/ws/{room_id}", Socket, Unused),
-    route(Get, "/health", Anyone(health::health), Unused),
-    route(Get, "/ping", Anyone(health::ping), Unused),
-    route(Get, "/", Anyone(files::page), Unused),
-    route(Get, "/page/{file}", Anyone(files::part), Unused),
-    route(Get, "/openapi.json", Anyone(files::openapi), Unused),
-    route(Get, "/asyncapi.json", Anyone(files::asyncapi), Unused),
-    route(Get, "/docs", Anyone(files::docs), Unused),
-    route(Get, "/docs.js", Anyone(files::script), Unused),
-    route(Get, "/docs.css", Anyone(files::style), Unused),
-    route(Get, "/docs/{file}", Anyone(files::beside), Unused),
+    route(Get, "/rooms/{room_id}/users", Session(rooms::users), Ignored),
+    route(Get, "/ws/{room_id}", Socket, Ignored),
+    route(Get, "/health", Public(health::health), Ignored),
+    route(Get, "/ping", Public(health::ping), Ignored),
+    route(Get, "/", Public(files::page), Ignored),
+    route(Get, "/page/{file}", Public(files::page_part), Ignored),
+    route(Get, "/openapi.json", Public(files::openapi), Ignored),
+    route(Get, "/asyncapi.json", Public(files::asyncapi), Ignored),
+    route(Get, "/docs", Public(files::docs), Ignored),
+    route(Get, "/docs.js", Public(files::script), Ignored),
+    route(Get, "/docs.css", Public(files::style), Ignored),
+    route(Get, "/docs/{file}", Public(files::docs_file), Ignored),
 ];
 
 /// A path of the table that a request's path matches.
-pub struct Found<'a> {
+pub struct PathMatch<'a> {
     path: &'static str,
     /// What stands for the segment in braces, decoded; empty if nothing does.
     pub segment: Cow<'a, str>,
@@ -119,15 +90,15 @@ pub struct Found<'a> {
 
 /// Finds a path's row. Each segment is decoded by itself, so that `%2F` separates nothing; one
 /// final slash makes no difference.
-pub fn find(path: &str) -> Option<Found<'_>> {
+pub fn match_path(path: &str) -> Option<PathMatch<'_>> {
     let segments: Vec<_> = split(path).take(SEGMENTS_MAX + 1).map(decode).collect();
     let route = ROUTES.iter().find(|route| matches(route.path, &segments))?;
     let parameter = split(route.path).position(is_parameter);
     let segment = parameter.and_then(|place| segments.into_iter().nth(place));
-    Some(Found { path: route.path, segment: segment.unwrap_or_default() })
+    Some(PathMatch { path: route.path, segment: segment.unwrap_or_default() })
 }
 
-impl Found<'_> {
+impl PathMatch<'_> {
     /// The row for `method`; else 405.
     pub fn route(&self, method: Method) -> Result<&'static Route, Error> {
         let method = if method == Method::Head { Get } else { method };
@@ -160,13 +131,13 @@ impl Found<'_> {
 impl Route {
     /// Asks what is asked before the work (contract §1.11), then has it done.
     pub fn answer(&self, call: &mut Call<'_>) -> Result<Answer, Error> {
-        let response = match self.serve {
-            Anyone(serve) => {
+        let response = match self.endpoint {
+            Public(serve) => {
                 self.check_body(call.request)?;
                 serve(call)?
             }
             Session(serve) => {
-                let session = credential::authenticate(call)?;
+                let session = call.authenticate()?;
                 self.check_body(call.request)?;
                 serve(call, session)?
             }
@@ -184,21 +155,12 @@ impl Route {
     }
 
     fn check_body(&self, request: &Request) -> Result<(), Error> {
-        if self.body == Read { Ok(()) } else { check_unused(request) }
+        if self.body == Read { Ok(()) } else { check_ignored_body(request) }
     }
-}
-
-/// What nobody reads is empty or a JSON object.
-pub fn check_unused(request: &Request) -> Result<(), Error> {
-    let body = request.body();
-    if body.is_empty() || object::body_fields(body, []).is_ok() {
-        return Ok(());
-    }
-    Err(Error::bad_body(object::NEITHER_EMPTY_NOR_AN_OBJECT))
 }
 
 /// Whether a path is that one, which has no parameter.
-pub fn is(path: &str, expected: &str) -> bool {
+pub fn is_path(path: &str, expected: &str) -> bool {
     let segments: Vec<_> = split(path).take(SEGMENTS_MAX + 1).map(decode).collect();
     matches(expected, &segments)
 }
@@ -238,7 +200,7 @@ mod tests {
 
     #[track_caller]
     fn check(path: &str, expected: Option<(&str, &str)>) {
-        let found = find(path);
+        let found = match_path(path);
         let found = found.as_ref().map(|found| (found.path, &*found.segment));
         assert_eq!(found, expected, "{path}");
     }
@@ -282,7 +244,11 @@ mod tests {
             );
             assert!(split(route.path).count() <= SEGMENTS_MAX, "{}", route.path);
             assert!(split(route.path).filter(|s| is_parameter(s)).count() <= 1, "{}", route.path);
-            assert_eq!(find(route.path).map(|found| found.path), Some(route.path), "unreachable");
+            assert_eq!(
+                match_path(route.path).map(|found| found.path),
+                Some(route.path),
+                "unreachable"
+            );
             let same = |other: &&Route| other.path == route.path && other.method == route.method;
             assert!(!ROUTES.iter().skip(n + 1).any(|other| same(&other)), "{} twice", route.path);
         }
@@ -291,12 +257,12 @@ mod tests {
     // contract §4.1
     #[test]
     fn a_wrong_method_is_told_the_right_ones() {
-        let allow = |path| find(path).unwrap().allow();
+        let allow = |path| match_path(path).unwrap().allow();
         assert_eq!(allow("/sessions"), "POST, OPTIONS");
         assert_eq!(allow("/sessions/me"), "GET, HEAD, DELETE, OPTIONS");
         assert_eq!(allow("/rooms"), "POST, GET, HEAD, OPTIONS");
         assert_eq!(allow("/rooms/all"), "GET, HEAD, OPTIONS");
-        let found = find("/rooms/all").unwrap();
+        let found = match_path("/rooms/all").unwrap();
         assert!(found.route(Method::Head).is_ok());
         assert_eq!(found.route(Delete).err().unwrap().code, Code::MethodNotAllowed);
         assert_eq!(found.route(Method::Other).err().unwrap().code, Code::MethodNotAllowed);

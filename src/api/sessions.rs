@@ -5,42 +5,41 @@
 
 use serde::Serialize;
 
+use super::call::{Call, Outcome};
 use super::error::Error;
-use super::json::{self, Shown};
-use super::object;
-use super::rooms::Done;
-use super::routes::{Call, Outcome};
+use super::json::{self, Confirmation, Displayed};
+use super::{credential, object};
 use crate::chat::{Name, SessionId, SessionKey};
 
 /// `POST /sessions`.
 pub fn open(call: &mut Call<'_>) -> Outcome {
     #[derive(Serialize)]
-    struct Opened<'a> {
-        session_id: Shown<SessionId>,
+    struct OpenedSession<'a> {
+        session_id: Displayed<SessionId>,
         username: &'a str,
     }
     let fields = object::body_fields(call.request.body(), ["username"]);
     let [username] = fields.map_err(|_| Error::bad_body("The body is not a JSON object."))?;
-    let username = username.and_then(object::Value::text);
+    let username = username.and_then(object::FieldValue::text);
     let username = username.ok_or_else(|| Error::bad_body("The username is not a string."))?;
     let name = Name::parse(&username)?;
     let id = call.chat.open_session(call.caller.now, name.clone(), call.caller.address)?;
-    Ok(json::response(201, &Opened { session_id: Shown(id), username: name.as_str() }))
+    Ok(json::response(201, &OpenedSession { session_id: Displayed(id), username: name.as_str() }))
 }
 
 /// `GET /sessions/me`.
 pub fn show(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     #[derive(Serialize)]
     struct Me<'a, I: Iterator<Item: Serialize> + Clone> {
-        session_id: Shown<SessionId>,
+        session_id: Displayed<SessionId>,
         username: &'a str,
         #[serde(serialize_with = "json::sequence")]
         joined_rooms: I,
     }
     let me = Me {
-        session_id: Shown(super::credential::bearer(call.request)?),
+        session_id: Displayed(credential::bearer(call.request)?),
         username: call.chat.name(session).map_or("", Name::as_str),
-        joined_rooms: call.chat.rooms_of(session).map(Shown),
+        joined_rooms: call.chat.rooms_of(session).map(Displayed),
     };
     Ok(json::response(200, &me))
 }
@@ -50,5 +49,5 @@ pub fn end(call: &mut Call<'_>, id: SessionId) -> Outcome {
     if let Some(session) = call.chat.session(id) {
         call.chat.end_session(call.caller.now, session, call.sink);
     }
-    Ok(json::response(200, &Done { message: "Session ended", room_id: None }))
+    Ok(json::response(200, &Confirmation { message: "Session ended", room_id: None }))
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::error::{Detail, Error};
-use super::json::{self, Shown};
-use super::object::{self, Value};
+use super::error::{Code, Detail, Error};
+use super::json::{self, Displayed};
+use super::object::{self, FieldValue};
 use crate::chat::{self, RoomId};
 use crate::ws::close::Close;
 
@@ -41,46 +41,59 @@ pub enum BadEvent {
 
 /// A text frame that is no event, and by what its sender would know it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Unfit<'a> {
-    pub why: BadEvent,
+pub struct RejectedEvent<'a> {
+    pub reason: BadEvent,
     /// As given; it may be no good either.
     pub nonce: Option<Cow<'a, str>>,
+}
+
+impl From<BadEvent> for Error {
+    fn from(bad: BadEvent) -> Error {
+        let (code, detail) = match bad {
+            BadEvent::Json => (Code::BadJson, "The frame is not a JSON object."),
+            BadEvent::Type => (Code::BadType, "The event has no type that is known here."),
+            BadEvent::Message => (Code::BadMessage, "There is no message, or it is not a string."),
+            BadEvent::Nonce => (Code::BadNonce, "The nonce is not a string."),
+        };
+        Error::new(code, detail)
+    }
 }
 
 /// The answer to [`ClientEvent::Ping`].
 pub const PONG: &str = r#"{"type":"pong"}"#;
 
 /// Reads one text frame. Borrows message and nonce from `text` unless they have escapes.
-pub fn parse(text: &str) -> Result<ClientEvent<'_>, Unfit<'_>> {
+pub fn parse(text: &str) -> Result<ClientEvent<'_>, RejectedEvent<'_>> {
     let fields = object::fields(text, ["type", "message", "nonce"]);
-    let [kind, message, nonce] = fields.map_err(|_| Unfit { why: BadEvent::Json, nonce: None })?;
-    match kind.and_then(Value::text).as_deref() {
+    let [kind, message, nonce] =
+        fields.map_err(|_| RejectedEvent { reason: BadEvent::Json, nonce: None })?;
+    match kind.and_then(FieldValue::text).as_deref() {
         Some("chat") => {
-            let (message, nonce) = words(message, nonce)?;
+            let (message, nonce) = chat_fields(message, nonce)?;
             Ok(ClientEvent::Chat { message, nonce })
         }
         Some("typing") => Ok(ClientEvent::Typing),
         Some("ping") => Ok(ClientEvent::Ping),
-        _ => Err(Unfit { why: BadEvent::Type, nonce: nonce.and_then(Value::text) }),
+        _ => Err(RejectedEvent { reason: BadEvent::Type, nonce: nonce.and_then(FieldValue::text) }),
     }
 }
 
 /// The message and nonce of something to say, from the fields of a frame or of a body.
-pub fn words<'a>(
-    message: Option<Value<'a>>,
-    nonce: Option<Value<'a>>,
-) -> Result<(Cow<'a, str>, Option<Cow<'a, str>>), Unfit<'a>> {
+pub fn chat_fields<'a>(
+    message: Option<FieldValue<'a>>,
+    nonce: Option<FieldValue<'a>>,
+) -> Result<(Cow<'a, str>, Option<Cow<'a, str>>), RejectedEvent<'a>> {
     let nonce = object::optional(nonce);
-    let is_odd = nonce.as_ref().is_some_and(|nonce| !matches!(nonce, Value::Text(_)));
-    let nonce = nonce.and_then(Value::text);
-    match message.and_then(Value::text) {
-        None => Err(Unfit { why: BadEvent::Message, nonce }),
-        Some(_) if is_odd => Err(Unfit { why: BadEvent::Nonce, nonce }),
+    let is_odd = nonce.as_ref().is_some_and(|nonce| !matches!(nonce, FieldValue::Text(_)));
+    let nonce = nonce.and_then(FieldValue::text);
+    match message.and_then(FieldValue::text) {
+        None => Err(RejectedEvent { reason: BadEvent::Message, nonce }),
+        Some(_) if is_odd => Err(RejectedEvent { reason: BadEvent::Nonce, nonce }),
         Some(message) => Ok((message, nonce)),
     }
 }
 
-/// Appends the `refused` event for a frame that was [`Unfit`] or met a [`chat::Refusal`]. With
+/// Appends the `refused` event for a frame that was [`RejectedEvent`] or met a [`chat::Refusal`]. With
 /// its nonce, if that is a good one.
 pub fn refused(out: &mut Vec<u8>, why: impl Into<Error>, room_id: RoomId, nonce: Option<&str>) {
     #[derive(Serialize)]
@@ -88,8 +101,8 @@ pub fn refused(out: &mut Vec<u8>, why: impl Into<Error>, room_id: RoomId, nonce:
         #[serde(rename = "type")]
         kind: &'static str,
         code: &'static str,
-        detail: Shown<Detail>,
-        room_id: Shown<RoomId>,
+        detail: Displayed<Detail>,
+        room_id: Displayed<RoomId>,
         #[serde(skip_serializing_if = "Option::is_none")]
         nonce: Option<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,8 +112,8 @@ pub fn refused(out: &mut Vec<u8>, why: impl Into<Error>, room_id: RoomId, nonce:
     let refused = Refused {
         kind: "refused",
         code: why.code.as_str(),
-        detail: Shown(why.detail),
-        room_id: Shown(room_id),
+        detail: Displayed(why.detail),
+        room_id: Displayed(room_id),
         nonce: nonce.filter(|nonce| chat::is_nonce(nonce)),
         retry_after: why.retry_after.map(seconds),
     };
@@ -134,7 +147,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: Result<ClientEvent<'_>, BadEvent>) {
-        assert_eq!(parse(text).map_err(|unfit| unfit.why), expected, "{text}");
+        assert_eq!(parse(text).map_err(|rejected| rejected.reason), expected, "{text}");
     }
 
     fn chat(text: &str) -> Result<ClientEvent<'_>, BadEvent> {

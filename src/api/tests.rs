@@ -6,18 +6,19 @@ mod rooms;
 use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::error::{Code, whole_seconds};
-use super::routes::{ROUTES, Serve};
+use super::routes::{Endpoint, ROUTES};
 use super::socket::BadEvent;
 use super::*;
 use crate::chat::{
     AttachmentKey, BadName, ChatConfig, CloseReason, ConnKey, Draft, Event, Frame, JoinRequest,
     MessageId, Pace, Page, Refusal, RoomId, RoomKey, SessionId, Start,
 };
-use crate::clock::{Mono, SeededEntropy, Stamps, Wall};
+use crate::clock::{Mono, Now, SeededEntropy, Stamps, Wall};
 use crate::http::{Codec, Fed, HttpLimits, Reject};
 use crate::ledger::Ledger;
 use crate::slots::Slots;
@@ -331,7 +332,7 @@ fn a_body_that_nobody_needs_is_empty_or_an_object_on_every_route() {
     let mut w = World::new();
     let token = w.session("ana");
     let room = w.room(&token);
-    for route in ROUTES.iter().filter(|route| route.body == routes::Body::Unused) {
+    for route in ROUTES.iter().filter(|route| route.body == routes::BodyUse::Ignored) {
         let line = format!("{:?} {}", route.method, route.path.replace("{room_id}", &room));
         let line = line.replace("Get", "GET").replace("Post", "POST").replace("Delete", "DELETE");
         for body in ["x", "[]", "null", "{", "{}x", "\"\"", " ", "{\"a\":\"\u{1}\"}"] {
@@ -340,7 +341,7 @@ fn a_body_that_nobody_needs_is_empty_or_an_object_on_every_route() {
         }
         let invalid = request(&line, &authorization(&token), b"{\"a\":\"\xff\"}");
         assert_eq!(w.send(&invalid).status, 422, "{line}");
-        if !matches!(route.serve, Serve::Bearer(_)) {
+        if !matches!(route.endpoint, Endpoint::Bearer(_)) {
             let fields = authorization(&token);
             let answer = w.ask(&request(&line, &fields, r#"{"a":[{}],"a":1}"#));
             let Answer::Response(response) = answer else { continue };

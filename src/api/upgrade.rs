@@ -25,10 +25,10 @@ pub struct UpgradeRequest {
 impl UpgradeRequest {
     /// What `request` says, whose path names `room`.
     pub fn of(request: &Request, room: &str) -> UpgradeRequest {
-        let is_offered = credential::offered(request).any(|token| token == "chat");
+        let is_offered = credential::offered_subprotocols(request).any(|token| token == "chat");
         UpgradeRequest {
             room: RoomId::parse(room),
-            session: credential::of_upgrade(request),
+            session: credential::upgrade_session_id(request),
             subprotocol: is_offered.then_some("chat"),
             start: query::start(request),
         }

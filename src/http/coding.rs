@@ -4,7 +4,7 @@
 //! codings. The invariant: a member that cannot be read asks for nothing, and whoever asks for
 //! nothing is sent no coding, which everyone can read.
 
-use super::same;
+use super::grammar::eq_ignore_case;
 
 /// How much something is wanted, in thousandths; 0: not at all (RFC 9110 §12.4.2).
 type Weight = u16;
@@ -21,8 +21,8 @@ pub(super) fn gzip_is_preferred<'a>(fields: impl Iterator<Item = &'a [u8]>) -> b
         let said = match coding {
             b"*" => &mut others,
             // RFC 9110 §8.4.1.3: both are one coding.
-            _ if same(coding, b"gzip") || same(coding, b"x-gzip") => &mut gzip,
-            _ if same(coding, b"identity") => &mut identity,
+            _ if eq_ignore_case(coding, b"gzip") || eq_ignore_case(coding, b"x-gzip") => &mut gzip,
+            _ if eq_ignore_case(coding, b"identity") => &mut identity,
             _ => continue,
         };
         // Of several the first counts.

@@ -5,19 +5,13 @@
 //! invariant: whatever two recipients could frame differently is refused here, not repaired.
 
 use std::mem::MaybeUninit;
-use std::net::Ipv6Addr;
 
 use httparse::Status;
 
-use super::body::Body;
-use super::request::{Field, Method, Request, Span, Version};
-use super::{HttpLimits, Reject, same};
-
-/// The most that [`HttpLimits::fields_max`] can be: where httparse puts them while it parses.
-pub(super) const FIELDS_CEILING: usize = 128;
-
-/// The most that [`HttpLimits::head_bytes_max`] can be: a request's index holds 16-bit offsets.
-pub(super) const HEAD_BYTES_CEILING: usize = u16::MAX as usize;
+use super::grammar::{eq_ignore_case, is_authority};
+use super::limits::FIELDS_CEILING;
+use super::reject::Reject;
+use super::request::{FieldSpan, Method, Request, Span, Version};
 
 /// Parses the head that `section` found complete. The request's content is still missing.
 pub(super) fn parse(section: Vec<u8>) -> Result<Request, Reject> {
@@ -41,7 +35,7 @@ pub(super) fn parse(section: Vec<u8>) -> Result<Request, Reject> {
     let span = |part: &[u8]| Span::of(&section, part);
     let mut request = Request {
         fields: (parsed.headers.iter())
-            .map(|field| Field { name: span(field.name.as_bytes()), value: span(field.value) })
+            .map(|field| FieldSpan { name: span(field.name.as_bytes()), value: span(field.value) })
             .collect(),
         path: span(target.path.as_bytes()),
         query: span(target.query.as_bytes()),
@@ -130,7 +124,10 @@ fn split_target<'a>(
 fn split_absolute(target: &str) -> Result<(&str, &str), Reject> {
     let (_, rest) = target
         .split_once("://")
-        .filter(|(scheme, _)| same(scheme.as_bytes(), b"http") || same(scheme.as_bytes(), b"https"))
+        .filter(|(scheme, _)| {
+            eq_ignore_case(scheme.as_bytes(), b"http")
+                || eq_ignore_case(scheme.as_bytes(), b"https")
+        })
         .ok_or(Reject::BadRequest("The request target is neither a path nor an http URI."))?;
     let (authority, path_and_query) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     // RFC 9110 §4.2.1: an http URI without a host is invalid. §4.2.4: so is one with userinfo.
@@ -145,7 +142,7 @@ fn split_absolute(target: &str) -> Result<(&str, &str), Reject> {
 /// RFC 9112 §3.2: none in HTTP/1.1, more than one, or a malformed one must be answered 400. An
 /// empty one is well formed: it is how a client says that its URI has no authority.
 fn check_host<'a>(fields: &[httparse::Header<'a>], version: Version) -> Result<&'a str, Reject> {
-    let mut hosts = fields.iter().filter(|field| same(field.name.as_bytes(), b"host"));
+    let mut hosts = fields.iter().filter(|field| eq_ignore_case(field.name.as_bytes(), b"host"));
     let first = hosts.next();
     if hosts.next().is_some() {
         return Err(Reject::BadRequest("There is more than one Host field."));
@@ -157,154 +154,5 @@ fn check_host<'a>(fields: &[httparse::Header<'a>], version: Version) -> Result<&
             .ok_or(Reject::BadRequest("The Host field is not a host and port.")),
         None if version == Version::Http10 => Ok(""),
         None => Err(Reject::BadRequest("The Host field is missing.")),
-    }
-}
-
-/// `uri-host [ ":" port ]` (RFC 9110 §7.2, RFC 3986 §3.2.2), with a host. IPvFuture, which has
-/// never been used, is taken for malformed.
-fn is_authority(text: &str) -> bool {
-    let (is_host, port) = if let Some(literal) = text.strip_prefix('[') {
-        let Some((address, port)) = literal.split_once(']') else { return false };
-        (address.parse::<Ipv6Addr>().is_ok(), port)
-    } else {
-        let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
-        (is_reg_name(name), port)
-    };
-    // RFC 3986 §3.2.3: the digits may be missing after the colon.
-    let is_port = match port.strip_prefix(':') {
-        Some(digits) => {
-            digits.bytes().all(|byte| byte.is_ascii_digit())
-                && (digits.is_empty() || digits.parse::<u16>().is_ok())
-        }
-        None => port.is_empty(),
-    };
-    is_host && is_port
-}
-
-/// A name or an IPv4 address: unreserved characters, sub-delimiters and percent-escapes.
-fn is_reg_name(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    while let Some(byte) = bytes.next() {
-        let is_allowed = match byte {
-            b'%' => (0..2).all(|_| bytes.next().is_some_and(|digit| digit.is_ascii_hexdigit())),
-            _ => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte),
-        };
-        if !is_allowed {
-            return false;
-        }
-    }
-    !name.is_empty()
-}
-
-/// How the content is framed (RFC 9112 §6.3), if there is any.
-///
-/// §6.3 lets a server repair some of what is refused here (`Content-Length: 5, 5`, or a length
-/// beside chunks). Each repair is a bet that everyone in front made the same one.
-pub(super) fn framing(request: &Request, limits: &HttpLimits) -> Result<Option<Body>, Reject> {
-    let mut codings = request.fields("transfer-encoding");
-    let mut lengths = request.fields("content-length");
-    match (codings.next(), lengths.next()) {
-        (None, None) => Ok(None),
-        // RFC 9112 §6.1: a 1.0 peer, or a proxy that forwards as one, knows no chunks.
-        (Some(_), _) if request.version() == Version::Http10 => {
-            Err(Reject::BadRequest("HTTP/1.0 has no Transfer-Encoding."))
-        }
-        (Some(_), Some(_)) => {
-            Err(Reject::BadRequest("Content-Length stands beside Transfer-Encoding."))
-        }
-        // RFC 9112 §6.1 asks for 501 where a coding is merely unknown. But a coding that one
-        // recipient knows and the next does not is the classic smuggler's tool: 400, and close.
-        (Some(coding), None) => {
-            if codings.next().is_some() {
-                Err(Reject::BadRequest("There is more than one Transfer-Encoding field."))
-            } else if same(coding, b"chunked") {
-                Ok(Some(Body::chunked()))
-            } else {
-                Err(Reject::BadRequest("The transfer coding is not just chunked."))
-            }
-        }
-        (None, Some(length)) => {
-            if lengths.next().is_some() {
-                return Err(Reject::BadRequest("There is more than one Content-Length field."));
-            }
-            let length = parse_length(length)?;
-            let length = usize::try_from(length).map_err(|_| Reject::BodyTooLarge)?;
-            if length > limits.body_bytes_max {
-                return Err(Reject::BodyTooLarge);
-            }
-            Ok((length > 0).then(|| Body::with_length(length)))
-        }
-    }
-}
-
-/// RFC 9110 §8.6: digits and nothing else. Rust's own parser would let a `+` pass.
-fn parse_length(value: &[u8]) -> Result<u64, Reject> {
-    if value.is_empty() {
-        return Err(Reject::BadRequest("Content-Length is empty."));
-    }
-    value.iter().try_fold(0u64, |length, byte| {
-        if !byte.is_ascii_digit() {
-            return Err(Reject::BadRequest("Content-Length is not a decimal number."));
-        }
-        length
-            .checked_mul(10)
-            .and_then(|tens| tens.checked_add(u64::from(byte - b'0')))
-            .ok_or(Reject::BadRequest("Content-Length is beyond all numbers."))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_authority_is_a_host_and_perhaps_a_port() {
-        for good in [
-            "a",
-            "a:",
-            "a:0",
-            "a:65535",
-            "a.b-c_d~e",
-            "127.0.0.1:8000",
-            "[::1]",
-            "[::1]:8000",
-            "[::ffff:1.2.3.4]",
-            "xn--bcher-kva.example",
-            "a%2Db",
-            "a,b",
-            "a:00080",
-        ] {
-            assert!(is_authority(good), "{good}");
-        }
-        for bad in [
-            "",
-            ":",
-            ":80",
-            "a:65536",
-            "a:+80",
-            "a:b",
-            "a:80:80",
-            "a b",
-            "u@a",
-            "a/",
-            "a?",
-            "a#",
-            "a\\b",
-            "a%2",
-            "a%zz",
-            "[::1",
-            "::1",
-            "[]",
-            "[1.2.3.4]",
-            "[::1]8000",
-            "[::1%25eth0]",
-            "[v1.a]",
-            "ä",
-            "a\"b",
-            "<a>",
-            "a|b",
-        ] {
-            assert!(!is_authority(bad), "{bad}");
-        }
     }
 }

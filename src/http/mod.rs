@@ -12,17 +12,17 @@
 mod body;
 mod codec;
 mod coding;
+mod grammar;
 mod head;
+mod limits;
+mod reject;
 mod request;
 mod response;
 mod section;
 
-pub use codec::{Codec, Fed, HttpLimits, Phase, Reject};
+pub use codec::{Codec, Fed, Phase};
+pub use grammar::eq_ignore_case;
+pub use limits::HttpLimits;
+pub use reject::Reject;
 pub use request::{BadEscape, Method, Request, Version, percent_decode};
-pub use response::{CONTINUE, Framing, Response};
-
-/// Whether two names are one: those of fields, schemes, codings and hosts have no case (RFC 9110 §5.1).
-#[inline(never)] // It is asked all over, and would be there each time.
-pub fn same(one: &[u8], other: &[u8]) -> bool {
-    one.eq_ignore_ascii_case(other)
-}
+pub use response::{CONTINUE, Framing, Response, ResponseField};

@@ -7,7 +7,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::{coding, same};
+use super::coding;
+use super::grammar::eq_ignore_case;
 
 /// Request methods (RFC 9110 §9) as far as anything here tells them apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,7 +49,7 @@ pub struct Request {
     /// Request line and fields as they came.
     pub(super) head: Vec<u8>,
     /// The field lines, in order.
-    pub(super) fields: Box<[Field]>,
+    pub(super) fields: Box<[FieldSpan]>,
     pub(super) path: Span,
     pub(super) query: Span,
     pub(super) host: Span,
@@ -108,7 +109,7 @@ impl Request {
     /// surrounding white space.
     pub fn fields<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         (self.fields.iter())
-            .filter(|field| same(self.slice(field.name), name.as_bytes()))
+            .filter(|field| eq_ignore_case(self.slice(field.name), name.as_bytes()))
             .map(|field| self.slice(field.value))
     }
 
@@ -126,7 +127,7 @@ impl Request {
     pub fn lists(&self, name: &str, token: &str) -> bool {
         self.fields(name)
             .flat_map(|value| value.split(|&byte| byte == b','))
-            .any(|member| same(member.trim_ascii(), token.as_bytes()))
+            .any(|member| eq_ignore_case(member.trim_ascii(), token.as_bytes()))
     }
 
     /// Whether content is better sent compressed by gzip than as it is (RFC 9110 §12.5.3).
@@ -146,7 +147,7 @@ impl Request {
 
     /// Bytes of heap held.
     pub(super) fn bytes(&self) -> usize {
-        self.head.capacity() + size_of_val::<[Field]>(&self.fields) + self.body.capacity()
+        self.head.capacity() + size_of_val::<[FieldSpan]>(&self.fields) + self.body.capacity()
     }
 
     fn text(&self, span: Span) -> &str {
@@ -160,7 +161,7 @@ impl Request {
 
 /// One field line: eight bytes instead of the four words of two slices.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Field {
+pub(super) struct FieldSpan {
     pub(super) name: Span,
     pub(super) value: Span,
 }

@@ -9,7 +9,8 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 
-use super::{Version, same};
+use super::grammar::eq_ignore_case;
+use super::request::Version;
 
 /// The interim response that [`Fed::Continue`](super::Fed::Continue) asks for (RFC 9110 §15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -21,6 +22,9 @@ const COPIED_BYTES_MAX: usize = 16 * 1024;
 /// Status line, `Date`, `Content-Length` and `Connection` as they commonly are, and some.
 const HEAD_BYTES_TYPICAL: usize = 160;
 
+/// Name and value of a response's field.
+pub type ResponseField = (&'static str, Cow<'static, str>);
+
 /// One response, not yet encoded.
 #[derive(Debug)]
 pub struct Response {
@@ -28,7 +32,7 @@ pub struct Response {
     pub status: u16,
     /// Fields besides those of [`Framing`]: `Date`, `Content-Length`. `Connection` may be among
     /// them (a 426 names `Upgrade`) and is completed.
-    pub fields: Vec<(&'static str, Cow<'static, str>)>,
+    pub fields: Vec<ResponseField>,
     /// The content, in pieces so that a message's bytes need not be copied.
     pub body: Vec<Bytes>,
 }
@@ -92,7 +96,7 @@ impl Response {
         }
         let mut connection = String::new();
         for (name, value) in &self.fields {
-            if same(name.as_bytes(), b"connection") {
+            if eq_ignore_case(name.as_bytes(), b"connection") {
                 push_option(&mut connection, value);
             } else if is_framing(name) {
                 debug_assert!(false, "{name} is said by Framing");
@@ -123,7 +127,7 @@ fn may_have_content(status: u16) -> bool {
 fn is_framing(name: &str) -> bool {
     ["content-length", "transfer-encoding", "date"]
         .iter()
-        .any(|framing| same(name.as_bytes(), framing.as_bytes()))
+        .any(|framing| eq_ignore_case(name.as_bytes(), framing.as_bytes()))
 }
 
 fn push_option(connection: &mut String, option: &str) {

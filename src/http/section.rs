@@ -12,7 +12,8 @@
 
 use std::borrow::Cow;
 
-use super::{HttpLimits, Reject};
+use super::limits::HttpLimits;
+use super::reject::Reject;
 
 /// Empty lines that may come before a request line.
 ///
@@ -37,7 +38,7 @@ const FOLDED: Reject = Reject::BadRequest("A field is folded over more than one 
 
 /// A section under way.
 pub(super) struct Section {
-    at: At,
+    state: SectionState,
     /// Bytes judged, empty lines before the request not counted; ≤ `head_bytes_max`.
     bytes: usize,
     /// Field lines begun; ≤ `fields_max`.
@@ -48,7 +49,7 @@ pub(super) struct Section {
 
 /// What the bytes so far lead up to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum At {
+enum SectionState {
     /// A request, or an empty line before it.
     Start {
         empty_lines: u8,
@@ -74,17 +75,22 @@ enum At {
 impl Section {
     /// A request line and its fields.
     pub(super) fn head() -> Section {
-        Section { at: At::Start { empty_lines: 0 }, bytes: 0, fields: 0, partial: Vec::new() }
+        Section {
+            state: SectionState::Start { empty_lines: 0 },
+            bytes: 0,
+            fields: 0,
+            partial: Vec::new(),
+        }
     }
 
     /// The fields after a chunked body.
     pub(super) fn trailers() -> Section {
-        Section { at: At::LineStart, ..Section::head() }
+        Section { state: SectionState::LineStart, ..Section::head() }
     }
 
     /// Whether not one byte has come, not even of an empty line.
     pub(super) fn is_idle(&self) -> bool {
-        self.at == At::Start { empty_lines: 0 }
+        self.state == SectionState::Start { empty_lines: 0 }
     }
 
     /// Bytes of heap held.
@@ -113,13 +119,19 @@ impl Section {
 
     fn skip_empty_lines(&mut self, input: &mut &[u8]) -> Result<(), Reject> {
         while let Some((&byte, rest)) = input.split_first() {
-            self.at = match (self.at, byte) {
-                (At::Start { empty_lines: EMPTY_LINES_MAX.. }, b'\r') => return Err(EMPTY_LINES),
-                (At::Start { empty_lines }, b'\r') => At::StartLf { empty_lines },
-                (At::StartLf { empty_lines }, b'\n') => At::Start { empty_lines: empty_lines + 1 },
-                (At::StartLf { .. }, _) => return Err(BARE_CR),
-                (At::Start { .. }, _) => {
-                    self.at = At::Method;
+            self.state = match (self.state, byte) {
+                (SectionState::Start { empty_lines: EMPTY_LINES_MAX.. }, b'\r') => {
+                    return Err(EMPTY_LINES);
+                }
+                (SectionState::Start { empty_lines }, b'\r') => {
+                    SectionState::StartLf { empty_lines }
+                }
+                (SectionState::StartLf { empty_lines }, b'\n') => {
+                    SectionState::Start { empty_lines: empty_lines + 1 }
+                }
+                (SectionState::StartLf { .. }, _) => return Err(BARE_CR),
+                (SectionState::Start { .. }, _) => {
+                    self.state = SectionState::Method;
                     return Ok(());
                 }
                 _ => return Ok(()),
@@ -139,60 +151,62 @@ impl Section {
             let Some(next) = self.after(byte, limits)? else {
                 return Ok(Some(index + 1));
             };
-            self.at = next;
+            self.state = next;
         }
         Ok(None)
     }
 
     /// Where `byte` leads; `None` if it ends the section.
-    fn after(&mut self, byte: u8, limits: &HttpLimits) -> Result<Option<At>, Reject> {
-        let next = match (self.at, byte) {
+    fn after(&mut self, byte: u8, limits: &HttpLimits) -> Result<Option<SectionState>, Reject> {
+        let next = match (self.state, byte) {
             // Most bytes are these. Which of them may stand in a name is httparse's to say.
-            (At::Field, b'\t' | b' '..=b'~' | 0x80..) => At::Field,
+            (SectionState::Field, b'\t' | b' '..=b'~' | 0x80..) => SectionState::Field,
 
             // RFC 9112 §2.2: a bare CR must be refused or replaced. A bare LF may be taken for a
             // line end; whoever does so sees other lines than the proxy in front that does not.
-            (At::LineLf, b'\n') => At::LineStart,
-            (At::LastLf, b'\n') => return Ok(None),
-            (At::LineLf | At::LastLf, _) => return Err(BARE_CR),
+            (SectionState::LineLf, b'\n') => SectionState::LineStart,
+            (SectionState::LastLf, b'\n') => return Ok(None),
+            (SectionState::LineLf | SectionState::LastLf, _) => return Err(BARE_CR),
             (_, b'\n') => return Err(BARE_LF),
             // RFC 9110 §5.5: NUL and its kin are dangerous in values, and nowhere else allowed.
             (_, ..=0x08 | 0x0b | 0x0c | 0x0e..=0x1f | 0x7f) => return Err(CONTROL),
 
             // RFC 9112 §3: single spaces. What §3 allows lenient servers to split on is refused.
-            (At::Method, b' ') => At::Target { bytes: 0 },
-            (At::Method, b'\t') => return Err(SPACES),
-            (At::Method, b'\r') => return Err(NO_TARGET),
-            (At::Method, _) => At::Method,
-            (At::Target { bytes: 0 }, b' ') | (At::Target { .. }, b'\t') => return Err(SPACES),
-            (At::Target { .. }, b' ') => At::Version,
-            (At::Target { .. }, b'\r') => return Err(NO_VERSION),
+            (SectionState::Method, b' ') => SectionState::Target { bytes: 0 },
+            (SectionState::Method, b'\t') => return Err(SPACES),
+            (SectionState::Method, b'\r') => return Err(NO_TARGET),
+            (SectionState::Method, _) => SectionState::Method,
+            (SectionState::Target { bytes: 0 }, b' ') | (SectionState::Target { .. }, b'\t') => {
+                return Err(SPACES);
+            }
+            (SectionState::Target { .. }, b' ') => SectionState::Version,
+            (SectionState::Target { .. }, b'\r') => return Err(NO_VERSION),
             // Before the target's characters: a limit passed is a limit passed, whatever by.
-            (At::Target { bytes }, _) if bytes >= limits.target_bytes_max => {
+            (SectionState::Target { bytes }, _) if bytes >= limits.target_bytes_max => {
                 return Err(Reject::TargetTooLong);
             }
             // RFC 9112 §3.2: no form of target has a fragment, and a URI is ASCII.
-            (At::Target { .. }, b'#') => return Err(FRAGMENT),
-            (At::Target { .. }, 0x80..) => return Err(NOT_ASCII),
-            (At::Target { bytes }, _) => At::Target { bytes: bytes + 1 },
-            (At::Version, b' ' | b'\t') => return Err(SPACES),
-            (At::Version | At::Field, b'\r') => At::LineLf,
-            (At::Version, _) => At::Version,
+            (SectionState::Target { .. }, b'#') => return Err(FRAGMENT),
+            (SectionState::Target { .. }, 0x80..) => return Err(NOT_ASCII),
+            (SectionState::Target { bytes }, _) => SectionState::Target { bytes: bytes + 1 },
+            (SectionState::Version, b' ' | b'\t') => return Err(SPACES),
+            (SectionState::Version | SectionState::Field, b'\r') => SectionState::LineLf,
+            (SectionState::Version, _) => SectionState::Version,
 
-            (At::LineStart, b'\r') => At::LastLf,
+            (SectionState::LineStart, b'\r') => SectionState::LastLf,
             // RFC 9112 §2.2: white space right after the start line hides a field from some.
-            (At::LineStart, b' ' | b'\t') if self.fields == 0 => return Err(SPACE_FIRST),
+            (SectionState::LineStart, b' ' | b'\t') if self.fields == 0 => return Err(SPACE_FIRST),
             // RFC 9112 §5.2: obsolete line folding outside `message/http` may be answered 400.
-            (At::LineStart, b' ' | b'\t') => return Err(FOLDED),
-            (At::LineStart, _) if self.fields >= limits.fields_max => {
+            (SectionState::LineStart, b' ' | b'\t') => return Err(FOLDED),
+            (SectionState::LineStart, _) if self.fields >= limits.fields_max => {
                 return Err(Reject::HeadersTooLarge);
             }
-            (At::LineStart, _) => {
+            (SectionState::LineStart, _) => {
                 self.fields += 1;
-                At::Field
+                SectionState::Field
             }
             // `skip_empty_lines` has led on from these.
-            (At::Start { .. } | At::StartLf { .. }, _) => At::Method,
+            (SectionState::Start { .. } | SectionState::StartLf { .. }, _) => SectionState::Method,
         };
         Ok(Some(next))
     }

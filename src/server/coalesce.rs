@@ -100,7 +100,7 @@ impl Batches {
             self.urgent.push(room);
         }
         let start = batch.buffer.len();
-        let payload = ws::encode_text_in_place(&mut batch.buffer, write);
+        let payload = ws::encode_text(&mut batch.buffer, write);
         batch.complete = batch.buffer.len();
         self.appended = self.appended.wrapping_add(batch.complete - start);
         self.is_full |= batch.complete >= BATCH_BYTES_FULL as usize;
@@ -113,7 +113,7 @@ impl Batches {
     pub fn restored(&self, event: &str) -> Frame {
         let mut bytes = Vec::new();
         let write = |out: &mut Vec<u8>| out.extend_from_slice(event.as_bytes());
-        let payload = ws::encode_text_in_place(&mut bytes, write) as u32;
+        let payload = ws::encode_text(&mut bytes, write) as u32;
         let end = bytes.len() as u32;
         let frames = self.charge(bytes.into_boxed_slice());
         Frame::new(Rc::new(OnceCell::from(frames)), 0, payload, end)

@@ -183,7 +183,7 @@ impl<S: Stream> Core<S> {
             }
         }
         self.table.batches.on_tick_over(self.chat.room_count());
-        self.api.on_tick_over(&self.chat);
+        self.api.on_tick_end(&self.chat);
         self.table.counters.forgotten += self.chat.forget() as u64;
     }
 

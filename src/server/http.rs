@@ -13,7 +13,7 @@ use super::input::ANSWERED_BYTES_MAX;
 use super::table::Table;
 use crate::api::error::Error;
 use crate::api::metrics::Metrics;
-use crate::api::{self, Answer, Caller, Client, UpgradeRequest};
+use crate::api::{self, Answer, Caller, ClientAddress, UpgradeRequest};
 use crate::chat::{Admission, Departure, JoinRequest, Quota};
 use crate::http::{self, Fed, Framing, Method, Phase, Request, Response, Version};
 use crate::ledger::{Account, Pressure};
@@ -185,7 +185,7 @@ impl<S: Stream> Core<S> {
         key: ConnectionKey<S>,
         request: &Request,
         upgrade: &UpgradeRequest,
-        client: Client,
+        client: ClientAddress,
     ) {
         let accept = match self.check_upgrade(request) {
             Ok(accept) => accept,
@@ -227,10 +227,10 @@ impl<S: Stream> Core<S> {
     }
 
     /// Asks the domain to let the upgraded connection into its room.
-    fn enter(&mut self, key: ConnectionKey<S>, upgrade: &UpgradeRequest, client: Client) {
+    fn enter(&mut self, key: ConnectionKey<S>, upgrade: &UpgradeRequest, client: ClientAddress) {
         let Some(connection) = self.table.slots.get_mut(key) else { return };
         let mut share_exceeded = connection.over_limit == Some(OverLimit::Address);
-        if let (true, Some(address)) = (client.forwarded, client.address) {
+        if let (true, Some(address)) = (client.is_forwarded, client.address) {
             share_exceeded |= self.chat.on_arrival(address) != Quota::Within;
             connection.quota_address = Some(address);
         }

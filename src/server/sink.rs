@@ -38,7 +38,7 @@ impl<S: Stream> Sink for Table<S> {
 
     fn push_page(&mut self, to: ConnKey, page: &Page<'_>) {
         let mut frame = Vec::new();
-        ws::encode_text_in_place(&mut frame, |out| api::json::page(out, page));
+        ws::encode_text(&mut frame, |out| api::json::page(out, page));
         self.push_history(to.cast(), Piece::private(frame.into_boxed_slice()));
     }
 

@@ -77,7 +77,9 @@ impl<S: Stream> Core<S> {
             Ok(ClientEvent::Ping) => {
                 self.tell(key, attachment, |out| out.extend_from_slice(PONG.as_bytes()));
             }
-            Err(unfit) => self.refuse(key, attachment, unfit.why, unfit.nonce.as_deref()),
+            Err(rejected) => {
+                self.refuse(key, attachment, rejected.reason, rejected.nonce.as_deref())
+            }
         }
     }
 
@@ -105,7 +107,7 @@ impl<S: Stream> Core<S> {
     ) {
         self.seal(Some(attachment));
         let mut frame = Vec::new();
-        ws::encode_text_in_place(&mut frame, write);
+        ws::encode_text(&mut frame, write);
         self.table.work.bytes_out += frame.len();
         self.table.push_frames(key, Piece::private(frame.into_boxed_slice()));
     }

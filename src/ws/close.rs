@@ -5,8 +5,6 @@
 //! send one. The invariant: codes are ones an endpoint may send (RFC 6455 §7.4) and reasons fit
 //! a control frame, so that telling the peer why cannot itself break the protocol.
 
-use super::context::Violation;
-
 /// A close: what the peer is told, and why.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Close {
@@ -52,6 +50,17 @@ impl Close {
     pub const TOO_MANY_CONNECTIONS: Close = close(4429, "too many connections");
     /// Over the session's share of rooms (contract §7.15).
     pub const TOO_MANY_ROOMS: Close = close(4429, "too many rooms");
+}
+
+/// The peer broke RFC 6455 or a limit. `close` says how to tell it; it is not listened to any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Violation {
+    /// Malformed, or not allowed where it came.
+    Protocol,
+    /// Text, or a close's reason, that is not UTF-8.
+    NotUtf8,
+    /// A frame or message over [`super::WsLimits`].
+    TooBig,
 }
 
 impl Violation {

@@ -9,42 +9,25 @@
 /// The longest header of an unmasked frame whose payload is under 64 KiB.
 pub const HEADER_BYTES_MAX: usize = 4;
 
-/// What a data frame carries (RFC 6455 §5.6).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Opcode {
-    /// UTF-8.
-    Text = 1,
-    /// Anything.
-    Binary = 2,
-}
-
-/// Appends one unmasked, final frame (RFC 6455 §5.2).
-pub fn encode(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
-    let (header, header_len) = header(opcode, payload.len());
-    out.reserve(header_len + payload.len());
-    out.extend(header.into_iter().take(header_len));
-    out.extend_from_slice(payload);
-}
-
 /// Appends one unmasked, final text frame (RFC 6455 §5.2) whose payload `write` appends, and
 /// returns the payload's start in `out`.
 ///
 /// `write` may only append. A payload of 126 bytes to 64 KiB is written where it stays; a shorter
 /// one moves two bytes to the front, a longer one (the list of a great crowd) six to the back.
-pub fn encode_text_in_place(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> usize {
+pub fn encode_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> usize {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER_BYTES_MAX]);
     write(out);
     debug_assert!(out.len() >= start + HEADER_BYTES_MAX, "`write` took bytes away");
-    let (header, header_len) = header(Opcode::Text, out.len() - start - HEADER_BYTES_MAX);
+    let (header, header_len) = header(out.len() - start - HEADER_BYTES_MAX);
     out.splice(start..start + HEADER_BYTES_MAX, header.into_iter().take(header_len));
     start + header_len
 }
 
 /// The header's bytes, and how many of them count.
-fn header(opcode: Opcode, payload_len: usize) -> ([u8; 10], usize) {
-    const FINAL: u8 = 0x80;
-    let mut header = [FINAL | opcode as u8, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+fn header(payload_len: usize) -> ([u8; 10], usize) {
+    const FINAL_TEXT: u8 = 0x81;
+    let mut header = [FINAL_TEXT, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     // RFC 6455 §5.2: seven bits if they suffice; 126 announces two bytes, 127 eight. The
     // shortest form that fits is a MUST.
     match payload_len {
@@ -77,17 +60,9 @@ mod tests {
         expected.extend_from_slice(&payload);
 
         let mut out = b"before".to_vec();
-        let start = encode_text_in_place(&mut out, |out| out.extend_from_slice(&payload));
+        let start = encode_text(&mut out, |out| out.extend_from_slice(&payload));
         assert!(out == expected, "in place, {payload_len}: {:?}", &out[..out.len().min(20)]);
         assert!(out[start..] == payload, "{payload_len}");
-
-        let mut out = b"before".to_vec();
-        encode(Opcode::Text, &payload, &mut out);
-        assert!(out == expected, "{payload_len}");
-        out.clear();
-        encode(Opcode::Binary, &payload, &mut out);
-        assert_eq!(out[0], 0x82);
-        assert!(out[1..] == expected[7..], "{payload_len}");
     }
 
     #[test]
@@ -105,8 +80,8 @@ mod tests {
     #[test]
     fn frames_follow_each_other_in_one_buffer() {
         let mut out = Vec::new();
-        let first = encode_text_in_place(&mut out, |out| out.extend_from_slice(b"Hello"));
-        let second = encode_text_in_place(&mut out, |out| out.extend_from_slice(b"you"));
+        let first = encode_text(&mut out, |out| out.extend_from_slice(b"Hello"));
+        let second = encode_text(&mut out, |out| out.extend_from_slice(b"you"));
         // RFC 6455 §5.7 shows the first.
         assert_eq!(out, b"\x81\x05Hello\x81\x03you");
         assert_eq!((first, second), (2, 9));

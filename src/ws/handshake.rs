@@ -4,11 +4,9 @@
 //! between [`check`] and [`accept`]. The invariant: nothing of the request returns in the
 //! response but a derived key and a token, so no peer can write fields of its own into it.
 
-use std::borrow::Cow;
-
 use tungstenite::handshake::derive_accept_key;
 
-use crate::http::{Method, Request, Version};
+use crate::http::{Method, Request, ResponseField, Version};
 
 /// Why a request is no WebSocket upgrade that can be accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,7 +36,7 @@ pub fn accept(
     accept: &str,
     subprotocol: Option<&str>,
     date: &str,
-    extra_fields: &[(&'static str, Cow<'static, str>)],
+    extra_fields: &[ResponseField],
 ) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
@@ -108,6 +106,8 @@ fn is_token(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
 
     /// RFC 6455 §1.3: the example's key and the answer to it.

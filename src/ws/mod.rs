@@ -9,5 +9,6 @@ mod context;
 mod frame;
 pub mod handshake;
 
-pub use context::{Context, Incoming, RecycledContext, Violation, WsLimits};
-pub use frame::{HEADER_BYTES_MAX, Opcode, encode, encode_text_in_place};
+pub use close::Violation;
+pub use context::{Context, Incoming, RecycledContext, WsLimits};
+pub use frame::{HEADER_BYTES_MAX, encode_text};

@@ -22,7 +22,7 @@ use disposable_chat::clock::Clock;
 use disposable_chat::http::{self, Codec, Fed, Framing, Reject, Response, Version};
 use disposable_chat::net::{Link, Listener, Piece, Received, Socket};
 use disposable_chat::ws::handshake::{self, NotAccepted};
-use disposable_chat::ws::{self, Context, Incoming, Opcode, RecycledContext};
+use disposable_chat::ws::{self, Context, Incoming, RecycledContext};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
@@ -300,11 +300,23 @@ fn upgrade_required() -> Response {
         .with("Sec-WebSocket-Version", "13")
 }
 
+/// The first byte of a final frame (RFC 6455 §5.2).
+const TEXT: u8 = 0x81;
+const BINARY: u8 = 0x82;
+
+/// Appends one frame. `ws` encodes text alone, because the chat sends nothing else: the two kinds of
+/// frame differ in their first byte.
+fn encode(first: u8, payload: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    ws::encode_text(out, |out| out.extend_from_slice(payload));
+    out[start] = first;
+}
+
 /// Bytes to messages, by [`Context`], which also answers pings and closes; messages to frames.
 fn on_ws_bytes(context: &mut Context, input: &mut &[u8], out: &mut Vec<u8>) -> Option<Protocol> {
     match context.feed(input, out, &mut RecycledContext::default()) {
-        Ok(Some(Incoming::Text(text))) => ws::encode(Opcode::Text, text.as_bytes(), out),
-        Ok(Some(Incoming::Binary(payload))) => ws::encode(Opcode::Binary, &payload, out),
+        Ok(Some(Incoming::Text(text))) => encode(TEXT, text.as_bytes(), out),
+        Ok(Some(Incoming::Binary(payload))) => encode(BINARY, &payload, out),
         Ok(Some(Incoming::Fragment | Incoming::Ping | Incoming::Pong(_)) | None) => {}
         Ok(Some(Incoming::Closed)) => return Some(Protocol::Closing),
         Err(violation) => {

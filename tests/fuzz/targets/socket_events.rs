@@ -18,12 +18,12 @@ fuzz_target!(|text: &str| {
     let is_beyond = value.as_ref().is_err_and(is_beyond_it);
     match (parse(text), &value) {
         (Ok(event), Ok(value)) => assert_eq!(expected(value), Ok(event)),
-        (Err(unfit), Ok(value)) => {
-            assert_eq!(expected(value), Err(unfit.why));
-            shown(unfit.why, unfit.nonce);
+        (Err(rejected), Ok(value)) => {
+            assert_eq!(expected(value), Err(rejected.reason));
+            shown(rejected.reason, rejected.nonce);
         }
         (Ok(_), Err(error)) => assert!(is_beyond, "taken, though {error}"),
-        (Err(unfit), Err(_)) => assert!(is_beyond || unfit.why == BadEvent::Json),
+        (Err(rejected), Err(_)) => assert!(is_beyond || rejected.reason == BadEvent::Json),
     }
     if !is_beyond && !text.is_empty() {
         rest(text, value.as_ref().ok().and_then(Value::as_object));

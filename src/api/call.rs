@@ -1,0 +1,87 @@
+//! One request on its way through a route, and the answer it gets.
+//!
+//! Owns the values that every route takes and returns. Must not know which routes exist. The
+//! invariant: a route reaches the domain through [`Call`] alone, so nothing of a request outlives
+//! its answer except a rendered [`Listings`].
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::error::Error;
+use super::listings::Listings;
+use super::upgrade::UpgradeRequest;
+use super::{credential, object};
+use crate::chat::{Access, Address, Chat, RoomId, RoomKey, SessionKey, Sink};
+use crate::clock::Now;
+use crate::http::{Request, Response};
+
+/// What the event loop knows about the moment and the peer of a request.
+#[derive(Clone, Copy)]
+pub struct Caller {
+    pub now: Now,
+    /// Time since the process began to serve.
+    pub uptime: Duration,
+    /// Open connections, HTTP and WebSocket together.
+    pub connections: u64,
+    /// The address that creations and password guesses count against; `None` for an exempt peer
+    /// (contract §12.19).
+    pub address: Option<Address>,
+}
+
+/// How a request is answered.
+#[derive(Debug)]
+pub enum Answer {
+    /// A response that lacks only its framing.
+    Response(Response),
+    /// An error. The caller counts it by its code and answers with
+    /// [`Api::refusal`](super::Api::refusal).
+    Refused(Error),
+    /// A request for a socket. The caller checks the handshake and the origin, then asks the domain.
+    Socket(UpgradeRequest),
+}
+
+/// What a route returns.
+pub type Outcome = Result<Response, Error>;
+
+/// Everything that a route may use.
+pub struct Call<'a> {
+    pub chat: &'a mut Chat,
+    pub listings: &'a mut Listings,
+    pub request: &'a Request,
+    pub caller: &'a Caller,
+    pub sink: &'a mut dyn Sink,
+    /// The decoded path segment that the route's `{…}` matched; empty if the route has none.
+    pub segment: Cow<'a, str>,
+}
+
+impl Call<'_> {
+    /// The room that the path names. `None` if it does not exist or the id is malformed
+    /// (contract §1.13).
+    pub fn room(&self) -> Option<RoomKey> {
+        RoomId::parse(&self.segment).and_then(|id| self.chat.room(id))
+    }
+
+    /// The room that the path names, if the domain grants `session` this access to it.
+    pub fn authorize(&mut self, session: SessionKey, access: Access<'_>) -> Result<RoomKey, Error> {
+        let room = self.room();
+        Ok(self.chat.gate(self.caller.now, session, room, access)?)
+    }
+
+    /// The session that the request authenticates as (contract §1.18 to §1.20). Restarts the
+    /// session's lifetime (contract §3.10).
+    pub fn authenticate(&mut self) -> Result<SessionKey, Error> {
+        let id = credential::bearer(self.request)?;
+        let session = self.chat.session(id).ok_or_else(credential::invalid_session)?;
+        self.chat.touch(self.caller.now, session);
+        Ok(session)
+    }
+}
+
+/// Checks a body that the route ignores: empty or a JSON object, else 422 (contract §1.8).
+pub fn check_ignored_body(request: &Request) -> Result<(), Error> {
+    let body = request.body();
+    if body.is_empty() || object::body_fields(body, []).is_ok() {
+        return Ok(());
+    }
+    Err(Error::bad_body(object::NEITHER_EMPTY_NOR_AN_OBJECT))
+}

@@ -1,0 +1,33 @@
+//! Refusals of a request that breaks HTTP or a limit.
+//!
+//! Owns the refusals and their English sentences. Must not know how a refusal is answered: `api`
+//! gives each its code and status. The invariant: after a refusal the connection's input cannot be
+//! interpreted any more, so a refusal always ends the connection.
+
+use std::fmt;
+
+/// The peer broke the protocol or a limit. The connection cannot be read on: answer and end it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reject {
+    /// Malformed or ambiguous: 400. The sentence says what exactly.
+    BadRequest(&'static str),
+    /// 431.
+    HeadersTooLarge,
+    /// 414.
+    TargetTooLong,
+    /// 413.
+    BodyTooLarge,
+}
+
+impl fmt::Display for Reject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reject::BadRequest(sentence) => sentence,
+            Reject::HeadersTooLarge => "The request's header fields are too large or too many.",
+            Reject::TargetTooLong => "The request target is too long.",
+            Reject::BodyTooLarge => "The request's body is too large.",
+        })
+    }
+}
+
+impl std::error::Error for Reject {}

@@ -1,0 +1,580 @@
+//! Frames in every cut, violations, closes, and what the context relies on tungstenite for.
+
+use std::cell::RefCell;
+
+use super::*;
+use crate::clock::SeededEntropy;
+
+const LIMITS: WsLimits = WsLimits { frame_bytes_max: 300, message_bytes_max: 500 };
+
+const FIN: u8 = 0x80;
+const CONTINUE: u8 = 0;
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+const CLOSE: u8 = FIN | 8;
+const PING: u8 = FIN | 9;
+const PONG: u8 = FIN | 10;
+
+/// The header of a client's frame that declares `payload` bytes, in the shortest form.
+fn head(first: u8, payload: u64) -> Vec<u8> {
+    let mut head = vec![first];
+    match payload {
+        0..=125 => head.push(0x80 | payload as u8),
+        126..=0xFFFF => {
+            head.push(0x80 | 126);
+            head.extend((payload as u16).to_be_bytes());
+        }
+        _ => {
+            head.push(0x80 | 127);
+            head.extend(payload.to_be_bytes());
+        }
+    }
+    head.extend(MASK);
+    head
+}
+
+/// As in RFC 6455 §5.7.
+const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
+
+/// A client's frame.
+fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
+    let payload = payload.as_ref();
+    let mut frame = head(first, payload.len() as u64);
+    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+fn close_frame(code: u16, reason: impl AsRef<[u8]>) -> Vec<u8> {
+    frame(CLOSE, [&code.to_be_bytes(), reason.as_ref()].concat())
+}
+
+/// A server's short frame.
+fn answer(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
+    [&[first, payload.as_ref().len() as u8], payload.as_ref()].concat()
+}
+
+fn close_answer(close: Close) -> Vec<u8> {
+    answer(CLOSE, [&close.code.to_be_bytes(), close.reason.as_bytes()].concat())
+}
+
+fn describe(incoming: Incoming) -> String {
+    match incoming {
+        Incoming::Text(text) => format!("text {}", text.as_str()),
+        Incoming::Binary(payload) => format!("binary {}", payload.escape_ascii()),
+        Incoming::Fragment => "fragment".to_owned(),
+        Incoming::Ping => "ping".to_owned(),
+        Incoming::Pong(payload) => format!("pong {}", payload.escape_ascii()),
+        Incoming::Closed => "closed".to_owned(),
+    }
+}
+
+thread_local! {
+    /// All contexts of one test share it, as those of one server do.
+    static RECYCLED: RefCell<RecycledContext> = RefCell::default();
+}
+
+/// Feeds all of `input`, telling the peer of a violation like the server does.
+fn feed(context: &mut Context, mut input: &[u8], out: &mut Vec<u8>) -> Vec<String> {
+    let mut seen = Vec::new();
+    loop {
+        match RECYCLED.with_borrow_mut(|recycled| context.feed(&mut input, out, recycled)) {
+            Ok(Some(Incoming::Fragment)) => {}
+            Ok(Some(incoming)) => seen.push(describe(incoming)),
+            Ok(None) => break,
+            Err(violation) => {
+                seen.push(format!("{violation:?}"));
+                context.close(violation.close(), out);
+                assert!(!context.can_write());
+            }
+        }
+        let kept = 2 * (HEAD_BYTES_MAX + LIMITS.frame_bytes_max) + LIMITS.message_bytes_max;
+        assert!(context.bytes() <= INNER_BYTES + kept);
+    }
+    assert!(input.is_empty(), "left lying: {input:?}");
+    seen
+}
+
+/// What comes of `input` must be `expected`, and the bytes sent must be `answers`, however
+/// the input is cut. `begin` comes first.
+#[track_caller]
+fn check_after(
+    begin: fn(&mut Context, &mut Vec<u8>),
+    input: &[u8],
+    expected: &[&str],
+    answers: &[u8],
+) {
+    let check = |pieces: &mut dyn Iterator<Item = &[u8]>, cut: &str| {
+        let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
+        begin(&mut context, &mut out);
+        let seen: Vec<_> = pieces.flat_map(|piece| feed(&mut context, piece, &mut out)).collect();
+        assert_eq!(seen, expected, "{cut}");
+        assert_eq!(out.escape_ascii().to_string(), answers.escape_ascii().to_string(), "{cut}");
+    };
+    for at in 0..=input.len() {
+        let (front, back) = input.split_at(at);
+        check(&mut [front, back].into_iter(), &format!("cut at {at}"));
+    }
+    check(&mut input.chunks(1), "byte by byte");
+}
+
+#[track_caller]
+fn check(input: &[u8], expected: &[&str], answers: &[u8]) {
+    check_after(|_, _| {}, input, expected, answers);
+}
+
+/// The last frame of `input` is a violation: it is told, and nothing after it is heard.
+#[track_caller]
+fn check_violation(input: &[u8], before: &[&str], violation: Violation) {
+    let name = format!("{violation:?}");
+    let expected = [before, &[name.as_str()]].concat();
+    let late = [frame(FIN | TEXT, "late"), frame(PING, "late"), frame(CLOSE, "")].concat();
+    check(&[input, &late].concat(), &expected, &close_answer(violation.close()));
+}
+
+#[test]
+fn the_rfcs_masked_hello_is_read() {
+    check(b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58", &["text Hello"], b"");
+}
+
+#[test]
+fn text_and_binary_are_delivered_alike() {
+    let input = [
+        frame(FIN | TEXT, "Grüße, 世界 🦀"),
+        frame(FIN | BINARY, [0, 255]),
+        frame(FIN | TEXT, ""),
+        frame(FIN | BINARY, ""),
+    ];
+    let expected = ["text Grüße, 世界 🦀", "binary \\x00\\xff", "text ", "binary "];
+    check(&input.concat(), &expected, b"");
+}
+
+#[test]
+fn a_hundred_frames_in_one_input() {
+    let texts: Vec<_> = (0..100).map(|n| format!("text {n}")).collect();
+    let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+    let input: Vec<_> = (0..100).flat_map(|n| frame(FIN | TEXT, n.to_string())).collect();
+    check(&input, &texts, b"");
+}
+
+#[test]
+fn fragments_are_joined_and_control_frames_come_between() {
+    let input = [
+        frame(TEXT, "one "),
+        frame(PING, "a"),
+        frame(CONTINUE, ""),
+        frame(PONG, "b"),
+        frame(CONTINUE, "two "),
+        frame(FIN | CONTINUE, "three"),
+        frame(BINARY, "x"),
+        frame(FIN | CONTINUE, ""),
+    ];
+    let expected = ["ping", "pong b", "text one two three", "binary x"];
+    check(&input.concat(), &expected, &answer(PONG, "a"));
+}
+
+#[test]
+fn a_message_may_begin_with_nothing() {
+    let input = [frame(TEXT, ""), frame(CONTINUE, ""), frame(FIN | CONTINUE, "late")].concat();
+    check(&input, &["text late"], b"");
+}
+
+#[test]
+fn each_fragment_but_the_last_is_told_until_we_close() {
+    let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
+    let bytes = [frame(TEXT, "a"), frame(CONTINUE, ""), frame(FIN | CONTINUE, "b")].concat();
+    let mut input = &bytes[..];
+    for expected in [Incoming::Fragment, Incoming::Fragment, Incoming::Text("ab".into())] {
+        assert_eq!(
+            context.feed(&mut input, &mut out, &mut RecycledContext::default()),
+            Ok(Some(expected))
+        );
+    }
+    context.close(Close::INTERNAL, &mut out);
+    input = &bytes;
+    assert_eq!(context.feed(&mut input, &mut out, &mut RecycledContext::default()), Ok(None));
+}
+
+#[test]
+fn a_code_point_may_be_cut_by_fragments() {
+    let crab = "🦀".as_bytes();
+    let input =
+        [frame(TEXT, &crab[..1]), frame(CONTINUE, &crab[1..3]), frame(FIN | CONTINUE, &crab[3..])];
+    check(&input.concat(), &["text 🦀"], b"");
+}
+
+#[test]
+fn every_ping_is_answered_in_order() {
+    let longest = "p".repeat(CONTROL_BYTES_MAX);
+    let input = [frame(PING, "a"), frame(PING, ""), frame(PING, &longest)].concat();
+    let answers = [answer(PONG, "a"), answer(PONG, ""), answer(PONG, &longest)].concat();
+    check(&input, &["ping", "ping", "ping"], &answers);
+}
+
+#[test]
+fn a_pong_follows_what_was_sent_before_it() {
+    let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
+    super::super::encode_text(&mut out, |out| out.extend_from_slice(b"first"));
+    assert_eq!(feed(&mut context, &frame(PING, "a"), &mut out), ["ping"]);
+    context.ping(&mut out);
+    assert_eq!(out, b"\x81\x05first\x8a\x01a\x89\x00");
+}
+
+#[test]
+fn the_peers_close_is_answered_with_its_own_code() {
+    check(&frame(CLOSE, ""), &["closed"], &answer(CLOSE, ""));
+    let codes = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999];
+    for code in codes {
+        let answers = answer(CLOSE, [&u16::to_be_bytes(code), &b"bye"[..]].concat());
+        check(&close_frame(code, "bye"), &["closed"], &answers);
+    }
+    let longest = "r".repeat(123);
+    let answers = answer(CLOSE, [&1000_u16.to_be_bytes(), longest.as_bytes()].concat());
+    check(&close_frame(1000, &longest), &["closed"], &answers);
+}
+
+#[test]
+fn a_close_with_a_code_nobody_may_send_is_answered_with_1002() {
+    for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535] {
+        let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
+        assert_eq!(feed(&mut context, &close_frame(code, "bye"), &mut out), ["closed"]);
+        assert_eq!(out[2..4], 1002_u16.to_be_bytes(), "{code}");
+    }
+}
+
+#[test]
+fn a_malformed_close_is_a_violation() {
+    check_violation(&frame(CLOSE, [3]), &[], Violation::Protocol);
+    check_violation(&close_frame(1000, b"\xce\xba\xff"), &[], Violation::NotUtf8);
+    check_violation(&close_frame(1000, "r".repeat(124)), &[], Violation::Protocol);
+}
+
+#[test]
+fn nothing_is_heard_after_the_peers_close() {
+    let input = [
+        frame(FIN | TEXT, "before"),
+        close_frame(1000, ""),
+        frame(FIN | TEXT, "after"),
+        frame(PING, ""),
+        vec![0xFF; 20],
+    ];
+    let answers = answer(CLOSE, 1000_u16.to_be_bytes());
+    check(&input.concat(), &["text before", "closed"], &answers);
+}
+
+#[test]
+fn after_our_close_only_the_peers_close_is_heard() {
+    let begin = |context: &mut Context, out: &mut Vec<u8>| {
+        assert!(context.can_write());
+        context.close(Close::SHUTTING_DOWN, out);
+        assert!(!context.can_write());
+        context.close(Close::INTERNAL, out);
+        context.ping(out);
+    };
+    let input = [
+        frame(TEXT, "too "),
+        frame(PING, "x"),
+        frame(FIN | CONTINUE, "late"),
+        frame(PONG, ""),
+        close_frame(1001, ""),
+        frame(FIN | TEXT, "after"),
+    ];
+    check_after(begin, &input.concat(), &["closed"], &close_answer(Close::SHUTTING_DOWN));
+    // A violation ends the wait, and says nothing more.
+    let input = [frame(FIN | TEXT, "late"), frame(FIN | 3, ""), close_frame(1001, "")].concat();
+    check_after(begin, &input, &["Protocol"], &close_answer(Close::SHUTTING_DOWN));
+}
+
+#[test]
+fn nothing_is_sent_after_the_peers_close() {
+    let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
+    feed(&mut context, &frame(CLOSE, ""), &mut out);
+    out.clear();
+    context.ping(&mut out);
+    context.close(Close::INTERNAL, &mut out);
+    assert!(out.is_empty() && !context.can_write());
+}
+
+#[test]
+fn a_violation_is_told_only_by_close_and_only_once() {
+    let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
+    let input = frame(FIN | 3, "");
+    assert_eq!(
+        context.feed(&mut &input[..], &mut out, &mut RecycledContext::default()),
+        Err(Violation::Protocol)
+    );
+    context.ping(&mut out);
+    assert!(out.is_empty() && !context.can_write());
+    assert_eq!(context.feed(&mut &input[..], &mut out, &mut RecycledContext::default()), Ok(None));
+    context.close(Close::PROTOCOL, &mut out);
+    context.close(Close::PROTOCOL, &mut out);
+    assert_eq!(out, close_answer(Close::PROTOCOL));
+}
+
+#[test]
+fn reserved_bits_and_opcodes_are_violations() {
+    for bit in [0x40, 0x20, 0x10] {
+        check_violation(&frame(FIN | bit | TEXT, "x"), &[], Violation::Protocol);
+        check_violation(&frame(PING | bit, ""), &[], Violation::Protocol);
+    }
+    for opcode in (3..8).chain(11..16) {
+        let input = [frame(FIN | TEXT, "x"), frame(FIN | opcode, "")].concat();
+        check_violation(&input, &["text x"], Violation::Protocol);
+    }
+}
+
+#[test]
+fn an_unmasked_frame_is_a_violation() {
+    check_violation(b"\x81\x05Hello", &[], Violation::Protocol);
+    check_violation(b"\x89\x00", &[], Violation::Protocol);
+}
+
+#[test]
+fn control_frames_are_short_and_whole() {
+    check_violation(&frame(PING & !FIN, "x"), &[], Violation::Protocol);
+    check_violation(&frame(PONG & !FIN, ""), &[], Violation::Protocol);
+    check_violation(&frame(CLOSE & !FIN, ""), &[], Violation::Protocol);
+    check_violation(&head(PING, 126), &[], Violation::Protocol);
+    check_violation(&head(PONG, u64::MAX), &[], Violation::Protocol);
+}
+
+#[test]
+fn fragments_come_in_their_order() {
+    check_violation(&frame(FIN | CONTINUE, "x"), &[], Violation::Protocol);
+    check_violation(&frame(CONTINUE, "x"), &[], Violation::Protocol);
+    let again = [frame(TEXT, "a"), frame(FIN | TEXT, "b")].concat();
+    check_violation(&again, &[], Violation::Protocol);
+    let again = [frame(BINARY, "a"), frame(TEXT, "b")].concat();
+    check_violation(&again, &[], Violation::Protocol);
+    let over = [frame(TEXT, "a"), frame(FIN | CONTINUE, "b"), frame(FIN | CONTINUE, "c")];
+    check_violation(&over.concat(), &["text ab"], Violation::Protocol);
+}
+
+#[test]
+fn text_is_utf8_however_it_is_fragmented() {
+    // An overlong form, a surrogate, a code point beyond the last, a cut one, a stray byte.
+    for text in [&b"\xc0\xaf"[..], b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xf0\x9f", b"\x80"] {
+        check_violation(&frame(FIN | TEXT, text), &[], Violation::NotUtf8);
+        let (front, back) = text.split_at(1);
+        let halves = [frame(TEXT, front), frame(FIN | CONTINUE, back)].concat();
+        // Whether the first half is already hopeless decides where it fails, not whether.
+        check_violation(&halves, &[], Violation::NotUtf8);
+    }
+    // Fails with the fragment that cannot be completed, not with the message.
+    let hopeless = [frame(TEXT, "ok"), frame(CONTINUE, [0xFF])].concat();
+    check_violation(&hopeless, &[], Violation::NotUtf8);
+    check(&frame(FIN | BINARY, [0xFF]), &["binary \\xff"], b"");
+}
+
+#[test]
+fn limits_are_met_exactly() {
+    let WsLimits { frame_bytes_max, message_bytes_max } = LIMITS;
+    let (full, rest) = ("a".repeat(frame_bytes_max), message_bytes_max - frame_bytes_max);
+    check(&frame(FIN | TEXT, &full), &[&format!("text {full}")], b"");
+    let over = head(FIN | TEXT, frame_bytes_max as u64 + 1);
+    check_violation(&over, &[], Violation::TooBig);
+
+    let front = frame(BINARY, &full);
+    let whole = [&front[..], &frame(FIN | CONTINUE, "b".repeat(rest))].concat();
+    check(&whole, &[&format!("binary {full}{}", "b".repeat(rest))], b"");
+    // What is refused is refused on its header.
+    let over = [&front[..], &head(CONTINUE, rest as u64 + 1)].concat();
+    check_violation(&over, &[], Violation::TooBig);
+}
+
+#[test]
+fn huge_lengths_are_refused_on_their_header() {
+    for declared in [65_536, u64::from(u32::MAX) + 1, 1 << 63, u64::MAX] {
+        check_violation(&head(FIN | TEXT, declared), &[], Violation::TooBig);
+        let continued = [frame(TEXT, "x"), head(FIN | CONTINUE, declared)].concat();
+        check_violation(&continued, &[], Violation::TooBig);
+    }
+}
+
+#[test]
+fn bytes_are_what_was_declared_or_has_arrived_and_is_not_delivered() {
+    let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
+    let mut step = |input: &[u8], undelivered: usize| {
+        feed(&mut context, input, &mut out);
+        assert_eq!(context.bytes(), undelivered, "after {input:?}");
+    };
+    let (text, more, ping) =
+        (frame(TEXT, "0123456789"), frame(FIN | CONTINUE, "abcde"), frame(PING, "xyz"));
+    step(&[], 0);
+    step(&text[..5], INNER_BYTES + 8); // What a vector begins with.
+    step(&text[5..6], INNER_BYTES + 16); // Now the header is whole, and the frame counts.
+    step(&text[6..15], INNER_BYTES + 16);
+    step(&text[15..], INNER_BYTES + 10);
+    step(&ping[..8], INNER_BYTES + 10 + 9);
+    step(&ping[8..], INNER_BYTES + 10);
+    step(&more[..10], INNER_BYTES + 10 + 11);
+    step(&more[10..], 0);
+    step(&text, INNER_BYTES + 10);
+    step(&frame(FIN | 3, ""), 0);
+    step(&text, 0);
+}
+
+#[test]
+fn what_is_declared_counts_and_what_has_not_come_is_not_reserved() {
+    let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
+    let whole = frame(FIN | TEXT, [b'a'; 300]);
+    for (at, byte) in whole.iter().enumerate() {
+        let partial = context.active.as_ref().map_or(0, |one| one.partial.capacity());
+        assert!(partial <= (2 * at).max(8), "at {at}");
+        feed(&mut context, &[*byte], &mut out);
+        let expected = match at {
+            0..7 => INNER_BYTES + 8,
+            307 => 0,
+            _ => INNER_BYTES + whole.len(),
+        };
+        assert_eq!(context.bytes(), expected, "at {at}");
+    }
+}
+
+#[test]
+fn a_big_frame_leaves_no_big_buffer() {
+    let limits = WsLimits { frame_bytes_max: 1 << 16, message_bytes_max: 1 << 17 };
+    let (mut context, mut out) = (Context::new(limits), Vec::new());
+    let big = vec![b'a'; 60_000];
+    for _ in 0..3 {
+        let whole = frame(FIN | TEXT, &big);
+        feed_all(&mut context, &whole[..50_008], &mut out, 0);
+        assert_eq!(context.bytes(), INNER_BYTES + 60_008, "as declared");
+        feed_all(&mut context, &whole[50_008..], &mut out, 1);
+        assert_eq!(context.bytes(), 0);
+    }
+    // Not while something is incomplete, whatever comes between.
+    feed_all(&mut context, &frame(TEXT, &big), &mut out, 1);
+    feed_all(&mut context, &frame(PING, ""), &mut out, 1);
+    assert_eq!(context.bytes(), INNER_BYTES + 60_008 - READ_BUFFER_BYTES + 60_000);
+    feed_all(&mut context, &frame(FIN | CONTINUE, "b"), &mut out, 1);
+    assert_eq!(context.bytes(), 0);
+    assert_eq!(out, answer(PONG, ""));
+}
+
+fn feed_all(context: &mut Context, mut input: &[u8], out: &mut Vec<u8>, whole: usize) {
+    let mut recycled = RecycledContext::default();
+    let mut feed = || context.feed(&mut input, out, &mut recycled).unwrap().map(drop);
+    let seen = std::iter::from_fn(&mut feed).count();
+    assert_eq!(seen, whole);
+}
+
+#[test]
+fn mutated_frames_break_nothing() {
+    let sound = [
+        frame(FIN | TEXT, "hello"),
+        frame(TEXT, "a".repeat(130)),
+        frame(PING, "ping"),
+        frame(FIN | CONTINUE, "b".repeat(200)),
+        frame(FIN | BINARY, [7; 126]),
+        close_frame(1000, "bye"),
+    ]
+    .concat();
+    let mut entropy = SeededEntropy::new(6455);
+    let mut below = |end: usize| (entropy.next_u64() % end as u64) as usize;
+    let mut outcomes = std::collections::BTreeMap::new();
+    for _ in 0..5000 {
+        let mut input = sound.clone();
+        for _ in 0..below(4) {
+            let at = below(input.len());
+            match below(3) {
+                0 => input[at] ^= 1 << below(8),
+                1 => input[at] = below(256) as u8,
+                _ => drop(input.drain(at..(at + below(9)).min(input.len()))),
+            }
+        }
+        let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
+        let mut rest = &input[..];
+        let mut last = String::new();
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at((1 + below(80)).min(rest.len()));
+            rest = after;
+            last = feed(&mut context, piece, &mut out).pop().unwrap_or(last);
+        }
+        let ended = last.split(' ').next().map(str::to_owned);
+        *outcomes.entry(ended).or_insert(0) += 1;
+    }
+    // The mutations reach every end there is.
+    for end in ["closed", "Protocol", "NotUtf8", "TooBig"] {
+        assert!(outcomes.contains_key(&Some(end.to_owned())), "{outcomes:?}");
+    }
+}
+
+/// What this file relies on tungstenite for, observed with 0.29 and 0.30.
+mod tungstenite_itself {
+    use super::*;
+    use tungstenite::error::{CapacityError, ProtocolError};
+
+    fn read(
+        inner: &mut WebSocketContext,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Message, Error> {
+        inner.read(&mut FrameStream { frame: payload, out })
+    }
+
+    fn blocked(outcome: Result<Message, Error>) -> bool {
+        matches!(outcome, Err(Error::Io(why)) if why.kind() == ErrorKind::WouldBlock)
+    }
+
+    #[test]
+    fn a_pong_is_queued_until_the_next_call() {
+        let (mut inner, mut out) = (new_context(LIMITS), Vec::new());
+        let ping = read(&mut inner, &frame(PING, "a"), &mut out);
+        assert!(matches!(ping, Ok(Message::Ping(_))) && out.is_empty());
+        assert!(blocked(read(&mut inner, &[], &mut out)));
+        assert_eq!(out, answer(PONG, "a"));
+    }
+
+    #[test]
+    fn the_answer_to_a_close_is_queued_and_then_all_is_over() {
+        let (mut inner, mut out) = (new_context(LIMITS), Vec::new());
+        let close = read(&mut inner, &frame(CLOSE, ""), &mut out);
+        assert!(matches!(close, Ok(Message::Close(None))) && out.is_empty());
+        let flushed = inner.flush(&mut FrameStream::write_to(&mut out));
+        assert!(matches!(flushed, Err(Error::ConnectionClosed)));
+        assert_eq!(out, answer(CLOSE, ""));
+        assert!(matches!(read(&mut inner, &[], &mut out), Err(Error::AlreadyClosed)));
+    }
+
+    #[test]
+    fn after_an_error_nothing_has_been_sent_and_a_close_works_once() {
+        type Bad<'a> = (&'a [u8], fn(&Error) -> bool);
+        let bad: [Bad; 3] = [
+            (b"\x81\x00", |e| matches!(e, Error::Protocol(_))),
+            (&frame(FIN | TEXT, [0xFF]), |e| matches!(e, Error::Utf8(_))),
+            (&head(FIN | TEXT, 301), |e| {
+                matches!(e, Error::Capacity(CapacityError::MessageTooLong { .. }))
+            }),
+        ];
+        for (input, expected) in bad {
+            let (mut inner, mut out) = (new_context(LIMITS), Vec::new());
+            assert!(expected(&read(&mut inner, input, &mut out).unwrap_err()));
+            assert!(out.is_empty());
+            for _ in 0..2 {
+                inner.close(&mut FrameStream::write_to(&mut out), None).unwrap();
+                assert_eq!(out, answer(CLOSE, ""));
+            }
+        }
+    }
+
+    #[test]
+    fn after_our_close_late_data_is_delivered_and_pings_are_not_answered() {
+        let (mut inner, mut out) = (new_context(LIMITS), Vec::new());
+        inner.close(&mut FrameStream::write_to(&mut out), None).unwrap();
+        out.clear();
+        let late = read(&mut inner, &frame(FIN | TEXT, "late"), &mut out);
+        assert!(matches!(late, Ok(Message::Text(text)) if text == "late"));
+        assert!(matches!(read(&mut inner, &frame(PING, ""), &mut out), Ok(Message::Ping(_))));
+        let close = read(&mut inner, &frame(CLOSE, ""), &mut out);
+        assert!(matches!(close, Ok(Message::Close(None))));
+        assert!(matches!(read(&mut inner, &[], &mut out), Err(Error::ConnectionClosed)));
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn the_end_of_the_stream_is_a_broken_close() {
+        let broken = new_context(LIMITS).read(&mut Cursor::new(Vec::new())).unwrap_err();
+        let expected = ProtocolError::ResetWithoutClosingHandshake;
+        assert!(matches!(broken, Error::Protocol(why) if why == expected));
+    }
+}
