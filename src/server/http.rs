@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::admission;
 use super::connection::{Connection, ConnectionKey, OverLimit, Protocol, Purpose, TimeoutKind, Ws};
 use super::core::Core;
-use super::input::ANSWERED_BYTES_MAX;
+use super::schedule::ANSWERED_BYTES_MAX;
 use super::table::Table;
 use crate::api::error::Error;
 use crate::api::metrics::Metrics;

@@ -15,11 +15,6 @@ use crate::chat::{AttachmentKey, Departure};
 use crate::net::{Received, Stream};
 use crate::ws::close::Close;
 
-/// Bytes made for one connection in one turn beyond which its next request or event has to wait:
-/// one answer at a time, but a few small ones may leave together. Content that a HEAD response
-/// leaves out counts in its turn, since it was made.
-pub(super) const ANSWERED_BYTES_MAX: usize = 16 * 1024;
-
 impl<S: Stream> Core<S> {
     /// Handles what a connection has buffered, or reads once.
     pub(super) fn take_turn(&mut self, key: ConnectionKey<S>, scratch: &mut [u8]) {

@@ -10,9 +10,6 @@ use std::collections::VecDeque;
 
 use super::schedule;
 
-/// A page of history has mostly left when no more than this is queued.
-const PAGE_LEFT_BYTES: usize = 16 * 1024;
-
 /// Which lists a key is on; kept by the owner of the key.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct FlushMarks {
@@ -161,7 +158,7 @@ impl<K: Copy> Outgoing<K> {
 
 /// Whether a connection that is catching up, with so many bytes in its outbox, is due a page.
 pub(super) fn is_page_due(queued_bytes: usize) -> bool {
-    queued_bytes <= PAGE_LEFT_BYTES
+    queued_bytes <= schedule::PAGE_LEFT_BYTES_MAX
 }
 
 #[cfg(test)]

@@ -113,6 +113,11 @@ const INTERACTIVE_TURN_BYTES_MAX: usize = 1024;
 /// Input read in one background turn, in bytes. Larger reads do not make reading cheaper.
 pub(super) const BACKGROUND_TURN_BYTES_MAX: usize = 8 * 1024;
 
+/// Bytes made for one connection in one turn, beyond which its next request or event has to wait
+/// for another turn; a few small answers may leave together. Content that the response to a HEAD
+/// leaves out counts, since it was made.
+pub(super) const ANSWERED_BYTES_MAX: usize = 16 * 1024;
+
 /// All interactive turns of one tick, before timers and writes.
 const INTERACTIVE_TICK: Cost = Cost::nanos(327_680);
 
@@ -165,6 +170,9 @@ pub(super) const DEFERRED_BYTES_MAX: usize = 128 * 1024;
 /// the lists of users that end it: about half a millisecond. When a thousand connections resume at
 /// once, they are served in turns, and others between them.
 pub(super) const PAGED_BYTES_MAX: usize = 512 * 1024;
+
+/// A page of history has mostly left when no more bytes than this are queued: the next is due.
+pub(super) const PAGE_LEFT_BYTES_MAX: usize = 16 * 1024;
 
 /// What one turn did.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]

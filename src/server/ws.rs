@@ -7,7 +7,7 @@
 use super::coalesce::wipe;
 use super::connection::{Connection, ConnectionKey};
 use super::core::Core;
-use super::input::ANSWERED_BYTES_MAX;
+use super::schedule::ANSWERED_BYTES_MAX;
 use crate::api::error::Error;
 use crate::api::socket::{self, ClientEvent, PONG};
 use crate::chat::{AttachmentKey, Departure, Draft};

@@ -328,3 +328,17 @@ fn queues_give_their_memory_back_with_the_keys() {
     keys.schedule.shrink(0);
     assert_eq!(keys.schedule.bytes(), 0);
 }
+
+/// The budgets that other files spend, as what they mean for the longest queue there can be.
+#[test]
+fn the_longest_queues_are_worked_off_within_these_numbers_of_ticks() {
+    let ticks = |queued: usize, each: usize| queued.div_ceil(each);
+    assert_eq!(ticks(4096, ACCEPTS_MAX), 256, "a full backlog of connections");
+    assert_eq!(ticks(10_000, TIMERS_MAX), 625, "ten thousand connections that time out at once");
+    assert_eq!(ticks(10_000, DEFERRED_FLUSHES_MAX), 313, "a batch for a room of ten thousand");
+    assert_eq!(ticks(16 << 20, FLUSH_BYTES_MAX), 256, "a response with a full history");
+    assert_eq!(ticks(1000 * 60 * 1024, PAGED_BYTES_MAX), 118, "a page for each of a thousand");
+    assert_eq!(ticks(1 << 20, ANSWERED_BYTES_MAX), 64, "a mebibyte of responses, in turns");
+    assert_eq!(ticks(60 * 1024, PAGE_LEFT_BYTES_MAX), 4, "a page, in parts of what may be left");
+    assert_eq!(ticks(DEFERRED_BYTES_MAX, FLUSH_BYTES_MAX), 2, "two full flushes");
+}
