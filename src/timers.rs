@@ -275,14 +275,14 @@ mod tests {
     }
 
     #[test]
-    fn a_million_timers_leave_no_memory_behind() {
+    fn a_hundred_thousand_timers_leave_no_memory_behind() {
         let mut timers = timers();
-        let keys: Vec<_> = (0..1_000_000).map(|n| timers.arm(Test::Long(n), at(0))).collect();
+        let keys: Vec<_> = (0..100_000).map(|n| timers.arm(Test::Long(n), at(0))).collect();
         for key in &keys {
             assert!(timers.rearm(*key, at(500)));
         }
         assert_eq!(due(&mut timers, at(60_400)).len(), 0);
-        assert_eq!(due(&mut timers, at(60_500)).len(), 1_000_000);
+        assert_eq!(due(&mut timers, at(60_500)).len(), 100_000);
         assert_eq!(timers.bytes(), 0);
     }
 
