@@ -202,10 +202,10 @@ fn test_in_rust(lines: &[&str]) -> Option<String> {
     None
 }
 
-/// The same for a file of Node's tests; `scene` is the browser tests' own wrapper of `test`.
+/// The same for a file of Node's tests; `scenario` is the browser tests' own wrapper of `test`.
 fn test_in_javascript(lines: &[&str]) -> Option<String> {
     let line = lines.iter().find(|line| !line.starts_with("//"))?;
-    let call = line.strip_prefix("test(").or_else(|| line.strip_prefix("scene("))?;
+    let call = line.strip_prefix("test(").or_else(|| line.strip_prefix("scenario("))?;
     call.split('"').nth(1).map(str::to_owned)
 }
 
@@ -403,10 +403,10 @@ fn an_anchor_that_is_not_its_clause_s_number_is_a_fault() {
 
 #[test]
 fn a_test_of_the_browser_s_is_named_by_its_first_string() {
-    let scene = "// contract §1.1 §1.2 §2.2\nscene(\"two talk\", async () => {});\n";
-    assert_eq!(found(PAGE, "tests/a.test.mjs", scene), [""; 0]);
-    let page = found(PAGE, "tests/a.test.mjs", &scene.replace("scene(", "serve("));
+    let scenario = "// contract §1.1 §1.2 §2.2\nscenario(\"two talk\", async () => {});\n";
+    assert_eq!(found(PAGE, "tests/a.test.mjs", scenario), [""; 0]);
+    let page = found(PAGE, "tests/a.test.mjs", &scenario.replace("scenario(", "serve("));
     assert!(page.iter().any(|fault| fault.contains("above no test")), "{page:#?}");
-    let script = found(PAGE, "src/web/page/a.js", scene);
+    let script = found(PAGE, "src/web/page/a.js", scenario);
     assert!(script.iter().any(|fault| fault.contains("above no test")), "{script:#?}");
 }

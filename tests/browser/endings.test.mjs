@@ -1,9 +1,9 @@
-// How a room can be over for somebody: each way has its own screen, and a way on where there is one.
+// How a visit to a room ends: each reason has its own screen, with a way back if there is one.
 import assert from "node:assert/strict";
 import { after } from "node:test";
-import { BadLine, Server, eventually, stage, until } from "./stage.mjs";
+import { FaultyProxy, Server, eventually, harness, until } from "./harness.mjs";
 
-const { scene, serve } = await stage();
+const { scenario, serve } = await harness();
 const server = await serve("--leave-grace", "1h", "--probe-timeout", "1h", "--guess-rate", "0");
 const unsent = (one) => one.page.getByLabel("This was not sent:");
 const home = (one) => one.page.getByRole("link", { name: "All rooms" });
@@ -16,7 +16,7 @@ const hasDelete = async (one) => {
 };
 const session = (one) => one.page.evaluate(() => JSON.parse(Object.entries(localStorage).find(([key]) => key.endsWith(" session"))[1]).session_id);
 
-scene("a room is deleted by its owner alone, who is asked first", async ({ person }) => {
+scenario("only the owner can delete a room, and must confirm", async ({ person }) => {
 	const ana = await person(), bo = await person();
 	const room = await ana.open(server.url, "ana", { title: "Tea" });
 	await bo.enter(room, "bo");
@@ -24,7 +24,7 @@ scene("a room is deleted by its owner alone, who is asked first", async ({ perso
 	await bo.box.fill("I was about to say");
 	await bo.button("Invite").click();
 	await ana.more("Delete the room");
-	await ana.page.getByText("For everybody, with all that was said?").waitFor();
+	await ana.page.getByText("For everyone, with all messages?").waitFor();
 	await ana.page.getByRole("dialog", { name: "Delete the room" }).getByText("Close").click();
 	await ana.page.keyboard.press("Escape");
 	await eventually(() => dialogs(ana), 0);
@@ -33,20 +33,20 @@ scene("a room is deleted by its owner alone, who is asked first", async ({ perso
 	await ana.heading("Disposable Chat").waitFor();
 	assert.equal(await dialogs(ana), 0);
 	await bo.heading("This room was deleted").waitFor();
-	assert.equal(await dialogs(bo), 0, "nothing lies over it");
+	assert.equal(await dialogs(bo), 0, "no dialog covers the screen");
 	assert.equal(await unsent(bo).inputValue(), "I was about to say");
-	assert.equal(await bo.button("Try again").count(), 0, "there is no way back");
+	assert.equal(await bo.button("Try again").count(), 0, "a deleted room can't be retried");
 	await home(bo).click();
 	await bo.heading("Disposable Chat").waitFor();
 	assert.equal(await bo.page.getByText("Tea").count(), 0);
 });
 
-scene("when the owner's session ends, the room is the heir's", async ({ person }) => {
+scenario("when the owner's session ends, the other member becomes the owner", async ({ person }) => {
 	const ana = await person(), bo = await person();
 	const room = await ana.open(server.url, "ana");
 	await bo.enter(room, "bo");
 	await ana.more("End my session");
-	await ana.page.getByText("You leave all rooms, in all tabs, and are somebody new.").waitFor();
+	await ana.page.getByText("You leave all rooms, in all tabs, and start over.").waitFor();
 	await ana.page.getByRole("dialog", { name: "End my session" }).getByRole("button", { name: "End my session" }).click();
 	await eventually(() => ana.page.getByLabel("Your name").inputValue(), "ana");
 	await bo.page.getByText("ana left").waitFor();
@@ -55,32 +55,32 @@ scene("when the owner's session ends, the room is the heir's", async ({ person }
 	assert.equal(await hasDelete(bo), true);
 });
 
-scene("a room that has vanished meanwhile says so, and shows what was not sent", async ({ person, noise }) => {
-	noise(/WebSocket connection to .* failed|ERR_CONNECTION|status of 404/);
-	const line = await BadLine.to(server.port);
-	after(() => line.break());
+scenario("a room deleted during a disconnection shows the unsent messages", async ({ person, allow }) => {
+	allow(/WebSocket connection to .* failed|ERR_CONNECTION|status of 404/);
+	const proxy = await FaultyProxy.to(server.port);
+	after(() => proxy.close());
 	const ana = await person();
-	const room = await ana.open(line.url, "ana");
+	const room = await ana.open(proxy.url, "ana");
 	const secret = await session(ana);
-	await line.break();
+	await proxy.close();
 	await ana.page.getByText("No connection.").waitFor();
 	await ana.say("one");
 	await ana.box.fill("two");
 	await server.ask("DELETE", `rooms/${new URL(room).hash.slice(4)}`, null, secret);
-	await line.mend();
+	await proxy.reopen();
 	await ana.wake();
-	await ana.heading("There is no such room").waitFor();
+	await ana.heading("Room not found").waitFor();
 	assert.equal(await unsent(ana).inputValue(), "one\n\ntwo");
 	await ana.context.grantPermissions(["clipboard-read", "clipboard-write"]);
 	await ana.button("Copy").click();
 	await ana.button("Copied").waitFor();
 	assert.equal(await ana.page.evaluate(() => navigator.clipboard.readText()), "one\n\ntwo");
 	await ana.page.reload();
-	await ana.heading("There is no such room").waitFor();
-	assert.equal(await unsent(ana).count(), 0, "nothing is kept of it");
+	await ana.heading("Room not found").waitFor();
+	assert.equal(await unsent(ana).count(), 0, "they are not stored");
 });
 
-scene("a session ended in one tab is over in the other", async ({ person }) => {
+scenario("a session ended in one tab has ended in the other", async ({ person }) => {
 	const ana = await person();
 	const room = await ana.open(server.url, "ana");
 	const second = await ana.context.newPage();
@@ -90,19 +90,19 @@ scene("a session ended in one tab is over in the other", async ({ person }) => {
 	await ana.heading("Your session has ended").waitFor();
 	assert.equal(await ana.page.getByLabel("Your name").inputValue(), "ana");
 	await ana.page.getByLabel("Your name").fill("bea");
-	await ana.button("Go in").click();
+	await ana.button("Join").click();
 	await ana.isIn();
 	assert.equal(ana.page.url(), room);
 	await ana.more();
 	await ana.page.getByText("You are bea.").waitFor();
 });
 
-scene("a new session begun in one tab is taken up by the other", async ({ person }) => {
+scenario("a new session opened in one tab is used by the other", async ({ person }) => {
 	const ana = await person();
 	await ana.open(server.url, "ana");
 	const old = await session(ana), second = await ana.context.newPage();
 	await second.goto(server.url);
-	const { session_id, username } = await server.somebody("new");
+	const { session_id, username } = await server.openSession("new");
 	await second.evaluate((one) => {
 		const key = Object.keys(localStorage).find((key) => key.endsWith(" session"));
 		localStorage[key] = JSON.stringify(one);
@@ -113,13 +113,13 @@ scene("a new session begun in one tab is taken up by the other", async ({ person
 	assert.equal(await session(ana), session_id);
 });
 
-scene("a taken name asks for another, and leads into the same room", async ({ person }) => {
+scenario("if a name is taken, another one leads into the same room", async ({ person }) => {
 	const ana = await person(), other = await person();
 	const room = await ana.open(server.url, "ana");
 	await other.page.goto(room);
 	await other.page.getByLabel("Your name").fill("Ana");
-	await other.button("Go in").click();
-	await other.heading("Somebody here is called Ana").waitFor();
+	await other.button("Join").click();
+	await other.heading("The name Ana is taken").waitFor();
 	await other.page.getByLabel("Your name").fill("ana b");
 	await other.page.keyboard.press("Enter");
 	await other.isIn();
@@ -128,57 +128,57 @@ scene("a taken name asks for another, and leads into the same room", async ({ pe
 	await ana.reads("Hello, other ana");
 });
 
-scene("a room with a password asks for it, with the name or without", async ({ person, noise }) => {
-	noise(/status of 403/);
+scenario("a room with a password asks for it, with or without the name", async ({ person, allow }) => {
+	allow(/status of 403/);
 	const ana = await person(), bo = await person(), cy = await person();
 	const room = await ana.open(server.url, "ana", { title: "Ours", password: "sesame" });
-	// Nobody yet.
+	// Without a session.
 	await bo.page.goto(room);
 	await bo.page.getByLabel("Your name").fill("bo");
 	await bo.page.getByLabel("Password").fill("open");
-	await bo.button("Go in").click();
-	await bo.page.getByRole("alert").filter({ hasText: "That is not the password." }).waitFor();
+	await bo.button("Join").click();
+	await bo.page.getByRole("alert").filter({ hasText: "Wrong password." }).waitFor();
 	await bo.page.getByLabel("Password").fill("sesame");
 	await bo.page.keyboard.press("Enter");
 	await bo.isIn();
-	// Somebody already.
+	// With a session.
 	await cy.open(server.url, "cy");
 	await cy.page.goto(room);
 	await cy.heading("This room has a password").waitFor();
 	await cy.page.getByLabel("Password").fill("open");
-	await cy.button("Go in").click();
-	await cy.page.getByRole("alert").filter({ hasText: "That is not the password." }).waitFor();
+	await cy.button("Join").click();
+	await cy.page.getByRole("alert").filter({ hasText: "Wrong password." }).waitFor();
 	await cy.page.getByLabel("Password").fill("sesame");
-	await cy.button("Go in").click();
+	await cy.button("Join").click();
 	await cy.isIn();
 	await cy.say("Hello");
 	await bo.reads("Hello");
-	// Nobody is asked twice.
+	// A member is not asked again.
 	await cy.page.reload();
 	await cy.isIn();
 });
 
-scene("guessing is slowed down, and the page says for how long", async ({ person, noise }) => {
-	noise(/status of (403|429)/);
+scenario("guessing passwords is limited, and the page shows for how long", async ({ person, allow }) => {
+	allow(/status of (403|429)/);
 	const strict = await serve("--guess-rate", "6");
 	const ana = await person(), bo = await person();
 	const room = await ana.open(strict.url, "ana", { password: "sesame" });
 	await bo.page.goto(room);
 	await bo.page.getByLabel("Your name").fill("bo");
-	const told = bo.page.getByRole("alert");
+	const alert = bo.page.getByRole("alert");
 	for (let n = 0; n < 5; n++) {
 		await bo.page.getByLabel("Password").fill(`guess ${n}`);
 		const answer = bo.page.waitForResponse(/\/join$/);
-		await bo.button("Go in").click();
+		await bo.button("Join").click();
 		await answer;
-		await told.filter({ hasText: "That is not the password." }).waitFor();
-		await until("it can be tried again", () => bo.page.locator("form button[aria-busy=false]").count());
+		await alert.filter({ hasText: "Wrong password." }).waitFor();
+		await until("the button is enabled", () => bo.page.locator("form button[aria-busy=false]").count());
 	}
-	await bo.button("Go in").click();
-	await told.filter({ hasText: /\d+ second/ }).waitFor();
+	await bo.button("Join").click();
+	await alert.filter({ hasText: /\d+ second/ }).waitFor();
 });
 
-scene("a room left in one tab is left in the other, which may come back", async ({ person }) => {
+scenario("a room left in one tab is left in the other, which can join again", async ({ person }) => {
 	const ana = await person(), bo = await person();
 	const room = await ana.open(server.url, "ana");
 	await bo.enter(room, "bo");
@@ -193,35 +193,35 @@ scene("a room left in one tab is left in the other, which may come back", async 
 	await bo.button("Try again").click();
 	await bo.isIn();
 	await ana.button("2 people").waitFor();
-	await bo.say("Here I am again");
-	await ana.reads("Here I am again");
+	await bo.say("I am back");
+	await ana.reads("I am back");
 	await eventually(() => ana.notices(), ["ana and bo joined", "bo left", "bo joined"]);
 });
 
-scene("a server that can't be reached is told apart from a room that is gone", async ({ person, noise }) => {
-	noise(/WebSocket connection to .* failed|ERR_CONNECTION/);
+scenario("an unreachable server is not taken for a deleted room", async ({ person, allow }) => {
+	allow(/WebSocket connection to .* failed|ERR_CONNECTION/);
 	let mortal = await Server.start();
 	after(() => mortal.stop());
 	const ana = await person();
 	await ana.page.clock.install();
 	await ana.page.goto(mortal.url);
-	await ana.page.getByText("None is open right now.").waitFor();
+	await ana.page.getByText("No public rooms right now.").waitFor();
 	await mortal.stop();
 	await ana.page.clock.fastForward(10_000);
 	await ana.page.getByText("The server can't be reached").waitFor();
 	await ana.page.getByLabel("Your name").fill("ana");
-	await ana.button("Open a room").click();
+	await ana.button("Create a room").click();
 	await ana.page.getByRole("alert").filter({ hasText: "The server can't be reached" }).waitFor();
 	await ana.page.getByLabel("Link or code").fill("0123456789");
-	await ana.button("Go in").click();
+	await ana.button("Join").click();
 	await ana.heading("The server can't be reached").waitFor();
-	noise(/status of 404/);
-	mortal = await mortal.again();
+	allow(/status of 404/);
+	mortal = await mortal.restart();
 	await ana.button("Try again").click();
-	await ana.heading("There is no such room").waitFor();
+	await ana.heading("Room not found").waitFor();
 });
 
-scene("back, forward and reload do what they do everywhere", async ({ person }) => {
+scenario("back, forward and reload work as on any page", async ({ person }) => {
 	const ana = await person(), bo = await person();
 	const room = await ana.open(server.url, "ana", { title: "Tea" });
 	await bo.enter(room, "bo");
@@ -242,18 +242,18 @@ scene("back, forward and reload do what they do everywhere", async ({ person }) 
 	await ana.reads("Hello");
 	await ana.page.getByRole("link", { name: "All rooms" }).click();
 	await ana.heading("Disposable Chat").waitFor();
-	assert.equal(await ana.page.evaluate(() => document.activeElement.tagName), "H1", "who listens is told where they are");
+	assert.equal(await ana.page.evaluate(() => document.activeElement.tagName), "H1", "screen readers announce the heading");
 	await ana.page.getByRole("link", { name: /Tea/ }).first().click();
 	await ana.isIn();
 	assert.equal(ana.page.url(), room);
 });
 
-scene("an address that is changed by hand leads to the other room", async ({ person }) => {
+scenario("an edited address leads to the other room", async ({ person }) => {
 	const ana = await person();
 	const one = await ana.open(server.url, "ana", { title: "One" });
 	await ana.page.goBack();
 	await ana.page.getByLabel("Title").fill("Two");
-	await ana.button("Open a room").click();
+	await ana.button("Create a room").click();
 	await ana.isIn();
 	await ana.heading("Two").waitFor();
 	await ana.say("in two");

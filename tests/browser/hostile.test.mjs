@@ -1,9 +1,9 @@
-// What somebody who means ill can type: as a message, a name, a title, an address. It is shown as it is, it turns
-// nothing but itself, it stays in its place, and none of it is ever HTML.
+// Hostile messages, names, titles and addresses: they are shown as typed, change the direction of no other text, stay
+// within their box, and are never HTML.
 import assert from "node:assert/strict";
-import { eventually, stage, until } from "./stage.mjs";
+import { eventually, harness, until } from "./harness.mjs";
 
-const { scene, serve } = await stage();
+const { scenario, serve } = await harness();
 const server = await serve("--leave-grace", "1h", "--message-rate", "0", "--session-rate", "0");
 
 const MARKUP = [
@@ -30,25 +30,25 @@ const boxes = (one, query) => one.page.locator(query).evaluateAll((all) => all.m
 }));
 const apart = (all) => {
 	for (const [n, one] of all.entries()) for (const other of all.slice(n + 1))
-		assert.ok(one.bottom <= other.top + 1 || other.bottom <= one.top + 1, `${JSON.stringify(one)} lies over ${JSON.stringify(other)}`);
+		assert.ok(one.bottom <= other.top + 1 || other.bottom <= one.top + 1, `${JSON.stringify(one)} overlaps ${JSON.stringify(other)}`);
 };
-// What can be seen of a node's ink, beyond its own box, is cut off.
+// Whether text that extends beyond its own box is clipped.
 const isClipped = (one, query) => one.page.locator(query).evaluateAll((all) => all.every((node) => {
 	for (let at = node; at && at.tagName !== "BODY"; at = at.parentElement) if (getComputedStyle(at).overflowY !== "visible") {
 		return at.getBoundingClientRect().height < 200 || at.matches(".log");
 	}
 	return false;
 }));
-// Whoever would have to be scrolled sideways.
+// The elements that would have to be scrolled sideways.
 const wide = (one) => one.page.evaluate(() => [document.documentElement, ...document.querySelectorAll("main, .log, .foot, .room > header, dialog")]
 	.filter((node) => node.scrollWidth > node.clientWidth).map((node) => `${node.tagName}.${node.className} ${node.scrollWidth}`));
-// Goes on typing until it is said: who has just spoken is believed only after a moment.
-const isTyping = (who, seen, key = "x") => until("it is said who types", async () => {
-	await who.box.pressSequentially(key);
+// Types until the other page shows it: after a message, typing is passed on only with a delay.
+const isTyping = (sender, seen, key = "x") => until("typing is shown", async () => {
+	await sender.box.pressSequentially(key);
 	return (await seen.page.locator(".typing").textContent()).endsWith("is typing");
 });
 
-scene("markup is text, wherever it is typed", async ({ person }) => {
+scenario("markup is shown as text everywhere", async ({ person }) => {
 	const ana = await person(), bo = await person();
 	for (const one of [ana, bo]) await guard(one);
 	const title = "<img src=x onerror=alert(1)>";
@@ -56,7 +56,7 @@ scene("markup is text, wherever it is typed", async ({ person }) => {
 	await bo.page.goto(room);
 	await bo.page.getByText(`You are invited to ${title}.`).waitFor();
 	await bo.page.getByLabel("Your name").fill("<b>bo</b>");
-	await bo.button("Go in").click();
+	await bo.button("Join").click();
 	await bo.isIn();
 	const [before, beforeBo] = [await elements(ana), await elements(bo)];
 	await ana.say(...MARKUP);
@@ -78,8 +78,8 @@ scene("markup is text, wherever it is typed", async ({ person }) => {
 	assert.equal(await bo.page.locator("img").count(), 0);
 });
 
-scene("a policy stands behind it: what is HTML after all does nothing", async ({ person, noise }) => {
-	noise(/Content Security Policy|^blocked: /);
+scenario("the content security policy stops injected HTML", async ({ person, allow }) => {
+	allow(/Content Security Policy|^blocked: /);
 	const ana = await person();
 	await guard(ana);
 	await ana.page.goto(server.url);
@@ -93,19 +93,19 @@ scene("a policy stands behind it: what is HTML after all does nothing", async ({
 		document.body.append(script);
 	});
 	await ana.page.locator("#evil").click();
-	await until("all three are blocked", () => ["script-src-elem inline", "img-src https://example.com/x"].every((what) => ana.heard.some((line) => line.includes(what))));
-	await until("the address, too", () => ana.heard.filter((line) => line.startsWith("blocked: script-src")).length >= 2);
-	assert.equal(ana.heard.some((line) => line.startsWith("alert!")), false);
+	await until("all three are blocked", () => ["script-src-elem inline", "img-src https://example.com/x"].every((what) => ana.console.some((line) => line.includes(what))));
+	await until("the javascript: link is blocked too", () => ana.console.filter((line) => line.startsWith("blocked: script-src")).length >= 2);
+	assert.equal(ana.console.some((line) => line.startsWith("alert!")), false);
 });
 
-scene("what turns text turns itself alone", async ({ person }) => {
-	const bo = await server.somebody("bo"), id = await server.room(bo, { title: "Tea" });
+scenario("direction controls affect only the text that contains them", async ({ person }) => {
+	const bo = await server.openSession("bo"), id = await server.room(bo, { title: "Tea" });
 	const texts = ["abc \u202eevil", "abc \u2067evil", "\u202eevil https://example.com/moc.knab", "plain", "\u2066\u2066\u2066"];
-	await server.says(bo, id, ...texts);
+	await server.post(bo, id, ...texts);
 	const ana = await person();
 	await ana.enter(`${server.url}#/r/${id}`, "ana");
 	await ana.reads(...texts);
-	// Where the letters of the time and of the name stand: from left to right, whatever was said before them.
+	// Whether the letters of an element run from left to right.
 	const isStraight = (query) => ana.page.locator(query).evaluateAll((all) => all.length > 0 && all.every((node) => {
 		const walk = document.createTreeWalker(node, NodeFilter.SHOW_TEXT), lefts = [];
 		while (walk.nextNode()) for (let n = 0; n < walk.currentNode.length; n++) {
@@ -120,13 +120,13 @@ scene("what turns text turns itself alone", async ({ person }) => {
 	assert.equal(await isStraight(".group .name"), true);
 	assert.equal(await isStraight(".notice"), true);
 	assert.equal(await ana.page.locator(".bubble p").nth(0).evaluate((p) => getComputedStyle(p).unicodeBidi), "isolate");
-	// The control shows its work within the message, so the measure is right.
+	// Within the message the control has an effect, which proves that the check can fail.
 	assert.equal(await isStraight(".bubble[data-id] p"), false);
-	// A link says where it leads.
+	// The text of a link is its target.
 	for (const [text, href] of await ana.page.locator(".bubble a").evaluateAll((all) => all.map((a) => [a.textContent, a.getAttribute("href")]))) assert.equal(text, href);
 });
 
-scene("right-to-left and left-to-right stand side by side, each in its direction", async ({ person }) => {
+scenario("right-to-left and left-to-right text each keep their direction", async ({ person }) => {
 	const ana = await person(), bo = await person();
 	const room = await ana.open(server.url, "שרה", { title: "שלום (tea)" });
 	await bo.enter(room, "bo");
@@ -138,7 +138,7 @@ scene("right-to-left and left-to-right stand side by side, each in its direction
 	await isTyping(ana, bo, "ש");
 	assert.equal(await ana.box.evaluate((box) => getComputedStyle(box).direction), "rtl");
 	await eventually(() => bo.page.locator(".typing").textContent(), "שרה is typing");
-	// The name is first, though it is written from the right.
+	// The name comes first although it is written from right to left.
 	const [name, rest] = await bo.page.locator(".typing").evaluate((line) => {
 		const range = document.createRange();
 		range.selectNodeContents(line.lastChild);
@@ -147,8 +147,8 @@ scene("right-to-left and left-to-right stand side by side, each in its direction
 	assert.ok(name < rest);
 });
 
-scene("marks upon marks stay in their line", async ({ person }) => {
-	const zalgo = `Z${"\u0301\u0316\u0489".repeat(16)}o`; // 50 characters, the most a name may have.
+scenario("stacked combining marks stay within their line", async ({ person }) => {
+	const zalgo = `Z${"\u0301\u0316\u0489".repeat(16)}o`; // 50 characters, the longest possible name.
 	const ana = await person(), bo = await person({ viewport: { width: 1280, height: 800 } });
 	const room = await ana.open(server.url, zalgo, { title: `T${"\u0301".repeat(79)}` });
 	await bo.enter(room, "bo");
@@ -170,22 +170,22 @@ scene("marks upon marks stay in their line", async ({ person }) => {
 	assert.equal(await bo.page.locator(".typing").evaluate((line) => getComputedStyle(line).overflow), "hidden");
 });
 
-scene("words without an end are broken, at 320 pixels too", async ({ person }) => {
+scenario("endless words are wrapped, even at 320 pixels", async ({ person }) => {
 	const ana = await person({ viewport: { width: 320, height: 600 } }), bo = await person({ viewport: { width: 320, height: 600 } });
 	const long = "W".repeat(50), title = "T".repeat(80);
 	const room = await ana.open(server.url, long, { title });
 	await bo.page.goto(room);
-	await bo.heading("Who are you?").waitFor();
-	assert.deepEqual(await wide(bo), [], "the name question");
+	await bo.heading("Choose a name").waitFor();
+	assert.deepEqual(await wide(bo), [], "the screen that asks for a name");
 	await bo.page.getByLabel("Your name").fill("bo");
-	await bo.button("Go in").click();
+	await bo.button("Join").click();
 	await bo.isIn();
 	const texts = ["x".repeat(4000), `https://example.com/${"y".repeat(3000)}`, "👍".repeat(4000), "\u00a0".repeat(10) + "nbsp"];
 	for (const text of texts) await ana.say(text);
 	const shown = texts.map((text) => text.trim());
 	await bo.reads(...shown);
 	await ana.box.fill("z".repeat(4100));
-	assert.deepEqual(await wide(ana), [], "the box");
+	assert.deepEqual(await wide(ana), [], "the input");
 	await ana.box.fill("");
 	await isTyping(ana, bo);
 	for (const one of [ana, bo]) {
@@ -202,7 +202,7 @@ scene("words without an end are broken, at 320 pixels too", async ({ person }) =
 	assert.deepEqual(await wide(bo), [], "the lobby");
 });
 
-scene("four thousand emoji are four thousand characters, and stay whole", async ({ person }) => {
+scenario("four thousand emoji count as 4000 characters and stay whole", async ({ person }) => {
 	const ana = await person(), bo = await person();
 	const room = await ana.open(server.url, "ana");
 	await bo.enter(room, "bo");
@@ -212,28 +212,28 @@ scene("four thousand emoji are four thousand characters, and stay whole", async 
 	await ana.reads("👍".repeat(4000), family);
 });
 
-scene("a name of an emoji has a face of its own", async ({ person }) => {
+scenario("an emoji in a name becomes the avatar", async ({ person }) => {
 	const ana = await person();
 	await ana.open(server.url, "👍🏽 ok");
 	await ana.button("1 person").click();
 	assert.equal(await ana.page.getByRole("dialog").locator(".face").textContent(), "👍");
 });
 
-scene("a name or title with controls is refused, and nobody is harmed by it", async ({ person, noise }) => {
-	noise(/status of (400|422)/);
+scenario("a name or title with control characters is refused with a message", async ({ person, allow }) => {
+	allow(/status of (400|422)/);
 	const ana = await person();
 	await ana.page.goto(server.url);
 	await ana.page.getByLabel("Your name").fill("ana\u202e");
-	await ana.button("Open a room").click();
+	await ana.button("Create a room").click();
 	await ana.page.getByRole("alert").filter({ hasText: "A name has 2 to 50 visible characters." }).waitFor();
 	await ana.page.getByLabel("Your name").fill("ana");
 	await ana.page.getByLabel("Title").fill("\u202eTea");
-	await ana.button("Open a room").click();
-	await ana.page.getByRole("alert").filter({ hasText: "Too long, or with invisible characters." }).waitFor();
+	await ana.button("Create a room").click();
+	await ana.page.getByRole("alert").filter({ hasText: "Too long, or has invisible characters." }).waitFor();
 });
 
-scene("what is stored in this browser may be nonsense", async ({ person, noise }) => {
-	noise(/status of 401/);
+scenario("invalid stored data does not break the page", async ({ person, allow }) => {
+	allow(/status of 401/);
 	const ana = await person();
 	await ana.page.goto(server.url);
 	for (const nonsense of ["", "{", "null", "5", "\"text\"", "{}", "{\"session_id\":\"no\"}"]) {
@@ -241,7 +241,7 @@ scene("what is stored in this browser may be nonsense", async ({ person, noise }
 			for (const key of ["session", "name", "notify", "sound"]) localStorage[`disposable-chat / ${key}`] = key === "session" ? nonsense : "{";
 		}, nonsense);
 		await ana.page.reload();
-		await ana.button("Open a room").waitFor();
+		await ana.button("Create a room").waitFor();
 		await until(`a name can be given after ${nonsense}`, () => ana.page.getByLabel("Your name").isVisible());
 	}
 	await ana.open(server.url, "ana");

@@ -1,11 +1,12 @@
-//! The page as people have it: Chromium, by npm's playwright-core, against the real server over real sockets. The
-//! tests themselves are the files `*.test.mjs`, for Node's own test runner; `stage.mjs` is what they stand on. This
-//! file runs each of them as one test, so `cargo test --test browser` is all there is to know.
+//! The page in a real browser: Chromium, controlled by npm's playwright-core, against the real server over real sockets.
+//! The tests are the files `*.test.mjs`, for Node's own test runner, and share `harness.mjs`. This file runs each of
+//! them as one test of `cargo test --test browser`.
 //!
-//! Only the smoke test always runs, the others with `SLOW_TESTS=1`. What the machine lacks (node, chromium,
-//! `npm ci` in this folder) is said, and fails with `REQUIRE_ALL=1`. By hand: `node --test tests/browser`.
+//! The smoke test always runs, the others with `SLOW_TESTS=1`. If node, chromium or the packages (`npm ci` in this
+//! folder) are missing, the tests are skipped with a message, or fail with `REQUIRE_ALL=1`. To run them without cargo:
+//! `node --test tests/browser`.
 
-// What finds and runs other people's programs; these tests need only some of it.
+// Finds and runs external programs. These tests need only a part of it.
 #[allow(dead_code)]
 #[path = "../clients/program.rs"]
 mod program;
@@ -19,52 +20,52 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use program::{command, find, needed, wait};
 
-/// How long one file may take, on a machine that runs others beside it.
+/// The time limit for one file, on a machine that runs others at the same time.
 const FILE_DEADLINE: Duration = Duration::from_secs(600);
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser");
 
-/// Runs the tests of one file, and shows what they say if one fails.
+/// Runs the tests of one file, and shows their output if one fails.
 #[track_caller]
-fn play(name: &str) {
+fn run_file(name: &str) {
     let chromium = needed("chromium", find(&["chromium", "chromium-browser", "google-chrome"]));
     let node = needed("node", find(&["node", "nodejs"]));
     let modules = Path::new(FOLDER).join("node_modules/playwright-core");
     let modules = needed("`npm ci` in tests/browser", modules.exists().then_some(()));
     let (Some(chromium), Some(node), Some(())) = (chromium, node, modules) else { return };
-    // Not a pipe: a browser that outlived its test would keep it open.
-    let said = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("browser-{name}.log"));
-    let output = File::create(&said).expect("a file for what it says");
+    // A file, because a browser that outlives its test would keep a pipe open.
+    let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("browser-{name}.log"));
+    let output = File::create(&log).expect("a file for the output");
     let mut node = command(node);
     node.args(["--test", "--test-reporter=spec"]).arg(format!("{FOLDER}/{name}.test.mjs"));
     node.env("CHAT", env!("CARGO_BIN_EXE_disposable-chat")).env("CHROMIUM", chromium);
     node.stderr(output.try_clone().expect("a second handle")).stdout(output);
-    // Node runs the file in a process of its own, so all are ended together.
+    // Node starts more processes. One group lets all of them be killed together.
     let mut child = node.process_group(0).spawn().expect("node runs");
     let ended = wait(&mut child, FILE_DEADLINE);
     if ended.is_none() {
         let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
         let _ = child.wait();
     }
-    let said = String::from_utf8_lossy(&fs::read(said).expect("it was written")).into_owned();
-    assert!(ended.is_some_and(|status| status.success()), "{ended:?}\n{said}");
+    let output = String::from_utf8_lossy(&fs::read(log).expect("it was written")).into_owned();
+    assert!(ended.is_some_and(|status| status.success()), "{ended:?}\n{output}");
 }
 
 #[test]
 fn smoke() {
-    play("smoke");
+    run_file("smoke");
 }
 
-/// A test for each of these files, for who has the time.
+/// A test for each of these files, which together take minutes.
 macro_rules! slow {
     ($($name:ident)*) => {$(
         #[test]
         fn $name() {
             if std::env::var_os("SLOW_TESTS").is_some() {
-                play(stringify!($name));
+                run_file(stringify!($name));
             }
         }
     )*};
 }
 
-slow! { start room line endings outside hostile everybody }
+slow! { start room connection endings sharing hostile accessibility }

@@ -1,15 +1,15 @@
-// How the page bears a full room: 1,000 messages kept, 200 people, then 50 messages a second. Prints figures and
-// asserts none: they are the machine's as much as ours. From the top folder, after a release build:
+// Measures the page in a full room: 1,000 messages, 200 people, then 50 messages a second. Prints figures and checks
+// none, because they depend on the machine. From the top folder, after a release build:
 // CHAT=target/release/disposable-chat node --experimental-websocket tests/browser/measure.mjs [seconds]
 import { setTimeout as moment } from "node:timers/promises";
-import { Server, launch } from "./stage.mjs";
+import { Server, launch } from "./harness.mjs";
 
 const PEOPLE = 200, KEPT = 1000, PER_SECOND = 50;
 const seconds = Number(process.argv[2] ?? 60);
 const server = await Server.start(["--message-rate", "0"]);
 
 const people = [];
-for (let n = 0; n < PEOPLE; n++) people.push(await server.somebody(`person ${n}`));
+for (let n = 0; n < PEOPLE; n++) people.push(await server.openSession(`person ${n}`));
 const { room_id } = await server.ask("POST", "rooms", { title: "A full room" }, people[0].session_id);
 const sockets = await Promise.all(people.map(({ session_id }) => new Promise((open) => {
 	const socket = new WebSocket(`${server.url.replace("http", "ws")}ws/${room_id}`, ["chat", `bearer.${session_id}`]);

@@ -1,16 +1,15 @@
-// The room: who said what and when, what becomes of links and keys, who is here and who types, and how one reads
-// what was said before.
+// The room: messages with their senders and times, links and keys, the people present and typing, and scrolling back.
 import assert from "node:assert/strict";
-import { eventually, stage, until } from "./stage.mjs";
+import { eventually, harness, until } from "./harness.mjs";
 
-const { scene, serve } = await stage();
+const { scenario, serve } = await harness();
 const server = await serve("--leave-grace", "1h", "--message-rate", "0", "--history", "5000");
 const colour = (locator) => locator.evaluate((node) => getComputedStyle(node).color);
 const box = (locator) => locator.boundingBox();
 const length = (one) => one.page.locator("[data-id]").count();
 const fromEnd = (one) => one.log.evaluate((log) => log.scrollHeight - log.scrollTop - log.clientHeight);
 
-scene("messages stand together by person, one's own apart", async ({ person }) => {
+scenario("messages are grouped by person, with one's own on the other side", async ({ person }) => {
 	const ana = await person(), bo = await person();
 	const room = await ana.open(server.url, "ana");
 	await bo.enter(room, "bo");
@@ -24,17 +23,17 @@ scene("messages stand together by person, one's own apart", async ({ person }) =
 		[group.querySelector(".who .name").textContent, ...[...group.querySelectorAll(".bubble p")].map((p) => p.textContent)]));
 	for (const one of [ana, bo]) assert.deepEqual(await groups(one), [["ana", "one", "two"], ["bo", "three"], ["ana", "four"]]);
 	const log = await box(ana.log), mine = await box(ana.page.locator(".bubble", { hasText: "one" })), theirs = await box(ana.page.locator(".bubble", { hasText: "three" }));
-	assert.ok(log.x + log.width - mine.x - mine.width < 20, "mine at the end");
-	assert.ok(theirs.x < 50, "theirs at the start");
-	// Times are local.
+	assert.ok(log.x + log.width - mine.x - mine.width < 20, "own messages at the end");
+	assert.ok(theirs.x < 50, "those of others at the start");
+	// Times are in the local time zone.
 	const stamp = ana.page.locator(".bubble time").first();
 	const when = new Date(await stamp.getAttribute("datetime"));
 	assert.equal(await stamp.textContent(), new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit" }).format(when));
 });
 
-scene("messages stand together by day, in the reader's own time", async ({ person }) => {
-	const ana = await server.somebody("ana"), id = await server.room(ana);
-	await server.says(ana, id, "four days ago", "late", "after midnight", "now");
+scenario("messages are grouped by day in the reader's time zone", async ({ person }) => {
+	const ana = await server.openSession("ana"), id = await server.room(ana);
+	await server.post(ana, id, "four days ago", "late", "after midnight", "now");
 	const times = { "four days ago": "2031-03-06T12:00:00", late: "2031-03-10T02:58:00", "after midnight": "2031-03-10T03:01:00", now: "2031-03-11T18:00:00" };
 	const bo = await person({ timezoneId: "America/Sao_Paulo" });
 	await bo.page.clock.install({ time: new Date("2031-03-11T18:00:00Z") });
@@ -52,7 +51,7 @@ scene("messages stand together by day, in the reader's own time", async ({ perso
 	await eventually(() => lines().then((all) => all.slice(0, 11)), ["Thursday, March 6", "four days ago", "09:00 AM", "Sunday, March 9", "late", "11:58 PM", "Yesterday", "after midnight", "12:01 AM", "Today", "now"]);
 });
 
-scene("people of one name can be told apart, by colour and by tag", async ({ person }) => {
+scenario("people with the same name differ by colour and by tag", async ({ person }) => {
 	const ana = await person(), bo = await person(), other = await person();
 	const room = await ana.open(server.url, "ana");
 	await bo.enter(room, "bo");
@@ -70,14 +69,14 @@ scene("people of one name can be told apart, by colour and by tag", async ({ per
 	assert.notEqual(first, second);
 	const names = ana.page.locator(".group .who");
 	assert.notEqual(await colour(names.first()), await colour(names.last()));
-	// The same person has the same colour for everybody, later too.
+	// A person has the same colour on every page and after a reload.
 	await other.page.reload();
 	await other.reads("I am bo", "I am bo, too");
 	assert.equal(await colour(other.page.locator(".group .who").first()), await colour(names.first()));
 });
 
-scene("addresses become links, and nothing else does", async ({ person }) => {
-	const ana = await server.somebody("ana"), id = await server.room(ana);
+scenario("addresses become links, and nothing else does", async ({ person }) => {
+	const ana = await server.openSession("ana"), id = await server.room(ana);
 	const cases = [
 		["https://example.com", "https://example.com"],
 		["see http://example.com/a?b=c#d.", "http://example.com/a?b=c#d"],
@@ -93,7 +92,7 @@ scene("addresses become links, and nothing else does", async ({ person }) => {
 		["<a href=\"https://example.com/q\">", "https://example.com/q"],
 		["javascript://https://example.com/%0aalert(1)", "https://example.com/%0aalert(1)"],
 	];
-	await server.says(ana, id, ...cases.map(([text]) => text));
+	await server.post(ana, id, ...cases.map(([text]) => text));
 	const bo = await person();
 	await bo.enter(`${server.url}#/r/${id}`, "bo");
 	await bo.reads(...cases.map(([text]) => text));
@@ -106,7 +105,7 @@ scene("addresses become links, and nothing else does", async ({ person }) => {
 	}
 });
 
-scene("Enter sends, Shift+Enter breaks, and Enter that ends a composition does neither", async ({ person }) => {
+scenario("Enter sends, Shift+Enter starts a line, and Enter in an input method does neither", async ({ person }) => {
 	const ana = await person();
 	await ana.open(server.url, "ana");
 	await ana.box.pressSequentially("one");
@@ -119,11 +118,11 @@ scene("Enter sends, Shift+Enter breaks, and Enter that ends a composition does n
 	await ana.reads("one\ntwo");
 	assert.equal(await ana.box.inputValue(), "");
 	assert.equal((await box(ana.box)).height, height);
-	// Nothing is sent of white space alone.
+	// White space alone is not sent.
 	await ana.box.fill(" \n ");
 	await ana.box.press("Enter");
 	await ana.box.fill("");
-	// As an input method does it; and as in Safari, where the key comes after the end of the composition.
+	// Input methods report Enter as composing. Safari reports it after the end, with key code 229.
 	await ana.box.fill("日本");
 	const prevented = (init) => ana.box.evaluate((node, init) => !node.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true, cancelable: true, ...init })), init);
 	assert.equal(await prevented({ isComposing: true }), false);
@@ -133,7 +132,7 @@ scene("Enter sends, Shift+Enter breaks, and Enter that ends a composition does n
 	await ana.reads("one\ntwo", "日本");
 });
 
-scene("characters are counted near the limit, as the server counts them", async ({ person }) => {
+scenario("characters are counted near the limit, as the server counts them", async ({ person }) => {
 	const ana = await person();
 	await ana.open(server.url, "ana");
 	const count = ana.page.locator(".left");
@@ -147,7 +146,7 @@ scene("characters are counted near the limit, as the server counts them", async 
 	assert.equal(await count.textContent(), "1 character too many");
 	assert.equal(await ana.box.getAttribute("aria-invalid"), "true");
 	await ana.box.press("Enter");
-	assert.equal((await ana.box.inputValue()).length, 8002, "it stays where it was typed");
+	assert.equal((await ana.box.inputValue()).length, 8002, "the text stays in the input");
 	await ana.box.fill("👍".repeat(4000));
 	assert.equal(await ana.box.getAttribute("aria-invalid"), "false");
 	await ana.box.press("Enter");
@@ -155,7 +154,7 @@ scene("characters are counted near the limit, as the server counts them", async 
 	assert.equal(await count.textContent(), "");
 });
 
-scene("who is here is listed, on a phone by a press and beside the talk where there is room", async ({ person }) => {
+scenario("people present are listed: beside the conversation, or on a phone in a dialog", async ({ person }) => {
 	const ana = await person(), bo = await person({ viewport: { width: 1280, height: 800 } });
 	const room = await ana.open(server.url, "ana");
 	await bo.enter(room, "bo");
@@ -173,10 +172,10 @@ scene("who is here is listed, on a phone by a press and beside the talk where th
 	await eventually(names(listed), ["ana", "bo"]);
 	await eventually(names(people), ["ana", "bo"]);
 	await ana.button("Close").click();
-	assert.equal(await ana.page.getByRole("complementary").count(), 0, "no room for it on a phone");
+	assert.equal(await ana.page.getByRole("complementary").count(), 0, "no list beside it on a phone");
 });
 
-scene("who is typing is said, until they have or have stopped", async ({ person }) => {
+scenario("typing is shown until a message comes or the typing stops", async ({ person }) => {
 	const ana = await person(), bo = await person(), cy = await person();
 	await ana.page.clock.install();
 	const room = await ana.open(server.url, "ana");
@@ -191,7 +190,7 @@ scene("who is typing is said, until they have or have stopped", async ({ person 
 	await eventually(types, "cy is typing");
 	await ana.page.clock.fastForward(5_000);
 	await eventually(types, "");
-	// One who leaves doesn't type, and nobody is told of their own typing.
+	// Typing ends when a person leaves. Nobody sees their own typing.
 	await ana.box.pressSequentially("x");
 	await eventually(() => cy.page.locator(".typing").textContent(), "ana is typing");
 	assert.equal(await types(), "");
@@ -199,45 +198,45 @@ scene("who is typing is said, until they have or have stopped", async ({ person 
 	await eventually(() => cy.page.locator(".typing").textContent(), "");
 });
 
-scene("scrolled up one stays where one reads, and is told what comes", async ({ person }) => {
-	const bo = await server.somebody("bo"), id = await server.room(bo);
-	await server.says(bo, id, ...Array.from({ length: 40 }, (_, n) => `line ${n}`));
+scenario("new messages do not move a scrolled-up view, and are counted", async ({ person }) => {
+	const bo = await server.openSession("bo"), id = await server.room(bo);
+	await server.post(bo, id, ...Array.from({ length: 40 }, (_, n) => `line ${n}`));
 	const ana = await person();
 	await ana.enter(`${server.url}#/r/${id}`, "ana");
 	await until("it opens at the end", async () => await length(ana) > 40 && await fromEnd(ana) < 2);
 	const jump = ana.page.locator(".jump");
 	assert.equal(await jump.isVisible(), false);
 	await ana.log.evaluate((log) => { log.scrollTop -= 500; });
-	await jump.filter({ hasText: "Newest" }).waitFor();
+	await jump.filter({ hasText: "Latest" }).waitFor();
 	const top = () => ana.log.evaluate((log) => log.scrollTop);
 	const before = await top();
-	await server.says(bo, id, "news 1");
+	await server.post(bo, id, "news 1");
 	await jump.filter({ hasText: "1 new message" }).waitFor();
-	await server.says(bo, id, "news 2");
+	await server.post(bo, id, "news 2");
 	await jump.filter({ hasText: "2 new messages" }).waitFor();
 	assert.equal(await top(), before);
 	await jump.click();
 	await jump.waitFor({ state: "hidden" });
 	assert.ok(await fromEnd(ana) < 2);
-	assert.ok(await ana.log.evaluate((log) => log === document.activeElement), "the focus isn't lost with it");
-	await server.says(bo, id, "news 3");
-	await until("who is at the end stays there", async () => (await ana.texts()).at(-1) === "news 3" && await fromEnd(ana) < 2);
-	// Whoever speaks is at the end.
+	assert.ok(await ana.log.evaluate((log) => log === document.activeElement), "the focus moves to the log");
+	await server.post(bo, id, "news 3");
+	await until("a view at the end stays at the end", async () => (await ana.texts()).at(-1) === "news 3" && await fromEnd(ana) < 2);
+	// Sending a message scrolls to the end.
 	await ana.log.evaluate((log) => { log.scrollTop -= 500; });
 	await jump.waitFor();
 	await ana.say("me");
-	await until("who speaks is at the end", async () => (await ana.texts()).at(-1) === "me" && await fromEnd(ana) < 2);
+	await until("the view is at the end", async () => (await ana.texts()).at(-1) === "me" && await fromEnd(ana) < 2);
 });
 
-scene("a thousand older messages come as one scrolls, and what one reads stays where it is", async ({ person }) => {
-	const bo = await server.somebody("bo"), id = await server.room(bo);
+scenario("scrolling up loads a thousand older messages without moving the visible ones", async ({ person }) => {
+	const bo = await server.openSession("bo"), id = await server.room(bo);
 	const all = Array.from({ length: 999 }, (_, n) => n % 7 ? `line ${n}` : `line ${n}\nand more\nof it`);
-	await server.says(bo, id, ...all);
+	await server.post(bo, id, ...all);
 	const ana = await person();
 	await ana.enter(`${server.url}#/r/${id}`, "ana");
 	await until("it opens with the last hundred", async () => (await ana.texts()).length === 100 && await fromEnd(ana) < 2);
 	for (let shown = 100; shown < 999;) {
-		// Where the first one was before more came above it.
+		// How far the first message moves when older ones are added above it.
 		const moved = await ana.log.evaluate((log) => new Promise((resolve) => {
 			const first = log.querySelector(".bubble"), count = log.querySelectorAll(".bubble").length;
 			let before;
@@ -248,17 +247,17 @@ scene("a thousand older messages come as one scrolls, and what one reads stays w
 			log.scrollTop = 40;
 			before = first.getBoundingClientRect().top;
 		}));
-		// A group's head and a day may come to stand elsewhere; a line is 20 pixels.
+		// A line is 20 pixels high.
 		assert.ok(moved < 2, `it moved by ${moved} pixels`);
 		shown = (await ana.texts()).length;
 	}
 	assert.deepEqual(await ana.texts(), all);
 	assert.equal(await ana.page.locator(".day").count(), 1);
-	assert.deepEqual(await ana.notices(), ["ana joined"], "bo has only spoken, by REST");
+	assert.deepEqual(await ana.notices(), ["ana joined"], "bo only posts over REST");
 });
 
-scene("the page never holds more than one can bear", async ({ person }) => {
-	const bo = await server.somebody("bo"), id = await server.room(bo);
+scenario("the page limits the number of messages it shows", async ({ person }) => {
+	const bo = await server.openSession("bo"), id = await server.room(bo);
 	const ana = await person();
 	await ana.enter(`${server.url}#/r/${id}`, "ana");
 	await ana.page.evaluate(() => {
@@ -267,7 +266,7 @@ scene("the page never holds more than one can bear", async ({ person }) => {
 	});
 	const most = () => ana.page.evaluate(() => { const { most } = window; window.most = 0; return most; });
 	const talk = async (from, to) => {
-		for (let n = from; n < to; n += 100) await server.says(bo, id, ...Array.from({ length: 100 }, (_, m) => `line ${n + m}`));
+		for (let n = from; n < to; n += 100) await server.post(bo, id, ...Array.from({ length: 100 }, (_, m) => `line ${n + m}`));
 		await eventually(async () => (await ana.texts()).at(-1), `line ${to - 1}`);
 	};
 	await talk(0, 1200);
@@ -277,7 +276,7 @@ scene("the page never holds more than one can bear", async ({ person }) => {
 	await ana.page.locator(".jump").waitFor();
 	const reads = await ana.log.evaluate((log) => document.elementFromPoint(180, 300).closest(".bubble")?.textContent ?? log.textContent.slice(0, 20));
 	await talk(1200, 2400);
-	assert.ok(await length(ana) > 1500, "what one reads isn't taken away");
+	assert.ok(await length(ana) > 1500, "visible messages are not removed");
 	assert.equal(await ana.log.evaluate(() => document.elementFromPoint(180, 300).closest(".bubble")?.textContent), reads);
 	await talk(2400, 4000);
 	assert.ok(await most() <= 3100);

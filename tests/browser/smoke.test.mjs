@@ -1,11 +1,11 @@
-// The one part that every `cargo test` runs: two people talk, one loads the page again, one leaves.
-import { eventually, stage } from "./stage.mjs";
+// The part that every `cargo test` runs.
+import { eventually, harness } from "./harness.mjs";
 
-const { scene, serve } = await stage();
+const { scenario, serve } = await harness();
 const server = await serve("--leave-grace", "1h");
 
 // contract §11.1
-scene("two people talk, one loads the page again, one leaves", async ({ person }) => {
+scenario("two people chat, one reloads the page, one leaves", async ({ person }) => {
 	const [ana, bo] = [await person(), await person()];
 	const room = await ana.open(server.url, "ana", { title: "Tea" });
 	await bo.enter(room, "bo");

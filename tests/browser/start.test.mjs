@@ -1,14 +1,14 @@
-// The first screen, and the ways into a room: a name, a link, a code; and who one is, until one says otherwise.
+// The first screen, the ways into a room (name, link, code), and the session that the browser keeps.
 import assert from "node:assert/strict";
-import { eventually, stage, until } from "./stage.mjs";
+import { eventually, harness, until } from "./harness.mjs";
 
-const { scene, serve } = await stage();
+const { scenario, serve } = await harness();
 const server = await serve("--leave-grace", "1h");
 const alert = (one) => one.page.getByRole("alert").filter({ hasText: /./ });
 const rooms = (one, card) => one.page.locator("section", { has: one.page.getByRole("heading", { name: card }) }).getByRole("listitem");
 const focused = (one) => one.page.evaluate(() => document.activeElement.labels?.[0]?.textContent ?? document.activeElement.tagName);
 
-scene("a name is all one needs to open a room", async ({ person }) => {
+scenario("a name is enough to create a room", async ({ person }) => {
 	const ana = await person();
 	const link = await ana.open(server.url, " ana ");
 	const [, id] = link.match(/#\/r\/([0-9a-f]{10})$/);
@@ -18,14 +18,14 @@ scene("a name is all one needs to open a room", async ({ person }) => {
 	assert.equal(await ana.page.title(), `Room \u2068${id}\u2069 · Disposable Chat`);
 });
 
-scene("a room may have a title, be private, and have a password", async ({ person }) => {
+scenario("a room may have a title, be private, and have a password", async ({ person }) => {
 	const ana = await person();
 	const secret = await ana.open(server.url, "ana", { title: "Ours", password: "sesame" });
 	await ana.heading("Ours").waitFor();
 	await ana.page.goBack();
 	await ana.heading("Disposable Chat").waitFor();
 	await ana.page.getByLabel("Private").check();
-	await ana.button("Open a room").click();
+	await ana.button("Create a room").click();
 	await ana.isIn();
 	await ana.heading("Private room").waitFor();
 	const hidden = ana.page.url();
@@ -35,32 +35,32 @@ scene("a room may have a title, be private, and have a password", async ({ perso
 	assert.deepEqual([two.title, two.private, two.password], [null, true, false]);
 	const { rooms: listed } = await server.ask("GET", "rooms/all");
 	assert.ok(!listed.some((id) => ids.includes(id)));
-	// Whoever has opened them finds them again.
+	// The lobby lists one's own rooms.
 	await ana.page.goBack();
 	await eventually(() => rooms(ana, "Your rooms").locator(".name").allTextContents(), ["Private room", "Ours"]);
 	assert.equal(await rooms(ana, "Your rooms").locator("svg").count(), 2, "each with a lock");
 });
 
-scene("what is wrong is said, and can be mended", async ({ person, noise }) => {
-	noise(/status of (400|422)/);
+scenario("errors are shown and can be corrected", async ({ person, allow }) => {
+	allow(/status of (400|422)/);
 	const ana = await person();
 	await ana.page.goto(server.url);
 	await ana.page.getByLabel("Your name").fill("a");
-	await ana.button("Open a room").click();
+	await ana.button("Create a room").click();
 	await eventually(() => alert(ana).allTextContents(), ["A name has 2 to 50 visible characters."]);
-	assert.equal(await focused(ana), "BUTTON", "and isn't lost");
+	assert.equal(await focused(ana), "BUTTON", "the focus isn't lost");
 	await ana.page.getByLabel("Your name").fill("ana");
 	await ana.page.getByLabel("Title").fill("t".repeat(81));
-	await ana.button("Open a room").click();
-	await eventually(() => alert(ana).allTextContents(), ["Too long, or with invisible characters."]);
+	await ana.button("Create a room").click();
+	await eventually(() => alert(ana).allTextContents(), ["Too long, or has invisible characters."]);
 	await ana.page.getByLabel("Title").fill("t".repeat(80));
-	await ana.button("Open a room").click();
+	await ana.button("Create a room").click();
 	await ana.isIn();
 });
 
-scene("a link or a code leads in, and a wrong one is told so", async ({ person, noise }) => {
-	noise(/status of 404/);
-	const owner = await server.somebody("owner");
+scenario("a link or a code leads into a room, and a wrong one shows an error", async ({ person, allow }) => {
+	allow(/status of 404/);
+	const owner = await server.openSession("owner");
 	const id = await server.room(owner, { title: "Tea" });
 	const ana = await person();
 	await ana.page.goto(server.url);
@@ -69,7 +69,7 @@ scene("a link or a code leads in, and a wrong one is told so", async ({ person, 
 		await ana.page.getByLabel("Link or code").press("Enter");
 	};
 	await go("what is this?");
-	await eventually(() => alert(ana).allTextContents(), ["There is no such room"]);
+	await eventually(() => alert(ana).allTextContents(), ["Room not found"]);
 	for (const text of [id, ` ${id.toUpperCase()} `, `Come to ${server.url}#/r/${id}!`]) {
 		await go(text);
 		await ana.page.getByText("You are invited to Tea.").waitFor();
@@ -77,29 +77,29 @@ scene("a link or a code leads in, and a wrong one is told so", async ({ person, 
 		await ana.heading("Disposable Chat").waitFor();
 	}
 	await go("0123456789");
-	await ana.heading("There is no such room").waitFor();
+	await ana.heading("Room not found").waitFor();
 	for (const address of ["#/r/nonsense", "#/r/", `#/r/${id}0`, "#/r/<img src=x>", "#/r/%"]) {
 		await ana.page.goto(server.url + address);
-		await ana.heading("There is no such room").waitFor();
+		await ana.heading("Room not found").waitFor();
 	}
 	await ana.page.getByRole("link", { name: "All rooms" }).click();
 	await ana.heading("Disposable Chat").waitFor();
 });
 
-scene("a name typed before the link was followed is not asked for again", async ({ person }) => {
-	const id = await server.room(await server.somebody("owner"), { title: "Typed" });
+scenario("a name typed in the lobby is kept when a link is followed", async ({ person }) => {
+	const id = await server.room(await server.openSession("owner"), { title: "Typed" });
 	const ana = await person();
 	await ana.page.goto(server.url);
 	await ana.page.getByLabel("Your name").fill("ana");
 	await ana.page.getByRole("link", { name: /Typed/ }).click();
 	await eventually(() => ana.page.getByLabel("Your name").inputValue(), "ana");
 	assert.equal(ana.page.url(), `${server.url}#/r/${id}`);
-	await ana.button("Go in").click();
+	await ana.button("Join").click();
 	await ana.isIn();
 });
 
-scene("the lobby lists public rooms with title and people, and keeps up", async ({ person }) => {
-	const owner = await server.somebody("owner");
+scenario("the lobby lists public rooms with title and people, and is refreshed", async ({ person }) => {
+	const owner = await server.openSession("owner");
 	await server.room(owner, { title: "Hidden", private: true });
 	const quiet = await server.room(owner);
 	const ana = await person(), bo = await person();
@@ -110,7 +110,7 @@ scene("the lobby lists public rooms with title and people, and keeps up", async 
 	const first = () => rooms(bo, "Public rooms").allTextContents().then((all) => all.slice(0, 2));
 	await eventually(first, ["<b>Lively</b>1 person", `Room \u2068${quiet}\u20690 people`]);
 	assert.equal(await bo.page.getByText("Hidden").count(), 0);
-	// The focus stays on a room, though the list is drawn anew.
+	// The focus stays on a room when the list is redrawn.
 	await rooms(bo, "Public rooms").first().getByRole("link").focus();
 	const cy = await person();
 	await cy.enter(room, "cy");
@@ -120,11 +120,11 @@ scene("the lobby lists public rooms with title and people, and keeps up", async 
 	await bo.page.getByText("You are invited to <b>Lively</b>.").waitFor();
 });
 
-scene("a link leads to the name question, then in", async ({ person }) => {
+scenario("a link first asks for a name", async ({ person }) => {
 	const ana = await person(), bo = await person();
 	const room = await ana.open(server.url, "ana", { title: "Tea" });
 	await bo.page.goto(room);
-	await bo.heading("Who are you?").waitFor();
+	await bo.heading("Choose a name").waitFor();
 	await bo.page.getByText("You are invited to Tea.").waitFor();
 	assert.equal(await focused(bo), "Your name");
 	await bo.page.keyboard.type("bo");
@@ -134,7 +134,7 @@ scene("a link leads to the name question, then in", async ({ person }) => {
 	await ana.button("2 people").waitFor();
 });
 
-scene("two tabs are one person, and a session outlives both", async ({ person }) => {
+scenario("two tabs share one session, which outlives them", async ({ person }) => {
 	const ana = await person(), bo = await person();
 	const room = await ana.open(server.url, "ana");
 	await bo.enter(room, "bo");
@@ -160,7 +160,7 @@ scene("two tabs are one person, and a session outlives both", async ({ person })
 	await ana.page.getByText("You are ana.").waitFor();
 });
 
-scene("without storage it works until the tab is closed", async ({ person }) => {
+scenario("without storage the session lasts until the tab is closed", async ({ person }) => {
 	const ana = await person(), bo = await person();
 	await ana.context.addInitScript(() => {
 		for (const name of ["localStorage", "sessionStorage"])
@@ -177,11 +177,11 @@ scene("without storage it works until the tab is closed", async ({ person }) => 
 	await ana.isIn();
 	await ana.reads("Hello", "Hi");
 	await ana.page.reload();
-	await ana.heading("Who are you?").waitFor();
+	await ana.heading("Choose a name").waitFor();
 });
 
-scene("a session that ended is told, and the name is offered again", async ({ person, noise }) => {
-	noise(/status of 401/);
+scenario("an ended session is shown, and the name is suggested again", async ({ person, allow }) => {
+	allow(/status of 401/);
 	const ana = await person();
 	const room = await ana.open(server.url, "ana");
 	const stored = () => ana.page.evaluate(() => JSON.parse(Object.entries(localStorage).find(([key]) => key.endsWith(" session"))?.[1] ?? "null"));
@@ -190,20 +190,20 @@ scene("a session that ended is told, and the name is offered again", async ({ pe
 	await ana.heading("Your session has ended").waitFor();
 	assert.equal(await stored(), null);
 	assert.equal(await ana.page.getByLabel("Your name").inputValue(), "ana");
-	await ana.button("Go in").click();
+	await ana.button("Join").click();
 	await ana.isIn();
 	const second = await stored();
 	assert.notEqual(second.session_id, session_id);
-	// In the lobby it is noticed by itself.
+	// The lobby detects it on its own.
 	await ana.page.goto("about:blank");
 	await server.ask("DELETE", "sessions/me", null, second.session_id);
 	await ana.page.goto(server.url);
 	await eventually(() => ana.page.getByLabel("Your name").inputValue(), "ana");
 	await ana.page.goto(room);
-	await ana.heading("Who are you?").waitFor();
+	await ana.heading("Choose a name").waitFor();
 });
 
-scene("one ends one's session in the lobby, after being asked", async ({ person }) => {
+scenario("ending the session in the lobby needs a confirmation", async ({ person }) => {
 	const ana = await person();
 	await ana.open(server.url, "ana");
 	await ana.page.goBack();
@@ -213,5 +213,5 @@ scene("one ends one's session in the lobby, after being asked", async ({ person 
 	await ana.button("End my session").click();
 	await ana.page.getByRole("dialog").getByRole("button", { name: "End my session" }).click();
 	await eventually(() => ana.page.getByLabel("Your name").inputValue(), "ana");
-	await until("nothing is stored of it", () => ana.page.evaluate(() => !Object.keys(localStorage).some((key) => key.endsWith(" session"))));
+	await until("the stored session is removed", () => ana.page.evaluate(() => !Object.keys(localStorage).some((key) => key.endsWith(" session"))));
 });

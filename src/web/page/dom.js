@@ -1,7 +1,7 @@
-// Elements. What people have typed goes in as text, never as HTML; links are the one thing made of it.
+// Elements. Text that people typed is inserted as text, never as HTML; only links are made of it.
 import { t } from "./words.js";
 
-// `h("p.class", {property}, …inside)`; what is no property becomes an attribute.
+// `h("p.class", {property}, …inside)`. Names that are not properties become attributes.
 export const h = (tag, ...inside) => {
 	const [name, ...classes] = tag.split("."), node = document.createElement(name);
 	node.className = classes.join(" ");
@@ -15,13 +15,13 @@ export const h = (tag, ...inside) => {
 
 export const $ = (query, from = document) => from.querySelector(query);
 
-// Neither white space nor what quotes an address nor what turns the direction of text belongs to a link.
+// A link ends at white space, quotes, angle brackets, and characters that change the direction of text.
 const LINK = /(?<![\p{L}\p{N}])https?:\/\/[^\s<>"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+/giu;
 const TAIL = /[.,;:!?'*_~…”’»]+$/u;
 
 const trimmed = (link) => {
 	let rest = link.replace(TAIL, "");
-	// A bracket closes what stood before the link, unless the link has opened it.
+	// A closing bracket belongs to the link only if the link has opened it.
 	for (const [open, close] of ["()", "[]", "{}"])
 		if (rest.endsWith(close) && rest.split(close).length > rest.split(open).length) rest = rest.slice(0, -1);
 	return rest === link ? link : trimmed(rest);
@@ -47,7 +47,7 @@ export const field = (label, props, hint) => {
 	return props.type === "checkbox" ? h("div.check", input, h("div", words)) : h("div.field", words[0], input, words[1]);
 };
 
-// `submit` is given the form's elements; what it comes to is a sentence about what is wrong, or nothing.
+// `submit(elements)` returns a sentence about what is wrong, or nothing.
 export const form = (action, inside, submit) => {
 	const wrong = h("p.wrong", { role: "alert" }), button = h("button.primary", action);
 	const node = h("form", { noValidate: true }, inside, wrong, button);
@@ -64,7 +64,7 @@ export const form = (action, inside, submit) => {
 
 export const button = (label, onclick, className = "") => h("button", { type: "button", className, onclick }, label);
 
-// Paths on a field of 24 by 24.
+// Paths, 24 by 24.
 const ICONS = {
 	back: "M15 5l-7 7 7 7",
 	people: "M12 11a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM4 21c1-9 15-9 16 0",
@@ -90,14 +90,14 @@ export const iconButton = (name, label, onclick, className = "") =>
 export const copier = (input) => {
 	const node = button(t("copy"), async () => {
 		input.select();
-		// Only a page that came over https may write to the clipboard by itself.
+		// Without https there is no navigator.clipboard.
 		try { await navigator.clipboard.writeText(input.value); } catch { document.execCommand("copy"); }
 		node.textContent = t("copied");
 	});
 	return node;
 };
 
-// Gone when closed: by Escape, its cross, or a press outside.
+// Closed by Escape, its cross, or a press outside; then removed.
 export const dialog = (title, ...inside) => {
 	const node = h("dialog", { ariaLabel: title }, h("header", h("h2", title), iconButton("close", t("close"), () => node.close())), inside);
 	node.onclick = ({ target }) => { if (target === node) node.close(); };

@@ -1,16 +1,16 @@
-// The first screen: who one is, a room of one's own, the way into somebody else's, and what is open to all.
+// The first screen: create a room, join one by link, and the lists of your rooms and of public rooms.
 import { $, button, dialog, field, form, h, icon } from "./dom.js";
 import { said, t, why } from "./words.js";
 import { ask, begin, end, session } from "./rest.js";
-import { nameField, titled } from "./doors.js";
+import { nameField, titled } from "./entry.js";
 import { shared } from "./store.js";
 
-const EVERY = 10_000, MINE_MAX = 20;
+const REFRESH = 10_000, MINE_MAX = 20;
 
-// The code of a room in whatever somebody pasted.
+// The room id in a pasted text.
 export const codeIn = (text) => text.toLowerCase().match(/(?<![0-9a-f])([0-9a-f]{32}|[0-9a-f]{10})(?![0-9a-f])/)?.[1];
 
-// Asks before what can't be undone.
+// Asks before an action that can't be undone.
 export const sure = (question, action) => new Promise((resolve) => {
 	const node = dialog(action, h("p", question), h("div.row",
 		button(t("close"), () => node.close()), button(action, () => { resolve(true); node.close(); }, "danger")));
@@ -40,7 +40,7 @@ export const lobby = (refresh) => {
 	});
 	const enterForm = form(t("goIn"), field(t("link"), { name: "link", spellcheck: false, inputMode: "url" }), async ({ link }) => {
 		const code = codeIn(link.value);
-		if (!code) return t("over_gone");
+		if (!code) return t("ended_gone");
 		location.hash = `#/r/${code}`;
 	});
 	const mine = h("section.card", { hidden: true }, h("h2", t("yourRooms")), h("ul.rooms"));
@@ -56,7 +56,7 @@ export const lobby = (refresh) => {
 		h("div", h("section.card", h("h2", t("enterRoom")), enterForm), mine, open),
 		h("footer", h("a", { href: "docs" }, t("api"))));
 
-	// Drawn anew only if it has changed; the focus stays.
+	// A list is redrawn only if it has changed, and keeps the focus.
 	const shown = new Map();
 	const fill = (section, rooms) => {
 		const text = JSON.stringify(rooms), list = $("ul", section);
@@ -81,7 +81,7 @@ export const lobby = (refresh) => {
 	};
 	look();
 	lookForMine();
-	const timer = setInterval(look, EVERY);
+	const timer = setInterval(look, REFRESH);
 	document.addEventListener("visibilitychange", look);
 	return {
 		node,

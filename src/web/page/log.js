@@ -1,14 +1,14 @@
-// The conversation on the screen: grouped by person and day, never longer than one can bear.
+// The conversation on the screen: grouped by day and person, and limited in length.
 import { button, h, linked } from "./dom.js";
 import { clock, day, listed, said, t, why } from "./words.js";
 
-const SHOWN_MAX = 1000, SHOWN_BEARABLE = 3000, GROUP_MAX = 50, PAGE = 100;
-const TOGETHER = 5 * 60_000; // What one person says within that time stands together.
-const NEAR = 80; // So many pixels from the end is at the end.
+const SHOWN_MAX = 1000, SCROLLED_MAX = 3000, GROUP_MAX = 50, PAGE = 100;
+const GROUP_TIME = 5 * 60_000; // The longest pause within a group.
+const NEAR = 80; // Pixels from the end that count as the end.
 
-export const hue = (user_id) => parseInt(user_id.slice(0, 4), 16) % 360;
+const hue = (user_id) => parseInt(user_id.slice(0, 4), 16) % 360;
 
-// Names of several people: there each is shown with two digits of the `user_id`.
+// Names that several people use; these are shown with two digits of the `user_id`.
 const known = new Map(), twins = new Set();
 export const tag = (user, user_id) => {
 	if (known.size > 2000) known.clear();
@@ -30,19 +30,19 @@ export const face = (user, user_id) => {
 
 export class Log {
 	#list = h("div.list");
-	#waiting = h("div.list.waiting");
-	#at = {}; // Where the last message stands: its day, group and notice.
+	#pending = h("div.list.pending");
+	#at = {}; // The place of the last message: its day, and its group or notice.
 	#count = 0;
 	you = null;
-	#older = null; // Kept by the server and not shown; `null` until it was asked.
-	#asking = false;
+	#older = null; // Older messages, not shown yet; `null` until fetched.
+	#isFetching = false;
 	hasOlder = false;
 	atEnd = true;
 
-	// `older(id)` fetches what was said before; `moved()` is told when the end is reached or left.
+	// `older(id)` fetches messages before this one; `moved()` is called when the end is reached or left.
 	constructor(older, moved) {
 		this.fetch = older;
-		this.node = h("div.log", { role: "log", ariaLive: "polite", ariaLabel: t("log"), tabIndex: 0 }, this.#list, this.#waiting);
+		this.node = h("div.log", { role: "log", ariaLive: "polite", ariaLabel: t("log"), tabIndex: 0 }, this.#list, this.#pending);
 		this.node.onscroll = () => {
 			const { scrollHeight, scrollTop, clientHeight } = this.node, atEnd = scrollHeight - scrollTop - clientHeight < NEAR;
 			if (atEnd !== this.atEnd) {
@@ -51,9 +51,9 @@ export class Log {
 			}
 			if (scrollTop < clientHeight) this.#reach();
 		};
-		// Whether something was added or a keyboard came up: who was at the end stays there.
+		// A new message or an on-screen keyboard does not move the view away from the end.
 		const follow = new ResizeObserver(() => this.atEnd && this.toEnd());
-		for (const node of [this.node, this.#list, this.#waiting]) follow.observe(node);
+		for (const node of [this.node, this.#list, this.#pending]) follow.observe(node);
 	}
 
 	toEnd() {
@@ -61,7 +61,7 @@ export class Log {
 	}
 
 	append(messages, isPast) {
-		// A screen reader is told what is said, not what was.
+		// Screen readers announce new messages only.
 		this.node.ariaLive = isPast ? "off" : "polite";
 		this.#at = this.#draw(messages, this.#list, this.#at);
 		this.#trim();
@@ -73,7 +73,7 @@ export class Log {
 	}
 
 	pending(entries, retry, discard) {
-		this.#waiting.replaceChildren(...entries.map((entry) => h(`div.bubble.mine${entry.code ? ".refused" : ""}`,
+		this.#pending.replaceChildren(...entries.map((entry) => h(`div.bubble.mine${entry.code ? ".refused" : ""}`,
 			h("p", { dir: "auto" }, linked(entry.text)),
 			entry.code ? h("div.row", h("span", { role: "alert" }, t("refused", { why: why(entry) })),
 				button(t("retry"), () => retry(entry)), button(t("discard"), () => discard(entry))) : h("small.late", t("pending")))));
@@ -89,7 +89,7 @@ export class Log {
 				at = { date };
 			}
 			if (type !== "chat") {
-				// Comings and goings of one kind share a line.
+				// Consecutive joins share a line, and so do consecutive leaves.
 				const key = { user_joined: "joined", user_left: "gone" }[type];
 				if (!key) continue;
 				if (at.key !== key) {
@@ -103,7 +103,7 @@ export class Log {
 				at.line.replaceChildren(...said(key, { who: listed(at.users, at.size) }, at.size));
 				continue;
 			}
-			if (at.user_id !== user_id || when - at.when > TOGETHER || at.size >= GROUP_MAX) {
+			if (at.user_id !== user_id || when - at.when > GROUP_TIME || at.size >= GROUP_MAX) {
 				const group = h(`div.group${mine}`, h("div.who", face(user, user_id), h("bdi.name", user), tag(user, user_id)));
 				group.style.setProperty("--hue", hue(user_id));
 				into.append(group);
@@ -120,7 +120,7 @@ export class Log {
 	}
 
 	#trim() {
-		if (this.#count <= (this.atEnd ? SHOWN_MAX : SHOWN_BEARABLE)) return;
+		if (this.#count <= (this.atEnd ? SHOWN_MAX : SCROLLED_MAX)) return;
 		while (this.#count > SHOWN_MAX - PAGE && this.#list.firstChild) {
 			const { firstChild: first } = this.#list;
 			this.#count -= first.dataset.id ? 1 : first.querySelectorAll("[data-id]").length;
@@ -130,19 +130,19 @@ export class Log {
 		this.#older = null;
 	}
 
-	// Older messages come a page at a time, and what one reads stays where it is.
+	// Adds a page of older messages without moving the visible ones.
 	async #reach() {
-		if (!this.hasOlder || this.#asking) return;
-		this.#asking = true;
+		if (!this.hasOlder || this.#isFetching) return;
+		this.#isFetching = true;
 		const first = this.#list.querySelector("[data-id]");
 		this.#older ??= await this.fetch(first?.dataset.id ?? "");
 		const page = this.#older?.splice(-PAGE) ?? [];
-		this.#asking = false;
+		this.#isFetching = false;
 		if (this.#older?.length === 0) this.hasOlder = false;
 		if (!page.length) return;
 		const into = document.createDocumentFragment(), top = this.#list.firstChild;
 		const { date } = this.#draw(page, into, {});
-		// Its day has begun already, further up.
+		// The page already has this day's heading.
 		if (top?.dataset.date === date) top.remove();
 		const below = this.node.scrollHeight - this.node.scrollTop;
 		this.#list.prepend(into);

@@ -1,18 +1,18 @@
-// Which screen is shown: the address says it, `#/r/{room_id}` or nothing.
+// Shows the screen that the address names: a room for `#/r/{room_id}`, otherwise the lobby.
 
-// All that the others import, too, so that it is fetched at once.
+// Indirect imports are listed too, so that the browser fetches all modules at once.
 import "./rest.js";
 import "./store.js";
 import "./talk.js";
-import "./line.js";
+import "./connection.js";
 import "./log.js";
 import "./qr.js";
 import { $, h } from "./dom.js";
 import { lang } from "./words.js";
-import { entitle } from "./signals.js";
+import { setTitle } from "./alerts.js";
 import { codeIn, lobby } from "./lobby.js";
 import { room } from "./room.js";
-import { over } from "./doors.js";
+import { ended } from "./entry.js";
 
 document.documentElement.lang = lang;
 let screen, isFirst = true;
@@ -20,19 +20,19 @@ let screen, isFirst = true;
 const go = () => {
 	screen?.close();
 	for (const one of document.querySelectorAll("dialog")) one.close();
-	entitle("");
+	setTitle("");
 	const [, code] = location.hash.match(/^#\/r\/(.*)$/) ?? [];
 	screen = code === undefined ? lobby(go)
-		: codeIn(code) === code ? room(code) : { node: h("div.place", over("gone", code, null, [])), close() {} };
+		: codeIn(code) === code ? room(code) : { node: h("div.place", ended("gone", code, null, [])), close() {} };
 	$("main").replaceChildren(screen.node);
-	// Whoever listens is told where they are.
+	// Screen readers announce the focused heading.
 	if (!isFirst) $("h1", screen.node)?.focus();
 	isFirst = false;
 };
 addEventListener("hashchange", go);
 go();
 
-// An on-screen keyboard covers the page where it doesn't resize it.
+// In some browsers an on-screen keyboard covers the page without resizing it.
 const fit = () => {
 	document.documentElement.style.setProperty("--height", `${visualViewport.height}px`);
 	if (visualViewport.scale === 1) scrollTo(0, 0);

@@ -1,10 +1,10 @@
-// A QR code (ISO/IEC 18004): bytes, error correction level M, versions 1 to 9, drawn as one path.
+// QR codes (ISO/IEC 18004) as SVG paths: byte mode, error correction level M, versions 1 to 9.
 
-// Per version: how many bytes of data there are, how many of error correction a block has, and how many blocks.
+// Per version: data bytes, error correction bytes of each block, and blocks.
 const DATA = [16, 28, 44, 64, 86, 108, 124, 154, 182];
 const CORRECTION = [10, 16, 26, 18, 24, 16, 18, 22, 22];
 const BLOCKS = [1, 1, 1, 2, 2, 4, 4, 4, 5];
-const NUMBERS = [0x7c94, 0x85bc, 0x9a99]; // From version 7 on it is written down, with check bits.
+const NUMBERS = [0x7c94, 0x85bc, 0x9a99]; // Version information with check bits, from version 7 on.
 
 // Products in GF(256) modulo x⁸ + x⁴ + x³ + x² + 1.
 const times = (a, b) => {
@@ -16,7 +16,7 @@ const times = (a, b) => {
 	return product;
 };
 
-// Reed and Solomon's: the remainder of `data` by the polynomial whose roots are 2⁰, 2¹, …
+// Reed-Solomon: the remainder of `data` divided by the polynomial with the roots 2⁰, 2¹, …
 const correction = (data, count) => {
 	let divisor = [1], root = 1;
 	for (let n = 0; n < count; n++, root = times(root, 2))
@@ -31,17 +31,17 @@ const correction = (data, count) => {
 };
 
 const codewords = (bytes, version) => {
-	const room = DATA[version - 1], per = CORRECTION[version - 1], blocks = BLOCKS[version - 1];
+	const size = DATA[version - 1], per = CORRECTION[version - 1], blocks = BLOCKS[version - 1];
 	const bits = [], push = (value, count) => { while (count--) bits.push(value >> count & 1); };
 	push(4, 4);
 	push(bytes.length, 8);
 	for (const byte of bytes) push(byte, 8);
-	push(0, Math.min(4, room * 8 - bits.length));
+	push(0, Math.min(4, size * 8 - bits.length));
 	push(0, -bits.length & 7);
-	for (let pad = 0xec; bits.length < room * 8; pad ^= 0xfd) push(pad, 8);
-	const data = Array.from({ length: room }, (_, n) => bits.slice(n * 8, n * 8 + 8).reduce((all, bit) => all * 2 + bit, 0));
-	// The first blocks are one byte shorter, and all are woven together.
-	const short = blocks - room % blocks, least = Math.floor(room / blocks), parts = [];
+	for (let pad = 0xec; bits.length < size * 8; pad ^= 0xfd) push(pad, 8);
+	const data = Array.from({ length: size }, (_, n) => bits.slice(n * 8, n * 8 + 8).reduce((all, bit) => all * 2 + bit, 0));
+	// The first blocks are one byte shorter. All are interleaved.
+	const short = blocks - size % blocks, least = Math.floor(size / blocks), parts = [];
 	for (let n = 0, at = 0; n < blocks; n++) {
 		const part = data.slice(at, at += least + (n >= short));
 		parts.push([part, correction(part, per)]);
@@ -64,10 +64,10 @@ const drawn = (version, woven) => {
 	const end = size - 7, aligned = version > 6 ? [6, (size - 1) / 2, end] : version > 1 ? [6, end] : [];
 	for (const x of aligned)
 		for (const y of aligned)
-			// Three corners have squares of their own.
+			// The finder patterns occupy three corners.
 			if (x + y !== 12 && (x + y !== end + 6 || x === y)) square(x, y, 2, (ring) => ring !== 1);
-	// Which level and mask it has, twice. Both are 0: M, and a chessboard, which breaks text and padding up.
-	// One should try all eight masks and take the best; readers take any.
+	// Format information, twice: level M and mask 0, a chessboard. The standard selects the best of eight
+	// masks; readers accept any.
 	const format = 0x5412, bit = (n) => format >> n & 1;
 	for (let n = 0; n < 15; n++) {
 		grid[n < 6 ? n : n < 8 ? n + 1 : 8][n < 8 ? 8 : n === 8 ? 7 : 14 - n] = bit(n);
@@ -79,7 +79,7 @@ const drawn = (version, woven) => {
 		const a = size - 11 + n % 3, b = Math.floor(n / 3);
 		grid[a][b] = grid[b][a] = NUMBERS[version - 7] >> n & 1;
 	}
-	// In columns of two from the right, up and down by turns; the upright line of dots is left out.
+	// Data fills columns of two from the right, alternately up and down, and skips the timing pattern.
 	let at = 0;
 	for (let right = size - 1, isUp = true; right > 0; right -= 2, isUp = !isUp) {
 		if (right === 6) right = 5;
@@ -94,10 +94,10 @@ const drawn = (version, woven) => {
 	return grid;
 };
 
-// Rows of 0 and 1, without the quiet zone; `null` if the text is too long.
+// Rows of 0 and 1 without the quiet zone, or `null` if the text is too long.
 export const qr = (text) => {
 	const bytes = new TextEncoder().encode(text);
-	const version = DATA.findIndex((room, n) => room >= bytes.length + 2) + 1;
+	const version = DATA.findIndex((size) => size >= bytes.length + 2) + 1;
 	return version ? drawn(version, codewords(bytes, version)) : null;
 };
 

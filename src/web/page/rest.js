@@ -1,19 +1,19 @@
-// The REST half of the contract (see docs), and the session that it is used with.
+// Requests to the REST API (see docs), and the session they use.
 import { shared } from "./store.js";
 
-// Beside the page, wherever a proxy has mounted it.
+// The folder of the page, which a proxy may mount under a prefix.
 export const base = new URL(".", location.href.split("#")[0]);
 
-// Two tabs are one person: they share `{session_id, username}`.
+// All tabs share one session: `{session_id, username}`.
 export const session = () => shared.get("session");
 export const nameBefore = () => session()?.username ?? shared.get("name") ?? "";
 
-// Forgets a session that is over, unless another tab has begun a new one since.
+// Forgets a session that has ended, unless another tab has opened a new one since.
 export const forget = (id) => {
 	if (session()?.session_id === id) shared.set("session", null);
 };
 
-// `{ok, status, wait, …the answer's fields}`; without an answer the status is 0.
+// `{ok, status, wait, …fields of the response}`; without a response the status is 0.
 export const ask = async (method, path, body) => {
 	const mine = session()?.session_id;
 	try {
@@ -26,7 +26,7 @@ export const ask = async (method, path, body) => {
 		if (answer.status === 401) forget(mine);
 		return { ...await answer.json(), ok: answer.ok, status: answer.status, wait: +answer.headers.get("Retry-After") };
 	} catch {
-		return { ok: false, status: 0, code: "over_lost" };
+		return { ok: false, status: 0, code: "ended_lost" };
 	}
 };
 

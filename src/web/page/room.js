@@ -1,11 +1,11 @@
-// The screen of a room, and how one comes to it.
+// The screen of a room, and the steps that lead to it.
 import { $, button, copier, dialog, field, form, h, icon, iconButton, svg } from "./dom.js";
 import { said, listed, t, why } from "./words.js";
 import { ask, end, forget, session } from "./rest.js";
 import { LENGTH_MAX, Talk, length } from "./talk.js";
 import { Log, face, tag } from "./log.js";
-import { askName, over, titled } from "./doors.js";
-import { call, canNotify, entitle, isAway, notifies, setNotify, setSound, sounds } from "./signals.js";
+import { askName, ended, titled } from "./entry.js";
+import { canNotify, isAway, notifies, notify, setNotify, setSound, setTitle, sounds } from "./alerts.js";
 import { sure } from "./lobby.js";
 import { path, qr } from "./qr.js";
 import { tab } from "./store.js";
@@ -17,14 +17,14 @@ const put = (place, screen) => {
 
 const share = (info) => {
 	const link = location.href, grid = qr(link), size = grid && grid.length + 8;
-	const line = h("input", { readOnly: true, value: link, ariaLabel: t("link") });
-	dialog(t("share"), h("p", t("shareText")), line,
-		h("div.row", copier(line), navigator.share ? button(t("shareOut"), () => navigator.share({ title: titled(info), url: link }).catch(() => {})) : ""),
+	const input = h("input", { readOnly: true, value: link, ariaLabel: t("link") });
+	dialog(t("share"), h("p", t("shareText")), input,
+		h("div.row", copier(input), navigator.share ? button(t("shareOut"), () => navigator.share({ title: titled(info), url: link }).catch(() => {})) : ""),
 		grid ? svg(size, path(grid), { class: "qr", role: "img", "aria-label": link }) : "");
 };
 
 class Room {
-	#fresh = []; #dirty = new Set(); #news = 0;
+	#fresh = []; #dirty = new Set(); #unread = 0;
 
 	constructor(info, place) {
 		this.info = info;
@@ -32,10 +32,10 @@ class Room {
 		this.talk = new Talk(info.room_id, {
 			state: (state, detail) => {
 				this.state = { state, ...detail };
-				if (state === "over") this.#over(detail);
+				if (state === "closed") this.#end(detail);
 				else this.#draw(this.#drawState);
 			},
-			messages: (messages, isPast) => this.#take(messages, isPast),
+			messages: (messages, isPast) => this.#add(messages, isPast),
 			gap: () => {
 				this.#flush();
 				this.log.note(t("gap"));
@@ -59,7 +59,7 @@ class Room {
 			this.status, this.log.node, h("div.foot", this.jump, this.types, this.#composer()),
 			h("aside", { ariaLabel: t("here") }, this.people = h("ul.people")));
 		this.#draw(this.#drawPending);
-		this.talk.line.open();
+		this.talk.connection.open();
 	}
 
 	close() {
@@ -96,7 +96,7 @@ class Room {
 			if (input.value) this.talk.keyed();
 		};
 		input.onkeydown = (event) => {
-			if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return; // An input method's.
+			if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return; // Enter in an input method.
 			event.preventDefault();
 			node.requestSubmit();
 		};
@@ -106,14 +106,14 @@ class Room {
 
 	#more() {
 		const { room_id } = this.info, wrong = h("p.wrong", { role: "alert" });
-		// What ends one's being here is done first, so that its close finds nobody.
+		// Closing first keeps the server's close from showing a screen of its own.
 		const act = (key, deed, question) => button(t(key), async () => {
 			if (question && !await sure(t(question), t(key))) return;
 			this.talk.close();
 			const answer = await deed();
 			if (answer.ok) return location.hash = "";
 			wrong.textContent = why(answer);
-			this.talk.line.open();
+			this.talk.connection.open();
 		}, question && "danger");
 		dialog(t("more"), h("p", said("youAre", { user: session()?.username ?? "" })),
 			field(t("notify"), { type: "checkbox", checked: notifies(), disabled: !canNotify(), onchange: async ({ target }) => {
@@ -126,17 +126,17 @@ class Room {
 			act("end", end, "endAsk"), wrong);
 	}
 
-	#take(messages, isPast) {
+	#add(messages, isPast) {
 		const { log, talk } = this, isFirst = !log.you;
 		log.you = talk.you;
 		if (isPast) {
 			this.#flush();
 			if (isFirst) log.hasOlder = messages.length >= 100;
 			log.append(messages, true);
-		} else if (this.#fresh.push(...messages) > 500) this.#flush(); // A hidden tab draws seldom.
+		} else if (this.#fresh.push(...messages) > 500) this.#flush(); // A hidden tab rarely draws.
 		const others = messages.filter(({ type, user_id }) => type === "chat" && user_id !== talk.you);
-		if (!isFirst && others.length && isAway()) call(others.length, others.at(-1), this.info.room_id);
-		if (!log.atEnd) this.#news += others.length;
+		if (!isFirst && others.length && isAway()) notify(others.length, others.at(-1), this.info.room_id);
+		if (!log.atEnd) this.#unread += others.length;
 		this.#draw(this.#drawJump);
 	}
 
@@ -163,9 +163,9 @@ class Room {
 		const { state, code } = this.state, words = code === 4429 || code === 1013 ? "busy" : "lost";
 		this.node.dataset.state = state;
 		if (state === "open") this.status.replaceChildren();
-		else if (state === "waiting") this.status.replaceChildren(t(words), button(t("retry"), () => { this.talk.line.wake(); this.log.node.focus(); }));
+		else if (state === "retrying") this.status.replaceChildren(t(words), button(t("retry"), () => { this.talk.connection.wake(); this.log.node.focus(); }));
 		else if (!this.wasLost) this.status.replaceChildren(t("connecting"));
-		this.wasLost = state === "waiting" || (this.wasLost && state !== "open");
+		this.wasLost = state === "retrying" || (this.wasLost && state !== "open");
 	}
 
 	#drawPending() {
@@ -174,9 +174,9 @@ class Room {
 	}
 
 	#drawJump() {
-		if (this.log.atEnd) this.#news = 0;
+		if (this.log.atEnd) this.#unread = 0;
 		this.jump.hidden = this.log.atEnd;
-		this.jump.replaceChildren(icon("down"), this.#news ? t("news", { n: this.#news }) : t("newest"));
+		this.jump.replaceChildren(icon("down"), this.#unread ? t("unread", { n: this.#unread }) : t("newest"));
 	}
 
 	#list() {
@@ -198,12 +198,12 @@ class Room {
 		this.types.replaceChildren(...users.length ? said("types", { who: listed(users) }, users.length) : []);
 	}
 
-	#over({ why: reason, id }) {
+	#end({ why: reason, id }) {
 		const { talk, place } = this, room = this.info.room_id;
 		if (reason === "session") {
 			forget(id);
-			// Another tab has begun a new one.
-			if (session()) return talk.line.open();
+			// Another tab has opened a new one.
+			if (session()) return talk.connection.open();
 		}
 		const isForGood = reason === "deleted" || reason === "gone";
 		const texts = talk.pending.map(({ text }) => text);
@@ -213,9 +213,9 @@ class Room {
 			if (this.input.value.trim()) texts.push(this.input.value.trim());
 		}
 		for (const one of document.querySelectorAll("dialog")) one.close();
-		const screen = over(reason, room, isForGood ? null : reason === "broken" ? () => location.reload() : () => {
+		const screen = ended(reason, room, isForGood ? null : reason === "broken" ? () => location.reload() : () => {
 			place.replaceChildren(this.node);
-			talk.line.open();
+			talk.connection.open();
 		}, texts);
 		put(place, screen);
 	}
@@ -227,8 +227,8 @@ export const room = (id) => {
 	const enter = async () => {
 		const info = await ask("GET", `rooms/${id}`);
 		if (isClosed) return;
-		if (!info.ok) return put(place, info.status === 404 ? over("gone", id, null, []) : over("lost", id, enter, []));
-		entitle(titled(info));
+		if (!info.ok) return put(place, info.status === 404 ? ended("gone", id, null, []) : ended("lost", id, enter, []));
+		setTitle(titled(info));
 		if (!session()) return put(place, askName(info, enter));
 		screen = new Room(info, place);
 		place.replaceChildren(screen.node);

@@ -1,8 +1,8 @@
-// What this browser remembers: who I am, for all tabs; what I had not got rid of, for this tab.
+// What this browser stores: `shared` by all tabs, or for this `tab`.
 
 const keep = (name) => {
 	const prefix = `disposable-chat ${new URL(".", location).pathname} `, memory = {};
-	// Where storing is blocked, an object will do until the tab is closed.
+	// If storage is blocked, an object replaces it until the tab is closed.
 	const tried = (deed) => { try { return deed(window[name]); } catch { return deed(memory); } };
 	return {
 		get: (key) => tried((all) => JSON.parse(all[prefix + key] ?? "null")),

@@ -1,7 +1,7 @@
-// What is said in a room, as one person hears it: nothing twice, nothing missing, and nothing that was typed
-// is lost before it has been heard. Knows no page.
+// The messages of one room, received and sent. Each is delivered exactly once, and a typed one is kept until
+// it comes back from the server. Knows no HTML.
 import { ask } from "./rest.js";
-import { Line } from "./line.js";
+import { Connection } from "./connection.js";
 import { tab } from "./store.js";
 
 export const LENGTH_MAX = 4000; // Unicode scalar values.
@@ -12,7 +12,7 @@ export const length = (text) => [...text.trim()].length;
 
 const unique = () => [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
-// `view` is told: state(state, detail) · messages([message], isPast) · pending() · people() · typing() · gap().
+// Calls `view`: state(state, detail) · messages([message], isPast) · pending() · people() · typing() · gap().
 export class Talk {
 	last = null; // The newest message's id.
 	you = null;
@@ -20,21 +20,21 @@ export class Talk {
 	people = new Map(); // user_id → name, in order of arrival.
 	typing = new Map(); // user_id → {user, timer}.
 	#page = [];
-	#sent = null; // The nonce that is under way: one at a time keeps the order, whatever is refused.
+	#sent = null; // The nonce of the message in flight. Only one is: a refusal can't change the order.
 	#timer; #typed = 0;
 
 	constructor(room, view) {
 		this.room = room;
 		this.view = view;
-		// Those of this tab from before a reload, too. `{nonce, text, code?}`: with a code it was refused.
+		// `{nonce, text, code?}`, kept over reloads. One with a code was refused.
 		this.pending = tab.get(`pending ${room}`) ?? [];
-		this.line = new Line(room, {
+		this.connection = new Connection(room, {
 			after: () => this.last,
-			hear: (event) => this.#hear(event),
-			tell: (state, detail) => {
+			onEvent: (event) => this.#onEvent(event),
+			onState: (state, detail) => {
 				this.#page = [];
 				this.#sent = null;
-				if (state !== "open") this.#still();
+				if (state !== "open") this.#clearTyping();
 				view.state(state, detail);
 				this.#pump();
 			},
@@ -48,7 +48,7 @@ export class Talk {
 		return true;
 	}
 
-	// A refused one: once more, as something new.
+	// Sends a refused message again, as a new one.
 	retry(entry) {
 		Object.assign(entry, { nonce: unique(), code: undefined });
 		this.#changed();
@@ -62,10 +62,10 @@ export class Talk {
 	keyed() {
 		if (Date.now() - this.#typed < TYPING_EVERY) return;
 		this.#typed = Date.now();
-		this.line.send({ type: "typing" });
+		this.connection.send({ type: "typing" });
 	}
 
-	// The last thousand, from before that one.
+	// Messages before this one, among the last 1000.
 	async older(id) {
 		const answer = await ask("GET", `rooms/${this.room}/messages?limit=1000`);
 		return answer.ok ? answer.messages.filter((one) => one.id < id) : null;
@@ -73,8 +73,8 @@ export class Talk {
 
 	close() {
 		clearTimeout(this.#timer);
-		this.#still();
-		this.line.close();
+		this.#clearTyping();
+		this.connection.close();
 	}
 
 	#changed() {
@@ -85,54 +85,54 @@ export class Talk {
 
 	#pump() {
 		const next = this.pending.find((one) => !one.code);
-		if (!next || this.#sent || this.line.state !== "open") return;
+		if (!next || this.#sent || this.connection.state !== "open") return;
 		this.#sent = next.nonce;
-		this.line.send({ type: "chat", message: next.text, nonce: next.nonce });
+		this.connection.send({ type: "chat", message: next.text, nonce: next.nonce });
 	}
 
-	#hear(event) {
-		if (event.type === "history") return this.#catchUp(event);
-		if (event.type === "typing") return this.#types(event);
-		if (event.type === "refused") return this.#refused(event);
-		if (event.id) this.#take([event], false);
+	#onEvent(event) {
+		if (event.type === "history") return this.#onHistory(event);
+		if (event.type === "typing") return this.#onTyping(event);
+		if (event.type === "refused") return this.#onRefused(event);
+		if (event.id) this.#add([event], false);
 	}
 
-	#catchUp({ messages, more, complete, you, owner, users }) {
+	#onHistory({ messages, more, complete, you, owner, users }) {
 		this.#page.push(...messages);
 		if (more) return;
 		if (!complete) this.view.gap();
 		Object.assign(this, { you, owner });
 		this.people = new Map(users.map(({ user_id, user }) => [user_id, user]));
-		this.#take(this.#page, true);
+		this.#add(this.#page, true);
 		this.view.people();
-		this.line.caughtUp();
+		this.connection.caughtUp();
 	}
 
-	#take(messages, isPast) {
+	#add(messages, isPast) {
 		const fresh = messages.filter(({ id }) => !this.last || id > this.last);
 		this.last = fresh.at(-1)?.id ?? this.last;
-		// Nobody else can know a nonce of ours before it has been heard.
-		const heard = new Set(messages.map(({ nonce }) => nonce)), left = this.pending.filter(({ nonce }) => !heard.has(nonce));
-		if (!isPast) for (const one of fresh) this.#moves(one);
+		// A nonce is random, so a message that has it is ours.
+		const nonces = new Set(messages.map(({ nonce }) => nonce)), left = this.pending.filter(({ nonce }) => !nonces.has(nonce));
+		if (!isPast) for (const one of fresh) this.#updatePeople(one);
 		this.view.messages(fresh, isPast);
 		if (left.length === this.pending.length) return;
-		if (heard.has(this.#sent)) this.#sent = null;
+		if (nonces.has(this.#sent)) this.#sent = null;
 		this.pending = left;
 		this.#changed();
 	}
 
-	#moves({ type, user_id, user }) {
-		this.#stops(user_id);
+	#updatePeople({ type, user_id, user }) {
+		this.#stopTyping(user_id);
 		if (type === "user_joined") this.people.set(user_id, user);
 		else if (type === "user_left") this.people.delete(user_id);
 		if (type !== "chat") this.view.people();
 	}
 
-	#refused({ code, nonce, retry_after: wait }) {
+	#onRefused({ code, nonce, retry_after: wait }) {
 		const entry = this.pending.find((one) => one.nonce === nonce);
 		if (!entry) return;
 		if (wait) {
-			// Waiting helps, so nobody need be asked.
+			// Over the rate limit: the message is sent again without asking.
 			this.#timer = setTimeout(() => {
 				if (this.#sent === nonce) this.#sent = null;
 				this.#pump();
@@ -144,19 +144,19 @@ export class Talk {
 		this.#changed();
 	}
 
-	#types({ user_id, user }) {
+	#onTyping({ user_id, user }) {
 		if (user_id === this.you) return;
 		clearTimeout(this.typing.get(user_id)?.timer);
-		this.typing.set(user_id, { user, timer: setTimeout(() => this.#stops(user_id), TYPING_LASTS) });
+		this.typing.set(user_id, { user, timer: setTimeout(() => this.#stopTyping(user_id), TYPING_LASTS) });
 		this.view.typing();
 	}
 
-	#stops(user_id) {
+	#stopTyping(user_id) {
 		clearTimeout(this.typing.get(user_id)?.timer);
 		if (this.typing.delete(user_id)) this.view.typing();
 	}
 
-	#still() {
-		for (const user_id of [...this.typing.keys()]) this.#stops(user_id);
+	#clearTyping() {
+		for (const user_id of [...this.typing.keys()]) this.#stopTyping(user_id);
 	}
 }

@@ -1,25 +1,25 @@
-// All that the page says, in English and Brazilian Portuguese. `{name}` stands for what is put in; `a|b` are one and many.
+// All texts of the page, in English and Brazilian Portuguese. `{name}` is replaced; `a|b` are singular and plural.
 import { h } from "./dom.js";
 
 const WORDS = {
-	about: ["Chat rooms that vanish when nobody uses them. No account, nothing kept.", "Salas de conversa que somem quando ninguém as usa. Sem conta, nada fica."],
-	api: ["For programs", "Para programas"],
+	about: ["Chat rooms that vanish when unused. No account, nothing kept.", "Salas de conversa que somem quando ninguém as usa. Sem conta, nada fica."],
+	api: ["API docs", "Docs da API"],
 	name: ["Your name", "Seu nome"],
 	nameHint: ["2 to 50 characters", "2 a 50 caracteres"],
 	youAre: ["You are {user}.", "Você é {user}."],
-	openRoom: ["Open a room", "Abrir uma sala"],
+	openRoom: ["Create a room", "Criar uma sala"],
 	title: ["Title (optional)", "Título (opcional)"],
 	private: ["Private", "Privada"],
-	privateHint: ["Only by link", "Só com o link"],
+	privateHint: ["Only with the link", "Só com o link"],
 	password: ["Password", "Senha"],
 	newPassword: ["Password (optional)", "Senha (opcional)"],
-	passwordHint: ["Makes it private", "Torna privada"],
-	enterRoom: ["Enter a room", "Entrar numa sala"],
+	passwordHint: ["Makes the room private", "Torna a sala privada"],
+	enterRoom: ["Join a room", "Entrar numa sala"],
 	link: ["Link or code", "Link ou código"],
-	goIn: ["Go in", "Entrar"],
+	goIn: ["Join", "Entrar"],
 	yourRooms: ["Your rooms", "Suas salas"],
 	publicRooms: ["Public rooms", "Salas públicas"],
-	noRooms: ["None is open right now.", "Nenhuma está aberta agora."],
+	noRooms: ["No public rooms right now.", "Nenhuma sala pública agora."],
 	untitled: ["Room {id}", "Sala {id}"],
 	privateRoom: ["Private room", "Sala privada"],
 	people: ["{n} person|{n} people", "{n} pessoa|{n} pessoas"],
@@ -28,7 +28,7 @@ const WORDS = {
 	share: ["Invite", "Convidar"],
 	more: ["More", "Mais"],
 	close: ["Close", "Fechar"],
-	whoAreYou: ["Who are you?", "Quem é você?"],
+	whoAreYou: ["Choose a name", "Escolha um nome"],
 	invited: ["You are invited to {room}.", "Você recebeu um convite para {room}."],
 	message: ["Message", "Mensagem"],
 	send: ["Send", "Enviar"],
@@ -40,53 +40,53 @@ const WORDS = {
 	others: ["{n} more", "mais {n}"],
 	you: ["you", "você"],
 	types: ["{who} is typing|{who} are typing", "{who} está digitando|{who} estão digitando"],
-	newest: ["Newest", "Mais novas"],
-	news: ["{n} new message|{n} new messages", "{n} mensagem nova|{n} mensagens novas"],
+	newest: ["Latest", "Mais novas"],
+	unread: ["{n} new message|{n} new messages", "{n} mensagem nova|{n} mensagens novas"],
 	pending: ["Not sent yet", "Ainda não enviada"],
-	refused: ["Not accepted: {why}", "Não aceita: {why}"],
+	refused: ["Not sent: {why}", "Não enviada: {why}"],
 	retry: ["Try again", "Tentar de novo"],
 	discard: ["Discard", "Descartar"],
-	full: ["Too much waits to be sent.", "Há coisas demais a enviar."],
-	gap: ["Some messages are no longer kept.", "Algumas mensagens já não existem."],
+	full: ["Too many unsent messages.", "Há mensagens demais por enviar."],
+	gap: ["Some messages are no longer available.", "Algumas mensagens já não existem."],
 	today: ["Today", "Hoje"],
 	yesterday: ["Yesterday", "Ontem"],
 	connecting: ["Connecting…", "Conectando…"],
-	lost: ["No connection. What you write is kept, and sent when there is one.", "Sem conexão. O que você escreve fica guardado e segue quando ela voltar."],
-	busy: ["The server is busy. We keep trying.", "O servidor está ocupado. Continuamos tentando."],
+	lost: ["No connection. Your messages will be sent when it is back.", "Sem conexão. Suas mensagens serão enviadas quando ela voltar."],
+	busy: ["The server is busy. Trying again…", "O servidor está ocupado. Tentando de novo…"],
 	copy: ["Copy", "Copiar"],
 	copied: ["Copied", "Copiado"],
 	shareOut: ["Share…", "Compartilhar…"],
-	shareText: ["Send this to whom you want here.", "Envie a quem você quer aqui."],
+	shareText: ["Send this link to the people you want here.", "Envie este link a quem você quer aqui."],
 	notify: ["Notifications", "Notificações"],
-	notifyDenied: ["This browser doesn't allow them.", "Este navegador não permite."],
+	notifyDenied: ["Blocked by this browser.", "Bloqueadas por este navegador."],
 	sound: ["Sound", "Som"],
 	leave: ["Leave the room", "Sair da sala"],
 	remove: ["Delete the room", "Apagar a sala"],
-	removeAsk: ["For everybody, with all that was said?", "Para todos, com tudo o que foi dito?"],
+	removeAsk: ["For everyone, with all messages?", "Para todos, com todas as mensagens?"],
 	end: ["End my session", "Encerrar minha sessão"],
-	endAsk: ["You leave all rooms, in all tabs, and are somebody new.", "Você sai de todas as salas, em todas as abas, e passa a ser outra pessoa."],
-	over_deleted: ["This room was deleted", "Esta sala foi apagada"],
-	over_deleted_text: ["Its owner ended it; what was said is gone.", "Quem é dono a encerrou; o que foi dito se perdeu."],
-	over_gone: ["There is no such room", "Esta sala não existe"],
-	over_gone_text: ["Rooms vanish when nobody uses them. Or the link is not whole.", "Salas somem quando ninguém as usa. Ou o link está incompleto."],
-	over_session: ["Your session has ended", "Sua sessão terminou"],
-	over_session_text: ["You ended it, it expired, or the server restarted. Go on as somebody new.", "Você a encerrou, ela expirou ou o servidor reiniciou. Continue como alguém novo."],
-	over_name: ["Somebody here is called {user}", "Alguém aqui se chama {user}"],
-	over_name_text: ["In a room, a name is one person. Take another.", "Numa sala, um nome é uma pessoa. Escolha outro."],
-	over_password: ["This room has a password", "Esta sala tem senha"],
-	over_password_text: ["Who gave you the link knows it.", "Quem lhe deu o link a conhece."],
-	over_left: ["You have left this room", "Você saiu desta sala"],
-	over_broken: ["This page is out of order", "Esta página está com defeito"],
-	over_broken_text: ["Load it again.", "Carregue-a de novo."],
-	over_lost: ["The server can't be reached", "O servidor não responde"],
-	over_lost_text: ["It is down, or you are offline.", "Ele está fora do ar, ou você está sem rede."],
+	endAsk: ["You leave all rooms, in all tabs, and start over.", "Você sai de todas as salas, em todas as abas, e recomeça."],
+	ended_deleted: ["This room was deleted", "Esta sala foi apagada"],
+	ended_deleted_text: ["Its owner deleted it, with all messages.", "Quem é dono a apagou, com todas as mensagens."],
+	ended_gone: ["Room not found", "Sala não encontrada"],
+	ended_gone_text: ["It was deleted, or the link is incomplete.", "Ela foi apagada, ou o link está incompleto."],
+	ended_session: ["Your session has ended", "Sua sessão terminou"],
+	ended_session_text: ["You ended it, it expired, or the server restarted. Choose a name to continue.", "Você a encerrou, ela expirou ou o servidor reiniciou. Escolha um nome para continuar."],
+	ended_name: ["The name {user} is taken", "O nome {user} já está em uso"],
+	ended_name_text: ["Someone in this room has it. Choose another.", "Alguém nesta sala o usa. Escolha outro."],
+	ended_password: ["This room has a password", "Esta sala tem senha"],
+	ended_password_text: ["Ask the person who gave you the link.", "Pergunte a quem lhe deu o link."],
+	ended_left: ["You have left this room", "Você saiu desta sala"],
+	ended_broken: ["Something went wrong", "Algo deu errado"],
+	ended_broken_text: ["Reload the page.", "Recarregue a página."],
+	ended_lost: ["The server can't be reached", "O servidor não responde"],
+	ended_lost_text: ["It is down, or you are offline.", "Ele está fora do ar, ou você está sem rede."],
 	unsent: ["This was not sent:", "Isto não foi enviado:"],
 	bad_username: ["A name has 2 to 50 visible characters.", "Um nome tem de 2 a 50 caracteres visíveis."],
-	bad_body: ["Too long, or with invisible characters.", "Longo demais, ou com caracteres invisíveis."],
-	bad_password: ["That is not the password.", "A senha não é essa."],
-	rate_limited: ["Too often. Wait {n} second.|Too often. Wait {n} seconds.", "Vezes demais. Espere {n} segundo.|Vezes demais. Espere {n} segundos."],
+	bad_body: ["Too long, or has invisible characters.", "Longo demais, ou com caracteres invisíveis."],
+	bad_password: ["Wrong password.", "Senha errada."],
+	rate_limited: ["Too many attempts. Wait {n} second.|Too many attempts. Wait {n} seconds.", "Tentativas demais. Espere {n} segundo.|Tentativas demais. Espere {n} segundos."],
 	server_full: ["The server is full. Try again later.", "O servidor está cheio. Tente mais tarde."],
-	too_many_rooms: ["You are in too many rooms. Leave one.", "Você está em salas demais. Saia de uma."],
+	too_many_rooms: ["You are in too many rooms. Leave one first.", "Você está em salas demais. Saia de uma antes."],
 };
 
 export const lang = navigator.languages.find((one) => /^(en|pt)\b/i.test(one)) ?? "en";
@@ -98,11 +98,11 @@ const form = (key, n) => {
 	return forms[n === undefined || plural.select(n) === "one" ? 0 : forms.length - 1];
 };
 
-// As nodes: whatever is put in, text or nodes, keeps its direction to itself. `n` also chooses the form.
+// A text as nodes. Inserted text and nodes are isolated, so that they don't change the direction of the rest.
 export const said = (key, { n, ...rest } = {}, count = n) => form(key, count).split(/{(\w+)}/).map((part, at) =>
 	at % 2 === 0 ? part : part === "n" ? number.format(n) : h("bdi", rest[part]));
 
-// As text, for titles and labels: isolated by U+2068 and U+2069.
+// A text for titles and labels, with inserted text isolated by U+2068 and U+2069.
 export const t = (key, { n, ...rest } = {}) => form(key, n).replace(/{(\w+)}/g, (_, name) =>
 	name === "n" ? number.format(n) : `\u2068${rest[name]}\u2069`);
 
@@ -112,7 +112,7 @@ export const listed = (names, n = names.length) => {
 	return list.formatToParts(shown).map(({ type, value }) => type === "element" ? h("bdi", value) : value);
 };
 
-// What a refusal's code means to people; the server's own sentence if nobody has translated it.
+// The text for an error code, or the server's sentence if there is none.
 export const why = ({ code, detail, wait }) => code in WORDS ? t(code, { n: wait || 1 }) : detail ?? code;
 
 const format = (options) => new Intl.DateTimeFormat(lang, options);

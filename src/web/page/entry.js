@@ -1,4 +1,4 @@
-// What stands between somebody and a room: who they are, its password, and the ways in which it can be over.
+// The screens before and after a room: name, password, and how a visit ended.
 import { $, button, copier, field, form, h } from "./dom.js";
 import { said, t, why } from "./words.js";
 import { ask, begin, nameBefore, session } from "./rest.js";
@@ -8,12 +8,12 @@ const passwordField = () => field(t("password"), { name: "password", type: "pass
 
 export const titled = ({ room_id, title, private: isPrivate }) => title ?? (isPrivate ? t("privateRoom") : t("untitled", { id: room_id }));
 
-// A screen with one thing to say and what can be done about it.
+// A screen with one message and the actions to choose from.
 export const card = (heading, ...inside) => h("section.card", h("h1", { tabIndex: -1 }, heading), inside);
 
 const home = () => h("a.button", { href: "#" }, t("home"));
 
-// What was written and not sent is shown, so that it can be taken along.
+// Shows texts that were not sent, so that they can be copied.
 const unsent = (texts) => {
 	if (!texts.length) return [];
 	const all = h("textarea", { readOnly: true, rows: 4, value: texts.join("\n\n"), ariaLabel: t("unsent"), dir: "auto" });
@@ -30,7 +30,7 @@ const join = async (room, password) => {
 	if (!answer.ok && answer.code !== "room_not_found") return why(answer);
 };
 
-// Nobody yet: the name, and the password with it if the room has one.
+// For a visitor without a session: asks for a name, and for the room's password if there is one.
 export const askName = (info, enter) => card(t("whoAreYou"),
 	h("p", said("invited", { room: titled(info) })),
 	form(t("goIn"), [nameField(), info.password ? passwordField() : ""], async ({ name, password }) => {
@@ -39,17 +39,17 @@ export const askName = (info, enter) => card(t("whoAreYou"),
 		return wrong;
 	}), home());
 
-// What is asked before one may go on.
+// By reason: the field that leads back into the room, and its action.
 const ASKS = { session: [nameField, (_, name) => takeName(name)], password: [passwordField, join] };
 ASKS.name = ASKS.session;
 
-// It is over for a reason of line.js; `again()` is the way on, where there is one; `texts` are what was not sent.
-export const over = (reason, room, again, texts) => {
+// For an end of connection.js. `again()` leads back, if that is possible; `texts` were not sent.
+export const ended = (reason, room, again, texts) => {
 	const [ask, submit] = ASKS[reason] ?? [], input = ask?.();
 	const on = input ? form(t("goIn"), input, async () => {
 		const wrong = await submit(room, $("input", input).value);
 		if (!wrong) again();
 		return wrong;
 	}) : again ? button(t("retry"), again, "primary") : "";
-	return card(said(`over_${reason}`, { user: nameBefore() }), reason === "left" ? "" : h("p", t(`over_${reason}_text`)), on, unsent(texts), home());
+	return card(said(`ended_${reason}`, { user: nameBefore() }), reason === "left" ? "" : h("p", t(`ended_${reason}_text`)), on, unsent(texts), home());
 };

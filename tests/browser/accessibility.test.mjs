@@ -1,16 +1,16 @@
-// For everybody: by keyboard alone, by screen reader, in both languages and directions of text, on narrow screens and
-// wide ones, in the light and in the dark, with still pictures, behind a proxy, and without JavaScript.
+// Accessibility and environments: keyboard only, screen readers, both languages, narrow and wide screens, both colour
+// schemes, reduced motion, a proxy with a prefix, and no JavaScript.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { after } from "node:test";
-import { BadLine, eventually, mount, stage, until } from "./stage.mjs";
+import { FaultyProxy, eventually, mount, harness, until } from "./harness.mjs";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const { scene, serve } = await stage();
+const { scenario, serve } = await harness();
 const server = await serve("--leave-grace", "1h", "--message-rate", "0", "--probe-timeout", "1h", "--guess-rate", "0");
 
-// Who has the focus: its label, and whether one sees that.
+// The focused element: its label, and whether its focus ring is visible.
 const focus = (one) => one.page.evaluate(() => {
 	const { activeElement: node } = document, { outlineStyle, outlineWidth } = getComputedStyle(node);
 	return { tag: node.tagName, name: node.ariaLabel ?? node.labels?.[0]?.textContent ?? node.textContent, isSeen: outlineStyle !== "none" && parseFloat(outlineWidth) >= 2 };
@@ -19,16 +19,16 @@ const tabTo = async (one, name, key = "Tab") => {
 	for (let n = 0; n < 25; n++) {
 		await one.page.keyboard.press(key);
 		const at = await focus(one);
-		assert.notEqual(at.tag, "BODY", `on the way to ${name}`);
-		assert.ok(at.isSeen, `one sees that ${at.tag} ${at.name} has the focus`);
+		assert.notEqual(at.tag, "BODY", `the focus is lost before ${name}`);
+		assert.ok(at.isSeen, `the focus of ${at.tag} ${at.name} is visible`);
 		if (at.name === name) return;
 	}
-	assert.fail(`no way to ${name}`);
+	assert.fail(`${name} can't be reached`);
 };
 const hasFocus = (one, name) => eventually(() => focus(one).then((at) => at.name), name);
 
-scene("the keyboard is enough, and the focus is seen and never lost", async ({ person, noise }) => {
-	noise(/status of 404/);
+scenario("everything works by keyboard, with a visible focus that is never lost", async ({ person, allow }) => {
+	allow(/status of 404/);
 	const ana = await person({ viewport: { width: 1280, height: 800 } }), { keyboard } = ana.page;
 	await ana.page.goto(server.url);
 	await ana.page.getByLabel("Your name").waitFor();
@@ -38,7 +38,7 @@ scene("the keyboard is enough, and the focus is seen and never lost", async ({ p
 	await keyboard.type("Tea");
 	await tabTo(ana, "Private");
 	await keyboard.press("Space");
-	await tabTo(ana, "Open a room");
+	await tabTo(ana, "Create a room");
 	await keyboard.press("Enter");
 	await ana.isIn();
 	await ana.page.locator(".title > svg").waitFor();
@@ -76,16 +76,16 @@ scene("the keyboard is enough, and the focus is seen and never lost", async ({ p
 	await tabTo(ana, "Link or code");
 	await keyboard.type("0123456789abcdef0123456789abcdef");
 	await keyboard.press("Enter");
-	await ana.heading("There is no such room").waitFor();
-	await hasFocus(ana, "There is no such room");
+	await ana.heading("Room not found").waitFor();
+	await hasFocus(ana, "Room not found");
 	await tabTo(ana, "All rooms");
 	await keyboard.press("Enter");
 	await ana.heading("Disposable Chat").waitFor();
 });
 
-scene("what was said can be scrolled by keyboard", async ({ person }) => {
-	const bo = await server.somebody("bo"), id = await server.room(bo);
-	await server.says(bo, id, ...Array.from({ length: 60 }, (_, n) => `line ${n}`));
+scenario("the conversation can be scrolled by keyboard", async ({ person }) => {
+	const bo = await server.openSession("bo"), id = await server.room(bo);
+	await server.post(bo, id, ...Array.from({ length: 60 }, (_, n) => `line ${n}`));
 	const ana = await person();
 	await ana.enter(`${server.url}#/r/${id}`, "ana");
 	await until("it is at the end", async () => (await ana.texts()).length === 60 && await ana.log.evaluate((log) => log.scrollHeight - log.scrollTop - log.clientHeight < 2));
@@ -94,20 +94,20 @@ scene("what was said can be scrolled by keyboard", async ({ person }) => {
 	await ana.page.keyboard.press("PageUp");
 	assert.ok(await rests);
 	await ana.page.locator(".jump").waitFor();
-	await tabTo(ana, "Newest");
+	await tabTo(ana, "Latest");
 	await ana.page.keyboard.press("Enter");
 	await ana.page.locator(".jump").waitFor({ state: "hidden" });
 	await hasFocus(ana, "Conversation");
 });
 
-scene("a screen reader is told what is said, and not what was", async ({ person }) => {
+scenario("a screen reader announces new messages, not the history", async ({ person }) => {
 	const ana = await person(), bo = await person();
 	const room = await ana.open(server.url, "ana");
 	await ana.say("Hello");
 	await ana.reads("Hello");
 	await bo.enter(room, "bo");
 	await bo.reads("Hello");
-	// What is added while it is polite is read out; this is what was.
+	// Collects what a screen reader would announce: messages added while the log is polite.
 	const spoken = await person();
 	await spoken.page.addInitScript(() => {
 		window.spoken = [];
@@ -130,7 +130,7 @@ scene("a screen reader is told what is said, and not what was", async ({ person 
 });
 
 const SIZES = [[360, 740], [1280, 800]];
-// Looks at the present screen with axe in both colour schemes and sizes, and whether it must be scrolled sideways.
+// Checks the current screen with axe in both colour schemes and sizes, and that nothing scrolls sideways.
 const look = async (one, screen) => {
 	const { page } = one, wrong = [];
 	const kept = page.viewportSize();
@@ -145,7 +145,7 @@ const look = async (one, screen) => {
 	}
 	await page.setViewportSize({ width: 320, height: 560 });
 	const wide = await page.evaluate(() => [document.documentElement, ...document.querySelectorAll("main, main *, dialog, dialog *")].filter((node) => {
-		// What ends in an ellipsis is meant to, and what one types in scrolls by itself.
+		// Text with an ellipsis is cut off on purpose, and an input scrolls its text.
 		const { overflowX, textOverflow } = getComputedStyle(node), isMeant = textOverflow === "ellipsis" || node.matches("input");
 		return node.scrollWidth > node.clientWidth && !isMeant && (overflowX !== "visible" || node === document.documentElement);
 	}).map((node) => `${node.tagName}.${node.className}`));
@@ -160,30 +160,30 @@ const dialog = async (one, open, screen) => {
 	await one.page.keyboard.press("Escape");
 };
 
-scene("axe finds nothing wrong with the first screen", async ({ person, noise }) => {
-	noise(/status of 4/);
-	const owner = await server.somebody("owner");
+scenario("axe finds no fault with the first screen", async ({ person, allow }) => {
+	allow(/status of 4/);
+	const owner = await server.openSession("owner");
 	const ana = await person();
 	await server.room(owner, { title: "A rather long title for a room that is to be listed in the lobby" });
 	await ana.page.goto(server.url);
 	await ana.page.getByRole("link", { name: /rather long/ }).waitFor();
 	await look(ana, "lobby");
-	await ana.button("Open a room").click();
+	await ana.button("Create a room").click();
 	await ana.page.getByRole("alert").filter({ hasText: /./ }).first().waitFor();
-	await look(ana, "lobby, something wrong");
+	await look(ana, "lobby, with an error");
 	await ana.open(server.url, "ana", { isPrivate: true });
 	await ana.page.goto(server.url);
 	await ana.page.getByText("Private room").waitFor();
-	await look(ana, "lobby, as somebody");
+	await look(ana, "lobby, with a session");
 	await dialog(ana, () => ana.button("End my session").click(), "end the session?");
 });
 
-scene("axe finds nothing wrong with a room", async ({ person, noise }) => {
-	noise(/WebSocket connection to .* failed|ERR_CONNECTION/);
-	const line = await BadLine.to(server.port);
-	after(() => line.break());
+scenario("axe finds no fault with a room", async ({ person, allow }) => {
+	allow(/WebSocket connection to .* failed|ERR_CONNECTION/);
+	const proxy = await FaultyProxy.to(server.port);
+	after(() => proxy.close());
 	const ana = await person(), bo = await person();
-	const room = await ana.open(line.url, "ana", { title: "Tea", isPrivate: true });
+	const room = await ana.open(proxy.url, "ana", { title: "Tea", isPrivate: true });
 	await look(ana, "an empty room");
 	await bo.enter(`${server.url}${new URL(room).hash}`, "bo");
 	await bo.say("Hello", "see https://example.com/", "שלום");
@@ -203,70 +203,70 @@ scene("axe finds nothing wrong with a room", async ({ person, noise }) => {
 	await ana.page.keyboard.press("Escape");
 	await ana.box.fill("");
 	const names = "abcdefghijkl".split("").map((letter) => `guest ${letter}`);
-	for (const name of names) await server.says(await server.somebody(name), new URL(room).hash.slice(4), `I am ${name}`);
-	await until("all have spoken", async () => (await ana.texts()).at(-1) === "I am guest l");
-	// Twelve colours of names, and the way down.
+	for (const name of names) await server.post(await server.openSession(name), new URL(room).hash.slice(4), `I am ${name}`);
+	await until("all messages are shown", async () => (await ana.texts()).at(-1) === "I am guest l");
+	// Twelve colours of names, and the button that leads to the end.
 	await ana.log.evaluate((log) => { log.scrollTop = 300; });
 	await ana.page.locator(".jump").waitFor();
 	await look(ana, "a room, scrolled up");
-	await line.break();
+	await proxy.close();
 	await ana.page.getByText("No connection.").waitFor();
-	await ana.say("Is anybody there?");
-	await look(ana, "a room without a line");
+	await ana.say("Not sent");
+	await look(ana, "a room without a connection");
 });
 
-scene("axe finds nothing wrong with the doors and the endings", async ({ person, noise }) => {
-	noise(/status of 4|WebSocket connection to .* failed|ERR_CONNECTION/);
-	const line = await BadLine.to(server.port);
-	after(() => line.break());
+scenario("axe finds no fault with the screens before and after a room", async ({ person, allow }) => {
+	allow(/status of 4|WebSocket connection to .* failed|ERR_CONNECTION/);
+	const proxy = await FaultyProxy.to(server.port);
+	after(() => proxy.close());
 	const owner = await person(), ana = await person(), guest = await person();
 	const room = await owner.open(server.url, "owner", { title: "Tea", password: "sesame" });
 	await guest.page.goto(room);
-	await guest.heading("Who are you?").waitFor();
+	await guest.heading("Choose a name").waitFor();
 	await look(guest, "name and password");
 	await ana.open(server.url, "ana");
 	await ana.page.goto(room);
 	await ana.heading("This room has a password").waitFor();
 	await look(ana, "password");
 	await ana.page.getByLabel("Password").fill("wrong");
-	await ana.button("Go in").click();
+	await ana.button("Join").click();
 	await ana.page.getByRole("alert").filter({ hasText: /./ }).waitFor();
 	await look(ana, "wrong password");
 	await ana.page.getByLabel("Password").fill("sesame");
-	await ana.button("Go in").click();
+	await ana.button("Join").click();
 	await ana.isIn();
 	await guest.page.getByLabel("Your name").fill("ana");
 	await guest.page.getByLabel("Password").fill("sesame");
-	await guest.button("Go in").click();
-	await guest.heading("Somebody here is called ana").waitFor();
+	await guest.button("Join").click();
+	await guest.heading("The name ana is taken").waitFor();
 	await look(guest, "name taken");
 	const { session_id } = await ana.page.evaluate(() => JSON.parse(localStorage["disposable-chat / session"]));
 	await server.ask("DELETE", `rooms/${new URL(room).hash.slice(4)}/leave`, null, session_id);
 	await ana.heading("You have left this room").waitFor();
 	await look(ana, "left");
 	await ana.page.goto(`${server.url}#/r/0123456789`);
-	await ana.heading("There is no such room").waitFor();
+	await ana.heading("Room not found").waitFor();
 	await look(ana, "gone");
-	// The others come from within a room.
+	// The remaining screens follow a visit to a room.
 	const mine = await server.ask("POST", "rooms", { title: "Mine" }, session_id);
-	await owner.page.goto(`${line.url}#/r/${mine.room_id}`);
+	await owner.page.goto(`${proxy.url}#/r/${mine.room_id}`);
 	await owner.page.getByLabel("Your name").fill("somebody");
-	await owner.button("Go in").click();
+	await owner.button("Join").click();
 	await owner.isIn();
 	await owner.box.fill("never sent");
 	await server.ask("DELETE", `rooms/${mine.room_id}`, null, session_id);
 	await owner.heading("This room was deleted").waitFor();
 	await look(owner, "deleted");
-	await line.break();
+	await proxy.close();
 	await owner.page.evaluate(() => { location.hash = "#/r/0123456789"; });
 	await owner.heading("The server can't be reached").waitFor();
 	await look(owner, "unreachable");
 	const { session_id: guests } = await guest.page.evaluate(() => JSON.parse(localStorage["disposable-chat / session"]));
 	await guest.page.getByLabel("Your name").fill("guest");
-	await guest.button("Go in").click();
+	await guest.button("Join").click();
 	await guest.heading("This room has a password").waitFor();
 	await guest.page.getByLabel("Password").fill("sesame");
-	await guest.button("Go in").click();
+	await guest.button("Join").click();
 	await guest.isIn();
 	const fresh = await guest.page.evaluate(() => JSON.parse(localStorage["disposable-chat / session"]).session_id);
 	assert.notEqual(fresh, guests);
@@ -275,29 +275,29 @@ scene("axe finds nothing wrong with the doors and the endings", async ({ person,
 	await look(guest, "session ended");
 });
 
-scene("a keyboard on the screen leaves room for the talk", async ({ person }) => {
-	const bo = await server.somebody("bo"), id = await server.room(bo);
-	await server.says(bo, id, ...Array.from({ length: 30 }, (_, n) => `line ${n}`));
+scenario("an on-screen keyboard leaves space for the conversation", async ({ person }) => {
+	const bo = await server.openSession("bo"), id = await server.room(bo);
+	await server.post(bo, id, ...Array.from({ length: 30 }, (_, n) => `line ${n}`));
 	const ana = await person();
 	await ana.enter(`${server.url}#/r/${id}`, "ana");
-	await until("it has all come", async () => (await ana.texts()).length === 30);
+	await until("all messages are shown", async () => (await ana.texts()).length === 30);
 	await ana.box.focus();
 	for (const [width, height] of [[360, 330], [320, 250], [360, 740]]) {
 		await ana.page.setViewportSize({ width, height });
-		await until(`the last line is seen above the box at ${width} × ${height}`, async () => {
+		await until(`the last message is visible above the input at ${width} × ${height}`, async () => {
 			const last = await ana.page.locator(".list > :last-child").boundingBox(), box = await ana.box.boundingBox(), log = await ana.log.boundingBox();
 			return last.y + last.height <= log.y + log.height && log.y + log.height <= box.y && box.y + box.height <= height && log.height > 60;
 		});
 	}
 });
 
-scene("who wants less motion gets none", async ({ person }) => {
+scenario("with reduced motion nothing is animated", async ({ person }) => {
 	const ana = await person({ reducedMotion: "reduce" });
 	await ana.open(server.url, "ana");
 	await ana.say("Hello");
 	await ana.reads("Hello");
 	await ana.more();
-	// The one animation there is lets something appear after a second, at once.
+	// The only animation shows a note after a second, in one step.
 	assert.deepEqual(await ana.page.evaluate(() => document.getAnimations().map((one) => one.animationName).filter((name) => name !== "late")), []);
 	assert.deepEqual(await ana.page.evaluate(() => [...new Set([...document.querySelectorAll("*")].flatMap((node) => {
 		const { transitionDuration, scrollBehavior } = getComputedStyle(node);
@@ -305,12 +305,12 @@ scene("who wants less motion gets none", async ({ person }) => {
 	}))].sort()), ["0s", "auto"]);
 });
 
-scene("it speaks Brazilian Portuguese to whom it is told to, and English to all others", async ({ person }) => {
+scenario("a browser set to Portuguese gets Brazilian Portuguese, all others English", async ({ person }) => {
 	const ana = await person({ locale: "pt-BR" }), bo = await person({ locale: "de-DE" });
 	await ana.page.goto(server.url);
 	await ana.page.getByLabel("Seu nome").fill("ana");
 	assert.equal(await ana.page.evaluate(() => document.documentElement.lang), "pt-BR");
-	await ana.button("Abrir uma sala").click();
+	await ana.button("Criar uma sala").click();
 	await ana.isIn();
 	await ana.page.getByText("1 pessoa").waitFor();
 	await bo.enter(ana.page.url(), "bo");
@@ -320,7 +320,7 @@ scene("it speaks Brazilian Portuguese to whom it is told to, and English to all 
 	await ana.page.getByRole("textbox", { name: "Mensagem" }).fill("Olá");
 	await ana.page.keyboard.press("Enter");
 	await bo.reads("Olá");
-	await until("bo is seen to type", async () => {
+	await until("bo is shown as typing", async () => {
 		await bo.box.pressSequentially("x");
 		return await ana.page.locator(".typing").textContent() === "bo está digitando";
 	});
@@ -331,7 +331,7 @@ scene("it speaks Brazilian Portuguese to whom it is told to, and English to all 
 	await bo.heading("This room was deleted").waitFor();
 });
 
-scene("every word it has is there in both languages", async ({ person }) => {
+scenario("every text exists in both languages", async ({ person }) => {
 	const keys = async (locale) => {
 		const one = await person({ locale });
 		await one.page.goto(server.url);
@@ -351,8 +351,8 @@ scene("every word it has is there in both languages", async ({ person }) => {
 	}
 });
 
-scene("without JavaScript it says what it is, and where the API is", async ({ person, noise }) => {
-	noise(/favicon\.ico/); // A document of JSON can't say that it has none.
+scenario("without JavaScript the page describes itself and links to the API", async ({ person, allow }) => {
+	allow(/favicon\.ico/); // JSON documents can't declare an icon.
 	const url = await mount(server.port, "/tools/chat/");
 	const ana = await person({ javaScriptEnabled: false });
 	await ana.page.goto(url);
@@ -366,7 +366,7 @@ scene("without JavaScript it says what it is, and where the API is", async ({ pe
 	}
 });
 
-scene("all works below a proxy's prefix", async ({ person }) => {
+scenario("everything works under a proxy's prefix", async ({ person }) => {
 	const url = await mount(server.port, "/tools/chat/");
 	const ana = await person(), bo = await person();
 	const asked = [];
@@ -386,10 +386,10 @@ scene("all works below a proxy's prefix", async ({ person }) => {
 	await bo.page.getByRole("link", { name: /Below/ }).first().waitFor();
 	assert.equal(bo.page.url().replace("#", ""), url);
 	await ana.button("1 person").waitFor();
-	await bo.page.getByRole("link", { name: "For programs" }).click();
+	await bo.page.getByRole("link", { name: "API docs" }).click();
 	await bo.page.waitForURL(`${url}docs`);
-	assert.deepEqual(asked.filter((one) => !one.startsWith(url) && !one.startsWith("data:")), [], "nothing from anywhere else");
-	// Another server of the same host isn't told who one is.
+	assert.deepEqual(asked.filter((one) => !one.startsWith(url) && !one.startsWith("data:")), [], "no requests to other origins");
+	// The session is not shared with another server on the same host.
 	const other = await mount(server.port, "/other/");
 	assert.notEqual(new URL(other).origin, new URL(url).origin);
 	await ana.page.goto(`${new URL(url).origin}/tools/chat/?again`);

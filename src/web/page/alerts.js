@@ -1,4 +1,4 @@
-// How the page calls somebody who looks elsewhere: title and icon; a notification and a sound, if they were asked for.
+// Alerts while the page is out of sight: title and icon; also a notification and a sound, if switched on.
 import { shared } from "./store.js";
 
 let title = "", unread = 0, audio;
@@ -10,7 +10,7 @@ const draw = () => {
 	document.title = `${unread ? `(${unread}) ` : ""}${title ? `${title} · ` : ""}Disposable Chat`;
 };
 
-export const entitle = (text) => {
+export const setTitle = (text) => {
 	title = text;
 	unread = 0;
 	draw();
@@ -42,8 +42,8 @@ const beep = () => {
 	tone.stop(now + 0.25);
 };
 
-// Some messages have come while nobody looked; `last` is the newest.
-export const call = (count, last, room) => {
+// For new messages of which `last` is the newest.
+export const notify = (count, last, room) => {
 	unread += count;
 	draw();
 	if (sounds()) beep();
@@ -55,6 +55,6 @@ export const call = (count, last, room) => {
 			notification.close();
 		};
 	} catch {
-		// Some phones leave them to service workers.
+		// Some phones allow notifications from service workers only.
 	}
 };

@@ -1,5 +1,5 @@
-// What every browser test stands on: the real server as a process, a bad line, one browser per file, a context per
-// person, and the rule that nothing is ever said on a page's console. Waits for conditions, never for a time.
+// What all browser tests use: the real server as a process, a proxy that fails on demand, one browser per file and a
+// context per person. The console of a page must stay empty. Tests wait for conditions, never for a time.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -12,14 +12,14 @@ import test, { after } from "node:test";
 import { setTimeout as moment } from "node:timers/promises";
 import { chromium } from "playwright-core";
 
-// How long anything may take that must happen.
+// The longest wait for any condition.
 const DEADLINE = 15_000;
 const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server"];
 
 const BINARY = process.env.CHAT ?? "target/debug/disposable-chat";
 const found = (name) => process.env.PATH.split(delimiter).map((place) => join(place, name)).find(existsSync);
 
-// Reads until what is read is what is expected; if that never happens, says how it differed.
+// Reads until the value is the expected one, and fails with the difference after the deadline.
 export const eventually = async (read, expected) => {
 	for (const deadline = Date.now() + DEADLINE; ;) {
 		const value = await read();
@@ -33,7 +33,7 @@ export const eventually = async (read, expected) => {
 };
 export const until = (what, read) => eventually(async () => await read() ? what : `not yet: ${what}`, what);
 
-// The server as a process. Whoever restarts it finds it at the same address.
+// The server as a process. A restarted one has the same address.
 export class Server {
 	static async start(flags = [], port = 0) {
 		const server = new Server();
@@ -47,8 +47,8 @@ export class Server {
 		const lines = createInterface({ input: server.child.stderr });
 		const [line] = await Promise.race([once(lines, "line"), server.ended]);
 		server.port = Number(/^listening on http:\/\/127\.0\.0\.1:(\d+)$/.exec(line)?.[1]);
-		assert.ok(server.port, `the server says: ${line}`);
-		lines.on("line", () => {}); // Or it would block on a full pipe.
+		assert.ok(server.port, `no address in the first line: ${line}`);
+		lines.on("line", () => {}); // Otherwise the server blocks on a full pipe.
 		server.url = `http://127.0.0.1:${server.port}/`;
 		return server;
 	}
@@ -59,8 +59,8 @@ export class Server {
 		process.off("exit", this.kill);
 	}
 
-	// The same again, with nothing of what it knew.
-	again() {
+	// The same flags and address, without the old state.
+	restart() {
 		return Server.start(this.flags, this.port);
 	}
 
@@ -72,8 +72,8 @@ export class Server {
 		return json;
 	}
 
-	// Somebody who only speaks REST: `{session_id, username}`.
-	somebody(username) {
+	// A session for REST: `{session_id, username}`.
+	openSession(username) {
 		return this.ask("POST", "sessions", { username });
 	}
 
@@ -81,27 +81,27 @@ export class Server {
 		return (await this.ask("POST", "rooms", of, owner.session_id)).room_id;
 	}
 
-	async says(who, room, ...texts) {
-		await this.ask("POST", `rooms/${room}/join`, null, who.session_id);
-		for (const message of texts) await this.ask("POST", `rooms/${room}/messages`, { message }, who.session_id);
+	async post({ session_id }, room, ...texts) {
+		await this.ask("POST", `rooms/${room}/join`, null, session_id);
+		for (const message of texts) await this.ask("POST", `rooms/${room}/messages`, { message }, session_id);
 	}
 
-	// All that was said, in the server's order.
-	async said(who, room) {
-		const { messages } = await this.ask("GET", `rooms/${room}/messages?limit=1000`, null, who.session_id);
+	// The texts of all chats, in the server's order.
+	async chats({ session_id }, room) {
+		const { messages } = await this.ask("GET", `rooms/${room}/messages?limit=1000`, null, session_id);
 		return messages.filter(({ type }) => type === "chat").map(({ message }) => message);
 	}
 }
 
-// A bad line: a TCP proxy that can be silent both ways, be cut, or be gone.
-export class BadLine {
+// A TCP proxy that can stall, reset its connections, or refuse new ones.
+export class FaultyProxy {
 	#pairs = new Set(); #isStalled = false; #listener; #socket;
 
 	static async to(port) {
-		const line = new BadLine();
-		line.#listener = net.createServer({ pauseOnConnect: true }, (near) => line.#join(near, port));
-		await line.mend();
-		return line;
+		const proxy = new FaultyProxy();
+		proxy.#listener = net.createServer({ pauseOnConnect: true }, (near) => proxy.#join(near, port));
+		await proxy.reopen();
+		return proxy;
 	}
 
 	#join(near, port) {
@@ -124,47 +124,47 @@ export class BadLine {
 		}
 	}
 
-	// Half-open: nothing comes through, and nobody is told.
+	// Half-open: nothing passes in either direction, without an error.
 	stall() {
 		this.#isStalled = true;
 		for (const pair of this.#pairs) for (const end of pair) end.pause();
 	}
 
-	// The server hears us and we don't hear the server.
-	deafen() {
+	// Data reaches the server, but its replies don't reach the page.
+	stallReplies() {
 		this.#isStalled = true;
 		for (const [, far] of this.#pairs) far.pause();
 	}
 
-	// The page gets this event on its latest socket, as if the server had sent it. For a moment in which the server
-	// sends nothing: the frame must not fall into another.
+	// Sends the page an event on its latest socket, as if the server had sent it. The server must be silent meanwhile,
+	// because the frame must not fall into another one.
 	inject(event) {
 		const text = Buffer.from(JSON.stringify(event)), { length } = text;
 		const header = length < 126 ? [0x81, length] : [0x81, 126, length >> 8, length & 255];
 		this.#socket.write(Buffer.concat([Buffer.from(header), text]));
 	}
 
-	// Whatever was under way arrives after all.
-	flow() {
+	// Delivers what a stall has kept back.
+	resume() {
 		this.#isStalled = false;
 		for (const pair of this.#pairs) for (const end of pair) end.destroyed || end.resume();
 	}
 
-	// Every connection is reset, and what was under way is lost; new ones are let through.
+	// Resets all connections and loses data in transit. New connections are accepted.
 	cut() {
 		this.#isStalled = false;
 		for (const pair of this.#pairs) for (const end of pair) end.resetAndDestroy();
 		this.#pairs.clear();
 	}
 
-	// Cut, and nobody answers.
-	async break() {
+	// Resets all connections and refuses new ones.
+	async close() {
 		const closed = new Promise((resolve) => this.#listener.close(resolve));
 		this.cut();
 		await closed;
 	}
 
-	async mend() {
+	async reopen() {
 		this.#listener.listen(this.port ?? 0, "127.0.0.1");
 		await once(this.#listener, "listening");
 		this.port = this.#listener.address().port;
@@ -179,19 +179,19 @@ export class BadLine {
 // A proxy that mounts the server under a prefix.
 export const mount = async (port, prefix) => {
 	const below = ({ url }) => url.startsWith(prefix) ? url.slice(prefix.length - 1) : "/beyond";
-	const proxy = http.createServer((asked, answer) => {
-		const { method, headers } = asked;
-		const inner = http.request({ port, host: "127.0.0.1", method, headers, path: below(asked) }, (got) => {
-			answer.writeHead(got.statusCode, got.rawHeaders);
-			got.pipe(answer);
+	const proxy = http.createServer((request, response) => {
+		const { method, headers } = request;
+		const inner = http.request({ port, host: "127.0.0.1", method, headers, path: below(request) }, (reply) => {
+			response.writeHead(reply.statusCode, reply.rawHeaders);
+			reply.pipe(response);
 		});
-		inner.on("error", () => answer.destroy());
-		asked.pipe(inner);
+		inner.on("error", () => response.destroy());
+		request.pipe(inner);
 	});
-	proxy.on("upgrade", (asked, near) => {
+	proxy.on("upgrade", (request, near) => {
 		const far = net.connect(port, "127.0.0.1"), fields = [];
-		for (let n = 0; n < asked.rawHeaders.length; n += 2) fields.push(`${asked.rawHeaders[n]}: ${asked.rawHeaders[n + 1]}`);
-		far.write(`GET ${below(asked)} HTTP/1.1\r\n${fields.join("\r\n")}\r\n\r\n`);
+		for (let n = 0; n < request.rawHeaders.length; n += 2) fields.push(`${request.rawHeaders[n]}: ${request.rawHeaders[n + 1]}`);
+		far.write(`GET ${below(request)} HTTP/1.1\r\n${fields.join("\r\n")}\r\n\r\n`);
 		for (const [from, to] of [[near, far], [far, near]]) {
 			from.pipe(to);
 			from.on("error", () => to.destroy());
@@ -204,16 +204,16 @@ export const mount = async (port, prefix) => {
 	return `http://127.0.0.1:${proxy.address().port}${prefix}`;
 };
 
-// One person's browser: a context of its own, and what its console has said.
+// The browser context of one person, and the lines on its console.
 class Person {
-	heard = [];
+	console = [];
 
-	static async come(browser, { tabs, ...options } = {}) {
+	static async create(browser, { tabs, ...options } = {}) {
 		const person = new Person();
 		person.context = await browser.newContext({ viewport: { width: 360, height: 740 }, locale: "en-US", ...options });
 		person.context.setDefaultTimeout(DEADLINE);
-		person.context.on("console", (line) => person.heard.push(`${line.text()} (${line.location().url})`));
-		person.context.on("weberror", (broken) => person.heard.push(broken.error().stack));
+		person.context.on("console", (line) => person.console.push(`${line.text()} (${line.location().url})`));
+		person.context.on("weberror", (broken) => person.console.push(broken.error().stack));
 		if (options.javaScriptEnabled !== false)
 			await person.context.addInitScript(() => addEventListener("securitypolicyviolation", (event) =>
 				console.error(`blocked: ${event.violatedDirective} ${event.blockedURI}`)));
@@ -226,27 +226,27 @@ class Person {
 	button(name, options) { return this.page.getByRole("button", { name, ...options }); }
 	heading(name) { return this.page.getByRole("heading", { name, level: 1 }); }
 
-	// By name and link; the session is there afterwards.
+	// Opens a link, gives a name, and joins.
 	async enter(url, name) {
 		await this.page.goto(url);
 		await this.page.getByLabel("Your name").fill(name);
-		await this.button("Go in").click();
+		await this.button("Join").click();
 		await this.isIn();
 	}
 
-	// With a room of one's own.
+	// Creates a room and joins it.
 	async open(url, name, { title = "", isPrivate = false, password = "" } = {}) {
 		await this.page.goto(url);
 		await this.page.getByLabel("Your name").fill(name);
 		await this.page.getByLabel("Title").fill(title);
 		if (isPrivate) await this.page.getByLabel("Private").check();
 		await this.page.getByLabel("Password").fill(password);
-		await this.button("Open a room").click();
+		await this.button("Create a room").click();
 		await this.isIn();
 		return this.page.url();
 	}
 
-	// Connects at once, if it isn't about to: no button, which would go away as soon as it did by itself.
+	// Makes the page reconnect at once. The button would do so too, but may vanish before it is pressed.
 	wake() {
 		return this.page.evaluate(() => dispatchEvent(new Event("online")));
 	}
@@ -262,12 +262,12 @@ class Person {
 		}
 	}
 
-	// What the screen shows as said, from above; then what waits.
+	// The texts of the messages on the screen, in order; then the texts that are not sent yet.
 	texts() {
 		return this.page.locator(".log .bubble[data-id] p").allTextContents();
 	}
-	waiting() {
-		return this.page.locator(".log .waiting .bubble p").allTextContents();
+	pending() {
+		return this.page.locator(".log .pending .bubble p").allTextContents();
 	}
 	notices() {
 		return this.page.locator(".log .notice").allTextContents();
@@ -276,8 +276,8 @@ class Person {
 	reads(...texts) {
 		return this.shows(texts, []);
 	}
-	shows(texts, waiting) {
-		return eventually(async () => [await this.texts(), await this.waiting()], [texts, waiting]);
+	shows(texts, pending) {
+		return eventually(async () => [await this.texts(), await this.pending()], [texts, pending]);
 	}
 
 	async more(action) {
@@ -291,24 +291,24 @@ export const launch = () => {
 	return chromium.launch({ executablePath, args: FLAGS });
 };
 
-// A file's stage. `scene(name, play)` is a test; `play` is given `person(options)`, which lets somebody come, and
-// `noise(pattern)`, for what a console may say when the network or the server is told to fail.
-export const stage = async () => {
+// For one file of tests. `scenario(name, run)` is a test. `run` gets `person(options)`, which creates a person, and
+// `allow(pattern)` for lines that the console may have when the network or the server fails on purpose.
+export const harness = async () => {
 	const browser = await launch();
 	after(() => browser.close());
-	const scene = (name, play) => test(name, { timeout: 120_000 }, async () => {
+	const scenario = (name, run) => test(name, { timeout: 120_000 }, async () => {
 		const people = [], patterns = [];
 		const person = async (options) => {
-			const one = await Person.come(browser, options);
+			const one = await Person.create(browser, options);
 			people.push(one);
 			return one;
 		};
 		try {
-			await play({ person, noise: (pattern) => patterns.push(pattern) });
-			const heard = people.flatMap((one) => one.heard).filter((line) => !patterns.some((pattern) => pattern.test(line)));
-			assert.deepEqual(heard, [], "the console is empty");
+			await run({ person, allow: (pattern) => patterns.push(pattern) });
+			const lines = people.flatMap((one) => one.console).filter((line) => !patterns.some((pattern) => pattern.test(line)));
+			assert.deepEqual(lines, [], "the console is empty");
 		} catch (wrong) {
-			for (const { page, heard } of people) if (!page.isClosed()) wrong.message += await seen(page, heard);
+			for (const person of people) if (!person.page.isClosed()) wrong.message += await report(person);
 			throw wrong;
 		} finally {
 			for (const { context } of people) await context.close();
@@ -319,11 +319,11 @@ export const stage = async () => {
 		after(() => server.stop());
 		return server;
 	};
-	return { scene, serve };
+	return { scenario, serve };
 };
 
-// What somebody saw when it went wrong.
-const seen = async (page, heard) => {
+// The screen and the console of a person, for a failed test.
+const report = async ({ page, console }) => {
 	const shown = await page.locator("main").innerText({ timeout: 1000 }).catch((error) => `(${error.message})`);
-	return `\n--- ${page.url()}\n${shown.slice(-1500)}\n${heard.join("\n")}`;
+	return `\n--- ${page.url()}\n${shown.slice(-1500)}\n${console.join("\n")}`;
 };

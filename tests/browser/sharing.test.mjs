@@ -1,13 +1,13 @@
-// What leaves the page: the link that one shares, and how somebody who looks elsewhere is called.
+// Sharing the link of a room, and alerts while the page is out of sight.
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
-import { eventually, mount, stage, until } from "./stage.mjs";
+import { eventually, mount, harness, until } from "./harness.mjs";
 
 const { default: jsQR } = createRequire(import.meta.url)("jsqr");
-const { scene, serve } = await stage();
+const { scenario, serve } = await harness();
 const server = await serve("--leave-grace", "1h");
 
-// A picture's pixels, by way of another page: this one's policy lets nothing of the kind in.
+// Decodes a picture in another page, as the policy of this one forbids it.
 const scan = async (one, picture) => {
 	const page = await one.context.newPage();
 	const { width, height, light } = await page.evaluate(async (url) => {
@@ -24,7 +24,7 @@ const scan = async (one, picture) => {
 };
 
 for (const [what, options, prefix] of [["a public room", { title: "Tea" }, "/"], ["a private one in the dark", { isPrivate: true }, "/"], ["one at a long address", { isPrivate: true }, `/${"a/long/way/".repeat(6)}`]])
-	scene(`the QR code of ${what} is its link`, async ({ person }) => {
+	scenario(`the QR code of ${what} is its link`, async ({ person }) => {
 		const url = await mount(server.port, prefix);
 		const ana = await person({ colorScheme: what.endsWith("dark") ? "dark" : "light" });
 		const room = await ana.open(url, "ana", options);
@@ -33,7 +33,7 @@ for (const [what, options, prefix] of [["a public room", { title: "Tea" }, "/"],
 		assert.equal(await scan(ana, await ana.page.getByRole("img", { name: room }).screenshot()), room);
 	});
 
-scene("the link is copied, also where the clipboard is closed", async ({ person }) => {
+scenario("the link can be copied, with and without the clipboard API", async ({ person }) => {
 	const ana = await person();
 	const room = await ana.open(server.url, "ana");
 	await ana.context.grantPermissions(["clipboard-read", "clipboard-write"]);
@@ -41,7 +41,7 @@ scene("the link is copied, also where the clipboard is closed", async ({ person 
 	await ana.button("Copy").click();
 	await ana.button("Copied").waitFor();
 	assert.equal(await ana.page.evaluate(() => navigator.clipboard.readText()), room);
-	// On a page that came over plain http there is no such thing.
+	// Pages over plain HTTP have no navigator.clipboard.
 	await ana.page.evaluate(async () => {
 		await navigator.clipboard.writeText("");
 		Object.defineProperty(navigator, "clipboard", { value: undefined, configurable: true });
@@ -50,11 +50,11 @@ scene("the link is copied, also where the clipboard is closed", async ({ person 
 	await eventually(() => ana.page.evaluate(() => Object.getPrototypeOf(navigator).__lookupGetter__("clipboard").call(navigator).readText()), room);
 });
 
-scene("the system's share sheet is offered where there is one", async ({ person }) => {
+scenario("the system's share sheet is offered where there is one", async ({ person }) => {
 	const ana = await person(), bo = await person();
 	await ana.context.addInitScript(() => {
 		window.shared = [];
-		// The second time it is put away.
+		// The second share is cancelled.
 		navigator.share = (what) => window.shared.push(what) > 1 ? Promise.reject(new DOMException("", "AbortError")) : Promise.resolve();
 	});
 	await bo.context.addInitScript(() => Object.defineProperty(navigator, "share", { value: undefined }));
@@ -69,29 +69,29 @@ scene("the system's share sheet is offered where there is one", async ({ person 
 	assert.equal(await bo.button("Share…").count(), 0);
 });
 
-// The driver makes every page believe that it is looked at; and what rings is written down.
-const lookAway = ({ context }) => context.addInitScript(() => {
+// Playwright gives every page the focus, so it is replaced here; notifications and sounds are recorded.
+const recordAlerts = ({ context }) => context.addInitScript(() => {
 	window.isAway = false;
-	window.rung = [];
+	window.alerts = [];
 	document.hasFocus = () => !window.isAway;
 	window.Notification = class {
 		static permission = "default";
 		static allow = "granted";
 		static async requestPermission() {
-			window.rung.push("asked");
+			window.alerts.push("asked");
 			return Notification.permission = Notification.allow;
 		}
 		constructor(title, { body, tag }) {
-			window.rung.push([title, body, tag]);
+			window.alerts.push([title, body, tag]);
 			window.last = this;
 		}
 		close() {
-			window.rung.push("closed");
+			window.alerts.push("closed");
 		}
 	};
 	const { start } = OscillatorNode.prototype;
 	OscillatorNode.prototype.start = function (...when) {
-		window.rung.push("beep");
+		window.alerts.push("beep");
 		start.apply(this, when);
 	};
 });
@@ -99,12 +99,12 @@ const away = ({ page }, is) => page.evaluate((is) => {
 	window.isAway = is;
 	dispatchEvent(new Event(is ? "blur" : "focus"));
 }, is);
-const rung = ({ page }) => page.evaluate(() => window.rung.splice(0));
+const alerts = ({ page }) => page.evaluate(() => window.alerts.splice(0));
 const icon = ({ page }) => page.locator("link[rel=icon]").getAttribute("href").then(decodeURIComponent);
 
-scene("what is unread is counted in title and icon until one looks", async ({ person }) => {
+scenario("unread messages are counted in title and icon until the page has the focus", async ({ person }) => {
 	const ana = await person(), bo = await person();
-	await lookAway(ana);
+	await recordAlerts(ana);
 	const room = await ana.open(server.url, "ana", { title: "Tea" });
 	await bo.enter(room, "bo");
 	await bo.say("seen");
@@ -117,42 +117,42 @@ scene("what is unread is counted in title and icon until one looks", async ({ pe
 	const marked = await icon(ana);
 	assert.match(plain, /^data:image\/svg\+xml,<svg /);
 	assert.ok(!plain.includes("<circle") && marked.includes("<circle"), "a dot on it");
-	// What isn't said by others isn't counted.
+	// Joins and one's own messages are not counted.
 	const cy = await person();
 	await cy.enter(room, "cy");
 	await ana.page.getByText("cy joined").waitFor();
 	await ana.say("mine");
 	await ana.reads("seen", "one", "two", "mine");
 	assert.equal(await ana.page.title(), "(2) Tea · Disposable Chat");
-	assert.deepEqual(await rung(ana), [], "nothing rings that wasn't asked for");
+	assert.deepEqual(await alerts(ana), [], "no alert without consent");
 	await away(ana, false);
 	await eventually(() => ana.page.title(), "Tea · Disposable Chat");
 	assert.equal(await icon(ana), plain);
 });
 
-scene("notifications and sound are off until asked for, and off again when one says so", async ({ person }) => {
+scenario("notifications and sound are off until switched on, and can be switched off", async ({ person }) => {
 	const ana = await person(), bo = await person();
-	await lookAway(ana);
+	await recordAlerts(ana);
 	const room = await ana.open(server.url, "ana");
 	await bo.enter(room, "bo");
 	await ana.more();
 	const notify = ana.page.getByLabel("Notifications"), sound = ana.page.getByLabel("Sound");
-	assert.deepEqual([await notify.isChecked(), await sound.isChecked(), await rung(ana)], [false, false, []]);
+	assert.deepEqual([await notify.isChecked(), await sound.isChecked(), await alerts(ana)], [false, false, []]);
 	await notify.check();
 	await sound.check();
 	await until("both are set", async () => await notify.isChecked() && await sound.isChecked());
-	assert.deepEqual(await rung(ana), ["asked", "beep"], "one hears what it will be like");
+	assert.deepEqual(await alerts(ana), ["asked", "beep"], "the sound is played as a sample");
 	await ana.page.keyboard.press("Escape");
 	await bo.say("looked at");
 	await ana.reads("looked at");
-	assert.deepEqual(await rung(ana), [], "not while one looks");
+	assert.deepEqual(await alerts(ana), [], "no alert while the page has the focus");
 	await away(ana, true);
 	await bo.say("<b>unseen</b>");
 	await ana.reads("looked at", "<b>unseen</b>");
-	assert.deepEqual(await rung(ana), ["beep", ["bo", "<b>unseen</b>", new URL(room).hash.slice(4)]]);
+	assert.deepEqual(await alerts(ana), ["beep", ["bo", "<b>unseen</b>", new URL(room).hash.slice(4)]]);
 	await ana.page.evaluate(() => window.last.onclick());
-	assert.deepEqual(await rung(ana), ["closed"]);
-	// They are remembered; the permission is the browser's to remember.
+	assert.deepEqual(await alerts(ana), ["closed"]);
+	// The page stores the settings, the browser stores the permission.
 	await ana.page.reload();
 	await ana.isIn();
 	await ana.page.evaluate(() => { Notification.permission = "granted"; });
@@ -164,12 +164,12 @@ scene("notifications and sound are off until asked for, and off again when one s
 	await away(ana, true);
 	await bo.say("quietly");
 	await until("it is counted", async () => (await ana.page.title()).startsWith("(1) "));
-	assert.deepEqual(await rung(ana), []);
+	assert.deepEqual(await alerts(ana), []);
 });
 
-scene("a browser that allows no notifications says so", async ({ person }) => {
+scenario("the page shows that the browser blocks notifications", async ({ person }) => {
 	const ana = await person(), bo = await person();
-	await lookAway(ana);
+	await recordAlerts(ana);
 	await ana.context.addInitScript(() => { Notification.allow = "denied"; });
 	const room = await ana.open(server.url, "ana");
 	await ana.more();
@@ -178,8 +178,8 @@ scene("a browser that allows no notifications says so", async ({ person }) => {
 	await ana.page.keyboard.press("Escape");
 	await ana.more();
 	assert.equal(await ana.page.getByLabel("Notifications").isDisabled(), true);
-	await ana.page.getByText("This browser doesn't allow them.").waitFor();
-	// And one that has none at all.
+	await ana.page.getByText("Blocked by this browser.").waitFor();
+	// And a browser without notifications.
 	await bo.context.addInitScript(() => { delete window.Notification; });
 	await bo.enter(room, "bo");
 	await bo.more();

@@ -1,29 +1,29 @@
-// One room's socket, for as long as somebody wants to be in the room: it breaks, it comes back. Knows no page.
+// The socket of one room, reconnected until it is closed for good. Knows no HTML.
 import { base, session } from "./rest.js";
 
 const second = 1000;
-const SILENCE = 20 * second; // Then a ping: a half-open line says nothing by itself.
-const ANSWER = 8 * second; // For the pong, and for whatever comes first on a new line.
-const DOUBT = 3 * second; // For the pong when the network or the tab has just come back.
+const SILENCE = 20 * second; // Then a ping is sent: a half-open connection shows no error.
+const ANSWER = 8 * second; // For the pong, and for the first event of a new connection.
+const DOUBT = 3 * second; // For the pong after the network or the tab has come back.
 const WAIT_MAX = 30 * second;
 
-// The closes after which the page does not connect again by itself (contract §7.1 to §7.15).
+// Close codes after which the page does not reconnect (contract §7.1 to §7.15).
 const FINAL = { 4401: "session", 4403: "password", 4404: "gone", 4409: "name", 4410: "deleted" };
 for (const code of [1002, 1003, 1007, 1009]) FINAL[code] = "broken";
-const WAKES = ["online", "pageshow", "focus", "visibilitychange"]; // The network or the tab comes back.
+const WAKES = ["online", "pageshow", "focus", "visibilitychange"]; // The network or the tab is back.
 const LATER = { 1011: 3 * second, 1013: 3 * second, 4429: 15 * second };
 
-// `hear(event)` is told what the server says; `tell(state, detail)` how the line is:
-// "connecting" · "open" · "waiting" `{until, code}` · "over" `{why, id}`: a reason above or "left", and whose session.
-export class Line {
-	#socket; #timer; #tries = 0; #asked = false;
-	state = "over";
+// Calls `onEvent(event)` for each event, and `onState(state, detail)` with "connecting", "open",
+// "retrying" `{code}` or "closed" `{why, id}`: a reason above or "left", and the session.
+export class Connection {
+	#socket; #timer; #tries = 0; #isProbing = false;
+	state = "closed";
 
-	constructor(room, { after, hear, tell }) {
-		Object.assign(this, { room, after, hear, tell });
+	constructor(room, { after, onEvent, onState }) {
+		Object.assign(this, { room, after, onEvent, onState });
 		this.wake = () => {
 			if (document.hidden) return;
-			if (this.state === "waiting") this.#connect();
+			if (this.state === "retrying") this.#connect();
 			else if (this.state === "open") this.#ping(DOUBT);
 		};
 	}
@@ -34,42 +34,41 @@ export class Line {
 		this.#connect();
 	}
 
-	// For good.
 	close() {
 		for (const name of WAKES) removeEventListener(name, this.wake);
 		this.#drop();
-		this.state = "over";
+		this.state = "closed";
 	}
 
 	send(event) {
 		if (this.state === "open") this.#socket.send(JSON.stringify(event));
 	}
 
-	// All that was missed has come.
+	// All missed messages have been received.
 	caughtUp() {
 		this.#tries = 0;
-		this.#be("open");
+		this.#enter("open");
 	}
 
-	#be(state, detail) {
+	#enter(state, detail) {
 		this.state = state;
-		this.tell(state, detail);
+		this.onState(state, detail);
 	}
 
 	#connect() {
 		this.#drop();
 		const me = session();
 		if (!me) return this.#end("session");
-		this.#be("connecting");
+		this.#enter("connecting");
 		const after = this.after(), url = new URL(`ws/${this.room}?${after ? `after=${after}` : "history=100"}`, base);
 		url.protocol = url.protocol.replace("http", "ws");
-		// In the subprotocol, since addresses are logged on the way.
+		// The session goes into the subprotocol, for proxies log URLs.
 		const socket = this.#socket = new WebSocket(url, ["chat", `bearer.${me.session_id}`]);
-		this.#listen(ANSWER * 2);
+		this.#expect(ANSWER * 2);
 		socket.onmessage = ({ data }) => {
-			this.#listen(SILENCE);
+			this.#expect(SILENCE);
 			const event = JSON.parse(data);
-			if (event.type !== "pong") this.hear(event);
+			if (event.type !== "pong") this.onEvent(event);
 		};
 		socket.onclose = ({ code, reason }) => {
 			const why = code === 1000 && reason === "left room" ? "left" : FINAL[code];
@@ -78,29 +77,29 @@ export class Line {
 		};
 	}
 
-	// Waits that long for anything to be said.
-	#listen(patience) {
-		this.#asked = patience !== SILENCE;
+	// If nothing arrives for this long, pings, and then gives the connection up.
+	#expect(timeout) {
+		this.#isProbing = timeout !== SILENCE;
 		clearTimeout(this.#timer);
-		this.#timer = setTimeout(() => this.#asked ? this.#lost(0) : this.#ping(ANSWER), patience);
+		this.#timer = setTimeout(() => this.#isProbing ? this.#lost(0) : this.#ping(ANSWER), timeout);
 	}
 
-	#ping(patience) {
+	#ping(timeout) {
 		if (this.state === "open") this.send({ type: "ping" });
-		this.#listen(patience);
+		this.#expect(timeout);
 	}
 
-	// At first soon, then ever later; never all at once.
+	// Exponential backoff, with jitter against all clients reconnecting at once.
 	#lost(least, code) {
 		this.#drop();
 		const wait = least + Math.min(WAIT_MAX, second * 2 ** this.#tries++) * (0.3 + 0.7 * Math.random());
 		this.#timer = setTimeout(() => this.#connect(), wait);
-		this.#be("waiting", { until: Date.now() + wait, code });
+		this.#enter("retrying", { code });
 	}
 
 	#end(why, id) {
 		this.close();
-		this.tell("over", { why, id });
+		this.onState("closed", { why, id });
 	}
 
 	#drop() {
