@@ -1,4 +1,4 @@
-// The socket of one room, reconnected until it is closed for good. Knows no HTML.
+// The socket of a room, reconnected until closed for good. Knows no HTML.
 import { base, session } from "./rest.js";
 
 const second = 1000;
@@ -7,7 +7,7 @@ const ANSWER = 8 * second; // For the pong, and for the first event of a new con
 const DOUBT = 3 * second; // For the pong after the network or the tab has come back.
 const WAIT_MAX = 30 * second;
 
-// Close codes after which the page does not reconnect (contract §7.1 to §7.15).
+// Close codes after which it does not reconnect (contract §7.1 to §7.15).
 const FINAL = { 4401: "session", 4403: "password", 4404: "gone", 4409: "name", 4410: "deleted" };
 for (const code of [1002, 1003, 1007, 1009]) FINAL[code] = "broken";
 const WAKES = ["online", "pageshow", "focus", "visibilitychange"]; // The network or the tab is back.
