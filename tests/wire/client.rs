@@ -1,7 +1,8 @@
-//! A small blocking client for HTTP/1.1 and WebSocket, in plain sight: every byte sent is the test's own.
+//! A small blocking client for HTTP/1.1 and WebSocket. It shares no code with the server, so that both cannot
+//! make the same mistake.
 //!
-//! It checks on every answer what the contract promises of every answer. It does nothing by itself: a ping is
-//! answered only if the test says so. Every read has a deadline.
+//! It sends only what a test tells it to send: a ping, for example, is answered only if the test answers it. It
+//! checks on every response what the contract promises of all responses. Every read has a deadline.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -14,7 +15,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::server::{Address, DEADLINE};
 
-/// The example key of RFC 6455 §1.3, and what it must be answered with.
+/// The example key of RFC 6455 §1.3; `ACCEPT` is the required answer.
 pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
@@ -27,7 +28,7 @@ pub const CLOSE: u8 = 0x8;
 pub const PING: u8 = 0x9;
 pub const PONG: u8 = 0xA;
 
-/// What carries bytes both ways.
+/// A stream of bytes in both directions.
 pub trait Duplex: Read + Write + Send {}
 impl<T: Read + Write + Send> Duplex for T {}
 
@@ -35,8 +36,8 @@ impl<T: Read + Write + Send> Duplex for T {}
 pub enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
-    /// Something over TCP, and the stream below it.
-    #[allow(dead_code, reason = "only `tests/tls` has something to put there")]
+    /// A protocol over TCP, and the TCP stream below it.
+    #[allow(dead_code, reason = "only `tests/tls` speaks TLS")]
     Over(Box<dyn Duplex>, TcpStream),
 }
 
@@ -56,9 +57,9 @@ impl Stream {
         }
     }
 
-    /// With a small receive buffer: the peer notices soon that nobody reads.
+    /// With a small receive buffer, so that a reader that stops soon blocks its peer.
     pub fn connect_narrow(address: &Address) -> Stream {
-        let Address::Tcp(address) = address else { panic!("only TCP has windows") };
+        let Address::Tcp(address) = address else { panic!("only TCP has a receive window") };
         let socket =
             Socket::new(Domain::for_address(*address), Type::STREAM, None).expect("socket");
         socket.set_recv_buffer_size(32 * 1024).expect("a buffer size");
@@ -82,23 +83,23 @@ impl Stream {
         }
     }
 
-    /// Ends our half: the peer reads an end of stream.
+    /// Shuts down the write half: the peer reads an end of stream.
     pub fn finish(&self) {
-        // A peer that has closed already makes this fail, which is fine.
+        // This fails if the peer has closed already.
         let _ = match self {
             Stream::Tcp(stream) | Stream::Over(_, stream) => stream.shutdown(Shutdown::Write),
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
         };
     }
 
-    /// Breaks the line: the peer reads a reset.
+    /// Closes with a reset (RST) instead of an end of stream (FIN).
     pub fn reset(self) {
         if let Stream::Tcp(stream) | Stream::Over(_, stream) = &self {
             SockRef::from(stream).set_linger(Some(Duration::ZERO)).expect("linger");
         }
     }
 
-    /// Our own port.
+    /// The local port.
     pub fn port(&self) -> u16 {
         match self {
             Stream::Tcp(stream) | Stream::Over(_, stream) => {
@@ -145,7 +146,7 @@ impl Write for Stream {
     }
 }
 
-/// A stream and what has been read from it but not been used.
+/// A stream and the bytes read from it but not parsed yet.
 struct Wire {
     stream: Stream,
     received: Vec<u8>,
@@ -165,7 +166,7 @@ impl Wire {
         Ok(count > 0)
     }
 
-    /// Reads until that many bytes are there. False if the stream ends before.
+    /// Reads until `count` bytes are there. False if the stream ends before that.
     fn at_least(&mut self, count: usize) -> io::Result<bool> {
         while self.received.len() < count {
             if !self.more()? {
@@ -175,15 +176,15 @@ impl Wire {
         Ok(true)
     }
 
-    /// The stream must end here, by FIN, with nothing more on it.
+    /// Asserts that the stream ends here, with FIN and without further bytes.
     fn expect_end(&mut self) {
         loop {
             let rest = String::from_utf8_lossy(&self.received);
-            assert!(rest.is_empty(), "more on the stream: {rest:?}");
+            assert!(rest.is_empty(), "unexpected bytes: {rest:?}");
             match self.more() {
                 Ok(true) => {}
                 Ok(false) => return,
-                Err(error) => panic!("the stream ends by {error}"),
+                Err(error) => panic!("expected FIN: {error}"),
             }
         }
     }
@@ -191,7 +192,7 @@ impl Wire {
 
 // HTTP.
 
-/// A request in the making.
+/// A request, as a builder.
 #[derive(Clone, Debug)]
 pub struct Request {
     method: String,
@@ -216,7 +217,7 @@ pub fn delete(target: &str) -> Request {
     request("DELETE", target)
 }
 
-/// A WebSocket upgrade as browsers send it.
+/// A WebSocket upgrade with the fields that browsers send.
 pub fn upgrade(target: &str) -> Request {
     get(target)
         .field("Connection", "Upgrade")
@@ -231,7 +232,7 @@ impl Request {
         self
     }
 
-    /// Without the fields of that name.
+    /// Removes the fields named `name`.
     pub fn without(mut self, name: &str) -> Request {
         self.fields.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
         self
@@ -242,7 +243,7 @@ impl Request {
         self.field("Authorization", &format!("Bearer {id}"))
     }
 
-    /// With a body by `Content-Length`, and no `Content-Type`.
+    /// Adds a body with a `Content-Length` and no `Content-Type`.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Request {
         self.body = Some(body.into());
         self
@@ -252,7 +253,7 @@ impl Request {
         self.field("Content-Type", "application/json").body(body.to_string())
     }
 
-    /// The bytes to send; `Host` is the given one unless a field says otherwise.
+    /// The bytes to send. A field `Host` takes the place of `host`.
     pub fn bytes(&self, host: &str) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         if !self.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
@@ -271,7 +272,7 @@ impl Request {
     }
 }
 
-/// A response, whole.
+/// A complete response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub version: String,
@@ -281,7 +282,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The only field of that name.
+    /// The value of the field named `name`, which must not be repeated.
     pub fn field(&self, name: &str) -> Option<&str> {
         let mut found = self.fields.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
         let value = found.next().map(|(_, value)| value.as_str());
@@ -289,7 +290,7 @@ impl Answer {
         value
     }
 
-    /// Whether a comma-separated list field names `item`, compared without case.
+    /// Whether a field that is a comma-separated list contains `item`, ignoring case.
     pub fn lists(&self, name: &str, item: &str) -> bool {
         let mut values = self.fields.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
         values.any(|(_, value)| value.split(',').any(|one| one.trim().eq_ignore_ascii_case(item)))
@@ -304,14 +305,14 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
-    /// It has that status.
+    /// Asserts the status.
     #[track_caller]
     pub fn expect(self, status: u16) -> Answer {
         assert_eq!(self.status, status, "{} {:?}", self.text(), self.fields);
         self
     }
 
-    /// It is an error of that status and code.
+    /// Asserts that the response is an error with this status and code.
     #[track_caller]
     pub fn refused(self, status: u16, code: &str) -> Answer {
         let answer = self.expect(status);
@@ -319,7 +320,7 @@ impl Answer {
         answer
     }
 
-    /// What the contract promises of every error answer.
+    /// Asserts what the contract promises of every response, and of every error.
     fn check_conventions(&self, with_body: bool) {
         assert!(self.field("Date").is_some_and(|date| date.ends_with(" GMT")), "{self:?}");
         if self.status < 400 {
@@ -345,7 +346,7 @@ impl Answer {
     }
 }
 
-/// An HTTP connection that is kept alive.
+/// A persistent HTTP connection.
 pub struct Http {
     wire: Wire,
     host: String,
@@ -373,7 +374,7 @@ impl Http {
         self.wire.stream.write_all(bytes.as_ref()).expect("send");
     }
 
-    /// Sends what the peer may not want any more.
+    /// Sends although the peer may have closed already.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.wire.stream.write_all(bytes.as_ref())
     }
@@ -383,34 +384,34 @@ impl Http {
         self.send(bytes);
     }
 
-    /// One request, one answer.
+    /// Sends one request and reads its response.
     #[track_caller]
     pub fn ask(&mut self, request: &Request) -> Answer {
         self.send_request(request);
         self.answer_to(&request.method)
     }
 
-    /// All requests in one write, then all answers.
+    /// Sends all requests in one write, then reads all responses.
     pub fn pipeline(&mut self, requests: &[Request]) -> Vec<Answer> {
         let bytes: Vec<u8> = requests.iter().flat_map(|one| one.bytes(&self.host)).collect();
         self.send(bytes);
         requests.iter().map(|one| self.answer_to(&one.method)).collect()
     }
 
-    /// The next answer, to anything but HEAD.
+    /// Reads the response to any method but HEAD.
     #[track_caller]
     pub fn answer(&mut self) -> Answer {
         self.answer_to("GET")
     }
 
-    /// The next answer; one to HEAD has no body whatever its fields say.
+    /// Reads the response to `method`. A response to HEAD has no body, whatever its `Content-Length`.
     #[track_caller]
     pub fn answer_to(&mut self, method: &str) -> Answer {
-        let answer = self.try_answer_to(method).expect("read an answer");
-        answer.expect("an answer, but the stream ended")
+        let answer = self.try_answer_to(method).expect("read a response");
+        answer.expect("a response, but the stream ended")
     }
 
-    /// The next answer, or `None` if the stream ends, by FIN, before its first byte.
+    /// Reads a response, or `None` if the stream ends with FIN before its first byte.
     #[track_caller]
     pub fn try_answer_to(&mut self, method: &str) -> io::Result<Option<Answer>> {
         let head_len = loop {
@@ -419,7 +420,7 @@ impl Http {
                 break at + 4;
             }
             if !self.wire.more()? {
-                assert!(self.wire.received.is_empty(), "the stream ends within an answer's head");
+                assert!(self.wire.received.is_empty(), "the stream ends within a response's head");
                 return Ok(None);
             }
         };
@@ -438,7 +439,7 @@ impl Http {
         if !bodiless {
             let length = answer.field("Content-Length").and_then(|length| length.parse().ok());
             let length: usize = length.unwrap_or_else(|| panic!("no length: {answer:?}"));
-            assert!(self.wire.at_least(length)?, "the body is cut short");
+            assert!(self.wire.at_least(length)?, "the stream ends within a response's body");
             answer.body = self.wire.received.drain(..length).collect();
         }
         if status >= 200 {
@@ -447,13 +448,13 @@ impl Http {
         Ok(Some(answer))
     }
 
-    /// The server ends the connection here, by FIN, and says nothing more.
+    /// Asserts that the server ends the connection here, with FIN and without further bytes.
     #[track_caller]
     pub fn expect_end(&mut self) {
         self.wire.expect_end();
     }
 
-    /// Waits that long for a byte. True if there is something to read, or the stream has ended.
+    /// Waits up to `timeout` for input. True if there are bytes to read or the stream has ended.
     pub fn readable_within(&mut self, timeout: Duration) -> bool {
         self.wire.stream.set_read_timeout(timeout);
         let more = self.wire.more();
@@ -461,21 +462,21 @@ impl Http {
         !matches!(more, Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
     }
 
-    /// Upgrades, with everything checked that RFC 6455 §4.1 lets a client check.
+    /// Upgrades, and checks all that RFC 6455 §4.1 requires a client to check.
     #[track_caller]
     pub fn upgrade(mut self, request: &Request) -> Ws {
         self.send_request(request);
         self.upgraded()
     }
 
-    /// The same with a server that may be about to leave: `None` if it does, or says so.
+    /// Like `upgrade`, for a server that may be shutting down: `None` if it refuses or closes.
     pub fn try_upgrade(mut self, request: &Request) -> Option<Ws> {
         self.try_send(request.bytes(&self.host)).ok()?;
         let answer = self.try_answer_to("GET").ok()??;
         (answer.status == 101).then(|| self.into_ws(&answer))
     }
 
-    /// The answer to an upgrade already sent.
+    /// Reads the response to an upgrade that has been sent already.
     #[track_caller]
     pub fn upgraded(mut self) -> Ws {
         let answer = self.answer().expect(101);
@@ -488,7 +489,7 @@ impl Http {
         assert!(answer.lists("Connection", "Upgrade"), "{answer:?}");
         assert!(answer.lists("Upgrade", "websocket"), "{answer:?}");
         assert_eq!(answer.field("Sec-WebSocket-Accept"), Some(ACCEPT));
-        assert_eq!(answer.field("Sec-WebSocket-Extensions"), None, "none is ever negotiated");
+        assert_eq!(answer.field("Sec-WebSocket-Extensions"), None, "extensions are not supported");
         let protocol = answer.field("Sec-WebSocket-Protocol").map(str::to_owned);
         let (session, user_id) = (String::new(), String::new());
         Ws { wire: self.wire, protocol, session, user_id }
@@ -497,14 +498,14 @@ impl Http {
 
 // WebSocket.
 
-/// A frame as the server sent it.
+/// A frame from the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     pub opcode: u8,
     pub payload: Vec<u8>,
 }
 
-/// A masked frame; `first` is FIN, reserved bits and opcode.
+/// A masked frame. Its `first` byte holds FIN, the reserved bits and the opcode.
 pub fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     let payload = payload.as_ref();
@@ -514,7 +515,7 @@ pub fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
     bytes
 }
 
-/// The header of a masked frame up to its mask.
+/// The header of a masked frame, without the mask itself.
 pub fn frame_header(first: u8, length: u64) -> Vec<u8> {
     let mut bytes = vec![first];
     match length {
@@ -531,22 +532,22 @@ pub fn frame_header(first: u8, length: u64) -> Vec<u8> {
     bytes
 }
 
-/// A whole text message in one frame.
+/// A text message in one frame.
 pub fn text(payload: impl AsRef<[u8]>) -> Vec<u8> {
     frame(FIN | TEXT, payload)
 }
 
-/// A chat, as a frame.
+/// A `chat` event in one frame.
 pub fn chat(message: &str) -> Vec<u8> {
     text(json!({"type": "chat", "message": message}).to_string())
 }
 
-/// A chat with a nonce, as a frame.
+/// A `chat` event with a nonce, in one frame.
 pub fn chat_with(nonce: &str, message: &str) -> Vec<u8> {
     text(json!({"type": "chat", "message": message, "nonce": nonce}).to_string())
 }
 
-/// A typing, as a frame.
+/// A `typing` event in one frame.
 pub fn typing() -> Vec<u8> {
     text(r#"{"type":"typing"}"#)
 }
@@ -556,7 +557,7 @@ pub fn close_payload(code: u16, reason: &str) -> Vec<u8> {
     [&code.to_be_bytes(), reason.as_bytes()].concat()
 }
 
-/// What comes before anything else on a socket that asked for it.
+/// The contents of all history frames of one socket.
 #[derive(Clone, Debug)]
 pub struct History {
     pub messages: Vec<Value>,
@@ -566,14 +567,14 @@ pub struct History {
     pub users: Value,
 }
 
-/// A socket in a room.
+/// A WebSocket connection to a room.
 pub struct Ws {
     wire: Wire,
     /// The subprotocol that the server selected.
     pub protocol: Option<String>,
-    /// Whose socket this is, where the helpers know.
+    /// The id of its session, or empty if the test has not set it.
     pub session: String,
-    /// The same for those in the room.
+    /// Its user id in the room, or empty if the test has not set it.
     pub user_id: String,
 }
 
@@ -586,13 +587,13 @@ impl Ws {
         self.wire.stream
     }
 
-    /// Whether something was read that is not used yet.
-    #[allow(dead_code, reason = "only the members of the attacks listen without end")]
+    /// Whether bytes have been read but not parsed yet.
+    #[allow(dead_code, reason = "only `tests/attacks` polls its sockets")]
     pub fn has_more(&self) -> bool {
         !self.wire.received.is_empty()
     }
 
-    /// Breaks the line.
+    /// Closes with a reset (RST).
     pub fn reset(self) {
         self.wire.stream.reset();
     }
@@ -602,7 +603,7 @@ impl Ws {
         self.wire.stream.write_all(bytes.as_ref()).expect("send");
     }
 
-    /// Sends what the peer may not want any more.
+    /// Sends although the peer may have closed already.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.wire.stream.write_all(bytes.as_ref())
     }
@@ -627,22 +628,22 @@ impl Ws {
         self.send(frame(FIN | PONG, payload));
     }
 
-    /// Leaves as one should: close frames both ways, then the server ends the stream.
+    /// Performs the close handshake and waits until the server ends the stream.
     #[track_caller]
     pub fn close(mut self) {
         self.send(frame(FIN | CLOSE, close_payload(1000, "")));
         self.until_end();
     }
 
-    /// The next frame, or `None` at the end of the stream.
+    /// Reads the next frame, or `None` at the end of the stream.
     pub fn try_frame(&mut self) -> io::Result<Option<Frame>> {
         let cut = || io::Error::new(ErrorKind::UnexpectedEof, "the stream ends within a frame");
         if !self.wire.at_least(2)? {
             return if self.wire.received.is_empty() { Ok(None) } else { Err(cut()) };
         }
         let (first, second) = (self.wire.received[0], self.wire.received[1]);
-        assert_eq!(first & 0xF0, FIN, "whole frames without extensions");
-        assert_eq!(second & 0x80, 0, "a server never masks");
+        assert_eq!(first & 0xF0, FIN, "FIN, and no reserved bits");
+        assert_eq!(second & 0x80, 0, "server frames are not masked");
         let extended = match second {
             126 => 2,
             127 => 8,
@@ -668,7 +669,7 @@ impl Ws {
         self.try_frame().expect("read a frame").expect("a frame, but the stream ended")
     }
 
-    /// The next frame but pings and pongs.
+    /// Reads the next frame, skipping pings and pongs.
     #[track_caller]
     fn data_frame(&mut self) -> Frame {
         loop {
@@ -679,13 +680,13 @@ impl Ws {
         }
     }
 
-    /// The next event. Pings are passed over unanswered.
+    /// Reads the next event, skipping pings without answering them.
     #[track_caller]
     pub fn event(&mut self) -> Value {
         event_of(self.data_frame())
     }
 
-    /// The next event, all pings before it answered.
+    /// Reads the next event and answers all pings before it.
     #[track_caller]
     pub fn event_with_pongs(&mut self) -> Value {
         loop {
@@ -698,7 +699,7 @@ impl Ws {
         }
     }
 
-    /// The next event has at least the fields of `pattern`, with these values.
+    /// Reads the next event and asserts that it has at least the fields of `pattern`, with these values.
     #[track_caller]
     pub fn expect_event(&mut self, pattern: &Value) -> Value {
         let event = self.event();
@@ -731,13 +732,14 @@ impl Ws {
         event
     }
 
-    /// The next frame but pings is a history frame, with all that the contract promises of one.
+    /// Reads the next frame, skipping pings and pongs, and asserts that it is a history frame as the contract
+    /// defines it.
     #[track_caller]
     pub fn history_frame(&mut self) -> Value {
         history_of(&self.data_frame())
     }
 
-    /// All history frames, the last one included.
+    /// Reads all history frames, including the last one.
     #[track_caller]
     pub fn history(&mut self) -> History {
         let (mut messages, mut frames) = (Vec::new(), 0);
@@ -754,14 +756,14 @@ impl Ws {
         }
     }
 
-    /// Everything sent so far has been handled, and nothing has come meanwhile.
+    /// Asserts that the server has handled all that was sent and has sent no event in the meantime.
     #[track_caller]
     pub fn expect_nothing(&mut self) {
         self.text(r#"{"type":"ping"}"#);
         self.expect_event(&json!({"type": "pong"}));
     }
 
-    /// The next frame is a ping; its payload.
+    /// Asserts that the next frame is a ping, and returns its payload.
     #[track_caller]
     pub fn expect_ping(&mut self) -> Vec<u8> {
         let frame = self.frame();
@@ -769,14 +771,14 @@ impl Ws {
         frame.payload
     }
 
-    /// The next frame but pings is this close, and then the server ends the stream.
+    /// Asserts that the next frame, skipping pings and pongs, is this close frame, and that the stream then ends.
     #[track_caller]
     pub fn expect_close(mut self, code: u16, reason: &str) {
         let (actual_code, actual_reason) = self.closed();
         assert_eq!((actual_code, actual_reason.as_str()), (code, reason));
     }
 
-    /// The next frame but pings is a close with that code, whose reason says what was wrong.
+    /// Asserts that the next frame, skipping pings and pongs, is a close frame with this code and some reason.
     #[track_caller]
     pub fn expect_close_code(mut self, code: u16) {
         let (actual, reason) = self.closed();
@@ -784,7 +786,8 @@ impl Ws {
         assert!(!reason.is_empty(), "a reason");
     }
 
-    /// The next frame but pings is a close: its code and reason. It is answered, and the stream ends.
+    /// Reads the next frame, skipping pings and pongs, which must be a close frame. Answers it, asserts that the
+    /// stream ends, and returns code and reason.
     #[track_caller]
     pub fn closed(&mut self) -> (u16, String) {
         let frame = self.data_frame();
@@ -795,7 +798,7 @@ impl Ws {
         closed
     }
 
-    /// Reads until the stream ends, in whatever way; the close frame's code and reason if there was one.
+    /// Reads until the stream ends, by FIN or by reset. Returns code and reason of the close frame if there was one.
     #[track_caller]
     pub fn until_end(&mut self) -> Option<(u16, String)> {
         let mut closed = None;
@@ -813,7 +816,8 @@ impl Ws {
     }
 }
 
-/// What a history frame says. Only the last has more than messages; the ids increase.
+/// Parses a history frame and asserts its shape: only the last frame has more fields than messages, and message
+/// ids increase.
 #[track_caller]
 pub fn history_of(frame: &Frame) -> Value {
     assert_eq!(frame.opcode, TEXT, "{:?}", String::from_utf8_lossy(&frame.payload));
@@ -832,7 +836,7 @@ pub fn history_of(frame: &Frame) -> Value {
     assert_eq!(event["users"].is_array(), !more, "{event}");
     if more {
         assert!(["complete", "you", "owner", "users"].iter().all(|name| event.get(name).is_none()));
-        assert!(!messages.is_empty(), "a page of nothing with more to come");
+        assert!(!messages.is_empty(), "an empty page is the last");
     }
     event
 }

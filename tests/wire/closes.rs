@@ -1,4 +1,4 @@
-//! Closes: each code of the contract's table, and what the others notice of it.
+//! Close codes: each code of the contract's table, and what other members see of it.
 
 use serde_json::json;
 
@@ -8,7 +8,8 @@ use crate::client::{
 };
 use crate::server::Server;
 
-/// What ana sends closes her socket with that code; bob notices only that she has left, at once.
+/// Asserts that `bytes` from ana close her socket with `code`, and that bob receives only her `user_left`, at
+/// once.
 #[track_caller]
 fn closes(server: &Server, code: u16, bytes: impl AsRef<[u8]>) {
     let (_, mut ana, mut bob) = server.room_of_two();
@@ -87,7 +88,7 @@ fn a_frame_over_64_kib_is_1009_as_soon_as_its_header_says_so() {
 
 // contract §7.6
 #[test]
-fn a_message_over_64_kib_is_1009_however_it_is_cut() {
+fn a_message_over_64_kib_is_1009_however_it_is_fragmented() {
     let server = patient_server();
     let half = "x".repeat(40_000);
     closes(&server, 1009, [frame(TEXT, &half), frame(FIN | CONTINUATION, &half)].concat());
@@ -110,7 +111,7 @@ fn a_message_of_exactly_64_kib_is_accepted() {
 }
 
 #[test]
-fn what_follows_a_violation_does_not_destroy_its_close() {
+fn a_close_frame_arrives_although_the_peer_keeps_sending_after_its_violation() {
     let server = Server::start(&["--linger-timeout", "1h"]);
     let (_, mut ana, mut bob) = server.room_of_two();
     ana.send([frame_header(FIN | TEXT, 500_000), vec![1, 2, 3, 4]].concat());
@@ -124,7 +125,7 @@ fn what_follows_a_violation_does_not_destroy_its_close() {
 }
 
 #[test]
-fn what_was_sent_before_a_violation_is_heard() {
+fn events_before_a_violation_are_delivered() {
     let server = patient_server();
     let (_, mut ana, mut bob) = server.room_of_two();
     ana.send([chat("last words"), frame(FIN | BINARY, "x"), chat("unheard")].concat());
@@ -135,7 +136,7 @@ fn what_was_sent_before_a_violation_is_heard() {
     bob.expect_nothing();
 }
 
-// The peer's own close.
+// A close frame from the peer.
 
 fn closed_by_peer(server: &Server, payload: &[u8]) -> (u16, String) {
     let (_, mut ana, mut bob) = server.room_of_two();
@@ -161,7 +162,7 @@ fn a_close_without_a_code_is_answered_too() {
     closed_by_peer(&patient_server(), b"");
 }
 
-// 500 and 1011: a fault planted in debug builds.
+// 500 and 1011, by a panic that debug builds cause on request.
 
 #[cfg(debug_assertions)]
 fn faulty_server() -> Server {
@@ -172,7 +173,7 @@ fn faulty_server() -> Server {
 // contract §1.3 §1.5
 #[cfg(debug_assertions)]
 #[test]
-fn a_bug_in_a_request_costs_one_connection_a_500() {
+fn a_panic_in_a_request_answers_500_and_ends_one_connection() {
     let server = faulty_server();
     let (_, mut ana, mut bob) = server.room_of_two();
     let mut beside = server.http();
@@ -192,7 +193,7 @@ fn a_bug_in_a_request_costs_one_connection_a_500() {
 // contract §7.7
 #[cfg(debug_assertions)]
 #[test]
-fn a_bug_in_an_event_costs_one_connection_a_1011() {
+fn a_panic_in_an_event_closes_one_socket_with_1011() {
     let server = faulty_server();
     let (room, mut ana, mut bob) = server.room_of_two();
     ana.chat("fine");

@@ -1,4 +1,4 @@
-//! The contract's opening: errors, ids, authentication, CORS, and who is asked first.
+//! Conventions that hold for every request: errors, ids, authentication, CORS, and the order of checks.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::server::{Server, wait_until};
 const NO_SESSION: &str = "00000000-0000-4000-8000-000000000000";
 const NO_ROOM: &str = "0000000000";
 
-/// Every path of sections 1 to 2.3 with a method it does not know and those it does.
+/// Every path, with a method that it does not allow and all methods that it allows.
 fn paths(room: &str) -> Vec<(String, &'static str, &'static [&'static str])> {
     vec![
         ("/sessions".into(), "GET", &["POST"]),
@@ -26,7 +26,7 @@ fn paths(room: &str) -> Vec<(String, &'static str, &'static [&'static str])> {
     ]
 }
 
-/// All requests of sections 1 to 2.3 that need a session.
+/// Every request that needs a session.
 fn authenticated(room: &str) -> Vec<Request> {
     vec![
         get("/sessions/me"),
@@ -42,7 +42,7 @@ fn authenticated(room: &str) -> Vec<Request> {
     ]
 }
 
-// Errors. That each is `{"detail","code"}` in JSON is checked by the client on every answer it reads.
+// Errors. The client checks on every response that errors are `{"detail","code"}` in JSON.
 
 // contract §1.3 §4.2
 #[test]
@@ -69,7 +69,7 @@ fn an_error_to_head_has_the_fields_but_no_body() {
 
 // contract §4.1
 #[test]
-fn known_paths_name_their_methods_when_asked_by_another() {
+fn a_wrong_method_on_a_known_path_is_405_and_lists_the_allowed_methods() {
     let server = Server::start(&[]);
     let room = server.room(&server.session("ana"));
     for (path, wrong, right) in paths(&room) {
@@ -90,7 +90,7 @@ fn methods_are_case_sensitive() {
     server.ask(request("get", "/health")).refused(405, "method_not_allowed");
 }
 
-// A trailing slash makes no difference.
+// Trailing slashes.
 
 // contract §1.6
 #[test]
@@ -188,18 +188,18 @@ fn a_user_id_is_one_per_session_and_room() {
     let (lobby, attic) = (server.room(&first), server.room(&first));
     let in_lobby = server.enter_as(&lobby, "ana", &first);
     let in_attic = server.enter_as(&attic, "ana", &first);
-    assert_ne!(in_lobby.user_id, in_attic.user_id, "rooms cannot be linked");
+    assert_ne!(in_lobby.user_id, in_attic.user_id, "a user has another id in each room");
     let mut other = server.enter_as(&lobby, "bob", &second);
     assert_ne!(other.user_id, in_lobby.user_id);
     in_lobby.close();
     let gone = other.expect_left("ana");
     let back = server.enter_as(&lobby, "ana", &first);
-    assert_eq!(gone["user_id"], json!(back.user_id), "and the same when back");
+    assert_eq!(gone["user_id"], json!(back.user_id), "a user who returns keeps the id");
 }
 
 // contract §1.12
 #[test]
-fn nobody_is_shown_a_session_id() {
+fn no_response_or_event_shows_a_session_id() {
     let server = Server::start(&[]);
     let (room, mut ana, mut bob) = server.room_of_two();
     ana.chat("hi");
@@ -216,7 +216,7 @@ fn nobody_is_shown_a_session_id() {
 
 // contract §1.19
 #[test]
-fn a_request_without_credentials_is_told_the_scheme() {
+fn a_request_without_credentials_is_401_with_the_scheme() {
     let server = Server::start(&[]);
     let room = server.room(&server.session("ana"));
     let challenge = |answer: Answer| {
@@ -233,7 +233,7 @@ fn a_request_without_credentials_is_told_the_scheme() {
 
 // contract §1.20
 #[test]
-fn a_bad_session_is_told_that_its_token_is_invalid() {
+fn a_bad_session_is_401_with_invalid_token() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     let room = server.room(&ana);
@@ -241,8 +241,9 @@ fn a_bad_session_is_told_that_its_token_is_invalid() {
     let long = "x".repeat(1000);
     for bad in [ana.as_str(), NO_SESSION, "nonsense", "1234", &long, "a b c"] {
         for request in authenticated(&room) {
-            let by_unknown_id_ends = request.bytes("").starts_with(b"DELETE /sessions/me");
-            if by_unknown_id_ends && (bad == ana || bad == NO_SESSION) {
+            // Ending a session that does not exist succeeds.
+            let is_end = request.bytes("").starts_with(b"DELETE /sessions/me");
+            if is_end && (bad == ana || bad == NO_SESSION) {
                 continue;
             }
             let answer = server.ask(request.session(bad)).refused(401, "invalid_session");
@@ -274,7 +275,7 @@ fn echoes(answer: &Answer, origin: &str) {
     assert!(answer.lists("Vary", "Origin"), "{answer:?}");
 }
 
-fn says_nothing_of_origins(answer: &Answer) {
+fn has_no_cors_fields(answer: &Answer) {
     let mut names = answer.fields.iter().map(|(name, _)| name.to_ascii_lowercase());
     assert!(!names.any(|name| name.starts_with("access-control-")), "{answer:?}");
 }
@@ -288,7 +289,7 @@ fn preflight(target: &str, origin: &str, method: &str) -> Request {
 
 // contract §1.21 §1.24 §12.24
 #[test]
-fn any_origin_is_echoed_on_every_answer() {
+fn any_origin_is_echoed_on_every_response() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     let room = server.room(&ana);
@@ -315,7 +316,7 @@ fn any_origin_is_echoed_on_every_answer() {
     }
 }
 
-/// A request by a page of `PAGE` that ends its connection: the beginning of its head, the rest of it.
+/// Sends a request from `PAGE` that ends its connection: `line`, the fields `Host` and `Origin`, and `rest`.
 fn ending(server: &Server, line: &str, rest: &str) -> Answer {
     let mut http = server.http();
     http.send(format!("{line} HTTP/1.1\r\nHost: a\r\nOrigin: {PAGE}\r\n{rest}"));
@@ -326,7 +327,7 @@ fn ending(server: &Server, line: &str, rest: &str) -> Answer {
 
 // contract §1.24
 #[test]
-fn the_origin_is_echoed_on_answers_that_end_the_connection() {
+fn the_origin_is_echoed_on_responses_that_end_the_connection() {
     let server = Server::start(&["--body-timeout", "200ms", "--cors-origin", PAGE]);
     let post = |server, rest| ending(server, "POST /sessions", rest);
     echoes(&post(&server, "Content-Length: 5, 5\r\n\r\n").refused(400, "bad_request"), PAGE);
@@ -340,9 +341,9 @@ fn the_origin_is_echoed_on_answers_that_end_the_connection() {
     assert!(full.lists("Access-Control-Expose-Headers", "Retry-After"), "{full:?}");
 }
 
-/// Whose head could not be read to its end has not said its origin.
+/// The server does not know the origin of a request whose head it cannot read to the end.
 #[test]
-fn what_cannot_be_read_is_told_to_any_origin_unless_they_are_narrowed() {
+fn an_unreadable_head_is_refused_to_any_origin_unless_origins_are_restricted() {
     let open = Server::start(&["--header-timeout", "200ms"]);
     let narrow = Server::start(&["--header-timeout", "200ms", "--cors-origin", PAGE]);
     let long = format!("GET /{}", "x".repeat(8192));
@@ -357,13 +358,13 @@ fn what_cannot_be_read_is_told_to_any_origin_unless_they_are_narrowed() {
         let answer = ending(&open, line, rest).expect(status);
         assert_eq!(answer.field("Access-Control-Allow-Origin"), Some("*"), "{answer:?}");
         assert_eq!(answer.field("Access-Control-Allow-Credentials"), None, "{answer:?}");
-        says_nothing_of_origins(&ending(&narrow, line, rest).expect(status));
+        has_no_cors_fields(&ending(&narrow, line, rest).expect(status));
     }
 }
 
 // contract §1.25
 #[test]
-fn preflights_need_no_authentication_on_any_path() {
+fn preflights_need_no_session_on_any_path() {
     let server = Server::start(&[]);
     let targets =
         ["/sessions", "/sessions/me", "/rooms", "/rooms/", "/rooms/x/join", "/ws/x", "/no/such"];
@@ -384,7 +385,7 @@ fn preflights_need_no_authentication_on_any_path() {
 
 // contract §1.22 §12.24
 #[test]
-fn cors_origin_narrows_rest_by_silence() {
+fn with_cors_origin_rest_answers_other_origins_without_cors_fields() {
     let server = Server::start(&["--cors-origin", PAGE, "--cors-origin", "https://b.example"]);
     for origin in [PAGE, "https://b.example"] {
         echoes(&server.ask(get("/health").field("Origin", origin)).expect(200), origin);
@@ -393,15 +394,15 @@ fn cors_origin_narrows_rest_by_silence() {
     }
     for origin in [OTHER_PAGE, "http://page.example", "https://page.example:444", "null"] {
         let answer = server.ask(get("/health").field("Origin", origin));
-        says_nothing_of_origins(&answer.expect(200));
-        says_nothing_of_origins(&server.ask(get("/nope").field("Origin", origin)).expect(404));
-        says_nothing_of_origins(&server.ask(preflight("/rooms", origin, "POST")));
+        has_no_cors_fields(&answer.expect(200));
+        has_no_cors_fields(&server.ask(get("/nope").field("Origin", origin)).expect(404));
+        has_no_cors_fields(&server.ask(preflight("/rooms", origin, "POST")));
     }
 }
 
 // contract §1.22 §12.24
 #[test]
-fn cors_origin_narrows_sockets_by_403() {
+fn with_cors_origin_sockets_of_other_origins_are_403() {
     let server = Server::start(&["--cors-origin", PAGE]);
     let ana = server.session("ana");
     let room = server.room(&ana);
@@ -413,7 +414,7 @@ fn cors_origin_narrows_sockets_by_403() {
 
 // contract §1.21
 #[test]
-fn without_cors_origin_sockets_come_from_anywhere() {
+fn without_cors_origin_sockets_of_any_origin_are_accepted() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     let room = server.room(&ana);
@@ -432,7 +433,7 @@ fn the_servers_own_origin_is_always_allowed() {
     echoes(&server.ask(get("/health").field("Origin", &own)).expect(200), &own);
     let mut first = server.upgrade(upgrade(&target).field("Origin", &own));
     first.expect_join("ana");
-    // Behind a proxy that ends TLS, the host is the public one.
+    // A proxy that terminates TLS passes the public host on.
     let public = |request: Request| {
         request.field("Host", "chat.example").field("Origin", "https://chat.example")
     };
@@ -442,7 +443,7 @@ fn the_servers_own_origin_is_always_allowed() {
     server.ask(foreign).refused(403, "bad_origin");
 }
 
-// Who is asked first.
+// The order of checks.
 
 // contract §1.11
 #[test]
@@ -503,7 +504,7 @@ fn body_and_query_come_before_the_room() {
 
 // contract §1.11 §4.2
 #[test]
-fn an_unknown_path_is_not_found_whatever_its_body() {
+fn an_unknown_path_is_not_found_whatever_the_body() {
     let server = Server::start(&[]);
     server.ask(post("/nope").body("nope")).refused(404, "not_found");
 }
@@ -588,15 +589,15 @@ fn unknown_request_fields_are_ignored() {
 
 // contract §1.1 §2.11
 #[test]
-fn health_tells_what_is_there() {
+fn health_counts_sessions_rooms_and_connections() {
     let server = Server::start(&[]);
     let empty = server.health();
     assert_eq!(empty["status"], "ok");
     assert!(empty["version"].is_string() && empty["uptime"].is_number(), "{empty}");
     assert_eq!((&empty["sessions"], &empty["rooms"]), (&json!(0), &json!(0)));
     let mut http = server.http();
-    // The connection that asked first may end a moment later.
-    wait_until("only the asking connection is left", || {
+    // The connection of the first request may still be counted for a moment.
+    wait_until("only this connection is left", || {
         http.ask(&get("/health")).json()["connections"] == 1
     });
     let (_, ana, bob) = server.room_of_two();
@@ -615,7 +616,7 @@ fn ping_answers_get_and_head() {
     assert!(server.ask(request("HEAD", "/ping")).expect(200).body.is_empty());
 }
 
-/// The one test of the tests: if masking were wrong, nothing else here would mean anything.
+/// A test of the test client: with wrong masking, no other test would mean anything.
 #[test]
 fn the_client_masks_as_the_rfc_does() {
     // RFC 6455 §5.7, "a single-frame masked text message".

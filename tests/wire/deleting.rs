@@ -1,4 +1,4 @@
-//! Rooms that end when their owner says, and who the owner is.
+//! Rooms deleted by their owner, and how ownership passes on.
 
 use serde_json::json;
 
@@ -11,7 +11,7 @@ fn deletion(room: &str, session: &str) -> Request {
     delete(&format!("/rooms/{room}")).session(session)
 }
 
-/// The room is gone through every door.
+/// Asserts that the room no longer exists for any request and appears in no list.
 #[track_caller]
 fn is_gone(server: &Server, room: &str, session: &str) {
     let requests = [
@@ -37,7 +37,7 @@ fn is_gone(server: &Server, room: &str, session: &str) {
 
 // contract §7.14 §10.10
 #[test]
-fn the_owner_deletes_a_room_and_all_that_is_in_it() {
+fn deleting_a_room_closes_every_socket_in_it() {
     let server = Server::start(&["--leave-grace", "1h"]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let mut tab = server.socket(&room, &ana.session);
@@ -89,17 +89,17 @@ fn a_room_of_any_kind_can_be_deleted_through_a_slash_too() {
 
 // contract §10.11
 #[test]
-fn nobody_else_can() {
+fn only_the_owner_can_delete_a_room() {
     let server = Server::start(&[]);
     let (ana, bob, carl) = (server.session("ana"), server.session("bob"), server.session("carl"));
-    let stranger = server.session("eve");
+    let outsider = server.session("eve");
     for body in [json!({}), json!({"private": true}), json!({"password": "x"})] {
         let room = server.room_with(&ana, &body);
         server.join_with(&room, &bob, "x");
         let mut inside = server.enter_as(&room, "bob", &bob);
         server.join_with(&room, &carl, "x");
         server.ask(delete(&format!("/rooms/{room}/leave")).session(&carl)).expect(200);
-        for session in [&bob, &carl, &stranger] {
+        for session in [&bob, &carl, &outsider] {
             server.ask(deletion(&room, session)).refused(403, "not_the_owner");
         }
         inside.expect_nothing();
@@ -110,7 +110,7 @@ fn nobody_else_can() {
 
 // contract §1.11
 #[test]
-fn who_is_asked_first() {
+fn a_deletion_is_checked_in_the_documented_order() {
     let server = Server::start(&[]);
     let (ana, eve) = (server.session("ana"), server.session("eve"));
     let room = server.room(&ana);
@@ -128,7 +128,7 @@ fn who_is_asked_first() {
 
 // contract §10.11
 #[test]
-fn who_has_left_still_owns_what_she_made() {
+fn an_owner_that_left_still_owns_the_room() {
     let server = Server::start(&[]);
     let (room, ana, mut bob) = server.room_of_two();
     let session = ana.session.clone();
@@ -141,7 +141,7 @@ fn who_has_left_still_owns_what_she_made() {
 
 // contract §7.14 §10.10
 #[test]
-fn who_waits_for_a_name_or_a_history_is_told_too() {
+fn deleting_a_room_closes_sockets_that_wait_for_a_name_or_a_history() {
     let server = Server::start(&["--probe-timeout", "1h", "--message-rate", "0"]);
     let session = server.session("ana");
     let room = server.room(&session);
@@ -160,7 +160,7 @@ fn who_waits_for_a_name_or_a_history_is_told_too() {
 }
 
 #[test]
-fn what_was_said_just_before_is_heard() {
+fn a_chat_just_before_the_deletion_is_delivered() {
     let server = Server::start(&[]);
     let (room, mut ana, mut bob) = server.room_of_two();
     ana.send(chat("last words"));
@@ -171,7 +171,7 @@ fn what_was_said_just_before_is_heard() {
 }
 
 #[test]
-fn a_deleted_room_gives_its_share_back() {
+fn a_deleted_room_no_longer_counts_against_the_limits() {
     let server = Server::start(&["--max-rooms", "1"]);
     let ana = server.session("ana");
     for _ in 0..3 {
@@ -191,7 +191,7 @@ fn a_deleted_room_gives_its_share_back() {
     server.room(&bob);
 }
 
-// Heirs.
+// How ownership passes on.
 
 fn end(server: &Server, owner: Ws) {
     server.ask(delete("/sessions/me").session(&owner.session)).expect(200);
@@ -200,7 +200,7 @@ fn end(server: &Server, owner: Ws) {
 
 // contract §10.12
 #[test]
-fn when_the_owners_session_ends_who_has_been_there_longest_inherits() {
+fn when_the_owners_session_ends_the_user_present_longest_becomes_the_owner() {
     let server = Server::start(&[]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let mut carl = server.enter(&room, "carl");
@@ -218,7 +218,7 @@ fn when_the_owners_session_ends_who_has_been_there_longest_inherits() {
 
 // contract §8.2 §10.12
 #[test]
-fn the_history_says_whose_the_room_is() {
+fn the_history_says_whether_its_reader_is_the_owner() {
     let server = Server::start(&[]);
     let (room, ana, mut bob) = server.room_of_two();
     let owns = |session: &str| {
@@ -227,12 +227,12 @@ fn the_history_says_whose_the_room_is() {
     assert_eq!((owns(&ana.session), owns(&bob.session)), (true, false));
     end(&server, ana);
     bob.expect_left("ana");
-    assert!(owns(&bob.session), "he has inherited it");
+    assert!(owns(&bob.session), "bob is the owner now");
 }
 
 // contract §10.12
 #[test]
-fn who_went_away_and_came_back_has_not_been_there_longest() {
+fn a_user_that_left_and_returned_counts_from_its_return() {
     let server = Server::start(&[]);
     let (room, mut ana, bob) = server.room_of_two();
     let mut carl = server.enter(&room, "carl");
@@ -251,7 +251,7 @@ fn who_went_away_and_came_back_has_not_been_there_longest() {
 
 // contract §10.12
 #[test]
-fn a_room_is_inherited_again_and_again() {
+fn ownership_passes_on_repeatedly() {
     let server = Server::start(&[]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let mut carl = server.enter(&room, "carl");
@@ -268,7 +268,7 @@ fn a_room_is_inherited_again_and_again() {
 
 // contract §10.12
 #[test]
-fn only_who_is_present_inherits() {
+fn ownership_passes_only_to_users_present() {
     let server = Server::start(&[]);
     let (ana, bob) = (server.session("ana"), server.session("bob"));
     let room = server.room(&ana);
@@ -282,7 +282,7 @@ fn only_who_is_present_inherits() {
 
 // contract §10.12
 #[test]
-fn a_session_that_expires_bequeaths_too() {
+fn ownership_passes_on_when_the_owners_session_expires() {
     let server = Server::start(&["--session-ttl", "500ms"]);
     let ana = server.session("ana");
     let room = server.room(&ana);

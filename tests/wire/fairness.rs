@@ -1,153 +1,213 @@
-//! Everyone is one of many: whoever floods the server has its turn, and nobody waits for it longer than for a turn.
+//! Fairness: a connection that sends a little is served soon, however much others send.
 //!
-//! Under `SLOW_TESTS=1` only, since a flood slows the tests beside it. What is asserted is that nobody loses anything;
-//! the latencies are printed.
+//! "Soon" is measured in what the server handles before it, never in time. The server is stopped (SIGSTOP) while
+//! the flood and the small request are written, so that it finds both when it continues, the flood first.
+//!
+//! Every flood comes twice. The first time no connection has sent anything yet, so that each may have one short
+//! turn before the small request. The second time the floods have cost so much that they are in the background
+//! lane, and the small request comes before all of them.
+#![cfg(target_os = "linux")]
 
 use std::io::Write;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use crate::client::{Stream, Ws, chat, typing};
-use crate::server::Server;
+use serde_json::json;
 
-/// How many flood, and how often somebody says something beside them.
-const FLOODERS: usize = 64;
-const SAYS: usize = 100;
+use crate::client::{Http, Request, Stream, Ws, chat, get, post, text, typing};
+use crate::memory::metric;
+use crate::server::{Server, wait_until};
 
-/// Round trips of a chat between two, in order of length.
-fn round_trips(ana: &mut Ws, bob: &mut Ws) -> Vec<Duration> {
-    let mut all: Vec<_> = (0..SAYS)
-        .map(|n| {
-            let text = format!("{n}");
-            let start = Instant::now();
-            ana.chat(&text);
-            bob.expect_chat("ana", &text);
-            let took = start.elapsed();
-            ana.expect_chat("ana", &text);
-            thread::sleep(Duration::from_millis(10)); // A quick talk, not a flood.
-            took
-        })
-        .collect();
-    all.sort();
-    all
+/// Connections that send a flood.
+const FLOODERS: usize = 16;
+
+/// What one connection sends at once: many times what an interactive connection may send in one turn, and enough
+/// that the connection exceeds its allowance for several seconds.
+const FLOOD_BYTES: usize = 64 * 1024;
+
+/// The same for small events, which cost more per byte.
+const SMALL_EVENTS_BYTES: usize = 24 * 1024;
+
+/// Input of one turn of an interactive connection. The bounds below allow twice the number of turns that are
+/// needed, since background turns may come between.
+const TURN_BYTES: usize = 1024;
+
+/// The length of a chat that takes one turn.
+const CHAT_LEN: usize = 900;
+
+/// Nothing but fairness limits the flood, and the flooders need not read.
+fn start() -> Server {
+    let flags = ["--message-rate", "0", "--outbox", "64M", "--history", "10000"];
+    Server::start_with_metrics(&flags)
 }
 
-/// Keeps every stream's buffers full of `bytes` until `over`.
-fn flood(mut streams: Vec<Stream>, bytes: &[u8], over: &AtomicBool) {
-    let Some(Stream::Tcp(_)) = streams.first() else { panic!("TCP only") };
-    let mut places = vec![0; streams.len()];
-    let mut waste = vec![0; 1 << 16];
-    for stream in &streams {
-        if let Stream::Tcp(stream) = stream {
-            stream.set_nonblocking(true).unwrap();
-        }
-    }
-    while !over.load(Relaxed) {
-        let mut idle = true;
-        for (stream, place) in streams.iter_mut().zip(&mut places) {
-            let Stream::Tcp(stream) = stream else { continue };
-            while std::io::Read::read(stream, &mut waste).is_ok_and(|count| count > 0) {}
-            if let Ok(count) = stream.write(&bytes[*place..]) {
-                *place = (*place + count) % bytes.len();
-                idle = false;
-            }
-        }
-        if idle {
-            thread::sleep(Duration::from_micros(200));
-        }
-    }
+/// Sockets in one room, each of a session of its own.
+fn members(server: &Server, room: &str, count: usize) -> Vec<Stream> {
+    let enter = |n: usize| server.socket(room, &server.session(&format!("flooder {n}")));
+    (0..count).map(enter).map(Ws::into_stream).collect()
 }
 
-/// Whether to flood at all.
-fn may_flood() -> bool {
-    let may = std::env::var_os("SLOW_TESTS").is_some();
-    if !may {
-        eprintln!("skipped: set SLOW_TESTS=1 for floods");
-    }
-    may
+/// `unit` as often as it fits into `bytes_max`.
+fn repeat(unit: &[u8], bytes_max: usize) -> Vec<u8> {
+    unit.repeat(bytes_max / unit.len())
 }
 
-fn beside(what: &str, server: &Server, streams: Vec<Stream>, bytes: Vec<u8>) {
-    let (_room, mut ana, mut bob) = server.room_of_two();
-    let calm = round_trips(&mut ana, &mut bob);
-    let over = Arc::new(AtomicBool::new(false));
-    let flooding = thread::spawn({
-        let over = over.clone();
-        move || flood(streams, &bytes, &over)
+fn received(server: &Server) -> usize {
+    metric(server, "chat_bytes_received_total") as usize
+}
+
+/// Writes `flood` to all streams and then calls `send`, while the server is stopped.
+fn flood(server: &Server, streams: &mut [Stream], flood: &[u8], send: impl FnOnce()) {
+    server.while_stopped(|| {
+        streams.iter_mut().for_each(|stream| stream.write_all(flood).expect("it is buffered"));
+        send();
     });
-    thread::sleep(Duration::from_millis(200));
-    let flooded = round_trips(&mut ana, &mut bob);
-    over.store(true, Relaxed);
-    flooding.join().unwrap();
-    let at = |all: &[Duration], hundredths: usize| all[all.len() * hundredths / 100];
-    println!(
-        "{what:40} p50 {:?} -> {:?}, p99 {:?} -> {:?}",
-        at(&calm, 50),
-        at(&flooded, 50),
-        at(&calm, 99),
-        at(&flooded, 99),
+}
+
+/// Waits until the server has handled all that was written since it had received `before` bytes.
+fn wait_for_flood(server: &Server, before: usize, streams: &[Stream], flood: &[u8]) {
+    wait_until("all of the flood is handled", || {
+        received(server) >= before + streams.len() * flood.len()
+    });
+}
+
+/// How many bytes of each of two floods are handled before a request for the metrics.
+fn bytes_before_a_request(server: &Server, streams: &mut [Stream], bytes: &[u8]) -> [usize; 2] {
+    [(); 2].map(|()| {
+        let mut http = Http::connect(&server.addresses[1]);
+        let request = get("/metrics");
+        http.ask(&request).expect(200);
+        let before = received(server);
+        flood(server, streams, bytes, || http.send_request(&request));
+        let answer = http.answer().expect(200).text();
+        let line = answer.lines().find_map(|line| line.strip_prefix("chat_bytes_received_total "));
+        let handled = line.expect("a counter").parse::<usize>().expect("a number") - before;
+        wait_for_flood(server, before, streams, bytes);
+        handled
+    })
+}
+
+/// Asserts that at most `turns` turns of the first flood come before the request, and no turn of the second flood.
+#[track_caller]
+fn expect_soon([first, second]: [usize; 2], turns: usize) {
+    assert!(first <= turns * TURN_BYTES, "{first} bytes of the first flood before it");
+    // The request itself is counted.
+    assert!(second < 100, "{second} bytes of the second flood before it");
+}
+
+// Sockets and requests alternate, so that a request waits for the turn of one socket.
+
+#[test]
+fn a_flood_of_typing_events_delays_no_request() {
+    let server = start();
+    let room = server.room(&server.session("owner"));
+    let mut streams = members(&server, &room, FLOODERS);
+    expect_soon(
+        bytes_before_a_request(&server, &mut streams, &repeat(&typing(), SMALL_EVENTS_BYTES)),
+        2,
     );
 }
 
-/// Members of one room, each with a session of its own.
-fn crowd(server: &Server, count: usize) -> Vec<Stream> {
-    let owner = server.session("owner");
-    let room = server.room(&owner);
-    let enter = |n: usize| server.socket(&room, &server.session(&format!("Flood {n}")));
-    (0..count).map(|n| enter(n).into_stream()).collect()
+#[test]
+fn a_flood_of_refused_events_delays_no_request() {
+    let server = start();
+    let room = server.room(&server.session("owner"));
+    let mut streams = members(&server, &room, FLOODERS);
+    expect_soon(
+        bytes_before_a_request(&server, &mut streams, &repeat(&text("{}"), SMALL_EVENTS_BYTES)),
+        2,
+    );
+}
+
+/// Every chat goes to a hundred connections, which costs more than reading it.
+#[test]
+fn a_flood_of_chats_in_a_large_room_delays_no_request() {
+    let server = start();
+    let room = server.room(&server.session("owner"));
+    let mut streams = members(&server, &room, 100);
+    let chats = chat(&"x".repeat(CHAT_LEN)).repeat(12);
+    expect_soon(bytes_before_a_request(&server, &mut streams, &chats), 2);
+}
+
+// Connections of one kind have one turn each, and the request is the last.
+
+#[test]
+fn a_flood_of_requests_delays_no_request() {
+    let server = start();
+    let mut streams: Vec<Stream> = (0..FLOODERS).map(|_| server.http().into_stream()).collect();
+    // Long requests, since the responses are not read.
+    let request = get("/ping").field("X", &"x".repeat(CHAT_LEN)).bytes("a");
+    expect_soon(
+        bytes_before_a_request(&server, &mut streams, &repeat(&request, FLOOD_BYTES)),
+        2 * FLOODERS,
+    );
+}
+
+/// How many messages of each of two floods are in the room's order before a chat from ana.
+fn messages_before_a_chat(
+    server: &Server,
+    [ana, bob]: [&mut Ws; 2],
+    streams: &mut [Stream],
+    bytes: &[u8],
+) -> [usize; 2] {
+    [(); 2].map(|()| {
+        let before = received(server);
+        flood(server, streams, bytes, || ana.chat("a word"));
+        let mut count = 0;
+        while bob.event()["user"] != "ana" {
+            count += 1;
+        }
+        wait_for_flood(server, before, streams, bytes);
+        // The rest of the flood.
+        bob.chat("and now");
+        while bob.event()["message"] != "and now" {}
+        count
+    })
 }
 
 #[test]
-fn who_types_without_end_slows_nobody() {
-    if !may_flood() {
-        return;
-    }
-    let server = Server::start(&["--message-rate", "0"]);
-    let streams = crowd(&server, FLOODERS);
-    beside("typing", &server, streams, typing().repeat(1000));
+fn a_flood_of_chats_delays_no_chat_in_the_same_room() {
+    let server = start();
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let mut streams = members(&server, &room, FLOODERS);
+    (0..FLOODERS).for_each(|_| _ = bob.event());
+    let bytes = repeat(&chat(&"x".repeat(CHAT_LEN)), FLOOD_BYTES);
+    let [first, second] =
+        messages_before_a_chat(&server, [&mut ana, &mut bob], &mut streams, &bytes);
+    assert!(first <= 2 * FLOODERS, "{first} chats of the first flood before it");
+    assert_eq!(second, 0, "chats of the second flood before it");
 }
 
 #[test]
-fn who_is_refused_without_end_slows_nobody() {
-    if !may_flood() {
-        return;
-    }
-    let server = Server::start(&["--message-rate", "0"]);
-    let streams = crowd(&server, FLOODERS);
-    beside("events that are none", &server, streams, crate::client::text("{}").repeat(1000));
+fn a_flood_of_posts_delays_no_chat_in_the_same_room() {
+    let server = start();
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let poster = server.session("poster");
+    server.join(&room, &poster);
+    let request: Request = post(&format!("/rooms/{room}/messages")).session(&poster);
+    let bytes = request.json(&json!({"message": "x".repeat(CHAT_LEN / 2)})).bytes("a");
+    let bytes = repeat(&bytes, FLOOD_BYTES);
+    let mut streams: Vec<Stream> = (0..FLOODERS).map(|_| server.http().into_stream()).collect();
+    let [first, second] =
+        messages_before_a_chat(&server, [&mut ana, &mut bob], &mut streams, &bytes);
+    assert!(first <= 2, "{first} posts of the first flood before it");
+    assert_eq!(second, 0, "posts of the second flood before it");
 }
 
+/// Connections that end are freed in the background.
 #[test]
-fn who_says_something_without_end_slows_nobody() {
-    if !may_flood() {
-        return;
-    }
-    let server = Server::start(&["--message-rate", "0"]);
-    let streams = crowd(&server, FLOODERS);
-    beside("chats in a room of 64", &server, streams, chat("hello").repeat(1000));
-}
-
-#[test]
-fn who_lists_without_end_slows_nobody() {
-    if !may_flood() {
-        return;
-    }
-    let server = Server::start(&["--message-rate", "0"]);
-    let owner = server.session("owner");
-    (0..200).for_each(|_| _ = server.room(&owner));
-    let streams = (0..FLOODERS).map(|_| server.http().into_stream()).collect();
-    let ask = b"GET /rooms/all?detail=true HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100);
-    beside("listings", &server, streams, ask);
-}
-
-#[test]
-fn one_room_of_five_hundred_slows_no_other() {
-    if !may_flood() {
-        return;
-    }
-    let server = Server::start(&["--message-rate", "0"]);
-    let streams = crowd(&server, 500);
-    beside("chats in a room of 500", &server, streams, chat(&"x".repeat(100)).repeat(100));
+fn a_mass_disconnect_delays_no_request() {
+    const COUNT: usize = 300;
+    let server = start();
+    let mut streams: Vec<Stream> = (0..COUNT).map(|_| server.http().into_stream()).collect();
+    let connections = "chat_connections{protocol=\"http\"}";
+    wait_until("all are accepted", || metric(&server, connections) as usize >= COUNT);
+    let mut http = Http::connect(&server.addresses[1]);
+    http.ask(&get("/metrics")).expect(200);
+    server.while_stopped(|| {
+        streams.clear();
+        http.send_request(&get("/metrics"));
+    });
+    let answer = http.answer().expect(200).text();
+    let line = answer.lines().find_map(|line| line.strip_prefix(connections)?.strip_prefix(' '));
+    let left: usize = line.expect("a gauge").parse().expect("a number");
+    assert!(left >= COUNT, "{left} of {COUNT} connections are left");
 }

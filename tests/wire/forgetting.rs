@@ -1,13 +1,11 @@
-//! Forgetting is real: what was said, and by whom, is gone from the process when its room and its
-//! sessions are. Read from outside, in all the memory that the process can write, but for the
-//! stack.
+//! Forgetting: after a room and its sessions have ended, neither texts nor names nor ids remain in the
+//! memory of the process. The tests search all writable memory but the stack, through `/proc/PID/mem`.
 #![cfg(target_os = "linux")]
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use rustix::process::Signal;
 use serde_json::json;
 
 use crate::client::{
@@ -16,7 +14,7 @@ use crate::client::{
 };
 use crate::server::{Server, wait_until};
 
-/// What must not be found: a name for it, and its bytes.
+/// Byte strings that must not be found, each with a name.
 struct Secrets(Vec<(String, Vec<u8>)>);
 
 impl Secrets {
@@ -24,7 +22,7 @@ impl Secrets {
         self.0.push((what.to_owned(), bytes.into()));
     }
 
-    /// A text that is nowhere else.
+    /// A text that occurs nowhere else.
     fn word(&mut self, what: &str) -> String {
         let word = format!("Zx9q{what}Kv7w");
         self.add(what, word.as_str());
@@ -39,17 +37,10 @@ impl Secrets {
         self.add(&format!("{whose}'s raw id"), raw);
     }
 
-    /// The names of those that are in the process's memory, each once. It stands still meanwhile:
-    /// a heap that shrinks is a region that ends earlier than was said.
+    /// The names of those secrets that are in the memory of the process, each once. The process is stopped
+    /// during the search: otherwise the heap could shrink, and reading a region would fail at its end.
     fn found_in(&self, server: &Server) -> io::Result<Vec<&str>> {
-        server.signal(Signal::STOP);
-        wait_until("it stands still", || {
-            let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid()));
-            status.expect("the process is there").contains("State:\tT")
-        });
-        let found = self.look(server);
-        server.signal(Signal::CONT);
-        found
+        server.while_stopped(|| self.look(server))
     }
 
     fn look(&self, server: &Server) -> io::Result<Vec<&str>> {
@@ -58,7 +49,7 @@ impl Secrets {
         self.0.iter().for_each(|(_, bytes)| firsts[usize::from(bytes[0])] = true);
         let mut found = Vec::new();
         for region in regions(server)? {
-            // A piece begins before the last one ended, lest a secret lie across.
+            // Pieces overlap, so that no secret is cut in two.
             for piece in pieces(server, region, longest)? {
                 for at in (0..piece.len()).filter(|at| firsts[usize::from(piece[*at])]) {
                     let here = self.0.iter().filter(|(_, bytes)| piece[at..].starts_with(bytes));
@@ -72,13 +63,13 @@ impl Secrets {
     }
 }
 
-/// The address ranges that can be written, without the stack.
+/// The writable address ranges, without the stack.
 fn regions(server: &Server) -> io::Result<Vec<(u64, u64)>> {
     let maps = std::fs::read_to_string(format!("/proc/{}/maps", server.pid()))?;
-    let writable = maps.lines().filter(|line| !line.ends_with("[stack]"));
-    let writable = writable.filter(|line| line.split(' ').nth(1).is_some_and(|m| m.contains("rw")));
-    let range = |line: &str| {
-        let (start, end) = line.split(' ').next()?.split_once('-')?;
+    let writable = maps.lines().filter(|http| !http.ends_with("[stack]"));
+    let writable = writable.filter(|http| http.split(' ').nth(1).is_some_and(|m| m.contains("rw")));
+    let range = |http: &str| {
+        let (start, end) = http.split(' ').next()?.split_once('-')?;
         Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
     };
     Ok(writable.filter_map(range).collect())
@@ -101,7 +92,7 @@ fn pieces(server: &Server, region: (u64, u64), overlap: usize) -> io::Result<Vec
     Ok(pieces)
 }
 
-/// What may not be read on this machine, is skipped visibly.
+/// Whether this machine allows reading the memory of the process. If not, the test reports that it is skipped.
 fn may_read(server: &Server) -> bool {
     let Err(error) = Secrets(vec![("anything".to_owned(), vec![0])]).found_in(server) else {
         return true;
@@ -112,17 +103,17 @@ fn may_read(server: &Server) -> bool {
 }
 
 #[test]
-fn what_was_said_is_gone_when_its_room_is() {
+fn nothing_of_a_room_stays_in_memory_when_it_has_ended() {
     let server = Server::start(&["--message-rate", "0", "--leave-grace", "0"]);
     if !may_read(&server) {
         return;
     }
-    // Somebody stays, in a room of their own and on a line that is kept alive: nothing may be
-    // forgotten only because the last of its kind has gone.
+    // One session stays, with a room and a persistent connection, so that memory is not freed only because the last
+    // session, room or connection has ended.
     let keeper = server.session("keeper");
     let elsewhere = server.room(&keeper);
     let mut staying = server.enter_as(&elsewhere, "keeper", &keeper);
-    let mut line = server.http();
+    let mut http = server.http();
 
     let mut secrets = Secrets(Vec::new());
     let (ana_name, bob_name) = (secrets.word("ananame"), secrets.word("bobname"));
@@ -134,30 +125,30 @@ fn what_was_said_is_gone_when_its_room_is() {
     let room = server.room_with(&ana, &json!({"title": title, "password": password}));
     let guess = json!({"password": secrets.word("guess")});
     let join = post(&format!("/rooms/{room}/join"));
-    line.ask(&join.session(&bob).json(&guess)).refused(403, "bad_password");
+    http.ask(&join.session(&bob).json(&guess)).refused(403, "bad_password");
     server.join_with(&room, &bob, &password);
 
-    say_everything(&server, &mut line, &room, [&ana, &bob], &mut secrets);
+    send_everywhere(&server, &mut http, &room, [&ana, &bob], &mut secrets);
     let slow = Http::over(Stream::connect_narrow(server.address()), server.address());
     let target = format!("/ws/{room}?session_id={bob}&history=1000");
     let mut slow = slow.upgrade(&upgrade(&target));
-    line.ask(&get(&format!("/rooms/{room}/messages")).session(&bob)).expect(200);
-    assert!(slow.try_frame().is_ok(), "and reads no more than that");
+    http.ask(&get(&format!("/rooms/{room}/messages")).session(&bob)).expect(200);
+    assert!(slow.try_frame().is_ok(), "the first frame, and no more is read");
 
-    let kept = secrets.found_in(&server).expect("it could be read before");
+    let kept = secrets.found_in(&server).expect("readable memory");
     for what in ["ananame", "ana's raw id", "title", "socket", "nonce", "rest", "page"] {
-        assert!(kept.contains(&what), "{what} is kept while the room lives: {kept:?}");
+        assert!(kept.contains(&what), "{what} is in memory while the room exists: {kept:?}");
     }
 
-    line.ask(&delete(&format!("/rooms/{room}")).session(&ana)).expect(200);
-    line.ask(&delete("/sessions/me").session(&ana)).expect(200);
-    line.ask(&delete("/sessions/me").session(&bob)).expect(200);
+    http.ask(&delete(&format!("/rooms/{room}")).session(&ana)).expect(200);
+    http.ask(&delete("/sessions/me").session(&ana)).expect(200);
+    http.ask(&delete("/sessions/me").session(&bob)).expect(200);
     drop(slow);
-    wait_until("all others have gone", || line.ask(&get("/health")).json()["connections"] == 2);
-    let left = secrets.found_in(&server).expect("it could be read before");
+    wait_until("all others have ended", || http.ask(&get("/health")).json()["connections"] == 2);
+    let left = secrets.found_in(&server).expect("readable memory");
     assert!(left.is_empty(), "still in memory: {left:?}");
-    staying.chat("and life goes on");
-    staying.expect_chat("keeper", "and life goes on");
+    staying.chat("still here");
+    staying.expect_chat("keeper", "still here");
 }
 
 // contract §10.6
@@ -176,10 +167,10 @@ fn a_password_is_kept_only_as_a_hash() {
     assert_eq!(found, ["title"]);
 }
 
-/// Each way for a text to come in, and each way to be refused.
-fn say_everything(
+/// Sends secrets in every part of every kind of request and event, accepted or refused.
+fn send_everywhere(
     server: &Server,
-    line: &mut Http,
+    http: &mut Http,
     room: &str,
     [ana, bob]: [&str; 2],
     secrets: &mut Secrets,
@@ -220,19 +211,19 @@ fn say_everything(
         let body = json!({"message": message, "nonce": message});
         post(&format!("/rooms/{room}/messages")).session(bob).json(&body)
     };
-    line.ask(&say(&secrets.word("rest"))).expect(201);
-    line.ask(&say(&(secrets.word("restlong") + &"x".repeat(4000)))).refused(422, "bad_nonce");
-    line.ask(&post("/sessions").body(secrets.word("body"))).refused(422, "bad_body");
-    line.ask(&post("/nowhere").body(secrets.word("lost"))).refused(404, "not_found");
-    line.ask(&get(&format!("/rooms/all?x={}", secrets.word("restquery")))).expect(200);
-    line.ask(&get("/ping").field("X-Odd", &secrets.word("field"))).expect(200);
+    http.ask(&say(&secrets.word("rest"))).expect(201);
+    http.ask(&say(&(secrets.word("restlong") + &"x".repeat(4000)))).refused(422, "bad_nonce");
+    http.ask(&post("/sessions").body(secrets.word("body"))).refused(422, "bad_body");
+    http.ask(&post("/nowhere").body(secrets.word("lost"))).refused(404, "not_found");
+    http.ask(&get(&format!("/rooms/all?x={}", secrets.word("restquery")))).expect(200);
+    http.ask(&get("/ping").field("X-Odd", &secrets.word("field"))).expect(200);
     let coded = post("/sessions").field("Transfer-Encoding", "chunked").bytes(&server.host());
-    line.send(coded);
+    http.send(coded);
     let word = secrets.word("chunk");
-    line.send(format!("{:x}\r\n{word}\r\n0\r\nT: {}\r\n\r\n", word.len(), secrets.word("trailer")));
-    line.answer().refused(422, "bad_body");
+    http.send(format!("{:x}\r\n{word}\r\n0\r\nT: {}\r\n\r\n", word.len(), secrets.word("trailer")));
+    http.answer().refused(422, "bad_body");
 
-    // A line that breaks within a frame, and one within a body.
+    // A connection that breaks within a frame, and one that breaks within a body.
     let mut torn = server.socket(room, bob);
     torn.event();
     let begun = chat(&secrets.word("torn"));
@@ -246,13 +237,13 @@ fn chat_text(message: &str) -> String {
     json!({"type": "chat", "message": message}).to_string()
 }
 
-/// A crash must not write to disk what nobody else is to keep.
+/// A core dump would write to disk what the server keeps in memory only.
 #[test]
 fn core_dumps_are_off() {
     let server = Server::start(&[]);
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).expect("limits");
-    let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("it");
+    let core = limits.lines().find(|http| http.starts_with("Max core file size")).expect("it");
     let values: Vec<&str> = core.split_whitespace().skip(4).take(2).collect();
-    // One byte, see `server::forbid_core_dumps`; none where somebody had seen to that before.
+    // One byte, see `server::forbid_core_dumps`; zero where the limit was zero already.
     assert!(values == ["1", "1"] || values == ["0", "0"], "{core}");
 }

@@ -1,4 +1,4 @@
-//! The lobby in one request: `/rooms/all?detail=true`, and titles.
+//! The lobby, that is `/rooms/all?detail=true`, and room titles.
 
 use serde_json::{Value, json};
 
@@ -33,7 +33,7 @@ fn a_room_may_have_a_title() {
         assert_eq!(found["title"], json!(shown));
         assert_eq!((&found["private"], &found["password"]), (&json!(false), &json!(false)));
         assert_eq!((&found["exists"], &found["user_count"]), (&json!(true), &json!(0)));
-        assert_eq!(room.len(), 10, "a title alone makes nothing private");
+        assert_eq!(room.len(), 10, "a room with a title is still public");
     }
     for one in ["x", "\u{1f642}"] {
         let longest = one.repeat(80);
@@ -44,7 +44,7 @@ fn a_room_may_have_a_title() {
 
 // contract §10.3
 #[test]
-fn a_room_without_a_title_says_null() {
+fn the_title_of_a_room_without_one_is_null() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     for room in [server.room(&ana), server.room_with(&ana, &json!({}))] {
@@ -57,7 +57,7 @@ fn a_room_without_a_title_says_null() {
 
 // contract §1.7 §10.2
 #[test]
-fn a_title_that_is_none_is_a_bad_body() {
+fn an_invalid_title_is_a_bad_body() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     let bad = [
@@ -90,7 +90,7 @@ fn a_title_that_is_none_is_a_bad_body() {
 
 // contract §9.2 §10.4
 #[test]
-fn the_lobby_tells_all_about_public_rooms_newest_first() {
+fn the_lobby_describes_all_public_rooms_newest_first() {
     let server = Server::start(&[]);
     let (ana, bob) = (server.session("ana"), server.session("bob"));
     let club = server.room_with(&ana, &json!({"title": "Book club"}));
@@ -122,7 +122,7 @@ fn the_lobby_tells_all_about_public_rooms_newest_first() {
 
 // contract §2.6
 #[test]
-fn without_detail_the_list_is_as_it_always_was() {
+fn without_detail_rooms_all_lists_ids_only() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     let room = server.room_with(&ana, &json!({"title": "Book club"}));

@@ -1,9 +1,11 @@
-//! Black-box tests: the real server on port 0, over real sockets, held to the wire contract.
+//! Black-box tests of the wire contract: the real binary, started on a free port, over real sockets.
 //!
-//! `server` starts and watches the process, `client` speaks HTTP and WebSocket to it, correctly or not.
-//! The tests follow the contract's order and know nothing of the code behind it. They wait for conditions
-//! with a deadline and never sleep to pass; that something does *not* come is proven by order: what is sent
-//! afterwards arrives first. Timeouts that must fire are shortened by flags, those that must not are hours.
+//! `server` starts and watches the process; `client` speaks HTTP and WebSocket to it, correctly or not. The
+//! modules follow the order of the contract, and no test uses the server's code.
+//!
+//! Tests must pass on a busy machine. They wait for conditions, with a deadline, and do not sleep. To show that
+//! an event does not come, a test sends something afterwards and asserts that the answer to that comes first.
+//! Flags shorten the timeouts that must fire and set those that must not fire to hours.
 
 mod client;
 mod server;
@@ -24,8 +26,8 @@ mod resume;
 mod listing;
 mod presence;
 
+mod access;
 mod deleting;
-mod doors;
 mod forgetting;
 mod private;
 

@@ -1,4 +1,4 @@
-//! Nonces, and chat by REST: reading on from a message, and posting.
+//! Nonces, and messages by REST: reading those after a given message, and posting.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ fn id(message: &Value) -> &str {
     message["id"].as_str().expect("an id")
 }
 
-/// A chat with a nonce that must be new; as its sender gets it back.
+/// Sends a chat with a new nonce and returns the event that its sender receives.
 #[track_caller]
 fn say_with(socket: &mut Ws, nonce: &str, message: &str) -> Value {
     socket.send(chat_with(nonce, message));
@@ -30,7 +30,7 @@ fn posting_with(room: &str, session: &str, nonce: &str, message: &str) -> Reques
 
 // contract §8.9
 #[test]
-fn a_nonce_is_part_of_the_message_everywhere() {
+fn a_nonce_is_part_of_the_message_in_events_and_history() {
     let server = Server::start(&[]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let said = say_with(&mut ana, "any string", "Hello world!");
@@ -45,7 +45,7 @@ fn a_nonce_is_part_of_the_message_everywhere() {
 
 // contract §8.10
 #[test]
-fn a_nonce_sent_again_brings_the_original_to_its_sender_alone() {
+fn a_repeated_nonce_returns_the_original_message_to_its_sender_alone() {
     let server = Server::start(&[]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let mut tab = server.socket(&room, &ana.session);
@@ -55,7 +55,7 @@ fn a_nonce_sent_again_brings_the_original_to_its_sender_alone() {
         ana.send(chat_with("n", other));
         assert_eq!(ana.event(), said, "the same message, with its id and its time");
     }
-    // The other tab resends, and is the one that is answered.
+    // The answer goes to the socket that repeats the nonce, which may be another one of the session.
     tab.send(chat_with("n", "once"));
     assert_eq!(tab.event(), said);
     for socket in [&mut ana, &mut tab, &mut bob] {
@@ -79,12 +79,12 @@ fn a_nonce_counts_per_session_and_room() {
     let mut upstairs = server.enter_as(&attic, "ana", &ana.session);
     let third = say_with(&mut upstairs, "n", "upstairs");
     assert_ne!(first["id"], third["id"]);
-    // Each still has its own.
+    // Each nonce still returns its own message.
     for (socket, said) in [(&mut ana, &first), (&mut bob, &second), (&mut upstairs, &third)] {
         socket.send(chat_with("n", "again"));
         assert_eq!(&socket.event(), said);
     }
-    // Nonces are compared byte by byte.
+    // Nonces are compared as bytes.
     for other in ["N", "n ", "n\u{0}"] {
         say_with(&mut upstairs, other, "another");
     }
@@ -113,13 +113,13 @@ fn a_nonce_is_forgotten_with_its_message() {
 
 // contract §8.10
 #[test]
-fn a_nonce_survives_every_kind_of_return() {
+fn a_nonce_is_still_known_after_a_reset_a_close_and_a_leave() {
     let server = Server::start(&["--leave-grace", "1h"]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let said = say_with(&mut bob, "n", "hi");
     assert_eq!(ana.event(), said);
     let session = bob.session.clone();
-    // The line breaks; the socket closes; the session leaves and joins again.
+    // In turn the socket is reset, the socket closes, and the session leaves and joins again.
     bob.reset();
     let mut bob = server.socket(&room, &session);
     bob.send(chat_with("n", "hi"));
@@ -172,7 +172,7 @@ fn a_nonce_has_1_to_64_bytes() {
 
 // contract §6.15
 #[test]
-fn a_refused_event_names_its_nonce_and_forgets_it() {
+fn a_refusal_contains_the_nonce_which_may_then_be_used() {
     let server = Server::start(&["--message-rate", "1", "--message-burst", "3"]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let long = "x".repeat(4001);
@@ -196,12 +196,12 @@ fn a_refused_event_names_its_nonce_and_forgets_it() {
     let flood: Vec<u8> = (0..8).flat_map(|number| chat_with(&number.to_string(), "x")).collect();
     ana.send(flood);
     let mut events = (0..8).map(|_| ana.event());
-    let late = events.find(|event| event["type"] == "refused").expect("not all eight");
+    let late = events.find(|event| event["type"] == "refused").expect("one of eight is refused");
     assert_eq!(late["code"], "rate_limited");
     assert!(late["retry_after"].is_number() && late["nonce"].is_string(), "{late}");
 }
 
-// Reading on by REST.
+// Reading with `after`.
 
 fn read_on(server: &Server, room: &str, session: &str, query: &str) -> (Vec<Value>, Value) {
     let target = format!("/rooms/{room}/messages?{query}");
@@ -211,7 +211,7 @@ fn read_on(server: &Server, room: &str, session: &str, query: &str) -> (Vec<Valu
 
 // contract §8.11
 #[test]
-fn messages_after_one_are_counted_from_there() {
+fn after_returns_the_messages_that_follow_up_to_limit() {
     let server = Server::start(&["--message-rate", "0"]);
     let (room, mut ana, bob) = server.room_of_two();
     for number in 0..70 {
@@ -231,7 +231,7 @@ fn messages_after_one_are_counted_from_there() {
         let (messages, complete) = read(format!("limit=1000&after={after}"));
         assert!(messages == upto(1000) && complete == true, "all after {at}");
     }
-    // Page by page, it is all there.
+    // Reading page by page returns every message.
     let mut pages = vec![all[0].clone()];
     loop {
         let after = id(pages.last().expect("a message"));
@@ -247,7 +247,7 @@ fn messages_after_one_are_counted_from_there() {
 
 // contract §1.10 §8.12
 #[test]
-fn after_what_is_no_longer_kept_all_is_read_from_the_oldest() {
+fn after_an_unknown_message_returns_the_oldest_messages_and_is_incomplete() {
     let server = Server::start(&["--history", "10"]);
     let (room, mut ana, bob) = server.room_of_two();
     let first = server.messages(&room, &bob.session).remove(0);
@@ -268,7 +268,7 @@ fn after_what_is_no_longer_kept_all_is_read_from_the_oldest() {
     let (messages, complete) =
         read_on(&server, &room, &bob.session, &format!("after={}", id(&kept[0])));
     assert!(messages == kept[1..] && complete == true);
-    // The limit is checked as ever.
+    // The limit is checked as it is without `after`.
     for limit in ["0", "1001", "x"] {
         let target = format!("/rooms/{room}/messages?after={}&limit={limit}", id(&kept[0]));
         server.ask(get(&target).session(&bob.session)).refused(422, "bad_query");
@@ -279,7 +279,7 @@ fn after_what_is_no_longer_kept_all_is_read_from_the_oldest() {
 
 // contract §8.13
 #[test]
-fn a_post_is_the_message_as_everyone_gets_it() {
+fn a_post_returns_the_message_that_all_members_receive() {
     let server = Server::start(&[]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let carl = server.session("carl");
@@ -297,9 +297,9 @@ fn a_post_is_the_message_as_everyone_gets_it() {
         assert_eq!((ana.event(), bob.event()), (said.clone(), said.clone()));
         assert_eq!(server.messages(&room, &carl).last(), Some(&said));
     }
-    // To speak is not to be there.
+    // Posting does not make a user present.
     assert_eq!(server.user_count(&room), Some(2));
-    // One's own sockets hear it, too.
+    // The poster's own sockets receive the message as well.
     let said = server.say(&room, &ana.session, "from the shell");
     assert_eq!(said["user_id"], json!(ana.user_id));
     assert_eq!((ana.event(), bob.event()), (said.clone(), said));
@@ -307,7 +307,7 @@ fn a_post_is_the_message_as_everyone_gets_it() {
 
 // contract §8.13
 #[test]
-fn a_known_nonce_is_answered_200_and_nobody_hears_it_again() {
+fn a_post_with_a_known_nonce_is_200_and_is_not_delivered_again() {
     let server = Server::start(&[]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let ask = |nonce: &str, text: &str| -> Answer {
@@ -328,7 +328,7 @@ fn a_known_nonce_is_answered_200_and_nobody_hears_it_again() {
 
 // contract §8.10 §8.13
 #[test]
-fn a_nonce_is_known_to_rest_and_socket_alike() {
+fn rest_and_sockets_share_nonces() {
     let server = Server::start(&[]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let by_socket = say_with(&mut ana, "socket", "hi");
@@ -359,7 +359,7 @@ fn a_post_that_is_no_json_object_is_a_bad_body() {
 
 // contract §8.14
 #[test]
-fn a_post_is_refused_as_a_chat_is() {
+fn a_post_is_refused_for_the_same_reasons_as_a_chat() {
     let server = Server::start(&[]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let long = "\u{1f642}".repeat(4001);
@@ -397,18 +397,18 @@ fn a_post_is_refused_as_a_chat_is() {
 fn a_post_needs_a_session_that_has_joined() {
     let server = Server::start(&[]);
     let (room, ana, mut bob) = server.room_of_two();
-    let stranger = server.session("eve");
+    let outsider = server.session("eve");
     let body = json!({"message": "hi", "nonce": "n"});
     let ask = |session: &str| server.ask(posting(&room, session).json(&body));
-    ask(&stranger).refused(403, "not_a_member");
-    server.join(&room, &stranger);
-    let said = ask(&stranger).expect(201).json();
-    server.ask(delete(&format!("/rooms/{room}/leave")).session(&stranger)).expect(200);
-    ask(&stranger).refused(403, "not_a_member");
+    ask(&outsider).refused(403, "not_a_member");
+    server.join(&room, &outsider);
+    let said = ask(&outsider).expect(201).json();
+    server.ask(delete(&format!("/rooms/{room}/leave")).session(&outsider)).expect(200);
+    ask(&outsider).refused(403, "not_a_member");
     let creator = server.session("carl");
     let own = server.room(&creator);
     server.ask(posting(&own, &creator).json(&body)).expect(201);
-    // Who was there is a member after the socket's end.
+    // A session stays a member when its socket closes.
     let session = ana.session.clone();
     ana.close();
     server.say(&room, &session, "bye");
@@ -420,7 +420,7 @@ fn a_post_needs_a_session_that_has_joined() {
 
 // contract §1.11
 #[test]
-fn a_post_is_asked_about_in_order() {
+fn a_post_is_checked_in_the_documented_order() {
     let server = Server::start(&[]);
     let (ana, eve) = (server.session("ana"), server.session("eve"));
     let room = server.room(&ana);
@@ -443,7 +443,7 @@ fn a_post_is_asked_about_in_order() {
 
 // contract §3.4
 #[test]
-fn a_post_cannot_use_the_name_of_somebody_present() {
+fn a_post_under_the_name_of_another_user_present_is_409() {
     let server = Server::start(&["--probe-timeout", "1h"]);
     let (room, mut ana, mut bob) = server.room_of_two();
     for name in ["ana", "ANA"] {
@@ -452,12 +452,12 @@ fn a_post_cannot_use_the_name_of_somebody_present() {
         let body = json!({"message": "I am ana"});
         server.ask(posting(&room, &other).json(&body)).refused(409, "name_taken");
     }
-    let stranger = server.session("ana");
+    let outsider = server.session("ana");
     let body = json!({"message": "I am ana"});
-    server.ask(posting(&room, &stranger).json(&body)).refused(403, "not_a_member");
+    server.ask(posting(&room, &outsider).json(&body)).refused(403, "not_a_member");
     ana.expect_nothing();
     bob.expect_nothing();
-    // The holder herself may, and a name is held by presence only.
+    // The holder may post, and membership alone holds no name.
     server.say(&room, &ana.session, "it is me");
     let (one, two) = (server.session("carl"), server.session("carl"));
     server.join(&room, &one);
@@ -468,7 +468,7 @@ fn a_post_cannot_use_the_name_of_somebody_present() {
 
 // contract §3.6
 #[test]
-fn a_holder_in_grace_gives_way_to_a_post() {
+fn a_post_takes_the_name_of_a_holder_without_an_open_socket() {
     let server = Server::start(&["--probe-timeout", "1h", "--leave-grace", "1h"]);
     let (room, ana, mut bob) = server.room_of_two();
     let other = server.session("ana");
@@ -488,7 +488,7 @@ fn a_holder_in_grace_gives_way_to_a_post() {
 // Rates.
 
 #[track_caller]
-fn told_to_wait(answer: Answer) {
+fn is_rate_limited(answer: Answer) {
     let answer = answer.refused(429, "rate_limited");
     let seconds: u32 = answer.field("Retry-After").and_then(|s| s.parse().ok()).expect("a number");
     assert!((1..=2).contains(&seconds), "{answer:?}");
@@ -508,29 +508,29 @@ fn posts_and_chats_share_the_rate_of_their_session() {
     ana.expect_chat("ana", "two");
     post(&room, &ana.session).expect(201);
     post(&attic, &ana.session).expect(201);
-    // What is wrong anyway is told first.
+    // Other errors are reported before the rate.
     let bad = json!({"message": ""});
     server.ask(posting(&room, &ana.session).json(&bad)).refused(422, "empty_message");
     server.ask(posting("0000000000", &ana.session).json(&json!({"message": "x"}))).expect(404);
     let answers = [(); 3].map(|()| post(&room, &ana.session));
-    // A second may have passed: that is a token.
+    // One of the three may succeed: if a second has passed, the bucket holds a token again.
     let late = answers.into_iter().find(|answer| answer.status != 201);
-    told_to_wait(late.expect("not all three"));
+    is_rate_limited(late.expect("one of three is refused"));
     let flood: Vec<u8> = (0..8).flat_map(|number| chat(&number.to_string())).collect();
     ana.send(flood);
     let refused = (0..).map(|_| ana.event()).find(|event| event["type"] == "refused");
     assert_eq!(refused.expect("endless")["code"], "rate_limited");
-    // Others have their own.
+    // Other sessions have a rate of their own.
     post(&room, &bob.session).expect(201);
     while bob.event()["user"] != "bob" {}
     wait_until("a post is accepted", || post(&room, &ana.session).status == 201);
 }
 
-// A room's life.
+// Expiry of rooms.
 
 // contract §3.12
 #[test]
-fn a_post_starts_the_time_of_a_room_nobody_came_to_anew() {
+fn a_post_restarts_new_room_ttl() {
     let flags = ["--new-room-ttl", "700ms", "--room-ttl", "1h", "--message-rate", "0"];
     let server = Server::start(&flags);
     let ana = server.session("ana");
@@ -540,12 +540,12 @@ fn a_post_starts_the_time_of_a_room_nobody_came_to_anew() {
         server.user_count(&silent).is_none()
     });
     assert_eq!(server.user_count(&kept), Some(0));
-    wait_until("the other follows", || server.user_count(&kept).is_none());
+    wait_until("the other room is gone", || server.user_count(&kept).is_none());
 }
 
 // contract §3.12
 #[test]
-fn a_post_starts_the_time_of_a_room_all_have_left_anew() {
+fn a_post_restarts_room_ttl() {
     let flags = ["--room-ttl", "700ms", "--new-room-ttl", "1h", "--message-rate", "0"];
     let server = Server::start(&flags);
     let ana = server.session("ana");
@@ -558,12 +558,12 @@ fn a_post_starts_the_time_of_a_room_all_have_left_anew() {
         server.user_count(&silent).is_none()
     });
     assert_eq!(server.user_count(&kept), Some(0));
-    wait_until("the other follows", || server.user_count(&kept).is_none());
+    wait_until("the other room is gone", || server.user_count(&kept).is_none());
 }
 
 // contract §3.12
 #[test]
-fn a_post_that_is_refused_saves_no_room() {
+fn a_refused_post_does_not_keep_a_room() {
     let server = Server::start(&["--new-room-ttl", "500ms"]);
     let (ana, eve) = (server.session("ana"), server.session("eve"));
     let room = server.room(&ana);

@@ -1,4 +1,4 @@
-//! Who is here: `/users`, in order of arrival.
+//! Presence: `/users` lists the users in a room in order of arrival.
 
 use serde_json::{Value, json};
 
@@ -26,19 +26,19 @@ fn users_are_listed_in_order_of_arrival() {
         {"user_id": bob.user_id, "user": "bob"},
         {"user_id": carl.user_id, "user": "carl"},
     ]);
-    // An open room is open to read, to strangers too.
-    let stranger = server.session("eve");
-    for session in [&ana.session, &carl.session, &stranger] {
+    // Reading an open room needs no membership.
+    let outsider = server.session("eve");
+    for session in [&ana.session, &carl.session, &outsider] {
         assert_eq!(users(&server, &room, session), all);
     }
     let slash = format!("/rooms/{room}/users/");
-    assert_eq!(server.ask(get(&slash).session(&stranger)).expect(200).json()["users"], all);
-    server.ask(request("HEAD", &slash).session(&stranger)).expect(200);
+    assert_eq!(server.ask(get(&slash).session(&outsider)).expect(200).json()["users"], all);
+    server.ask(request("HEAD", &slash).session(&outsider)).expect(200);
 }
 
 // contract §9.1
 #[test]
-fn who_comes_back_has_arrived_last() {
+fn a_user_that_left_and_returns_is_listed_last() {
     let server = Server::start(&[]);
     let (room, ana, mut bob) = server.room_of_two();
     let session = ana.session.clone();
@@ -51,7 +51,7 @@ fn who_comes_back_has_arrived_last() {
 
 // contract §6.9 §9.1
 #[test]
-fn two_tabs_are_listed_once_until_both_are_closed() {
+fn a_user_with_two_sockets_is_listed_once_until_both_are_closed() {
     let server = Server::start(&[]);
     let (room, ana, mut bob) = server.room_of_two();
     let mut tab = server.socket(&room, &ana.session);
@@ -67,7 +67,7 @@ fn two_tabs_are_listed_once_until_both_are_closed() {
 
 // contract §6.11 §9.1
 #[test]
-fn who_may_still_come_back_is_listed() {
+fn a_user_in_the_grace_period_is_listed() {
     let server = Server::start(&["--leave-grace", "1h"]);
     let (room, ana, bob) = server.room_of_two();
     let before = users(&server, &room, &bob.session);
@@ -76,7 +76,7 @@ fn who_may_still_come_back_is_listed() {
     ana.reset();
     wait_until("the reset is noticed", || connections() < open);
     assert_eq!(users(&server, &room, &bob.session), before);
-    // Back in time, she never was away: the place in the order is kept.
+    // A user that returns in time keeps the place in the order.
     let mut ana = server.socket(&room, &session);
     ana.expect_nothing();
     assert_eq!(users(&server, &room, &bob.session), before);
@@ -84,7 +84,7 @@ fn who_may_still_come_back_is_listed() {
 
 // contract §9.1
 #[test]
-fn who_has_joined_but_is_not_there_is_not_listed() {
+fn members_without_a_socket_are_not_listed() {
     let server = Server::start(&["--leave-grace", "100ms"]);
     let (ana, bob) = (server.session("ana"), server.session("bob"));
     let room = server.room(&ana);
@@ -106,7 +106,7 @@ fn who_has_joined_but_is_not_there_is_not_listed() {
 
 // contract §8.2 §9.1
 #[test]
-fn the_history_and_the_count_agree_with_it() {
+fn history_users_and_user_count_agree() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     let room = server.room(&ana);
@@ -116,12 +116,12 @@ fn the_history_and_the_count_agree_with_it() {
         let mut socket = server.socket_with(&room, &session, "history=0");
         let history = socket.history();
         assert_eq!(history.users, users(&server, &room, &ana));
-        let last = history.users.as_array().and_then(|all| all.last()).expect("oneself");
-        assert_eq!(last["user_id"], json!(history.you), "who has just come is the last");
+        let last = history.users.as_array().and_then(|all| all.last()).expect("a user");
+        assert_eq!(last["user_id"], json!(history.you), "the newcomer is the last");
         inside.push(socket);
         assert_eq!(server.user_count(&room), Some(number + 1));
     }
-    // Some leave from the middle; the others keep their order.
+    // Some users leave from the middle; the others keep their order.
     let mut order = users(&server, &room, &ana);
     for at in [17, 10, 3] {
         inside.remove(at).close();
@@ -133,7 +133,7 @@ fn the_history_and_the_count_agree_with_it() {
 
 // contract §1.11 §1.13
 #[test]
-fn there_is_nobody_in_no_room() {
+fn users_needs_a_session_and_an_existing_room() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     let room = server.room(&ana);

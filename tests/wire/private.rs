@@ -1,4 +1,4 @@
-//! Private rooms, rooms with a password, and who guesses at it.
+//! Private rooms, rooms with a password, and limits on guessing passwords.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -31,7 +31,7 @@ fn is_a_private_id(room: &str) {
     assert!(room.len() == 32 && room.bytes().all(hex), "{room}");
 }
 
-/// It is in no list; its members know it.
+/// Asserts that no public list shows the room, and that its member's lists do.
 #[track_caller]
 fn is_hidden(server: &Server, room: &str, member: &str) {
     for target in ["/rooms/all", "/rooms/all?detail=true", "/health"] {
@@ -48,7 +48,7 @@ fn is_hidden(server: &Server, room: &str, member: &str) {
 
 // contract §1.13 §10.1 §10.3 §10.4
 #[test]
-fn whoever_has_the_link_has_a_private_room() {
+fn a_private_room_is_open_to_any_session_that_knows_its_id() {
     let server = Server::start(&[]);
     let (ana, bob) = (server.session("ana"), server.session("bob"));
     let answer = server.ask(post("/rooms").session(&ana).json(&json!({"private": true})));
@@ -68,15 +68,15 @@ fn whoever_has_the_link_has_a_private_room() {
     inside.expect_join("bob");
     guest.chat("found you");
     inside.expect_chat("bob", "found you");
-    let stranger = server.session("eve");
-    assert_eq!(server.messages(&room, &stranger).len(), 3);
+    let outsider = server.session("eve");
+    assert_eq!(server.messages(&room, &outsider).len(), 3);
     assert_eq!(found(&server, &room)["user_count"], 2);
     is_hidden(&server, &room, &bob);
 }
 
 // contract §1.7 §10.1 §10.4
 #[test]
-fn private_is_a_boolean_and_goes_with_a_title() {
+fn private_is_a_boolean_and_may_be_combined_with_a_title() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     for bad in [json!("true"), json!(1), json!([]), json!({})] {
@@ -92,9 +92,9 @@ fn private_is_a_boolean_and_goes_with_a_title() {
     assert_eq!(listed["rooms"], json!([public]));
 }
 
-/// The same bytes, but for `Date`.
+/// Asserts that two responses are equal except for `Date`.
 #[track_caller]
-fn alike(one: &Answer, other: &Answer, what: &str) {
+fn assert_alike(one: &Answer, other: &Answer, what: &str) {
     let plain = |answer: &Answer| {
         let mut answer = answer.clone();
         answer.fields.retain(|(name, _)| !name.eq_ignore_ascii_case("date"));
@@ -105,7 +105,7 @@ fn alike(one: &Answer, other: &Answer, what: &str) {
 
 // contract §1.13
 #[test]
-fn a_wrong_id_and_no_room_answer_alike() {
+fn a_similar_id_is_answered_exactly_like_one_that_never_existed() {
     let server = Server::start(&[]);
     let (ana, eve) = (server.session("ana"), server.session("eve"));
     let hidden = server.room_with(&ana, &json!({"private": true}));
@@ -120,10 +120,10 @@ fn a_wrong_id_and_no_room_answer_alike() {
     wrong.extend([hidden[..10].to_owned(), locked[..10].to_owned(), hidden[22..].to_owned()]);
     wrong.extend([hidden[..31].to_owned(), format!("{locked}0"), hidden.to_uppercase()]);
     wrong.extend(["00000000000000000000000000000000".to_owned(), "nonsense".to_owned()]);
-    // Nobody knows of an id without letters.
+    // An id without letters is its own upper case.
     wrong.retain(|id| *id != hidden);
-    let doors = |room: &str| {
-        let at = |door: &str| format!("/rooms/{room}{door}");
+    let requests = |room: &str| {
+        let at = |path: &str| format!("/rooms/{room}{path}");
         [
             get(&at("")),
             get(&at("")).session(&eve),
@@ -141,17 +141,17 @@ fn a_wrong_id_and_no_room_answer_alike() {
         ]
     };
     let mut http = server.http();
-    let nowhere: Vec<Answer> = doors("0000000000").iter().map(|door| http.ask(door)).collect();
+    let nowhere: Vec<Answer> = requests("0000000000").iter().map(|one| http.ask(one)).collect();
     for id in &wrong {
-        for (door, expected) in doors(id).iter().zip(&nowhere) {
-            alike(&http.ask(door), expected, &format!("{door:?}"));
+        for (request, expected) in requests(id).iter().zip(&nowhere) {
+            assert_alike(&http.ask(request), expected, &format!("{request:?}"));
         }
         for query in ["", "history=10", "after=x"] {
             let socket = server.socket_with(id, &eve, query);
             socket.expect_close(4404, "room not found");
         }
     }
-    // No number of wrong ids is a guess at a password.
+    // A request to a wrong id does not count as a guess at a password.
     for _ in 0..20 {
         http.ask(&guess(&wrong[1], &eve, "x")).refused(404, "room_not_found");
     }
@@ -196,17 +196,17 @@ fn a_password_has_1_to_128_bytes() {
         json!({"x": 1}),
     ];
     let room = server.room_with(&ana, &json!({"password": "x"}));
-    let stranger = server.session("carl");
+    let outsider = server.session("carl");
     for password in bad {
         let body = json!({"password": password});
         server.ask(post("/rooms").session(&ana).json(&body)).refused(422, "bad_body");
-        server.ask(join(&room, &stranger).json(&body)).refused(422, "bad_body");
-        // The body is asked about before the room.
-        server.ask(join("0000000000", &stranger).json(&body)).refused(422, "bad_body");
+        server.ask(join(&room, &outsider).json(&body)).refused(422, "bad_body");
+        // The body is checked before the room.
+        server.ask(join("0000000000", &outsider).json(&body)).refused(422, "bad_body");
     }
     let surrogate = r#"{"password":"\ud800"}"#;
     server.ask(post("/rooms").session(&ana).body(surrogate)).refused(422, "bad_body");
-    server.ask(join(&room, &stranger).body(surrogate)).refused(422, "bad_body");
+    server.ask(join(&room, &outsider).body(surrogate)).refused(422, "bad_body");
 }
 
 // contract §10.5
@@ -230,7 +230,7 @@ fn joining_needs_the_password() {
     let mut inside = server.enter_as(&room, "bob", &bob);
     inside.chat("in");
     inside.expect_chat("bob", "in");
-    // Where none is needed, none is asked for.
+    // A password is ignored if the room needs none.
     for body in [json!({}), json!({"private": true})] {
         server.ask(guess(&server.room_with(&ana, &body), &bob, "any")).expect(200);
     }
@@ -238,7 +238,7 @@ fn joining_needs_the_password() {
 
 // contract §7.11 §10.5
 #[test]
-fn without_having_joined_all_other_doors_are_closed() {
+fn without_joining_a_room_with_a_password_cannot_be_entered_read_or_posted_to() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     let room = server.room_with(&ana, &json!({"password": "x"}));
@@ -250,24 +250,24 @@ fn without_having_joined_all_other_doors_are_closed() {
     for query in ["", "history=1000", &after, "password=x"] {
         server.socket_with(&room, &eve, query).expect_close(4403, "not a member");
     }
-    let at = |door: &str| format!("/rooms/{room}/{door}");
-    let doors = [
+    let at = |path: &str| format!("/rooms/{room}/{path}");
+    let requests = [
         get(&at("messages")),
         get(&at(&format!("messages?{after}"))),
         get(&at("users")),
         post(&at("messages")).json(&json!({"message": "x"})),
     ];
-    for door in &doors {
-        let answer = server.ask(door.clone().session(&eve)).refused(403, "not_a_member");
+    for request in &requests {
+        let answer = server.ask(request.clone().session(&eve)).refused(403, "not_a_member");
         assert!(!answer.text().contains("secret"));
     }
-    // An open room's door may be slammed; this one's name is not even asked about.
+    // Membership is checked before the name: a non-member with the name of a user present causes no probe.
     let other = server.session("ana");
     server.socket(&room, &other).expect_close(4403, "not a member");
     inside.expect_nothing();
     server.join_with(&room, &eve, "x");
-    for door in doors {
-        assert!(server.ask(door.session(&eve)).status < 300);
+    for request in requests {
+        assert!(server.ask(request.session(&eve)).status < 300);
     }
     inside.expect_chat("eve", "x");
     server.enter_as(&room, "eve", &eve);
@@ -275,7 +275,7 @@ fn without_having_joined_all_other_doors_are_closed() {
 
 // contract §10.9
 #[test]
-fn members_are_never_asked_again() {
+fn members_need_no_password_again() {
     let server = Server::start(&["--leave-grace", "100ms"]);
     let (ana, bob) = (server.session("ana"), server.session("bob"));
     let room = server.room_with(&ana, &json!({"password": "x"}));
@@ -292,7 +292,7 @@ fn members_are_never_asked_again() {
     inside.expect_left("bob");
     reopens(&mut inside).reset();
     inside.expect_left("bob");
-    // Whatever a member says is no guess, wrong or not.
+    // A password from a member does not count as a guess.
     for _ in 0..10 {
         server.ask(guess(&room, &bob, "wrong")).expect(200);
     }
@@ -302,11 +302,11 @@ fn members_are_never_asked_again() {
 
 // contract §10.5
 #[test]
-fn who_leaves_is_a_stranger_again() {
+fn a_member_that_leaves_needs_the_password_again() {
     let server = Server::start(&[]);
     let (ana, bob) = (server.session("ana"), server.session("bob"));
     let room = server.room_with(&ana, &json!({"password": "x"}));
-    // The owner no less than a member.
+    // This applies to the owner as well.
     for (name, session) in [("bob", &bob), ("ana", &ana)] {
         server.join_with(&room, session, "x");
         let inside = server.enter_as(&room, name, session);
@@ -352,7 +352,7 @@ fn forwarded(request: Request, address: &str) -> Request {
     request.field("X-Forwarded-For", address)
 }
 
-/// The five of a burst are looked at, and no more, not even the right one.
+/// Asserts that a burst of five guesses is checked and that further ones, right or wrong, are not.
 #[track_caller]
 fn runs_out_of_guesses(ask: impl Fn(&str) -> Answer) {
     for number in 0..5 {
@@ -366,13 +366,13 @@ fn is_out_of_guesses(ask: impl Fn(&str) -> Answer) {
     for password in ["wrong again", "right"] {
         let late = ask(password).refused(429, "rate_limited");
         let wait: u32 = late.field("Retry-After").and_then(|s| s.parse().ok()).expect("a number");
-        assert!((1..=10).contains(&wait), "six a minute, one in ten seconds: {wait}");
+        assert!((1..=10).contains(&wait), "six a minute is one in ten seconds: {wait}");
     }
 }
 
 // contract §1.11 §10.7 §10.8 §12.17
 #[test]
-fn wrong_guesses_have_a_rate_in_each_room() {
+fn wrong_passwords_are_limited_in_each_room() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     let (one, other) = (
@@ -381,23 +381,23 @@ fn wrong_guesses_have_a_rate_in_each_room() {
     );
     let (bob, carl) = (server.session("bob"), server.session("carl"));
     runs_out_of_guesses(|password| server.ask(guess(&one, &bob, password)));
-    // Another session is no other address.
+    // The limit belongs to the address, not to the session.
     is_out_of_guesses(|password| server.ask(guess(&one, &carl, password)));
-    // Who says nothing guesses nothing, and who is in stays in.
+    // A join without a password is no guess, and members may join again.
     server.ask(join(&one, &bob)).refused(403, "bad_password");
     server.ask(join(&one, &ana)).expect(200);
     server.ask(guess(&one, &ana, "wrong")).expect(200);
     server.enter_as(&one, "ana", &ana);
-    // What is wrong anyway is told first.
+    // Other errors are reported before the rate.
     server.ask(guess(&one, &bob, "")).refused(422, "bad_body");
     server.ask(guess("0000000000", &bob, "right")).refused(404, "room_not_found");
-    // Another room is another matter.
+    // The limit applies to each room by itself.
     runs_out_of_guesses(|password| server.ask(guess(&other, &bob, password)));
 }
 
 // contract §10.7
 #[test]
-fn wrong_guesses_have_a_rate_for_each_address() {
+fn wrong_passwords_are_limited_for_each_address() {
     let server = Server::start(&["--trusted-proxy", "127.0.0.0/8"]);
     let (ana, bob) = (server.session("ana"), server.session("bob"));
     let room = server.room_with(&ana, &json!({"password": "right"}));
@@ -408,7 +408,7 @@ fn wrong_guesses_have_a_rate_for_each_address() {
     runs_out_of_guesses(from("203.0.113.7"));
     runs_out_of_guesses(from("203.0.113.8"));
     is_out_of_guesses(from("198.51.100.1, 203.0.113.7"));
-    // The proxy itself is one address more.
+    // The proxy itself counts as a further address.
     runs_out_of_guesses(|password| server.ask(guess(&room, &bob, password)));
     is_out_of_guesses(from("203.0.113.8"));
     from("203.0.113.9")("right").expect(200);
@@ -416,7 +416,7 @@ fn wrong_guesses_have_a_rate_for_each_address() {
 
 // contract §10.7
 #[test]
-fn all_exempt_peers_guess_as_one_address() {
+fn loopback_and_unix_peers_share_one_limit_on_guesses() {
     let folder = std::env::temp_dir().join(format!("chat-guess-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
     let path = folder.join("socket");
@@ -436,7 +436,7 @@ fn all_exempt_peers_guess_as_one_address() {
     }
     is_out_of_guesses(over(0));
     is_out_of_guesses(over(1));
-    // Nobody is trusted here, so whatever a peer forwards changes nothing.
+    // The peer is no trusted proxy, so `X-Forwarded-For` is ignored.
     server.ask(forwarded(guess(&room, &bob, "right"), "203.0.113.7")).refused(429, "rate_limited");
     drop(server);
     let _ = std::fs::remove_dir_all(folder);
@@ -444,7 +444,7 @@ fn all_exempt_peers_guess_as_one_address() {
 
 // contract §10.9
 #[test]
-fn only_wrong_passwords_are_counted() {
+fn only_wrong_passwords_count_as_guesses() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     let room = server.room_with(&ana, &json!({"password": "right"}));
@@ -452,7 +452,7 @@ fn only_wrong_passwords_are_counted() {
         let session = server.session(&format!("guest {number}"));
         server.ask(join(&room, &session)).refused(403, "bad_password");
         server.join_with(&room, &session, "right");
-        server.socket(&room, &server.session("stranger")).expect_close(4403, "not a member");
+        server.socket(&room, &server.session("outsider")).expect_close(4403, "not a member");
     }
     let eve = server.session("eve");
     runs_out_of_guesses(|password| server.ask(guess(&room, &eve, password)));
@@ -460,7 +460,7 @@ fn only_wrong_passwords_are_counted() {
 
 // contract §12.17
 #[test]
-fn one_may_guess_again_later() {
+fn guesses_are_checked_again_after_a_while() {
     let server = Server::start(&["--guess-rate", "60"]);
     let (ana, bob) = (server.session("ana"), server.session("bob"));
     let room = server.room_with(&ana, &json!({"password": "right"}));
@@ -468,7 +468,7 @@ fn one_may_guess_again_later() {
     let answers = server.http().pipeline(&burst);
     assert!(answers[..5].iter().all(|answer| answer.status == 403));
     assert!(answers.iter().any(|answer| answer.status == 429));
-    wait_until("the right one is looked at", || {
+    wait_until("the right password is checked", || {
         let answer = server.ask(guess(&room, &bob, "right"));
         assert!(matches!(answer.status, 200 | 429), "{answer:?}");
         answer.status == 200
@@ -477,7 +477,7 @@ fn one_may_guess_again_later() {
 
 // contract §12.17
 #[test]
-fn a_guess_rate_of_nought_is_none() {
+fn guess_rate_0_means_no_limit() {
     let server = Server::start(&["--guess-rate", "0"]);
     let (ana, bob) = (server.session("ana"), server.session("bob"));
     let room = server.room_with(&ana, &json!({"password": "right"}));
@@ -486,35 +486,23 @@ fn a_guess_rate_of_nought_is_none() {
     server.join_with(&room, &bob, "right");
 }
 
-// Ten thousand guesses.
+// Many guesses.
 
-/// Ana says something, and both hear it: how long that took, again and again.
-fn talk(ana: &mut Ws, bob: &mut Ws, first: usize, mut on: impl FnMut(usize) -> bool) -> Latencies {
-    let mut times = Vec::new();
-    while on(times.len()) {
-        let text = (first + times.len()).to_string();
-        let start = Instant::now();
+/// Lets ana chat, and waits each time until both have received the chat, until `is_over`. Returns the number of chats.
+fn chat_until(ana: &mut Ws, bob: &mut Ws, is_over: &AtomicBool) -> usize {
+    let mut count = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        let text = count.to_string();
         ana.chat(&text);
         bob.expect_chat("ana", &text);
-        times.push(start.elapsed());
         ana.expect_chat("ana", &text);
+        count += 1;
     }
-    times.sort();
-    Latencies(times)
+    count
 }
 
-struct Latencies(Vec<Duration>);
-
-impl std::fmt::Display for Latencies {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let at = |part: usize| self.0[(self.0.len() - 1) * part / 100];
-        let (count, half, most, all) = (self.0.len(), at(50), at(99), at(100));
-        write!(f, "{count} chats: half within {half:?}, 99 % within {most:?}, all within {all:?}")
-    }
-}
-
-/// Ten thousand wrong passwords from one address; how long the answers took.
-fn ten_thousand_guesses(server: &Server, room: &str, session: &str) -> (Vec<Answer>, Duration) {
+/// Ten thousand wrong passwords from one address: the responses, and how long they took.
+fn guess_ten_thousand_times(server: &Server, room: &str, session: &str) -> (Vec<Answer>, Duration) {
     let mut http = server.http();
     let start = Instant::now();
     let mut answers = Vec::with_capacity(10_000);
@@ -525,41 +513,37 @@ fn ten_thousand_guesses(server: &Server, room: &str, session: &str) -> (Vec<Answ
     (answers, start.elapsed())
 }
 
-/// Under `SLOW_TESTS=1` it prints the figures, and lets each guess be looked at as well.
+/// Under `SLOW_TESTS=1` also without a limit on guesses, so that every password is checked.
 #[test]
-fn ten_thousand_wrong_passwords_disturb_no_chat() {
-    let slow = std::env::var_os("SLOW_TESTS").is_some();
-    let rates: &[&str] = if slow { &["6", "0"] } else { &["6"] };
+fn ten_thousand_wrong_passwords_are_limited_and_stop_no_chat() {
+    let is_slow = std::env::var_os("SLOW_TESTS").is_some();
+    let rates: &[&str] = if is_slow { &["6", "0"] } else { &["6"] };
     for rate in rates {
         let server = Server::start(&["--message-rate", "0", "--guess-rate", rate]);
         let (owner, eve) = (server.session("owner"), server.session("eve"));
         let room = server.room_with(&owner, &json!({"password": "right"}));
         let (elsewhere, mut ana, mut bob) = server.room_of_two();
-        let before = talk(&mut ana, &mut bob, 0, |said| said < 500);
-        let over = AtomicBool::new(false);
-        let (during, (answers, took)) = thread::scope(|scope| {
-            let talking =
-                scope.spawn(|| talk(&mut ana, &mut bob, 500, |_| !over.load(Ordering::Relaxed)));
-            let guessed = ten_thousand_guesses(&server, &room, &eve);
-            over.store(true, Ordering::Relaxed);
-            (talking.join().expect("the chat goes on"), guessed)
+        let is_over = AtomicBool::new(false);
+        let (chats, (answers, took)) = thread::scope(|scope| {
+            let chatting = scope.spawn(|| chat_until(&mut ana, &mut bob, &is_over));
+            let guessed = guess_ten_thousand_times(&server, &room, &eve);
+            is_over.store(true, Ordering::Relaxed);
+            (chatting.join().expect("the chat goes on"), guessed)
         });
-        let looked_at = answers.iter().filter(|answer| answer.status == 403).count();
+        let checked = answers.iter().filter(|answer| answer.status == 403).count();
         let refused = answers.iter().filter(|answer| answer.status == 429).count();
-        assert_eq!(looked_at + refused, 10_000);
-        if *rate == "6" {
-            let most = 6 + took.as_secs() as usize / 10;
-            assert!((5..=most).contains(&looked_at), "{looked_at} were looked at");
-            let right = server.ask(guess(&room, &eve, "right"));
-            assert!(right.status == 429 || took.as_secs() > 5, "{right:?}");
+        assert_eq!(checked + refused, 10_000);
+        match *rate {
+            "6" => {
+                let most = 6 + took.as_secs() as usize / 10;
+                assert!((5..=most).contains(&checked), "{checked} were checked");
+                let right = server.ask(guess(&room, &eve, "right"));
+                assert!(right.status == 429 || took.as_secs() > 5, "{right:?}");
+            }
+            _ => assert_eq!(checked, 10_000),
         }
-        assert!(during.0.len() > 10, "{during}");
-        assert!(during.0[during.0.len() - 1] < Duration::from_secs(2), "{during}");
+        // Usually thousands. How often each thread of this test runs is up to the machine.
+        assert!(chats > 10, "{chats} chats");
         assert_eq!(server.user_count(&elsewhere), Some(2));
-        if slow {
-            eprintln!("guess rate {rate}: ten thousand guesses in {took:?}");
-            eprintln!("  before: {before}");
-            eprintln!("  during: {during}");
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! What a restart does not lose (`--state`): a process ends, another one begins, and nobody has to notice.
+//! Restarts with `--state`: a server writes its state when it ends, and the next one continues with it.
 
 use std::fs;
 use std::net::TcpListener;
@@ -14,22 +14,22 @@ use crate::server::{Address, Server, command, wait_until};
 #[cfg(target_os = "linux")]
 use crate::systemd;
 
-/// A directory of a test's own, with the state and a socket to listen on.
-struct Place(PathBuf);
+/// A directory that only one test uses, with the state file and the server's socket.
+struct Folder(PathBuf);
 
-impl Place {
-    fn new(name: &str) -> Place {
-        let place = std::env::temp_dir().join(format!("chat-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&place);
-        fs::create_dir(&place).expect("a directory");
-        Place(place)
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let folder = std::env::temp_dir().join(format!("chat-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir(&folder).expect("a directory");
+        Folder(folder)
     }
 
     fn state(&self) -> PathBuf {
         self.0.join("state")
     }
 
-    /// The names of all files in it.
+    /// The names of all files in the folder, sorted.
     fn files(&self) -> Vec<String> {
         let all = fs::read_dir(&self.0).expect("a directory");
         let name =
@@ -43,19 +43,19 @@ impl Place {
         let (state, socket) = (self.state(), self.0.join("socket"));
         let mut command = command(&[], &[]);
         command.arg("--state").arg(state).arg("--listen").arg(format!("unix:{}", socket.display()));
-        // Nobody answers when it says goodbye.
+        // The clients of these tests do not close when the server shuts down.
         command.args(["--linger-timeout", "50ms"]).args(flags);
         Server::spawn(command, 1)
     }
 }
 
-impl Drop for Place {
+impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// Ends it as an operator does.
+/// Shuts a server down with SIGTERM.
 fn stop(mut server: Server) {
     server.terminate();
     assert_eq!(server.wait().code(), Some(0));
@@ -67,9 +67,9 @@ fn resume(server: &Server, room: &str, session: &str, after: &str) -> Ws {
 
 // contract §12.10
 #[test]
-fn sessions_rooms_members_and_histories_are_as_they_were() {
-    let place = Place::new("as-they-were");
-    let server = place.start(&[]);
+fn a_restart_keeps_sessions_rooms_members_and_histories() {
+    let folder = Folder::new("as-they-were");
+    let server = folder.start(&[]);
     let (ana, bob) = (server.session("Ana"), server.session("bob"));
     let room = server.room_with(&ana, &json!({"title": "tea & \u{1f370}"}));
     let private = server.room_with(&ana, &json!({"password": "sesame"}));
@@ -83,17 +83,17 @@ fn sessions_rooms_members_and_histories_are_as_they_were() {
     let last = said["id"].as_str().unwrap();
     let before = (server.messages(&room, &bob), server.ask(get(&format!("/rooms/{room}"))).text());
     stop(server);
-    assert_eq!(place.files(), ["state"]);
-    assert_eq!(fs::metadata(place.state()).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(folder.files(), ["state"]);
+    assert_eq!(fs::metadata(folder.state()).unwrap().permissions().mode() & 0o777, 0o600);
 
-    let server = place.start(&[]);
-    assert_eq!(place.files(), ["socket"], "read, and removed");
+    let server = folder.start(&[]);
+    assert_eq!(folder.files(), ["socket"], "the state is removed once it is read");
     let after = (server.messages(&room, &bob), server.ask(get(&format!("/rooms/{room}"))).text());
-    assert_eq!(before, after, "to the byte");
+    assert_eq!(before, after, "the same bytes");
     let mut second = resume(&server, &room, &bob, last);
     let history = second.history();
     assert_eq!((history.frames, history.complete), (1, true));
-    assert_eq!(history.users.as_array().unwrap().len(), 2, "nobody has left");
+    assert_eq!(history.users.as_array().unwrap().len(), 2, "both users are still present");
     let mut first = resume(&server, &room, &ana, last);
     assert!(first.history().complete);
     second.chat("and on");
@@ -112,9 +112,9 @@ fn sessions_rooms_members_and_histories_are_as_they_were() {
 }
 
 #[test]
-fn who_does_not_come_back_has_left() {
-    let place = Place::new("left");
-    let server = place.start(&["--leave-grace", "100ms"]);
+fn a_user_that_does_not_return_after_a_restart_has_left() {
+    let folder = Folder::new("left");
+    let server = folder.start(&["--leave-grace", "100ms"]);
     let (ana, bob) = (server.session("ana"), server.session("bob"));
     let room = server.room(&ana);
     let first = server.socket(&room, &ana);
@@ -122,12 +122,12 @@ fn who_does_not_come_back_has_left() {
     let last = second.event()["id"].as_str().unwrap().to_owned();
     drop(first);
     stop(server);
-    let server = place.start(&["--leave-grace", "100ms"]);
+    let server = folder.start(&["--leave-grace", "100ms"]);
     let mut second = resume(&server, &room, &bob, &last);
     second.history();
     let mut events = vec![second.event()["message"].clone()];
     if events[0] == "bob has left" {
-        // He was slow himself.
+        // Bob returned only after his own grace period.
         events = vec![second.event()["message"].clone(), second.event()["message"].clone()];
     }
     assert!(events.contains(&json!("ana has left")), "{events:?}");
@@ -135,55 +135,54 @@ fn who_does_not_come_back_has_left() {
 
 // contract §12.10
 #[test]
-fn the_state_is_written_before_any_socket_is_told() {
-    let place = Place::new("told");
-    let server = place.start(&["--linger-timeout", "1h"]);
+fn the_state_is_written_before_sockets_are_closed() {
+    let folder = Folder::new("told");
+    let server = folder.start(&["--linger-timeout", "1h"]);
     let (_, mut ana, _bob) = server.room_of_two();
     server.terminate();
     assert_eq!(ana.frame().opcode, CLOSE);
-    assert!(place.files().contains(&"state".to_owned()), "{:?}", place.files());
+    assert!(folder.files().contains(&"state".to_owned()), "{:?}", folder.files());
 }
 
-/// Without the flag no restart keeps anything, and nothing is written anywhere.
 // contract §12.10
 #[test]
-fn without_the_flag_all_is_forgotten() {
-    let place = Place::new("without");
-    let socket = format!("unix:{}", place.0.join("socket").display());
+fn without_state_a_restart_keeps_nothing_and_writes_no_file() {
+    let folder = Folder::new("without");
+    let socket = format!("unix:{}", folder.0.join("socket").display());
     let start = || {
         let mut command = command(&["--listen", &socket], &[]);
-        command.current_dir(&place.0);
+        command.current_dir(&folder.0);
         Server::spawn(command, 1)
     };
     let server = start();
     let ana = server.session("ana");
     stop(server);
-    assert_eq!(place.files(), [""; 0]);
+    assert_eq!(folder.files(), [""; 0]);
     start().ask(get("/sessions/me").session(&ana)).refused(401, "invalid_session");
 }
 
-/// Starts on a state that was changed before, and says how that was taken: the warning, and what files there
-/// were then.
+/// Starts a server with a state that `change` has modified. Returns the server's warning, and the files in the
+/// folder after the start.
 fn tampered(name: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> (String, Vec<String>) {
-    let place = Place::new(name);
-    let server = place.start(&[]);
+    let folder = Folder::new(name);
+    let server = folder.start(&[]);
     let ana = server.session("ana");
     server.room(&ana);
     stop(server);
-    let state = fs::read(place.state()).unwrap();
-    fs::write(place.state(), change(state)).unwrap();
-    let server = place.start(&[]);
+    let state = fs::read(folder.state()).unwrap();
+    fs::write(folder.state(), change(state)).unwrap();
+    let server = folder.start(&[]);
     server.ask(get("/sessions/me").session(&ana)).refused(401, "invalid_session");
     let warning = server.stderr().into_iter().find(|line| line.starts_with("warn"));
     server.session("bob");
-    let files = place.files();
+    let files = folder.files();
     stop(server);
     (warning.expect("a warning"), files)
 }
 
 // contract §12.10
 #[test]
-fn what_is_not_as_it_was_written_is_refused() {
+fn a_damaged_state_is_refused_and_kept_under_another_name() {
     let cut = |bytes: Vec<u8>| bytes[..bytes.len() / 2].to_vec();
     let flipped = |mut bytes: Vec<u8>| {
         let middle = bytes.len() / 2;
@@ -211,64 +210,67 @@ fn what_is_not_as_it_was_written_is_refused() {
 
 // contract §12.10
 #[test]
-fn what_is_somebody_elses_is_left_alone() {
-    let place = Place::new("foreign");
+fn a_file_that_is_no_state_is_left_alone() {
+    let folder = Folder::new("foreign");
     for foreign in ["", "my diary", "disposable-chat statement\n"] {
-        fs::write(place.state(), foreign).unwrap();
-        let server = place.start(&[]);
+        fs::write(folder.state(), foreign).unwrap();
+        let server = folder.start(&[]);
         let warning = server.stderr().into_iter().find(|line| line.starts_with("warn"));
         assert!(warning.is_some_and(|warning| warning.contains("no state of this server")));
         server.session("ana");
         stop(server);
-        assert_eq!(fs::read(place.state()).unwrap(), foreign.as_bytes());
+        assert_eq!(fs::read(folder.state()).unwrap(), foreign.as_bytes());
     }
-    // Nor is a folder moved out of the way.
-    fs::remove_file(place.state()).unwrap();
-    fs::create_dir(place.state()).unwrap();
-    stop(place.start(&[]));
-    assert!(place.state().is_dir());
-    assert_eq!(place.files(), ["state"]);
+    // A folder is left alone as well.
+    fs::remove_file(folder.state()).unwrap();
+    fs::create_dir(folder.state()).unwrap();
+    stop(folder.start(&[]));
+    assert!(folder.state().is_dir());
+    assert_eq!(folder.files(), ["state"]);
 }
 
 #[test]
-fn a_place_that_cannot_be_written_to_is_said_and_no_more() {
-    let place = Place::new("unwritable");
+fn a_state_that_cannot_be_written_is_logged() {
+    let folder = Folder::new("unwritable");
     let flags = ["--state", "/proc/nowhere/state"];
-    let server = place.start(&flags);
+    let server = folder.start(&flags);
     server.session("ana");
     server.terminate();
     let lines = server.stderr_to_the_end();
     assert!(lines.iter().any(|line| line.contains("nothing is kept")), "{lines:?}");
 }
 
-/// One who talks through restarts as the page does: resends with the nonce what was not heard back, resumes
-/// after what was heard last, and writes down all that is new.
-struct Talker {
+/// A client that chats through restarts the way the chat page does: it sends a message again, with the same
+/// nonce, until it receives the message itself, and resumes after the last message that it has received.
+struct ResumingClient {
     name: String,
     session: String,
     room: String,
-    /// Ids, and what was told.
-    heard: Vec<(String, String)>,
-    said: usize,
+    /// Ids of messages, joins and leaves with their type, user and text; in order, without repeats of its own.
+    received: Vec<(String, String)>,
+    /// How many messages it has sent. Their texts and nonces are the numbers from 1.
+    sent: usize,
 }
 
-impl Talker {
-    /// Until it is over, and all that was said has been heard back.
-    fn talk(mut self, address: &Address, is_over: &AtomicBool) -> Talker {
+impl ResumingClient {
+    /// Chats until `is_over` and until the last message that it has sent has come back.
+    fn chat(mut self, address: &Address, is_over: &AtomicBool) -> ResumingClient {
         loop {
-            let after = self.heard.last().map_or(String::new(), |(id, _)| format!("&after={id}"));
+            let after =
+                self.received.last().map_or(String::new(), |(id, _)| format!("&after={id}"));
             let target = format!("/ws/{}?session_id={}{after}", self.room, self.session);
-            // Somebody always listens, so nobody is refused; but it may be a server that is about to leave.
+            // The listening socket is never closed, so connecting succeeds. A server that is shutting down may
+            // still refuse the upgrade.
             let http = Http::over(Stream::connect(address), address);
             let Some(mut ws) = http.try_upgrade(&upgrade(&target)) else { continue };
             let is_caught_up = after.is_empty() || self.catch_up(&mut ws).is_some();
-            if is_caught_up && self.converse(&mut ws, is_over).is_some() {
+            if is_caught_up && self.send_all(&mut ws, is_over).is_some() {
                 return self;
             }
         }
     }
 
-    /// `None`: the server has gone.
+    /// The next event, or `None` if the server has closed.
     fn next(ws: &mut Ws) -> Option<Value> {
         loop {
             let frame = ws.try_frame().ok()??;
@@ -283,7 +285,11 @@ impl Talker {
     fn catch_up(&mut self, ws: &mut Ws) -> Option<()> {
         loop {
             let page = Self::next(ws)?;
-            page["messages"].as_array().expect("a page").iter().for_each(|said| self.hear(said));
+            page["messages"]
+                .as_array()
+                .expect("a page")
+                .iter()
+                .for_each(|event| self.receive(event));
             if page["more"] == false {
                 assert_eq!(page["complete"], true, "a gap");
                 return Some(());
@@ -291,65 +297,66 @@ impl Talker {
         }
     }
 
-    fn converse(&mut self, ws: &mut Ws, is_over: &AtomicBool) -> Option<()> {
-        // What has arrived, and been kept, is no news, as the nonce tells: as if its echo had been lost.
-        let arrived = self.said - usize::from(self.said > 0 && !self.has_heard_itself());
+    fn send_all(&mut self, ws: &mut Ws, is_over: &AtomicBool) -> Option<()> {
+        // Repeats a message that has arrived already: its nonce must still be known after the restart.
+        let arrived = self.sent - usize::from(self.sent > 0 && !self.has_received_last());
         if arrived > 0 {
-            let said = arrived.to_string();
-            ws.try_send(chat_with(&said, &said)).ok()?;
+            let text = arrived.to_string();
+            ws.try_send(chat_with(&text, &text)).ok()?;
         }
         loop {
-            // One at a time: what was not heard back may or may not have arrived.
-            if self.said == 0 || self.has_heard_itself() {
+            // One message at a time: while it has not come back, it may or may not have arrived.
+            if self.sent == 0 || self.has_received_last() {
                 if is_over.load(SeqCst) {
                     return Some(());
                 }
-                self.said += 1;
+                self.sent += 1;
             }
-            let said = self.said.to_string();
-            ws.try_send(chat_with(&said, &said)).ok()?;
-            while !self.has_heard_itself() {
+            let text = self.sent.to_string();
+            ws.try_send(chat_with(&text, &text)).ok()?;
+            while !self.has_received_last() {
                 let event = Self::next(ws)?;
-                self.hear(&event);
+                self.receive(&event);
             }
         }
     }
 
-    fn has_heard_itself(&self) -> bool {
-        let own = format!("chat {} {}", self.name, self.said);
-        self.heard.iter().rev().any(|(_, line)| *line == own)
+    fn has_received_last(&self) -> bool {
+        let own = format!("chat {} {}", self.name, self.sent);
+        self.received.iter().rev().any(|(_, line)| *line == own)
     }
 
-    fn hear(&mut self, event: &Value) {
+    fn receive(&mut self, event: &Value) {
         let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
         if ["chat", "user_joined", "user_left"].contains(&&*text("type")) {
-            let heard =
+            let entry =
                 (text("id"), format!("{} {} {}", text("type"), text("user"), text("message")));
-            // Who says again what is kept is told again, alone.
-            let is_own = heard.1.starts_with(&format!("chat {} ", self.name));
-            if !is_own || !self.heard.contains(&heard) {
-                self.heard.push(heard);
+            // A repeated nonce brings the same message back to its sender alone.
+            let is_own = entry.1.starts_with(&format!("chat {} ", self.name));
+            if !is_own || !self.received.contains(&entry) {
+                self.received.push(entry);
             }
         }
     }
 
     fn count(&self, begin: &str) -> usize {
-        self.heard.iter().filter(|(_, line)| line.starts_with(begin)).count()
+        self.received.iter().filter(|(_, line)| line.starts_with(begin)).count()
     }
 }
 
-/// Fifty people in five rooms talk while the server is restarted ten times, on a socket that somebody keeps open:
-/// nobody is refused, each hears all of it, once, in one order, and nobody is said to have come or gone.
+/// Clients in five rooms chat while the server is restarted again and again on one listening socket. Connecting
+/// always succeeds; every client receives every message once and in the same order, and no client is reported as
+/// having left. Ten restarts and fifty clients under `SLOW_TESTS=1`, three and ten otherwise.
 // contract §7.2 §8.4 §12.10
 #[test]
 #[cfg(target_os = "linux")]
-fn ten_restarts_while_fifty_talk() {
-    let (restarts, people) =
+fn restarts_lose_repeat_and_reorder_no_message() {
+    let (restarts, count) =
         if std::env::var_os("SLOW_TESTS").is_some() { (10, 50) } else { (3, 10) };
-    let place = Place::new("ten-restarts");
+    let folder = Folder::new("ten-restarts");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let address = &Address::Tcp(listener.local_addr().expect("an address"));
-    let state = place.state().display().to_string();
+    let state = folder.state().display().to_string();
     let flags =
         ["--state", &state, "--leave-grace", "30s", "--message-rate", "0", "--history", "100000"];
     let start = || {
@@ -357,55 +364,63 @@ fn ten_restarts_while_fifty_talk() {
         systemd::start(systemd::activated(listener.into(), None, &flags, &[]), 1)
     };
     let server = start();
-    let sessions: Vec<_> = (0..people).map(|n| server.session(&format!("person {n}"))).collect();
+    let sessions: Vec<_> = (0..count).map(|n| server.session(&format!("user {n}"))).collect();
     let rooms: Vec<_> = (0..5).map(|n| server.room(&sessions[n])).collect();
-    let talker = |n: usize| Talker {
-        name: format!("person {n}"),
+    let client = |n: usize| ResumingClient {
+        name: format!("user {n}"),
         session: sessions[n].clone(),
         room: rooms[n % 5].clone(),
-        heard: Vec::new(),
-        said: 0,
+        received: Vec::new(),
+        sent: 0,
     };
     let is_over = &AtomicBool::new(false);
-    let talkers: Vec<Talker> = thread::scope(|scope| {
+    let clients: Vec<ResumingClient> = thread::scope(|scope| {
         let mut server = server;
-        let talk = |talker: Talker| scope.spawn(move || talker.talk(address, is_over));
-        let talking: Vec<_> = (0..people).map(talker).map(talk).collect();
+        let chat = |client: ResumingClient| scope.spawn(move || client.chat(address, is_over));
+        let chatting: Vec<_> = (0..count).map(client).map(chat).collect();
         for restart in 1..=restarts {
-            wait_until("they have talked on", || {
+            wait_until("twenty more messages were sent", || {
                 server.messages(&rooms[0], &sessions[0]).len() > 20 * restart
             });
             stop(server);
             server = start();
         }
         is_over.store(true, SeqCst);
-        talking.into_iter().map(|talking| talking.join().expect("it talks to the end")).collect()
+        chatting.into_iter().map(|thread| thread.join().expect("a client")).collect()
     });
-    for talker in &talkers {
-        let Talker { name, said, .. } = talker;
-        let ids: Vec<_> = talker.heard.iter().map(|(id, _)| id).collect();
-        assert!(ids.is_sorted_by(|one, other| one < other), "{name}: in order, nothing twice");
+    for client in &clients {
+        let ResumingClient { name, sent, .. } = client;
+        let ids: Vec<_> = client.received.iter().map(|(id, _)| id).collect();
+        assert!(ids.is_sorted_by(|one, other| one < other), "{name}: ids strictly increase");
         let own = format!("chat {name} ");
         let numbers =
-            talker.heard.iter().filter_map(|(_, line)| line.strip_prefix(&own)?.parse().ok());
+            client.received.iter().filter_map(|(_, line)| line.strip_prefix(&own)?.parse().ok());
         let numbers: Vec<usize> = numbers.collect();
-        assert_eq!(numbers, (1..=*said).collect::<Vec<_>>(), "{name}: each once, in order");
-        assert_eq!(talker.count("user_left "), 0, "{name}: nobody has left");
-        assert!(talker.count("user_joined ") <= people / 5, "{name}: each has come once");
+        assert_eq!(
+            numbers,
+            (1..=*sent).collect::<Vec<_>>(),
+            "{name}: its own, once each, in order"
+        );
+        assert_eq!(client.count("user_left "), 0, "{name}: no user has left");
+        assert!(client.count("user_joined ") <= count / 5, "{name}: each user joins once");
     }
     for room in &rooms {
-        let same: Vec<_> = talkers.iter().filter(|talker| talker.room == *room).collect();
-        // They came at different times, and have read to different ends.
-        let first = same.iter().map(|talker| &talker.heard[0].0).max().unwrap();
-        let last =
-            same.iter().filter_map(|talker| talker.heard.last()).map(|(id, _)| id).min().unwrap();
-        let common = |talker: &Talker| {
-            let between = talker.heard.iter().filter(|(id, _)| id >= first && id <= last);
+        let same: Vec<_> = clients.iter().filter(|client| client.room == *room).collect();
+        // They entered at different times and stopped at different messages.
+        let first = same.iter().map(|client| &client.received[0].0).max().unwrap();
+        let last = same
+            .iter()
+            .filter_map(|client| client.received.last())
+            .map(|(id, _)| id)
+            .min()
+            .unwrap();
+        let common = |client: &ResumingClient| {
+            let between = client.received.iter().filter(|(id, _)| id >= first && id <= last);
             between.cloned().collect::<Vec<_>>()
         };
         assert!(common(same[0]).len() > 5 * restarts);
-        for talker in &same[1..] {
-            assert_eq!(common(talker), common(same[0]), "all have heard the same");
+        for client in &same[1..] {
+            assert_eq!(common(client), common(same[0]), "all clients receive the same");
         }
     }
 }

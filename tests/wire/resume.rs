@@ -1,4 +1,4 @@
-//! History and resume on the socket: no gap and no duplicate, whatever breaks and whoever talks on.
+//! History and resume on the WebSocket: neither gaps nor duplicates, whatever connection breaks at whatever time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ fn id(message: &Value) -> &str {
     message["id"].as_str().expect("an id")
 }
 
-/// Chats one after the other; each as its sender gets it back.
+/// Sends chats one after the other and returns the events that their sender receives.
 #[track_caller]
 fn say(socket: &mut Ws, texts: impl IntoIterator<Item = String>) -> Vec<Value> {
     let said = texts.into_iter().map(|text| {
@@ -27,7 +27,7 @@ fn say(socket: &mut Ws, texts: impl IntoIterator<Item = String>) -> Vec<Value> {
     said.collect()
 }
 
-/// Chats, and reads on until it comes back, whoever comes and goes meanwhile.
+/// Sends a chat and reads until it comes back, skipping other events.
 fn say_among_others(socket: &mut Ws, text: &str) {
     socket.chat(text);
     while socket.event()["message"] != text {}
@@ -37,7 +37,7 @@ fn numbers(range: std::ops::Range<usize>) -> impl Iterator<Item = String> {
     range.map(|number| number.to_string())
 }
 
-/// A room with ana in it and all that was said there, her join first.
+/// A room with ana present and `count` chats from her. Returns all messages, her join first.
 fn room_with_chats(server: &Server, count: usize) -> (String, Ws, Vec<Value>) {
     let ana = server.session("ana");
     let room = server.room(&ana);
@@ -49,24 +49,24 @@ fn room_with_chats(server: &Server, count: usize) -> (String, Ws, Vec<Value>) {
     (room, socket, said)
 }
 
-/// A socket that is soon stuck when nobody reads.
+/// A WebSocket with a small receive buffer, so that the server soon cannot write to it.
 fn narrow_socket(server: &Server, room: &str, session: &str, query: &str) -> Ws {
     let http = Http::over(Stream::connect_narrow(server.address()), server.address());
     http.upgrade(&upgrade(&format!("/ws/{room}?session_id={session}&{query}")))
 }
 
-// What comes, and in what order.
+// Contents and order.
 
 // contract §8.1 §8.2 §8.3
 #[test]
-fn history_comes_before_anything_else_and_the_own_join_after_it() {
+fn history_comes_first_and_then_the_own_join() {
     let server = Server::start(&[]);
     let (room, mut ana, said) = room_with_chats(&server, 5);
     let bob = server.session("bob");
     let mut bob = server.socket_with(&room, &bob, "history=10");
     let frame = bob.history_frame();
     assert_eq!(frame["room_id"], json!(room));
-    assert_eq!(frame["messages"], json!(said), "the messages as everybody got them");
+    assert_eq!(frame["messages"], json!(said), "the messages as they were delivered");
     assert_eq!((&frame["more"], &frame["complete"]), (&json!(false), &json!(true)));
     let joined = bob.expect_join("bob");
     assert_eq!(frame["you"], joined["user_id"]);
@@ -74,7 +74,10 @@ fn history_comes_before_anything_else_and_the_own_join_after_it() {
         {"user_id": ana.user_id, "user": "ana"},
         {"user_id": joined["user_id"], "user": "bob"},
     ]);
-    assert_eq!(frame["users"], users, "in order of arrival, oneself included");
+    assert_eq!(
+        frame["users"], users,
+        "all users present in order of arrival, the newcomer included"
+    );
     assert!(id(&joined) > id(&said[5]));
     assert_eq!(ana.expect_join("bob"), joined);
     say(&mut ana, ["and on".to_owned()]);
@@ -83,7 +86,7 @@ fn history_comes_before_anything_else_and_the_own_join_after_it() {
 }
 
 #[test]
-fn without_history_or_after_no_history_comes() {
+fn without_history_or_after_there_is_no_history_frame() {
     let server = Server::start(&[]);
     let (room, _ana, _) = room_with_chats(&server, 5);
     server.enter(&room, "bob").expect_nothing();
@@ -91,7 +94,7 @@ fn without_history_or_after_no_history_comes() {
 
 // contract §6.6
 #[test]
-fn typing_is_no_history() {
+fn typing_is_not_part_of_the_history() {
     let server = Server::start(&[]);
     let (room, mut ana, mut said) = room_with_chats(&server, 2);
     ana.typing();
@@ -103,7 +106,7 @@ fn typing_is_no_history() {
 
 // contract §1.9 §8.1
 #[test]
-fn a_history_is_the_last_n_and_n_is_clamped() {
+fn history_n_returns_the_last_n_messages_and_clamps_n() {
     let server = Server::start(&["--leave-grace", "1h"]);
     let (room, _ana, _) = room_with_chats(&server, 9);
     let bob = server.enter(&room, "bob");
@@ -131,10 +134,10 @@ fn a_history_is_the_last_n_and_n_is_clamped() {
     }
 }
 
-/// What a word is clamped to is nobody's promise; that it closes nothing is.
+/// Which number is used instead is not specified.
 // contract §1.9
 #[test]
-fn a_history_that_is_no_number_closes_nothing() {
+fn a_history_that_is_no_number_does_not_close_the_socket() {
     let server = Server::start(&[]);
     let (room, mut ana, _) = room_with_chats(&server, 2);
     for (number, word) in ["abc", "", "1.5", "5x", "%00", "1e3"].into_iter().enumerate() {
@@ -151,7 +154,7 @@ fn a_history_that_is_no_number_closes_nothing() {
 
 // contract §1.9 §8.1 §8.4
 #[test]
-fn more_than_a_thousand_are_never_asked_for() {
+fn history_returns_at_most_a_thousand_messages() {
     let server = Server::start(&["--message-rate", "0", "--history", "2000"]);
     let (room, ana, said) = room_with_chats(&server, 1100);
     for asked in ["1000", "1500"] {
@@ -160,7 +163,7 @@ fn more_than_a_thousand_are_never_asked_for() {
         assert!(history.messages == said[101..], "history={asked}");
         assert!(history.complete && history.frames > 1, "{} frames", history.frames);
     }
-    // With `after`, every message comes.
+    // `after` has no such limit.
     let mut tab = server.socket_with(&room, &ana.session, &format!("after={}", id(&said[0])));
     let history = tab.history();
     assert!(history.messages == said[1..] && history.complete);
@@ -168,7 +171,7 @@ fn more_than_a_thousand_are_never_asked_for() {
 
 // contract §8.1 §8.2
 #[test]
-fn a_history_of_an_empty_room_is_one_frame() {
+fn the_history_of_an_empty_room_is_one_frame() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     for query in ["history=0", "history=50"] {
@@ -182,7 +185,7 @@ fn a_history_of_an_empty_room_is_one_frame() {
 }
 
 #[test]
-fn a_second_tab_gets_its_history_and_is_not_announced() {
+fn a_second_socket_gets_its_history_and_is_not_announced() {
     let server = Server::start(&[]);
     let (room, mut ana, said) = room_with_chats(&server, 3);
     let mut tab = server.socket_with(&room, &ana.session, "history=50");
@@ -195,10 +198,10 @@ fn a_second_tab_gets_its_history_and_is_not_announced() {
 
 // contract §8.1
 #[test]
-fn no_frame_reaches_64_kib_whatever_is_in_it() {
+fn history_frames_stay_below_64_kib_whatever_they_contain() {
     let server = Server::start(&["--message-rate", "0"]);
     let (room, mut ana, mut said) = room_with_chats(&server, 0);
-    // The longest in JSON: six bytes for each control character.
+    // The longest messages in JSON: six bytes for each control character.
     for number in 0..40 {
         let one = ["\u{0}", "\u{1f642}", "\"", "x"][number / 10];
         let nonce = format!("{number:\u{1}>64}");
@@ -206,7 +209,7 @@ fn no_frame_reaches_64_kib_whatever_is_in_it() {
         said.push(ana.expect_event(&json!({"type": "chat", "nonce": nonce})));
     }
     let mut tab = server.socket_with(&room, &ana.session, "history=1000");
-    let history = tab.history(); // The limit is checked there.
+    let history = tab.history(); // Asserts the limit.
     assert!(history.messages == said && history.frames > 5, "{} frames", history.frames);
 }
 
@@ -214,15 +217,15 @@ fn no_frame_reaches_64_kib_whatever_is_in_it() {
 
 // contract §8.4
 #[test]
-fn after_brings_every_message_after_that_one() {
+fn after_returns_every_message_that_follows() {
     let server = Server::start(&[]);
     let (room, mut ana, said) = room_with_chats(&server, 10);
     for at in 0..said.len() {
         let query = format!("after={}", id(&said[at]));
         let mut tab = server.socket_with(&room, &ana.session, &query);
         let history = tab.history();
-        assert_eq!(history.messages, said[at + 1..], "after the message {at}");
-        assert!(history.complete, "after the message {at}");
+        assert_eq!(history.messages, said[at + 1..], "after message {at}");
+        assert!(history.complete, "after message {at}");
         tab.expect_nothing();
         tab.close();
     }
@@ -231,7 +234,7 @@ fn after_brings_every_message_after_that_one() {
 
 // contract §8.5
 #[test]
-fn after_wins_over_history() {
+fn after_takes_precedence_over_history() {
     let server = Server::start(&[]);
     let (room, ana, said) = room_with_chats(&server, 10);
     let after = id(&said[4]);
@@ -246,7 +249,7 @@ fn after_wins_over_history() {
         let history = tab.history();
         assert!(history.messages == said[5..] && history.complete, "{query}: {history:?}");
     }
-    // Even where it makes no sense.
+    // Even if its value is no id.
     let mut tab = server.socket_with(&room, &ana.session, "after=nonsense&history=1");
     let history = tab.history();
     assert!(history.messages == said && !history.complete, "{history:?}");
@@ -254,7 +257,7 @@ fn after_wins_over_history() {
 
 // contract §1.10 §8.6
 #[test]
-fn an_after_that_makes_no_sense_counts_as_no_longer_kept() {
+fn an_unknown_after_returns_all_messages_and_is_incomplete() {
     let server = Server::start(&[]);
     let (room, ana, said) = room_with_chats(&server, 5);
     let (_, _other, elsewhere) = room_with_chats(&server, 1);
@@ -287,7 +290,7 @@ fn an_after_that_makes_no_sense_counts_as_no_longer_kept() {
 
 // contract §8.4 §8.6
 #[test]
-fn a_gap_longer_than_the_history_is_said_and_no_other() {
+fn only_a_gap_longer_than_the_history_is_incomplete() {
     let server = Server::start(&["--history", "50", "--message-rate", "0", "--leave-grace", "1h"]);
     let (room, mut ana, mut said) = room_with_chats(&server, 3);
     let bob = server.session("bob");
@@ -312,7 +315,7 @@ fn a_gap_longer_than_the_history_is_said_and_no_other() {
 
 // contract §6.11 §8.4
 #[test]
-fn who_comes_back_in_time_is_not_announced_and_missed_nothing() {
+fn a_socket_that_resumes_in_time_misses_nothing_and_is_not_announced() {
     let server = Server::start(&["--leave-grace", "1h"]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let (session, user_id) = (bob.session.clone(), bob.user_id.clone());
@@ -328,13 +331,13 @@ fn who_comes_back_in_time_is_not_announced_and_missed_nothing() {
         {"user_id": ana.user_id, "user": "ana"},
         {"user_id": user_id, "user": "bob"},
     ]);
-    assert_eq!(history.users, users, "each once, still in order of arrival");
+    assert_eq!(history.users, users, "each user once, still in order of arrival");
     back.expect_nothing();
     ana.expect_nothing();
 }
 
 #[test]
-fn who_left_gets_the_own_leave_too() {
+fn a_user_that_left_receives_its_own_leave_on_resuming() {
     let server = Server::start(&[]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let session = bob.session.clone();
@@ -362,18 +365,18 @@ fn an_empty_resume_is_complete() {
     ana.expect_nothing();
 }
 
-/// Bob talks all the time; eve comes and goes in every way.
+/// Bob chats all the time while eve connects, and disconnects in various ways.
 // contract §8.3 §8.4
 #[test]
-fn nothing_is_missed_or_seen_twice_while_others_talk() {
+fn resuming_misses_and_repeats_nothing_while_others_chat() {
     let flags = ["--message-rate", "0", "--history", "5000", "--outbox", "64M"];
     let server = Server::start(&[&flags[..], &["--leave-grace", "1h"]].concat());
     let (room, mut ana, mut bob) = server.room_of_two();
-    let done = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&done);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let stop = Arc::clone(&is_over);
     let talking = thread::spawn(move || {
         let mut number = 0;
-        while !told.load(Ordering::Relaxed) {
+        while !stop.load(Ordering::Relaxed) {
             bob.send(
                 numbers(number..number + 10).flat_map(|text| chat(&text)).collect::<Vec<u8>>(),
             );
@@ -397,7 +400,10 @@ fn nothing_is_missed_or_seen_twice_while_others_talk() {
         if seen.is_empty() {
             let own = json!(history.you);
             let mut all = history.messages.iter();
-            assert!(all.all(|message| message["user_id"] != own), "the own join comes after it");
+            assert!(
+                all.all(|message| message["user_id"] != own),
+                "the own join comes after the history"
+            );
         }
         seen.extend(history.messages);
         for _ in 0..round * 7 % 40 {
@@ -409,7 +415,7 @@ fn nothing_is_missed_or_seen_twice_while_others_talk() {
             _ => socket.close(),
         }
     }
-    done.store(true, Ordering::Relaxed);
+    is_over.store(true, Ordering::Relaxed);
     let _bob = talking.join().expect("bob");
     let last = seen.last().expect("messages");
     let mut socket = server.socket_with(&room, &eve, &format!("after={}", id(last)));
@@ -421,27 +427,27 @@ fn nothing_is_missed_or_seen_twice_while_others_talk() {
     while all.last().is_none_or(|last| last["message"] != "end") {
         all.push(ana.event());
     }
-    // Ana read her own join and bob's before.
+    // Ana has read her own join and bob's already.
     seen.retain(|message| id(message) >= id(&all[0]));
     assert!(seen.len() > 100);
-    assert!(all.ends_with(&seen), "an unbroken tail of what ana saw");
+    assert!(all.ends_with(&seen), "eve sees an unbroken tail of what ana sees");
 }
 
-// Catching up: a cursor, not copies.
+// Catching up: the server keeps a position in the history instead of copies of the messages.
 
 // contract §8.3 §8.7
 #[test]
-fn a_slow_reader_gets_a_thousand_of_the_greatest_while_the_room_goes_on() {
+fn a_slow_reader_gets_a_thousand_of_the_longest_messages_while_others_chat() {
     let server = Server::start(&["--message-rate", "0", "--history", "5000"]);
     let (room, mut ana, _) = room_with_chats(&server, 0);
-    let greatest = "\u{1f642}".repeat(3990);
-    let mut said = say(&mut ana, (0..1000).map(|number| format!("{number:010}{greatest}")));
+    let longest = "\u{1f642}".repeat(3990);
+    let mut said = say(&mut ana, (0..1000).map(|number| format!("{number:010}{longest}")));
     assert!(said.iter().all(|m| m["message"].as_str().is_some_and(|t| t.chars().count() == 4000)));
     let slow = server.session("slow");
     let mut slow = narrow_socket(&server, &room, &slow, "history=1000");
     let (mut seen, mut frames, mut more): (Vec<Value>, _, _) = (Vec::new(), 0, true);
     while more {
-        // One for the room, one for the slow reader, in turn.
+        // One chat, then one history frame, in turn.
         ana.chat(&format!("meanwhile {frames}"));
         loop {
             said.push(ana.event());
@@ -470,15 +476,15 @@ fn a_slow_reader_gets_a_thousand_of_the_greatest_while_the_room_goes_on() {
 
 // contract §7.8 §8.8
 #[test]
-fn who_catches_up_too_slowly_for_the_history_is_closed_and_may_come_back() {
+fn a_reader_that_falls_behind_the_history_is_closed_with_1013_and_may_resume() {
     let flags = ["--message-rate", "0", "--history", "250", "--linger-timeout", "1m"];
     let server = Server::start(&flags);
     let (room, mut ana, _) = room_with_chats(&server, 0);
-    let greatest = "\u{1f642}".repeat(3990);
-    let said = say(&mut ana, (0..250).map(|number| format!("{number:010}{greatest}")));
+    let longest = "\u{1f642}".repeat(3990);
+    let said = say(&mut ana, (0..250).map(|number| format!("{number:010}{longest}")));
     let session = server.session("slow");
     let mut slow = narrow_socket(&server, &room, &session, "history=1000");
-    // Four megabytes wait for somebody who does not read, and are dropped for these.
+    // Four megabytes are due to a reader that does not read. These chats push them out of the history.
     for number in 0..300 {
         say_among_others(&mut ana, &number.to_string());
     }
@@ -490,11 +496,11 @@ fn who_catches_up_too_slowly_for_the_history_is_closed_and_may_come_back() {
             break;
         }
         let mut frame = history_of(&frame);
-        assert_eq!(frame["more"], true, "it was never complete");
+        assert_eq!(frame["more"], true, "the history never ends");
         seen.append(frame["messages"].as_array_mut().expect("messages"));
     }
-    assert!(seen.len() < 250, "all of it was under way before it was dropped");
-    assert!(said.starts_with(&seen), "what came is an unbroken beginning");
+    assert!(seen.len() < 250, "all messages were sent before they could be dropped");
+    assert!(said.starts_with(&seen), "the messages received are an unbroken beginning");
     drop(slow);
     let after = seen.last().map_or(UNKNOWN_ID, id);
     let mut back = server.socket_with(&room, &session, &format!("after={after}"));
@@ -509,25 +515,25 @@ fn who_catches_up_too_slowly_for_the_history_is_closed_and_may_come_back() {
 
 // contract §8.7
 #[test]
-fn who_asks_for_much_and_never_reads_costs_the_others_nothing() {
+fn sockets_that_never_read_their_history_do_not_delay_others() {
     let server = Server::start(&["--message-rate", "0"]);
     let (room, mut ana, _) = room_with_chats(&server, 0);
-    let greatest = "\u{1f642}".repeat(4000);
-    say(&mut ana, std::iter::repeat_n(greatest, 100));
-    let lazy: Vec<Ws> = (0..20)
-        .map(|number| server.session(&format!("lazy {number}")))
+    let longest = "\u{1f642}".repeat(4000);
+    say(&mut ana, std::iter::repeat_n(longest, 100));
+    let unread: Vec<Ws> = (0..20)
+        .map(|number| server.session(&format!("unread {number}")))
         .map(|session| narrow_socket(&server, &room, &session, "history=1000"))
         .collect();
     for number in 0..50 {
         say_among_others(&mut ana, &number.to_string());
     }
-    drop(lazy);
+    drop(unread);
 }
 
-// Waiting for a name.
+// History during a probe.
 
 #[test]
-fn who_waited_for_a_name_gets_what_was_said_meanwhile() {
+fn a_newcomer_that_waited_for_a_name_gets_the_messages_sent_meanwhile() {
     let server = Server::start(&["--probe-timeout", "1s", "--leave-grace", "1h"]);
     for query in ["after", "history"] {
         let (room, mut ana, mut bob) = server.room_of_two();
@@ -557,7 +563,7 @@ fn who_waited_for_a_name_gets_what_was_said_meanwhile() {
 }
 
 #[test]
-fn who_is_refused_a_name_gets_no_history() {
+fn a_newcomer_that_is_refused_a_name_gets_no_history() {
     let server = Server::start(&["--probe-timeout", "8s"]);
     let (room, mut ana, _bob) = server.room_of_two();
     let newcomer = server.socket_with(&room, &server.session("ana"), "history=1000");
@@ -566,11 +572,11 @@ fn who_is_refused_a_name_gets_no_history() {
     newcomer.expect_close(4409, "name taken");
 }
 
-// Exactly once: `after` to read, nonces to write.
+// Exactly-once delivery: `after` for reading, nonces for writing.
 
 // contract §8.10
 #[test]
-fn what_is_said_over_a_breaking_line_is_heard_exactly_once() {
+fn a_chat_sent_over_a_breaking_connection_is_delivered_exactly_once() {
     let server = Server::start(&["--message-rate", "0", "--leave-grace", "1h"]);
     let (room, mut ana, bob) = server.room_of_two();
     let session = bob.session.clone();
@@ -581,7 +587,7 @@ fn what_is_said_over_a_breaking_line_is_heard_exactly_once() {
         let nonce = format!("round {round}");
         let mut once = server.socket(&room, &session);
         once.send(chat_with(&nonce, &round.to_string()));
-        // Nobody can know how much of this arrives.
+        // Whether the chat arrives is undetermined.
         match round % 3 {
             0 => once.reset(),
             1 => drop(once),

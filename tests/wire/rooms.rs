@@ -1,4 +1,4 @@
-//! Rooms by REST: creating, finding, joining, leaving, reading, and how they end.
+//! Rooms by REST: creating, finding, joining, leaving, reading, expiry.
 
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ fn room_id(answer: &Answer) -> String {
     answer.json()["room_id"].as_str().expect("an id").to_owned()
 }
 
-/// Ids that no room has, most of them not even shaped like one.
+/// Ids that no room has. Most of them do not have the form of a room id.
 const NO_ROOMS: [&str; 9] = [
     "0000000000",
     "000000000",
@@ -38,7 +38,7 @@ const NO_ROOMS: [&str; 9] = [
     "caf%C3%A9",
 ];
 
-/// 200 rooms, as many as a session may hold.
+/// Creates 200 rooms, the limit for a session.
 fn fill_with_rooms(server: &Server, session: &str) -> Vec<String> {
     let requests = vec![post("/rooms").session(session); 200];
     let answers = server.http().pipeline(&requests);
@@ -68,7 +68,7 @@ fn the_location_of_a_new_room_is_a_relative_reference_that_works() {
         let answer = server.ask(post(target).session(&ana)).expect(201);
         let location = answer.field("Location").expect("a Location");
         assert!(!location.contains("//") && !location.contains(':'), "{location}");
-        // RFC 3986 §5.2.3: a path without a leading slash starts from the request's last one.
+        // RFC 3986 §5.2.3: a relative path replaces all after the last slash of the request's path.
         let (folder, _) = target.rsplit_once('/').expect("a slash");
         let path = match location.strip_prefix('/') {
             Some(_) => location.to_owned(),
@@ -104,7 +104,7 @@ fn at_most_a_thousand_rooms_are_listed() {
 
 // contract §1.13 §2.7 §2.8 §2.10
 #[test]
-fn there_is_no_room_of_another_id() {
+fn an_unknown_room_id_is_404() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     server.room(&ana);
@@ -118,13 +118,13 @@ fn there_is_no_room_of_another_id() {
 
 // contract §2.7 §6.9
 #[test]
-fn a_room_counts_who_is_there() {
+fn user_count_counts_the_users_present() {
     let server = Server::start(&[]);
     let (room, ana, mut bob) = server.room_of_two();
     assert_eq!(server.user_count(&room), Some(2));
     let mut tab = server.socket(&room, &ana.session);
     tab.expect_nothing();
-    assert_eq!(server.user_count(&room), Some(2), "two tabs are one person");
+    assert_eq!(server.user_count(&room), Some(2), "two sockets of a session are one user");
     ana.close();
     tab.expect_nothing();
     assert_eq!(server.user_count(&room), Some(2));
@@ -137,7 +137,7 @@ fn a_room_counts_who_is_there() {
 
 // contract §2.8
 #[test]
-fn joining_says_so_and_may_be_repeated() {
+fn joining_confirms_the_room_and_may_be_repeated() {
     let server = Server::start(&[]);
     let (ana, bob) = (server.session("ana"), server.session("bob"));
     let room = server.room(&ana);
@@ -151,7 +151,7 @@ fn joining_says_so_and_may_be_repeated() {
 
 // contract §2.9
 #[test]
-fn leaving_says_so_even_where_one_never_was() {
+fn leaving_succeeds_even_without_membership() {
     let server = Server::start(&[]);
     let (ana, bob) = (server.session("ana"), server.session("bob"));
     let room = server.room(&ana);
@@ -191,7 +191,7 @@ fn leaving_closes_the_sockets_in_that_room_only() {
 
 // contract §6.6 §6.7
 #[test]
-fn messages_are_what_the_sockets_saw() {
+fn messages_are_the_events_that_the_sockets_received() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     let room = server.room(&ana);
@@ -207,13 +207,13 @@ fn messages_are_what_the_sockets_saw() {
     bob.close();
     seen.push(ana.expect_left("bob"));
     assert_eq!(server.messages(&room, &reader), seen, "the same objects, without typing");
-    let stranger = server.session("eve");
-    assert_eq!(server.messages(&room, &stranger), seen, "an open room is open to read");
+    let outsider = server.session("eve");
+    assert_eq!(server.messages(&room, &outsider), seen, "reading needs no membership");
 }
 
 // contract §2.10
 #[test]
-fn messages_are_the_last_fifty_unless_told_otherwise() {
+fn messages_are_the_last_fifty_unless_limit_says_otherwise() {
     let server = Server::start(&["--message-rate", "0"]);
     let ana = server.session("ana");
     let room = server.room(&ana);
@@ -250,11 +250,11 @@ fn a_room_keeps_as_many_messages_as_the_flag_says() {
     assert_eq!(server.messages(&room, &ana.session), sent[3..]);
 }
 
-// Two hundred rooms per session.
+// The limit of rooms per session.
 
 // contract §3.8 §7.15
 #[test]
-fn a_session_holds_at_most_two_hundred_rooms() {
+fn a_session_is_in_at_most_two_hundred_rooms() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     let rooms = fill_with_rooms(&server, &ana);
@@ -262,10 +262,10 @@ fn a_session_holds_at_most_two_hundred_rooms() {
     server.ask(post("/rooms").session(&ana)).refused(429, "too_many_rooms");
     server.ask(join(&other, &ana)).refused(429, "too_many_rooms");
     server.socket(&other, &ana).expect_close(4429, "too many rooms");
-    // The body is asked about before the share, and so is the room.
+    // The body and the room are checked before the limit.
     server.ask(post("/rooms").session(&ana).body("nope")).refused(422, "bad_body");
     server.ask(join("0000000000", &ana)).refused(404, "room_not_found");
-    // What it has joined is no further room.
+    // Entering a room that it has joined already needs no further place.
     server.ask(join(&rooms[0], &ana)).expect(200);
     server.enter_as(&rooms[1], "ana", &ana);
     assert_eq!(rooms_of(&server, &ana), json!(rooms));
@@ -288,25 +288,25 @@ fn permission_is_asked_about_before_the_share_of_rooms() {
     server.socket(&guarded, &ana).expect_close(4403, "not a member");
 }
 
-// How rooms end.
+// Expiry.
 
 // contract §3.11 §12.11
 #[test]
-fn a_room_nobody_came_to_is_deleted() {
+fn a_room_that_was_never_entered_expires_after_new_room_ttl() {
     let server = Server::start(&["--new-room-ttl", "200ms", "--room-ttl", "1h"]);
     let ana = server.session("ana");
     let visited = server.room(&ana);
     server.enter_as(&visited, "ana", &ana).close();
     let unvisited = server.room(&ana);
     wait_until("the room is gone", || server.user_count(&unvisited).is_none());
-    assert!(server.user_count(&visited).is_some(), "the other ttl counts where somebody was");
+    assert!(server.user_count(&visited).is_some(), "--room-ttl applies once a room was entered");
     assert_eq!(all_rooms(&server), json!([visited]));
     assert_eq!(server.health()["rooms"], 1);
 }
 
 // contract §3.11 §7.12 §12.11
 #[test]
-fn a_room_is_deleted_some_time_after_its_last_socket_left() {
+fn a_room_expires_room_ttl_after_its_last_socket_has_closed() {
     let server = Server::start(&["--room-ttl", "200ms", "--new-room-ttl", "1h"]);
     let ana = server.session("ana");
     let (kept, left, fresh) = (server.room(&ana), server.room(&ana), server.room(&ana));
@@ -328,7 +328,7 @@ fn a_room_is_deleted_some_time_after_its_last_socket_left() {
 
 // contract §3.11
 #[test]
-fn coming_back_saves_a_room() {
+fn entering_again_in_time_keeps_a_room() {
     let server = Server::start(&["--room-ttl", "1500ms"]);
     let ana = server.session("ana");
     let (saved, lost) = (server.room(&ana), server.room(&ana));

@@ -1,4 +1,6 @@
-//! The process under test: starts it, reads what it says, signals it, measures it, and makes sure it ends.
+//! The process under test: starts it, reads its stderr, signals it, measures it, and makes sure that it ends.
+//!
+//! A server never outlives its test: `Drop` kills it.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -13,11 +15,11 @@ use serde_json::{Value, json};
 
 use crate::client::{Answer, Http, Request, Ws, get, post, upgrade};
 
-/// How long anything may take that must happen.
+/// How long a test waits for anything that must happen.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// What runs the server: the binary of this build, or what `CHAT` names instead, words apart by
-/// spaces: another binary, perhaps with an emulator or `chroot DIR` in front.
+/// The command that runs the server: the binary of this build, or the words of `CHAT`, separated by
+/// spaces: another binary, perhaps after an emulator or `chroot DIR`.
 fn program() -> Vec<String> {
     match std::env::var("CHAT") {
         Ok(named) => named.split_whitespace().map(str::to_owned).collect(),
@@ -25,7 +27,7 @@ fn program() -> Vec<String> {
     }
 }
 
-/// Where a listener can be reached.
+/// The address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     Tcp(SocketAddr),
@@ -33,7 +35,7 @@ pub enum Address {
 }
 
 impl Address {
-    /// From a line `listening on …`. Nobody connects to 0.0.0.0, so that becomes loopback.
+    /// From a line `listening on …`. A client cannot connect to 0.0.0.0, so that becomes 127.0.0.1.
     fn from_line(line: &str) -> Option<Address> {
         let (_, shown) = line.split_once("listening on ")?;
         let shown = shown.trim();
@@ -48,7 +50,7 @@ impl Address {
         Some(Address::Tcp(address))
     }
 
-    /// The value of `Host`.
+    /// The value of the field `Host`.
     pub fn host(&self) -> String {
         match self {
             Address::Tcp(address) => address.to_string(),
@@ -57,7 +59,7 @@ impl Address {
     }
 }
 
-/// What the process has written to stderr so far, and whether it has closed it.
+/// The lines that the process has written to stderr, and whether it has closed it.
 #[derive(Default)]
 struct Stderr {
     lines: Mutex<(Vec<String>, bool)>,
@@ -68,11 +70,11 @@ struct Stderr {
 pub struct Server {
     child: Child,
     stderr: Arc<Stderr>,
-    /// One per listener, in the order of the lines.
+    /// One per listener, in the order in which stderr reports them.
     pub addresses: Vec<Address>,
 }
 
-/// The server's command line with a clean environment: nothing of ours leaks in.
+/// The server's command line, in an environment without the variables that the server reads.
 pub fn command(flags: &[&str], env: &[(&str, &str)]) -> Command {
     let program = program();
     let mut command = Command::new(&program[0]);
@@ -81,7 +83,7 @@ pub fn command(flags: &[&str], env: &[(&str, &str)]) -> Command {
     command
 }
 
-/// The server's command line, to be completed, with at most so many file descriptors.
+/// The server's command line without flags, with at most `descriptors` file descriptors.
 pub fn limited(descriptors: u32) -> Command {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")).args(program());
@@ -92,8 +94,8 @@ pub fn limited(descriptors: u32) -> Command {
 fn clean(command: &mut Command, env: &[(&str, &str)]) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        let is_ours = |start: &&str| text.starts_with(*start);
-        if ["PORT", "CHAT_", "LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_"].iter().any(is_ours) {
+        let is_read = |start: &&str| text.starts_with(*start);
+        if ["PORT", "CHAT_", "LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_"].iter().any(is_read) {
             command.env_remove(&name);
         }
     }
@@ -101,7 +103,7 @@ fn clean(command: &mut Command, env: &[(&str, &str)]) {
 }
 
 impl Server {
-    /// Listening on a free port of 127.0.0.1, with `flags` added.
+    /// Starts a server that listens on a free port of 127.0.0.1.
     pub fn start(flags: &[&str]) -> Server {
         Server::start_with_env(flags, &[])
     }
@@ -112,7 +114,7 @@ impl Server {
         Server::spawn(command(&all, env), 1)
     }
 
-    /// With metrics on a listener of their own, whose address comes second.
+    /// Starts a server with a metrics listener, whose address comes second.
     pub fn start_with_metrics(flags: &[&str]) -> Server {
         Server::spawn_with_metrics(command(&[], &[]), flags)
     }
@@ -120,33 +122,33 @@ impl Server {
     fn spawn_with_metrics(mut command: Command, flags: &[&str]) -> Server {
         command.args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]).args(flags);
         let mut server = Server::spawn(command, 2);
-        // Which of the lines comes first is nobody's promise.
+        // The order of the two lines is not specified.
         if Http::connect(server.address()).ask(&get("/ping")).status != 200 {
             server.addresses.swap(0, 1);
         }
         server
     }
 
-    /// With at most `descriptors` file descriptors.
+    /// Starts a server that may open at most `descriptors` file descriptors.
     pub fn start_with_descriptor_limit(descriptors: u32, flags: &[&str]) -> Server {
         let mut shell = limited(descriptors);
         shell.args(["--listen", "127.0.0.1:0"]).args(flags);
         Server::spawn(shell, 1)
     }
 
-    /// The same, with metrics.
-    #[allow(dead_code)] // Only `tests/attacks` is that poor.
+    /// Starts a server that may open at most `descriptors` file descriptors and has a metrics listener.
+    #[allow(dead_code, reason = "only `tests/attacks` calls it")]
     pub fn start_with_metrics_and_descriptor_limit(descriptors: u32, flags: &[&str]) -> Server {
         Server::spawn_with_metrics(limited(descriptors), flags)
     }
 
-    /// Runs `command` and waits until `listeners` of them accept.
+    /// Runs `command` and waits until stderr has reported `listeners` listeners.
     pub fn spawn(mut command: Command, listeners: usize) -> Server {
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         Server::watch(command.spawn().expect("the binary runs"), listeners)
     }
 
-    /// The same, of a process whose stderr is piped.
+    /// Like `spawn`, for a process that runs already and whose stderr is piped.
     pub fn watch(mut child: Child, listeners: usize) -> Server {
         let stderr = Arc::new(Stderr::default());
         let pipe = child.stderr.take().expect("stderr is piped");
@@ -178,9 +180,10 @@ impl Server {
         self.address().host()
     }
 
-    // What it says.
+    // Its stderr.
 
-    /// Works also after a wait that failed: a second panic would end all tests.
+    /// All lines so far. A poisoned lock is no error here: `Drop` calls this while a test panics, and a second
+    /// panic would abort the whole process.
     pub fn stderr(&self) -> Vec<String> {
         self.stderr.lines.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
@@ -195,19 +198,19 @@ impl Server {
         }
     }
 
-    /// Everything on stderr of a process that has ended.
+    /// All lines, once the process has closed stderr.
     pub fn stderr_to_the_end(&self) -> Vec<String> {
         let deadline = Instant::now() + DEADLINE;
         let mut state = self.stderr.lines.lock().unwrap();
         while !state.1 {
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "stderr is never closed");
+            assert!(!left.is_zero(), "stderr is still open");
             state = self.stderr.grown.wait_timeout(state, left).unwrap().0;
         }
         state.0.clone()
     }
 
-    // Its life.
+    // Signals and exit.
 
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("the process is there");
@@ -218,12 +221,22 @@ impl Server {
         self.signal(Signal::TERM);
     }
 
+    /// Runs `act` while the process is stopped (SIGSTOP): all that `act` sends waits for it in the kernel.
+    #[cfg(target_os = "linux")]
+    pub fn while_stopped<T>(&self, act: impl FnOnce() -> T) -> T {
+        self.signal(Signal::STOP);
+        wait_until("the process is stopped", || self.proc("status").contains("State:\tT"));
+        let result = act();
+        self.signal(Signal::CONT);
+        result
+    }
+
     /// Waits until the process has ended.
     pub fn wait(&mut self) -> ExitStatus {
         wait_for(&mut self.child)
     }
 
-    // What it costs (Linux).
+    // Measurements (Linux).
 
     #[cfg(target_os = "linux")]
     fn proc(&self, file: &str) -> String {
@@ -231,7 +244,6 @@ impl Server {
         std::fs::read_to_string(path).expect("the process is there")
     }
 
-    /// For those who look into `/proc` themselves.
     #[cfg(target_os = "linux")]
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -244,7 +256,7 @@ impl Server {
         std::fs::read_dir(path).expect("the process is there").count()
     }
 
-    /// Context switches so far, voluntary or not: every wake-up shows here.
+    /// Voluntary and involuntary context switches so far. Every wake-up counts as one.
     #[cfg(target_os = "linux")]
     pub fn context_switches(&self) -> u64 {
         let status = self.proc("status");
@@ -258,8 +270,7 @@ impl Server {
         self.status_kib("VmRSS:")
     }
 
-    /// The most that resident memory has been, in KiB.
-    #[allow(dead_code)] // Only `tests/attacks` asks.
+    /// The peak of resident memory, in KiB.
     #[cfg(target_os = "linux")]
     pub fn resident_kib_max(&self) -> u64 {
         self.status_kib("VmHWM:")
@@ -268,7 +279,7 @@ impl Server {
     #[cfg(target_os = "linux")]
     fn status_kib(&self, name: &str) -> u64 {
         let status = self.proc("status");
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("such a line");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("the line");
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
@@ -276,93 +287,93 @@ impl Server {
     #[cfg(target_os = "linux")]
     pub fn cpu_ticks(&self) -> u64 {
         let stat = self.proc("stat");
-        // The command's name may contain spaces; what follows its parenthesis does not.
+        // The command's name may contain spaces; the fields after its closing parenthesis do not.
         let (_, rest) = stat.rsplit_once(") ").expect("a name in parentheses");
         let fields: Vec<&str> = rest.split(' ').collect();
         let ticks = |n: usize| fields[n - 3].parse::<u64>().expect("a number");
         ticks(14) + ticks(15)
     }
 
-    // Talking to it: each of these uses a connection of its own.
+    // Requests. Each of these opens a connection of its own.
 
-    /// A fresh HTTP connection.
+    /// A new HTTP connection.
     pub fn http(&self) -> Http {
         Http::connect(self.address())
     }
 
-    /// One request on a connection of its own.
+    /// Sends one request on a connection of its own.
     pub fn ask(&self, request: Request) -> Answer {
         self.http().ask(&request)
     }
 
-    /// A new session's id.
+    /// Opens a session and returns its id.
     pub fn session(&self, name: &str) -> String {
         let answer = self.ask(post("/sessions").json(&json!({"username": name}))).expect(201);
         answer.json()["session_id"].as_str().expect("an id").to_owned()
     }
 
-    /// A new room's id.
+    /// Creates a room and returns its id.
     pub fn room(&self, session: &str) -> String {
         let answer = self.ask(post("/rooms").session(session)).expect(201);
         answer.json()["room_id"].as_str().expect("an id").to_owned()
     }
 
-    /// A new room's id, made with that body.
+    /// Creates a room with a request body and returns its id.
     pub fn room_with(&self, session: &str, body: &Value) -> String {
         let answer = self.ask(post("/rooms").session(session).json(body)).expect(201);
         answer.json()["room_id"].as_str().expect("an id").to_owned()
     }
 
-    /// Joins by REST.
+    /// Joins a room by REST.
     pub fn join(&self, room: &str, session: &str) {
         self.ask(post(&format!("/rooms/{room}/join")).session(session)).expect(200);
     }
 
-    /// Joins by REST, with a password.
+    /// Joins a room by REST, with a password.
     pub fn join_with(&self, room: &str, session: &str, password: &str) {
         let join = post(&format!("/rooms/{room}/join")).session(session);
         self.ask(join.json(&json!({"password": password}))).expect(200);
     }
 
-    /// A chat by REST, as everyone gets it.
+    /// Posts a message by REST and returns it as every member receives it.
     pub fn say(&self, room: &str, session: &str, message: &str) -> Value {
         let say = post(&format!("/rooms/{room}/messages")).session(session);
         self.ask(say.json(&json!({"message": message}))).expect(201).json()
     }
 
-    /// A socket, upgraded; what comes first on it is the caller's to read.
+    /// Opens a WebSocket. The caller reads all events, including the first.
     pub fn socket(&self, room: &str, session: &str) -> Ws {
         let mut ws = self.upgrade(upgrade(&format!("/ws/{room}?session_id={session}")));
         ws.session = session.to_owned();
         ws
     }
 
-    /// A socket with more in its query; what comes first on it is the caller's to read.
+    /// Opens a WebSocket with further query parameters. The caller reads all events, including the first.
     pub fn socket_with(&self, room: &str, session: &str, query: &str) -> Ws {
         let mut ws = self.upgrade(upgrade(&format!("/ws/{room}?session_id={session}&{query}")));
         ws.session = session.to_owned();
         ws
     }
 
-    /// A socket by any upgrade request that must succeed.
+    /// Opens a WebSocket by an upgrade request that must succeed.
     pub fn upgrade(&self, request: Request) -> Ws {
         self.http().upgrade(&request)
     }
 
-    /// Somebody new in the room, whose own join has been read.
+    /// Opens a session and enters a room with it. The session's own join has been read.
     pub fn enter(&self, room: &str, name: &str) -> Ws {
         let session = self.session(name);
         self.enter_as(room, name, &session)
     }
 
-    /// A session's first socket in the room, whose own join has been read.
+    /// Opens a session's first WebSocket in a room. The session's own join has been read.
     pub fn enter_as(&self, room: &str, name: &str, session: &str) -> Ws {
         let mut ws = self.socket(room, session);
         ws.user_id = ws.expect_join(name)["user_id"].as_str().expect("a user_id").to_owned();
         ws
     }
 
-    /// A room with ana, who created it, and bob in it; all joins have been read.
+    /// A room created by ana, with ana and bob present. All joins have been read.
     pub fn room_of_two(&self) -> (String, Ws, Ws) {
         let session = self.session("ana");
         let room = self.room(&session);
@@ -376,14 +387,14 @@ impl Server {
         self.ask(get("/health")).expect(200).json()
     }
 
-    /// The room's history, as far as one answer can tell.
+    /// The room's latest messages, at most 1000.
     pub fn messages(&self, room: &str, session: &str) -> Vec<Value> {
         let target = format!("/rooms/{room}/messages?limit=1000");
         let answer = self.ask(get(&target).session(session)).expect(200).json();
         answer["messages"].as_array().expect("messages").clone()
     }
 
-    /// Persons in the room, or `None` if there is no such room.
+    /// The number of users in the room, or `None` if there is no such room.
     pub fn user_count(&self, room: &str) -> Option<u64> {
         let answer = self.ask(get(&format!("/rooms/{room}")));
         if answer.status == 404 {
@@ -403,7 +414,7 @@ impl Drop for Server {
     }
 }
 
-/// How a process that was not to keep running ended.
+/// The result of a process that ends by itself.
 #[derive(Debug)]
 pub struct Ended {
     pub code: Option<i32>,
@@ -411,7 +422,7 @@ pub struct Ended {
     pub stderr: String,
 }
 
-/// Runs the server with `flags` alone until it ends by itself.
+/// Runs the server with only `flags` until it ends by itself.
 pub fn run(flags: &[&str], env: &[(&str, &str)]) -> Ended {
     let mut child = command(flags, env)
         .stdout(Stdio::piped())
@@ -432,7 +443,7 @@ fn read_all(from: &mut impl Read) -> String {
     text
 }
 
-/// Waits for the process with a deadline; one that outlives it is killed, and the test fails.
+/// Waits until the process ends. If it outlives the deadline, it is killed and the test fails.
 fn wait_for(child: &mut Child) -> ExitStatus {
     let deadline = Instant::now() + DEADLINE;
     loop {
@@ -448,11 +459,11 @@ fn wait_for(child: &mut Child) -> ExitStatus {
     }
 }
 
-/// Asks again and again until the answer is yes, with a deadline.
+/// Polls `condition` until it holds. Fails after `DEADLINE`.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        assert!(Instant::now() < deadline, "timed out waiting until {what}");
         thread::sleep(Duration::from_millis(10));
     }
 }

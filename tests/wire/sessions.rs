@@ -1,4 +1,4 @@
-//! Sessions: names, bodies, ends and expiry.
+//! Sessions: user names, request bodies, the end of a session, expiry.
 
 use serde_json::json;
 
@@ -17,7 +17,7 @@ fn joined_rooms(server: &Server, session: &str) -> serde_json::Value {
     server.ask(get("/sessions/me").session(session)).expect(200).json()["joined_rooms"].clone()
 }
 
-// Creating one.
+// Creating a session.
 
 // contract §2.1 §2.2
 #[test]
@@ -65,16 +65,16 @@ fn names_have_two_to_fifty_characters() {
 
 // contract §3.1
 #[test]
-fn names_are_counted_in_scalar_values_not_in_what_one_sees() {
+fn names_are_counted_in_scalar_values_not_in_graphemes() {
     let server = Server::start(&[]);
-    let family = "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}"; // one picture, five scalar values
+    let family = "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}"; // One grapheme, five scalar values.
     server.ask(create(&family.repeat(10))).expect(201);
     server.ask(create(&family.repeat(11))).refused(400, "bad_username");
 }
 
 // contract §3.2
 #[test]
-fn names_have_no_controls_inside() {
+fn names_have_no_control_characters() {
     let server = Server::start(&[]);
     let mut http = server.http();
     let cc = ('\0'..='\u{1f}').chain('\u{7f}'..='\u{9f}');
@@ -128,7 +128,7 @@ fn bodies_that_are_not_the_right_json_are_422() {
 }
 
 #[test]
-fn surrogates_in_pairs_are_fine() {
+fn surrogate_pairs_are_one_character() {
     let server = Server::start(&[]);
     let body = r#"{"username":"\ud83d\ude42\u00e9"}"#;
     let answer = server.ask(post("/sessions").body(body)).expect(201);
@@ -148,7 +148,7 @@ fn the_content_type_of_a_body_does_not_matter() {
 
 // contract §3.3
 #[test]
-fn a_second_session_of_the_same_name_ends_nobodys() {
+fn a_second_session_of_the_same_name_does_not_end_the_first() {
     let server = Server::start(&[]);
     let (first, second) = (server.session("ana"), server.session("ana"));
     assert_ne!(first, second);
@@ -178,7 +178,7 @@ fn joined_rooms_come_in_the_order_of_joining() {
 
 // contract §2.2 §3.11
 #[test]
-fn joined_rooms_are_living_rooms() {
+fn joined_rooms_do_not_list_expired_rooms() {
     let server = Server::start(&["--new-room-ttl", "200ms", "--room-ttl", "1h"]);
     let ana = server.session("ana");
     let room = server.room(&ana);
@@ -186,11 +186,11 @@ fn joined_rooms_are_living_rooms() {
     server.ask(get(&format!("/rooms/{room}"))).refused(404, "room_not_found");
 }
 
-// Ending one.
+// Ending a session.
 
 // contract §2.3
 #[test]
-fn a_session_ends_once_and_for_all() {
+fn an_ended_session_is_invalid_and_ending_it_again_succeeds() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     let ended = |answer: Answer| assert_eq!(answer.expect(200).json(), message("Session ended"));
@@ -198,7 +198,7 @@ fn a_session_ends_once_and_for_all() {
     server.ask(get("/sessions/me").session(&ana)).refused(401, "invalid_session");
     server.ask(post("/rooms").session(&ana)).refused(401, "invalid_session");
     assert_eq!(server.health()["sessions"], 0);
-    // Also if it had already ended, or never was.
+    // Ending it again succeeds, as does ending a session that never existed.
     ended(server.ask(delete("/sessions/me").session(&ana)));
     ended(server.ask(delete("/sessions/me").session("00000000-0000-4000-8000-000000000000")));
     server.ask(delete("/sessions/me")).refused(401, "missing_session");
@@ -236,7 +236,7 @@ fn an_unused_session_expires() {
 
 // contract §3.10
 #[test]
-fn an_open_socket_keeps_a_session_alive_and_its_life_counts_from_the_last() {
+fn a_session_expires_only_after_its_last_socket_has_closed() {
     let server = Server::start(&["--session-ttl", "1s"]);
     let ana = server.session("ana");
     let room = server.room(&ana);

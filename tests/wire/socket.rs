@@ -1,4 +1,4 @@
-//! The socket: opening handshake, events both ways, presence, names, grace and pings.
+//! The WebSocket: opening handshake, events in both directions, presence, names, the leave grace period, pings.
 
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ fn connecting_joins_the_room() {
 
 // contract §5.4
 #[test]
-fn what_is_no_upgrade_is_told_to_upgrade() {
+fn a_request_that_is_no_upgrade_is_426() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     let room = server.room(&ana);
@@ -50,7 +50,7 @@ fn what_is_no_upgrade_is_told_to_upgrade() {
 
 // contract §5.5
 #[test]
-fn another_version_is_told_ours() {
+fn another_websocket_version_is_426_and_names_13() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     let room = server.room(&ana);
@@ -58,7 +58,7 @@ fn another_version_is_told_ours() {
     for version in ["8", "12", "14", "130", "x"] {
         let other = upgrade(&target).without("Sec-WebSocket-Version");
         let other = other.field("Sec-WebSocket-Version", version);
-        // The version is asked about before the key.
+        // The version is checked before the key.
         let keyless = other.clone().without("Sec-WebSocket-Key");
         for request in [other, keyless] {
             let answer = server.ask(request).refused(426, "upgrade_required");
@@ -87,14 +87,14 @@ fn a_bad_key_is_a_bad_request() {
         with(KEY).field("Sec-WebSocket-Key", KEY), // twice
     ];
     for request in bad_keys {
-        // The key is asked about before the origin.
+        // The key is checked before the origin.
         let request = request.field("Origin", "https://other.example");
         server.ask(request).refused(400, "bad_request");
     }
 }
 
 #[test]
-fn handshake_fields_are_read_as_lists_and_without_case() {
+fn handshake_fields_are_lists_and_ignore_case() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     let room = server.room(&ana);
@@ -114,7 +114,7 @@ fn no_extension_is_ever_negotiated() {
     let room = server.room(&ana);
     let offer = "permessage-deflate; client_max_window_bits";
     let request = upgrade(&format!("/ws/{room}?session_id={ana}"));
-    // That none is selected is checked by the client at every upgrade.
+    // The client asserts at every upgrade that the server selects no extension.
     server.upgrade(request.field("Sec-WebSocket-Extensions", offer)).expect_join("ana");
 }
 
@@ -122,7 +122,7 @@ fn no_extension_is_ever_negotiated() {
 
 // contract §5.1 §5.2
 #[test]
-fn the_secret_may_come_in_the_query_the_header_or_a_subprotocol() {
+fn the_session_may_come_in_the_query_the_header_or_a_subprotocol() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     let room = server.room(&ana);
@@ -143,7 +143,7 @@ fn the_secret_may_come_in_the_query_the_header_or_a_subprotocol() {
     ];
     for request in offers {
         let mut socket = server.upgrade(request);
-        assert_eq!(socket.protocol.as_deref(), Some("chat"), "the secret is not echoed");
+        assert_eq!(socket.protocol.as_deref(), Some("chat"), "the session is not echoed");
         socket.expect_nothing();
     }
 }
@@ -178,7 +178,7 @@ fn of_several_credentials_the_header_counts_first_then_the_subprotocol() {
 
 // contract §5.7 §7.10
 #[test]
-fn a_wrong_session_is_told_after_the_upgrade() {
+fn a_wrong_session_is_closed_with_4401_after_the_upgrade() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     let room = server.room(&ana);
@@ -190,7 +190,7 @@ fn a_wrong_session_is_told_after_the_upgrade() {
         requests.push(upgrade(&format!("/ws/{room}?session_id={bad}")));
         requests.push(none.clone().session(bad));
     }
-    // The session is asked about before the room.
+    // The session is checked before the room.
     requests.push(upgrade("/ws/0000000000"));
     requests.push(upgrade(&format!("/ws/nonsense?session_id={NO_SESSION}")));
     for request in requests {
@@ -200,7 +200,7 @@ fn a_wrong_session_is_told_after_the_upgrade() {
 
 // contract §1.13 §5.7 §7.12
 #[test]
-fn a_wrong_room_is_told_after_the_upgrade() {
+fn a_wrong_room_is_closed_with_4404_after_the_upgrade() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     for room in ["0000000000", "nonsense", "A1B2C3D4E5", "00000000000000000000000000000000"] {
@@ -222,11 +222,11 @@ fn a_session_has_at_most_twenty_sockets() {
         sockets.push(socket);
     }
     server.socket(&lobby, &ana).expect_close(4429, "too many connections");
-    // The room is asked about before the share, and the share before the name.
+    // The room is checked before the limit, and the limit before the name.
     server.socket("0000000000", &ana).expect_close(4404, "room not found");
     server.socket(&attic, &ana).expect_close(4429, "too many connections");
     holder.expect_nothing();
-    // Others have a share of their own, and what is given back can be taken again.
+    // Each session has a limit of its own, and a closed socket no longer counts.
     server.enter_as(&lobby, "bob", &bob);
     sockets.pop().expect("twenty").close();
     server.socket(&lobby, &ana).expect_nothing();
@@ -258,7 +258,7 @@ fn a_join_a_chat_and_a_leave_look_as_documented() {
     ana.text(r#"{"type":"chat","message":"Hello world!"}"#);
     let (own, others) = (ana.event(), bob.event());
     check(&own, "chat", "ana", "Hello world!");
-    assert_eq!(own, others, "the sender included, everyone sees the same");
+    assert_eq!(own, others, "the sender receives the same event as the others");
     assert_eq!(own["user_id"], joined["user_id"]);
     ana.close();
     let left = bob.event();
@@ -278,7 +278,7 @@ fn typing_looks_as_documented_and_reaches_the_sender_too() {
 }
 
 #[test]
-fn a_room_hears_nothing_of_another() {
+fn events_stay_in_their_room() {
     let server = Server::start(&[]);
     let (_, mut ana, mut bob) = server.room_of_two();
     let (_, mut other_ana, mut other_bob) = server.room_of_two();
@@ -317,7 +317,7 @@ fn a_protocol_ping_is_answered_with_its_payload() {
 
 // contract §6.2
 #[test]
-fn a_message_is_trimmed_and_any_text() {
+fn a_message_is_trimmed_and_may_contain_any_character() {
     let server = Server::start(&[]);
     let (_, mut ana, mut bob) = server.room_of_two();
     let texts = [
@@ -360,7 +360,7 @@ fn a_message_has_at_most_four_thousand_characters() {
 
 // contract §6.13 §6.14
 #[test]
-fn what_cannot_be_accepted_is_refused_to_its_sender_alone() {
+fn an_invalid_event_is_refused_to_its_sender_alone() {
     let server = Server::start(&[]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let refused = [
@@ -404,7 +404,7 @@ fn what_cannot_be_accepted_is_refused_to_its_sender_alone() {
 
 // contract §1.17 §6.14 §6.15 §12.15
 #[test]
-fn too_many_chats_are_refused_until_one_has_waited() {
+fn chats_over_the_rate_are_refused_until_time_has_passed() {
     let server = Server::start(&["--message-rate", "1", "--message-burst", "3"]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let mut tab = server.socket(&room, &ana.session);
@@ -418,7 +418,7 @@ fn too_many_chats_are_refused_until_one_has_waited() {
     assert_eq!(refused["room_id"], json!(room));
     let wait = refused["retry_after"].as_f64().expect("a number of seconds");
     assert!(wait > 0.0 && wait <= 2.0, "{refused}");
-    // The rate is the session's, not the socket's; others have their own.
+    // The rate belongs to the session, not to the socket; other sessions have their own.
     tab.chat("8");
     tab.expect_refused("rate_limited");
     for text in ["1", "2", "3"] {
@@ -426,11 +426,9 @@ fn too_many_chats_are_refused_until_one_has_waited() {
     }
     bob.chat("hi");
     bob.expect_chat("bob", "hi");
-    // It ends by itself.
-    let mut tries = 0;
+    // After a while chats are accepted again.
     wait_until("a chat is accepted", || {
         tab.chat("again");
-        tries += 1;
         loop {
             let event = tab.event();
             match (event["type"].as_str(), event["message"].as_str()) {
@@ -440,7 +438,6 @@ fn too_many_chats_are_refused_until_one_has_waited() {
             }
         }
     });
-    assert!(tries > 0);
     bob.expect_chat("ana", "again");
 }
 
@@ -463,7 +460,7 @@ fn the_default_burst_is_forty() {
 
 // contract §6.3
 #[test]
-fn typing_is_passed_on_at_most_once_a_second_per_person() {
+fn typing_is_passed_on_at_most_once_a_second_per_user() {
     let server = Server::start(&["--message-burst", "2"]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let mut tab = server.socket(&room, &ana.session);
@@ -474,16 +471,16 @@ fn typing_is_passed_on_at_most_once_a_second_per_person() {
     bob.expect_event(&json!({"type": "typing", "user": "ana"}));
     bob.expect_chat("ana", "hello");
     tab.expect_event(&json!({"type": "typing", "user": "ana"}));
-    // Another person is another matter.
+    // Each user has an interval of their own.
     bob.typing();
     ana.expect_event(&json!({"type": "typing", "user": "bob"}));
-    // Surplus counts against no rate: ana's second chat is accepted after two hundred of them.
+    // Suppressed typing events do not count as chats: ana's second chat is still within her burst of two.
     let keys: Vec<u8> = std::iter::repeat_with(typing).take(200).flatten().collect();
     ana.send(keys);
     ana.chat("still here");
     while ana.event()["message"] != "still here" {}
-    // And after a second it is passed on again.
-    wait_until("typing comes through again", || {
+    // After a second, typing is passed on again.
+    wait_until("typing is passed on again", || {
         ana.typing();
         ana.text(r#"{"type":"ping"}"#);
         let event = ana.event();
@@ -496,7 +493,7 @@ fn typing_is_passed_on_at_most_once_a_second_per_person() {
 
 // contract §6.3
 #[test]
-fn two_tabs_type_as_one_person() {
+fn two_sockets_of_a_session_type_as_one_user() {
     let server = Server::start(&[]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let mut tab = server.socket(&room, &ana.session);
@@ -507,11 +504,11 @@ fn two_tabs_type_as_one_person() {
     bob.expect_chat("ana", "done");
 }
 
-// Two tabs.
+// Several sockets of one session.
 
 // contract §6.9
 #[test]
-fn second_tab_does_not_announce_again() {
+fn a_second_socket_of_a_session_is_not_announced() {
     let server = Server::start(&[]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let mut tab = server.socket(&room, &ana.session);
@@ -537,7 +534,7 @@ fn ana_id(event: &Value) -> &str {
 
 // contract §6.10
 #[test]
-fn a_closed_socket_has_left_at_once() {
+fn a_closed_socket_leaves_at_once() {
     let server = Server::start(&["--leave-grace", "1h"]);
     let (_, ana, mut bob) = server.room_of_two();
     ana.close();
@@ -546,18 +543,22 @@ fn a_closed_socket_has_left_at_once() {
 
 // contract §6.11
 #[test]
-fn a_broken_line_that_is_mended_in_time_is_not_announced() {
+fn a_reset_socket_that_returns_in_time_is_not_announced() {
     let server = Server::start(&["--leave-grace", "1h"]);
     let (room, ana, mut bob) = server.room_of_two();
     let (session, user_id) = (ana.session.clone(), ana.user_id.clone());
     ana.reset();
-    assert_eq!(server.user_count(&room), Some(2), "until then the person counts as present");
+    assert_eq!(
+        server.user_count(&room),
+        Some(2),
+        "a user counts as present during the grace period"
+    );
     let mut back = server.socket(&room, &session);
     back.chat("did you miss me?");
     let event = back.expect_chat("ana", "did you miss me?");
     assert_eq!(event["user_id"], json!(user_id));
     bob.expect_chat("ana", "did you miss me?");
-    // An end of stream without a close frame is a broken line, too.
+    // An end of stream without a close frame is treated like a reset.
     back.stream().finish();
     back.until_end();
     let mut again = server.socket(&room, &session);
@@ -567,7 +568,7 @@ fn a_broken_line_that_is_mended_in_time_is_not_announced() {
 
 // contract §6.11 §12.11
 #[test]
-fn a_broken_line_that_stays_broken_is_a_leave() {
+fn a_reset_socket_that_does_not_return_has_left_after_leave_grace() {
     let server = Server::start(&["--leave-grace", "200ms"]);
     let (room, ana, mut bob) = server.room_of_two();
     ana.reset();
@@ -581,7 +582,7 @@ fn a_broken_line_that_stays_broken_is_a_leave() {
 
 // contract §6.9
 #[test]
-fn a_broken_tab_beside_a_whole_one_is_nothing() {
+fn a_reset_socket_does_not_leave_while_another_of_its_session_is_open() {
     let server = Server::start(&["--leave-grace", "0s"]);
     let (room, ana, mut bob) = server.room_of_two();
     let mut tab = server.socket(&room, &ana.session);
@@ -598,11 +599,11 @@ fn a_broken_tab_beside_a_whole_one_is_nothing() {
 
 // contract §6.11 §6.12 §12.13
 #[test]
-fn a_silent_line_is_pinged_and_then_dropped() {
+fn a_socket_that_answers_no_ping_is_dropped() {
     let flags = ["--ping-interval", "1s", "--ping-timeout", "1500ms", "--leave-grace", "100ms"];
     let server = Server::start(&flags);
     let (_, mut ana, mut bob) = server.room_of_two();
-    // Ana reads, but does not answer; bob answers.
+    // Ana reads but does not answer; bob answers.
     ana.expect_ping();
     let left = bob.event_with_pongs();
     assert_eq!((&left["type"], &left["user"]), (&json!("user_left"), &json!("ana")));
@@ -613,7 +614,7 @@ fn a_silent_line_is_pinged_and_then_dropped() {
 
 // contract §6.12
 #[test]
-fn who_talks_is_not_dropped() {
+fn a_socket_that_sends_events_is_not_dropped() {
     let flags = ["--ping-interval", "1s", "--ping-timeout", "1s", "--leave-grace", "0s"];
     let server = Server::start(&flags);
     let (room, mut ana, silent) = server.room_of_two();
@@ -637,7 +638,7 @@ fn who_talks_is_not_dropped() {
 
 // contract §3.4 §3.5 §7.13
 #[test]
-fn a_holder_who_answers_keeps_the_name() {
+fn a_holder_that_answers_the_probe_keeps_the_name() {
     let server = Server::start(&["--probe-timeout", "8s"]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let session = server.session("ana");
@@ -652,7 +653,7 @@ fn a_holder_who_answers_keeps_the_name() {
 
 // contract §3.5
 #[test]
-fn a_holder_who_says_anything_at_all_is_not_silent() {
+fn any_event_from_the_holder_answers_the_probe() {
     let server = Server::start(&["--probe-timeout", "1s"]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let newcomer = server.socket(&room, &server.session("ana"));
@@ -665,7 +666,7 @@ fn a_holder_who_says_anything_at_all_is_not_silent() {
 
 // contract §3.5
 #[test]
-fn one_tab_that_answers_keeps_the_name_for_all() {
+fn one_socket_that_answers_the_probe_keeps_the_name_for_its_session() {
     let server = Server::start(&["--probe-timeout", "8s"]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let mut tab = server.socket(&room, &ana.session);
@@ -681,7 +682,7 @@ fn one_tab_that_answers_keeps_the_name_for_all() {
 
 // contract §3.5 §3.7 §12.13
 #[test]
-fn a_silent_holder_gives_way_and_nothing_the_newcomer_said_is_lost() {
+fn a_silent_holder_loses_the_name_and_the_newcomers_chats_are_delivered() {
     let server = Server::start(&["--probe-timeout", "300ms", "--leave-grace", "1h"]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let session = server.session("ana");
@@ -706,10 +707,10 @@ fn a_silent_holder_gives_way_and_nothing_the_newcomer_said_is_lost() {
     assert_eq!(server.user_count(&room), Some(2));
 }
 
-/// A holder's close frame was taken for a sign of life: the newcomer was refused a name that
-/// became free in the same moment.
+/// Regression: a close frame from the holder counted as an answer to the probe, so that the newcomer was refused
+/// a name that had just become free.
 #[test]
-fn a_holder_that_says_goodbye_when_asked_makes_room() {
+fn a_holder_that_closes_when_probed_frees_the_name() {
     let server = Server::start(&["--probe-timeout", "1h"]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let session = server.session("ana");
@@ -723,7 +724,7 @@ fn a_holder_that_says_goodbye_when_asked_makes_room() {
 
 // contract §3.6
 #[test]
-fn a_holder_whose_line_is_broken_gives_way_at_once() {
+fn a_holder_without_an_open_socket_loses_the_name_at_once() {
     let server = Server::start(&["--probe-timeout", "1h", "--leave-grace", "1h"]);
     let (room, ana, mut bob) = server.room_of_two();
     let connections = || server.health()["connections"].as_u64();
@@ -740,7 +741,7 @@ fn a_holder_whose_line_is_broken_gives_way_at_once() {
 
 // contract §3.4
 #[test]
-fn names_are_compared_without_case() {
+fn names_are_compared_ignoring_case() {
     let server = Server::start(&["--probe-timeout", "8s"]);
     let pairs =
         [("ana", "ANA"), ("àna", "ÀNA"), ("ÀNA", "àna"), ("straße", "STRAßE"), ("Ωω", "ωΩ")];
@@ -760,7 +761,7 @@ fn names_are_compared_without_case() {
 
 // contract §3.4
 #[test]
-fn a_name_is_taken_in_one_room_only_and_only_while_its_holder_is_there() {
+fn a_name_is_taken_only_in_one_room_and_while_its_holder_is_present() {
     let server = Server::start(&["--leave-grace", "1h"]);
     let (room, ana, mut bob) = server.room_of_two();
     let other = server.session("ana");
@@ -775,7 +776,7 @@ fn a_name_is_taken_in_one_room_only_and_only_while_its_holder_is_there() {
 
 // contract §3.4
 #[test]
-fn a_name_is_held_by_presence_not_by_membership() {
+fn a_name_is_held_by_presence_and_not_by_membership() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     let room = server.room(&ana);
@@ -786,18 +787,18 @@ fn a_name_is_held_by_presence_not_by_membership() {
 }
 
 #[test]
-fn a_second_tab_is_not_probed() {
+fn a_second_socket_of_the_holder_causes_no_probe() {
     let server = Server::start(&["--probe-timeout", "1h"]);
     let (room, mut ana, _bob) = server.room_of_two();
     let mut tab = server.socket(&room, &ana.session);
     tab.expect_nothing();
     ana.send(frame(FIN | PING, "mine"));
-    // A ping of the server's would have come before this pong.
+    // A ping from the server would come before this pong.
     assert_eq!(ana.frame().opcode, PONG);
 }
 
 #[test]
-fn a_newcomer_who_gives_up_is_forgotten() {
+fn a_newcomer_that_disconnects_during_the_probe_is_not_announced() {
     let server = Server::start(&["--probe-timeout", "8s"]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let newcomer = server.socket(&room, &server.session("ana"));

@@ -1,4 +1,4 @@
-//! The door matrix: one table says who may enter, read and speak, in which kind of room.
+//! Access rules: one table of what each kind of session may do in each kind of room.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::client::{Http, delete, get, post, upgrade};
 use crate::server::Server;
 
 #[derive(Clone, Copy, Debug)]
-enum Door {
+enum Access {
     Join,
     Socket,
     ReadMessages,
@@ -19,42 +19,43 @@ enum Kind {
     Public,
     Private,
     Password,
-    /// No room has this id, though it is shaped like a public room's.
+    /// No room has this id, which has the form of a public room's id.
     None,
-    /// The same, shaped like a private room's.
+    /// No room has this id, which has the form of a private room's id.
     Wrong,
-    /// There was such a room.
+    /// The room existed and has been deleted.
     Deleted,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Who {
-    /// Without a session.
+enum Caller {
+    /// No session.
     None,
-    /// A session that was never here.
-    Stranger,
-    /// Has joined.
+    /// A session that has never joined any room.
+    Outsider,
+    /// A session that has joined the room.
     Member,
-    /// Had joined, and left.
+    /// A session that had joined the room and has left it.
     Left,
-    /// Has made the room.
+    /// The session that created the room.
     Owner,
-    /// Has joined another room of the same kind.
+    /// A session that has joined another room of the same kind.
     Other,
 }
 
-/// What an open socket counts as in the table.
+/// Stands for an open socket in the table.
 const OPEN: u16 = 101;
 
-use Door::{Join, PostMessages, ReadMessages, Socket, Users};
+use Access::{Join, PostMessages, ReadMessages, Socket, Users};
 use Kind::{Deleted, Password, Private, Public};
 
-const WHO: [Who; 6] = [Who::None, Who::Stranger, Who::Member, Who::Left, Who::Owner, Who::Other];
+const CALLERS: [Caller; 6] =
+    [Caller::None, Caller::Outsider, Caller::Member, Caller::Left, Caller::Owner, Caller::Other];
 
-/// Status or close code, in the order of `WHO`.
+/// Status or close code, in the order of `CALLERS`.
 #[rustfmt::skip]
-const TABLE: [(Kind, Door, [u16; 6]); 30] = [
-    //                        none  stranger  member   left   owner   other
+const TABLE: [(Kind, Access, [u16; 6]); 30] = [
+    //                        none  outsider  member   left   owner   other
     (Public, Join,           [401,    200,     200,    200,    200,    200]),
     (Public, Socket,         [4401,  OPEN,    OPEN,   OPEN,   OPEN,   OPEN]),
     (Public, ReadMessages,   [401,    200,     200,    200,    200,    200]),
@@ -92,14 +93,14 @@ const TABLE: [(Kind, Door, [u16; 6]); 30] = [
     (Deleted, Users,        [401,     404,     404,    404,    404,    404]),
 ];
 
-/// A session of its own for each case: who enters by one door is no stranger at the next.
+/// A room and the session that accesses it. Each case has its own, since an access may make a session a member.
 struct Case {
     room: String,
     session: Option<String>,
 }
 
 impl Case {
-    fn new(server: &Server, http: &mut Http, kind: Kind, who: Who, number: usize) -> Case {
+    fn new(server: &Server, http: &mut Http, kind: Kind, caller: Caller, number: usize) -> Case {
         let mut session = |name: String| {
             let answer = http.ask(&post("/sessions").json(&json!({"username": name}))).expect(201);
             answer.json()["session_id"].as_str().expect("an id").to_owned()
@@ -112,15 +113,15 @@ impl Case {
             Public | Kind::None | Kind::Wrong => json!({}),
         };
         let room = server.room_with(&owner, &body);
-        match who {
-            Who::None | Who::Stranger | Who::Owner => {}
-            Who::Member => server.join_with(&room, &guest, "x"),
-            Who::Left => {
+        match caller {
+            Caller::None | Caller::Outsider | Caller::Owner => {}
+            Caller::Member => server.join_with(&room, &guest, "x"),
+            Caller::Left => {
                 server.join_with(&room, &guest, "x");
                 let leave = delete(&format!("/rooms/{room}/leave")).session(&guest);
                 http.ask(&leave).expect(200);
             }
-            Who::Other => {
+            Caller::Other => {
                 let other = server.room_with(&owner, &body);
                 server.join_with(&other, &guest, "x");
             }
@@ -135,24 +136,24 @@ impl Case {
                 room
             }
         };
-        let session = match who {
-            Who::None => None,
-            Who::Owner => Some(owner),
-            Who::Stranger | Who::Member | Who::Left | Who::Other => Some(guest),
+        let session = match caller {
+            Caller::None => None,
+            Caller::Owner => Some(owner),
+            Caller::Outsider | Caller::Member | Caller::Left | Caller::Other => Some(guest),
         };
         Case { room, session }
     }
 
-    /// The status or close code, and the error's code if it is one.
-    fn knock(&self, server: &Server, http: &mut Http, door: Door) -> (u16, Option<String>) {
+    /// The status or close code, and the code of the error if the response is one.
+    fn access(&self, server: &Server, http: &mut Http, access: Access) -> (u16, Option<String>) {
         let room = &self.room;
-        let target = match door {
+        let target = match access {
             Join => format!("/rooms/{room}/join"),
             Socket => format!("/ws/{room}?history=10"),
             ReadMessages | PostMessages => format!("/rooms/{room}/messages"),
             Users => format!("/rooms/{room}/users"),
         };
-        let request = match door {
+        let request = match access {
             Join => post(&target),
             Socket => upgrade(&target),
             PostMessages => post(&target).json(&json!({"message": "x"})),
@@ -162,7 +163,7 @@ impl Case {
             Some(id) => request.session(id),
             None => request,
         };
-        if !matches!(door, Socket) {
+        if !matches!(access, Socket) {
             let answer = http.ask(&request);
             let code = answer.json()["code"].as_str().map(str::to_owned);
             return (answer.status, code);
@@ -183,15 +184,15 @@ impl Case {
 
 // contract §5.7 §8.14 §10.5
 #[test]
-fn who_comes_in_where() {
+fn each_session_has_the_documented_access_to_each_room() {
     let server = Server::start(&[]);
     let mut http = server.http();
     let mut wrong = Vec::new();
-    for (row, (kind, door, expected)) in TABLE.into_iter().enumerate() {
-        for (column, (who, expected)) in WHO.into_iter().zip(expected).enumerate() {
-            let case = Case::new(&server, &mut http, kind, who, row * WHO.len() + column);
-            let (status, code) = case.knock(&server, &mut http, door);
-            let named = match (expected, door) {
+    for (row, (kind, access, expected)) in TABLE.into_iter().enumerate() {
+        for (column, (caller, expected)) in CALLERS.into_iter().zip(expected).enumerate() {
+            let case = Case::new(&server, &mut http, kind, caller, row * CALLERS.len() + column);
+            let (status, code) = case.access(&server, &mut http, access);
+            let named = match (expected, access) {
                 (401, _) => Some("missing_session"),
                 (403, Join) => Some("bad_password"),
                 (403, _) => Some("not_a_member"),
@@ -200,7 +201,7 @@ fn who_comes_in_where() {
             };
             if (status, code.as_deref()) != (expected, named) {
                 wrong.push(format!(
-                    "{kind:?} room, {door:?}, {who:?}: {status} {code:?}, not {expected} {named:?}"
+                    "{kind:?} room, {access:?}, {caller:?}: {status} {code:?}, not {expected} {named:?}"
                 ));
             }
         }
