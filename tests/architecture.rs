@@ -109,8 +109,6 @@ const KNOWN_CIRCLES: &[&str] = &[
     "chat/room",
     "chat/session",
     "chat/timer",
-    "config/flags",
-    "config/mod",
 ];
 
 /// Type names that are still defined more than once. Only ever shorten this list.

@@ -1,37 +1,37 @@
-//! Why the settings can't be had, in words.
+//! Errors in flags and variables.
 //!
-//! Owns the sentences. Must never know how they are reached. The invariant: an error is one
-//! line, whatever was typed.
+//! Owns the sentences. Must not know how a value is read. The invariant: an error is one line on
+//! stderr, whatever the input contains.
 
 use std::ffi::OsString;
 use std::fmt;
 
-/// Why the server can't start as asked: one line for stderr.
+/// Why the server cannot start with these flags and variables.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ConfigError {
-    /// There is no such flag.
+    /// No flag has this name.
     UnknownFlag(String),
-    /// Every argument is a flag or its value.
+    /// An argument that is neither a flag nor the value of one.
     UnexpectedArgument(OsString),
     /// The command line ends after this flag.
     MissingValue(String),
-    /// Anything else that the parser of command lines refuses.
+    /// Any other error of the command-line parser.
     Usage(String),
-    /// A flag's or variable's value, or one of several, is no good.
-    BadValue { source: String, text: String, fault: Fault },
-    /// There is to be TLS, but this is not given.
+    /// The value `text` of a flag or variable (`source`), or one entry of its list.
+    BadValue { source: String, text: String, error: ValueError },
+    /// A listener uses TLS, but this flag is missing.
     #[cfg(feature = "tls")]
     NoTlsFile(&'static str),
 }
 
 impl ConfigError {
-    pub(super) fn bad_value(source: &str, text: &str, fault: Fault) -> ConfigError {
-        ConfigError::BadValue { source: source.to_owned(), text: text.to_owned(), fault }
+    pub(super) fn bad_value(source: &str, text: &str, error: ValueError) -> ConfigError {
+        ConfigError::BadValue { source: source.to_owned(), text: text.to_owned(), error }
     }
 }
 
 impl fmt::Display for ConfigError {
-    // `{:?}` on whatever was typed, so that the line stays one line.
+    // `{:?}` escapes line breaks in the input.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ConfigError::UnknownFlag(flag) => write!(f, "{flag:?} is not a flag (see --help)"),
@@ -40,8 +40,8 @@ impl fmt::Display for ConfigError {
             }
             ConfigError::MissingValue(flag) => write!(f, "{flag} needs a value (see --help)"),
             ConfigError::Usage(text) => write!(f, "{text}"),
-            ConfigError::BadValue { source, text, fault } => {
-                write!(f, "{source}: {text:?} {fault}")
+            ConfigError::BadValue { source, text, error } => {
+                write!(f, "{source}: {text:?} {error}")
             }
             #[cfg(feature = "tls")]
             ConfigError::NoTlsFile(flag) => {
@@ -53,27 +53,29 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// What is wrong with a value.
+/// What is wrong with a value; the text follows the value in the sentence.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Fault {
-    /// It is not one of these.
+pub enum ValueError {
+    /// The value does not have this form.
     Form(&'static str),
-    /// It would be, but for its range.
+    /// The form is right, but the value is out of this range.
     Range(String),
-    /// It is an address with a name in it. Looking names up would block, and could change
-    /// where the server listens between two starts.
-    Name,
-    /// It is good, but only a program built with this feature can do it.
+    /// The address contains a host name. A lookup would block the start, and its result could move
+    /// the listener from one start to the next.
+    HostName,
+    /// The value needs a build with this feature.
     Feature(&'static str),
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ValueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Form(form) => write!(f, "is not {form}"),
-            Fault::Range(range) => write!(f, "is out of range ({range})"),
-            Fault::Name => write!(f, "has a host name, and none is looked up: give an IP address"),
-            Fault::Feature(name) => {
+            ValueError::Form(form) => write!(f, "is not {form}"),
+            ValueError::Range(range) => write!(f, "is out of range ({range})"),
+            ValueError::HostName => {
+                write!(f, "has a host name, which is never looked up; give an IP address")
+            }
+            ValueError::Feature(name) => {
                 write!(f, "needs a build with the feature `{name}` (cargo build --features {name})")
             }
         }

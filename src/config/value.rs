@@ -1,7 +1,7 @@
-//! The forms that values of flags and variables may take.
+//! Parsing one value of a flag or variable.
 //!
-//! Owns the parsing of one value. Must never know which flag it is for, nor look up a name. The
-//! invariant: what a parser accepts, it accepts exactly; no rounding, no wrapping, no trimming.
+//! Owns the forms of values. Must not know which flag a value belongs to, nor look up a host name.
+//! The invariant: a parser takes a value exactly or refuses it; it never rounds, wraps or trims.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,19 +12,19 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::error::Fault;
+use super::error::ValueError;
 
-/// Where to accept connections.
+/// An address to accept connections on.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Listen {
-    /// Port 0: a free one.
+    /// Port 0 picks a free port.
     Tcp(SocketAddr),
     /// The same, with TLS.
     #[cfg(feature = "tls")]
     Tls(SocketAddr),
     /// An absolute path.
     Unix(PathBuf),
-    /// There, and a PROXY header comes before what a connection says. Not nested.
+    /// Another address, where each connection begins with a PROXY header. Never nested, never TLS.
     Proxied(Box<Listen>),
 }
 
@@ -41,9 +41,9 @@ impl fmt::Display for Listen {
 }
 
 impl FromStr for Listen {
-    type Err = Fault;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Listen, Fault> {
+    fn from_str(text: &str) -> Result<Listen, ValueError> {
         if let Some(behind) = text.strip_prefix("proxy:") {
             return match behind.parse()? {
                 listen @ (Listen::Tcp(_) | Listen::Unix(_)) => {
@@ -62,17 +62,17 @@ impl FromStr for Listen {
             #[cfg(feature = "tls")]
             Some(address) => tcp(address).map(Listen::Tls),
             #[cfg(not(feature = "tls"))]
-            Some(_) => Err(Fault::Feature("tls")),
+            Some(_) => Err(ValueError::Feature("tls")),
             None => tcp(text).map(Listen::Tcp),
         }
     }
 }
 
-const ADDRESS: Fault = Fault::Form(
+const ADDRESS: ValueError = ValueError::Form(
     "an address (127.0.0.1:8000, localhost:8000, [::1]:8000, unix:/run/chat, proxy:0.0.0.0:8000)",
 );
 
-fn tcp(text: &str) -> Result<SocketAddr, Fault> {
+fn tcp(text: &str) -> Result<SocketAddr, ValueError> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
@@ -83,7 +83,7 @@ fn tcp(text: &str) -> Result<SocketAddr, Fault> {
     }
     let name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
     let is_name = host.chars().all(name) && host.chars().any(char::is_alphabetic);
-    Err(if is_name { Fault::Name } else { ADDRESS })
+    Err(if is_name { ValueError::HostName } else { ADDRESS })
 }
 
 /// A range of addresses: those that begin with the same bits.
@@ -113,10 +113,11 @@ impl Cidr {
 }
 
 impl FromStr for Cidr {
-    type Err = Fault;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Cidr, Fault> {
-        const FORM: Fault = Fault::Form("an address or range (127.0.0.1, 10.0.0.0/8, fd00::/8)");
+    fn from_str(text: &str) -> Result<Cidr, ValueError> {
+        const FORM: ValueError =
+            ValueError::Form("an address or range (127.0.0.1, 10.0.0.0/8, fd00::/8)");
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
@@ -124,9 +125,9 @@ impl FromStr for Cidr {
         let address: IpAddr = address.parse().map_err(|_| FORM)?;
         let width = if address.is_ipv4() { 32 } else { 128 };
         let prefix = match prefix {
-            Some(digits) => count(digits, &(0..=width)).map_err(|fault| match fault {
-                Fault::Form(_) => FORM,
-                _ => Fault::Range(format!("its prefix: 0 to {width}")),
+            Some(digits) => count(digits, &(0..=width)).map_err(|error| match error {
+                ValueError::Form(_) => FORM,
+                _ => ValueError::Range(format!("its prefix: 0 to {width}")),
             })?,
             None => width,
         } as u8;
@@ -140,12 +141,12 @@ impl FromStr for Cidr {
     }
 }
 
-/// `scheme://host[:port]` as a browser serialises it (RFC 6454 §6.2), in lower case; or `null`,
-/// which pages from files send; or `*`.
-pub(super) fn origin(text: &str) -> Result<String, Fault> {
-    const FORM: Fault = Fault::Form(
+/// An origin in lower case: `scheme://host[:port]` as a browser serializes it (RFC 6454 §6.2),
+/// `null`, which a page opened from a file sends, or `*`.
+pub(super) fn origin(text: &str) -> Result<String, ValueError> {
+    const FORM: ValueError = ValueError::Form(
         "an origin (https://chat.example, http://localhost:5173, null or *; no path, no final \
-         slash, no default port)",
+         slash, no deerror port)",
     );
     let origin = text.to_ascii_lowercase();
     if origin == "null" || origin == "*" {
@@ -170,19 +171,19 @@ pub(super) fn origin(text: &str) -> Result<String, Fault> {
     if is_scheme && is_host && is_port { Ok(origin) } else { Err(FORM) }
 }
 
-pub(super) fn level(text: &str) -> Result<LevelFilter, Fault> {
-    // Not trace: nothing of ours is logged there.
+pub(super) fn level(text: &str) -> Result<LevelFilter, ValueError> {
+    // Without `trace`: this crate logs nothing at that level.
     match text {
         "off" => Ok(LevelFilter::Off),
         "error" => Ok(LevelFilter::Error),
         "warn" => Ok(LevelFilter::Warn),
         "info" => Ok(LevelFilter::Info),
         "debug" => Ok(LevelFilter::Debug),
-        _ => Err(Fault::Form("a log level (off, error, warn, info, debug)")),
+        _ => Err(ValueError::Form("a log level (off, error, warn, info, debug)")),
     }
 }
 
-/// Units, greatest first, in nanoseconds. The empty one is for a bare number.
+/// Units in nanoseconds, greatest first. The empty one stands for a bare number.
 const TIMES: &[(&str, u128)] = &[
     ("d", 86_400_000_000_000),
     ("h", 3_600_000_000_000),
@@ -191,59 +192,62 @@ const TIMES: &[(&str, u128)] = &[
     ("", 1_000_000_000),
     ("ms", 1_000_000),
 ];
-/// Likewise, in bytes. Either case will do.
+/// Units in bytes, greatest first. Upper and lower case mean the same.
 const SIZES: &[(&str, u128)] = &[("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10), ("", 1)];
 
-pub(super) fn duration(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, Fault> {
-    let form = Fault::Form("a duration (90, 90s, 2m, 24h)");
+pub(super) fn duration(
+    text: &str,
+    range: &RangeInclusive<Duration>,
+) -> Result<Duration, ValueError> {
+    let form = ValueError::Form("a duration (90, 90s, 2m, 24h)");
     let nanos = scaled(text, TIMES, |suffix, unit| suffix == unit).ok_or(form)?;
     let (min, max) = (range.start().as_nanos(), range.end().as_nanos());
     match u64::try_from(nanos) {
         Ok(fitting) if (min..=max).contains(&nanos) => Ok(Duration::from_nanos(fitting)),
-        _ => Err(Fault::Range(format!("{} to {}", shown(min, TIMES), shown(max, TIMES)))),
+        _ => Err(ValueError::Range(format!("{} to {}", shown(min, TIMES), shown(max, TIMES)))),
     }
 }
 
-pub(super) fn size(text: &str, range: &RangeInclusive<usize>) -> Result<usize, Fault> {
-    let form = Fault::Form("a size (65536, 64K, 64M, 2G)");
+pub(super) fn size(text: &str, range: &RangeInclusive<usize>) -> Result<usize, ValueError> {
+    let form = ValueError::Form("a size (65536, 64K, 64M, 2G)");
     let bytes = scaled(text, SIZES, str::eq_ignore_ascii_case).ok_or(form)?;
     match usize::try_from(bytes) {
         Ok(fitting) if range.contains(&fitting) => Ok(fitting),
         _ => {
             let (min, max) = (*range.start() as u128, *range.end() as u128);
-            Err(Fault::Range(format!("{} to {}", shown(min, SIZES), shown(max, SIZES))))
+            Err(ValueError::Range(format!("{} to {}", shown(min, SIZES), shown(max, SIZES))))
         }
     }
 }
 
-pub(super) fn port(text: &str) -> Result<u16, Fault> {
+pub(super) fn port(text: &str) -> Result<u16, ValueError> {
     match count(text, &(0..=65535)) {
         Ok(port) => Ok(port as u16),
-        Err(_) => Err(Fault::Form("a port (0 to 65535)")),
+        Err(_) => Err(ValueError::Form("a port (0 to 65535)")),
     }
 }
 
-/// Where a file is; nobody looks whether it is there.
-pub(super) fn path(text: &str) -> Result<PathBuf, Fault> {
-    if text.is_empty() { Err(Fault::Form("a file's path")) } else { Ok(text.into()) }
+/// A path, which need not exist.
+pub(super) fn path(text: &str) -> Result<PathBuf, ValueError> {
+    if text.is_empty() { Err(ValueError::Form("a file's path")) } else { Ok(text.into()) }
 }
 
-/// Digits and nothing else: `parse` alone would take a plus sign.
-pub(super) fn count(text: &str, range: &RangeInclusive<u32>) -> Result<u32, Fault> {
-    let number = scaled(text, &[("", 1)], str::eq).ok_or(Fault::Form("a whole number"))?;
+/// A number of digits only; `str::parse` would also take a plus sign.
+pub(super) fn count(text: &str, range: &RangeInclusive<u32>) -> Result<u32, ValueError> {
+    let number = scaled(text, &[("", 1)], str::eq).ok_or(ValueError::Form("a whole number"))?;
     match u32::try_from(number) {
         Ok(fitting) if range.contains(&fitting) => Ok(fitting),
-        _ => Err(Fault::Range(format!("{} to {}", range.start(), range.end()))),
+        _ => Err(ValueError::Range(format!("{} to {}", range.start(), range.end()))),
     }
 }
 
-/// A whole number that is no flag's: digits and nothing else.
+/// A number of digits only, in text that comes from elsewhere than a flag.
 pub fn whole(text: &str) -> Option<u64> {
     scaled(text, &[("", 1)], str::eq).and_then(|number| u64::try_from(number).ok())
 }
 
-/// A number and its unit, multiplied out; a fraction must come out whole. `None` is the wrong
-/// form; what overflows is the greatest number, which no range holds.
+/// A number times its unit. `None`: the form is wrong, or the product is not a whole number. A
+/// product that overflows is `u128::MAX`, which lies in no range.
 fn scaled(text: &str, units: &[(&str, u128)], same: fn(&str, &str) -> bool) -> Option<u128> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
@@ -257,7 +261,7 @@ fn scaled(text: &str, units: &[(&str, u128)], same: fn(&str, &str) -> bool) -> O
     if whole.is_empty() || fraction.contains('.') {
         return None;
     }
-    // All that is left is digits, so the only error is too many of them.
+    // Only digits are left, so the one possible error is an overflow.
     let digits = format!("{whole}{fraction}").parse().unwrap_or(u128::MAX);
     let tenths = u32::try_from(fraction.len()).ok().and_then(|len| 10u128.checked_pow(len));
     match (digits.checked_mul(*unit), tenths) {
@@ -267,7 +271,7 @@ fn scaled(text: &str, units: &[(&str, u128)], same: fn(&str, &str) -> bool) -> O
     }
 }
 
-/// The number with the greatest unit that leaves no remainder.
+/// The number with the greatest unit that divides it.
 fn shown(number: u128, units: &[(&str, u128)]) -> String {
     match units.iter().find(|(_, unit)| number >= *unit && number % unit == 0) {
         Some((name, unit)) => format!("{}{name}", number / unit),
@@ -282,7 +286,7 @@ mod tests {
     // contract §12.5
     #[test]
     fn addresses_to_listen_on() {
-        let check = |text: &str, expected: Result<&str, Fault>| {
+        let check = |text: &str, expected: Result<&str, ValueError>| {
             let listen = text.parse::<Listen>();
             let shown = listen.map(|listen| listen.to_string());
             assert_eq!(shown, expected.map(str::to_owned), "{text:?}");
@@ -297,18 +301,18 @@ mod tests {
         #[cfg(feature = "tls")]
         check("tls:localhost:443", Ok("tls:127.0.0.1:443"));
         #[cfg(feature = "tls")]
-        check("tls:chat.example:443", Err(Fault::Name));
+        check("tls:chat.example:443", Err(ValueError::HostName));
         #[cfg(not(feature = "tls"))]
-        check("tls:localhost:443", Err(Fault::Feature("tls")));
+        check("tls:localhost:443", Err(ValueError::Feature("tls")));
         for name in ["chat.example:80", "localhost.:80", "bücher:80", "db_1:80"] {
-            check(name, Err(Fault::Name));
+            check(name, Err(ValueError::HostName));
         }
         let wrong = "|unix:|unix:chat.sock|:80|*:80|localhost|localhost:|localhost:65536|1.2.3:80|\
                      127.0.0.1|::1:80:|[::1]|[localhost]:80|http://127.0.0.1:80|127.0.0.1:80 |\
                      proxy:|proxy:chat.sock|proxy:proxy:127.0.0.1:80|unix:proxy:/run/chat";
         for text in wrong.split('|') {
-            let fault = text.parse::<Listen>().unwrap_err();
-            assert!(matches!(fault, Fault::Form(_)), "{text:?}: {fault:?}");
+            let error = text.parse::<Listen>().unwrap_err();
+            assert!(matches!(error, ValueError::Form(_)), "{text:?}: {error:?}");
         }
     }
 
@@ -335,10 +339,10 @@ mod tests {
         check("::ffff:10.0.0.1", &["10.0.0.1"], &["10.0.0.2"]);
         check("::ffff:0.0.0.0/90", &["::fffe:0:0"], &["10.0.0.1"]);
         for text in ["", "x", "10.0.0", "10.0.0.0/8/8", "10.0.0.0/+8", "/8", "[::1]", "::1/1.5"] {
-            let fault = text.parse::<Cidr>().unwrap_err();
-            assert!(matches!(fault, Fault::Form(_)), "{text:?}: {fault:?}");
+            let error = text.parse::<Cidr>().unwrap_err();
+            assert!(matches!(error, ValueError::Form(_)), "{text:?}: {error:?}");
         }
-        assert_eq!("::/129".parse::<Cidr>(), Err(Fault::Range("its prefix: 0 to 128".into())));
+        assert_eq!("::/129".parse::<Cidr>(), Err(ValueError::Range("its prefix: 0 to 128".into())));
     }
 
     #[test]
@@ -357,7 +361,7 @@ mod tests {
                      http://a:x|http://a:65536|http://a:80|https://a:443|http://u@a|http://[::1|\
                      http://[a]|http://[::1]x|https://bücher.example|http://a b|https://*.example";
         for text in wrong.split('|') {
-            assert!(matches!(origin(text), Err(Fault::Form(_))), "{text:?}");
+            assert!(matches!(origin(text), Err(ValueError::Form(_))), "{text:?}");
         }
     }
 

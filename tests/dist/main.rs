@@ -1,7 +1,7 @@
-//! What is installed beside the program: the manual page, which is made here from the same table as `--help`, and
-//! the units, held to that table and to each other.
+//! The files that a package installs beside the program: the manual page, which is made here from the table of flags,
+//! and the systemd units, which must agree with that table and with each other.
 //!
-//! `WRITE_MANUAL=1 cargo test --test dist` writes the page anew.
+//! `WRITE_MANUAL=1 cargo test --test dist` writes the manual page again.
 
 use std::env;
 use std::fmt::Write as _;
@@ -24,7 +24,7 @@ fn the_manual_page_says_what_help_says() {
     if env::var_os("WRITE_MANUAL").is_some_and(|value| value == "1") {
         fs::write(PAGE, page()).expect("it can be written");
     }
-    assert!(read(PAGE) == page(), "{PAGE} is old: WRITE_MANUAL=1 cargo test --test dist");
+    assert!(read(PAGE) == page(), "{PAGE} is out of date: WRITE_MANUAL=1 cargo test --test dist");
 }
 
 fn page() -> String {
@@ -40,7 +40,7 @@ fn page() -> String {
         let notes = format!("Default: {}. Variable: {}.", flag.default, flag.variable());
         entry(&mut page, &label, &format!("{}.\n{notes}", flag.help));
     }
-    entry(&mut page, "-h, --help", "Print a summary of this.");
+    entry(&mut page, "-h, --help", "Print a summary of these options.");
     entry(&mut page, "-V, --version", "Print name and version.");
     page.push_str(".PP\n");
     page.push_str(&escaped(&values()));
@@ -48,7 +48,7 @@ fn page() -> String {
     page
 }
 
-/// What `--help` says of values, below the flags.
+/// The last part of `--help`, about the forms of values.
 fn values() -> String {
     match Config::parse(["--help".into()].into_iter(), |_| None) {
         Ok(Command::Help(text)) => text.rsplit("\n\n").next().expect("a last part").to_owned(),
@@ -60,7 +60,7 @@ fn entry(page: &mut String, label: &str, text: &str) {
     writeln!(page, ".TP\n.B {}\n{}", escaped(label), escaped(text)).expect("a String takes it");
 }
 
-/// What is a dash stays one, and nothing is a request (groff_char(7)).
+/// Dashes stay dashes, and no line is taken for a request of roff (groff_char(7)).
 fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     text.replace("\n.", "\n\\&.").replace("\n'", "\n\\&'")
@@ -73,74 +73,72 @@ disposable\-chat \- anonymous, temporary chat rooms over REST and WebSockets
 .RB [ check ]
 .RI [ "FLAG VALUE" ]...
 .SH DESCRIPTION
-A server for chat rooms that need no accounts and leave nothing on disk.
-Somebody picks a name, opens a room and sends the link around; the room vanishes when nobody uses it.
-The chat's page is at /, the API is explained at /docs.
+A server for chat rooms without accounts that writes nothing to disk.
+A person picks a name, opens a room and sends its link to others; an unused room is deleted.
+The chat page is at /, the documentation of the API at /docs.
 .PP
 With
 .BR check ,
-nothing is started or listened on: what the flags and variables come to is printed, a line each that could be given
-again, and what the machine allows: descriptors, and whether the memory is there that
+the server is not started.
+The program prints the settings that its flags and variables result in, as one flag per line, and the limits of the
+machine: how many connections the descriptor limit allows, and a warning if the memory is less than
 .B \-\-max\-memory
-and a quarter more take.
+and a quarter more.
 .SH OPTIONS
 "#;
 
 const AFTER: &str = r#".SH ENVIRONMENT
-Each flag has a variable, named above.
+Each flag has a variable, whose name is given above.
 .TP
 .B PORT
-Alone, without
+Without
 .B \-\-listen
 and
 .BR CHAT_LISTEN ,
-it means that port of 0.0.0.0.
+the server listens on this port of 0.0.0.0.
 .TP
 .BR LISTEN_FDS ", " LISTEN_PID ", " LISTEN_FDNAMES
-Sockets that are handed over, as
-.BR sd_listen_fds (3)
-has it.
-They take the default's place; what
-.B \-\-listen
-says is added.
-One named
+Listening sockets passed by the service manager, see
+.BR sd_listen_fds (3).
+They replace the default of
+.BR \-\-listen ;
+addresses that are set explicitly are added to them.
+A socket with the name
 .I metrics
-is for the metrics.
+answers requests for the metrics only.
 .TP
 .BR NOTIFY_SOCKET ", " WATCHDOG_USEC ", " WATCHDOG_PID
-Who is told that the server listens, leaves, and is alive, as
-.BR sd_notify (3)
-has it.
+The service manager is told when the server is ready and when it stops, and regularly that it is alive, see
+.BR sd_notify (3).
 .SH SIGNALS
-SIGTERM and SIGINT tell every socket that the server goes; what is queued is written out, and it ends within five
+On SIGTERM or SIGINT the server closes every WebSocket with code 1001, writes what is queued and exits within five
 seconds.
-A second one ends it at once.
+A second signal ends it at once.
 .SH EXIT STATUS
 .TP
 .B 0
-It was told to end, and did; or
+The server was stopped by a signal, or
 .B check
-found nothing wrong with the flags.
+found the flags valid.
 .TP
 .B 1
-The machine would not have it: an address is in use, or there is no randomness.
+The server could not start or continue: for example, an address is in use.
 .TP
 .B 2
-A flag or variable is wrong.
-Nothing was started.
+A flag or variable is invalid; the server was not started.
 .TP
 .BR 130 ", " 143
-It was told twice, by SIGINT or SIGTERM.
+A second SIGINT or SIGTERM ended the server.
 .SH FILES
 .TP
 .I /usr/lib/systemd/system/disposable\-chat.service
-The unit.
+The service unit.
 .TP
 .I /usr/lib/systemd/system/disposable\-chat.socket
-Where it listens: 127.0.0.1:8000.
+The socket unit, which listens on 127.0.0.1:8000.
 .TP
 .I /etc/default/disposable\-chat
-Variables for the unit, a line each; need not be there.
+Variables for the service, one per line; optional.
 .SH SEE ALSO
 .BR systemd.socket (5),
 .BR systemctl (1)
@@ -159,7 +157,7 @@ fn mib(text: &str) -> u32 {
 }
 
 #[test]
-fn the_service_may_use_a_quarter_more_than_the_ceiling() {
+fn the_memory_limit_of_the_service_is_a_quarter_above_the_ceiling() {
     let service = read(SERVICE);
     let environment = settings(&service, "Environment");
     let ceiling = environment.iter().find_map(|one| one.strip_prefix("CHAT_MAX_MEMORY="));
@@ -168,7 +166,7 @@ fn the_service_may_use_a_quarter_more_than_the_ceiling() {
 }
 
 #[test]
-fn the_service_gives_variables_that_the_program_takes() {
+fn the_service_sets_only_known_variables() {
     let service = read(SERVICE);
     let environment = settings(&service, "Environment");
     let env = |name: &str| {
@@ -178,7 +176,7 @@ fn the_service_gives_variables_that_the_program_takes() {
     let Ok(Command::Serve(config)) = Config::parse(std::iter::empty(), env) else {
         panic!("the server would not start: {environment:?}")
     };
-    // A service is what one gets without, but that a restart of it loses nothing.
+    // The service runs with the defaults, except that a restart loses nothing.
     let state = Some("/run/disposable-chat/state".into());
     assert_eq!(config, Config { state, ..Config::default() });
     assert_eq!(settings(&service, "RuntimeDirectory"), ["disposable-chat"]);
@@ -191,13 +189,13 @@ fn the_service_gives_variables_that_the_program_takes() {
 }
 
 #[test]
-fn the_socket_is_where_the_program_listens_by_itself() {
+fn the_socket_listens_on_the_default_address() {
     let [Listen::Tcp(address)] = Config::default().listen[..] else { panic!("one address") };
     assert_eq!(settings(&read(SOCKET), "ListenStream"), [address.to_string()]);
 }
 
 #[test]
-fn the_service_is_told_of_and_tells() {
+fn the_service_notifies_systemd_and_takes_its_sockets() {
     let service = read(SERVICE);
     assert_eq!(settings(&service, "Type"), ["notify"]);
     assert_eq!(settings(&service, "WatchdogSec").len(), 1);
@@ -206,7 +204,7 @@ fn the_service_is_told_of_and_tells() {
 }
 
 #[test]
-fn the_package_holds_what_the_manual_page_names() {
+fn the_package_contains_the_files_that_the_manual_page_names() {
     let manifest = read("Cargo.toml");
     for asset in [
         "target/release/disposable-chat\", \"usr/bin/",
@@ -214,6 +212,6 @@ fn the_package_holds_what_the_manual_page_names() {
     ] {
         assert!(manifest.contains(asset), "{asset}");
     }
-    // Found by their names, which are the package's.
+    // cargo-deb finds the units by the name of the package.
     assert!(manifest.contains("maintainer-scripts = \"src/dist/\"\nsystemd-units = {}\n"));
 }

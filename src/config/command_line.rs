@@ -1,0 +1,194 @@
+//! Reads the command line and the environment into a [`Command`].
+//!
+//! Owns which source of a setting wins and what `check` prints of the settings. Must not know what
+//! any single flag is for. The invariant: a setting comes from exactly one source: the flag, else
+//! its variable, else the table's default.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use lexopt::Arg::{Long, Short, Value};
+use log::LevelFilter;
+
+use super::error::{ConfigError, ValueError};
+use super::flags::{CREATION_BURST, FLAGS, Flag, FlagKind};
+use super::help::help;
+#[cfg(feature = "tls")]
+use super::value::Listen;
+use super::value::port;
+use super::{Config, Rate};
+
+/// What the command line asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// Run the server.
+    Serve(Config),
+    /// Print these lines, one flag with its value on each, then the limits of the machine, and
+    /// exit with 0.
+    Check(Config, String),
+    /// Print this text on stdout and exit with 0.
+    Help(String),
+    /// Print name and version on stdout and exit with 0.
+    Version,
+}
+
+impl Config {
+    /// Reads the command line (without the program's name) and the environment.
+    ///
+    /// A flag overrides its variable. If a flag is repeated, the last value counts, except that a
+    /// list flag adds one entry each time. An empty variable counts as unset.
+    pub fn parse(
+        args: impl Iterator<Item = OsString>,
+        env: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Command, ConfigError> {
+        let mut given: Vec<Vec<String>> = vec![Vec::new(); FLAGS.len()];
+        let mut is_check = false;
+        let mut parser = lexopt::Parser::from_args(args.collect::<Vec<_>>());
+        while let Some(arg) =
+            parser.next().map_err(|error| ConfigError::Usage(error.to_string()))?
+        {
+            let name = match arg {
+                Long("help") | Short('h') => return Ok(Command::Help(help())),
+                Long("version") | Short('V') => return Ok(Command::Version),
+                Long(name) => name,
+                Short(letter) => return Err(ConfigError::UnknownFlag(format!("-{letter}"))),
+                Value(text) if text == "check" && !is_check => {
+                    is_check = true;
+                    continue;
+                }
+                Value(text) => return Err(ConfigError::UnexpectedArgument(text)),
+            };
+            let Some(index) = FLAGS.iter().position(|flag| flag.name == name) else {
+                return Err(ConfigError::UnknownFlag(format!("--{name}")));
+            };
+            let option = FLAGS[index].option();
+            match parser.value() {
+                Ok(value) => given[index].push(utf8(&option, value)?),
+                Err(_) => return Err(ConfigError::MissingValue(option)),
+            }
+        }
+
+        let mut config = Config::default();
+        let mut settings = String::new();
+        for (flag, texts) in FLAGS.iter().zip(given) {
+            let option = flag.option();
+            let (source, mut texts) = match texts.is_empty() {
+                true => flag.by_variable(&env)?,
+                false => (option.clone(), texts),
+            };
+            if !texts.is_empty() {
+                flag.apply(&mut config, &source, &texts)?;
+            } else if is_check {
+                texts.push(flag.default.to_owned());
+            }
+            if is_check {
+                // Unless the flag makes a list, the last value counts.
+                let first = if flag.kind.is_list() { 0 } else { texts.len() - 1 };
+                for text in &texts[first..] {
+                    settings.extend([option.as_str(), "=", text, "\n"]);
+                }
+            }
+        }
+        #[cfg(feature = "tls")]
+        config.check_tls()?;
+        if is_check {
+            return Ok(Command::Check(config, settings));
+        }
+        Ok(Command::Serve(config))
+    }
+
+    /// A TLS listener needs a certificate and its key.
+    #[cfg(feature = "tls")]
+    fn check_tls(&self) -> Result<(), ConfigError> {
+        let mut listeners = self.listen.iter().chain(&self.metrics_listen);
+        if listeners.any(|listen| matches!(listen, Listen::Tls(_))) {
+            self.tls_cert.as_ref().ok_or(ConfigError::NoTlsFile("--tls-cert"))?;
+            self.tls_key.as_ref().ok_or(ConfigError::NoTlsFile("--tls-key"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Default for Config {
+    /// The settings when no flag and no variable is given.
+    fn default() -> Config {
+        // Blank values: the defaults themselves stand in the table only.
+        let mut config = Config {
+            listen: Vec::new(),
+            listen_by_default: true,
+            tls_cert: None,
+            tls_key: None,
+            session_ttl: Duration::ZERO,
+            room_ttl: Duration::ZERO,
+            new_room_ttl: Duration::ZERO,
+            leave_grace: Duration::ZERO,
+            header_timeout: Duration::ZERO,
+            body_timeout: Duration::ZERO,
+            idle_timeout: Duration::ZERO,
+            linger_timeout: Duration::ZERO,
+            ping_interval: Duration::ZERO,
+            ping_timeout: Duration::ZERO,
+            probe_timeout: Duration::ZERO,
+            history_messages_max: 0,
+            message_rate: Rate { per_second: 0, burst: 0 },
+            session_rate: Rate { per_second: 0, burst: CREATION_BURST },
+            room_rate: Rate { per_second: 0, burst: CREATION_BURST },
+            guess_rate: 0,
+            address_connections_max: None,
+            trusted_proxies: Vec::new(),
+            connections_max: None,
+            sessions_max: 0,
+            rooms_max: 0,
+            memory_bytes_max: 0,
+            outbox_bytes_max: 0,
+            cors_origins: Vec::new(),
+            metrics_listen: Vec::new(),
+            state: None,
+            log: LevelFilter::Off,
+        };
+        for flag in FLAGS {
+            // Every test of this module fails if a default is not valid for its own flag.
+            flag.apply(&mut config, &flag.option(), &[flag.default.to_owned()])
+                .unwrap_or_else(|error| panic!("{error}"));
+        }
+        config.listen_by_default = true;
+        config
+    }
+}
+
+impl Flag {
+    /// The variable that sets this flag, and the values in it; no values if it is unset.
+    fn by_variable(
+        &self,
+        env: &impl Fn(&str) -> Option<OsString>,
+    ) -> Result<(String, Vec<String>), ConfigError> {
+        let read = |name: &str| match env(name).filter(|value| !value.is_empty()) {
+            Some(value) => utf8(name, value).map(Some),
+            None => Ok(None),
+        };
+        let variable = self.variable();
+        let mut texts = Vec::new();
+        match read(&variable)? {
+            Some(text) if self.kind.is_list() => {
+                texts.extend(text.split(',').map(|item| item.trim().to_owned()));
+            }
+            Some(text) => texts.push(text),
+            // Hosting platforms set PORT and connect from outside, so loopback would not do.
+            None if matches!(self.kind, FlagKind::Listen) => {
+                if let Some(text) = read("PORT")? {
+                    let port = port(&text)
+                        .map_err(|error| ConfigError::bad_value("PORT", &text, error))?;
+                    texts.push(format!("0.0.0.0:{port}"));
+                }
+            }
+            None => {}
+        }
+        Ok((variable, texts))
+    }
+}
+
+fn utf8(source: &str, value: OsString) -> Result<String, ConfigError> {
+    value.into_string().map_err(|raw| {
+        ConfigError::bad_value(source, &raw.to_string_lossy(), ValueError::Form("valid UTF-8"))
+    })
+}

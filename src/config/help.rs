@@ -1,0 +1,45 @@
+//! The text of `--help`.
+//!
+//! Owns its layout. Must not know any flag by name: the rows come from [`FLAGS`]. The invariant: no
+//! line is wider than [`COLUMNS`].
+
+use super::flags::{FLAGS, Flag};
+
+/// Width of the text, in ASCII characters.
+pub(super) const COLUMNS: usize = 100;
+
+/// One row for each flag: its form on the left, what it does and its default on the right.
+pub(super) fn help() -> String {
+    let mut text = String::from(
+        "Disposable Chat: anonymous, temporary chat rooms over REST and WebSockets\n\n\
+         Usage: disposable-chat [check] [FLAG VALUE]...\n\n\
+         check prints the settings that the given flags and variables result in and the limits of\n\
+         this machine, then exits with code 0, or with code 2 if a flag or variable is invalid.\n\n",
+    );
+    let label = |flag: &Flag| format!("  {} {}", flag.option(), flag.kind.placeholder());
+    let width = FLAGS.iter().map(|flag| label(flag).len()).max().unwrap_or(0) + 1;
+    let mut row = |label: &str, help: &str| {
+        let mut line = format!("{label:width$}");
+        for word in help.split(' ') {
+            if line.len() + 1 + word.len() > COLUMNS {
+                text.extend([&line, "\n"]);
+                line = " ".repeat(width);
+            }
+            line.extend([" ", word]);
+        }
+        text.extend([&line, "\n"]);
+    };
+    for flag in FLAGS {
+        row(&label(flag), flag.help);
+        row("", &format!("[default: {}] [variable: {}]", flag.default, flag.variable()));
+    }
+    row("  -h, --help", "Print this text");
+    row("  -V, --version", "Print name and version");
+    text.push_str(
+        "\n\
+         TIME is 90, 90s, 2m, 24h, 7d, 500ms or 0.5s. SIZE is 65536, 64K, 64M or 2G.\n\
+         A flag overrides its variable; an empty variable counts as unset. A variable for a\n\
+         repeatable flag holds a list with commas. Flags replace that list, they do not extend it.\n",
+    );
+    text
+}
