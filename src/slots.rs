@@ -16,13 +16,13 @@ use slab::Slab;
 /// A handle on one entry of a [`Slots<T>`]; reads as absent once the entry is removed.
 ///
 /// Eight bytes, and `Option<Key<T>>` as well.
-pub struct Key<T> {
+pub struct Key<K> {
     index: u32,
     generation: NonZeroU32,
-    of: PhantomData<fn() -> T>,
+    kind: PhantomData<fn() -> K>,
 }
 
-impl<T> Key<T> {
+impl<K> Key<K> {
     /// The bare index, for mio's `Token` and for tables that run parallel to the slots.
     pub fn index(self) -> usize {
         self.index as usize
@@ -30,29 +30,29 @@ impl<T> Key<T> {
 
     /// The same handle seen from a room that must not know what it points at.
     pub fn cast<U>(self) -> Key<U> {
-        Key { index: self.index, generation: self.generation, of: PhantomData }
+        Key { index: self.index, generation: self.generation, kind: PhantomData }
     }
 }
 
-// By hand, because the derives would ask the same of `T`.
-impl<T> Clone for Key<T> {
+// By hand, because the derives would ask the same of `K`.
+impl<K> Clone for Key<K> {
     fn clone(&self) -> Self {
         *self
     }
 }
-impl<T> Copy for Key<T> {}
-impl<T> PartialEq for Key<T> {
+impl<K> Copy for Key<K> {}
+impl<K> PartialEq for Key<K> {
     fn eq(&self, other: &Self) -> bool {
         (self.index, self.generation) == (other.index, other.generation)
     }
 }
-impl<T> Eq for Key<T> {}
-impl<T> Hash for Key<T> {
+impl<K> Eq for Key<K> {}
+impl<K> Hash for Key<K> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (u64::from(self.index) << 32 | u64::from(self.generation.get())).hash(state);
     }
 }
-impl<T> fmt::Debug for Key<T> {
+impl<K> fmt::Debug for Key<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.index, self.generation)
     }
@@ -71,7 +71,7 @@ const PAGE: usize = 32;
 /// Pages, because one slab for all would have to move when it grows: with a hundred thousand entries
 /// that takes milliseconds, and for a moment three times the memory. And one entry that stays holds
 /// its page, not the places of all that came before it.
-pub struct Slots<T> {
+pub struct Slots<T, K = T> {
     /// One that has emptied holds no memory.
     pages: Vec<Slab<SlotEntry<T>>>,
     /// Pages with room for one more, each once. The first is filled first, so that the last may
@@ -84,36 +84,33 @@ pub struct Slots<T> {
     /// Stamped on the next entry. Wraps after 2³² insertions; a stale key would then have to
     /// have been kept for exactly that many.
     next_generation: NonZeroU32,
+    keys: PhantomData<fn() -> K>,
 }
 
 impl<T> Slots<T> {
-    /// No entries, no memory.
-    pub const fn new() -> Slots<T> {
-        Slots {
-            pages: Vec::new(),
-            roomy: BinaryHeap::new(),
-            len: 0,
-            held: 0,
-            next_generation: NonZeroU32::MIN,
-        }
+    /// No entries, no memory. [`Slots::default`] makes slots with another kind of key.
+    pub fn new() -> Slots<T> {
+        Slots::default()
     }
+}
 
+impl<T, K> Slots<T, K> {
     /// Stores `value`, whose construction may need its own key.
-    pub fn insert_with(&mut self, value: impl FnOnce(Key<T>) -> T) -> Key<T> {
+    pub fn insert_with(&mut self, value: impl FnOnce(Key<K>) -> T) -> Key<K> {
         let key = self.next_key();
         self.put(key, value(key));
         key
     }
 
     /// The key of what is inserted next.
-    fn next_key(&mut self) -> Key<T> {
+    fn next_key(&mut self) -> Key<K> {
         let number = self.roomy_page();
         let vacant = self.pages[number as usize].vacant_key();
         let index = number * PAGE as u32 + vacant as u32;
-        Key { index, generation: self.next_generation, of: PhantomData }
+        Key { index, generation: self.next_generation, kind: PhantomData }
     }
 
-    fn put(&mut self, key: Key<T>, value: T) {
+    fn put(&mut self, key: Key<K>, value: T) {
         let generation = key.generation;
         self.next_generation = generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         let page = &mut self.pages[key.index() / PAGE];
@@ -147,13 +144,13 @@ impl<T> Slots<T> {
     }
 
     /// Stores `value`.
-    pub fn insert(&mut self, value: T) -> Key<T> {
+    pub fn insert(&mut self, value: T) -> Key<K> {
         self.insert_with(|_| value)
     }
 
     /// The entry, unless it is gone.
     #[inline(never)]
-    pub fn get(&self, key: Key<T>) -> Option<&T> {
+    pub fn get(&self, key: Key<K>) -> Option<&T> {
         match self.pages.get(key.index() / PAGE)?.get(key.index() % PAGE) {
             Some(entry) if entry.generation == key.generation => Some(&entry.value),
             _ => None,
@@ -162,7 +159,7 @@ impl<T> Slots<T> {
 
     /// The entry, unless it is gone.
     #[inline(never)]
-    pub fn get_mut(&mut self, key: Key<T>) -> Option<&mut T> {
+    pub fn get_mut(&mut self, key: Key<K>) -> Option<&mut T> {
         match self.pages.get_mut(key.index() / PAGE)?.get_mut(key.index() % PAGE) {
             Some(entry) if entry.generation == key.generation => Some(&mut entry.value),
             _ => None,
@@ -170,7 +167,7 @@ impl<T> Slots<T> {
     }
 
     /// Takes the entry out, unless it is gone already.
-    pub fn remove(&mut self, key: Key<T>) -> Option<T> {
+    pub fn remove(&mut self, key: Key<K>) -> Option<T> {
         self.get(key)?;
         let number = key.index() / PAGE;
         let page = self.pages.get_mut(number)?;
@@ -205,10 +202,10 @@ impl<T> Slots<T> {
     }
 
     /// The key of whatever lives at `index` now. Only for indices that cannot be stale.
-    pub fn key_at(&self, index: usize) -> Option<Key<T>> {
+    pub fn key_at(&self, index: usize) -> Option<Key<K>> {
         let entry = self.pages.get(index / PAGE)?.get(index % PAGE)?;
         let index = u32::try_from(index).ok()?;
-        Some(Key { index, generation: entry.generation, of: PhantomData })
+        Some(Key { index, generation: entry.generation, kind: PhantomData })
     }
 
     /// Number of entries.
@@ -230,7 +227,7 @@ impl<T> Slots<T> {
     }
 
     /// All entries in index order, which means nothing to clients.
-    pub fn iter(&self) -> impl Iterator<Item = (Key<T>, &T)> {
+    pub fn iter(&self) -> impl Iterator<Item = (Key<K>, &T)> {
         (0..self.pages.len() * PAGE).filter_map(|index| {
             let key = self.key_at(index)?;
             Some((key, self.get(key)?))
@@ -238,9 +235,16 @@ impl<T> Slots<T> {
     }
 }
 
-impl<T> Default for Slots<T> {
+impl<T, K> Default for Slots<T, K> {
     fn default() -> Self {
-        Slots::new()
+        Slots {
+            pages: Vec::new(),
+            roomy: BinaryHeap::new(),
+            len: 0,
+            held: 0,
+            next_generation: NonZeroU32::MIN,
+            keys: PhantomData,
+        }
     }
 }
 
@@ -249,45 +253,45 @@ impl<T> Default for Slots<T> {
 ///
 /// An entry is on at most one list. It must be removed from the list before it is removed from the
 /// slots.
-pub struct List<T> {
-    first: Option<Key<T>>,
-    last: Option<Key<T>>,
+pub struct List<K> {
+    first: Option<Key<K>>,
+    last: Option<Key<K>>,
 }
 
 /// An entry's neighbours on its [`List`].
-pub struct Links<T> {
-    before: Option<Key<T>>,
-    after: Option<Key<T>>,
+pub struct Links<K> {
+    before: Option<Key<K>>,
+    after: Option<Key<K>>,
 }
 
 /// An entry that can be on a [`List`].
-pub trait Linked: Sized {
+pub trait Linked<K>: Sized {
     /// The entry's neighbours. [`Links::default`] until a list changes them.
-    fn links(&self) -> &Links<Self>;
+    fn links(&self) -> &Links<K>;
     /// The same, for the list to change.
-    fn links_mut(&mut self) -> &mut Links<Self>;
+    fn links_mut(&mut self) -> &mut Links<K>;
 }
 
-impl<T> Links<T> {
+impl<K> Links<K> {
     /// Whether no entry follows on the list.
     pub fn is_last(&self) -> bool {
         self.after.is_none()
     }
 }
 
-impl<T: Linked> List<T> {
+impl<K> List<K> {
     /// The entry that was pushed before all others.
-    pub fn first(&self) -> Option<Key<T>> {
+    pub fn first(&self) -> Option<Key<K>> {
         self.first
     }
 
     /// The entry that was pushed after all others.
-    pub fn last(&self) -> Option<Key<T>> {
+    pub fn last(&self) -> Option<Key<K>> {
         self.last
     }
 
     /// Appends an entry that is on no list.
-    pub fn push_back(&mut self, slots: &mut Slots<T>, key: Key<T>) {
+    pub fn push_back<T: Linked<K>>(&mut self, slots: &mut Slots<T, K>, key: Key<K>) {
         let Some(entry) = slots.get_mut(key) else { return };
         *entry.links_mut() = Links { before: self.last, after: None };
         match self.last.replace(key).and_then(|last| slots.get_mut(last)) {
@@ -297,7 +301,7 @@ impl<T: Linked> List<T> {
     }
 
     /// Takes an entry off this list. Does nothing if it is on no list.
-    pub fn remove(&mut self, slots: &mut Slots<T>, key: Key<T>) {
+    pub fn remove<T: Linked<K>>(&mut self, slots: &mut Slots<T, K>, key: Key<K>) {
         let Some(entry) = slots.get_mut(key) else { return };
         let Links { before, after } = std::mem::take(entry.links_mut());
         match before.and_then(|before| slots.get_mut(before)) {
@@ -312,12 +316,15 @@ impl<T: Linked> List<T> {
     }
 
     /// The entries' keys, from the first to the last.
-    pub fn iter<'a>(&self, slots: &'a Slots<T>) -> impl Iterator<Item = Key<T>> + use<'a, T> {
+    pub fn iter<'a, T: Linked<K>>(
+        &self,
+        slots: &'a Slots<T, K>,
+    ) -> impl Iterator<Item = Key<K>> + use<'a, T, K> {
         std::iter::successors(self.first, |key| slots.get(*key)?.links().after)
     }
 
     /// Panics unless every entry's neighbours point back at it.
-    pub fn check(&self, slots: &Slots<T>) {
+    pub fn check<T: Linked<K>>(&self, slots: &Slots<T, K>) {
         let mut before = None;
         for key in self.iter(slots) {
             let entry = slots.get(key).expect("an entry leaves its list before its slot");
@@ -328,13 +335,13 @@ impl<T: Linked> List<T> {
     }
 }
 
-// By hand, because the derives would ask the same of `T`.
-impl<T> Default for List<T> {
+// By hand, because the derives would ask the same of `K`.
+impl<K> Default for List<K> {
     fn default() -> Self {
         List { first: None, last: None }
     }
 }
-impl<T> Default for Links<T> {
+impl<K> Default for Links<K> {
     fn default() -> Self {
         Links { before: None, after: None }
     }

@@ -166,13 +166,13 @@ fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
             out.number(*rooms_opened);
             out.number(*arrivals);
         }
-        Record::Session { id, name, left } => {
+        Record::Session { id, name, remaining } => {
             out.bytes(b"S");
             out.text(id);
             out.text(name);
-            out.option(*left, Encoder::number);
+            out.option(*remaining, Encoder::number);
         }
-        Record::Room { id, title, created, lock, owner, number, is_new, left, dropped } => {
+        Record::Room { id, title, created, lock, owner, number, is_new, remaining, dropped } => {
             out.bytes(b"R");
             out.text(id);
             out.option(title.as_deref(), Encoder::text);
@@ -184,7 +184,7 @@ fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
             out.option(owner.map(u64::from), Encoder::number);
             out.number(*number);
             out.bytes(&[u8::from(*is_new)]);
-            out.option(*left, Encoder::number);
+            out.option(*remaining, Encoder::number);
             out.option(dropped.as_deref(), Encoder::text);
         }
         Record::Member { session, room, arrival } => {
@@ -219,7 +219,7 @@ fn decode(bytes: &[u8]) -> Option<Record<'_>> {
         [b'S'] => Record::Session {
             id: from.text()?,
             name: from.text()?,
-            left: from.option(Decoder::number)?,
+            remaining: from.option(Decoder::number)?,
         },
         [b'R'] => Record::Room {
             id: from.text()?,
@@ -230,7 +230,7 @@ fn decode(bytes: &[u8]) -> Option<Record<'_>> {
             owner: from.option(Decoder::small)?,
             number: from.number()?,
             is_new: from.array()? == [1],
-            left: from.option(Decoder::number)?,
+            remaining: from.option(Decoder::number)?,
             dropped: from.option(Decoder::text)?,
         },
         [b'M'] => Record::Member {
@@ -349,7 +349,7 @@ mod tests {
 
     fn records() -> Vec<Record<'static>> {
         let room =
-            |title: Option<&'static str>, lock, owner, left, dropped: Option<&'static str>| {
+            |title: Option<&'static str>, lock, owner, remaining, dropped: Option<&'static str>| {
                 Record::Room {
                     id: "0123456789".into(),
                     title: title.map(Cow::Borrowed),
@@ -358,7 +358,7 @@ mod tests {
                     owner,
                     number: u64::MAX,
                     is_new: title.is_some(),
-                    left,
+                    remaining,
                     dropped: dropped.map(Cow::Borrowed),
                 }
             };
@@ -370,8 +370,8 @@ mod tests {
                 rooms_opened: 3,
                 arrivals: 0,
             },
-            Record::Session { id: "an id".into(), name: "\u{1f642}".into(), left: None },
-            Record::Session { id: "".into(), name: "".into(), left: Some(u64::MAX) },
+            Record::Session { id: "an id".into(), name: "\u{1f642}".into(), remaining: None },
+            Record::Session { id: "".into(), name: "".into(), remaining: Some(u64::MAX) },
             room(None, None, None, None, None),
             room(Some("tea"), Some(lock), Some(u32::MAX), Some(0), Some("an id")),
             Record::Member { session: 1, room: 2, arrival: None },

@@ -35,15 +35,15 @@ pub type TimerKey = Key<Armed>;
 struct TimerEntry<T> {
     deadline: Mono,
     timer: T,
-    links: Links<TimerEntry<T>>,
+    links: Links<Armed>,
 }
 
-impl<T> Linked for TimerEntry<T> {
-    fn links(&self) -> &Links<Self> {
+impl<T> Linked<Armed> for TimerEntry<T> {
+    fn links(&self) -> &Links<Armed> {
         &self.links
     }
 
-    fn links_mut(&mut self) -> &mut Links<Self> {
+    fn links_mut(&mut self) -> &mut Links<Armed> {
         &mut self.links
     }
 }
@@ -55,16 +55,16 @@ const _: () = assert!(size_of::<TimerEntry<(TimerKey, u8)>>() == 40);
 /// The armed timers of kind `T`.
 pub struct Timers<T: Timer> {
     config: T::Config,
-    slots: Slots<TimerEntry<T>>,
+    slots: Slots<TimerEntry<T>, Armed>,
     /// By class.
-    lists: Vec<List<TimerEntry<T>>>,
+    lists: Vec<List<Armed>>,
 }
 
 impl<T: Timer> Timers<T> {
     /// No timers. `config` is where [`Timer::class`] finds the timeouts.
     pub fn new(config: T::Config) -> Self {
         let lists = (0..T::CLASSES).map(|_| List::default()).collect();
-        Timers { config, slots: Slots::new(), lists }
+        Timers { config, slots: Slots::default(), lists }
     }
 
     /// Arms a timer: [`Timers::pop_due`] returns it once its class's timeout has passed.
@@ -87,17 +87,16 @@ impl<T: Timer> Timers<T> {
     fn insert(&mut self, timer: T, class: usize, deadline: Mono) -> TimerKey {
         let key = self.slots.insert(TimerEntry { deadline, timer, links: Links::default() });
         self.push_back(class, key);
-        key.cast()
+        key
     }
 
     /// An armed timer and its deadline.
     pub fn get(&self, key: TimerKey) -> Option<(T, Mono)> {
-        self.slots.get(key.cast()).map(|entry| (entry.timer, entry.deadline))
+        self.slots.get(key).map(|entry| (entry.timer, entry.deadline))
     }
 
     /// Starts an armed timer anew. False if it has expired or was cancelled.
     pub fn rearm(&mut self, key: TimerKey, now: Mono) -> bool {
-        let key = key.cast();
         let Some(entry) = self.slots.get_mut(key) else {
             return false;
         };
@@ -114,7 +113,7 @@ impl<T: Timer> Timers<T> {
 
     /// Disarms a timer. False if it has expired or was cancelled.
     pub fn cancel(&mut self, key: TimerKey) -> bool {
-        self.take(key.cast()).is_some()
+        self.take(key).is_some()
     }
 
     /// The earliest deadline; `None` if no timer is armed.
@@ -144,20 +143,20 @@ impl<T: Timer> Timers<T> {
     }
 
     /// The first timer of each class that has one.
-    fn heads(&self) -> impl Iterator<Item = (Mono, Key<TimerEntry<T>>)> {
+    fn heads(&self) -> impl Iterator<Item = (Mono, TimerKey)> {
         self.lists.iter().filter_map(|list| {
             let key = list.first()?;
             Some((self.slots.get(key)?.deadline, key))
         })
     }
 
-    fn take(&mut self, key: Key<TimerEntry<T>>) -> Option<T> {
+    fn take(&mut self, key: TimerKey) -> Option<T> {
         let (class, _) = self.slots.get(key)?.timer.class(&self.config);
         self.lists[class].remove(&mut self.slots, key);
         self.slots.remove(key).map(|entry| entry.timer)
     }
 
-    fn push_back(&mut self, class: usize, key: Key<TimerEntry<T>>) {
+    fn push_back(&mut self, class: usize, key: TimerKey) {
         if cfg!(debug_assertions) {
             let deadline = |key| self.slots.get(key).map(|entry| entry.deadline);
             let last = self.lists[class].last().and_then(deadline);

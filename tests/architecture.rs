@@ -97,19 +97,7 @@ const BANNED: &[(&str, &[&str], &str)] = &[
 ];
 
 /// Files that still import each other in a circle. Only ever shorten this list.
-const KNOWN_CIRCLES: &[&str] = &[
-    "chat/catch_up",
-    "chat/forgetting",
-    "chat/gate",
-    "chat/history",
-    "chat/limits",
-    "chat/mod",
-    "chat/password",
-    "chat/presence",
-    "chat/room",
-    "chat/session",
-    "chat/timer",
-];
+const KNOWN_CIRCLES: &[&str] = &[];
 
 /// Type names that are still defined more than once. Only ever shorten this list.
 const KNOWN_DUPLICATES: &[&str] = &["Identity"];

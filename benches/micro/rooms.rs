@@ -143,8 +143,8 @@ impl Sink for Deaf {
     fn push(&mut self, _: ConnKey, _: &Frame) {}
     fn push_missed(&mut self, _: ConnKey, _: &Frame) {}
     fn push_page(&mut self, _: ConnKey, _: &Page<'_>) {}
-    fn hold(&mut self, _: ConnKey) {}
-    fn release(&mut self, _: ConnKey) {}
+    fn begin_catch_up(&mut self, _: ConnKey) {}
+    fn end_catch_up(&mut self, _: ConnKey) {}
     fn ping(&mut self, _: ConnKey) {}
     fn admit(&mut self, _: ConnKey) {}
     fn close(&mut self, _: ConnKey, _: CloseReason) {}

@@ -47,8 +47,8 @@ impl Sink for Ear {
         json::page(&mut out, page);
         self.pages.push(String::from_utf8(out).unwrap());
     }
-    fn hold(&mut self, _: ConnKey) {}
-    fn release(&mut self, _: ConnKey) {}
+    fn begin_catch_up(&mut self, _: ConnKey) {}
+    fn end_catch_up(&mut self, _: ConnKey) {}
     fn ping(&mut self, _: ConnKey) {}
     fn admit(&mut self, _: ConnKey) {}
     fn close(&mut self, _: ConnKey, close: CloseReason) {

@@ -1,184 +1,149 @@
-//! Catching up: connections that are first sent what was said before they came.
+//! Catching up: what a connection has missed, in pages.
 //!
-//! Owns the cursor of each of them. Must never keep a copy of what it sends: until a connection
-//! has caught up, the room's new messages wait for it in the history, not in its outbox. The
-//! invariant: what one connection is sent, pages and what follows them taken together, is an
-//! unbroken run of the room's messages.
+//! Owns the cursor of one connection in its room's history. Must not copy messages: until a
+//! connection has caught up, the room's new messages stay in the history instead of in its outbox.
+//! The invariant: the pages and the frames after them are an unbroken run of the room's messages.
 
-use bytes::Bytes;
+use super::event::{LastPage, Page};
+use super::history::History;
+use super::id::{MessageId, RoomId, UserId};
+use super::keys::ConnKey;
+use super::sink::Sink;
 
-use super::event::{Frame, MessageId, RoomId, UserId};
-use super::presence::AttachmentKey;
-use super::{Chat, CloseReason, Sink};
-use crate::clock::Now;
-
-/// Messages in one page, in bytes. With what stands around them it stays under 64 KiB, but for the
-/// page that tells of a crowd: some seven hundred people are more than that by themselves.
+/// Bytes of messages in one page. With everything around them a page stays under 64 KiB, except one
+/// that lists more than about 700 people.
 const PAGE_BYTES_MAX: usize = 60 * 1024;
 
-/// What one person takes in the last page besides the name.
+/// Bytes of a person in the last page, besides the name.
 const USER_BYTES: usize = 48;
 
-/// Where a connection begins to listen.
+/// Where a connection begins to receive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Start {
-    /// With what comes.
+    /// With the next event.
     Live,
-    /// With so many of the last messages.
+    /// With this many of the last messages.
     Last(usize),
-    /// With what came after this message; `None`: after one that makes no sense.
+    /// With the messages after this one. `None`: after a message whose id is not valid.
     After(Option<MessageId>),
 }
 
-/// A page of history.
-pub struct Page<'a> {
-    /// Whose history.
+/// What pages tell besides messages. `users`: the members that are present, by arrival.
+pub(super) struct PageFacts<F> {
     pub room_id: RoomId,
-    /// The messages' payloads, oldest first.
-    pub messages: &'a [Bytes],
-    /// What only the last page tells.
-    pub last: Option<LastPage<'a>>,
-}
-
-/// What the last page tells: the room as it is where the history ends.
-pub struct LastPage<'a> {
-    /// Whether nothing is missing between what was asked for and what was sent.
-    pub complete: bool,
-    /// Who the reader is.
     pub you: UserId,
-    /// Whether the room is the reader's to delete.
-    pub owner: bool,
-    /// Who is present, in the order of arrival.
-    pub users: &'a [(UserId, &'a str)],
+    pub is_owner: bool,
+    pub users: F,
 }
 
-/// Where a connection is that catches up.
+/// The progress of a connection that is catching up.
 pub(super) struct CatchUp {
     /// All messages up to this one have been sent, or are not wanted.
     cursor: Option<MessageId>,
-    /// The newest message when the connection came in. Up to here it is sent pages, beyond it
-    /// what it would have been told.
+    /// The newest message when the connection entered. Messages up to this one are sent in pages,
+    /// later ones as events.
     until: Option<MessageId>,
-    /// Whether the message that it wanted to go on from was kept.
+    /// Whether the message that it continues from was kept.
     complete: bool,
     /// The last page has been sent.
-    pages_over: bool,
+    pages_done: bool,
 }
 
-impl Chat {
-    /// Sends a connection the next of what it has missed. Due whenever what it was sent before
-    /// has mostly left.
-    pub fn catch_up(&mut self, now: Now, key: AttachmentKey, sink: &mut dyn Sink) {
-        let Some(attachment) = self.attachments.get_mut(key) else { return };
-        let Some(mut state) = attachment.catch_up.take() else { return };
-        let (conn, room_key) = (attachment.conn, attachment.room);
-        self.seal(room_key, sink); // What is read below must lie still.
-        let Some(room) = self.rooms.get(room_key) else { return };
-        if room.history.has_dropped_after(state.cursor) {
-            return self.close(now, key, CloseReason::TooSlow, sink);
-        }
-        if !state.pages_over {
-            self.send_page(key, &mut state, sink);
-        }
-        let pages_over = state.pages_over;
-        let mut bytes = 0;
-        let mut missed = room.history.after(state.cursor);
-        while let Some(entry) = missed.next().filter(|_| pages_over && bytes < PAGE_BYTES_MAX) {
-            sink.push_missed(conn, &entry.frame);
-            bytes += entry.frame.len();
-            state.cursor = Some(entry.id);
-        }
-        if pages_over && room.history.newest() <= state.cursor {
-            return sink.release(conn);
-        }
-        if let Some(attachment) = self.attachments.get_mut(key) {
-            attachment.catch_up = Some(state);
-        }
-    }
-
-    /// Has the connection, which has just been given its place, catch up from `start`.
-    pub(super) fn begin_catch_up(&mut self, key: AttachmentKey, start: Start, sink: &mut dyn Sink) {
-        let Some(attachment) = self.attachments.get_mut(key) else { return };
-        let Some(room) = self.rooms.get(attachment.room) else { return };
-        let history = &room.history;
+impl CatchUp {
+    /// `None`: the connection begins live.
+    pub fn begin(start: Start, history: &History) -> Option<CatchUp> {
         let known = |id: &MessageId| history.get(*id).is_some();
         let (cursor, complete) = match start {
-            Start::Live => return,
+            Start::Live => return None,
             Start::Last(count) => (history.before_last(count), true),
             Start::After(id) => match id.filter(known) {
                 Some(id) => (Some(id), true),
                 None => (history.dropped(), false),
             },
         };
-        let until = history.newest();
-        let catch_up = CatchUp { cursor, until, complete, pages_over: false };
-        attachment.catch_up = Some(Box::new(catch_up));
-        sink.hold(attachment.conn);
+        Some(CatchUp { cursor, until: history.newest(), complete, pages_done: false })
     }
 
-    /// Tells one connection again what its person has said before, unless it is still to come.
-    pub(super) fn tell_again(
-        &self,
-        key: AttachmentKey,
-        id: MessageId,
-        frame: &Frame,
+    /// Whether a message that was still to be sent has been dropped.
+    pub fn is_cut_off(&self, history: &History) -> bool {
+        history.has_dropped_after(self.cursor)
+    }
+
+    /// Whether a message is still to be sent.
+    pub fn is_due(&self, id: MessageId) -> bool {
+        Some(id) > self.cursor
+    }
+
+    /// Queues the next page, or after the last page the next events. Returns whether the connection
+    /// has caught up.
+    pub fn send_next<'a>(
+        &mut self,
+        to: ConnKey,
+        facts: PageFacts<impl FnOnce() -> Vec<(UserId, &'a str)>>,
+        history: &History,
+        sink: &mut dyn Sink,
+    ) -> bool {
+        if !self.pages_done {
+            self.send_page(to, facts, history, sink);
+            if !self.pages_done {
+                return false;
+            }
+        }
+        let mut bytes = 0;
+        let mut missed = history.after(self.cursor);
+        while let Some(entry) = missed.next().filter(|_| bytes < PAGE_BYTES_MAX) {
+            sink.push_missed(to, &entry.frame);
+            bytes += entry.frame.len();
+            self.cursor = Some(entry.id);
+        }
+        history.newest() <= self.cursor
+    }
+
+    fn send_page<'a>(
+        &mut self,
+        to: ConnKey,
+        facts: PageFacts<impl FnOnce() -> Vec<(UserId, &'a str)>>,
+        history: &History,
         sink: &mut dyn Sink,
     ) {
-        let Some(attachment) = self.attachments.get(key) else { return };
-        if attachment.catch_up.as_ref().is_some_and(|state| Some(id) > state.cursor) {
-            return;
-        }
-        self.seal(attachment.room, sink);
-        sink.push(attachment.conn, frame);
-    }
-
-    fn send_page(&self, key: AttachmentKey, state: &mut CatchUp, sink: &mut dyn Sink) {
-        let Some(attachment) = self.attachments.get(key) else { return };
-        let Some(room) = self.rooms.get(attachment.room) else { return };
-        let you = self.member_of(key).and_then(|member| self.members.get(member));
-        let Some((you, session)) = you.map(|member| (member.user_id, member.session)) else {
-            return;
-        };
         let (mut messages, mut bytes) = (Vec::new(), 0);
-        let wanted = room.history.after(state.cursor);
-        let mut wanted = wanted.take_while(|entry| Some(entry.id) <= state.until).peekable();
+        let wanted = history.after(self.cursor);
+        let mut wanted = wanted.take_while(|entry| Some(entry.id) <= self.until).peekable();
         while let Some(entry) = wanted
             .next_if(|entry| messages.is_empty() || bytes + entry.frame.len() <= PAGE_BYTES_MAX)
         {
             bytes += entry.frame.len();
             messages.push(entry.frame.payload());
-            state.cursor = Some(entry.id);
+            self.cursor = Some(entry.id);
         }
         let mut users = Vec::new();
         let mut is_last = wanted.next().is_none();
         if is_last {
-            users.extend(self.users(attachment.room));
-            // Written down, a character of a name may take two.
-            let crowd: usize = users.iter().map(|(_, name)| USER_BYTES + 2 * name.len()).sum();
-            // A crowd gets a page of its own, so that messages and users need not share one.
-            is_last = messages.is_empty() || bytes + crowd <= PAGE_BYTES_MAX;
+            users = (facts.users)();
+            // JSON may escape a character of a name into two.
+            let user_bytes =
+                users.iter().map(|(_, name)| USER_BYTES + 2 * name.len()).sum::<usize>();
+            // Many people get a page of their own, without messages.
+            is_last = messages.is_empty() || bytes + user_bytes <= PAGE_BYTES_MAX;
         }
         let last = is_last.then_some(LastPage {
-            complete: state.complete,
-            you,
-            owner: room.is_owned_by(session),
+            complete: self.complete,
+            you: facts.you,
+            owner: facts.is_owner,
             users: &users,
         });
-        sink.push_page(attachment.conn, &Page { room_id: room.id, messages: &messages, last });
-        state.pages_over = is_last;
+        sink.push_page(to, &Page { room_id: facts.room_id, messages: &messages, last });
+        self.pages_done = is_last;
     }
-}
 
-pub(super) fn check(chat: &Chat) {
-    for (key, attachment) in chat.attachments.iter() {
-        let Some(state) = &attachment.catch_up else { continue };
-        assert!(chat.member_of(key).is_some(), "nobody catches up who is not in");
-        let newest = chat.rooms.get(attachment.room).and_then(|room| room.history.newest());
-        assert!(state.until <= newest);
-        if state.pages_over {
-            assert!(state.until <= state.cursor && state.cursor < newest, "else it has caught up");
+    /// Panics if the progress contradicts the history.
+    pub fn check(&self, history: &History) {
+        let newest = history.newest();
+        assert!(self.until <= newest);
+        if self.pages_done {
+            assert!(self.until <= self.cursor && self.cursor < newest, "else it has caught up");
         } else {
-            assert!(state.cursor <= state.until, "no page goes further");
+            assert!(self.cursor <= self.until, "pages end at `until`");
         }
     }
 }

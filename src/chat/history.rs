@@ -1,14 +1,15 @@
-//! A room's history: the messages that are kept, oldest first.
+//! A room's history.
 //!
-//! Owns the queue and its bound, and the nonces, which are known exactly as long as their
-//! messages. Must never know what a message says. The invariant: ids increase from front to back,
-//! so that a place in the history is found by binary search, wherever it is.
+//! Owns the queue of messages, its bound, and the nonces of the messages in it. Must not know what a
+//! message contains. The invariant: ids increase from front to back, so that any place is found by
+//! binary search.
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
-use super::event::{Frame, MessageId, UserId};
-use super::{shrink, vec_bytes};
+use super::event::Frame;
+use super::heap::{map_bytes, shrink, vec_bytes};
+use super::id::{MessageId, UserId};
 use crate::ledger::allocation;
 
 /// One kept message.
@@ -17,15 +18,16 @@ pub struct HistoryEntry {
     pub id: MessageId,
     /// Its encoded bytes, shared with the outboxes.
     pub frame: Frame,
-    /// By what its sender knows it.
+    /// The sender's own identifier for it.
     pub(super) nonce: Option<Rc<Nonce>>,
 }
 
-// A room's history is a thousand of these.
+// A history has a thousand of these by default.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<HistoryEntry>() == 48);
 
-/// A sender's own name for a message. Two people's are different, whatever their text.
+/// A sender's own identifier for a message. The nonces of two senders differ even if their texts
+/// are the same.
 #[derive(PartialEq, Eq, Hash)]
 pub(super) struct Nonce {
     pub user_id: UserId,
@@ -38,19 +40,19 @@ impl Nonce {
     }
 }
 
-/// The messages a room keeps.
+/// The messages of one room that are kept.
 #[derive(Default)]
 pub struct History {
     entries: VecDeque<HistoryEntry>,
     nonces: HashMap<Rc<Nonce>, MessageId>,
     /// Bytes of heap that the nonces hold.
     nonce_bytes: usize,
-    /// The last message that is not kept any more.
+    /// The newest message that is no longer kept.
     dropped: Option<MessageId>,
 }
 
 impl History {
-    /// Appends a message; the oldest goes when there are more than `messages_max`.
+    /// Appends a message. Drops the oldest if there would be more than `messages_max`.
     pub(super) fn push(&mut self, entry: HistoryEntry, messages_max: usize) {
         debug_assert!(self.entries.back().is_none_or(|last| last.id < entry.id));
         if messages_max == 0 {
@@ -65,14 +67,13 @@ impl History {
             self.nonces.insert(nonce.clone(), entry.id);
         }
         if self.entries.len() == self.entries.capacity() {
-            // Not twice as many: most rooms are small, and a history is most of what they are.
+            // Grows by a quarter instead of doubling: most of a small room's memory is this queue.
             self.entries.reserve_exact((self.entries.len() / 4).max(4));
         }
         self.entries.push_back(entry);
     }
 
-    /// Forgets the oldest messages, at most `count`, and gives back the room they took. Returns
-    /// how many there were.
+    /// Drops the oldest messages, at most `count`, and returns how many. Gives memory back.
     pub(super) fn drop_some(&mut self, count: usize) -> usize {
         let count = count.min(self.entries.len());
         (0..count).for_each(|_| self.drop_oldest());
@@ -92,19 +93,18 @@ impl History {
         }
     }
 
-    /// The message that its sender knows by this nonce, if it is kept.
+    /// The message with this nonce, if it is kept.
     pub(super) fn find(&self, nonce: &Nonce) -> Option<&HistoryEntry> {
         self.get(*self.nonces.get(nonce)?)
     }
 
-    /// The message with that id, if it is kept. Costs the logarithm of the history's length.
+    /// The message with this id, if it is kept. Costs O(log n).
     pub fn get(&self, id: MessageId) -> Option<&HistoryEntry> {
         let place = self.entries.binary_search_by(|entry| entry.id.cmp(&id)).ok()?;
         self.entries.get(place)
     }
 
-    /// The messages after `id` (`None`: after none, so all), oldest first, whether or not that
-    /// one is kept.
+    /// The messages newer than `id`, oldest first, whether or not `id` is kept. `None`: all.
     pub fn after(&self, id: Option<MessageId>) -> impl ExactSizeIterator<Item = &HistoryEntry> {
         let place = id.map_or(0, |id| self.entries.partition_point(|entry| entry.id <= id));
         self.entries.range(place..)
@@ -115,8 +115,8 @@ impl History {
         self.entries.range(self.entries.len().saturating_sub(count)..)
     }
 
-    /// The newest message that lies before the last `count`: where someone stands who is to be
-    /// sent just those.
+    /// The newest message that lies before the last `count`: the cursor of a reader that is to be
+    /// sent those.
     pub(super) fn before_last(&self, count: usize) -> Option<MessageId> {
         let before = self.entries.len().checked_sub(count);
         match before.and_then(|before| before.checked_sub(1)) {
@@ -125,44 +125,44 @@ impl History {
         }
     }
 
-    /// The newest message of all, kept or not.
+    /// The newest message, kept or not.
     pub(super) fn newest(&self) -> Option<MessageId> {
         self.entries.back().map(|entry| entry.id).or(self.dropped)
     }
 
-    /// Whether a message after `id` is not kept any more.
+    /// Whether a message newer than `id` has been dropped.
     pub(super) fn has_dropped_after(&self, id: Option<MessageId>) -> bool {
         self.dropped > id
     }
 
-    /// The last message that is not kept any more.
+    /// The newest message that is no longer kept.
     pub(super) fn dropped(&self) -> Option<MessageId> {
         self.dropped
     }
 
-    /// Before any message: the last one that was not kept any more.
+    /// Sets the newest message that is no longer kept. To be called on an empty history.
     pub(super) fn restore_dropped(&mut self, id: MessageId) {
         self.dropped = Some(id);
     }
 
-    /// How many are kept.
+    /// The number of messages.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// True when none is.
+    /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Bytes of heap held, without those of the frames.
+    /// Bytes of heap held, without the frames' bytes.
     pub fn bytes(&self) -> usize {
         vec_bytes::<HistoryEntry>(self.entries.capacity())
-            + super::map_bytes::<Rc<Nonce>, MessageId>(self.nonces.capacity())
+            + map_bytes::<Rc<Nonce>, MessageId>(self.nonces.capacity())
             + self.nonce_bytes
     }
 
-    /// For tests: panics if nonces and messages disagree.
+    /// Panics if nonces and messages disagree.
     pub(super) fn check(&self) {
         let nonces =
             self.entries.iter().filter_map(|entry| Some((entry.nonce.as_ref()?, entry.id)));

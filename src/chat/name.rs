@@ -1,60 +1,42 @@
-//! Names that people pick, and when two of them are the same.
+//! The names of people and the titles of rooms.
 //!
-//! Owns the rules for the characters. Must never know who bears a name. The invariant: a [`Name`]
-//! that exists is valid, so nobody checks one twice.
+//! Owns the rules for their characters, and when two names are the same. Must not know which
+//! session has a name. The invariant: every [`Name`] and [`Title`] is valid, so that none is checked
+//! twice.
 
-use std::fmt;
 use std::rc::Rc;
 
+use super::error::BadName;
+use super::limits::{NAME_CHARS_MAX, NAME_CHARS_MIN, TITLE_CHARS_MAX, TITLE_CHARS_MIN};
 use crate::ledger::allocation;
 
-/// Fewest and most characters (Unicode scalar values) after trimming.
-pub const NAME_CHARS_MIN: usize = 2;
-/// See [`NAME_CHARS_MIN`].
-pub const NAME_CHARS_MAX: usize = 50;
-
-/// A person's name, trimmed and within the rules (contract §3.1, §3.2).
+/// A person's name, trimmed and valid (contract §3.1, §3.2).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Name {
     shown: Rc<str>,
-    /// Lower-cased; the same allocation as `shown` where that makes no difference.
+    /// Lower-cased; shares the allocation of `shown` if that is in lower case already.
     folded: Rc<str>,
 }
 
-/// Fewest and most characters of a title after trimming.
-pub const TITLE_CHARS_MIN: usize = 1;
-/// See [`TITLE_CHARS_MIN`].
-pub const TITLE_CHARS_MAX: usize = 80;
-
-/// A room's title, trimmed and within the rules (contract §10.2).
+/// A room's title, trimmed and valid (contract §10.2).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Title(Box<str>);
 
 impl Title {
-    /// Trims Unicode white space, then checks length and characters as for names.
+    /// Trims Unicode white space, then checks the length, and the characters as for names.
     pub fn parse(text: &str) -> Result<Title, BadName> {
         let text = check(text, TITLE_CHARS_MIN, TITLE_CHARS_MAX)?;
         Ok(Title(text.into()))
     }
 
-    /// As its author wrote it.
+    /// The title as its author wrote it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Why a text is no name, or no title.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum BadName {
-    /// Too short or too long after trimming: [`NAME_CHARS_MIN`] to [`NAME_CHARS_MAX`] characters,
-    /// or [`TITLE_CHARS_MIN`] to [`TITLE_CHARS_MAX`].
-    Length,
-    /// A control character, or one that turns the direction of the text around it.
-    Character,
-}
-
 impl Name {
-    /// Trims Unicode white space, then checks length and characters.
+    /// Trims Unicode white space, then checks the length and the characters.
     pub fn parse(text: &str) -> Result<Name, BadName> {
         let text = check(text, NAME_CHARS_MIN, NAME_CHARS_MAX)?;
         let shown: Rc<str> = text.into();
@@ -63,12 +45,12 @@ impl Name {
         Ok(Name { shown, folded })
     }
 
-    /// As the person wrote it.
+    /// The name as the person wrote it.
     pub fn as_str(&self) -> &str {
         &self.shown
     }
 
-    /// What two names are compared by: equal after Unicode lower-casing means the same name.
+    /// The name in lower case (Unicode). Two names are the same if these are equal.
     pub fn folded(&self) -> &Rc<str> {
         &self.folded
     }
@@ -81,31 +63,18 @@ impl Name {
     }
 }
 
-impl fmt::Display for BadName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BadName::Length => write!(
-                f,
-                "A username has {NAME_CHARS_MIN} to {NAME_CHARS_MAX} characters after trimming."
-            ),
-            BadName::Character => f.write_str(
-                "A username must not contain control characters or bidirectional controls.",
-            ),
-        }
-    }
-}
-
 fn check(text: &str, chars_min: usize, chars_max: usize) -> Result<&str, BadName> {
     let text = text.trim();
     let chars = text.chars().take(chars_max + 1).count();
     if !(chars_min..=chars_max).contains(&chars) {
         return Err(BadName::Length);
     }
-    if text.chars().any(is_unfit) { Err(BadName::Character) } else { Ok(text) }
+    if text.chars().any(is_invalid) { Err(BadName::Character) } else { Ok(text) }
 }
 
-/// Cc, and the bidirectional controls with which a name could rewrite the line it stands in.
-fn is_unfit(c: char) -> bool {
+/// Control characters (Cc), and the bidirectional controls, with which a name could rearrange the
+/// text around it.
+fn is_invalid(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061C}' | '\u{200E}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
@@ -121,7 +90,7 @@ mod tests {
 
     // contract §10.2
     #[test]
-    fn titles_keep_the_rules_of_names_but_may_be_longer() {
+    fn titles_follow_the_rules_of_names_but_may_be_longer() {
         assert_eq!(Title::parse(" x ").unwrap().as_str(), "x");
         assert_eq!(Title::parse("  "), Err(BadName::Length));
         assert!(Title::parse(&"🦀".repeat(80)).is_ok());
@@ -145,19 +114,19 @@ mod tests {
 
     // contract §3.2
     #[test]
-    fn controls_that_remain_after_trimming_are_refused() {
+    fn controls_within_a_name_are_refused() {
         for c in
             "\0\u{1b}\u{7f}\u{85}\u{061C}\u{200E}\u{200F}\u{202A}\u{202E}\u{2066}\u{2069}".chars()
         {
             name(&format!("an{c}a"), Err(BadName::Character));
         }
-        name("\n\tana\u{85}", Ok("ana")); // Controls that are white space go with the trimming.
-        name("a\u{200D}b", Ok("a\u{200D}b")); // The joiner of emoji and Indic scripts is no control.
+        name("\n\tana\u{85}", Ok("ana")); // Controls that are white space are trimmed.
+        name("a\u{200D}b", Ok("a\u{200D}b")); // The joiner of emoji and Indic scripts is not a control.
     }
 
     // contract §3.4
     #[test]
-    fn case_makes_no_difference_between_names() {
+    fn names_that_differ_in_case_are_the_same() {
         let folded = |text| Name::parse(text).unwrap().folded().clone();
         assert_eq!(folded("ÀNA"), folded("àna"));
         assert_ne!(folded("ana"), folded("àna"));

@@ -1,8 +1,8 @@
-//! Room passwords: what is kept of one, and who may try another.
+//! Room passwords.
 //!
-//! Owns the lock of a room and the count of wrong guesses. Must never keep, show or log a
-//! password. The invariant: a guess is counted before it is looked at, so that whoever guesses
-//! all day costs no more than whoever guesses six times a minute.
+//! Owns a room's lock and the meters of wrong guesses. Must not keep, show or log a password. The
+//! invariant: the rate limit is checked before the password is hashed, so that guessing costs the
+//! server no more than the rate allows.
 
 use std::collections::HashMap;
 
@@ -10,34 +10,34 @@ use ctutils::CtEq;
 use pbkdf2::pbkdf2_hmac_array;
 use sha1::{Digest, Sha1};
 
-use super::Refusal;
-use super::limits::{Address, Meter, Pace};
+use super::address::Address;
+use super::error::Refusal;
+use super::heap::map_bytes;
+use super::rate::{Meter, Pace};
 use crate::clock::{Entropy, Mono};
 
-/// Most bytes of a password; the least is 1 (contract §10.5).
-pub const PASSWORD_BYTES_MAX: usize = 128;
-
-/// Rounds of PBKDF2 (RFC 8018 §5.2): some 50 µs without special instructions, a fifth of a
-/// millisecond on a small board. More would hold the loop, and the hash never leaves memory.
+/// Rounds of PBKDF2 (RFC 8018 §5.2): about 50 µs without SHA instructions, 200 µs on a small board.
+/// More rounds would delay the event loop, and the hash leaves memory only for a state file.
 ///
-/// Its function is HMAC-SHA-1, that RFC's default: the handshake needs SHA-1 anyway, and SHA-256
-/// beside it is 12 KB. What is known against SHA-1 are collisions, two inputs that one person
-/// makes to be alike; whoever sets a password gains nothing by another one that fits as well.
+/// The function is HMAC-SHA-1, the default of that RFC: the handshake needs SHA-1 anyway, and
+/// SHA-256 would add 12 KB to the binary. The known attacks on SHA-1 are collisions, two inputs
+/// chosen by one person to have the same hash. The creator of a room gains nothing from a second
+/// password that also opens it.
 const ROUNDS: u32 = 100;
 
-/// Addresses whose wrong guesses are remembered for one room. One more waits for another to be
-/// forgotten, which takes no longer than a minute of silence.
+/// Addresses with wrong guesses that are remembered for one room. Further addresses are refused
+/// until a meter is idle, which takes at most a minute.
 const GUESSERS_MAX: usize = 256;
 
-/// What a room keeps of its password.
+/// A room's password, hashed, and the wrong guesses.
 pub(super) struct Lock {
     salt: [u8; 16],
     hash: [u8; 20],
-    /// Wrong guesses by address; all exempt peers are one.
+    /// Wrong guesses by address. Peers that are exempt from limits share the entry `None`.
     guesses: HashMap<Option<Address>, Meter>,
 }
 
-/// What is kept of a lock over a restart: salt and hash.
+/// The part of a lock that survives a restart.
 #[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
 pub struct LockRecord {
     pub salt: [u8; 16],
@@ -49,7 +49,7 @@ impl Lock {
         LockRecord { salt: self.salt, hash: self.hash }
     }
 
-    /// Nobody has guessed yet.
+    /// A lock without wrong guesses.
     pub fn restored(LockRecord { salt, hash }: LockRecord) -> Lock {
         Lock { salt, hash, guesses: HashMap::new() }
     }
@@ -59,8 +59,8 @@ impl Lock {
         Lock { salt, hash: stretch(password, &salt), guesses: HashMap::new() }
     }
 
-    /// Whether the password is right. Too many wrong guesses from that address are refused
-    /// before it is looked at.
+    /// Checks a password. After too many wrong guesses from the address, refuses even the right
+    /// one.
     pub fn try_open(
         &mut self,
         now: Mono,
@@ -78,7 +78,7 @@ impl Lock {
         pace.take(&mut meter, now).map_err(Refusal::RateLimited)?;
         let hash = stretch(password, &self.salt);
         if hash.as_slice().ct_eq(self.hash.as_slice()).to_bool() {
-            return Ok(()); // The right one was no wrong guess.
+            return Ok(()); // Without storing the meter: only wrong guesses count.
         }
         if !meter.is_idle(now) {
             self.guesses.insert(from, meter);
@@ -88,13 +88,13 @@ impl Lock {
 
     /// Bytes of heap held.
     pub fn bytes(&self) -> usize {
-        super::map_bytes::<Option<Address>, Meter>(self.guesses.capacity())
+        map_bytes::<Option<Address>, Meter>(self.guesses.capacity())
     }
 }
 
 fn stretch(password: &str, salt: &[u8; 16]) -> [u8; 20] {
-    // HMAC fills short keys up with zeros (RFC 2104 §2): without a hash first, a password would
-    // be the same with zeros behind it.
+    // HMAC pads short keys with zeros (RFC 2104 §2). Without hashing first, a password followed
+    // by zeros would open the room as well.
     pbkdf2_hmac_array::<Sha1, 20>(&Sha1::digest(password), salt, ROUNDS)
 }
 
@@ -117,7 +117,7 @@ mod tests {
 
     // contract §10.6
     #[test]
-    fn only_the_password_opens_and_two_rooms_keep_it_differently() {
+    fn only_the_password_opens_and_two_rooms_hash_it_differently() {
         let mut lock = lock();
         assert_eq!(lock.try_open(at(0), "open sesame", None, PACE), Ok(()));
         for wrong in ["", "open", "open sesame ", "Open sesame", "open sesame\0"] {
@@ -130,7 +130,7 @@ mod tests {
 
     // contract §10.7 §10.8 §12.17
     #[test]
-    fn the_sixth_wrong_guess_waits_and_so_does_a_right_one_after_it() {
+    fn after_five_wrong_guesses_even_the_right_one_is_refused_for_a_while() {
         let mut lock = lock();
         for _ in 0..5 {
             assert_eq!(lock.try_open(at(0), "wrong", None, PACE), Err(Refusal::BadPassword));
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_of_guessers_is_bounded() {
+    fn the_number_of_guessing_addresses_is_bounded() {
         let mut lock = lock();
         let guess = |lock: &mut Lock, number: usize, now| {
             let address = Address::of(IpAddr::from((number as u32).to_be_bytes()));
@@ -157,7 +157,11 @@ mod tests {
         }
         let limited = Err(Refusal::RateLimited(Duration::from_secs(10)));
         assert_eq!(guess(&mut lock, 1000, at(0)), limited);
-        assert_eq!(guess(&mut lock, 0, at(0)), Err(Refusal::BadPassword), "one already known");
+        assert_eq!(
+            guess(&mut lock, 0, at(0)),
+            Err(Refusal::BadPassword),
+            "an address already remembered"
+        );
         assert_eq!(guess(&mut lock, 1000, at(20)), Err(Refusal::BadPassword));
         assert_eq!(lock.guesses.len(), 1);
     }

@@ -1,30 +1,28 @@
-//! What is said in a room, and in which order.
+//! Posting: what members write, and the order of all messages.
 //!
-//! Owns the rules for messages and the order of all that a room is told. Must never know who
-//! hears it: that is the sink's list. The invariant: a message gets its id, its time and its place
-//! in one function, [`Chat::accept`], and nowhere else.
+//! Owns the rules for messages and typing events. Must not know which connections receive them: the
+//! feed delivers. The invariant: a message gets its id, its time and its place in the order in one
+//! function, [`Chat::accept`], and nowhere else.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::event::{Event, Frame, Message, MessageId, MessageKind};
-use super::history::{HistoryEntry, Nonce};
-use super::presence::AttachmentKey;
-use super::room::{MemberKey, RoomKey};
-use super::session::SessionKey;
-use super::{Chat, Refusal, Sink};
+use super::error::Refusal;
+use super::event::{Event, Frame, Message, MessageKind};
+use super::history::Nonce;
+use super::id::MessageId;
+use super::keys::{AttachmentKey, MemberKey, RoomKey, SessionKey};
+use super::limits::{MESSAGE_CHARS_MAX, NONCE_BYTES_MAX};
+use super::sink::Sink;
+use super::state::Chat;
 use crate::clock::Now;
 
-/// Most characters (Unicode scalar values) of a chat after trimming (contract §6.2).
-pub const MESSAGE_CHARS_MAX: usize = 4000;
-/// Most bytes of a nonce; the least is 1 (contract §8.9).
-pub const NONCE_BYTES_MAX: usize = 64;
-/// How often one person's typing is passed on (contract §6.3).
+/// A member's typing is passed on at most once in this time (contract §6.3).
 const TYPING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Something to say, trimmed and within the rules.
+/// A chat message to be posted, trimmed and valid.
 #[derive(Clone, Copy, Debug)]
 pub struct Draft<'a> {
     text: &'a str,
@@ -54,16 +52,16 @@ pub fn is_nonce(text: &str) -> bool {
     (1..=NONCE_BYTES_MAX).contains(&text.len())
 }
 
-/// What became of a draft: where the message lies, and whether it is told for the first time.
-struct Said {
+/// The message that a draft has become, or had become earlier.
+struct Posted {
     id: MessageId,
     frame: Frame,
     is_new: bool,
 }
 
 impl Chat {
-    /// Says something to everyone in the room of `attachment`. What its sender has said before,
-    /// by the nonce, it alone is told again.
+    /// Posts a message from a connection to its room. If the nonce is that of an earlier message of
+    /// the same member, only sends that message again, to this connection alone.
     pub fn post(
         &mut self,
         now: Now,
@@ -72,15 +70,15 @@ impl Chat {
         sink: &mut dyn Sink,
     ) -> Result<(), Refusal> {
         let Some(member) = self.member_of(attachment) else { return Ok(()) };
-        let said = self.say(now, member, draft, sink)?;
-        if !said.is_new {
-            self.tell_again(attachment, said.id, &said.frame, sink);
+        let posted = self.post_as(now, member, draft, sink)?;
+        if !posted.is_new {
+            self.feeds.repeat(attachment, posted.id, &posted.frame, sink);
         }
         Ok(())
     }
 
-    /// Says something to everyone in a room whose gate the session has passed, without a
-    /// connection in it. Returns the message's payload and whether it is told for the first time.
+    /// Posts a message to a room without a connection in it; the session must be a member. Returns
+    /// the message's payload and whether it is new.
     pub fn post_from_outside(
         &mut self,
         now: Now,
@@ -94,15 +92,15 @@ impl Chat {
         if self.holder_in_the_way(member).is_some_and(|holder| self.is_connected(holder)) {
             return Err(Refusal::NameTaken);
         }
-        let said = self.say(now, member, draft, sink)?;
-        if let Some(timer) = self.rooms.get(room).and_then(|room| room.timer) {
+        let posted = self.post_as(now, member, draft, sink)?;
+        if let Some(timer) = self.feeds.room(room).and_then(|room| room.timer) {
             self.timers.rearm(timer, now.mono);
         }
-        self.seal(room, sink);
-        Ok((said.frame.payload(), said.is_new))
+        self.feeds.seal(room, sink); // The payload must be readable.
+        Ok((posted.frame.payload(), posted.is_new))
     }
 
-    /// Tells everyone in the room that somebody is typing, unless they were told a moment ago.
+    /// Tells the room that a member is typing, unless it was told a moment ago.
     pub fn typing(&mut self, now: Now, attachment: AttachmentKey, sink: &mut dyn Sink) {
         let Some(member) = self.member_of(attachment).and_then(|key| self.members.get_mut(key))
         else {
@@ -112,77 +110,52 @@ impl Chat {
             return;
         }
         member.typing_due = now.mono.after(TYPING_INTERVAL);
-        let (key, session, user_id) = (member.room, member.session, member.user_id);
-        let (Some(room), Some(session)) = (self.rooms.get(key), self.sessions.get(session)) else {
+        let (Some(room), Some(session)) =
+            (self.feeds.room(member.room), self.sessions.get(member.session))
+        else {
             return;
         };
-        let event = Event::Typing { user: session.name.as_str(), user_id, room_id: room.id };
-        if sink.publish(key, &event).fills_batch() {
-            self.seal(key, sink);
-        }
+        let (user, user_id) = (session.name.as_str(), member.user_id);
+        let event = Event::Typing { user, user_id, room_id: room.id };
+        self.feeds.deliver_unkept(member.room, &event, sink);
     }
 
-    /// The last `count` messages of a room, oldest first, in their final bytes.
-    pub fn history<'a>(
-        &'a self,
-        room: RoomKey,
-        count: usize,
-        sink: &mut dyn Sink,
-    ) -> impl Iterator<Item = &'a HistoryEntry> + use<'a> {
-        self.seal(room, sink);
-        self.rooms.get(room).into_iter().flat_map(move |room| room.history.last(count))
-    }
-
-    /// The messages after `id`, oldest first, in their final bytes, and whether none is missing.
-    /// If that message is not kept (`None`: makes no sense), all that is kept.
-    pub fn history_after<'a>(
-        &'a self,
-        room: RoomKey,
-        id: Option<MessageId>,
-        sink: &mut dyn Sink,
-    ) -> (impl Iterator<Item = &'a HistoryEntry> + use<'a>, bool) {
-        self.seal(room, sink);
-        let history = self.rooms.get(room).map(|room| &room.history);
-        let known = id.filter(|id| history.is_some_and(|history| history.get(*id).is_some()));
-        (history.into_iter().flat_map(move |history| history.after(known)), known.is_some())
-    }
-
-    /// Queues what a room has said in this tick for everybody who is in it now. Due before anyone
-    /// comes or goes or is told something personal, and at the tick's end.
+    /// Queues what a room has published in this tick. Due before a connection of the room is sent
+    /// something of its own, and at the end of the tick.
     pub fn seal(&self, room: RoomKey, sink: &mut dyn Sink) {
-        if let Some(entry) = self.rooms.get(room) {
-            sink.seal(room, &entry.connections);
-        }
+        self.feeds.seal(room, sink);
     }
 
-    fn say(
+    fn post_as(
         &mut self,
         now: Now,
         key: MemberKey,
         draft: Draft<'_>,
         sink: &mut dyn Sink,
-    ) -> Result<Said, Refusal> {
+    ) -> Result<Posted, Refusal> {
         let member = self.members.get(key).ok_or(Refusal::NotAMember)?;
         if let Some(session) = self.sessions.get_mut(member.session) {
-            let paced = self.settings.message_pace.take(&mut session.messages, now.mono);
-            paced.map_err(Refusal::RateLimited)?;
+            let taken = self.config.message_pace.take(&mut session.messages, now.mono);
+            taken.map_err(Refusal::RateLimited)?;
         }
         let user_id = member.user_id;
         let nonce = draft.nonce.map(|text| Rc::new(Nonce { user_id, text: text.into() }));
-        let history = self.rooms.get(member.room).map(|room| &room.history);
-        if let Some(known) = nonce.as_ref().and_then(|nonce| history?.find(nonce)) {
-            return Ok(Said { id: known.id, frame: known.frame.clone(), is_new: false });
+        if let Some(nonce) = &nonce {
+            let history = self.feeds.history(member.room);
+            if let Some(known) = history.and_then(|history| history.find(nonce)) {
+                return Ok(Posted { id: known.id, frame: known.frame.clone(), is_new: false });
+            }
         }
         if let Some(holder) = self.holder_in_the_way(key) {
-            self.depart(now, holder, sink); // In its grace: gives way to what is really said.
+            self.depart(now, holder, sink); // In its grace it gives way to a message.
         }
-        let said = self.accept(now, key, MessageKind::Chat(draft.text), nonce, sink);
-        let (id, frame) = said.ok_or(Refusal::RoomNotFound)?;
-        Ok(Said { id, frame, is_new: true })
+        let accepted = self.accept(now, key, MessageKind::Chat(draft.text), nonce, sink);
+        let (id, frame) = accepted.ok_or(Refusal::RoomNotFound)?;
+        Ok(Posted { id, frame, is_new: true })
     }
 
-    /// The one place where a message's order is decided: gives it id and time, has it delivered,
-    /// and keeps it.
+    /// Decides a message's place in the order: gives it an id and a time, and has it delivered.
+    /// `None`: the room is being deleted.
     pub(super) fn accept(
         &mut self,
         now: Now,
@@ -193,7 +166,7 @@ impl Chat {
     ) -> Option<(MessageId, Frame)> {
         let member = self.members.get(member)?;
         let session = self.sessions.get(member.session)?;
-        let room = self.rooms.get_mut(member.room).filter(|room| !room.is_over)?;
+        let room = self.feeds.room(member.room).filter(|room| !room.is_closing)?;
         let id = self.message_ids.next(now.wall, &mut *self.entropy);
         let message = Message {
             id,
@@ -204,17 +177,7 @@ impl Chat {
             room_id: room.id,
             nonce: nonce.as_ref().map(|nonce| &*nonce.text),
         };
-        let frame = sink.publish(member.room, &Event::Message(message));
-        let entry = HistoryEntry { id, frame: frame.clone(), nonce };
-        room.history.push(entry, self.settings.history_messages_max);
-        let (room, is_kept) = (member.room, !room.history.is_empty());
-        if is_kept {
-            self.note_activity(room);
-        }
-        self.recount_room(room);
-        if frame.fills_batch() {
-            self.seal(room, sink);
-        }
+        let frame = self.feeds.deliver(member.room, message, nonce.as_ref(), sink);
         Some((id, frame))
     }
 }
@@ -224,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_draft_is_trimmed_and_measured_and_its_nonce_comes_first() {
+    fn a_draft_is_trimmed_and_measured_after_its_nonce() {
         fn draft(text: &str, nonce: Option<&str>) -> Result<usize, Refusal> {
             Draft::new(text, nonce).map(|draft| draft.text.len())
         }

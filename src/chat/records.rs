@@ -1,51 +1,52 @@
-//! What a restart is not to lose: the domain taken apart into records, and put together from them.
+//! What survives a restart: the domain as a sequence of records.
 //!
-//! Owns the records, and their order. Must never know where they lie. The invariant: a record names
-//! only what came before it, by its place among its kind, so that whoever reads them needs no more
-//! than what is there already; and nothing that contradicts itself is taken.
+//! Owns the records and their order. Must not know where they are stored. The invariant: a record
+//! refers only to earlier records, by their index among those of their kind, and a record that
+//! contradicts an earlier one is refused.
 //!
-//! Who was present is present again, as if the line had broken at that moment. What is remembered of
-//! addresses (rates, wrong guesses) is not kept.
+//! A member that was present is present again, as if its connection had broken at the restart. What
+//! is remembered of addresses (rates, wrong guesses) is not recorded.
 
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::Chat;
-use super::event::{Frame, MessageId, RoomId, SessionId, UserId};
+use super::event::Frame;
 use super::history::{HistoryEntry, Nonce};
+use super::id::{MessageId, RoomId, SessionId, UserId};
+use super::keys::{MemberKey, RoomKey, SessionKey};
 use super::name::{Name, Title};
 use super::password::{Lock, LockRecord};
-use super::room::{MemberKey, RoomKey};
-use super::session::SessionKey;
+use super::state::Chat;
 use super::timer::ChatTimer;
 use crate::clock::{Now, Wall};
 use crate::slots::Key;
+use crate::timers::TimerKey;
 
-/// One thing to keep.
-#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))] // To be shown, and tampered with.
+/// One thing that survives a restart.
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))] // Tests print and damage them.
 pub enum Record<'a> {
-    /// First, and once.
+    /// The first record, and the only one of its kind.
     Chat {
-        /// The millisecond of the newest message's id, and its place within it: new ids follow it.
+        /// The newest message id's millisecond and its place within it. New ids follow it.
         newest: (u64, u16),
-        /// What user ids are made with.
+        /// The key of the hash that makes user ids.
         user_id_secret: [u8; 16],
-        /// How many rooms were ever opened.
+        /// Rooms that were ever opened.
         rooms_opened: u64,
-        /// How often somebody ever came into a room.
+        /// How often a member has become present, in any room.
         arrivals: u64,
     },
-    /// Those that end soonest first.
+    /// The sessions that end soonest come first.
     Session {
         /// Hyphenated.
         id: Cow<'a, str>,
-        /// As its bearer wrote it.
+        /// As the person wrote it.
         name: Cow<'a, str>,
-        /// Microseconds until it ends if nobody uses it; `None`: it is being used.
-        left: Option<u64>,
+        /// Microseconds until it ends unless it is used; `None`: it has a connection.
+        remaining: Option<u64>,
     },
-    /// Those that end soonest first.
+    /// Of the new rooms and of the others, those that end soonest come first.
     Room {
         /// Hex digits.
         id: Cow<'a, str>,
@@ -53,106 +54,106 @@ pub enum Record<'a> {
         title: Option<Cow<'a, str>>,
         /// Microseconds since 1970.
         created: u64,
-        /// Its password's hash.
+        /// Its password, hashed.
         lock: Option<LockRecord>,
-        /// A session's place.
+        /// The index of a session.
         owner: Option<u32>,
         /// How many rooms were opened before it.
         number: u64,
-        /// Nobody has come into it yet.
+        /// It has had no connection yet.
         is_new: bool,
-        /// Microseconds until it ends if nobody comes; `None`: somebody is there.
-        left: Option<u64>,
-        /// The last message that is not kept any more.
+        /// Microseconds until it ends unless a connection enters; `None`: it has one.
+        remaining: Option<u64>,
+        /// The newest message that is no longer kept.
         dropped: Option<Cow<'a, str>>,
     },
     /// By session, in the order of joining.
     Member {
-        /// Its place.
+        /// The index of a session.
         session: u32,
-        /// Its place.
+        /// The index of a room.
         room: u32,
-        /// How many had come before, wherever; `None`: not present.
+        /// How many arrivals, in any room, there were before its own; `None`: it is not present.
         arrival: Option<u64>,
     },
-    /// By room, those that have been silent longest first; oldest first.
+    /// By room, the oldest message first; the rooms that have been silent longest come first.
     Message {
-        /// Its place.
+        /// The index of a room.
         room: u32,
         /// Hyphenated.
         id: Cow<'a, str>,
-        /// The event, as it was sent.
+        /// The event as it was sent.
         event: Cow<'a, str>,
-        /// Whose, and by what its sender knows it.
+        /// The sender's user id, and its own identifier for the message.
         nonce: Option<(u64, Cow<'a, str>)>,
     },
 }
 
-/// A record that contradicts what came before it, or itself.
+/// A record that contradicts an earlier one, or itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct InvalidRecord;
 
 impl Chat {
-    /// Passes on all that there is to keep. All batches must be sealed.
+    /// Passes all records to `keep`, in their order. All batches must be sealed.
     pub fn keep<E>(
         &self,
         now: Now,
         mut keep: impl FnMut(Record<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let (millis, counter) = self.message_ids.newest();
         keep(Record::Chat {
-            newest: (millis, counter),
+            newest: self.message_ids.newest(),
             user_id_secret: self.user_id_secret,
-            rooms_opened: self.rooms_opened,
+            rooms_opened: self.room_index.opened,
             arrivals: self.arrivals,
         })?;
-        let left = |timer| {
+        let remaining = |timer: Option<TimerKey>| {
             let (timer, deadline) = self.timers.get(timer?)?;
             Some((timer, deadline.since(now.mono).as_micros() as u64))
         };
-        let sessions = self.sessions.iter().map(|(key, one)| (left(one.timer), key)).collect();
-        let sessions = Places::of(sessions);
-        for &(left, key) in &sessions.order {
+        let sessions = self.sessions.iter().map(|(key, one)| (remaining(one.timer), key));
+        let sessions = Indices::of(sessions.collect());
+        for &(remaining, key) in &sessions.order {
             let Some(session) = self.sessions.get(key) else { continue };
             keep(Record::Session {
-                id: self.session_id(key).map(|id| id.to_string()).unwrap_or_default().into(),
+                id: session.id().to_string().into(),
                 name: session.name.as_str().into(),
-                left: left.map(|(_, micros)| micros),
+                remaining: remaining.map(|(_, micros)| micros),
             })?;
         }
-        let rooms =
-            Places::of(self.rooms.iter().map(|(key, one)| (left(one.timer), key)).collect());
-        for &(left, key) in &rooms.order {
-            let Some(room) = self.rooms.get(key) else { continue };
+        let rooms = self.feeds.rooms().map(|(key, one)| (remaining(one.timer), key));
+        let rooms = Indices::of(rooms.collect());
+        for &(remaining, key) in &rooms.order {
+            let Some(room) = self.feeds.room(key) else { continue };
+            let dropped = self.feeds.history(key).and_then(|history| history.dropped());
             keep(Record::Room {
                 id: room.id.to_string().into(),
                 title: room.title().map(Cow::Borrowed),
-                created: room.created().micros(),
+                created: room.created.micros(),
                 lock: room.lock.as_ref().map(|lock| lock.record()),
-                owner: room.owner().and_then(|owner| sessions.place(owner)),
-                number: room.number(),
-                is_new: matches!(left, Some((ChatTimer::RoomNew(_), _))),
-                left: left.map(|(_, micros)| micros),
-                dropped: room.history.dropped().map(|id| id.to_string().into()),
+                owner: room.owner.and_then(|(owner, _)| sessions.index(owner)),
+                number: room.number,
+                is_new: matches!(remaining, Some((ChatTimer::RoomNew(_), _))),
+                remaining: remaining.map(|(_, micros)| micros),
+                dropped: dropped.map(|id| id.to_string().into()),
             })?;
         }
         for &(_, key) in &sessions.order {
             let Some(session) = self.sessions.get(key) else { continue };
             for (room, member) in &session.rooms {
-                let places = (sessions.place(key), rooms.place(*room), self.members.get(*member));
-                let (Some(session), Some(room), Some(member)) = places else { continue };
+                let indices = (sessions.index(key), rooms.index(*room), self.members.get(*member));
+                let (Some(session), Some(room), Some(member)) = indices else { continue };
                 keep(Record::Member { session, room, arrival: member.arrival })?;
             }
         }
-        for key in self.silent.iter(&self.rooms) {
-            let (Some(room), Some(place)) = (self.rooms.get(key), rooms.place(key)) else {
+        for key in self.feeds.rooms_with_history() {
+            let (Some(history), Some(room)) = (self.feeds.history(key), rooms.index(key)) else {
                 continue;
             };
-            for entry in room.history.after(None) {
+            for entry in history.after(None) {
                 let event = entry.frame.payload();
                 let nonce = entry.nonce.as_deref();
                 keep(Record::Message {
-                    room: place,
+                    room,
                     id: entry.id.to_string().into(),
                     event: String::from_utf8_lossy(&event),
                     nonce: nonce.map(|nonce| (nonce.user_id.0, Cow::Borrowed(&*nonce.text))),
@@ -163,40 +164,41 @@ impl Chat {
     }
 }
 
-/// What a timer waits for, and its microseconds until then; `None`: none is armed.
-type Left = Option<(ChatTimer, u64)>;
+/// A timer, and the microseconds until it expires; `None`: none is armed.
+type Remaining = Option<(ChatTimer, u64)>;
 
-/// Sessions or rooms in the order in which they are kept.
-struct Places<T> {
-    order: Vec<(Left, Key<T>)>,
-    /// By index.
-    places: Vec<u32>,
+/// Sessions or rooms in the order of their records.
+struct Indices<K> {
+    order: Vec<(Remaining, Key<K>)>,
+    /// By slot: the index in `order`.
+    by_slot: Vec<u32>,
 }
 
-impl<T> Places<T> {
-    /// Of each kind those that end soonest come first: so their timers can be armed in this order.
-    fn of(mut order: Vec<(Left, Key<T>)>) -> Places<T> {
-        order.sort_by_key(|(left, _)| match left {
+impl<K> Indices<K> {
+    /// Within each class of timer the earliest deadline comes first, so that the timers can be armed
+    /// in this order.
+    fn of(mut order: Vec<(Remaining, Key<K>)>) -> Indices<K> {
+        order.sort_by_key(|(remaining, _)| match remaining {
             Some((ChatTimer::RoomNew(_), micros)) => (true, *micros),
             Some((_, micros)) => (false, *micros),
             None => (false, u64::MAX),
         });
-        let most = order.iter().map(|(_, key)| key.index() + 1).max().unwrap_or_default();
-        let mut places = vec![u32::MAX; most];
-        for (place, (_, key)) in order.iter().enumerate() {
-            places[key.index()] = place as u32;
+        let slots = order.iter().map(|(_, key)| key.index() + 1).max().unwrap_or_default();
+        let mut by_slot = vec![u32::MAX; slots];
+        for (index, (_, key)) in order.iter().enumerate() {
+            by_slot[key.index()] = index as u32;
         }
-        Places { order, places }
+        Indices { order, by_slot }
     }
 
-    fn place(&self, key: Key<T>) -> Option<u32> {
-        let place = *self.places.get(key.index())?;
-        let (_, found) = self.order.get(place as usize)?;
-        (*found == key).then_some(place)
+    fn index(&self, key: Key<K>) -> Option<u32> {
+        let index = *self.by_slot.get(key.index())?;
+        let (_, found) = self.order.get(index as usize)?;
+        (*found == key).then_some(index)
     }
 }
 
-/// Puts an empty domain together from records, in their order.
+/// Rebuilds a domain from records, which must come in their order.
 pub struct Restoring<'c> {
     chat: &'c mut Chat,
     now: Now,
@@ -205,7 +207,7 @@ pub struct Restoring<'c> {
 }
 
 impl<'c> Restoring<'c> {
-    /// `chat`: new, and of no use if a record turns out not to fit.
+    /// `chat` must be new. If a record is refused, it must be thrown away.
     pub fn new(chat: &'c mut Chat, now: Now) -> Restoring<'c> {
         Restoring { chat, now, sessions: Vec::new(), rooms: Vec::new() }
     }
@@ -221,18 +223,18 @@ impl<'c> Restoring<'c> {
             Record::Chat { newest: (millis, counter), user_id_secret, rooms_opened, arrivals } => {
                 chat.message_ids.continue_after(millis, counter);
                 chat.user_id_secret = user_id_secret;
-                (chat.rooms_opened, chat.arrivals) = (rooms_opened, arrivals);
+                (chat.room_index.opened, chat.arrivals) = (rooms_opened, arrivals);
             }
-            Record::Session { id, name, left } => {
+            Record::Session { id, name, remaining } => {
                 let id = SessionId::parse(&id).ok_or(InvalidRecord)?;
                 let name = Name::parse(&name).map_err(|_| InvalidRecord)?;
-                if chat.session_keys.contains_key(&id) {
+                if chat.sessions.find(id).is_some() {
                     return Err(InvalidRecord);
                 }
-                let key = chat.insert_session(id, name, |timers, key| {
-                    timers.arm_within(ChatTimer::SessionUnused(key), self.now.mono, within(left))
-                });
-                self.sessions.push(key);
+                let (now, remaining) = (self.now.mono, duration(remaining));
+                let arm =
+                    |key| chat.timers.arm_within(ChatTimer::SessionUnused(key), now, remaining);
+                self.sessions.push(chat.sessions.insert(id, name, arm));
             }
             Record::Room { .. } => self.take_room(record)?,
             Record::Member { session, room, arrival } => {
@@ -247,29 +249,24 @@ impl<'c> Restoring<'c> {
                 }
             }
             Record::Message { room, id, event, nonce } => {
-                let key = *self.rooms.get(room as usize).ok_or(InvalidRecord)?;
-                let room = chat.rooms.get_mut(key).ok_or(InvalidRecord)?;
+                let room = *self.rooms.get(room as usize).ok_or(InvalidRecord)?;
+                let history = chat.feeds.history(room).ok_or(InvalidRecord)?;
                 let id = MessageId::parse(&id).ok_or(InvalidRecord)?;
-                let newest = room.history.newest();
+                let newest = history.newest();
                 if newest.is_some_and(|newest| newest >= id) || !chat.message_ids.is_made(id) {
                     return Err(InvalidRecord);
                 }
                 let nonce = nonce.map(|(user_id, text)| {
                     Rc::new(Nonce { user_id: UserId(user_id), text: text.as_ref().into() })
                 });
-                let entry = HistoryEntry { id, frame: frame(&event), nonce };
-                room.history.push(entry, chat.settings.history_messages_max);
-                if !room.history.is_empty() {
-                    chat.note_activity(key);
-                }
-                chat.recount_room(key);
+                chat.feeds.keep(room, HistoryEntry { id, frame: frame(&event), nonce });
             }
         }
         Ok(())
     }
 
     fn take_room(&mut self, record: Record<'_>) -> Result<(), InvalidRecord> {
-        let Record::Room { id, title, created, lock, owner, number, is_new, left, dropped } =
+        let Record::Room { id, title, created, lock, owner, number, is_new, remaining, dropped } =
             record
         else {
             return Err(InvalidRecord);
@@ -279,35 +276,34 @@ impl<'c> Restoring<'c> {
         let title =
             title.map(|title| Title::parse(&title)).transpose().map_err(|_| InvalidRecord)?;
         let lock = lock.map(|lock| Box::new(Lock::restored(lock)));
-        if chat.room_keys.contains_key(&id)
-            || number >= chat.rooms_opened
-            || chat.public_rooms.contains_key(&number)
+        if chat.room_index.find(id).is_some()
+            || number >= chat.room_index.opened
+            || chat.room_index.has_number(number)
         {
             return Err(InvalidRecord);
         }
         let created = Wall::from_micros(created);
         let timer = if is_new { ChatTimer::RoomNew } else { ChatTimer::RoomEmpty };
         let key = chat.insert_room(id, title, created, lock, number, |timers, key| {
-            timers.arm_within(timer(key), self.now.mono, within(left))
+            timers.arm_within(timer(key), self.now.mono, duration(remaining))
         });
         if let Some(dropped) = dropped {
             let dropped = MessageId::parse(&dropped).ok_or(InvalidRecord)?;
-            let room = chat.rooms.get_mut(key).ok_or(InvalidRecord)?;
-            room.history.restore_dropped(dropped);
+            chat.feeds.restore_dropped(key, dropped);
         }
         if let Some(owner) = owner {
-            chat.give(key, *self.sessions.get(owner as usize).ok_or(InvalidRecord)?);
+            chat.make_owner(key, *self.sessions.get(owner as usize).ok_or(InvalidRecord)?);
         }
         self.rooms.push(key);
         Ok(())
     }
 
-    /// As it was, but that nobody is connected.
+    /// Makes a member present without a connection.
     fn make_present(&mut self, key: MemberKey, arrival: u64) -> Result<(), InvalidRecord> {
         let chat = &mut *self.chat;
         let member = chat.members.get_mut(key).ok_or(InvalidRecord)?;
         let session = chat.sessions.get(member.session).ok_or(InvalidRecord)?;
-        let room = chat.rooms.get_mut(member.room).ok_or(InvalidRecord)?;
+        let room = chat.feeds.room_mut(member.room).ok_or(InvalidRecord)?;
         let name = session.name.folded();
         if arrival >= chat.arrivals
             || room.present.contains_key(&arrival)
@@ -319,19 +315,18 @@ impl<'c> Restoring<'c> {
         member.grace = Some(chat.timers.arm(ChatTimer::LeaveGrace(key), self.now.mono));
         room.present.insert(arrival, key);
         room.names.insert(name.clone(), key);
-        let room = member.room;
-        chat.recount_room(room);
+        room.recount(&mut chat.room_heap_tally);
         Ok(())
     }
 
-    /// All have been taken.
+    /// To be called after the last record.
     pub fn finish(self) {
-        self.chat.listing_revision += 1;
+        self.chat.room_index.revision += 1;
         self.chat.recount();
     }
 }
 
-/// `None`: as long as its kind may take.
-fn within(left: Option<u64>) -> Duration {
-    left.map_or(Duration::MAX, Duration::from_micros)
+/// `None`: as long as the timer's class allows.
+fn duration(micros: Option<u64>) -> Duration {
+    micros.map_or(Duration::MAX, Duration::from_micros)
 }

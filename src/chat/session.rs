@@ -1,61 +1,68 @@
 //! Sessions: the identities behind secret ids.
 //!
-//! Owns their opening, use and end. Must never show an id to anyone but its bearer. The
-//! invariant: a session has a timer exactly while it has no connection, so an open socket keeps
-//! it alive and a forgotten one ends by itself.
+//! Owns each session's data and the index by id. Must not show an id to anyone but its bearer. The
+//! invariant: a session has a timer exactly while it has no connection, so that a connection keeps
+//! it alive and an unused session ends by itself.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use super::RoomId;
-use super::event::SessionId;
-use super::limits::{Address, Meter};
-use super::presence::AttachmentKey;
-use super::room::{MemberKey, RoomKey};
-use super::timer::ChatTimer;
-use super::{Chat, CloseReason, Name, Refusal, Sink, list_bytes, shrink, vec_bytes};
-use crate::clock::Now;
-use crate::slots::Key;
-use crate::timers::{TimerKey, Timers};
+use super::heap::{list_bytes, map_bytes, shrink, vec_bytes};
+use super::id::SessionId;
+use super::keys::{AttachmentKey, MemberKey, RoomKey, SessionKey, SessionTag};
+use super::limits::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX};
+use super::name::Name;
+use super::rate::Meter;
+use crate::ledger::{Account, Ledger, Tally};
+use crate::slots::Slots;
+use crate::timers::TimerKey;
 
-/// Rooms one session may have joined (contract §3.8).
-pub const SESSION_ROOMS_MAX: usize = 200;
-/// Connections one session may have, in all its rooms together (contract §3.9).
-pub const SESSION_CONNECTIONS_MAX: usize = 20;
-
-/// What an id takes on the heap, with the counts of those who share it.
+/// Bytes of an id on the heap, with the two counts of its `Rc`.
 const ID_BYTES: usize = size_of::<SessionId>() + 2 * size_of::<usize>();
 
-/// A handle on a session.
-pub type SessionKey = Key<Session>;
-
-/// An identity: a name and what it takes part in.
-pub struct Session {
+/// An identity: a name, and the rooms and connections that go with it.
+pub(super) struct Session {
     id: Rc<SessionId>,
-    pub(super) name: Name,
+    pub name: Name,
     /// In the order of joining; at most [`SESSION_ROOMS_MAX`].
-    pub(super) rooms: SmallVec<[(RoomKey, MemberKey); 1]>,
-    /// At most [`SESSION_CONNECTIONS_MAX`], the waiting ones included.
-    pub(super) attachments: SmallVec<[AttachmentKey; 2]>,
-    /// Rooms that it may end, in no order that means anything; each room knows its place. Not
-    /// bounded by [`SESSION_ROOMS_MAX`]: who leaves a room still owns it.
-    pub(super) owned: Vec<RoomKey>,
+    pub rooms: SmallVec<[(RoomKey, MemberKey); 1]>,
+    /// At most [`SESSION_CONNECTIONS_MAX`], including those that wait to be admitted.
+    pub attachments: SmallVec<[AttachmentKey; 2]>,
+    /// Rooms that the session may delete, in arbitrary order; each room knows its place. Not bounded
+    /// by [`SESSION_ROOMS_MAX`]: an owner that leaves a room still owns it.
+    pub owned: Vec<RoomKey>,
     /// Armed while there is no attachment.
-    pub(super) timer: Option<TimerKey>,
-    /// Counts chats.
-    pub(super) messages: Meter,
-    /// Bytes of heap reported for it so far.
-    pub(super) counted: usize,
+    pub timer: Option<TimerKey>,
+    /// Chat messages.
+    pub messages: Meter,
+    /// Bytes of heap reported so far.
+    counted: usize,
 }
 
 // See the account in `ledger`.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Session>() == 136);
 
+/// All sessions.
+pub(super) struct Sessions {
+    slots: Slots<Session, SessionTag>,
+    /// The ids are behind an `Rc`, shared with [`Session`], because a map keeps the bytes of keys
+    /// that were removed from it; freed memory is zeroed.
+    by_id: HashMap<Rc<SessionId>, SessionKey>,
+    /// What each session holds on the heap.
+    heap_tally: Tally,
+}
+
 impl Session {
-    pub(super) fn member_in(&self, room: RoomKey) -> Option<MemberKey> {
+    /// The session's membership in a room.
+    pub fn member_in(&self, room: RoomKey) -> Option<MemberKey> {
         self.rooms.iter().find(|(joined, _)| *joined == room).map(|(_, member)| *member)
+    }
+
+    pub fn id(&self) -> SessionId {
+        *self.id
     }
 
     fn heap_bytes(&self) -> usize {
@@ -67,142 +74,94 @@ impl Session {
     }
 }
 
-impl Chat {
-    /// Opens a session. `from`: whose share of openings it counts against, if anyone's.
-    pub fn open_session(
-        &mut self,
-        now: Now,
-        name: Name,
-        from: Option<Address>,
-    ) -> Result<SessionId, Refusal> {
-        // First of all, lest something new be remembered of an address.
-        if self.sessions.len() >= self.settings.sessions_max || self.is_full() {
-            return Err(Refusal::ServerFull);
+impl Sessions {
+    pub fn new(ledger: &Ledger) -> Sessions {
+        Sessions {
+            slots: Slots::default(),
+            by_id: HashMap::new(),
+            heap_tally: ledger.tally(Account::Sessions),
         }
-        if let Some(address) = from {
-            let meter = &mut self.addresses.entry(address).sessions;
-            let paced = self.settings.session_pace.take(meter, now.mono);
-            self.remember(now, address);
-            paced.map_err(Refusal::RateLimited)?;
-        }
-        let id = SessionId::new(&mut *self.entropy);
-        self.insert_session(id, name, |timers, key| {
-            timers.arm(ChatTimer::SessionUnused(key), now.mono)
-        });
-        self.recount();
-        Ok(id)
     }
 
-    pub(super) fn insert_session(
+    /// Adds a session without connections. `arm` arms its timer.
+    pub fn insert(
         &mut self,
         id: SessionId,
         name: Name,
-        arm: impl FnOnce(&mut Timers<ChatTimer>, SessionKey) -> TimerKey,
+        arm: impl FnOnce(SessionKey) -> TimerKey,
     ) -> SessionKey {
-        let kept = Rc::new(id);
-        let key = self.sessions.insert_with(|key| Session {
-            id: kept.clone(),
+        let id = Rc::new(id);
+        let key = self.slots.insert_with(|key| Session {
+            id: id.clone(),
             name,
             rooms: SmallVec::new(),
             attachments: SmallVec::new(),
             owned: Vec::new(),
-            timer: Some(arm(&mut self.timers, key)),
+            timer: Some(arm(key)),
             messages: Meter::default(),
             counted: 0,
         });
-        self.session_keys.insert(kept, key);
-        self.recount_session(key);
+        self.by_id.insert(id, key);
+        self.recount(key);
         key
     }
 
-    /// The session with that id, if it lives.
-    pub fn session(&self, id: SessionId) -> Option<SessionKey> {
-        self.session_keys.get(&id).copied()
+    pub fn remove(&mut self, key: SessionKey) -> Option<Session> {
+        let session = self.slots.remove(key);
+        if let Some(session) = &session {
+            self.by_id.remove(&session.id);
+            self.heap_tally.change(session.counted, 0);
+        }
+        shrink(&mut self.by_id);
+        session
     }
 
-    /// The session is being used: its life begins anew.
-    pub fn touch(&mut self, now: Now, session: SessionKey) {
-        if let Some(timer) = self.sessions.get(session).and_then(|session| session.timer) {
-            self.timers.rearm(timer, now.mono);
-        }
+    pub fn find(&self, id: SessionId) -> Option<SessionKey> {
+        self.by_id.get(&id).copied()
     }
 
-    /// The session's name.
-    pub fn name(&self, session: SessionKey) -> Option<&Name> {
-        self.sessions.get(session).map(|session| &session.name)
+    pub fn get(&self, key: SessionKey) -> Option<&Session> {
+        self.slots.get(key)
     }
 
-    /// The session's living rooms, in the order of joining.
-    pub fn rooms_of(&self, session: SessionKey) -> impl Iterator<Item = RoomId> + Clone {
-        let rooms = self.sessions.get(session).map_or(&[][..], |session| &session.rooms);
-        rooms.iter().filter_map(|(room, _)| Some(self.rooms.get(*room)?.id))
+    pub fn get_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
+        self.slots.get_mut(key)
     }
 
-    /// Ends a session: its connections are closed and it leaves all its rooms.
-    pub fn end_session(&mut self, now: Now, session: SessionKey, sink: &mut dyn Sink) {
-        if let Some(timer) = self.sessions.get(session).and_then(|session| session.timer) {
-            self.timers.cancel(timer);
-        }
-        self.remove_session(now, session, sink);
+    pub fn iter(&self) -> impl Iterator<Item = (SessionKey, &Session)> {
+        self.slots.iter()
     }
 
-    /// What both ways to end a session come to; its timer has fired or was cancelled.
-    pub(super) fn remove_session(&mut self, now: Now, key: SessionKey, sink: &mut dyn Sink) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        session.timer = None;
-        let attachments = session.attachments.clone();
-        for attachment in attachments {
-            self.close(now, attachment, CloseReason::InvalidSession, sink);
-        }
-        while let Some(&(_, member)) = self.sessions.get(key).and_then(|s| s.rooms.first()) {
-            self.remove_member(now, member, sink);
-        }
-        let owned = self.sessions.get_mut(key).map(|session| std::mem::take(&mut session.owned));
-        for room in owned.unwrap_or_default() {
-            self.inherit(room);
-        }
-        if let Some(session) = self.sessions.remove(key) {
-            // Closing its last attachment has armed a timer again.
-            session.timer.map(|timer| self.timers.cancel(timer));
-            self.session_keys.remove(&session.id);
-            self.session_heap_tally.change(session.counted, 0);
-        }
-        shrink(&mut self.session_keys);
-        self.recount();
-    }
-
-    pub(super) fn session_id(&self, key: SessionKey) -> Option<SessionId> {
-        self.sessions.get(key).map(|session| *session.id)
+    pub fn len(&self) -> usize {
+        self.slots.len()
     }
 
     /// Reports a session's heap after a change.
-    pub(super) fn recount_session(&mut self, key: SessionKey) {
-        if let Some(session) = self.sessions.get_mut(key) {
+    pub fn recount(&mut self, key: SessionKey) {
+        if let Some(session) = self.slots.get_mut(key) {
             let bytes = session.heap_bytes();
-            self.session_heap_tally.change(session.counted, bytes);
+            self.heap_tally.change(session.counted, bytes);
             session.counted = bytes;
         }
     }
-}
 
-pub(super) fn check(chat: &Chat) {
-    agree!(chat.sessions.len(), chat.session_keys.len());
-    let mut heap = 0;
-    for (key, session) in chat.sessions.iter() {
-        agree!(chat.session_keys.get(&session.id), Some(&key));
-        agree!(session.timer.is_none(), !session.attachments.is_empty(), "a timer iff unused");
-        assert!(session.rooms.len() <= SESSION_ROOMS_MAX);
-        assert!(session.attachments.len() <= SESSION_CONNECTIONS_MAX);
-        for (room, member) in &session.rooms {
-            let member = chat.members.get(*member).expect("a session's members live");
-            agree!((member.session, member.room), (key, *room));
-        }
-        for attachment in &session.attachments {
-            let attachment = chat.attachments.get(*attachment).expect("attachments live");
-            agree!(attachment.session, key);
-        }
-        agree!(session.counted, session.heap_bytes());
-        heap += session.counted;
+    /// Bytes that the collections hold, without what each session holds on the heap.
+    pub fn slots_bytes(&self) -> usize {
+        self.slots.bytes() + map_bytes::<Rc<SessionId>, SessionKey>(self.by_id.capacity())
     }
-    agree!(heap, chat.session_heap_tally.bytes(), "the ledger has every session's heap");
+
+    /// Panics if the sessions contradict each other or the ledger.
+    pub fn check(&self) {
+        agree!(self.slots.len(), self.by_id.len());
+        let mut heap = 0;
+        for (key, session) in self.slots.iter() {
+            agree!(self.by_id.get(&session.id), Some(&key));
+            agree!(session.timer.is_none(), !session.attachments.is_empty(), "a timer iff unused");
+            assert!(session.rooms.len() <= SESSION_ROOMS_MAX);
+            assert!(session.attachments.len() <= SESSION_CONNECTIONS_MAX);
+            agree!(session.counted, session.heap_bytes());
+            heap += session.counted;
+        }
+        agree!(heap, self.heap_tally.bytes(), "the ledger has every session's heap");
+    }
 }

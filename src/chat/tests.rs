@@ -27,8 +27,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::quota::REFUSED_CONNECTIONS_MAX;
 use super::*;
-use crate::clock::{SeededEntropy, Wall};
+use crate::clock::{Mono, Now, SeededEntropy, Wall};
+use crate::ledger::{Account, Ledger, Tally};
+use crate::slots::Slots;
 use crate::timers::GRAIN;
 use recorder::{Ear, Recorder};
 
@@ -348,16 +351,20 @@ impl Story {
     }
 
     fn user_count(&self, room: RoomKey) -> usize {
-        self.chat.user_count(room)
+        self.chat.room_info(room).map_or(0, |room| room.user_count)
     }
 
     /// Lives, by its key: nobody but tests keeps one across ticks.
     fn lives(&self, room: RoomKey) -> bool {
-        self.chat.rooms.get(room).is_some()
+        self.chat.room_id(room).is_some()
     }
 
     fn session_lives(&self, session: SessionKey) -> bool {
         self.chat.name(session).is_some()
+    }
+
+    fn session_id(&self, session: SessionKey) -> SessionId {
+        self.chat.sessions.get(session).unwrap().id()
     }
 
     /// Who a session is in a room that it has joined.
@@ -370,8 +377,8 @@ impl Story {
     #[track_caller]
     fn assert_empty(&self) {
         let chat = &self.chat;
-        let slots = [chat.sessions.len(), chat.rooms.len(), chat.members.len()];
-        assert_eq!((slots, chat.attachments.len(), chat.timer_count()), ([0; 3], 0, 0));
+        let counts = [chat.session_count(), chat.room_count(), chat.member_count()];
+        assert_eq!((counts, chat.feeds.attachment_count(), chat.timer_count()), ([0; 3], 0, 0));
         assert_eq!((chat.next_deadline(), self.ledger.total()), (None, 0));
     }
 }

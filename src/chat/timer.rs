@@ -6,10 +6,9 @@
 
 use std::time::Duration;
 
-use super::ChatConfig;
-use super::limits::Address;
-use super::room::{MemberKey, RoomKey};
-use super::session::SessionKey;
+use super::address::Address;
+use super::config::ChatConfig;
+use super::keys::{MemberKey, RoomKey, SessionKey};
 use crate::timers::Timer;
 
 /// The interval at which an address without connections is checked for being forgotten.

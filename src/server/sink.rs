@@ -42,13 +42,13 @@ impl<S: Stream> Sink for Table<S> {
         self.push_history(to.cast(), Piece::private(frame.into_boxed_slice()));
     }
 
-    fn hold(&mut self, to: ConnKey) {
+    fn begin_catch_up(&mut self, to: ConnKey) {
         if let Some(ws) = self.slots.get_mut(to.cast()).and_then(Connection::ws) {
             ws.is_catching_up = true;
         }
     }
 
-    fn release(&mut self, to: ConnKey) {
+    fn end_catch_up(&mut self, to: ConnKey) {
         if let Some(ws) = self.slots.get_mut(to.cast()).and_then(Connection::ws) {
             ws.is_catching_up = false;
         }

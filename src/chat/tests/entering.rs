@@ -169,8 +169,8 @@ fn public_rooms_are_listed_newest_first_and_not_without_end() {
         if n % SESSION_ROOMS_MAX == 0 {
             story.person("ana");
         }
-        let newest = story.chat.session_keys.values().copied();
-        let opener = newest.max_by_key(|session| session.index()).unwrap();
+        let sessions = story.chat.sessions.iter().map(|(key, _)| key);
+        let opener = sessions.max_by_key(|session| session.index()).unwrap();
         ids.push(story.chat.open_room(story.now, opener, RoomOptions::default(), None).unwrap());
     }
     story.step();

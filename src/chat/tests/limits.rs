@@ -150,10 +150,11 @@ fn an_address_has_a_share_of_connections() {
 fn an_address_that_floods_is_told_no_more() {
     let mut story = Story::with(|settings| settings.address_connections_max = Some(2));
     let here = Address::of(HERE);
-    let shares: Vec<_> = (0..2 + TOLD_MAX + 1).map(|_| story.chat.on_arrival(here)).collect();
+    let shares: Vec<_> =
+        (0..2 + REFUSED_CONNECTIONS_MAX + 1).map(|_| story.chat.on_arrival(here)).collect();
     assert_eq!(shares[..2], [Quota::Within; 2]);
-    assert_eq!(shares[2..2 + TOLD_MAX], [Quota::Over; TOLD_MAX]);
-    assert_eq!(shares[2 + TOLD_MAX], Quota::FarOver);
+    assert_eq!(shares[2..2 + REFUSED_CONNECTIONS_MAX], [Quota::Over; REFUSED_CONNECTIONS_MAX]);
+    assert_eq!(shares[2 + REFUSED_CONNECTIONS_MAX], Quota::FarOver);
     for _ in shares {
         story.chat.on_departure(story.now, here);
         story.step();
@@ -252,7 +253,9 @@ fn thousands_of_sessions_and_rooms_leave_nothing_behind() {
     chat.check_invariants();
     let mut now = now;
     for hours in 0..3 {
-        for key in chat.attachments.iter().map(|(key, _)| key).collect::<Vec<_>>() {
+        let sessions = chat.sessions.iter();
+        let attachments = sessions.flat_map(|(_, session)| session.attachments.clone());
+        for key in attachments.collect::<Vec<_>>() {
             chat.exit(now, key, Departure::Closed, sink);
         }
         now = now.after((hours + 1) * 10 * HOUR);

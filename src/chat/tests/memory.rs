@@ -1,7 +1,6 @@
 //! What gives way when memory is short, and in which order.
 
 use super::*;
-use crate::ledger::Account;
 
 const CEILING: usize = 1_000_000;
 

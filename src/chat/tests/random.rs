@@ -403,7 +403,7 @@ impl Model {
         self.presences.retain(|room, _| story.lives(*room));
         self.broken.retain(|(room, _), _| story.lives(*room));
         let chat = &self.story.chat;
-        self.story.sink.logs.retain(|room, _| chat.rooms.get(*room).is_some());
+        self.story.sink.logs.retain(|room, _| chat.room_id(*room).is_some());
         let listed = chat.public_rooms().map(|room| (room.id, room.user_count)).collect();
         let listing = (chat.listing_revision(), listed);
         if listing.0 == self.listing.0 {

@@ -261,7 +261,7 @@ impl Sink for Recorder {
         assert!(bytes < 64 * 1024, "a page of {bytes} bytes");
     }
 
-    fn hold(&mut self, to: ConnKey) {
+    fn begin_catch_up(&mut self, to: ConnKey) {
         if self.deaf {
             return;
         }
@@ -273,7 +273,7 @@ impl Sink for Recorder {
         (ear.held, ear.until) = (true, Some(until));
     }
 
-    fn release(&mut self, to: ConnKey) {
+    fn end_catch_up(&mut self, to: ConnKey) {
         if self.deaf {
             return;
         }

@@ -39,7 +39,7 @@ fn restored(
 fn without_left(line: &str) -> (serde_json::Value, Option<u64>) {
     let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
     let record = line.as_object_mut().unwrap().values_mut().next().unwrap();
-    let left = record.as_object_mut().unwrap().remove("left");
+    let left = record.as_object_mut().unwrap().remove("remaining");
     (line, left.and_then(|left| left.as_u64()))
 }
 
@@ -47,7 +47,7 @@ fn without_left(line: &str) -> (serde_json::Value, Option<u64>) {
 pub fn check(story: &Story) {
     let lines = kept(&story.chat, story.now);
     let later = Now { mono: Mono::ZERO, wall: Wall::default() };
-    let (chat, ledger) = restored(story.chat.settings, &lines, later).unwrap();
+    let (chat, ledger) = restored(story.chat.config, &lines, later).unwrap();
     let again = kept(&chat, later);
     assert_eq!(lines.len(), again.len());
     for (line, again) in lines.iter().zip(&again) {
@@ -68,7 +68,7 @@ impl Story {
         self.step();
         let lines = kept(&self.chat, self.now);
         self.now = Now { mono: Mono::from_micros(77), wall };
-        let (chat, ledger) = restored(self.chat.settings, &lines, self.now).unwrap();
+        let (chat, ledger) = restored(self.chat.config, &lines, self.now).unwrap();
         (self.chat, self.ledger) = (chat, ledger);
     }
 }
@@ -84,8 +84,7 @@ fn whoever_was_there_is_there_and_comes_back_unnoticed() {
     story.all_saw(&[first, second], &["joined Bob"]);
     story.say_as(second, "hello", "n1");
     story.all_saw(&[first, second], &["chat Bob: hello [n1]"]);
-    let (ana_id, bob_id) =
-        (story.chat.session_id(ana).unwrap(), story.chat.session_id(bob).unwrap());
+    let (ana_id, bob_id) = (story.session_id(ana), story.session_id(bob));
     let (room_id, user_id) = (story.chat.room_id(room).unwrap(), story.user_id(bob, room));
     let last = story.last_id(room);
     story.restart(LATER);
@@ -118,11 +117,11 @@ fn ids_go_on_whatever_the_clock_says() {
     let (_, room, tab) = story.begin("ana");
     story.say(tab, "before");
     let (before, room_id) = (story.last_id(room), story.chat.room_id(room).unwrap());
-    let ana = story.chat.sessions.iter().next().map(|(key, _)| story.chat.session_id(key)).unwrap();
+    let ana = story.chat.sessions.iter().next().map(|(_, session)| session.id()).unwrap();
     for wall in [Wall::default(), LATER, Wall::from_micros(1)] {
         story.restart(wall);
         let room = story.chat.room(room_id).unwrap();
-        let ana = story.chat.session(ana.unwrap()).unwrap();
+        let ana = story.chat.session(ana).unwrap();
         story.chat.gate(story.now, ana, Some(room), Access::Post).unwrap();
         let id = story.chat.message_ids.next(wall, &mut SeededEntropy::new(9));
         assert!(id > before);
@@ -133,7 +132,7 @@ fn ids_go_on_whatever_the_clock_says() {
 fn what_had_a_minute_left_has_a_minute_left() {
     let mut story = Story::new();
     let ana = story.person("ana");
-    let (ana, room) = (story.chat.session_id(ana).unwrap(), {
+    let (ana, room) = (story.session_id(ana), {
         let room = story.room(ana);
         story.chat.room_id(room).unwrap()
     });

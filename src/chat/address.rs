@@ -1,0 +1,116 @@
+//! Client addresses, and what each of them uses.
+//!
+//! Owns the count of connections and the meters of each address. Must not know the limits: callers
+//! compare and pace. The invariant: an address without connections and with idle meters has no
+//! entry, so that the table is bounded by what is in use.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::heap::{map_bytes, shrink};
+use super::rate::Meter;
+use crate::clock::Mono;
+
+/// The unit to which per-address limits apply: an IPv4 address, or an IPv6 network of 64 bits,
+/// which is what one subscriber gets.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Address(IpAddr);
+
+impl Address {
+    /// The unit that `ip` belongs to. IPv4-mapped addresses count as IPv4.
+    pub fn of(ip: IpAddr) -> Address {
+        Address(match ip.to_canonical() {
+            IpAddr::V4(ip) => IpAddr::V4(ip),
+            IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !0 << 64)),
+        })
+    }
+}
+
+/// How an address stands to its limit of connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Quota {
+    /// Within.
+    Within,
+    /// Over it: the connection is refused with an answer.
+    Over,
+    /// So far over it that the connection is dropped without an answer.
+    FarOver,
+}
+
+/// What one address uses.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Usage {
+    pub connections: u32,
+    pub sessions: Meter,
+    pub rooms: Meter,
+    /// Whether a timer is armed for the entry's review.
+    pub timed: bool,
+}
+
+/// Usage by address.
+#[derive(Default)]
+pub(super) struct Addresses(HashMap<Address, Usage>);
+
+impl Addresses {
+    /// The address's usage, which begins here if it has no entry.
+    pub fn entry(&mut self, address: Address) -> &mut Usage {
+        self.0.entry(address).or_default()
+    }
+
+    /// Removes the entry if nothing of it matters. Returns whether it is to be reviewed later: not
+    /// while it has connections, because their end is an occasion.
+    pub fn review(&mut self, address: Address, now: Mono) -> bool {
+        let Some(usage) = self.0.get_mut(&address) else { return false };
+        let is_metered = !usage.sessions.is_idle(now) || !usage.rooms.is_idle(now);
+        if usage.connections == 0 && !is_metered {
+            self.0.remove(&address);
+            shrink(&mut self.0);
+            return false;
+        }
+        usage.timed = usage.connections == 0;
+        usage.timed
+    }
+
+    /// Entries that a timer is armed for.
+    pub fn timed(&self) -> usize {
+        self.0.values().filter(|usage| usage.timed).count()
+    }
+
+    /// Bytes of heap held.
+    pub fn bytes(&self) -> usize {
+        map_bytes::<Address, Usage>(self.0.capacity())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::rate::Pace;
+    use super::*;
+
+    // contract §12.18
+    #[test]
+    fn an_ipv6_network_is_one_address() {
+        let of = |text: &str| Address::of(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.2"), of("192.0.2.1"));
+    }
+
+    #[test]
+    fn an_address_has_an_entry_only_while_it_matters() {
+        let at = |millis: u64| Mono::from_micros(millis * 1000);
+        let pace = Pace::new(1, Duration::from_secs(1), 1);
+        let mut addresses = Addresses::default();
+        let address = Address::of(IpAddr::from([192, 0, 2, 1]));
+        pace.take(&mut addresses.entry(address).sessions, at(0)).unwrap();
+        addresses.entry(address).connections = 1;
+        assert!(!addresses.review(address, at(0)), "its connection's end is an occasion");
+        addresses.entry(address).connections = 0;
+        assert!(addresses.review(address, at(999)), "its meter is not idle");
+        assert!(!addresses.review(address, at(1000)));
+        assert_eq!((addresses.0.len(), addresses.bytes()), (0, 0));
+    }
+}

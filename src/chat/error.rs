@@ -1,0 +1,109 @@
+//! How the domain says no.
+//!
+//! Owns the reasons for which a request is refused, a connection is closed or a name is invalid, and
+//! the sentences that people read. Must not know the codes and statuses of the contract: `api` maps
+//! each reason to them. The invariant: a sentence reveals nothing that the caller could not know.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::limits::{
+    MESSAGE_CHARS_MAX, NAME_CHARS_MAX, NAME_CHARS_MIN, NONCE_BYTES_MAX, SESSION_ROOMS_MAX,
+};
+
+/// Why the domain refuses a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// The room does not exist, or no longer does.
+    RoomNotFound,
+    /// The session is a member of [`SESSION_ROOMS_MAX`] rooms.
+    TooManyRooms,
+    /// The rate limit is exceeded; the request is possible again after this time.
+    RateLimited(Duration),
+    /// The server has as many sessions or rooms as it may have, or too little memory for more.
+    ServerFull,
+    /// The room has a password, and the one given is wrong or missing.
+    BadPassword,
+    /// The session is not a member of the room.
+    NotAMember,
+    /// The session does not own the room.
+    NotTheOwner,
+    /// Another session that is present in the room has the name.
+    NameTaken,
+    /// The nonce is empty or longer than [`NONCE_BYTES_MAX`].
+    BadNonce,
+    /// The message consists of white space.
+    EmptyMessage,
+    /// The message has more than [`MESSAGE_CHARS_MAX`] characters.
+    TooLong,
+}
+
+/// Why the domain closes a connection, or does not admit it (contract §7.1 and on).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CloseReason {
+    /// The session left the room by REST.
+    LeftRoom,
+    /// The session is unknown, or has ended.
+    InvalidSession,
+    /// The room does not exist.
+    RoomNotFound,
+    /// Another session that is present in the room has the name.
+    NameTaken,
+    /// The room has a password, and the session has not joined.
+    NotAMember,
+    /// The room's owner has deleted it.
+    RoomDeleted,
+    /// A message that the connection was to receive has been dropped from the history.
+    TooSlow,
+    /// The session or the address has as many connections as it may have.
+    TooManyConnections,
+    /// The session is a member of as many rooms as it may join.
+    TooManyRooms,
+    /// The peer did not respond to a probe. The connection is dropped without a close frame.
+    Silent,
+}
+
+/// Why a text is not a valid name or title.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BadName {
+    /// It is too short or too long after trimming.
+    Length,
+    /// It contains a control character, or one that changes the direction of the text around it.
+    Character,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::RoomNotFound => f.write_str("There is no such room."),
+            Refusal::TooManyRooms => {
+                write!(f, "A session can be in at most {SESSION_ROOMS_MAX} rooms.")
+            }
+            Refusal::RateLimited(_) => f.write_str("Too many requests; please wait a moment."),
+            Refusal::ServerFull => f.write_str("The server is full; please try again later."),
+            Refusal::BadPassword => f.write_str("The room's password is missing or wrong."),
+            Refusal::NotAMember => f.write_str("Please join the room first."),
+            Refusal::NotTheOwner => f.write_str("Only the room's owner can delete it."),
+            Refusal::NameTaken => f.write_str("Another person in the room has this name."),
+            Refusal::BadNonce => write!(f, "A nonce must have 1 to {NONCE_BYTES_MAX} bytes."),
+            Refusal::EmptyMessage => f.write_str("The message is empty."),
+            Refusal::TooLong => {
+                write!(f, "A message has at most {MESSAGE_CHARS_MAX} characters.")
+            }
+        }
+    }
+}
+
+impl fmt::Display for BadName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BadName::Length => write!(
+                f,
+                "A username has {NAME_CHARS_MIN} to {NAME_CHARS_MAX} characters after trimming."
+            ),
+            BadName::Character => f.write_str(
+                "A username must not contain control characters or bidirectional controls.",
+            ),
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! The delivering half of the domain: which connections receive a room's events, and its history.
+//!
+//! Owns the connections and the history of each room, and the order in which rooms lose messages
+//! when memory is short. Must not know the rules of the chat: what the deciding half (`posting`,
+//! `presence`, `membership`, `lifecycle`) knows of a room is the type parameter `R`, which this file
+//! cannot look into. The invariant: all connections of a room receive the same messages in the same
+//! order, and the history has that order too.
+
+use std::rc::Rc;
+
+use super::catch_up::{CatchUp, PageFacts, Start};
+use super::error::CloseReason;
+use super::event::{Event, Frame, Message};
+use super::heap::vec_bytes;
+use super::history::{History, HistoryEntry, Nonce};
+use super::id::{MessageId, UserId};
+use super::keys::{AttachmentKey, AttachmentTag, ConnKey, MemberKey, RoomKey, RoomTag, SessionKey};
+use super::sink::Sink;
+use crate::ledger::{Account, Ledger, Pressure, Tally};
+use crate::slots::{Linked, Links, List, Slots};
+
+/// Messages that [`Feeds::forget`] drops in one call: one or two milliseconds of work.
+const FORGOTTEN_MAX: usize = 8192;
+
+/// Messages dropped before the ledger is asked again.
+const FORGOTTEN_AT_ONCE: usize = 16;
+
+/// Everything that is delivered, room by room.
+pub(super) struct Feeds<R> {
+    rooms: Slots<Feed<R>, RoomTag>,
+    attachments: Slots<Attachment, AttachmentTag>,
+    /// The rooms with a history, by their newest message, the oldest first. So the room that loses
+    /// messages next is found in O(1).
+    silent: List<RoomTag>,
+    history_messages_max: usize,
+    /// What the feeds hold on the heap, `R` excepted.
+    heap_tally: Tally,
+}
+
+/// One room's connections and history.
+pub(super) struct Feed<R> {
+    room: R,
+    /// In arbitrary order; each attachment knows its place.
+    connections: Vec<ConnKey>,
+    /// Parallel to `connections`.
+    attachments: Vec<AttachmentKey>,
+    history: History,
+    /// The place in [`Feeds::silent`].
+    links: Links<RoomTag>,
+    /// Bytes of heap reported so far.
+    counted: usize,
+}
+
+/// A connection in a room, or waiting to be admitted.
+pub(super) struct Attachment {
+    pub conn: ConnKey,
+    pub session: SessionKey,
+    pub room: RoomKey,
+    pub state: AttachmentState,
+}
+
+/// Whether a connection receives its room's events.
+pub(super) enum AttachmentState {
+    /// Not yet.
+    Waiting {
+        /// The member whose name it wants, and in whose probe it is listed; `None` while it is
+        /// being admitted or refused.
+        holder: Option<MemberKey>,
+        /// Where it is to begin; `None`: live.
+        start: Option<Box<Start>>,
+    },
+    /// Yes.
+    Present {
+        member: MemberKey,
+        /// Its index in [`Feed::connections`].
+        place: u32,
+        /// Until it has caught up. The ledger does not count the box: fifty bytes, seldom for longer
+        /// than one page takes.
+        catch_up: Option<Box<CatchUp>>,
+    },
+}
+
+// See the account in `ledger`.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Attachment>() == 48);
+
+impl<R> Linked<RoomTag> for Feed<R> {
+    fn links(&self) -> &Links<RoomTag> {
+        &self.links
+    }
+
+    fn links_mut(&mut self) -> &mut Links<RoomTag> {
+        &mut self.links
+    }
+}
+
+impl<R> Feed<R> {
+    fn heap_bytes(&self) -> usize {
+        vec_bytes::<ConnKey>(self.connections.capacity())
+            + vec_bytes::<AttachmentKey>(self.attachments.capacity())
+            + self.history.bytes()
+    }
+
+    /// Reports the heap after a change.
+    fn recount(&mut self, tally: &mut Tally) {
+        let bytes = self.heap_bytes();
+        tally.change(self.counted, bytes);
+        self.counted = bytes;
+    }
+}
+
+impl<R> Feeds<R> {
+    pub fn new(history_messages_max: usize, ledger: &Ledger) -> Feeds<R> {
+        Feeds {
+            rooms: Slots::default(),
+            attachments: Slots::default(),
+            silent: List::default(),
+            history_messages_max,
+            heap_tally: ledger.tally(Account::Rooms),
+        }
+    }
+
+    /// Adds a room without connections or history.
+    pub fn insert_room(&mut self, room: impl FnOnce(RoomKey) -> R) -> RoomKey {
+        self.rooms.insert_with(|key| Feed {
+            room: room(key),
+            connections: Vec::new(),
+            attachments: Vec::new(),
+            history: History::default(),
+            links: Links::default(),
+            counted: 0,
+        })
+    }
+
+    /// Removes a room that has no connections, and its history.
+    pub fn remove_room(&mut self, key: RoomKey, sink: &mut dyn Sink) -> Option<R> {
+        self.seal(key, sink); // So that the sink drops the room's batch.
+        self.silent.remove(&mut self.rooms, key);
+        let feed = self.rooms.remove(key)?;
+        debug_assert!(feed.connections.is_empty(), "a room with connections has no timer");
+        self.heap_tally.change(feed.counted, 0);
+        Some(feed.room)
+    }
+
+    pub fn room(&self, key: RoomKey) -> Option<&R> {
+        self.rooms.get(key).map(|feed| &feed.room)
+    }
+
+    pub fn room_mut(&mut self, key: RoomKey) -> Option<&mut R> {
+        self.rooms.get_mut(key).map(|feed| &mut feed.room)
+    }
+
+    pub fn rooms(&self) -> impl Iterator<Item = (RoomKey, &R)> {
+        self.rooms.iter().map(|(key, feed)| (key, &feed.room))
+    }
+
+    pub fn room_count(&self) -> usize {
+        self.rooms.len()
+    }
+
+    pub fn history(&self, room: RoomKey) -> Option<&History> {
+        self.rooms.get(room).map(|feed| &feed.history)
+    }
+
+    /// The connections that receive the room's events.
+    pub fn recipients(&self, room: RoomKey) -> &[ConnKey] {
+        self.rooms.get(room).map_or(&[], |feed| &feed.connections)
+    }
+
+    /// The attachments of [`Feeds::recipients`], in the same order.
+    pub fn attachments_in(&self, room: RoomKey) -> &[AttachmentKey] {
+        self.rooms.get(room).map_or(&[], |feed| &feed.attachments)
+    }
+
+    /// Adds a connection that does not receive events yet.
+    pub fn attach(&mut self, attachment: Attachment) -> AttachmentKey {
+        self.attachments.insert(attachment)
+    }
+
+    pub fn attachment(&self, key: AttachmentKey) -> Option<&Attachment> {
+        self.attachments.get(key)
+    }
+
+    pub fn attachment_mut(&mut self, key: AttachmentKey) -> Option<&mut Attachment> {
+        self.attachments.get_mut(key)
+    }
+
+    pub fn attachment_count(&self) -> usize {
+        self.attachments.len()
+    }
+
+    /// From now on the connection receives the room's events.
+    pub fn place(&mut self, key: AttachmentKey, member: MemberKey) {
+        let Some(attachment) = self.attachments.get_mut(key) else { return };
+        let Some(feed) = self.rooms.get_mut(attachment.room) else { return };
+        let place = feed.connections.len() as u32;
+        attachment.state = AttachmentState::Present { member, place, catch_up: None };
+        feed.connections.push(attachment.conn);
+        feed.attachments.push(key);
+        feed.recount(&mut self.heap_tally);
+    }
+
+    /// Removes a connection. It receives no further events.
+    pub fn detach(&mut self, key: AttachmentKey) -> Option<Attachment> {
+        let attachment = self.attachments.remove(key)?;
+        if let AttachmentState::Present { place, .. } = attachment.state {
+            self.displace(attachment.room, place);
+        }
+        Some(attachment)
+    }
+
+    fn displace(&mut self, room: RoomKey, place: u32) {
+        let Some(feed) = self.rooms.get_mut(room) else { return };
+        feed.connections.swap_remove(place as usize);
+        feed.attachments.swap_remove(place as usize);
+        let moved = feed.attachments.get(place as usize).copied();
+        if feed.connections.is_empty() {
+            (feed.connections, feed.attachments) = (Vec::new(), Vec::new());
+        }
+        feed.recount(&mut self.heap_tally);
+        let moved = moved.and_then(|moved| self.attachments.get_mut(moved));
+        if let Some(AttachmentState::Present { place: moved, .. }) = moved.map(|one| &mut one.state)
+        {
+            *moved = place;
+        }
+    }
+
+    /// Publishes a message and keeps it in the history. The room must exist.
+    pub fn deliver(
+        &mut self,
+        room: RoomKey,
+        message: Message<'_>,
+        nonce: Option<&Rc<Nonce>>,
+        sink: &mut dyn Sink,
+    ) -> Frame {
+        let id = message.id;
+        let frame = sink.publish(room, &Event::Message(message));
+        self.keep(room, HistoryEntry { id, frame: frame.clone(), nonce: nonce.cloned() });
+        if frame.fills_batch() {
+            self.seal(room, sink);
+        }
+        frame
+    }
+
+    /// Publishes an event that is not kept.
+    pub fn deliver_unkept(&self, room: RoomKey, event: &Event<'_>, sink: &mut dyn Sink) {
+        if sink.publish(room, event).fills_batch() {
+            self.seal(room, sink);
+        }
+    }
+
+    /// Appends to the history a message that is newer than all in it.
+    pub fn keep(&mut self, room: RoomKey, entry: HistoryEntry) {
+        let Some(feed) = self.rooms.get_mut(room) else { return };
+        feed.history.push(entry, self.history_messages_max);
+        feed.recount(&mut self.heap_tally);
+        if !feed.history.is_empty() && self.silent.last() != Some(room) {
+            self.silent.remove(&mut self.rooms, room);
+            self.silent.push_back(&mut self.rooms, room);
+        }
+    }
+
+    /// For a room that is restored: the newest message that is no longer kept.
+    pub fn restore_dropped(&mut self, room: RoomKey, id: MessageId) {
+        if let Some(feed) = self.rooms.get_mut(room) {
+            feed.history.restore_dropped(id);
+        }
+    }
+
+    /// Queues what the room has published in this tick for its present connections. Due before one
+    /// is added or removed or is sent something of its own, and at the end of the tick.
+    pub fn seal(&self, room: RoomKey, sink: &mut dyn Sink) {
+        if let Some(feed) = self.rooms.get(room) {
+            sink.seal(room, &feed.connections);
+        }
+    }
+
+    /// Lets a connection that has just been placed begin at `start`.
+    pub fn begin_catch_up(&mut self, key: AttachmentKey, start: Start, sink: &mut dyn Sink) {
+        let Some(attachment) = self.attachments.get_mut(key) else { return };
+        let Some(feed) = self.rooms.get(attachment.room) else { return };
+        let AttachmentState::Present { catch_up, .. } = &mut attachment.state else { return };
+        if let Some(begun) = CatchUp::begin(start, &feed.history) {
+            *catch_up = Some(Box::new(begun));
+            sink.begin_catch_up(attachment.conn);
+        }
+    }
+
+    /// Sends a connection that is catching up the next of what it has missed. Returns why it has to
+    /// be closed, if so.
+    pub fn catch_up<'a>(
+        &mut self,
+        key: AttachmentKey,
+        facts: PageFacts<impl FnOnce(&R) -> Vec<(UserId, &'a str)>>,
+        sink: &mut dyn Sink,
+    ) -> Result<(), CloseReason> {
+        let Some(attachment) = self.attachments.get_mut(key) else { return Ok(()) };
+        let AttachmentState::Present { catch_up, .. } = &mut attachment.state else {
+            return Ok(());
+        };
+        let Some(feed) = self.rooms.get(attachment.room) else { return Ok(()) };
+        let Some(progress) = catch_up else { return Ok(()) };
+        sink.seal(attachment.room, &feed.connections); // The history must be readable.
+        if progress.is_cut_off(&feed.history) {
+            return Err(CloseReason::TooSlow);
+        }
+        let PageFacts { room_id, you, is_owner, users } = facts;
+        let facts = PageFacts { room_id, you, is_owner, users: || users(&feed.room) };
+        let conn = attachment.conn;
+        if progress.send_next(conn, facts, &feed.history, sink) {
+            *catch_up = None;
+            sink.end_catch_up(conn);
+        }
+        Ok(())
+    }
+
+    /// Sends one connection a message again, unless it is still to be sent it while catching up.
+    pub fn repeat(&self, key: AttachmentKey, id: MessageId, frame: &Frame, sink: &mut dyn Sink) {
+        let Some(attachment) = self.attachments.get(key) else { return };
+        if attachment.catch_up().is_some_and(|progress| progress.is_due(id)) {
+            return;
+        }
+        self.seal(attachment.room, sink);
+        sink.push(attachment.conn, frame);
+    }
+
+    /// If memory is short, drops the oldest messages of the rooms that have been silent longest.
+    /// Returns how many. Due at the end of a tick, when all batches are sealed.
+    pub fn forget(&mut self, ledger: &Ledger) -> usize {
+        let mut forgotten = 0;
+        while forgotten < FORGOTTEN_MAX && ledger.is_at(Pressure::Histories) {
+            let Some(key) = self.silent.first() else { break };
+            let Some(feed) = self.rooms.get_mut(key) else { break };
+            forgotten += feed.history.drop_some(FORGOTTEN_AT_ONCE);
+            feed.recount(&mut self.heap_tally);
+            if feed.history.is_empty() {
+                self.silent.remove(&mut self.rooms, key);
+            }
+        }
+        forgotten
+    }
+
+    /// The rooms with a history, those that have been silent longest first.
+    pub fn rooms_with_history(&self) -> impl Iterator<Item = RoomKey> {
+        self.silent.iter(&self.rooms)
+    }
+
+    /// Bytes that the collections hold, without what the entries hold on the heap.
+    pub fn slots_bytes(&self) -> usize {
+        self.rooms.bytes() + self.attachments.bytes()
+    }
+
+    /// Panics if what the feeds hold contradicts itself.
+    pub fn check(&self) {
+        let (mut heap, mut placed, mut with_history) = (0, 0, 0);
+        for (key, feed) in self.rooms.iter() {
+            agree!(feed.connections.len(), feed.attachments.len());
+            for (place, listed) in feed.attachments.iter().enumerate() {
+                let attachment = self.attachments.get(*listed).expect("listed attachments live");
+                agree!((attachment.room, attachment.conn), (key, feed.connections[place]));
+                assert!(matches!(
+                    attachment.state,
+                    AttachmentState::Present { place: own, .. } if own as usize == place
+                ));
+                if let Some(progress) = attachment.catch_up() {
+                    progress.check(&feed.history);
+                }
+            }
+            placed += feed.attachments.len();
+            assert!(feed.history.len() <= self.history_messages_max);
+            feed.history.check();
+            with_history += usize::from(!feed.history.is_empty());
+            agree!(feed.counted, feed.heap_bytes());
+            heap += feed.counted;
+        }
+        let present = self.attachments.iter();
+        let present =
+            present.filter(|(_, one)| matches!(one.state, AttachmentState::Present { .. }));
+        agree!(placed, present.count(), "a present connection is listed in its room");
+        self.silent.check(&self.rooms);
+        agree!(self.rooms_with_history().count(), with_history, "every history can be forgotten");
+        agree!(heap, self.heap_tally.bytes(), "the ledger has every feed's heap");
+    }
+}
+
+impl Attachment {
+    /// The member, if the connection is present.
+    pub fn member(&self) -> Option<MemberKey> {
+        match self.state {
+            AttachmentState::Present { member, .. } => Some(member),
+            AttachmentState::Waiting { .. } => None,
+        }
+    }
+
+    fn catch_up(&self) -> Option<&CatchUp> {
+        match &self.state {
+            AttachmentState::Present { catch_up, .. } => catch_up.as_deref(),
+            AttachmentState::Waiting { .. } => None,
+        }
+    }
+}

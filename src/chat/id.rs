@@ -1,0 +1,282 @@
+//! The ids by which clients know sessions, rooms, people and messages.
+//!
+//! Owns how ids are made, read and written. Must not know what they refer to. The invariant: message
+//! ids strictly increase within a process, whatever the clock does.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+use crate::clock::{Entropy, Wall};
+
+/// The secret by which a client proves its session: a UUID v4.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionId(Uuid);
+
+impl SessionId {
+    pub(super) fn new(entropy: &mut dyn Entropy) -> SessionId {
+        SessionId(uuid::Builder::from_random_bytes(entropy.bytes()).into_uuid())
+    }
+
+    /// Reads the hyphenated form; `None` for anything else.
+    pub fn parse(text: &str) -> Option<SessionId> {
+        parse_hyphenated(text).map(SessionId)
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+}
+
+/// `uuid` reads other forms too; then one session would have several ids.
+fn parse_hyphenated(text: &str) -> Option<Uuid> {
+    if text.len() == IdText::MAX { Uuid::try_parse(text).ok() } else { None }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        IdText::hyphenated(self.0).fmt(f)
+    }
+}
+
+/// Shows nothing, so that the secret cannot reach a log by accident.
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionId(..)")
+    }
+}
+
+/// A room's public handle: 10 lower-case hex digits, or 32 for a private room.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RoomId {
+    bytes: [u8; 16],
+    /// 5 or 16; the rest of `bytes` is zero.
+    len: u8,
+}
+
+impl RoomId {
+    const PUBLIC_BYTES: usize = 5;
+
+    pub(super) fn new_public(entropy: &mut dyn Entropy) -> RoomId {
+        let mut bytes = [0; 16];
+        entropy.fill(&mut bytes[..Self::PUBLIC_BYTES]);
+        RoomId { bytes, len: Self::PUBLIC_BYTES as u8 }
+    }
+
+    /// 128 random bits, because the id is all that protects a private room without a password.
+    pub(super) fn new_private(entropy: &mut dyn Entropy) -> RoomId {
+        RoomId { bytes: entropy.bytes(), len: 16 }
+    }
+
+    /// Reads an id; `None` if the text does not have an id's form.
+    pub fn parse(text: &str) -> Option<RoomId> {
+        let len = match text.len() {
+            10 => 5,
+            32 => 16,
+            _ => return None,
+        };
+        let mut bytes = [0; 16];
+        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            let digit = |c: u8| char::from(c).to_digit(16);
+            *byte = (digit(digits[0])? << 4 | digit(digits[1])?) as u8;
+        }
+        let id = RoomId { bytes, len };
+        // Upper-case digits would be another name for the same room.
+        (id.text().as_bytes() == text.as_bytes()).then_some(id)
+    }
+
+    /// Whether it is a private room's.
+    pub(super) fn is_private(&self) -> bool {
+        usize::from(self.len) > Self::PUBLIC_BYTES
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
+    /// The id as text.
+    pub fn text(&self) -> IdText {
+        IdText::hex(self.as_bytes())
+    }
+}
+
+impl fmt::Display for RoomId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text().fmt(f)
+    }
+}
+
+impl fmt::Debug for RoomId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A session as others in one room see it, the same for all of its messages there: 16 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct UserId(pub(super) u64);
+
+impl UserId {
+    /// The id as text.
+    pub fn text(&self) -> IdText {
+        IdText::hex(&self.0.to_be_bytes())
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text().fmt(f)
+    }
+}
+
+/// An id as text: at most 36 ASCII characters.
+///
+/// Every message contains three ids. Formatting them with `fmt` would cost several times as much as
+/// copying their characters.
+pub struct IdText {
+    text: [u8; IdText::MAX],
+    len: u8,
+}
+
+impl IdText {
+    const MAX: usize = uuid::fmt::Hyphenated::LENGTH;
+
+    fn hyphenated(id: Uuid) -> IdText {
+        let mut text = [0; IdText::MAX];
+        id.hyphenated().encode_lower(&mut text);
+        IdText { text, len: IdText::MAX as u8 }
+    }
+
+    /// `bytes`: at most 16.
+    fn hex(bytes: &[u8]) -> IdText {
+        const DIGITS: [u8; 16] = *b"0123456789abcdef";
+        let mut text = [0; IdText::MAX];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 0xF)];
+        }
+        IdText { text, len: 2 * bytes.len() as u8 }
+    }
+
+    /// The characters. JSON escapes none of them.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.text.get(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for IdText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(self.as_bytes()).unwrap_or_default())
+    }
+}
+
+/// A message's place in the order of all messages: a UUID v7 (RFC 9562 §5.7).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct MessageId(Uuid);
+
+impl MessageId {
+    /// Reads the hyphenated form; `None` for anything else.
+    pub fn parse(text: &str) -> Option<MessageId> {
+        parse_hyphenated(text).map(MessageId)
+    }
+
+    /// The id as text.
+    pub fn text(&self) -> IdText {
+        IdText::hyphenated(self.0)
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text().fmt(f)
+    }
+}
+
+/// The source of message ids.
+#[derive(Default)]
+pub(super) struct MessageIds {
+    millis: u64,
+    /// 12 bits: the place within `millis`.
+    counter: u16,
+}
+
+impl MessageIds {
+    /// The newest id's millisecond and its place within it.
+    pub fn newest(&self) -> (u64, u16) {
+        (self.millis, self.counter)
+    }
+
+    /// Makes all further ids greater than those of that millisecond and place.
+    pub fn continue_after(&mut self, millis: u64, counter: u16) {
+        (self.millis, self.counter) = (millis, counter.min(0xFFF));
+    }
+
+    /// Whether an id is not newer than the newest.
+    pub fn is_made(&self, id: MessageId) -> bool {
+        let bytes = id.0.as_bytes();
+        let millis = bytes[..6].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        let counter = u16::from_be_bytes([bytes[6] & 0xF, bytes[7]]);
+        (millis, counter) <= self.newest()
+    }
+
+    /// An id greater than all before it.
+    pub fn next(&mut self, wall: Wall, entropy: &mut dyn Entropy) -> MessageId {
+        // RFC 9562 §6.2, method 1: a counter in the 12 bits after the version. When it overflows,
+        // the next millisecond is used early.
+        if wall.millis() > self.millis {
+            (self.millis, self.counter) = (wall.millis(), 0);
+        } else if self.counter < 0xFFF {
+            self.counter += 1;
+        } else {
+            (self.millis, self.counter) = (self.millis + 1, 0);
+        }
+        let mut tail: [u8; 10] = entropy.bytes();
+        tail[..2].copy_from_slice(&self.counter.to_be_bytes());
+        MessageId(uuid::Builder::from_unix_timestamp_millis(self.millis, &tail).into_uuid())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SeededEntropy;
+
+    // contract §1.14
+    #[test]
+    fn message_ids_increase_within_a_millisecond_past_its_end_and_against_the_clock() {
+        let mut entropy = SeededEntropy::new(1);
+        let mut ids = MessageIds::default();
+        let walls = [5_000_000, 5_000_999, 4_000_000, 5_001_000, 9_000_000];
+        let mut last = None;
+        for wall in walls {
+            for _ in 0..5000 {
+                let id = ids.next(Wall::from_micros(wall), &mut entropy);
+                assert!(Some(id) > last);
+                assert!(Some(id.to_string()) > last.map(|id| id.to_string()), "as text, too");
+                assert_eq!(id.0.get_version_num(), 7);
+                last = Some(id);
+            }
+        }
+    }
+
+    // contract §1.13
+    #[test]
+    fn only_a_room_ids_own_text_reads_back() {
+        let id = RoomId::new_public(&mut SeededEntropy::new(3));
+        assert_eq!(RoomId::parse(&id.to_string()), Some(id));
+        let private = "0123456789abcdef0123456789abcdef";
+        assert_eq!(RoomId::parse(private).unwrap().to_string(), private);
+        for bad in ["", "a1b2c3d4e", "A1B2C3D4E5", "a1b2c3d4eg", "a1b2c3d4e5f6", "ééééé"] {
+            assert_eq!(RoomId::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn session_ids_are_version_4_and_never_debugged() {
+        let id = SessionId::new(&mut SeededEntropy::new(3));
+        assert_eq!(id.0.get_version_num(), 4);
+        assert_eq!(SessionId::parse(&id.to_string()), Some(id));
+        assert_eq!(SessionId::parse(&id.0.simple().to_string()), None);
+        assert_eq!(format!("{id:?}"), "SessionId(..)");
+    }
+}

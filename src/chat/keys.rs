@@ -1,0 +1,29 @@
+//! Handles on the domain's entries.
+//!
+//! Owns their types, and nothing else: every file of the domain imports this one, so it imports
+//! none of them. Must not know what the entries are, so each kind of key has a tag of its own. The
+//! invariant: keys of different kinds are different types.
+
+use crate::slots::Key;
+
+/// A handle on a session.
+pub type SessionKey = Key<SessionTag>;
+/// A handle on a room.
+pub type RoomKey = Key<RoomTag>;
+/// A handle on a session's membership in a room.
+pub(super) type MemberKey = Key<MemberTag>;
+/// A handle on a connection's place in a room.
+pub type AttachmentKey = Key<AttachmentTag>;
+/// A handle on a connection. The domain only passes it back to its [`super::Sink`].
+pub type ConnKey = Key<ConnTag>;
+
+/// The kind of [`SessionKey`].
+pub enum SessionTag {}
+/// The kind of [`RoomKey`].
+pub enum RoomTag {}
+/// The kind of [`MemberKey`].
+pub enum MemberTag {}
+/// The kind of [`AttachmentKey`].
+pub enum AttachmentTag {}
+/// The kind of [`ConnKey`].
+pub enum ConnTag {}

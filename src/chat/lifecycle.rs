@@ -1,0 +1,251 @@
+//! How sessions and rooms begin and end, and who owns a room.
+//!
+//! Owns the rules for both. Must not know how a request for either arrived. The invariant: nothing
+//! refers to a session or a room that has ended: its connections, members and ownership end first.
+
+use super::address::Address;
+use super::error::{CloseReason, Refusal};
+use super::id::{RoomId, SessionId};
+use super::keys::{AttachmentKey, RoomKey, SessionKey};
+use super::limits::SESSION_ROOMS_MAX;
+use super::name::{Name, Title};
+use super::password::Lock;
+use super::room::Room;
+use super::sink::Sink;
+use super::state::Chat;
+use super::timer::ChatTimer;
+use crate::clock::{Now, Wall};
+use crate::timers::{TimerKey, Timers};
+
+/// What the creator of a room asks for.
+#[derive(Default)]
+pub struct RoomOptions<'a> {
+    /// Shown to everyone who knows the room's id.
+    pub title: Option<Title>,
+    /// The room is in no listing, and its id cannot be guessed.
+    pub private: bool,
+    /// Needed to join. The caller has checked that it has 1 to [`PASSWORD_BYTES_MAX`] bytes. Makes
+    /// the room private.
+    ///
+    /// [`PASSWORD_BYTES_MAX`]: super::limits::PASSWORD_BYTES_MAX
+    pub password: Option<&'a str>,
+}
+
+impl Chat {
+    /// Opens a session. `from`: the address whose limit it counts against; `None`: exempt.
+    pub fn open_session(
+        &mut self,
+        now: Now,
+        name: Name,
+        from: Option<Address>,
+    ) -> Result<SessionId, Refusal> {
+        // Before the address gets an entry: a full server must not remember more addresses.
+        if self.sessions.len() >= self.config.sessions_max || self.is_full() {
+            return Err(Refusal::ServerFull);
+        }
+        self.pace_address(now, from, self.config.session_pace, |usage| &mut usage.sessions)?;
+        let id = SessionId::new(&mut *self.entropy);
+        let arm = |key| self.timers.arm(ChatTimer::SessionUnused(key), now.mono);
+        self.sessions.insert(id, name, arm);
+        self.recount();
+        Ok(id)
+    }
+
+    /// The session is in use: it ends later.
+    pub fn touch(&mut self, now: Now, session: SessionKey) {
+        if let Some(timer) = self.sessions.get(session).and_then(|session| session.timer) {
+            self.timers.rearm(timer, now.mono);
+        }
+    }
+
+    /// Ends a session: its connections are closed and it leaves all its rooms.
+    pub fn end_session(&mut self, now: Now, session: SessionKey, sink: &mut dyn Sink) {
+        if let Some(timer) = self.sessions.get(session).and_then(|session| session.timer) {
+            self.timers.cancel(timer);
+        }
+        self.remove_session(now, session, sink);
+    }
+
+    /// Ends a session whose timer has expired or was cancelled.
+    pub(super) fn remove_session(&mut self, now: Now, key: SessionKey, sink: &mut dyn Sink) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.timer = None;
+        let attachments = session.attachments.clone();
+        for attachment in attachments {
+            self.close(now, attachment, CloseReason::InvalidSession, sink);
+        }
+        while let Some(&(_, member)) = self.sessions.get(key).and_then(|s| s.rooms.first()) {
+            self.remove_member(now, member, sink);
+        }
+        let owned = self.sessions.get_mut(key).map(|session| std::mem::take(&mut session.owned));
+        for room in owned.unwrap_or_default() {
+            self.pass_on(room);
+        }
+        if let Some(session) = self.sessions.remove(key) {
+            // Closing its last attachment has armed a timer again.
+            session.timer.map(|timer| self.timers.cancel(timer));
+        }
+        self.recount();
+    }
+
+    /// Opens a room and makes the session its owner and a member. `from`: the address whose limit
+    /// it counts against; `None`: exempt.
+    pub fn open_room(
+        &mut self,
+        now: Now,
+        session: SessionKey,
+        options: RoomOptions<'_>,
+        from: Option<Address>,
+    ) -> Result<RoomId, Refusal> {
+        if self.sessions.get(session).is_some_and(|s| s.rooms.len() >= SESSION_ROOMS_MAX) {
+            return Err(Refusal::TooManyRooms);
+        }
+        // Before the address gets an entry: a full server must not remember more addresses.
+        if self.feeds.room_count() >= self.config.rooms_max || self.is_full() {
+            return Err(Refusal::ServerFull);
+        }
+        self.pace_address(now, from, self.config.room_pace, |usage| &mut usage.rooms)?;
+        let entropy = &mut *self.entropy;
+        let is_private = options.private || options.password.is_some();
+        let make = if is_private { RoomId::new_private } else { RoomId::new_public };
+        let mut id = make(entropy);
+        while self.room_index.find(id).is_some() {
+            id = make(entropy);
+        }
+        let lock = options.password.map(|password| Box::new(Lock::new(password, entropy)));
+        let number = self.room_index.opened;
+        self.room_index.opened += 1;
+        let key = self.insert_room(id, options.title, now.wall, lock, number, |timers, key| {
+            timers.arm(ChatTimer::RoomNew(key), now.mono)
+        });
+        self.make_owner(key, session);
+        self.member(session, key);
+        self.recount();
+        Ok(id)
+    }
+
+    /// Adds a room without an owner.
+    pub(super) fn insert_room(
+        &mut self,
+        id: RoomId,
+        title: Option<Title>,
+        created: Wall,
+        lock: Option<Box<Lock>>,
+        number: u64,
+        arm: impl FnOnce(&mut Timers<ChatTimer>, RoomKey) -> TimerKey,
+    ) -> RoomKey {
+        let key = self.feeds.insert_room(|key| {
+            let room = Room::new(id, title, created, lock, number, arm(&mut self.timers, key));
+            self.room_index.insert(&room, key);
+            room
+        });
+        self.recount_room(key);
+        key
+    }
+
+    /// Deletes a room for its owner. Its connections are closed; their members' leaving is not
+    /// announced.
+    pub fn delete_room(
+        &mut self,
+        now: Now,
+        session: SessionKey,
+        room: Option<RoomKey>,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Refusal> {
+        let key = room.ok_or(Refusal::RoomNotFound)?;
+        let room = self.feeds.room_mut(key).ok_or(Refusal::RoomNotFound)?;
+        if !room.is_owned_by(session) {
+            return Err(Refusal::NotTheOwner);
+        }
+        room.is_closing = true;
+        let members = room.members.iter().filter_map(|member| self.members.get(*member));
+        let probes = members.filter_map(|member| member.probe.as_deref());
+        // Waiting connections first: the end of a name's holder would admit them.
+        let mut attachments: Vec<AttachmentKey> =
+            probes.flat_map(|probe| probe.waiting.iter().copied()).collect();
+        attachments.extend(self.feeds.attachments_in(key));
+        for attachment in attachments {
+            self.close(now, attachment, CloseReason::RoomDeleted, sink);
+        }
+        if let Some(timer) = self.feeds.room_mut(key).and_then(|room| room.timer.take()) {
+            self.timers.cancel(timer);
+        }
+        self.remove_room(key, sink);
+        Ok(())
+    }
+
+    /// Ends a room without connections, and its history.
+    pub(super) fn remove_room(&mut self, key: RoomKey, sink: &mut dyn Sink) {
+        let Some(room) = self.feeds.remove_room(key, sink) else { return };
+        self.room_index.remove(&room);
+        self.room_heap_tally.change(room.counted, 0);
+        for member in room.members {
+            let Some(member) = self.members.remove(member) else { continue };
+            member.grace.map(|timer| self.timers.cancel(timer));
+            if let Some(session) = self.sessions.get_mut(member.session) {
+                session.rooms.retain(|(joined, _)| *joined != key);
+            }
+            self.sessions.recount(member.session);
+        }
+        if let Some((owner, place)) = room.owner {
+            self.disown(owner, place);
+        }
+        self.recount();
+    }
+
+    /// The room's owner has ended: the member that has been present longest becomes the owner.
+    fn pass_on(&mut self, key: RoomKey) {
+        let Some(room) = self.feeds.room_mut(key) else { return };
+        room.owner = None;
+        let next = room.present.values().next().and_then(|member| self.members.get(*member));
+        if let Some(next) = next.map(|member| member.session) {
+            self.make_owner(key, next);
+        }
+    }
+
+    /// Makes a session the owner of a room that has none.
+    pub(super) fn make_owner(&mut self, key: RoomKey, session: SessionKey) {
+        let (Some(room), Some(owner)) = (self.feeds.room_mut(key), self.sessions.get_mut(session))
+        else {
+            return;
+        };
+        room.owner = Some((session, owner.owned.len()));
+        owner.owned.push(key);
+        self.sessions.recount(session);
+    }
+
+    /// Takes a room that has ended off its owner's list.
+    fn disown(&mut self, owner: SessionKey, place: usize) {
+        let Some(owner) = self.sessions.get_mut(owner) else { return };
+        owner.owned.swap_remove(place);
+        let moved = owner.owned.get(place).and_then(|moved| self.feeds.room_mut(*moved));
+        if let Some((_, moved)) = moved.and_then(|room| room.owner.as_mut()) {
+            *moved = place;
+        }
+    }
+
+    pub(super) fn check_rooms(&self) {
+        let (mut heap, mut members, mut owned) = (0, 0, 0);
+        for (key, room) in self.feeds.rooms() {
+            agree!(self.room_index.find(room.id), Some(key));
+            agree!(
+                room.timer.is_none(),
+                !self.feeds.recipients(key).is_empty(),
+                "a timer iff empty"
+            );
+            assert!(!room.is_closing, "a deleted room is gone");
+            if let Some((owner, place)) = room.owner {
+                let owner = self.sessions.get(owner).expect("an owner's session exists");
+                agree!(owner.owned.get(place), Some(&key));
+                owned += 1;
+            }
+            members += room.members.len();
+            agree!(room.counted, room.heap_bytes());
+            heap += room.counted;
+        }
+        agree!(members, self.members.len(), "no member without a room");
+        let all = self.sessions.iter().map(|(_, session)| session.owned.len());
+        agree!(owned, all.sum::<usize>(), "an owned room exists");
+        agree!(heap, self.room_heap_tally.bytes(), "the ledger has every room's heap");
+    }
+}

@@ -1,0 +1,161 @@
+//! Reading the domain.
+//!
+//! Owns the answers to what exists and which members are present. Must not change anything, so that
+//! reading costs no reader anything later. The invariant: a public listing is the same as long as
+//! [`Chat::listing_revision`] is.
+
+use super::history::HistoryEntry;
+use super::id::{MessageId, RoomId, SessionId, UserId};
+use super::keys::{AttachmentKey, MemberTag, RoomKey, SessionKey};
+use super::limits::ROOMS_LISTED_MAX;
+use super::member::Member;
+use super::name::Name;
+use super::room::Room;
+use super::session::Sessions;
+use super::sink::Sink;
+use super::state::Chat;
+use crate::clock::Wall;
+use crate::slots::Slots;
+
+/// What everyone may know of a room who knows its id.
+#[derive(Clone, Copy, Debug)]
+pub struct RoomInfo<'a> {
+    /// The id.
+    pub id: RoomId,
+    /// The title, if the room has one.
+    pub title: Option<&'a str>,
+    /// Whether the room is in no listing.
+    pub is_private: bool,
+    /// Whether joining takes a password.
+    pub has_password: bool,
+    /// Members that are present.
+    pub user_count: usize,
+    /// When the room was opened.
+    pub created: Wall,
+}
+
+impl Chat {
+    /// The session with this id.
+    pub fn session(&self, id: SessionId) -> Option<SessionKey> {
+        self.sessions.find(id)
+    }
+
+    /// The session's name.
+    pub fn name(&self, session: SessionKey) -> Option<&Name> {
+        self.sessions.get(session).map(|session| &session.name)
+    }
+
+    /// The rooms that the session is a member of, in the order of joining.
+    pub fn rooms_of(&self, session: SessionKey) -> impl Iterator<Item = RoomId> + Clone {
+        let rooms = self.sessions.get(session).map_or(&[][..], |session| &session.rooms);
+        rooms.iter().filter_map(|(room, _)| Some(self.feeds.room(*room)?.id))
+    }
+
+    /// The room with this id.
+    pub fn room(&self, id: RoomId) -> Option<RoomKey> {
+        self.room_index.find(id)
+    }
+
+    /// The id of a room that exists.
+    pub fn room_id(&self, room: RoomKey) -> Option<RoomId> {
+        self.feeds.room(room).map(|room| room.id)
+    }
+
+    /// The public rooms, the newest first, at most [`ROOMS_LISTED_MAX`].
+    pub fn public_rooms(&self) -> impl Iterator<Item = RoomInfo<'_>> + Clone {
+        let newest = self.room_index.newest().take(ROOMS_LISTED_MAX);
+        newest.filter_map(|room| self.room_info(room))
+    }
+
+    /// Changes whenever [`Chat::public_rooms`] may have.
+    pub fn listing_revision(&self) -> u64 {
+        self.room_index.revision
+    }
+
+    /// What everyone may know of a room.
+    pub fn room_info(&self, room: RoomKey) -> Option<RoomInfo<'_>> {
+        let room = self.feeds.room(room)?;
+        Some(RoomInfo {
+            id: room.id,
+            title: room.title(),
+            is_private: room.id.is_private(),
+            has_password: room.lock.is_some(),
+            user_count: room.present.len(),
+            created: room.created,
+        })
+    }
+
+    /// The members that are present, by arrival.
+    pub fn users(&self, room: RoomKey) -> impl Iterator<Item = (UserId, &str)> {
+        let room = self.feeds.room(room).into_iter();
+        room.flat_map(|room| users(room, &self.members, &self.sessions))
+    }
+
+    /// The room that the connection is in, or waits to enter.
+    pub fn room_of(&self, attachment: AttachmentKey) -> Option<RoomKey> {
+        self.feeds.attachment(attachment).map(|attachment| attachment.room)
+    }
+
+    /// The number of connections that receive the room's events.
+    pub fn connection_count(&self, room: RoomKey) -> usize {
+        self.feeds.recipients(room).len()
+    }
+
+    /// The last `count` messages of a room, oldest first. Seals the room's batch, so that their
+    /// bytes can be read.
+    pub fn history<'a>(
+        &'a self,
+        room: RoomKey,
+        count: usize,
+        sink: &mut dyn Sink,
+    ) -> impl Iterator<Item = &'a HistoryEntry> + use<'a> {
+        self.feeds.seal(room, sink);
+        self.feeds.history(room).into_iter().flat_map(move |history| history.last(count))
+    }
+
+    /// The messages after `id`, oldest first, and true. If that message is not kept or its id is
+    /// not valid (`None`), all messages that are kept, and false. Seals the room's batch.
+    pub fn history_after<'a>(
+        &'a self,
+        room: RoomKey,
+        id: Option<MessageId>,
+        sink: &mut dyn Sink,
+    ) -> (impl Iterator<Item = &'a HistoryEntry> + use<'a>, bool) {
+        self.feeds.seal(room, sink);
+        let history = self.feeds.history(room);
+        let known = id.filter(|id| history.is_some_and(|history| history.get(*id).is_some()));
+        (history.into_iter().flat_map(move |history| history.after(known)), known.is_some())
+    }
+
+    /// Sessions that have not ended.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Rooms that have not ended.
+    pub fn room_count(&self) -> usize {
+        self.feeds.room_count()
+    }
+
+    /// Members of all rooms.
+    pub fn member_count(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Armed timers.
+    pub fn timer_count(&self) -> usize {
+        self.timers.len()
+    }
+}
+
+/// The members of a room that are present, by arrival.
+pub(super) fn users<'a>(
+    room: &Room,
+    members: &'a Slots<Member, MemberTag>,
+    sessions: &'a Sessions,
+) -> impl Iterator<Item = (UserId, &'a str)> {
+    room.present.values().filter_map(|member| {
+        let member = members.get(*member)?;
+        Some((member.user_id, sessions.get(member.session)?.name.as_str()))
+    })
+}

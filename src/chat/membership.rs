@@ -1,0 +1,165 @@
+//! Who may enter, read and post, and how membership begins and ends.
+//!
+//! Owns the one check that every entry into a room passes. Must not know by which route or socket a
+//! request arrived. The invariant: a wrong id and a room that has ended take the same path, so that
+//! no answer reveals whether a room exists whose id the caller does not know.
+
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher24;
+
+use super::address::Address;
+use super::error::{CloseReason, Refusal};
+use super::id::UserId;
+use super::keys::{MemberKey, RoomKey, SessionKey};
+use super::limits::SESSION_ROOMS_MAX;
+use super::member::Member;
+use super::sink::Sink;
+use super::state::Chat;
+use crate::clock::Now;
+use crate::ledger::Pressure;
+
+/// What a session asks of a room.
+#[derive(Clone, Copy)]
+pub enum Access<'a> {
+    /// To become a member.
+    Join {
+        /// The password, if one was given.
+        password: Option<&'a str>,
+        /// The address against which a wrong guess counts. All exempt peers share `None`.
+        from: Option<Address>,
+    },
+    /// To see its messages and users, or to open a socket.
+    Read,
+    /// To post without a connection in the room.
+    Post,
+}
+
+impl Chat {
+    /// Whether a session has access to a room; members always have. `room`: the room of the id that
+    /// the request named, if there is one.
+    pub fn gate(
+        &mut self,
+        now: Now,
+        session: SessionKey,
+        room: Option<RoomKey>,
+        access: Access<'_>,
+    ) -> Result<RoomKey, Refusal> {
+        let key = room.ok_or(Refusal::RoomNotFound)?;
+        let room = self.feeds.room_mut(key).ok_or(Refusal::RoomNotFound)?;
+        if self.sessions.get(session).is_some_and(|session| session.member_in(key).is_some()) {
+            return Ok(key);
+        }
+        match (access, &mut room.lock) {
+            (Access::Post, _) | (Access::Read, Some(_)) => Err(Refusal::NotAMember),
+            (Access::Read | Access::Join { .. }, None) => Ok(key),
+            (Access::Join { password: None, .. }, Some(_)) => Err(Refusal::BadPassword),
+            (Access::Join { password: Some(password), from }, Some(lock)) => {
+                let opened = lock.try_open(now.mono, password, from, self.config.guess_pace);
+                self.recount_room(key);
+                opened.map(|()| key)
+            }
+        }
+    }
+
+    /// Makes the session a member of a room to which [`Chat::gate`] has given access. Changes
+    /// nothing if it is one already.
+    pub fn join(&mut self, session: SessionKey, room: RoomKey) -> Result<(), Refusal> {
+        if self.feeds.room(room).is_none() {
+            return Err(Refusal::RoomNotFound);
+        }
+        let Some(joining) = self.sessions.get(session) else { return Ok(()) };
+        if joining.member_in(room).is_some() {
+            return Ok(());
+        }
+        if joining.rooms.len() >= SESSION_ROOMS_MAX {
+            return Err(Refusal::TooManyRooms);
+        }
+        if self.ledger.is_at(Pressure::Connections) {
+            return Err(Refusal::ServerFull);
+        }
+        self.member(session, room);
+        self.recount();
+        Ok(())
+    }
+
+    /// Ends the session's membership: its connections in the room are closed, and if it was present
+    /// its leaving is announced.
+    pub fn leave(&mut self, now: Now, session: SessionKey, room: RoomKey, sink: &mut dyn Sink) {
+        let Some(leaving) = self.sessions.get(session) else { return };
+        // By room and not by member: the session of a waiting connection may not be a member yet.
+        for attachment in leaving.attachments.clone() {
+            if self.room_of(attachment) == Some(room) {
+                self.close(now, attachment, CloseReason::LeftRoom, sink);
+            }
+        }
+        if let Some(member) = self.sessions.get(session).and_then(|s| s.member_in(room)) {
+            self.remove_member(now, member, sink);
+        }
+        self.recount();
+    }
+
+    /// The session's membership in the room, which begins here if there is none.
+    pub(super) fn member(&mut self, session: SessionKey, room: RoomKey) -> Option<MemberKey> {
+        if let Some(member) = self.sessions.get(session)?.member_in(room) {
+            return Some(member);
+        }
+        let user_id = self.user_id(session, room)?;
+        let joined = self.feeds.room_mut(room)?;
+        let place = joined.members.len() as u32;
+        let member = self.members.insert(Member::new(session, room, user_id, place));
+        joined.members.push(member);
+        self.sessions.get_mut(session)?.rooms.push((room, member));
+        self.recount_room(room);
+        self.sessions.recount(session);
+        Some(member)
+    }
+
+    /// Ends a membership whose connections have been closed.
+    pub(super) fn remove_member(&mut self, now: Now, key: MemberKey, sink: &mut dyn Sink) {
+        self.depart(now, key, sink);
+        let Some(member) = self.members.remove(key) else { return };
+        if let Some(session) = self.sessions.get_mut(member.session) {
+            session.rooms.retain(|(_, joined)| *joined != key);
+        }
+        if let Some(room) = self.feeds.room_mut(member.room) {
+            let place = member.place as usize;
+            room.members.swap_remove(place);
+            let moved = room.members.get(place).copied();
+            if let Some(moved) = moved.and_then(|moved| self.members.get_mut(moved)) {
+                moved.place = member.place;
+            }
+        }
+        self.recount_room(member.room);
+        self.sessions.recount(member.session);
+    }
+
+    /// The same for the same session in the same room, also after it has left and joined again.
+    /// Without the secret it cannot be traced to the session or to other rooms.
+    fn user_id(&self, session: SessionKey, room: RoomKey) -> Option<UserId> {
+        let mut hasher = SipHasher24::new_with_key(&self.user_id_secret);
+        hasher.write(self.sessions.get(session)?.id().as_bytes());
+        hasher.write(self.feeds.room(room)?.id.as_bytes());
+        Some(UserId(hasher.finish()))
+    }
+
+    pub(super) fn check_members(&self) {
+        for (key, room) in self.feeds.rooms() {
+            for (place, member) in room.members.iter().enumerate() {
+                let member = self.members.get(*member).expect("a room's members exist");
+                agree!((member.room, member.place as usize), (key, place));
+                assert!(self.sessions.get(member.session).is_some(), "a member's session exists");
+            }
+        }
+        for (key, session) in self.sessions.iter() {
+            for (room, member) in &session.rooms {
+                let member = self.members.get(*member).expect("a session's members exist");
+                agree!((member.session, member.room), (key, *room));
+            }
+            for attachment in &session.attachments {
+                let attachment = self.feeds.attachment(*attachment).expect("attachments exist");
+                agree!(attachment.session, key);
+            }
+        }
+    }
+}

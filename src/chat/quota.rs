@@ -1,0 +1,68 @@
+//! Limits per client address.
+//!
+//! Owns the count of each address's connections and the pace at which an address opens sessions and
+//! rooms. Must not know how an address was learnt. The invariant: an address with an entry has a
+//! connection or a timer, so that it is forgotten in time.
+
+use super::address::{Address, Quota, Usage};
+use super::error::Refusal;
+use super::rate::{Meter, Pace};
+use super::state::Chat;
+use super::timer::ChatTimer;
+use crate::clock::Now;
+
+/// Connections over its limit that an address may have at one time to receive a refusal.
+pub(super) const REFUSED_CONNECTIONS_MAX: usize = 16;
+
+impl Chat {
+    /// A connection from `address` has been accepted. Counts it in any case; a connection that is
+    /// over the limit counts until [`Chat::on_departure`], too.
+    pub fn on_arrival(&mut self, address: Address) -> Quota {
+        let usage = self.addresses.entry(address);
+        usage.connections += 1;
+        let connections = usage.connections as usize;
+        self.recount();
+        match self.config.address_connections_max {
+            Some(max) if connections > max.saturating_add(REFUSED_CONNECTIONS_MAX) => {
+                Quota::FarOver
+            }
+            Some(max) if connections > max => Quota::Over,
+            _ => Quota::Within,
+        }
+    }
+
+    /// A connection that [`Chat::on_arrival`] counted has ended.
+    pub fn on_departure(&mut self, now: Now, address: Address) {
+        let usage = self.addresses.entry(address);
+        usage.connections = usage.connections.saturating_sub(1);
+        self.keep_reviewed(now, address);
+    }
+
+    /// Counts one use of a limit per address; `None`: exempt from it.
+    pub(super) fn pace_address(
+        &mut self,
+        now: Now,
+        address: Option<Address>,
+        pace: Pace,
+        meter: impl FnOnce(&mut Usage) -> &mut Meter,
+    ) -> Result<(), Refusal> {
+        let Some(address) = address else { return Ok(()) };
+        let taken = pace.take(meter(self.addresses.entry(address)), now.mono);
+        self.keep_reviewed(now, address);
+        taken.map_err(Refusal::RateLimited)
+    }
+
+    /// Makes sure that the address is reviewed at a later time, unless that is the case already.
+    fn keep_reviewed(&mut self, now: Now, address: Address) {
+        if !self.addresses.entry(address).timed {
+            self.review_address(now, address);
+        }
+    }
+
+    pub(super) fn review_address(&mut self, now: Now, address: Address) {
+        if self.addresses.review(address, now.mono) {
+            self.timers.arm(ChatTimer::Address(address), now.mono);
+        }
+        self.recount();
+    }
+}
