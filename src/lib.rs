@@ -119,6 +119,7 @@ pub mod journal;
 pub mod ledger;
 pub mod net;
 pub mod process;
+pub mod rate;
 pub mod server;
 pub mod slots;
 pub mod snapshot;

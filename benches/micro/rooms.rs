@@ -135,7 +135,7 @@ fn talk(server: &mut Server, messages: usize) -> (String, String, Vec<String>) {
 struct Deaf;
 
 impl Sink for Deaf {
-    fn publish(&mut self, _: RoomKey, event: &Event<'_>) -> Frame {
+    fn publish(&mut self, _: RoomKey, event: &Event<'_>, _: usize) -> Frame {
         let Event::Message(Message { id, .. }) = event else { panic!("somebody types") };
         panic!("{id} was said")
     }

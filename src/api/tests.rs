@@ -32,7 +32,7 @@ struct Ear {
 }
 
 impl Sink for Ear {
-    fn publish(&mut self, _: RoomKey, event: &Event<'_>) -> Frame {
+    fn publish(&mut self, _: RoomKey, event: &Event<'_>, _: usize) -> Frame {
         let mut out = b"header".to_vec();
         json::event(&mut out, event, &mut Stamps::default());
         self.events.push(String::from_utf8(out[6..].to_vec()).unwrap());

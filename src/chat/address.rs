@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::heap::{map_bytes, shrink};
-use super::rate::Meter;
 use crate::clock::Mono;
+use crate::rate::Meter;
 
 /// The unit to which per-address limits apply: an IPv4 address, or an IPv6 network of 64 bits,
 /// which is what one subscriber gets.
@@ -86,8 +86,8 @@ impl Addresses {
 mod tests {
     use std::time::Duration;
 
-    use super::super::rate::Pace;
     use super::*;
+    use crate::rate::Pace;
 
     // contract §12.18
     #[test]

@@ -93,7 +93,7 @@ impl CatchUp {
         let mut missed = history.after(self.cursor);
         while let Some(entry) = missed.next().filter(|_| bytes < PAGE_BYTES_MAX) {
             sink.push_missed(to, &entry.frame);
-            bytes += entry.frame.len();
+            bytes += entry.frame.len_bytes();
             self.cursor = Some(entry.id);
         }
         history.newest() <= self.cursor
@@ -109,10 +109,10 @@ impl CatchUp {
         let (mut messages, mut bytes) = (Vec::new(), 0);
         let wanted = history.after(self.cursor);
         let mut wanted = wanted.take_while(|entry| Some(entry.id) <= self.until).peekable();
-        while let Some(entry) = wanted
-            .next_if(|entry| messages.is_empty() || bytes + entry.frame.len() <= PAGE_BYTES_MAX)
-        {
-            bytes += entry.frame.len();
+        while let Some(entry) = wanted.next_if(|entry| {
+            messages.is_empty() || bytes + entry.frame.len_bytes() <= PAGE_BYTES_MAX
+        }) {
+            bytes += entry.frame.len_bytes();
             messages.push(entry.frame.payload());
             self.cursor = Some(entry.id);
         }

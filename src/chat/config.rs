@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::rate::Pace;
+use crate::rate::Pace;
 
 /// The domain's configuration. `--help` explains each value.
 #[derive(Clone, Copy, Debug)]

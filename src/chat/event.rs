@@ -116,7 +116,7 @@ impl Frame {
     }
 
     /// Bytes of header and payload.
-    pub(super) fn len(&self) -> usize {
+    pub fn len_bytes(&self) -> usize {
         (self.end - self.start) as usize
     }
 

@@ -234,7 +234,7 @@ impl<R> Feeds<R> {
         sink: &mut dyn Sink,
     ) -> Frame {
         let id = message.id;
-        let frame = sink.publish(room, &Event::Message(message));
+        let frame = sink.publish(room, &Event::Message(message), self.recipients(room).len());
         self.keep(room, HistoryEntry { id, frame: frame.clone(), nonce: nonce.cloned() });
         if frame.fills_batch() {
             self.seal(room, sink);
@@ -244,7 +244,7 @@ impl<R> Feeds<R> {
 
     /// Publishes an event that is not kept.
     pub fn deliver_unkept(&self, room: RoomKey, event: &Event<'_>, sink: &mut dyn Sink) {
-        if sink.publish(room, event).fills_batch() {
+        if sink.publish(room, event, self.recipients(room).len()).fills_batch() {
             self.seal(room, sink);
         }
     }

@@ -28,7 +28,7 @@
 //!
 //! Both stand on the data: `state` is [`Chat`] with everything it remembers, made of `session`,
 //! `room`, `member` and `address`; `event` is what clients are told, `error` how a request is
-//! refused, `timer` what the domain waits for. `keys`, `id`, `name`, `password`, `rate`, `limits`,
+//! refused, `timer` what the domain waits for. `keys`, `id`, `name`, `password`, `limits`,
 //! `config` and `heap` import little else.
 
 mod address;
@@ -51,7 +51,6 @@ mod password;
 mod posting;
 mod presence;
 mod quota;
-mod rate;
 mod records;
 mod room;
 mod session;
@@ -61,6 +60,7 @@ mod state;
 mod tests;
 mod timer;
 
+pub use crate::rate::Pace;
 pub use address::{Address, Quota};
 pub use catch_up::Start;
 pub use config::ChatConfig;
@@ -80,7 +80,6 @@ pub use name::{Name, Title};
 pub use password::LockRecord;
 pub use posting::{Draft, is_nonce};
 pub use presence::{Admission, Departure, JoinRequest};
-pub use rate::Pace;
 pub use records::{InvalidRecord, Record, Restoring};
 pub use sink::Sink;
 pub use state::Chat;

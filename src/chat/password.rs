@@ -13,8 +13,8 @@ use sha1::{Digest, Sha1};
 use super::address::Address;
 use super::error::Refusal;
 use super::heap::map_bytes;
-use super::rate::{Meter, Pace};
 use crate::clock::{Entropy, Mono};
+use crate::rate::{Meter, Pace};
 
 /// Rounds of PBKDF2 (RFC 8018 §5.2): about 50 µs without SHA instructions, 200 µs on a small board.
 /// More rounds would delay the event loop, and the hash leaves memory only for a state file.

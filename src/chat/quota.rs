@@ -6,10 +6,10 @@
 
 use super::address::{Address, Quota, Usage};
 use super::error::Refusal;
-use super::rate::{Meter, Pace};
 use super::state::Chat;
 use super::timer::ChatTimer;
 use crate::clock::Now;
+use crate::rate::{Meter, Pace};
 
 /// Connections over its limit that an address may have at one time to receive a refusal.
 pub(super) const REFUSED_CONNECTIONS_MAX: usize = 16;

@@ -14,8 +14,8 @@ use super::id::SessionId;
 use super::keys::{AttachmentKey, MemberKey, RoomKey, SessionKey, SessionTag};
 use super::limits::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX};
 use super::name::Name;
-use super::rate::Meter;
 use crate::ledger::{Account, Ledger, Tally};
+use crate::rate::Meter;
 use crate::slots::Slots;
 use crate::timers::TimerKey;
 

@@ -13,7 +13,8 @@ use super::keys::{ConnKey, RoomKey};
 /// that overflows an outbox only marks the connection, and the domain is told of its end later.
 pub trait Sink {
     /// Encodes `event` once, appends it to the room's batch and returns its place there.
-    fn publish(&mut self, room: RoomKey, event: &Event<'_>) -> Frame;
+    /// `recipients`: the number of connections that it goes to.
+    fn publish(&mut self, room: RoomKey, event: &Event<'_>, recipients: usize) -> Frame;
     /// Ends the room's batch, if one is open, and queues it for those of `to` that are not
     /// catching up.
     fn seal(&mut self, room: RoomKey, to: &[ConnKey]);

@@ -67,8 +67,6 @@ pub(super) struct Batches {
     is_full: bool,
     /// Whether a background connection has its turn.
     pub is_background: bool,
-    /// Bytes of all frames so far.
-    appended: usize,
     ledger: Ledger,
     /// The lists and the buffers.
     tally: Tally,
@@ -85,7 +83,6 @@ impl Batches {
             spare_bytes: 0,
             is_full: false,
             is_background: false,
-            appended: 0,
             ledger: ledger.clone(),
             tally,
         }
@@ -102,7 +99,6 @@ impl Batches {
         let start = batch.buffer.len();
         let payload = ws::encode_text(&mut batch.buffer, write);
         batch.complete = batch.buffer.len();
-        self.appended = self.appended.wrapping_add(batch.complete - start);
         self.is_full |= batch.complete >= BATCH_BYTES_FULL as usize;
         let [start, payload, end] = [start, payload, batch.complete]
             .map(|at| u32::try_from(at).expect("a tick's input is bounded far below 4 GiB"));
@@ -155,11 +151,6 @@ impl Batches {
     /// A room with an open batch.
     pub fn any_open(&self) -> Option<RoomKey> {
         self.open.last().map(|batch| batch.room)
-    }
-
-    /// Bytes of all frames that were ever encoded.
-    pub fn appended(&self) -> usize {
-        self.appended
     }
 
     /// Whether a batch has become full in this tick: it has to leave before more is read.

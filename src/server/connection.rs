@@ -7,7 +7,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::outgoing::FlushMarks;
-use super::schedule::Allowance;
 use super::settings::ConnectionConfig;
 use crate::chat::{Address, AttachmentKey};
 use crate::clock::Mono;
@@ -15,6 +14,7 @@ use crate::counters::Counters;
 use crate::http;
 use crate::ledger::{Tally, allocation};
 use crate::net::{Link, Stream};
+use crate::rate::Meter;
 use crate::slots::Key;
 use crate::timers::{Timer, TimerKey};
 use crate::ws;
@@ -40,7 +40,8 @@ pub struct Connection<S> {
     /// The response deadline: until when queued responses may take, if the peer reads some of
     /// them meanwhile.
     pub(super) response_deadline: Mono,
-    pub(super) allowance: Allowance,
+    /// What its turns have cost.
+    pub(super) allowance: Meter,
     /// Queued in the schedule.
     pub(super) is_queued: bool,
     pub(super) marks: FlushMarks,

@@ -282,13 +282,7 @@ impl<S: Stream> Core<S> {
     /// One turn of one connection, charged for what it did.
     fn turn(&mut self, key: ConnectionKey<S>, scratch: &mut [u8]) {
         self.table.work = Work::default();
-        let published = self.table.batches.appended();
         self.take_turn(key, scratch);
-        let published = self.table.batches.appended().wrapping_sub(published);
-        if published > 0 {
-            let recipients = self.recipients(key);
-            self.table.work.publish(published, recipients);
-        }
         self.table.end_turn(key);
     }
 

@@ -19,7 +19,7 @@
 //!
 //! There is one unit, [`Cost`], an estimate in nanoseconds. A turn reports its [`Work`]; the prices
 //! in `PRICE_…` turn that into a cost. The cost is taken from the budget of the tick and from the
-//! connection's own allowance, a rate limit (GCRA) with [`ALLOWANCE_BURST`] in reserve.
+//! connection's own allowance, a [`Meter`] that the owner of the key keeps for it.
 //!
 //! # Coalescing
 //!
@@ -31,6 +31,7 @@ use std::ops::AddAssign;
 use std::time::Duration;
 
 use crate::clock::Mono;
+use crate::rate::Meter;
 
 /// Estimated work in nanoseconds, on the machine that the prices name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
@@ -193,7 +194,7 @@ pub(super) struct Work {
 
 impl Work {
     /// One event of `bytes` was published to `recipients` connections.
-    pub fn publish(&mut self, bytes: usize, recipients: usize) {
+    pub fn on_published(&mut self, bytes: usize, recipients: usize) {
         self.recipients = self.recipients.saturating_add(recipients);
         self.fan_out_bytes = self.fan_out_bytes.saturating_add(bytes.saturating_mul(recipients));
     }
@@ -222,22 +223,9 @@ impl Work {
     }
 }
 
-/// What the schedule keeps of each key, at the owner of the key.
-#[derive(Clone, Copy, Default, Debug)]
-pub(super) struct Allowance {
-    /// The theoretical arrival time of a GCRA: when what it has cost so far would have been due at
-    /// an even rate.
-    next_free: Mono,
-}
-
-impl Allowance {
-    fn charge(&mut self, cost: Cost, now: Mono) {
-        self.next_free = self.next_free.max(now).after(time_for(cost));
-    }
-
-    fn is_exceeded(&self, now: Mono) -> bool {
-        self.next_free > now.after(time_for(ALLOWANCE_BURST))
-    }
+/// Whether a connection has cost more than an interactive one may.
+fn is_exceeded(allowance: Meter, now: Mono) -> bool {
+    !allowance.excess(time_for(ALLOWANCE_BURST), now).is_zero()
 }
 
 /// The time in which an interactive connection may cost so much.
@@ -330,9 +318,9 @@ impl<K: Copy> Schedule<K> {
 
     /// Queues a key for a turn: in `queue`, unless its allowance is exceeded. The caller keeps a
     /// key from being queued twice.
-    pub fn push(&mut self, key: K, allowance: &Allowance, queue: Queue, now: Mono) {
+    pub fn push(&mut self, key: K, allowance: Meter, queue: Queue, now: Mono) {
         match queue {
-            _ if allowance.is_exceeded(now) => self.background.push_back(key),
+            _ if is_exceeded(allowance, now) => self.background.push_back(key),
             Queue::Messages => self.messages.push_back(key),
             Queue::Requests => self.requests.push_back(key),
         }
@@ -396,14 +384,14 @@ impl<K: Copy> Schedule<K> {
     }
 
     /// Charges a turn to the tick, and to the connection unless that is gone.
-    pub fn charge(&mut self, allowance: Option<&mut Allowance>, work: &Work, now: Mono) {
+    pub fn charge(&mut self, allowance: Option<&mut Meter>, work: &Work, now: Mono) {
         let cost = work.tick_cost();
         self.budget = self.budget.saturating_sub(cost);
         if self.lane == Lane::Background {
             self.coalescing_cost += cost;
         }
         if let Some(allowance) = allowance {
-            allowance.charge(work.connection_cost(), now);
+            allowance.charge(time_for(work.connection_cost()), now);
         }
     }
 

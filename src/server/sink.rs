@@ -14,9 +14,11 @@ use crate::net::{Piece, Stream};
 use crate::ws;
 
 impl<S: Stream> Sink for Table<S> {
-    fn publish(&mut self, room: RoomKey, event: &Event<'_>) -> Frame {
+    fn publish(&mut self, room: RoomKey, event: &Event<'_>, recipients: usize) -> Frame {
         let stamps = &mut self.stamps;
-        self.batches.append(room, |out| api::json::event(out, event, stamps))
+        let frame = self.batches.append(room, |out| api::json::event(out, event, stamps));
+        self.work.on_published(frame.len_bytes(), recipients);
+        frame
     }
 
     fn seal(&mut self, room: RoomKey, to: &[ConnKey]) {

@@ -15,7 +15,7 @@ use super::connection::{
     Connection, ConnectionKey, ConnectionTimer, Http, OverLimit, Protocol, Purpose, TimeoutKind,
 };
 use super::outgoing::Outgoing;
-use super::schedule::{Allowance, Output, Queue, Schedule, Work};
+use super::schedule::{Output, Queue, Schedule, Work};
 use super::settings::ConnectionConfig;
 use crate::chat::{Address, AttachmentKey, Departure};
 use crate::clock::{Mono, Now, Stamps};
@@ -23,6 +23,7 @@ use crate::counters::Counters;
 use crate::http;
 use crate::ledger::{Account, Ledger, Pressure, Tally};
 use crate::net::{Link, Piece, Stream};
+use crate::rate::Meter;
 use crate::slots::Slots;
 use crate::timers::Timers;
 use crate::ws::close::Close;
@@ -108,7 +109,7 @@ impl<S: Stream> Table<S> {
             timer: None,
             buffered: Box::default(),
             response_deadline: Mono::ZERO,
-            allowance: Allowance::default(),
+            allowance: Meter::default(),
             is_queued: false,
             marks: Default::default(),
             is_closed: false,
@@ -311,7 +312,7 @@ impl<S: Stream> Table<S> {
                 Protocol::Ws(_) => Queue::Messages,
                 Protocol::Http(_) | Protocol::Closing => Queue::Requests,
             };
-            self.schedule.push(key, &connection.allowance, queue, self.now.mono);
+            self.schedule.push(key, connection.allowance, queue, self.now.mono);
         }
     }
 

@@ -82,6 +82,8 @@ pub struct Batch {
     text: String,
     /// Places in the room's log.
     said: Vec<usize>,
+    /// How many recipients each event was published to.
+    recipients: Vec<usize>,
 }
 
 /// The sink of a [`Story`].
@@ -136,7 +138,7 @@ impl Recorder {
 }
 
 impl Sink for Recorder {
-    fn publish(&mut self, room: RoomKey, event: &Event<'_>) -> Frame {
+    fn publish(&mut self, room: RoomKey, event: &Event<'_>, recipients: usize) -> Frame {
         let mut said = match *event {
             Event::Typing { user, user_id, .. } => {
                 let line = format!("typing {user}");
@@ -158,6 +160,7 @@ impl Sink for Recorder {
             }
         };
         let batch = self.batches.entry(room).or_default();
+        batch.recipients.push(recipients);
         let start = batch.text.len();
         let place = self.logs.get(&room).map_or(0, Vec::len);
         batch.text.push_str(HEADER);
@@ -177,6 +180,8 @@ impl Sink for Recorder {
     fn seal(&mut self, room: RoomKey, to: &[ConnKey]) {
         let Some(batch) = self.batches.remove(&room) else { return };
         batch.bytes.set(Bytes::from(batch.text)).expect("sealed once");
+        // Connections may have ended since, but none was added without sealing first.
+        assert!(batch.recipients.iter().all(|recipients| *recipients >= to.len()));
         if self.deaf {
             return;
         }

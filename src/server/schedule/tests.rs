@@ -5,19 +5,19 @@ use super::*;
 /// Keys `0..n` with their allowances, as a table of connections would keep them.
 struct Keys {
     schedule: Schedule<usize>,
-    allowances: Vec<Allowance>,
+    allowances: Vec<Meter>,
     now: Mono,
 }
 
 impl Keys {
     fn new(count: usize) -> Keys {
         let schedule = Schedule::new();
-        Keys { schedule, allowances: vec![Allowance::default(); count], now: Mono::ZERO }
+        Keys { schedule, allowances: vec![Meter::default(); count], now: Mono::ZERO }
     }
 
     fn push(&mut self, keys: impl IntoIterator<Item = usize>, queue: Queue) {
         for key in keys {
-            self.schedule.push(key, &self.allowances[key], queue, self.now);
+            self.schedule.push(key, self.allowances[key], queue, self.now);
         }
     }
 
@@ -186,7 +186,7 @@ fn costs_do_not_overflow() {
     };
     assert_eq!(turns(Lane::Interactive, most), 1);
     let mut work = most;
-    work.publish(usize::MAX, usize::MAX);
+    work.on_published(usize::MAX, usize::MAX);
     assert_eq!(work, most);
     let mut keys = Keys::new(1);
     keys.push([0], Queue::Messages);
@@ -203,6 +203,18 @@ fn a_connection_that_sends_sixteen_kib_a_second_stays_interactive_for_ever() {
         assert_eq!(keys.tick(A_KIB), [vec![0], vec![]]);
         keys.wait(SECOND / 16);
     }
+}
+
+#[test]
+fn a_connection_that_sends_thirty_two_kib_a_second_goes_to_the_background() {
+    let mut keys = Keys::new(1);
+    let mut is_interactive = || {
+        keys.push([0], Queue::Messages);
+        let [interactive, _] = keys.tick(A_KIB);
+        keys.wait(SECOND / 32);
+        !interactive.is_empty()
+    };
+    assert_eq!((0..).take_while(|_| is_interactive()).count(), 17);
 }
 
 #[test]
@@ -235,12 +247,12 @@ fn a_connection_beyond_its_allowance_is_in_the_background_until_it_has_paid() {
 fn an_event_is_charged_for_each_of_its_recipients() {
     let exceeds = |recipients: usize| {
         let mut work = Work::default();
-        work.publish(1024, recipients);
-        let mut allowance = Allowance::default();
+        work.on_published(1024, recipients);
+        let mut allowance = Meter::default();
         let mut schedule = Schedule::<usize>::new();
         schedule.begin(Lane::Interactive, QUIET);
         schedule.charge(Some(&mut allowance), &work, Mono::ZERO);
-        allowance.is_exceeded(Mono::ZERO)
+        is_exceeded(allowance, Mono::ZERO)
     };
     assert!(!exceeds(64), "8 KiB of input cost as much as 64 KiB of output");
     assert!(exceeds(65));
@@ -327,6 +339,16 @@ fn queues_give_their_memory_back_with_the_keys() {
     assert!(keys.schedule.bytes() < full / 10);
     keys.schedule.shrink(0);
     assert_eq!(keys.schedule.bytes(), 0);
+    // Little capacity is not worth giving back, and growing again.
+    keys.push(0..64, Queue::Messages);
+    let little = keys.schedule.bytes();
+    keys.tick(NOTHING);
+    keys.schedule.shrink(1);
+    assert_eq!(keys.schedule.bytes(), little);
+    keys.push(0..65, Queue::Messages);
+    keys.tick(NOTHING);
+    keys.schedule.shrink(1);
+    assert!(keys.schedule.bytes() < little);
 }
 
 /// The budgets that other files spend, as what they mean for the longest queue there can be.

@@ -1,7 +1,8 @@
-//! Rate limits.
+//! Rate limits, by the generic cell rate algorithm (GCRA, ITU-T I.371).
 //!
-//! Owns the arithmetic. Must not know what is limited. The invariant: a request that is refused
-//! changes nothing, so that a client that keeps asking does not wait longer.
+//! Owns the arithmetic. Must not know what is limited, or whether going over the limit is refused
+//! ([`Pace::take`]) or only served later. The invariant: a request that is refused changes nothing,
+//! so that a client that keeps asking does not wait longer.
 
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ pub struct Pace {
     burst: u32,
 }
 
-/// What one client has used of a [`Pace`]: the time at which its occurrences so far would be evenly
-/// spread (the "theoretical arrival time" of the generic cell rate algorithm, ITU-T I.371).
+/// What was used of a rate limit: the time at which the use so far would have been spread evenly
+/// (GCRA's "theoretical arrival time").
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Meter(Mono);
 
@@ -45,17 +46,28 @@ impl Pace {
         if self.interval.is_zero() {
             return Ok(());
         }
-        let due = meter.0.max(now);
-        let early = due.since(now.after(self.interval * (self.burst - 1)));
-        if !early.is_zero() {
-            return Err(early);
+        match meter.excess(self.interval * (self.burst - 1), now) {
+            Duration::ZERO => {
+                meter.charge(self.interval, now);
+                Ok(())
+            }
+            early => Err(early),
         }
-        meter.0 = due.after(self.interval);
-        Ok(())
     }
 }
 
 impl Meter {
+    /// Counts a use that takes `time` at an even rate.
+    pub fn charge(&mut self, time: Duration, now: Mono) {
+        self.0 = self.0.max(now).after(time);
+    }
+
+    /// The time after which the use so far is within `burst`, a use that may come at once; zero if
+    /// it is.
+    pub fn excess(self, burst: Duration, now: Mono) -> Duration {
+        self.0.since(now.after(burst))
+    }
+
     /// True once past occurrences no longer matter.
     pub fn is_idle(self, now: Mono) -> bool {
         self.0 <= now
