@@ -1,4 +1,4 @@
-//! Attacks that once worked, each with what went wrong.
+//! Regressions: attacks that once worked. Each test opens with what went wrong.
 
 use serde_json::json;
 
@@ -7,10 +7,10 @@ use crate::client::{
 };
 use crate::server::Server;
 
-/// Whoever pinged and never read was cut off without a word, not closed as too slow.
+/// Regression: a socket that pinged and never read was dropped without a close frame.
 // contract §7.8 §12.23
 #[test]
-fn who_pings_and_never_reads_is_told_that_it_is_too_slow() {
+fn a_socket_that_pings_and_never_reads_is_closed_with_1013() {
     let flags = ["--outbox", "64K", "--linger-timeout", "1m", "--ping-interval", "1h"];
     let server = Server::start(&flags);
     let (room, _ana, mut bob) = server.room_of_two();
@@ -35,10 +35,10 @@ fn who_pings_and_never_reads_is_told_that_it_is_too_slow() {
     assert_eq!(close, close_payload(1013, "too slow"));
 }
 
-/// Who was catching up and sent a known nonce again was told that message without any bound:
-/// whoever never read, and went on sending, had a queue that grew as long as they did.
+/// Regression: a socket that was catching up got an answer to every repeated nonce, without a bound. If it never
+/// read, its outbox grew for as long as it sent.
 #[test]
-fn who_catches_up_and_asks_for_the_same_again_is_told_that_it_is_too_slow() {
+fn a_socket_that_repeats_a_nonce_while_catching_up_is_closed_with_1013() {
     let flags = ["--outbox", "64K", "--message-rate", "0", "--ping-interval", "1h"];
     let server = Server::start(&[&flags[..], &["--linger-timeout", "1m"]].concat());
     let (room, mut ana, mut bob) = server.room_of_two();
@@ -50,11 +50,11 @@ fn who_catches_up_and_asks_for_the_same_again_is_told_that_it_is_too_slow() {
     for socket in [&mut ana, &mut bob] {
         socket.expect_chat("carl", "once");
     }
-    let greatest = "\u{1f642}".repeat(4000);
+    let longest = "\u{1f642}".repeat(4000);
     for _ in 0..100 {
-        ana.chat(&greatest);
-        ana.expect_chat("ana", &greatest);
-        bob.expect_chat("ana", &greatest);
+        ana.chat(&longest);
+        ana.expect_chat("ana", &longest);
+        bob.expect_chat("ana", &longest);
     }
     let http = Http::over(Stream::connect_narrow(server.address()), server.address());
     let mut ws = http.upgrade(&upgrade(&format!("/ws/{room}?session_id={session}&history=1000")));

@@ -1,11 +1,11 @@
-//! Behind a balancer that speaks the PROXY protocol (guide, Operating): whom it names, counts.
+//! Listeners behind a load balancer that speaks the PROXY protocol: the address in the header counts.
 
 use serde_json::json;
 
 use crate::client::{Http, Stream, get, post, upgrade};
-use crate::server::{Server, run};
+use crate::server::{Server, run, socket_path};
 
-/// A plain listener, and beside it one behind a balancer.
+/// A server with a plain listener and a listener for the PROXY protocol.
 fn balanced(flags: &[&'static str]) -> Server {
     let mut command = crate::server::command(&["--listen", "127.0.0.1:0"], &[]);
     command.args(["--listen", "proxy:127.0.0.1:0"]).args(flags);
@@ -14,12 +14,13 @@ fn balanced(flags: &[&'static str]) -> Server {
 
 const TRUSTED: [&str; 2] = ["--trusted-proxy", "127.0.0.0/8"];
 
-fn named(address: &str) -> Vec<u8> {
+/// A header of version 1.
+fn header(address: &str) -> Vec<u8> {
     format!("PROXY TCP4 {address} 198.51.100.1 56324 443\r\n").into_bytes()
 }
 
-/// Version 2.
-fn named_v2(address: [u8; 4]) -> Vec<u8> {
+/// A header of version 2.
+fn header_v2(address: [u8; 4]) -> Vec<u8> {
     let head = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c";
     [&head[..], &address, &[198, 51, 100, 1, 0xDC, 4, 1, 0xBB]].concat()
 }
@@ -32,9 +33,10 @@ fn begin(server: &Server, header: impl AsRef<[u8]>) -> Http {
 }
 
 #[test]
-fn rest_and_sockets_are_spoken_after_the_header() {
+fn rest_and_sockets_work_after_the_header() {
     let server = balanced(&TRUSTED);
-    for header in [named("203.0.113.7"), named_v2([203, 0, 113, 8]), b"PROXY UNKNOWN\r\n".to_vec()]
+    for header in
+        [header("203.0.113.7"), header_v2([203, 0, 113, 8]), b"PROXY UNKNOWN\r\n".to_vec()]
     {
         let mut http = begin(&server, &header);
         let ana = http.ask(&post("/sessions").json(&json!({"username": "ana"}))).expect(201);
@@ -53,7 +55,7 @@ fn rest_and_sockets_are_spoken_after_the_header() {
 #[test]
 fn a_header_may_come_byte_by_byte_and_with_the_first_request() {
     let server = balanced(&TRUSTED);
-    for header in [named("203.0.113.7"), named_v2([203, 0, 113, 8])] {
+    for header in [header("203.0.113.7"), header_v2([203, 0, 113, 8])] {
         let request = get("/ping").bytes("a");
         let mut http = begin(&server, [&header[..], &request].concat());
         http.answer().expect(200);
@@ -65,7 +67,7 @@ fn a_header_may_come_byte_by_byte_and_with_the_first_request() {
     }
 }
 
-/// Sessions from `header`'s address until one is refused; how many there were.
+/// Tries to open 65 sessions from the address in `header` and returns how many were opened.
 fn opened(server: &Server, header: &[u8]) -> usize {
     let mut http = begin(server, header);
     let open = post("/sessions").json(&json!({"username": "ana"}));
@@ -76,23 +78,23 @@ fn opened(server: &Server, header: &[u8]) -> usize {
 }
 
 #[test]
-fn who_is_named_by_a_trusted_balancer_counts() {
+fn the_address_in_a_header_from_a_trusted_balancer_counts() {
     let server = balanced(&[&TRUSTED[..], &["--session-rate", "1"]].concat());
-    assert!((60..65).contains(&opened(&server, &named("203.0.113.7"))));
-    assert!(opened(&server, &named_v2([203, 0, 113, 7])) < 5, "the same in the other version");
-    assert!((60..65).contains(&opened(&server, &named("203.0.113.8"))), "another has its own");
-    assert_eq!(opened(&server, b"PROXY UNKNOWN\r\n"), 65, "the balancer's own have none");
+    assert!((60..65).contains(&opened(&server, &header("203.0.113.7"))));
+    assert!(opened(&server, &header_v2([203, 0, 113, 7])) < 5, "the same address in version 2");
+    assert!((60..65).contains(&opened(&server, &header("203.0.113.8"))), "another address");
+    assert_eq!(opened(&server, b"PROXY UNKNOWN\r\n"), 65, "the balancer itself is not limited");
 }
 
 #[test]
-fn whom_a_stranger_names_does_not_count() {
+fn the_address_in_a_header_from_an_untrusted_peer_is_ignored() {
     let server = balanced(&["--session-rate", "1", "--trusted-proxy", "10.0.0.0/8"]);
-    assert_eq!(opened(&server, &named("203.0.113.7")), 65, "loopback counts, and is exempt");
+    assert_eq!(opened(&server, &header("203.0.113.7")), 65, "loopback is exempt");
 }
 
-/// Behind another proxy, which is named and trusted, its field is believed as ever.
+/// The balancer's peer may be a trusted proxy itself, whose `X-Forwarded-For` then counts.
 #[test]
-fn a_forwarded_address_of_one_who_is_named_is_believed_if_that_is_a_proxy() {
+fn x_forwarded_for_counts_if_the_address_in_the_header_is_a_trusted_proxy() {
     let server =
         balanced(&[&TRUSTED[..], &["--session-rate", "1", "--trusted-proxy", "10.0.0.1"]].concat());
     let open =
@@ -101,32 +103,35 @@ fn a_forwarded_address_of_one_who_is_named_is_believed_if_that_is_a_proxy() {
         let answers = begin(&server, header).pipeline(&vec![open.clone(); 65]);
         answers.iter().filter(|answer| answer.status == 201).count()
     };
-    assert!((60..65).contains(&count(named("10.0.0.1"))));
-    assert!(count(named("10.0.0.1")) < 5, "spent");
-    assert!((60..65).contains(&count(named("203.0.113.9"))), "its own share, whatever it says");
+    assert!((60..65).contains(&count(header("10.0.0.1"))));
+    assert!(count(header("10.0.0.1")) < 5, "the forwarded address is over its rate");
+    assert!(
+        (60..65).contains(&count(header("203.0.113.9"))),
+        "an untrusted peer's field is ignored"
+    );
 }
 
-/// Connections of an address count from the header on, not from their upgrade.
+/// Connections count from the header on, and not only from an upgrade.
 #[test]
-fn an_address_has_only_so_many_connections() {
+fn address_connections_limits_the_connections_of_the_address_in_the_header() {
     let server = balanced(&[&TRUSTED[..], &["--address-connections", "2"]].concat());
-    let mut kept: Vec<Http> = (0..2).map(|_| begin(&server, named("203.0.113.7"))).collect();
+    let mut kept: Vec<Http> = (0..2).map(|_| begin(&server, header("203.0.113.7"))).collect();
     for http in &mut kept {
         http.ask(&get("/ping")).expect(200);
     }
-    let mut third = begin(&server, named("203.0.113.7"));
+    let mut third = begin(&server, header("203.0.113.7"));
     third.send_request(&get("/ping"));
     third.answer().refused(429, "rate_limited");
     third.expect_end();
-    begin(&server, named("203.0.113.8")).ask(&get("/ping")).expect(200);
+    begin(&server, header("203.0.113.8")).ask(&get("/ping")).expect(200);
     drop(kept);
-    crate::server::wait_until("there is room again", || {
-        begin(&server, named("203.0.113.7")).ask(&get("/ping")).status == 200
+    crate::server::wait_until("the address may connect again", || {
+        begin(&server, header("203.0.113.7")).ask(&get("/ping")).status == 200
     });
 }
 
 #[test]
-fn whoever_does_not_begin_with_a_header_is_cut_off() {
+fn a_connection_without_a_valid_header_is_closed_without_a_response() {
     let server = balanced(&TRUSTED);
     for bytes in [
         get("/ping").bytes("a"),
@@ -136,40 +141,40 @@ fn whoever_does_not_begin_with_a_header_is_cut_off() {
     ] {
         let mut http = begin(&server, "");
         let _ = http.try_send(bytes);
-        assert!(matches!(http.try_answer_to("GET"), Ok(None) | Err(_)), "nothing is said");
+        assert!(matches!(http.try_answer_to("GET"), Ok(None) | Err(_)), "a response");
     }
-    // Nobody else notices, and a connection without a word goes as every other does.
+    // Other connections are not affected.
     server.ask(get("/ping")).expect(200);
-    begin(&server, named("203.0.113.7")).ask(&get("/ping")).expect(200);
+    begin(&server, header("203.0.113.7")).ask(&get("/ping")).expect(200);
 }
 
 #[test]
-fn a_header_that_never_ends_has_the_time_of_a_head() {
+fn an_unfinished_header_is_dropped_after_header_timeout() {
     let server = balanced(&["--header-timeout", "200ms"]);
     let mut http = begin(&server, "PROXY TCP4 203.0.113.7 ");
     http.expect_end();
 }
 
 #[test]
-fn a_plain_listener_takes_no_header() {
+fn a_plain_listener_refuses_a_header() {
     let server = balanced(&TRUSTED);
     let mut http = server.http();
-    http.send(named("203.0.113.7"));
+    http.send(header("203.0.113.7"));
     http.answer().refused(400, "bad_request");
 }
 
 #[test]
-fn a_unix_socket_may_be_behind_a_balancer_and_metrics_may_not() {
-    let path = std::env::temp_dir().join(format!("balanced-{}.sock", std::process::id()));
+fn a_unix_socket_may_take_headers_and_a_metrics_listener_may_not() {
+    let path = socket_path("balanced");
     let mut command = crate::server::command(&["--session-rate", "1"], &[]);
     command.args(["--listen", &format!("proxy:unix:{}", path.display())]);
     let server = Server::spawn(command, 1);
     let mut http = Http::over(Stream::connect(server.address()), server.address());
-    http.send(named("203.0.113.7"));
+    http.send(header("203.0.113.7"));
     let open = post("/sessions").json(&json!({"username": "ana"}));
     let answers = http.pipeline(&vec![open; 65]);
     let count = answers.iter().filter(|answer| answer.status == 201).count();
-    assert!((60..65).contains(&count), "who comes through a Unix socket is believed");
+    assert!((60..65).contains(&count), "a Unix peer is a trusted balancer");
     let ended = run(&["--metrics-listen", "proxy:127.0.0.1:0"], &[]);
     assert_eq!(ended.code, Some(2), "{ended:?}");
 }

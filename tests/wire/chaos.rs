@@ -1,7 +1,7 @@
-//! Chaos over real sockets: everybody's line breaks again and again, and nothing is lost or said twice.
+//! Chaos over real sockets: all connections break again and again, and no message is lost or repeated.
 //!
-//! Exact in its result only: threads and the network decide what happens when. The seed decides who breaks
-//! where and how; `CHAOS_SEED` sets another.
+//! A seed decides which connection breaks after how many messages and in which way; `CHAOS_SEED` sets another.
+//! Runs with the same seed still differ, since threads and the network decide the order of events.
 
 use std::collections::VecDeque;
 use std::thread;
@@ -12,19 +12,19 @@ use crate::client::{
     CLOSE, FIN, Frame, Http, PING, PONG, Stream, Ws, chat_with, event_of, frame, get, history_of,
     post, upgrade,
 };
-use crate::server::Server;
+use crate::server::{Server, is_slow};
 
 const READERS: usize = 20;
 const WRITERS: usize = 5;
 const EACH: usize = 400;
 const SEED: u64 = 20_250_819;
 
-/// How often everybody's line breaks: thirty times under `SLOW_TESTS=1`.
+/// How often the connection of each client breaks: thirty times under `SLOW_TESTS=1`.
 fn breaks() -> usize {
-    if std::env::var_os("SLOW_TESTS").is_some() { 30 } else { 12 }
+    if is_slow() { 30 } else { 12 }
 }
 
-/// SplitMix64: small, and good enough to be unfair.
+/// SplitMix64.
 struct Random(u64);
 
 impl Random {
@@ -40,7 +40,7 @@ impl Random {
         (self.next() % bound as u64) as usize
     }
 
-    /// That many moments within `0..bound`, in order; some coincide.
+    /// `count` moments within `0..bound`, in order. Some may be equal.
     fn moments(&mut self, count: usize, bound: usize) -> VecDeque<usize> {
         let mut moments: Vec<usize> = (0..count).map(|_| self.below(bound)).collect();
         moments.sort_unstable();
@@ -52,30 +52,30 @@ fn id(message: &Value) -> &str {
     message["id"].as_str().expect("an id")
 }
 
-/// A person whose lines break.
-struct Person<'a> {
+/// A client whose connections break.
+struct Client<'a> {
     server: &'a Server,
     room: &'a str,
     session: String,
     random: Random,
-    /// When the line is to break.
+    /// After how many messages its connection breaks.
     moments: VecDeque<usize>,
-    /// Lines that are broken, though their sockets are still open.
-    silent: VecDeque<Stream>,
+    /// Connections that it no longer uses but has not closed.
+    abandoned: VecDeque<Stream>,
 }
 
-/// What a line brings.
-enum Told {
+/// Input from a connection.
+enum Received {
     History {
         messages: Vec<Value>,
         complete: Option<bool>,
     },
     Event(Value),
-    /// The server has given this line up: it looked broken from there.
-    Dropped,
+    /// The server has closed the connection.
+    Closed,
 }
 
-impl Person<'_> {
+impl Client<'_> {
     fn target(&self, after: &str) -> String {
         format!("/ws/{}?session_id={}&after={after}", self.room, self.session)
     }
@@ -84,23 +84,23 @@ impl Person<'_> {
         self.server.upgrade(upgrade(&self.target(after)))
     }
 
-    /// A line that breaks before anybody can read from it.
-    fn connect_in_vain(&mut self, after: &str) {
+    /// Opens a socket and breaks its connection before reading anything.
+    fn connect_and_break(&mut self, after: &str) {
         let mut http: Http = self.server.http();
         http.send_request(&upgrade(&self.target(after)));
-        self.break_line(http.into_stream());
+        self.break_connection(http.into_stream());
     }
 
-    /// By a reset, by the end of the stream, or by silence.
-    fn break_line(&mut self, stream: Stream) {
+    /// Resets the connection, ends the stream, or abandons it.
+    fn break_connection(&mut self, stream: Stream) {
         match self.random.below(3) {
             0 => return stream.reset(),
             1 => stream.finish(),
             _ => {}
         }
-        self.silent.push_back(stream);
-        if self.silent.len() > 6 {
-            self.silent.pop_front();
+        self.abandoned.push_back(stream);
+        if self.abandoned.len() > 6 {
+            self.abandoned.pop_front();
         }
     }
 
@@ -109,63 +109,63 @@ impl Person<'_> {
     }
 }
 
-/// The next of what the line brings; pings are answered.
-fn listen(line: &mut Ws) -> Told {
+/// Reads the next history frame or event, and answers pings.
+fn receive(socket: &mut Ws) -> Received {
     loop {
-        let Ok(Some(next)) = line.try_frame() else {
-            return Told::Dropped;
+        let Ok(Some(next)) = socket.try_frame() else {
+            return Received::Closed;
         };
         match next {
             Frame { opcode: PING, payload } => {
-                let _ = line.try_send(frame(FIN | PONG, payload));
+                let _ = socket.try_send(frame(FIN | PONG, payload));
             }
             Frame { opcode: PONG, .. } => {}
             Frame { opcode: CLOSE, payload } => {
                 let code = payload.get(..2).map(|code| u16::from_be_bytes([code[0], code[1]]));
-                assert_eq!(code, Some(1013), "only who is slow is closed");
-                return Told::Dropped;
+                assert_eq!(code, Some(1013), "only slow readers are closed");
+                return Received::Closed;
             }
             next => {
                 let event = event_of(next.clone());
                 if event["type"] != "history" {
-                    return Told::Event(event);
+                    return Received::Event(event);
                 }
                 let mut history = history_of(&next);
                 let complete = history["complete"].as_bool();
                 let messages =
                     std::mem::take(history["messages"].as_array_mut().expect("messages"));
-                return Told::History { messages, complete };
+                return Received::History { messages, complete };
             }
         }
     }
 }
 
-/// Everything a reader sees, from the room's first message to "end" at least.
-fn read_on(mut reader: Person<'_>) -> Vec<Value> {
+/// Reads everything from the room's first message to "end".
+fn read_all(mut reader: Client<'_>) -> Vec<Value> {
     let mut seen: Vec<Value> = Vec::new();
     loop {
         let after = seen.last().map_or("nothing", id).to_owned();
         if reader.is_due(seen.len()) {
             reader.moments.pop_front();
             match reader.random.below(3) {
-                0 => reader.connect_in_vain(&after),
+                0 => reader.connect_and_break(&after),
                 _ => {
-                    let line = reader.connect(&after);
-                    reader.break_line(line.into_stream());
+                    let socket = reader.connect(&after);
+                    reader.break_connection(socket.into_stream());
                 }
             }
             continue;
         }
-        let mut line = reader.connect(&after);
+        let mut socket = reader.connect(&after);
         while !reader.is_due(seen.len()) {
-            match listen(&mut line) {
-                Told::History { messages, complete } => {
-                    // Lost is only what came before the beginning.
+            match receive(&mut socket) {
+                Received::History { messages, complete } => {
+                    // Only the first history is incomplete, since its `after` names no message.
                     assert!(complete.is_none_or(|complete| complete == (after != "nothing")));
                     seen.extend(messages);
                 }
-                Told::Event(event) => seen.push(event),
-                Told::Dropped => break,
+                Received::Event(event) => seen.push(event),
+                Received::Closed => break,
             }
             let over = seen.iter().rev().take(500).any(|message| message["message"] == "end");
             if over && reader.moments.is_empty() {
@@ -174,58 +174,58 @@ fn read_on(mut reader: Person<'_>) -> Vec<Value> {
         }
         if reader.is_due(seen.len()) {
             reader.moments.pop_front();
-            reader.break_line(line.into_stream());
+            reader.break_connection(socket.into_stream());
         }
     }
 }
 
-/// Says four hundred things, each until it is sure to have been heard.
-fn write_on(mut writer: Person<'_>, number: usize) {
-    let (mut said, mut last) = (0, "nothing".to_owned());
+/// Sends `EACH` messages, and each of them again until it has come back.
+fn write_all(mut writer: Client<'_>, number: usize) {
+    let (mut sent, mut last) = (0, "nothing".to_owned());
     let mut unsure: VecDeque<usize> = VecDeque::new();
     let nonce = |message: usize| format!("{number}/{message}");
     let text = |message: usize| format!("writer {number} says {message}");
-    let hear = |unsure: &mut VecDeque<usize>, last: &mut String, message: &Value| {
+    let on_message = |unsure: &mut VecDeque<usize>, last: &mut String, message: &Value| {
         if id(message) > last.as_str() || last == "nothing" {
             *last = id(message).to_owned();
         }
         unsure.retain(|one| message["nonce"] != json!(nonce(*one)));
     };
     loop {
-        let mut line = writer.connect(&last);
+        let mut socket = writer.connect(&last);
         let again = unsure.iter().flat_map(|one| chat_with(&nonce(*one), &text(*one)));
-        let mut alive = line.try_send(again.collect::<Vec<u8>>()).is_ok();
+        let mut alive = socket.try_send(again.collect::<Vec<u8>>()).is_ok();
         let window = 1 + writer.random.below(20);
-        while alive && !writer.is_due(said) {
-            if said < EACH && unsure.len() < window {
-                alive = line.try_send(chat_with(&nonce(said), &text(said))).is_ok();
-                unsure.push_back(said);
-                said += 1;
+        while alive && !writer.is_due(sent) {
+            if sent < EACH && unsure.len() < window {
+                alive = socket.try_send(chat_with(&nonce(sent), &text(sent))).is_ok();
+                unsure.push_back(sent);
+                sent += 1;
                 continue;
             }
             if unsure.is_empty() {
-                line.close();
+                socket.close();
                 return;
             }
-            match listen(&mut line) {
-                Told::History { messages, .. } => {
-                    messages.iter().for_each(|message| hear(&mut unsure, &mut last, message));
+            match receive(&mut socket) {
+                Received::History { messages, .. } => {
+                    messages.iter().for_each(|message| on_message(&mut unsure, &mut last, message));
                 }
-                Told::Event(event) => {
+                Received::Event(event) => {
                     assert_ne!(event["type"], "refused", "{event}");
-                    hear(&mut unsure, &mut last, &event);
+                    on_message(&mut unsure, &mut last, &event);
                 }
-                Told::Dropped => alive = false,
+                Received::Closed => alive = false,
             }
         }
-        if writer.is_due(said) {
+        if writer.is_due(sent) {
             writer.moments.pop_front();
-            writer.break_line(line.into_stream());
+            writer.break_connection(socket.into_stream());
         }
     }
 }
 
-/// The whole history by REST, page by page.
+/// Reads the whole history by REST, page by page.
 fn history_of_room(server: &Server, room: &str, session: &str) -> Vec<Value> {
     let mut all: Vec<Value> = Vec::new();
     loop {
@@ -248,7 +248,7 @@ fn end_of(messages: &[Value]) -> usize {
 
 // contract §6.7 §8.4 §8.10
 #[test]
-fn everybody_sees_everything_once_however_lines_break() {
+fn every_client_receives_every_message_once_however_connections_break() {
     let seed = std::env::var("CHAOS_SEED").ok().map_or(SEED, |seed| seed.parse().expect("a seed"));
     eprintln!("CHAOS_SEED={seed}");
     let server = Server::start(&[
@@ -266,26 +266,26 @@ fn everybody_sees_everything_once_however_lines_break() {
     let owner = server.session("owner");
     let room = server.room(&owner);
     let mut random = Random(seed);
-    let mut person = |name: String, bound: usize| {
+    let mut client = |name: String, bound: usize| {
         let mut random = Random(random.next());
         let moments = random.moments(breaks(), bound);
         let session = server.session(&name);
-        let (server, room, silent) = (&server, room.as_str(), VecDeque::new());
-        Person { server, room, session, random, moments, silent }
+        let (server, room, abandoned) = (&server, room.as_str(), VecDeque::new());
+        Client { server, room, session, random, moments, abandoned }
     };
     let readers: Vec<_> =
-        (0..READERS).map(|n| person(format!("reader {n}"), WRITERS * EACH)).collect();
-    let writers: Vec<_> = (0..WRITERS).map(|n| person(format!("writer {n}"), EACH)).collect();
+        (0..READERS).map(|n| client(format!("reader {n}"), WRITERS * EACH)).collect();
+    let writers: Vec<_> = (0..WRITERS).map(|n| client(format!("writer {n}"), EACH)).collect();
     let seen: Vec<Vec<Value>> = thread::scope(|scope| {
         let readers: Vec<_> =
-            readers.into_iter().map(|reader| scope.spawn(|| read_on(reader))).collect();
+            readers.into_iter().map(|reader| scope.spawn(|| read_all(reader))).collect();
         let writers: Vec<_> = writers
             .into_iter()
             .enumerate()
-            .map(|(number, writer)| scope.spawn(move || write_on(writer, number)))
+            .map(|(number, writer)| scope.spawn(move || write_all(writer, number)))
             .collect();
         let written: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
-        // Said in any case, so that a writer's failure is not the readers' as well.
+        // Sent in any case, so that readers end even if a writer fails.
         let end = post(&format!("/rooms/{room}/messages")).session(&owner);
         server.ask(end.json(&json!({"message": "end"}))).expect(201);
         let seen = readers.into_iter().map(|reader| reader.join().expect("a reader")).collect();
@@ -300,7 +300,7 @@ fn everybody_sees_everything_once_however_lines_break() {
         assert!(differ.is_none(), "reader {number} differs at {differ:?}");
         assert_eq!(seen.len(), all.len(), "reader {number}");
     }
-    // Each message was said exactly once, and everybody's own are in the order they were written in.
+    // Each message is there exactly once, and the messages of each writer are in the order in which it sent them.
     assert!(all.windows(2).all(|pair| id(&pair[0]) < id(&pair[1])));
     for number in 0..WRITERS {
         let own = json!(format!("writer {number}"));

@@ -1,9 +1,8 @@
-//! Flags and their variables, listeners, and what is said on stderr.
+//! Flags and their environment variables, listeners, `check`, and the log on stderr.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::client::{Http, chat, delete, get, post, text, upgrade};
-use crate::server::{Address, DEADLINE, Server, command, limited, run};
+use crate::server::{Address, DEADLINE, Server, command, limited, run, socket_path};
 
 /// The flags of contract §12.5 and on.
 const FLAGS: [&str; 27] = [
@@ -44,13 +43,7 @@ const FLAGS: [&str; 27] = [
     "--help",
 ];
 
-/// A path for a Unix socket that no other test uses.
-fn socket_path(name: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("wire-{}-{name}.sock", std::process::id()));
-    let _ = std::fs::remove_file(&path);
-    path
-}
-
+/// The value of `--listen` for a Unix socket.
 fn shown(path: &std::path::Path) -> String {
     format!("unix:{}", path.display())
 }
@@ -59,7 +52,7 @@ fn shown(path: &std::path::Path) -> String {
 
 // contract §12.5 §12.7
 #[test]
-fn it_listens_wherever_it_is_told_to() {
+fn the_server_listens_on_every_address_given() {
     let path = socket_path("several");
     let unix = shown(&path);
     let mut flags = vec!["--listen", "127.0.0.1:0", "--listen", "localhost:0", "--listen", &unix];
@@ -87,7 +80,7 @@ fn it_listens_wherever_it_is_told_to() {
 fn a_unix_socket_is_replaced_when_stale_and_removed_at_the_end() {
     let path = socket_path("stale");
     drop(UnixListener::bind(&path).expect("a socket"));
-    assert!(path.exists(), "left behind by somebody who died");
+    assert!(path.exists(), "a stale socket");
     let mut server = Server::spawn(command(&["--listen", &shown(&path)], &[]), 1);
     assert_eq!(server.addresses, [Address::Unix(path.clone())]);
     let (_, mut ana, mut bob) = server.room_of_two();
@@ -101,7 +94,7 @@ fn a_unix_socket_is_replaced_when_stale_and_removed_at_the_end() {
 
 // contract §12.6
 #[test]
-fn the_variable_port_means_every_address() {
+fn port_listens_on_every_ipv4_address() {
     let server = Server::spawn(command(&[], &[("PORT", "0")]), 1);
     assert!(server.stderr().iter().any(|line| line.contains("listening on http://0.0.0.0:")));
     server.ask(get("/health")).expect(200);
@@ -109,7 +102,7 @@ fn the_variable_port_means_every_address() {
 
 // contract §12.1
 #[test]
-fn a_flag_wins_over_its_variable() {
+fn a_flag_takes_precedence_over_its_variable() {
     let env = [("CHAT_MESSAGE_BURST", "1"), ("CHAT_MESSAGE_RATE", "1"), ("PORT", "1")];
     let by_env = Server::start_with_env(&[], &env);
     let (_, mut ana, _bob) = by_env.room_of_two();
@@ -126,7 +119,7 @@ fn a_flag_wins_over_its_variable() {
 
 // contract §12.1
 #[test]
-fn the_listener_has_a_variable_too() {
+fn chat_listen_sets_the_listener() {
     let server = Server::spawn(command(&[], &[("CHAT_LISTEN", "127.0.0.1:0")]), 1);
     server.ask(get("/health")).expect(200);
 }
@@ -135,7 +128,7 @@ fn the_listener_has_a_variable_too() {
 
 // contract §12.2
 #[test]
-fn durations_and_sizes_are_written_as_documented() {
+fn durations_sizes_and_networks_are_accepted_in_every_documented_form() {
     let good = [
         ["--room-ttl=90", "--outbox=65536"],
         ["--room-ttl=90s", "--outbox=64K"],
@@ -152,7 +145,7 @@ fn durations_and_sizes_are_written_as_documented() {
 
 // contract §12.3 §12.5 §12.8
 #[test]
-fn a_bad_value_is_one_clear_line_and_exit_code_2() {
+fn a_bad_value_is_one_line_on_stderr_and_exit_code_2() {
     let bad: [&[&str]; 24] = [
         &["--nope"],
         &["-x"],
@@ -195,7 +188,7 @@ fn a_bad_value_is_one_clear_line_and_exit_code_2() {
 }
 
 #[test]
-fn a_port_in_use_is_named() {
+fn a_port_in_use_is_reported_with_its_address() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let address = taken.local_addr().expect("an address").to_string();
     let ended = run(&["--listen", &address], &[]);
@@ -220,17 +213,17 @@ fn help_lists_every_flag_with_its_default() {
 // `check`.
 
 #[test]
-fn check_says_what_it_would_do_and_does_not_do_it() {
+fn check_prints_the_settings_and_opens_no_listener() {
     let path = socket_path("check");
     let listen = format!("--listen={}", shown(&path));
-    // Somebody else has the port, which would be an error at start.
+    // The port is in use, which would be an error for a server.
     let taken = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let port = format!("--metrics-listen={}", taken.local_addr().expect("an address"));
     let flags = ["check", &listen, &port, "--room-ttl=90", "--max-memory=64M", "--outbox", "1M"];
     let env = [("CHAT_HISTORY", "7"), ("CHAT_ROOM_TTL", "1h")];
     let ended = run(&flags, &env);
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
-    assert!(!path.exists(), "it listened");
+    assert!(!path.exists(), "it has opened a listener");
     let (settings, machine) = ended.stdout.split_once("\n\n").expect("two parts");
     for line in [&listen, &port, "--room-ttl=90", "--max-memory=64M", "--outbox=1M", "--history=7"]
     {
@@ -239,7 +232,7 @@ fn check_says_what_it_would_do_and_does_not_do_it() {
     assert!(machine.starts_with("descriptors: "), "{machine}");
     assert!(machine.contains(" connections\nmemory: "), "{machine}");
 
-    // In another environment, what was printed comes to the same.
+    // The printed settings give the same settings in another environment.
     let mut again: Vec<&str> = settings.lines().collect();
     again.push("check");
     let ended = run(&again, &[("PORT", "1"), ("CHAT_LOG", "off")]);
@@ -247,7 +240,7 @@ fn check_says_what_it_would_do_and_does_not_do_it() {
 }
 
 #[test]
-fn check_warns_of_what_the_machine_does_not_allow() {
+fn check_warns_of_limits_that_the_machine_does_not_allow() {
     let ended = run(&["check", "--max-memory=1024G", "--max-connections=10000000"], &[]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let warnings: Vec<&str> =
@@ -260,7 +253,7 @@ fn check_warns_of_what_the_machine_does_not_allow() {
 }
 
 #[test]
-fn check_says_how_many_connections_so_many_descriptors_are() {
+fn check_prints_how_many_connections_the_descriptor_limit_allows() {
     let mut shell = limited(64);
     let output = shell.args(["check", "--listen=127.0.0.1:0"]).output().expect("it runs");
     let stdout = String::from_utf8_lossy(&output.stdout);
@@ -269,7 +262,7 @@ fn check_says_how_many_connections_so_many_descriptors_are() {
 }
 
 #[test]
-fn check_refuses_what_the_server_refuses_in_the_same_words() {
+fn check_refuses_bad_flags_with_the_same_words_as_the_server() {
     type Case = (&'static [&'static str], &'static [(&'static str, &'static str)]);
     const CASES: [Case; 5] = [
         (&["--room-ttl", "soon"], &[]),
@@ -285,20 +278,20 @@ fn check_refuses_what_the_server_refuses_in_the_same_words() {
     }
 }
 
-// What is said.
+// The log.
 
 // contract §12.7 §12.8
 #[test]
-fn it_says_where_it_listens_whatever_the_log_level() {
+fn every_log_level_reports_the_listeners() {
     for level in ["off", "error", "warn", "info", "debug"] {
-        // Starting waits for the line.
+        // `start` waits for the line.
         Server::start(&["--log", level]).ask(get("/health")).expect(200);
     }
 }
 
 // contract §1.12
 #[test]
-fn the_log_says_nothing_that_was_said() {
+fn the_log_contains_no_texts_names_sessions_or_queries() {
     for level in ["info", "debug"] {
         let mut server = Server::start(&[
             "--log",
@@ -325,7 +318,7 @@ fn the_log_says_nothing_that_was_said() {
             first.chat("marzipan");
         }
         let ports = [first.stream().port(), second.stream().port()];
-        // Requests that fail in various ways, with something in the query.
+        // Requests with a secret query, some of which fail.
         let secret_query = format!("?session_id={zaphod}&gooseberry=1");
         server.ask(get(&format!("/nope{secret_query}"))).expect(404);
         server.ask(get(&format!("/health{secret_query}"))).expect(200);
@@ -338,7 +331,7 @@ fn the_log_says_nothing_that_was_said() {
         let mut broken = server.http();
         broken.send(format!("GET /{secret_query} gooseberry\r\n\r\n"));
         broken.answer().expect(400);
-        // Lines that end in various ways.
+        // Sockets that end in various ways.
         second.send(text([0xFF]));
         second.until_end();
         server.ask(delete("/sessions/me").session(&zaphod)).expect(200);
@@ -363,14 +356,13 @@ fn the_log_says_nothing_that_was_said() {
     }
 }
 
-/// Nothing armed, nothing sent: poll sleeps, and nobody wakes it.
 #[cfg(target_os = "linux")]
 #[test]
-fn an_idle_server_sleeps() {
+fn an_idle_server_does_not_wake_up() {
     let server = Server::start(&["--ping-interval", "1h"]);
     let (room, ana, bob) = server.room_of_two();
     let more: Vec<_> = (0..20).map(|n| server.enter(&room, &format!("guest {n}"))).collect();
-    // The first stretch may still see the connections of this test's own requests end.
+    // At first, connections of this test may still be closing.
     crate::server::wait_until("half a second passes without a context switch", || {
         let before = server.context_switches();
         std::thread::sleep(Duration::from_millis(500));
@@ -379,16 +371,16 @@ fn an_idle_server_sleeps() {
     drop((ana, bob, more));
 }
 
-/// Everybody waited for whoever did not read the log: a full pipe held the loop.
+/// Regression: a full stderr pipe blocked the event loop.
 #[test]
-fn a_log_that_nobody_reads_holds_up_nobody() {
+fn a_log_that_is_not_read_does_not_block_the_server() {
     let mut command = command(&["--listen", "127.0.0.1:0", "--log", "debug"], &[]);
     let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary runs");
     let mut log = BufReader::new(child.stderr.take().expect("piped"));
     let mut line = String::new();
     log.read_line(&mut line).expect("a line");
     let address = line.trim().rsplit_once("http://").expect("an address").1.to_owned();
-    // Two lines for each connection, 64 KiB of pipe: it is full long before the last.
+    // Each connection logs two lines: a pipe of 64 KiB is full long before the last connection.
     for _ in 0..2000 {
         let mut stream = TcpStream::connect(&address).expect("it accepts");
         stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
@@ -397,7 +389,7 @@ fn a_log_that_nobody_reads_holds_up_nobody() {
         stream.read_to_string(&mut answer).expect("it answers");
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
-    // Whoever reads on is told how much is missing, as soon as there is something to say.
+    // When the log is read again, the next line to log comes after a line that counts the dropped ones.
     let reading = thread::spawn(move || {
         log.lines().map_while(Result::ok).find(|line| line.contains(" lines were dropped"))
     });
@@ -408,6 +400,6 @@ fn a_log_that_nobody_reads_holds_up_nobody() {
     }
     child.kill().expect("it runs");
     child.wait().expect("it ends");
-    let line = reading.join().unwrap().expect("a line about the lines that are missing");
+    let line = reading.join().unwrap().expect("a line about dropped lines");
     assert!(line.starts_with("warn: "), "{line}");
 }

@@ -1,4 +1,4 @@
-//! Framing: HTTP/1.1 and WebSocket frames as they may, and may not, arrive.
+//! Framing: HTTP/1.1 messages and WebSocket frames, valid and invalid, whole and in pieces.
 
 use std::time::{Duration, Instant};
 
@@ -13,17 +13,17 @@ fn create(name: &str) -> crate::client::Request {
     post("/sessions").json(&json!({"username": name}))
 }
 
-/// Sends byte by byte, each in a segment of its own as far as the system lets us.
+/// Sends each byte in a write of its own, which is one segment as far as the kernel allows.
 fn drip(http: &mut Http, bytes: &[u8]) {
     for byte in bytes {
         http.send([*byte]);
     }
 }
 
-// Many requests on one connection.
+// Persistent connections.
 
 #[test]
-fn a_connection_is_kept_alive_until_told_otherwise() {
+fn a_connection_persists_until_a_request_says_close() {
     let server = Server::start(&[]);
     let mut http = server.http();
     for _ in 0..5 {
@@ -61,7 +61,7 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn nothing_after_a_close_is_answered() {
+fn requests_after_connection_close_are_ignored() {
     let server = Server::start(&[]);
     let mut http = server.http();
     http.send_request(&get("/health").field("Connection", "close"));
@@ -72,7 +72,7 @@ fn nothing_after_a_close_is_answered() {
 }
 
 #[test]
-fn http_1_0_ends_unless_asked_to_stay() {
+fn http_1_0_closes_unless_keep_alive_is_asked_for() {
     let server = Server::start(&[]);
     let mut http = server.http();
     http.send("GET /health HTTP/1.0\r\n\r\n");
@@ -91,7 +91,7 @@ fn http_1_0_ends_unless_asked_to_stay() {
 }
 
 #[test]
-fn an_upgrade_over_http_1_0_is_none() {
+fn an_upgrade_over_http_1_0_is_426() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     let room = server.room(&ana);
@@ -137,7 +137,7 @@ fn a_request_may_come_byte_by_byte() {
 }
 
 #[test]
-fn who_asks_first_is_told_to_continue() {
+fn expect_100_continue_is_answered_before_the_body() {
     let server = Server::start(&[]);
     let mut http = server.http();
     let head = "POST /sessions HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n";
@@ -213,11 +213,11 @@ fn a_target_may_be_absolute_or_percent_encoded() {
     http.ask(&get("/rooms/%C3%A9?%")).refused(404, "room_not_found");
 }
 
-// What two parsers could read differently.
+// Messages that two parsers could read differently (request smuggling).
 
 // contract §1.5
 #[test]
-fn smuggling_is_refused_and_the_connection_ended() {
+fn ambiguous_requests_are_400_and_end_the_connection() {
     let server = Server::start(&[]);
     let bodies = |fields: &str, body: &str| {
         format!("POST /sessions HTTP/1.1\r\nHost: a\r\n{fields}\r\n{body}")
@@ -225,7 +225,7 @@ fn smuggling_is_refused_and_the_connection_ended() {
     let chunks = |body: &str| bodies("Transfer-Encoding: chunked\r\n", body);
     let heads = |lines: &str| format!("GET /health HTTP/1.1\r\n{lines}\r\n");
     let tricks = [
-        // RFC 9112 §6.3: one length, or none.
+        // RFC 9112 §6.3: at most one length.
         bodies("Content-Length: 5\r\nContent-Length: 6\r\n", "hello"),
         bodies("Content-Length: 5\r\nContent-Length: 5\r\n", "hello"),
         bodies("Content-Length: 5, 5\r\n", "hello"),
@@ -237,7 +237,7 @@ fn smuggling_is_refused_and_the_connection_ended() {
         bodies("Content-Length: five\r\n", "hello"),
         bodies("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
         bodies("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", "0\r\n\r\n"),
-        // §6.1, §7: chunked, once, last, and nothing else.
+        // §6.1, §7: only `chunked`, and once.
         bodies("Transfer-Encoding: identity\r\n", ""),
         bodies("Transfer-Encoding: xchunked\r\n", "0\r\n\r\n"),
         bodies("Transfer-Encoding: chunked, chunked\r\n", "0\r\n\r\n"),
@@ -289,12 +289,12 @@ fn smuggling_is_refused_and_the_connection_ended() {
         "G@T /health HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
         "GET health HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
         "GET * HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
-        // No HTTP at all: the first bytes of a TLS greeting.
+        // The first bytes of a TLS handshake.
         "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\r\n\r\n".to_owned(),
     ];
     for trick in tricks {
         let mut http = server.http();
-        // What was to be smuggled in follows; nobody answers it.
+        // The smuggled request, which must not be answered.
         let smuggled = "POST /sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 18\r\n\r\n{\"username\":\"eve\"}";
         http.send(format!("{trick}{smuggled}"));
         let answer = http.try_answer_to("GET");
@@ -308,7 +308,7 @@ fn smuggling_is_refused_and_the_connection_ended() {
 }
 
 #[test]
-fn a_refusal_is_read_even_by_a_peer_who_goes_on_sending() {
+fn a_refusal_reaches_a_peer_that_keeps_sending() {
     let server = Server::start(&["--linger-timeout", "1m"]);
     let refused = [
         (413, "POST /sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"),
@@ -328,14 +328,14 @@ fn a_refusal_is_read_even_by_a_peer_who_goes_on_sending() {
 
 // contract §12.12
 #[test]
-fn a_peer_who_never_stops_sending_is_dropped_in_the_end() {
+fn a_peer_that_keeps_sending_after_a_refusal_is_dropped_after_linger_timeout() {
     let server = Server::start(&["--linger-timeout", "200ms"]);
     let mut http = server.http();
     http.send("POST /sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
     http.answer().refused(413, "body_too_large");
     let deadline = Instant::now() + DEADLINE;
     while http.try_send("x").is_ok() {
-        assert!(Instant::now() < deadline, "still drained");
+        assert!(Instant::now() < deadline, "the connection is still open");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -391,7 +391,7 @@ fn a_header_block_over_16_kib_or_100_fields_is_431() {
     http.ask(&get("/health").field("X", &"x".repeat(16 * 1024))).refused(431, "headers_too_large");
     http.expect_end();
     let with_fields = |count: usize| {
-        // Host is one of them.
+        // `Host` is one of them.
         (1..count).fold(get("/health"), |request, number| request.field(&format!("X{number}"), "y"))
     };
     let mut http = server.http();
@@ -400,22 +400,22 @@ fn a_header_block_over_16_kib_or_100_fields_is_431() {
     http.expect_end();
 }
 
-// Deadlines.
+// Timeouts.
 
-/// Drips `bytes`, over and over, until there is something to read.
+/// Sends `bytes` again and again, a byte at a time, until there is something to read.
 fn drip_until_answered(http: &mut Http, bytes: &[u8]) {
     let deadline = Instant::now() + DEADLINE;
     for byte in bytes.iter().cycle() {
         if http.try_send([*byte]).is_err() || http.readable_within(Duration::from_millis(50)) {
             return;
         }
-        assert!(Instant::now() < deadline, "the deadline is for the whole phase, not per byte");
+        assert!(Instant::now() < deadline, "the timeout starts anew with each byte");
     }
 }
 
 // contract §4.7 §12.12
 #[test]
-fn a_header_that_takes_too_long_is_408() {
+fn a_head_that_takes_longer_than_header_timeout_is_408() {
     let server = Server::start(&["--header-timeout", "400ms"]);
     let mut http = server.http();
     http.send("GET /health HTTP/1.1\r\nHost: a\r\n");
@@ -426,7 +426,7 @@ fn a_header_that_takes_too_long_is_408() {
     drip_until_answered(&mut http, b"X: y\r\n");
     http.answer().refused(408, "timeout");
     http.expect_end();
-    // Also after a request that came in time.
+    // The same for a later request on the connection.
     let mut http = server.http();
     http.ask(&get("/health")).expect(200);
     http.send("GET");
@@ -436,7 +436,7 @@ fn a_header_that_takes_too_long_is_408() {
 
 // contract §4.8 §12.12
 #[test]
-fn a_body_that_takes_too_long_is_408() {
+fn a_body_that_takes_longer_than_body_timeout_is_408() {
     let server = Server::start(&["--body-timeout", "400ms"]);
     let mut http = server.http();
     http.send("POST /sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n{");
@@ -456,7 +456,7 @@ fn a_body_that_takes_too_long_is_408() {
 
 // contract §4.9 §12.12
 #[test]
-fn an_idle_connection_is_closed_without_an_answer() {
+fn an_idle_connection_is_closed_without_a_response() {
     let server = Server::start(&["--idle-timeout", "200ms"]);
     let mut http = server.http();
     http.ask(&get("/health")).expect(200);
@@ -465,13 +465,13 @@ fn an_idle_connection_is_closed_without_an_answer() {
 
 // contract §4.9
 #[test]
-fn a_connection_that_never_spoke_is_closed_without_an_answer() {
+fn a_connection_that_sends_nothing_is_closed_without_a_response() {
     let server = Server::start(&["--header-timeout", "200ms"]);
     server.http().expect_end();
 }
 
 #[test]
-fn no_http_deadline_touches_a_socket() {
+fn http_timeouts_do_not_apply_to_sockets() {
     let flags = ["--header-timeout", "300ms", "--body-timeout", "300ms", "--idle-timeout", "300ms"];
     let server = Server::start(&flags);
     let (_, mut ana, mut bob) = server.room_of_two();
@@ -547,7 +547,7 @@ fn fragments_make_one_message_and_pings_may_come_between() {
     let server = Server::start(&[]);
     let (_, mut ana, mut bob) = server.room_of_two();
     let payload = r#"{"type":"chat","message":"in pieces: é"}"#.as_bytes();
-    // Cut within the é as well.
+    // One cut is within the é.
     let cuts = [0, 1, 12, payload.len() - 3, payload.len()];
     for (number, pair) in cuts.windows(2).enumerate() {
         let opcode = if number == 0 { TEXT } else { CONTINUATION };
@@ -561,7 +561,7 @@ fn fragments_make_one_message_and_pings_may_come_between() {
     }
     ana.expect_chat("ana", "in pieces: é");
     bob.expect_chat("ana", "in pieces: é");
-    // Empty fragments are fragments.
+    // Empty fragments are allowed.
     let pieces = [
         frame(TEXT, ""),
         frame(CONTINUATION, r#"{"type":"chat","#),
@@ -574,7 +574,7 @@ fn fragments_make_one_message_and_pings_may_come_between() {
 }
 
 #[test]
-fn a_thousand_small_fragments_are_fine() {
+fn a_message_may_have_a_thousand_fragments() {
     let server = Server::start(&[]);
     let (_, mut ana, mut bob) = server.room_of_two();
     let payload = format!(r#"{{"type":"chat","message":"{}"}}"#, "x".repeat(1000));
@@ -588,14 +588,14 @@ fn a_thousand_small_fragments_are_fine() {
 }
 
 #[test]
-fn an_ended_connection_is_no_longer_counted() {
+fn a_closed_connection_no_longer_counts() {
     let server = Server::start(&[]);
     let mut asking = server.http();
     let mut connections =
         || asking.ask(&get("/health")).json()["connections"].as_u64().expect("a count");
     let before = connections();
     let http = server.http();
-    wait_until("it is accepted", || connections() == before + 1);
+    wait_until("the connection is accepted", || connections() == before + 1);
     drop(http);
-    wait_until("it is gone", || connections() == before);
+    wait_until("the connection is freed", || connections() == before);
 }

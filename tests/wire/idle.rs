@@ -1,21 +1,20 @@
-//! Silence: what ten thousand sockets cost that say nothing.
+//! Idle sockets: ten thousand of them wake the server never and take little memory.
 
 use crate::client::{Http, Ws, post, upgrade};
-use crate::server::Server;
+use crate::server::{Server, is_slow};
 use serde_json::json;
 
 const SOCKETS: usize = 10_000;
 const ROOM: usize = 10;
-/// Resident memory that one of them may cost.
-const BYTES_MAX: u64 = 2048;
+/// Resident memory for one idle socket, in bytes.
+const SOCKET_BYTES_MAX: u64 = 2048;
 
-/// Under `SLOW_TESTS=1`: a minute of silence with pings an hour apart is a minute without a single
-/// wake-up. Prints what a socket weighs.
+/// Under `SLOW_TESTS=1` only: it takes a minute. With pings an hour apart, the server does not run once in it.
 #[cfg(target_os = "linux")]
 #[test]
-fn nothing_wakes_up_for_ten_thousand_silent_sockets() {
-    if std::env::var_os("SLOW_TESTS").is_none() {
-        eprintln!("skipped: set SLOW_TESTS=1 for a minute of silence");
+fn ten_thousand_idle_sockets_cause_no_wake_up() {
+    if !is_slow() {
+        eprintln!("skipped: set SLOW_TESTS=1 for a test of a minute");
         return;
     }
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
@@ -36,14 +35,13 @@ fn nothing_wakes_up_for_ten_thousand_silent_sockets() {
         let target = |session: &String| format!("/ws/{room}?session_id={session}");
         sockets.extend(sessions.iter().map(|session| server.upgrade(upgrade(&target(session)))));
     }
-    http.expect_end(); // Idle for a second: the last timer that is due within the hour.
+    http.expect_end(); // The last timer that is due within the hour.
     let switches = server.context_switches();
-    // The one test that sleeps: it is about a time in which nothing happens.
+    // This test has to sleep: it shows that nothing happens in that time.
     std::thread::sleep(std::time::Duration::from_secs(60));
-    assert_eq!(server.context_switches(), switches, "somebody woke the server up");
+    assert_eq!(server.context_switches(), switches, "the server woke up");
     let bytes = (server.resident_kib() - before) * 1024 / SOCKETS as u64;
-    eprintln!("{SOCKETS} silent sockets: {bytes} bytes of resident memory each");
-    assert!(bytes <= BYTES_MAX, "{bytes}");
+    assert!(bytes <= SOCKET_BYTES_MAX, "{bytes} bytes of resident memory for each socket");
     assert_eq!(server.health()["connections"], json!(SOCKETS + 1));
 }
 

@@ -1,4 +1,4 @@
-//! Limits: of the whole server, and of each address behind a trusted proxy.
+//! Limits for the whole server, and for each address behind a trusted proxy.
 
 use std::net::{IpAddr, UdpSocket};
 
@@ -15,7 +15,7 @@ fn create(name: &str) -> Request {
 
 // contract §12.21
 #[test]
-fn a_full_server_says_so_and_has_room_again_later() {
+fn a_full_server_answers_503_until_connections_end() {
     let server = Server::start(&["--max-connections", "4", "--leave-grace", "0s"]);
     let mut first = server.http();
     first.ask(&get("/health")).expect(200);
@@ -30,15 +30,15 @@ fn a_full_server_says_so_and_has_room_again_later() {
         http.ask(&get("/ping")).expect(200);
     }
     for request in [get("/ping"), upgrade(&target)] {
-        let mut surplus = server.http();
-        let _ = surplus.try_send(request.bytes("a"));
-        surplus.answer().refused(503, "server_full");
-        surplus.expect_end();
+        let mut over_limit = server.http();
+        let _ = over_limit.try_send(request.bytes("a"));
+        over_limit.answer().refused(503, "server_full");
+        over_limit.expect_end();
     }
     first.ask(&get("/health")).expect(200);
     socket.expect_nothing();
     drop(others);
-    wait_until("there is room again", || {
+    wait_until("the server has capacity again", || {
         let mut http = server.http();
         let _ = http.try_send(get("/ping").bytes("a"));
         http.answer().status == 200
@@ -47,7 +47,7 @@ fn a_full_server_says_so_and_has_room_again_later() {
 
 // contract §12.21
 #[test]
-fn there_are_only_so_many_sessions() {
+fn max_sessions_limits_sessions() {
     let server = Server::start(&["--max-sessions", "2"]);
     let ana = server.session("ana");
     server.session("bob");
@@ -58,20 +58,20 @@ fn there_are_only_so_many_sessions() {
     server.session("eve");
 }
 
-/// Whoever was one too many and said nothing held one of the few places for being told so, as
-/// long as a request's head may take.
+/// Regression: a connection over the limit that sent nothing kept its place, of which there are few, for as long
+/// as `--header-timeout`. So further connections got no refusal.
 #[test]
-fn who_is_one_too_many_and_silent_makes_room_for_the_next() {
+fn a_silent_connection_over_the_limit_is_dropped_after_linger_timeout() {
     let flags = ["--max-connections", "4", "--linger-timeout", "200ms", "--header-timeout", "1h"];
     let server = Server::start(&flags);
-    let _held: Vec<Http> = (0..4).map(|_| server.http()).collect();
+    let _open: Vec<Http> = (0..4).map(|_| server.http()).collect();
     let _silent: Vec<Http> = (0..3).map(|_| server.http()).collect();
     server.ask(get("/health")).refused(503, "server_full");
 }
 
 // contract §12.21
 #[test]
-fn there_are_only_so_many_rooms() {
+fn max_rooms_limits_rooms() {
     let server = Server::start(&["--max-rooms", "1", "--new-room-ttl", "300ms"]);
     let ana = server.session("ana");
     let room = server.room(&ana);
@@ -82,16 +82,16 @@ fn there_are_only_so_many_rooms() {
 }
 
 #[test]
-fn a_deleted_room_makes_room_for_another() {
+fn an_expired_room_no_longer_counts() {
     let server = Server::start(&["--max-rooms", "1", "--new-room-ttl", "300ms"]);
     let ana = server.session("ana");
     server.room(&ana);
     let ask = || server.ask(post("/rooms").session(&ana)).status;
-    wait_until("there is room again", || ask() == 201);
+    wait_until("the room has expired", || ask() == 201);
 }
 
-// Rates of creation, by forwarded address. A burst is sixty; five more are sent so that a token
-// or two that the time hands out meanwhile do not matter.
+// Rates of creation, by forwarded address. A burst is sixty. The tests send five more, because a token or two may
+// be added while they run.
 
 const PROXIED: [&str; 2] = ["--trusted-proxy", "127.0.0.0/8"];
 
@@ -103,25 +103,25 @@ fn forwarded(request: Request, address: &str) -> Request {
     request.field("X-Forwarded-For", address)
 }
 
-/// Sixty succeed, and of the five that follow at least one is told to wait.
+/// Asserts that sixty requests succeed and that at least one of five further ones is refused.
 #[track_caller]
-fn runs_into_the_rate(answers: Vec<Answer>) {
+fn expect_rate_limit(answers: Vec<Answer>) {
     assert_eq!(answers.len(), 65);
-    assert!(answers[..60].iter().all(|answer| answer.status == 201), "sixty succeed");
+    assert!(answers[..60].iter().all(|answer| answer.status == 201), "one of the burst is refused");
     let late = answers[60..].iter().find(|answer| answer.status != 201);
-    let late = late.expect("not all of the rest").clone().refused(429, "rate_limited");
+    let late = late.expect("one of the rest is refused").clone().refused(429, "rate_limited");
     let seconds: u32 = late.field("Retry-After").and_then(|s| s.parse().ok()).expect("a number");
-    assert!((1..=2).contains(&seconds), "a token takes a second: {seconds}");
+    assert!((1..=2).contains(&seconds), "one token a second: {seconds}");
 }
 
 // contract §1.4 §12.16 §12.20
 #[test]
-fn an_address_creates_sessions_at_a_rate() {
+fn session_rate_limits_each_address() {
     let server = proxied(&["--session-rate", "1"]);
     let mut http = server.http();
     let requests = vec![forwarded(create("ana"), "203.0.113.7"); 65];
-    runs_into_the_rate(http.pipeline(&requests));
-    // What is wrong anyway is told first; another address, and the proxy itself, have not run out.
+    expect_rate_limit(http.pipeline(&requests));
+    // Other errors are reported before the rate. Another address and the proxy itself have rates of their own.
     http.ask(&forwarded(create("x"), "203.0.113.7")).refused(400, "bad_username");
     http.ask(&forwarded(post("/sessions").body("nope"), "203.0.113.7")).refused(422, "bad_body");
     http.ask(&forwarded(create("ana"), "203.0.113.8")).expect(201);
@@ -130,18 +130,18 @@ fn an_address_creates_sessions_at_a_rate() {
 
 // contract §12.16
 #[test]
-fn an_address_creates_rooms_at_a_rate() {
+fn room_rate_limits_each_address() {
     let server = proxied(&["--room-rate", "1"]);
     let mut http = server.http();
     let ana = server.session("ana");
     let requests = vec![forwarded(post("/rooms").session(&ana), "203.0.113.7"); 65];
-    runs_into_the_rate(http.pipeline(&requests));
+    expect_rate_limit(http.pipeline(&requests));
     http.ask(&forwarded(post("/rooms").session(&ana), "203.0.113.8")).expect(201);
 }
 
 // contract §12.16
 #[test]
-fn a_rate_of_nought_is_none() {
+fn a_rate_of_0_means_no_limit() {
     let server = proxied(&["--session-rate", "0", "--room-rate", "0"]);
     let mut http = server.http();
     let ana = server.session("ana");
@@ -152,7 +152,7 @@ fn a_rate_of_nought_is_none() {
 
 // contract §12.19
 #[test]
-fn loopback_itself_has_no_rate() {
+fn loopback_itself_is_not_limited() {
     for server in [proxied(&["--session-rate", "1"]), Server::start(&["--session-rate", "1"])] {
         let answers = server.http().pipeline(&vec![create("ana"); 100]);
         assert!(answers.iter().all(|answer| answer.status == 201));
@@ -161,30 +161,30 @@ fn loopback_itself_has_no_rate() {
 
 // contract §12.20
 #[test]
-fn a_peer_nobody_trusts_forwards_nothing() {
+fn x_forwarded_for_from_an_untrusted_peer_is_ignored() {
     let server = Server::start(&["--session-rate", "1", "--trusted-proxy", "10.0.0.0/8"]);
     let requests = vec![forwarded(create("ana"), "203.0.113.7"); 100];
     let answers = server.http().pipeline(&requests);
-    assert!(answers.iter().all(|answer| answer.status == 201), "loopback counts, and is exempt");
+    assert!(answers.iter().all(|answer| answer.status == 201), "loopback is exempt");
 }
 
 // contract §12.20
 #[test]
-fn the_last_address_that_is_no_trusted_proxy_counts() {
+fn the_last_forwarded_address_that_is_no_trusted_proxy_counts() {
     let server = proxied(&["--session-rate", "1", "--trusted-proxy", "10.0.0.1"]);
     let mut http = server.http();
-    // What the peer itself put in front says nothing.
+    // Addresses before it may be forged and are ignored.
     let chains = (0..65).map(|number| match number % 3 {
         0 => forwarded(create("ana"), &format!("198.51.100.{number}, 203.0.113.9")),
         1 => forwarded(create("ana"), &format!("nonsense,203.0.113.9,10.0.0.1, 127.0.0.{number}")),
         _ => forwarded(forwarded(create("ana"), &format!("192.0.2.{number}")), "203.0.113.9"),
     });
     let chains: Vec<Request> = chains.collect();
-    runs_into_the_rate(http.pipeline(&chains));
+    expect_rate_limit(http.pipeline(&chains));
     http.ask(&forwarded(create("ana"), "203.0.113.9, 203.0.113.10")).expect(201);
 }
 
-// Sockets of an address.
+// Connections for each address.
 
 fn socket_from(server: &Server, room: &str, session: &str, address: &str) -> Ws {
     let request = upgrade(&format!("/ws/{room}?session_id={session}"));
@@ -193,7 +193,7 @@ fn socket_from(server: &Server, room: &str, session: &str, address: &str) -> Ws 
 
 // contract §7.15 §12.18 §12.19
 #[test]
-fn behind_a_proxy_an_address_has_only_so_many_sockets() {
+fn behind_a_proxy_address_connections_limits_the_sockets_of_each_address() {
     let server = proxied(&["--address-connections", "2"]);
     let ana = server.session("ana");
     let room = server.room(&ana);
@@ -203,7 +203,7 @@ fn behind_a_proxy_an_address_has_only_so_many_sockets() {
     second.expect_nothing();
     let third = socket_from(&server, &room, &ana, "203.0.113.7");
     third.expect_close(4429, "too many connections");
-    // Only sockets count, and each address has its own share; so has the proxy: none.
+    // Other connections do not count, each address has a limit of its own, and the proxy itself has none.
     let mut plain: Vec<Http> = (0..5).map(|_| server.http()).collect();
     for http in &mut plain {
         http.ask(&forwarded(get("/health"), "203.0.113.7")).expect(200);
@@ -224,7 +224,7 @@ fn behind_a_proxy_an_address_has_only_so_many_sockets() {
 
 // contract §5.7
 #[test]
-fn the_room_is_asked_about_before_the_share_of_an_address() {
+fn session_and_room_are_checked_before_address_connections() {
     let server = proxied(&["--address-connections", "1"]);
     let ana = server.session("ana");
     let room = server.room(&ana);
@@ -261,7 +261,7 @@ fn own_address() -> Option<IpAddr> {
 
 // contract §12.18
 #[test]
-fn a_direct_address_has_only_so_many_connections() {
+fn address_connections_limits_the_connections_of_a_direct_peer() {
     let Some(address) = own_address() else {
         eprintln!("skipped: this machine has no address but loopback");
         return;
@@ -286,7 +286,7 @@ fn a_direct_address_has_only_so_many_connections() {
     drop(third);
     let fourth = Http::connect(direct).upgrade(&upgrade(&target));
     fourth.expect_close(4429, "too many connections");
-    // Whatever it is refused for, one too many does not stay.
+    // A connection over the limit is closed after any refusal.
     let mut fifth = Http::connect(direct);
     let foreign = upgrade(&target).field("Origin", "https://other.example");
     fifth.ask(&foreign).refused(403, "bad_origin");
@@ -303,7 +303,7 @@ fn a_direct_address_has_only_so_many_connections() {
     });
 }
 
-// The descriptor limit. The wait is bounded: it is there to see that nothing spins, not to pass.
+// The descriptor limit. One test sleeps, to measure that the server does not spin meanwhile.
 
 #[cfg(target_os = "linux")]
 #[test]
@@ -315,7 +315,7 @@ fn running_out_of_descriptors_pauses_accepting_and_nothing_else() {
     let server = Server::start_with_descriptor_limit(40, &flags);
     let (_, mut ana, mut bob) = server.room_of_two();
     let mut waiting: Vec<Http> = (0..80).map(|_| server.http()).collect();
-    wait_until("no descriptor is left, or the server keeps a few back", || {
+    wait_until("the number of descriptors stays the same", || {
         let before = server.descriptors();
         sleep(Duration::from_millis(20));
         before > 20 && server.descriptors() == before
@@ -323,13 +323,13 @@ fn running_out_of_descriptors_pauses_accepting_and_nothing_else() {
     let before = server.cpu_ticks();
     sleep(Duration::from_millis(500));
     let ticks = server.cpu_ticks() - before;
-    assert!(ticks <= 15, "{ticks} ticks of CPU in half a second: it spins");
-    // Everyone connected goes on.
+    assert!(ticks <= 15, "the server spins: {ticks} ticks of CPU time in half a second");
+    // Open connections are served.
     for number in 0..10 {
         ana.chat(&number.to_string());
         bob.expect_chat("ana", &number.to_string());
     }
-    // And as others go, whoever waited is served.
+    // When some connections close, those that wait in the backlog are accepted and served.
     waiting.drain(..70);
     for http in &mut waiting {
         http.ask(&get("/ping")).expect(200);
@@ -346,7 +346,7 @@ fn running_out_of_descriptors_pauses_accepting_and_nothing_else() {
 // contract §12.21
 #[cfg(target_os = "linux")]
 #[test]
-fn by_default_as_many_connect_as_the_descriptor_limit_allows() {
+fn by_default_the_descriptor_limit_limits_connections() {
     let server = Server::start_with_descriptor_limit(128, &[]);
     let (_, mut ana, mut bob) = server.room_of_two();
     let (mut served, mut refused) = (Vec::new(), 0);
@@ -361,12 +361,12 @@ fn by_default_as_many_connect_as_the_descriptor_limit_allows() {
     }
     assert!(served.len() >= 32, "{} of 150", served.len());
     assert!(refused >= 150 - 128, "{refused} of 150");
-    ana.chat("unmoved");
-    bob.expect_chat("ana", "unmoved");
+    ana.chat("still here");
+    bob.expect_chat("ana", "still here");
 }
 
 #[test]
-fn pasting_thirty_lines_is_fine() {
+fn thirty_pasted_lines_are_within_the_default_burst() {
     let server = Server::start(&[]);
     let (_room, mut ana, mut bob) = server.room_of_two();
     let line = |n: usize| format!("{n}{}", " a line of code or two".repeat(10));

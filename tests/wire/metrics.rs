@@ -1,4 +1,4 @@
-//! Metrics: on a listener of their own, in Prometheus' text format, and counting what they say.
+//! Metrics: on a listener of their own, in Prometheus' text format, with the right numbers.
 
 use std::collections::HashSet;
 
@@ -20,8 +20,8 @@ impl Sample {
         self.labels.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether any label has that value, compared without case.
-    fn says(&self, value: &str) -> bool {
+    /// Whether any label has this value, ignoring case.
+    fn has_value(&self, value: &str) -> bool {
         self.labels.iter().any(|(_, other)| other.eq_ignore_ascii_case(value))
     }
 }
@@ -39,14 +39,14 @@ impl Family {
     }
 }
 
-/// A name as the format allows it.
+/// Whether the format allows this as a name.
 fn is_name(text: &str) -> bool {
     let mut bytes = text.bytes();
     bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_' || byte == b':')
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':')
 }
 
-/// `name="value",…}` up to and with the brace; what follows it.
+/// Parses `name="value",…}`. Returns the labels and the rest after the brace.
 fn parse_labels(mut rest: &str) -> (Vec<(String, String)>, &str) {
     let mut labels = Vec::new();
     loop {
@@ -91,9 +91,9 @@ fn parse_sample(line: &str) -> Sample {
     Sample { name: name.to_owned(), labels, value }
 }
 
-/// Reads the text format, version 0.0.4, and insists on a type for every family.
+/// Parses the text format, version 0.0.4. Every family must have a type.
 fn parse(text: &str) -> Vec<Family> {
-    assert!(text.ends_with('\n'), "the last line ends");
+    assert!(text.ends_with('\n'), "the last line has no end");
     let mut families: Vec<Family> = Vec::new();
     let mut seen = HashSet::new();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
@@ -102,7 +102,7 @@ fn parse(text: &str) -> Vec<Family> {
             assert!(is_name(name), "{line}");
             let kinds = ["counter", "gauge", "histogram", "summary", "untyped"];
             assert!(kinds.contains(&kind), "{line}");
-            assert!(families.iter().all(|family| family.name != name), "{name} comes twice");
+            assert!(families.iter().all(|family| family.name != name), "{name} has two types");
             let (name, kind) = (name.to_owned(), kind.to_owned());
             families.push(Family { name, kind, samples: Vec::new() });
         } else if let Some(help) = line.strip_prefix("# HELP ") {
@@ -112,7 +112,7 @@ fn parse(text: &str) -> Vec<Family> {
         } else if !line.starts_with('#') {
             let sample = parse_sample(line);
             let key = format!("{} {:?}", sample.name, sample.labels);
-            assert!(seen.insert(key), "twice: {line}");
+            assert!(seen.insert(key), "repeated: {line}");
             let family = families.last_mut().expect("a type before the first sample");
             let suffix = sample.name.strip_prefix(&family.name);
             let parts = ["_bucket", "_sum", "_count"];
@@ -133,17 +133,17 @@ fn scrape(server: &Server) -> Vec<Family> {
     parse(&answer.text())
 }
 
-/// The families of that kind whose name contains that word; there must be one.
+/// The families of this kind whose name contains `word`. There must be at least one.
 #[track_caller]
 fn named<'a>(families: &'a [Family], kind: &str, word: &str) -> Vec<&'a Family> {
     let found = families.iter().filter(|one| one.kind == kind && one.name.contains(word));
     let found: Vec<&Family> = found.collect();
     let names: Vec<&String> = families.iter().map(|family| &family.name).collect();
-    assert!(!found.is_empty(), "no {kind} about {word} in {names:?}");
+    assert!(!found.is_empty(), "no {kind} named {word} in {names:?}");
     found
 }
 
-/// One of the gauges about `word` has exactly this value, whatever its labels.
+/// Asserts that a gauge with `word` in its name has this value, whatever its labels.
 #[track_caller]
 fn gauge_is(families: &[Family], word: &str, value: f64) {
     let found = named(families, "gauge", word);
@@ -151,26 +151,26 @@ fn gauge_is(families: &[Family], word: &str, value: f64) {
     assert!(samples.any(|sample| sample.value == value), "no {word} is {value}: {found:?}");
 }
 
-/// By how much the counters about `word` have grown, the most of them.
+/// The largest growth of any counter with `word` in its name.
 #[track_caller]
 fn growth(before: &[Family], after: &[Family], word: &str) -> f64 {
     let grown = named(after, "counter", word).into_iter().map(|family| {
         let old = before.iter().find(|one| one.name == family.name).map_or(0.0, Family::sum);
-        assert!(family.sum() >= old, "{} went back", family.name);
+        assert!(family.sum() >= old, "{} has decreased", family.name);
         family.sum() - old
     });
     grown.fold(0.0, f64::max)
 }
 
-/// What the counters about `word` say of a label value.
+/// The sum of the counters with `word` in their name that have a label of this value.
 #[track_caller]
 fn count_of(families: &[Family], word: &str, value: &str) -> f64 {
     let found = named(families, "counter", word);
     let samples = found.iter().flat_map(|family| &family.samples);
-    samples.filter(|sample| sample.says(value)).map(|sample| sample.value).sum()
+    samples.filter(|sample| sample.has_value(value)).map(|sample| sample.value).sum()
 }
 
-// Where.
+// The listener.
 
 // contract §11.5 §12.24
 #[test]
@@ -214,7 +214,7 @@ fn metrics_are_on_their_own_listener_only() {
 
 // contract §11.5 §12.24
 #[test]
-fn without_the_flag_there_are_none() {
+fn without_metrics_listen_there_are_no_metrics() {
     let server = Server::start(&[]);
     assert_eq!(server.addresses.len(), 1);
     server.ask(get("/metrics")).refused(404, "not_found");
@@ -222,7 +222,7 @@ fn without_the_flag_there_are_none() {
 
 // contract §12.1 §12.7
 #[test]
-fn the_flag_has_a_variable_and_an_address() {
+fn metrics_listen_has_a_variable_and_takes_an_address() {
     let env = [("CHAT_METRICS_LISTEN", "127.0.0.1:0"), ("CHAT_LISTEN", "127.0.0.1:0")];
     let server = Server::spawn(crate::server::command(&["--log", "off"], &env), 2);
     let statuses =
@@ -235,10 +235,10 @@ fn the_flag_has_a_variable_and_an_address() {
 }
 
 #[test]
-fn a_full_server_still_tells_its_metrics() {
+fn a_full_server_still_serves_its_metrics() {
     let server = Server::start_with_metrics(&["--max-connections", "1"]);
     let mut held = Vec::new();
-    wait_until("the one place is taken", || {
+    wait_until("the only connection is open", || {
         held.clear();
         let mut http = server.http();
         let _ = http.try_send(get("/ping").bytes("a"));
@@ -250,10 +250,10 @@ fn a_full_server_still_tells_its_metrics() {
     Http::connect(&server.addresses[1]).ask(&get("/metrics")).expect(200);
 }
 
-// What.
+// The numbers.
 
 #[test]
-fn everything_that_happens_is_counted() {
+fn messages_connections_refusals_and_closes_are_counted() {
     let server = Server::start_with_metrics(&["--message-burst", "20"]);
     let before = scrape(&server);
     let (room, mut ana, mut bob) = server.room_of_two();
@@ -266,7 +266,7 @@ fn everything_that_happens_is_counted() {
     gauge_is(&present, "sessions", 2.0);
     gauge_is(&present, "rooms", 1.0);
     gauge_is(&present, "members", 2.0);
-    // By protocol: the two in the room.
+    // Connections by protocol: the two WebSockets in the room.
     let connections = named(&present, "gauge", "connections");
     let mut samples = connections.iter().flat_map(|family| &family.samples);
     let socket = |sample: &Sample| {
@@ -279,7 +279,7 @@ fn everything_that_happens_is_counted() {
     let deliveries = growth(&before, &present, "deliver");
     assert!(deliveries >= 10.0, "{deliveries} deliveries");
     assert!(growth(&before, &present, "bytes") >= 500.0);
-    // Now and high-water.
+    // The current value and the maximum.
     let outbox = named(&present, "gauge", "outbox");
     assert!(outbox.iter().map(|family| family.samples.len()).sum::<usize>() >= 2, "{outbox:?}");
     assert!(outbox.iter().any(|family| family.sum() > 0.0), "{outbox:?}");
@@ -287,20 +287,20 @@ fn everything_that_happens_is_counted() {
     assert!(memory.iter().any(|family| family.sum() > 0.0), "{memory:?}");
     let timers = named(&present, "gauge", "timers");
     assert!(timers.iter().any(|family| family.sum() >= 2.0), "{timers:?}");
-    // Refused by reason, closed by code.
+    // Refusals by reason, closes by code.
     ana.text(r#"{"type":"chat","message":" "}"#);
     ana.expect_refused("empty_message");
     ana.text("nope");
     ana.expect_refused("bad_json");
     ana.send((0..30).flat_map(|_| chat("flood")).collect::<Vec<u8>>());
     while ana.event()["type"] != "refused" {}
-    let stranger = server.session("eve");
-    server.socket("0000000000", &stranger).expect_close(4404, "room not found");
+    let outsider = server.session("eve");
+    server.socket("0000000000", &outsider).expect_close(4404, "room not found");
     bob.send(frame(FIN | BINARY, "x"));
     while bob.frame().opcode != crate::client::CLOSE {}
     drop(bob);
     let mut refused = Vec::new();
-    wait_until("all of it is counted", || {
+    wait_until("both closes are counted", || {
         refused = scrape(&server);
         count_of(&refused, "clos", "1003") == 1.0 && count_of(&refused, "clos", "4404") == 1.0
     });
@@ -308,7 +308,7 @@ fn everything_that_happens_is_counted() {
     assert_eq!(count_of(&refused, "refused", "bad_json"), 1.0);
     assert!(count_of(&refused, "refused", "rate_limited") >= 1.0);
     assert_eq!(count_of(&refused, "refused", "too_long"), 0.0);
-    // And down again.
+    // When the room ends, the gauges fall.
     server.ask(delete(&format!("/rooms/{room}")).session(&ana.session)).expect(200);
     wait_until("the gauges fall", || {
         let gone = scrape(&server);
@@ -320,7 +320,7 @@ fn everything_that_happens_is_counted() {
     });
 }
 
-/// All but a bug of ours and the end of the process.
+/// All codes but `internal_error` and `shutting_down`.
 // contract §1.3 §1.5
 #[test]
 fn every_refusal_is_counted_by_its_code() {
@@ -397,7 +397,7 @@ fn every_refusal_is_counted_by_its_code() {
         assert_eq!(sample.value, count as f64, "{code}");
         assert_eq!(count == 0, ["internal_error", "shutting_down"].contains(&code), "{code}");
     }
-    assert_eq!(samples.len(), 30, "as many codes as there are");
+    assert_eq!(samples.len(), 30, "the number of codes");
 }
 
 #[test]
@@ -421,7 +421,7 @@ fn ticks_are_a_histogram() {
             sample.unwrap_or_else(|| panic!("no {suffix}: {family:?}")).value
         };
         assert_eq!(buckets.last(), Some(&(f64::INFINITY, of("_count"))));
-        // Seconds: no tick of a server this idle takes long.
+        // The unit is the second: the ticks of an idle server are short.
         assert!(of("_sum") >= 0.0 && of("_sum") < 10.0, "{family:?}");
         of("_count")
     };
@@ -432,7 +432,7 @@ fn ticks_are_a_histogram() {
 }
 
 #[test]
-fn metrics_tell_nothing_about_anybody() {
+fn metrics_contain_no_names_texts_or_ids() {
     let server = Server::start_with_metrics(&[]);
     let session = server.session("Zaphod");
     let body = json!({"password": "marzipan", "title": "Milliways"});
@@ -449,7 +449,7 @@ fn metrics_tell_nothing_about_anybody() {
     }
 }
 
-/// The test of the parser: if it read nothing, nothing here would mean anything.
+/// A test of the parser of these tests: if it parsed nothing, no other test here would mean anything.
 #[test]
 fn the_parser_reads_the_format() {
     let text = "# HELP a_total What a is.\n# TYPE a_total counter\n\

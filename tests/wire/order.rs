@@ -1,4 +1,4 @@
-//! Order: everybody in a room sees the same, and the history says so too.
+//! Order: all members of a room receive the same events in the same order, which is the order of the history.
 
 use std::thread;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::client::{Ws, chat};
 use crate::server::Server;
 
-/// Reads until somebody says "end"; every event, in order.
+/// Reads up to the message "end". Returns all events in order.
 fn read_to_the_end(socket: &mut Ws) -> Vec<Value> {
     let mut events = vec![socket.event()];
     while events.last().is_none_or(|event| event["message"] != "end") {
@@ -22,7 +22,7 @@ fn twenty_members_see_the_same_two_thousand_messages_in_the_same_order() {
     const MEMBERS: usize = 20;
     const WRITERS: usize = 10;
     const EACH: usize = 200;
-    // With the default outbox: half a megabyte at once must not make anybody look slow.
+    // With the default outbox: half a megabyte at once makes no reader too slow.
     let server = Server::start(&["--message-rate", "0"]);
     let ana = server.session("ana");
     let room = server.room(&ana);
@@ -33,7 +33,7 @@ fn twenty_members_see_the_same_two_thousand_messages_in_the_same_order() {
             member.expect_join(name);
         }
     }
-    // Each writer's two hundred leave in one write.
+    // Each writer sends its two hundred messages in one write.
     let readers: Vec<_> = members
         .into_iter()
         .enumerate()
@@ -55,7 +55,7 @@ fn twenty_members_see_the_same_two_thousand_messages_in_the_same_order() {
     for (number, (events, _)) in seen.iter().enumerate() {
         assert!(events == order, "member {number} sees another order than member 0");
     }
-    // Each writer's own are in the order they were written in.
+    // The messages of each writer are in the order in which it sent them.
     for (writer, name) in names.iter().enumerate().take(WRITERS) {
         let name = json!(name);
         let own = order.iter().filter(|event| event["user"] == name);
@@ -69,10 +69,10 @@ fn twenty_members_see_the_same_two_thousand_messages_in_the_same_order() {
 }
 
 #[test]
-fn who_comes_in_the_middle_sees_an_unbroken_tail() {
+fn a_newcomer_receives_every_event_after_its_own_join() {
     let server = Server::start(&["--message-rate", "0", "--outbox", "16M"]);
     let (room, mut ana, mut bob) = server.room_of_two();
-    // Bob chats, twenty in a write, until three have come in, and a while longer.
+    // Bob sends chats, twenty in a write, until three users have entered, and a hundred more.
     let writer = thread::spawn(move || {
         let (mut number, mut joins, mut after) = (0, 0, 0);
         while after < 5 {
@@ -104,10 +104,7 @@ fn who_comes_in_the_middle_sees_an_unbroken_tail() {
     for (reader, name) in late.into_iter().zip(["carl", "dora", "emil"]) {
         let (tail, _socket) = reader.join().expect("a reader");
         assert_eq!((&tail[0]["type"], &tail[0]["user"]), (&json!("user_joined"), &json!(name)));
-        assert!(
-            all.ends_with(&tail),
-            "{name} sees the tail of what ana sees, from the own join on"
-        );
+        assert!(all.ends_with(&tail), "from its own join on, {name} receives what ana receives");
     }
     drop(writer.join().expect("the writer"));
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::client::{Answer, Http, Request, Ws, delete, get, post};
-use crate::server::{Server, command, wait_until};
+use crate::server::{Server, command, is_slow, socket_path, wait_until};
 
 fn join(room: &str, session: &str) -> Request {
     post(&format!("/rooms/{room}/join")).session(session)
@@ -417,9 +417,7 @@ fn wrong_passwords_are_limited_for_each_address() {
 // contract §10.7
 #[test]
 fn loopback_and_unix_peers_share_one_limit_on_guesses() {
-    let folder = std::env::temp_dir().join(format!("chat-guess-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let path = folder.join("socket");
+    let path = socket_path("guesses");
     let unix = format!("unix:{}", path.display());
     let flags = ["--listen", "127.0.0.1:0", "--listen", &unix];
     let server = Server::spawn(command(&flags, &[]), 2);
@@ -439,7 +437,7 @@ fn loopback_and_unix_peers_share_one_limit_on_guesses() {
     // The peer is no trusted proxy, so `X-Forwarded-For` is ignored.
     server.ask(forwarded(guess(&room, &bob, "right"), "203.0.113.7")).refused(429, "rate_limited");
     drop(server);
-    let _ = std::fs::remove_dir_all(folder);
+    let _ = std::fs::remove_file(path);
 }
 
 // contract §10.9
@@ -516,8 +514,7 @@ fn guess_ten_thousand_times(server: &Server, room: &str, session: &str) -> (Vec<
 /// Under `SLOW_TESTS=1` also without a limit on guesses, so that every password is checked.
 #[test]
 fn ten_thousand_wrong_passwords_are_limited_and_stop_no_chat() {
-    let is_slow = std::env::var_os("SLOW_TESTS").is_some();
-    let rates: &[&str] = if is_slow { &["6", "0"] } else { &["6"] };
+    let rates: &[&str] = if is_slow() { &["6", "0"] } else { &["6"] };
     for rate in rates {
         let server = Server::start(&["--message-rate", "0", "--guess-rate", rate]);
         let (owner, eve) = (server.session("owner"), server.session("eve"));

@@ -1,5 +1,5 @@
-//! Resident memory over time: what the kernel says we have stays bounded at the ceiling and beyond it, however long
-//! that goes on, and crowds that have gone leave nothing behind that the next does not use again.
+//! Resident memory over time: near the ceiling it stays bounded, however long the server stays there, and the memory
+//! of sessions, rooms and connections that have ended is used again.
 #![cfg(target_os = "linux")]
 
 use serde_json::json;
@@ -9,30 +9,26 @@ use crate::memory::{
     PATIENT, counted, metric, pipeline, raise_descriptor_limit, rooms, sessions, total_of_none,
     wait_for_total,
 };
-use crate::server::{Server, wait_until};
+use crate::server::{Server, is_slow, wait_until};
 
-fn is_slow() -> bool {
-    std::env::var_os("SLOW_TESTS").is_some()
-}
-
-/// What a server under siege may have.
-struct Siege {
+/// A server that is kept near its ceiling.
+struct FullServer {
     server: Server,
-    /// Its ceiling.
+    /// The ceiling on counted memory, in bytes.
     ceiling: u64,
-    /// Ceiling, a quarter of it, and what an empty server has.
+    /// The bound on resident memory, in bytes: the ceiling, a quarter of it, and what an empty server has.
     resident_max: u64,
     owner: String,
     rooms: Vec<String>,
-    /// One kept alive: near the ceiling nobody new comes in.
+    /// Opened early: near the ceiling the server refuses new connections.
     http: Http,
 }
 
-/// Rooms of the siege, all of one person who talks.
+/// Rooms, all of the same owner, who posts all messages.
 const ROOMS: usize = 40;
 
-impl Siege {
-    fn new(max_memory: &'static str) -> Siege {
+impl FullServer {
+    fn new(max_memory: &'static str) -> FullServer {
         let flags = ["--max-memory", max_memory, "--outbox", "8M", "--linger-timeout", "1m"];
         let server = Server::start_with_metrics(&[&PATIENT[..], &flags].concat());
         let (_room, _ana, bob) = server.room_of_two();
@@ -42,10 +38,10 @@ impl Siege {
         let owner = server.session("owner");
         let rooms = rooms(&server, &owner, ROOMS);
         let http = server.http();
-        Siege { server, ceiling, resident_max, owner, rooms, http }
+        FullServer { server, ceiling, resident_max, owner, rooms, http }
     }
 
-    /// It never had more, not even for a moment.
+    /// Asserts both bounds; that on resident memory for the peak so far.
     fn check(&self, when: &str) {
         let (now, most) = (self.server.resident_kib(), self.server.resident_kib_max());
         let counted = counted(&self.server);
@@ -58,21 +54,21 @@ impl Siege {
             mib(most * 1024),
             mib(self.resident_max),
         );
-        assert!(counted <= self.ceiling, "{when}: {counted} are counted");
-        assert!(most * 1024 <= self.resident_max, "{when}: {most} KiB were resident");
+        assert!(counted <= self.ceiling, "{when}: {counted} bytes counted");
+        assert!(most * 1024 <= self.resident_max, "{when}: {most} KiB resident");
     }
 
-    /// Messages of all sizes, so many bytes of them, fifty at a time into one room after the other.
-    fn talk(&mut self, bytes: u64) {
-        let mut said = 0;
+    /// Posts at least `bytes` of messages of all sizes, fifty at a time, to one room after the other.
+    fn post_messages(&mut self, bytes: u64) {
+        let mut posted = 0;
         for turn in 0.. {
-            if said >= bytes {
+            if posted >= bytes {
                 return;
             }
             let target = format!("/rooms/{}/messages", self.rooms[turn % ROOMS]);
             let texts = (0..50).map(|n| "x".repeat(1 + (turn * 50 + n) * 7919 % 4000));
             let say = |text: String| {
-                said += text.len() as u64;
+                posted += text.len() as u64;
                 post(&target).session(&self.owner).json(&json!({"message": text}))
             };
             let posts: Vec<_> = texts.map(say).collect();
@@ -80,44 +76,45 @@ impl Siege {
         }
     }
 
-    /// One reader in each of some rooms, who reads nothing of what it has the server send.
+    /// Enters some rooms with sockets that send pings and read nothing.
     fn slow_readers(&mut self, count: usize, pings: usize) -> Vec<Ws> {
         let address = self.server.address();
         let enter = |room: &String| {
             let http = Http::over(Stream::connect_narrow(address), address);
             let mut ws = http.upgrade(&upgrade(&format!("/ws/{room}?session_id={}", self.owner)));
-            let _ = ws.try_send(frame(FIN | PING, []).repeat(pings)); // Who is shed meanwhile may be.
+            // It may be closed for its backlog meanwhile.
+            let _ = ws.try_send(frame(FIN | PING, []).repeat(pings));
             ws
         };
         self.rooms[..count].iter().map(enter).collect()
     }
 
-    /// Sessions, until there may be no more.
-    fn crowd(&mut self) -> Vec<String> {
-        let open = post("/sessions").json(&json!({"username": "Somebody"}));
-        let mut people = Vec::new();
+    /// Opens sessions until the server refuses further ones.
+    fn fill_with_sessions(&mut self) -> Vec<String> {
+        let open = post("/sessions").json(&json!({"username": "user"}));
+        let mut all = Vec::new();
         loop {
             let answers = self.http.pipeline(&vec![open.clone(); 50]);
-            // None of them: after the first refusals there may still be histories to forget.
+            // All fifty are refused: after a single refusal the server may forget more history and accept again.
             let is_full = answers.iter().all(|answer| answer.status != 201);
             for answer in answers {
                 match answer.status {
-                    201 => people.push(answer.json()["session_id"].as_str().unwrap().to_owned()),
+                    201 => all.push(answer.json()["session_id"].as_str().unwrap().to_owned()),
                     _ => _ = answer.refused(503, "server_full"),
                 }
             }
             if is_full {
-                return people;
+                return all;
             }
         }
     }
 
-    /// Large messages to those who don't read, until somebody is closed for it.
-    fn overflow(&mut self, readers: usize) {
+    /// Posts large messages to the slow readers until one of them is closed.
+    fn shed_a_reader(&mut self, readers: usize) {
         let before = metric(&self.server, "chat_shed_total");
         let message = json!({"message": "\u{1F984}".repeat(4000)});
         for turn in 0.. {
-            assert!(turn < 20_000, "nobody is shed");
+            assert!(turn < 20_000, "no reader is closed");
             let target = format!("/rooms/{}/messages", self.rooms[turn % readers]);
             self.http.ask(&post(&target).session(&self.owner).json(&message)).expect(201);
             if turn % 20 == 0 && metric(&self.server, "chat_shed_total") > before {
@@ -126,14 +123,15 @@ impl Siege {
         }
     }
 
-    fn disperse(&mut self, people: &[String]) {
-        for some in people.chunks(50) {
+    /// Ends these sessions and waits until the server accepts new ones.
+    fn end_sessions(&mut self, sessions: &[String]) {
+        for some in sessions.chunks(50) {
             let ends: Vec<_> = some.iter().map(|one| delete("/sessions/me").session(one)).collect();
             self.http.pipeline(&ends).into_iter().for_each(|answer| _ = answer.expect(200));
         }
         let open = post("/sessions").json(&json!({"username": "late"}));
         let mut late = None;
-        wait_until("there is room again", || {
+        wait_until("a session is accepted again", || {
             late = Some(self.http.ask(&open)).filter(|answer| answer.status == 201);
             late.is_some()
         });
@@ -142,52 +140,53 @@ impl Siege {
     }
 }
 
-/// Everything gives way in its order, and is there again, three times over.
-fn besiege(max_memory: &'static str, readers: usize) {
-    let mut siege = Siege::new(max_memory);
+/// Fills the server with messages, backlogs and sessions until each of them gives way, and empties it; `rounds`
+/// times.
+fn fill_and_empty(max_memory: &'static str, readers: usize, rounds: usize) {
+    let mut full = FullServer::new(max_memory);
     let mut forgotten = 0;
-    for round in 1..=3 {
-        siege.talk(siege.ceiling * 10 / 3);
+    for round in 1..=rounds {
+        full.post_messages(full.ceiling * 2);
         let before = std::mem::replace(
             &mut forgotten,
-            metric(&siege.server, "chat_messages_forgotten_total"),
+            metric(&full.server, "chat_messages_forgotten_total"),
         );
         assert!(forgotten > before + 1000);
-        siege.check(&format!("{max_memory}, round {round}, forgetting"));
-        let slow = siege.slow_readers(readers, 10_000);
-        siege.check(&format!("{max_memory}, round {round}, pongs not read"));
-        let people = siege.crowd();
-        assert!(people.len() > 500, "{} more sessions", people.len());
-        siege.check(&format!("{max_memory}, round {round}, nothing new"));
-        siege.overflow(readers);
-        siege.talk(siege.ceiling / 4);
-        siege.check(&format!("{max_memory}, round {round}, readers shed"));
+        full.check(&format!("{max_memory}, round {round}, forgetting"));
+        let slow = full.slow_readers(readers, 10_000);
+        full.check(&format!("{max_memory}, round {round}, pongs not read"));
+        let sessions = full.fill_with_sessions();
+        assert!(sessions.len() > 500, "{} sessions", sessions.len());
+        full.check(&format!("{max_memory}, round {round}, sessions refused"));
+        full.shed_a_reader(readers);
+        full.post_messages(full.ceiling / 4);
+        full.check(&format!("{max_memory}, round {round}, readers closed"));
         drop(slow);
-        siege.disperse(&people);
-        siege.check(&format!("{max_memory}, round {round}, over"));
+        full.end_sessions(&sessions);
+        full.check(&format!("{max_memory}, round {round}, emptied"));
     }
 }
 
 #[test]
-fn at_the_ceiling_and_beyond_resident_memory_stays_below_it_and_a_quarter() {
+fn near_the_ceiling_resident_memory_stays_below_the_ceiling_and_a_quarter() {
     if is_slow() {
-        besiege("16M", 20);
-        besiege("32M", 20);
+        fill_and_empty("16M", 20, 3);
+        fill_and_empty("32M", 20, 3);
     } else {
-        besiege("4M", 3);
+        fill_and_empty("4M", 3, 2);
     }
 }
 
-/// So many sessions, rooms with sockets of a quarter of them, and messages; then all of it goes.
+/// Opens `count` sessions, sockets for a quarter of them, rooms and messages; then ends all of them.
 fn wave(server: &Server, count: usize) {
-    let people = sessions(server, count);
-    let owners = &people[..count.div_ceil(1000)];
+    let users = sessions(server, count);
+    let owners = &users[..count.div_ceil(1000)];
     let mut rooms_of = Vec::new();
     for owner in owners {
         rooms_of.push((owner, rooms(server, owner, 100)));
     }
     let all: Vec<_> = rooms_of.iter().flat_map(|(_, rooms)| rooms).collect();
-    let enter = |n: usize| server.socket(all[n % all.len()], &people[n]);
+    let enter = |n: usize| server.socket(all[n % all.len()], &users[n]);
     let sockets: Vec<_> = (0..count / 4).map(enter).collect();
     for (owner, rooms) in &rooms_of {
         for room in rooms {
@@ -205,12 +204,12 @@ fn wave(server: &Server, count: usize) {
         let end = |n: usize| delete(&format!("/rooms/{}", rooms[n])).session(owner);
         pipeline(server, rooms.len(), end).into_iter().for_each(|answer| _ = answer.expect(200));
     }
-    let end = |n: usize| delete("/sessions/me").session(&people[n]);
+    let end = |n: usize| delete("/sessions/me").session(&users[n]);
     pipeline(server, count, end).into_iter().for_each(|answer| _ = answer.expect(200));
 }
 
 #[test]
-fn a_second_and_a_third_crowd_leave_no_more_behind_than_the_first() {
+fn later_waves_leave_no_more_resident_memory_than_the_first() {
     raise_descriptor_limit();
     let server = Server::start_with_metrics(&[&PATIENT[..], &["--max-memory", "1G"]].concat());
     let (before, mut left) = (total_of_none(&server), Vec::new());
@@ -219,7 +218,7 @@ fn a_second_and_a_third_crowd_leave_no_more_behind_than_the_first() {
         wait_for_total(&server, before);
         left.push(server.resident_kib());
     }
-    println!("resident after each of three crowds: {left:?} KiB");
+    println!("resident after each of three waves: {left:?} KiB");
     let most = left[0] + left[0] / 20;
     assert!(left.iter().all(|kib| *kib <= most), "{left:?}");
 }

@@ -10,7 +10,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::client::{CLOSE, Http, Stream, TEXT, Ws, chat_with, delete, get, post, upgrade};
-use crate::server::{Address, Server, command, wait_until};
+use crate::server::{Address, Server, command, is_slow, wait_until};
 #[cfg(target_os = "linux")]
 use crate::systemd;
 
@@ -351,8 +351,7 @@ impl ResumingClient {
 #[test]
 #[cfg(target_os = "linux")]
 fn restarts_lose_repeat_and_reorder_no_message() {
-    let (restarts, count) =
-        if std::env::var_os("SLOW_TESTS").is_some() { (10, 50) } else { (3, 10) };
+    let (restarts, count) = if is_slow() { (10, 50) } else { (3, 10) };
     let folder = Folder::new("ten-restarts");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let address = &Address::Tcp(listener.local_addr().expect("an address"));

@@ -18,6 +18,11 @@ use crate::client::{Answer, Http, Request, Ws, get, post, upgrade};
 /// How long a test waits for anything that must happen.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
+/// Whether the long variants of tests run as well (`SLOW_TESTS=1`).
+pub fn is_slow() -> bool {
+    std::env::var_os("SLOW_TESTS").is_some()
+}
+
 /// The command that runs the server: the binary of this build, or the words of `CHAT`, separated by
 /// spaces: another binary, perhaps after an emulator or `chroot DIR`.
 fn program() -> Vec<String> {
@@ -457,6 +462,13 @@ fn wait_for(child: &mut Child) -> ExitStatus {
         }
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The path of a Unix socket that no other test uses. A file left there by an earlier run is removed.
+pub fn socket_path(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("wire-{}-{name}.sock", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    path
 }
 
 /// Polls `condition` until it holds. Fails after `DEADLINE`.

@@ -1,4 +1,4 @@
-//! Shutdown: everybody is told, nothing is left, and it does not take long.
+//! Shutdown: every socket is closed with a reason, the process ends, and it does so in time.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -8,8 +8,8 @@ use rustix::process::Signal;
 use crate::client::{CLOSE, close_payload, get};
 use crate::server::{Address, Server, command, wait_until};
 
-/// The contract's bound on leaving.
-const LEAVE: Duration = Duration::from_secs(5);
+/// The contract's bound on the duration of a shutdown.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 
 fn tcp(server: &Server) -> std::net::SocketAddr {
     match server.address() {
@@ -18,7 +18,7 @@ fn tcp(server: &Server) -> std::net::SocketAddr {
     }
 }
 
-fn everybody_is_told(signal: Signal, word: &str) {
+fn expect_shutdown(signal: Signal, word: &str) {
     let mut server = Server::start(&[]);
     let (_, ana, bob) = server.room_of_two();
     let (_, carl, dora) = server.room_of_two();
@@ -30,33 +30,33 @@ fn everybody_is_told(signal: Signal, word: &str) {
         socket.expect_close(1001, "server shutting down");
     }
     idle.expect_end();
-    drop(idle); // Else the server would wait for it to hang up.
+    drop(idle); // The server waits until its peers have closed.
     let status = server.wait();
     assert_eq!(status.code(), Some(0));
-    assert!(started.elapsed() < LEAVE, "{:?}", started.elapsed());
+    assert!(started.elapsed() < SHUTDOWN_MAX, "{:?}", started.elapsed());
     let stderr = server.stderr_to_the_end();
     let last = stderr.last().expect("a line at the end").to_uppercase();
-    assert!(last.contains(word), "it says why: {stderr:?}");
+    assert!(last.contains(word), "no reason: {stderr:?}");
 }
 
 // contract §7.2 §12.9
 #[test]
-fn sigterm_tells_every_socket_and_leaves() {
-    everybody_is_told(Signal::TERM, "SIGTERM");
+fn sigterm_closes_every_socket_and_ends_the_process() {
+    expect_shutdown(Signal::TERM, "SIGTERM");
 }
 
 // contract §7.2 §12.9
 #[test]
-fn sigint_tells_every_socket_and_leaves() {
-    everybody_is_told(Signal::INT, "SIGINT");
+fn sigint_closes_every_socket_and_ends_the_process() {
+    expect_shutdown(Signal::INT, "SIGINT");
 }
 
 #[test]
-fn nobody_hears_of_leaves_while_the_server_goes() {
+fn a_shutdown_announces_no_leaves() {
     let server = Server::start(&[]);
     let (_, ana, bob) = server.room_of_two();
     server.terminate();
-    // `expect_close` would see a `user_left` before the close.
+    // `expect_close` fails if a `user_left` comes first.
     bob.expect_close(1001, "server shutting down");
     ana.expect_close(1001, "server shutting down");
 }
@@ -78,39 +78,39 @@ fn the_port_is_free_again() {
 
 // contract §12.9
 #[test]
-fn an_unresponsive_peer_does_not_keep_it() {
+fn an_unresponsive_peer_does_not_delay_the_shutdown_beyond_its_bound() {
     let mut server = Server::start(&["--linger-timeout", "1h"]);
     let (_, ana, bob) = server.room_of_two();
     let mut half = server.http();
     half.send("POST /sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{");
     let started = Instant::now();
     server.terminate();
-    // Nobody answers the close, nobody hangs up.
+    // The peers neither answer the close nor close themselves.
     assert_eq!(server.wait().code(), Some(0));
-    assert!(started.elapsed() < LEAVE + Duration::from_secs(1), "{:?}", started.elapsed());
+    assert!(started.elapsed() < SHUTDOWN_MAX + Duration::from_secs(1), "{:?}", started.elapsed());
     drop((ana, bob, half));
 }
 
 // contract §12.9
 #[test]
-fn a_second_signal_leaves_at_once() {
+fn a_second_signal_ends_the_process_at_once() {
     let mut server = Server::start(&["--linger-timeout", "1h"]);
     let (_, mut ana, mut bob) = server.room_of_two();
     let started = Instant::now();
     server.terminate();
     for socket in [&mut ana, &mut bob] {
-        let told = socket.frame();
-        assert_eq!(told.opcode, CLOSE);
-        assert_eq!(told.payload, close_payload(1001, "server shutting down"));
+        let close = socket.frame();
+        assert_eq!(close.opcode, CLOSE);
+        assert_eq!(close.payload, close_payload(1001, "server shutting down"));
     }
-    // It would wait for these two to hang up.
+    // Otherwise it would wait for these two peers to close.
     server.terminate();
     server.wait();
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 }
 
 #[test]
-fn while_it_goes_nobody_new_is_let_in() {
+fn a_server_that_shuts_down_accepts_no_connections() {
     let server = Server::start(&["--linger-timeout", "1h"]);
     let address = tcp(&server);
     let mut kept = server.http();
@@ -118,12 +118,12 @@ fn while_it_goes_nobody_new_is_let_in() {
     let (_, mut ana, _bob) = server.room_of_two();
     server.terminate();
     assert_eq!(ana.frame().opcode, CLOSE);
-    // A connection that was idle has ended, or is told why nothing is done any more.
+    // An idle connection has ended, or its request is refused.
     let _ = kept.try_send(get("/health").bytes("a"));
     if let Ok(Some(answer)) = kept.try_answer_to("GET") {
         answer.refused(503, "shutting_down");
     }
-    wait_until("nobody listens", || TcpStream::connect(address).is_err());
+    wait_until("connecting fails", || TcpStream::connect(address).is_err());
 }
 
 // contract §1.5

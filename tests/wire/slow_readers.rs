@@ -1,12 +1,12 @@
-//! Slow readers: one who does not keep up is closed, and costs nobody else a message.
+//! Slow readers: a socket that does not keep up is closed with 1013, and other sockets lose no message by it.
 
 use serde_json::json;
 
 use crate::client::{Http, Stream, Ws, get, post, upgrade};
 use crate::server::Server;
 
-/// A socket of somebody new, with a receive buffer that is soon full.
-fn enter_narrowly(server: &Server, room: &str, name: &str) -> Ws {
+/// The socket of a new session, with a small receive buffer.
+fn enter_narrow(server: &Server, room: &str, name: &str) -> Ws {
     let session = server.session(name);
     let http = Http::over(Stream::connect_narrow(server.address()), server.address());
     http.upgrade(&upgrade(&format!("/ws/{room}?session_id={session}")))
@@ -14,11 +14,11 @@ fn enter_narrowly(server: &Server, room: &str, name: &str) -> Ws {
 
 // contract §7.8 §12.23
 #[test]
-fn who_never_reads_is_closed_and_the_others_lose_nothing() {
+fn a_reader_that_never_reads_is_closed_with_1013_and_others_lose_nothing() {
     let flags = ["--message-rate", "0", "--outbox", "64K", "--linger-timeout", "1m"];
     let server = Server::start(&flags);
     let (room, mut ana, mut bob) = server.room_of_two();
-    let mut slow = enter_narrowly(&server, &room, "slow");
+    let mut slow = enter_narrow(&server, &room, "slow");
     ana.expect_join("slow");
     bob.expect_join("slow");
     let padding = "x".repeat(3900);
@@ -38,7 +38,7 @@ fn who_never_reads_is_closed_and_the_others_lose_nothing() {
             assert_eq!((&event["type"], &event["message"]), (&json!("chat"), &json!(text)));
         }
     }
-    // What had been sent before comes in order, without a gap; then the reason.
+    // The slow reader receives all events up to some point, in order, and then the close frame.
     slow.expect_join("slow");
     let mut received = 0;
     let close = loop {
@@ -57,10 +57,10 @@ fn who_never_reads_is_closed_and_the_others_lose_nothing() {
 
 // contract §12.23
 #[test]
-fn who_reads_late_but_in_time_loses_nothing() {
+fn a_reader_that_is_late_but_within_its_outbox_loses_nothing() {
     let server = Server::start(&["--message-rate", "0"]);
     let (room, mut ana, mut bob) = server.room_of_two();
-    let mut late = enter_narrowly(&server, &room, "late");
+    let mut late = enter_narrow(&server, &room, "late");
     ana.expect_join("late");
     bob.expect_join("late");
     let text = |number: usize| format!("{number} {}", "x".repeat(3900));
@@ -76,7 +76,7 @@ fn who_reads_late_but_in_time_loses_nothing() {
 }
 
 #[test]
-fn who_does_not_read_answers_holds_up_nobody() {
+fn a_peer_that_reads_no_responses_does_not_delay_others() {
     let server = Server::start(&["--message-rate", "0"]);
     let (room, mut ana, mut bob) = server.room_of_two();
     for number in 0..50 {
@@ -85,20 +85,20 @@ fn who_does_not_read_answers_holds_up_nobody() {
         ana.expect_chat("ana", &text);
         bob.expect_chat("ana", &text);
     }
-    let mut lazy = server.http();
+    let mut unread = server.http();
     let target = format!("/rooms/{room}/messages?limit=1000");
     let requests = 20;
     for _ in 0..requests {
-        lazy.send_request(&get(&target).session(&ana.session));
+        unread.send_request(&get(&target).session(&ana.session));
     }
-    // Twenty times 200 KB are due to the lazy one; the others chat on.
+    // Twenty responses of 200 KB are due to the peer that does not read. The others chat on.
     for number in 0..20 {
         bob.chat(&format!("still {number}"));
         ana.expect_chat("bob", &format!("still {number}"));
     }
     server.ask(post("/rooms").session(&ana.session)).expect(201);
     for _ in 0..requests {
-        let answer = lazy.answer().expect(200).json();
+        let answer = unread.answer().expect(200).json();
         assert!(answer["messages"].as_array().is_some_and(|all| all.len() >= 52));
     }
 }

@@ -1,23 +1,23 @@
-//! Ugly peers: whatever they do, the members are undisturbed and nothing of them is left behind.
+//! Misbehaving peers: they do not disturb members, and nothing of them is left behind.
 
 use serde_json::{Value, json};
 
 use crate::client::{CLOSE, FIN, Http, Stream, TEXT, Ws, chat, delete, frame, get, post, upgrade};
 use crate::server::{Server, wait_until};
 
-/// One round of everything ugly that can be done at once. What must stay open for a while is handed back.
-fn one_of_each(server: &Server, room: &str) -> Vec<Stream> {
+/// Misbehaves once in every way. Returns the connections that are to stay open.
+fn misbehave(server: &Server, room: &str) -> Vec<Stream> {
     let mut open = Vec::new();
     let guest = |name: &str| -> (String, Ws) {
         let session = server.session(name);
         let socket = server.enter_as(room, name, &session);
         (session, socket)
     };
-    // Connects and says nothing; connects and is gone.
+    // Connections that send nothing and stay, end, or are reset.
     open.push(Stream::connect(server.address()));
     drop(Stream::connect(server.address()));
     Stream::connect(server.address()).reset();
-    // RST in the middle of the handshake, and right after it.
+    // A reset within the handshake, and right after it.
     let session = server.session("hasty");
     let handshake = upgrade(&format!("/ws/{room}?session_id={session}")).bytes("a");
     for cut in [1, 20, handshake.len() - 2, handshake.len()] {
@@ -25,7 +25,7 @@ fn one_of_each(server: &Server, room: &str) -> Vec<Stream> {
         http.send(&handshake[..cut]);
         http.into_stream().reset();
     }
-    // FIN in the middle of a frame: of its header, of its payload, of a message.
+    // An end of stream within a frame's header, within its payload, and within a message.
     let whole = chat("never finished");
     for cut in [1, 5, whole.len() - 1] {
         let (_, mut socket) = guest(&format!("cut at {cut}"));
@@ -35,18 +35,18 @@ fn one_of_each(server: &Server, room: &str) -> Vec<Stream> {
     let (_, mut fragment) = guest("fragment");
     fragment.send(frame(TEXT, "the first of two"));
     fragment.stream().finish();
-    // RST in the middle of a frame that drips.
+    // A reset within a frame that is sent byte by byte.
     let (_, mut drip) = guest("drip");
     for byte in &whole[..whole.len() - 1] {
         drip.send([*byte]);
     }
     drip.reset();
-    // One that never reads and never hangs up by itself.
+    // A socket that neither reads nor closes.
     let session = server.session("deaf");
     let mut http = server.http();
     http.send(upgrade(&format!("/ws/{room}?session_id={session}")).bytes("a"));
     open.push(http.into_stream());
-    // Requests without an end: the head, the body, the answer that nobody reads.
+    // Unfinished heads and bodies, and responses that are not read.
     let mut http = server.http();
     http.send("GET /health HT");
     open.push(http.into_stream());
@@ -62,14 +62,14 @@ fn one_of_each(server: &Server, room: &str) -> Vec<Stream> {
         http.send_request(&get("/rooms/all"));
     }
     http.into_stream().reset();
-    // A violation, and never a look at the close; a clean start to a close, and a reset.
+    // A violation whose close frame is not read; a close frame followed by a reset.
     let (_, mut rude) = guest("rude");
     rude.send([0xFF; 50]);
     open.push(rude.into_stream());
     let (_, mut abrupt) = guest("abrupt");
     abrupt.send(frame(FIN | CLOSE, ""));
     abrupt.reset();
-    // Ended sessions with open sockets.
+    // An open socket of an ended session.
     let (session, ended) = guest("ended");
     let request = delete("/sessions/me").session(&session);
     server.ask(request).expect(200);
@@ -77,8 +77,8 @@ fn one_of_each(server: &Server, room: &str) -> Vec<Stream> {
     open
 }
 
-/// Reads up to the chat with that text; everything before it must be comings and goings of others.
-fn hears(socket: &mut Ws, message: &str) {
+/// Reads up to this chat from ana. All events before it must be joins and leaves of other users.
+fn read_up_to(socket: &mut Ws, message: &str) {
     loop {
         let event = socket.event();
         if event["type"] == "chat" {
@@ -97,7 +97,7 @@ fn counts(http: &mut Http) -> (Value, Value, Value) {
 }
 
 #[test]
-fn ugly_peers_disturb_nobody_and_leave_nothing_behind() {
+fn misbehaving_peers_disturb_no_member_and_leave_nothing_behind() {
     let server = Server::start(&[
         "--message-rate",
         "0",
@@ -127,21 +127,20 @@ fn ugly_peers_disturb_nobody_and_leave_nothing_behind() {
     let (room, mut ana, mut bob) = server.room_of_two();
     let mut open = Vec::new();
     for round in 0..3 {
-        open.extend(one_of_each(&server, &room));
+        open.extend(misbehave(&server, &room));
         let message = format!("round {round}");
         ana.chat(&message);
-        hears(&mut ana, &message);
-        hears(&mut bob, &message);
+        read_up_to(&mut ana, &message);
+        read_up_to(&mut bob, &message);
     }
-    // Those that are still there do not keep the others from talking.
+    // The connections that are still open do not disturb the members either.
     for number in 0..50 {
         ana.chat(&number.to_string());
-        hears(&mut ana, &number.to_string());
-        hears(&mut bob, &number.to_string());
+        read_up_to(&mut ana, &number.to_string());
+        read_up_to(&mut bob, &number.to_string());
     }
     drop(open);
-    // When the last ugly one has left, ana and bob are alone.
-    wait_until("the others are gone", || server.user_count(&room) == Some(2));
+    wait_until("only ana and bob are present", || server.user_count(&room) == Some(2));
     ana.close();
     loop {
         let event = bob.event();
@@ -150,13 +149,13 @@ fn ugly_peers_disturb_nobody_and_leave_nothing_behind() {
         }
     }
     bob.close();
-    wait_until("everything is as it was", || counts(&mut asking) == before);
+    wait_until("the counts are as before", || counts(&mut asking) == before);
     #[cfg(target_os = "linux")]
-    wait_until("no descriptor is left", || server.descriptors() == descriptors);
+    wait_until("the descriptors are as before", || server.descriptors() == descriptors);
 }
 
 #[test]
-fn a_frame_that_never_ends_holds_up_nobody() {
+fn a_frame_sent_byte_by_byte_does_not_delay_others() {
     let server = Server::start(&[]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let mut dripping = server.enter(&room, "drip");
@@ -174,23 +173,23 @@ fn a_frame_that_never_ends_holds_up_nobody() {
 }
 
 #[test]
-fn many_come_and_go_at_once() {
+fn a_hundred_joins_and_leaves_are_announced_in_pairs() {
     let server = Server::start(&["--leave-grace", "0s", "--message-rate", "0"]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let mut asking = server.http();
     let before = counts(&mut asking).2;
-    let mut crowd: Vec<Ws> = Vec::new();
+    let mut guests: Vec<Ws> = Vec::new();
     for number in 0..100 {
-        crowd.push(server.enter(&room, &format!("guest {number}")));
+        guests.push(server.enter(&room, &format!("guest {number}")));
     }
-    for (number, socket) in crowd.into_iter().enumerate() {
+    for (number, socket) in guests.into_iter().enumerate() {
         match number % 3 {
             0 => socket.reset(),
             1 => socket.stream().finish(),
             _ => socket.close(),
         }
     }
-    wait_until("they are gone", || {
+    wait_until("all guests have left", || {
         server.user_count(&room) == Some(2) && counts(&mut asking).2 == before
     });
     ana.chat("peace");
