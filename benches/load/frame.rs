@@ -1,31 +1,31 @@
-//! As much of RFC 6455 as both ends of a benchmark need, and no more.
+//! The part of RFC 6455 that the generator and the yardstick need.
 //!
-//! Owns the bytes of a frame and of a handshake. Must never know a socket. It is the benchmark's
-//! own, so that the server is not measured against itself; and it takes shortcuts that nobody may
-//! take who talks to strangers: one key for all handshakes, one mask for all frames, no fragments.
+//! Owns the bytes of frames and handshakes. Must not know sockets. It shares no code with the
+//! server, so that the server is not compared with itself. It takes shortcuts that are unsafe with
+//! untrusted peers: one key for all handshakes, one mask for all frames, no fragments.
 
 pub const TEXT: u8 = 0x1;
 pub const CLOSE: u8 = 0x8;
 pub const PING: u8 = 0x9;
 pub const PONG: u8 = 0xA;
 
-/// The key that every handshake offers, and the proof that belongs to it: RFC 6455 §1.3's example.
+/// The key of every handshake, and its proof: the example in RFC 6455 §1.3.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// Any will do: the server has to unmask all the same.
+/// Any mask costs the server the same.
 const MASK: [u8; 4] = [0x5A, 0xC3, 0x96, 0x0F];
 
-/// What the front of some bytes says of the frame that begins there.
+/// The header of a frame.
 pub struct Header {
     pub opcode: u8,
     pub mask: Option<[u8; 4]>,
-    /// Where the payload begins, and where it ends.
+    /// The range of the payload.
     pub start: usize,
     pub end: usize,
 }
 
-/// None while the header isn't there in full.
+/// The header at the start of these bytes, or `None` if it is incomplete.
 pub fn header(bytes: &[u8]) -> Option<Header> {
     let [first, second] = *bytes.first_chunk()?;
     let (length, mut start) = match second & 0x7F {
@@ -42,12 +42,12 @@ pub fn header(bytes: &[u8]) -> Option<Header> {
     Some(Header { opcode: first & 0x0F, mask, start, end })
 }
 
-/// Appends the header of an unmasked frame: a server's.
+/// Appends the header of an unmasked frame, as a server sends it.
 pub fn push_header(out: &mut Vec<u8>, opcode: u8, length: usize) {
     push_head(out, opcode, length, 0);
 }
 
-/// Appends a whole masked frame: a client's.
+/// Appends a masked frame, as a client sends it.
 pub fn push_masked(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     push_head(out, opcode, payload.len(), 0x80);
     out.extend_from_slice(&MASK);
@@ -73,7 +73,7 @@ fn push_head(out: &mut Vec<u8>, opcode: u8, length: usize, masked: u8) {
     }
 }
 
-/// A client's handshake.
+/// The handshake of a client.
 pub fn upgrade(host: &str, path: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -81,7 +81,7 @@ pub fn upgrade(host: &str, path: &str) -> String {
     )
 }
 
-/// A server's answer to it.
+/// The response of a server to it.
 pub fn switching() -> String {
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -89,13 +89,13 @@ pub fn switching() -> String {
     )
 }
 
-/// Whether that is what an answer says.
+/// Whether the response to a handshake accepts it.
 pub fn has_switched(head: &[u8]) -> bool {
     let proof = ACCEPT.as_bytes();
     head.starts_with(b"HTTP/1.1 101 ") && head.windows(proof.len()).any(|some| some == proof)
 }
 
-/// Where a head ends and what follows begins.
+/// The length of an HTTP head, or `None` if it is incomplete.
 pub fn end_of_head(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|some| some == b"\r\n\r\n").map(|at| at + 4)
 }

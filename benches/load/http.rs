@@ -1,19 +1,19 @@
-//! A client of the REST part: blocking, for what has to be there before anything is measured.
+//! A blocking REST client, which creates sessions and rooms before a measurement.
 //!
-//! Owns requests as bytes, and where an answer ends. Must never be what is measured: `rest` does
-//! that, with the same bytes.
+//! Owns the bytes of requests, and the rule where a response ends. Must not be used in a
+//! measurement: `rest` measures requests, with the same bytes.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use crate::{Result, frame};
 
-/// How many requests are under way at a time on one connection.
+/// The number of pipelined requests.
 const PIPELINE: usize = 64;
 
 pub struct Http {
     stream: TcpStream,
-    /// What has come of answers that nobody has taken yet.
+    /// Received bytes of later responses.
     unread: Vec<u8>,
 }
 
@@ -24,13 +24,13 @@ impl Http {
         Ok(Http { stream, unread: Vec::new() })
     }
 
-    /// The body of the answer, which must be a success.
+    /// Sends a request and returns the body of the response, which must be a success.
     pub fn ask(&mut self, request: &[u8]) -> Result<String> {
         self.stream.write_all(request)?;
         self.answer()
     }
 
-    /// Asks everything, some at a time; the bodies come in the order of the requests.
+    /// Pipelines all requests. `on_answer` gets the bodies in the order of the requests.
     pub fn ask_all(
         &mut self,
         requests: impl IntoIterator<Item = Vec<u8>>,
@@ -65,16 +65,16 @@ impl Http {
     }
 }
 
-/// An answer that has come in full.
+/// A complete response.
 pub struct Answer {
     pub is_success: bool,
-    /// Where its body begins, and where it ends.
+    /// The range of its body.
     pub start: usize,
     pub end: usize,
 }
 
-/// The answer at the front of some bytes; none while it isn't there in full. Chunks and bodies
-/// without a length are none of this contract's.
+/// The response at the start of these bytes, or `None` if it is incomplete. It must have a
+/// `Content-Length`, as all responses of this API do.
 pub fn answer(bytes: &[u8]) -> Result<Option<Answer>> {
     let Some(start) = frame::end_of_head(bytes) else { return Ok(None) };
     let mut fields = [httparse::EMPTY_HEADER; 32];
@@ -111,12 +111,12 @@ fn request(method: &str, path: &str, session: Option<&str>, body: &str) -> Vec<u
     (text + "\r\n" + body).into_bytes()
 }
 
-/// A session in the making.
+/// The request that opens a session.
 pub fn open_session(name: &str) -> Vec<u8> {
     post("/sessions", None, &format!(r#"{{"username":"{name}"}}"#))
 }
 
-/// The text of one field of an answer.
+/// The text of a field in a JSON body.
 pub fn field(body: &str, name: &str) -> Result<String> {
     let value: serde_json::Value = serde_json::from_str(body)?;
     let text = value.get(name).and_then(|value| value.as_str());

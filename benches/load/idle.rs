@@ -1,47 +1,48 @@
-//! Sockets on which nobody says anything any more: what they cost in memory, and that they cost no
-//! time.
+//! Idle sockets: their cost in memory, and a check that they cost no time.
 //!
-//! Owns a crowd that has talked once and is silent now. Each has said something, so whatever a
-//! server makes on first use is there, and each has heard what the nine others in the room have
-//! said.
+//! Owns connections that were used once and are silent now. Each has sent a message and received
+//! those of the nine other members, so that the server has made all allocations that it delays until
+//! the first use.
 
 use std::thread;
 use std::time::Duration;
 
 use crate::Result;
-use crate::crowd::Crowd;
+use crate::clients::Clients;
 use crate::machine;
 use crate::server::Server;
-use crate::talk::{Load, Pace, Talk};
+use crate::traffic::{Load, Pace, Traffic};
 
 const MEMBERS: usize = 10;
 
 pub struct Idle {
-    /// Open as long as it is kept.
-    pub crowd: Crowd,
-    /// What has grown since the server was empty: session, member, socket, and a share of the room.
+    /// The connections stay open until this is dropped.
+    pub clients: Clients,
+    /// The growth of the server's memory per socket, including session, member and a share of the
+    /// room.
     pub bytes_per_socket: f64,
 }
 
-/// Opens so many sockets in an empty server, and has each of them say one thing.
-pub fn gather(server: &Server, sockets: usize) -> Result<Idle> {
+/// Opens sockets on an empty server and sends one message on each.
+pub fn connect(server: &Server, sockets: usize) -> Result<Idle> {
     let empty = server.resident()?;
     let rooms = sockets.div_ceil(MEMBERS);
-    let mut crowd = Crowd::connect(server.address, &server.seats(rooms, MEMBERS)?)?;
-    let mut talk = Talk::new(Load { rooms, members: MEMBERS, pace: Pace::PerSecond(1) });
+    let mut clients = Clients::connect(server.address, &server.member_paths(rooms, MEMBERS)?)?;
+    let mut traffic = Traffic::new(Load { rooms, members: MEMBERS, pace: Pace::PerSecond(1) });
     for room in 0..rooms {
         for _ in 0..MEMBERS {
-            talk.say(&mut crowd, room)?;
+            traffic.send(&mut clients, room)?;
         }
-        crowd.listen(Duration::ZERO, |connection, text, at| talk.on_text(connection, text, at))?;
+        clients
+            .listen(Duration::ZERO, |connection, text, at| traffic.on_text(connection, text, at))?;
     }
-    talk.finish(&mut crowd)?;
-    crowd.settle(Duration::from_millis(200))?;
+    traffic.finish(&mut clients)?;
+    clients.settle(Duration::from_millis(200))?;
     let grown = server.resident()?.saturating_sub(empty);
-    Ok(Idle { crowd, bytes_per_socket: grown as f64 / (rooms * MEMBERS) as f64 })
+    Ok(Idle { clients, bytes_per_socket: grown as f64 / (rooms * MEMBERS) as f64 })
 }
 
-/// How often the server has woken up in `length`, once it has gone to sleep.
+/// The context switches of the server in `length`, after it has become idle.
 pub fn context_switches(server: &Server, length: Duration) -> Result<u64> {
     let process = server.process.ok_or("the server's process isn't known")?;
     let switches_in = |length| {
@@ -49,7 +50,7 @@ pub fn context_switches(server: &Server, length: Duration) -> Result<u64> {
         thread::sleep(length);
         Result::Ok(machine::context_switches(process)? - before)
     };
-    // What has just ended may leave a timer or two.
+    // Earlier activity may have armed timers.
     for _ in 0..10 {
         if switches_in(Duration::from_secs(1))? == 0 {
             break;

@@ -1,7 +1,7 @@
 //! How many instructions the server executes for one chat message, counted by callgrind.
 //!
-//! Owns the two loads and the arithmetic. Must never read a clock: a count is the same on a busy
-//! machine, so two builds can be compared to within a percent, which times do not allow.
+//! Owns the loads and the arithmetic. Must not read a clock: a count is the same on a busy machine,
+//! so two builds can be compared to within a percent, which times do not allow.
 //!
 //! The invariant: the server does the same work in every run. How much it sends at once depends on
 //! how many messages it finds in its sockets when it looks, so it is stopped (SIGSTOP) while each
@@ -16,7 +16,7 @@ use std::process::Command;
 use crate::Result;
 use crate::options::Options;
 use crate::server::{Server, VALGRIND};
-use crate::talk::{Load, Pace, Talk};
+use crate::traffic::{Load, Pace, Traffic};
 
 struct Case {
     name: &'static str,
@@ -46,7 +46,7 @@ pub fn measure(options: &Options) -> Result<()> {
         eprintln!("skipped: instructions are counted by valgrind, which is not installed");
         return Ok(());
     }
-    println!("| rooms x members | messages | instructions a message | a delivery |");
+    println!("| rooms x members | messages | instructions per message | per delivery |");
     println!("|---|---|---|---|");
     for case in CASES.iter().filter(|case| options.wants(case.name)) {
         let Case { name, mut load, at_once, mut rounds } = *case;
@@ -70,14 +70,14 @@ pub fn measure(options: &Options) -> Result<()> {
 /// Instructions of a whole run: start, connect, so many rounds, stop.
 fn run(binary: &Path, load: Load, at_once: usize, rounds: usize) -> Result<u64> {
     let server = Server::under_callgrind(binary)?;
-    let (mut crowd, mut talk) = Talk::gather_one_by_one(&server, load)?;
+    let (mut clients, mut traffic) = Traffic::connect_one_by_one(&server, load)?;
     for _ in 0..rounds {
         server.pause()?;
         for room in 0..load.rooms * at_once {
-            talk.say(&mut crowd, room % load.rooms)?;
+            traffic.send(&mut clients, room % load.rooms)?;
         }
         server.resume()?;
-        talk.hear_all(&mut crowd)?;
+        traffic.wait_for_deliveries(&mut clients)?;
     }
     // The members stay connected: how a server ends connections depends on which it notices first.
     let output = server.stop()?;

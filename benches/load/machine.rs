@@ -1,9 +1,8 @@
-//! What this machine says of a process, and which core it runs on.
+//! What the kernel reports about a process, and the core that it runs on.
 //!
-//! Owns every look into `/proc` and the few system calls that measuring needs. Must never know what
-//! a process serves. Time on a core is what to trust on a machine that does other things too: it
-//! does not grow because somebody else was busy. What grows then is `waited`, so it is reported
-//! beside.
+//! Owns the access to `/proc` and the system calls of the measurements. Must not know what a process
+//! serves. The invariant: figures are processor time, which does not grow when other processes are
+//! busy. What does grow then is `waited`, so it is reported too.
 
 use std::fs;
 use std::io;
@@ -20,19 +19,19 @@ use rustix::time::{
 
 use crate::Result;
 
-/// What a process has used since it began.
+/// What a process has used since its start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// On a core, in its own code and in the kernel.
+    /// Processor time, in its own code and in the kernel.
     pub cpu: Duration,
-    /// Ready to run while somebody else had the core: on a quiet machine, next to nothing.
+    /// The time it was ready to run but had no core; almost zero on a quiet machine.
     pub waited: Duration,
 }
 
 impl Usage {
-    /// Of a process and all its threads. Nanoseconds, where `/proc/PID/stat` has hundredths of a
-    /// second; who runs at the moment is counted up to the kernel's last tick, four milliseconds
-    /// ago at most. So a tenth of a second is enough to see that it works, and a second to measure.
+    /// The usage of a process with all its threads, in nanoseconds (`/proc/PID/stat` has hundredths
+    /// of a second). A running thread is counted up to the kernel's last tick, at most 4 ms ago, so
+    /// a measurement should last a second.
     pub fn of(process: u32) -> Result<Usage> {
         let mut sum = Usage::default();
         for thread in fs::read_dir(format!("/proc/{process}/task"))? {
@@ -50,7 +49,7 @@ impl Usage {
     }
 }
 
-/// Reads both clocks when what counts begins, and again when it ends.
+/// Reads the usage of server and generator at the start and at the end of a measurement.
 pub struct Meter {
     from: Instant,
     process: Option<u32>,
@@ -59,7 +58,7 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// The server's process, if it is known.
+    /// Without a process, the usage of the server is unknown.
     pub fn start(process: Option<u32>) -> Result<Meter> {
         let server = process.map(Usage::of).transpose()?;
         let generator = Usage::of(process::id())?;
@@ -75,7 +74,7 @@ impl Meter {
     }
 }
 
-/// What a measurement took.
+/// The time that a measurement took.
 #[derive(Clone, Copy)]
 pub struct Effort {
     pub took: Duration,
@@ -84,21 +83,22 @@ pub struct Effort {
 }
 
 impl Effort {
-    /// How long whoever was disturbed more had to wait for its core, against how long it had it.
+    /// The time waited for a core, relative to the processor time, of the server or the generator,
+    /// whichever is larger.
     pub fn disturbance(&self) -> f64 {
         let share = |usage: Usage| usage.waited.as_secs_f64() / usage.cpu.as_secs_f64();
         self.server.map_or(0.0, share).max(share(self.generator))
     }
 }
 
-/// Bytes of memory that a process has. `VmRSS` in `/proc/PID/status` is quicker to read, and may be
-/// off by as much as a quarter of a megabyte.
+/// The resident memory of a process in bytes. `VmRSS` in `/proc/PID/status` is faster to read but may
+/// be wrong by a quarter of a megabyte.
 pub fn resident(process: u32) -> Result<u64> {
     let kib = value(&format!("/proc/{process}/smaps_rollup"), "Rss:")?;
     Ok(kib * 1024)
 }
 
-/// How often a process has begun to run or ceased to, whether it wanted or not.
+/// The voluntary and involuntary context switches of a process.
 pub fn context_switches(process: u32) -> Result<u64> {
     let status = format!("/proc/{process}/status");
     Ok(value(&status, "voluntary_ctxt_switches:")? + value(&status, "nonvoluntary_ctxt_switches:")?)
@@ -111,8 +111,7 @@ fn value(path: &str, name: &str) -> Result<u64> {
     Ok(word.ok_or_else(|| format!("{path} has no {name}"))?.parse()?)
 }
 
-/// A core for the server and another for the generator: neither is moved about, and neither takes
-/// the other's time.
+/// One core for the server and another for the generator, so that they do not disturb each other.
 #[derive(Clone, Copy)]
 pub struct Cores {
     server: usize,
@@ -120,7 +119,7 @@ pub struct Cores {
 }
 
 impl Cores {
-    /// The first and the last that this process may use; none if there is only one.
+    /// The first and the last core that this process may use; `None` if there is only one.
     pub fn choose() -> Result<Option<Cores>> {
         let allowed = sched_getaffinity(None)?;
         let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
@@ -143,14 +142,14 @@ fn pin(process: Option<Pid>, core: usize) -> io::Result<()> {
     Ok(sched_setaffinity(process, &only)?)
 }
 
-/// As many descriptors as are allowed; the servers inherit it.
+/// Raises the limit on descriptors to the maximum. Child processes inherit it.
 pub fn raise_descriptor_limit() -> io::Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
 }
 
-/// A descriptor that is readable once per `gap`: poll's own timeout knows milliseconds only.
-pub fn metronome(gap: Duration) -> io::Result<OwnedFd> {
+/// A descriptor that becomes readable once per `gap`. The timeout of poll has only milliseconds.
+pub fn ticker(gap: Duration) -> io::Result<OwnedFd> {
     let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;
     let seconds = i64::try_from(gap.as_secs()).map_err(io::Error::other)?;
     let gap = Timespec { tv_sec: seconds, tv_nsec: gap.subsec_nanos().into() };

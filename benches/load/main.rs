@@ -1,28 +1,28 @@
-//! How much the real server costs, over real sockets, beside a yardstick that does nothing but move
-//! bytes.
+//! Measures what the real server costs over real sockets, and compares it with a yardstick that does
+//! nothing but move bytes.
 //!
 //! ```sh
-//! cargo bench --bench load                    # the table: five rounds, some five minutes
-//! cargo bench --bench load -- --growth        # what more of everything costs
-//! cargo bench --bench load -- --instructions  # what one message costs, counted by callgrind
+//! cargo bench --bench load                    # the table of figures: five rounds, five minutes
+//! cargo bench --bench load -- --growth        # how costs grow with the number of everything
+//! cargo bench --bench load -- --instructions  # instructions per message, counted by callgrind
 //! cargo bench --bench load -- --help
 //! ```
 //!
 //! # How to measure
 //!
-//! 1. **Measure what people run**: the release, in a process of its own. `server` starts it.
-//! 2. **Count time on a core, not time that passed.** A machine does other things too, and a server
-//!    does not get dearer by waiting for its turn. `machine` reads it from the kernel.
-//! 3. **Hold it against the least that is possible**, measured in the same minute: `yardstick`. A
-//!    ratio means the same on another machine; microseconds don't.
-//! 4. **Interleave, repeat, take medians**: `table`. Who goes first changes from round to round.
-//! 5. **Don't let the generator be the limit**: it has a core of its own, one thread, one buffer,
-//!    and looks at each message once: `crowd`. Where it is busy to the full, that is said.
-//! 6. **Believe nothing that was not heard**: each message must reach each member once and in
-//!    order, or there is no figure: `room`.
+//! 1. **Measure what people run**: the release build, in a separate process. `server` starts it.
+//! 2. **Count processor time, not elapsed time.** The machine has other work too, and waiting for a
+//!    core is not a cost of the server. `machine` reads the time from the kernel.
+//! 3. **Compare with the least possible work**, measured in the same minute: `yardstick`. A ratio
+//!    holds on another machine; microseconds don't.
+//! 4. **Alternate, repeat, and take medians**: `table`. The order changes from round to round.
+//! 5. **Don't let the generator be the limit**: `clients` has its own core, one thread and one
+//!    buffer, and reads each message once. If it is busy all the time, it prints a warning.
+//! 6. **Check each delivery**: each message must reach each member once and in order, or the
+//!    benchmark fails: `room`.
 //!
-//! `talk` is the load on sockets, `rest` that of requests, `idle` that of nobody doing anything;
-//! `trials` says which of them make the table, `growth` which make those of `--growth`.
+//! `traffic` is the load of messages, `rest` of requests, `idle` of silent sockets. `trials` lists
+//! the figures of the table, `growth` those of `--growth`, and `instructions` counts instructions.
 
 use std::env;
 use std::error::Error;
@@ -30,7 +30,7 @@ use std::process::ExitCode;
 
 use options::{HELP, Options};
 
-mod crowd;
+mod clients;
 mod frame;
 mod growth;
 mod http;
@@ -42,12 +42,12 @@ mod rest;
 mod room;
 mod server;
 mod table;
-mod talk;
+mod traffic;
 mod trials;
 mod yardstick;
 
 #[cfg(not(target_os = "linux"))]
-compile_error!("what a process costs is read from Linux's /proc");
+compile_error!("the cost of a process is read from Linux's /proc");
 
 pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

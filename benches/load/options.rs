@@ -1,4 +1,4 @@
-//! What the command line asks for.
+//! The options of the command line.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,17 +12,17 @@ use crate::server::BINARY;
 pub const HELP: &str = "\
 cargo bench --bench load -- [OPTIONS]
 
-  --rounds N     how often each figure is measured; the table shows medians (5)
-  --secs S       how long each measurement counts, in seconds (2)
-  --only NAME    only what has that name on stderr; repeatable
-  --growth       what more members, rooms, sessions, sockets and messages cost, instead
-  --instructions how many instructions the server executes for a message, instead; counted
-                 by callgrind (part of valgrind), so the same on a busy machine
-  --server PATH  measure this build of the server, to compare it with the one built here
-  --short        small and quick: whether it runs and nothing is lost, never how fast
-  --against URL  a server of the same contract that runs already, instead of ours;
-                 it needs its limits off, as ours does (benches/load/server.rs)
-  --pid N        that server's process, for what it takes of processor and memory
+  --rounds N      measure each figure N times; the table shows medians (5)
+  --secs S        length of each measurement in seconds (2)
+  --only NAME     measure only this figure (names are printed on stderr); repeatable
+  --growth        measure how costs grow with members, rooms, sessions, sockets and messages
+  --instructions  count the instructions that the server executes for each message, with
+                  callgrind (part of valgrind); other load on the machine has no effect
+  --server PATH   measure this build of the server, to compare it with the one built here
+  --short         small and quick, to test that everything runs; the figures mean nothing
+  --against URL   measure a running server with the same API; its limits must be switched
+                  off (see benches/load/server.rs)
+  --pid N         the process of that server, to measure its processor time and memory
 ";
 
 #[derive(Clone, Debug)]
@@ -73,22 +73,22 @@ impl Options {
                 Long("against") => options.against = Some(parser.value()?.string()?),
                 Long("pid") => options.process = Some(parser.value()?.parse()?),
                 Long("help") => options.help = true,
-                Long("bench") => {} // Cargo's own.
+                Long("bench") => {} // Cargo adds it.
                 unexpected => return Err(unexpected.unexpected().into()),
             }
         }
         Ok(options)
     }
 
-    /// Nothing was asked for that is not among these.
+    /// Fails if `--only` names a figure that is not among these.
     pub fn check_names(&self, names: &[&str]) -> Result<()> {
         match self.only.iter().find(|only| !names.contains(&only.as_str())) {
-            Some(name) => Err(format!("{name} is none of {}", names.join(", ")).into()),
+            Some(name) => Err(format!("{name} is not one of {}", names.join(", ")).into()),
             None => Ok(()),
         }
     }
 
-    /// Whether something of that name was asked for.
+    /// Whether this figure is to be measured.
     pub fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
     }

@@ -1,7 +1,7 @@
-//! Requests, one under way on each of many connections that stay open.
+//! REST requests on many persistent connections, one at a time on each.
 //!
-//! Owns how many answers a second come back. `GET /health` is the least that a request can cost;
-//! what others cost more is what the server does for them.
+//! Owns the count of responses per second. `GET /health` is the cheapest request; the additional
+//! cost of others is the work that the server does for them.
 
 use std::io::{ErrorKind, Read, Write};
 use std::time::Instant;
@@ -10,16 +10,16 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::Result;
-use crate::crowd::PATIENCE;
+use crate::clients::PATIENCE;
 use crate::http::{self, Http};
 use crate::machine::{Effort, Meter};
 use crate::server::Server;
-use crate::talk::Span;
+use crate::traffic::Span;
 
-/// Connections, and so requests under way.
+/// The number of connections, and so of concurrent requests.
 const CONNECTIONS: usize = 64;
 
-/// Opening a session, looking at a room, and the health, in turn.
+/// Three requests, sent in turn: open a session, look up a room, and the health.
 pub fn mix(server: &Server) -> Result<Vec<Vec<u8>>> {
     let mut http = Http::connect(server.address)?;
     let session = http::field(&http.ask(&http::open_session("ana"))?, "session_id")?;
@@ -28,7 +28,7 @@ pub fn mix(server: &Server) -> Result<Vec<Vec<u8>>> {
     Ok(vec![http::open_session("somebody"), look, http::get("/health", None)])
 }
 
-/// Answers a second, and what they took.
+/// Responses per second, and the processor time for them.
 pub fn per_second(server: &Server, requests: &[Vec<u8>], span: Span) -> Result<(f64, Effort)> {
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(CONNECTIONS));
     let mut askers = Vec::new();
@@ -62,7 +62,7 @@ pub fn per_second(server: &Server, requests: &[Vec<u8>], span: Span) -> Result<(
 
 struct Asker {
     stream: TcpStream,
-    /// Which request comes next, counted on and on.
+    /// The number of requests so far, which selects the next one.
     next: usize,
     answer: Vec<u8>,
 }
@@ -71,10 +71,10 @@ impl Asker {
     fn ask(&mut self, requests: &[Vec<u8>]) -> Result<()> {
         let request = &requests[self.next % requests.len()];
         self.next += 1;
-        Ok(self.stream.write_all(request)?) // It has room: nothing else is under way.
+        Ok(self.stream.write_all(request)?) // The socket's buffer is empty, so this can't block.
     }
 
-    /// True if that was the rest of an answer.
+    /// True if this completed a response.
     fn on_readable(&mut self, requests: &[Vec<u8>]) -> Result<bool> {
         let mut scratch = [0; 4096];
         match self.stream.read(&mut scratch) {

@@ -1,59 +1,62 @@
-//! A room, as its members hear it: each message once, and all in one order.
+//! Checks the deliveries in one room: each member receives each message once, in the same order.
 //!
-//! Owns who is to hear what next. Must never know a socket. The order is the server's to choose, so
-//! it is what the first member hears that hears it; all others must hear the same, and of each
-//! sender the messages as they were said. One message too many, too few or out of place is an
-//! error, which ends the benchmark: how fast a server loses messages is of no interest. A check
-//! that cannot fail proves nothing, so it is shown to fail before anything is measured: [`prove`].
+//! Owns the expected order. Must not know sockets. The server chooses the order, so the first member
+//! that receives a message at some place in the order decides it, and all others must agree. The
+//! messages of each sender must keep their order. The invariant: a message that is lost, duplicated
+//! or out of order ends the benchmark, for otherwise a server that loses messages would look fast.
+//! [`prove`] shows that these checks can fail.
 
 use std::collections::VecDeque;
 
 use crate::Result;
 
 pub struct Room {
-    /// Messages said so far; each bears its number.
-    said: u32,
-    /// Which message each sender is to be heard with next. They take turns.
+    /// The number of messages sent so far, which is also the number in the next message.
+    sent: u32,
+    /// The next message to be delivered of each sender. Senders take turns.
     next_of: Vec<u32>,
-    /// Those that some have heard and some have not, in order. Bounded by what is under way.
+    /// The messages that some members have received and others have not, in order. Bounded by the
+    /// number of messages in flight.
     order: VecDeque<Message>,
-    /// How many messages everybody has heard: the place of the first in `order`.
+    /// The number of messages that all members have received: the place of the first in `order`.
     settled: usize,
-    /// How many messages each member has heard.
-    heard: Vec<usize>,
+    /// The number of messages that each member has received.
+    delivered: Vec<usize>,
 }
 
 struct Message {
     number: u32,
-    /// How many members have not heard it.
+    /// The number of members that have not received it.
     left: usize,
 }
 
 impl Room {
     pub fn new(members: usize, senders: u32) -> Room {
         let next_of = (0..senders).collect();
-        Room { said: 0, next_of, order: VecDeque::new(), settled: 0, heard: vec![0; members] }
+        Room { sent: 0, next_of, order: VecDeque::new(), settled: 0, delivered: vec![0; members] }
     }
 
-    /// Something is said: its number, and the member who says it.
-    pub fn say(&mut self) -> (u32, usize) {
-        let number = self.said;
-        self.said += 1;
+    /// Counts a message. Returns its number and the member that sends it.
+    pub fn send(&mut self) -> (u32, usize) {
+        let number = self.sent;
+        self.sent += 1;
         (number, number as usize % self.next_of.len())
     }
 
-    /// A member hears a message. True if all have heard it now.
-    pub fn on_heard(&mut self, member: usize, number: u32) -> Result<bool> {
-        let heard = self.heard.get_mut(member).ok_or("nobody has that number")?;
-        let place = *heard - self.settled;
-        *heard += 1;
+    /// A member has received a message. True if all members have received it now.
+    pub fn on_delivery(&mut self, member: usize, number: u32) -> Result<bool> {
+        let delivered = self.delivered.get_mut(member).ok_or("no member has that number")?;
+        let place = *delivered - self.settled;
+        *delivered += 1;
         if place == self.order.len() {
-            self.first_heard(number)?;
+            self.first_delivery(number)?;
         }
-        let message = self.order.get_mut(place).ok_or("a place that nobody has left")?;
+        let message = self.order.get_mut(place).ok_or("a message that all have received")?;
         if message.number != number {
             let expected = message.number;
-            return Err(format!("member {member} hears message {number}, others {expected}").into());
+            return Err(
+                format!("member {member} receives message {number}, others {expected}").into()
+            );
         }
         message.left -= 1;
         let all = message.left == 0;
@@ -64,52 +67,52 @@ impl Room {
         Ok(all)
     }
 
-    fn first_heard(&mut self, number: u32) -> Result<()> {
+    fn first_delivery(&mut self, number: u32) -> Result<()> {
         let senders = self.next_of.len();
         let next =
             self.next_of.get_mut(number as usize % senders).ok_or("a room without senders")?;
-        if number != *next || number >= self.said {
-            return Err(format!("message {number} is heard, {next} was to come").into());
+        if number != *next || number >= self.sent {
+            return Err(format!("message {number} is received instead of {next}").into());
         }
         *next += u32::try_from(senders)?;
-        self.order.push_back(Message { number, left: self.heard.len() });
+        self.order.push_back(Message { number, left: self.delivered.len() });
         Ok(())
     }
 
-    /// Whether everybody has heard everything.
+    /// Whether all members have received all messages.
     pub fn is_complete(&self) -> bool {
-        self.settled == self.said as usize
+        self.settled == self.sent as usize
     }
 }
 
-/// What must be noticed is noticed.
+/// Fails unless the checks above detect each kind of fault.
 pub fn prove() -> Result<()> {
-    let said: u32 = 4;
-    // The message that each of two members hears, in this order, of two who talk.
-    let is_fine = |heard: &[(usize, u32)]| {
+    let sent: u32 = 4;
+    // The deliveries, as pairs of a member (of two) and a message. Both members send.
+    let is_fine = |delivered: &[(usize, u32)]| {
         let mut room = Room::new(2, 2);
-        for _ in 0..said {
-            room.say();
+        for _ in 0..sent {
+            room.send();
         }
-        heard.iter().all(|(member, number)| room.on_heard(*member, *number).is_ok())
+        delivered.iter().all(|(member, number)| room.on_delivery(*member, *number).is_ok())
             && room.is_complete()
     };
     let in_order = [(0, 1), (0, 0), (1, 1), (0, 2), (1, 0), (1, 2), (1, 3), (0, 3)];
     let doubled = [in_order.as_slice(), &[(0, 3)]].concat();
-    let never_said = [in_order.as_slice(), &[(0, 4), (1, 4)]].concat();
+    let never_sent = [in_order.as_slice(), &[(0, 4), (1, 4)]].concat();
     let another_order = [(0, 1), (0, 0), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3)];
-    let not_as_said = [(0, 2), (0, 0), (0, 1), (0, 3), (1, 2), (1, 0), (1, 1), (1, 3)];
+    let sender_order = [(0, 2), (0, 0), (0, 1), (0, 3), (1, 2), (1, 0), (1, 1), (1, 3)];
     let gap = [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 2), (1, 3)];
     let faults = [
         &doubled,
-        &never_said,
+        &never_sent,
         in_order.split_last().ok_or("none")?.1,
         &another_order,
-        &not_as_said,
+        &sender_order,
         &gap,
     ];
-    match is_fine(&in_order) && !faults.iter().any(|heard| is_fine(heard)) {
+    match is_fine(&in_order) && !faults.iter().any(|delivered| is_fine(delivered)) {
         true => Ok(()),
-        false => Err("the benchmark would not notice what gets lost".into()),
+        false => Err("the benchmark does not detect lost messages".into()),
     }
 }

@@ -1,7 +1,8 @@
-//! Whoever is measured: the release, the yardstick, or somebody else's server.
+//! The server that is measured: the release build, the yardstick, or one that already runs.
 //!
-//! Owns the child process, from its first line to its end. A fresh one for each measurement, on a
-//! free port and a core of its own, so that none inherits what the one before it has left.
+//! Owns the child process from start to end. Must not know what is measured. The invariant: each
+//! measurement has a new process on a free port and its own core, so that earlier measurements have
+//! no effect on it.
 
 use std::env;
 use std::io::{BufRead, BufReader, Read};
@@ -15,12 +16,12 @@ use crate::http::{self, Http};
 use crate::machine::{self, Cores};
 use crate::{Result, yardstick};
 
-/// The release: what `cargo bench` has built for this.
+/// The release build that `cargo bench` has made for this benchmark.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_disposable-chat");
 
 pub const VALGRIND: &str = "valgrind";
 
-/// Limits that a load generator would run into.
+/// Raises or switches off the limits that a load generator would reach.
 const FLAGS: &[&str] = &[
     "--listen",
     "127.0.0.1:0",
@@ -40,18 +41,18 @@ const FLAGS: &[&str] = &[
     "2G",
 ];
 
-/// A server that can be reached. Dropping it ends it, if it is ours.
+/// A server that accepts connections. Dropping it kills the process, if this program started it.
 pub struct Server {
     pub address: SocketAddr,
-    /// Where `/metrics` is, if it was asked for.
+    /// The address of `/metrics`, with the flag `--metrics-listen`.
     pub metrics: Option<SocketAddr>,
     pub process: Option<u32>,
-    /// The yardstick has no REST: whoever comes is in the room that the path names.
+    /// False for the yardstick, where the path of a WebSocket alone selects the room.
     has_rest: bool,
     running: Option<Running>,
 }
 
-/// The stderr is kept open, or the server's next line would fail.
+/// The child process. Its stderr stays open, because its next log line would fail otherwise.
 struct Running {
     child: Child,
     stderr: BufReader<ChildStderr>,
@@ -59,12 +60,12 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ended = self.child.kill().and_then(|()| self.child.wait()); // Or it is gone already.
+        let _ended = self.child.kill().and_then(|()| self.child.wait()); // It may have ended.
     }
 }
 
 impl Server {
-    /// The server that is measured, with limits that a load generator would run into switched off.
+    /// The release build, without limits that a load generator would reach.
     pub fn release(binary: &Path, cores: Option<Cores>, flags: &[&str]) -> Result<Server> {
         let mut command = Command::new(binary);
         command.args(FLAGS).args(flags);
@@ -72,7 +73,7 @@ impl Server {
         Server::start(command, cores, true, flags.contains(&"--metrics-listen"))
     }
 
-    /// The same in valgrind, which runs it about fifty times slower and counts instructions.
+    /// The release build in callgrind, which counts instructions and is about fifty times slower.
     pub fn under_callgrind(binary: &Path) -> Result<Server> {
         let mut command = Command::new(VALGRIND);
         command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(binary);
@@ -81,15 +82,15 @@ impl Server {
         Server::start(command, None, true, false)
     }
 
-    /// This program once more, as the yardstick.
+    /// This program in a second process, as the yardstick.
     pub fn yardstick(cores: Option<Cores>, coalesce: bool) -> Result<Server> {
         let mut command = Command::new(env::current_exe()?);
         command.arg(if coalesce { yardstick::COALESCING } else { yardstick::PLAIN });
         Server::start(command, cores, false, false)
     }
 
-    /// Somebody else's, which runs already.
-    pub fn of_somebody_else(url: &str, process: Option<u32>) -> Result<Server> {
+    /// A server that already runs.
+    pub fn running(url: &str, process: Option<u32>) -> Result<Server> {
         let host = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
         let address = host.to_socket_addrs()?.next().ok_or("an address is missing")?;
         Ok(Server { address, metrics: None, process, has_rest: true, running: None })
@@ -103,7 +104,7 @@ impl Server {
     ) -> Result<Server> {
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let process = child.id();
-        let stderr = child.stderr.take().ok_or("stderr was to be ours")?;
+        let stderr = child.stderr.take().ok_or("no pipe from stderr")?;
         let mut running = Running { child, stderr: BufReader::new(stderr) };
         if let Some(cores) = cores {
             cores.pin_server(process)?;
@@ -113,11 +114,11 @@ impl Server {
         Ok(Server { address, metrics, process: Some(process), has_rest, running: Some(running) })
     }
 
-    /// Stops the process until [`Server::resume`]: it finds all that is sent meanwhile at once.
+    /// Stops the process until [`Server::resume`]. Data sent in between waits in its sockets.
     pub fn pause(&self) -> Result<()> {
         let process = self.child()?;
         kill_process(process, Signal::STOP)?;
-        // Until the kernel says so, it might still read what is sent first.
+        // The signal takes effect with a delay, in which the process could still read.
         waitpid(Some(process), WaitOptions::UNTRACED)?;
         Ok(())
     }
@@ -149,14 +150,14 @@ impl Server {
         machine::resident(self.process.ok_or("the server's process isn't known")?)
     }
 
-    /// A path for each seat: rooms with their members, each with a session of its own.
-    pub fn seats(&self, rooms: usize, members: usize) -> Result<Vec<String>> {
+    /// Creates rooms and sessions. Returns the WebSocket path of each member, room by room.
+    pub fn member_paths(&self, rooms: usize, members: usize) -> Result<Vec<String>> {
         if !self.has_rest {
-            let seat = |seat| format!("/ws/r{}", seat / members);
-            return Ok((0..rooms * members).map(seat).collect());
+            let path = |member| format!("/ws/r{}", member / members);
+            return Ok((0..rooms * members).map(path).collect());
         }
         let mut http = Http::connect(self.address)?;
-        // As long as each other, so that the text lies at the same place in every message.
+        // Names of equal length put the text at the same place in every message.
         let sessions = self.sessions(&mut http, rooms * members)?;
         let owners = sessions.iter().step_by(members);
         let mut ids = Vec::new();
@@ -172,7 +173,7 @@ impl Server {
             .collect())
     }
 
-    /// The ids of so many new sessions.
+    /// Opens sessions and returns their ids.
     pub fn sessions(&self, http: &mut Http, count: usize) -> Result<Vec<String>> {
         let mut ids = Vec::with_capacity(count);
         let requests = (0..count).map(|number| http::open_session(&format!("member{number:06}")));
@@ -184,7 +185,7 @@ impl Server {
     }
 }
 
-/// Settings of this shell are not part of the measurement.
+/// Variables of this shell must not change the measured server.
 fn remove_settings(command: &mut Command) {
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
@@ -195,7 +196,7 @@ fn remove_settings(command: &mut Command) {
 }
 
 impl Running {
-    /// From the next line `listening on http://…`.
+    /// The address in the next line `listening on http://…`.
     fn next_address(&mut self) -> Result<SocketAddr> {
         let mut line = String::new();
         while self.stderr.read_line(&mut line)? > 0 {
@@ -204,6 +205,6 @@ impl Running {
             }
             line.clear();
         }
-        Err("the server doesn't listen".into())
+        Err("the server has not reported its address".into())
     }
 }

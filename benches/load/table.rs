@@ -1,26 +1,26 @@
-//! What was measured, round by round, and the table that is made of it.
+//! The samples of all rounds, and the table made of them.
 //!
-//! Owns the arithmetic. Ratios are taken within a round, of two that were measured one after the
-//! other, and only then is the median taken: whatever made the machine slower for a minute made
-//! both slower, and is gone from the ratio. What is wished for is shown, and nothing fails for it.
+//! Owns the arithmetic. Must not know how samples are taken. The invariant: a ratio compares two
+//! samples of the same round, and the median is taken of the ratios, so that a slow minute of the
+//! machine cancels out. A missed goal is shown but fails nothing.
 
 use std::fmt::{self, Display};
 
-/// One thing measured in one round.
+/// One figure measured in one round.
 pub struct Sample {
     pub figure: &'static str,
     pub unit: &'static str,
     pub server: f64,
-    /// What it is held against, measured beside it.
+    /// The sample that it is compared with, from the same round.
     pub other: Option<f64>,
     pub goal: Goal,
-    /// How long somebody else had the core, against how long it was one's own.
+    /// See [`crate::machine::Effort::disturbance`].
     pub disturbance: Option<f64>,
 }
 
 #[derive(Clone, Copy)]
 pub enum Goal {
-    /// It explains another figure.
+    /// Only explains another figure.
     None,
     AtMost(f64),
     RatioAtMost(f64),
@@ -65,7 +65,7 @@ impl Table {
 
 impl Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| figure | rounds | server | held against | ratio | goal | | disturbed |")?;
+        writeln!(f, "| figure | rounds | server | compared with | ratio | goal | | disturbed |")?;
         writeln!(f, "|---|---|---|---|---|---|---|---|")?;
         self.rows.iter().try_for_each(|row| row.fmt(f))
     }
@@ -105,7 +105,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
     Some((low + high) / 2.0)
 }
 
-/// With as many digits as mean something.
+/// A number with three or four significant digits.
 pub fn short(value: f64) -> String {
     match value.abs() {
         1_000_000.0.. => format!("{:.2} M", value / 1e6),

@@ -1,7 +1,8 @@
-//! The figures that a change to the server is judged by.
+//! The figures by which a change to the server is judged.
 //!
-//! Owns which they are, how each is taken, and what is wished for. A trial is one round of one or
-//! two of them: the server, and what it is held against right before or after.
+//! Owns the list of figures, how each is measured, and its goal. Must not know how the table is
+//! printed. The invariant: a trial measures the server and the yardstick one right after the other,
+//! so that both run under the same conditions.
 
 use std::fs;
 use std::time::Duration;
@@ -11,10 +12,10 @@ use crate::machine::{Cores, Effort};
 use crate::options::Options;
 use crate::server::Server;
 use crate::table::{Goal, Sample, Table};
-use crate::talk::{self, Heard, Load, Pace, Span};
+use crate::traffic::{self, Delivered, Load, Pace, Span};
 use crate::{idle, rest};
 
-/// Where measuring takes place.
+/// The conditions of all measurements.
 pub struct Lab {
     pub options: Options,
     pub cores: Option<Cores>,
@@ -22,27 +23,29 @@ pub struct Lab {
     round: usize,
 }
 
-/// What two have come to, and how much the one that was disturbed more had to wait.
+/// Two results, and the larger disturbance of both (see [`Effort::disturbance`]).
 struct Both<T> {
     server: T,
     other: T,
     disturbance: f64,
 }
 
-/// Who waits for a core for less than this share of the time that it has it, is not disturbed.
-const CALM: f64 = 0.05;
+/// A measurement with a smaller disturbance (see [`Effort::disturbance`]) is not repeated.
+const UNDISTURBED_MAX: f64 = 0.05;
 
-/// How often to measure at most until nobody disturbs.
+/// At most this many measurements are made to find an undisturbed one.
 const ATTEMPTS: usize = 3;
 
-/// A name, and what takes its figures.
+/// The name of a trial, and the function that runs it.
 type Trial = (&'static str, fn(&Lab) -> Result<Vec<Sample>>);
 
 const TRIALS: &[Trial] = &[
-    ("1x100", |lab| lab.cpu(["1x100: CPU a delivery", "1x100: at once"], 1, 100, 16, 1.0)),
-    ("1x1000", |lab| lab.cpu(["1x1000: CPU a delivery", "1x1000: at once"], 1, 1000, 16, 1.0)),
-    ("100x10", |lab| lab.cpu(["100x10: CPU a delivery", "100x10: at once"], 100, 10, 16, 1.15)),
-    ("1000x2", |lab| lab.cpu(["1000x2: CPU a delivery", "1000x2: at once"], 1000, 2, 2, 1.15)),
+    ("1x100", |lab| lab.cpu(["1x100: CPU per delivery", "1x100: coalescing"], 1, 100, 16, 1.0)),
+    ("1x1000", |lab| lab.cpu(["1x1000: CPU per delivery", "1x1000: coalescing"], 1, 1000, 16, 1.0)),
+    ("100x10", |lab| {
+        lab.cpu(["100x10: CPU per delivery", "100x10: coalescing"], 100, 10, 16, 1.15)
+    }),
+    ("1000x2", |lab| lab.cpu(["1000x2: CPU per delivery", "1000x2: coalescing"], 1000, 2, 2, 1.15)),
     ("flood", Lab::flood),
     ("latency", Lab::latency),
     ("rest", Lab::rest),
@@ -55,7 +58,7 @@ const TRIALS: &[Trial] = &[
 pub fn measure(options: &Options) -> Result<()> {
     options.check_names(&TRIALS.iter().map(|(name, _)| *name).collect::<Vec<_>>())?;
     if options.against.is_some() && options.process.is_none() {
-        eprintln!("without --pid: no figures for processor and memory");
+        eprintln!("without --pid there are no figures for processor time and memory");
     }
     let mut lab = Lab::open(options)?;
     let mut table = Table::default();
@@ -76,7 +79,7 @@ impl Lab {
         let cores = Cores::choose()?;
         match cores {
             Some(cores) => cores.pin_this_process()?,
-            None => eprintln!("one core for both: the generator takes the server's time"),
+            None => eprintln!("warning: the generator shares the only core with the server"),
         }
         let warm_up = options.measured.min(Duration::from_secs(1)) / 2;
         Ok(Lab {
@@ -87,15 +90,15 @@ impl Lab {
         })
     }
 
-    /// Ours, or what ours is to be replaced by.
+    /// The measured server: a fresh one, or the one of `--against`.
     fn server(&self) -> Result<Server> {
         match &self.options.against {
-            Some(url) => Server::of_somebody_else(url, self.options.process),
+            Some(url) => Server::running(url, self.options.process),
             None => self.release(&[]),
         }
     }
 
-    /// A fresh server with these flags besides the usual ones.
+    /// A fresh server, with additional flags.
     pub fn release(&self, flags: &[&str]) -> Result<Server> {
         Server::release(&self.options.binary, self.cores, flags)
     }
@@ -104,68 +107,68 @@ impl Lab {
         Server::yardstick(self.cores, coalesce)
     }
 
-    /// Two, one after the other; who is first changes from round to round.
+    /// Measures two, one after the other. The order changes from round to round.
     fn both<T>(
         &self,
         server: impl Fn() -> Result<(T, Effort)>,
         other: impl Fn() -> Result<(T, Effort)>,
     ) -> Result<Both<T>> {
         let (server, other) = if self.round % 2 == 0 {
-            let server = self.calmly(server)?;
-            (server, self.calmly(other)?)
+            let server = self.undisturbed(server)?;
+            (server, self.undisturbed(other)?)
         } else {
-            let other = self.calmly(other)?;
-            (self.calmly(server)?, other)
+            let other = self.undisturbed(other)?;
+            (self.undisturbed(server)?, other)
         };
         let disturbance = server.1.max(other.1);
         Ok(Both { server: server.0, other: other.0, disturbance })
     }
 
-    /// Measures again if somebody else had the core meanwhile, and keeps the calmest.
-    fn calmly<T>(&self, take: impl Fn() -> Result<(T, Effort)>) -> Result<(T, f64)> {
+    /// Repeats a measurement that was disturbed, and keeps the least disturbed one.
+    fn undisturbed<T>(&self, take: impl Fn() -> Result<(T, Effort)>) -> Result<(T, f64)> {
         let with_disturbance = |(value, effort): (T, Effort)| (value, effort.disturbance());
-        let mut calmest = with_disturbance(take()?);
+        let mut best = with_disturbance(take()?);
         let again = if self.options.short { 0 } else { ATTEMPTS - 1 };
         for _ in 0..again {
-            if calmest.1 <= CALM {
+            if best.1 <= UNDISTURBED_MAX {
                 break;
             }
             let next = with_disturbance(take()?);
-            if next.1 < calmest.1 {
-                calmest = next;
+            if next.1 < best.1 {
+                best = next;
             }
         }
-        Ok(calmest)
+        Ok(best)
     }
 
-    fn talk(&self, load: Load, coalesce: bool) -> Result<Both<Heard>> {
+    fn traffic(&self, load: Load, coalesce: bool) -> Result<Both<Delivered>> {
         let measure = |server: Server| {
-            let heard = talk::measure(&server, load, self.span)?;
-            let effort = heard.effort;
-            Ok((heard, effort))
+            let delivered = traffic::measure(&server, load, self.span)?;
+            let effort = delivered.effort;
+            Ok((delivered, effort))
         };
         self.both(|| measure(self.server()?), || measure(self.yardstick(coalesce)?))
     }
 
     fn cpu(
         &self,
-        [figure, at_once]: [&'static str; 2],
+        [figure, coalescing]: [&'static str; 2],
         rooms: usize,
         members: usize,
         window: usize,
         ratio_max: f64,
     ) -> Result<Vec<Sample>> {
         let load = Load { rooms, members, pace: Pace::Window(window) };
-        let Both { server, other, disturbance } = self.talk(load, true)?;
-        let at_once = Sample {
-            figure: at_once,
-            unit: "deliveries a read",
+        let Both { server, other, disturbance } = self.traffic(load, true)?;
+        let coalescing = Sample {
+            figure: coalescing,
+            unit: "deliveries per read",
             server: server.deliveries_per_read(),
             other: Some(other.deliveries_per_read()),
             goal: Goal::None,
             disturbance: Some(disturbance),
         };
-        let Some(micros) = server.cpu_micros_per_delivery() else { return Ok(vec![at_once]) };
+        let Some(micros) = server.cpu_micros_per_delivery() else { return Ok(vec![coalescing]) };
         let cpu = Sample {
             figure,
             unit: "µs",
@@ -174,12 +177,12 @@ impl Lab {
             goal: Goal::RatioAtMost(ratio_max),
             disturbance: Some(disturbance),
         };
-        Ok(vec![cpu, at_once])
+        Ok(vec![cpu, coalescing])
     }
 
     fn flood(&self) -> Result<Vec<Sample>> {
         let load = Load { rooms: 1, members: 100, pace: Pace::Window(64) };
-        let Both { server, other, disturbance } = self.talk(load, true)?;
+        let Both { server, other, disturbance } = self.traffic(load, true)?;
         Ok(vec![Sample {
             figure: "flood, 1x100, window 64",
             unit: "deliveries/s",
@@ -192,7 +195,7 @@ impl Lab {
 
     fn latency(&self) -> Result<Vec<Sample>> {
         let load = Load { rooms: 1, members: 100, pace: Pace::PerSecond(200) };
-        let Both { server, other, disturbance } = self.talk(load, false)?;
+        let Both { server, other, disturbance } = self.traffic(load, false)?;
         let sample = |figure, share| Sample {
             figure,
             unit: "µs",
@@ -207,7 +210,7 @@ impl Lab {
         ])
     }
 
-    /// A mix, against the health alone of the same server.
+    /// A mix of requests, compared with `GET /health` alone on the same server.
     fn rest(&self) -> Result<Vec<Sample>> {
         let server = self.server()?;
         let mix = rest::mix(&server)?;
@@ -217,8 +220,8 @@ impl Lab {
             || rest::per_second(&server, health, self.span),
         )?;
         Ok(vec![Sample {
-            figure: "REST mix, against /health alone",
-            unit: "answers/s",
+            figure: "REST mix, compared with /health alone",
+            unit: "responses/s",
             server,
             other: Some(other),
             goal: Goal::RatioAtLeast(0.85),
@@ -234,12 +237,12 @@ impl Lab {
         if self.options.against.is_some() && self.options.process.is_none() {
             return Ok(Vec::new());
         }
-        // One crowd at a time: two would need more descriptors than many a process is allowed.
+        // One after the other: both together may exceed the limit on descriptors.
         let bytes =
-            |server: Server| Result::Ok(idle::gather(&server, self.sockets())?.bytes_per_socket);
+            |server: Server| Result::Ok(idle::connect(&server, self.sockets())?.bytes_per_socket);
         let (server, other) = (bytes(self.server()?)?, bytes(self.yardstick(true)?)?);
         Ok(vec![Sample {
-            figure: "an idle socket, used, all included",
+            figure: "memory per idle socket, all included",
             unit: "bytes",
             server,
             other: Some(other),
@@ -253,7 +256,7 @@ impl Lab {
             return Ok(Vec::new());
         }
         Ok(vec![Sample {
-            figure: "an empty server",
+            figure: "memory of an empty server",
             unit: "KiB resident",
             server: self.server()?.resident()? as f64 / 1024.0,
             other: Some(self.yardstick(true)?.resident()? as f64 / 1024.0),
@@ -262,13 +265,13 @@ impl Lab {
         }])
     }
 
-    /// No change from round to round, so once.
+    /// Measured in the first round only, as it does not change.
     fn size(&self) -> Result<Vec<Sample>> {
         if self.round > 0 || self.options.against.is_some() {
             return Ok(Vec::new());
         }
         Ok(vec![Sample {
-            figure: "the binary",
+            figure: "size of the binary",
             unit: "KiB",
             server: fs::metadata(&self.options.binary)?.len() as f64 / 1024.0,
             other: None,
@@ -277,13 +280,13 @@ impl Lab {
         }])
     }
 
-    /// A minute of silence, once.
+    /// One minute with idle sockets, in the first round only.
     fn quiet(&self) -> Result<Vec<Sample>> {
         if self.round > 0 || self.options.against.is_some() {
             return Ok(Vec::new());
         }
         let server = self.release(&["--ping-interval", "1h"])?;
-        let _idle = idle::gather(&server, self.sockets())?;
+        let _idle = idle::connect(&server, self.sockets())?;
         let (figure, seconds) = match self.options.short {
             true => ("500 idle sockets, 1 s", 1),
             false => ("10,000 idle sockets, 60 s", 60),

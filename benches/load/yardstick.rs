@@ -1,10 +1,10 @@
-//! The yardstick: a server that does only what no chat server can avoid.
+//! The yardstick: a server that does only the work that no chat server can avoid.
 //!
-//! One thread reads frames, unmasks them, and hands each to the kernel for every member of the
-//! room. No JSON, ids, history, limits, timers or REST. Plain, it writes once for each member and
-//! frame; coalescing, once for each member and wake-up, with all that came meanwhile. What a real
-//! server needs more than this is the price of what it does more; and it is measured in the same
-//! minute, on the same machine, which no number in a document is.
+//! One thread reads frames, unmasks them, and writes each to every member of the room. It has no
+//! JSON, ids, history, limits, timers or REST. The plain form writes once for each member and frame;
+//! the coalescing form writes once for each member and wake-up. The additional cost of the real
+//! server is the price of its features. Unlike a figure in a document, this comparison is made in
+//! the same minute on the same machine.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -18,11 +18,11 @@ use slab::Slab;
 use crate::Result;
 use crate::frame::{self, CLOSE, TEXT};
 
-/// What this program is called with, to be a yardstick.
+/// The arguments that make this program a yardstick.
 pub const PLAIN: &str = "--yardstick";
 pub const COALESCING: &str = "--yardstick-coalescing";
 
-/// What a chat server puts around a text, and as long as this one's: it costs the kernel as much.
+/// The JSON around a text, as long as the real server's, so that the kernel copies as much.
 const ENVELOPE: &[u8] = concat!(
     r#"{"id":"0198c2a4-7d1e-7000-8000-000000000000","user":"member000000","#,
     r#""user_id":"0123456789abcdef","timestamp":"2025-08-19T13:45:00.123456Z","#,
@@ -30,7 +30,7 @@ const ENVELOPE: &[u8] = concat!(
 )
 .as_bytes();
 
-/// Pieces that one system call takes.
+/// The number of pieces in one `writev`.
 const PIECES: usize = 64;
 
 const LISTENER: Token = Token(usize::MAX);
@@ -38,10 +38,10 @@ const LISTENER: Token = Token(usize::MAX);
 struct Yardstick {
     coalesce: bool,
     connections: Slab<Connection>,
-    /// Members by room, and rooms by path.
+    /// The members of each room, and the rooms by path.
     rooms: Vec<Vec<usize>>,
     by_path: HashMap<String, usize>,
-    /// Who has been sent something in this wake-up.
+    /// The connections with queued frames in this wake-up.
     dirty: Vec<usize>,
 }
 
@@ -51,11 +51,11 @@ struct Connection {
     /// The beginning of a frame or a handshake.
     unfinished: Vec<u8>,
     queued: Vec<Rc<[u8]>>,
-    /// What the kernel had no room for; goes first.
+    /// Bytes that the kernel has not accepted yet; written first.
     unsent: Vec<u8>,
 }
 
-/// Serves on a free port until the process is ended.
+/// Serves on a free port until the process is killed.
 pub fn serve(coalesce: bool) -> Result<()> {
     let mut listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
     eprintln!("listening on http://{}", listener.local_addr()?);
@@ -133,11 +133,11 @@ impl Yardstick {
         let connection = &mut self.connections[number];
         connection.unfinished.clear();
         connection.unfinished.extend_from_slice(&scratch[used..end]);
-        // A read that leaves room has emptied the socket; else there may be more, and no new edge.
+        // A short read has emptied the socket. After a full one there may be more, without a new edge.
         if end == scratch.len() { self.read(number, scratch) } else { Ok(()) }
     }
 
-    /// The handshake: whatever stands in its first line is the room.
+    /// The handshake. The path is the name of the room.
     fn enter(&mut self, number: usize, head: &[u8]) -> Result<usize> {
         let Some(end) = frame::end_of_head(head) else { return Ok(0) };
         let path = str::from_utf8(head)?.split(' ').nth(1).ok_or("no path")?;
@@ -152,7 +152,7 @@ impl Yardstick {
         Ok(end)
     }
 
-    /// Everything that came in full goes to everybody.
+    /// Sends each complete frame to all members of the room.
     fn echo(&mut self, room: usize, bytes: &mut [u8]) -> usize {
         let mut at = 0;
         while let Some(header) = frame::header(&bytes[at..]) {
@@ -160,11 +160,11 @@ impl Yardstick {
             at += header.end;
             let Some(mask) = header.mask else { continue };
             if header.opcode != TEXT {
-                debug_assert_eq!(header.opcode, CLOSE, "the generator says nothing else");
+                debug_assert_eq!(header.opcode, CLOSE, "the generator sends nothing else");
                 continue;
             }
             frame::unmask(payload, mask);
-            let text = &payload[1..]; // Without the brace: the envelope has one.
+            let text = &payload[1..]; // Without the brace, which the envelope has.
             let mut frame = Vec::with_capacity(4 + ENVELOPE.len() + text.len());
             frame::push_header(&mut frame, TEXT, ENVELOPE.len() + text.len());
             frame.extend_from_slice(ENVELOPE);
@@ -205,8 +205,8 @@ impl Connection {
         self.unsent.extend_from_slice(&bytes[sent..]);
     }
 
-    /// Only for what was left over: this is said of every socket that has room whenever anything
-    /// happens to it, and what is queued waits for the end of the wake-up.
+    /// Writes bytes that are left over. Queued frames wait for the end of the wake-up, because epoll
+    /// reports almost every socket as writable with each event.
     fn on_writable(&mut self) {
         if !self.unsent.is_empty() {
             let sent = taken(self.stream.write(&self.unsent));
@@ -233,7 +233,7 @@ impl Connection {
     }
 }
 
-/// What the kernel took. Of a peer that is gone, the next read tells.
+/// The number of bytes written. An error shows up again in the next read.
 fn taken(written: io::Result<usize>) -> usize {
     written.unwrap_or(0)
 }

@@ -1,7 +1,7 @@
-//! `/rooms/all` with ever more rooms. A thousand are listed at most, so from there on it must not
-//! grow.
+//! `/rooms/all` with more and more rooms. At most a thousand are listed, so from there on the cost
+//! must not grow.
 //!
-//! The first question after a change has the listing made; whoever asks next gets the same bytes.
+//! The first request after a change makes the listing; later requests get the same bytes.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::trials::Lab;
 
 pub fn print(lab: &Lab, sizes: &[usize]) -> Result<()> {
     println!(
-        "| rooms | bytes | made anew, µs | again, µs | in detail: bytes | made anew | again |"
+        "| rooms | bytes | first request, µs | next, µs | detail: bytes | first, µs | next, µs |"
     );
     println!("|---|---|---|---|---|---|---|");
     for rooms in sizes {
@@ -37,7 +37,7 @@ struct Listing {
     again: f64,
 }
 
-/// Medians, of asking after a room has come or gone, and of asking once more.
+/// The median times of the first request after a change, and of the next one.
 fn listing(http: &mut Http, session: &str, path: &str) -> Result<Listing> {
     let question = http::get(path, None);
     let (mut bytes, mut made, mut again) = (0, Vec::new(), Vec::new());

@@ -1,8 +1,9 @@
-//! What more of everything costs: each table takes one thing ten times, a hundred times, and so on.
+//! How costs grow: each table multiplies one number by ten, a hundred, and so on.
 //!
-//! Owns the sizes. Whatever grows faster than its work is a fault: the time per delivery must not
-//! grow with the room, nor anybody's with what there is beside them. (Where a column grows all the
-//! same, the caches of the processor may be why: then it is the yardstick's too.)
+//! Owns the sizes. Must not know how a table is measured. The invariant that the tables should show:
+//! the time per delivery does not grow with the size of the room, nor with the number of other
+//! rooms, sessions and sockets. (Caches of the processor can make a column grow; then the
+//! yardstick's grows too.)
 
 use crate::Result;
 use crate::options::Options;
@@ -13,7 +14,7 @@ mod members;
 mod others;
 mod resume;
 
-/// A name, the largest size, and what prints the table for all sizes up to it.
+/// A name, the largest size, and the function that prints the table for all sizes up to it.
 type Table = (&'static str, usize, fn(&Lab, &[usize]) -> Result<()>);
 
 const TABLES: &[Table] = &[
@@ -25,13 +26,15 @@ const TABLES: &[Table] = &[
     ("resume", 10_000, resume::print),
 ];
 
-/// The largest of `--short`.
+/// The largest size with `--short`.
 const SHORT: usize = 100;
 
 pub fn measure(options: &Options) -> Result<()> {
     options.check_names(&TABLES.iter().map(|(name, ..)| *name).collect::<Vec<_>>())?;
     if options.against.is_some() {
-        return Err("--growth needs a fresh server for each row, so only ours".into());
+        return Err(
+            "--growth needs a fresh server for each row, so --against is not possible".into()
+        );
     }
     let lab = Lab::open(options)?;
     for (name, largest, print) in TABLES.iter().filter(|(name, ..)| options.wants(name)) {

@@ -1,33 +1,33 @@
-//! A hundred people in one room, at a steady pace, and ever more of others beside them: what those
-//! cost in memory, and that they cost the hundred nothing.
+//! A hundred members of one room at a fixed rate, beside more and more other rooms, sessions or
+//! sockets: the memory of those, and a check that they do not slow the hundred down.
 //!
-//! Owns the reading of `/metrics`: how long a turn of the loop takes is what everybody waits for.
+//! Owns the reading of `/metrics`, for the duration of ticks: every connection waits for those.
 
 use super::thousands;
 use crate::Result;
-use crate::crowd::Crowd;
+use crate::clients::Clients;
 use crate::http::{self, Http};
 use crate::idle;
 use crate::server::Server;
 use crate::table::short;
-use crate::talk::{Load, Pace, Talk};
+use crate::traffic::{Load, Pace, Traffic};
 use crate::trials::Lab;
 
-/// What there is ever more of.
+/// What the table has more and more of.
 #[derive(Clone, Copy)]
 pub enum Kind {
-    /// Public rooms that nobody is in.
+    /// Empty public rooms.
     Rooms,
-    /// Sessions without a room. Each has a timer that is armed.
+    /// Sessions without a room. Each has an armed timer.
     Sessions,
-    /// Sockets that have talked once, in rooms of ten.
+    /// Sockets that have sent one message, in rooms of ten.
     Sockets,
 }
 
-/// The hundred.
+/// The load of the hundred members.
 const LOAD: Load = Load { rooms: 1, members: 100, pace: Pace::PerSecond(200) };
 
-/// So many rooms one session may hold.
+/// The limit on rooms per session.
 const ROOMS_PER_SESSION: usize = 200;
 
 pub fn print(lab: &Lab, kind: Kind, sizes: &[usize]) -> Result<()> {
@@ -37,7 +37,7 @@ pub fn print(lab: &Lab, kind: Kind, sizes: &[usize]) -> Result<()> {
         Kind::Sockets => "other sockets, in rooms of ten",
     };
     println!(
-        "| {name} | resident, MiB | bytes for each | CPU a delivery, µs | tick, mean, µs | p99 |"
+        "| {name} | resident, MiB | bytes each | CPU per delivery, µs | mean tick, µs | p99 |"
     );
     println!("|---|---|---|---|---|---|");
     for size in sizes {
@@ -46,16 +46,16 @@ pub fn print(lab: &Lab, kind: Kind, sizes: &[usize]) -> Result<()> {
         let _crowd = add(&server, kind, *size)?;
         let resident = server.resident()?;
         let each = resident.saturating_sub(empty) as f64 / *size as f64;
-        let (mut crowd, mut talk) = Talk::gather(&server, LOAD)?;
+        let (mut clients, mut traffic) = Traffic::connect(&server, LOAD)?;
         let before = Ticks::of(&server)?;
-        let heard = talk.go_on(&mut crowd, lab.span, &server)?;
+        let delivered = traffic.run(&mut clients, lab.span, &server)?;
         let ticks = Ticks::of(&server)?.since(&before);
-        let cpu = heard.cpu_micros_per_delivery().unwrap_or(f64::NAN);
+        let cpu = delivered.cpu_micros_per_delivery().unwrap_or(f64::NAN);
         println!(
             "| {} | {:.1} | {} | {} | {} | {} |",
             thousands(*size),
             resident as f64 / f64::from(1 << 20),
-            // Of a few it is the first page of everything.
+            // For a few, the first page of each allocation would dominate.
             if *size >= 1000 { short(each) } else { String::new() },
             short(cpu),
             short(ticks.mean_micros()),
@@ -65,28 +65,28 @@ pub fn print(lab: &Lab, kind: Kind, sizes: &[usize]) -> Result<()> {
     Ok(())
 }
 
-fn add(server: &Server, kind: Kind, count: usize) -> Result<Option<Crowd>> {
+fn add(server: &Server, kind: Kind, count: usize) -> Result<Option<Clients>> {
     let mut http = Http::connect(server.address)?;
     match kind {
         Kind::Rooms => add_rooms(server, &mut http, count)?,
         Kind::Sessions => drop(server.sessions(&mut http, count)?),
-        Kind::Sockets => return Ok(Some(idle::gather(server, count)?.crowd)),
+        Kind::Sockets => return Ok(Some(idle::connect(server, count)?.clients)),
     }
     Ok(None)
 }
 
-/// Rooms without anybody in them.
+/// Creates empty rooms.
 pub fn add_rooms(server: &Server, http: &mut Http, count: usize) -> Result<()> {
     let owners = server.sessions(http, count.div_ceil(ROOMS_PER_SESSION))?;
     let owners = owners.iter().flat_map(|owner| std::iter::repeat_n(owner, ROOMS_PER_SESSION));
     http.ask_all(owners.take(count).map(|owner| http::post("/rooms", Some(owner), "")), |_| Ok(()))
 }
 
-/// The histogram of `/metrics`.
+/// The histogram of tick durations in `/metrics`.
 struct Ticks {
     seconds: f64,
     count: f64,
-    /// How many took at most that long, by bound.
+    /// The number of ticks up to each bound.
     up_to: Vec<(String, f64)>,
 }
 
@@ -124,7 +124,7 @@ impl Ticks {
         self.seconds * 1e6 / self.count
     }
 
-    /// A bound that so many did not exceed.
+    /// The smallest bound that at least this share of the ticks did not exceed.
     fn longest_of(&self, share: f64) -> String {
         let bound = self.up_to.iter().find(|(_, count)| *count >= self.count * share);
         let seconds = bound.and_then(|(bound, _)| bound.parse::<f64>().ok());

@@ -1,12 +1,13 @@
-//! Coming back with `after`, to a history that is ever longer: from connecting until the last page.
+//! Reconnecting with `after`, to longer and longer histories: the time from connecting to the last
+//! page.
 //!
-//! To find one's place must not take longer in a longer history; only to be sent more does.
+//! Finding the place must not take longer in a longer history; only sending more messages does.
 
 use std::time::Instant;
 
 use super::thousands;
 use crate::Result;
-use crate::crowd::{Crowd, PATIENCE};
+use crate::clients::{Clients, PATIENCE};
 use crate::http::{self, Http};
 use crate::server::Server;
 use crate::table::{median, short};
@@ -18,7 +19,7 @@ pub fn print(lab: &Lab, sizes: &[usize]) -> Result<()> {
     println!("| messages kept | missed one, µs | missed all but one, µs | a message, µs |");
     println!("|---|---|---|---|");
     for kept in sizes.iter().copied().filter(|kept| *kept >= 10) {
-        // The one more is the announcement of who is there.
+        // One more for the announcement of the member.
         let history = (kept + 1).to_string();
         let server = lab.release(&["--history", &history])?;
         let room = Room::fill(&server, kept)?;
@@ -36,8 +37,8 @@ struct Room<'a> {
     path: String,
     /// The ids, in order.
     messages: Vec<String>,
-    /// The first socket of who comes back: with it open, more of them are no news to anybody.
-    _present: Crowd,
+    /// A first socket of the same session. While it is open, others are not announced.
+    _present: Clients,
 }
 
 impl Room<'_> {
@@ -54,26 +55,26 @@ impl Room<'_> {
             ids.push(http::field(&body, "id")?);
             Ok(())
         })?;
-        let present = Crowd::connect(server.address, std::slice::from_ref(&path))?;
+        let present = Clients::connect(server.address, std::slice::from_ref(&path))?;
         Ok(Room { server, path, messages: ids, _present: present })
     }
 
-    /// The median of some.
+    /// The median of twenty.
     fn micros_to_return(&self, after: &str) -> Result<f64> {
         let path = format!("{}&after={after}", self.path);
         let mut took = Vec::new();
         for _ in 0..20 {
-            let mut crowd = Crowd::new()?;
+            let mut clients = Clients::new()?;
             let from = Instant::now();
-            crowd.open(self.server.address, &path)?;
+            clients.open(self.server.address, &path)?;
             let mut is_back = false;
             while !is_back {
-                let some = crowd.listen(PATIENCE, |_, text, _| {
+                let some = clients.listen(PATIENCE, |_, text, _| {
                     is_back |= text.windows(LAST_PAGE.len()).any(|part| part == LAST_PAGE);
                     Ok(())
                 })?;
                 if !some {
-                    return Err("the history doesn't end".into());
+                    return Err("the history has no last page".into());
                 }
             }
             took.push(from.elapsed().as_secs_f64() * 1e6);

@@ -1,8 +1,8 @@
-//! Many sockets on one thread: the clients' side of the load.
+//! The client side of the load: many WebSocket connections on one thread.
 //!
-//! Owns the connections and what is half read or half written on them. Must never know what is
-//! said. The invariant: nobody may leave. A close, an end or an answer that isn't an upgrade fails
-//! the benchmark, for a server that sheds its members would look fast.
+//! Owns the connections, and the bytes that are partly read or written. Must not know what the
+//! messages mean. The invariant: a lost connection fails the benchmark, because a server that drops
+//! its clients would look fast.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -16,62 +16,61 @@ use mio::{Events, Interest, Poll, Token};
 use crate::frame::{self, CLOSE, PING, PONG, TEXT};
 use crate::{Result, machine};
 
-/// How many handshakes are under way at a time: fewer than any server's backlog.
+/// The number of concurrent handshakes, which must fit into the backlog of any server.
 const IN_FLIGHT: usize = 64;
 
-/// How long a server may say nothing when something must come.
+/// The longest wait for data that must come.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-const METRONOME: Token = Token(usize::MAX);
+const TICKER: Token = Token(usize::MAX);
 
-pub struct Crowd {
+pub struct Clients {
     poll: Poll,
     events: Events,
     connections: Vec<Connection>,
-    /// Upgrades that have not been answered.
+    /// The number of upgrades without a response.
     opening: usize,
-    /// The one buffer that is read into; larger than any frame.
+    /// The buffer for all reads, larger than any frame.
     scratch: Vec<u8>,
-    metronome: Option<OwnedFd>,
-    /// Reads that brought anything.
+    ticker: Option<OwnedFd>,
+    /// Reads that returned data.
     pub reads: u64,
 }
 
 struct Connection {
     stream: TcpStream,
     is_open: bool,
-    /// The beginning of a frame, or of the answer to the upgrade.
+    /// The beginning of a frame, or of the response to the upgrade.
     unfinished: Vec<u8>,
-    /// What the kernel had no room for.
+    /// Bytes that the kernel has not accepted yet.
     unsent: Vec<u8>,
 }
 
-impl Crowd {
-    /// Nobody yet.
-    pub fn new() -> Result<Crowd> {
-        Ok(Crowd {
+impl Clients {
+    pub fn new() -> Result<Clients> {
+        Ok(Clients {
             poll: Poll::new()?,
             events: Events::with_capacity(1024),
             connections: Vec::new(),
             opening: 0,
             scratch: vec![0; 256 * 1024],
-            metronome: None,
+            ticker: None,
             reads: 0,
         })
     }
 
-    /// Opens a socket for each path; they are numbered in that order.
-    pub fn connect(address: SocketAddr, paths: &[String]) -> Result<Crowd> {
-        let mut crowd = Crowd::new()?;
+    /// Opens a connection for each path, numbered in this order.
+    pub fn connect(address: SocketAddr, paths: &[String]) -> Result<Clients> {
+        let mut clients = Clients::new()?;
         for path in paths {
-            crowd.wait_for_upgrades(IN_FLIGHT - 1)?;
-            crowd.open(address, path)?;
+            clients.wait_for_upgrades(IN_FLIGHT - 1)?;
+            clients.open(address, path)?;
         }
-        crowd.wait_for_upgrades(0)?;
-        Ok(crowd)
+        clients.wait_for_upgrades(0)?;
+        Ok(clients)
     }
 
-    /// One more, whose upgrade will be answered while the crowd listens.
+    /// Opens one more connection. Its upgrade is completed by [`Clients::listen`].
     pub fn open(&mut self, address: SocketAddr, path: &str) -> Result<()> {
         let mut stream = std::net::TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
@@ -90,33 +89,35 @@ impl Crowd {
         Ok(())
     }
 
-    pub fn wait_for_upgrades(&mut self, but: usize) -> Result<()> {
-        while self.opening > but {
+    /// Listens until at most `remaining` upgrades are without a response.
+    pub fn wait_for_upgrades(&mut self, remaining: usize) -> Result<()> {
+        while self.opening > remaining {
             if !self.listen(PATIENCE, |_, _, _| Ok(()))? {
-                return Err(format!("{} upgrades have no answer", self.opening).into());
+                return Err(format!("{} upgrades have no response", self.opening).into());
             }
         }
         Ok(())
     }
 
-    /// From now on [`Crowd::listen`] returns at least that often.
+    /// From now on [`Clients::listen`] returns at least this often.
     pub fn wake_every(&mut self, gap: Duration) -> Result<()> {
-        let timer = machine::metronome(gap)?;
+        let timer = machine::ticker(gap)?;
         let descriptor = timer.as_raw_fd();
         let mut source = SourceFd(&descriptor);
-        self.poll.registry().register(&mut source, METRONOME, Interest::READABLE)?;
-        self.metronome = Some(timer);
+        self.poll.registry().register(&mut source, TICKER, Interest::READABLE)?;
+        self.ticker = Some(timer);
         Ok(())
     }
 
-    pub fn say(&mut self, connection: usize, text: &[u8]) -> Result<()> {
-        let connection = self.connections.get_mut(connection).ok_or("nobody has that number")?;
+    pub fn send(&mut self, connection: usize, text: &[u8]) -> Result<()> {
+        let connection =
+            self.connections.get_mut(connection).ok_or("no connection has that number")?;
         frame::push_masked(&mut connection.unsent, TEXT, text);
         Ok(connection.flush()?)
     }
 
-    /// Waits at most that long for anything to happen, and hands over each text that came, with its
-    /// connection and the moment it was read. False if nothing happened.
+    /// Waits for events, at most `timeout`. Calls `on_text` for each text message, with its
+    /// connection and the time of the read. Returns false if there was no event.
     pub fn listen(
         &mut self,
         timeout: Duration,
@@ -129,8 +130,8 @@ impl Crowd {
         for event in &self.events {
             let Token(number) = event.token();
             let Some(connection) = self.connections.get_mut(number) else {
-                let timer = self.metronome.as_ref().ok_or("an event of nobody's")?;
-                let _missed = rustix::io::read(timer, &mut [0; 8]); // How many doesn't matter.
+                let timer = self.ticker.as_ref().ok_or("an event of no connection")?;
+                let _expirations = rustix::io::read(timer, &mut [0; 8]); // Makes it unreadable.
                 continue;
             };
             let was_open = connection.is_open;
@@ -147,7 +148,7 @@ impl Crowd {
         Ok(!self.events.is_empty())
     }
 
-    /// Listens until nothing has come for that long: who came in has been announced to all.
+    /// Listens until nothing has come for this long, so that all joins have been announced.
     pub fn settle(&mut self, quiet: Duration) -> Result<()> {
         while self.listen(quiet, |_, _, _| Ok(()))? {}
         Ok(())
@@ -155,7 +156,7 @@ impl Crowd {
 }
 
 impl Connection {
-    /// Reads all there is, and says how often something was there.
+    /// Reads until the socket is empty. Returns the number of reads with data.
     fn read(
         &mut self,
         scratch: &mut [u8],
@@ -166,7 +167,7 @@ impl Connection {
             let kept = self.unfinished.len();
             scratch[..kept].copy_from_slice(&self.unfinished);
             let end = match self.stream.read(&mut scratch[kept..]) {
-                Ok(0) => return Err("the server has ended it".into()),
+                Ok(0) => return Err("the server has ended the connection".into()),
                 Ok(got) => kept + got,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(reads),
                 Err(error) => return Err(error.into()),
@@ -176,15 +177,14 @@ impl Connection {
             let used = self.take(&scratch[..end], |text| on_text(text, now))?;
             self.unfinished.clear();
             self.unfinished.extend_from_slice(&scratch[used..end]);
-            // A read that leaves room has emptied the socket, so the next edge will be told:
-            // epoll(7).
+            // A short read has emptied the socket, so new data triggers a new edge (epoll(7)).
             if end < scratch.len() {
                 return Ok(reads);
             }
         }
     }
 
-    /// Takes what is there in full, and says how many bytes that were.
+    /// Handles the complete frames in these bytes. Returns their length.
     fn take(
         &mut self,
         bytes: &[u8],
