@@ -101,7 +101,7 @@ const BANNED: &[(&str, &[&str], &str)] = &[
 const KNOWN_CIRCLES: &[&str] = &[];
 
 /// Type names that are still defined more than once. Only ever shorten this list.
-const KNOWN_DUPLICATES: &[&str] = &["Identity"];
+const KNOWN_DUPLICATES: &[&str] = &[];
 
 /// Files whose opening comment still lacks one of its three parts. Only ever shorten this list.
 const KNOWN_OPENINGS: &[&str] = &["api/socket.rs", "http/section.rs", "lib.rs"];

@@ -1,48 +1,53 @@
-//! One accepted stream and what is queued for it.
+//! One accepted stream and the bytes queued for it.
 //!
-//! Owns reading, flushing and the half-close. Must never know what the bytes mean. The
-//! invariant: after the write half is shut down nothing is queued any more.
+//! Owns reading, flushing and the half-close. Must not know what the bytes mean. The invariant:
+//! nothing is queued once the write half is shut down.
 
 use std::io::{self, ErrorKind, Read, Write};
 
 use super::outbox::{Flushed, Outbox, Piece};
 
-/// A stream that can end in one direction. Sockets are; so are the pipes of the simulation.
+/// A byte stream whose write half can be shut down: a socket, or a pipe of the simulation.
+///
+/// Reads and writes never block. A layer between the kernel and the caller, such as TLS, can buffer
+/// bytes in either direction, for which the kernel reports no readiness.
 pub trait Stream: Read + Write {
-    /// Tells the peer that nothing more will come, while its bytes may still.
+    /// Shuts down the write half. The peer can still send.
     fn shutdown_write(&mut self) -> io::Result<()>;
 
-    /// Whether there is more to read, though the last read gave less than it might, or nothing: no
-    /// edge will tell.
+    /// Another read may return bytes although the last one was short or blocked. No edge announces
+    /// them, so the caller must schedule the connection again.
     fn has_buffered_input(&self) -> bool {
         false
     }
 
-    /// Whether some of what was written has not left: the writable edge will tell when it can, and
-    /// `flush` goes on.
+    /// Bytes that were written have not reached the kernel. A writable edge announces that `flush`
+    /// can continue.
     fn has_buffered_output(&self) -> bool {
         false
     }
 
-    /// Bytes of heap that it takes.
+    /// Heap memory of the layer, in bytes.
     fn heap_bytes(&self) -> usize {
         0
     }
 
-    /// What reading has cost since this was last asked, beside the bytes that it gave.
+    /// Work that reads have done since the last call beyond the bytes that they returned, in bytes
+    /// of input that take as long.
     fn take_cost(&mut self) -> usize {
         0
     }
 }
 
-/// What a read came to.
+/// The result of a read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Received {
-    /// So many bytes, at least one.
+    /// The number of bytes read, at least one.
     Bytes(usize),
-    /// Nothing for now; the readable edge will tell.
+    /// Nothing to read. A readable edge follows, unless
+    /// [`Stream::has_buffered_input`].
     Blocked,
-    /// The peer has ended its direction.
+    /// The peer has shut down its write half.
     End,
 }
 
@@ -50,36 +55,36 @@ pub enum Received {
 pub struct Link<S> {
     stream: S,
     outbox: Outbox,
-    write_over: bool,
+    is_write_shut_down: bool,
 }
 
 impl<S: Stream> Link<S> {
-    /// Nothing read, nothing queued.
+    /// A link with an empty outbox.
     pub fn new(stream: S) -> Link<S> {
-        Link { stream, outbox: Outbox::default(), write_over: false }
+        Link { stream, outbox: Outbox::default(), is_write_shut_down: false }
     }
 
-    /// The stream itself, for whoever polls it.
-    pub fn stream_mut(&mut self) -> &mut S {
-        &mut self.stream
-    }
-
-    /// The stream itself, to look at.
+    /// The stream.
     pub fn stream(&self) -> &S {
         &self.stream
     }
 
-    /// What is queued.
+    /// The stream, to register it with a poll.
+    pub fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    /// The queue of bytes to write.
     pub fn outbox(&self) -> &Outbox {
         &self.outbox
     }
 
-    /// True when all has left.
+    /// Every byte that was queued has reached the kernel.
     pub fn is_flushed(&self) -> bool {
         self.outbox.is_empty() && !self.stream.has_buffered_output()
     }
 
-    /// Reads once. Errors end the connection.
+    /// Reads once. After an error the connection is unusable.
     pub fn read_into(&mut self, scratch: &mut [u8]) -> io::Result<Received> {
         loop {
             return match self.stream.read(scratch) {
@@ -92,16 +97,17 @@ impl<S: Stream> Link<S> {
         }
     }
 
-    /// Queues a piece, unless more than `bytes_max` would then be queued even though the kernel
-    /// was offered what there is. Nothing is queued after the write half is shut down.
-    #[must_use = "what does not fit is not queued"]
+    /// Queues a piece, or returns false: more than `bytes_max` bytes would be queued even after a
+    /// flush. After [`Link::shutdown_write`] the piece is dropped.
+    #[must_use = "a piece that does not fit is not queued"]
     pub fn push(&mut self, piece: Piece, bytes_max: usize) -> bool {
-        if self.write_over {
-            return true; // Nobody will read it.
+        if self.is_write_shut_down {
+            return true;
         }
         if !self.outbox.fits(&piece, bytes_max) {
-            // One tick can say more than fits. Slow is only who doesn't take it; a broken line is
-            // met again, and reported, by the flush at the tick's end.
+            // One tick can queue more than fits, so a full outbox makes a slow reader only if the
+            // kernel does not take it either. A broken stream reports its error again in the flush
+            // at the end of the tick.
             if self.outbox.flush(&mut self.stream, bytes_max).is_err() {
                 return self.outbox.push(piece, usize::MAX);
             }
@@ -114,7 +120,7 @@ impl<S: Stream> Link<S> {
         self.outbox.truncate();
     }
 
-    /// Writes what is queued, at most `budget` bytes of it. Errors end the connection.
+    /// Writes at most `budget` queued bytes. After an error the connection is unusable.
     pub fn flush(&mut self, budget: usize) -> io::Result<Flushed> {
         match self.outbox.flush(&mut self.stream, budget)? {
             Flushed::Done => match self.stream.flush() {
@@ -125,9 +131,9 @@ impl<S: Stream> Link<S> {
         }
     }
 
-    /// Ends our direction, once; what is queued must have left.
+    /// Shuts down the write half, once. The outbox must be empty.
     pub fn shutdown_write(&mut self) -> io::Result<()> {
-        if std::mem::replace(&mut self.write_over, true) {
+        if std::mem::replace(&mut self.is_write_shut_down, true) {
             return Ok(());
         }
         debug_assert!(self.outbox.is_empty());

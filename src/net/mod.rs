@@ -1,29 +1,38 @@
-//! Bytes and sockets.
+//! Sockets and byte queues.
 //!
-//! Owns listeners, streams and the queues in front of them. Must never know what is spoken. The
-//! invariant: nothing here blocks, and nothing stops before the kernel says that it would.
+//! Owns listeners, streams and outboxes. Must not know which protocol the bytes belong to, except
+//! for the TLS and PROXY headers around them. The invariant: no call blocks, and reading and writing
+//! go on until the kernel reports `WouldBlock` or a short read, because readiness is edge-triggered.
 //!
 //! | file | what it owns |
 //! |---|---|
-//! | `listener` | accepting: how sockets are made and what they inherit |
-//! | `link` | one accepted stream and what is queued for it |
-//! | `outbox` | the queue itself |
-//! | `proxy` | the header that a balancer puts before a connection's own bytes |
-//! | `tls` | what lies between the kernel's bytes and those that are meant (feature `tls`) |
+//! | `listener` | binding, inherited sockets, accepting |
+//! | `socket` | an accepted socket, whatever its transport |
+//! | `link` | a stream with its outbox |
+//! | `outbox` | the queue of bytes to write |
+//! | `proxy` | the header that a TCP balancer puts before a connection's own bytes |
+//! | `identity` | certificates and private keys (feature `tls`) |
+//! | `tls` | the TLS layer of a stream (feature `tls`) |
 
+#[cfg(feature = "tls")]
+mod identity;
 mod link;
 mod listener;
 mod outbox;
 pub mod proxy;
+mod socket;
 #[cfg(feature = "tls")]
 mod tls;
 
-pub use link::{Link, Received, Stream};
-pub use listener::{Accepted, Listener, Socket};
-pub use outbox::{Flushed, Outbox, Piece};
 #[cfg(feature = "tls")]
-pub use tls::{Identity, IdentityError, TlsStream};
+pub use identity::{Identity, IdentityError};
+pub use link::{Link, Received, Stream};
+pub use listener::Listener;
+pub use outbox::{Flushed, Outbox, Piece};
+pub use socket::{Accepted, Socket};
+#[cfg(feature = "tls")]
+pub use tls::TlsStream;
 
-/// Without the feature `tls` there is none.
+/// Without the feature `tls` there is no certificate.
 #[cfg(not(feature = "tls"))]
-pub enum Identity {}
+pub use std::convert::Infallible as Identity;

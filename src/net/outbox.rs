@@ -1,9 +1,9 @@
-//! Bytes queued for one connection.
+//! The queue of bytes to write to one connection.
 //!
-//! Owns the queue and how far its front has been written. Must never know what the bytes mean,
-//! nor copy them: what a thousand connections are told lies in memory once, and is counted once,
-//! by whoever shares it out. The invariant: pieces leave in the order in which they came, each of
-//! them whole or not at all.
+//! Owns the queue and the write position in its first piece. Must not know what the bytes mean, nor
+//! copy them: an event for a thousand connections is in memory once, and its owner counts it once.
+//! The invariant: pieces are written in the order in which they were queued, each of them completely
+//! or not at all.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Write};
@@ -12,79 +12,79 @@ use bytes::Bytes;
 
 use crate::ledger::allocation;
 
-/// Pieces handed to the kernel in one call. Linux takes at most 1024; a tick rarely queues more
-/// than a few.
+/// Pieces in one `writev`. Linux takes at most 1024; a tick rarely queues more than a few.
 const PIECES_PER_WRITE_MAX: usize = 64;
 
-/// What a piece costs beside its bytes: its place in the queue, which may have grown to twice
-/// what it needs, and the least that an allocation takes. Counted against the bound, or a peer
-/// that pings and reads nothing would have us keep 60 bytes for each of its two-byte pongs.
+/// Memory of a piece beside its bytes: its slot in the queue, whose capacity can be twice the
+/// length, and the smallest allocation. The bound includes it: a peer that pings and does not read
+/// would otherwise get 60 bytes of memory for each two-byte pong.
 const PIECE_BYTES: usize = 2 * size_of::<Piece>() + allocation(1);
 
-/// How a flush ended.
+/// The result of a flush.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Flushed {
-    /// Nothing is queued any more.
+    /// The queue is empty.
     Done,
-    /// The kernel takes no more for now; the writable edge will tell.
+    /// The kernel takes no more. A writable edge follows.
     Blocked,
-    /// The budget is used up and the kernel may take more: no edge will tell.
+    /// The budget is used up. The kernel may take more, so no edge follows: the caller must
+    /// schedule the next flush.
     Paused,
 }
 
-/// A piece of what is queued.
+/// Bytes that are queued as one unit, such as a frame or a batch of frames.
 pub struct Piece {
     bytes: Bytes,
-    /// Somebody else holds it, too, and counts it.
+    /// Another owner holds the same bytes and counts their memory.
     is_shared: bool,
 }
 
 impl Piece {
-    /// Bytes that are in this queue alone.
+    /// Bytes whose memory this queue owns and counts.
     pub fn private(bytes: impl Into<Bytes>) -> Piece {
         Piece { bytes: bytes.into(), is_shared: false }
     }
 
-    /// Bytes that lie elsewhere, and are counted there.
+    /// Bytes whose memory another owner counts.
     pub fn shared(bytes: Bytes) -> Piece {
         Piece { bytes, is_shared: true }
     }
 
-    /// How many.
+    /// Number of bytes.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// True when there are none.
+    /// True if there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// What it takes beside its place in the queue.
+    /// Memory that this queue owns for the piece, beside its slot.
     fn private_bytes(&self) -> usize {
         if self.is_shared { 0 } else { allocation(self.bytes.len()) }
     }
 }
 
-/// A queue of pieces. Holds no heap of its own for one piece, which is all that a tick queues as a
-/// rule: else there were an allocation for everybody who hears something.
+/// A queue of pieces. The first piece is stored inline: most ticks queue only one, and a heap
+/// allocation for each recipient would dominate the fan-out.
 #[derive(Default)]
 pub struct Outbox {
     first: Option<Piece>,
-    /// What comes after the first; none without one.
-    #[allow(clippy::box_collection, reason = "three words fewer for each that has none")]
+    /// Further pieces; `None` if there is no first one.
+    #[allow(clippy::box_collection, reason = "`None` takes one word instead of four")]
     rest: Option<Box<VecDeque<Piece>>>,
-    /// Bytes of the first piece that the kernel has taken already.
+    /// Bytes of the first piece that the kernel has taken.
     written: usize,
-    /// Bytes queued and not yet taken.
+    /// Bytes of all pieces that the kernel has not taken.
     queued: usize,
-    /// What the private pieces take, as long as any of their bytes are left.
+    /// Memory of the private pieces; a piece counts in full until its last byte is written.
     private: usize,
 }
 
 impl Outbox {
-    /// Queues a piece, unless it doesn't fit.
-    #[must_use = "what does not fit is not queued"]
+    /// Queues a piece, or returns false if it does not fit (see [`Outbox::fits`]).
+    #[must_use = "a piece that does not fit is not queued"]
     pub fn push(&mut self, piece: Piece, bytes_max: usize) -> bool {
         if !self.fits(&piece, bytes_max) {
             return false;
@@ -100,26 +100,26 @@ impl Outbox {
         true
     }
 
-    /// Whether at most `bytes_max` would be queued with `piece`, counting some for the place of
-    /// each piece that waits behind another.
+    /// True if at most `bytes_max` bytes would be queued with `piece`. Each piece that is already
+    /// queued counts [`PIECE_BYTES`] in addition to its bytes.
     pub fn fits(&self, piece: &Piece, bytes_max: usize) -> bool {
         let count = self.first.iter().len() + self.rest.as_ref().map_or(0, |rest| rest.len());
         let pieces = count.saturating_mul(PIECE_BYTES);
         self.queued.saturating_add(pieces).saturating_add(piece.len()) <= bytes_max
     }
 
-    /// Bytes queued and not yet taken by the kernel.
+    /// Bytes that the kernel has not taken.
     pub fn queued(&self) -> usize {
         self.queued
     }
 
-    /// True when nothing is queued.
+    /// True if nothing is queued.
     pub fn is_empty(&self) -> bool {
         self.queued == 0
     }
 
-    /// Forgets what has not begun to leave. A piece of which the peer has a part stays, since the
-    /// stream would make no sense without the rest.
+    /// Drops every piece that has not been written in part. A piece of which the peer has received
+    /// a part stays: without its rest the stream would be corrupt.
     pub fn truncate(&mut self) {
         self.first = self.first.take().filter(|_| self.written > 0);
         self.rest = None;
@@ -127,8 +127,8 @@ impl Outbox {
         self.private = self.first.as_ref().map_or(0, Piece::private_bytes);
     }
 
-    /// Writes until nothing is left, the kernel takes no more, or `budget` bytes have left.
-    /// Errors are the stream's.
+    /// Writes until the queue is empty, the kernel takes no more, or `budget` bytes are written.
+    /// Errors are those of the stream.
     pub fn flush(&mut self, stream: &mut impl Write, mut budget: usize) -> io::Result<Flushed> {
         while self.queued > 0 {
             if budget == 0 {
@@ -148,7 +148,7 @@ impl Outbox {
         Ok(Flushed::Done)
     }
 
-    /// Bytes of heap held, without those of shared pieces.
+    /// Heap memory in bytes, without that of shared pieces.
     pub fn bytes(&self) -> usize {
         let rest = self.rest.as_ref().map_or(0, |rest| {
             allocation(size_of::<VecDeque<Piece>>())
@@ -161,7 +161,7 @@ impl Outbox {
         self.first.iter().chain(self.rest.iter().flat_map(|rest| rest.iter()))
     }
 
-    /// Writes once, at most `bytes_max`.
+    /// Writes once, at most `bytes_max` bytes.
     fn write_some(&self, stream: &mut impl Write, bytes_max: usize) -> io::Result<usize> {
         let mut pieces = self.pieces();
         let first = pieces.next().map_or(&[][..], |piece| &piece.bytes[self.written..]);
@@ -201,16 +201,16 @@ impl Outbox {
 mod tests {
     use super::*;
 
-    /// Takes `room` bytes, at most `step` in one call, then blocks.
+    /// Takes `capacity` bytes, at most `step` in one call, then blocks.
     struct Pipe {
         taken: Vec<u8>,
-        room: usize,
+        capacity: usize,
         step: usize,
     }
 
     impl Write for Pipe {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let count = bytes.len().min(self.step).min(self.room - self.taken.len());
+            let count = bytes.len().min(self.step).min(self.capacity - self.taken.len());
             self.taken.extend_from_slice(&bytes[..count]);
             if count == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(count) }
         }
@@ -233,41 +233,41 @@ mod tests {
     }
 
     #[test]
-    fn short_writes_anywhere_keep_the_order() {
+    fn short_writes_at_any_position_keep_the_order() {
         let pieces = ["one", "", "four", "sixteen", "x"];
         let whole = pieces.concat();
         for step in 1..=whole.len() {
-            for room in 0..=whole.len() {
+            for capacity in 0..=whole.len() {
                 let mut outbox = outbox(&pieces);
-                let mut pipe = Pipe { taken: Vec::new(), room, step };
+                let mut pipe = Pipe { taken: Vec::new(), capacity, step };
                 let first = outbox.flush(&mut pipe, usize::MAX).unwrap();
-                assert_eq!(first == Flushed::Done, room == whole.len());
-                assert_eq!(outbox.queued(), whole.len() - room);
-                pipe.room = whole.len();
+                assert_eq!(first == Flushed::Done, capacity == whole.len());
+                assert_eq!(outbox.queued(), whole.len() - capacity);
+                pipe.capacity = whole.len();
                 assert_eq!(outbox.flush(&mut pipe, usize::MAX).unwrap(), Flushed::Done);
-                assert_eq!(pipe.taken, whole.as_bytes(), "step {step}, room {room}");
+                assert_eq!(pipe.taken, whole.as_bytes(), "step {step}, capacity {capacity}");
                 assert_eq!((outbox.queued(), outbox.bytes()), (0, 0));
             }
         }
     }
 
     #[test]
-    fn more_pieces_than_one_call_takes_all_leave() {
+    fn more_pieces_than_one_call_takes_are_all_written() {
         let pieces: Vec<_> = std::iter::repeat_n("ab", 3 * PIECES_PER_WRITE_MAX + 1).collect();
-        let mut pipe = Pipe { taken: Vec::new(), room: usize::MAX, step: usize::MAX };
+        let mut pipe = Pipe { taken: Vec::new(), capacity: usize::MAX, step: usize::MAX };
         assert_eq!(outbox(&pieces).flush(&mut pipe, usize::MAX).unwrap(), Flushed::Done);
         assert_eq!(pipe.taken, pieces.concat().as_bytes());
     }
 
-    /// A reader as fast as our writing had a 16 MB answer written to it in one go, and everybody
-    /// else waited.
+    /// A peer that read as fast as the server wrote got a 16 MB response in one flush, and all other
+    /// connections waited for it.
     #[test]
-    fn a_flush_stops_at_its_budget_and_the_next_goes_on() {
+    fn a_flush_stops_at_its_budget_and_the_next_continues() {
         let pieces = ["one", "four", "sixteen", "x"];
         let whole = pieces.concat();
         for budget in 1..=whole.len() {
             let mut outbox = outbox(&pieces);
-            let mut pipe = Pipe { taken: Vec::new(), room: usize::MAX, step: usize::MAX };
+            let mut pipe = Pipe { taken: Vec::new(), capacity: usize::MAX, step: usize::MAX };
             let mut taken = 0;
             while outbox.flush(&mut pipe, budget).unwrap() == Flushed::Paused {
                 taken += budget;
@@ -287,30 +287,30 @@ mod tests {
         assert_eq!(outbox.queued(), 8);
     }
 
-    /// Pongs of two bytes were counted as two bytes each: an outbox of 256 KiB held 131,072 of
-    /// them, and 7.7 MB.
+    /// A two-byte pong counted as two bytes, so an outbox of 256 KiB held 131,072 pongs in 7.7 MB of
+    /// memory.
     #[test]
-    fn many_small_pieces_count_for_what_they_take() {
+    fn small_pieces_count_with_their_overhead() {
         let mut outbox = Outbox::default();
         while outbox.push(Piece::private(Bytes::copy_from_slice(b"\x8a\0")), 256 * 1024) {}
         assert!(outbox.bytes() <= 256 * 1024, "{}", outbox.bytes());
-        assert!(outbox.queued() > 4000, "and yet many of them fit");
+        assert!(outbox.queued() > 4000, "the overhead leaves capacity for many pieces");
     }
 
     #[test]
-    fn one_piece_alone_may_be_as_large_as_the_bound() {
+    fn a_single_piece_can_be_as_large_as_the_bound() {
         let mut outbox = Outbox::default();
         assert!(!outbox.push(Piece::private(&b"123456789"[..]), 8));
         assert!(outbox.push(Piece::private(&b"12345678"[..]), 8));
     }
 
     #[test]
-    fn private_bytes_are_counted_as_long_as_they_are_held() {
+    fn private_bytes_count_until_their_piece_is_freed() {
         let mut outbox = Outbox::default();
-        let mut pipe = Pipe { taken: Vec::new(), room: 6, step: usize::MAX };
+        let mut pipe = Pipe { taken: Vec::new(), capacity: 6, step: usize::MAX };
         let shared = Piece::shared(Bytes::from_static(b"shared"));
         assert!(outbox.push(shared, 999));
-        assert_eq!(outbox.bytes(), 0, "one piece takes no queue");
+        assert_eq!(outbox.bytes(), 0, "a single piece is stored inline");
         assert!(outbox.push(Piece::private("private"), 999));
         let capacity = outbox.rest.as_ref().unwrap().capacity();
         let queue =
@@ -318,24 +318,24 @@ mod tests {
         assert_eq!(outbox.bytes(), queue + allocation(7));
         outbox.flush(&mut pipe, usize::MAX).unwrap();
         assert_eq!(outbox.bytes(), allocation(7));
-        pipe.room = 12;
+        pipe.capacity = 12;
         outbox.flush(&mut pipe, usize::MAX).unwrap();
-        assert_eq!(outbox.bytes(), allocation(7), "a piece is kept until all of it has left");
-        pipe.room = 13;
+        assert_eq!(outbox.bytes(), allocation(7), "a piece is kept until its last byte is written");
+        pipe.capacity = 13;
         outbox.flush(&mut pipe, usize::MAX).unwrap();
         assert_eq!(outbox.bytes(), 0);
     }
 
     #[test]
-    fn truncating_keeps_only_a_piece_that_is_half_sent() {
-        for (room, left) in [(0, ""), (1, "ne"), (3, ""), (5, "ur")] {
+    fn truncate_keeps_only_a_partly_written_piece() {
+        for (capacity, left) in [(0, ""), (1, "ne"), (3, ""), (5, "ur")] {
             let mut outbox = outbox(&["one", "four", "x"]);
-            let mut pipe = Pipe { taken: Vec::new(), room, step: usize::MAX };
+            let mut pipe = Pipe { taken: Vec::new(), capacity, step: usize::MAX };
             outbox.flush(&mut pipe, usize::MAX).unwrap();
             outbox.truncate();
             assert_eq!(outbox.queued(), left.len());
             assert!(outbox.push(Piece::private(&b"!"[..]), 1000));
-            pipe = Pipe { taken: Vec::new(), room: 99, step: usize::MAX };
+            pipe = Pipe { taken: Vec::new(), capacity: 99, step: usize::MAX };
             outbox.flush(&mut pipe, usize::MAX).unwrap();
             assert_eq!(pipe.taken, format!("{left}!").as_bytes());
         }

@@ -1,39 +1,38 @@
-//! The PROXY protocol: what a balancer says of a connection before the connection says anything
-//! (haproxy.org, `doc/proxy-protocol.txt`, versions 1 and 2).
+//! The PROXY protocol, versions 1 and 2 (haproxy.org, `doc/proxy-protocol.txt`): a header that a TCP
+//! balancer puts before a connection's own bytes, with the address of the client.
 //!
-//! Owns the bound on it. Must never know who is believed. The invariant: not a byte beyond the
-//! header is taken.
+//! Owns its parsing and the bound on its length. Must not know which peers are trusted. The
+//! invariant: no byte beyond the header is consumed.
 
 use std::net::IpAddr;
 
 use proxy_header::{Error, ParseConfig, ProxyHeader};
 
-/// How long a header may be: the addresses take 232 bytes at most, and what else a balancer may add
-/// is its names for them.
+/// Longest header. The addresses take at most 232 bytes; the rest is for optional fields.
 pub const HEADER_BYTES_MAX: usize = 2 * 1024;
 
-/// Who is behind a connection.
+/// The part of a PROXY header that the server uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Introduction {
+pub struct ProxiedClient {
     /// Length of the header.
     pub bytes: usize,
-    /// Where the client comes from. `None`: the balancer speaks for itself, to see whether we are
-    /// there, or does not know.
+    /// The client's address. `None`: the balancer does not know it, or the connection is its own
+    /// health check.
     pub source: Option<IpAddr>,
 }
 
-/// It is no header, or longer than [`HEADER_BYTES_MAX`].
+/// The bytes are not a header, or it is longer than [`HEADER_BYTES_MAX`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Malformed;
 
-/// Reads the header that `bytes` begin with; `None` as long as it is not whole.
-pub fn parse(bytes: &[u8]) -> Result<Option<Introduction>, Malformed> {
+/// Parses the header at the start of `bytes`; `None` if it is incomplete.
+pub fn parse(bytes: &[u8]) -> Result<Option<ProxiedClient>, Malformed> {
     let bytes = bytes.get(..HEADER_BYTES_MAX).unwrap_or(bytes);
     let config = ParseConfig { include_tlvs: false, ..ParseConfig::default() };
     match ProxyHeader::parse(bytes, config) {
         Ok((header, length)) => {
             let source = header.proxied_address().map(|address| address.source.ip());
-            Ok(Some(Introduction { bytes: length, source }))
+            Ok(Some(ProxiedClient { bytes: length, source }))
         }
         Err(Error::BufferTooShort) if bytes.len() < HEADER_BYTES_MAX => Ok(None),
         Err(_) => Err(Malformed),
@@ -52,11 +51,11 @@ mod tests {
         [SIGNATURE, &[0x20 | command, family], &length, addresses].concat()
     }
 
-    /// What follows is not taken, and until the last byte there is nothing.
+    /// Checks that bytes after the header are not consumed, and that each prefix is incomplete.
     #[track_caller]
     fn check(header: &[u8], source: Option<&str>) {
         let source = source.map(|text| text.parse().unwrap());
-        let expected = Introduction { bytes: header.len(), source };
+        let expected = ProxiedClient { bytes: header.len(), source };
         for rest in [&b""[..], b"GET /ping HTTP/1.1\r\n", header] {
             assert_eq!(parse(&[header, rest].concat()), Ok(Some(expected)));
         }
@@ -66,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn version_1() {
+    fn headers_of_version_1_are_parsed() {
         check(b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n", Some("192.0.2.7"));
         check(b"PROXY TCP6 2001:db8::7 2001:db8::1 4124 443\r\n", Some("2001:db8::7"));
         check(b"PROXY UNKNOWN\r\n", None);
@@ -74,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn version_2() {
+    fn headers_of_version_2_are_parsed() {
         let v4 = [192, 0, 2, 7, 198, 51, 100, 1, 0xDC, 4, 1, 0xBB];
         check(&v2(1, 0x11, &v4), Some("192.0.2.7"));
         let mut v6 = [0; 36];
@@ -89,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_refused() {
+    fn other_bytes_are_refused() {
         let endless = format!("PROXY UNKNOWN {}", "x".repeat(200));
         let malformed: [&[u8]; 8] = [
             b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n",

@@ -69,9 +69,9 @@ impl<S: Stream> Core<S> {
         let Some(before) = http.proxy_header.take() else { return Some(input) };
         let header = [&before, input].concat();
         match proxy::parse(&header) {
-            Ok(Some(introduction)) => {
-                self.believe(key, introduction.source)?;
-                input.get(introduction.bytes - before.len()..)
+            Ok(Some(client)) => {
+                self.believe(key, client.source)?;
+                input.get(client.bytes - before.len()..)
             }
             Ok(None) => {
                 http.proxy_header = Some(header);

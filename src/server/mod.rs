@@ -43,7 +43,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use log::{error, info, warn};
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 
 pub use connection::{ConnectionKey, Purpose};
 pub use core::Core;
@@ -114,8 +114,7 @@ impl Server {
         let mut acceptors = listeners::open(config, inherited, identity.as_ref())?;
         let connections_max = connections_max(config, acceptors.len());
         for (place, acceptor) in acceptors.iter_mut().enumerate() {
-            let (listener, token) = (&mut acceptor.listener, Token(LISTENERS - place));
-            let registered = poll.registry().register(listener, token, Interest::READABLE);
+            let registered = acceptor.listener.register(poll.registry(), Token(LISTENERS - place));
             registered.map_err(StartError::Poll)?;
         }
         // Last, when nothing can fail any more: reading the file removes it.
@@ -217,9 +216,7 @@ impl Server {
                     return true;
                 };
                 let Some(socket) = self.core.stream_mut(key) else { return true };
-                // Once for both interests: no further call, however often they change.
-                let (token, both) = (Token(key.index()), Interest::READABLE | Interest::WRITABLE);
-                if self.poll.registry().register(socket, token, both).is_err() {
+                if socket.register(self.poll.registry(), Token(key.index())).is_err() {
                     self.core.on_poll_error(key);
                 }
             }

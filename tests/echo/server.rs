@@ -23,7 +23,7 @@ use disposable_chat::http::{self, Codec, Fed, Framing, Reject, Response, Version
 use disposable_chat::net::{Link, Listener, Piece, Received, Socket};
 use disposable_chat::ws::handshake::{self, NotAccepted};
 use disposable_chat::ws::{self, Context, Incoming, RecycledContext};
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 use slab::Slab;
 
 /// Read at once. Larger than the real server's: nobody here waits long for a turn.
@@ -110,7 +110,7 @@ impl Echo {
     fn new(listen: SocketAddr) -> io::Result<Echo> {
         let poll = Poll::new()?;
         let mut listener = Listener::bind_tcp(listen)?;
-        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        listener.register(poll.registry(), LISTENER)?;
         Ok(Echo {
             poll,
             listener,
@@ -173,10 +173,9 @@ impl Echo {
                 },
             };
             let entry = self.connections.vacant_entry();
-            // Once for both directions. Poll reports at once that it can be written to, which
-            // is the connection's first turn.
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            self.poll.registry().register(&mut socket, Token(entry.key()), interest)?;
+            // The poll reports at once that the socket is writable, which is the first turn of
+            // the connection.
+            socket.register(self.poll.registry(), Token(entry.key()))?;
             entry.insert(Connection {
                 link: Link::new(socket),
                 protocol: Protocol::Http(Codec::new(HTTP_LIMITS)),

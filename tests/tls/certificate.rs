@@ -52,7 +52,7 @@ fn a_certificate_that_is_no_good_is_one_clear_line() {
     check(&text_file, &key, &["text", "no certificate"]);
     check(&broken, &key, &[]);
     check(&certificate, &certificate, &["cert.pem", "no private key"]);
-    check(&certificate, &other_key, &["the key is not the certificate's"]);
+    check(&certificate, &other_key, &["the private key does not match the certificate"]);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_bad_new_certificate_changes_nothing() {
         1 => drop(world.folder.write("cert.pem", "")),
         _ => fs::remove_file(world.folder.path("cert.pem")).expect("it was there"),
     };
-    let whys = ["not the certificate's", "no certificate", "No such file"];
+    let whys = ["does not match the certificate", "no certificate", "No such file"];
     for (count, why) in whys.into_iter().enumerate() {
         spoil(count);
         world.server.signal(Signal::HUP);

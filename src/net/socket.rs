@@ -1,0 +1,121 @@
+//! Accepted sockets.
+//!
+//! Owns the choice between the transports: TCP, TLS over TCP, Unix. Must not know what the bytes
+//! mean. The invariant: every transport behaves as [`Stream`] describes.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{IpAddr, Shutdown};
+
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
+
+use super::link::Stream;
+#[cfg(feature = "tls")]
+use super::tls::TlsStream;
+
+/// A socket and the address of its peer.
+pub struct Accepted {
+    /// The socket.
+    pub socket: Socket,
+    /// The peer's IP address; `None` for a Unix socket.
+    pub peer: Option<IpAddr>,
+}
+
+/// An accepted socket.
+pub enum Socket {
+    /// From a TCP listener.
+    Tcp(TcpStream),
+    /// From a listener with TLS.
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsStream>),
+    /// From a listener on a path.
+    Unix(UnixStream),
+}
+
+/// Calls a method on the stream inside, whichever type it has.
+macro_rules! each {
+    ($self:expr, $stream:ident => $call:expr) => {
+        match $self {
+            Socket::Tcp($stream) => $call,
+            #[cfg(feature = "tls")]
+            Socket::Tls($stream) => $call,
+            Socket::Unix($stream) => $call,
+        }
+    };
+}
+
+impl Socket {
+    /// Registers the socket with a poll, for reading and writing. Once is enough: no further system
+    /// call is needed, however often the server's interest changes.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            Socket::Tcp(stream) => registry.register(stream, token, both),
+            #[cfg(feature = "tls")]
+            Socket::Tls(stream) => registry.register(stream.tcp_mut(), token, both),
+            Socket::Unix(stream) => registry.register(stream, token, both),
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    fn tls(&self) -> Option<&TlsStream> {
+        match self {
+            Socket::Tls(stream) => Some(stream),
+            _ => None,
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        each!(self, stream => stream.read(buffer))
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        each!(self, stream => stream.write(bytes))
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        each!(self, stream => stream.write_vectored(slices))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        each!(self, stream => stream.flush())
+    }
+}
+
+impl Stream for Socket {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            #[cfg(feature = "tls")]
+            Socket::Tls(stream) => stream.shutdown_write(),
+            Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    fn has_buffered_input(&self) -> bool {
+        self.tls().is_some_and(TlsStream::has_buffered_input)
+    }
+
+    #[cfg(feature = "tls")]
+    fn has_buffered_output(&self) -> bool {
+        self.tls().is_some_and(TlsStream::has_buffered_output)
+    }
+
+    #[cfg(feature = "tls")]
+    fn heap_bytes(&self) -> usize {
+        self.tls().map_or(0, TlsStream::heap_bytes)
+    }
+
+    #[cfg(feature = "tls")]
+    fn take_cost(&mut self) -> usize {
+        match self {
+            Socket::Tls(stream) => stream.take_cost(),
+            _ => 0,
+        }
+    }
+}
