@@ -273,6 +273,27 @@ fn every_flag_has_its_row_with_its_default() {
     assert_eq!(rows, flags);
 }
 
+#[test]
+fn every_flag_that_is_named_exists() {
+    let pages = ["contract", "operating", "security"].map(|page| format!("{GUIDE}/{page}.md"));
+    let mut unknown = Vec::new();
+    for page in pages {
+        for line in prose(&read(&page)) {
+            let spans = code_spans(line).0.into_iter().filter(|span| !span.contains("cargo "));
+            let words = spans.flat_map(str::split_whitespace);
+            for name in words.filter_map(|word| word.strip_prefix("--")) {
+                let name = name.split(|c: char| !c.is_ascii_lowercase() && c != '-').next();
+                let name = name.unwrap_or_default();
+                let is_known = FLAGS.iter().any(|flag| flag.name == name);
+                if !is_known && !["help", "version"].contains(&name) {
+                    unknown.push(format!("{page}: --{name}"));
+                }
+            }
+        }
+    }
+    assert!(unknown.is_empty(), "{unknown:#?}");
+}
+
 /// Every metric of `src/api/metrics.rs` is explained, and every one explained exists.
 #[test]
 fn every_metric_is_explained() {
@@ -292,4 +313,36 @@ fn every_metric_is_explained() {
     in_source.retain(|name| !name.starts_with("chat_tick_duration_seconds_"));
     assert!(in_source.len() > 20, "{in_source:?}");
     assert_eq!(names(&read("src/guide/operating.md")), in_source);
+}
+
+// ---- Changing
+
+/// The module map's column of imports is the list that `tests/architecture.rs` enforces.
+#[test]
+fn the_module_map_is_the_one_that_is_enforced() {
+    let names = |text: &str, quote: char| -> Vec<String> {
+        let mut names: Vec<_> = text.split(quote).skip(1).step_by(2).map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    let source = read("tests/architecture.rs");
+    let (_, list) = source.split_once("const MODULES").expect("a list");
+    let (_, list) = list.split_once("= &[").expect("its beginning");
+    let (list, _) = list.split_once("\n];").expect("its end");
+    let entries = list.split("\n    (").filter_map(|entry| entry.split_once("&["));
+    let enforced: BTreeMap<_, _> = entries
+        .map(|(module, imports)| (names(module, '"').swap_remove(0), names(imports, '"')))
+        .collect();
+
+    let page = read("src/guide/changing.md");
+    let (_, map) = page.split_once("| may import |\n").expect("a map");
+    let rows = map.lines().skip(1).take_while(|row| row.starts_with('|'));
+    let drawn: BTreeMap<_, _> = rows
+        .map(|row| {
+            let cells: Vec<_> = row.split('|').collect();
+            (names(cells[1], '`').swap_remove(0), names(cells[3], '`'))
+        })
+        .collect();
+    assert!(enforced.len() > 15, "{enforced:?}");
+    assert_eq!(drawn, enforced);
 }
