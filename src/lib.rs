@@ -24,6 +24,7 @@
 //! |---|---|---|
 //! | [`clock`] | the time and the system's randomness | what they are used for |
 //! | [`slots`], [`timers`] | slabs with generation-checked keys; deadlines | what the values are, what a deadline is for |
+//! | [`rate`] | rate limits (GCRA) | what is limited |
 //! | [`ledger`], [`counters`] | bytes kept for clients, and what gives way first; counts of events | the reason |
 //! | [`config`], [`journal`] | flags and variables; the form of a log line | how the server works |
 //! | [`net`] | sockets, TLS, and the output queues in front of them | any protocol |
@@ -45,7 +46,8 @@
 //! 2. [`net::Link`] and [`net::Outbox`]: reading and writing without blocking, on edge-triggered
 //!    readiness.
 //! 3. [`http::Codec`] and [`ws::Context`]: bytes in, requests or messages out.
-//! 4. [`chat::Chat`]: the rules. [`chat::Sink`] is all that it knows of the outside.
+//! 4. [`chat::Chat`]: the rules, and `src/chat/feed.rs`, which delivers without any.
+//!    [`chat::Sink`] is all that both know of the outside.
 //! 5. [`api::routes`] and [`api::socket`]: how a request or a frame becomes a call of the domain.
 //! 6. [`server::Core`]: the phases below; then `src/server/schedule.rs`, which decides whose turn it
 //!    is, and [`server::Server`], which polls.
@@ -83,8 +85,8 @@
 //!    it. (A message by REST comes through [`http::Codec::feed`] and a route.)
 //! 2. [`chat::Chat::post`] decides: membership, rate, nonce, id, time, and thereby the order. The
 //!    order of calls is the order that every client sees.
-//! 3. [`chat::Sink::publish`] encodes the message once and appends it to its room's batch. The
-//!    history keeps a range of that batch.
+//! 3. `src/chat/feed.rs` delivers. [`chat::Sink::publish`] encodes the message once and appends it to
+//!    its room's batch, and the room's history keeps a range of that batch.
 //! 4. In *settle*, or before any member is told something personal, the batch is sealed: it becomes
 //!    one shared buffer, queued for every recipient. A batch of background messages may first wait a
 //!    few ticks for more.
