@@ -1,4 +1,4 @@
-//! WebSocket frames on their way in: one text of a hundred bytes, however it is cut.
+//! Parsing WebSocket frames: a text message in one piece and in several.
 
 use disposable_chat::ws::{Context, Incoming, RecycledContext, WsLimits};
 use divan::Bencher;
@@ -9,7 +9,7 @@ use crate::wire;
 const LIMITS: WsLimits = WsLimits { frame_bytes_max: 64 * 1024, message_bytes_max: 64 * 1024 };
 const MASK: u32 = 0x1234_5678;
 
-/// RFC 6455 §5.2: a text that is not all, more of it, and the last of it.
+/// The first bytes of a fragmented text message: start, continuation, end (RFC 6455 §5.2).
 const FRAGMENTS: [u8; 3] = [0x01, 0x00, 0x80];
 
 #[divan::bench(args = [100, 4000, 60_000])]
@@ -18,7 +18,7 @@ fn whole(bencher: Bencher, bytes: usize) {
     bench(bencher, &[&frame]);
 }
 
-/// Three frames, in one piece.
+/// Three fragments, which arrive together.
 #[divan::bench]
 fn fragmented(bencher: Bencher) {
     let fragments = FRAGMENTS.map(|first| wire::frame(first, &[b'x'; 33], MASK)).concat();
@@ -38,20 +38,20 @@ fn byte_by_byte(bencher: Bencher) {
     bench(bencher, &frame.chunks(1).collect::<Vec<_>>());
 }
 
-/// Ten texts that have gathered while others had their turn.
+/// Ten messages that arrive together.
 #[divan::bench]
 fn ten_at_once(bencher: Bencher) {
     let frames = wire::frame(wire::TEXT, &[b'x'; 100], MASK).repeat(10);
     bench(bencher, &[&frames]);
 }
 
-/// The pong is part of it.
+/// Includes the pong.
 #[divan::bench]
 fn ping(bencher: Bencher) {
     bench(bencher, &[&wire::frame(wire::PING, b"", MASK)]);
 }
 
-/// Feeds one context, which lives on, with these pieces.
+/// Feeds these pieces to a context, which is reused for all iterations.
 fn bench(bencher: Bencher, pieces: &[&[u8]]) {
     let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
     let mut context = Context::new(LIMITS);

@@ -1,4 +1,4 @@
-//! What clients say and what they are told: JSON in, JSON and frames out.
+//! Parsing the JSON of client events, and encoding server events as JSON and as frames.
 
 use std::hint::black_box;
 
@@ -14,23 +14,23 @@ use crate::server::Server;
 
 #[divan::bench(args = [100, 4000])]
 fn parse_chat(bencher: Bencher, chars: usize) {
-    let said = "x".repeat(chars);
-    bench_parse(bencher, &format!(r#"{{"type":"chat","message":"{said}"}}"#));
+    let text = "x".repeat(chars);
+    bench_parse(bencher, &format!(r#"{{"type":"chat","message":"{text}"}}"#));
 }
 
-/// With what a page adds: a nonce, and text that is no ASCII.
+/// As the chat page sends it: with a nonce and non-ASCII text.
 #[divan::bench]
 fn parse_chat_with_nonce(bencher: Bencher) {
-    let said = "Olá, tudo bem? 🦀 ".repeat(5);
+    let text = "Olá, tudo bem? 🦀 ".repeat(5);
     let nonce = "0c9f5c2e-7";
-    bench_parse(bencher, &format!(r#"{{"type":"chat","message":"{said}","nonce":"{nonce}"}}"#));
+    bench_parse(bencher, &format!(r#"{{"type":"chat","message":"{text}","nonce":"{nonce}"}}"#));
 }
 
-/// Escapes can't be borrowed.
+/// A text with escapes must be copied.
 #[divan::bench]
 fn parse_chat_with_escapes(bencher: Bencher) {
-    let said = r#"\"one\"\nanother\u00e9 "#.repeat(5);
-    bench_parse(bencher, &format!(r#"{{"type":"chat","message":"{said}"}}"#));
+    let text = r#"\"one\"\nanother\u00e9 "#.repeat(5);
+    bench_parse(bencher, &format!(r#"{{"type":"chat","message":"{text}"}}"#));
 }
 
 #[divan::bench]
@@ -39,20 +39,20 @@ fn parse_typing(bencher: Bencher) {
 }
 
 #[divan::bench]
-fn parse_what_is_no_event(bencher: Bencher) {
+fn parse_unknown_event(bencher: Bencher) {
     let text = format!(r#"{{"type":"dance","message":"{}"}}"#, "x".repeat(100));
     bencher
         .counter(BytesCount::of_str(&text))
         .bench_local(|| socket::parse(black_box(&text)).expect_err("no event"));
 }
 
-/// The JSON alone, of a message that isn't its tick's first.
+/// The JSON alone, of a message that is not the first in its tick.
 #[divan::bench(args = [100, 4000])]
 fn encode_json(bencher: Bencher, chars: usize) {
     bench_encode(bencher, &"x".repeat(chars), json::event);
 }
 
-/// As it is appended to a room's batch: header and JSON.
+/// Header and JSON, as they are appended to a room's batch.
 #[divan::bench(args = [100, 4000])]
 fn encode_frame(bencher: Bencher, chars: usize) {
     bench_encode(bencher, &"x".repeat(chars), frame);
@@ -63,7 +63,7 @@ fn encode_frame_with_escapes(bencher: Bencher) {
     bench_encode(bencher, &"\"one\"\nanother ".repeat(7), frame);
 }
 
-/// A tick's time is written once, with its first message.
+/// The first message of a tick also formats the tick's time.
 #[divan::bench]
 fn encode_frame_first_of_a_tick(bencher: Bencher) {
     bench_encode(bencher, &"x".repeat(100), |out, event, stamps| {
@@ -84,16 +84,16 @@ fn bench_parse(bencher: Bencher, text: &str) {
 
 fn bench_encode(
     bencher: Bencher,
-    said: &str,
+    text: &str,
     encode: impl Fn(&mut Vec<u8>, &Event<'_>, &mut Stamps),
 ) {
     let mut server = Server::new();
     let (session, room_id, _) = server.room();
     server.enter(&room_id, &session, "");
     let (room, room_id) = server.room_key(&room_id);
-    let (user_id, user) = server.chat().users(room).next().expect("somebody is in");
+    let (user_id, user) = server.chat().users(room).next().expect("a member is present");
     let id = MessageId::parse("0198c1f2-8b00-7000-8000-000000000000").expect("an id");
-    let (wall, kind) = (Wall::from_micros(1_755_611_100_123_456), MessageKind::Chat(said));
+    let (wall, kind) = (Wall::from_micros(1_755_611_100_123_456), MessageKind::Chat(text));
     let event = Event::Message(Message { id, kind, user, user_id, wall, room_id, nonce: None });
     let (mut out, mut stamps) = (Vec::new(), Stamps::default());
     let mut once = || {
@@ -102,6 +102,6 @@ fn bench_encode(
         out.len()
     };
     let bytes = once();
-    assert!(bytes > said.len(), "it is all there");
+    assert!(bytes > text.len(), "the text is missing");
     bencher.counter(BytesCount::new(bytes)).bench_local(once);
 }

@@ -1,4 +1,4 @@
-//! Heads and bodies on their way in, through the codec of one connection that lives on.
+//! Parsing request heads and bodies, with the codec of one persistent connection.
 
 use disposable_chat::http::{Codec, Fed, HttpLimits};
 use divan::Bencher;
@@ -11,7 +11,7 @@ const LIMITS: HttpLimits = HttpLimits {
     body_bytes_max: 64 * 1024,
 };
 
-/// What a browser sends.
+/// A browser's request.
 const BROWSER: &str = "GET /rooms/a1b2c3d4e5/messages?limit=50 HTTP/1.1\r\n\
     Host: chat.example.org\r\n\
     Connection: keep-alive\r\n\
@@ -25,7 +25,7 @@ const BROWSER: &str = "GET /rooms/a1b2c3d4e5/messages?limit=50 HTTP/1.1\r\n\
     Sec-Fetch-Mode: cors\r\n\
     Sec-Fetch-Site: same-origin\r\n\r\n";
 
-/// What a load generator sends.
+/// A load generator's request.
 const SHORT: &str = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 #[divan::bench]
@@ -49,7 +49,7 @@ fn body_with_length(bencher: Bencher, bytes: usize) {
     bench(bencher, &[&post(bytes)]);
 }
 
-/// As they come from a network: in pieces of an Ethernet frame.
+/// In pieces as large as a TCP segment on Ethernet.
 #[divan::bench(args = [65536])]
 fn body_in_pieces(bencher: Bencher, bytes: usize) {
     bench(bencher, &post(bytes).chunks(1448).collect::<Vec<_>>());
@@ -77,7 +77,7 @@ fn post(bytes: usize) -> Vec<u8> {
     text
 }
 
-/// One request, which comes in these pieces.
+/// Parses a request that arrives in these pieces.
 fn bench(bencher: Bencher, pieces: &[&[u8]]) {
     let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
     let mut codec = Codec::new(LIMITS);

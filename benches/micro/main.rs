@@ -1,19 +1,19 @@
-//! Micro benchmarks: what each piece of a message's way costs by itself, without a kernel.
+//! Micro benchmarks: the cost of each step that handles a message, without the kernel.
 //!
 //! | file | what it measures |
 //! |---|---|
-//! | `http` | heads and bodies on their way in |
-//! | `events` | what clients say and what they are told, as JSON and as frames |
-//! | `context` | WebSocket frames on their way in, however they are cut |
+//! | `http` | parsing heads and bodies |
+//! | `events` | parsing client events, and encoding server events as JSON and as frames |
+//! | `context` | parsing WebSocket frames, in one piece and in several |
 //! | `fan_out` | one message to 1, 100 and 10,000 outboxes |
 //! | `timers` | a million timers |
-//! | `rooms` | resuming, and the listing of all rooms |
-//! | `turns` | turns of the server's schedule, with the kernel's part |
-//! | `server` | measures nothing: the core over lines in memory |
+//! | `rooms` | resuming with `after`, and the listing of all rooms |
+//! | `turns` | turns of the server's schedule, including the kernel |
+//! | `server` | measures nothing: the server's core over streams in memory |
 //!
 //! `cargo bench --bench micro` prints a table, `cargo bench --bench micro -- fan_out` a part of it.
-//! With `-- --test` each runs once and nothing is timed. Every benchmark asserts that it did what
-//! it says, none how fast.
+//! With `-- --test` each runs once and is not timed. Each benchmark asserts that its work was done,
+//! never its speed.
 
 mod context;
 mod events;
@@ -24,14 +24,14 @@ mod server;
 mod timers;
 mod turns;
 #[path = "../../tests/sim/wire.rs"]
-#[expect(dead_code, reason = "a client's bytes are the simulation's, which needs more of them")]
+#[expect(dead_code, reason = "shared with the simulation, which uses more of it")]
 mod wire;
 
 use std::alloc::System;
 
 use zeroizing_alloc::ZeroAlloc;
 
-/// The server's own: to free costs more with it.
+/// The allocator of the server, which zeroes freed memory and so takes longer.
 #[global_allocator]
 static HEAP: ZeroAlloc<System> = ZeroAlloc(System);
 

@@ -1,4 +1,4 @@
-//! Resuming where one has left off, and the listing of all rooms, against how many there are.
+//! Resuming with `after`, and the listing of all rooms, at two sizes of each.
 
 use std::hint::black_box;
 
@@ -10,28 +10,28 @@ use divan::Bencher;
 use crate::server::{Client, Server};
 use crate::wire;
 
-/// Messages that a socket has missed which comes back.
+/// The number of missed messages.
 const MISSED: usize = 10;
 
-/// Where in a history the missed ones begin, and no more: what `after` costs by itself.
+/// Only finds where the missed messages begin in the history.
 #[divan::bench(args = [1000, 100_000])]
 fn resume_lookup(bencher: Bencher, messages: usize) {
     let mut server = Server::new();
-    let (_, room, ids) = talk(&mut server, messages);
+    let (_, room, ids) = with_messages(&mut server, messages);
     let (room, _) = server.room_key(&room);
     let id = MessageId::parse(&ids[ids.len() - 1 - MISSED]);
     bencher.bench_local(|| {
-        let (missed, complete) = server.chat().history_after(room, black_box(id), &mut Deaf);
+        let (missed, complete) = server.chat().history_after(room, black_box(id), &mut UnusedSink);
         let next = missed.take(1).count();
         assert!(complete && next == 1);
     });
 }
 
-/// By REST: the whole way of `GET /rooms/{room_id}/messages?after=`, ten messages.
+/// A whole request, `GET /rooms/{room_id}/messages?after=`, for ten messages.
 #[divan::bench(args = [1000, 100_000])]
 fn resume_by_rest(bencher: Bencher, messages: usize) {
     let mut server = Server::new();
-    let (session, room, ids) = talk(&mut server, messages);
+    let (session, room, ids) = with_messages(&mut server, messages);
     let path = format!("/rooms/{room}/messages?after={}", ids[ids.len() - 1 - MISSED]);
     let client = server.connect();
     let request = wire::request("GET", &path, Some(&session), "");
@@ -39,32 +39,32 @@ fn resume_by_rest(bencher: Bencher, messages: usize) {
     bench_request(bencher, &mut server, &client, &request);
 }
 
-/// By socket: accept, upgrade, a page of ten messages, close, end.
+/// A whole WebSocket: accept, upgrade, a page of ten messages, close, end.
 #[divan::bench(args = [1000])]
 fn resume_by_socket(bencher: Bencher, messages: usize) {
     let mut server = Server::new();
-    let (session, room, ids) = talk(&mut server, messages);
-    // Another tab: who comes and goes is not announced.
+    let (session, room, ids) = with_messages(&mut server, messages);
+    // With another socket of the session, joins and leaves are not announced.
     server.enter(&room, &session, "");
     let after = format!("&after={}", ids[ids.len() - 1 - MISSED]);
     let close = wire::frame(wire::CLOSE, &1000u16.to_be_bytes(), 0x1234_5678);
     bencher.bench_local(|| {
         let client = server.enter(&room, &session, &after);
-        assert!(client.heard() > MISSED * 100, "the page is missing");
+        assert!(client.received() > MISSED * 100, "the page is missing");
         server.send(&client, &close);
         server.end(client);
     });
 }
 
-/// As most are asked: it is as it was the last time.
+/// The usual case: the listing has not changed.
 #[divan::bench(args = [1000, 100_000])]
 fn all_unchanged(bencher: Bencher, rooms: usize) {
-    let (mut server, client, _) = town(rooms);
+    let (mut server, client, _) = with_rooms(rooms);
     let request = wire::request("GET", "/rooms/all", None, "");
     bench_request(bencher, &mut server, &client, &request);
 }
 
-/// Made anew: a room has been opened and one has gone.
+/// The listing is made again, after a room has been created and one deleted.
 #[divan::bench(args = [1000, 100_000])]
 fn all_changed(bencher: Bencher, rooms: usize) {
     bench_changed(bencher, rooms, "/rooms/all");
@@ -75,15 +75,15 @@ fn all_changed_in_detail(bencher: Bencher, rooms: usize) {
     bench_changed(bencher, rooms, "/rooms/all?detail=true");
 }
 
-/// What of the two above is not the listing.
+/// The part of the two benchmarks above that is not the listing.
 #[divan::bench(args = [1000, 100_000])]
 fn open_and_delete(bencher: Bencher, rooms: usize) {
-    let (mut server, client, session) = town(rooms);
+    let (mut server, client, session) = with_rooms(rooms);
     bencher.bench_local(|| open_and_delete_one(&mut server, &client, &session));
 }
 
 fn bench_changed(bencher: Bencher, rooms: usize, path: &str) {
-    let (mut server, client, session) = town(rooms);
+    let (mut server, client, session) = with_rooms(rooms);
     let list = wire::request("GET", path, None, "");
     bencher.bench_local(|| {
         open_and_delete_one(&mut server, &client, &session);
@@ -112,8 +112,8 @@ fn open_and_delete_one(server: &mut Server, client: &Client, session: &str) {
     assert_eq!((opened.status, deleted.status), (201, 200));
 }
 
-/// So many public rooms, and somebody who can open another.
-fn town(rooms: usize) -> (Server, Client, String) {
+/// A server with public rooms, a client, and a session that can create another room.
+fn with_rooms(rooms: usize) -> (Server, Client, String) {
     let mut server = Server::new();
     server.open_rooms(rooms);
     let client = server.connect();
@@ -121,23 +121,23 @@ fn town(rooms: usize) -> (Server, Client, String) {
     (server, client, session)
 }
 
-/// A room in which so much was said; its owner, its id and the messages' ids.
-fn talk(server: &mut Server, messages: usize) -> (String, String, Vec<String>) {
+/// Creates a room with messages. Returns its owner, its id and the ids of the messages.
+fn with_messages(server: &mut Server, messages: usize) -> (String, String, Vec<String>) {
     let (session, room, client) = server.room();
     let path = format!("/rooms/{room}/messages");
-    let said = format!(r#"{{"message":"{}"}}"#, "x".repeat(100));
-    let post = wire::request("POST", &path, Some(&session), &said);
+    let text = format!(r#"{{"message":"{}"}}"#, "x".repeat(100));
+    let post = wire::request("POST", &path, Some(&session), &text);
     let ids = (0..messages).map(|_| server.ask(&client, &post).field("id")).collect();
     (session, room, ids)
 }
 
-/// Hears nothing; there is nothing to hear where somebody only looks.
-struct Deaf;
+/// A sink that must not receive anything: reading a history sends no events.
+struct UnusedSink;
 
-impl Sink for Deaf {
+impl Sink for UnusedSink {
     fn publish(&mut self, _: RoomKey, event: &Event<'_>, _: usize) -> Frame {
-        let Event::Message(Message { id, .. }) = event else { panic!("somebody types") };
-        panic!("{id} was said")
+        let Event::Message(Message { id, .. }) = event else { panic!("an event of typing") };
+        panic!("message {id} was published")
     }
     fn seal(&mut self, _: RoomKey, _: &[ConnKey]) {}
     fn push(&mut self, _: ConnKey, _: &Frame) {}

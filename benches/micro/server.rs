@@ -1,5 +1,5 @@
-//! The server's core over lines in memory that cost next to nothing, with a time that is moved by
-//! hand. Unlike the simulation's they have no manners of a kernel: what is written is taken.
+//! The server's core over streams in memory that cost almost nothing, with a simulated clock. Unlike
+//! the streams of the simulation these never fail and accept every write in full.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -15,48 +15,48 @@ use disposable_chat::server::{ConnectionKey, Core, Purpose};
 
 use crate::wire::{self, Response};
 
-/// Sockets that one session may have.
+/// The limit on sockets per session.
 pub const SESSION_SOCKETS: usize = chat::SESSION_CONNECTIONS_MAX;
 
 /// Longer than any benchmark.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// What passes between two turns of the loop.
-const TURN: Duration = Duration::from_micros(100);
+/// The time between two ticks.
+const TICK: Duration = Duration::from_micros(100);
 
 const UNLIMITED: Rate = Rate { per_second: 0, burst: 1 };
 
 pub struct Server {
-    core: Core<Line>,
+    core: Core<MemoryStream>,
     now: Now,
     sessions: usize,
 }
 
-/// The peer's end of a line.
+/// The client's end of a connection.
 pub struct Client {
-    key: ConnectionKey<Line>,
-    line: Line,
+    key: ConnectionKey<MemoryStream>,
+    stream: MemoryStream,
 }
 
-/// The server's end.
+/// The server's end of a connection.
 #[derive(Clone, Default)]
-pub struct Line(Rc<RefCell<Wires>>);
+pub struct MemoryStream(Rc<RefCell<Buffers>>);
 
 #[derive(Default)]
-struct Wires {
-    /// On its way to the server, and how much of it was read.
+struct Buffers {
+    /// Bytes sent to the server, and how many of them it has read.
     unread: Vec<u8>,
     read: usize,
-    /// The peer has ended its direction.
-    is_over: bool,
-    /// What the server has said, unless nobody listens; and how many bytes it was.
-    said: Vec<u8>,
-    is_listening: bool,
-    heard: usize,
+    /// The client has shut down its direction.
+    is_half_closed: bool,
+    /// The server's output, if `is_recording`; `output_bytes` is its length in any case.
+    output: Vec<u8>,
+    is_recording: bool,
+    output_bytes: usize,
 }
 
 impl Server {
-    /// Nobody there, no limit near, no timer due.
+    /// A server without connections, with limits and timers that no benchmark reaches.
     pub fn new() -> Server {
         let config = Config {
             session_ttl: FOREVER,
@@ -86,10 +86,10 @@ impl Server {
         (self.chat().room(id).expect("a room"), id)
     }
 
-    /// Turns the loop until there is nothing to do.
+    /// Runs ticks until there is nothing to do.
     pub fn run(&mut self) {
         loop {
-            self.now = self.now.after(TURN);
+            self.now = self.now.after(TICK);
             self.core.begin(self.now);
             self.core.tick();
             if !self.core.has_work() {
@@ -99,34 +99,34 @@ impl Server {
     }
 
     pub fn connect(&mut self) -> Client {
-        let line = Line::default();
-        line.0.borrow_mut().is_listening = true;
-        // From a Unix socket: no limit of an address holds.
-        let key = self.core.accept(line.clone(), None, Purpose::Chat);
-        Client { key: key.expect("there is room"), line }
+        let stream = MemoryStream::default();
+        stream.0.borrow_mut().is_recording = true;
+        // As from a Unix socket, where limits per address do not apply.
+        let key = self.core.accept(stream.clone(), None, Purpose::Chat);
+        Client { key: key.expect("the server has capacity"), stream }
     }
 
     pub fn send(&mut self, client: &Client, bytes: &[u8]) {
-        client.line.0.borrow_mut().unread.extend_from_slice(bytes);
+        client.stream.0.borrow_mut().unread.extend_from_slice(bytes);
         self.core.on_readable(client.key, false);
     }
 
-    /// The peer ends its direction, and the line is over.
+    /// Shuts down the client's direction and waits until the server has freed the connection.
     pub fn end(&mut self, client: Client) {
-        client.line.0.borrow_mut().is_over = true;
+        client.stream.0.borrow_mut().is_half_closed = true;
         self.core.on_readable(client.key, true);
         self.run();
-        assert!(Rc::strong_count(&client.line.0) == 1, "the server holds on to it");
+        assert!(Rc::strong_count(&client.stream.0) == 1, "the server has not freed it");
     }
 
     pub fn ask(&mut self, client: &Client, request: &[u8]) -> Response {
         self.send(client, request);
         self.run();
-        let mut wires = client.line.0.borrow_mut();
-        wire::take_response(&mut wires.said, false).expect("an answer")
+        let mut buffers = client.stream.0.borrow_mut();
+        wire::take_response(&mut buffers.output, false).expect("an answer")
     }
 
-    /// The id of a new session, whose name nobody else has.
+    /// The id of a new session with a unique name.
     pub fn session(&mut self) -> String {
         self.sessions += 1;
         let name = format!(r#"{{"username":"member {}"}}"#, self.sessions);
@@ -136,7 +136,7 @@ impl Server {
         session.field("session_id")
     }
 
-    /// A new session, a room of its own, and a line to say more on.
+    /// A new session, its new room, and a connection for more requests.
     pub fn room(&mut self) -> (String, String, Client) {
         let session = self.session();
         let client = self.connect();
@@ -144,7 +144,7 @@ impl Server {
         (session, room.field("room_id"), client)
     }
 
-    /// Public rooms, as many to a session as it may have.
+    /// Creates public rooms, with as many per session as possible.
     pub fn open_rooms(&mut self, count: usize) {
         let client = self.connect();
         let mut session = String::new();
@@ -157,34 +157,35 @@ impl Server {
         }
     }
 
-    /// A socket in the room, to which nobody listens. `query`: and what follows in it.
+    /// A WebSocket in the room, whose output is counted but not recorded. `query` is appended to the
+    /// parameters.
     pub fn enter(&mut self, room: &str, session: &str, query: &str) -> Client {
         let client = self.connect();
-        client.line.0.borrow_mut().is_listening = false;
+        client.stream.0.borrow_mut().is_recording = false;
         self.send(&client, &wire::upgrade(room, &format!("{session}{query}"), ""));
         self.run();
-        assert!(client.heard() > 0, "no answer");
+        assert!(client.received() > 0, "no answer");
         client
     }
 }
 
 impl Client {
-    /// Bytes that the server has said.
-    pub fn heard(&self) -> usize {
-        self.line.0.borrow().heard
+    /// The number of bytes that the server has sent.
+    pub fn received(&self) -> usize {
+        self.stream.0.borrow().output_bytes
     }
 
-    /// Forgets what was said; returns how many bytes it was.
+    /// Discards the recorded output and returns its length.
     pub fn clear(&self) -> usize {
-        let mut wires = self.line.0.borrow_mut();
-        let bytes = wires.said.len();
-        wires.said.clear();
+        let mut buffers = self.stream.0.borrow_mut();
+        let bytes = buffers.output.len();
+        buffers.output.clear();
         bytes
     }
 }
 
 impl Response {
-    /// A text in the JSON of the body.
+    /// A string field in the JSON of the body.
     pub fn field(&self, name: &str) -> String {
         let body = std::str::from_utf8(&self.body).expect("JSON is UTF-8");
         let start = format!("\"{name}\":\"");
@@ -193,39 +194,39 @@ impl Response {
     }
 }
 
-impl Read for Line {
+impl Read for MemoryStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut wires = self.0.borrow_mut();
-        let unread = &wires.unread[wires.read..];
+        let mut buffers = self.0.borrow_mut();
+        let unread = &buffers.unread[buffers.read..];
         let count = unread.len().min(buffer.len());
         if count == 0 {
-            return if wires.is_over { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
+            return if buffers.is_half_closed { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
         }
         buffer[..count].copy_from_slice(&unread[..count]);
-        wires.read += count;
-        if wires.read == wires.unread.len() {
-            wires.unread.clear();
-            wires.read = 0;
+        buffers.read += count;
+        if buffers.read == buffers.unread.len() {
+            buffers.unread.clear();
+            buffers.read = 0;
         }
         Ok(count)
     }
 }
 
-impl Write for Line {
+impl Write for MemoryStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_vectored(&[IoSlice::new(bytes)])
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut wires = self.0.borrow_mut();
+        let mut buffers = self.0.borrow_mut();
         let mut count = 0;
         for slice in slices {
             count += slice.len();
-            if wires.is_listening {
-                wires.said.extend_from_slice(slice);
+            if buffers.is_recording {
+                buffers.output.extend_from_slice(slice);
             }
         }
-        wires.heard += count;
+        buffers.output_bytes += count;
         Ok(count)
     }
 
@@ -234,7 +235,7 @@ impl Write for Line {
     }
 }
 
-impl Stream for Line {
+impl Stream for MemoryStream {
     fn shutdown_write(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! A million timers: what a server with a million sessions has.
+//! A million timers, as on a server with a million sessions.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use divan::counter::ItemsCount;
 const COUNT: u32 = 1_000_000;
 
 #[derive(Clone, Copy)]
-#[expect(dead_code, reason = "as large as a key, which nothing here looks up")]
+#[expect(dead_code, reason = "the payload makes it as large as a real timer; nothing reads it")]
 enum Lease {
     Short(u32),
     Long(u32),
@@ -31,7 +31,7 @@ fn timers() -> Timers<Lease> {
     Timers::new([Duration::from_secs(20), Duration::from_secs(24 * 3600)])
 }
 
-/// A million of the long class, armed within some minutes.
+/// A million timers of the long class, armed within minutes.
 fn armed() -> (Timers<Lease>, Vec<TimerKey>, Mono) {
     let (mut timers, mut now) = (timers(), Mono::ZERO);
     let arm = |owner| {
@@ -42,7 +42,7 @@ fn armed() -> (Timers<Lease>, Vec<TimerKey>, Mono) {
     (timers, keys, now)
 }
 
-/// From none to a million, growth included.
+/// From none to a million, including the growth of the lists.
 #[divan::bench(sample_count = 10, sample_size = 1)]
 fn arm_a_million(bencher: Bencher) {
     bencher.counter(ItemsCount::new(COUNT)).bench_local(|| {
@@ -52,11 +52,11 @@ fn arm_a_million(bencher: Bencher) {
     });
 }
 
-/// One more beside a million, and away again.
+/// Arms and cancels one more.
 #[divan::bench]
 fn arm_and_cancel(bencher: Bencher) {
     let (mut timers, _, now) = armed();
-    timers.arm(Lease::Short(0), now); // Else its page of slots would come and go with it.
+    timers.arm(Lease::Short(0), now); // Keeps the last page of slots allocated.
     bencher.bench_local(|| {
         let key = timers.arm(Lease::Short(1), now);
         assert!(timers.cancel(key), "it is armed");
@@ -64,8 +64,8 @@ fn arm_and_cancel(bencher: Bencher) {
     assert_eq!(timers.len(), COUNT as usize + 1);
 }
 
-/// Any of a million, never within the grain of the last time: three entries of a slab that no
-/// cache holds.
+/// Re-arms a random timer in a new grain, so that it moves to another place of its list. Touches
+/// three entries of a slab that is larger than the caches.
 #[divan::bench]
 fn rearm_any(bencher: Bencher) {
     let (mut timers, keys, mut now) = armed();
@@ -77,7 +77,7 @@ fn rearm_any(bencher: Bencher) {
     });
 }
 
-/// A busy connection's: again within one grain.
+/// Re-arms the same timer within one grain, as on a busy connection.
 #[divan::bench]
 fn rearm_the_same(bencher: Bencher) {
     let (mut timers, keys, now) = armed();
@@ -85,7 +85,7 @@ fn rearm_the_same(bencher: Bencher) {
     bencher.bench_local(|| assert!(timers.rearm(last, now), "it is armed"));
 }
 
-/// What every tick does: the next deadline, and nothing is due.
+/// The work of every tick: looks up the next deadline when nothing is due.
 #[divan::bench]
 fn sweep_nothing(bencher: Bencher) {
     let (mut timers, _, now) = armed();
@@ -95,7 +95,7 @@ fn sweep_nothing(bencher: Bencher) {
     });
 }
 
-/// All of a million in one tick: the worst that can be due.
+/// The worst case: a million timers are due in one tick.
 #[divan::bench(sample_count = 10)]
 fn sweep_a_million(bencher: Bencher) {
     bencher.counter(ItemsCount::new(COUNT)).with_inputs(|| armed().0).bench_local_values(

@@ -1,7 +1,7 @@
-//! What turns cost with the kernel's part: the figures behind the prices of the server's schedule.
+//! The cost of turns including the kernel: the figures behind the prices of the server's schedule.
 //!
-//! The core runs over socket pairs. Each benchmark times whole ticks, with the write that answers,
-//! but not the peer's part.
+//! The core runs over socket pairs. Each benchmark times whole ticks, including the write of the
+//! response, but not the peer's part.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -65,7 +65,7 @@ impl World {
         self.core.tick();
     }
 
-    /// Sends bytes and runs until they are handled; returns what the server has answered.
+    /// Sends bytes and runs a tick. Returns the server's response.
     fn ask(&mut self, (key, peer): &mut (ConnectionKey<End>, UnixStream), bytes: &[u8]) -> Vec<u8> {
         peer.write_all(bytes).expect("the kernel takes it");
         self.core.on_readable(*key, false);
@@ -101,7 +101,7 @@ fn take(peer: &mut UnixStream) -> Vec<u8> {
     bytes
 }
 
-/// Times one tick that handles `input`. `count`: how many things that is.
+/// Times the ticks that handle `input`, which has `count` items.
 fn bench(
     bencher: Bencher,
     mut world: World,
@@ -130,7 +130,7 @@ fn bench(
         });
 }
 
-/// A tick without input: what every other figure here contains as well.
+/// A tick without input, which every other figure here contains.
 #[divan::bench]
 fn a_tick_of_nothing(bencher: Bencher) {
     let mut world = World::new();
@@ -174,7 +174,7 @@ fn a_request(bencher: Bencher) {
     bench(bencher, world, connection, &wire::request("GET", "/ping", None, ""), 1);
 }
 
-/// Events that are dropped by their rate limit: what an event costs beside its bytes.
+/// Events that their rate limit drops: the cost of an event apart from its bytes.
 #[divan::bench(args = [1, 30, 300])]
 fn typing(bencher: Bencher, count: usize) {
     let mut world = World::new();
@@ -183,7 +183,7 @@ fn typing(bencher: Bencher, count: usize) {
     bench(bencher, world, member, &frame.repeat(count), count);
 }
 
-/// One chat, which comes back to its sender.
+/// A chat message with its sender as the only recipient.
 #[divan::bench(args = [100, 1000, 4000])]
 fn a_chat(bencher: Bencher, bytes: usize) {
     let mut world = World::new();
