@@ -1,28 +1,28 @@
-//! What the loop has counted since it started, for `/health` and the metrics.
+//! Counters and gauges for `/health` and the metrics.
 //!
-//! Owns plain numbers. Must never decide anything. The invariant: counters only grow; gauges
-//! are of what exists now.
+//! Owns plain numbers. Must not decide anything: no policy reads them. The invariant: a counter only
+//! grows; a gauge is the present state.
 
 use std::time::Duration;
 
-/// Codes that refusals are counted by: room for all of the contract's, of which `api` knows
-/// which is which.
+/// Number of error codes that refusals are counted by: at least as many as the contract has. The
+/// order of the codes is defined in `api`.
 pub const CODES_MAX: usize = 32;
 
-/// Close codes that closes are counted by, sorted.
+/// Close codes that closed WebSockets are counted by, sorted.
 pub const CLOSE_CODES: [u16; 14] =
     [1000, 1001, 1002, 1003, 1007, 1009, 1011, 1013, 4401, 4403, 4404, 4409, 4410, 4429];
 
-/// Plain counters and gauges, incremented by the loop, rendered by `api`.
+/// Counters since the start, and gauges. The server updates them, `api` renders them.
 #[derive(Clone, Default, Debug)]
 pub struct Counters {
-    /// Gauge: accepted connections that have not been reaped.
+    /// Gauge: accepted connections that have not been freed.
     pub connections: u64,
-    /// Gauge: those of them that speak WebSocket.
+    /// Gauge: connections that have become WebSockets.
     pub websockets: u64,
-    /// Gauge: bytes queued for connections, shared ones once for each.
+    /// Gauge: bytes queued for connections; shared bytes count once for each connection.
     pub outbox_bytes: u64,
-    /// The most that `outbox_bytes` has been.
+    /// Highest value of `outbox_bytes` so far.
     pub outbox_bytes_max: u64,
     /// Connections accepted.
     pub accepted: u64,
@@ -38,59 +38,59 @@ pub struct Counters {
     pub bytes_out: u64,
     /// Requests and events refused, by the index of their code.
     pub refused: [u64; CODES_MAX],
-    /// WebSockets closed by us, parallel to [`CLOSE_CODES`].
+    /// WebSockets closed by the server, parallel to [`CLOSE_CODES`].
     pub closed: [u64; CLOSE_CODES.len()],
     /// Connections closed because their outbox overflowed.
     pub too_slow: u64,
-    /// Messages forgotten because memory was short.
+    /// Messages dropped from histories because memory was short.
     pub forgotten: u64,
     /// Connections closed because memory was short.
     pub shed: u64,
-    /// Connections that ended by an error of the network.
+    /// Connections that ended with a network error.
     pub broken: u64,
-    /// Panics caught while handling one connection's input. Each is a bug.
+    /// Panics caught while handling the input of one connection. Each is a bug.
     pub panics: u64,
-    /// Times accepting was paused for want of descriptors.
+    /// How often accepting paused because descriptors or memory had run out.
     pub accept_pauses: u64,
-    /// How long ticks took, without the poll.
+    /// Durations of ticks, without the poll.
     pub ticks: Histogram,
 }
 
 impl Counters {
-    /// A connection's outbox held `before` bytes and now holds `after`.
+    /// An outbox has changed from `before` to `after` queued bytes.
     pub fn on_outbox_change(&mut self, before: usize, after: usize) {
         self.outbox_bytes = (self.outbox_bytes + after as u64).saturating_sub(before as u64);
         self.outbox_bytes_max = self.outbox_bytes_max.max(self.outbox_bytes);
     }
 
-    /// A request or an event was refused with the code of that index.
+    /// A request or event was refused with the error code of this index.
     pub fn on_refused(&mut self, code: usize) {
         if let Some(count) = self.refused.get_mut(code) {
             *count += 1;
         }
     }
 
-    /// We have closed a WebSocket.
+    /// The server has closed a WebSocket with this code, one of [`CLOSE_CODES`].
     pub fn on_closed(&mut self, code: u16) {
         let place = CLOSE_CODES.binary_search(&code);
-        debug_assert!(place.is_ok(), "{code} is not in the table");
+        debug_assert!(place.is_ok(), "{code} is not in CLOSE_CODES");
         if let Some(count) = place.ok().and_then(|place| self.closed.get_mut(place)) {
             *count += 1;
         }
     }
 }
 
-/// How many durations were how long.
+/// Number of durations in each range of lengths.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Histogram {
-    /// Parallel to [`Histogram::BOUNDS_MICROS`], and one more for what is longer than all.
+    /// Parallel to [`Histogram::BOUNDS_MICROS`]; one more count is for longer durations.
     pub counts: [u64; Histogram::BOUNDS_MICROS.len() + 1],
-    /// All durations together, in microseconds.
+    /// Sum of all durations, in microseconds.
     pub sum_micros: u64,
 }
 
 impl Histogram {
-    /// The longest duration that counts for each place, in microseconds.
+    /// Upper bounds of the ranges, inclusive, in microseconds.
     pub const BOUNDS_MICROS: [u64; 13] =
         [25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 1_000_000];
 
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_counts_for_the_first_bound_that_it_does_not_exceed() {
+    fn a_duration_counts_in_the_first_range_that_includes_it() {
         let mut ticks = Histogram::default();
         for micros in [0, 25, 26, 1_000_000, 1_000_001] {
             ticks.observe(Duration::from_micros(micros));
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn high_water_stays() {
+    fn the_highest_outbox_total_is_kept() {
         let mut counters = Counters::default();
         counters.on_outbox_change(0, 10);
         counters.on_outbox_change(0, 5);
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn closes_are_counted_by_code() {
+    fn closed_websockets_are_counted_by_code() {
         assert!(CLOSE_CODES.is_sorted());
         let mut counters = Counters::default();
         for code in CLOSE_CODES.into_iter().chain([4404]) {

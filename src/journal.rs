@@ -1,34 +1,35 @@
-//! The log: one line on stderr per record, as journald likes it.
+//! The log: one line on stderr for each record, in the format of journald where journald reads it.
 //!
-//! Owns the form of a line. Must never let through a record of anybody but this crate:
-//! tungstenite logs the texts of messages, mio what it polls. The invariant: a record is exactly
-//! one line, written by one call, and only where stderr has room for it: a pipe that nobody reads
-//! must not hold the loop. Lines that find no room are counted, and the next that does says so.
+//! Owns the form of a line. Must not let through a record of another crate: tungstenite logs the texts
+//! of messages, mio every poll. The invariant: a record is exactly one line, written by one call that
+//! never blocks, because an unread pipe must not stop the event loop. Lines that stderr does not take
+//! are dropped and counted, and the next line begins with their number.
 
 use std::env;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// Makes this the process's logger, for records up to `level`. To be called once, by `main`.
+/// Installs the logger of the process, for records up to `level`. Only `main` calls this, once.
 pub fn install(level: LevelFilter) {
     let style = if stderr_is_journal() { Style::Journald } else { Style::Plain };
     let journal = Journal { style, dropped: AtomicU64::new(0) };
-    log::set_boxed_logger(Box::new(journal)).expect("nobody else sets a logger");
+    log::set_boxed_logger(Box::new(journal)).expect("no other logger is set");
     log::set_max_level(level);
 }
 
-/// Writes one line to stderr, whatever the level, and waits until it has left: for before the loop
-/// begins and after it has ended. Unlike `eprintln!`, a stderr that is gone is nothing to panic
-/// about.
+/// Writes one line to stderr, whatever the log level. This blocks until stderr takes it, so it is for
+/// the time before and after the event loop. Unlike `eprintln!`, it does not panic if stderr is closed.
 pub fn say(line: &str) {
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
-/// Has panics logged as errors, with their place and nothing else: their text may quote what
-/// somebody sent. To be called once, by `main`.
+/// Logs panics as errors, with their source location only: the text of a panic can contain input of a
+/// client. Only `main` calls this, once.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| match panic.location() {
         Some(place) => log::error!("a bug: panic at {}:{}", place.file(), place.line()),
@@ -38,7 +39,7 @@ pub fn log_panics() {
 
 struct Journal {
     style: Style,
-    /// Lines that stderr had no room for since the last that it took.
+    /// Lines dropped since the last one that stderr took.
     dropped: AtomicU64,
 }
 
@@ -53,7 +54,7 @@ impl Log for Journal {
             let dropped = self.dropped.load(Relaxed);
             let is_taken = match dropped {
                 0 => offer(&line),
-                _ => offer(&(self::line(self.style, Level::Warn, &said_late(dropped)) + &line)),
+                _ => offer(&(self::line(self.style, Level::Warn, &notice_of(dropped)) + &line)),
             };
             self.dropped.store(if is_taken { 0 } else { dropped + 1 }, Relaxed);
         }
@@ -62,39 +63,33 @@ impl Log for Journal {
     fn flush(&self) {}
 }
 
-/// How a line shows its level.
+/// How a line begins.
 #[derive(Clone, Copy)]
 enum Style {
-    /// In words: `warn: text`.
+    /// With the level as a word: `warn: text`.
     Plain,
-    /// As the priority that sd-daemon(3) describes: `<4>text`.
+    /// With the level as a priority of sd-daemon(3): `<4>text`.
     Journald,
 }
 
-/// Longest line: with another before it, it is still less than what a pipe takes in one piece
-/// (PIPE_BUF) whenever it says that it takes anything.
+/// Longest line. Two lines are less than PIPE_BUF, which a pipe that is ready for writing takes in
+/// one piece (pipe(7)).
 const LINE_BYTES_MAX: usize = 1024;
 
-fn said_late(dropped: u64) -> String {
-    format!("{dropped} lines were dropped: nobody read them")
+fn notice_of(dropped: u64) -> String {
+    format!("{dropped} lines were dropped, because stderr was not read")
 }
 
-/// Writes to stderr if that does not have to be waited for. Whether it was so.
+/// Writes to stderr unless that would block; false if it would.
 fn offer(text: &str) -> bool {
-    let has_room = has_room();
-    if has_room {
-        // There is nobody to tell that there is nobody to tell.
-        let _ = io::stderr().write_all(text.as_bytes());
+    let mut stderr = io::stderr();
+    let mut polled = [PollFd::new(&stderr, PollFlags::OUT)];
+    // A closed stderr is ready as well: the write fails at once.
+    let is_ready = poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0);
+    if is_ready {
+        let _ = stderr.write_all(text.as_bytes()); // An error cannot be logged.
     }
-    has_room
-}
-
-fn has_room() -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let stderr = io::stderr();
-    let mut asked = [PollFd::new(&stderr, PollFlags::OUT)];
-    // A reader that is gone is an error, which is told at once.
-    poll(&mut asked, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+    is_ready
 }
 
 fn is_ours(target: &str) -> bool {
@@ -103,7 +98,7 @@ fn is_ours(target: &str) -> bool {
         .is_some_and(|module| module.is_empty() || module.starts_with("::"))
 }
 
-/// The record as one line. Control characters are escaped, so no text can make a second one.
+/// The record as one line. Control characters are escaped, so that no text can begin a second line.
 fn line(style: Style, level: Level, text: &str) -> String {
     let head = match (style, level) {
         (Style::Plain, Level::Error) => "error: ",
@@ -132,15 +127,14 @@ fn line(style: Style, level: Level, text: &str) -> String {
     line
 }
 
-/// Whether `JOURNAL_STREAM` is set and names what stderr really is (systemd.exec(5)): the
-/// variable alone is inherited by every terminal of a desktop session that systemd runs.
+/// True if `JOURNAL_STREAM` names the file that stderr is (systemd.exec(5)). The variable alone is not
+/// enough: every terminal of a desktop session inherits it.
 fn stderr_is_journal() -> bool {
     env::var("JOURNAL_STREAM").is_ok_and(|stream| stderr_identity().as_ref() == Some(&stream))
 }
 
-/// Device and inode, in the form of `JOURNAL_STREAM`.
+/// Device and inode of stderr, in the form of `JOURNAL_STREAM`.
 fn stderr_identity() -> Option<String> {
-    use std::os::unix::fs::MetadataExt;
     let stderr = std::fs::metadata("/dev/stderr").ok()?;
     Some(format!("{}:{}", stderr.dev(), stderr.ino()))
 }
@@ -170,14 +164,14 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_no_longer_than_a_pipe_takes_in_one_piece() {
+    fn two_lines_fit_into_one_write_to_a_pipe() {
         let long = line(Style::Plain, Level::Info, &"🦀\u{1}".repeat(10_000));
         assert!(long.ends_with("…\n") && long.len() < LINE_BYTES_MAX + 20, "{}", long.len());
         const { assert!(2 * (LINE_BYTES_MAX + 20) < 4096) };
     }
 
     #[test]
-    fn only_our_own_records_count() {
+    fn only_records_of_this_crate_are_logged() {
         for target in ["disposable_chat", "disposable_chat::server::shutdown"] {
             assert!(is_ours(target), "{target}");
         }

@@ -1,8 +1,8 @@
-//! The program: flags in, an exit code out.
+//! The program: reads its arguments, runs the server, returns an exit code.
 //!
-//! Owns what only a process has: arguments, environment, the allocator, stdout and exit codes.
-//! Must never know how the server works. The invariant: 2 means that flags or variables were
-//! wrong, and then nothing was started.
+//! Owns the arguments, the environment, the allocator, stdout and the exit codes. Must not know how
+//! the server works. The invariant: exit code 2 means that a flag or variable was invalid, and that
+//! nothing was started.
 
 #![forbid(unsafe_code)]
 
@@ -16,8 +16,8 @@ use disposable_chat::journal;
 use disposable_chat::server::{self, Server};
 use zeroizing_alloc::ZeroAlloc;
 
-/// Zeroes whatever is freed, by us or by any library: what was said does not outlive its room in
-/// memory that nobody has used again. What is never freed is for its owners to wipe.
+/// Zeroes all memory that is freed, in this crate and in every library, so that messages don't outlive
+/// their room in unused memory. Buffers that are never freed are wiped by their owners.
 #[global_allocator]
 static HEAP: ZeroAlloc<System> = ZeroAlloc(System);
 
@@ -52,7 +52,7 @@ fn serve(config: &Config) -> ExitCode {
     }
 }
 
-/// Unlike `print!`, does not panic when the reader has gone (`--help | head -1`).
+/// Unlike `print!`, does not panic if stdout is closed (`--help | head -1`).
 fn print(text: &str) -> ExitCode {
     let _ = io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
