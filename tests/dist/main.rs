@@ -139,6 +139,9 @@ The socket unit, which listens on 127.0.0.1:8000.
 .TP
 .I /etc/default/disposable\-chat
 Variables for the service, one per line; optional.
+.TP
+.I /usr/share/doc/disposable\-chat/
+The README and the guide, which explains proxies, TLS, metrics and limits.
 .SH SEE ALSO
 .BR systemd.socket (5),
 .BR systemctl (1)
