@@ -6,21 +6,14 @@
 use std::io;
 
 use mio::{Interest, Registry, Token, event::Source};
-#[cfg(feature = "tls")]
-use signal_hook::consts::SIGHUP;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-/// SIGTERM and SIGINT, and SIGHUP where it has a meaning.
-pub struct Signals(signal_hook_mio::v1_0::Signals);
+/// Asks for the certificate to be read again.
+#[cfg(feature = "tls")]
+pub const RELOAD: i32 = signal_hook::consts::SIGHUP;
 
-/// What a signal asks for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Signal {
-    /// SIGTERM or SIGINT, by its number: the server is to end.
-    End(i32),
-    /// SIGHUP: the certificate is to be read again.
-    Reload,
-}
+/// SIGTERM and SIGINT, which end the server, and [`RELOAD`] where there is a certificate.
+pub struct Signals(signal_hook_mio::v1_0::Signals);
 
 impl Signals {
     /// Registers SIGTERM and SIGINT with a poll.
@@ -30,19 +23,15 @@ impl Signals {
         Ok(Signals(signals))
     }
 
-    /// Registers SIGHUP, too. Without this it ends the process, which is its default action.
+    /// Registers [`RELOAD`], too. Without this it ends the process, which is its default action.
     #[cfg(feature = "tls")]
     pub fn add_reload(&self) -> io::Result<()> {
-        self.0.add_signal(SIGHUP)
+        self.0.add_signal(RELOAD)
     }
 
-    /// Signals that have arrived since the last call.
-    pub fn pending(&mut self) -> impl Iterator<Item = Signal> {
-        self.0.pending().map(|signal| match signal {
-            #[cfg(feature = "tls")]
-            SIGHUP => Signal::Reload,
-            signal => Signal::End(signal),
-        })
+    /// The signals that have arrived since the last call, by their numbers.
+    pub fn pending(&mut self) -> Vec<i32> {
+        self.0.pending().collect()
     }
 }
 

@@ -77,27 +77,6 @@ fn bind(listen: &Listen, identity: Option<&Identity>) -> io::Result<Listener> {
     }
 }
 
-/// What a failed `accept` asks for.
-pub(super) enum AcceptError {
-    /// Nothing is waiting.
-    WouldBlock,
-    /// The connection was gone before it was accepted; the next may be waiting.
-    Gone,
-    /// Descriptors or memory have run out.
-    Exhausted,
-}
-
-impl AcceptError {
-    /// Classifies an error of `accept`.
-    pub fn of(error: &io::Error) -> AcceptError {
-        match error.kind() {
-            ErrorKind::WouldBlock => AcceptError::WouldBlock,
-            ErrorKind::ConnectionAborted | ErrorKind::Interrupted => AcceptError::Gone,
-            _ => AcceptError::Exhausted,
-        }
-    }
-}
-
 /// Logs why accepting pauses.
 pub(super) fn warn_of_pause(error: &io::Error) {
     let errno = Errno::from_io_error(error);

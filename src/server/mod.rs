@@ -58,10 +58,12 @@ use crate::net::{Accepted, Socket};
 #[cfg(feature = "tls")]
 use crate::process::certificate;
 use crate::process::machine;
-use crate::process::signals::{Signal, Signals};
+#[cfg(feature = "tls")]
+use crate::process::signals;
+use crate::process::signals::Signals;
 use crate::process::systemd::{self, Supervisor};
 use crate::snapshot::{self, SnapshotError};
-use listeners::{AcceptError, Acceptor};
+use listeners::Acceptor;
 
 /// Events taken from one poll. More stay with the kernel for the next.
 const EVENTS_MAX: usize = 1024;
@@ -220,10 +222,11 @@ impl Server {
                     self.core.on_poll_error(key);
                 }
             }
-            Err(error) => match AcceptError::of(&error) {
-                AcceptError::WouldBlock => acceptor.is_ready = false,
-                AcceptError::Gone => {}
-                AcceptError::Exhausted => {
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock => acceptor.is_ready = false,
+                // The peer was gone before it was accepted; the next may be waiting.
+                ErrorKind::ConnectionAborted | ErrorKind::Interrupted => {}
+                _ => {
                     self.accept_pause = Some(now.after(ACCEPT_PAUSE));
                     self.core.on_accept_pause();
                     if !std::mem::replace(&mut self.is_exhausted, true) {
@@ -252,11 +255,12 @@ impl Server {
     }
 
     fn on_signals(&mut self, now: Mono) {
-        for signal in self.signals.pending().collect::<Vec<_>>() {
-            match (signal, &mut self.ending) {
-                (Signal::Reload, _) => self.reload_certificate(),
-                (Signal::End(_), Some(ending)) => ending.is_forced = true,
-                (Signal::End(signal), None) => self.begin_ending(signal, now),
+        for signal in self.signals.pending() {
+            match &mut self.ending {
+                #[cfg(feature = "tls")]
+                _ if signal == signals::RELOAD => self.reload_certificate(),
+                Some(ending) => ending.is_forced = true,
+                None => self.begin_ending(signal, now),
             }
         }
     }
@@ -293,10 +297,6 @@ impl Server {
             Err(error) => error!("the old certificate stays: {error}"),
         }
     }
-
-    /// Never called: SIGHUP is not registered.
-    #[cfg(not(feature = "tls"))]
-    fn reload_certificate(&mut self) {}
 }
 
 /// What `check` prints of the machine, line by line.

@@ -21,39 +21,35 @@ pub(super) struct FlushMarks {
 #[derive(Debug)]
 pub(super) struct Outgoing<K> {
     /// To be flushed at the end of this tick.
-    dirty: Vec<K>,
+    dirty: VecDeque<K>,
     /// To be flushed in turn, as far as the budget of a tick goes.
     deferred: VecDeque<K>,
     /// Catching up, with the last page mostly sent.
     page_due: VecDeque<K>,
     /// Bytes of history queued in this phase.
     paged_bytes: usize,
-    flush: DeferredBudget,
-}
-
-/// What is left of a tick for deferred flushes.
-#[derive(Clone, Copy, Default, Debug)]
-struct DeferredBudget {
-    flushes: usize,
-    bytes: usize,
+    /// Deferred flushes that this tick has left, and the bytes that they may write.
+    flushes_left: usize,
+    bytes_left: usize,
 }
 
 impl<K: Copy> Outgoing<K> {
     /// Nothing queued.
     pub fn new() -> Outgoing<K> {
         Outgoing {
-            dirty: Vec::new(),
+            dirty: VecDeque::new(),
             deferred: VecDeque::new(),
             page_due: VecDeque::new(),
             paged_bytes: 0,
-            flush: DeferredBudget::default(),
+            flushes_left: 0,
+            bytes_left: 0,
         }
     }
 
     /// Has the key flushed at the end of this tick.
     pub fn mark_dirty(&mut self, key: K, marks: &mut FlushMarks) {
         if !std::mem::replace(&mut marks.is_dirty, true) {
-            self.dirty.push(key);
+            self.dirty.push_back(key);
         }
     }
 
@@ -79,37 +75,34 @@ impl<K: Copy> Outgoing<K> {
         self.dirty.is_empty() && self.deferred.is_empty() && self.page_due.is_empty()
     }
 
-    /// Takes the dirty keys, to be flushed now. The list goes back by [`Outgoing::end_dirty`].
-    pub fn take_dirty(&mut self) -> Vec<K> {
-        std::mem::take(&mut self.dirty)
+    /// How many keys are dirty.
+    pub fn dirty_count(&self) -> usize {
+        self.dirty.len()
     }
 
-    /// The allocation of [`Outgoing::take_dirty`] serves the next tick.
-    pub fn end_dirty(&mut self, mut flushed: Vec<K>) {
-        if self.dirty.is_empty() {
-            flushed.clear();
-            self.dirty = flushed;
-        }
+    /// The dirty key that is flushed next.
+    pub fn next_dirty(&mut self) -> Option<K> {
+        self.dirty.pop_front()
     }
 
     /// Begins the deferred flushes of this tick: one for each key that is queued now.
     pub fn begin_deferred(&mut self) {
-        let flushes = self.deferred.len().min(schedule::DEFERRED_FLUSHES_MAX);
-        self.flush = DeferredBudget { flushes, bytes: schedule::DEFERRED_BYTES_MAX };
+        self.flushes_left = self.deferred.len().min(schedule::DEFERRED_FLUSHES_MAX);
+        self.bytes_left = schedule::DEFERRED_BYTES_MAX;
     }
 
     /// The key whose deferred output is flushed next, as far as the budget goes.
     pub fn next_deferred(&mut self) -> Option<K> {
-        if self.flush.flushes == 0 || self.flush.bytes == 0 {
+        if self.flushes_left == 0 || self.bytes_left == 0 {
             return None;
         }
-        self.flush.flushes -= 1;
+        self.flushes_left -= 1;
         self.deferred.pop_front()
     }
 
     /// A deferred flush has written so many bytes.
     pub fn on_deferred_written(&mut self, bytes: usize) {
-        self.flush.bytes = self.flush.bytes.saturating_sub(bytes);
+        self.bytes_left = self.bytes_left.saturating_sub(bytes);
     }
 
     /// A key that is due a page of history.
@@ -134,9 +127,9 @@ impl<K: Copy> Outgoing<K> {
 
     /// Gives back capacity that more than `keys` keys once needed.
     pub fn shrink(&mut self, keys: usize) {
-        schedule::shrink(&mut self.deferred, keys);
-        schedule::shrink(&mut self.page_due, keys);
-        schedule::shrink_list(&mut self.dirty, keys);
+        for queue in [&mut self.dirty, &mut self.deferred, &mut self.page_due] {
+            schedule::shrink(queue, keys);
+        }
     }
 
     /// Bytes of heap held.
@@ -173,7 +166,7 @@ mod tests {
             outgoing.mark_dirty(1, &mut marks);
             outgoing.mark_deferred(1, &mut marks);
         }
-        assert_eq!(outgoing.take_dirty(), [1]);
+        assert_eq!((outgoing.next_dirty(), outgoing.next_dirty()), (Some(1), None));
         assert!(!outgoing.has_backlog(), "it is flushed in this tick anyway");
         marks.is_dirty = false;
         for _ in 0..2 {

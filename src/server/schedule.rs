@@ -451,14 +451,5 @@ pub(super) fn shrink<K>(queue: &mut VecDeque<K>, keys: usize) {
     }
 }
 
-/// The same for a list.
-pub(super) fn shrink_list<K>(list: &mut Vec<K>, keys: usize) {
-    if keys == 0 {
-        *list = Vec::new();
-    } else if list.capacity() > CAPACITY_MIN && list.capacity() / 4 > keys {
-        list.shrink_to(keys);
-    }
-}
-
 #[cfg(test)]
 mod tests;
