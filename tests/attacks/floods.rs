@@ -1,29 +1,29 @@
-//! Attacks by those who open, and guess, as much as they can.
+//! Attacks that open sessions and rooms, and guess passwords, as fast as they can.
 
 use serde_json::json;
 
 use crate::client::{Request, post};
-use crate::strangers::{self, address, from, open_session, room_of, session_of};
+use crate::proxied::{self, address, from, open_session, room_of, session_of};
 use crate::trial::{scale, under_attack, under_attack_with_rates};
 
-/// One address gets what is its share, and many get what there is.
+/// One address opens as many sessions as its rate allows; many addresses open all that the server allows.
 #[test]
-fn session_floods() {
+fn session_floods_are_refused_and_disturb_no_member() {
     let max = scale(20_000, 600).to_string();
     under_attack_with_rates("session floods", &["--max-sessions", &max], |attack| {
         let first = attack.fresh_address(0);
         let one = vec![open_session("attacker", &first); scale(2000, 200)];
-        let answers = strangers::ask_all(attack.server, &one);
+        let answers = proxied::ask_all(attack.server, &one);
         let (opened, refused): (Vec<_>, Vec<_>) =
             answers.into_iter().partition(|answer| answer.status == 201);
-        // A burst is everybody's right, and two a second; an attack of a minute is none.
+        // A burst of sixty and two a second, for at most a minute.
         assert!((60..=180).contains(&opened.len()), "{} of {}", opened.len(), one.len());
         opened.iter().for_each(|answer| attack.remember_session(&session_of(answer)));
         refused.into_iter().for_each(|answer| _ = answer.refused(429, "rate_limited"));
         let open = |number: usize| open_session("attacker", &attack.fresh_address(1 + number / 50));
         let many: Vec<Request> = (0..scale(22_000, 700)).map(open).collect();
         let mut is_full = false;
-        for answer in strangers::ask_all(attack.server, &many) {
+        for answer in proxied::ask_all(attack.server, &many) {
             match answer.status {
                 201 => attack.remember_session(&session_of(&answer)),
                 _ => {
@@ -37,7 +37,7 @@ fn session_floods() {
 }
 
 #[test]
-fn room_floods() {
+fn room_floods_are_refused_and_disturb_no_member() {
     let max = scale(20_000, 250).to_string();
     under_attack("room floods", &["--max-rooms", &max], |attack| {
         let open =
@@ -47,7 +47,7 @@ fn room_floods() {
             let session = attack.session(number);
             let all = vec![open(&session, number); 50];
             tried += all.len();
-            for answer in strangers::ask_all(attack.server, &all) {
+            for answer in proxied::ask_all(attack.server, &all) {
                 match answer.status {
                     201 => attack.remember_room(&room_of(&answer), &session),
                     _ => {
@@ -57,13 +57,13 @@ fn room_floods() {
                 }
             }
         }
-        assert!(is_full, "{tried} rooms");
+        assert!(is_full, "{tried} rooms, none refused");
     });
 }
 
-/// One address may guess five times, whatever it does; every address that guesses costs a hash.
+/// Each address has five guesses. Every guess that is checked costs the server a hash.
 #[test]
-fn wrong_passwords() {
+fn wrong_passwords_are_refused_and_disturb_no_member() {
     under_attack("wrong passwords", &["--guess-rate", "1"], |attack| {
         let owner = attack.session(0);
         let open = post("/rooms").session(&owner).json(&json!({"password": "sesame"}));
@@ -74,15 +74,15 @@ fn wrong_passwords() {
             vec![from(join.json(&json!({"password": "guess"})), &address(number)); count]
         };
         let flood = guess(1, scale(5000, 200));
-        for (number, answer) in strangers::ask_all(attack.server, &flood).into_iter().enumerate() {
+        for (number, answer) in proxied::ask_all(attack.server, &flood).into_iter().enumerate() {
             match number {
                 0..5 => answer.refused(403, "bad_password"),
                 _ => answer.refused(429, "rate_limited"),
             };
         }
-        // A room remembers so many.
+        // A room remembers 256 addresses.
         for number in 2..scale(256, 20) {
-            for answer in strangers::ask_all(attack.server, &guess(number, 5)) {
+            for answer in proxied::ask_all(attack.server, &guess(number, 5)) {
                 answer.refused(403, "bad_password");
             }
         }

@@ -1,19 +1,19 @@
-//! Attacks by those who speak HTTP, or less.
+//! Attacks over HTTP, or over bare TCP.
 
 use serde_json::json;
 
 use crate::client::{Http, Request, Stream, get, post, upgrade};
-use crate::strangers::{self, address, from};
+use crate::proxied::{self, address, from};
 use crate::trial::{Attack, connections, scale, under_attack};
 
 const TIMEOUTS: &str = "chat_refused_total{code=\"timeout\"}";
 
-/// Sends a byte on each connection now and then, until the server has had enough of all of them.
+/// Sends a byte on each connection now and then, until all of them have timed out.
 fn trickle(attack: &Attack, mut all: Vec<Http>) {
     let count = all.len() as u64;
-    attack.until("all have been timed out", |attack| {
+    attack.until("all connections have timed out", |attack| {
         for http in &mut all {
-            // Whom the server has answered already, it may not want to hear.
+            // The server may have closed the connection already.
             let _ = http.try_send("x");
         }
         attack.grown(TIMEOUTS) == count
@@ -34,7 +34,7 @@ fn connect(attack: &Attack, count: usize, opening: &str) -> Vec<Http> {
 }
 
 #[test]
-fn slow_headers() {
+fn slow_headers_time_out_and_disturb_no_member() {
     under_attack("slow headers", &["--header-timeout", "1s"], |attack| {
         let all = connect(attack, scale(1000, 50), "GET /ping HTTP/1.1\r\nHost: a\r\nX-Slow: ");
         trickle(attack, all);
@@ -42,35 +42,35 @@ fn slow_headers() {
 }
 
 #[test]
-fn slow_bodies() {
+fn slow_bodies_time_out_and_disturb_no_member() {
     under_attack("slow bodies", &["--body-timeout", "1s"], |attack| {
-        // Together not so much that the ceiling would end them before.
+        // Together they stay below the ceiling on memory, which would end them earlier.
         let opening = "POST /sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\n\r\n";
         trickle(attack, connect(attack, scale(1000, 50), opening));
     });
 }
 
 #[test]
-fn idle_connections() {
+fn idle_connections_disturb_no_member() {
     under_attack("idle connections", &[], |attack| {
         let count = connections(scale(5000, 200));
         let mut all: Vec<Http> = (0..count).map(|_| attack.server.http()).collect();
         for http in all.iter_mut().step_by(2) {
             http.ask(&get("/ping")).expect(200);
         }
-        attack.while_they_chat(scale(120, 2));
+        attack.while_members_chat(scale(120, 2));
         assert!(attack.metric("chat_connections{protocol=\"http\"}") > count as u64);
     });
 }
 
-/// Half of them never end their request, the others neither read nor answer the close that they are sent.
+/// Half of them never finish their request; the others neither read nor answer the server's close frame.
 #[test]
-fn half_open_handshakes() {
+fn half_open_handshakes_disturb_no_member() {
     under_attack("half-open handshakes", &[], |attack| {
         let count = connections(scale(2000, 100));
-        let nobody = "0f0e0d0c-0b0a-4908-8706-050403020100";
+        let unknown = "0f0e0d0c-0b0a-4908-8706-050403020100";
         let request = |number| {
-            let request = strangers::enter("0123456789", nobody, &address(number));
+            let request = proxied::enter("0123456789", unknown, &address(number));
             request.bytes("a")
         };
         let open = |number| {
@@ -84,14 +84,14 @@ fn half_open_handshakes() {
         attack.until("half of them have been upgraded", |attack| {
             attack.grown("chat_closed_total{code=\"4401\"}") == count as u64 / 2
         });
-        attack.while_they_chat(scale(120, 2));
+        attack.while_members_chat(scale(120, 2));
         drop(all);
     });
 }
 
-/// Lines that break at any point of a conversation.
+/// Connections are reset after various parts of a request.
 #[test]
-fn connect_and_reset() {
+fn resets_disturb_no_member() {
     under_attack("connect and reset", &[], |attack| {
         let openings = [
             Vec::new(),
@@ -108,16 +108,16 @@ fn connect_and_reset() {
     });
 }
 
-/// The largest bodies there may be, each of which declares itself and then hardly comes.
+/// Each declares the largest body allowed and sends one byte of it.
 #[test]
-fn declared_bodies() {
+fn declared_bodies_take_no_memory_and_disturb_no_member() {
     under_attack("declared bodies, unsent", &[], |attack| {
         let opening = "POST /sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 65536\r\n\r\n{";
         // Together they declare more than the ceiling.
         let all = connect(attack, connections(scale(2000, 600)), opening);
-        attack.while_they_chat(scale(120, 2));
+        attack.while_members_chat(scale(120, 2));
         drop(all);
-        // One more is refused before anything of it has come.
+        // A larger body is refused on its head.
         let mut http = attack.server.http();
         http.send("POST /sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 65537\r\n\r\n");
         http.answer().refused(413, "body_too_large");
@@ -125,8 +125,8 @@ fn declared_bodies() {
     });
 }
 
-/// Documents that nest, repeat and escape as much as fits. True: in the end they are JSON.
-pub fn nasty_documents() -> Vec<(String, bool)> {
+/// Documents that nest, repeat and escape as much as fits, and whether they are JSON.
+pub fn hostile_documents() -> Vec<(String, bool)> {
     const SIZE: usize = 60_000;
     let deep = |count| format!("{}1{}", "[".repeat(count), "]".repeat(count));
     vec![
@@ -147,9 +147,9 @@ pub fn nasty_documents() -> Vec<(String, bool)> {
 }
 
 #[test]
-fn deep_and_huge_json() {
+fn deep_and_huge_json_disturbs_no_member() {
     under_attack("deep and huge JSON", &[], |attack| {
-        let documents = nasty_documents();
+        let documents = hostile_documents();
         let request =
             |(text, _): &(String, bool)| from(post("/sessions").body(text.as_str()), &address(1));
         let requests: Vec<Request> = documents.iter().map(request).collect();
@@ -162,9 +162,9 @@ fn deep_and_huge_json() {
     });
 }
 
-/// The longest answer there is, asked for again and again, and never read.
+/// The longest response there is, requested again and again, and never read.
 #[test]
-fn giant_listings() {
+fn unread_listings_disturb_no_member() {
     under_attack("giant listings, unread", &[], |attack| {
         let title = "\u{1f642}".repeat(80);
         for number in 0..scale(5, 1) {
@@ -174,9 +174,9 @@ fn giant_listings() {
                 &address(number),
             );
             let count = scale(200, 100);
-            for answer in strangers::ask_all(attack.server, &vec![open; count]) {
+            for answer in proxied::ask_all(attack.server, &vec![open; count]) {
                 if answer.status != 429 {
-                    attack.remember_room(&strangers::room_of(&answer.expect(201)), &session);
+                    attack.remember_room(&proxied::room_of(&answer.expect(201)), &session);
                 }
             }
         }
@@ -188,7 +188,7 @@ fn giant_listings() {
             http
         };
         let all: Vec<Http> = (0..scale(200, 20)).map(ask).collect();
-        attack.while_they_chat(scale(120, 2));
+        attack.while_members_chat(scale(120, 2));
         drop(all);
     });
 }

@@ -1,21 +1,21 @@
-//! Hostile strangers against the real server, with innocent members chatting beside each attack.
+//! Attacks on the real server, while members of two rooms chat.
 //!
-//! `trial` runs an attack and holds the server to what it owes: the members of two rooms lose nothing, see one
-//! order and nothing twice, and none of them is disconnected; afterwards connections, sessions, rooms, timers
-//! and descriptors are what they were, and resident memory never was above the ceiling, a quarter more, and what
-//! the empty server has. `crowd` is those members. Attackers come from addresses of their own, by
-//! `X-Forwarded-For` through a trusted proxy, as the members do.
+//! `trial` runs an attack and asserts: the members lose no message, all receive the same order without repeats, and
+//! none is disconnected. After the attack, the numbers of connections, sessions, rooms, timers and descriptors are
+//! as before it, and resident memory was at no time above the ceiling, a quarter more, and what the empty server
+//! has. `bystanders` are those members. Attackers and members have addresses of their own, by `X-Forwarded-For`
+//! through a trusted proxy (`proxied`).
 //!
-//! How long a message took, while all was calm and under attack, is printed and never judged:
+//! A report prints how long messages took before and under attack. Time is never asserted:
 //!
 //! ```sh
 //! ATTACK_REPORT=1 SLOW_TESTS=1 cargo test --release --test attacks
 //! ```
 //!
-//! Without `SLOW_TESTS=1` the attacks are small. Nothing here connects to anything but 127.0.0.1.
+//! Without `SLOW_TESTS=1` the attacks are small. All connections go to 127.0.0.1.
 #![cfg(target_os = "linux")]
 
-// What the wire tests start and speak with; these need only some of it.
+// These tests use only a part of both.
 #[allow(dead_code)]
 #[path = "../wire/client.rs"]
 mod client;
@@ -23,11 +23,11 @@ mod client;
 #[path = "../wire/server.rs"]
 mod server;
 
-mod crowd;
-mod strangers;
+mod bystanders;
+mod proxied;
 mod trial;
 
-mod ends;
 mod floods;
 mod http;
+mod process;
 mod sockets;

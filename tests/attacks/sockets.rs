@@ -1,4 +1,4 @@
-//! Attacks by those who have a socket.
+//! Attacks over WebSockets.
 
 use std::io::Read;
 use std::thread;
@@ -7,11 +7,11 @@ use std::time::Duration;
 use crate::client::{
     CLOSE, CONTINUATION, FIN, Http, PING, Stream, TEXT, Ws, chat, frame, frame_header, text,
 };
-use crate::http::nasty_documents;
-use crate::strangers::{address, enter};
+use crate::http::hostile_documents;
+use crate::proxied::{address, enter};
 use crate::trial::{Attack, connections, scale, under_attack};
 
-/// Sends the same bytes for as long as the attack goes on, on some sockets at once, taking what is answered.
+/// Sends the same bytes on four sockets at once for as long as the attack lasts, and discards what comes back.
 fn flood(attack: &Attack, bytes: &[u8]) {
     let sockets = attack.sockets(4);
     thread::scope(|scope| {
@@ -34,26 +34,26 @@ fn flood_one(attack: &Attack, ws: Ws, bytes: &[u8]) {
 }
 
 #[test]
-fn ping_floods() {
+fn ping_floods_disturb_no_member() {
     under_attack("ping floods", &[], |attack| {
         flood(attack, &frame(FIN | PING, [b'x'; 125]).repeat(100));
     });
 }
 
 #[test]
-fn one_byte_frames() {
+fn one_byte_frames_disturb_no_member() {
     under_attack("one-byte frames", &[], |attack| flood(attack, &text("x").repeat(500)));
 }
 
-/// What is refused costs the refused least of all.
+/// Nearly all chats are over the rate. A refusal costs the attacker less than the server.
 #[test]
-fn chat_floods() {
+fn chat_floods_disturb_no_member() {
     under_attack("chat floods", &[], |attack| flood(attack, &chat("buy!").repeat(100)));
 }
 
-/// A message in fragments of nothing never grows too long, and never ends.
+/// A message of empty fragments never exceeds the limit on its length and never ends.
 #[test]
-fn fragments_without_end() {
+fn endless_fragments_disturb_no_member() {
     under_attack("fragments without end", &[], |attack| {
         let mut first = attack.sockets(1).remove(0);
         first.send(frame(TEXT, "{"));
@@ -63,8 +63,8 @@ fn fragments_without_end() {
             ws.send(frame(TEXT, "{"));
             ws.send(frame(CONTINUATION, " ").repeat(scale(2000, 100)));
         }
-        attack.while_they_chat(scale(100, 2));
-        // One that does grow too long.
+        attack.while_members_chat(scale(100, 2));
+        // A message that exceeds the limit.
         let mut last = attack.sockets(1).remove(0);
         last.send(frame(TEXT, [b' '; 60_000]));
         let _ = last.try_send(frame(CONTINUATION, [b' '; 6000]));
@@ -72,32 +72,32 @@ fn fragments_without_end() {
     });
 }
 
-/// Frames of 64 KiB that are announced and hardly come, and longer ones that are refused on the header.
+/// Headers that declare 64 KiB, of which twenty bytes come; and headers that declare more and are refused.
 #[test]
-fn declared_frames() {
+fn declared_frames_take_no_memory_and_disturb_no_member() {
     under_attack("declared frames, unsent", &[], |attack| {
         for length in [65_537, 1 << 20, 1 << 32, u64::MAX >> 1] {
             for mut ws in attack.sockets(scale(100, 5)) {
                 // The header ends with the mask; nothing follows.
                 ws.send([&frame_header(FIN | TEXT, length)[..], &[0; 4]].concat());
-                let told = ws.until_end().map(|(code, _)| code);
-                assert_eq!(told, Some(1009), "{length}");
+                let code = ws.until_end().map(|(code, _)| code);
+                assert_eq!(code, Some(1009), "{length}");
             }
         }
         let mut all = attack.sockets(connections(scale(2000, 40)));
         for ws in &mut all {
             let _ = ws.try_send([&frame_header(FIN | TEXT, 65_536)[..], &[0; 20]].concat());
         }
-        attack.while_they_chat(scale(120, 2));
+        attack.while_members_chat(scale(120, 2));
     });
 }
 
 #[test]
-fn nasty_events() {
+fn deep_and_huge_events_disturb_no_member() {
     under_attack("deep and huge events", &[], |attack| {
         let mut ws = attack.sockets(1).remove(0);
         ws.event();
-        let documents = nasty_documents();
+        let documents = hostile_documents();
         for _ in 0..scale(50, 2) {
             for (document, is_json) in &documents {
                 ws.text(document);
@@ -107,14 +107,14 @@ fn nasty_events() {
     });
 }
 
-/// A thousand people come to the members' own rooms, and go again in every way there is.
+/// The users enter the members' rooms and leave in three ways.
 #[test]
-fn a_thousand_come_and_go() {
+fn a_thousand_users_that_come_and_go_disturb_no_member() {
     under_attack("a thousand come and go", &[], |attack| {
         let wave = 25;
         for first in (0..scale(1000, 50)).step_by(wave) {
             let came = (first..first + wave).map(|number| {
-                let room = &attack.crowd.ids[number % attack.crowd.ids.len()];
+                let room = &attack.bystanders.ids[number % attack.bystanders.ids.len()];
                 attack.socket(room, &attack.session(number), number)
             });
             for (number, mut ws) in came.collect::<Vec<_>>().into_iter().enumerate() {
@@ -128,13 +128,13 @@ fn a_thousand_come_and_go() {
     });
 }
 
-/// Readers who never read, in the members' own rooms, while others there say as much as they may.
+/// Sockets in the members' rooms that never read, while others there send as much as they may.
 #[test]
-fn slow_readers() {
+fn slow_readers_are_closed_and_disturb_no_member() {
     under_attack("slow readers", &["--outbox", "64K"], |attack| {
         let narrow = |number: usize| {
             let session = attack.session(number);
-            let room = &attack.crowd.ids[number % attack.crowd.ids.len()];
+            let room = &attack.bystanders.ids[number % attack.bystanders.ids.len()];
             let stream = Stream::connect_narrow(attack.server.address());
             let http = Http::over(stream, attack.server.address());
             http.upgrade(&enter(room, &session, &address(number)))
@@ -142,19 +142,19 @@ fn slow_readers() {
         let slow: Vec<Ws> = (0..scale(100, 10)).map(narrow).collect();
         let speakers = [attack.session(1000), attack.session(1001)];
         let enter = |(room, session): (&String, &String)| attack.socket(room, session, 1000);
-        let mut loud: Vec<Ws> = attack.crowd.ids.iter().zip(&speakers).map(enter).collect();
+        let mut loud: Vec<Ws> = attack.bystanders.ids.iter().zip(&speakers).map(enter).collect();
         let long = chat(&"\u{1f642}".repeat(4000));
-        attack.until("all readers were too slow", |attack| {
+        attack.until("all slow readers are closed", |attack| {
             for ws in &mut loud {
                 ws.send(&long);
-                // They hear each other and the members.
+                // Events of each other and of the members come first.
                 ws.stream().set_read_timeout(Duration::from_secs(10));
                 while ws.event()["message"].as_str().is_none_or(|text| text.len() < 16_000) {}
             }
             attack.grown("chat_too_slow_total") == slow.len() as u64
         });
-        // All at once: the kernel that has met a full window looks again ever more seldom, as long
-        // after the last time as it has waited already.
+        // In parallel, since each may take long: the server's kernel probes a full receive window at intervals that
+        // double each time.
         thread::scope(|scope| {
             for mut ws in slow {
                 scope.spawn(move || {

@@ -13,8 +13,7 @@ use std::io::Write;
 use serde_json::json;
 
 use crate::client::{Http, Request, Stream, Ws, chat, get, post, text, typing};
-use crate::memory::metric;
-use crate::server::{Server, wait_until};
+use crate::server::{Server, metric_in, wait_until};
 
 /// Connections that send a flood.
 const FLOODERS: usize = 16;
@@ -51,7 +50,7 @@ fn repeat(unit: &[u8], bytes_max: usize) -> Vec<u8> {
 }
 
 fn received(server: &Server) -> usize {
-    metric(server, "chat_bytes_received_total") as usize
+    server.metric("chat_bytes_received_total") as usize
 }
 
 /// Writes `flood` to all streams and then calls `send`, while the server is stopped.
@@ -78,8 +77,7 @@ fn bytes_before_a_request(server: &Server, streams: &mut [Stream], bytes: &[u8])
         let before = received(server);
         flood(server, streams, bytes, || http.send_request(&request));
         let answer = http.answer().expect(200).text();
-        let line = answer.lines().find_map(|line| line.strip_prefix("chat_bytes_received_total "));
-        let handled = line.expect("a counter").parse::<usize>().expect("a number") - before;
+        let handled = metric_in(&answer, "chat_bytes_received_total") as usize - before;
         wait_for_flood(server, before, streams, bytes);
         handled
     })
@@ -199,7 +197,7 @@ fn a_mass_disconnect_delays_no_request() {
     let server = start();
     let mut streams: Vec<Stream> = (0..COUNT).map(|_| server.http().into_stream()).collect();
     let connections = "chat_connections{protocol=\"http\"}";
-    wait_until("all are accepted", || metric(&server, connections) as usize >= COUNT);
+    wait_until("all are accepted", || server.metric(connections) as usize >= COUNT);
     let mut http = Http::connect(&server.addresses[1]);
     http.ask(&get("/metrics")).expect(200);
     server.while_stopped(|| {
@@ -207,7 +205,6 @@ fn a_mass_disconnect_delays_no_request() {
         http.send_request(&get("/metrics"));
     });
     let answer = http.answer().expect(200).text();
-    let line = answer.lines().find_map(|line| line.strip_prefix(connections)?.strip_prefix(' '));
-    let left: usize = line.expect("a gauge").parse().expect("a number");
+    let left = metric_in(&answer, connections) as usize;
     assert!(left >= COUNT, "{left} of {COUNT} connections are left");
 }

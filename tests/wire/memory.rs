@@ -4,13 +4,12 @@
 
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
 use crate::client::{
     FIN, Http, PING, Request, Stream, TEXT, Ws, frame, frame_header, get, post, upgrade,
 };
-use crate::server::{Server, is_slow, wait_until};
+use crate::server::{Server, is_slow, metric_in, raise_descriptor_limit, wait_until};
 
 /// With these flags, nothing that a test measures times out or is refused.
 pub const PATIENT: [&str; 24] = [
@@ -44,27 +43,14 @@ fn start(more: &[&'static str]) -> Server {
     Server::start_with_metrics(&[&PATIENT[..], more].concat())
 }
 
-/// The value of one metric.
-pub fn metric(server: &Server, name: &str) -> u64 {
-    let text = Http::connect(&server.addresses[1]).ask(&get("/metrics")).expect(200).text();
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.unwrap_or_else(|| panic!("no {name}")).parse().expect("a number")
-}
-
 /// The memory that the server counts, in bytes.
 pub fn counted(server: &Server) -> u64 {
-    metric(server, "chat_memory_bytes")
+    server.metric("chat_memory_bytes")
 }
 
 /// The full number under `SLOW_TESTS=1`, otherwise a fiftieth.
 fn scale(full: usize) -> usize {
     if is_slow() { full } else { full / 50 }
-}
-
-/// The test process has the other end of every connection.
-pub fn raise_descriptor_limit() {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("a limit");
 }
 
 /// Fills a new server, and compares the growth of counted memory with that of resident memory.
@@ -96,7 +82,7 @@ fn measure<T>(what: &str, fill: impl FnOnce(&Server) -> T) {
 fn connections(server: &Server, count: usize) -> Vec<Http> {
     let all: Vec<_> = (0..count).map(|_| server.http()).collect();
     wait_until("all connections are accepted", || {
-        metric(server, "chat_connections{protocol=\"http\"}") > count as u64
+        server.metric("chat_connections{protocol=\"http\"}") > count as u64
     });
     all
 }
@@ -264,7 +250,7 @@ fn unfinished_input_is_counted() {
             http.send([head.as_bytes(), &[b' '; 61_439]].concat());
         }
         wait_until("all has arrived", || {
-            metric(server, "chat_bytes_received_total") > 61_439 * count as u64
+            server.metric("chat_bytes_received_total") > 61_439 * count as u64
         });
         all
     });
@@ -274,7 +260,7 @@ fn unfinished_input_is_counted() {
         let head = format!("GET /ping HTTP/1.1\r\nHost: a\r\n{}", field.repeat(92));
         all.iter_mut().for_each(|http| http.send(&head));
         wait_until("all has arrived", || {
-            metric(server, "chat_bytes_received_total") > (head.len() * count) as u64
+            server.metric("chat_bytes_received_total") > (head.len() * count) as u64
         });
         all
     });
@@ -283,7 +269,7 @@ fn unfinished_input_is_counted() {
         let message = [frame_header(FIN | TEXT, 61_440), vec![b'x'; 61_439]].concat();
         all.iter_mut().for_each(|ws| ws.send(&message));
         wait_until("all has arrived", || {
-            metric(server, "chat_bytes_received_total") > 61_439 * count as u64
+            server.metric("chat_bytes_received_total") > 61_439 * count as u64
         });
         all
     });
@@ -294,7 +280,7 @@ fn unfinished_input_is_counted() {
         let message = [first, second].concat();
         all.iter_mut().for_each(|ws| ws.send(&message));
         wait_until("all has arrived", || {
-            metric(server, "chat_bytes_received_total") > 60_000 * count as u64
+            server.metric("chat_bytes_received_total") > 60_000 * count as u64
         });
         all
     });
@@ -310,10 +296,10 @@ fn small() -> Server {
 fn fill_to(server: &Server, bodies: &mut Vec<Http>, hundredths: u64) {
     let head = "POST /sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 8192\r\n\r\n";
     let body = [head.as_bytes(), &[b' '; 8191]].concat();
-    let enough = metric(server, "chat_memory_max_bytes") / 100 * hundredths;
+    let enough = server.metric("chat_memory_max_bytes") / 100 * hundredths;
     while counted(server) <= enough {
         let mut http = server.http();
-        let received = || metric(server, "chat_bytes_received_total");
+        let received = || server.metric("chat_bytes_received_total");
         let before = received();
         http.send(&body);
         // Waiting for the count to grow would be wrong: the server may forget messages for each body.
@@ -331,8 +317,8 @@ fn the_histories_of_the_idlest_rooms_give_way_first() {
     for room in &rooms {
         (0..70).for_each(|n| _ = server.say(room, &ana, &format!("{n:04000}")));
     }
-    assert!(metric(&server, "chat_messages_forgotten_total") > 50);
-    assert!(counted(&server) <= metric(&server, "chat_memory_max_bytes") / 100 * 81);
+    assert!(server.metric("chat_messages_forgotten_total") > 50);
+    assert!(counted(&server) <= server.metric("chat_memory_max_bytes") / 100 * 81);
     let kept: Vec<_> = rooms.iter().map(|room| server.messages(room, &ana).len()).collect();
     assert_eq!(kept[2..], [70, 70], "the latest rooms keep all messages: {kept:?}");
     assert!(kept[0] == 0 && kept[1] < 70, "{kept:?}");
@@ -404,26 +390,23 @@ fn at_the_ceiling_the_socket_with_the_largest_outbox_is_closed() {
         http.send(head);
         http.send(vec![b' '; 61_439]);
     }
-    wait_until("a socket is closed", || metric(&server, "chat_shed_total") > 0);
+    wait_until("a socket is closed", || server.metric("chat_shed_total") > 0);
     // The server's kernel probes a full receive window at growing intervals. On a busy machine the last interval may
     // be as long as the test so far.
     slow.stream().set_read_timeout(Duration::from_secs(60));
     let (code, reason) = slow.closed();
     assert_eq!((code, &reason[..]), (1013, "server full"));
-    assert!(metric(&server, "chat_shed_total") >= 1);
+    assert!(server.metric("chat_shed_total") >= 1);
     bob.chat("still here");
     bob.expect_chat("bob", "still here");
-    assert!(counted(&server) <= metric(&server, "chat_memory_max_bytes"));
+    assert!(counted(&server) <= server.metric("chat_memory_max_bytes"));
 }
 
 /// The counted memory if no connection, session or room is left but the connection that asks. It is a new one each
 /// time, since capacity that grew with many connections is given back when the last one ends.
 fn total_without_others(server: &Server) -> Option<u64> {
-    let text = Http::connect(&server.addresses[1]).ask(&get("/metrics")).expect(200).text();
-    let number = |name| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.expect("a number").parse::<u64>().expect("a number")
-    };
+    let text = server.metrics();
+    let number = |name| metric_in(&text, name);
     let others = number("chat_rooms")
         + number("chat_sessions")
         + number("chat_connections{protocol=\"http\"}");

@@ -129,8 +129,7 @@ fn parse(text: &str) -> Vec<Family> {
 }
 
 fn scrape(server: &Server) -> Vec<Family> {
-    let answer = Http::connect(&server.addresses[1]).ask(&get("/metrics")).expect(200);
-    parse(&answer.text())
+    parse(&server.metrics())
 }
 
 /// The families of this kind whose name contains `word`. There must be at least one.
@@ -441,7 +440,7 @@ fn metrics_contain_no_names_texts_or_ids() {
     let mut inside = server.enter_as(&hidden, "Zaphod", &session);
     inside.chat("gooseberry");
     let said = inside.expect_chat("Zaphod", "gooseberry");
-    let text = Http::connect(&server.addresses[1]).ask(&get("/metrics")).expect(200).text();
+    let text = server.metrics();
     let id = said["id"].as_str().expect("an id");
     let known = [&session, &hidden, &public, &inside.user_id, "Zaphod", "marzipan"];
     for word in known.into_iter().chain(["Milliways", "gooseberry", id]) {

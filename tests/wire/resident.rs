@@ -5,11 +5,8 @@
 use serde_json::json;
 
 use crate::client::{FIN, Http, PING, Stream, Ws, delete, frame, post, upgrade};
-use crate::memory::{
-    PATIENT, counted, metric, pipeline, raise_descriptor_limit, rooms, sessions, total_of_none,
-    wait_for_total,
-};
-use crate::server::{Server, is_slow, wait_until};
+use crate::memory::{PATIENT, counted, pipeline, rooms, sessions, total_of_none, wait_for_total};
+use crate::server::{Server, is_slow, raise_descriptor_limit, wait_until};
 
 /// A server that is kept near its ceiling.
 struct FullServer {
@@ -33,7 +30,7 @@ impl FullServer {
         let server = Server::start_with_metrics(&[&PATIENT[..], &flags].concat());
         let (_room, _ana, bob) = server.room_of_two();
         bob.close();
-        let ceiling = metric(&server, "chat_memory_max_bytes");
+        let ceiling = server.metric("chat_memory_max_bytes");
         let resident_max = ceiling + ceiling / 4 + server.resident_kib() * 1024;
         let owner = server.session("owner");
         let rooms = rooms(&server, &owner, ROOMS);
@@ -111,13 +108,13 @@ impl FullServer {
 
     /// Posts large messages to the slow readers until one of them is closed.
     fn shed_a_reader(&mut self, readers: usize) {
-        let before = metric(&self.server, "chat_shed_total");
+        let before = self.server.metric("chat_shed_total");
         let message = json!({"message": "\u{1F984}".repeat(4000)});
         for turn in 0.. {
             assert!(turn < 20_000, "no reader is closed");
             let target = format!("/rooms/{}/messages", self.rooms[turn % readers]);
             self.http.ask(&post(&target).session(&self.owner).json(&message)).expect(201);
-            if turn % 20 == 0 && metric(&self.server, "chat_shed_total") > before {
+            if turn % 20 == 0 && self.server.metric("chat_shed_total") > before {
                 return;
             }
         }
@@ -147,10 +144,8 @@ fn fill_and_empty(max_memory: &'static str, readers: usize, rounds: usize) {
     let mut forgotten = 0;
     for round in 1..=rounds {
         full.post_messages(full.ceiling * 2);
-        let before = std::mem::replace(
-            &mut forgotten,
-            metric(&full.server, "chat_messages_forgotten_total"),
-        );
+        let before =
+            std::mem::replace(&mut forgotten, full.server.metric("chat_messages_forgotten_total"));
         assert!(forgotten > before + 1000);
         full.check(&format!("{max_memory}, round {round}, forgetting"));
         let slow = full.slow_readers(readers, 10_000);

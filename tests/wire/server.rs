@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use serde_json::{Value, json};
 
 use crate::client::{Answer, Http, Request, Ws, get, post, upgrade};
@@ -388,6 +388,16 @@ impl Server {
         (room, ana, bob)
     }
 
+    /// The text of the metrics, from the listener of `start_with_metrics`.
+    pub fn metrics(&self) -> String {
+        Http::connect(&self.addresses[1]).ask(&get("/metrics")).expect(200).text()
+    }
+
+    /// The value of one metric, which may have labels: `chat_connections{protocol="http"}`.
+    pub fn metric(&self, name: &str) -> u64 {
+        metric_in(&self.metrics(), name)
+    }
+
     pub fn health(&self) -> Value {
         self.ask(get("/health")).expect(200).json()
     }
@@ -462,6 +472,19 @@ fn wait_for(child: &mut Child) -> ExitStatus {
         }
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The value of one metric in the text of the metrics.
+pub fn metric_in(text: &str, name: &str) -> u64 {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("no {name}")).parse().expect("a number")
+}
+
+/// Raises the descriptor limit of the test process, which has the other end of every connection.
+#[cfg(target_os = "linux")]
+pub fn raise_descriptor_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("a limit");
 }
 
 /// The path of a Unix socket that no other test uses. A file left there by an earlier run is removed.

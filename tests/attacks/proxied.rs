@@ -1,4 +1,4 @@
-//! What members and attackers alike do to begin with, each from an address of their own.
+//! Requests of members and attackers, each from an address behind a trusted proxy.
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ pub fn address(number: usize) -> String {
     format!("10.{}.{}.{}", number >> 16 & 0xFF, number >> 8 & 0xFF, number & 0xFF)
 }
 
-/// As a trusted proxy passes it on.
+/// Adds the field by which a trusted proxy passes the address on.
 pub fn from(request: Request, address: &str) -> Request {
     request.field("X-Forwarded-For", address)
 }
@@ -19,7 +19,7 @@ pub fn open_session(name: &str, address: &str) -> Request {
     from(post("/sessions").json(&json!({"username": name})), address)
 }
 
-/// A new session's id.
+/// Opens a session and returns its id.
 pub fn session(server: &Server, name: &str, address: &str) -> String {
     session_of(&server.ask(open_session(name, address)).expect(201))
 }
@@ -28,7 +28,7 @@ pub fn session_of(answer: &Answer) -> String {
     answer.json()["session_id"].as_str().expect("an id").to_owned()
 }
 
-/// A new room's id.
+/// Creates a room and returns its id.
 pub fn room(server: &Server, session: &str, address: &str) -> String {
     room_of(&server.ask(from(post("/rooms").session(session), address)).expect(201))
 }
@@ -41,12 +41,12 @@ pub fn enter(room: &str, session: &str, address: &str) -> Request {
     from(upgrade(&format!("/ws/{room}")).session(session), address)
 }
 
-/// A socket, upgraded; what comes first on it is the caller's to read.
+/// Opens a WebSocket. The caller reads all events, including the first.
 pub fn socket(server: &Server, room: &str, session: &str, address: &str) -> Ws {
     server.upgrade(enter(room, session, address))
 }
 
-/// All requests over one connection, not all at once; their answers.
+/// Sends all requests over one connection, fifty at a time, and returns the responses.
 pub fn ask_all(server: &Server, requests: &[Request]) -> Vec<Answer> {
     let mut http: Http = server.http();
     requests.chunks(50).flat_map(|some| http.pipeline(some)).collect()

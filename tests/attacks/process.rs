@@ -1,4 +1,4 @@
-//! Attacks on the whole: no descriptor left, and an operator who ends it all in the middle.
+//! Attacks on the process as a whole: no descriptors left, and SIGTERM under attack.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,9 +9,9 @@ use crate::client::{FIN, PING, Stream, frame, get, post};
 use crate::server::{Address, DEADLINE};
 use crate::trial::{scale, under_attack_with_descriptors, until_terminated};
 
-/// Who comes when there are no descriptors left is told so or waits; who was there chats on.
+/// Connections without a free descriptor are refused, or wait in the backlog.
 #[test]
-fn descriptor_exhaustion() {
+fn exhausted_descriptors_disturb_no_member() {
     let descriptors = 120;
     under_attack_with_descriptors("descriptors exhausted", descriptors, |attack| {
         let connect = |_| {
@@ -20,15 +20,14 @@ fn descriptor_exhaustion() {
             http
         };
         let all: Vec<_> = (0..scale(2000, 400)).map(connect).collect();
-        attack.while_they_chat(scale(120, 4));
+        attack.while_members_chat(scale(120, 4));
         assert!(attack.server.descriptors() <= descriptors as usize);
         drop(all);
     });
 }
 
-/// Everybody is told, and it is over within five seconds.
 #[test]
-fn sigterm_in_the_middle_of_it_all() {
+fn sigterm_under_attack_closes_every_member_and_ends_the_process_in_time() {
     until_terminated("SIGTERM in the middle", |address, sockets| {
         let until = Instant::now() + 3 * DEADLINE;
         let opening = b"POST /sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n";
@@ -54,7 +53,7 @@ fn connect(address: &Address, until: Instant) -> Option<TcpStream> {
     Some(stream)
 }
 
-/// Many connections, a byte now and then, until the server has closed them.
+/// Opens many connections and sends a byte on each now and then, until the server has closed them.
 fn trickle(address: &Address, opening: &[u8], until: Instant) {
     let all = (0..scale(500, 50)).filter_map(|_| connect(address, until));
     let mut all: Vec<TcpStream> = all.collect();
@@ -66,7 +65,8 @@ fn trickle(address: &Address, opening: &[u8], until: Instant) {
     }
 }
 
-/// A connection after the other that asks a lot and leaves after the first bytes of an answer, until nobody listens.
+/// Opens one connection after the other, sends many requests on each and closes it after the first bytes of a
+/// response, until connecting fails.
 fn storm(address: &Address, bytes: &[u8], until: Instant) {
     while let Some(mut stream) = connect(address, until) {
         let _ = stream.write_all(bytes);
