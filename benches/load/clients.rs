@@ -131,7 +131,7 @@ impl Clients {
             let Token(number) = event.token();
             let Some(connection) = self.connections.get_mut(number) else {
                 let timer = self.ticker.as_ref().ok_or("an event of no connection")?;
-                let _expirations = rustix::io::read(timer, &mut [0; 8]); // Makes it unreadable.
+                let _expirations = rustix::io::read(timer, &mut [0; 8]); // Clears the event.
                 continue;
             };
             let was_open = connection.is_open;

@@ -3,12 +3,11 @@
 //! Owns the loads and the arithmetic. Must not read a clock: a count is the same on a busy machine,
 //! so two builds can be compared to within a percent, which times do not allow.
 //!
-//! The invariant: the server does the same work in every run. How much it sends at once depends on
-//! how many messages it finds in its sockets when it looks, so it is stopped (SIGSTOP) while each
-//! round is written and continued when all of it is there.
-//! Two runs differ in the number of rounds only, and the difference of their counts is what the
-//! additional messages cost: starting, connecting and stopping cancel out. The kernel's part is not
-//! counted.
+//! The invariant: the server does the same work in every run. It coalesces the messages that it
+//! finds in its sockets in one tick, so it is stopped (SIGSTOP) while each round is written and
+//! continued when the whole round is in its sockets. Two runs differ only in the number of rounds,
+//! and the difference of their counts is the cost of the additional messages: starting, connecting
+//! and stopping cancel out. Instructions in the kernel are not counted.
 
 use std::path::Path;
 use std::process::Command;
@@ -33,7 +32,7 @@ const CASES: &[Case] = &[
     Case { name: "1000x2", load: load(1000, 2), at_once: 1, rounds: [5, 45] },
 ];
 
-/// What `--short` measures instead: a fifth as many rooms and rounds.
+/// With `--short`, the number of rooms and of rounds is divided by this.
 const SHORT: usize = 5;
 
 const fn load(rooms: usize, members: usize) -> Load {
@@ -67,7 +66,7 @@ pub fn measure(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Instructions of a whole run: start, connect, so many rounds, stop.
+/// The instructions of a whole run: start, connect, `rounds`, stop.
 fn run(binary: &Path, load: Load, at_once: usize, rounds: usize) -> Result<u64> {
     let server = Server::under_callgrind(binary)?;
     let (mut clients, mut traffic) = Traffic::connect_one_by_one(&server, load)?;
@@ -79,7 +78,7 @@ fn run(binary: &Path, load: Load, at_once: usize, rounds: usize) -> Result<u64> 
         server.resume()?;
         traffic.wait_for_deliveries(&mut clients)?;
     }
-    // The members stay connected: how a server ends connections depends on which it notices first.
+    // The clients stay connected, because the cost of disconnecting them varies with their order.
     let output = server.stop()?;
     collected(&output).ok_or_else(|| format!("callgrind has not reported a count: {output}").into())
 }

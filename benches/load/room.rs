@@ -1,9 +1,9 @@
 //! Checks the deliveries in one room: each member receives each message once, in the same order.
 //!
-//! Owns the expected order. Must not know sockets. The server chooses the order, so the first member
-//! that receives a message at some place in the order decides it, and all others must agree. The
-//! messages of each sender must keep their order. The invariant: a message that is lost, duplicated
-//! or out of order ends the benchmark, for otherwise a server that loses messages would look fast.
+//! Owns the expected order. Must not know sockets. The server chooses the order of messages from
+//! different senders, so the first delivery of a message defines its place, and all other members
+//! must receive it at the same place. The invariant: a message that is lost, duplicated or out of
+//! order ends the benchmark, because otherwise a server that loses messages would look fast.
 //! [`prove`] shows that these checks can fail.
 
 use std::collections::VecDeque;
@@ -51,7 +51,7 @@ impl Room {
         if place == self.order.len() {
             self.first_delivery(number)?;
         }
-        let message = self.order.get_mut(place).ok_or("a message that all have received")?;
+        let message = self.order.get_mut(place).ok_or("no message has that place")?;
         if message.number != number {
             let expected = message.number;
             return Err(

@@ -1,7 +1,8 @@
 //! The yardstick: a server that does only the work that no chat server can avoid.
 //!
-//! One thread reads frames, unmasks them, and writes each to every member of the room. It has no
-//! JSON, ids, history, limits, timers or REST. The plain form writes once for each member and frame;
+//! Owns a server of its own: one thread reads frames, unmasks them, and writes each to every member
+//! of the room. Must not know JSON, ids, history, limits, timers or REST. The invariant: nothing is
+//! added that a chat server can do without. The plain form writes once for each member and frame;
 //! the coalescing form writes once for each member and wake-up. The additional cost of the real
 //! server is the price of its features. Unlike a figure in a document, this comparison is made in
 //! the same minute on the same machine.

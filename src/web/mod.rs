@@ -1,15 +1,15 @@
-//! What browsers are given: the chat's page, the documents of the API and the page made from them.
+//! The files for browsers: the chat page, the API documents, and the page that shows them.
 //!
-//! Owns the files, their types and their entity tags, all worked out at compile time; `build.rs`
-//! compresses them, and only that is embedded. Must never know a request, or where a file is
-//! served. The invariant: a tag is a function of the bytes, so whoever shows it has them.
+//! Owns the files, their content types and their entity tags, all computed at compile time. The
+//! build script compresses them, and only the compressed form is embedded. Must not know requests,
+//! or the paths that the files are served at. The invariant: an entity tag is a function of the
+//! bytes, so a client that sends a current tag has the current file.
 
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 
-/// What gzip puts around what it has compressed (RFC 1952 §2.3), if it leaves out all it may: an
-/// identification before it; a checksum and the length after it.
+/// The header and the trailer of a gzip member without optional fields (RFC 1952 §2.3).
 const GZIP_HEAD_BYTES: usize = 10;
 const GZIP_TAIL_BYTES: usize = 8;
 
@@ -17,18 +17,18 @@ const GZIP_TAIL_BYTES: usize = 8;
 #[derive(Debug)]
 pub struct File {
     pub content_type: &'static str,
-    /// Of its content as it is.
+    /// The tag of the uncompressed content.
     pub etag: &'static str,
-    /// Its content compressed by gzip, ready to be sent.
+    /// The content compressed by gzip, ready to be sent.
     pub compressed: &'static [u8],
     pub compressed_etag: &'static str,
-    /// Bytes of its content.
+    /// The length of the uncompressed content in bytes.
     length: usize,
 }
 
 impl File {
-    /// Its content as it is. Browsers take it compressed; for whoever does not it is made anew,
-    /// in some 16 µs for the largest, which is less than to keep it would be worth.
+    /// The uncompressed content. It is decompressed for each request (16 µs for the largest file),
+    /// since browsers accept gzip and embedding both forms would make the binary larger.
     pub fn content(&self) -> Vec<u8> {
         let end = self.compressed.len().saturating_sub(GZIP_TAIL_BYTES);
         let deflated = self.compressed.get(GZIP_HEAD_BYTES..end).unwrap_or_default();
@@ -46,10 +46,11 @@ const STYLE: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const JSON: &str = "application/json";
 
-/// The file of that name beside this one.
+/// A [`File`] made from the file of that name in this folder.
 macro_rules! file {
     ($name:literal, $content_type:ident) => {{
-        const CONTENT: &[u8] = include_bytes!($name); // To be measured, not to be embedded.
+        // Used in constants only, so it is not embedded.
+        const CONTENT: &[u8] = include_bytes!($name);
         const COMPRESSED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".gz"));
         const TAGS: [[u8; 18]; 2] = [tag(CONTENT), tag(COMPRESSED)];
         File {
@@ -62,9 +63,9 @@ macro_rules! file {
     }};
 }
 
-/// The chat itself; its parts are loaded from beside it.
+/// The chat page, which loads its parts from `page/`.
 pub static PAGE: File = file!("page/index.html", HTML);
-/// The page's parts by name, in `page/`.
+/// The parts of the page, by name.
 pub static PAGE_PARTS: &[(&str, File)] = &[
     ("page.css", file!("page/page.css", STYLE)),
     ("main.js", file!("page/main.js", SCRIPT)),
@@ -82,16 +83,17 @@ pub static PAGE_PARTS: &[(&str, File)] = &[
     ("qr.js", file!("page/qr.js", SCRIPT)),
 ];
 
-/// The API's REST half, in OpenAPI 3.1.
+/// The REST API, in OpenAPI 3.1.
 pub static OPENAPI: File = file!("openapi.json", JSON);
-/// The API's socket, in AsyncAPI 3.0.
+/// The WebSocket API, in AsyncAPI 3.0.
 pub static ASYNCAPI: File = file!("asyncapi.json", JSON);
-/// The page that makes both readable and runnable.
+/// The page that shows both and sends requests from forms.
 pub static DOCS: File = file!("docs.html", HTML);
 pub static DOCS_SCRIPT: File = file!("docs.js", SCRIPT);
 pub static DOCS_STYLE: File = file!("docs.css", STYLE);
 
-/// 64 bits of FNV-1a. It tells our own versions apart; nobody gains by a collision.
+/// The 64-bit FNV-1a hash in quotes. It distinguishes versions of our own files, so it need not be
+/// safe against collisions made on purpose.
 const fn tag(content: &[u8]) -> [u8; 18] {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     let mut at = 0;
@@ -121,8 +123,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_is_a_hash_in_quotes() {
-        // The published test vectors of FNV-1a.
+    fn a_tag_is_a_quoted_fnv_1a_hash() {
+        // Published test vectors of FNV-1a.
         assert_eq!(&tag(b""), b"\"cbf29ce484222325\"");
         assert_eq!(&tag(b"foobar"), b"\"85944171f73967e8\"");
         assert_eq!(OPENAPI.etag.as_bytes(), tag(&OPENAPI.content()));
@@ -143,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_every_file_has_its_own() {
+    fn each_form_of_each_file_has_its_own_tag() {
         let tags = files().into_iter().flat_map(|(_, file)| [file.etag, file.compressed_etag]);
         let mut tags: Vec<_> = tags.collect();
         tags.sort_unstable();
@@ -151,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_compressed_comes_out_as_it_was() {
+    fn decompressing_restores_each_file() {
         for (name, file) in files() {
             let written = std::fs::read(format!("src/web/{name}")).expect("tests run at the root");
             assert!(file.content() == written, "{name}");

@@ -190,7 +190,7 @@ scenario("typing is shown until a message comes or the typing stops", async ({ p
 	await eventually(types, "cy is typing");
 	await ana.page.clock.fastForward(5_000);
 	await eventually(types, "");
-	// Typing ends when a person leaves. Nobody sees their own typing.
+	// Typing ends when a person leaves. A person's own typing is not shown.
 	await ana.box.pressSequentially("x");
 	await eventually(() => cy.page.locator(".typing").textContent(), "ana is typing");
 	assert.equal(await types(), "");

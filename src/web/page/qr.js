@@ -1,6 +1,6 @@
 // QR codes (ISO/IEC 18004) as SVG paths: byte mode, error correction level M, versions 1 to 9.
 
-// Per version: data bytes, error correction bytes of each block, and blocks.
+// Per version: data bytes, error correction bytes per block, number of blocks.
 const DATA = [16, 28, 44, 64, 86, 108, 124, 154, 182];
 const CORRECTION = [10, 16, 26, 18, 24, 16, 18, 22, 22];
 const BLOCKS = [1, 1, 1, 2, 2, 4, 4, 4, 5];

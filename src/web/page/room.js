@@ -144,7 +144,7 @@ class Room {
 		if (this.#fresh.length) this.log.append(this.#fresh.splice(0), false);
 	}
 
-	// Once a frame, however much happens; in a hidden tab now and then.
+	// Draws once per frame, or rarely in a hidden tab.
 	#draw(what) {
 		const { size } = this.#dirty;
 		this.#dirty.add(what);

@@ -20,7 +20,7 @@ export class Talk {
 	people = new Map(); // user_id → name, in order of arrival.
 	typing = new Map(); // user_id → {user, timer}.
 	#page = [];
-	#sent = null; // The nonce of the message in flight. Only one is: a refusal can't change the order.
+	#sent = null; // The nonce of the only message in flight, so that a refusal can't change the order.
 	#timer; #typed = 0;
 
 	constructor(room, view) {
