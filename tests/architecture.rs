@@ -48,7 +48,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("build", &[]),
 ];
 
-/// The modules that use each external crate; none are listed for a crate that any module may use.
+/// The modules that may use each external crate. An empty list allows all modules.
 const CRATES: &[(&str, &[&str])] = &[
     ("bytes", &[]),
     ("ctutils", &["chat"]),
@@ -80,7 +80,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("zeroizing_alloc", &["main"]),
 ];
 
-/// Code that may only stand in the modules named, and why.
+/// Code that only the named modules may contain, with the reason.
 const BANNED: &[(&str, &[&str], &str)] = &[
     ("Instant::now", &["clock"], "the time is passed down from the event loop"),
     ("SystemTime::now", &["clock"], "the time is passed down from the event loop"),
@@ -141,7 +141,7 @@ fn a_type_name_is_defined_once() {
 }
 
 #[test]
-fn every_file_opens_with_what_it_owns_must_not_know_and_keeps_invariant() {
+fn every_file_opens_with_all_three_parts() {
     let mut found = Vec::new();
     visit(Path::new("src"), &mut |name, text| {
         if !opens_properly(text) {
@@ -149,7 +149,10 @@ fn every_file_opens_with_what_it_owns_must_not_know_and_keeps_invariant() {
         }
     });
     found.sort();
-    assert_eq!(found, KNOWN_OPENINGS, "files that open without one of the three parts");
+    assert_eq!(
+        found, KNOWN_OPENINGS,
+        "files that open without what they own, what they must not know, or their invariant"
+    );
 }
 
 #[test]
@@ -327,7 +330,7 @@ fn circles<'a>(imports: &Imports<'a>) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
     circles.filter(|(file, circle)| circle.contains(file)).collect()
 }
 
-/// The shipped files by the paths of their modules; of `lib.rs` the path is empty.
+/// The shipped files by the paths of their modules; the path of `lib.rs` is empty.
 struct Source {
     files: BTreeMap<Vec<String>, File>,
 }
@@ -345,7 +348,7 @@ struct File {
 /// One name of a `use` declaration.
 struct Use {
     path: Vec<String>,
-    /// The name that it gets here: `None` for `_`, `*` for all names.
+    /// The name bound in this file: `None` for `_`, `*` for all names.
     bound: Option<String>,
     is_reexport: bool,
 }
@@ -370,7 +373,7 @@ impl Source {
     fn parse<'a>(texts: impl Iterator<Item = (&'a str, &'a str)>) -> Source {
         let mut files = BTreeMap::new();
         for (name, text) in texts {
-            let name = name.strip_suffix(".rs").expect("a file of Rust");
+            let name = name.strip_suffix(".rs").expect("a Rust file");
             let module = name.strip_suffix("/mod").unwrap_or(name);
             let module = module.split('/').filter(|part| *part != "lib").map(str::to_owned);
             files.insert(module.collect(), File::parse(name, text));
@@ -517,7 +520,7 @@ impl File {
         File { name: name.to_owned(), tokens, uses, items }
     }
 
-    /// All paths of two names or more, and whether it is a re-export.
+    /// All paths of at least two names, each with whether it is a re-export.
     fn paths(&self) -> impl Iterator<Item = (Vec<String>, bool)> {
         let uses = self.uses.iter().map(|import| (import.path.clone(), import.is_reexport));
         let named = (0..self.tokens.len()).filter_map(|start| {
@@ -606,7 +609,7 @@ fn without_tests(tokens: Vec<String>) -> Vec<String> {
     kept
 }
 
-/// The items of `mod name { … }` belong to the file, so `super` in there is the file itself.
+/// The items of `mod name { … }` belong to the file, so `super` inside means the file itself.
 fn without_inline_modules(mut tokens: Vec<String>) -> Vec<String> {
     // For each open brace, whether it is a module's.
     let mut braces = Vec::new();
@@ -706,7 +709,7 @@ fn items(tokens: &[String]) -> BTreeMap<String, bool> {
     items
 }
 
-/// Every shipped file of Rust, with its path below `src`.
+/// Visits every shipped Rust file, with its path below `src`.
 fn visit(folder: &Path, look: &mut dyn FnMut(&str, &str)) {
     for entry in fs::read_dir(folder).expect("tests run at the root of the crate") {
         let path = entry.expect("a folder can be listed").path();

@@ -112,7 +112,7 @@ impl Config {
 impl Default for Config {
     /// The settings when no flag and no variable is given.
     fn default() -> Config {
-        // Blank values: the defaults themselves stand in the table only.
+        // Blank values, so that the defaults are written only once, in the table.
         let mut config = Config {
             listen: Vec::new(),
             listen_by_default: true,

@@ -65,10 +65,10 @@ pub static FLAGS: &[Flag] = &[
         help: "Address to accept connections on; repeatable: an IP address or localhost with a \
                port ([::1]:8000), or unix:/path. Port 0 picks a free port. With the prefix tls: \
                (tls:[::]:443) connections use TLS, in a build with the feature tls. With the \
-               prefix proxy: each connection must begin with a PROXY header (version 1 or 2), \
-               whose client address is believed from a --trusted-proxy and over a Unix socket. \
-               Without this flag and its variable, PORT=9000 in the environment means \
-               0.0.0.0:9000",
+               prefix proxy: each connection must begin with a PROXY header (version 1 or 2). \
+               The client address in it is believed if the peer is a --trusted-proxy or the \
+               listener is a Unix socket. Without this flag and its variable, PORT=9000 in the \
+               environment means 0.0.0.0:9000",
     },
     Flag {
         name: "tls-cert",

@@ -13,8 +13,8 @@ pub(super) fn help() -> String {
     let mut text = String::from(
         "Disposable Chat: anonymous, temporary chat rooms over REST and WebSockets\n\n\
          Usage: disposable-chat [check] [FLAG VALUE]...\n\n\
-         check prints the settings that the given flags and variables result in and the limits of\n\
-         this machine, then exits with code 0, or with code 2 if a flag or variable is invalid.\n\n",
+         check prints the resulting settings and the limits of this machine, then exits with code 0,\n\
+         or with code 2 if a flag or variable is invalid.\n\n",
     );
     let label = |flag: &Flag| format!("  {} {}", flag.option(), flag.kind.placeholder());
     let width = FLAGS.iter().map(|flag| label(flag).len()).max().unwrap_or(0) + 1;

@@ -347,6 +347,11 @@ fn a_wrong_command_line_is_one_clear_line() {
         &["--listen", "chat.example:80"],
         "--listen: \"chat.example:80\" has a host name, which is never looked up; give an IP address",
     );
+    check(
+        &["--cors-origin", "chat.example"],
+        "--cors-origin: \"chat.example\" is not an origin (https://chat.example, \
+         http://localhost:5173, null or *; no path, no final slash, no default port)",
+    );
     check(&["--history", "--log"], "--history: \"--log\" is not a whole number");
     assert_eq!(parse(&["--version"], &[]), Ok(Command::Version));
     assert_eq!(parse(&["-V"], &[]), Ok(Command::Version));

@@ -146,7 +146,7 @@ impl FromStr for Cidr {
 pub(super) fn origin(text: &str) -> Result<String, ValueError> {
     const FORM: ValueError = ValueError::Form(
         "an origin (https://chat.example, http://localhost:5173, null or *; no path, no final \
-         slash, no deerror port)",
+         slash, no default port)",
     );
     let origin = text.to_ascii_lowercase();
     if origin == "null" || origin == "*" {

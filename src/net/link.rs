@@ -44,8 +44,7 @@ pub trait Stream: Read + Write {
 pub enum Received {
     /// The number of bytes read, at least one.
     Bytes(usize),
-    /// Nothing to read. A readable edge follows, unless
-    /// [`Stream::has_buffered_input`].
+    /// Nothing to read. A readable edge follows unless [`Stream::has_buffered_input`] is true.
     Blocked,
     /// The peer has shut down its write half.
     End,
@@ -105,9 +104,8 @@ impl<S: Stream> Link<S> {
             return true;
         }
         if !self.outbox.fits(&piece, bytes_max) {
-            // One tick can queue more than fits, so a full outbox makes a slow reader only if the
-            // kernel does not take it either. A broken stream reports its error again in the flush
-            // at the end of the tick.
+            // One tick can queue more than fits. A peer is a slow reader only if the kernel takes no
+            // more either. A broken stream reports its error again at the flush that ends the tick.
             if self.outbox.flush(&mut self.stream, bytes_max).is_err() {
                 return self.outbox.push(piece, usize::MAX);
             }

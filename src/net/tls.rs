@@ -145,8 +145,8 @@ impl TlsStream {
             if count == buffer.len() {
                 return self.deliver_first(count, Ok(0));
             }
-            // A short read has emptied the kernel's buffer. If it gave no plaintext, the caller
-            // would see `WouldBlock` and not return for an end of stream behind it: read again.
+            // A short read has emptied the kernel's buffer. If it gave no plaintext, read again: the
+            // end of the stream may follow, and after `WouldBlock` the caller would never read it.
             if was_short && count > 0 {
                 self.has_buffered_input = self.is_read_shut_down;
                 return Ok(count);
@@ -164,7 +164,7 @@ impl TlsStream {
         if count > 0 { Ok(count) } else { Err(ErrorKind::WouldBlock.into()) }
     }
 
-    /// Returns `count` bytes if there are any, else `next`, which the next read will meet again.
+    /// Returns `count` bytes if there are any, else `next`, which the next read returns again.
     fn deliver_first(&mut self, count: usize, next: io::Result<usize>) -> io::Result<usize> {
         if count == 0 {
             return next;
@@ -185,7 +185,7 @@ impl TlsStream {
             Ok(state) if state.plaintext_bytes_to_read() + state.tls_bytes_to_write() > 0 => {
                 self.incomplete_bytes = 0;
             }
-            // Complete records without plaintext are counted too, which the maximum bounds.
+            // Complete records without plaintext count as incomplete; the maximum bounds the error.
             Ok(_) => {
                 self.incomplete_bytes = INCOMPLETE_BYTES_MAX.min(self.incomplete_bytes + count);
             }
