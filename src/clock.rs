@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_is_of_its_own_time() {
+    fn a_cached_timestamp_is_of_its_own_time() {
         let mut stamps = Stamps::default();
         for micros in [0, 0, 1, 1_755_611_100_123_456, 0] {
             let wall = Wall::from_micros(micros);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_to_the_end_of_time_is_still_printed() {
+    fn a_clock_at_the_end_of_time_is_still_printed() {
         let wall = Wall::from_micros(u64::MAX);
         assert_eq!(wall.rfc3339().to_string(), "9999-12-31T23:59:59.999999Z");
         assert_eq!(wall.http_date().to_string(), "Fri, 31 Dec 9999 23:59:59 GMT");
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_clock_goes_back() {
+    fn neither_clock_goes_backwards() {
         let mut clock = Clock::new();
         let future = Wall::from_micros(u64::MAX / 2);
         clock.latest = future;
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn the_systems_entropy_outlives_its_stock() {
+    fn the_systems_entropy_refills_its_buffer() {
         let mut entropy = OsEntropy::new().unwrap();
         let entropy: &mut dyn Entropy = &mut entropy;
         let mut seen = std::collections::BTreeSet::new();

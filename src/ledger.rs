@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dropped_tally_takes_its_bytes_back() {
+    fn a_dropped_tally_no_longer_counts() {
         let ledger = Ledger::new();
         let mut first = ledger.tally(Account::Rooms);
         let mut second = ledger.tally(Account::Rooms);
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stage_begins_past_its_bound_and_ends_at_a_lower_one() {
+    fn a_stage_begins_above_its_bound_and_ends_at_a_lower_one() {
         let ledger = Ledger::with_ceiling(1000);
         let mut tally = ledger.tally(Account::Sessions);
         for (stage, (begin, end)) in Pressure::ALL.map(|stage| (stage, stage.bounds())) {
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_ceiling_nothing_gives_way() {
+    fn without_a_ceiling_no_stage_begins() {
         let ledger = Ledger::new();
         let mut tally = ledger.tally(Account::Frames);
         tally.set(usize::MAX / 2);

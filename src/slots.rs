@@ -354,7 +354,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_does_not_name_the_next_tenant() {
+    fn a_key_does_not_refer_to_the_next_entry_of_its_slot() {
         let mut slots = Slots::new();
         let keep = slots.insert("keep");
         let first = slots.insert("first");
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_stays_holds_a_page_and_the_first_places_are_taken_again_first() {
+    fn a_remaining_entry_keeps_its_page_and_the_first_free_slots_are_reused_first() {
         let mut slots = Slots::new();
         let keys: Vec<_> = (0..1000).map(|n| slots.insert(n)).collect();
         let (full, full_list) = (slots.bytes(), slots.roomy.capacity() * size_of::<u32>());
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn one_more_never_takes_more_than_a_page() {
+    fn one_more_entry_allocates_at_most_one_page() {
         let mut slots = Slots::new();
         let page = PAGE * (size_of::<SlotEntry<u64>>() + size_of::<usize>());
         for n in 0..100_000u64 {
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn emptied_slots_give_their_memory_back() {
+    fn empty_slots_hold_no_memory() {
         let mut slots = Slots::new();
         let keys: Vec<_> = (0..1000).map(|n| slots.insert(n)).collect();
         assert!(slots.bytes() >= 1000 * size_of::<i32>());

@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_and_nothing_else() {
+    fn only_what_was_encoded_decodes() {
         for record in records() {
             let mut bytes = Vec::new();
             encode(&record, &mut bytes);

@@ -1,25 +1,25 @@
-//! The domain's tests: stories told to a recording sink, under a clock moved by hand.
+//! The domain's tests, with a recording sink and a clock that the test moves.
 //!
-//! A [`Story`] is a chat with everything around it that a loop would be: each of its commands is
-//! one tick (or a part of one, in [`Story::tick`]), at whose end the open batches are sealed and
-//! the invariants checked. A [`Recorder`] keeps what each connection would have received. The
-//! invariant: nothing happens between two commands, but what the story says.
+//! A [`Story`] is a chat and what the event loop would do around it: each command is one tick, or a
+//! part of one within [`Story::tick`], at whose end the open batches are sealed and the invariants
+//! checked. A [`Recorder`] keeps what each connection receives. The invariant: nothing happens
+//! between two commands.
 
+mod access;
 mod catching_up;
 mod deleting;
 mod departures;
-mod doors;
 mod entering;
 mod lifetimes;
 mod limits;
 mod memory;
+mod messages;
 mod nonces;
 mod outside;
 mod probes;
 mod random;
 mod recorder;
 mod restarts;
-mod talking;
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -33,7 +33,7 @@ use crate::clock::{Mono, Now, SeededEntropy, Wall};
 use crate::ledger::{Account, Ledger, Tally};
 use crate::slots::Slots;
 use crate::timers::GRAIN;
-use recorder::{Ear, Recorder};
+use recorder::{Received, Recorder};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -63,14 +63,14 @@ struct Tab {
     attachment: AttachmentKey,
 }
 
-/// A chat, and what a loop would be around it.
+/// A chat, and what the event loop would do around it.
 struct Story {
     now: Now,
     chat: Chat,
     sink: Recorder,
     ledger: Ledger,
     conns: Slots<()>,
-    /// Several commands are one tick: batches stay open.
+    /// Within [`Story::tick`]: batches stay open.
     ticking: bool,
 }
 
@@ -80,26 +80,26 @@ impl Story {
     }
 
     fn with(change: impl FnOnce(&mut ChatConfig)) -> Story {
-        let mut settings = SETTINGS;
-        change(&mut settings);
+        let mut config = SETTINGS;
+        change(&mut config);
         let ledger = Ledger::new();
-        let chat = Chat::new(settings, Box::new(SeededEntropy::new(1)), &ledger);
+        let chat = Chat::new(config, Box::new(SeededEntropy::new(1)), &ledger);
         let now =
             Now { mono: Mono::from_micros(5), wall: Wall::from_micros(1_755_611_100_123_456) };
         let sink = Recorder::default();
         Story { now, chat, sink, ledger, conns: Slots::new(), ticking: false }
     }
 
-    /// A session, a room it has opened, and its first connection there, having seen its own join.
+    /// A session, a room that it has opened, and a connection there that has received its own join.
     fn begin(&mut self, name: &str) -> (SessionKey, RoomKey, Tab) {
         let session = self.person(name);
         let room = self.room(session);
         let tab = self.enter(session, room);
-        self.saw(tab, &[&format!("joined {name}")]);
+        self.assert_received(tab, &[&format!("joined {name}")]);
         (session, room, tab)
     }
 
-    /// Several commands in one tick.
+    /// Runs several commands in one tick.
     fn tick<T>(&mut self, commands: impl FnOnce(&mut Story) -> T) -> T {
         self.ticking = true;
         let value = commands(self);
@@ -108,18 +108,18 @@ impl Story {
         value
     }
 
-    /// What follows every command.
+    /// Ends the tick, unless it has more commands, and checks the invariants.
     fn step(&mut self) {
         if !self.ticking {
             for room in self.sink.open_rooms() {
                 self.chat.seal(room, &mut self.sink);
             }
-            assert!(self.sink.batches.is_empty(), "a batch is open for a room that is gone");
+            assert!(self.sink.batches.is_empty(), "a batch is open for a room that has ended");
         }
         self.chat.check_invariants();
     }
 
-    /// Lets time pass as a loop would: it wakes at every deadline on the way.
+    /// Lets time pass. Wakes at every deadline on the way, as the event loop would.
     fn wait(&mut self, timeout: Duration) {
         let end = self.now.after(timeout);
         while let Some(deadline) = self.chat.next_deadline().filter(|due| *due <= end.mono) {
@@ -147,28 +147,28 @@ impl Story {
         self.room_with(by, RoomOptions::default())
     }
 
-    fn room_with(&mut self, by: SessionKey, wishes: RoomOptions<'_>) -> RoomKey {
-        let id = self.chat.open_room(self.now, by, wishes, None).unwrap();
+    fn room_with(&mut self, by: SessionKey, options: RoomOptions<'_>) -> RoomKey {
+        let id = self.chat.open_room(self.now, by, options, None).unwrap();
         self.step();
         self.chat.room(id).unwrap()
     }
 
     fn new_conn(&mut self, room: RoomKey) -> ConnKey {
         let conn = self.conns.insert(()).cast();
-        self.sink.ears.insert(conn, Ear::new(room));
+        self.sink.received.insert(conn, Received::new(room));
         conn
     }
 
-    /// A connection wants in, whatever the answer.
-    fn knock(
+    /// A connection asks to enter.
+    fn try_enter(
         &mut self,
         session: SessionKey,
         room: RoomKey,
     ) -> Result<(Tab, Admission), CloseReason> {
-        self.knock_from(session, room, Start::Live)
+        self.try_enter_from(session, room, Start::Live)
     }
 
-    fn knock_from(
+    fn try_enter_from(
         &mut self,
         session: SessionKey,
         room: RoomKey,
@@ -176,8 +176,8 @@ impl Story {
     ) -> Result<(Tab, Admission), CloseReason> {
         let conn = self.new_conn(room);
         let (session, room) = (Some(session), Some(room));
-        let knock = JoinRequest { conn, session, room, share_exceeded: false, start };
-        let entered = self.chat.enter(self.now, knock, &mut self.sink);
+        let request = JoinRequest { conn, session, room, share_exceeded: false, start };
+        let entered = self.chat.enter(self.now, request, &mut self.sink);
         if let Ok((_, Admission::Admitted)) = entered {
             self.sink.note_admission(conn);
         }
@@ -185,68 +185,68 @@ impl Story {
         entered.map(|(attachment, admission)| (Tab { conn, attachment }, admission))
     }
 
-    /// A connection comes in.
+    /// A connection enters.
     fn enter(&mut self, session: SessionKey, room: RoomKey) -> Tab {
         self.enter_from(session, room, Start::Live)
     }
 
-    /// A connection comes in and is sent the first page of what it wants to catch up on.
+    /// A connection enters and is sent its first page, if it catches up.
     fn enter_from(&mut self, session: SessionKey, room: RoomKey, start: Start) -> Tab {
-        let (tab, admission) = self.knock_from(session, room, start).unwrap();
+        let (tab, admission) = self.try_enter_from(session, room, start).unwrap();
         assert_eq!(admission, Admission::Admitted);
         tab
     }
 
-    /// What the connection was sent has left: it is sent more.
-    fn read_on(&mut self, tab: Tab) {
+    /// What the connection was sent has been written: it is sent more.
+    fn catch_up_once(&mut self, tab: Tab) {
         self.chat.catch_up(self.now, tab.attachment, &mut self.sink);
         self.step();
     }
 
-    fn is_behind(&mut self, tab: Tab) -> bool {
-        let ear = self.sink.ear(tab.conn);
-        ear.held && ear.listens()
+    fn is_catching_up(&mut self, tab: Tab) -> bool {
+        let received = self.sink.received_by(tab.conn);
+        received.is_catching_up && received.is_open()
     }
 
-    /// The connection reads until it has caught up, or was closed. Returns how often it read.
+    /// Sends more until the connection has caught up or is closed. Returns how often.
     fn catch_up(&mut self, tab: Tab) -> usize {
         let mut reads = 0;
-        while self.is_behind(tab) {
-            self.read_on(tab);
+        while self.is_catching_up(tab) {
+            self.catch_up_once(tab);
             reads += 1;
             assert!(reads < 10_000, "it never catches up");
         }
         reads
     }
 
-    /// A connection is kept waiting.
-    fn wait_at(&mut self, session: SessionKey, room: RoomKey) -> Tab {
-        self.wait_from(session, room, Start::Live)
+    /// A connection asks to enter and has to wait for its name.
+    fn enter_waiting(&mut self, session: SessionKey, room: RoomKey) -> Tab {
+        self.enter_waiting_from(session, room, Start::Live)
     }
 
-    fn wait_from(&mut self, session: SessionKey, room: RoomKey, start: Start) -> Tab {
-        let (tab, admission) = self.knock_from(session, room, start).unwrap();
+    fn enter_waiting_from(&mut self, session: SessionKey, room: RoomKey, start: Start) -> Tab {
+        let (tab, admission) = self.try_enter_from(session, room, start).unwrap();
         assert_eq!(admission, Admission::Waiting);
         tab
     }
 
-    fn try_say(&mut self, tab: Tab, text: &str) -> Result<(), Refusal> {
-        self.try_say_as(tab, text, None)
+    fn try_send(&mut self, tab: Tab, text: &str) -> Result<(), Refusal> {
+        self.try_send_with(tab, text, None)
     }
 
-    fn try_say_as(&mut self, tab: Tab, text: &str, nonce: Option<&str>) -> Result<(), Refusal> {
+    fn try_send_with(&mut self, tab: Tab, text: &str, nonce: Option<&str>) -> Result<(), Refusal> {
         let draft = Draft::new(text, nonce)?;
-        let said = self.chat.post(self.now, tab.attachment, draft, &mut self.sink);
+        let posted = self.chat.post(self.now, tab.attachment, draft, &mut self.sink);
         self.step();
-        said
+        posted
     }
 
-    /// Says something with a nonce.
-    fn say_as(&mut self, tab: Tab, text: &str, nonce: &str) {
-        self.try_say_as(tab, text, Some(nonce)).unwrap();
+    /// Sends a message with a nonce.
+    fn send_with(&mut self, tab: Tab, text: &str, nonce: &str) {
+        self.try_send_with(tab, text, Some(nonce)).unwrap();
     }
 
-    /// Says something by REST: what it was, and whether it was new.
+    /// Posts by REST. Returns the message and whether it is new.
     fn post(
         &mut self,
         session: SessionKey,
@@ -256,16 +256,16 @@ impl Story {
     ) -> Result<(String, bool), Refusal> {
         let draft = Draft::new(text, nonce)?;
         let key = self.chat.gate(self.now, session, Some(room), Access::Post)?;
-        let said = self.chat.post_from_outside(self.now, session, key, draft, &mut self.sink);
+        let posted = self.chat.post_from_outside(self.now, session, key, draft, &mut self.sink);
         let read =
             |(bytes, is_new): (Bytes, bool)| (self.sink.read(room, &bytes).1.to_owned(), is_new);
-        let said = said.map(read);
+        let posted = posted.map(read);
         self.step();
-        said
+        posted
     }
 
-    fn say(&mut self, tab: Tab, text: &str) {
-        self.try_say(tab, text).unwrap();
+    fn send(&mut self, tab: Tab, text: &str) {
+        self.try_send(tab, text).unwrap();
     }
 
     fn typing(&mut self, tab: Tab) {
@@ -273,23 +273,23 @@ impl Story {
         self.step();
     }
 
-    /// The peer closes.
+    /// The peer closes the connection.
     fn close(&mut self, tab: Tab) {
         self.exit(tab, Departure::Closed);
     }
 
-    /// The line breaks.
-    fn break_line(&mut self, tab: Tab) {
+    /// The connection breaks.
+    fn break_connection(&mut self, tab: Tab) {
         self.exit(tab, Departure::Broken);
     }
 
     fn exit(&mut self, tab: Tab, departure: Departure) {
-        self.sink.ear(tab.conn).gone = true;
+        self.sink.received_by(tab.conn).ended = true;
         self.chat.exit(self.now, tab.attachment, departure, &mut self.sink);
         self.step();
     }
 
-    /// Something arrives from the peer.
+    /// The peer sends something.
     fn sign_of_life(&mut self, tab: Tab) {
         self.chat.on_sign_of_life(self.now, tab.attachment, &mut self.sink);
         self.step();
@@ -317,19 +317,19 @@ impl Story {
         self.step();
     }
 
-    /// What the connection has received since it was last asked.
+    /// The connection has received these lines since the last such assertion.
     #[track_caller]
-    fn saw(&mut self, tab: Tab, lines: &[&str]) {
-        let ear = self.sink.ear(tab.conn);
-        let news = ear.lines.split_off(0);
+    fn assert_received(&mut self, tab: Tab, lines: &[&str]) {
+        let received = self.sink.received_by(tab.conn);
+        let news = received.lines.split_off(0);
         assert_eq!(news, lines);
     }
 
-    /// The same for several connections that have received the same.
+    /// The same for several connections.
     #[track_caller]
-    fn all_saw(&mut self, tabs: &[Tab], lines: &[&str]) {
+    fn assert_all_received(&mut self, tabs: &[Tab], lines: &[&str]) {
         for tab in tabs {
-            self.saw(*tab, lines);
+            self.assert_received(*tab, lines);
         }
     }
 
@@ -338,28 +338,28 @@ impl Story {
         entries.into_iter().map(|entry| self.sink.read_entry(room, entry)).collect()
     }
 
-    /// What was said after a message, and whether nothing is missing.
+    /// The messages after one, and whether none is missing.
     fn history_after(&mut self, room: RoomKey, id: Option<MessageId>) -> (Vec<String>, bool) {
         let (entries, complete) = self.chat.history_after(room, id, &mut self.sink);
         let entries: Vec<_> = entries.collect();
         (entries.into_iter().map(|entry| self.sink.read_entry(room, entry)).collect(), complete)
     }
 
-    /// The id of the last thing that was said in the room.
+    /// The id of the room's last message.
     fn last_id(&self, room: RoomKey) -> MessageId {
-        self.sink.log(room).iter().rev().find_map(|said| said.id).unwrap()
+        self.sink.log(room).iter().rev().find_map(|entry| entry.id).unwrap()
     }
 
     fn user_count(&self, room: RoomKey) -> usize {
         self.chat.room_info(room).map_or(0, |room| room.user_count)
     }
 
-    /// Lives, by its key: nobody but tests keeps one across ticks.
-    fn lives(&self, room: RoomKey) -> bool {
+    /// Whether the room exists. Only tests keep its key across ticks.
+    fn exists(&self, room: RoomKey) -> bool {
         self.chat.room_id(room).is_some()
     }
 
-    fn session_lives(&self, session: SessionKey) -> bool {
+    fn session_exists(&self, session: SessionKey) -> bool {
         self.chat.name(session).is_some()
     }
 
@@ -367,13 +367,13 @@ impl Story {
         self.chat.sessions.get(session).unwrap().id()
     }
 
-    /// Who a session is in a room that it has joined.
+    /// The session's user id in a room that it has joined.
     fn user_id(&self, session: SessionKey, room: RoomKey) -> Option<UserId> {
         let member = self.chat.sessions.get(session)?.member_in(room)?;
         self.chat.members.get(member).map(|member| member.user_id)
     }
 
-    /// Nothing is left: no entry, no timer, not a byte.
+    /// The domain has no entry and no timer, and holds no memory.
     #[track_caller]
     fn assert_empty(&self) {
         let chat = &self.chat;

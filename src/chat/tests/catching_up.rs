@@ -1,61 +1,62 @@
-//! What was said before one came: history, resume, and what follows without a gap.
+//! Catching up: history on entry, resuming, and the events that follow without a gap.
 
 use super::*;
 
-/// Of these some four fill a page.
+/// Four of these fill a page.
 fn long(n: usize) -> String {
     format!("{n} {}", "🦀".repeat(3990))
 }
 
-/// Ana has said `count` long things; bob comes from the beginning and has read the first page.
-fn behind(count: usize) -> (Story, [SessionKey; 2], RoomKey, Tab, Tab) {
+/// Ana has sent `count` long messages. Bob enters, wants all of them and has received one page.
+fn catching_up(count: usize) -> (Story, [SessionKey; 2], RoomKey, Tab, Tab) {
     let mut story = Story::new();
     let (ana, room, a) = story.begin("ana");
-    (0..count).for_each(|n| story.say(a, &long(n)));
+    (0..count).for_each(|n| story.send(a, &long(n)));
     let bob = story.person("bob");
     let b = story.enter_from(bob, room, Start::Last(1000));
-    assert!(story.is_behind(b));
-    story.sink.ear(a.conn).lines.clear();
+    assert!(story.is_catching_up(b));
+    story.sink.received_by(a.conn).lines.clear();
     (story, [ana, bob], room, a, b)
 }
 
 impl Story {
-    /// The connection has received every message from the log's `from` on, once and in order.
+    /// The connection has received every message of the log from `from` on, once and in order.
     #[track_caller]
-    fn heard_all_since(&mut self, tab: Tab, from: usize) {
-        let room = self.sink.ear(tab.conn).room;
+    fn assert_received_all_since(&mut self, tab: Tab, from: usize) {
+        let room = self.sink.received_by(tab.conn).room;
         let log = self.sink.log(room).iter().enumerate().skip(from);
-        let messages: Vec<_> = log.filter(|(_, said)| said.id.is_some()).map(|(n, _)| n).collect();
-        assert_eq!(self.sink.ear(tab.conn).heard, messages);
+        let messages: Vec<_> =
+            log.filter(|(_, entry)| entry.id.is_some()).map(|(n, _)| n).collect();
+        assert_eq!(self.sink.received_by(tab.conn).places, messages);
     }
 }
 
 // contract §8.1 §8.3
 #[test]
-fn history_comes_before_all_else_and_the_own_join_after_it() {
+fn history_precedes_everything_and_the_own_join_follows_it() {
     let all = ["· joined ana", "· chat ana: one", "· chat ana: two"];
     for (count, kept) in [(0, 0), (1, 1), (2, 2), (3, 3), (4, 3), (1000, 3), (usize::MAX, 3)] {
         let mut story = Story::new();
         let (_, room, a) = story.begin("ana");
-        story.say(a, "one");
-        story.say(a, "two");
+        story.send(a, "one");
+        story.send(a, "two");
         let bob = story.person("bob");
         let b = story.enter_from(bob, room, Start::Last(count));
         let mut lines = all[all.len() - kept..].to_vec();
         lines.extend(["complete: ana, bob*", "joined bob"]);
-        story.saw(b, &lines);
-        story.say(a, "hello");
-        story.saw(b, &["chat ana: hello"]);
+        story.assert_received(b, &lines);
+        story.send(a, "hello");
+        story.assert_received(b, &["chat ana: hello"]);
     }
 }
 
 #[test]
-fn after_a_message_comes_what_came_after_it() {
-    let mut story = Story::with(|settings| settings.history_messages_max = 3);
+fn resuming_after_a_message_continues_with_the_next() {
+    let mut story = Story::with(|config| config.history_messages_max = 3);
     let (ana, room, a) = story.begin("ana");
     let evicted = story.last_id(room);
     for text in ["one", "two", "three"] {
-        story.say(a, text);
+        story.send(a, text);
     }
     let id = |story: &Story, n: usize| story.sink.log(room)[n].id;
     let elsewhere = story.room(ana);
@@ -72,240 +73,247 @@ fn after_a_message_comes_what_came_after_it() {
         (None, &all, "incomplete: ana*"),
     ] {
         let tab = story.enter_from(ana, room, Start::After(after));
-        story.saw(tab, &[kept, &[last]].concat());
+        story.assert_received(tab, &[kept, &[last]].concat());
         let rest = (kept.iter().map(|line| line[3..].into()).collect(), last.starts_with('c'));
-        assert_eq!(story.history_after(room, after), rest, "REST has the same");
+        assert_eq!(story.history_after(room, after), rest, "REST gives the same");
         story.close(tab);
     }
 }
 
 #[test]
-fn an_empty_room_has_an_empty_history_and_it_is_complete() {
+fn the_history_of_an_empty_room_is_empty_and_complete() {
     let mut story = Story::new();
     let ana = story.person("ana");
     for start in [Start::Last(0), Start::Last(10)] {
         let room = story.room(ana);
         let tab = story.enter_from(ana, room, start);
-        story.saw(tab, &["complete: ana*", "joined ana"]);
+        story.assert_received(tab, &["complete: ana*", "joined ana"]);
     }
     let room = story.room(ana);
     let tab = story.enter_from(ana, room, Start::After(None));
-    story.saw(tab, &["incomplete: ana*", "joined ana"]);
+    story.assert_received(tab, &["incomplete: ana*", "joined ana"]);
 }
 
 // contract §8.1 §8.7
 #[test]
-fn a_long_history_comes_in_pages_of_which_only_the_last_is_not_followed_by_more() {
-    let (mut story, _, _, _, b) = behind(100);
+fn a_long_history_comes_in_pages_and_only_the_last_is_marked_so() {
+    let (mut story, _, _, _, b) = catching_up(100);
     let reads = story.catch_up(b);
-    story.heard_all_since(b, 0);
-    let ear = story.sink.ear(b.conn);
-    // The recorder bounds each page; here, that none is wastefully small.
-    assert_eq!((ear.pages, ear.complete), (101_usize.div_ceil(3), Some(true)));
-    let more: Vec<_> = ear.lines.iter().filter(|line| *line == "more").collect();
-    assert_eq!(more.len(), ear.pages - 1);
-    assert_eq!(ear.lines[ear.lines.len() - 2..], ["complete: ana, bob*", "joined bob"]);
-    assert!(reads <= ear.pages, "what follows comes with the last page");
+    story.assert_received_all_since(b, 0);
+    let received = story.sink.received_by(b.conn);
+    // The recorder checks that no page is too large; here, that none is needlessly small.
+    assert_eq!((received.pages, received.complete), (101_usize.div_ceil(3), Some(true)));
+    let more: Vec<_> = received.lines.iter().filter(|line| *line == "more").collect();
+    assert_eq!(more.len(), received.pages - 1);
+    assert_eq!(received.lines[received.lines.len() - 2..], ["complete: ana, bob*", "joined bob"]);
+    assert!(reads <= received.pages, "the events come with the last page");
 }
 
 #[test]
 fn a_thousand_of_the_longest_messages_come_page_by_page() {
     let mut story = Story::new();
     let (_, room, a) = story.begin("ana");
-    (0..1000).for_each(|n| story.say_as(a, &"🦀".repeat(4000), &format!("{n:064}")));
+    (0..1000).for_each(|n| story.send_with(a, &"🦀".repeat(4000), &format!("{n:064}")));
     let bob = story.person("bob");
     let b = story.enter_from(bob, room, Start::Last(1000));
     story.catch_up(b);
-    let ear = story.sink.ear(b.conn);
-    assert_eq!((ear.heard.len(), ear.complete), (1001, Some(true)));
+    let received = story.sink.received_by(b.conn);
+    assert_eq!((received.places.len(), received.complete), (1001, Some(true)));
 }
 
 // contract §8.2
 #[test]
-fn who_is_present_is_told_in_the_order_of_arrival_tabs_and_graces_counted_once() {
+fn the_last_page_lists_each_present_member_once_by_arrival() {
     let mut story = Story::new();
     let (ana, room, first) = story.begin("ana");
     story.enter(ana, room);
     let [bob, cyd, dan] = ["bob", "cyd", "dan"].map(|name| story.person(name));
-    story.join(dan, room).unwrap(); // A member, and not present.
+    story.join(dan, room).unwrap(); // A member that is not present.
     let c = story.enter(cyd, room);
     let b = story.enter(bob, room);
     story.close(first);
-    story.break_line(c);
+    story.break_connection(c);
     let looking = story.enter_from(bob, room, Start::Last(0));
-    story.saw(looking, &["complete: ana, cyd, bob*"]);
+    story.assert_received(looking, &["complete: ana, cyd, bob*"]);
     story.wait(4 * SECOND);
     story.enter(cyd, room);
     let looking = story.enter_from(ana, room, Start::Last(0));
-    story.saw(looking, &["complete: ana*, bob, cyd"]);
+    story.assert_received(looking, &["complete: ana*, bob, cyd"]);
     let users: Vec<_> = story.chat.users(room).map(|(_, name)| name.to_owned()).collect();
     assert_eq!(users, ["ana", "bob", "cyd"]);
-    story.saw(b, &["joined bob", "left cyd", "joined cyd"]);
+    story.assert_received(b, &["joined bob", "left cyd", "joined cyd"]);
 }
 
 // contract §8.3 §8.7
 #[test]
-fn nothing_live_is_queued_while_catching_up_and_all_of_it_follows_once() {
-    let (mut story, _, room, a, b) = behind(10);
+fn new_messages_follow_the_pages_once_and_in_order() {
+    let (mut story, _, room, a, b) = catching_up(10);
     let cyd = story.person("cyd");
     let c = story.enter(cyd, room);
     story.tick(|story| {
-        story.say(a, "meanwhile");
-        story.say(b, "my own");
-        story.say(c, "bye");
+        story.send(a, "meanwhile");
+        story.send(b, "my own");
+        story.send(c, "bye");
     });
     story.close(c);
     let meanwhile =
         ["joined cyd", "chat ana: meanwhile", "chat bob: my own", "chat cyd: bye", "left cyd"];
-    story.saw(a, &meanwhile);
-    assert_eq!(story.sink.ear(b.conn).heard, [0, 1, 2, 3], "one page so far");
+    story.assert_received(a, &meanwhile);
+    assert_eq!(story.sink.received_by(b.conn).places, [0, 1, 2, 3], "one page so far");
     story.catch_up(b);
-    story.heard_all_since(b, 0);
-    let lines = &story.sink.ear(b.conn).lines;
+    story.assert_received_all_since(b, 0);
+    let lines = &story.sink.received_by(b.conn).lines;
     let follow = [&["complete: ana, bob*", "joined bob"], &meanwhile[..]].concat();
     assert_eq!(lines[lines.len() - follow.len()..], follow);
-    story.sink.ear(b.conn).lines.clear();
-    story.say(a, "live");
-    story.saw(b, &["chat ana: live"]);
+    story.sink.received_by(b.conn).lines.clear();
+    story.send(a, "live");
+    story.assert_received(b, &["chat ana: live"]);
 }
 
 #[test]
-fn what_is_said_in_the_tick_of_the_last_page_is_neither_lost_nor_told_twice() {
-    let (mut story, _, room, a, b) = behind(5);
+fn messages_in_the_tick_of_the_last_page_are_received_once() {
+    let (mut story, _, room, a, b) = catching_up(5);
     story.tick(|story| {
-        story.say(a, "before it");
+        story.send(a, "before it");
         story.catch_up(b);
-        story.say(a, "after it");
+        story.send(a, "after it");
         story.typing(a);
     });
     let all = 0..story.sink.log(room).len();
-    assert!(story.sink.ear(b.conn).heard.iter().copied().eq(all), "the typing, too: it is live");
+    assert!(
+        story.sink.received_by(b.conn).places.iter().copied().eq(all),
+        "including the typing event, which is live"
+    );
 }
 
 #[test]
-fn a_page_made_within_a_tick_has_what_the_tick_has_said() {
+fn a_page_contains_earlier_messages_of_its_own_tick() {
     let mut story = Story::new();
     let (_, room, a) = story.begin("ana");
     let bob = story.person("bob");
     let b = story.tick(|story| {
-        story.say(a, "a moment ago");
+        story.send(a, "a moment ago");
         let b = story.enter_from(bob, room, Start::Last(1));
-        story.say(a, "a moment later");
+        story.send(a, "a moment later");
         b
     });
     let lines = ["· chat ana: a moment ago", "complete: ana, bob*", "joined bob"];
-    story.saw(b, &[&lines[..], &["chat ana: a moment later"]].concat());
-    story.saw(a, &["chat ana: a moment ago", "joined bob", "chat ana: a moment later"]);
+    story.assert_received(b, &[&lines[..], &["chat ana: a moment later"]].concat());
+    story.assert_received(a, &["chat ana: a moment ago", "joined bob", "chat ana: a moment later"]);
 }
 
 #[test]
-fn typing_is_missed_while_catching_up() {
-    let (mut story, _, room, a, b) = behind(5);
+fn typing_events_are_not_sent_while_catching_up() {
+    let (mut story, _, room, a, b) = catching_up(5);
     story.typing(a);
     story.typing(b);
-    story.saw(a, &["typing ana", "typing bob"]);
+    story.assert_received(a, &["typing ana", "typing bob"]);
     story.catch_up(b);
-    story.heard_all_since(b, 0);
-    let missed = story.sink.log(room).iter().filter(|said| said.id.is_none()).count();
+    story.assert_received_all_since(b, 0);
+    let missed = story.sink.log(room).iter().filter(|entry| entry.id.is_none()).count();
     assert_eq!(missed, 2);
     story.wait(SECOND);
-    story.sink.ear(b.conn).lines.clear();
+    story.sink.received_by(b.conn).lines.clear();
     story.typing(a);
-    story.saw(b, &["typing ana"]);
+    story.assert_received(b, &["typing ana"]);
 }
 
 #[test]
-fn a_room_that_says_more_than_is_read_is_followed_in_portions() {
-    let (mut story, _, _, a, b) = behind(5);
+fn a_reader_slower_than_its_room_keeps_receiving() {
+    let (mut story, _, _, a, b) = catching_up(5);
     for round in 0..20 {
-        (0..6).for_each(|n| story.say(a, &long(n)));
-        story.read_on(b);
-        assert!(story.is_behind(b), "in round {round}");
+        (0..6).for_each(|n| story.send(a, &long(n)));
+        story.catch_up_once(b);
+        assert!(story.is_catching_up(b), "in round {round}");
     }
     story.catch_up(b);
-    story.heard_all_since(b, 0);
+    story.assert_received_all_since(b, 0);
 }
 
 // contract §8.8
 #[test]
-fn who_needs_what_is_not_kept_any_more_is_too_slow() {
-    let mut story = Story::with(|settings| settings.history_messages_max = 10);
+fn a_reader_whose_next_message_was_dropped_is_closed_as_too_slow() {
+    let mut story = Story::with(|config| config.history_messages_max = 10);
     let (_, room, a) = story.begin("ana");
-    (0..10).for_each(|n| story.say(a, &long(n)));
+    (0..10).for_each(|n| story.send(a, &long(n)));
     let bob = story.person("bob");
     let b = story.enter_from(bob, room, Start::Last(10));
-    let sent = story.sink.ear(b.conn).heard.len();
+    let sent = story.sink.received_by(b.conn).places.len();
     assert_eq!(sent, 3);
-    // One is dropped already, for bob's own join; these push out two more, which he has.
-    (0..2).for_each(|n| story.say(a, &n.to_string()));
-    story.read_on(b);
-    assert_eq!(story.sink.ear(b.conn).heard.len(), sent + 3, "what is dropped was read");
-    (0..3).for_each(|n| story.say(a, &n.to_string()));
-    assert!(story.is_behind(b), "still has all it needs");
-    story.say(a, "one too many");
-    story.sink.ear(a.conn).lines.clear();
-    story.sink.ear(b.conn).lines.clear();
-    story.read_on(b);
-    story.saw(b, &["closed TooSlow"]);
-    story.saw(a, &["left bob"]);
+    // One is dropped already, for bob's own join. Two more are dropped, which bob has received.
+    (0..2).for_each(|n| story.send(a, &n.to_string()));
+    story.catch_up_once(b);
+    assert_eq!(
+        story.sink.received_by(b.conn).places.len(),
+        sent + 3,
+        "all dropped messages were received"
+    );
+    (0..3).for_each(|n| story.send(a, &n.to_string()));
+    assert!(story.is_catching_up(b), "no message that it needs is dropped");
+    story.send(a, "one more");
+    story.sink.received_by(a.conn).lines.clear();
+    story.sink.received_by(b.conn).lines.clear();
+    story.catch_up_once(b);
+    story.assert_received(b, &["closed TooSlow"]);
+    story.assert_received(a, &["left bob"]);
     story.close(b);
-    story.saw(a, &[]);
+    story.assert_received(a, &[]);
 }
 
 #[test]
-fn who_follows_too_slowly_after_the_last_page_is_too_slow_as_well() {
-    let mut story = Story::with(|settings| settings.history_messages_max = 10);
+fn a_reader_may_be_too_slow_after_the_last_page_as_well() {
+    let mut story = Story::with(|config| config.history_messages_max = 10);
     let (_, room, a) = story.begin("ana");
-    (0..4).for_each(|n| story.say(a, &long(n)));
+    (0..4).for_each(|n| story.send(a, &long(n)));
     let bob = story.person("bob");
     let b = story.enter_from(bob, room, Start::Last(10));
-    (0..6).for_each(|n| story.say(a, &long(n)));
-    story.read_on(b);
-    assert_eq!(story.sink.ear(b.conn).complete, Some(true));
-    assert!(story.is_behind(b));
-    (0..10).for_each(|n| story.say(a, &n.to_string()));
-    story.read_on(b);
-    assert_eq!(story.sink.ear(b.conn).lines.last().unwrap(), "closed TooSlow");
+    (0..6).for_each(|n| story.send(a, &long(n)));
+    story.catch_up_once(b);
+    assert_eq!(story.sink.received_by(b.conn).complete, Some(true));
+    assert!(story.is_catching_up(b));
+    (0..10).for_each(|n| story.send(a, &n.to_string()));
+    story.catch_up_once(b);
+    assert_eq!(story.sink.received_by(b.conn).lines.last().unwrap(), "closed TooSlow");
 }
 
 #[test]
-fn a_connection_that_waited_for_its_name_catches_up_when_it_is_let_in() {
+fn a_connection_that_waited_for_its_name_catches_up_when_it_is_admitted() {
     let mut story = Story::new();
     let (_, room, a) = story.begin("ana");
     let namesake = story.person("Ana");
-    let new = story.wait_from(namesake, room, Start::Last(2));
-    story.read_on(new);
-    story.saw(new, &[]);
-    story.say(a, "hello?");
+    let new = story.enter_waiting_from(namesake, room, Start::Last(2));
+    story.catch_up_once(new);
+    story.assert_received(new, &[]);
+    story.send(a, "hello?");
     story.wait(4 * SECOND);
     let lines = ["admitted", "· chat ana: hello?", "· left ana", "complete: Ana*", "joined Ana"];
-    story.saw(new, &lines);
+    story.assert_received(new, &lines);
 }
 
 #[test]
-fn a_connection_that_waited_for_its_name_misses_nothing_since() {
+fn a_connection_that_waited_for_its_name_misses_no_message() {
     let mut story = Story::new();
     let (_, room, a) = story.begin("ana");
     let (namesake, last) = (story.person("Ana"), story.last_id(room));
-    let new = story.wait_from(namesake, room, Start::After(Some(last)));
-    story.say(a, "hello?");
+    let new = story.enter_waiting_from(namesake, room, Start::After(Some(last)));
+    story.send(a, "hello?");
     story.close(a);
     let lines = ["admitted", "· chat ana: hello?", "· left ana", "complete: Ana*", "joined Ana"];
-    story.saw(new, &lines);
+    story.assert_received(new, &lines);
 }
 
 #[test]
-fn whatever_ends_a_connection_ends_it_while_it_catches_up() {
+fn every_way_to_end_a_connection_works_while_it_catches_up() {
     for ending in ["session", "leave", "delete", "closed", "broken"] {
-        let (mut story, [ana, bob], room, a, b) = behind(10);
-        story.sink.ear(b.conn).lines.clear();
-        story.say(a, "hello");
+        let (mut story, [ana, bob], room, a, b) = catching_up(10);
+        story.sink.received_by(b.conn).lines.clear();
+        story.send(a, "hello");
         match ending {
             "session" => story.end(bob),
             "leave" => story.leave(bob, room),
             "delete" => story.delete(ana, room).unwrap(),
             "closed" => story.close(b),
-            _ => story.break_line(b),
+            _ => story.break_connection(b),
         }
         let (lines, left): (&[_], _) = match ending {
             "session" => (&["closed InvalidSession"], "left bob"),
@@ -313,89 +321,89 @@ fn whatever_ends_a_connection_ends_it_while_it_catches_up() {
             "delete" => (&["closed RoomDeleted"], "closed RoomDeleted"),
             _ => (&[], "left bob"),
         };
-        story.saw(b, lines);
+        story.assert_received(b, lines);
         story.wait(4 * SECOND);
-        story.saw(a, &["chat ana: hello", left]);
-        story.read_on(b); // Too late, and harmless.
-        story.saw(b, &[]);
+        story.assert_received(a, &["chat ana: hello", left]);
+        story.catch_up_once(b); // Has no effect any more.
+        story.assert_received(b, &[]);
     }
 }
 
 #[test]
-fn who_comes_back_in_time_and_catches_up_is_back_at_once() {
+fn a_member_is_back_as_soon_as_its_connection_starts_to_catch_up() {
     let mut story = Story::new();
     let (_, room, a) = story.begin("ana");
     let bob = story.person("bob");
     let b = story.enter(bob, room);
     let last = story.last_id(room);
-    story.break_line(b);
-    (0..10).for_each(|n| story.say(a, &long(n)));
+    story.break_connection(b);
+    (0..10).for_each(|n| story.send(a, &long(n)));
     story.wait(2 * SECOND);
     let back = story.enter_from(bob, room, Start::After(Some(last)));
-    story.wait(MINUTE); // Reads slowly; the grace is long over.
-    assert!(story.is_behind(back));
+    story.wait(MINUTE); // It reads slowly, for longer than the grace.
+    assert!(story.is_catching_up(back));
     assert_eq!(story.user_count(room), 2);
     story.catch_up(back);
-    story.say(a, "done");
-    story.heard_all_since(back, 2);
-    assert!(!story.sink.log(room).iter().any(|said| said.line.starts_with("left")));
-    let joins = story.sink.log(room).iter().filter(|said| said.line == "joined bob").count();
+    story.send(a, "done");
+    story.assert_received_all_since(back, 2);
+    assert!(!story.sink.log(room).iter().any(|entry| entry.line.starts_with("left")));
+    let joins = story.sink.log(room).iter().filter(|entry| entry.line == "joined bob").count();
     assert_eq!(joins, 1);
 }
 
 #[test]
-fn of_two_tabs_one_may_be_live_and_the_other_behind() {
-    let (mut story, [_, bob], room, _, behind) = behind(10);
+fn of_two_tabs_one_may_be_live_and_the_other_catching_up() {
+    let (mut story, [_, bob], room, _, behind) = catching_up(10);
     let live = story.enter(bob, room);
-    story.say(live, "from the live one");
-    story.say(behind, "from the other");
-    story.saw(live, &["chat bob: from the live one", "chat bob: from the other"]);
+    story.send(live, "from the live one");
+    story.send(behind, "from the other");
+    story.assert_received(live, &["chat bob: from the live one", "chat bob: from the other"]);
     story.close(live);
     assert_eq!(story.user_count(room), 2);
     story.catch_up(behind);
-    story.heard_all_since(behind, 0);
+    story.assert_received_all_since(behind, 0);
     story.close(behind);
     assert_eq!(story.history(room, 1), ["left bob"]);
 }
 
 #[test]
-fn where_no_history_is_kept_there_is_none_to_send() {
+fn without_a_kept_history_no_page_has_messages() {
     for start in [Start::Last(0), Start::Last(9), Start::After(None)] {
-        let mut story = Story::with(|settings| settings.history_messages_max = 0);
+        let mut story = Story::with(|config| config.history_messages_max = 0);
         let (_, room, a) = story.begin("ana");
-        story.say(a, "gone");
+        story.send(a, "gone");
         let bob = story.person("bob");
         let b = story.enter_from(bob, room, start);
         let complete = if start == Start::After(None) { "incomplete" } else { "complete" };
-        story.saw(b, &[&format!("{complete}: ana, bob*"), "joined bob"]);
-        story.say(a, "hello");
-        story.saw(b, &["chat ana: hello"]);
+        story.assert_received(b, &[&format!("{complete}: ana, bob*"), "joined bob"]);
+        story.send(a, "hello");
+        story.assert_received(b, &["chat ana: hello"]);
         let last = story.last_id(room);
         let back = story.enter_from(bob, room, Start::After(Some(last)));
-        story.saw(back, &["incomplete: ana, bob*"]);
+        story.assert_received(back, &["incomplete: ana, bob*"]);
     }
 }
 
 // contract §8.4
 #[test]
-fn a_resume_from_each_message_gives_the_rest_of_it() {
+fn resuming_after_each_message_gives_all_later_ones() {
     let mut story = Story::new();
     let (ana, room, a) = story.begin("ana");
-    (0..50).for_each(|n| story.say(a, &if n % 7 == 0 { long(n) } else { n.to_string() }));
+    (0..50).for_each(|n| story.send(a, &if n % 7 == 0 { long(n) } else { n.to_string() }));
     for n in 0..=50 {
         let id = story.sink.log(room)[n].id;
         let tab = story.enter_from(ana, room, Start::After(id));
         story.catch_up(tab);
-        story.heard_all_since(tab, n + 1);
-        assert_eq!(story.sink.ear(tab.conn).complete, Some(true));
+        story.assert_received_all_since(tab, n + 1);
+        assert_eq!(story.sink.received_by(tab.conn).complete, Some(true));
         story.close(tab);
     }
 }
 
 // contract §8.1
 #[test]
-fn a_crowd_with_long_names_does_not_stretch_the_last_page() {
-    // People were counted as 100 bytes each, and may be 240: pages grew over 64 KiB.
+fn many_long_names_do_not_enlarge_the_last_page() {
+    // A person was counted as 100 bytes and may take 240: pages grew over 64 KiB.
     let mut story = Story::new();
     let (ana, room, a) = story.begin("ana");
     for n in 0..200 {
@@ -403,11 +411,11 @@ fn a_crowd_with_long_names_does_not_stretch_the_last_page() {
         story.enter(person, room);
     }
     for bytes in (8_000..60_000).step_by(4_000) {
-        (0..bytes / 4_000).for_each(|_| story.say(a, &"x".repeat(3_990)));
+        (0..bytes / 4_000).for_each(|_| story.send(a, &"x".repeat(3_990)));
         let tab = story.enter_from(ana, room, Start::Last(bytes / 4_000));
         story.catch_up(tab);
-        let ear = story.sink.ear(tab.conn);
-        assert_eq!((ear.heard.len(), ear.complete), (bytes / 4_000, Some(true)));
+        let received = story.sink.received_by(tab.conn);
+        assert_eq!((received.places.len(), received.complete), (bytes / 4_000, Some(true)));
         story.close(tab);
     }
 }

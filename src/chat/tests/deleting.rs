@@ -1,49 +1,49 @@
-//! Rooms that end when their owner says so, and who that is.
+//! Deleting rooms, and the ownership that it takes.
 
 use super::*;
 
 #[test]
-fn a_deleted_room_closes_everybody_and_tells_nobody_of_the_others() {
+fn deleting_a_room_closes_its_connections_without_announcing_departures() {
     let mut story = Story::new();
     let (ana, room, a) = story.begin("ana");
     let [bob, cyd, dan, namesake, stranger] =
         ["bob", "cyd", "dan", "ANA", "Bob"].map(|name| story.person(name));
     let b = [story.enter(bob, room), story.enter(bob, room)];
     let c = story.enter(cyd, room);
-    story.break_line(c); // In its grace.
-    story.join(dan, room).unwrap(); // Not present.
-    let waiting = [story.wait_at(namesake, room), story.wait_at(stranger, room)];
-    let gone = story.wait_at(namesake, room);
+    story.break_connection(c); // It is in its grace.
+    story.join(dan, room).unwrap(); // It is not present.
+    let waiting = [story.enter_waiting(namesake, room), story.enter_waiting(stranger, room)];
+    let gone = story.enter_waiting(namesake, room);
     story.close(gone);
-    (0..5).for_each(|_| story.say(a, &"🦀".repeat(4000)));
+    (0..5).for_each(|_| story.send(a, &"🦀".repeat(4000)));
     let behind = story.enter_from(dan, room, Start::Last(9));
-    assert!(story.is_behind(behind));
+    assert!(story.is_catching_up(behind));
     let elsewhere = story.room(bob);
     let other = story.enter(bob, elsewhere);
     let last = story.last_id(room);
     for tab in [a, b[0], b[1], behind, other] {
-        story.sink.ear(tab.conn).lines.clear();
+        story.sink.received_by(tab.conn).lines.clear();
     }
     let id = story.chat.room_id(room).unwrap();
     story.delete(ana, room).unwrap();
-    story.all_saw(&[a, b[0], b[1], behind], &["closed RoomDeleted"]);
-    story.all_saw(&waiting, &["closed RoomDeleted"]);
-    story.all_saw(&[gone, other], &[]);
-    assert_eq!((story.chat.room(id), story.lives(room)), (None, false));
-    assert_eq!(story.sink.log(room).iter().filter_map(|said| said.id).max(), Some(last));
+    story.assert_all_received(&[a, b[0], b[1], behind], &["closed RoomDeleted"]);
+    story.assert_all_received(&waiting, &["closed RoomDeleted"]);
+    story.assert_all_received(&[gone, other], &[]);
+    assert_eq!((story.chat.room(id), story.exists(room)), (None, false));
+    assert_eq!(story.sink.log(room).iter().filter_map(|entry| entry.id).max(), Some(last));
     let rooms: Vec<_> = [ana, bob, cyd, dan, namesake, stranger]
         .map(|session| story.chat.rooms_of(session).count())
         .to_vec();
     assert_eq!(rooms, [0, 1, 0, 0, 0, 0]);
-    assert_eq!(story.chat.timer_count(), 5, "of the sessions without a connection, no other");
-    // What the loop reports of the closed ones later changes nothing.
+    assert_eq!(story.chat.timer_count(), 5, "one for each session without a connection");
+    // The ends that the event loop reports later change nothing.
     for tab in [a, b[0], b[1], behind, waiting[0], waiting[1], c] {
         story.close(tab);
     }
     story.wait(MINUTE);
-    assert_eq!(story.delete(ana, room), Err(Refusal::RoomNotFound), "it is over");
-    story.say(other, "still here");
-    story.saw(other, &["chat bob: still here"]);
+    assert_eq!(story.delete(ana, room), Err(Refusal::RoomNotFound), "it has ended");
+    story.send(other, "still here");
+    story.assert_received(other, &["chat bob: still here"]);
     for session in [ana, bob, cyd, dan, namesake, stranger] {
         story.end(session);
     }
@@ -52,22 +52,24 @@ fn a_deleted_room_closes_everybody_and_tells_nobody_of_the_others() {
 }
 
 #[test]
-fn what_was_said_in_the_same_tick_still_comes_before_the_close() {
+fn messages_of_the_same_tick_arrive_before_the_close() {
     let mut story = Story::new();
     let (ana, room, a) = story.begin("ana");
     let bob = story.person("bob");
     let b = story.enter(bob, room);
     story.tick(|story| {
-        story.say(b, "wait");
-        story.say(a, "bye");
+        story.send(b, "wait");
+        story.send(a, "bye");
         story.delete(ana, room).unwrap();
     });
-    story
-        .all_saw(&[a, b], &["joined bob", "chat bob: wait", "chat ana: bye", "closed RoomDeleted"]);
+    story.assert_all_received(
+        &[a, b],
+        &["joined bob", "chat bob: wait", "chat ana: bye", "closed RoomDeleted"],
+    );
 }
 
 #[test]
-fn a_room_may_be_deleted_before_anyone_came_and_after_all_have_gone() {
+fn a_room_without_connections_can_be_deleted() {
     let mut story = Story::new();
     let ana = story.person("ana");
     let new = story.room(ana);
@@ -78,7 +80,7 @@ fn a_room_may_be_deleted_before_anyone_came_and_after_all_have_gone() {
     story.delete(ana, left).unwrap();
     let broken = story.room(ana);
     let tab = story.enter(ana, broken);
-    story.break_line(tab);
+    story.break_connection(tab);
     story.delete(ana, broken).unwrap();
     assert_eq!(story.chat.timer_count(), 1, "the session's");
     story.end(ana);
@@ -94,24 +96,24 @@ fn a_session_that_left_its_room_still_owns_it() {
     story.leave(ana, room);
     story.wait(HOUR);
     assert_eq!(story.delete(bob, room), Err(Refusal::NotTheOwner));
-    story.saw(b, &["joined bob", "left ana"]);
+    story.assert_received(b, &["joined bob", "left ana"]);
     story.delete(ana, room).unwrap();
-    story.saw(b, &["closed RoomDeleted"]);
+    story.assert_received(b, &["closed RoomDeleted"]);
 }
 
 #[test]
-fn a_room_passes_to_whoever_has_been_present_longest_again_and_again() {
+fn a_room_passes_to_the_member_present_longest_each_time_its_owner_ends() {
     let mut story = Story::new();
     let (ana, room, _) = story.begin("ana");
     let people = ["early", "comes back", "second", "third"].map(|name| story.person(name));
     let [early, returner, second, third] = people;
-    story.join(third, room).unwrap(); // Its membership is the oldest; it is not present yet.
+    story.join(third, room).unwrap(); // The oldest membership, but not present yet.
     let tab = story.enter(returner, room);
     let e = story.enter(early, room);
     story.enter(second, room);
     story.close(tab);
-    story.enter(returner, room); // Present again, but not for long.
-    story.break_line(e); // In its grace: still present.
+    story.enter(returner, room); // Present again, more briefly than the others.
+    story.break_connection(e); // In its grace it is still present.
     story.enter(third, room);
     let mut owners = [ana, early, second, returner, third].into_iter().peekable();
     while let Some(owner) = owners.next() {
@@ -123,21 +125,21 @@ fn a_room_passes_to_whoever_has_been_present_longest_again_and_again() {
             None => story.delete(owner, room).unwrap(),
         }
     }
-    assert!(!story.lives(room));
+    assert!(!story.exists(room));
 }
 
 #[test]
-fn the_newcomer_that_takes_a_dead_owners_name_may_inherit() {
+fn a_connection_admitted_by_the_owners_end_gets_the_room() {
     let mut story = Story::new();
     let (ana, room, _) = story.begin("ana");
     let namesake = story.person("ana");
-    story.wait_at(namesake, room);
+    story.enter_waiting(namesake, room);
     story.end(ana);
     story.delete(namesake, room).unwrap();
 }
 
 #[test]
-fn a_room_that_nobody_was_there_to_inherit_is_nobodys() {
+fn a_room_without_present_members_loses_its_owner_for_good() {
     let mut story = Story::new();
     let (ana, room, a) = story.begin("ana");
     let bob = story.person("bob");
@@ -153,8 +155,8 @@ fn a_room_that_nobody_was_there_to_inherit_is_nobodys() {
 }
 
 #[test]
-fn an_expired_owner_bequeaths_as_well() {
-    let mut story = Story::with(|settings| settings.session_ttl = MINUTE);
+fn a_room_passes_on_when_its_owners_session_expires() {
+    let mut story = Story::with(|config| config.session_ttl = MINUTE);
     let (_, room, a) = story.begin("ana");
     let bob = story.person("bob");
     story.enter(bob, room);
@@ -165,9 +167,9 @@ fn an_expired_owner_bequeaths_as_well() {
 }
 
 #[test]
-fn one_session_may_own_many_rooms_and_their_end_costs_no_more_each() {
-    // Each room that ended was looked for among all that its owner had. In a debug build the end
-    // of 100,000 took 100 seconds; it takes a quarter of one.
+fn the_end_of_a_room_costs_the_same_however_many_its_owner_has() {
+    // Each room that ended was searched among all of its owner's. In a debug build the end of
+    // 100,000 took 100 seconds; it takes 250 ms.
     let mut story = Story::new();
     let ana = story.person("ana");
     let (now, chat, sink) = (story.now, &mut story.chat, &mut story.sink);

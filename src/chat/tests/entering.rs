@@ -1,17 +1,17 @@
-//! Coming in: by name, by tab, by REST.
+//! Entering: first and further connections, names, and joining by REST.
 
 use super::*;
 
 #[test]
-fn second_tab_does_not_announce_again() {
+fn a_second_tab_is_not_announced() {
     let mut story = Story::new();
     let (ana, room, first) = story.begin("ana");
     let second = story.enter(ana, room);
-    assert_eq!(story.user_count(room), 1, "two tabs, one person");
-    story.say(second, "hello");
-    story.all_saw(&[first, second], &["chat ana: hello"]);
+    assert_eq!(story.user_count(room), 1, "two tabs of one member");
+    story.send(second, "hello");
+    story.assert_all_received(&[first, second], &["chat ana: hello"]);
     story.close(first);
-    story.saw(second, &[]);
+    story.assert_received(second, &[]);
     assert_eq!(story.user_count(room), 1);
     story.close(second);
     assert_eq!(story.user_count(room), 0);
@@ -19,22 +19,22 @@ fn second_tab_does_not_announce_again() {
 }
 
 #[test]
-fn tabs_may_go_in_any_order() {
+fn tabs_may_close_in_any_order() {
     for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]] {
         let mut story = Story::new();
         let (ana, room, first) = story.begin("ana");
         let tabs = [first, story.enter(ana, room), story.enter(ana, room)];
         story.close(tabs[order[0]]);
         story.close(tabs[order[1]]);
-        story.say(tabs[order[2]], "still here");
-        story.saw(tabs[order[2]], &["chat ana: still here"]);
+        story.send(tabs[order[2]], "still here");
+        story.assert_received(tabs[order[2]], &["chat ana: still here"]);
         story.close(tabs[order[2]]);
         assert_eq!(story.history(room, 1), ["left ana"]);
     }
 }
 
 #[test]
-fn joining_by_rest_announces_nothing() {
+fn joining_by_rest_is_not_announced() {
     let mut story = Story::new();
     let (_, room, tab) = story.begin("ana");
     let bob = story.person("bob");
@@ -42,22 +42,22 @@ fn joining_by_rest_announces_nothing() {
     story.join(bob, room).unwrap();
     assert_eq!(story.user_count(room), 1);
     story.leave(bob, room);
-    story.saw(tab, &[]);
+    story.assert_received(tab, &[]);
 }
 
 #[test]
-fn who_joined_by_rest_is_announced_with_the_first_connection() {
+fn a_member_that_joined_by_rest_is_announced_with_its_first_connection() {
     let mut story = Story::new();
     let (_, room, tab) = story.begin("ana");
     let bob = story.person("bob");
     story.join(bob, room).unwrap();
     let b = story.enter(bob, room);
-    story.all_saw(&[tab, b], &["joined bob"]);
+    story.assert_all_received(&[tab, b], &["joined bob"]);
 }
 
 // contract §2.2 §2.5
 #[test]
-fn rooms_are_listed_in_the_order_of_joining_while_they_live() {
+fn the_rooms_of_a_session_are_listed_in_the_order_of_joining() {
     let mut story = Story::new();
     let (ana, bob) = (story.person("ana"), story.person("bob"));
     let rooms: Vec<_> = (0..4).map(|_| story.room(ana)).collect();
@@ -69,18 +69,18 @@ fn rooms_are_listed_in_the_order_of_joining_while_they_live() {
     }
     assert_eq!(story.chat.rooms_of(bob).collect::<Vec<_>>(), [ids[2], ids[0], ids[3]]);
     story.leave(bob, rooms[0]);
-    story.leave(bob, rooms[1]); // Had not joined.
+    story.leave(bob, rooms[1]); // It had not joined this one.
     assert_eq!(story.chat.rooms_of(bob).collect::<Vec<_>>(), [ids[2], ids[3]]);
     story.enter(bob, rooms[0]);
     story.wait(11 * MINUTE);
-    assert!(!story.lives(rooms[1]));
+    assert!(!story.exists(rooms[1]));
     assert_eq!(story.chat.rooms_of(ana).collect::<Vec<_>>(), [ids[0], ids[2], ids[3]]);
     assert_eq!(story.chat.rooms_of(bob).collect::<Vec<_>>(), [ids[2], ids[3], ids[0]]);
 }
 
 // contract §5.7
 #[test]
-fn the_questions_at_the_door_come_in_the_contracts_order() {
+fn the_checks_at_entry_come_in_the_contracts_order() {
     let mut story = Story::new();
     let (ana, room, _) = story.begin("ana");
     let gone = story.person("gone");
@@ -106,8 +106,8 @@ fn the_questions_at_the_door_come_in_the_contracts_order() {
         ((Some(full), live.1), false, CloseReason::TooManyRooms),
     ] {
         let conn = story.conns.insert(()).cast();
-        let knock = JoinRequest { conn, session, room, share_exceeded: over, start: Start::Live };
-        let entered = story.chat.enter(story.now, knock, &mut story.sink);
+        let request = JoinRequest { conn, session, room, share_exceeded: over, start: Start::Live };
+        let entered = story.chat.enter(story.now, request, &mut story.sink);
         assert_eq!(entered.err(), Some(close));
         story.step();
     }
@@ -115,14 +115,14 @@ fn the_questions_at_the_door_come_in_the_contracts_order() {
 
 // contract §3.4
 #[test]
-fn a_name_is_one_person_per_room_whatever_its_case() {
+fn names_that_differ_in_case_belong_to_one_member_per_room() {
     let mut story = Story::new();
     let (_, room, a) = story.begin("Àna");
     let namesake = story.person("àNA");
-    let waiting = story.wait_at(namesake, room);
+    let waiting = story.enter_waiting(namesake, room);
     assert_eq!(story.user_count(room), 1);
     story.sign_of_life(a);
-    story.saw(waiting, &["closed NameTaken"]);
+    story.assert_received(waiting, &["closed NameTaken"]);
     let another = story.person("Ana");
     story.enter(another, room);
     let elsewhere = story.room(namesake);
@@ -130,39 +130,39 @@ fn a_name_is_one_person_per_room_whatever_its_case() {
 }
 
 #[test]
-fn a_name_is_free_again_when_its_bearer_has_left() {
+fn a_name_is_free_again_when_its_holder_has_left() {
     let mut story = Story::new();
     let (_, room, a) = story.begin("ana");
     let namesake = story.person("ANA");
     story.close(a);
     let tab = story.enter(namesake, room);
-    story.saw(tab, &["joined ANA"]);
+    story.assert_received(tab, &["joined ANA"]);
     assert_eq!(story.history(room, 9), ["joined ana", "left ana", "joined ANA"]);
 }
 
 // contract §3.3
 #[test]
-fn a_session_never_ends_another_of_the_same_name() {
+fn opening_a_session_does_not_end_another_of_the_same_name() {
     let mut story = Story::new();
     let (ana, ..) = story.begin("ana");
     story.person("ana");
-    assert!(story.session_lives(ana) && story.chat.session_count() == 2);
+    assert!(story.session_exists(ana) && story.chat.session_count() == 2);
 }
 
 #[test]
-fn a_member_who_is_not_present_keeps_no_name() {
+fn a_member_that_is_not_present_holds_no_name() {
     let mut story = Story::new();
     let ana = story.person("ana");
-    let room = story.room(ana); // Has joined it, by opening it.
+    let room = story.room(ana); // Opening it has made ana a member.
     let namesake = story.person("ana");
     story.enter(namesake, room);
-    let waiting = story.wait_at(ana, room);
-    story.saw(waiting, &[]);
+    let waiting = story.enter_waiting(ana, room);
+    story.assert_received(waiting, &[]);
 }
 
 // contract §2.6
 #[test]
-fn public_rooms_are_listed_newest_first_and_not_without_end() {
+fn public_rooms_are_listed_newest_first_up_to_a_maximum() {
     let mut story = Story::new();
     let mut ids = Vec::new();
     for n in 0..ROOMS_LISTED_MAX + 5 {

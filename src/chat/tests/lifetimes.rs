@@ -1,33 +1,33 @@
-//! How long sessions and rooms live.
+//! Lifetimes: when unused sessions and empty rooms end.
 
 use super::*;
 
 // contract §3.10
 #[test]
-fn an_unused_session_ends_after_its_time() {
+fn an_unused_session_ends_after_its_ttl() {
     let mut story = Story::new();
     let ana = story.person("ana");
     story.wait(24 * HOUR - SECOND);
-    assert!(story.session_lives(ana));
+    assert!(story.session_exists(ana));
     story.wait(2 * SECOND);
-    assert!(!story.session_lives(ana));
+    assert!(!story.session_exists(ana));
     story.assert_empty();
 }
 
 #[test]
-fn so_many_end_in_one_sweep_and_the_rest_in_the_next() {
+fn a_sweep_ends_at_most_as_many_sessions_as_it_is_allowed() {
     let mut story = Story::new();
     (0..5).for_each(|_| _ = story.person("ana"));
     story.now = story.now.after(25 * HOUR);
-    for left in [3, 1, 0] {
+    for remaining in [3, 1, 0] {
         story.chat.sweep(story.now, 2, &mut story.sink);
-        assert_eq!(story.chat.session_count(), left);
+        assert_eq!(story.chat.session_count(), remaining);
     }
 }
 
 // contract §3.10
 #[test]
-fn a_use_begins_a_sessions_life_anew() {
+fn using_a_session_restarts_its_ttl() {
     let mut story = Story::new();
     let ana = story.person("ana");
     for _ in 0..10 {
@@ -35,16 +35,16 @@ fn a_use_begins_a_sessions_life_anew() {
         story.chat.touch(story.now, ana);
     }
     story.wait(24 * HOUR - SECOND);
-    assert!(story.session_lives(ana));
+    assert!(story.session_exists(ana));
     story.wait(2 * SECOND);
-    assert!(!story.session_lives(ana));
-    story.chat.touch(story.now, ana); // Too late, and harmless.
+    assert!(!story.session_exists(ana));
+    story.chat.touch(story.now, ana); // Has no effect any more.
     story.assert_empty();
 }
 
 // contract §3.10
 #[test]
-fn a_session_with_an_open_connection_never_expires() {
+fn a_session_with_a_connection_never_expires() {
     let mut story = Story::new();
     let (ana, room, first) = story.begin("ana");
     let second = story.enter(ana, room);
@@ -52,61 +52,61 @@ fn a_session_with_an_open_connection_never_expires() {
     story.close(first);
     story.wait(100 * HOUR);
     story.chat.touch(story.now, ana);
-    story.break_line(second);
+    story.break_connection(second);
     story.wait(24 * HOUR - SECOND);
-    assert!(story.session_lives(ana), "its life begins anew when the last connection ends");
+    assert!(story.session_exists(ana), "the ttl restarts when the last connection ends");
     story.wait(2 * SECOND);
-    assert!(!story.session_lives(ana));
+    assert!(!story.session_exists(ana));
     story.assert_empty();
 }
 
 #[test]
-fn a_waiting_connection_is_an_open_one() {
-    let mut story = Story::with(|settings| settings.probe_timeout = 50 * HOUR);
+fn a_waiting_connection_keeps_its_session_alive() {
+    let mut story = Story::with(|config| config.probe_timeout = 50 * HOUR);
     let (_, room, _) = story.begin("ana");
     let namesake = story.person("ana");
-    let new = story.wait_at(namesake, room);
+    let new = story.enter_waiting(namesake, room);
     story.wait(49 * HOUR);
-    assert!(story.session_lives(namesake));
+    assert!(story.session_exists(namesake));
     story.close(new);
     story.wait(24 * HOUR + SECOND);
-    assert!(!story.session_lives(namesake));
+    assert!(!story.session_exists(namesake));
 }
 
 #[test]
 fn an_expired_session_leaves_its_rooms() {
-    let mut story = Story::with(|settings| settings.session_ttl = SECOND);
+    let mut story = Story::with(|config| config.session_ttl = SECOND);
     let (_, room, a) = story.begin("ana");
     let bob = story.person("bob");
     let b = story.enter(bob, room);
-    story.break_line(b);
+    story.break_connection(b);
     story.wait(SECOND + GRAIN);
-    story.saw(a, &["joined bob", "left bob"]);
-    assert!(!story.session_lives(bob));
+    story.assert_received(a, &["joined bob", "left bob"]);
+    assert!(!story.session_exists(bob));
     story.wait(MINUTE);
-    story.saw(a, &[]);
+    story.assert_received(a, &[]);
 }
 
 // contract §3.11
 #[test]
-fn a_room_that_nobody_enters_lives_for_ten_minutes() {
+fn a_room_that_no_connection_enters_ends_after_ten_minutes() {
     let mut story = Story::new();
     let (ana, bob) = (story.person("ana"), story.person("bob"));
     let room = story.room(ana);
     story.wait(9 * MINUTE);
-    story.join(bob, room).unwrap(); // Joining by REST is not coming.
+    story.join(bob, room).unwrap(); // Joining by REST does not make a connection.
     story.chat.touch(story.now, bob);
     story.wait(MINUTE - SECOND);
-    assert!(story.lives(room));
+    assert!(story.exists(room));
     story.wait(2 * SECOND);
-    assert!(!story.lives(room));
+    assert!(!story.exists(room));
     assert_eq!(story.chat.rooms_of(bob).count() + story.chat.rooms_of(ana).count(), 0);
     assert_eq!(story.chat.public_rooms().count(), 0);
 }
 
 // contract §3.11
 #[test]
-fn a_room_lives_for_two_minutes_after_its_last_connection() {
+fn a_room_ends_two_minutes_after_its_last_connection() {
     let mut story = Story::new();
     let (ana, room, first) = story.begin("ana");
     let second = story.enter(ana, room);
@@ -118,31 +118,31 @@ fn a_room_lives_for_two_minutes_after_its_last_connection() {
     let third = story.enter(ana, room);
     story.wait(HOUR);
     assert_eq!(story.history(room, 9), ["joined ana", "left ana", "joined ana"]);
-    story.break_line(third);
+    story.break_connection(third);
     story.wait(2 * MINUTE - SECOND);
-    assert!(story.lives(room), "counted from the end of the connection, not of the grace");
+    assert!(story.exists(room), "the ttl starts at the end of the connection, not of the grace");
     story.wait(2 * SECOND);
-    assert!(!story.lives(room));
-    assert_eq!(story.knock(ana, room).err(), Some(CloseReason::RoomNotFound));
+    assert!(!story.exists(room));
+    assert_eq!(story.try_enter(ana, room).err(), Some(CloseReason::RoomNotFound));
 }
 
 #[test]
-fn a_new_room_that_somebody_has_left_lives_for_two_minutes() {
+fn a_new_room_that_has_had_a_connection_ends_after_two_minutes() {
     let mut story = Story::new();
     let (_, room, tab) = story.begin("ana");
     story.close(tab);
     story.wait(2 * MINUTE + SECOND);
-    assert!(!story.lives(room), "the ten minutes are for rooms without a past");
+    assert!(!story.exists(room), "ten minutes apply only before the first connection");
 }
 
 #[test]
 fn a_room_may_end_during_a_grace() {
-    let mut story = Story::with(|settings| settings.room_ttl = SECOND);
+    let mut story = Story::with(|config| config.room_ttl = SECOND);
     let (ana, room, tab) = story.begin("ana");
-    story.break_line(tab);
+    story.break_connection(tab);
     story.wait(2 * SECOND);
-    assert!(!story.lives(room));
-    assert_eq!((story.chat.timer_count(), story.chat.members.len()), (1, 0), "hers alone");
+    assert!(!story.exists(room));
+    assert_eq!((story.chat.timer_count(), story.chat.members.len()), (1, 0), "only the session's");
     story.end(ana);
     story.assert_empty();
 }
@@ -155,33 +155,33 @@ fn a_room_outlives_the_session_that_opened_it() {
     story.enter(bob, room);
     story.end(ana);
     story.wait(HOUR);
-    assert!(story.lives(room));
+    assert!(story.exists(room));
 }
 
 #[test]
-fn what_is_overdue_happens_in_the_order_of_the_deadlines() {
+fn overdue_timers_expire_in_the_order_of_their_deadlines() {
     let mut story = Story::new();
     let (ana, room, a) = story.begin("ana");
     let bob = story.person("bob");
     let b = story.enter(bob, room);
-    story.break_line(b);
+    story.break_connection(b);
     story.wait(SECOND);
-    story.break_line(a);
-    // A machine that slept: everything is due at once.
+    story.break_connection(a);
+    // As after the machine was suspended: everything is due at once.
     story.now = story.now.after(48 * HOUR);
     story.sweep();
-    let last: Vec<_> = story.sink.log(room).iter().map(|said| said.line.as_str()).collect();
+    let last: Vec<_> = story.sink.log(room).iter().map(|entry| entry.line.as_str()).collect();
     assert_eq!(last, ["joined ana", "joined bob", "left bob", "left ana"]);
-    assert!(!story.lives(room) && !story.session_lives(ana));
+    assert!(!story.exists(room) && !story.session_exists(ana));
     story.assert_empty();
 }
 
 #[test]
-fn a_room_that_fills_and_empties_owns_one_timer() {
+fn entering_and_leaving_a_thousand_times_leaves_one_timer_each() {
     let mut story = Story::new();
     let (ana, room, mut tab) = story.begin("ana");
     for _ in 0..1000 {
-        story.break_line(tab);
+        story.break_connection(tab);
         tab = story.enter(ana, room);
     }
     assert_eq!(story.chat.timer_count(), 0);

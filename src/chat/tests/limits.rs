@@ -1,4 +1,4 @@
-//! Shares, rates, and that nothing is left of what has ended.
+//! Limits and rates; and ended sessions and rooms leave no memory behind.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ fn ana() -> Name {
 }
 
 #[test]
-fn a_session_holds_two_hundred_rooms() {
+fn a_session_may_be_a_member_of_two_hundred_rooms() {
     let mut story = Story::new();
     let (bob, room, _) = story.begin("bob");
     let ana = story.person("ana");
@@ -25,8 +25,8 @@ fn a_session_holds_two_hundred_rooms() {
         story.chat.open_room(story.now, ana, RoomOptions::default(), None),
         Err(Refusal::TooManyRooms)
     );
-    assert_eq!(story.knock(ana, room).err(), Some(CloseReason::TooManyRooms));
-    assert_eq!(story.join(ana, rooms[7]), Ok(()), "a member already");
+    assert_eq!(story.try_enter(ana, room).err(), Some(CloseReason::TooManyRooms));
+    assert_eq!(story.join(ana, rooms[7]), Ok(()), "it is a member already");
     story.enter(ana, rooms[7]);
     story.leave(ana, rooms[8]);
     story.join(ana, room).unwrap();
@@ -35,7 +35,7 @@ fn a_session_holds_two_hundred_rooms() {
 }
 
 #[test]
-fn a_room_that_ends_frees_its_place_in_the_share() {
+fn a_room_that_ends_no_longer_counts_against_the_limit() {
     let mut story = Story::new();
     let ana = story.person("ana");
     for _ in 0..SESSION_ROOMS_MAX {
@@ -46,30 +46,30 @@ fn a_room_that_ends_frees_its_place_in_the_share() {
 }
 
 #[test]
-fn a_session_holds_twenty_connections_the_waiting_ones_included() {
+fn a_session_may_have_twenty_connections_including_waiting_ones() {
     let mut story = Story::new();
     let (_, room, holder) = story.begin("ana");
     let namesake = story.person("ana");
     let elsewhere = story.room(namesake);
     let mut tabs: Vec<_> = (0..10).map(|_| story.enter(namesake, elsewhere)).collect();
-    tabs.extend((0..10).map(|_| story.wait_at(namesake, room)).collect::<Vec<_>>());
+    tabs.extend((0..10).map(|_| story.enter_waiting(namesake, room)).collect::<Vec<_>>());
     for room in [room, elsewhere] {
-        assert_eq!(story.knock(namesake, room).err(), Some(CloseReason::TooManyConnections));
+        assert_eq!(story.try_enter(namesake, room).err(), Some(CloseReason::TooManyConnections));
     }
-    story.saw(holder, &["ping"]);
+    story.assert_received(holder, &["ping"]);
     story.close(tabs[0]);
     story.enter(namesake, elsewhere);
-    assert!(story.knock(namesake, elsewhere).is_err());
+    assert!(story.try_enter(namesake, elsewhere).is_err());
     story.sign_of_life(holder);
     for _ in 0..10 {
         story.enter(namesake, elsewhere);
     }
-    assert!(story.knock(namesake, elsewhere).is_err());
+    assert!(story.try_enter(namesake, elsewhere).is_err());
 }
 
 #[test]
-fn joining_a_room_that_is_over_is_refused() {
-    // `join` answered "joined" and made no member.
+fn joining_a_room_that_has_ended_is_refused() {
+    // `join` succeeded without making a member.
     let mut story = Story::new();
     let ana = story.person("ana");
     let room = story.room(ana);
@@ -78,10 +78,10 @@ fn joining_a_room_that_is_over_is_refused() {
 }
 
 #[test]
-fn the_server_holds_so_many_sessions_and_rooms() {
-    let mut story = Story::with(|settings| {
-        settings.sessions_max = 2;
-        settings.rooms_max = 2;
+fn sessions_and_rooms_over_the_servers_limits_are_refused() {
+    let mut story = Story::with(|config| {
+        config.sessions_max = 2;
+        config.rooms_max = 2;
     });
     let (first, _) = (story.person("ana"), story.person("ana"));
     assert_eq!(story.chat.open_session(story.now, ana(), None), Err(Refusal::ServerFull));
@@ -102,10 +102,10 @@ fn the_server_holds_so_many_sessions_and_rooms() {
 }
 
 #[test]
-fn an_address_opens_sessions_and_rooms_at_its_pace() {
-    let mut story = Story::with(|settings| {
-        settings.session_pace = Pace::new(2, SECOND, 60);
-        settings.room_pace = Pace::new(2, SECOND, 60);
+fn an_address_opens_sessions_and_rooms_at_a_limited_rate() {
+    let mut story = Story::with(|config| {
+        config.session_pace = Pace::new(2, SECOND, 60);
+        config.room_pace = Pace::new(2, SECOND, 60);
     });
     let [here, there] = [HERE, THERE].map(|ip| Some(Address::of(ip)));
     let refusal = Refusal::RateLimited(Duration::from_millis(500));
@@ -127,14 +127,14 @@ fn an_address_opens_sessions_and_rooms_at_its_pace() {
 }
 
 #[test]
-fn an_address_has_a_share_of_connections() {
-    let mut story = Story::with(|settings| settings.address_connections_max = Some(2));
+fn an_address_has_a_limit_of_connections() {
+    let mut story = Story::with(|config| config.address_connections_max = Some(2));
     let [here, there] = [HERE, THERE].map(Address::of);
     assert_eq!(story.chat.on_arrival(here), Quota::Within);
     assert_eq!(story.chat.on_arrival(here), Quota::Within);
     assert_eq!(story.chat.on_arrival(here), Quota::Over);
     assert_eq!(story.chat.on_arrival(there), Quota::Within);
-    story.chat.on_departure(story.now, here); // The one too many.
+    story.chat.on_departure(story.now, here); // The connection over the limit.
     assert_eq!(story.chat.on_arrival(here), Quota::Over);
     story.chat.on_departure(story.now, here);
     story.chat.on_departure(story.now, here);
@@ -147,8 +147,8 @@ fn an_address_has_a_share_of_connections() {
 }
 
 #[test]
-fn an_address_that_floods_is_told_no_more() {
-    let mut story = Story::with(|settings| settings.address_connections_max = Some(2));
+fn an_address_far_over_its_limit_gets_no_more_refusals() {
+    let mut story = Story::with(|config| config.address_connections_max = Some(2));
     let here = Address::of(HERE);
     let shares: Vec<_> =
         (0..2 + REFUSED_CONNECTIONS_MAX + 1).map(|_| story.chat.on_arrival(here)).collect();
@@ -164,15 +164,15 @@ fn an_address_that_floods_is_told_no_more() {
 
 // contract §12.18
 #[test]
-fn an_unbounded_share_is_unbounded() {
-    let mut story = Story::with(|settings| settings.address_connections_max = None);
+fn without_a_limit_an_address_may_have_any_number_of_connections() {
+    let mut story = Story::with(|config| config.address_connections_max = None);
     let here = Address::of(HERE);
     assert!((0..1000).all(|_| story.chat.on_arrival(here) == Quota::Within));
 }
 
 #[test]
-fn addresses_are_forgotten_in_time() {
-    let mut story = Story::with(|settings| settings.session_pace = Pace::new(2, SECOND, 60));
+fn idle_addresses_are_forgotten() {
+    let mut story = Story::with(|config| config.session_pace = Pace::new(2, SECOND, 60));
     for n in 0..200 {
         let address = Address::of(IpAddr::from([192, 0, 2, n]));
         for _ in 0..=n % 7 {
@@ -194,7 +194,7 @@ fn addresses_are_forgotten_in_time() {
 
 #[test]
 fn an_address_with_a_connection_needs_no_timer() {
-    let mut story = Story::with(|settings| settings.session_pace = Pace::new(2, SECOND, 60));
+    let mut story = Story::with(|config| config.session_pace = Pace::new(2, SECOND, 60));
     let here = Address::of(HERE);
     story.chat.on_arrival(here);
     let id = story.chat.open_session(story.now, ana(), Some(here)).unwrap();
@@ -203,7 +203,7 @@ fn an_address_with_a_connection_needs_no_timer() {
     assert_eq!(story.chat.timer_count(), 0);
     story.chat.on_departure(story.now, here);
     story.step();
-    assert_eq!(story.chat.timer_count(), 1, "what it has used is remembered for a while");
+    assert_eq!(story.chat.timer_count(), 1, "its usage is remembered for a while");
     story.chat.on_arrival(here);
     story.wait(MINUTE);
     assert_eq!(story.chat.timer_count(), 0);
@@ -215,7 +215,7 @@ fn an_address_with_a_connection_needs_no_timer() {
 fn thousands_of_sessions_and_rooms_leave_nothing_behind() {
     const COUNT: usize = 5000;
     let mut story = Story::new();
-    story.sink.deaf = true;
+    story.sink.discards = true;
     let (now, chat, sink) = (story.now, &mut story.chat, &mut story.sink);
     let mut sessions = Vec::new();
     let mut conns = Slots::new();
@@ -229,11 +229,11 @@ fn thousands_of_sessions_and_rooms_leave_nothing_behind() {
             let mut enter = |session| {
                 let conn = conns.insert(()).cast();
                 let (session, room, start) = (Some(session), Some(room), Start::Last(10));
-                let knock = JoinRequest { conn, session, room, share_exceeded: false, start };
-                chat.enter(now, knock, sink).unwrap().0
+                let request = JoinRequest { conn, session, room, share_exceeded: false, start };
+                chat.enter(now, request, sink).unwrap().0
             };
             let tab = enter(session);
-            // One of another name, and a namesake who has to wait.
+            // A session with another name, and one with the same name, which has to wait.
             sessions.iter().rev().step_by(2).take(2).for_each(|other| _ = enter(*other));
             chat.post(now, tab, Draft::new("hello", Some("n")).unwrap(), sink).unwrap();
             if n % 4 == 0 {

@@ -1,11 +1,11 @@
-//! What gives way when memory is short, and in which order.
+//! Memory pressure: what is dropped or refused, and in which order.
 
 use super::*;
 
 const CEILING: usize = 1_000_000;
 
-/// A story that is held to a ceiling, and what else is kept: as much as a test wants.
-fn short_story() -> (Story, Tally) {
+/// A story with a memory ceiling, and a tally with which a test fills the rest.
+fn limited_story() -> (Story, Tally) {
     let mut story = Story::new();
     story.ledger = Ledger::with_ceiling(CEILING);
     story.chat = Chat::new(SETTINGS, Box::new(SeededEntropy::new(1)), &story.ledger);
@@ -13,60 +13,60 @@ fn short_story() -> (Story, Tally) {
     (story, rest)
 }
 
-/// Has so many hundredths of the ceiling counted in total.
-fn fill(story: &Story, rest: &mut Tally, hundredths: usize) {
+/// Makes the total the given percentage of the ceiling.
+fn fill(story: &Story, rest: &mut Tally, percent: usize) {
     let others = story.ledger.total() - rest.bytes();
-    rest.set(CEILING / 100 * hundredths - others);
+    rest.set(CEILING / 100 * percent - others);
 }
 
 #[test]
-fn the_room_that_has_been_silent_longest_forgets_its_oldest_messages() {
-    let (mut story, mut rest) = short_story();
+fn the_room_silent_longest_loses_its_oldest_messages() {
+    let (mut story, mut rest) = limited_story();
     let ana = story.person("ana");
     let rooms = [(); 3].map(|()| story.room(ana));
     let tabs = rooms.map(|room| story.enter(ana, room));
     for n in 0..300 {
-        tabs.iter().for_each(|tab| story.say_as(*tab, "hello", &format!("{n:064}")));
+        tabs.iter().for_each(|tab| story.send_with(*tab, "hello", &format!("{n:064}")));
     }
-    // The first has spoken again; now the second has been silent longest.
-    story.say(tabs[0], "still here");
+    // The first room has a new message, so the second has been silent longest.
+    story.send(tabs[0], "still here");
     let before = rooms.map(|room| story.history(room, 1000).len());
     fill(&story, &mut rest, 80);
-    assert_eq!(story.chat.forget(), 0, "not yet short");
+    assert_eq!(story.chat.forget(), 0, "memory is not short yet");
     fill(&story, &mut rest, 81);
     let forgotten = story.chat.forget();
     story.step();
     assert!((16..300).contains(&forgotten), "{forgotten}");
     assert!(
         story.ledger.total() <= CEILING / 100 * 78,
-        "enough, so that it need not be soon again"
+        "forgetting ends well below where it begins"
     );
     let after = rooms.map(|room| story.history(room, 1000).len());
     assert_eq!(after, [before[0], before[1] - forgotten, before[2]]);
     assert_eq!(story.chat.forget(), 0);
-    // More than all of them have: the next in turn, and nothing but histories.
+    // Forgetting everything would not be enough: all histories go, and nothing else.
     rest.set(CEILING);
     assert_eq!(story.chat.forget(), after.iter().sum::<usize>());
     story.step();
-    assert_eq!(story.chat.forget(), 0, "nothing is left to forget");
-    story.say(tabs[1], "and on");
+    assert_eq!(story.chat.forget(), 0, "all histories are empty");
+    story.send(tabs[1], "and on");
     assert_eq!(story.history(rooms[1], 1000).len(), 1);
 }
 
 #[test]
 fn a_nonce_is_forgotten_with_its_message() {
-    let (mut story, mut rest) = short_story();
+    let (mut story, mut rest) = limited_story();
     let (_, room, tab) = story.begin("ana");
-    story.say_as(tab, "once", "n");
+    story.send_with(tab, "once", "n");
     rest.set(CEILING);
-    assert_eq!(story.chat.forget(), 2, "the join, too");
-    story.say_as(tab, "once", "n");
-    assert_eq!(story.history(room, 10).len(), 1, "it is said anew");
+    assert_eq!(story.chat.forget(), 2, "the message and the join");
+    story.send_with(tab, "once", "n");
+    assert_eq!(story.history(room, 10).len(), 1, "it is posted again");
 }
 
 #[test]
 fn rooms_and_sessions_are_refused_before_memberships_are() {
-    let (mut story, mut rest) = short_story();
+    let (mut story, mut rest) = limited_story();
     let (ana, room, tab) = story.begin("ana");
     let bob = story.person("bob");
     let open = |story: &mut Story| {
@@ -84,9 +84,9 @@ fn rooms_and_sessions_are_refused_before_memberships_are() {
     story.leave(bob, room);
     fill(&story, &mut rest, 91);
     assert_eq!(story.join(bob, room), Err(Refusal::ServerFull));
-    story.say(tab, "who is in talks on");
+    story.send(tab, "members still post");
     fill(&story, &mut rest, 88);
-    assert_eq!(story.join(bob, room), Err(Refusal::ServerFull), "not at once again");
+    assert_eq!(story.join(bob, room), Err(Refusal::ServerFull), "the stage ends at a lower bound");
     fill(&story, &mut rest, 83);
     assert_eq!((story.join(bob, room), open(&mut story)), (Ok(()), Err(Refusal::ServerFull)));
     fill(&story, &mut rest, 81);
@@ -95,7 +95,7 @@ fn rooms_and_sessions_are_refused_before_memberships_are() {
 
 #[test]
 fn a_full_server_remembers_no_address() {
-    let (mut story, mut rest) = short_story();
+    let (mut story, mut rest) = limited_story();
     rest.set(CEILING);
     let timers = story.chat.timer_count();
     let here = Some(Address::of([192, 0, 2, 1].into()));

@@ -1,23 +1,23 @@
-//! Thousands of random commands, with a plain model beside them.
+//! Thousands of random commands, checked against a plain model.
 //!
-//! The model knows nothing of how the domain works. It has each room's log as it was published,
-//! and holds that (1) the log makes sense by itself: people come before they speak, leave once,
-//! and no two of one name are there together; (2) each connection has received one unbroken
-//! stretch of it, from where it wanted to begin up to its end; (3) who counts as present is who
-//! the log says, and has a connection or lost it a moment ago; (4) the history is the log's end;
-//! (5) what is sent twice is said once, as long as it is kept; (6) a room has the owner it should
-//! have, and only members get past its lock; (7) a restart loses nothing of all that. After the last
-//! command everything ends, and nothing is left.
+//! The model does not know how the domain works. It has each room's log of published events and
+//! checks that (1) the log is consistent: members join before they post, leave once, and no two
+//! present members have the same name; (2) each connection has received one unbroken run of the
+//! log, from where it wanted to begin to its end; (3) the present members are those of the log, and
+//! each has a connection or lost it within the grace; (4) the history is the end of the log; (5) a
+//! message sent twice is posted once, as long as it is kept; (6) a room has the right owner, and its
+//! lock admits only members; (7) a restart loses none of this. After the last command everything
+//! ends, and no memory is held.
 
 mod presences;
 mod readers;
 
 use std::collections::{HashMap, HashSet};
 
-use super::recorder::Said;
+use super::recorder::LogEntry;
 use super::*;
 use presences::Presence;
-use readers::{Live, kept};
+use readers::{Reader, kept};
 
 const NAMES: [&str; 5] = ["ana", "ANA", "Ana", "bob", "zoe"];
 const HISTORY: usize = 24;
@@ -26,40 +26,40 @@ const ROOMS: u64 = 3;
 const PASSWORD: &str = "open sesame";
 
 struct Model {
-    dice: SeededEntropy,
+    random: SeededEntropy,
     story: Story,
     sessions: Vec<SessionKey>,
     rooms: Vec<RoomKey>,
-    /// In the order of coming.
-    live: Vec<Live>,
-    /// Gone, and tried again now and then: nothing must come of it.
-    gone: Vec<Tab>,
+    /// In the order of entering.
+    readers: Vec<Reader>,
+    /// Ended connections, used again at times: that must have no effect.
+    ended: Vec<Tab>,
     presences: HashMap<RoomKey, Presence>,
     owners: HashMap<RoomKey, Option<SessionKey>>,
     locked: HashSet<RoomKey>,
-    /// Who has posted without a connection in this tick.
+    /// Members that have posted without a connection in this tick.
     outside: HashSet<UserId>,
-    /// The last message that somebody has seen.
+    /// The last message that a session has received in a room.
     bookmarks: HashMap<(SessionKey, RoomKey), Option<MessageId>>,
     nonces: u64,
     arrivals: usize,
     broken: HashMap<(RoomKey, UserId), Now>,
-    /// Each room's log was this long when the tick began.
+    /// The length of each room's log when the tick began.
     sealed: HashMap<RoomKey, usize>,
-    said: usize,
-    /// What the listing was, and its revision.
+    sent: usize,
+    /// The revision of the public listing, and the listing.
     listing: (u64, Vec<(RoomId, usize)>),
     seen: HashSet<&'static str>,
 }
 
 #[test]
-fn random_commands_keep_every_promise() {
+fn random_commands_keep_all_invariants() {
     let (seeds, ticks) =
         if std::env::var_os("SLOW_TESTS").is_some() { (50, 1000) } else { (5, 600) };
     let mut seen = HashSet::new();
     for seed in 0..seeds {
         let mut model = Model::new(seed);
-        println!("seed {seed}"); // Shown when it fails.
+        println!("seed {seed}"); // Printed if the test fails.
         for _ in 0..ticks {
             model.tick();
         }
@@ -72,28 +72,28 @@ fn random_commands_keep_every_promise() {
         "name taken",
         "came back",
         "silent",
-        "room over",
+        "room ended",
         "caught up later",
         "resumed with a gap",
         "too slow",
-        "gone while behind",
-        "closed while behind",
-        "told again",
+        "ended while catching up",
+        "closed while catching up",
+        "repeated",
         "nonce still to come",
         "nonce forgotten",
         "posted from outside",
-        "gave way to a post",
+        "departed for a post",
         "guessed too often",
         "deleted",
-        "inherited",
-        "nobody's",
+        "passed on",
+        "without an owner",
     ] {
-        assert!(seen.contains(rare), "never {rare}");
+        assert!(seen.contains(rare), "{rare}: never happened");
     }
 }
 
 #[test]
-fn the_same_seed_tells_the_same_story() {
+fn the_same_seed_gives_the_same_run() {
     let run = |seed| {
         let mut model = Model::new(seed);
         (0..200).for_each(|_| model.tick());
@@ -104,18 +104,18 @@ fn the_same_seed_tells_the_same_story() {
 
 impl Model {
     fn new(seed: u64) -> Model {
-        let story = Story::with(|settings| {
-            settings.history_messages_max = HISTORY;
-            settings.message_pace = Pace::new(10, SECOND, 40);
-            settings.guess_pace = Pace::new(1, MINUTE, 1);
+        let story = Story::with(|config| {
+            config.history_messages_max = HISTORY;
+            config.message_pace = Pace::new(10, SECOND, 40);
+            config.guess_pace = Pace::new(1, MINUTE, 1);
         });
         Model {
-            dice: SeededEntropy::new(seed),
+            random: SeededEntropy::new(seed),
             story,
             sessions: Vec::new(),
             rooms: Vec::new(),
-            live: Vec::new(),
-            gone: Vec::new(),
+            readers: Vec::new(),
+            ended: Vec::new(),
             presences: HashMap::new(),
             owners: HashMap::new(),
             locked: HashSet::new(),
@@ -125,14 +125,14 @@ impl Model {
             arrivals: 0,
             broken: HashMap::new(),
             sealed: HashMap::new(),
-            said: 0,
+            sent: 0,
             listing: Default::default(),
             seen: HashSet::new(),
         }
     }
 
     fn roll(&mut self, sides: u64) -> u64 {
-        self.dice.next_u64() % sides
+        self.random.next_u64() % sides
     }
 
     fn pick<T: Copy>(&mut self, from: fn(&Model) -> &[T]) -> Option<T> {
@@ -141,7 +141,7 @@ impl Model {
         from(self).get(place).copied()
     }
 
-    /// One to five commands, then everything is looked at.
+    /// One to five commands, then the checks.
     fn tick(&mut self) {
         self.sealed = self.lengths();
         self.outside.clear();
@@ -163,8 +163,8 @@ impl Model {
     fn command(&mut self) {
         let session = self.pick(|model| &model.sessions);
         let room = self.pick(|model| &model.rooms);
-        let place = self.roll(self.live.len().max(1) as u64) as usize;
-        let tab = self.live.get(place).map(|live| live.tab);
+        let place = self.roll(self.readers.len().max(1) as u64) as usize;
+        let tab = self.readers.get(place).map(|reader| reader.tab);
         match (self.roll(120), session, room, tab) {
             (0..8, ..) if (self.sessions.len() as u64) < PEOPLE => {
                 let name = NAMES[self.roll(NAMES.len() as u64) as usize];
@@ -179,37 +179,37 @@ impl Model {
             (45..53, _, _, Some(tab)) => self.exit(place, tab, Departure::Closed),
             (53..65, _, _, Some(tab)) => self.exit(place, tab, Departure::Broken),
             (65..79, _, _, Some(tab)) => {
-                self.said += 1;
-                let filler = if self.said % 2 == 0 { "🦀".repeat(3990) } else { String::new() };
-                let _ = self.story.try_say(tab, &format!("{} {filler}", self.said));
+                self.sent += 1;
+                let filler = if self.sent % 2 == 0 { "🦀".repeat(3990) } else { String::new() };
+                let _ = self.story.try_send(tab, &format!("{} {filler}", self.sent));
             }
             (79, _, _, Some(tab)) => {
-                (0..HISTORY).for_each(|_| _ = self.story.try_say(tab, "flood"))
+                (0..HISTORY).for_each(|_| _ = self.story.try_send(tab, "flood"))
             }
-            (80..88, _, _, Some(_)) => self.say_as(place),
+            (80..88, _, _, Some(_)) => self.send_with(place),
             (88..91, _, _, Some(tab)) => self.story.typing(tab),
             (91..95, _, _, Some(tab)) => self.story.sign_of_life(tab),
-            (95..104, _, _, Some(tab)) => self.read_on(tab),
+            (95..104, _, _, Some(tab)) => self.catch_up_once(tab),
             (104..107, _, _, Some(tab)) => _ = self.story.catch_up(tab),
             (107..111, Some(session), Some(room), _) => self.post(session, room),
             (111, Some(session), Some(room), _) => self.delete(session, room),
             (112, Some(session), ..) => self.story.chat.touch(self.story.now, session),
             (113, ..) => {
-                if let Some(tab) = self.pick(|model| &model.gone) {
-                    let said = self.story.sink.last_id;
-                    self.story.say(tab, "a ghost");
+                if let Some(tab) = self.pick(|model| &model.ended) {
+                    let len = self.story.sink.last_id;
+                    self.story.send(tab, "ended");
                     self.story.typing(tab);
-                    self.story.read_on(tab);
-                    self.story.break_line(tab);
-                    assert_eq!(self.story.sink.last_id, said);
+                    self.story.catch_up_once(tab);
+                    self.story.break_connection(tab);
+                    assert_eq!(self.story.sink.last_id, len);
                 }
             }
             (114.., ..) => {
                 let (millis, weight) = (self.roll(2000), self.roll(1000));
                 let times = match weight {
                     0..900 => 1,
-                    900..980 => 100, // Rooms end.
-                    980..998 => 700, // Rooms that nobody came to end.
+                    900..980 => 100, // Empty rooms end.
+                    980..998 => 700, // New rooms end.
                     _ => 100_000,    // Sessions end.
                 };
                 self.story.now = self.story.now.after(Duration::from_millis(millis * times));
@@ -223,8 +223,8 @@ impl Model {
     fn open(&mut self, session: SessionKey) {
         let locked = self.roll(3) == 0;
         let password = if locked { Some(PASSWORD) } else { None };
-        let wishes = RoomOptions { title: None, private: self.roll(3) == 0, password };
-        let room = self.story.room_with(session, wishes);
+        let options = RoomOptions { title: None, private: self.roll(3) == 0, password };
+        let room = self.story.room_with(session, options);
         self.rooms.push(room);
         self.owners.insert(room, Some(session));
         if locked {
@@ -255,13 +255,13 @@ impl Model {
     fn enter(&mut self, session: SessionKey, room: RoomKey) {
         let start = self.start(session, room);
         let locked_out = self.locked.contains(&room) && self.story.user_id(session, room).is_none();
-        match self.story.knock_from(session, room, start) {
+        match self.story.try_enter_from(session, room, start) {
             Ok((tab, admission)) => {
                 assert!(!locked_out);
                 if admission == Admission::Waiting {
                     self.seen.insert("waited");
                 }
-                self.live.push(Live::new(tab, session, room, start));
+                self.readers.push(Reader::new(tab, session, room, start));
             }
             Err(CloseReason::NotAMember) => assert!(locked_out),
             Err(close) => assert_eq!(close, CloseReason::TooManyConnections),
@@ -269,19 +269,19 @@ impl Model {
     }
 
     fn exit(&mut self, place: usize, tab: Tab, departure: Departure) {
-        let mut live = self.live.remove(place);
-        let (session, room) = (live.session, live.room);
+        let mut reader = self.readers.remove(place);
+        let (session, room) = (reader.session, reader.room);
         let user_id = self.story.user_id(session, room);
         if let (Departure::Broken, Some(user_id)) = (departure, user_id) {
             self.broken.insert((room, user_id), self.story.now);
         }
-        let said = self.story.sink.log(room).len();
+        let len = self.story.sink.log(room).len();
         self.story.exit(tab, departure);
-        // What was said earlier in this tick may or may not have reached it.
+        // It may or may not have received the events of this tick.
         let sealed = self.sealed.get(&room).copied().unwrap_or(0);
-        self.check_heard(&mut live, sealed..said + 1);
-        self.bookmark(&live);
-        self.gone.push(tab);
+        self.check_received(&mut reader, sealed..len + 1);
+        self.bookmark(&reader);
+        self.ended.push(tab);
     }
 
     fn post(&mut self, session: SessionKey, room: RoomKey) {
@@ -293,12 +293,12 @@ impl Model {
         let other =
             |(id, (other, _)): (&UserId, &(String, usize))| *id != user_id && *other == name;
         let taken =
-            self.presences.get(&room).is_some_and(|presence| presence.here.iter().any(other));
+            self.presences.get(&room).is_some_and(|presence| presence.present.iter().any(other));
         self.outside.insert(user_id);
         match self.story.post(session, room, "outside", None) {
             Ok((_, is_new)) => {
                 assert!(is_new);
-                self.seen.insert(if taken { "gave way to a post" } else { "posted from outside" });
+                self.seen.insert(if taken { "departed for a post" } else { "posted from outside" });
             }
             Err(Refusal::NameTaken) => assert!(taken),
             Err(refusal) => assert!(matches!(refusal, Refusal::RateLimited(_))),
@@ -306,33 +306,34 @@ impl Model {
     }
 
     fn delete(&mut self, session: SessionKey, room: RoomKey) {
-        let said = self.story.sink.log(room).len();
+        let len = self.story.sink.log(room).len();
         let deleted = self.story.delete(session, room);
         assert_eq!(deleted.is_ok(), self.owners[&room] == Some(session));
-        assert_eq!(self.story.sink.log(room).len(), said, "nobody is told of anybody's leaving");
+        assert_eq!(self.story.sink.log(room).len(), len, "departures are not announced");
         if deleted.is_ok() {
             self.seen.insert("deleted");
         }
     }
 
-    /// Its rooms pass to whoever has been present longest.
+    /// Each of its rooms passes to the member that has been present longest.
     fn end_session(&mut self, session: SessionKey) {
         self.story.end(session);
         self.read_logs();
         for (room, owner) in &mut self.owners {
             if *owner == Some(session) {
-                let here = self.presences.get(room).map(|presence| &presence.here);
-                let heir = here.and_then(|here| here.iter().min_by_key(|(_, (_, before))| *before));
-                let is_heir = |other: &SessionKey| {
-                    self.story.user_id(*other, *room).as_ref() == heir.map(|(user_id, _)| user_id)
+                let present = self.presences.get(room).map(|presence| &presence.present);
+                let next = present
+                    .and_then(|present| present.iter().min_by_key(|(_, (_, before))| *before));
+                let is_next = |other: &SessionKey| {
+                    self.story.user_id(*other, *room).as_ref() == next.map(|(user_id, _)| user_id)
                 };
-                *owner = heir.and_then(|_| self.sessions.iter().copied().find(is_heir));
-                self.seen.insert(if owner.is_some() { "inherited" } else { "nobody's" });
+                *owner = next.and_then(|_| self.sessions.iter().copied().find(is_next));
+                self.seen.insert(if owner.is_some() { "passed on" } else { "without an owner" });
             }
         }
     }
 
-    /// When many things end at once, the model takes the owners as they are.
+    /// When many sessions may have ended at once, the model takes over the owners from the domain.
     fn read_owners(&mut self) {
         for (room, owner) in &mut self.owners {
             let mut sessions = self.story.chat.sessions.iter();
@@ -345,31 +346,36 @@ impl Model {
         let before: HashMap<_, HashSet<_>> = self
             .presences
             .iter()
-            .map(|(room, presence)| (*room, presence.here.keys().copied().collect()))
+            .map(|(room, presence)| (*room, presence.present.keys().copied().collect()))
             .collect();
         self.read_logs();
-        for place in 0..self.live.len() {
-            let Live { tab, session, room, next: None, .. } = self.live[place] else { continue };
-            let ear = self.story.sink.ear(tab.conn);
-            let (Some(at), late) = (ear.admitted, ear.lines.iter().any(|l| l == "admitted")) else {
+        for place in 0..self.readers.len() {
+            let Reader { tab, session, room, next: None, .. } = self.readers[place] else {
                 continue;
             };
-            let until = ear.until;
+            let received = self.story.sink.received_by(tab.conn);
+            let (Some(at), late) =
+                (received.admitted, received.lines.iter().any(|l| l == "admitted"))
+            else {
+                continue;
+            };
+            let until = received.until;
             if late {
                 self.seen.insert("admitted late");
             }
-            // The session may be over already; then its closing is all there is to look at.
+            // If the session has ended already, only the close remains to be checked.
             let join = if late { at } else { at.saturating_sub(1) };
-            let user_id = self.story.sink.log(room).get(join).map(|said| said.user_id);
+            let user_id = self.story.sink.log(room).get(join).map(|entry| entry.user_id);
             let user_id = self.story.user_id(session, room).or(user_id).unwrap();
-            let was_here = before.get(&room).is_some_and(|here| here.contains(&user_id));
-            let other_tab =
-                |live: &Live| (live.session, live.room) == (session, room) && live.next.is_some();
-            let first = !was_here && !self.live.iter().any(other_tab);
+            let was_here = before.get(&room).is_some_and(|present| present.contains(&user_id));
+            let other_tab = |reader: &Reader| {
+                (reader.session, reader.room) == (session, room) && reader.next.is_some()
+            };
+            let first = !was_here && !self.readers.iter().any(other_tab);
             if was_here && self.broken.remove(&(room, user_id)).is_some() {
                 self.seen.insert("came back");
             }
-            // One let in late is told so first, and then its own join.
+            // A connection admitted late is admitted before its own join.
             let from = if first && !late { at - 1 } else { at };
             if first {
                 let join = &self.story.sink.log(room)[from];
@@ -378,14 +384,16 @@ impl Model {
             assert!(until.is_none_or(|until| until == from), "pages end before the own join");
             self.begin(place, from);
         }
-        for place in (0..self.live.len()).rev() {
-            let Some((close, at)) = self.story.sink.ear(self.live[place].tab.conn).closed else {
+        for place in (0..self.readers.len()).rev() {
+            let Some((close, at)) =
+                self.story.sink.received_by(self.readers[place].tab.conn).closed
+            else {
                 continue;
             };
-            let mut live = self.live.remove(place);
-            self.check_heard(&mut live, at..at + 1);
-            self.bookmark(&live);
-            self.gone.push(live.tab);
+            let mut reader = self.readers.remove(place);
+            self.check_received(&mut reader, at..at + 1);
+            self.bookmark(&reader);
+            self.ended.push(reader.tab);
             match close {
                 CloseReason::NameTaken => self.seen.insert("name taken"),
                 CloseReason::Silent => self.seen.insert("silent"),
@@ -393,39 +401,39 @@ impl Model {
             };
         }
         let story = &self.story;
-        self.sessions.retain(|session| story.session_lives(*session));
-        if self.rooms.iter().any(|room| !story.lives(*room)) {
-            self.seen.insert("room over");
+        self.sessions.retain(|session| story.session_exists(*session));
+        if self.rooms.iter().any(|room| !story.exists(*room)) {
+            self.seen.insert("room ended");
         }
-        self.rooms.retain(|room| story.lives(*room));
-        self.owners.retain(|room, _| story.lives(*room));
-        self.locked.retain(|room| story.lives(*room));
-        self.presences.retain(|room, _| story.lives(*room));
-        self.broken.retain(|(room, _), _| story.lives(*room));
+        self.rooms.retain(|room| story.exists(*room));
+        self.owners.retain(|room, _| story.exists(*room));
+        self.locked.retain(|room| story.exists(*room));
+        self.presences.retain(|room, _| story.exists(*room));
+        self.broken.retain(|(room, _), _| story.exists(*room));
         let chat = &self.story.chat;
         self.story.sink.logs.retain(|room, _| chat.room_id(*room).is_some());
         let listed = chat.public_rooms().map(|room| (room.id, room.user_count)).collect();
         let listing = (chat.listing_revision(), listed);
         if listing.0 == self.listing.0 {
-            assert_eq!(listing.1, self.listing.1, "another listing is another revision");
+            assert_eq!(listing.1, self.listing.1, "a changed listing has another revision");
         }
         self.listing = listing;
         self.check_presence();
     }
 
     fn after_tick(&mut self) {
-        for mut live in std::mem::take(&mut self.live) {
-            let said = self.story.sink.log(live.room).len();
-            self.check_heard(&mut live, said..said + 1);
-            self.live.push(live);
+        for mut reader in std::mem::take(&mut self.readers) {
+            let len = self.story.sink.log(reader.room).len();
+            self.check_received(&mut reader, len..len + 1);
+            self.readers.push(reader);
         }
         for room in self.rooms.clone() {
             let log = self.story.sink.log(room);
             let kept: Vec<_> = kept(log).map(|place| log[place].line.clone()).collect();
             assert_eq!(self.story.history(room, 1000), kept);
         }
-        if self.said % 128 == 0 {
-            restarts::check(&self.story); // Takes long.
+        if self.sent % 128 == 0 {
+            restarts::check(&self.story); // Slow.
         }
     }
 
@@ -434,7 +442,7 @@ impl Model {
             self.end_session(session);
             self.after_command();
         }
-        assert!(self.live.is_empty());
+        assert!(self.readers.is_empty());
         self.story.wait(11 * MINUTE);
         self.after_command();
         self.story.assert_empty();

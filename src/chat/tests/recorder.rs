@@ -1,78 +1,78 @@
-//! A [`Sink`] that remembers what each connection would have received.
+//! A [`Sink`] that records what each connection receives.
 //!
-//! What a room is told becomes its log; what a connection receives, in pages or live, are places
-//! in that log, and lines that read well: `joined ana`, `· chat ana: hello` in a page of history,
+//! What a room publishes becomes its log. What a connection receives, in pages or live, is recorded
+//! as places in that log and as readable lines: `joined ana`, `· chat ana: hello` in a page,
 //! `again: chat ana: hello [n1]` for a known nonce, `closed NameTaken`. The invariant: a line is
-//! received when its batch is sealed, by whom it is sealed for, as on a real wire.
+//! received when its batch is sealed, by the connections it is sealed for, as over a network.
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::*;
 
-/// What a [`Recorder`]'s frames begin with.
+/// The header of a [`Recorder`]'s frames.
 pub const HEADER: &str = "|";
 
-/// Texts longer than this are shown by their beginning.
+/// Longer lines are recorded up to this length.
 const SHOWN_CHARS_MAX: usize = 60;
 
-/// Something that a room was told.
-pub struct Said {
+/// An event that a room has published.
+pub struct LogEntry {
     pub line: String,
     pub user_id: UserId,
-    /// Has an id and is history.
+    /// Messages have one.
     pub id: Option<MessageId>,
     pub wall: Option<Wall>,
     pub nonce: Option<String>,
 }
 
-/// What a connection has received.
-pub struct Ear {
+/// What one connection has received.
+pub struct Received {
     pub room: RoomKey,
-    /// In order, and what became of it.
+    /// Events in the order of their arrival, and what else happened to the connection.
     pub lines: Vec<String>,
-    /// Places in the room's log, for all it has received.
-    pub heard: Vec<usize>,
-    /// The same for what it was told again, having sent a known nonce.
+    /// The places in the room's log of all events received.
+    pub places: Vec<usize>,
+    /// The same for messages repeated because of a known nonce.
     pub again: Vec<usize>,
-    /// The log's length when it came in.
+    /// The log's length when it was admitted.
     pub admitted: Option<usize>,
-    /// Is catching up.
-    pub held: bool,
-    /// The log's length when it began to catch up: pages are what was said before.
+    /// Whether it is catching up.
+    pub is_catching_up: bool,
+    /// The log's length when it began to catch up. Pages end there.
     pub until: Option<usize>,
     /// The log's length when it had caught up.
-    pub released: Option<usize>,
-    /// The last page has come, and whether it was complete.
+    pub caught_up: Option<usize>,
+    /// After the last page: whether it said that nothing is missing.
     pub complete: Option<bool>,
     /// Pages received.
     pub pages: usize,
-    /// Why the domain has closed it, and the log's length then.
+    /// The reason why the domain closed it, and the log's length then.
     pub closed: Option<(CloseReason, usize)>,
-    /// Has ended by itself.
-    pub gone: bool,
+    /// It ended by itself.
+    pub ended: bool,
 }
 
-impl Ear {
-    pub fn new(room: RoomKey) -> Ear {
-        Ear {
+impl Received {
+    pub fn new(room: RoomKey) -> Received {
+        Received {
             room,
             lines: Vec::new(),
-            heard: Vec::new(),
+            places: Vec::new(),
             again: Vec::new(),
             admitted: None,
-            held: false,
+            is_catching_up: false,
             until: None,
-            released: None,
+            caught_up: None,
             complete: None,
             pages: 0,
             closed: None,
-            gone: false,
+            ended: false,
         }
     }
 
-    pub fn listens(&self) -> bool {
-        self.closed.is_none() && !self.gone
+    pub fn is_open(&self) -> bool {
+        self.closed.is_none() && !self.ended
     }
 }
 
@@ -81,7 +81,7 @@ pub struct Batch {
     bytes: Rc<OnceCell<Bytes>>,
     text: String,
     /// Places in the room's log.
-    said: Vec<usize>,
+    places: Vec<usize>,
     /// How many recipients each event was published to.
     recipients: Vec<usize>,
 }
@@ -89,36 +89,39 @@ pub struct Batch {
 /// The sink of a [`Story`].
 #[derive(Default)]
 pub struct Recorder {
-    /// The open ones.
+    /// The open batches.
     pub batches: HashMap<RoomKey, Batch>,
-    pub logs: HashMap<RoomKey, Vec<Said>>,
-    pub ears: HashMap<ConnKey, Ear>,
+    pub logs: HashMap<RoomKey, Vec<LogEntry>>,
+    pub received: HashMap<ConnKey, Received>,
     pub last_id: Option<MessageId>,
-    /// A test of ten thousands of rooms looks at none of them.
-    pub deaf: bool,
+    /// Records nothing, for tests with thousands of rooms.
+    pub discards: bool,
 }
 
 impl Recorder {
-    pub fn ear(&mut self, conn: ConnKey) -> &mut Ear {
-        self.ears.get_mut(&conn).expect("a connection of this story")
+    pub fn received_by(&mut self, conn: ConnKey) -> &mut Received {
+        self.received.get_mut(&conn).expect("a connection of this story")
     }
 
     pub fn open_rooms(&self) -> Vec<RoomKey> {
         self.batches.keys().copied().collect()
     }
 
-    pub fn log(&self, room: RoomKey) -> &[Said] {
+    pub fn log(&self, room: RoomKey) -> &[LogEntry] {
         self.logs.get(&room).map_or(&[], |log| log)
     }
 
     pub fn note_admission(&mut self, conn: ConnKey) {
-        let said = self.log(self.ears[&conn].room).len();
-        let ear = self.ear(conn);
-        assert!(ear.listens() && ear.admitted.is_none(), "admitted once, and while it lasts");
-        ear.admitted = Some(said);
+        let len = self.log(self.received[&conn].room).len();
+        let received = self.received_by(conn);
+        assert!(
+            received.is_open() && received.admitted.is_none(),
+            "admitted once, while it is open"
+        );
+        received.admitted = Some(len);
     }
 
-    /// The place in the log that a payload stands for, and its line.
+    /// A payload's place in the log, and its line.
     pub fn read(&self, room: RoomKey, payload: &[u8]) -> (usize, &str) {
         let payload = std::str::from_utf8(payload).unwrap();
         let (place, text) = payload.split_once(' ').expect("a place, then the line");
@@ -139,10 +142,10 @@ impl Recorder {
 
 impl Sink for Recorder {
     fn publish(&mut self, room: RoomKey, event: &Event<'_>, recipients: usize) -> Frame {
-        let mut said = match *event {
+        let mut entry = match *event {
             Event::Typing { user, user_id, .. } => {
                 let line = format!("typing {user}");
-                Said { line, user_id, id: None, wall: None, nonce: None }
+                LogEntry { line, user_id, id: None, wall: None, nonce: None }
             }
             Event::Message(Message { id, kind, user, user_id, wall, nonce, .. }) => {
                 let mut line = match kind {
@@ -156,7 +159,7 @@ impl Sink for Recorder {
                 assert!(self.last_id < Some(id), "ids strictly increase");
                 self.last_id = Some(id);
                 let nonce = nonce.map(str::to_owned);
-                Said { line, user_id, id: Some(id), wall: Some(wall), nonce }
+                LogEntry { line, user_id, id: Some(id), wall: Some(wall), nonce }
             }
         };
         let batch = self.batches.entry(room).or_default();
@@ -164,14 +167,14 @@ impl Sink for Recorder {
         let start = batch.text.len();
         let place = self.logs.get(&room).map_or(0, Vec::len);
         batch.text.push_str(HEADER);
-        batch.text.push_str(&format!("{place} {}", said.line));
-        if !self.deaf {
-            if let Some((end, _)) = said.line.char_indices().nth(SHOWN_CHARS_MAX) {
-                said.line.truncate(end);
-                said.line.push('…');
+        batch.text.push_str(&format!("{place} {}", entry.line));
+        if !self.discards {
+            if let Some((end, _)) = entry.line.char_indices().nth(SHOWN_CHARS_MAX) {
+                entry.line.truncate(end);
+                entry.line.push('…');
             }
-            batch.said.push(place);
-            self.logs.entry(room).or_default().push(said);
+            batch.places.push(place);
+            self.logs.entry(room).or_default().push(entry);
         }
         let [start, end] = [start, batch.text.len()].map(|at| at as u32);
         Frame::new(batch.bytes.clone(), start, start + HEADER.len() as u32, end)
@@ -182,82 +185,91 @@ impl Sink for Recorder {
         batch.bytes.set(Bytes::from(batch.text)).expect("sealed once");
         // Connections may have ended since, but none was added without sealing first.
         assert!(batch.recipients.iter().all(|recipients| *recipients >= to.len()));
-        if self.deaf {
+        if self.discards {
             return;
         }
         for conn in to {
             let log = &self.logs[&room];
-            let ear = self.ears.get_mut(conn).expect("a connection of this story");
-            assert!(ear.listens() && ear.room == room, "nothing more is said to {conn:?}");
-            if !ear.held {
-                ear.heard.extend(&batch.said);
-                ear.lines.extend(batch.said.iter().map(|said| log[*said].line.clone()));
+            let received = self.received.get_mut(conn).expect("a connection of this story");
+            assert!(
+                received.is_open() && received.room == room,
+                "{conn:?} has ended or is in another room"
+            );
+            if !received.is_catching_up {
+                received.places.extend(&batch.places);
+                received.lines.extend(batch.places.iter().map(|place| log[*place].line.clone()));
             }
         }
     }
 
     fn push(&mut self, to: ConnKey, frame: &Frame) {
-        if self.deaf {
+        if self.discards {
             return;
         }
-        let room = self.ears[&to].room;
-        assert!(!self.batches.contains_key(&room), "what was said before comes before it");
+        let room = self.received[&to].room;
+        assert!(!self.batches.contains_key(&room), "earlier events must arrive first");
         let (place, line) = self.read(room, &frame.payload());
         let line = line.to_owned();
-        let ear = self.ear(to);
-        assert!(ear.listens());
-        ear.again.push(place);
-        ear.lines.push(format!("again: {line}"));
+        let received = self.received_by(to);
+        assert!(received.is_open());
+        received.again.push(place);
+        received.lines.push(format!("again: {line}"));
     }
 
     fn push_missed(&mut self, to: ConnKey, frame: &Frame) {
-        if self.deaf {
+        if self.discards {
             return;
         }
-        let room = self.ears[&to].room;
-        assert!(!self.batches.contains_key(&room), "what is read must lie still");
+        let room = self.received[&to].room;
+        assert!(!self.batches.contains_key(&room), "the batch must be sealed");
         let (place, line) = self.read(room, &frame.payload());
         let line = line.to_owned();
-        let ear = self.ear(to);
-        assert!(ear.listens() && ear.held && ear.complete.is_some(), "after the last page");
-        assert!(ear.until.is_some_and(|until| place >= until), "what no page had");
-        assert!(ear.heard.last().is_none_or(|last| *last < place));
-        ear.heard.push(place);
-        ear.lines.push(line);
+        let received = self.received_by(to);
+        assert!(
+            received.is_open() && received.is_catching_up && received.complete.is_some(),
+            "after the last page"
+        );
+        assert!(received.until.is_some_and(|until| place >= until), "an event that no page had");
+        assert!(received.places.last().is_none_or(|last| *last < place));
+        received.places.push(place);
+        received.lines.push(line);
     }
 
     fn push_page(&mut self, to: ConnKey, page: &Page<'_>) {
-        if self.deaf {
+        if self.discards {
             return;
         }
-        let room = self.ears[&to].room;
-        assert!(!self.batches.contains_key(&room), "what is read must lie still");
+        let room = self.received[&to].room;
+        assert!(!self.batches.contains_key(&room), "the batch must be sealed");
         let mut bytes = 200;
-        let mut news = Vec::new();
+        let mut entries = Vec::new();
         for payload in page.messages {
             let (place, line) = self.read(room, payload);
-            news.push((place, format!("· {line}")));
+            entries.push((place, format!("· {line}")));
             bytes += payload.len() + 1;
         }
-        let ear = self.ear(to);
-        assert!(ear.listens() && ear.held && ear.complete.is_none(), "a page for who is held");
-        let until = ear.until.unwrap();
-        for (place, line) in news {
-            assert!(place < until && ear.heard.last().is_none_or(|last| *last < place));
-            ear.heard.push(place);
-            ear.lines.push(line);
+        let received = self.received_by(to);
+        assert!(
+            received.is_open() && received.is_catching_up && received.complete.is_none(),
+            "a page for a connection that catches up"
+        );
+        let until = received.until.unwrap();
+        for (place, line) in entries {
+            assert!(place < until && received.places.last().is_none_or(|last| *last < place));
+            received.places.push(place);
+            received.lines.push(line);
         }
-        ear.pages += 1;
+        received.pages += 1;
         match &page.last {
-            None => ear.lines.push("more".into()),
+            None => received.lines.push("more".into()),
             Some(LastPage { complete, you, users, .. }) => {
-                ear.complete = Some(*complete);
+                received.complete = Some(*complete);
                 assert_eq!(users.iter().filter(|(user_id, _)| user_id == you).count(), 1);
                 let star = |user_id| if user_id == you { "*" } else { "" };
                 let names: Vec<_> =
                     users.iter().map(|(id, name)| format!("{name}{}", star(id))).collect();
                 let complete = if *complete { "complete" } else { "incomplete" };
-                ear.lines.push(format!("{complete}: {}", names.join(", ")));
+                received.lines.push(format!("{complete}: {}", names.join(", ")));
                 // {"user_id":"0123456789abcdef","user":"…"},
                 let escaped = |name: &str| name.len() + name.matches(['"', '\\']).count();
                 bytes += users.iter().map(|(_, name)| 40 + escaped(name)).sum::<usize>();
@@ -267,54 +279,57 @@ impl Sink for Recorder {
     }
 
     fn begin_catch_up(&mut self, to: ConnKey) {
-        if self.deaf {
+        if self.discards {
             return;
         }
-        let room = self.ears[&to].room;
-        assert!(!self.batches.contains_key(&room), "a batch would be half for it");
+        let room = self.received[&to].room;
+        assert!(!self.batches.contains_key(&room), "the connection would receive half a batch");
         let until = self.log(room).len();
-        let ear = self.ear(to);
-        assert!(ear.listens() && ear.until.is_none(), "held once, and while it lasts");
-        (ear.held, ear.until) = (true, Some(until));
+        let received = self.received_by(to);
+        assert!(received.is_open() && received.until.is_none(), "begun once, while it is open");
+        (received.is_catching_up, received.until) = (true, Some(until));
     }
 
     fn end_catch_up(&mut self, to: ConnKey) {
-        if self.deaf {
+        if self.discards {
             return;
         }
-        let room = self.ears[&to].room;
-        assert!(!self.batches.contains_key(&room), "a batch would be told twice");
-        let said = self.log(room).len();
-        let ear = self.ear(to);
-        assert!(ear.listens() && ear.held && ear.complete.is_some(), "released once, and after it");
-        (ear.held, ear.released) = (false, Some(said));
+        let room = self.received[&to].room;
+        assert!(!self.batches.contains_key(&room), "the connection would receive a batch twice");
+        let len = self.log(room).len();
+        let received = self.received_by(to);
+        assert!(
+            received.is_open() && received.is_catching_up && received.complete.is_some(),
+            "ended once, after the last page"
+        );
+        (received.is_catching_up, received.caught_up) = (false, Some(len));
     }
 
     fn ping(&mut self, to: ConnKey) {
-        if self.deaf {
+        if self.discards {
             return;
         }
-        let ear = self.ear(to);
-        assert!(ear.listens());
-        ear.lines.push("ping".into());
+        let received = self.received_by(to);
+        assert!(received.is_open());
+        received.lines.push("ping".into());
     }
 
     fn admit(&mut self, to: ConnKey) {
-        if self.deaf {
+        if self.discards {
             return;
         }
         self.note_admission(to);
-        self.ear(to).lines.push("admitted".into());
+        self.received_by(to).lines.push("admitted".into());
     }
 
     fn close(&mut self, to: ConnKey, close: CloseReason) {
-        if self.deaf {
+        if self.discards {
             return;
         }
-        let said = self.log(self.ears[&to].room).len();
-        let ear = self.ear(to);
-        assert!(ear.listens(), "closed once");
-        ear.lines.push(format!("closed {close:?}"));
-        ear.closed = Some((close, said));
+        let len = self.log(self.received[&to].room).len();
+        let received = self.received_by(to);
+        assert!(received.is_open(), "closed once");
+        received.lines.push(format!("closed {close:?}"));
+        received.closed = Some((close, len));
     }
 }

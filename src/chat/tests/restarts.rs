@@ -1,9 +1,9 @@
-//! What a restart does not lose: kept, and put together again.
+//! Restarts: the domain is recorded and rebuilt.
 
 use super::*;
 
-/// All that is to keep, a line a record, as it is written down.
-fn kept(chat: &Chat, now: Now) -> Vec<String> {
+/// All records, as lines of JSON.
+fn recorded(chat: &Chat, now: Now) -> Vec<String> {
     let mut lines = Vec::new();
     let keep = |record: Record<'_>| {
         lines.push(serde_json::to_string(&record).unwrap());
@@ -13,14 +13,14 @@ fn kept(chat: &Chat, now: Now) -> Vec<String> {
     lines
 }
 
-/// A domain of another process.
+/// A domain rebuilt from such lines.
 fn restored(
-    settings: ChatConfig,
+    config: ChatConfig,
     lines: &[String],
     now: Now,
 ) -> Result<(Chat, Ledger), InvalidRecord> {
     let ledger = Ledger::new();
-    let mut chat = Chat::new(settings, Box::new(SeededEntropy::new(2)), &ledger);
+    let mut chat = Chat::new(config, Box::new(SeededEntropy::new(2)), &ledger);
     let mut restoring = Restoring::new(&mut chat, now);
     for line in lines {
         let record = serde_json::from_str(line).map_err(|_| InvalidRecord)?;
@@ -35,27 +35,27 @@ fn restored(
     Ok((chat, ledger))
 }
 
-/// What a line says, and how long there is left; without which the other is the same after a restart.
-fn without_left(line: &str) -> (serde_json::Value, Option<u64>) {
+/// A record without its remaining time, which differs after a restart, and that time.
+fn without_remaining(line: &str) -> (serde_json::Value, Option<u64>) {
     let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
     let record = line.as_object_mut().unwrap().values_mut().next().unwrap();
-    let left = record.as_object_mut().unwrap().remove("remaining");
-    (line, left.and_then(|left| left.as_u64()))
+    let remaining = record.as_object_mut().unwrap().remove("remaining");
+    (line, remaining.and_then(|remaining| remaining.as_u64()))
 }
 
-/// Whatever state a story is in: it is the same in another process, but that nobody is connected.
+/// Checks that the domain, rebuilt in another process, gives the same records again.
 pub fn check(story: &Story) {
-    let lines = kept(&story.chat, story.now);
+    let lines = recorded(&story.chat, story.now);
     let later = Now { mono: Mono::ZERO, wall: Wall::default() };
     let (chat, ledger) = restored(story.chat.config, &lines, later).unwrap();
-    let again = kept(&chat, later);
+    let again = recorded(&chat, later);
     assert_eq!(lines.len(), again.len());
     for (line, again) in lines.iter().zip(&again) {
-        let ((line, left), (again, left_again)) = (without_left(line), without_left(again));
+        let ((line, before), (again, after)) = (without_remaining(line), without_remaining(again));
         assert_eq!(line, again);
         let grain = GRAIN.as_micros() as u64;
-        if let (Some(left), Some(left_again)) = (left, left_again) {
-            assert!(left.abs_diff(left_again) <= grain, "{left} was left, now {left_again}");
+        if let (Some(before), Some(after)) = (before, after) {
+            assert!(before.abs_diff(after) <= grain, "{before} remained, and now {after}");
         }
     }
     drop(chat);
@@ -63,10 +63,10 @@ pub fn check(story: &Story) {
 }
 
 impl Story {
-    /// The process ends and another one takes over, whose clock may show another time.
+    /// Another process takes over, whose clock may show another time.
     fn restart(&mut self, wall: Wall) {
         self.step();
-        let lines = kept(&self.chat, self.now);
+        let lines = recorded(&self.chat, self.now);
         self.now = Now { mono: Mono::from_micros(77), wall };
         let (chat, ledger) = restored(self.chat.config, &lines, self.now).unwrap();
         (self.chat, self.ledger) = (chat, ledger);
@@ -76,14 +76,14 @@ impl Story {
 const LATER: Wall = Wall::from_micros(1_755_611_200_000_000);
 
 #[test]
-fn whoever_was_there_is_there_and_comes_back_unnoticed() {
+fn members_are_present_after_a_restart_and_reconnect_unannounced() {
     let mut story = Story::new();
     let (ana, room, first) = story.begin("ana");
     let bob = story.person("Bob");
     let second = story.enter(bob, room);
-    story.all_saw(&[first, second], &["joined Bob"]);
-    story.say_as(second, "hello", "n1");
-    story.all_saw(&[first, second], &["chat Bob: hello [n1]"]);
+    story.assert_all_received(&[first, second], &["joined Bob"]);
+    story.send_with(second, "hello", "n1");
+    story.assert_all_received(&[first, second], &["chat Bob: hello [n1]"]);
     let (ana_id, bob_id) = (story.session_id(ana), story.session_id(bob));
     let (room_id, user_id) = (story.chat.room_id(room).unwrap(), story.user_id(bob, room));
     let last = story.last_id(room);
@@ -94,28 +94,28 @@ fn whoever_was_there_is_there_and_comes_back_unnoticed() {
         (story.user_count(room), story.chat.history(room, 9, &mut story.sink).count()),
         (2, 3)
     );
-    assert_eq!(story.user_id(bob, room), user_id, "the same person");
+    assert_eq!(story.user_id(bob, room), user_id, "the same user id");
     let (missed, is_complete) = story.chat.history_after(room, Some(last), &mut story.sink);
     assert_eq!((missed.count(), is_complete), (0, true));
     let second = story.enter(bob, room);
-    story.saw(second, &[]);
-    let said = Draft::new("hello", Some("n1")).unwrap();
-    let said = story.chat.post_from_outside(story.now, bob, room, said, &mut story.sink);
-    assert!(said.is_ok_and(|(_, is_new)| !is_new), "what is said twice is said once");
+    story.assert_received(second, &[]);
+    let posted = Draft::new("hello", Some("n1")).unwrap();
+    let posted = story.chat.post_from_outside(story.now, bob, room, posted, &mut story.sink);
+    assert!(posted.is_ok_and(|(_, is_new)| !is_new), "the nonce is still known");
     let listed: Vec<_> = story.chat.public_rooms().map(|room| (room.id, room.user_count)).collect();
     assert_eq!(listed, [(room_id, 2)]);
     // Ana does not come back in time.
     story.wait(4 * SECOND);
     assert_eq!(story.user_count(room), 1);
-    assert!(story.delete(bob, room).is_err(), "it is still ana's");
+    assert!(story.delete(bob, room).is_err(), "ana still owns it");
     assert!(story.delete(ana, room).is_ok());
 }
 
 #[test]
-fn ids_go_on_whatever_the_clock_says() {
+fn ids_increase_across_restarts_whatever_the_clock() {
     let mut story = Story::new();
     let (_, room, tab) = story.begin("ana");
-    story.say(tab, "before");
+    story.send(tab, "before");
     let (before, room_id) = (story.last_id(room), story.chat.room_id(room).unwrap());
     let ana = story.chat.sessions.iter().next().map(|(_, session)| session.id()).unwrap();
     for wall in [Wall::default(), LATER, Wall::from_micros(1)] {
@@ -129,14 +129,14 @@ fn ids_go_on_whatever_the_clock_says() {
 }
 
 #[test]
-fn what_had_a_minute_left_has_a_minute_left() {
+fn timers_keep_their_remaining_time_across_restarts() {
     let mut story = Story::new();
     let ana = story.person("ana");
     let (ana, room) = (story.session_id(ana), {
         let room = story.room(ana);
         story.chat.room_id(room).unwrap()
     });
-    story.wait(9 * MINUTE); // Of ten, for a room that nobody has come into.
+    story.wait(9 * MINUTE); // Of ten, for a room that has had no connection.
     story.restart(LATER);
     story.wait(MINUTE - SECOND);
     assert!(story.chat.room(room).is_some());
@@ -151,25 +151,25 @@ fn what_had_a_minute_left_has_a_minute_left() {
 }
 
 #[test]
-fn what_contradicts_itself_is_not_taken() {
+fn contradicting_records_are_refused() {
     let mut story = Story::new();
     let (_, room, tab) = story.begin("ana");
     let bob = story.person("bob");
     story.enter(bob, room);
-    story.say_as(tab, "one", "n");
-    story.say(tab, "two");
-    let lines = kept(&story.chat, story.now);
-    let taken = |lines: &[String]| restored(SETTINGS, lines, story.now).map(drop);
-    assert_eq!(taken(&lines), Ok(()));
-    // Each record but the first, told twice, and each but the last of its kind, left out.
+    story.send_with(tab, "one", "n");
+    story.send(tab, "two");
+    let lines = recorded(&story.chat, story.now);
+    let take = |lines: &[String]| restored(SETTINGS, lines, story.now).map(drop);
+    assert_eq!(take(&lines), Ok(()));
+    // Each record but the first, given twice; and a session and a room left out.
     for place in 1..lines.len() {
         let twice = [&lines[..place], &lines[place..=place], &lines[place..]].concat();
-        assert_eq!(taken(&twice), Err(InvalidRecord), "twice: {}", lines[place]);
+        assert_eq!(take(&twice), Err(InvalidRecord), "twice: {}", lines[place]);
     }
     for (place, kind) in [(1, "Session"), (3, "Room")] {
         assert!(lines[place].contains(kind), "{}", lines[place]);
         let without = [&lines[..place], &lines[place + 1..]].concat();
-        assert_eq!(taken(&without), Err(InvalidRecord), "without {}", lines[place]);
+        assert_eq!(take(&without), Err(InvalidRecord), "without {}", lines[place]);
     }
     for (what, instead) in [
         ("\"room\":0", "\"room\":1"),
@@ -182,6 +182,6 @@ fn what_contradicts_itself_is_not_taken() {
     ] {
         assert!(lines.iter().any(|line| line.contains(what)), "{what}");
         let changed: Vec<_> = lines.iter().map(|line| line.replace(what, instead)).collect();
-        assert_eq!(taken(&changed), Err(InvalidRecord), "{what}");
+        assert_eq!(take(&changed), Err(InvalidRecord), "{what}");
     }
 }

@@ -1,43 +1,52 @@
-//! Who must be present: the model of a room.
+//! The model of a room's present members.
 //!
-//! It reads each room's log, which must make sense by itself, and holds the domain's count against
-//! it: present is who the log says, and has a connection or lost it a moment ago.
+//! It reads each room's log, checks that it is consistent, and compares the domain's count with it:
+//! each member that is present in the log has a connection or lost it within the grace.
 
 use super::*;
 
 #[derive(Default)]
 pub struct Presence {
-    /// How much of the log has been read.
+    /// Entries of the log that have been read.
     pub read: usize,
-    /// By user id: folded name, and how many came before.
-    pub here: HashMap<UserId, (String, usize)>,
+    /// By user id: folded name, and how many arrivals there were before.
+    pub present: HashMap<UserId, (String, usize)>,
 }
 
 impl Model {
-    /// Each log makes sense by itself.
+    /// Reads new log entries and checks that each log is consistent.
     pub fn read_logs(&mut self) {
         for (room, log) in &self.story.sink.logs {
-            let Presence { read, here } = self.presences.entry(*room).or_default();
-            for said in &log[*read..] {
-                match said.line.split_once(' ') {
+            let Presence { read, present } = self.presences.entry(*room).or_default();
+            for entry in &log[*read..] {
+                match entry.line.split_once(' ') {
                     Some(("joined", name)) => {
                         let folded = name.to_lowercase();
-                        assert!(here.values().all(|(other, _)| *other != folded), "two {name}");
+                        assert!(
+                            present.values().all(|(other, _)| *other != folded),
+                            "two members named {name}"
+                        );
                         let place = self.arrivals;
                         self.arrivals += 1;
-                        let here = here.insert(said.user_id, (folded, place));
-                        assert!(here.is_none(), "joined twice");
+                        let present = present.insert(entry.user_id, (folded, place));
+                        assert!(present.is_none(), "joined twice");
                     }
                     Some(("left", _)) => {
-                        assert!(here.remove(&said.user_id).is_some(), "left twice")
+                        assert!(present.remove(&entry.user_id).is_some(), "left twice")
                     }
-                    _ if here.contains_key(&said.user_id) => {}
+                    _ if present.contains_key(&entry.user_id) => {}
                     Some(("chat", text)) => {
-                        assert!(self.outside.contains(&said.user_id), "spoke from outside");
+                        assert!(
+                            self.outside.contains(&entry.user_id),
+                            "posted without a connection"
+                        );
                         let name = text.split_once(':').unwrap().0.to_lowercase();
-                        assert!(here.values().all(|(other, _)| *other != name), "as {name}");
+                        assert!(
+                            present.values().all(|(other, _)| *other != name),
+                            "posted as {name}"
+                        );
                     }
-                    _ => panic!("typed from outside"),
+                    _ => panic!("typing without a connection"),
                 }
             }
             *read = log.len();
@@ -46,20 +55,21 @@ impl Model {
 
     pub fn check_presence(&self) {
         for room in &self.rooms {
-            let nobody = Presence::default();
-            let presence = self.presences.get(room).unwrap_or(&nobody);
-            assert_eq!(self.story.user_count(*room), presence.here.len());
+            let empty = Presence::default();
+            let presence = self.presences.get(room).unwrap_or(&empty);
+            assert_eq!(self.story.user_count(*room), presence.present.len());
             let with_tab: HashSet<_> = self
-                .live
+                .readers
                 .iter()
-                .filter(|live| live.room == *room && live.next.is_some())
-                .map(|live| self.story.user_id(live.session, *room).expect("a member"))
+                .filter(|reader| reader.room == *room && reader.next.is_some())
+                .map(|reader| self.story.user_id(reader.session, *room).expect("a member"))
                 .collect();
-            assert!(with_tab.iter().all(|user_id| presence.here.contains_key(user_id)));
-            for user_id in presence.here.keys().filter(|user_id| !with_tab.contains(user_id)) {
-                let broken = self.broken.get(&(*room, *user_id)).expect("present without reason");
-                let over = broken.after(SETTINGS.leave_grace + GRAIN);
-                assert!(self.story.now.mono < over.mono, "present for too long");
+            assert!(with_tab.iter().all(|user_id| presence.present.contains_key(user_id)));
+            for user_id in presence.present.keys().filter(|user_id| !with_tab.contains(user_id)) {
+                let broken =
+                    self.broken.get(&(*room, *user_id)).expect("present without a connection");
+                let end = broken.after(SETTINGS.leave_grace + GRAIN);
+                assert!(self.story.now.mono < end.mono, "present for too long");
             }
         }
     }

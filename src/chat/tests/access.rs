@@ -1,4 +1,4 @@
-//! Who may go through which access of which room.
+//! Access: which sessions may join, read and post in which rooms.
 
 use std::net::IpAddr;
 
@@ -6,41 +6,43 @@ use super::*;
 
 const PASSWORD: &str = "open sesame";
 
-/// How a session may stand to a room.
+/// A session's relation to a room.
 const SESSIONS: [&str; 7] =
     ["stranger", "member", "left", "owner", "owner that left", "other room's member", "ended"];
 
-/// A room of some kind, and a session that stands to it in some way.
+/// A room of the given kind, and a session with the given relation to it.
 fn scene(kind: &str, session: &str) -> (Story, SessionKey, Option<RoomKey>) {
     let mut story = Story::new();
     let owner = story.person("owner");
-    let wishes = match kind {
+    let options = match kind {
         "private" => RoomOptions { private: true, ..RoomOptions::default() },
         "password" => RoomOptions { password: Some(PASSWORD), ..RoomOptions::default() },
         _ => RoomOptions::default(),
     };
-    let room = story.room_with(owner, wishes);
-    let who = if session.starts_with("owner") { owner } else { story.person("ana") };
+    let room = story.room_with(owner, options);
+    let asking = if session.starts_with("owner") { owner } else { story.person("ana") };
     match session {
-        "member" | "left" => story.join(who, room).unwrap(),
+        "member" | "left" => story.join(asking, room).unwrap(),
         "other room's member" => {
-            _ = story
-                .room_with(who, RoomOptions { password: Some(PASSWORD), ..RoomOptions::default() })
+            _ = story.room_with(
+                asking,
+                RoomOptions { password: Some(PASSWORD), ..RoomOptions::default() },
+            )
         }
-        "ended" => story.end(who),
+        "ended" => story.end(asking),
         _ => {}
     }
     if session.ends_with("left") {
-        story.leave(who, room);
+        story.leave(asking, room);
     }
     if kind == "over" {
         story.delete(owner, room).unwrap();
     }
-    (story, who, if kind == "no such" { None } else { Some(room) })
+    (story, asking, if kind == "no such" { None } else { Some(room) })
 }
 
 #[test]
-fn the_gate_is_one_table() {
+fn the_gate_gives_access_as_in_this_table() {
     use Refusal::{BadPassword as Bad, NotAMember as Not, RoomNotFound as No};
     let join = |password| Access::Join { password, from: None };
     // In the order of `SESSIONS`.
@@ -69,29 +71,32 @@ fn the_gate_is_one_table() {
     ];
     for (kind, access, answers) in table {
         for (session, answer) in SESSIONS.into_iter().zip(answers) {
-            let (mut story, who, room) = scene(kind, session);
-            let gate = story.chat.gate(story.now, who, room, access);
+            let (mut story, asking, room) = scene(kind, session);
+            let gate = story.chat.gate(story.now, asking, room, access);
             assert_eq!(gate, answer.map(|()| room.unwrap()), "{kind}, {session}");
             story.step();
         }
     }
-    // A wrong id and a room that is over are one case, whoever asks.
+    // A wrong id and a room that has ended give every session the same answer.
     for kind in ["no such", "over"] {
         for session in SESSIONS {
             for access in [join(None), join(Some(PASSWORD)), Access::Read, Access::Post] {
-                let (mut story, who, room) = scene(kind, session);
-                assert_eq!(story.chat.gate(story.now, who, room, access), Err(No));
-                assert_eq!(story.chat.delete_room(story.now, who, room, &mut story.sink), Err(No));
+                let (mut story, asking, room) = scene(kind, session);
+                assert_eq!(story.chat.gate(story.now, asking, room, access), Err(No));
+                assert_eq!(
+                    story.chat.delete_room(story.now, asking, room, &mut story.sink),
+                    Err(No)
+                );
             }
         }
     }
 }
 
 #[test]
-fn the_socket_asks_the_same_gate() {
+fn a_socket_passes_the_same_gate() {
     for session in SESSIONS {
         for kind in ["public", "private", "password", "over"] {
-            let (mut story, who, room) = scene(kind, session);
+            let (mut story, asking, room) = scene(kind, session);
             let close = match (kind, session) {
                 (_, "ended") => Some(CloseReason::InvalidSession),
                 ("over", _) => Some(CloseReason::RoomNotFound),
@@ -99,46 +104,46 @@ fn the_socket_asks_the_same_gate() {
                 ("password", _) => Some(CloseReason::NotAMember),
                 _ => None,
             };
-            assert_eq!(story.knock(who, room.unwrap()).err(), close, "{kind}, {session}");
+            assert_eq!(story.try_enter(asking, room.unwrap()).err(), close, "{kind}, {session}");
         }
     }
 }
 
 #[test]
-fn only_the_owner_may_delete_whatever_the_room_is() {
+fn only_the_owner_may_delete_a_room_of_any_kind() {
     for session in SESSIONS {
         for kind in ["public", "private", "password"] {
-            let (mut story, who, room) = scene(kind, session);
+            let (mut story, asking, room) = scene(kind, session);
             let refusal =
                 if session.starts_with("owner") { None } else { Some(Refusal::NotTheOwner) };
-            assert_eq!(story.delete(who, room.unwrap()).err(), refusal, "{kind}, {session}");
+            assert_eq!(story.delete(asking, room.unwrap()).err(), refusal, "{kind}, {session}");
         }
     }
 }
 
 #[test]
-fn a_member_of_a_locked_room_is_asked_again_only_after_leaving() {
+fn a_member_needs_the_password_again_only_after_leaving() {
     let (mut story, ana, room) = scene("password", "stranger");
     let room = room.unwrap();
     story.try_join(ana, room, Some(PASSWORD), None).unwrap();
     for password in [None, Some("wrong")] {
         for _ in 0..100 {
-            story.try_join(ana, room, password, None).unwrap(); // And these are no guesses.
+            story.try_join(ana, room, password, None).unwrap(); // These do not count as guesses.
         }
     }
     let tab = story.enter(ana, room);
-    story.break_line(tab);
+    story.break_connection(tab);
     story.wait(MINUTE);
     story.enter(ana, room);
     story.leave(ana, room);
-    assert_eq!(story.knock(ana, room).err(), Some(CloseReason::NotAMember));
+    assert_eq!(story.try_enter(ana, room).err(), Some(CloseReason::NotAMember));
     assert_eq!(story.try_join(ana, room, None, None), Err(Refusal::BadPassword));
     story.try_join(ana, room, Some(PASSWORD), None).unwrap();
     story.enter(ana, room);
 }
 
 impl Story {
-    /// As the route does it: the gate, then the join.
+    /// The gate, then the join, as in the route.
     fn try_join(
         &mut self,
         session: SessionKey,
@@ -153,7 +158,7 @@ impl Story {
 }
 
 #[test]
-fn wrong_guesses_are_limited_in_each_room_for_each_address() {
+fn wrong_guesses_are_limited_per_room_and_address() {
     let (mut story, ana, room) = scene("password", "other room's member");
     let room = room.unwrap();
     let elsewhere = story.chat.sessions.get(ana).unwrap().owned[0];
@@ -161,27 +166,31 @@ fn wrong_guesses_are_limited_in_each_room_for_each_address() {
     let here = Some(Address::of(IpAddr::from([192, 0, 2, 1])));
     let there = Some(Address::of(IpAddr::from([192, 0, 2, 2])));
     for n in 0..5 {
-        let who = [ana, bob][n % 2]; // Whoever asks: it is the address that counts.
-        assert_eq!(story.try_join(who, room, Some("wrong"), here), Err(Refusal::BadPassword));
+        let asking = [ana, bob][n % 2]; // The limit is the address's, not the session's.
+        assert_eq!(story.try_join(asking, room, Some("wrong"), here), Err(Refusal::BadPassword));
     }
     let wait = Refusal::RateLimited(Duration::from_secs(10));
     for password in ["wrong", PASSWORD] {
         assert_eq!(story.try_join(bob, room, Some(password), here), Err(wait));
     }
-    assert_eq!(story.try_join(bob, room, None, here), Err(Refusal::BadPassword), "no guess");
+    assert_eq!(story.try_join(bob, room, None, here), Err(Refusal::BadPassword), "not a guess");
     assert_eq!(story.try_join(bob, elsewhere, Some("wrong"), here), Err(Refusal::BadPassword));
     assert_eq!(story.try_join(bob, room, Some("wrong"), there), Err(Refusal::BadPassword));
     for _ in 0..5 {
         assert_eq!(story.try_join(bob, room, Some("wrong"), None), Err(Refusal::BadPassword));
     }
-    assert_eq!(story.try_join(bob, room, Some(PASSWORD), None), Err(wait), "all exempt are one");
+    assert_eq!(
+        story.try_join(bob, room, Some(PASSWORD), None),
+        Err(wait),
+        "all exempt peers share one meter"
+    );
     story.wait(10 * SECOND);
     story.try_join(bob, room, Some(PASSWORD), here).unwrap();
-    story.try_join(ana, room, Some(PASSWORD), here).unwrap(); // The right one was no wrong guess.
+    story.try_join(ana, room, Some(PASSWORD), here).unwrap(); // The right password did not count as a guess.
 }
 
 #[test]
-fn a_locked_room_that_is_over_leaves_nothing_of_its_guessers() {
+fn wrong_guesses_are_forgotten_with_their_room() {
     let (mut story, ana, room) = scene("password", "stranger");
     for n in 0..200 {
         let from = Some(Address::of(IpAddr::from([192, 0, 2, n])));
@@ -198,16 +207,16 @@ fn a_room_is_listed_only_if_it_is_public() {
     let mut story = Story::new();
     let ana = story.person("ana");
     let title = Some(Title::parse(" Tea & \u{1F375} ").unwrap());
-    let wishes = [
+    let options = [
         RoomOptions::default(),
         RoomOptions { private: true, title: title.clone(), ..RoomOptions::default() },
         RoomOptions { password: Some("x"), ..RoomOptions::default() },
         RoomOptions { private: true, password: Some("x"), title: None },
         RoomOptions { title, ..RoomOptions::default() },
     ];
-    let rooms = wishes.map(|wishes| {
+    let rooms = options.map(|options| {
         let created = story.now.wall;
-        let room = story.room_with(ana, wishes);
+        let room = story.room_with(ana, options);
         story.wait(SECOND);
         (room, created)
     });
@@ -231,7 +240,7 @@ fn a_room_is_listed_only_if_it_is_public() {
     }
     let listed: Vec<_> = story.chat.public_rooms().map(shown).collect();
     assert_eq!(listed, [expected[4].clone(), expected[0].clone()], "newest first");
-    assert_eq!(story.chat.rooms_of(ana).count(), 5, "to its members a private room is no secret");
+    assert_eq!(story.chat.rooms_of(ana).count(), 5, "members see private rooms");
     story.delete(ana, rooms[4].0).unwrap();
     assert_eq!(story.chat.public_rooms().count(), 1);
     assert!(story.chat.room_info(rooms[4].0).is_none());
