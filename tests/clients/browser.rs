@@ -1,5 +1,5 @@
-//! Chromium's own `fetch` and `WebSocket`, on a page of another origin. `page.html` goes the way; this file gives
-//! it a place to live, a browser without a window, and an ear for how it went.
+//! Chromium's `fetch` and `WebSocket`, on a page of another origin than the server. The checks are in `page.html`;
+//! this file serves the page, opens it in a headless browser and receives its report.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -18,43 +18,43 @@ use crate::server::{Server, wait_until};
 const PAGE: &str = include_str!("page.html");
 const PAGE_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/page.html");
 
-/// What the page reports when it has come to its end.
+/// The report of a page whose checks all hold.
 const ALL_HELD: &str = "all held";
-/// What marks a line of its console among those that the browser writes.
+/// Marks the lines of the page's console among those that the browser logs.
 const CONSOLE: &str = ":CONSOLE";
-/// The last such line.
+/// The last line of the page's console.
 const DONE: &str = "the page is done";
 
 fn chromium() -> Option<PathBuf> {
     needed("chromium", find(&["chromium", "chromium-browser", "google-chrome"]))
 }
 
-/// What we hear of a page.
-enum Heard {
-    /// It posted how it went.
+/// Output of a page and its browser.
+enum Output {
+    /// The page has posted its report.
     Report(String),
-    /// The browser wrote a line to stderr, the page's console included.
+    /// The browser has logged a line to stderr, for example one of the page's console.
     Line(String),
-    /// The browser closed its stderr: it has ended.
+    /// The browser has closed stderr, that is, ended.
     End,
 }
 
-/// Serves the page, and takes its report.
+/// An HTTP server that serves the page and receives its report.
 struct Host {
     address: SocketAddr,
 }
 
 impl Host {
-    fn new(heard: &Sender<Heard>) -> Host {
+    fn new(output: &Sender<Output>) -> Host {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let heard = heard.clone();
+        let output = output.clone();
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let heard = heard.clone();
-                // A browser opens connections on suspicion; one that says nothing must not hold up the others.
+                let output = output.clone();
+                // A browser opens connections that it may never use, so each has a thread of its own.
                 thread::spawn(move || {
-                    let _ = Host::serve(stream, &heard);
+                    let _ = Host::serve(stream, &output);
                 });
             }
         });
@@ -65,7 +65,7 @@ impl Host {
         format!("http://{}", self.address)
     }
 
-    fn serve(stream: TcpStream, heard: &Sender<Heard>) -> io::Result<()> {
+    fn serve(stream: TcpStream, output: &Sender<Output>) -> io::Result<()> {
         stream.set_read_timeout(Some(PROGRAM_DEADLINE))?;
         let mut reader = BufReader::new(&stream);
         let mut head = String::new();
@@ -81,7 +81,7 @@ impl Host {
             });
             let mut report = vec![0; lengths.next().unwrap_or(0)];
             reader.read_exact(&mut report)?;
-            let _ = heard.send(Heard::Report(String::from_utf8_lossy(&report).into_owned()));
+            let _ = output.send(Output::Report(String::from_utf8_lossy(&report).into_owned()));
             ""
         } else {
             PAGE
@@ -92,14 +92,14 @@ impl Host {
     }
 }
 
-/// A browser without a window, its profile its own. Dropping it ends it and removes the profile.
+/// A headless browser with a profile of its own. Dropping it ends it and removes the profile.
 struct Browser {
     child: Child,
     profile: PathBuf,
 }
 
 impl Browser {
-    fn open(program: PathBuf, name: &str, url: &str, heard: Sender<Heard>) -> Browser {
+    fn open(program: PathBuf, name: &str, url: &str, output: Sender<Output>) -> Browser {
         let tmp = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
         let profile = tmp.join(format!("chromium-{name}-{}", std::process::id()));
         fs::create_dir_all(&profile).expect("a directory for the profile");
@@ -109,7 +109,7 @@ impl Browser {
         command.args(["--disable-component-update", "--no-proxy-server"]);
         command.arg("--enable-logging=stderr");
         command.arg(format!("--user-data-dir={}", profile.display())).arg(url);
-        // What it would put elsewhere goes with the profile.
+        // The browser writes other files below `HOME`, so that they are removed with the profile.
         command.env("HOME", &profile).stdout(Stdio::null()).stderr(Stdio::piped());
         for name in ["XDG_CONFIG_HOME", "XDG_CACHE_HOME", "CHROMIUM_FLAGS"] {
             command.env_remove(name);
@@ -118,9 +118,9 @@ impl Browser {
         let stderr = BufReader::new(child.stderr.take().expect("piped"));
         thread::spawn(move || {
             for line in stderr.split(b'\n').map_while(Result::ok) {
-                let _ = heard.send(Heard::Line(String::from_utf8_lossy(&line).into_owned()));
+                let _ = output.send(Output::Line(String::from_utf8_lossy(&line).into_owned()));
             }
-            let _ = heard.send(Heard::End);
+            let _ = output.send(Output::End);
         });
         Browser { child, profile }
     }
@@ -128,9 +128,9 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // It leaves a socket behind in the temporary directory, and says in its profile where.
+        // It leaves a socket behind in the temporary directory, to which a link in its profile points.
         let socket = fs::read_link(self.profile.join("SingletonSocket"));
-        // Asked first, so that its helpers end with it.
+        // SIGTERM first, so that it ends its child processes as well.
         let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         if wait(&mut self.child, Duration::from_secs(10)).is_none() {
             let _ = self.child.kill();
@@ -142,11 +142,11 @@ impl Drop for Browser {
                 let _ = fs::remove_dir_all(place);
             }
         }
-        // A helper may outlive it by a moment, and write.
+        // A child process may live a moment longer and write files.
         let deadline = Instant::now() + Duration::from_secs(10);
         while fs::remove_dir_all(&self.profile).is_err() && self.profile.exists() {
             if Instant::now() > deadline {
-                eprintln!("{} stays behind", self.profile.display());
+                eprintln!("cannot remove {}", self.profile.display());
                 break;
             }
             thread::sleep(Duration::from_millis(10));
@@ -154,19 +154,20 @@ impl Drop for Browser {
     }
 }
 
-/// Collects what there is to hear until the page has reported and its console is complete.
+/// Waits for the page's report and for the last line of its console. Returns the report and all console lines but
+/// the last.
 #[track_caller]
-fn listen(heard: &Receiver<Heard>) -> (String, Vec<String>) {
+fn wait_for_report(output: &Receiver<Output>) -> (String, Vec<String>) {
     let deadline = Instant::now() + PROGRAM_DEADLINE;
     let (mut report, mut lines): (Option<String>, Vec<String>) = (None, Vec::new());
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        match heard.recv_timeout(left) {
-            Ok(Heard::Report(text)) => report = Some(text),
-            Ok(Heard::Line(line)) => lines.push(line),
-            Ok(Heard::End) => panic!("chromium ended by itself: {lines:#?}"),
+        match output.recv_timeout(left) {
+            Ok(Output::Report(text)) => report = Some(text),
+            Ok(Output::Line(line)) => lines.push(line),
+            Ok(Output::End) => panic!("chromium ended by itself: {lines:#?}"),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                panic!("no word from the page: {report:?} {lines:#?}")
+                panic!("the page does not end: {report:?} {lines:#?}")
             }
         }
         let complete = lines.iter().any(|line| line.contains(CONSOLE) && line.contains(DONE));
@@ -177,44 +178,45 @@ fn listen(heard: &Receiver<Heard>) -> (String, Vec<String>) {
     }
 }
 
-/// Where the page lives.
-enum Home {
-    /// On another port than the server.
+/// How the browser gets the page.
+enum Source {
+    /// From another port than the server's.
     Port,
-    /// In a file: an origin that calls itself `null`.
+    /// From a file, whose origin is `null`.
     File,
 }
 
-/// Opens that part of the page in a browser; nothing but what is `expected` may be on its console.
+/// Opens the page in a browser and asserts that `part` of its checks holds. Each line on its console must contain one
+/// of the `expected` texts.
 #[track_caller]
 fn check(
     part: &str,
-    home: Home,
+    source: Source,
     servers: impl FnOnce(&str) -> Vec<(&'static str, Server)>,
     expected: &[&str],
 ) {
     let Some(chromium) = chromium() else { return };
-    let (sender, heard) = mpsc::channel();
+    let (sender, output) = mpsc::channel();
     let host = Host::new(&sender);
     let servers = servers(&host.origin());
-    let (page, name) = match home {
-        Home::Port => (format!("{}/page", host.origin()), part.to_owned()),
-        Home::File => (format!("file://{PAGE_FILE}"), format!("{part}-file")),
+    let (page, name) = match source {
+        Source::Port => (format!("{}/page", host.origin()), part.to_owned()),
+        Source::File => (format!("file://{PAGE_FILE}"), format!("{part}-file")),
     };
     let mut url = format!("{page}?part={part}&report={}/report", host.origin());
     for (name, server) in &servers {
         url.push_str(&format!("&{name}=http://{}", server.host()));
     }
     let browser = Browser::open(chromium, &name, &url, sender);
-    let (report, console) = listen(&heard);
+    let (report, console) = wait_for_report(&output);
     assert_eq!(report, ALL_HELD, "{console:#?}");
     let known = |line: &&String| expected.iter().any(|text| line.contains(text));
     let unknown: Vec<_> = console.iter().filter(|line| !known(line)).collect();
     assert!(unknown.is_empty(), "{unknown:#?}");
     drop(browser);
     for (name, server) in &servers {
-        // Only the connection that asks.
-        wait_until(&format!("{name} is rid of the browser"), || {
+        // The one that is left is the connection that asks.
+        wait_until(&format!("the browser's connections to {name} end"), || {
             server.health()["connections"] == 1
         });
     }
@@ -225,29 +227,30 @@ fn open_to_all(_: &str) -> Vec<(&'static str, Server)> {
 }
 
 #[test]
-fn a_page_on_another_port_goes_the_whole_way() {
-    check("flow", Home::Port, open_to_all, &[]);
+fn a_page_of_another_origin_can_use_all_of_the_contract() {
+    check("flow", Source::Port, open_to_all, &[]);
 }
 
 #[test]
-fn a_page_in_a_file_goes_the_whole_way() {
-    check("flow", Home::File, open_to_all, &[]);
+fn a_page_in_a_file_can_use_all_of_the_contract() {
+    check("flow", Source::File, open_to_all, &[]);
 }
 
 // contract §1.24
 #[test]
 fn a_page_can_read_every_refusal() {
-    let noise = ["Failed to load resource: the server responded with a status of 4"];
-    check("refusals", Home::Port, open_to_all, &noise);
+    let expected = ["Failed to load resource: the server responded with a status of 4"];
+    check("refusals", Source::Port, open_to_all, &expected);
 }
 
 // contract §1.22
 #[test]
-fn a_page_is_let_in_by_its_origin() {
-    let noise = ["has been blocked by CORS policy", "net::ERR_FAILED", "WebSocket connection to"];
+fn a_page_of_an_origin_that_is_not_allowed_can_read_and_open_nothing() {
+    let expected =
+        ["has been blocked by CORS policy", "net::ERR_FAILED", "WebSocket connection to"];
     let servers = |origin: &str| {
         let start = |origin| Server::start(&[PATIENT, &["--cors-origin", origin]].concat());
         vec![("api", start(origin)), ("foreign", start("http://elsewhere.example"))]
     };
-    check("origins", Home::Port, servers, &noise);
+    check("origins", Source::Port, servers, &expected);
 }

@@ -1,4 +1,4 @@
-//! curl: the whole of REST, and the opening handshake of a socket in its raw form.
+//! curl: all of REST, and the opening handshake of a WebSocket, written out.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,13 +16,13 @@ struct Curl {
 }
 
 impl Curl {
-    /// `None`: the machine has none.
+    /// `None` if the machine has no curl.
     fn new(server: &Server) -> Option<Curl> {
         let program = needed("curl", find(&["curl"]))?;
         Some(Curl { base: format!("http://{}", server.host()), program })
     }
 
-    /// `curl -sS ARGS BASE/target`, and nothing from anybody's `.curlrc`.
+    /// `curl -sS ARGS BASE/target`, without `.curlrc`.
     fn command(&self, args: &[&str], target: &str) -> Command {
         let mut command = command(&self.program);
         command.args(["-q", "-sS", "--max-time", "30"]).args(args);
@@ -30,14 +30,14 @@ impl Curl {
         command
     }
 
-    /// Runs it with `-i` and takes the answer apart.
+    /// Runs curl with `-i` and parses the response.
     #[track_caller]
     fn answer(&self, args: &[&str], target: &str) -> Answer {
         let ended = run(self.command(args, target).arg("-i")).expect_success();
-        answers(&ended).pop().expect("an answer")
+        answers(&ended).pop().expect("a response")
     }
 
-    /// The JSON of an answer that has that status.
+    /// Asserts the status and returns the JSON of the response.
     #[track_caller]
     fn json(&self, args: &[&str], target: &str, status: u16) -> Value {
         self.answer(args, target).expect(status).json()
@@ -52,7 +52,7 @@ impl Curl {
     }
 }
 
-/// What curl printed with `-i`: heads, each with what follows it up to the next.
+/// Parses what curl prints with `-i`: the responses to a request, the informational ones included.
 fn answers(ended: &Ended) -> Vec<Answer> {
     let mut answers: Vec<Answer> = Vec::new();
     let mut rest = &ended.stdout[..];
@@ -71,7 +71,7 @@ fn answers(ended: &Ended) -> Vec<Answer> {
         let mut answer = Answer { version, status, fields: fields.collect(), body: Vec::new() };
         if status >= 200 {
             let length = answer.field("Content-Length").and_then(|length| length.parse().ok());
-            // To HEAD there is a length and no body.
+            // A response to HEAD has a length and no body.
             let length = length.unwrap_or(0).min(rest.len());
             answer.body = rest[..length].to_vec();
             rest = &rest[length..];
@@ -88,10 +88,10 @@ fn bearer(session: &str) -> String {
 }
 
 #[test]
-fn curl_goes_the_whole_way() {
+fn curl_can_use_all_of_rest() {
     let server = Server::start(PATIENT);
     let Some(curl) = Curl::new(&server) else { return };
-    // `-d` says that the body is a form, as everybody's examples do.
+    // `-d` declares the body as a form; examples for curl rarely set another type.
     let (ana, bob) = (curl.session("ana"), curl.session("bob 🦀"));
     let (as_ana, as_bob) = (bearer(&ana), bearer(&bob));
     let me = curl.json(&["-H", &as_ana], "/sessions/me", 200);
@@ -106,7 +106,7 @@ fn curl_goes_the_whole_way() {
         assert_eq!(curl.json(&["-H", &as_bob], target, 200), json!({"rooms": [room]}));
     }
 
-    // curl has no socket to talk through, so the two talk through ours.
+    // curl has no WebSocket to chat over, so the two use the client of the wire tests.
     let mut ana_socket = server.enter_as(&room, "ana", &ana);
     let mut bob_socket = server.enter_as(&room, "bob 🦀", &bob);
     ana_socket.expect_join("bob 🦀");
@@ -146,7 +146,7 @@ fn curl_goes_the_whole_way() {
 }
 
 #[test]
-fn curl_in_all_its_moods() {
+fn curl_may_use_its_other_options() {
     let server = Server::start(PATIENT);
     let Some(curl) = Curl::new(&server) else { return };
     let health = |args: &[&str]| {
@@ -156,10 +156,10 @@ fn curl_in_all_its_moods() {
     };
     health(&["--compressed"]);
     let page = |args: &[&str]| run(&mut curl.command(args, "/docs.js")).expect_success().stdout;
-    assert!(page(&["--compressed"]) == page(&[]), "gzip gives back what it was given");
+    assert!(page(&["--compressed"]) == page(&[]), "another file when compressed");
     health(&["--http1.0"]);
     health(&["-L", "-e", "http://elsewhere.example/", "-A", "", "-b", "a=b"]);
-    // It offers to go on in HTTP/2; we stay with what we speak.
+    // curl offers an upgrade to HTTP/2, which the server ignores.
     assert_eq!(health(&["--http2"]).version, "HTTP/1.1");
     let head = curl.answer(&["-I"], "/health").expect(200);
     assert_eq!(head.field("Content-Type"), Some("application/json"));
@@ -172,7 +172,7 @@ fn curl_in_all_its_moods() {
     let statuses: Vec<_> = answers(&waiting.expect_success()).iter().map(|a| a.status).collect();
     assert_eq!(statuses, [100, 201]);
 
-    // A refusal arrives whole, however much of the body is still under way.
+    // curl receives a refusal although it is still sending the body.
     let body = format!("@{}", env!("CARGO_BIN_EXE_disposable-chat"));
     for expect in ["Expect:", "Expect: 100-continue"] {
         let args = ["--data-binary", &body, "-H", expect];
@@ -189,7 +189,7 @@ fn curl_in_all_its_moods() {
 
 // contract §1.22 §1.25
 #[test]
-fn curl_asks_as_a_page_of_another_origin_would() {
+fn a_preflight_allows_configured_origins_only() {
     let origin = "http://page.example:5173";
     let server = Server::start(&["--cors-origin", origin]);
     let Some(curl) = Curl::new(&server) else { return };
@@ -216,7 +216,7 @@ fn curl_asks_as_a_page_of_another_origin_would() {
     }
 }
 
-/// The text and close frames in `bytes`, as the wire tests' client would read them.
+/// Parses unmasked frames of up to 64 KiB: the first byte and the payload of each.
 #[track_caller]
 fn frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut frames = Vec::new();
@@ -224,7 +224,7 @@ fn frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
         let (length, rest) = match (second, rest) {
             (126, [high, low, rest @ ..]) => (usize::from(*high) << 8 | usize::from(*low), rest),
             (..126, rest) => (usize::from(*second), rest),
-            _ => panic!("no frame of ours: {bytes:?}"),
+            _ => panic!("an unexpected frame: {bytes:?}"),
         };
         assert!(rest.len() >= length, "a frame is cut short: {bytes:?}");
         frames.push((*first, rest[..length].to_vec()));
@@ -236,7 +236,7 @@ fn frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
 
 // contract §5.2 §5.4 §5.7
 #[test]
-fn curl_opens_a_socket_by_hand() {
+fn curl_can_open_a_socket_by_its_handshake_fields() {
     let server = Server::start(PATIENT);
     let Some(curl) = Curl::new(&server) else { return };
     let (ana, bob) = (server.session("ana"), server.session("bob"));
@@ -257,11 +257,13 @@ fn curl_opens_a_socket_by_hand() {
     curl.answer(&["-X", "DELETE", "-H", &as_ana], &format!("/rooms/{room}/leave")).expect(200);
     bob_socket.expect_left("ana");
     let ended = running.finish().expect_success();
-    let answer = answers(&ended).pop().expect("an answer").expect(101);
+    let answer = answers(&ended).pop().expect("a response").expect(101);
     assert!(answer.lists("Connection", "Upgrade") && answer.lists("Upgrade", "websocket"));
     assert_eq!(answer.field("Sec-WebSocket-Accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
-    let told = frames(&answer.body);
-    let [(0x81, join), (0x81, chat), (0x88, close)] = &told[..] else { panic!("{told:?}") };
+    let frames_read = frames(&answer.body);
+    let [(0x81, join), (0x81, chat), (0x88, close)] = &frames_read[..] else {
+        panic!("{frames_read:?}")
+    };
     let event = |text: &[u8]| serde_json::from_slice::<Value>(text).expect("an event in JSON");
     assert_eq!(
         (&event(join)["type"], &event(join)["user"]),
@@ -270,15 +272,15 @@ fn curl_opens_a_socket_by_hand() {
     assert_eq!((&event(chat)["type"], &event(chat)["message"]), (&json!("chat"), &json!("hello")));
     assert_eq!(close[..], [&1000u16.to_be_bytes()[..], b"left room"].concat());
 
-    // Without a session the upgrade succeeds and the close says why.
+    // Without a session the upgrade succeeds, and the close frame has the reason.
     let ended = run(&mut curl.command(&handshake, &format!("/ws/{room}"))).expect_success();
     let answer = answers(&ended).pop().expect("an answer").expect(101);
     let close = [&4401u16.to_be_bytes()[..], b"invalid or expired session"].concat();
     assert_eq!(frames(&answer.body), [(0x88, close)]);
 
-    // What is no upgrade is told to upgrade.
-    let told = curl.answer(&["-H", &as_ana], &format!("/ws/{room}"));
-    let told = told.refused(426, "upgrade_required");
-    assert!(told.lists("Upgrade", "websocket"), "{told:?}");
+    // A request that is no upgrade is refused.
+    let answer = curl.answer(&["-H", &as_ana], &format!("/ws/{room}"));
+    let answer = answer.refused(426, "upgrade_required");
+    assert!(answer.lists("Upgrade", "websocket"), "{answer:?}");
     wait_until("only bob is left", || server.user_count(&room) == Some(1));
 }

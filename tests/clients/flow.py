@@ -1,7 +1,7 @@
-"""A user of the package `websockets`: everything the server offers, and every way of being sent away.
+"""Uses the package `websockets` for all that the contract offers, and for every refusal.
 
-Run by tests/clients/python.rs as `flow.py asyncio|threads|refusals HOST:PORT`. Nothing here sleeps: what must
-come is waited for, what must not come is shown by what comes instead.
+Run by tests/clients/python.rs as `flow.py asyncio|threads|refusals HOST:PORT`. The script does not sleep. To show
+that an event does not come, it asserts what comes instead.
 """
 
 import asyncio
@@ -32,11 +32,11 @@ def like(actual, pattern):
         raise AssertionError(f"{actual!r} is not like {pattern}")
 
 
-# REST, with what Python brings.
+# REST, with the standard library.
 
 
 def ask(method, path, session=None, body=None, status=200):
-    """The JSON of an answer that has that status."""
+    """Asserts the status and returns the JSON of the response."""
     fields = {"Authorization": f"Bearer {session}"} if session else {}
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"http://{HOST}{path}", data, fields, method=method)
@@ -72,11 +72,11 @@ def header(session):
     return {"additional_headers": {"Authorization": f"Bearer {session}"}}
 
 
-# The socket.
+# WebSockets.
 
 
 def check(event, kind, name, message, room):
-    """The event is a message of that kind, and nothing but that."""
+    """Asserts that the event is this message and has no other fields."""
     like(event.get("id"), MESSAGE_ID)
     like(event.get("user_id"), "[0-9a-f]{16}")
     like(event.get("timestamp"), TIMESTAMP)
@@ -91,27 +91,27 @@ async def event(socket):
 
 
 async def expect(sockets, kind, name, message, room):
-    """The same message comes next on each of the sockets."""
+    """Asserts that this message is the next event on each of the sockets."""
     events = [await event(socket) for socket in sockets]
     for other in events[1:]:
-        same(other, events[0], "everyone gets the same")
+        same(other, events[0], "all sockets receive the same")
     return check(events[0], kind, name, message, room)
 
 
 async def expect_close(socket, code, reason):
-    """A close comes next, and both sides agree on it."""
+    """Asserts that the server closes the socket next, with this code and reason."""
     try:
         text = await socket.recv()
     except ConnectionClosed as closed:
         same((closed.rcvd.code, closed.rcvd.reason), (code, reason))
-        same(closed.rcvd_then_sent, True, "the server closes first")
+        same(closed.rcvd_then_sent, True, "the server sends its close frame first")
         same((socket.close_code, socket.close_reason), (code, reason))
     else:
         raise AssertionError(f"{text!r}, expected a close with {code}")
 
 
 async def expect_no_more(socket):
-    """Nothing is under way to this socket."""
+    """Asserts that no event is on its way to this socket."""
     await socket.send('{"type":"ping"}')
     same(await event(socket), {"type": "pong"})
 
@@ -120,7 +120,7 @@ async def with_asyncio():
     ana, bob, eve = [new_session(name) for name in ("ana", "bób 🦀", "eve")]
     room = new_room(ana)
 
-    # By header, by query, by subprotocol.
+    # The session in a header, in the query, and in a subprotocol.
     a = await connect(url(room), **header(ana))
     same((a.subprotocol, a.protocol.extensions), (None, []))
     seen = [await expect([a], "user_joined", "ana", "ana has joined", room)]
@@ -136,25 +136,25 @@ async def with_asyncio():
     })
     same(ask("GET", "/rooms", bob), {"rooms": [room]}, "connecting joins")
 
-    # Chat, in one frame and in several, short and as long as may be.
+    # Chats of up to the longest, in one frame and in several.
     longest = "é🦀" * 2000
-    for said, heard in [("Hello world!", "Hello world!"), (" \n<b>&\u2028 ", "<b>&"), (longest, longest)]:
-        await a.send(json.dumps({"type": "chat", "message": said}))
-        seen += [await expect([a, b, e], "chat", "ana", heard, room)]
+    for sent, received in [("Hello world!", "Hello world!"), (" \n<b>&\u2028 ", "<b>&"), (longest, longest)]:
+    await a.send(json.dumps({"type": "chat", "message": sent}))
+    seen += [await expect([a, b, e], "chat", "ana", received, room)]
     in_parts = json.dumps({"type": "chat", "message": longest}, ensure_ascii=False)
     await b.send([in_parts[at : at + 1000] for at in range(0, len(in_parts), 1000)])
     seen += [await expect([a, b, e], "chat", "bób 🦀", longest, room)]
-    same(seen[3]["user_id"], seen[0]["user_id"], "one person")
+    same(seen[3]["user_id"], seen[0]["user_id"], "the same user")
     ids = [message["id"] for message in seen]
     same(ids, sorted(set(ids)), "ids increase")
 
-    # Typing: to everyone, kept by nobody.
+    # Typing goes to all sockets and is not part of the history.
     await b.send('{"type":"typing"}')
     typing = {"type": "typing", "user": "bób 🦀", "user_id": seen[1]["user_id"], "room_id": room}
     for socket in (a, b, e):
         same(await event(socket), typing)
 
-    # What can't be accepted costs the others nothing; pings of both kinds are answered.
+    # Invalid events are refused to their sender alone. Pings of both kinds are answered.
     for text, code in [
         ("hello", "bad_json"),
         ('{"type":"dance"}', "bad_type"),
@@ -172,7 +172,7 @@ async def with_asyncio():
     same(ask("GET", f"/rooms/{room}/messages", eve), {"messages": seen})
     same(ask("GET", f"/rooms/{room}/messages?limit=2", eve), {"messages": seen[-2:]})
 
-    # Leaving by the client's close, by REST, and with the session.
+    # Leaving by a close frame, by REST, and by ending the session.
     await e.close(1000, "bye")
     same((e.close_code, e.close_reason), (1000, "bye"))
     seen += [await expect([a, b], "user_left", "eve", "eve has left", room)]
@@ -211,7 +211,7 @@ def with_threads():
         kinds = [message["type"] for message in kept]
         same(kinds, ["user_joined", "user_joined", "chat", "user_left"])
         ask("DELETE", f"/rooms/{room}/leave", ana)
-        # A close with 1000 ends the loop that everybody writes.
+        # A close with 1000 ends a loop over the socket without an exception.
         same(list(a), [])
         same((a.close_code, a.close_reason), (1000, "left room"))
 
@@ -221,25 +221,25 @@ async def refusals():
     room = new_room(ana)
 
     async def expect_refused(room, code, reason, **how):
-        # The upgrade succeeds, so that everybody can read why it is over.
+        # The upgrade succeeds, so that clients can read the code and reason.
         async with connect(url(room), **how) as socket:
             await expect_close(socket, code, reason)
 
     invalid = 4401, "invalid or expired session"
-    nobody = "00000000-0000-4000-8000-000000000000"
+    unknown = "00000000-0000-4000-8000-000000000000"
     await expect_refused("0123456789", 4404, "room not found", **header(ana))
     await expect_refused("0123456789", 4404, "room not found", subprotocols=["chat", f"bearer.{ana}"])
     await expect_refused(f"no-room?session_id={ana}", 4404, "room not found")
     await expect_refused(room, *invalid)
-    await expect_refused(room, *invalid, **header(nobody))
-    await expect_refused(room, *invalid, subprotocols=["chat", f"bearer.{nobody}"])
-    await expect_refused(f"{room}?session_id={nobody}", *invalid)
-    # The header counts first.
-    await expect_refused(f"{room}?session_id={ana}", *invalid, **header(nobody))
+    await expect_refused(room, *invalid, **header(unknown))
+    await expect_refused(room, *invalid, subprotocols=["chat", f"bearer.{unknown}"])
+    await expect_refused(f"{room}?session_id={unknown}", *invalid)
+    # The header takes precedence.
+    await expect_refused(f"{room}?session_id={ana}", *invalid, **header(unknown))
 
     async with connect(url(room), **header(ana)) as socket:
         await expect([socket], "user_joined", "ana", "ana has joined", room)
-        # Another session, same name: the first is asked whether it is there, and answers by itself.
+        # Another session with the same name: the server pings the first one, and the package answers by itself.
         await expect_refused(room, 4409, "name taken", **header(new_session("ANA")))
         await socket.send(b"\0")
         try:
@@ -260,7 +260,7 @@ async def refusals():
     await expect_refused(room, *invalid, **header(ana))
     same(ask("GET", "/sessions/me", ana, status=401)["code"], "invalid_session")
 
-    # A failed handshake is one that the package understands.
+    # The package understands a failed handshake.
     try:
         await connect(f"ws://{HOST}/elsewhere")
         raise AssertionError("there is no such path")

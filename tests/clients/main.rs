@@ -1,13 +1,12 @@
-//! Real, unmodified clients against the real server: curl, the Python package `websockets`, and the
-//! `fetch` and `WebSocket` of Chromium. Each goes the whole way: session, room, socket, chat, typing,
-//! history, leaving, and every way of being turned away that a client can run into. `tour` gives the
-//! README's tour to bash and zsh in a terminal.
+//! Unmodified clients against the real server: curl, the Python package `websockets`, and the `fetch` and
+//! `WebSocket` of Chromium. Each does all that the contract offers: session, room, socket, chat, typing, history,
+//! leaving, and every refusal. `proxies` runs nginx, Caddy and HAProxy in front of the server; `tour` pastes the
+//! README's tour into bash and zsh.
 //!
-//! `tests/wire` knows every byte and would go along with a misreading of the standards that is also ours;
-//! these clients were written by others. A test whose client the machine lacks says so and passes; with
-//! `REQUIRE_ALL=1` it fails.
+//! `tests/wire` and the server could misread a standard in the same way; these clients were written by others.
+//! A test reports that it is skipped if its program is missing; with `REQUIRE_ALL=1` it fails instead.
 
-// What the wire tests start and speak with; these need only some of it.
+// These tests use only a part of both.
 #[allow(dead_code)]
 #[path = "../wire/client.rs"]
 mod client;

@@ -1,4 +1,4 @@
-"""Prometheus's own parser reads the metrics. Run by tests/clients/python.rs as `metrics.py HOST:PORT`."""
+"""Reads the metrics with Prometheus' parser. Run by tests/clients/python.rs as `metrics.py HOST:PORT`."""
 
 import sys
 import urllib.request

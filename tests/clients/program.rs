@@ -1,4 +1,4 @@
-//! Other people's programs: finds them, runs them with a deadline, and makes sure that they end.
+//! Programs on this machine: finds them, runs them with a deadline, and makes sure that they end.
 
 use std::env;
 use std::io::{self, Read, Write};
@@ -7,11 +7,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How long a program may run. Generous: it starts on a machine that runs the other tests too.
+/// How long a program may run. Generous, since other tests run at the same time.
 pub const PROGRAM_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Flags for a server that waits for nobody in vain. A line that breaks, a name's holder that does not answer its
-/// ping, or an answer that is never fetched holds things up for longer than any test waits.
+/// Flags with which nothing times out during a test. So a client that breaks its connection, does not answer a probe,
+/// or does not read a response makes its test fail.
 pub const PATIENT: &[&str] =
     &["--leave-grace", "1h", "--probe-timeout", "1h", "--linger-timeout", "1h"];
 
@@ -22,19 +22,19 @@ pub fn find(names: &[&str]) -> Option<PathBuf> {
     names.iter().find_map(|name| places().map(|place| place.join(name)).find(|file| file.is_file()))
 }
 
-/// Passes on what a test needs. If it isn't there, the test is skipped, or fails where nothing may be missing.
+/// Passes on what a test needs. If it is missing, reports that the test is skipped, or fails with `REQUIRE_ALL=1`.
 pub fn needed<T>(what: &str, found: Option<T>) -> Option<T> {
     if found.is_none() {
         let test = thread::current().name().unwrap_or("a test").to_owned();
         let required = env::var_os("REQUIRE_ALL").is_some_and(|value| value == "1");
         assert!(!required, "{test} needs {what}");
-        // Not eprintln, which the test harness would hide.
+        // The test harness would hide a line from `eprintln!`.
         let _ = writeln!(io::stderr(), "skipped: needs {what} ({test})");
     }
     found
 }
 
-/// `program`, with nothing in its environment that would send it elsewhere than we say.
+/// `program`, in an environment without settings for proxies and Python.
 pub fn command(program: impl Into<PathBuf>) -> Command {
     let mut command = Command::new(program.into());
     for (name, _) in env::vars_os() {
@@ -47,7 +47,7 @@ pub fn command(program: impl Into<PathBuf>) -> Command {
     command
 }
 
-/// How a program ended.
+/// The result of a program.
 #[derive(Debug)]
 pub struct Ended {
     pub status: ExitStatus,
@@ -60,7 +60,7 @@ impl Ended {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
-    /// It ended well.
+    /// Asserts the exit code 0.
     #[track_caller]
     pub fn expect_success(self) -> Ended {
         let (stdout, stderr) = (self.stdout(), &self.stderr);
@@ -69,7 +69,7 @@ impl Ended {
     }
 }
 
-/// A program that runs, its output being read. Dropping it kills it.
+/// A running program. Threads read its output. Dropping it kills it.
 pub struct Running {
     child: Child,
     stdout: Option<JoinHandle<Vec<u8>>>,
@@ -85,7 +85,7 @@ impl Running {
         Running { child, stdout: Some(stdout), stderr: Some(stderr) }
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until it ends by itself.
     #[track_caller]
     pub fn finish(mut self) -> Ended {
         let status = wait(&mut self.child, PROGRAM_DEADLINE);
@@ -98,7 +98,7 @@ impl Running {
         let (stdout, stderr) = (text(&mut self.stdout), text(&mut self.stderr));
         let stderr = String::from_utf8_lossy(&stderr).into_owned();
         let Some(status) = status else {
-            panic!("does not end by itself: {}\n{stderr}", String::from_utf8_lossy(&stdout));
+            panic!("still running: {}\n{stderr}", String::from_utf8_lossy(&stdout));
         };
         Ended { status, stdout, stderr }
     }

@@ -1,7 +1,7 @@
-//! nginx, Caddy and HAProxy in front of the server, set up as the guide's page on operating says.
+//! nginx, Caddy and HAProxy in front of the server, with the configurations of the guide's page on operating.
 //!
-//! A recipe is taken from there word for word, except for addresses and timeouts: under `SLOW_TESTS=1` a silence of
-//! five seconds stands for one of a minute and a half.
+//! The tests take each configuration from that page and replace only addresses and timeouts: under `SLOW_TESTS=1`,
+//! five seconds without messages stand for a minute and a half.
 
 use std::env;
 use std::fs;
@@ -18,12 +18,12 @@ use crate::server::{self, Address, Server, wait_until};
 
 const OPERATING: &str = include_str!("../../src/guide/operating.md");
 
-/// How long a proxy waits in silence, where the guide says a minute; the server pings more often.
+/// The idle timeout of the proxies, where the guide says a minute. The server pings more often.
 const TIMEOUT: &str = "2s";
 const FLAGS: [&str; 6] =
     ["--trusted-proxy", "127.0.0.1", "--ping-interval", "500ms", "--session-rate", "1"];
 
-/// A proxy that runs, and its files.
+/// A running proxy and its files.
 struct Front {
     address: Address,
     directory: PathBuf,
@@ -37,8 +37,8 @@ impl Drop for Front {
 }
 
 impl Front {
-    /// Runs `program` with the guide's recipe for `language` in front of `back`. `configure` makes
-    /// a whole configuration of the recipe, and the command that reads it, in a directory.
+    /// Runs `program` in front of `back` with the guide's configuration in the code block for `language`. `configure`
+    /// writes the complete configuration into a directory and adds the arguments to the command.
     fn start(
         program: &str,
         language: &str,
@@ -61,12 +61,12 @@ impl Front {
     }
 }
 
-/// Where daemons lie; not every user's `PATH` has it.
+/// A daemon in `/usr/sbin`, which is not in the `PATH` of every user.
 fn in_sbin(program: &str) -> Option<PathBuf> {
     Some(Path::new("/usr/sbin").join(program)).filter(|file| file.is_file())
 }
 
-/// Nobody listens there; proxies can't be asked which port they were given.
+/// An address with a free port. Proxies do not report which port they listen on if that is 0.
 fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("its address")
@@ -85,7 +85,7 @@ fn recipe(language: &str, front: SocketAddr, back: &str) -> String {
     let recipe = recipe.replace("127.0.0.1:8000", back).replace("60s", TIMEOUT);
     let ours =
         fronts.iter().fold(recipe.clone(), |text, (theirs, ours)| text.replace(theirs, ours));
-    assert_ne!(ours, recipe, "where it listens");
+    assert_ne!(ours, recipe, "the listener's address");
     ours
 }
 
@@ -124,10 +124,10 @@ fn haproxy(language: &str, back: &str) -> Option<Front> {
     })
 }
 
-/// REST, the page with its parts, sockets, and a silence, below `prefix`.
-fn goes_all_the_way(front: &Front, prefix: &str) {
+/// Asserts that REST, the page with its parts, sockets, and idle sockets work below `prefix`.
+fn expect_all_to_work(front: &Front, prefix: &str) {
     let mut http = front.http();
-    // Of what it may compress, a proxy may not know the length.
+    // A proxy that compresses a response may send it without a length, which the client does not support.
     let file = |path: &str| get(&format!("{prefix}/{path}")).field("Accept-Encoding", "identity");
     let page = http.ask(&file("")).expect(200);
     assert!(page.field("Content-Type").is_some_and(|kind| kind.starts_with("text/html")));
@@ -155,9 +155,9 @@ fn goes_all_the_way(front: &Front, prefix: &str) {
     for ws in [&mut first, &mut second] {
         ws.expect_join("bob");
     }
-    let silence = Duration::from_secs(if env::var_os("SLOW_TESTS").is_some() { 5 } else { 0 });
+    let idle = Duration::from_secs(if server::is_slow() { 5 } else { 0 });
     let began = Instant::now();
-    while began.elapsed() < silence {
+    while began.elapsed() < idle {
         for ws in [&mut first, &mut second] {
             let payload = ws.expect_ping();
             ws.pong(payload);
@@ -170,8 +170,8 @@ fn goes_all_the_way(front: &Front, prefix: &str) {
     second.close();
 }
 
-/// The server counts whom the proxy names, and not the proxy, which is on loopback and has no rate.
-fn says_who_calls(front: &Front, prefix: &str) {
+/// Asserts that the forwarded address counts. The proxy itself is on loopback, which has no rate.
+fn expect_forwarded_address(front: &Front, prefix: &str) {
     let mut http = front.http();
     let open = post(&format!("{prefix}/sessions")).json(&json!({"username": "ana"}));
     let answers: Vec<_> = (0..70).map(|_| http.ask(&open).status).collect();
@@ -179,48 +179,48 @@ fn says_who_calls(front: &Front, prefix: &str) {
 }
 
 #[test]
-fn nginx_as_the_guide_says() {
+fn nginx_works_with_the_guides_configuration() {
     let server = Server::start(&FLAGS);
     let Some(front) = nginx(&server.host()) else { return };
-    goes_all_the_way(&front, "/chat");
-    says_who_calls(&front, "/chat");
+    expect_all_to_work(&front, "/chat");
+    expect_forwarded_address(&front, "/chat");
 }
 
 #[test]
-fn nginx_through_a_unix_socket() {
+fn nginx_works_through_a_unix_socket() {
     let path = env::temp_dir().join(format!("behind-nginx-{}.sock", std::process::id()));
     let listen = format!("unix:{}", path.display());
     let server =
         Server::spawn(server::command(&[&FLAGS[..], &["--listen", &listen]].concat(), &[]), 1);
     let Some(front) = nginx(&format!("{listen}:")) else { return };
-    goes_all_the_way(&front, "/chat");
-    says_who_calls(&front, "/chat");
+    expect_all_to_work(&front, "/chat");
+    expect_forwarded_address(&front, "/chat");
     drop(server);
 }
 
 #[test]
-fn caddy_as_the_guide_says() {
+fn caddy_works_with_the_guides_configuration() {
     let server = Server::start(&FLAGS);
     let Some(front) = caddy(&server.host()) else { return };
-    goes_all_the_way(&front, "/chat");
-    says_who_calls(&front, "/chat");
+    expect_all_to_work(&front, "/chat");
+    expect_forwarded_address(&front, "/chat");
     let answer = front.http().ask(&get("/chat")).expect(302);
     assert_eq!(answer.field("Location"), Some("/chat/"));
 }
 
 #[test]
-fn haproxy_as_the_guide_says() {
+fn haproxy_works_with_the_guides_configuration() {
     let server = Server::start(&FLAGS);
     let Some(front) = haproxy("haproxy", &server.host()) else { return };
-    goes_all_the_way(&front, "/chat");
-    says_who_calls(&front, "/chat");
+    expect_all_to_work(&front, "/chat");
+    expect_forwarded_address(&front, "/chat");
 }
 
-/// By the PROXY protocol. (Whom it names here is on loopback, too; `tests/wire/balanced.rs` has others.)
+/// With the PROXY protocol. The client is on loopback here; `tests/wire/balanced.rs` tests other addresses.
 #[test]
-fn haproxy_that_balances_tcp() {
+fn haproxy_works_as_a_tcp_balancer() {
     let listen = ["--listen", "proxy:127.0.0.1:0"];
     let server = Server::spawn(server::command(&[&FLAGS[..], &listen].concat(), &[]), 1);
     let Some(front) = haproxy("haproxy-tcp", &server.host()) else { return };
-    goes_all_the_way(&front, "");
+    expect_all_to_work(&front, "");
 }

@@ -1,5 +1,4 @@
-//! Packages from PyPI as their users use them: `websockets` (`flow.py` is such a user), and the
-//! parser of `prometheus_client`.
+//! Packages from PyPI: `websockets`, used by `flow.py`, and the parser of `prometheus_client`, used by `metrics.py`.
 
 use std::path::PathBuf;
 
@@ -8,11 +7,11 @@ use crate::server::{Server, wait_until};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/flow.py");
 
-/// 15 is the oldest that the script runs with: asyncio connections know their `close_code`.
+/// The script needs version 15, from which on asyncio connections have a `close_code`.
 const HAS_WEBSOCKETS: &str =
     "import sys, websockets; sys.exit(int(websockets.__version__.split('.')[0]) < 15)";
 
-/// A Python that a probe succeeds in: the one named by `CLIENTS_PYTHON`, else whatever `python3` is.
+/// A Python in which the script `probe` succeeds: that of `CLIENTS_PYTHON`, or else `python3`.
 fn python(probe: &str) -> Option<PathBuf> {
     let named = std::env::var_os("CLIENTS_PYTHON").map(PathBuf::from);
     let python = named.or_else(|| find(&["python3"]))?;
@@ -29,28 +28,28 @@ fn check(part: &str) {
     let ended = ended.expect_success();
     assert!(ended.stdout().ends_with("all held\n"), "{ended:?}");
     assert_eq!(ended.stderr, "");
-    // Only the connection that asks.
+    // The one that is left is the connection that asks.
     wait_until("the script's connections end", || server.health()["connections"] == 1);
 }
 
 #[test]
-fn websockets_for_asyncio_goes_the_whole_way() {
+fn websockets_with_asyncio_can_use_all_of_the_contract() {
     check("asyncio");
 }
 
 #[test]
-fn websockets_for_threads_goes_the_whole_way() {
+fn websockets_with_threads_can_chat_and_leave() {
     check("threads");
 }
 
 // contract §5.7 §7.4 §7.6 §7.10 §7.12 §7.13
 #[test]
-fn websockets_is_told_why_it_may_not_stay() {
+fn websockets_receives_every_close_code_and_reason() {
     check("refusals");
 }
 
 #[test]
-fn prometheus_reads_the_metrics() {
+fn the_parser_of_prometheus_reads_the_metrics() {
     let what = "python3 with the package prometheus_client";
     let Some(python) = needed(what, python("import prometheus_client.parser")) else { return };
     let server = Server::start_with_metrics(PATIENT);

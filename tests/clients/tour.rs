@@ -1,7 +1,7 @@
-//! The README's tour, as a newcomer follows it: pasted from the page into an interactive shell, block by block.
+//! The README's tour, typed and pasted into interactive shells, block by block.
 //!
-//! The tour once hung in zsh, which by default knows no comments in what is typed: an apostrophe in one opened a
-//! string that never ended. Only a terminal shows such things, so each shell has one of its own, made by script(1).
+//! The tour once hung in zsh, which does not recognize comments at its prompt by default: an apostrophe in a comment
+//! opened a string without an end. Scripts do not show this, so each shell runs in a terminal, made by script(1).
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,14 +17,14 @@ use crate::server::Server;
 
 const README: &str = include_str!("../../README.md");
 
-/// How long a block may take. A shell that waits for the end of a string waits for ever.
+/// How long a block may take. A shell that waits for the end of a string never continues.
 const BLOCK_DEADLINE: Duration = Duration::from_secs(20);
 
-/// What a shell prints when a block was not meant for it.
+/// Messages of a shell that cannot run a block.
 const COMPLAINTS: [&str; 6] =
     ["no matches found", "not found", "parse error", "syntax error", "bad pattern", "No such file"];
 
-/// The tour's code blocks in that language, with the server's address in place of the default one.
+/// The tour's code blocks in `language`, with the server's address instead of the default one.
 fn blocks(language: &str, server: &Server) -> Vec<String> {
     let (_, tour) = README.split_once("\n## A tour").expect("a tour");
     let (tour, _) = tour.split_once("\n## ").expect("its end");
@@ -37,9 +37,9 @@ fn blocks(language: &str, server: &Server) -> Vec<String> {
 /// How a block reaches the shell.
 #[derive(Clone, Copy)]
 enum Input {
-    /// Line by line, as from a keyboard, or from a terminal that does nothing special when one pastes.
+    /// Line by line, as from a keyboard or from a terminal without bracketed paste.
     Typed,
-    /// In one piece between the marks of a bracketed paste, and then Enter, as from most terminals today.
+    /// As one bracketed paste followed by Enter, as from most terminals today.
     Pasted,
 }
 
@@ -61,14 +61,14 @@ impl Drop for Terminal {
 }
 
 impl Terminal {
-    /// `None`: the machine lacks a program.
+    /// `None` if a program is missing.
     fn open(shell: &str, name: &str) -> Option<Terminal> {
         needed("curl", find(&["curl"]))?;
         let script = needed("script", find(&["script"]))?;
         needed(shell, find(&[shell]))?;
         let home = std::env::temp_dir().join(format!("tour-{name}-{}", std::process::id()));
         fs::create_dir_all(&home).expect("a directory");
-        fs::write(home.join(".zshrc"), "").expect("a file, or zsh would ask how to be set up");
+        fs::write(home.join(".zshrc"), "").expect("a file, without which zsh starts its set-up");
         let mut script = command(script);
         script.args(["-q", "-f", "-c", &format!("exec {shell} -i"), "/dev/null"]);
         script.env("HOME", &home).env("TERM", "xterm").env_remove("ZDOTDIR").env_remove("HISTFILE");
@@ -99,7 +99,7 @@ impl Terminal {
         self.keyboard.flush().expect("the shell is there");
     }
 
-    /// Asks for a word that stands nowhere in the question, and waits until it is printed.
+    /// Runs a command that prints a mark, and waits for the mark. The command itself does not contain it.
     fn wait_for_mark(&mut self) {
         self.marks += 1;
         self.press(&format!("echo mark-$((0 + {}))-end\r", self.marks));
@@ -111,9 +111,9 @@ impl Terminal {
         }
     }
 
-    /// Gives it a block, and returns what the screen has shown since.
+    /// Runs a block and returns what the terminal has shown since.
     #[track_caller]
-    fn give(&mut self, block: &str, input: Input) -> String {
+    fn run(&mut self, block: &str, input: Input) -> String {
         let before = self.screen().len();
         let keys = block.trim_end().replace('\n', "\r");
         match input {
@@ -127,68 +127,68 @@ impl Terminal {
     }
 }
 
-/// What stands behind `before` in `text`, up to the next quote or end of line.
+/// The text after the last `before`, up to the next quote or end of line.
 #[track_caller]
-fn behind<'a>(text: &'a str, before: &str) -> &'a str {
+fn text_after<'a>(text: &'a str, before: &str) -> &'a str {
     let (_, rest) = text.rsplit_once(before).unwrap_or_else(|| panic!("no {before}:\n{text}"));
     rest.split(['"', '\r', '\n', '\u{1b}']).next().unwrap_or_default()
 }
 
 #[track_caller]
-fn take_the_tour(shell: &str, input: Input, name: &str) {
+fn expect_tour(shell: &str, input: Input, name: &str) {
     let server = Server::start(PATIENT);
     let Some(mut terminal) = Terminal::open(shell, name) else { return };
     let blocks = blocks("sh", &server);
     let [session, room, posts, rooms, end] = &blocks[..] else { panic!("{blocks:#?}") };
 
-    let shown = terminal.give(session, input);
+    let shown = terminal.run(session, input);
     assert!(shown.contains(r#""username":"ana","joined_rooms":[]}"#), "{shown}");
-    let session_id = behind(&shown, r#"{"session_id":""#).to_owned();
+    let session_id = text_after(&shown, r#"{"session_id":""#).to_owned();
 
-    let shown = terminal.give(room, input);
-    let room_id = behind(&shown, &format!("http://{}/#/r/", server.host())).to_owned();
+    let shown = terminal.run(room, input);
+    let room_id = text_after(&shown, &format!("http://{}/#/r/", server.host())).to_owned();
     let all = server.ask(get("/rooms/all?detail=true")).expect(200).json();
     assert_eq!(
         (&all["rooms"][0]["room_id"], &all["rooms"][0]["title"]),
         (&room_id.as_str().into(), &"Lunch".into())
     );
 
-    let shown = terminal.give(posts, input);
+    let shown = terminal.run(posts, input);
     let answers = shown.matches(r#","message":"Hello world","timestamp":""#).count();
-    assert_eq!(answers, 3, "the message, the same again, and the history: {shown}");
+    assert_eq!(answers, 3, "the post, its repetition, and the history: {shown}");
     let kept = server.messages(&room_id, &session_id);
-    assert_eq!(kept.len(), 1, "said once: {kept:?}");
+    assert_eq!(kept.len(), 1, "one message: {kept:?}");
 
-    let shown = terminal.give(rooms, input);
+    let shown = terminal.run(rooms, input);
     assert!(shown.contains(r#""title":"Lunch""#), "{shown}");
-    assert_eq!(behind(&shown, "{\"room_id\":\"").len(), 32, "a private room's id: {shown}");
+    assert_eq!(text_after(&shown, "{\"room_id\":\"").len(), 32, "a private room's id: {shown}");
 
-    let shown = terminal.give(end, input);
+    let shown = terminal.run(end, input);
     assert!(shown.contains(r#"{"message":"Session ended"}"#), "{shown}");
     server.ask(get("/sessions/me").session(&session_id)).refused(401, "invalid_session");
 }
 
 #[test]
 fn the_tour_can_be_typed_into_bash() {
-    take_the_tour("bash", Input::Typed, "typed-bash");
+    expect_tour("bash", Input::Typed, "typed-bash");
 }
 
 #[test]
 fn the_tour_can_be_pasted_into_bash() {
-    take_the_tour("bash", Input::Pasted, "pasted-bash");
+    expect_tour("bash", Input::Pasted, "pasted-bash");
 }
 
 #[test]
 fn the_tour_can_be_typed_into_zsh() {
-    take_the_tour("zsh", Input::Typed, "typed-zsh");
+    expect_tour("zsh", Input::Typed, "typed-zsh");
 }
 
 #[test]
 fn the_tour_can_be_pasted_into_zsh() {
-    take_the_tour("zsh", Input::Pasted, "pasted-zsh");
+    expect_tour("zsh", Input::Pasted, "pasted-zsh");
 }
 
-/// The browser's part, in Node, whose `fetch` and `WebSocket` are a browser's.
+/// The block for a browser's console, in Node, which has the same `fetch` and `WebSocket`.
 #[test]
 fn the_tour_for_the_console_sends_and_receives() {
     let Some(node) = needed("node", find(&["node", "nodejs"])) else { return };
