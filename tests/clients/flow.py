@@ -139,8 +139,8 @@ async def with_asyncio():
     # Chats of up to the longest, in one frame and in several.
     longest = "é🦀" * 2000
     for sent, received in [("Hello world!", "Hello world!"), (" \n<b>&\u2028 ", "<b>&"), (longest, longest)]:
-    await a.send(json.dumps({"type": "chat", "message": sent}))
-    seen += [await expect([a, b, e], "chat", "ana", received, room)]
+        await a.send(json.dumps({"type": "chat", "message": sent}))
+        seen += [await expect([a, b, e], "chat", "ana", received, room)]
     in_parts = json.dumps({"type": "chat", "message": longest}, ensure_ascii=False)
     await b.send([in_parts[at : at + 1000] for at in range(0, len(in_parts), 1000)])
     seen += [await expect([a, b, e], "chat", "bób 🦀", longest, room)]
