@@ -101,7 +101,7 @@ impl Outbox {
     }
 
     /// True if at most `bytes_max` bytes would be queued with `piece`. Each piece that is already
-    /// queued counts [`PIECE_BYTES`] in addition to its bytes.
+    /// queued counts `PIECE_BYTES` in addition to its bytes.
     pub fn fits(&self, piece: &Piece, bytes_max: usize) -> bool {
         let count = self.first.iter().len() + self.rest.as_ref().map_or(0, |rest| rest.len());
         let pieces = count.saturating_mul(PIECE_BYTES);

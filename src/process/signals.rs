@@ -12,7 +12,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 #[cfg(feature = "tls")]
 pub const RELOAD: i32 = signal_hook::consts::SIGHUP;
 
-/// SIGTERM and SIGINT, which end the server, and [`RELOAD`] where there is a certificate.
+/// SIGTERM and SIGINT, which end the server, and `RELOAD` where there is a certificate.
 pub struct Signals(signal_hook_mio::v1_0::Signals);
 
 impl Signals {

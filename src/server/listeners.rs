@@ -4,7 +4,7 @@
 //! know what an accepted connection is told. The invariant: a listener whose connections were not
 //! all accepted stays ready, because its edge does not come again.
 
-use std::io::{self, ErrorKind};
+use std::io;
 
 use log::warn;
 use rustix::io::Errno;
@@ -73,7 +73,7 @@ fn bind(listen: &Listen, identity: Option<&Identity>) -> io::Result<Listener> {
         (Listen::Unix(path), _) => Listener::bind_unix(path),
         (Listen::Proxied(listen), _) => bind(listen, identity),
         #[cfg(feature = "tls")]
-        _ => Err(ErrorKind::Unsupported.into()),
+        _ => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 
