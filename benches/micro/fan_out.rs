@@ -20,7 +20,7 @@ fn bench(bencher: Bencher, count: usize, frame: &[u8]) {
     let (mut session, room, _) = server.room();
     let mut members = Vec::new();
     for n in 0..count {
-        // As many sockets per session as possible: a join is announced to all, once per session.
+        // Each join of a session is announced to all members, so few sessions have many sockets.
         if n > 0 && n % SESSION_SOCKETS == 0 {
             session = server.session();
         }
