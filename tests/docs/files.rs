@@ -1,4 +1,4 @@
-//! How the documents and both pages are sent: small, cacheable, and with a policy that lets nothing else in.
+//! How the documents and both pages are sent: small, compressed, cacheable, and with a strict security policy.
 
 use std::io::Read;
 
@@ -21,8 +21,8 @@ const DOCS: &[(&str, &str)] = &[
     ("/docs.css", STYLE),
 ];
 
-/// The chat itself.
-fn page() -> Vec<(String, &'static str)> {
+/// The chat page and its parts.
+fn chat_page() -> Vec<(String, &'static str)> {
     let parts = PAGE_PARTS.iter().map(|(name, part)| (format!("/page/{name}"), part.content_type));
     [("/".to_owned(), HTML)].into_iter().chain(parts).collect()
 }
@@ -32,7 +32,7 @@ fn docs() -> Vec<(String, &'static str)> {
 }
 
 fn files() -> Vec<(String, &'static str)> {
-    [page(), docs()].concat()
+    [chat_page(), docs()].concat()
 }
 
 #[track_caller]
@@ -49,13 +49,13 @@ fn the_documents_and_their_page_have_at_most_41_kib() {
 }
 
 #[test]
-fn the_chats_page_has_60_kib_with_all_its_parts() {
-    check_size(&page(), 60);
+fn the_chat_page_and_its_parts_have_at_most_60_kib() {
+    check_size(&chat_page(), 60);
 }
 
 #[test]
-fn each_part_has_the_type_of_its_name() {
-    for (path, content_type) in page() {
+fn each_part_has_the_content_type_of_its_extension() {
+    for (path, content_type) in chat_page() {
         let expected = match path.rsplit_once('.').map(|(_, extension)| extension) {
             None => HTML,
             Some("js") => SCRIPT,
@@ -73,7 +73,7 @@ fn each_part_has_the_type_of_its_name() {
 }
 
 #[test]
-fn each_has_its_type_its_tag_and_the_pages_policy() {
+fn each_file_has_a_content_type_an_etag_and_the_security_policy() {
     let server = Server::start(&[]);
     for (path, content_type) in files() {
         let with_slash = format!("{}/", path.trim_end_matches('/'));
@@ -100,7 +100,7 @@ fn each_has_its_type_its_tag_and_the_pages_policy() {
 }
 
 #[test]
-fn each_is_sent_compressed_to_whoever_accepts_that() {
+fn each_file_is_compressed_for_clients_that_accept_gzip() {
     let server = Server::start(&[]);
     let mut http = server.http();
     for (path, content_type) in files() {
@@ -111,8 +111,8 @@ fn each_is_sent_compressed_to_whoever_accepts_that() {
             assert_eq!(answer.field("ETag"), plain.field("ETag"), "{path} {accepted}");
             assert_eq!(answer.body, plain.body, "{path} {accepted}");
         }
-        let as_browsers_do = "gzip, deflate, br, zstd";
-        let answer = http.ask(&get(&path).field("Accept-Encoding", as_browsers_do)).expect(200);
+        let by_browsers = "gzip, deflate, br, zstd";
+        let answer = http.ask(&get(&path).field("Accept-Encoding", by_browsers)).expect(200);
         assert_eq!(answer.field("Content-Encoding"), Some("gzip"), "{path}");
         assert_eq!(answer.field("Content-Type"), Some(content_type), "{path}");
         assert_ne!(answer.field("ETag"), plain.field("ETag"), "{path}");
@@ -124,7 +124,7 @@ fn each_is_sent_compressed_to_whoever_accepts_that() {
         GzDecoder::new(&*answer.body).read_to_end(&mut content).expect("gzip");
         assert_eq!(content, plain.body, "{path}");
 
-        let head = request("HEAD", &path).field("Accept-Encoding", as_browsers_do);
+        let head = request("HEAD", &path).field("Accept-Encoding", by_browsers);
         http.send_request(&head);
         let head = http.answer_to("HEAD").expect(200);
         assert_eq!(head.field("Content-Encoding"), Some("gzip"), "{path}");
@@ -133,10 +133,10 @@ fn each_is_sent_compressed_to_whoever_accepts_that() {
 }
 
 #[test]
-fn whoever_has_a_file_is_not_sent_it_again() {
+fn an_unchanged_file_is_304() {
     let server = Server::start(&[]);
     let mut http = server.http();
-    // A 304 has neither content nor a length, like an answer to HEAD.
+    // A 304 has no content and no length, like a response to HEAD.
     let unchanged = |http: &mut Http, path: &str, tags: &str| {
         http.send_request(&get(path).field("If-None-Match", tags));
         http.answer_to("HEAD").expect(304)
@@ -159,7 +159,7 @@ fn whoever_has_a_file_is_not_sent_it_again() {
 }
 
 #[test]
-fn whoever_has_the_one_form_is_sent_the_other() {
+fn compressed_and_plain_forms_have_different_etags() {
     let server = Server::start(&[]);
     let mut http = server.http();
     for (path, _) in &files() {
@@ -180,10 +180,9 @@ fn whoever_has_the_one_form_is_sent_the_other() {
     }
 }
 
-/// Whether the page was asked for with a final slash or without, behind a prefix or not, its links hold: each is
-/// relative, and leads to what it should.
+/// So the links also work with and without a final slash, and behind a prefix.
 #[test]
-fn links_are_relative_and_lead_somewhere() {
+fn links_are_relative_and_lead_to_existing_files() {
     let server = Server::start(&[]);
     for (page, folder) in [("/", "/"), ("/docs", "/"), ("/docs/", "/docs/")] {
         let html = server.ask(get(page)).expect(200).text();
@@ -201,26 +200,26 @@ fn links_are_relative_and_lead_somewhere() {
     server.ask(get("/docs/docs")).refused(404, "not_found");
 }
 
-/// A classic script's names are the page's: whoever pasted `let you` into the console was told that
-/// it had been declared.
+/// Regression: the names of a classic script are global, so that `let you`, pasted into the console, failed as
+/// a second declaration.
 #[test]
-fn the_script_leaves_the_console_its_names() {
+fn the_script_of_the_documents_is_a_module() {
     let server = Server::start(&[]);
     let html = server.ask(get("/docs")).expect(200).text();
     assert_eq!(html.matches("<script").count(), 1);
     assert!(html.contains(r#"<script src="docs.js" type="module">"#));
 }
 
-/// Nothing comes from elsewhere, and nothing is inline: the policy would stop it.
+/// The security policy would block both.
 // contract §11.1 §11.2
 #[test]
-fn nothing_is_foreign_or_inline() {
+fn pages_use_no_foreign_files_and_no_inline_code() {
     let server = Server::start(&[]);
     for (path, _) in files() {
         let text = server.ask(get(&path)).expect(200).text().replace(SVG_NAMESPACE, "");
         assert!(!text.contains("http://") && !text.contains("https://"), "{path}");
-        for way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
-            assert!(!text.contains(way), "{path}: {way}");
+        for name in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
+            assert!(!text.contains(name), "{path}: {name}");
         }
     }
     for page in ["/", "/docs"] {
@@ -231,10 +230,10 @@ fn nothing_is_foreign_or_inline() {
     }
 }
 
-/// A name, not an address.
+/// A name that is no address of a file.
 const SVG_NAMESPACE: &str = "http://www.w3.org/2000/svg";
 
-/// An attribute like `onclick=`.
+/// Whether there is an attribute like `onclick=`.
 fn has_handler(html: &str) -> bool {
     html.split(" on").skip(1).any(|rest| {
         let name = rest.split(|c: char| !c.is_ascii_lowercase()).next().unwrap_or_default();

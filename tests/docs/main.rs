@@ -1,11 +1,11 @@
-//! The documents of the API, held against the server that serves them: every route is documented, every answer
-//! that the wire can be made to give is one of the documented ones, and every documented one can be provoked.
+//! The documents of the API (OpenAPI and AsyncAPI) compared with the server: every route is documented, every response
+//! is a documented one, and the tests provoke every documented response.
 //!
-//! `judge` knows OpenAPI and JSON Schema as far as our documents use them, and no more; `rest` and `socket`
-//! provoke the answers; `files` looks at how the documents and the page are sent, `page` at what a browser makes
-//! of them.
+//! `document` implements the parts of OpenAPI and JSON Schema that the documents use. `rest` and `socket` provoke the
+//! responses and events. `files` checks how the documents and the pages are sent, `page` how a browser shows the
+//! documents.
 
-// What the other tests start and speak with; these need only some of it.
+// These tests use only a part of each.
 #[allow(dead_code)]
 #[path = "../wire/client.rs"]
 mod client;
@@ -16,7 +16,7 @@ mod program;
 #[path = "../wire/server.rs"]
 mod server;
 
-mod judge;
+mod document;
 
 mod files;
 mod page;

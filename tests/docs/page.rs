@@ -1,4 +1,4 @@
-//! The page in a browser: as `/docs` and as `/docs/`, at the root and behind a prefix that a proxy takes off.
+//! The page of the documents in a browser: as `/docs` and `/docs/`, and also behind a proxy that removes a prefix.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write, copy};
@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use crate::judge::{Document, operations};
+use crate::document::{Document, operations};
 use crate::program::{command, find, needed, run};
 use crate::server::{Address, Server};
 
@@ -15,7 +15,7 @@ const PREFIX: &str = "/tools/chat";
 
 // contract §11.2
 #[test]
-fn a_browser_makes_the_page_of_the_documents() {
+fn a_browser_shows_every_operation_and_close_code() {
     let Some(chromium) = needed("chromium", find(&["chromium", "chromium-browser"])) else {
         return;
     };
@@ -35,11 +35,11 @@ fn a_browser_makes_the_page_of_the_documents() {
         assert_eq!(calls, paths.values().flat_map(operations).count(), "{url}: {dom}");
         assert!(dom.contains("<th>reconnect?</th>"), "{url}: the table of close codes");
         let base = url.trim_end_matches("/").trim_end_matches("docs");
-        assert!(dom.contains(&format!("'{base}sessions'")), "{url}: calls go beside the page");
+        assert!(dom.contains(&format!("'{base}sessions'")), "{url}: the URL of a request");
     }
 }
 
-/// What the page has become once its script has run.
+/// The page's HTML once its script has run.
 fn dump(chromium: &Path, url: &str) -> String {
     let tmp = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let profile = tmp.join(format!("chromium-docs-{}", std::process::id()));

@@ -1,4 +1,4 @@
-//! Every status and code of every operation, provoked. What can't be is in a list, with the reason.
+//! Provokes every status and code of every operation. A list names those that no request can provoke, with the reason.
 
 use std::collections::BTreeSet;
 
@@ -7,25 +7,25 @@ use disposable_chat::http::Method;
 use serde_json::{Value, json};
 
 use crate::client::{Answer, Request, delete, get, post, request, upgrade};
-use crate::judge::{Document, Judge, codes, method_of, operations};
+use crate::document::{Checker, Document, codes, method_of, operations};
 use crate::server::Server;
 
-/// Parts of the pages, which only those ask for: they are routes, but no operations.
+/// Files that only the pages request: they are routes but not operations.
 const PARTS: &[&str] = &["/page/{file}", "/docs.js", "/docs.css", "/docs/{file}"];
 
 /// Errors that no request can provoke by itself.
 const UNPROVOKED_ERRORS: &[(u16, &str, &str)] = &[
-    (500, "internal_error", "a bug of ours"),
+    (500, "internal_error", "a bug in the server"),
     (503, "shutting_down", "only while the process ends; tests/wire/shutdown.rs has it"),
 ];
 
-/// Nothing but the room's own rules is in the way.
+/// No rate limits.
 const UNLIMITED: &[&str] = &["--session-rate", "0", "--room-rate", "0", "--message-rate", "0"];
 
-/// A stranger on whom limits per address apply; loopback itself is exempt.
-const STRANGER: (&str, &str) = ("X-Forwarded-For", "203.0.113.7");
+/// An address to which rates apply; loopback itself is exempt.
+const FORWARDED: (&str, &str) = ("X-Forwarded-For", "203.0.113.7");
 
-/// The operations that each test below sees to the end. Together they are all.
+/// The paths whose responses each test below provokes completely. Together they are all paths.
 const SESSIONS: &[&str] = &["/sessions", "/sessions/me"];
 const ROOMS: &[&str] = &[
     "/rooms",
@@ -44,7 +44,7 @@ fn routes() -> BTreeSet<(String, &'static str)> {
         Method::Get => "get",
         Method::Post => "post",
         Method::Delete => "delete",
-        other => panic!("{other:?} is answered for all paths alike"),
+        other => panic!("{other:?} is no method of a route"),
     };
     ROUTES.iter().map(|route| (route.path.to_owned(), method(route.method))).collect()
 }
@@ -63,8 +63,8 @@ fn every_route_is_documented() {
     let documented = documented();
     for (path, method) in routes() {
         let part = PARTS.contains(&path.as_str());
-        let there = documented.contains(&(path.clone(), method.to_owned()));
-        assert!(there != part, "{method} {path}");
+        let is_documented = documented.contains(&(path.clone(), method.to_owned()));
+        assert!(is_documented != part, "{method} {path}");
     }
 }
 
@@ -77,15 +77,15 @@ fn every_documented_operation_is_a_route() {
 }
 
 #[test]
-fn every_documented_path_is_asked_below() {
-    let mut asked: Vec<_> = [SESSIONS, ROOMS, MESSAGES, OTHERS].concat();
-    asked.sort_unstable();
+fn every_documented_path_is_tested_below() {
+    let mut tested: Vec<_> = [SESSIONS, ROOMS, MESSAGES, OTHERS].concat();
+    tested.sort_unstable();
     let documented: BTreeSet<_> = documented().into_iter().map(|(path, _)| path).collect();
-    assert_eq!(asked, Vec::from_iter(&documented));
+    assert_eq!(tested, Vec::from_iter(&documented));
 }
 
 #[test]
-fn the_version_is_the_crates() {
+fn the_documents_have_the_version_of_the_crate() {
     for document in [Document::openapi(), Document::asyncapi()] {
         assert_eq!(document.0["info"]["version"], env!("CARGO_PKG_VERSION"));
     }
@@ -126,133 +126,133 @@ fn no_schema_forbids_fields_that_it_does_not_name() {
     }
 }
 
-/// A well-formed id of no session.
-const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
-/// A well-formed id of no room.
-const NOWHERE: &str = "0000000000";
+/// A well-formed session id that does not exist.
+const NO_SESSION: &str = "00000000-0000-4000-8000-000000000000";
+/// A well-formed room id that does not exist.
+const NO_ROOM: &str = "0000000000";
 
-/// Without a session, and with one that is over: 401 both times.
-fn needs_a_session(judge: &mut Judge, server: &Server, path: &str, request: &Request) {
-    judge.refused(server, path, request.clone(), 401, "missing_session");
-    judge.refused(server, path, request.clone().session(NOBODY), 401, "invalid_session");
+/// Asserts 401 for a request without a session and with one that does not exist.
+fn needs_a_session(checker: &mut Checker, server: &Server, path: &str, request: &Request) {
+    checker.refused(server, path, request.clone(), 401, "missing_session");
+    checker.refused(server, path, request.clone().session(NO_SESSION), 401, "invalid_session");
 }
 
-/// Asks until the answer is 429.
-fn ask_too_often(judge: &mut Judge, server: &Server, path: &str, request: &Request) -> Answer {
+/// Repeats a request until the response is 429.
+fn ask_until_429(checker: &mut Checker, server: &Server, path: &str, request: &Request) -> Answer {
     let mut http = server.http();
     for _ in 0..2000 {
         let answer = http.ask(request);
-        judge.judge(path, &method_of(request), &answer);
+        checker.check(path, &method_of(request), &answer);
         if answer.status == 429 {
             return answer;
         }
     }
-    panic!("{path} never says 429");
+    panic!("{path} never answers 429");
 }
 
 #[test]
-fn sessions() {
+fn operations_on_sessions_answer_as_documented() {
     let server = Server::start(UNLIMITED);
-    let judge = &mut Judge::new();
+    let checker = &mut Checker::new();
     let open = |body: &Value| post("/sessions").json(body);
-    let answer = judge.ask(&server, "/sessions", open(&json!({"username": " ana "})), 201).json();
+    let answer = checker.ask(&server, "/sessions", open(&json!({"username": " ana "})), 201).json();
     assert_eq!(answer["username"], "ana");
     let id = answer["session_id"].as_str().expect("an id").to_owned();
-    judge.refused(&server, "/sessions", open(&json!({"username": "a"})), 400, "bad_username");
-    judge.refused(&server, "/sessions", open(&json!({"username": 5})), 422, "bad_body");
-    judge.refused(&server, "/sessions", open(&json!([])), 422, "bad_body");
+    checker.refused(&server, "/sessions", open(&json!({"username": "a"})), 400, "bad_username");
+    checker.refused(&server, "/sessions", open(&json!({"username": 5})), 422, "bad_body");
+    checker.refused(&server, "/sessions", open(&json!([])), 422, "bad_body");
 
     let me = "/sessions/me";
-    needs_a_session(judge, &server, me, &get(me));
+    needs_a_session(checker, &server, me, &get(me));
     let room = server.room(&id);
-    let answer = judge.ask(&server, me, get(me).session(&id), 200).json();
+    let answer = checker.ask(&server, me, get(me).session(&id), 200).json();
     assert_eq!(answer["joined_rooms"], json!([room]));
-    judge.refused(&server, me, delete(me), 401, "missing_session");
-    judge.refused(&server, me, delete(me).session("x"), 401, "invalid_session");
-    judge.ask(&server, me, delete(me).session(&id), 200);
-    judge.ask(&server, me, delete(me).session(&id), 200);
+    checker.refused(&server, me, delete(me), 401, "missing_session");
+    checker.refused(&server, me, delete(me).session("x"), 401, "invalid_session");
+    checker.ask(&server, me, delete(me).session(&id), 200);
+    checker.ask(&server, me, delete(me).session(&id), 200);
 
     let limited = Server::start(&["--trusted-proxy", "127.0.0.1", "--session-rate", "1"]);
-    let open = post("/sessions").field(STRANGER.0, STRANGER.1).json(&json!({"username": "ana"}));
-    ask_too_often(judge, &limited, "/sessions", &open);
-    judge.expect_all_of(SESSIONS, &[]);
+    let open = post("/sessions").field(FORWARDED.0, FORWARDED.1).json(&json!({"username": "ana"}));
+    ask_until_429(checker, &limited, "/sessions", &open);
+    checker.expect_all_of(SESSIONS, &[]);
 }
 
 #[test]
-fn rooms() {
+fn operations_on_rooms_answer_as_documented() {
     let server = Server::start(UNLIMITED);
-    let judge = &mut Judge::new();
+    let checker = &mut Checker::new();
     let (ana, bob) = (server.session("ana"), server.session("bob"));
 
-    needs_a_session(judge, &server, "/rooms", &post("/rooms"));
-    needs_a_session(judge, &server, "/rooms", &get("/rooms"));
+    needs_a_session(checker, &server, "/rooms", &post("/rooms"));
+    needs_a_session(checker, &server, "/rooms", &get("/rooms"));
     let open = |body: &Value| post("/rooms").session(&ana).json(body);
-    let plain = judge.ask(&server, "/rooms", post("/rooms").session(&ana), 201).json();
+    let plain = checker.ask(&server, "/rooms", post("/rooms").session(&ana), 201).json();
     let plain = plain["room_id"].as_str().expect("an id").to_owned();
     let secret = open(&json!({"title": "Tea", "private": true, "password": "pst"}));
-    let secret = judge.ask(&server, "/rooms", secret, 201).json();
+    let secret = checker.ask(&server, "/rooms", secret, 201).json();
     let secret = secret["room_id"].as_str().expect("an id").to_owned();
     for bad in [json!([]), json!({"title": 5}), json!({"title": ""}), json!({"password": ""})] {
-        judge.refused(&server, "/rooms", open(&bad), 422, "bad_body");
+        checker.refused(&server, "/rooms", open(&bad), 422, "bad_body");
     }
-    let joined = judge.ask(&server, "/rooms", get("/rooms").session(&ana), 200).json();
+    let joined = checker.ask(&server, "/rooms", get("/rooms").session(&ana), 200).json();
     assert_eq!(joined["rooms"], json!([plain, secret]));
 
     let all = "/rooms/all";
-    assert_eq!(judge.ask(&server, all, get(all), 200).json()["rooms"], json!([plain]));
-    let detail = judge.ask(&server, all, get("/rooms/all?detail=true"), 200).json();
+    assert_eq!(checker.ask(&server, all, get(all), 200).json()["rooms"], json!([plain]));
+    let detail = checker.ask(&server, all, get("/rooms/all?detail=true"), 200).json();
     assert_eq!(detail["rooms"][0]["room_id"], json!(plain));
-    judge.refused(&server, all, get("/rooms/all?detail=perhaps"), 422, "bad_query");
+    checker.refused(&server, all, get("/rooms/all?detail=perhaps"), 422, "bad_query");
 
     let one = "/rooms/{room_id}";
     let at = |path: &str, room: &str| path.replace("{room_id}", room);
-    let shown = judge.ask(&server, one, get(&at(one, &secret)), 200).json();
+    let shown = checker.ask(&server, one, get(&at(one, &secret)), 200).json();
     assert_eq!(shown["title"], "Tea");
-    for nowhere in [NOWHERE, "x"] {
-        judge.refused(&server, one, get(&at(one, nowhere)), 404, "room_not_found");
+    for nowhere in [NO_ROOM, "x"] {
+        checker.refused(&server, one, get(&at(one, nowhere)), 404, "room_not_found");
     }
 
     let join = "/rooms/{room_id}/join";
     let joins = |room: &str, body: &str| post(&at(join, room)).session(&bob).body(body);
-    needs_a_session(judge, &server, join, &post(&at(join, &plain)));
-    judge.ask(&server, join, joins(&plain, ""), 200);
-    judge.refused(&server, join, joins(NOWHERE, ""), 404, "room_not_found");
-    judge.refused(&server, join, joins(&plain, "[]"), 422, "bad_body");
-    judge.refused(&server, join, joins(&secret, r#"{"password":5}"#), 422, "bad_body");
-    judge.refused(&server, join, joins(&secret, ""), 403, "bad_password");
-    judge.refused(&server, join, joins(&secret, r#"{"password":"x"}"#), 403, "bad_password");
+    needs_a_session(checker, &server, join, &post(&at(join, &plain)));
+    checker.ask(&server, join, joins(&plain, ""), 200);
+    checker.refused(&server, join, joins(NO_ROOM, ""), 404, "room_not_found");
+    checker.refused(&server, join, joins(&plain, "[]"), 422, "bad_body");
+    checker.refused(&server, join, joins(&secret, r#"{"password":5}"#), 422, "bad_body");
+    checker.refused(&server, join, joins(&secret, ""), 403, "bad_password");
+    checker.refused(&server, join, joins(&secret, r#"{"password":"x"}"#), 403, "bad_password");
     let wrong = joins(&secret, r#"{"password":"x"}"#);
-    let limited = ask_too_often(judge, &server, join, &wrong);
+    let limited = ask_until_429(checker, &server, join, &wrong);
     assert_eq!(limited.json()["code"], "rate_limited");
 
     let users = "/rooms/{room_id}/users";
-    needs_a_session(judge, &server, users, &get(&at(users, &plain)));
-    judge.refused(&server, users, get(&at(users, NOWHERE)).session(&bob), 404, "room_not_found");
-    judge.refused(&server, users, get(&at(users, &secret)).session(&bob), 403, "not_a_member");
+    needs_a_session(checker, &server, users, &get(&at(users, &plain)));
+    checker.refused(&server, users, get(&at(users, NO_ROOM)).session(&bob), 404, "room_not_found");
+    checker.refused(&server, users, get(&at(users, &secret)).session(&bob), 403, "not_a_member");
     let _ana = server.enter_as(&plain, "ana", &ana);
-    let present = judge.ask(&server, users, get(&at(users, &plain)).session(&bob), 200).json();
+    let present = checker.ask(&server, users, get(&at(users, &plain)).session(&bob), 200).json();
     assert_eq!(present["users"][0]["user"], "ana");
 
     let leave = "/rooms/{room_id}/leave";
-    needs_a_session(judge, &server, leave, &delete(&at(leave, &plain)));
-    judge.ask(&server, leave, delete(&at(leave, &plain)).session(&bob), 200);
-    judge.ask(&server, leave, delete(&at(leave, NOWHERE)).session(&bob), 200);
+    needs_a_session(checker, &server, leave, &delete(&at(leave, &plain)));
+    checker.ask(&server, leave, delete(&at(leave, &plain)).session(&bob), 200);
+    checker.ask(&server, leave, delete(&at(leave, NO_ROOM)).session(&bob), 200);
 
-    needs_a_session(judge, &server, one, &delete(&at(one, &plain)));
-    judge.refused(&server, one, delete(&at(one, &plain)).session(&bob), 403, "not_the_owner");
-    judge.refused(&server, one, delete(&at(one, NOWHERE)).session(&bob), 404, "room_not_found");
-    judge.ask(&server, one, delete(&at(one, &secret)).session(&ana), 200);
+    needs_a_session(checker, &server, one, &delete(&at(one, &plain)));
+    checker.refused(&server, one, delete(&at(one, &plain)).session(&bob), 403, "not_the_owner");
+    checker.refused(&server, one, delete(&at(one, NO_ROOM)).session(&bob), 404, "room_not_found");
+    checker.ask(&server, one, delete(&at(one, &secret)).session(&ana), 200);
 
-    let answer = ask_too_often(judge, &server, "/rooms", &post("/rooms").session(&bob));
+    let answer = ask_until_429(checker, &server, "/rooms", &post("/rooms").session(&bob));
     assert_eq!(answer.json()["code"], "too_many_rooms");
-    judge.refused(&server, join, joins(&plain, ""), 429, "too_many_rooms");
-    judge.expect_all_of(ROOMS, &[]);
+    checker.refused(&server, join, joins(&plain, ""), 429, "too_many_rooms");
+    checker.expect_all_of(ROOMS, &[]);
 }
 
 #[test]
-fn messages() {
+fn operations_on_messages_answer_as_documented() {
     let server = Server::start(&["--message-rate", "1", "--message-burst", "8"]);
-    let judge = &mut Judge::new();
+    let checker = &mut Checker::new();
     let (ana, bob, other_ana) =
         (server.session("ana"), server.session("bob"), server.session("ANA"));
     let secret = post("/rooms").session(&ana).json(&json!({"password": "pst"}));
@@ -261,28 +261,29 @@ fn messages() {
 
     let path = "/rooms/{room_id}/messages";
     let at = |room: &str, query: &str| format!("/rooms/{room}/messages{query}");
-    let read = |room: &str, query: &str, who: &str| get(&at(room, query)).session(who);
-    let say = |room: &str, who: &str, body: &str| post(&at(room, "")).session(who).body(body);
-    needs_a_session(judge, &server, path, &get(&at(&plain, "")));
-    needs_a_session(judge, &server, path, &post(&at(&plain, "")).body(r#"{"message":"a"}"#));
+    let read = |room: &str, query: &str, session: &str| get(&at(room, query)).session(session);
+    let say =
+        |room: &str, session: &str, body: &str| post(&at(room, "")).session(session).body(body);
+    needs_a_session(checker, &server, path, &get(&at(&plain, "")));
+    needs_a_session(checker, &server, path, &post(&at(&plain, "")).body(r#"{"message":"a"}"#));
 
     let first = say(&plain, &ana, r#"{"message":"Hello world!","nonce":"1"}"#);
-    let sent = judge.ask(&server, path, first.clone(), 201).json();
-    assert_eq!(judge.ask(&server, path, first, 200).json(), sent, "the nonce is known");
-    let got = judge.ask(&server, path, read(&plain, "", &bob), 200).json();
+    let sent = checker.ask(&server, path, first.clone(), 201).json();
+    assert_eq!(checker.ask(&server, path, first, 200).json(), sent, "the nonce is known");
+    let got = checker.ask(&server, path, read(&plain, "", &bob), 200).json();
     assert_eq!(got["messages"], json!([sent]));
     let after = format!("?limit=1&after={}", sent["id"].as_str().expect("an id"));
-    let got = judge.ask(&server, path, read(&plain, &after, &bob), 200).json();
+    let got = checker.ask(&server, path, read(&plain, &after, &bob), 200).json();
     assert_eq!((&got["messages"], &got["complete"]), (&json!([]), &json!(true)));
-    let got = judge.ask(&server, path, read(&plain, "?after=x", &bob), 200).json();
+    let got = checker.ask(&server, path, read(&plain, "?after=x", &bob), 200).json();
     assert_eq!((&got["messages"], &got["complete"]), (&json!([sent]), &json!(false)));
 
-    judge.refused(&server, path, read(&plain, "?limit=0", &bob), 422, "bad_query");
-    judge.refused(&server, path, read(NOWHERE, "", &bob), 404, "room_not_found");
-    judge.refused(&server, path, read(&secret, "", &bob), 403, "not_a_member");
+    checker.refused(&server, path, read(&plain, "?limit=0", &bob), 422, "bad_query");
+    checker.refused(&server, path, read(NO_ROOM, "", &bob), 404, "room_not_found");
+    checker.refused(&server, path, read(&secret, "", &bob), 403, "not_a_member");
     let hello = r#"{"message":"Hello"}"#;
-    judge.refused(&server, path, say(NOWHERE, &bob, hello), 404, "room_not_found");
-    judge.refused(&server, path, say(&plain, &bob, hello), 403, "not_a_member");
+    checker.refused(&server, path, say(NO_ROOM, &bob, hello), 404, "room_not_found");
+    checker.refused(&server, path, say(&plain, &bob, hello), 403, "not_a_member");
     let long = json!({"message": "x".repeat(4001)}).to_string();
     for (body, code) in [
         ("[]", "bad_body"),
@@ -291,80 +292,80 @@ fn messages() {
         (r#"{"message":" "}"#, "empty_message"),
         (&long, "too_long"),
     ] {
-        judge.refused(&server, path, say(&plain, &ana, body), 422, code);
+        checker.refused(&server, path, say(&plain, &ana, body), 422, code);
     }
 
     let _ana = server.enter_as(&plain, "ana", &ana);
     let join = post(&format!("/rooms/{plain}/join")).session(&other_ana);
     server.ask(join).expect(200);
-    judge.refused(&server, path, say(&plain, &other_ana, hello), 409, "name_taken");
-    ask_too_often(judge, &server, path, &say(&plain, &ana, hello));
-    judge.expect_all_of(MESSAGES, &[]);
+    checker.refused(&server, path, say(&plain, &other_ana, hello), 409, "name_taken");
+    ask_until_429(checker, &server, path, &say(&plain, &ana, hello));
+    checker.expect_all_of(MESSAGES, &[]);
 }
 
 #[test]
-fn other_operations() {
+fn other_operations_answer_as_documented() {
     let server = Server::start(&["--cors-origin", "https://chat.example"]);
-    let judge = &mut Judge::new();
+    let checker = &mut Checker::new();
     let ana = server.session("ana");
     let room = server.room(&ana);
     let target = format!("/ws/{room}?session_id={ana}");
     let path = "/ws/{room_id}";
-    judge.ask(&server, path, upgrade(&target), 101);
-    judge.refused(&server, path, get(&target), 426, "upgrade_required");
+    checker.ask(&server, path, upgrade(&target), 101);
+    checker.refused(&server, path, get(&target), 426, "upgrade_required");
     let old = upgrade(&target).without("Sec-WebSocket-Version").field("Sec-WebSocket-Version", "8");
-    judge.refused(&server, path, old, 426, "upgrade_required");
+    checker.refused(&server, path, old, 426, "upgrade_required");
     let stranger = upgrade(&target).field("Origin", "https://evil.example");
-    judge.refused(&server, path, stranger, 403, "bad_origin");
+    checker.refused(&server, path, stranger, 403, "bad_origin");
     let key = upgrade(&target).without("Sec-WebSocket-Key").field("Sec-WebSocket-Key", "x");
-    judge.refused(&server, path, key, 400, "bad_request");
+    checker.refused(&server, path, key, 400, "bad_request");
 
     for path in ["/health", "/ping", "/", "/openapi.json", "/asyncapi.json", "/docs"] {
-        let answer = judge.ask(&server, path, get(path), 200);
+        let answer = checker.ask(&server, path, get(path), 200);
         let slash = server.ask(get(&format!("{}/", path.trim_end_matches('/'))));
-        judge.judge(path, "GET", &slash);
+        checker.check(path, "GET", &slash);
         if let Some(etag) = answer.field("ETag") {
-            judge.ask(&server, path, get(path).field("If-None-Match", etag), 304);
+            checker.ask(&server, path, get(path).field("If-None-Match", etag), 304);
         }
     }
-    judge.expect_all_of(OTHERS, &[]);
+    checker.expect_all_of(OTHERS, &[]);
 }
 
-/// What any call may meet, here of one call or another. What is listed and what comes are the same.
+/// The errors that any operation may answer, each provoked with some operation, are exactly the listed ones.
 // contract §1.5
 #[test]
-fn what_any_call_may_meet() {
-    let judge = &mut Judge::new();
+fn errors_of_all_operations_are_listed_completely() {
+    let checker = &mut Checker::new();
     let hasty = ["--body-timeout", "100ms", "--trusted-proxy", "127.0.0.1", "--session-rate", "1"];
     let server = Server::start(&[&hasty[..], &["--max-rooms", "1"]].concat());
     let (health, sessions) = ("/health", "/sessions");
-    judge.refused(&server, health, get(health).body("[]"), 422, "bad_body");
-    judge.refused(&server, health, get(health).field("Host", "a b"), 400, "bad_request");
+    checker.refused(&server, health, get(health).body("[]"), 422, "bad_body");
+    checker.refused(&server, health, get(health).field("Host", "a b"), 400, "bad_request");
     let far = format!("/health?{}", "x".repeat(9000));
-    judge.refused(&server, health, get(&far), 414, "target_too_long");
+    checker.refused(&server, health, get(&far), 414, "target_too_long");
     let wide = get(health).field("X-Wide", &"x".repeat(17 * 1024));
-    judge.refused(&server, health, wide, 431, "headers_too_large");
+    checker.refused(&server, health, wide, 431, "headers_too_large");
     let heavy = post(sessions).field("Content-Length", "70000");
-    judge.refused(&server, sessions, heavy, 413, "body_too_large");
+    checker.refused(&server, sessions, heavy, 413, "body_too_large");
     let late = post(sessions).field("Content-Length", "5");
-    judge.refused(&server, sessions, late, 408, "timeout");
-    let open = post(sessions).field(STRANGER.0, STRANGER.1).json(&json!({"username": "ana"}));
-    ask_too_often(judge, &server, sessions, &open);
+    checker.refused(&server, sessions, late, 408, "timeout");
+    let open = post(sessions).field(FORWARDED.0, FORWARDED.1).json(&json!({"username": "ana"}));
+    ask_until_429(checker, &server, sessions, &open);
     let ana = server.session("ana");
     server.room(&ana);
-    judge.refused(&server, "/rooms", post("/rooms").session(&ana), 503, "server_full");
+    checker.refused(&server, "/rooms", post("/rooms").session(&ana), 503, "server_full");
 
-    let mut listed = judge.general_errors();
+    let mut listed = checker.general_errors();
     for (status, code, why) in UNPROVOKED_ERRORS {
         assert!(listed.remove(&(*status, (*code).to_owned())), "{code} ({why}) is not listed");
     }
-    assert_eq!(listed, judge.errors);
+    assert_eq!(listed, checker.errors);
 }
 
-/// Codes that the text of a response names are codes that there are, with that status.
+/// The description of a response names only codes of the contract, with their status.
 // contract §1.5
 #[test]
-fn every_code_that_is_named_goes_with_its_status() {
+fn every_code_in_a_description_has_its_status() {
     let document = Document::openapi();
     let paths = document.0["paths"].as_object().expect("paths");
     let all = paths.values().flat_map(operations).map(|(_, operation)| &operation["responses"]);
@@ -390,9 +391,9 @@ fn every_code_that_is_named_goes_with_its_status() {
     }
 }
 
-/// What is not an operation is still said in the introduction.
+/// Errors outside of operations are in the introduction.
 #[test]
-fn other_methods_and_paths_are_described() {
+fn the_introduction_describes_errors_of_other_methods_and_paths() {
     let document = Document::openapi();
     let text = document.0["info"]["description"].as_str().expect("a description").to_owned();
     let server = Server::start(&[]);

@@ -1,4 +1,4 @@
-//! The socket's document: its events as they come, the events it takes, and its table of closes.
+//! The document of the WebSocket: the events from the server, the events from clients, and the table of close codes.
 
 use std::collections::BTreeSet;
 
@@ -6,10 +6,10 @@ use disposable_chat::ws::close::Close;
 use serde_json::{Value, json};
 
 use crate::client::{Ws, upgrade};
-use crate::judge::Document;
+use crate::document::Document;
 use crate::server::Server;
 
-/// Every close that the server knows.
+/// Every close code and reason of the server.
 const CLOSES: &[Close] = &[
     Close::LEFT_ROOM,
     Close::SHUTTING_DOWN,
@@ -30,7 +30,7 @@ const CLOSES: &[Close] = &[
 ];
 
 #[test]
-fn the_table_of_closes_is_the_servers() {
+fn the_table_of_closes_lists_exactly_the_servers_closes() {
     let document = Document::asyncapi();
     let rows = document.0["channels"]["room"]["x-closes"].as_array().expect("rows");
     let documented = rows.iter().flat_map(|row| {
@@ -48,14 +48,14 @@ fn messages<'a>(document: &'a Document, operation: &'a str) -> Vec<&'a Value> {
     messages.iter().map(|message| document.resolve(message)).collect()
 }
 
-/// What `type` may be in a payload of this message.
+/// The possible values of `type` in a payload of this message.
 fn types(document: &Document, message: &Value) -> Vec<String> {
     let kind = &document.resolve(&message["payload"])["properties"]["type"];
     let listed = kind["enum"].as_array().cloned().unwrap_or_else(|| vec![kind["const"].clone()]);
     listed.iter().map(|one| one.as_str().expect("a type").to_owned()).collect()
 }
 
-/// Holds the next event against the document; remembers its type.
+/// Reads the next event, asserts that it is documented, and adds its type to `seen`.
 #[track_caller]
 fn next(ws: &mut Ws, document: &Document, seen: &mut BTreeSet<String>) -> Value {
     let event = ws.event();
@@ -63,8 +63,8 @@ fn next(ws: &mut Ws, document: &Document, seen: &mut BTreeSet<String>) -> Value 
     let all = messages(document, "events");
     let message = all.into_iter().find(|message| types(document, message).contains(&kind));
     let message = message.unwrap_or_else(|| panic!("not documented: {event}"));
-    let misfit = document.misfit(&message["payload"], &event);
-    assert!(misfit.is_none(), "{event}: {}", misfit.unwrap_or_default());
+    let mismatch = document.mismatch(&message["payload"], &event);
+    assert!(mismatch.is_none(), "{event}: {}", mismatch.unwrap_or_default());
     let properties = &document.resolve(&message["payload"])["properties"];
     for field in event.as_object().expect("an object").keys() {
         assert!(properties[field].is_object(), "{field} of {event} is not documented");
@@ -75,7 +75,7 @@ fn next(ws: &mut Ws, document: &Document, seen: &mut BTreeSet<String>) -> Value 
 
 // contract §6.14
 #[test]
-fn every_event_comes_as_documented_and_every_documented_one_comes() {
+fn the_server_sends_exactly_the_documented_events() {
     let document = &Document::asyncapi();
     let server = Server::start(&["--message-rate", "1", "--message-burst", "2"]);
     let (ana, bob) = (server.session("ana"), server.session("bob"));
@@ -91,10 +91,10 @@ fn every_event_comes_as_documented_and_every_documented_one_comes() {
     other.close();
     next(&mut ws, document, seen);
 
-    // What the document shows as an example of each client event is taken.
+    // The server accepts the document's example of each client event.
     for message in messages(document, "send") {
         let example = &message["examples"][0]["payload"];
-        assert_eq!(document.misfit(&message["payload"], example), None);
+        assert_eq!(document.mismatch(&message["payload"], example), None);
         ws.text(example.to_string());
         let kinds = types(document, message);
         let expected = match &kinds[..] {
@@ -108,7 +108,7 @@ fn every_event_comes_as_documented_and_every_documented_one_comes() {
     }
 
     let refused = messages(document, "events").into_iter().find(|one| one["name"] == "refused");
-    let codes = &refused.expect("it is there")["payload"]["properties"]["code"]["enum"];
+    let codes = &refused.expect("an event")["payload"]["properties"]["code"]["enum"];
     let codes: Vec<_> = codes.as_array().expect("codes").iter().collect();
     let long = json!({"type": "chat", "message": "x".repeat(4001)}).to_string();
     let mut got = Vec::new();
@@ -140,7 +140,7 @@ fn every_event_comes_as_documented_and_every_documented_one_comes() {
 }
 
 #[test]
-fn the_two_documents_agree_on_messages() {
+fn both_documents_describe_messages_alike() {
     let (rest, events) = (Document::openapi(), Document::asyncapi());
     let fields = |document: &Document| -> BTreeSet<String> {
         let properties = &document.0["components"]["schemas"]["Message"]["properties"];

@@ -1,15 +1,14 @@
-//! An echo server: what a peer says over a WebSocket, it is told.
+//! An echo server: sends every WebSocket message back to its sender.
 //!
-//! Owns a loop of its own on three rooms, and is the shortest way to see what each is for: `net`
-//! moves bytes and knows no protocol, `http` turns bytes into a request, `ws` turns them into
-//! messages, and neither of the two knows a socket. Must never use `api`, `chat` or `server`.
-//! The invariant: a connection that stops before the kernel says `WouldBlock` is in `ready` or
-//! has a full send buffer, since poll reports each edge once.
+//! Owns an event loop on three modules, and is a short introduction to them: `net` moves bytes and
+//! knows no protocol, `http` turns bytes into a request, `ws` turns them into messages, and neither
+//! of the two knows a socket. Must not use `api`, `chat` or `server`. The invariant: a connection
+//! whose turn ends before the kernel reports `WouldBlock` is in `ready` or has a full send buffer,
+//! since an edge-triggered poll reports each edge once.
 //!
-//! Left out is whatever takes a clock, which the real server has: no peer is ever too slow, too
-//! silent or too long about leaving, so one that never ends its side keeps its slot. Nor does
-//! anything bound how many there are. To be run where its peers are friends, as the Autobahn
-//! test suite is (`.ci/autobahn`).
+//! Unlike the real server it has no timeouts, so that a peer that never closes keeps its slot, and
+//! no limit on connections. It is meant for trusted peers, such as the Autobahn test suite
+//! (`.ci/autobahn`).
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -26,26 +25,26 @@ use disposable_chat::ws::{self, Context, Incoming, RecycledContext};
 use mio::{Events, Poll, Token};
 use slab::Slab;
 
-/// Read at once. Larger than the real server's: nobody here waits long for a turn.
+/// Bytes per read. More than in the real server, where many connections wait for their turns.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
-/// Reads in one turn, so that one who never pauses doesn't keep the others waiting.
+/// Reads in one turn. The bound keeps a peer that sends without a pause from delaying the others.
 const READS_PER_TURN: usize = 16;
 
-/// Autobahn's largest message, in one frame or many.
+/// The largest message of Autobahn, in one frame or in many.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// With more queued than this the peer isn't read from: it gets its echo at the pace at which it
-/// takes it, and TCP tells it to wait. (The real server must not let one reader slow a room
-/// down, so it closes instead.)
+/// With more bytes than this queued, input from the peer is paused, so that TCP applies
+/// backpressure. (The real server closes slow readers instead, since a slow reader must not slow
+/// its room down.)
 const PAUSE_BYTES: usize = 1024 * 1024;
 
-/// What can be queued at most. A read begins with `PAUSE_BYTES` or less and brings `SCRATCH_BYTES`
-/// or less; the one message it may complete was allowed to be large, all else in it is small
-/// frames, whose answers are shorter than they are, and one close or response.
+/// The bound on queued bytes. Before a read, at most `PAUSE_BYTES` are queued. The read brings at most
+/// `SCRATCH_BYTES`, which may complete one large message. All other answers are to whole frames in
+/// these bytes and not longer than the frames, except for one close frame or response.
 const OUTBOX_BYTES_MAX: usize = PAUSE_BYTES + MESSAGE_BYTES_MAX + 2 * SCRATCH_BYTES;
 
-/// Whoever wants to send content is in the wrong place.
+/// Requests with content are refused.
 const HTTP_LIMITS: http::HttpLimits = http::HttpLimits {
     head_bytes_max: 16 * 1024,
     fields_max: 64,
@@ -56,7 +55,7 @@ const HTTP_LIMITS: http::HttpLimits = http::HttpLimits {
 const WS_LIMITS: ws::WsLimits =
     ws::WsLimits { frame_bytes_max: MESSAGE_BYTES_MAX, message_bytes_max: MESSAGE_BYTES_MAX };
 
-/// A connection's token is its index in the slab; this is far above any.
+/// The token of a connection is its index in the slab, which never becomes this large.
 const LISTENER: Token = Token(usize::MAX);
 
 fn main() -> ExitCode {
@@ -72,7 +71,7 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Until a signal ends the process, or an error of the poll's.
+/// Runs until the poll fails.
 fn serve(listen: SocketAddr) -> io::Result<Infallible> {
     let mut echo = Echo::new(listen)?;
     eprintln!("listening on {}", echo.listener.address()?);
@@ -92,17 +91,17 @@ fn listen_flag() -> Result<SocketAddr, lexopt::Error> {
     Ok(listen)
 }
 
-/// The loop and all that it turns over.
+/// The event loop and its connections.
 struct Echo {
     poll: Poll,
     listener: Listener,
-    /// Connections may be waiting in the listener.
-    arrivals: bool,
+    /// Whether connections may wait in the listener's backlog.
+    may_accept: bool,
     connections: Slab<Connection>,
-    /// Who has a turn in this tick.
+    /// Connections that have a turn in this tick.
     ready: BTreeSet<usize>,
     clock: Clock,
-    /// Every read goes here first. What must outlive its turn is copied by whoever keeps it.
+    /// The read buffer, shared by all turns.
     scratch: Vec<u8>,
 }
 
@@ -114,7 +113,7 @@ impl Echo {
         Ok(Echo {
             poll,
             listener,
-            arrivals: false,
+            may_accept: false,
             connections: Slab::new(),
             ready: BTreeSet::new(),
             clock: Clock::new(),
@@ -125,22 +124,22 @@ impl Echo {
     fn run(&mut self) -> io::Result<Infallible> {
         let mut events = Events::with_capacity(256);
         loop {
-            // Whoever has had its turn before it was done is waited for by nobody.
+            // A connection that is still ready will not be reported again.
             let timeout = (!self.ready.is_empty()).then_some(Duration::ZERO);
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 polled => polled?,
             }
-            // Which edge it was doesn't matter: a turn tries both directions.
+            // The kind of edge does not matter: a turn reads and writes.
             for event in &events {
                 match event.token() {
-                    LISTENER => self.arrivals = true,
+                    LISTENER => self.may_accept = true,
                     Token(index) => self.ready.extend([index]),
                 }
             }
             self.give_turns();
-            // After the turns: an index freed in this tick may be given away now that no event
-            // is left that means its former owner.
+            // After the turns: a new connection may get an index that was freed in this tick, and no
+            // event of this tick may be taken for one of the new connection.
             self.accept()?;
         }
     }
@@ -150,48 +149,47 @@ impl Echo {
         for index in std::mem::take(&mut self.ready) {
             let Some(connection) = self.connections.get_mut(index) else { continue };
             match connection.turn(&mut self.scratch, &date) {
-                Ok(Turn::Waits) => {}
+                Ok(Turn::Blocked) => {}
                 Ok(Turn::Unfinished) => self.ready.extend([index]),
                 // Dropping a socket closes it, and poll forgets it.
-                Ok(Turn::Over) | Err(_) => drop(self.connections.remove(index)),
+                Ok(Turn::Closed) | Err(_) => drop(self.connections.remove(index)),
             }
         }
     }
 
     fn accept(&mut self) -> io::Result<()> {
-        while self.arrivals {
+        while self.may_accept {
             let mut socket = match self.listener.accept() {
                 Ok(accepted) => accepted.socket,
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => continue,
                     kind => {
-                        // Out of descriptors, say, if it isn't the end of the queue. Tried again
-                        // in the next tick and not before: somebody's end must free one first.
-                        self.arrivals = kind != ErrorKind::WouldBlock;
+                        // The backlog is empty, or descriptors have run out. In the latter case it tries again in
+                        // the next tick, when a connection may have ended.
+                        self.may_accept = kind != ErrorKind::WouldBlock;
                         return Ok(());
                     }
                 },
             };
             let entry = self.connections.vacant_entry();
-            // The poll reports at once that the socket is writable, which is the first turn of
-            // the connection.
+            // The poll reports the new socket as writable, which leads to its first turn.
             socket.register(self.poll.registry(), Token(entry.key()))?;
             entry.insert(Connection {
                 link: Link::new(socket),
                 protocol: Protocol::Http(Codec::new(HTTP_LIMITS)),
-                read_over: false,
+                is_read_shut_down: false,
             });
         }
         Ok(())
     }
 }
 
-/// A link and what is spoken over it.
+/// A link and the protocol that it speaks.
 struct Connection {
     link: Link<Socket>,
     protocol: Protocol,
     /// The peer has ended its direction.
-    read_over: bool,
+    is_read_shut_down: bool,
 }
 
 enum Protocol {
@@ -199,52 +197,59 @@ enum Protocol {
     Http(Codec),
     /// After it.
     Ws(Context),
-    /// What is queued leaves, what arrives means nothing.
+    /// Queued bytes are still written. Input is discarded.
     Closing,
 }
 
-/// How a connection's turn ended.
+/// The result of a turn.
 enum Turn {
-    /// The kernel has no more for it, or takes no more from it: an edge will tell.
-    Waits,
+    /// The kernel has blocked reading or writing, and will report an edge.
+    Blocked,
     /// There may be more to read.
     Unfinished,
-    /// There is nothing left to do for it.
-    Over,
+    /// The connection has ended.
+    Closed,
 }
 
 impl Connection {
-    /// Writes and reads until the kernel blocks or the turn is up. An error is the network's,
-    /// and ends the connection.
+    /// Writes and reads until the kernel blocks or the turn is over.
+    ///
+    /// # Errors
+    ///
+    /// An error of the network, which ends the connection.
     fn turn(&mut self, scratch: &mut [u8], date: &str) -> io::Result<Turn> {
         for _ in 0..READS_PER_TURN {
             self.link.flush(usize::MAX)?;
             let queued = self.link.outbox().queued();
             match self.protocol {
-                Protocol::Closing if queued == 0 && self.read_over => return Ok(Turn::Over),
-                // RFC 9112 §9.6: dropped now, with input unread, the socket would send a reset,
-                // and that can destroy what the peer hasn't read yet. So end our direction and
-                // read on until the peer has ended its own.
+                Protocol::Closing if queued == 0 && self.is_read_shut_down => {
+                    return Ok(Turn::Closed);
+                }
+                // RFC 9112 §9.6: closing a socket with unread input sends a reset, which can make the
+                // peer lose what it has not read yet. So shut down the write half and discard
+                // input until the peer has closed.
                 Protocol::Closing if queued == 0 => self.link.shutdown_write()?,
                 Protocol::Closing => {}
-                // The flush was blocked, so the writable edge brings us back here.
-                _ if queued > PAUSE_BYTES => return Ok(Turn::Waits),
+                // The flush has blocked, so a writable edge will follow.
+                _ if queued > PAUSE_BYTES => return Ok(Turn::Blocked),
                 _ => {}
             }
-            if self.read_over {
-                return Ok(Turn::Waits); // For what is queued to leave.
+            if self.is_read_shut_down {
+                return Ok(Turn::Blocked); // Until the queued bytes are written.
             }
             match self.link.read_into(scratch)? {
                 Received::Bytes(count) => self.on_bytes(&scratch[..count], date)?,
-                Received::Blocked => return Ok(Turn::Waits),
-                Received::End => (self.protocol, self.read_over) = (Protocol::Closing, true),
+                Received::Blocked => return Ok(Turn::Blocked),
+                Received::End => {
+                    (self.protocol, self.is_read_shut_down) = (Protocol::Closing, true)
+                }
             }
         }
         Ok(Turn::Unfinished)
     }
 
-    /// Hands input to the protocol of the moment, which may change in the middle of it: the
-    /// first frame can come in one segment with the request.
+    /// Passes input to the current protocol. The protocol may change within the input: the first frame
+    /// can come in the segment of the request.
     fn on_bytes(&mut self, mut input: &[u8], date: &str) -> io::Result<()> {
         let mut out = Vec::new();
         while !input.is_empty() {
@@ -261,11 +266,11 @@ impl Connection {
             return Ok(());
         }
         debug_assert!(false, "OUTBOX_BYTES_MAX is miscounted");
-        Err(ErrorKind::OutOfMemory.into()) // Rather end it than leave out a message.
+        Err(ErrorKind::OutOfMemory.into()) // Ends the connection, since a message would be missing.
     }
 }
 
-/// Bytes to requests, by [`Codec`]. Each is the last: it becomes a WebSocket or is refused.
+/// Turns bytes into a request. The connection then becomes a WebSocket or is closed.
 fn on_http_bytes(
     codec: &mut Codec,
     input: &mut &[u8],
@@ -282,7 +287,7 @@ fn on_http_bytes(
             Err(NotAccepted::NotAnUpgrade | NotAccepted::OtherVersion) => upgrade_required(),
             Err(NotAccepted::BadKey) => Response::new(400),
         },
-        // Who has content to send has not come to upgrade.
+        // A request with content is no upgrade.
         Ok(Fed::Continue) | Err(Reject::BodyTooLarge) => upgrade_required(),
         Err(_) => Response::new(400),
     };
@@ -291,7 +296,7 @@ fn on_http_bytes(
     Some(Protocol::Closing)
 }
 
-/// RFC 9110 §15.5.22, RFC 6455 §4.4: says what it would take.
+/// The response to a request that is no upgrade (RFC 9110 §15.5.22, RFC 6455 §4.4).
 fn upgrade_required() -> Response {
     Response::new(426)
         .with("Upgrade", "websocket")
@@ -311,7 +316,7 @@ fn encode(first: u8, payload: &[u8], out: &mut Vec<u8>) {
     out[start] = first;
 }
 
-/// Bytes to messages, by [`Context`], which also answers pings and closes; messages to frames.
+/// Turns bytes into messages and echoes each. [`Context`] answers pings and close frames.
 fn on_ws_bytes(context: &mut Context, input: &mut &[u8], out: &mut Vec<u8>) -> Option<Protocol> {
     match context.feed(input, out, &mut RecycledContext::default()) {
         Ok(Some(Incoming::Text(text))) => encode(TEXT, text.as_bytes(), out),
@@ -336,7 +341,7 @@ mod tests {
         Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-    /// A peer of a server of its own, which ends with the process.
+    /// Starts a server, which runs until the process ends, and connects to it.
     fn connect() -> TcpStream {
         let mut echo = Echo::new(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = echo.listener.address().unwrap();
@@ -346,7 +351,7 @@ mod tests {
         peer
     }
 
-    /// Sends the request and `rest` in one segment, and reads the response's head.
+    /// Sends an upgrade and `rest` in one write, and reads the head of the response.
     fn upgrade(rest: &[u8]) -> TcpStream {
         let mut peer = connect();
         peer.write_all(&[UPGRADE, rest].concat()).unwrap();
@@ -365,19 +370,19 @@ mod tests {
     }
 
     #[test]
-    fn fragments_come_back_as_one_message_and_the_ping_between_them_before_it() {
-        // A mask of zeros is one like any other (RFC 6455 §5.3), and easily read.
+    fn fragments_return_as_one_message_after_the_pong_to_a_ping_between_them() {
+        // A mask of zeros is valid (RFC 6455 §5.3) and leaves the payload readable.
         let mut peer = upgrade(b"\x01\x83\0\0\0\0one\x89\x81\0\0\0\0?");
         assert_eq!(read(&mut peer, 3), b"\x8A\x01?");
         peer.write_all(b"\x80\x83\0\0\0\0two\x82\x81\0\0\0\0\xFF").unwrap();
         assert_eq!(read(&mut peer, 11), b"\x81\x06onetwo\x82\x01\xFF");
         peer.write_all(b"\x88\x82\0\0\0\0\x03\xE8").unwrap();
         assert_eq!(read(&mut peer, 4), b"\x88\x02\x03\xE8");
-        assert_eq!(peer.read(&mut [0]).unwrap(), 0, "its direction ends after its close");
+        assert_eq!(peer.read(&mut [0]).unwrap(), 0, "the stream ends after the close frame");
     }
 
     #[test]
-    fn a_violation_is_answered_though_the_peer_talks_on() {
+    fn a_violation_is_answered_although_the_peer_keeps_sending() {
         let mut peer = upgrade(b"\x81\x01?"); // Not masked.
         peer.write_all(&vec![0x81; 1 << 20]).unwrap();
         peer.shutdown(std::net::Shutdown::Write).unwrap();
@@ -387,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_request_is_told_what_it_would_take() {
+    fn a_request_that_is_no_upgrade_is_426() {
         let mut peer = connect();
         peer.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").unwrap();
         let mut response = String::new();
@@ -397,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_read_is_not_read_from_until_it_does() {
+    fn input_from_a_peer_that_does_not_read_is_paused() {
         const MESSAGE_BYTES: usize = 1 << 20;
         let frame = [b"\x82\xFF\0\0\0\0\0\x10\0\0\0\0\0\0", &vec![7; MESSAGE_BYTES][..]].concat();
         let mut peer = upgrade(b"");
@@ -408,7 +413,7 @@ mod tests {
             if sent == frame.len() {
                 (frames, sent) = (frames + 1, 0);
             }
-            assert!(frames < 64, "it takes whatever it is sent");
+            assert!(frames < 64, "input is not paused");
         }
         let check = |peer: &mut TcpStream| {
             assert_eq!(read(peer, 10), b"\x82\x7F\0\0\0\0\0\x10\0\0");

@@ -1,4 +1,4 @@
-//! The certificate: what is wrong with it at start, and SIGHUP.
+//! Certificates: errors at the start, and reloading by SIGHUP.
 
 use std::fs;
 
@@ -6,28 +6,28 @@ use rustix::process::Signal;
 use rustls::pki_types::CertificateDer;
 
 use crate::client::get;
-use crate::peer::{Authority, Folder, Peer, World, shake_hands, text};
+use crate::peer::{Authority, Folder, Peer, TlsServer, handshake, text};
 use crate::server::{run, wait_until};
 
-fn shown(peer: &Peer) -> CertificateDer<'static> {
+fn certificate_of(peer: &Peer) -> CertificateDer<'static> {
     peer.conn.peer_certificates().expect("a certificate")[0].clone().into_owned()
 }
 
-/// What a new connection is shown.
-fn shown_now(world: &World) -> CertificateDer<'static> {
-    // With a memory of its own: who resumes is shown nothing.
-    let fresh = crate::peer::believer(&world.authority, &[&rustls::version::TLS13], &[]);
-    let mut peer = world.peer(&fresh);
-    shake_hands(&mut peer).expect("a handshake");
-    shown(&peer)
+/// The certificate that a new connection gets.
+fn served_certificate(tls_server: &TlsServer) -> CertificateDer<'static> {
+    // A new configuration, so that the client cannot resume: a resumed handshake has no certificate.
+    let fresh = crate::peer::client_config(&tls_server.authority, &[&rustls::version::TLS13], &[]);
+    let mut peer = tls_server.peer(&fresh);
+    handshake(&mut peer).expect("a handshake");
+    certificate_of(&peer)
 }
 
-fn lines_with(world: &World, text: &str) -> Vec<String> {
-    world.server.stderr().into_iter().filter(|line| line.contains(text)).collect()
+fn lines_with(tls_server: &TlsServer, text: &str) -> Vec<String> {
+    tls_server.server.stderr().into_iter().filter(|line| line.contains(text)).collect()
 }
 
 #[test]
-fn a_certificate_that_is_no_good_is_one_clear_line() {
+fn a_bad_certificate_or_key_is_one_line_on_stderr_and_exit_code_1() {
     let (folder, authority) = (Folder::new(), Authority::new());
     let (one, other) = (authority.issue(), authority.issue());
     let (certificate, key) =
@@ -56,7 +56,7 @@ fn a_certificate_that_is_no_good_is_one_clear_line() {
 }
 
 #[test]
-fn one_file_may_hold_both() {
+fn one_file_may_contain_certificate_and_key() {
     let (folder, authority) = (Folder::new(), Authority::new());
     let issued = authority.issue();
     let both = folder.write("both.pem", &(issued.key_pem.clone() + &issued.certificate_pem));
@@ -66,48 +66,53 @@ fn one_file_may_hold_both() {
 }
 
 #[test]
-fn sighup_reads_the_certificate_again_and_disturbs_nobody() {
-    let world = World::start(&[]);
-    let mut old = world.http();
+fn sighup_reloads_the_certificate_and_keeps_connections() {
+    let tls_server = TlsServer::start(&[]);
+    let mut old = tls_server.http();
     old.ask(&get("/ping")).expect(200);
-    let room = world.server.room(&world.server.session("ana"));
-    let mut member = world.enter(&room, "bob");
-    assert!(shown_now(&world) == world.issued.certificate);
+    let room = tls_server.server.room(&tls_server.server.session("ana"));
+    let mut member = tls_server.enter(&room, "bob");
+    assert!(served_certificate(&tls_server) == tls_server.issued.certificate);
 
-    let next = world.authority.issue();
-    world.folder.write("cert.pem", &next.certificate_pem);
-    world.folder.write("key.pem", &next.key_pem);
-    assert!(shown_now(&world) == world.issued.certificate, "files are read when we say so");
-    world.server.signal(Signal::HUP);
-    wait_until("it is read", || !lines_with(&world, "was read again").is_empty());
-    assert!(shown_now(&world) == next.certificate);
+    let next = tls_server.authority.issue();
+    tls_server.folder.write("cert.pem", &next.certificate_pem);
+    tls_server.folder.write("key.pem", &next.key_pem);
+    assert!(
+        served_certificate(&tls_server) == tls_server.issued.certificate,
+        "reloaded without SIGHUP"
+    );
+    tls_server.server.signal(Signal::HUP);
+    wait_until("it is read", || !lines_with(&tls_server, "was read again").is_empty());
+    assert!(served_certificate(&tls_server) == next.certificate);
     old.ask(&get("/ping")).expect(200);
     member.chat("still here");
     member.expect_chat("bob", "still here");
-    // Whoever remembers the old one resumes nothing, and is let in.
-    world.ask(get("/ping")).expect(200);
+    // A client that has a ticket from before gets a full handshake.
+    tls_server.ask(get("/ping")).expect(200);
 }
 
 #[test]
-fn a_bad_new_certificate_changes_nothing() {
-    let world = World::start(&[]);
-    let other = world.authority.issue();
-    let spoil = |count| match count {
-        0 => drop(world.folder.write("key.pem", &other.key_pem)),
-        1 => drop(world.folder.write("cert.pem", "")),
-        _ => fs::remove_file(world.folder.path("cert.pem")).expect("it was there"),
+fn with_a_bad_certificate_sighup_keeps_the_old_one() {
+    let tls_server = TlsServer::start(&[]);
+    let other = tls_server.authority.issue();
+    let replace = |count| match count {
+        0 => drop(tls_server.folder.write("key.pem", &other.key_pem)),
+        1 => drop(tls_server.folder.write("cert.pem", "")),
+        _ => fs::remove_file(tls_server.folder.path("cert.pem")).expect("it was there"),
     };
     let whys = ["does not match the certificate", "no certificate", "No such file"];
     for (count, why) in whys.into_iter().enumerate() {
-        spoil(count);
-        world.server.signal(Signal::HUP);
-        wait_until("it is said", || lines_with(&world, "the old certificate stays").len() > count);
-        let said = lines_with(&world, "the old certificate stays");
-        assert!(said[count].starts_with("error: ") && said[count].contains(why), "{said:?}");
-        assert!(shown_now(&world) == world.issued.certificate);
+        replace(count);
+        tls_server.server.signal(Signal::HUP);
+        wait_until("it is logged", || {
+            lines_with(&tls_server, "the old certificate stays").len() > count
+        });
+        let sent = lines_with(&tls_server, "the old certificate stays");
+        assert!(sent[count].starts_with("error: ") && sent[count].contains(why), "{sent:?}");
+        assert!(served_certificate(&tls_server) == tls_server.issued.certificate);
     }
-    world.folder.write("cert.pem", &other.certificate_pem);
-    world.server.signal(Signal::HUP);
-    wait_until("it is read", || !lines_with(&world, "was read again").is_empty());
-    assert!(shown_now(&world) == other.certificate);
+    tls_server.folder.write("cert.pem", &other.certificate_pem);
+    tls_server.server.signal(Signal::HUP);
+    wait_until("it is read", || !lines_with(&tls_server, "was read again").is_empty());
+    assert!(served_certificate(&tls_server) == other.certificate);
 }

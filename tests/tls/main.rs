@@ -1,10 +1,10 @@
-//! The server as it speaks TLS by itself, built with the feature `tls`: `wss` without a proxy.
+//! TLS in the server itself (feature `tls`): `https` and `wss` without a proxy.
 //!
-//! `peer` makes a throw-away authority, certificates and rustls clients that believe in them; the rest is what
-//! `tests/wire` starts and speaks with. What is said inside is the wire tests' business; here it is how it gets there,
-//! and what happens when it doesn't. `programs` has curl and openssl say the same.
+//! These tests cover handshakes, certificates, and how connections end; `tests/wire` covers what is sent inside. `peer`
+//! creates a certificate authority and rustls clients that trust it. `programs` runs curl, OpenSSL and Python as
+//! clients.
 
-// What the wire tests start and speak with; these need only some of it.
+// These tests use only a part of each.
 #[allow(dead_code)]
 #[path = "../wire/client.rs"]
 mod client;
@@ -21,4 +21,4 @@ mod certificate;
 mod ends;
 mod handshake;
 mod programs;
-mod talk;
+mod traffic;

@@ -1,4 +1,4 @@
-//! An authority that nobody else believes in, its certificates as files, and clients that believe in it.
+//! A certificate authority, its certificates as files, and clients that trust it.
 
 use std::fs;
 use std::net::TcpStream;
@@ -17,10 +17,10 @@ use rustls::{
 use crate::client::{Http, Request, Stream, Ws, upgrade};
 use crate::server::{Address, DEADLINE, Server, command};
 
-/// A client's end of TLS over TCP.
+/// A client's TLS connection over TCP.
 pub type Peer = StreamOwned<ClientConnection, TcpStream>;
 
-/// A folder of a test's own, which goes with it.
+/// A folder that only one test uses. Dropping it removes it.
 pub struct Folder(PathBuf);
 
 impl Folder {
@@ -37,7 +37,7 @@ impl Folder {
         self.0.join(name)
     }
 
-    /// Writes a file; its path as text.
+    /// Writes a file and returns its path.
     pub fn write(&self, name: &str, content: &str) -> String {
         let path = self.path(name);
         fs::write(&path, content).expect("a file");
@@ -55,7 +55,7 @@ pub fn text(path: &Path) -> String {
     path.to_str().expect("a path in UTF-8").to_owned()
 }
 
-/// An authority.
+/// A certificate authority.
 pub struct Authority {
     pub root: CertificateDer<'static>,
     pub root_pem: String,
@@ -75,7 +75,7 @@ impl Authority {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        params.distinguished_name.push(DnType::CommonName, "nobody's authority");
+        params.distinguished_name.push(DnType::CommonName, "test authority");
         let root = params.self_signed(&key).expect("a root");
         let (der, pem) = (root.der().clone(), root.pem());
         Authority { root: der, root_pem: pem, issuer: Issuer::new(params, key) }
@@ -97,17 +97,17 @@ impl Authority {
 }
 
 /// A server that speaks none on its first port and TLS on its second, and what it takes to be believed.
-pub struct World {
+pub struct TlsServer {
     pub server: Server,
     pub folder: Folder,
     pub authority: Authority,
     pub issued: Issued,
     /// Believes the authority, and remembers its sessions.
-    pub believer: Arc<ClientConfig>,
+    pub client_config: Arc<ClientConfig>,
 }
 
-impl World {
-    pub fn start(flags: &[&str]) -> World {
+impl TlsServer {
+    pub fn start(flags: &[&str]) -> TlsServer {
         let (folder, authority) = (Folder::new(), Authority::new());
         let issued = authority.issue();
         let certificate = folder.write("cert.pem", &issued.certificate_pem);
@@ -117,16 +117,16 @@ impl World {
         all.extend_from_slice(flags);
         let listeners = all.iter().filter(|flag| flag.ends_with("listen")).count();
         let server = Server::spawn(command(&all, &[]), listeners);
-        let believer = believer(&authority, &[&TLS13, &TLS12], &[b"http/1.1"]);
-        World { server, folder, authority, issued, believer }
+        let client_config = client_config(&authority, &[&TLS13, &TLS12], &[b"http/1.1"]);
+        TlsServer { server, folder, authority, issued, client_config }
     }
 
-    /// Where TLS is spoken.
+    /// The address of the TLS listener.
     pub fn address(&self) -> &Address {
         &self.server.addresses[1]
     }
 
-    /// A TCP connection to where TLS is spoken.
+    /// A TCP connection to the TLS listener.
     pub fn tcp(&self) -> TcpStream {
         match Stream::connect(self.address()) {
             Stream::Tcp(stream) => stream,
@@ -134,14 +134,14 @@ impl World {
         }
     }
 
-    /// The handshake is not over yet.
+    /// A TLS connection whose handshake has not begun.
     pub fn peer(&self, config: &Arc<ClientConfig>) -> Peer {
         StreamOwned::new(session(config), self.tcp())
     }
 
-    /// HTTP over TLS.
+    /// An HTTP connection over TLS.
     pub fn http(&self) -> Http {
-        self.over(self.peer(&self.believer))
+        self.over(self.peer(&self.client_config))
     }
 
     pub fn over(&self, peer: Peer) -> Http {
@@ -167,8 +167,8 @@ pub fn session(config: &Arc<ClientConfig>) -> ClientConnection {
     ClientConnection::new(Arc::clone(config), name).expect("a session")
 }
 
-/// A client that believes the authority, speaks these versions and offers these protocols.
-pub fn believer(
+/// The configuration of a client that trusts the authority, with these versions and ALPN protocols.
+pub fn client_config(
     authority: &Authority,
     versions: &[&'static SupportedProtocolVersion],
     protocols: &[&[u8]],
@@ -184,8 +184,8 @@ pub fn believer(
     Arc::new(config)
 }
 
-/// Goes on until the handshake is over.
-pub fn shake_hands(peer: &mut Peer) -> std::io::Result<()> {
+/// Completes the handshake.
+pub fn handshake(peer: &mut Peer) -> std::io::Result<()> {
     peer.sock.set_read_timeout(Some(DEADLINE)).expect("a timeout");
     while peer.conn.is_handshaking() {
         peer.conn.complete_io(&mut peer.sock)?;

@@ -1,10 +1,10 @@
-//! Other people's programs: curl, OpenSSL, and the keys that it makes; the Python package `websockets`.
+//! Other clients: curl, OpenSSL and the keys that it creates, and the Python package `websockets`.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use crate::peer::{Folder, World, text};
+use crate::peer::{Folder, TlsServer, text};
 use crate::program::{Ended, command, find, needed, run};
 use crate::server::{Server, command as server_command};
 
@@ -12,7 +12,7 @@ fn openssl() -> Option<PathBuf> {
     needed("openssl", find(&["openssl"]))
 }
 
-/// `openssl ARGS` in a folder.
+/// Runs `openssl ARGS` in a folder.
 #[track_caller]
 fn make(openssl: &Path, folder: &Folder, args: &str) -> Ended {
     let mut command = command(openssl);
@@ -20,7 +20,7 @@ fn make(openssl: &Path, folder: &Folder, args: &str) -> Ended {
     run(&mut command).expect_success()
 }
 
-/// `curl --cacert ROOT https://localhost:PORT/ping`, and more.
+/// Runs `curl --cacert ROOT ARGS https://localhost:PORT/ping`.
 #[track_caller]
 fn ping(curl: &Path, root: &str, server: &Server, at: usize, args: &[&str]) -> Ended {
     let port = server.addresses[at].host().rsplit(':').next().expect("a port").to_owned();
@@ -32,45 +32,45 @@ fn ping(curl: &Path, root: &str, server: &Server, at: usize, args: &[&str]) -> E
 }
 
 #[test]
-fn curl_believes_what_it_is_shown() {
-    let world = World::start(&[]);
+fn curl_connects_if_it_trusts_the_authority() {
+    let tls_server = TlsServer::start(&[]);
     let Some(curl) = needed("curl", find(&["curl"])) else { return };
-    let root = world.folder.write("root.pem", &world.authority.root_pem);
+    let root = tls_server.folder.write("root.pem", &tls_server.authority.root_pem);
     for args in [&[][..], &["--http2"], &["--tls-max", "1.2"], &["--no-alpn"]] {
-        let ended = ping(&curl, &root, &world.server, 1, args).expect_success();
+        let ended = ping(&curl, &root, &tls_server.server, 1, args).expect_success();
         assert_eq!(ended.stdout(), r#"{"status":"ok"}"#, "{args:?} {}", ended.stderr);
     }
-    let stranger = world.folder.write("other.pem", &crate::peer::Authority::new().root_pem);
-    let refused = ping(&curl, &stranger, &world.server, 1, &[]);
+    let other = tls_server.folder.write("other.pem", &crate::peer::Authority::new().root_pem);
+    let refused = ping(&curl, &other, &tls_server.server, 1, &[]);
     assert!(!refused.status.success() && refused.stdout.is_empty(), "{refused:?}");
-    // Over TLS 1.1 nobody talks any more.
-    let refused = ping(&curl, &root, &world.server, 1, &["--tls-max", "1.1"]);
+    // TLS 1.1 is not supported.
+    let refused = ping(&curl, &root, &tls_server.server, 1, &["--tls-max", "1.1"]);
     assert!(!refused.status.success(), "{refused:?}");
 }
 
 #[test]
-fn openssl_sees_protocol_chain_and_end() {
-    let world = World::start(&[]);
+fn openssl_verifies_protocol_chain_and_close() {
+    let tls_server = TlsServer::start(&[]);
     let Some(openssl) = openssl() else { return };
-    let root = world.folder.write("root.pem", &world.authority.root_pem);
+    let root = tls_server.folder.write("root.pem", &tls_server.authority.root_pem);
     let mut client = command(openssl);
-    client.args(["s_client", "-connect", &world.address().host(), "-servername", "localhost"]);
+    client.args(["s_client", "-connect", &tls_server.address().host(), "-servername", "localhost"]);
     client.args(["-CAfile", &root, "-verify_return_error", "-alpn", "h2,http/1.1", "-ign_eof"]);
     client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut client = client.spawn().expect("openssl runs");
     let mut stdin = client.stdin.take().expect("piped");
     stdin.write_all(b"GET /ping HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
-    let ended = client.wait_with_output().expect("it ends when we do");
-    let said = String::from_utf8_lossy(&ended.stdout);
-    assert!(ended.status.success(), "{said} {}", String::from_utf8_lossy(&ended.stderr));
+    let ended = client.wait_with_output().expect("it ends with the connection");
+    let sent = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success(), "{sent} {}", String::from_utf8_lossy(&ended.stderr));
     for line in ["ALPN protocol: http/1.1", "Verify return code: 0 (ok)", "HTTP/1.1 200 OK"] {
-        assert!(said.contains(line), "{line}: {said}");
+        assert!(sent.contains(line), "{line}: {sent}");
     }
-    assert!(said.trim_end().ends_with("closed"), "{said}");
+    assert!(sent.trim_end().ends_with("closed"), "{sent}");
 }
 
 #[test]
-fn keys_of_every_form_are_read() {
+fn keys_in_every_format_are_accepted() {
     let Some(openssl) = openssl() else { return };
     let Some(curl) = needed("curl", find(&["curl"])) else { return };
     let folder = Folder::new();
@@ -111,17 +111,17 @@ print("all held")
 "#;
 
 #[test]
-fn websockets_talks_over_wss() {
-    let world = World::start(&[]);
+fn websockets_chats_over_wss() {
+    let tls_server = TlsServer::start(&[]);
     let named = std::env::var_os("CLIENTS_PYTHON").map(PathBuf::from);
     let python = named.or_else(|| find(&["python3"])).filter(|python| {
         run(command(python).args(["-c", "import websockets.sync.client"])).status.success()
     });
     let Some(python) = needed("python3 with the package websockets", python) else { return };
-    let root = world.folder.write("root.pem", &world.authority.root_pem);
-    let session = world.server.session("ana");
-    let room = world.server.room(&session);
-    let port = world.address().host().rsplit(':').next().expect("a port").to_owned();
+    let root = tls_server.folder.write("root.pem", &tls_server.authority.root_pem);
+    let session = tls_server.server.session("ana");
+    let room = tls_server.server.room(&session);
+    let port = tls_server.address().host().rsplit(':').next().expect("a port").to_owned();
     let url = format!("wss://localhost:{port}/ws/{room}?session_id={session}");
     let ended = run(command(python).arg("-c").arg(SOCKET).args([root, url])).expect_success();
     assert_eq!(ended.stdout(), "all held\n", "{ended:?}");

@@ -1,4 +1,4 @@
-//! Compares answers with what OpenAPI says of them, and remembers which have been seen.
+//! Compares responses with the OpenAPI document and records which of the documented ones have been seen.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, from_slice};
 use crate::client::{Answer, Request};
 use crate::server::Server;
 
-/// One of the two documents.
+/// The OpenAPI or the AsyncAPI document.
 pub struct Document(pub Value);
 
 impl Document {
@@ -19,29 +19,33 @@ impl Document {
         Document(from_slice(&disposable_chat::web::ASYNCAPI.content()).expect("JSON"))
     }
 
-    /// What a `$ref` leads to, or the value itself.
+    /// The target of a `$ref`, or the value itself.
     pub fn resolve<'a>(&'a self, value: &'a Value) -> &'a Value {
         let Some(reference) = value["$ref"].as_str() else { return value };
         let pointer = reference.strip_prefix('#').expect("within the document");
-        let target = self.0.pointer(pointer).unwrap_or_else(|| panic!("{reference} leads nowhere"));
-        assert_eq!(value.as_object().map(|object| object.len()), Some(1), "{reference} and more");
+        let target = self.0.pointer(pointer).unwrap_or_else(|| panic!("{reference} has no target"));
+        assert_eq!(
+            value.as_object().map(|object| object.len()),
+            Some(1),
+            "fields beside {reference}"
+        );
         self.resolve(target)
     }
 
-    /// Why `value` is not as `schema` says. Keywords that are not known here are a failure of the test.
-    pub fn misfit(&self, schema: &Value, value: &Value) -> Option<String> {
+    /// The reason why `value` does not match `schema`, if so. Panics on keywords that the documents have not used so far.
+    pub fn mismatch(&self, schema: &Value, value: &Value) -> Option<String> {
         for (keyword, wanted) in schema.as_object().expect("a schema is an object") {
             let items = || value.as_array().into_iter().flatten();
             let fits = match keyword.as_str() {
                 "$ref" => {
                     let target = serde_json::json!({ "$ref": wanted });
-                    match self.misfit(self.resolve(&target), value) {
-                        Some(misfit) => return Some(misfit),
+                    match self.mismatch(self.resolve(&target), value) {
+                        Some(mismatch) => return Some(mismatch),
                         None => true,
                     }
                 }
                 "description" | "default" | "examples" => true,
-                // Of texts that clients send; what the server does with them is tested elsewhere.
+                // Bounds on what clients send. Other tests show how the server applies them.
                 "minLength" | "maxLength" | "minimum" | "maximum" => true,
                 "type" => match wanted {
                     Value::Array(types) => types.iter().any(|one| is_of_type(one, value)),
@@ -50,13 +54,13 @@ impl Document {
                 "const" => value == wanted,
                 "enum" => wanted.as_array().expect("an array").contains(value),
                 "pattern" | "format" => value.as_str().is_some_and(|text| has_form(wanted, text)),
-                "items" => match items().find_map(|item| self.misfit(wanted, item)) {
-                    Some(misfit) => return Some(misfit),
+                "items" => match items().find_map(|item| self.mismatch(wanted, item)) {
+                    Some(mismatch) => return Some(mismatch),
                     None => true,
                 },
                 "anyOf" => {
                     let mut schemas = wanted.as_array().expect("an array").iter();
-                    schemas.any(|one| self.misfit(one, value).is_none())
+                    schemas.any(|one| self.mismatch(one, value).is_none())
                 }
                 "required" => {
                     let mut names = wanted.as_array().expect("an array").iter();
@@ -64,19 +68,19 @@ impl Document {
                 }
                 "properties" => {
                     let mut fields = wanted.as_object().expect("an object").iter();
-                    let misfit = fields.find_map(|(name, schema)| {
-                        let misfit = self.misfit(schema, value.get(name)?)?;
-                        Some(format!("{name}: {misfit}"))
+                    let mismatch = fields.find_map(|(name, schema)| {
+                        let mismatch = self.mismatch(schema, value.get(name)?)?;
+                        Some(format!("{name}: {mismatch}"))
                     });
-                    if misfit.is_some() {
-                        return misfit;
+                    if mismatch.is_some() {
+                        return mismatch;
                     }
                     true
                 }
-                other => panic!("the schema keyword {other} is not known to this test"),
+                other => panic!("unsupported keyword {other}"),
             };
             if !fits {
-                return Some(format!("{value} is not of {keyword} {wanted}"));
+                return Some(format!("{value} does not match {keyword} {wanted}"));
             }
         }
         None
@@ -92,11 +96,11 @@ fn is_of_type(wanted: &Value, value: &Value) -> bool {
         "integer" => value.is_i64() || value.is_u64(),
         "number" => value.is_number(),
         "null" => value.is_null(),
-        other => panic!("no type of JSON: {other}"),
+        other => panic!("unsupported type {other}"),
     }
 }
 
-/// The patterns and formats that our documents use.
+/// The patterns and formats that the documents use.
 fn has_form(wanted: &Value, text: &str) -> bool {
     let hex = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'));
     match wanted.as_str().expect("a string") {
@@ -104,48 +108,48 @@ fn has_form(wanted: &Value, text: &str) -> bool {
         "^[0-9a-f]{16}$" => hex(text) && text.len() == 16,
         "uuid" => hex(&text.replace('-', "")) && text.len() == 36,
         "date-time" => text.len() == "2025-08-19T13:45:00.123456Z".len() && text.ends_with('Z'),
-        other => panic!("the form {other} is not known to this test"),
+        other => panic!("unsupported pattern or format {other}"),
     }
 }
 
-/// Asks, and holds each answer against the document.
-pub struct Judge {
+/// Sends requests and compares each response with the document.
+pub struct Checker {
     pub document: Document,
-    /// Path, method and key of the responses that have come; the key may be `default`.
+    /// Path, method and key of the documented responses that have come. The key is a status or `default`.
     seen: BTreeSet<(String, String, String)>,
     /// Status and code of the errors that have come.
     pub errors: BTreeSet<(u16, String)>,
 }
 
-impl Judge {
-    pub fn new() -> Judge {
+impl Checker {
+    pub fn new() -> Checker {
         let document = Document::openapi();
-        Judge { document, seen: BTreeSet::new(), errors: BTreeSet::new() }
+        Checker { document, seen: BTreeSet::new(), errors: BTreeSet::new() }
     }
 
-    /// One request to a documented operation; the answer has that status.
+    /// Sends a request to a documented operation, and asserts the status and that the response is documented.
     #[track_caller]
     pub fn ask(&mut self, server: &Server, path: &str, request: Request, status: u16) -> Answer {
         let mut http = server.http();
         http.send_request(&request);
         let method = method_of(&request);
-        // A 304 has neither content nor a length, like an answer to HEAD.
+        // A 304 has no content and no length, like a response to HEAD.
         let answer = http.answer_to(if status == 304 { "HEAD" } else { &method });
         assert_eq!(answer.status, status, "{path}: {}", answer.text());
-        self.judge(path, &method, &answer);
+        self.check(path, &method, &answer);
         answer
     }
 
-    /// An error of that status and code.
+    /// Like `ask`, and asserts the code of the error.
     #[track_caller]
     pub fn refused(&mut self, at: &Server, path: &str, request: Request, status: u16, code: &str) {
         let answer = self.ask(at, path, request, status);
         assert_eq!(answer.json()["code"], code, "{path}: {}", answer.text());
     }
 
-    /// The answer is one of those that the operation is documented to give.
+    /// Asserts that the response is one of the operation's documented ones.
     #[track_caller]
-    pub fn judge(&mut self, path: &str, method: &str, answer: &Answer) {
+    pub fn check(&mut self, path: &str, method: &str, answer: &Answer) {
         let document = &self.document;
         let operation = &document.0["paths"][path][method.to_ascii_lowercase()];
         assert!(operation.is_object(), "{method} {path} is not documented");
@@ -167,8 +171,8 @@ impl Judge {
             (Some(content), Some(media_type)) => {
                 let schema = &content.get(media_type).expect("a documented type")["schema"];
                 if media_type == "application/json" {
-                    let misfit = document.misfit(schema, &answer.json());
-                    assert!(misfit.is_none(), "{what}: {}", misfit.unwrap_or_default());
+                    let mismatch = document.mismatch(schema, &answer.json());
+                    assert!(mismatch.is_none(), "{what}: {}", mismatch.unwrap_or_default());
                 }
             }
             _ => panic!("{what}: {media_type:?}, but documented is {content:?}"),
@@ -185,7 +189,8 @@ impl Judge {
         self.seen.insert((path.to_owned(), method.to_owned(), key.to_owned()));
     }
 
-    /// What any call may meet, as the text of `default` lists it: ``400 `code` (…), 503 `code` or `code```.
+    /// The errors that any operation may answer, from the description of `default`: ``400 `code` (…), 503 `code` or
+    /// `code```.
     pub fn general_errors(&self) -> BTreeSet<(u16, String)> {
         let response = &self.document.0["components"]["responses"]["any"];
         let text = response["description"].as_str().expect("a description");
@@ -211,7 +216,7 @@ impl Judge {
         errors
     }
 
-    /// Everything that is documented of these paths has been seen, but for what `unprovoked` names.
+    /// Asserts that every documented response of these paths has been seen, except for those in `unprovoked`.
     #[track_caller]
     pub fn expect_all_of(&self, paths: &[&str], unprovoked: &[(&str, &str, &str)]) {
         let mut missing = Vec::new();
@@ -222,14 +227,14 @@ impl Judge {
                     let method = method.to_ascii_uppercase();
                     let excused = unprovoked.contains(&(&method, path, status));
                     let key = (path.to_string(), method.clone(), status.clone());
-                    assert!(!(excused && self.seen.contains(&key)), "{key:?} needs no excuse");
+                    assert!(!(excused && self.seen.contains(&key)), "{key:?} has been seen");
                     if !excused && !self.seen.contains(&key) {
                         missing.push(format!("{method} {path} {status}"));
                     }
                 }
             }
         }
-        assert!(missing.is_empty(), "documented, but never answered: {missing:#?}");
+        assert!(missing.is_empty(), "documented but not seen: {missing:#?}");
     }
 }
 
@@ -238,7 +243,7 @@ pub fn method_of(request: &Request) -> String {
     bytes.iter().take_while(|byte| **byte != b' ').map(|byte| char::from(*byte)).collect()
 }
 
-/// The codes that a response's text names.
+/// The codes in the description of a response.
 pub fn codes(response: &Value) -> impl Iterator<Item = &str> {
     let text = response["description"].as_str().unwrap_or_default();
     text.split('`').skip(1).step_by(2)

@@ -1,4 +1,4 @@
-//! REST and sockets over TLS, beside those without, and a lot of them.
+//! REST and WebSockets over TLS: beside plain connections, in large amounts, and with slow readers.
 
 use std::thread;
 
@@ -6,20 +6,21 @@ use rustls::version::{TLS12, TLS13};
 use serde_json::json;
 
 use crate::client::{Http, Stream, get, post, upgrade};
-use crate::peer::{World, believer};
+use crate::peer::{TlsServer, client_config};
+use crate::server::metric_in;
 
 #[test]
-fn rest_and_sockets_go_over_tls_beside_those_that_do_not() {
-    let world = World::start(&[]);
-    let session = world.ask(post("/sessions").json(&json!({"username": "ana"}))).expect(201);
+fn tls_and_plain_connections_share_rooms() {
+    let tls_server = TlsServer::start(&[]);
+    let session = tls_server.ask(post("/sessions").json(&json!({"username": "ana"}))).expect(201);
     let session = session.json()["session_id"].as_str().expect("an id").to_owned();
-    let room = world.ask(post("/rooms").session(&session)).expect(201);
+    let room = tls_server.ask(post("/rooms").session(&session)).expect(201);
     let room = room.json()["room_id"].as_str().expect("an id").to_owned();
-    let mut ana = world.http().upgrade(&upgrade(&format!("/ws/{room}?session_id={session}")));
+    let mut ana = tls_server.http().upgrade(&upgrade(&format!("/ws/{room}?session_id={session}")));
     ana.expect_join("ana");
-    let mut bob = world.server.enter(&room, "bob");
+    let mut bob = tls_server.server.enter(&room, "bob");
     ana.expect_join("bob");
-    let mut eve = world.enter(&room, "eve");
+    let mut eve = tls_server.enter(&room, "eve");
     ana.expect_join("eve");
     bob.expect_join("eve");
     for (from, message) in [(0, "in secret"), (1, "in the open"), (2, "🦀")] {
@@ -36,9 +37,9 @@ fn rest_and_sockets_go_over_tls_beside_those_that_do_not() {
 }
 
 #[test]
-fn a_connection_is_kept_alive_and_takes_a_pipeline() {
-    let world = World::start(&[]);
-    let mut http = world.http();
+fn a_connection_persists_and_may_be_pipelined() {
+    let tls_server = TlsServer::start(&[]);
+    let mut http = tls_server.http();
     for _ in 0..3 {
         http.ask(&get("/ping")).expect(200);
     }
@@ -48,23 +49,24 @@ fn a_connection_is_kept_alive_and_takes_a_pipeline() {
 }
 
 #[test]
-fn both_versions_of_tls_are_spoken() {
-    let world = World::start(&[]);
+fn tls_1_2_and_1_3_are_supported() {
+    let tls_server = TlsServer::start(&[]);
     for version in [&TLS12, &TLS13] {
-        let config = believer(&world.authority, &[version], &[b"http/1.1"]);
-        world.over(world.peer(&config)).ask(&get("/ping")).expect(200);
+        let config = client_config(&tls_server.authority, &[version], &[b"http/1.1"]);
+        tls_server.over(tls_server.peer(&config)).ask(&get("/ping")).expect(200);
     }
 }
 
-/// Everybody talks and listens at once, in messages longer than a read, a turn and a record are.
+/// All members send and receive at once. Messages are longer than a read, a turn and a TLS record.
 #[test]
 fn a_flood_in_both_directions_arrives_whole_and_in_order() {
     const COUNT: usize = 400;
-    let world = World::start(&["--message-rate", "0", "--outbox", "64M", "--max-memory", "1G"]);
-    let session = world.server.session("owner");
-    let room = world.server.room(&session);
+    let tls_server =
+        TlsServer::start(&["--message-rate", "0", "--outbox", "64M", "--max-memory", "1G"]);
+    let session = tls_server.server.session("owner");
+    let room = tls_server.server.room(&session);
     let names = ["ana", "bob", "eve"];
-    let mut sockets: Vec<_> = names.iter().map(|name| world.enter(&room, name)).collect();
+    let mut sockets: Vec<_> = names.iter().map(|name| tls_server.enter(&room, name)).collect();
     let (first, rest) = sockets.split_at_mut(1);
     first[0].expect_join("bob");
     first[0].expect_join("eve");
@@ -74,20 +76,21 @@ fn a_flood_in_both_directions_arrives_whole_and_in_order() {
         .into_iter()
         .map(|mut socket| {
             thread::spawn(move || {
-                let mut heard = [0; 3];
-                let mut hear = |socket: &mut crate::client::Ws| {
+                let mut received = [0; 3];
+                let mut receive = |socket: &mut crate::client::Ws| {
                     let event = socket.event();
                     let from = names.iter().position(|name| event["user"] == *name);
-                    let from = from.expect("one of us");
-                    assert_eq!(event["message"], text(heard[from]), "from {}", names[from]);
-                    heard[from] += 1;
+                    let from = from.expect("a member");
+                    assert_eq!(event["message"], text(received[from]), "from {}", names[from]);
+                    received[from] += 1;
                 };
                 for number in 0..COUNT {
                     socket.chat(&text(number));
-                    hear(&mut socket); // One for three: two thirds pile up.
+                    // One of three: the backlog grows.
+                    receive(&mut socket);
                 }
                 for _ in COUNT..3 * COUNT {
-                    hear(&mut socket);
+                    receive(&mut socket);
                 }
                 socket.expect_nothing();
                 socket
@@ -97,21 +100,21 @@ fn a_flood_in_both_directions_arrives_whole_and_in_order() {
     let _sockets: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
 }
 
-/// What the kernel does not take at once waits, encrypted, for the writable edge; so does what rustls holds when
-/// nothing is queued any more.
+/// Encrypted bytes that the kernel does not take at once are kept for the next writable edge, even if the outbox is
+/// empty by then.
 #[test]
-fn who_reads_late_misses_nothing() {
-    let world = World::start(&["--message-rate", "0", "--outbox", "64M"]);
-    let session = world.server.session("owner");
-    let room = world.server.room(&session);
-    let narrow = Stream::connect_narrow(world.address());
+fn a_late_reader_misses_nothing() {
+    let tls_server = TlsServer::start(&["--message-rate", "0", "--outbox", "64M"]);
+    let session = tls_server.server.session("owner");
+    let room = tls_server.server.room(&session);
+    let narrow = Stream::connect_narrow(tls_server.address());
     let Stream::Tcp(narrow) = narrow else { panic!("TCP") };
-    let peer = rustls::StreamOwned::new(crate::peer::session(&world.believer), narrow);
-    let session = world.server.session("late");
+    let peer = rustls::StreamOwned::new(crate::peer::session(&tls_server.client_config), narrow);
+    let session = tls_server.server.session("late");
     let request = upgrade(&format!("/ws/{room}?session_id={session}"));
-    let mut late = world.over(peer).upgrade(&request);
+    let mut late = tls_server.over(peer).upgrade(&request);
     late.expect_join("late");
-    let mut ana = world.server.enter(&room, "ana");
+    let mut ana = tls_server.server.enter(&room, "ana");
     let text = |number: usize| format!("{number}:{}", "y".repeat(3900));
     for number in 0..300 {
         ana.chat(&text(number));
@@ -125,33 +128,29 @@ fn who_reads_late_misses_nothing() {
 }
 
 #[test]
-fn what_tls_takes_is_on_the_ledger() {
-    let world = World::start(&["--metrics-listen", "tls:127.0.0.1:0"]);
-    let metrics = &world.server.addresses[2];
+fn memory_for_tls_is_counted() {
+    let tls_server = TlsServer::start(&["--metrics-listen", "tls:127.0.0.1:0"]);
+    let metrics = &tls_server.server.addresses[2];
     let counted = |http: &mut Http| {
         let text = http.ask(&get("/metrics")).text();
-        let line = text.lines().find(|line| {
-            line.contains(r#"chat_memory_account_bytes{"#) && line.contains(r#""connections""#)
-        });
-        let line = line.unwrap_or_else(|| panic!("{text}"));
-        line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()).expect("a number")
+        metric_in(&text, "chat_memory_account_bytes{account=\"connections\"}")
     };
     let peer = rustls::StreamOwned::new(
-        crate::peer::session(&world.believer),
+        crate::peer::session(&tls_server.client_config),
         match Stream::connect(metrics) {
             Stream::Tcp(stream) => stream,
             _ => panic!("TCP"),
         },
     );
-    let mut asker = world.over(peer);
+    let mut asker = tls_server.over(peer);
     let before = counted(&mut asker);
     let idle: Vec<_> = (0..10)
         .map(|_| {
-            let mut http = world.http();
+            let mut http = tls_server.http();
             http.ask(&get("/ping"));
             http
         })
         .collect();
-    let each = (counted(&mut asker) - before) / idle.len() as f64;
-    assert!((5_000.0..20_000.0).contains(&each), "{each} bytes");
+    let each = (counted(&mut asker) - before) / idle.len() as u64;
+    assert!((5_000..20_000).contains(&each), "{each} bytes for each connection");
 }
