@@ -11,48 +11,48 @@ use disposable_chat::config::Config;
 use disposable_chat::ledger::Ledger;
 use disposable_chat::server::{ConnectionKey, Core, Purpose};
 
-use crate::pipe::{self, End, Peer, Seen, Weather};
+use crate::pipe::{self, ServerEnd, PeerEnd, StreamState, Network};
 use crate::wire::{self, Response};
 
 pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A peer's end of a connection.
 pub struct Line {
-    peer: Peer,
-    key: Option<ConnectionKey<End>>,
+    peer: PeerEnd,
+    key: Option<ConnectionKey<ServerEnd>>,
     /// On its way to the server.
     unsent: VecDeque<u8>,
     /// All that the server has sent.
     pub heard: Vec<u8>,
-    pub seen: Seen,
+    pub seen: StreamState,
 }
 
 pub struct World {
-    pub core: Core<End>,
+    pub core: Core<ServerEnd>,
     pub lines: Vec<Line>,
     now: Now,
-    weather: Weather,
+    network: Network,
     ledger: Ledger,
     ledger_at_start: usize,
 }
 
 impl World {
-    pub fn new(config: &Config, weather: Weather) -> World {
+    pub fn new(config: &Config, network: Network) -> World {
         let ledger = Ledger::new();
         let mut core = Core::new(config, 100, Box::new(SeededEntropy::new(1)), &ledger);
         let now = Now { wall: Wall::from_micros(1_755_611_100_000_000), ..Now::default() };
         core.begin(now);
         core.tick();
         let ledger_at_start = ledger.total();
-        World { core, lines: Vec::new(), now, weather, ledger, ledger_at_start }
+        World { core, lines: Vec::new(), now, network, ledger, ledger_at_start }
     }
 
     /// A peer connects from there; the number of its line.
     pub fn connect(&mut self, from: IpAddr) -> usize {
-        let (peer, end) = pipe::pair(self.lines.len() as u64, self.weather);
+        let (peer, end) = pipe::pair(self.lines.len() as u64, self.network);
         let key = self.core.accept(end, Some(from), Purpose::Chat);
         let (unsent, heard) = (VecDeque::new(), Vec::new());
-        self.lines.push(Line { peer, key, unsent, heard, seen: Seen::Open });
+        self.lines.push(Line { peer, key, unsent, heard, seen: StreamState::Open });
         self.lines.len() - 1
     }
 
@@ -88,7 +88,7 @@ impl World {
         self.core.begin(self.now);
         for line in &mut self.lines {
             let mut pipe = line.peer.pipe();
-            moved |= pipe.arrive(&mut line.unsent, usize::MAX) > 0;
+            moved |= pipe.deliver(&mut line.unsent, usize::MAX) > 0;
             let (Some(key), Some(edges)) = (line.key, pipe.poll()) else { continue };
             moved = true;
             if edges.readable {
@@ -102,7 +102,7 @@ impl World {
         self.core.check_invariants();
         assert_eq!(self.core.counters().panics, 0, "a panic was caught");
         for line in &mut self.lines {
-            let (bytes, seen) = line.peer.pipe().take(usize::MAX);
+            let (bytes, seen) = line.peer.pipe().read_as_peer(usize::MAX);
             moved |= !bytes.is_empty() || seen != line.seen;
             line.heard.extend_from_slice(&bytes);
             line.seen = seen;
@@ -121,7 +121,7 @@ impl World {
 
     /// Bytes of a line that the server has not read.
     pub fn unread(&self, line: usize) -> usize {
-        self.lines[line].peer.pipe().unread() + self.lines[line].unsent.len()
+        self.lines[line].peer.pipe().unread_bytes() + self.lines[line].unsent.len()
     }
 
     /// Time passes, but none in which a timer would have fired before.

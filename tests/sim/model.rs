@@ -1,43 +1,50 @@
-//! What everybody must have seen: a room is a log, and a reader has a piece of it.
+//! The log of a room, against which the messages of all its readers are compared.
+//!
+//! Owns every message that any peer has received, in the order of the ids. Must not know how the
+//! server stores or sends messages. The invariant: an id stands for the same bytes everywhere, and
+//! each reader has received one part of the log without a gap.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
 use serde_json::Value;
 
-/// A message as everyone gets it.
+/// A message, with the fields that the checks need.
 pub struct Message {
     pub kind: String,
     pub user: String,
     pub user_id: String,
     pub text: String,
     pub nonce: Option<String>,
-    /// The very bytes.
+    /// The bytes that every reader receives.
     pub json: Vec<u8>,
 }
 
-/// What is said without a socket begins with this.
-pub const FROM_OUTSIDE: &str = "by REST ";
+/// Texts that are posted by REST begin with this, so that their author need not be present.
+pub const REST_PREFIX: &str = "by REST ";
 
-/// A room, as all that anybody saw of it. Message ids are the order.
+/// A room, as the peers have seen it.
 pub struct Room {
     pub id: String,
+    /// By message id. Ids increase in the order of the messages.
     pub log: BTreeMap<String, Message>,
-    /// How many messages the server keeps of it.
-    pub kept_max: usize,
-    /// Somebody was in it from the beginning to the end and missed nothing.
+    /// How many messages of the room the server keeps.
+    pub history_messages_max: usize,
+    /// A peer that misses nothing is connected from the beginning to the end, so the log is
+    /// complete and the room stays open.
     pub watched: bool,
 }
 
 impl Room {
-    pub fn new(id: String, kept_max: usize) -> Room {
-        Room { id, log: BTreeMap::new(), kept_max, watched: false }
+    pub fn new(id: String, history_messages_max: usize) -> Room {
+        Room { id, log: BTreeMap::new(), history_messages_max, watched: false }
     }
 
-    /// Somebody was told this message; it must be the same for all. Returns its id.
-    pub fn note(&mut self, json: &[u8]) -> String {
+    /// Records a message that a peer has received, and returns its id. Panics if another peer has
+    /// received the same message in other bytes.
+    pub fn record(&mut self, json: &[u8]) -> String {
         if let Some(known) = id_of(json).filter(|id| self.log.contains_key(*id)) {
-            assert_eq!(self.log[known].json, json, "one message, told in two ways");
+            assert_eq!(self.log[known].json, json, "one message arrived in two versions");
             return known.to_owned();
         }
         let value: Value = serde_json::from_slice(json).expect("a message is JSON");
@@ -45,7 +52,7 @@ impl Room {
             let field = value[name].as_str();
             field.unwrap_or_else(|| panic!("no {name} in {value}")).to_owned()
         };
-        assert_eq!(field("room_id"), self.id, "a message of another room");
+        assert_eq!(field("room_id"), self.id, "the message belongs to another room");
         let id = field("id");
         let message = Message {
             kind: field("type"),
@@ -60,19 +67,19 @@ impl Room {
         id
     }
 
-    /// Whom the log has in the room after its last message. Panics if somebody comes or goes
-    /// twice, or speaks without being there.
-    pub fn present(&self) -> Vec<String> {
+    /// The names of the users that the log shows as present after its last message. Panics if a user
+    /// joins or leaves twice, or posts without being present.
+    pub fn names_present(&self) -> Vec<String> {
         let mut present: Vec<(&str, &str)> = Vec::new();
         for (id, message) in &self.log {
-            let who = (message.user_id.as_str(), message.user.as_str());
-            let place = present.iter().position(|other| *other == who);
+            let user = (message.user_id.as_str(), message.user.as_str());
+            let place = present.iter().position(|other| *other == user);
             match (message.kind.as_str(), place) {
-                ("user_joined", None) => present.push(who),
+                ("user_joined", None) => present.push(user),
                 ("user_left", Some(place)) => drop(present.remove(place)),
                 ("chat", Some(_)) => {}
-                ("chat", None) if message.text.starts_with(FROM_OUTSIDE) => {}
-                (kind, _) => panic!("{id}: {kind} of {who:?}, present: {present:?}"),
+                ("chat", None) if message.text.starts_with(REST_PREFIX) => {}
+                (kind, _) => panic!("{id}: {kind} of {user:?}, present: {present:?}"),
             }
         }
         let mut names: Vec<_> = present.iter().map(|(_, name)| name.to_string()).collect();
@@ -80,47 +87,50 @@ impl Room {
         names
     }
 
-    /// What a reader saw is a piece of the log without a gap. `open`: and goes on to its end.
-    pub fn check_reader(&self, who: &str, seen: &[String], open: bool) {
-        let Some(first) = seen.first() else { return };
+    /// Checks that `received` is a part of the log without a gap, and that it reaches the end of the
+    /// log if the reader `is_connected`.
+    pub fn check_reader(&self, reader: &str, received: &[String], is_connected: bool) {
+        let Some(first) = received.first() else { return };
         let log = self.log.range(first.clone()..).map(|(id, _)| id);
         for (place, expected) in log.enumerate() {
-            match seen.get(place) {
-                Some(id) => assert_eq!(id, expected, "{who}: a gap or a repetition, at {place}"),
-                None if open => panic!("{who} is owed {:?}", self.log[expected].text),
+            match received.get(place) {
+                Some(id) => assert_eq!(id, expected, "{reader}: gap or repetition at {place}"),
+                None if is_connected => panic!("{reader} lacks {:?}", self.log[expected].text),
                 None => break,
             }
         }
     }
 
-    /// The messages after this one.
+    /// The ids of the messages after this one.
     pub fn after(&self, id: &str) -> impl Iterator<Item = &String> {
         self.log.range::<str, _>((Bound::Excluded(id), Bound::Unbounded)).map(|(id, _)| id)
     }
 
-    /// Whether `after` was kept when `until` was the newest message.
+    /// Whether the server still had `after` in its history when `until` was the newest message.
     pub fn was_kept(&self, after: &str, until: &str) -> bool {
         let bounds = (Bound::Included(after), Bound::Included(until));
-        after <= until && self.log.range::<str, _>(bounds).count() <= self.kept_max
+        after <= until && self.log.range::<str, _>(bounds).count() <= self.history_messages_max
     }
 
-    /// Nothing was said twice while its nonce was known. Returns how often that was over.
+    /// Checks that no message was posted twice while the server had its nonce in its history.
+    /// Returns how many were posted again after that.
     pub fn check_nonces(&self) -> usize {
         let mut last = HashMap::new();
-        let mut twice = 0;
+        let mut repeated = 0;
         for (place, message) in self.log.values().enumerate() {
             let Some(nonce) = &message.nonce else { continue };
             if let Some(before) = last.insert((&message.user_id, nonce), place) {
-                assert!(place - before > self.kept_max, "{:?} is there twice", message.text);
-                twice += 1;
+                let distance = place - before;
+                assert!(distance > self.history_messages_max, "{:?} is there twice", message.text);
+                repeated += 1;
             }
         }
-        twice
+        repeated
     }
 }
 
-/// The id of a message that begins with it.
-fn id_of(json: &[u8]) -> Option<&str> {
+/// The id of a message, which is its first field.
+pub fn id_of(json: &[u8]) -> Option<&str> {
     let id = json.strip_prefix(b"{\"id\":\"")?.split(|byte| *byte == b'"').next()?;
     std::str::from_utf8(id).ok()
 }

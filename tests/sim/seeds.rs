@@ -1,4 +1,9 @@
-//! A seed's story: people who come, talk, misbehave and go, over a network that does likewise.
+//! Many peers that connect, talk, break the protocol and disconnect at the same time, over a network
+//! with faults.
+//!
+//! Owns the choice of actions. Must not know what the server does with them: `world::checks` compares
+//! what each peer receives. The invariant: an action of one peer may close that peer, and must not
+//! affect the checks of another.
 
 use std::time::Duration;
 
@@ -6,44 +11,44 @@ use serde_json::json;
 
 use disposable_chat::config::{Config, Rate};
 
-use crate::model::FROM_OUTSIDE;
-use crate::pipe::{CALM, Dice, Seen, Weather};
+use crate::model::REST_PREFIX;
+use crate::pipe::{Dice, Network, RELIABLE, StreamState};
 use crate::wire::{self, BINARY, CLOSE, TEXT};
-use crate::world::{Ask, Owed, Start, Talk, World};
+use crate::world::{Check, Protocol, Reply, Start, World};
 
-/// Runs a seed to its end and returns the hash of all that peers were sent.
+/// Runs a seed to its end. Returns the hash of all bytes that the peers have received.
 pub fn run(seed: u64) -> u64 {
     let mut world = world(seed);
     let dice = &mut world.dice;
-    let (rooms, people, steps) = (1 + dice.below(3), 2 + dice.below(6), 60 + dice.below(200));
+    let (rooms, users, steps) = (1 + dice.below(3), 2 + dice.below(6), 60 + dice.below(200));
     for room in 0..rooms {
-        let host = world.person(&format!("host {room}"));
+        let host = world.add_user(&format!("host {room}"));
         let watched = world.dice.percent(75);
-        world.room(host, watched);
+        world.open_room(host, watched);
     }
-    let hosts = world.people.len();
-    for number in 0..people {
-        newcomer(&mut world, number);
+    let hosts = world.users.len();
+    for number in 0..users {
+        add_user(&mut world, number);
     }
     for _ in 0..steps {
         for _ in 0..1 + world.dice.below(4) {
             act(&mut world, hosts);
         }
-        for client in 0..world.clients.len() {
+        for peer in world.active_peers() {
             if world.dice.percent(60) {
                 let count = 1 + world.dice.below(400);
-                world.deliver(client, count);
+                world.deliver(peer, count);
             }
         }
-        world.turn(false);
-        for client in 0..world.clients.len() {
-            if world.clients[client].reading && world.dice.percent(60) {
+        world.tick(false);
+        for peer in world.active_peers() {
+            if world.peers[peer].reading && world.dice.percent(60) {
                 let count = 1 + world.dice.below(2000);
-                world.listen(client, count);
+                world.receive(peer, count);
             }
         }
     }
-    finale(&mut world);
+    end(&mut world);
     world.hash
 }
 
@@ -59,67 +64,68 @@ fn world(seed: u64) -> World {
     if dice.percent(30) {
         config.leave_grace = Duration::ZERO;
     }
-    let buffer_bytes = *dice.pick(&[150, 1000, 20_000, CALM.buffer_bytes]);
-    let weather = Weather { faults: *dice.pick(&[0, 5, 30]), buffer_bytes };
-    World::new(seed, &config, weather)
+    let buffer_bytes = *dice.pick(&[150, 1000, 20_000, RELIABLE.buffer_bytes]);
+    let network = Network { fault_percent: *dice.pick(&[0, 5, 30]), buffer_bytes };
+    World::new(seed, &config, network)
 }
 
-fn newcomer(world: &mut World, number: usize) {
-    let rival = world.people.last().filter(|_| number > 0).map(|other| other.name.to_uppercase());
-    match rival.filter(|_| world.dice.percent(15)) {
-        Some(name) if world.people.iter().all(|person| person.name != name) => world.person(&name),
+/// Adds a user, in some cases with the name of the last one in capitals.
+fn add_user(world: &mut World, number: usize) {
+    let namesake = world.users.last().filter(|_| number > 0).map(|other| other.name.to_uppercase());
+    match namesake.filter(|_| world.dice.percent(15)) {
+        Some(name) if world.users.iter().all(|user| user.name != name) => world.add_user(&name),
         _ => {
-            let name = format!("someone {}", world.people.len());
-            world.person(&name)
+            let name = format!("user {}", world.users.len());
+            world.add_user(&name)
         }
     };
 }
 
-/// One thing that somebody does.
+/// One action of one peer, or a step of the clock.
 fn act(world: &mut World, hosts: usize) {
-    world.catch_up();
+    world.settle_if_behind();
     let roll = world.dice.below(100);
     if roll < 10 {
-        return come(world, hosts);
+        return enter(world, hosts);
     }
     if roll < 18 {
         return request(world, hosts);
     }
     if roll < 21 {
-        return noise(world);
+        return send_garbage(world);
     }
     if roll < 33 {
-        return clock(world, hosts);
+        return pass_time(world, hosts);
     }
-    let count = world.clients.len();
-    let client = world.dice.below(count);
-    if !world.clients[client].reading && world.dice.percent(30) {
-        world.clients[client].reading = true; // Back, if it is not too late.
+    let count = world.peers.len();
+    let peer = world.dice.below(count);
+    if !world.peers[peer].reading && world.dice.percent(30) {
+        world.peers[peer].reading = true; // It goes on reading, unless the server has closed it.
         return;
     }
-    if !world.clients[client].is_well() {
+    if !world.peers[peer].is_healthy() {
         return;
     }
-    match &world.clients[client].talk {
-        Talk::Ws(ws) => {
-            let host = ws.person < hosts;
-            say(world, client, host);
+    match &world.peers[peer].protocol {
+        Protocol::Ws(ws) => {
+            let host = ws.user < hosts;
+            send_frames(world, peer, host);
         }
-        Talk::Http(_) if world.dice.percent(10) => leave_line(world, client),
-        Talk::Http(_) | Talk::Noise => {}
+        Protocol::Http(_) if world.dice.percent(10) => disconnect(world, peer),
+        Protocol::Http(_) | Protocol::Unchecked => {}
     }
 }
 
-fn come(world: &mut World, hosts: usize) {
-    let person = hosts + world.dice.below(world.people.len() - hosts);
-    let open = world.clients.iter().filter(|client| {
-        let ws = client.ws().filter(|ws| ws.person == person);
-        ws.is_some() && client.line == Seen::Open
+fn enter(world: &mut World, hosts: usize) {
+    let user = hosts + world.dice.below(world.users.len() - hosts);
+    let open = world.peers.iter().filter(|peer| {
+        let ws = peer.ws().filter(|ws| ws.user == user);
+        ws.is_some() && peer.stream == StreamState::Open
     });
-    if world.people[person].session.is_some() && open.count() < 5 {
+    if world.users[user].session.is_some() && open.count() < 5 {
         let room = world.dice.below(world.rooms.len());
         let start = start(world, room);
-        world.enter_at(person, room, start);
+        world.enter_at(user, room, start);
     }
 }
 
@@ -131,32 +137,32 @@ fn start(world: &mut World, room: usize) -> Start {
         7 => Start::Last(1000),
         8 if !room.log.is_empty() => {
             let place = world.dice.below(room.log.len());
-            Start::After(room.log.keys().nth(place).expect("it is that long").clone())
+            Start::After(room.log.keys().nth(place).expect("the log is that long").clone())
         }
         _ => Start::After("nothing".to_owned()),
     }
 }
 
-fn say(world: &mut World, client: usize, host: bool) {
+fn send_frames(world: &mut World, peer: usize, host: bool) {
     match world.dice.below(if host { 70 } else { 100 }) {
         0..40 => {
             let mut piece = Vec::new();
             for _ in 0..1 + world.dice.below(4) {
                 let text = text(&mut world.dice);
                 let fragments = world.dice.percent(15);
-                piece.extend(world.chat_frames(client, &text, fragments));
+                piece.extend(world.chat_frames(peer, &text, fragments));
             }
-            world.send(client, &piece);
+            world.send(peer, &piece);
         }
-        40..50 => world.send_frame(client, TEXT, br#"{"type":"typing"}"#),
+        40..50 => world.send_frame(peer, TEXT, br#"{"type":"typing"}"#),
         50..55 => {
-            let ping = world.ping_frame(client);
-            world.send(client, &ping);
+            let ping = world.ping_frame(peer);
+            world.send(peer, &ping);
         }
         55..60 => {
-            let ws = world.clients[client].ws_mut().expect("a socket");
-            ws.owed.push_back(Owed::Pong);
-            world.send_frame(client, TEXT, br#"{"type":"ping"}"#);
+            let ws = world.peers[peer].ws_mut().expect("a WebSocket");
+            ws.replies_due.push_back(Reply::Pong);
+            world.send_frame(peer, TEXT, br#"{"type":"ping"}"#);
         }
         60..70 => {
             let long = format!(r#"{{"type":"chat","message":"{}"}}"#, "x".repeat(4001));
@@ -168,21 +174,21 @@ fn say(world: &mut World, client: usize, host: bool) {
                 (r#"{"type":"chat","message":" "}"#, "empty_message"),
                 (&long, "too_long"),
             ]);
-            world.send_refusable(client, json, code);
+            world.send_invalid(peer, json, code);
         }
         70..78 => {
             let chat = text(&mut world.dice);
-            world.chat(client, &chat); // In one piece with what follows, often.
+            world.chat(peer, &chat); // Often delivered together with the close.
             let close = world.frame(CLOSE, &1000u16.to_be_bytes());
-            world.send_last(client, &close, 1000);
+            world.send_and_expect_close(peer, &close, 1000);
         }
-        78..84 => violate(world, client),
-        84..90 => leave_line(world, client),
-        90..95 => world.stall(client),
+        78..84 => violate(world, peer),
+        84..90 => disconnect(world, peer),
+        90..95 => world.stall(peer),
         _ => {
             let nonsense: Vec<u8> = (0..30).map(|_| world.dice.next() as u8).collect();
-            world.clients[client].honest = false;
-            world.send(client, &nonsense);
+            world.peers[peer].must_be_served = false;
+            world.send(peer, &nonsense);
         }
     }
 }
@@ -193,9 +199,9 @@ fn text(dice: &mut Dice) -> String {
     (0..count).map(|_| *dice.pick(&pieces)).collect()
 }
 
-fn violate(world: &mut World, client: usize) {
+fn violate(world: &mut World, peer: usize) {
     if world.dice.percent(50) {
-        world.chat(client, "before the fall");
+        world.chat(peer, "before the violation");
     }
     let (bytes, code) = match world.dice.below(6) {
         0 => (vec![TEXT, 2, b'h', b'i'], 1002),
@@ -205,113 +211,118 @@ fn violate(world: &mut World, client: usize) {
         4 => (world.frame(0x83, b"reserved"), 1002),
         _ => (world.frame(0x09, b"half a ping"), 1002),
     };
-    world.send_last(client, &bytes, code);
+    world.send_and_expect_close(peer, &bytes, code);
 }
 
-fn leave_line(world: &mut World, client: usize) {
+fn disconnect(world: &mut World, peer: usize) {
     match world.dice.below(3) {
-        0 => world.reset(client),
-        n => world.finish(client, n == 1),
+        0 => world.reset(peer),
+        1 => world.close(peer),
+        _ => world.half_close(peer),
     }
 }
 
-/// A request or a few, on a connection that is there or a new one.
+/// One to four requests, on a connection that exists or on a new one.
 fn request(world: &mut World, hosts: usize) {
-    let ready = (0..world.clients.len()).find(|client| {
-        let client = &world.clients[*client];
-        client.is_well() && matches!(&client.talk, Talk::Http(http) if !http.excused)
+    let ready = (0..world.peers.len()).find(|peer| {
+        let peer = &world.peers[*peer];
+        peer.is_healthy() && matches!(&peer.protocol, Protocol::Http(http) if !http.may_be_closed)
     });
-    let client = match ready.filter(|_| world.dice.percent(70)) {
-        Some(client) => client,
+    let peer = match ready.filter(|_| world.dice.percent(70)) {
+        Some(peer) => peer,
         None => world.connect_http(),
     };
     for _ in 0..1 + world.dice.below(4) {
-        let person = hosts + world.dice.below(world.people.len() - hosts);
+        let user = hosts + world.dice.below(world.users.len() - hosts);
         let room = world.dice.below(world.rooms.len());
         let id = world.rooms[room].id.clone();
         let found: &[u16] = if world.rooms[room].watched { &[200, 401] } else { &[200, 401, 404] };
-        let session = world.people[person].session.clone();
+        let session = world.users[user].session.clone();
         let session = session.as_deref();
         let roll = world.dice.below(100);
         if session.is_none() && roll < 60 {
             continue;
         }
-        let (request, ask) = match roll {
+        let (request, check) = match roll {
             0..25 => {
                 let path = format!("/rooms/{id}/messages?limit=1000");
-                (wire::request("GET", &path, session, ""), Ask::Messages(room))
+                (wire::request("GET", &path, session, ""), Check::Messages(room))
             }
             25..32 => {
-                let text = format!("{FROM_OUTSIDE}. {}", text(&mut world.dice));
+                let text = format!("{REST_PREFIX}. {}", text(&mut world.dice));
                 let nonce = world.dice.percent(50).then(|| format!("n{}", world.dice.below(5)));
                 let body = json!({"message": text, "nonce": nonce.as_deref().unwrap_or("once")});
                 let path = format!("/rooms/{id}/messages");
-                let ask = Ask::Posted { person, room, text: text.trim().to_owned() };
-                (wire::request("POST", &path, session, &body.to_string()), ask)
+                let check = Check::Posted { user, room, text: text.trim().to_owned() };
+                (wire::request("POST", &path, session, &body.to_string()), check)
             }
             32..40 => {
                 let path = format!("/rooms/{id}/join");
-                (wire::request("POST", &path, session, ""), Ask::Status(found))
+                (wire::request("POST", &path, session, ""), Check::Status(found))
             }
             40..48 => {
-                let open = admitted(world, person, Some(room));
+                let at_least = admitted(world, user, Some(room));
                 let path = format!("/rooms/{id}/leave");
-                let ask = Ask::End { person, room: Some(room), code: 1000, open };
-                (wire::request("DELETE", &path, session, ""), ask)
+                let check = Check::Closes { user, room: Some(room), code: 1000, at_least };
+                (wire::request("DELETE", &path, session, ""), check)
             }
             48..51 => {
-                let open = admitted(world, person, None);
+                let at_least = admitted(world, user, None);
                 let request = wire::request("DELETE", "/sessions/me", session, "");
-                world.people[person].session = None;
-                (request, Ask::End { person, room: None, code: 4401, open })
+                world.users[user].session = None;
+                (request, Check::Closes { user, room: None, code: 4401, at_least })
             }
-            51..60 => (wire::request("GET", "/sessions/me", session, ""), Ask::Status(&[200, 401])),
-            60..70 => (wire::request("GET", "/nowhere", None, ""), Ask::Status(&[404])),
-            70..80 => (wire::request("HEAD", "/ping", None, ""), Ask::Head(200)),
+            51..60 => {
+                (wire::request("GET", "/sessions/me", session, ""), Check::Status(&[200, 401]))
+            }
+            60..70 => (wire::request("GET", "/nowhere", None, ""), Check::Status(&[404])),
+            70..80 => (wire::request("HEAD", "/ping", None, ""), Check::Head(200)),
             80..90 => {
                 let body = "x".repeat(world.dice.below(3000));
-                (wire::request("POST", "/sessions", None, &body), Ask::Status(&[422]))
+                (wire::request("POST", "/sessions", None, &body), Check::Status(&[422]))
             }
-            90..92 => (wire::request("GET", "/rooms/all", None, ""), Ask::Status(&[200])),
+            90..92 => (wire::request("GET", "/rooms/all", None, ""), Check::Status(&[200])),
             92..93 => {
-                (wire::request("GET", "/rooms/all?detail=true", None, ""), Ask::Status(&[200]))
+                (wire::request("GET", "/rooms/all?detail=true", None, ""), Check::Status(&[200]))
             }
             93..95 => {
                 let path = format!("/rooms/{id}/users");
-                (wire::request("GET", &path, session, ""), Ask::Status(found))
+                (wire::request("GET", &path, session, ""), Check::Status(found))
             }
-            95..98 => (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n".to_vec(), Ask::Status(&[400])),
+            95..98 => (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n".to_vec(), Check::Status(&[400])),
             _ => {
                 let head = "POST /sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\r\n";
-                (head.as_bytes().to_vec(), Ask::Status(&[413]))
+                (head.as_bytes().to_vec(), Check::Status(&[413]))
             }
         };
-        if let Ask::End { person, room, code, .. } = &ask {
-            world.expect_end(*person, *room, *code);
+        if let Check::Closes { user, room, code, .. } = &check {
+            world.allow_close(*user, *room, *code);
         }
-        let last = matches!(&ask, Ask::Status([400 | 413]));
-        world.ask(client, &request, ask);
+        let last = matches!(&check, Check::Status([400 | 413]));
+        world.request(peer, &request, check);
         if last {
-            world.clients[client].http().excused = true; // Not to be used again.
+            // The server closes the connection after this response.
+            world.peers[peer].http().may_be_closed = true;
             break;
         }
     }
 }
 
-fn admitted(world: &World, person: usize, room: Option<usize>) -> Vec<usize> {
-    let clients = world.clients.iter().enumerate();
-    let admitted = clients.filter(|(_, client)| {
-        client.ws().is_some_and(|ws| {
-            ws.person == person && room.is_none_or(|room| room == ws.room) && !ws.seen.is_empty()
+/// The user's WebSockets, in one room or in all, that have received something.
+fn admitted(world: &World, user: usize, room: Option<usize>) -> Vec<usize> {
+    let peers = world.peers.iter().enumerate();
+    let admitted = peers.filter(|(_, peer)| {
+        peer.ws().is_some_and(|ws| {
+            ws.user == user && room.is_none_or(|room| room == ws.room) && !ws.seen.is_empty()
         })
     });
     admitted.map(|(index, _)| index).collect()
 }
 
-/// Somebody who speaks no protocol, or stops in the middle of it.
-fn noise(world: &mut World) {
-    let client = world.connect(Talk::Noise, crate::world::LOOPBACK);
-    let mut bytes = wire::request("POST", "/sessions", None, r#"{"username":"nobody"}"#);
+/// A peer sends bytes that are no request, or only a part of one.
+fn send_garbage(world: &mut World) {
+    let peer = world.connect(Protocol::Unchecked, crate::world::LOOPBACK);
+    let mut bytes = wire::request("POST", "/sessions", None, r#"{"username":"guest"}"#);
     match world.dice.below(4) {
         0 => bytes = (0..50).map(|_| world.dice.next() as u8).collect(),
         1 => bytes.truncate(world.dice.below(bytes.len())),
@@ -321,52 +332,53 @@ fn noise(world: &mut World) {
         }
         _ => {}
     }
-    world.send(client, &bytes);
+    world.send(peer, &bytes);
     match world.dice.below(8) {
-        0..3 => world.finish(client, false),
-        3..6 => world.finish(client, true),
-        6 => world.lose(client),
+        0..3 => world.half_close(peer),
+        3..6 => world.close(peer),
+        6 => world.fail_poll(peer),
         _ => {}
     }
 }
 
-fn clock(world: &mut World, hosts: usize) {
+fn pass_time(world: &mut World, hosts: usize) {
     match world.dice.below(20) {
         0..10 => {
             let time = Duration::from_millis(world.dice.below(500) as u64);
-            world.pass(time);
+            world.pass_time(time);
         }
-        10..16 => drop(world.pass_to_deadline()),
+        10..16 => drop(world.pass_time_to_deadline()),
         16 => world.pause_accepting(),
         17..19 => {
             let hours = 1 + world.dice.below(30) as u64;
             let forward = world.dice.percent(50);
-            world.set_clock(Duration::from_secs(60 * 60 * hours), forward);
+            world.set_system_clock(Duration::from_secs(60 * 60 * hours), forward);
         }
         _ => {
             const DAY: Duration = Duration::from_secs(24 * 60 * 60 + 1);
-            world.pass(DAY);
+            world.pass_time(DAY);
             for _ in 0..2 {
-                newcomer(world, 0);
+                add_user(world, 0);
             }
         }
     }
-    if world.people[hosts..].iter().all(|person| person.session.is_none()) {
-        newcomer(world, 0);
+    if world.users[hosts..].iter().all(|user| user.session.is_none()) {
+        add_user(world, 0);
     }
 }
 
-/// Who isn't well is cut off; then what everybody believes must be the same.
-fn finale(world: &mut World) {
+/// Resets the peers that are not healthy. Then the others must agree on who is present and on the
+/// history.
+fn end(world: &mut World) {
     world.settle();
-    for client in 0..world.clients.len() {
-        if !world.clients[client].is_well() {
-            world.reset(client);
-            world.clients[client].reading = true;
+    for peer in 0..world.peers.len() {
+        if !world.peers[peer].is_healthy() {
+            world.reset(peer);
+            world.peers[peer].reading = true;
         }
     }
     world.settle();
-    world.pass(Duration::from_millis(3100)); // The grace of those.
+    world.pass_time(Duration::from_millis(3100)); // Longer than the leave grace.
     world.settle();
     for room in 0..world.rooms.len() {
         if world.rooms[room].watched {
@@ -376,30 +388,30 @@ fn finale(world: &mut World) {
     if world.dice.percent(50) {
         world.shut_down();
         world.settle();
-        for (index, client) in world.clients.iter().enumerate() {
-            if let Some(ws) = client.ws().filter(|_| client.honest && client.reading) {
-                assert!(ws.closed.is_some(), "client {index} was not told of the end");
+        for (index, peer) in world.peers.iter().enumerate() {
+            if let Some(ws) = peer.ws().filter(|_| peer.must_be_served && peer.reading) {
+                assert!(ws.closed.is_some(), "peer {index} is not closed at shutdown");
             }
         }
     }
-    world.end();
+    world.close_all();
 }
 
 fn check_presence(world: &mut World, room: usize) {
-    let mut open: Vec<_> = world.clients.iter().filter(|client| client.is_well()).collect();
-    open.retain(|client| client.ws().is_some_and(|ws| ws.room == room && ws.upgraded));
-    let names = open.iter().filter_map(|client| client.ws());
-    let mut names: Vec<_> = names.map(|ws| world.people[ws.person].name.clone()).collect();
+    let mut open: Vec<_> = world.peers.iter().filter(|peer| peer.is_healthy()).collect();
+    open.retain(|peer| peer.ws().is_some_and(|ws| ws.room == room && ws.upgraded));
+    let names = open.iter().filter_map(|peer| peer.ws());
+    let mut names: Vec<_> = names.map(|ws| world.users[ws.user].name.clone()).collect();
     names.sort();
     names.dedup();
-    assert_eq!(world.rooms[room].present(), names, "who is present");
+    assert_eq!(world.rooms[room].names_present(), names, "users present");
     let path = format!("/rooms/{}", world.rooms[room].id);
-    world.get(&path, None, Ask::UserCount(names.len()));
-    let host = world.people[room].session.clone();
+    world.get(&path, None, Check::UserCount(names.len()));
+    let host = world.users[room].session.clone();
     let response =
-        world.get(&(path + "/messages?limit=1000"), host.as_deref(), Ask::Messages(room));
+        world.get(&(path + "/messages?limit=1000"), host.as_deref(), Check::Messages(room));
     let log: Vec<_> = world.rooms[room].log.values().map(|message| &message.json[..]).collect();
     let tail = log[log.len().saturating_sub(1000)..].join(&b","[..]);
     let body = [&b"{\"messages\":["[..], &tail, b"]}"].concat();
-    assert_eq!(response.body, body, "the history is what was seen");
+    assert_eq!(response.body, body, "the history is the log");
 }

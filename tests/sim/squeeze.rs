@@ -1,47 +1,52 @@
-//! Memory is short: strangers have the server keep all they can, under a low ceiling, while a few
-//! people talk in a room of theirs and must not notice.
+//! Memory is short: under a low ceiling, attackers make the server keep as much as they can, while
+//! a few members talk in a room of their own and must not be affected.
+//!
+//! Owns the attackers and their requests. Must not know how the server decides what to give up. The
+//! invariant: the ledger never counts more than the ceiling, and no member is closed.
 
 use std::time::Duration;
 
 use disposable_chat::config::{Config, Rate};
 
-use crate::pipe::{CALM, Dice, Weather};
+use crate::pipe::{Dice, Network, RELIABLE};
 use crate::wire::{self, TEXT};
-use crate::world::{Ask, LOOPBACK, Talk, World};
+use crate::world::{Check, LOOPBACK, Protocol, World};
 
-/// Members of the room that nobody is to disturb.
-const INNOCENTS: usize = 3;
+/// Members of the room that must not be affected, besides its host.
+const MEMBERS: usize = 3;
 
-/// Sessions that the strangers have from the beginning.
-const STRANGERS: usize = 12;
+/// Sessions of the attackers.
+const ATTACKERS: usize = 12;
 
-/// Strangers who only connect, at first.
+/// Connections that the attackers open before the memory is short, and use later.
 const IDLE: usize = 60;
 
 const ROUNDS: usize = 40;
 
-/// What a run was like, in the end.
+/// What has happened in a run.
 #[derive(PartialEq, Eq, Debug, Default)]
 pub struct Facts {
     pub hash: u64,
     pub ceiling: usize,
-    /// The most that was ever counted between two turns.
-    pub most: usize,
+    /// The largest total of the ledger between two ticks.
+    pub peak: usize,
     pub forgotten: u64,
     pub shed: u64,
 }
 
 struct Squeeze {
     world: World,
-    innocents: Vec<usize>,
-    /// The strangers' people and rooms.
-    strangers: std::ops::Range<usize>,
+    /// Connections of the members.
+    members: Vec<usize>,
+    /// The users that attack, and their rooms.
+    attackers: std::ops::Range<usize>,
     rooms: Vec<usize>,
-    /// Strangers who have connected while they could, and said nothing yet.
+    /// Connections of the attackers that have sent nothing yet.
     idle: Vec<usize>,
     facts: Facts,
 }
 
+/// Runs a seed to its end.
 pub fn run(seed: u64) -> Facts {
     let mut dice = Dice::new(seed ^ 0x59EE);
     let ceiling = *dice.pick(&[1 << 20, 2 << 20, 5 << 20]);
@@ -51,26 +56,26 @@ pub fn run(seed: u64) -> Facts {
         outbox_bytes_max: *dice.pick(&[64 * 1024, 256 * 1024]),
         ..Config::default()
     };
-    let faults = *dice.pick(&[0, 10]);
-    let mut world = World::new(seed, &config, Weather { faults, ..CALM });
-    world.turns_per_check = 20;
-    let host = world.person("host");
-    let room = world.room(host, true);
-    let mut innocents = vec![world.clients.len() - 1];
-    for person in world.crowd(INNOCENTS) {
-        innocents.push(world.enter(person, room));
+    let fault_percent = *dice.pick(&[0, 10]);
+    let mut world = World::new(seed, &config, Network { fault_percent, ..RELIABLE });
+    world.ticks_per_check = 100;
+    let host = world.add_user("host");
+    let room = world.open_room(host, true);
+    let mut members = vec![world.peers.len() - 1];
+    for user in world.add_users(MEMBERS) {
+        members.push(world.enter(user, room));
     }
-    let strangers = world.crowd(STRANGERS);
-    let people: Vec<_> = strangers.clone().collect();
-    world.open_rooms(&people);
+    let attackers = world.add_users(ATTACKERS);
+    let users: Vec<_> = attackers.clone().collect();
+    world.open_rooms(&users);
     let rooms = (1..world.rooms.len()).collect();
     let facts = Facts { ceiling, ..Facts::default() };
-    let idle = (0..IDLE).map(|_| world.connect(Talk::Noise, LOOPBACK)).collect();
-    let mut squeeze = Squeeze { world, innocents, strangers, rooms, idle, facts };
+    let idle = (0..IDLE).map(|_| world.connect(Protocol::Unchecked, LOOPBACK)).collect();
+    let mut squeeze = Squeeze { world, members, attackers, rooms, idle, facts };
     for round in 0..ROUNDS {
-        squeeze.world.weather.buffer_bytes = *squeeze.world.dice.pick(&[2000, 64 * 1024]);
+        squeeze.world.network.buffer_bytes = *squeeze.world.dice.pick(&[2000, 64 * 1024]);
         for _ in 0..1 + squeeze.world.dice.below(8) {
-            squeeze.strain();
+            squeeze.attack();
         }
         squeeze.talk(round);
     }
@@ -78,26 +83,29 @@ pub fn run(seed: u64) -> Facts {
 }
 
 impl Squeeze {
-    /// A stranger does something that has to be kept.
-    fn strain(&mut self) {
+    /// An attacker sends something that the server has to keep.
+    fn attack(&mut self) {
         let world = &mut self.world;
-        let person = self.strangers.start + world.dice.below(STRANGERS);
-        let session = world.people[person].session.clone();
+        let user = self.attackers.start + world.dice.below(ATTACKERS);
+        let session = world.users[user].session.clone();
         let session = session.as_deref();
         let id = world.rooms[*world.dice.pick(&self.rooms)].id.clone();
         let long = "x".repeat(3900);
         let idle = if world.dice.percent(60) { self.idle.pop() } else { None };
-        let client = idle.unwrap_or_else(|| world.connect(Talk::Noise, LOOPBACK));
-        let say = format!(r#"{{"message":"{long}"}}"#);
+        let peer = idle.unwrap_or_else(|| world.connect(Protocol::Unchecked, LOOPBACK));
+        let post = format!(r#"{{"message":"{long}"}}"#);
         let bytes = match world.dice.below(8) {
+            // Sessions, rooms and histories.
             0 => wire::request("POST", "/sessions", None, r#"{"username":"many"}"#).repeat(200),
             1 => wire::request("POST", "/rooms", session, "").repeat(20),
-            2 => wire::request("POST", &format!("/rooms/{id}/messages"), session, &say).repeat(30),
+            2 => wire::request("POST", &format!("/rooms/{id}/messages"), session, &post).repeat(30),
+            // Responses that are not read.
             3 => {
                 let path = format!("/rooms/{id}/messages?limit=1000");
-                world.stall(client);
+                world.stall(peer);
                 wire::request("GET", &path, session, "").repeat(3)
             }
+            // A request and a frame that are not complete.
             4 => {
                 let head = "POST /sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n";
                 format!("{head}{:40000}", "").into_bytes()
@@ -107,8 +115,9 @@ impl Squeeze {
                 bytes.extend(&world.frame(TEXT, &[b' '; 60_000])[..50_000]);
                 bytes
             }
+            // Messages that their sender does not read.
             6 => {
-                world.stall(client);
+                world.stall(peer);
                 let mut bytes = wire::upgrade(&id, session.unwrap_or_default(), "");
                 let chat = format!(r#"{{"type":"chat","message":"{long}"}}"#);
                 for _ in 0..20 {
@@ -118,63 +127,57 @@ impl Squeeze {
             }
             _ => Vec::new(),
         };
-        world.send(client, &bytes);
+        world.send(peer, &bytes);
         if world.dice.percent(30) {
-            let gone = world.dice.below(world.clients.len());
-            if !self.innocents.contains(&gone) {
-                world.reset(gone);
+            let other = world.dice.below(world.peers.len());
+            if !self.members.contains(&other) {
+                world.reset(other);
             }
         }
     }
 
-    /// Those whom it does not concern talk, and hear each other; and no more is kept than may be.
+    /// The members talk and receive each other's messages, while the memory stays below the ceiling.
     fn talk(&mut self, round: usize) {
-        for innocent in &self.innocents {
-            self.world.chat(*innocent, &format!("round {round}"));
+        for member in &self.members {
+            self.world.chat(*member, &format!("round {round}"));
         }
         for _ in 0..20 {
-            for client in 0..self.world.clients.len() {
-                self.world.deliver(client, 20_000);
-            }
-            self.world.turn(true);
-            self.facts.most = self.facts.most.max(self.world.ledger.total());
-            for client in 0..self.world.clients.len() {
-                if self.world.clients[client].reading {
-                    self.world.listen(client, 20_000);
-                }
-            }
+            self.world.deliver_all(20_000);
+            self.world.tick(true);
+            self.facts.peak = self.facts.peak.max(self.world.ledger.total());
+            self.world.receive_all(20_000);
         }
         if round % 5 == 0 {
-            self.world.settle(); // Compares what they saw.
-            self.facts.most = self.facts.most.max(self.world.ledger.total());
+            self.world.settle(); // Compares what the members have received.
+            self.facts.peak = self.facts.peak.max(self.world.ledger.total());
         }
-        for innocent in &self.innocents {
-            assert!(self.world.clients[*innocent].is_well(), "client {innocent} has to suffer");
+        for member in &self.members {
+            assert!(self.world.peers[*member].is_healthy(), "member {member} is affected");
         }
         let time = self.world.dice.below(3000) as u64;
-        self.world.pass(Duration::from_millis(time));
+        self.world.pass_time(Duration::from_millis(time));
     }
 
-    /// The strangers are gone; then there is room for everybody again, and all is as it was.
+    /// The attackers disconnect. Then there is capacity again, and nothing of them is left.
     fn relax(mut self) -> Facts {
-        for client in 0..self.world.clients.len() {
-            if !self.innocents.contains(&client) {
-                self.world.reset(client);
+        for peer in 0..self.world.peers.len() {
+            if !self.members.contains(&peer) {
+                self.world.reset(peer);
             }
         }
         self.world.settle();
         for _ in 0..5 {
-            self.world.pass(Config::default().new_room_ttl);
+            self.world.pass_time(Config::default().new_room_ttl);
             self.world.settle();
         }
         let counters = self.world.core.counters();
         self.facts.forgotten = counters.forgotten;
         self.facts.shed = counters.shed;
-        let host = self.world.people[0].session.clone();
+        let host = self.world.users[0].session.clone();
         let path = format!("/rooms/{}/messages?limit=1000", self.world.rooms[0].id);
-        self.world.get(&path, host.as_deref(), Ask::Messages(0));
-        assert!(self.facts.most <= self.facts.ceiling, "{:?}", self.facts);
-        self.world.end();
+        self.world.get(&path, host.as_deref(), Check::Messages(0));
+        assert!(self.facts.peak <= self.facts.ceiling, "{:?}", self.facts);
+        self.world.close_all();
         self.facts.hash = self.world.hash;
         self.facts
     }

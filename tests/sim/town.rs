@@ -1,9 +1,11 @@
-//! A town: everything that anybody does has come to rest before the next does something, so that
-//! a plain model can foretell each answer, each close, and what everybody hears.
+//! One action at a time: nothing moves any more before the next action begins, so a plain model can
+//! predict each response, each close and each message.
 //!
-//! All limits are small enough to be met. People come from several addresses, some of which are
-//! one; time passes up to a deadline, and over it; whoever was somebody or somewhere tries again
-//! when they or it are gone.
+//! Owns the choice of actions and the comparison with `model`. Must not know how the server reaches
+//! its answers. All limits are so low that they are met. Users come from several addresses, some of
+//! which share their limits. Time passes exactly to a deadline, and beyond it. Sessions and rooms that
+//! have ended are used again. The invariant: every action is given to the model, too, so that both
+//! are in the same state before the next one.
 
 mod model;
 
@@ -16,12 +18,12 @@ use serde_json::{Value, json};
 use disposable_chat::config::{Config, Rate};
 
 use crate::model::Room;
-use crate::pipe::{CALM, Dice, Weather};
+use crate::pipe::{Dice, Network, RELIABLE};
 use crate::wire::{self, CLOSE, Response};
-use crate::world::{Ask, Http, Owed, Person, Start, Talk, World};
+use crate::world::{Check, HttpPeer, Protocol, Reply, Start, User, World};
 use model::{Expected, Model, OK, Share, Socket};
 
-/// Where people come from, and whose share that is.
+/// Addresses of users, and the share that the limits of an address count for.
 const ADDRESSES: [(&str, Share); 7] = [
     ("127.0.0.1", None),
     ("192.0.2.1", Some(1)),
@@ -39,15 +41,15 @@ const PASSWORD: &str = "open sesame";
 struct Town {
     world: World,
     model: Model,
-    /// The last message that somebody saw in a room, and its place in the log.
+    /// By user and room: the last message received, and its place in the log.
     last_seen: BTreeMap<(usize, usize), (String, usize)>,
     texts: usize,
     facts: Facts,
 }
 
-/// What every few towns are told, or they were no towns: see `Facts::told`.
-pub const TOLD: [Expected; 19] = [
-    (0, ""), // Said by socket.
+/// What must occur in a run of several seeds. See `Facts::outcomes`.
+pub const OUTCOMES: [Expected; 19] = [
+    (0, ""), // A chat over WebSocket, which has no status.
     (101, ""),
     (200, ""),
     (201, ""),
@@ -68,13 +70,13 @@ pub const TOLD: [Expected; 19] = [
     (4429, ""),
 ];
 
-/// What a run was like.
+/// What has happened in a run.
 #[derive(PartialEq, Eq, Debug, Default, Clone)]
 pub struct Facts {
     pub hash: u64,
-    /// How often each status or close was foretold and given.
-    pub told: BTreeMap<Expected, usize>,
-    /// Timers that were passed over by not a microsecond.
+    /// How often each status or close was predicted and received.
+    pub outcomes: BTreeMap<Expected, usize>,
+    /// How often time has passed exactly to a deadline.
     pub deadlines: usize,
 }
 
@@ -97,9 +99,9 @@ pub fn run(seed: u64) -> Facts {
         rooms_max: *dice.pick(&[1, 4, 1000]),
         ..Config::default()
     };
-    let buffer_bytes = *dice.pick(&[200, 1000, CALM.buffer_bytes]);
-    let weather = Weather { faults: *dice.pick(&[0, 10, 30]), buffer_bytes };
-    let world = World::new(seed, &config, weather);
+    let buffer_bytes = *dice.pick(&[200, 1000, RELIABLE.buffer_bytes]);
+    let network = Network { fault_percent: *dice.pick(&[0, 10, 30]), buffer_bytes };
+    let world = World::new(seed, &config, network);
     let model = Model::new(world.now.mono, &config);
     let (last_seen, facts) = (BTreeMap::new(), Facts::default());
     let mut town = Town { world, model, last_seen, texts: 0, facts };
@@ -107,7 +109,7 @@ pub fn run(seed: u64) -> Facts {
         town.act();
         town.check();
     }
-    town.world.end();
+    town.world.close_all();
     town.facts.hash = town.world.hash;
     town.facts
 }
@@ -122,33 +124,33 @@ impl Town {
             30..33 => self.delete_room(),
             33..35 => self.end_session(),
             35..43 => self.post(),
-            43..55 => self.look(),
+            43..55 => self.read(),
             55..70 => self.enter(),
-            70..82 => self.say(),
-            82..90 => self.hang_up(),
-            _ => self.pass(),
+            70..82 => self.chat(),
+            82..90 => self.disconnect(),
+            _ => self.pass_time(),
         }
     }
 
-    // ---- Who, where and from where
+    // ---- Users, rooms and addresses
 
     fn address(&mut self) -> (Option<IpAddr>, Share) {
         let (address, share) = *self.world.dice.pick(&ADDRESSES);
         (Some(address.parse().expect("an address")), share)
     }
 
-    /// Anybody who ever was, more often one who still is.
-    fn person(&mut self) -> Option<usize> {
+    /// A user that has or had a session; in most cases, one that has it still.
+    fn pick_user(&mut self) -> Option<usize> {
         let living: Vec<usize> = self.model.sessions.keys().copied().collect();
         if living.is_empty() || self.world.dice.percent(8) {
-            let all = self.world.people.len();
+            let all = self.world.users.len();
             return (all > 0).then(|| self.world.dice.below(all));
         }
         Some(*self.world.dice.pick(&living))
     }
 
-    /// The same of rooms.
-    fn room(&mut self) -> Option<usize> {
+    /// The same for rooms.
+    fn pick_room(&mut self) -> Option<usize> {
         let living: Vec<usize> = self.model.rooms.keys().copied().collect();
         if living.is_empty() || self.world.dice.percent(8) {
             let all = self.world.rooms.len();
@@ -157,12 +159,12 @@ impl Town {
         Some(*self.world.dice.pick(&living))
     }
 
-    fn both(&mut self) -> Option<(usize, usize)> {
-        Some((self.person()?, self.room()?))
+    fn pick_user_and_room(&mut self) -> Option<(usize, usize)> {
+        Some((self.pick_user()?, self.pick_room()?))
     }
 
-    fn session(&self, person: usize) -> Option<String> {
-        self.world.people[person].session.clone()
+    fn session(&self, user: usize) -> Option<String> {
+        self.world.users[user].session.clone()
     }
 
     fn path(&self, room: usize, rest: &str) -> String {
@@ -171,31 +173,32 @@ impl Town {
 
     // ---- Requests
 
-    /// One request on a connection of its own. `None`: the connection was one too many, and was
-    /// told so; otherwise the request has come where the model is to be asked.
-    fn ask(&mut self, request: &[u8], from: Option<IpAddr>, share: Share) -> (Response, bool) {
-        let excess = self.model.on_arrival(share);
-        let client = self.world.connect(Talk::Http(Http::default()), from);
-        self.world.ask(client, request, Ask::Any);
-        self.world.settle();
-        self.world.finish(client, true);
-        self.world.settle();
-        let response = self.world.clients[client].http().answers.pop().expect("an answer");
-        if let Some(excess) = excess {
-            self.expect(excess, &response);
+    /// Sends one request on a connection of its own, and returns the response. `None` if the
+    /// connection is over a limit: then the request does not reach the model.
+    fn request(&mut self, request: &[u8], from: Option<IpAddr>, share: Share) -> Option<Response> {
+        let over_limit = self.model.over_limit(share);
+        let peer = self.world.connect(Protocol::Http(HttpPeer::default()), from);
+        self.world.request(peer, request, Check::ByCaller);
+        self.world.settle_and_close(peer);
+        let response = self.world.peers[peer].http().responses.pop().expect("a response");
+        match over_limit {
+            Some(expected) => {
+                self.expect(expected, &response);
+                None
+            }
+            None => Some(response),
         }
-        (response, excess.is_none())
     }
 
-    /// The answer is the one that was foretold. Returns its content.
+    /// Checks that the response is the predicted one, and returns its content.
     fn expect(&mut self, expected: Expected, response: &Response) -> Value {
-        let json: Value = serde_json::from_slice(&response.body).expect("an answer is JSON");
+        let json: Value = serde_json::from_slice(&response.body).expect("content is JSON");
         let code = json["code"].as_str().unwrap_or_default();
         assert_eq!((response.status, code), expected, "{response:?}");
         if matches!(response.status, 429 | 503) {
             assert!(response.head.contains("\r\nRetry-After: "), "{}", response.head);
         }
-        *self.facts.told.entry(expected).or_default() += 1;
+        *self.facts.outcomes.entry(expected).or_default() += 1;
         json
     }
 
@@ -204,52 +207,55 @@ impl Town {
         let name = *self.world.dice.pick(&NAMES);
         let body = json!({"username": name}).to_string();
         let request = wire::request("POST", "/sessions", None, &body);
-        let (response, true) = self.ask(&request, from, share) else { return };
-        let person = self.world.people.len();
-        let expected = self.model.open_session(person, name, share);
+        let Some(response) = self.request(&request, from, share) else { return };
+        let user = self.world.users.len();
+        let expected = self.model.open_session(user, name, share);
         let json = self.expect(expected, &response);
         if let Some(session) = json["session_id"].as_str().map(str::to_owned) {
             let (name, session) = (name.to_owned(), Some(session));
-            self.world.people.push(Person { name, session, shares_name: false });
+            self.world.users.push(User { name, session, has_namesake: false });
         }
     }
 
     fn end_session(&mut self) {
-        let Some(person) = self.person() else { return };
-        // Somebody whose room has others in it, often; and then whoever inherits it ends it.
-        let crowds = self.model.rooms.iter().filter(|(_, room)| room.present.len() > 1);
-        let crowds: Vec<_> = crowds.filter_map(|(room, it)| Some((it.owner?, *room))).collect();
-        if crowds.is_empty() || self.world.dice.percent(40) {
-            return self.end(person);
+        let Some(user) = self.pick_user() else { return };
+        // Often the owner of a room with others in it; then the user that inherits the room deletes
+        // it.
+        let shared = self.model.rooms.iter().filter(|(_, room)| room.present.len() > 1);
+        let shared: Vec<_> = shared.filter_map(|(room, it)| Some((it.owner?, *room))).collect();
+        if shared.is_empty() || self.world.dice.percent(40) {
+            return self.delete_session(user);
         }
-        let (owner, room) = *self.world.dice.pick(&crowds);
-        self.end(owner);
+        let (owner, room) = *self.world.dice.pick(&shared);
+        self.delete_session(owner);
         if let Some(heir) = self.owner(room) {
-            self.delete(heir, room);
+            self.delete_room_as(heir, room);
         }
     }
 
-    fn end(&mut self, person: usize) {
+    fn delete_session(&mut self, user: usize) {
         let (from, share) = self.address();
-        let sockets = self.sockets_of(person, None);
-        let request = wire::request("DELETE", "/sessions/me", self.session(person).as_deref(), "");
-        self.foresee(&sockets, 4401);
-        let (response, true) = self.ask(&request, from, share) else { return self.calm(&sockets) };
-        self.model.remove_session(person);
+        let sockets = self.sockets_of(user, None);
+        let request = wire::request("DELETE", "/sessions/me", self.session(user).as_deref(), "");
+        self.allow_close(&sockets, 4401);
+        let Some(response) = self.request(&request, from, share) else {
+            return self.forbid_close(&sockets);
+        };
+        self.model.remove_session(user);
         self.expect(OK, &response);
         self.expect_closed(&sockets, 4401);
     }
 
     fn open_room(&mut self) {
-        let Some(person) = self.person() else { return };
+        let Some(user) = self.pick_user() else { return };
         let (from, share) = self.address();
         let private = self.world.dice.percent(20);
         let password = self.world.dice.percent(30).then_some(PASSWORD);
         let body = json!({"private": private, "password": password, "title": "a room"}).to_string();
-        let request = wire::request("POST", "/rooms", self.session(person).as_deref(), &body);
-        let (response, true) = self.ask(&request, from, share) else { return };
+        let request = wire::request("POST", "/rooms", self.session(user).as_deref(), &body);
+        let Some(response) = self.request(&request, from, share) else { return };
         let room = self.world.rooms.len();
-        let expected = self.model.open_room(room, person, private, password, share);
+        let expected = self.model.open_room(room, user, private, password, share);
         let json = self.expect(expected, &response);
         if let Some(id) = json["room_id"].as_str() {
             assert_eq!(id.len(), if private || password.is_some() { 32 } else { 10 });
@@ -258,88 +264,93 @@ impl Town {
     }
 
     fn join(&mut self) {
-        let Some((person, room)) = self.both() else { return };
+        let Some((user, room)) = self.pick_user_and_room() else { return };
         let (from, share) = self.address();
         let password = *self.world.dice.pick(&[None, Some(PASSWORD), Some("guess"), Some("guess")]);
         let body = password.map_or(String::new(), |it| json!({"password": it}).to_string());
-        let session = self.session(person);
+        let session = self.session(user);
         let path = self.path(room, "/join");
         let request = wire::request("POST", &path, session.as_deref(), &body);
         for _ in 0..if password == Some("guess") { 4 } else { 1 } {
-            let (response, true) = self.ask(&request, from, share) else { return };
-            let expected = self.model.join(room, person, password, share);
+            let Some(response) = self.request(&request, from, share) else { return };
+            let expected = self.model.join(room, user, password, share);
             self.expect(expected, &response);
         }
     }
 
     fn leave(&mut self) {
-        let Some((person, room)) = self.both() else { return };
+        let Some((user, room)) = self.pick_user_and_room() else { return };
         let (from, share) = self.address();
-        let sockets = self.sockets_of(person, Some(room));
+        let sockets = self.sockets_of(user, Some(room));
         let path = self.path(room, "/leave");
-        let request = wire::request("DELETE", &path, self.session(person).as_deref(), "");
-        self.foresee(&sockets, 1000);
-        let (response, true) = self.ask(&request, from, share) else { return self.calm(&sockets) };
-        let expected = self.model.leave(room, person);
+        let request = wire::request("DELETE", &path, self.session(user).as_deref(), "");
+        self.allow_close(&sockets, 1000);
+        let Some(response) = self.request(&request, from, share) else {
+            return self.forbid_close(&sockets);
+        };
+        let expected = self.model.leave(room, user);
         self.expect(expected, &response);
         self.expect_closed(&sockets, 1000);
     }
 
     fn delete_room(&mut self) {
-        let Some((person, room)) = self.both() else { return };
-        let person = self.owner(room).filter(|_| self.world.dice.percent(50)).unwrap_or(person);
-        self.delete(person, room);
+        let Some((user, room)) = self.pick_user_and_room() else { return };
+        let user = self.owner(room).filter(|_| self.world.dice.percent(50)).unwrap_or(user);
+        self.delete_room_as(user, room);
     }
 
     fn owner(&self, room: usize) -> Option<usize> {
         self.model.rooms.get(&room)?.owner
     }
 
-    fn delete(&mut self, person: usize, room: usize) {
+    fn delete_room_as(&mut self, user: usize, room: usize) {
         let (from, share) = self.address();
         let sockets = self.model.rooms.get(&room).map(|room| room.sockets.clone());
         let sockets = sockets.unwrap_or_default();
         let path = self.path(room, "");
-        let request = wire::request("DELETE", &path, self.session(person).as_deref(), "");
-        self.foresee(&sockets, 4410);
-        let (response, true) = self.ask(&request, from, share) else { return self.calm(&sockets) };
-        let expected = self.model.delete_room(room, person);
+        let request = wire::request("DELETE", &path, self.session(user).as_deref(), "");
+        self.allow_close(&sockets, 4410);
+        let Some(response) = self.request(&request, from, share) else {
+            return self.forbid_close(&sockets);
+        };
+        let expected = self.model.delete_room(room, user);
         self.expect(expected, &response);
         match expected {
             OK => self.expect_closed(&sockets, 4410),
-            _ => self.calm(&sockets),
+            _ => self.forbid_close(&sockets),
         }
     }
 
     fn post(&mut self) {
-        // Into an empty room by one of its members, often: that prolongs its life.
+        // Often a member posts into an empty room, which then expires later.
         let empty = self.model.rooms.iter().filter(|(_, room)| room.sockets.is_empty());
         let empty = empty.filter_map(|(room, it)| Some((*it.members.first()?, *room)));
         let empty: Vec<_> = empty.collect();
         let anywhere = empty.is_empty() || self.world.dice.percent(60);
-        let both = if anywhere { self.both() } else { Some(*self.world.dice.pick(&empty)) };
-        let Some((person, room)) = both else { return };
+        let both =
+            if anywhere { self.pick_user_and_room() } else { Some(*self.world.dice.pick(&empty)) };
+        let Some((user, room)) = both else { return };
         let (from, share) = self.address();
-        let (text, nonce) = self.words();
+        let (text, nonce) = self.text_and_nonce();
         let body = json!({"message": text, "nonce": nonce}).to_string();
         let path = self.path(room, "/messages");
-        let request = wire::request("POST", &path, self.session(person).as_deref(), &body);
-        let (response, true) = self.ask(&request, from, share) else { return };
-        let expected = self.model.post(room, person, &text, &nonce);
+        let request = wire::request("POST", &path, self.session(user).as_deref(), &body);
+        let Some(response) = self.request(&request, from, share) else { return };
+        let expected = self.model.post(room, user, &text, &nonce);
         self.expect(expected, &response);
         if expected.0 < 300 {
-            let id = self.world.rooms[room].note(&response.body);
+            let id = self.world.rooms[room].record(&response.body);
             let message = &self.world.rooms[room].log[&id];
             assert_eq!(message.nonce.as_ref(), Some(&nonce));
-            assert!(expected == OK || message.text == text, "told something else");
+            assert!(expected == OK || message.text == text, "another text is posted");
         }
     }
 
-    /// Somebody looks at something.
-    fn look(&mut self) {
-        let Some((person, room)) = self.both() else { return };
+    /// A user reads something.
+    fn read(&mut self) {
+        let Some((user, room)) = self.pick_user_and_room() else { return };
         let (from, share) = self.address();
-        let session = self.session(person);
+        let session = self.session(user);
         let what = self.world.dice.below(6);
         let limit = 1 + self.world.dice.below(30);
         let path = match what {
@@ -350,13 +361,13 @@ impl Town {
             _ => self.path(room, &format!("/messages?limit={limit}")),
         };
         let request = wire::request("GET", &path, session.as_deref(), "");
-        let (response, true) = self.ask(&request, from, share) else { return };
+        let Some(response) = self.request(&request, from, share) else { return };
         let expected = match what {
             0 => OK,
-            1 => self.model.touch(person),
+            1 => self.model.touch(user),
             2 if self.model.rooms.contains_key(&room) => OK,
             2 => (404, "room_not_found"),
-            _ => self.model.read(room, person),
+            _ => self.model.read(room, user),
         };
         let json = self.expect(expected, &response);
         if expected != OK {
@@ -370,7 +381,7 @@ impl Town {
                 assert_eq!(json["rooms"], Value::from(ids));
             }
             1 => {
-                let ids: Vec<_> = self.model.sessions[&person].rooms.iter().map(id).collect();
+                let ids: Vec<_> = self.model.sessions[&user].rooms.iter().map(id).collect();
                 assert_eq!(json["joined_rooms"], Value::from(ids));
             }
             2 => assert_eq!(json["user_count"], self.model.rooms[&room].present.len()),
@@ -391,67 +402,68 @@ impl Town {
 
     fn present(&self, room: usize) -> Vec<&str> {
         let present = self.model.rooms[&room].present.iter();
-        present.map(|(person, _)| &self.model.sessions[person].name[..]).collect()
+        present.map(|(user, _)| &self.model.sessions[user].name[..]).collect()
     }
 
     // ---- Sockets
 
-    fn sockets_of(&self, person: usize, room: Option<usize>) -> Vec<usize> {
+    fn sockets_of(&self, user: usize, room: Option<usize>) -> Vec<usize> {
         let sockets = self.model.sockets.iter().filter(|(_, socket)| {
-            socket.person == person && room.is_none_or(|room| room == socket.room)
+            socket.user == user && room.is_none_or(|room| room == socket.room)
         });
-        sockets.map(|(client, _)| *client).collect()
+        sockets.map(|(peer, _)| *peer).collect()
     }
 
-    fn foresee(&mut self, sockets: &[usize], code: u16) {
+    fn allow_close(&mut self, sockets: &[usize], code: u16) {
         for socket in sockets {
-            self.world.clients[*socket].ws_mut().expect("a socket").possible.insert(code);
+            self.world.peers[*socket].ws_mut().expect("a WebSocket").closes_possible.insert(code);
         }
     }
 
-    /// It has not come to what was foreseen.
-    fn calm(&mut self, sockets: &[usize]) {
+    /// The request was refused, so it must not cause a close.
+    fn forbid_close(&mut self, sockets: &[usize]) {
         for socket in sockets {
-            self.world.clients[*socket].ws_mut().expect("a socket").possible.clear();
+            self.world.peers[*socket].ws_mut().expect("a WebSocket").closes_possible.clear();
         }
     }
 
     fn expect_closed(&mut self, sockets: &[usize], code: u16) {
         for socket in sockets {
-            let closed = self.world.clients[*socket].ws().and_then(|ws| ws.closed.as_ref());
-            assert_eq!(closed.map(|(code, _)| *code), Some(code), "client {socket}");
-            *self.facts.told.entry((code, "")).or_default() += 1;
+            let closed = self.world.peers[*socket].ws().and_then(|ws| ws.closed.as_ref());
+            assert_eq!(closed.map(|(code, _)| *code), Some(code), "peer {socket}");
+            *self.facts.outcomes.entry((code, "")).or_default() += 1;
         }
     }
 
     fn enter(&mut self) {
-        let Some((person, room)) = self.both() else { return };
+        let Some((user, room)) = self.pick_user_and_room() else { return };
         let (from, share) = self.address();
-        let (start, back, last) = self.start(person, room);
-        let over = match self.model.on_arrival(share) {
+        let (start, resume_after, last) = self.start(user, room);
+        let is_over_limit = match self.model.over_limit(share) {
             Some((503, _)) => {
-                let session = self.session(person).unwrap_or_default();
+                let session = self.session(user).unwrap_or_default();
                 let request = wire::upgrade(&self.world.rooms[room].id, &session, "");
-                return drop(self.ask(&request, from, share));
+                return drop(self.request(&request, from, share));
             }
-            over => over.is_some(),
+            over_limit => over_limit.is_some(),
         };
-        let client = self.world.enter_with(person, room, start, from);
-        let socket = Socket { person, room, share, from: 0 };
-        let refused = self.model.enter(client, socket, back, last, over);
-        let ws = self.world.clients[client].ws_mut().expect("a socket");
-        ws.possible = refused.into_iter().collect();
+        let peer = self.world.enter_with(user, room, start, from);
+        let socket = Socket { user, room, share, from: 0 };
+        let refused = self.model.enter(peer, socket, resume_after, last, is_over_limit);
+        let ws = self.world.peers[peer].ws_mut().expect("a WebSocket");
+        ws.closes_possible = refused.into_iter().collect();
         self.world.settle();
         match refused {
-            Some(code) => self.expect_closed(&[client], code),
-            None => *self.facts.told.entry((101, "")).or_default() += 1,
+            Some(code) => self.expect_closed(&[peer], code),
+            None => *self.facts.outcomes.entry((101, "")).or_default() += 1,
         }
     }
 
-    /// Where somebody wants to begin: how they say it, after which place, with how many.
-    fn start(&mut self, person: usize, room: usize) -> (Start, Option<usize>, usize) {
+    /// Where a connection starts: the parameter, the place in the log to resume after, and the number
+    /// of messages from the history.
+    fn start(&mut self, user: usize, room: usize) -> (Start, Option<usize>, usize) {
         match self.world.dice.below(4) {
-            0 | 1 => match self.last_seen.get(&(person, room)) {
+            0 | 1 => match self.last_seen.get(&(user, room)) {
                 Some((id, place)) => (Start::After(id.clone()), Some(*place), 0),
                 None => (Start::Live, None, 0),
             },
@@ -463,8 +475,8 @@ impl Town {
         }
     }
 
-    /// A text that nobody has said, and a nonce that somebody may have used.
-    fn words(&mut self) -> (String, String) {
+    /// A new text, and a nonce that may have been used before.
+    fn text_and_nonce(&mut self) -> (String, String) {
         self.texts += 1;
         (format!("text {}", self.texts), format!("nonce {}", self.world.dice.below(6)))
     }
@@ -474,49 +486,52 @@ impl Town {
         (!sockets.is_empty()).then(|| *self.world.dice.pick(&sockets))
     }
 
-    fn say(&mut self) {
-        let Some(client) = self.open_socket() else { return };
+    fn chat(&mut self) {
+        let Some(peer) = self.open_socket() else { return };
         for _ in 0..1 + self.world.dice.below(4) {
-            let (text, nonce) = self.words();
-            let told = self.model.say(client, &text, &nonce);
-            self.world.say(client, text, nonce);
-            let ws = self.world.clients[client].ws_mut().expect("a socket");
-            if let (Ok(told), Some(Owed::Once { text, .. })) = (&told, ws.owed.back_mut()) {
-                text.clone_from(told);
+            let (text, nonce) = self.text_and_nonce();
+            let predicted = self.model.chat(peer, &text, &nonce);
+            self.world.chat_with_nonce(peer, text, nonce);
+            let ws = self.world.peers[peer].ws_mut().expect("a WebSocket");
+            if let (Ok(echo), Some(Reply::EchoOf { text, .. })) =
+                (&predicted, ws.replies_due.back_mut())
+            {
+                text.clone_from(echo);
             }
-            *self.facts.told.entry(told.err().unwrap_or((0, ""))).or_default() += 1;
+            *self.facts.outcomes.entry(predicted.err().unwrap_or((0, ""))).or_default() += 1;
         }
         self.world.settle();
     }
 
-    fn hang_up(&mut self) {
-        let Some(client) = self.open_socket() else { return };
-        self.remember(client);
+    fn disconnect(&mut self) {
+        let Some(peer) = self.open_socket() else { return };
+        self.note_resume_point(peer);
         let closed = self.world.dice.percent(40);
         match self.world.dice.below(3) {
             _ if closed => {
                 let close = self.world.frame(CLOSE, &1000u16.to_be_bytes());
-                self.world.send_last(client, &close, 1000);
+                self.world.send_and_expect_close(peer, &close, 1000);
             }
-            0 => self.world.reset(client),
-            n => self.world.finish(client, n == 1),
+            0 => self.world.reset(peer),
+            1 => self.world.close(peer),
+            _ => self.world.half_close(peer),
         }
         self.world.settle();
-        self.model.close(client, closed);
+        self.model.close(peer, closed);
     }
 
-    /// Where somebody goes on when they are back.
-    fn remember(&mut self, client: usize) {
-        let Socket { person, room, from, .. } = self.model.sockets[&client];
-        let seen = &self.world.clients[client].ws().expect("a socket").seen;
+    /// Records where the user resumes when it connects again.
+    fn note_resume_point(&mut self, peer: usize) {
+        let Socket { user, room, from, .. } = self.model.sockets[&peer];
+        let seen = &self.world.peers[peer].ws().expect("a WebSocket").seen;
         if let Some(last) = seen.last() {
-            self.last_seen.insert((person, room), (last.clone(), from + seen.len() - 1));
+            self.last_seen.insert((user, room), (last.clone(), from + seen.len() - 1));
         }
     }
 
     // ---- Time
 
-    fn pass(&mut self) {
+    fn pass_time(&mut self) {
         let deadline = self.model.next_deadline().map(|due| due.since(self.world.now.mono));
         let time = match (self.world.dice.below(4), deadline) {
             (0, Some(time)) => time.saturating_sub(Duration::from_micros(1)),
@@ -529,15 +544,15 @@ impl Town {
         };
         if self.world.dice.percent(20) {
             let forward = self.world.dice.percent(50);
-            self.world.set_clock(Duration::from_secs(3600), forward);
+            self.world.set_system_clock(Duration::from_secs(3600), forward);
         }
-        self.world.pass(time);
+        self.world.pass_time(time);
         self.model.now = self.world.now.mono;
         self.model.sweep();
         self.world.settle();
     }
 
-    // ---- What must be so
+    // ---- Comparison
 
     fn check(&self) {
         let (world, model) = (&self.world, &self.model);
@@ -546,14 +561,14 @@ impl Town {
         let members: usize = model.rooms.values().map(|room| room.members.len()).sum();
         assert_eq!(world.core.chat().member_count(), members, "members");
         assert_eq!(world.core.connection_count(), model.sockets.len(), "connections");
-        for (client, socket) in &model.sockets {
-            let client_of = &world.clients[*client];
-            assert!(client_of.is_well(), "client {client} has lost its line");
+        for (peer, socket) in &model.sockets {
+            let client_of = &world.peers[*peer];
+            assert!(client_of.is_healthy(), "peer {peer} is not connected");
             let log = &world.rooms[socket.room].log;
-            let seen = client_of.ws().expect("a socket").seen.iter();
+            let seen = client_of.ws().expect("a WebSocket").seen.iter();
             let seen: Vec<_> = seen.map(|id| &log[id].text).collect();
             let owed = model.rooms[&socket.room].log[socket.from..].iter();
-            assert_eq!(seen, owed.map(|(text, _)| text).collect::<Vec<_>>(), "client {client}");
+            assert_eq!(seen, owed.map(|(text, _)| text).collect::<Vec<_>>(), "peer {peer}");
         }
     }
 }

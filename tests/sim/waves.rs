@@ -1,17 +1,17 @@
-//! Crowds that come and go, and days that pass: nothing is left of them but the hash of what they
-//! were told.
+//! Many users that come and go, and long times that pass: nothing of them may stay in the server.
 //!
-//! Rooms and sessions of one wave are still there when the next comes, so slots are used again in
-//! every order. What the ledger counts are capacities: where it is back at what it was, whatever
-//! has emptied has given its memory back.
+//! Owns the waves of users. Must not know where the server keeps its state. Sessions and rooms of
+//! one wave still exist when the next one comes, so slots are reused in every order. The invariant:
+//! the ledger counts capacities, so when its total is back at its first value, every structure that
+//! has become empty has also given back its memory.
 
 use std::time::Duration;
 
 use disposable_chat::config::{Config, Rate};
 
-use crate::pipe::{CALM, Seen, Weather};
+use crate::pipe::{Network, RELIABLE, StreamState};
 use crate::wire::{self, CLOSE};
-use crate::world::{Ask, Start, World};
+use crate::world::{Check, Start, World};
 
 fn config() -> Config {
     Config {
@@ -26,138 +26,140 @@ fn config() -> Config {
     }
 }
 
-/// Sessions come in crowds of `crowd` and less, until there were `sessions`. Returns the hash.
-pub fn come_and_go(seed: u64, sessions: usize, crowd: usize) -> u64 {
-    let mut world = World::new(seed, &config(), CALM);
-    world.turns_per_check = 50;
-    let mut come = 0;
-    while come < sessions {
-        let faults = *world.dice.pick(&[0, 0, 10]);
-        world.weather = Weather { faults, buffer_bytes: 16 * 1024 };
-        let count = (1 + world.dice.below(crowd)).min(sessions - come);
-        come += count;
+/// Waves of up to `wave_max` sessions come and go, `sessions` in total. Returns the hash of all
+/// bytes that the peers have received.
+pub fn come_and_go(seed: u64, sessions: usize, wave_max: usize) -> u64 {
+    let mut world = World::new(seed, &config(), RELIABLE);
+    world.ticks_per_check = 50;
+    let mut opened = 0;
+    while opened < sessions {
+        let fault_percent = *world.dice.pick(&[0, 0, 10]);
+        world.network = Network { fault_percent, buffer_bytes: 16 * 1024 };
+        let count = (1 + world.dice.below(wave_max)).min(sessions - opened);
+        opened += count;
         wave(&mut world, count);
         let time = world.dice.below(20_000) as u64;
-        world.pass(Duration::from_millis(time));
+        world.pass_time(Duration::from_millis(time));
         world.core.check_invariants();
     }
-    world.end();
+    world.close_all();
     world.hash
 }
 
-/// A crowd comes; some open rooms, some go into them and say something; all go, each their way.
+/// Some users open rooms, some enter them and post; then all of them go in one of several ways.
 fn wave(world: &mut World, count: usize) {
-    let people = world.crowd(count);
+    let users = world.add_users(count);
     let rooms = 1 + count / 10;
-    let openers: Vec<_> = people.clone().take(rooms).collect();
+    let openers: Vec<_> = users.clone().take(rooms).collect();
     world.open_rooms(&openers);
-    for person in people.clone().filter(|person| person % 3 == 0) {
+    for user in users.clone().filter(|user| user % 3 == 0) {
         let room = world.dice.below(rooms);
         let start = world.dice.pick(&[Start::Live, Start::Last(10)]).clone();
-        let client = world.enter_at(person, room, start);
-        world.chat(client, "here I am");
+        let peer = world.enter_at(user, room, start);
+        world.chat(peer, "here I am");
     }
     world.settle();
-    let browser = world.connect_http();
-    for client in 0..world.clients.len() {
-        if world.clients[client].ws().is_none() || !world.clients[client].is_well() {
+    let rest = world.connect_http();
+    for peer in 0..world.peers.len() {
+        if world.peers[peer].ws().is_none() || !world.peers[peer].is_healthy() {
             continue;
         }
         match world.dice.below(5) {
-            0 => world.reset(client),
+            0 => world.reset(peer),
             1 => {
                 let close = world.frame(CLOSE, &1000u16.to_be_bytes());
-                world.send_last(client, &close, 1000);
+                world.send_and_expect_close(peer, &close, 1000);
             }
             2 => {
-                let person = world.clients[client].ws().expect("a socket").person;
-                end_session(world, browser, person, client);
+                let user = world.peers[peer].ws().expect("a WebSocket").user;
+                end_session(world, rest, user, peer);
             }
-            n => world.finish(client, n == 3),
+            3 => world.close(peer),
+            _ => world.half_close(peer),
         }
     }
     world.settle();
-    for person in people.filter(|person| person % 3 == 1) {
-        let session = world.people[person].session.take();
+    for user in users.filter(|user| user % 3 == 1) {
+        let session = world.users[user].session.take();
         let request = wire::request("DELETE", "/sessions/me", session.as_deref(), "");
-        world.ask(browser, &request, Ask::Status(&[200]));
+        world.request(rest, &request, Check::Status(&[200]));
     }
     world.settle();
-    world.finish(browser, true);
+    world.close(rest);
     world.settle();
-    world.forget_clients();
+    world.forget_peers();
 }
 
-fn end_session(world: &mut World, browser: usize, person: usize, client: usize) {
-    let session = world.people[person].session.take();
+fn end_session(world: &mut World, rest: usize, user: usize, peer: usize) {
+    let session = world.users[user].session.take();
     let request = wire::request("DELETE", "/sessions/me", session.as_deref(), "");
-    world.expect_end(person, None, 4401);
-    let ask = Ask::End { person, room: None, code: 4401, open: vec![client] };
-    world.ask(browser, &request, ask);
+    world.allow_close(user, None, 4401);
+    let check = Check::Closes { user, room: None, code: 4401, at_least: vec![peer] };
+    world.request(rest, &request, check);
 }
 
-/// So many sessions, each of which opens a room, are there at one time, time and again. Returns
-/// what the ledger counted when all were there.
+/// Several times, `count` sessions with a room each exist at once and then expire. Returns the totals
+/// of the ledger with all of them.
 pub fn at_once(seed: u64, count: usize, waves: usize) -> Vec<usize> {
-    let mut world = World::new(seed, &config(), CALM);
-    world.turns_per_check = 1000;
+    let mut world = World::new(seed, &config(), RELIABLE);
+    world.ticks_per_check = 1000;
     let start = world.ledger.total();
     let mut peaks = Vec::new();
     for _ in 0..waves {
-        let people: Vec<_> = world.crowd(count).collect();
-        world.open_rooms(&people);
+        let users: Vec<_> = world.add_users(count).collect();
+        world.open_rooms(&users);
         world.core.check_invariants();
         assert_eq!(world.core.chat().session_count(), count);
         assert_eq!(world.core.chat().room_count(), count);
         peaks.push(world.ledger.total());
-        world.forget_clients();
+        world.forget_peers();
         while world.core.next_deadline().is_some() {
-            world.pass_to_deadline();
+            world.pass_time_to_deadline();
             world.settle();
         }
-        assert_eq!(world.ledger.total(), start, "what it was");
+        assert_eq!(world.ledger.total(), start, "all memory is given back");
     }
-    world.end();
+    world.close_all();
     peaks
 }
 
-/// A day in a room: its host listens all the time, others come, talk and go. Returns how often
-/// the host was asked for a sign of life.
+/// Hours in a room: its host is connected all the time, others come, post and go. Returns how many
+/// pings the host has received.
 pub fn day(seed: u64, hours: u64) -> usize {
     let day = Duration::from_secs(60 * 60 * hours);
     let config = Config { message_rate: Rate { per_second: 0, burst: 1 }, ..Config::default() };
-    let mut world = World::new(seed, &config, CALM);
-    world.turns_per_check = 100;
-    let host = world.person("host");
-    world.room(host, true);
-    let host = world.clients.len() - 1;
+    let mut world = World::new(seed, &config, RELIABLE);
+    world.ticks_per_check = 100;
+    let host = world.add_user("host");
+    world.open_room(host, true);
+    let host = world.peers.len() - 1;
     let first = world.now.mono;
     let mut guests = Vec::new();
     while world.now.mono.since(first) < day {
         if guests.len() < 5 && world.dice.percent(2) {
-            let person = world.crowd(1).start;
-            guests.push(world.enter(person, 0));
+            let user = world.add_users(1).start;
+            guests.push(world.enter(user, 0));
         }
         for place in (0..guests.len()).rev() {
             match world.dice.below(200) {
                 0..2 => world.chat(guests[place], "still here"),
                 2 => world.reset(guests.swap_remove(place)),
-                3 => world.finish(guests.swap_remove(place), true),
+                3 => world.close(guests.swap_remove(place)),
                 _ => {}
             }
         }
         let time = world.dice.below(40_000) as u64;
         match world.dice.percent(50) {
-            true => world.pass(Duration::from_millis(time)),
-            false => drop(world.pass_to_deadline()),
+            true => world.pass_time(Duration::from_millis(time)),
+            false => drop(world.pass_time_to_deadline()),
         }
     }
     world.settle();
-    for client in std::iter::once(host).chain(guests) {
-        assert!(world.clients[client].is_well(), "client {client} was forgotten");
-        assert_eq!(world.clients[client].line, Seen::Open);
+    for peer in std::iter::once(host).chain(guests) {
+        assert!(world.peers[peer].is_healthy(), "peer {peer} must not be closed");
+        assert_eq!(world.peers[peer].stream, StreamState::Open);
     }
-    let asked = world.clients[host].ws().expect("a socket").asked;
-    world.end();
-    asked
+    let pings = world.peers[host].ws().expect("a WebSocket").pings_received;
+    world.close_all();
+    pings
 }

@@ -1,5 +1,7 @@
-//! Just enough of a client's HTTP and WebSocket to speak to the server, by hand: the server's
-//! own codecs would share its mistakes.
+//! The bytes of a peer: requests and frames for the server, and parsers for what it sends.
+//!
+//! Owns the peer's side of HTTP/1.1 and of RFC 6455, as far as the tests need them. Must not use the
+//! server's own codecs: a mistake in them would be invisible if both sides shared it.
 
 pub const TEXT: u8 = 0x81;
 pub const BINARY: u8 = 0x82;
@@ -21,24 +23,29 @@ pub fn frame(first: u8, payload: &[u8], mask: u32) -> Vec<u8> {
             out.extend((len as u64).to_be_bytes());
         }
     }
-    let mask = mask.to_be_bytes();
-    out.extend(mask);
-    out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    out.extend(mask.to_be_bytes());
+    // Four bytes at a time: in a debug build, single bytes took a seventh of the time of `squeeze`.
+    let mut words = payload.chunks_exact(4);
+    for word in &mut words {
+        let word = u32::from_be_bytes(word.try_into().expect("four bytes")) ^ mask;
+        out.extend_from_slice(&word.to_be_bytes());
+    }
+    out.extend(words.remainder().iter().zip(mask.to_be_bytes()).map(|(byte, mask)| byte ^ mask));
     out
 }
 
-/// Takes one whole frame of the server's from the front of `inbox`.
+/// Takes one whole frame from the front of `inbox`: its first byte and its payload.
 pub fn take_frame(inbox: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
     let (&first, &second) = (inbox.first()?, inbox.get(1)?);
     let (head, len) = match second {
         0..=125 => (2, usize::from(second)),
         126 => (4, usize::from(u16::from_be_bytes(inbox.get(2..4)?.try_into().unwrap()))),
         127 => (10, u64::from_be_bytes(inbox.get(2..10)?.try_into().unwrap()) as usize),
-        _ => panic!("a server's frame is masked, or torn: {first:#x} {second:#x}"),
+        _ => panic!("a frame of the server is masked: {first:#x} {second:#x}"),
     };
     assert!(
         matches!(first, TEXT | CLOSE | PING | PONG),
-        "no frame of ours begins with {first:#x}: {:?}",
+        "the server sends no frame that begins with {first:#x}: {:?}",
         String::from_utf8_lossy(&inbox[..inbox.len().min(200)])
     );
     let payload = inbox.get(head..head + len)?.to_vec();
@@ -53,11 +60,11 @@ pub struct Response {
     pub body: Vec<u8>,
 }
 
-/// Takes one whole response from the front of `inbox`; one to a HEAD has no content.
+/// Takes one whole response from the front of `inbox`. A response to a HEAD has no content.
 pub fn take_response(inbox: &mut Vec<u8>, to_head: bool) -> Option<Response> {
     let end = inbox.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let head = String::from_utf8(inbox[..end].to_vec()).expect("a head is text");
-    assert!(head.starts_with("HTTP/1.1 "), "no response: {head:?}");
+    assert!(head.starts_with("HTTP/1.1 "), "not a response: {head:?}");
     let status = head[9..12].parse().expect("a status is three digits");
     let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
     let length = length.filter(|_| !to_head);
@@ -67,7 +74,7 @@ pub fn take_response(inbox: &mut Vec<u8>, to_head: bool) -> Option<Response> {
     Some(Response { status, head, body })
 }
 
-/// A request with whatever belongs into it.
+/// A request, with a bearer token if there is a session, and a length if there is a body.
 pub fn request(method: &str, path: &str, session: Option<&str>, body: &str) -> Vec<u8> {
     let mut text = format!("{method} {path} HTTP/1.1\r\nHost: sim\r\n");
     if let Some(session) = session {
@@ -79,8 +86,8 @@ pub fn request(method: &str, path: &str, session: Option<&str>, body: &str) -> V
     (text + "\r\n" + body).into_bytes()
 }
 
-/// The objects of the first array in a JSON text, in the bytes they were sent in, and what
-/// follows it.
+/// The objects of the first array in a JSON text, as the bytes that were sent, and the text behind
+/// the array. Parsing and serialising them again would hide differences.
 pub fn items(json: &[u8]) -> (Vec<&[u8]>, &[u8]) {
     let mut at = json.iter().position(|byte| *byte == b'[').expect("there is an array") + 1;
     let mut items = Vec::new();
@@ -101,7 +108,7 @@ fn object_len(json: &[u8]) -> usize {
     let (mut depth, mut quoted, mut at) = (0, false, 0);
     loop {
         match json[at] {
-            b'\\' => at += 1, // And what it escapes.
+            b'\\' => at += 1, // Skips the escaped character, too.
             b'"' => quoted = !quoted,
             b'{' if !quoted => depth += 1,
             b'}' if !quoted => depth -= 1,
@@ -114,7 +121,8 @@ fn object_len(json: &[u8]) -> usize {
     }
 }
 
-/// An opening handshake, with further field lines. `session`: and what follows it in the query.
+/// An opening handshake (RFC 6455 §4.1). `session` may have more of the query behind it, and `fields`
+/// are complete lines.
 pub fn upgrade(room: &str, session: &str, fields: &str) -> Vec<u8> {
     format!(
         "GET /ws/{room}?session_id={session} HTTP/1.1\r\nHost: sim\r\nUpgrade: websocket\r\n\

@@ -2,7 +2,7 @@
 //! three peers send, what they are sent makes sense, a bystander is not troubled, and when all
 //! have gone nothing is left.
 //!
-//! An input's first byte chooses the weather. Then come bytes that the first peer sends, but for
+//! An input's first byte chooses the network. Then come bytes that the first peer sends, but for
 //! those that no UTF-8 text has: [`ACTS`] lists them.
 #![no_main]
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use disposable_chat::config::Config;
 use disposable_chat::http::{Codec, Fed, HttpLimits, Method};
-use disposable_chat_fuzz::pipe::{CALM, Seen, Weather};
+use disposable_chat_fuzz::pipe::{RELIABLE, StreamState, Network};
 use disposable_chat_fuzz::wire::{self, BINARY, CLOSE, PONG, TEXT};
 use disposable_chat_fuzz::world::{LOOPBACK, World};
 use libfuzzer_sys::fuzz_target;
@@ -38,18 +38,18 @@ const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 fuzz_target!(|data: &[u8]| {
     let Some((&first, script)) = data.split_first() else { return };
-    let weather = match first & 3 {
-        0 | 1 => CALM,
-        2 => Weather { faults: 0, buffer_bytes: 700 },
-        _ => Weather { faults: 30, buffer_bytes: 4000 },
+    let network = match first & 3 {
+        0 | 1 => RELIABLE,
+        2 => Network { fault_percent: 0, buffer_bytes: 700 },
+        _ => Network { fault_percent: 30, buffer_bytes: 4000 },
     };
-    let heard = run(script, weather, usize::MAX);
+    let heard = run(script, network, usize::MAX);
     let is_plain = |act: &u8| !ACTS.contains(act) || *act == TURN || *act >= ANA;
     // Pages of history are cut where a tick ends.
     let is_paged = [&b"history"[..], b"after"].iter().any(|word| contains(script, word));
     if first & 3 == 0 && script.iter().all(is_plain) && !is_paged {
         let length = 1 + usize::from(first >> 2) % 16;
-        assert_eq!(run(script, weather, length), heard, "in pieces of {length}");
+        assert_eq!(run(script, network, length), heard, "in pieces of {length}");
     }
 });
 
@@ -59,9 +59,9 @@ fn contains(bytes: &[u8], word: &[u8]) -> bool {
 
 /// Plays the script; with a turn at least so often. What the first peer and the bystander have
 /// heard.
-fn run(script: &[u8], weather: Weather, bytes_per_turn: usize) -> [Heard; 2] {
+fn run(script: &[u8], network: Network, bytes_per_turn: usize) -> [Heard; 2] {
     let config = Config { history_messages_max: 20, ..Config::default() };
-    let mut world = World::new(&config, weather);
+    let mut world = World::new(&config, network);
     let ids = furnish(&mut world, script.contains(&PRIVATE));
     let eve = world.connect(LOOPBACK);
     world.send(eve, &wire::upgrade(&ids[2], &ids[4], ""));
@@ -109,7 +109,7 @@ fn run(script: &[u8], weather: Weather, bytes_per_turn: usize) -> [Heard; 2] {
     world.settle();
     let heard = lines.iter().zip(&sent).map(|(line, sent)| {
         let line = &world.lines[*line];
-        listen(&line.heard, sent, line.seen == Seen::Reset)
+        listen(&line.heard, sent, line.seen == StreamState::Reset)
     });
     let first_heard = heard.collect::<Vec<_>>().swap_remove(0);
     let eve_heard = bystander(&world, eve, &ids);
@@ -217,7 +217,7 @@ fn bystander(world: &World, eve: usize, ids: &[String; 5]) -> Heard {
     assert_eq!(told.responses.first().map(|(status, _)| *status), Some(101));
     let closes: Vec<_> = told.controls.iter().filter(|(first, _)| *first == CLOSE).collect();
     match closes.as_slice() {
-        [] => assert_eq!(world.lines[eve].seen, Seen::Open),
+        [] => assert_eq!(world.lines[eve].seen, StreamState::Open),
         [(_, why)] => assert!(why.starts_with(&4410u16.to_be_bytes()), "{why:?}"),
         _ => panic!("closed twice"),
     }
@@ -235,7 +235,7 @@ fn bystander(world: &World, eve: usize, ids: &[String; 5]) -> Heard {
 
 /// Shows the server that the bystander is alive.
 fn show_life(world: &mut World, eve: usize) {
-    if world.lines[eve].seen == Seen::Open {
+    if world.lines[eve].seen == StreamState::Open {
         world.send(eve, &wire::frame(PONG, b"", 0));
         world.settle();
     }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use disposable_chat::api::socket::{BadEvent, ClientEvent, parse, refused};
 use disposable_chat::chat::RoomId;
 use disposable_chat::config::Config;
-use disposable_chat_fuzz::pipe::CALM;
+use disposable_chat_fuzz::pipe::RELIABLE;
 use disposable_chat_fuzz::wire;
 use disposable_chat_fuzz::world::{LOOPBACK, World};
 use libfuzzer_sys::fuzz_target;
@@ -71,7 +71,7 @@ fn shown(why: BadEvent, nonce: Option<Cow<'_, str>>) {
 
 /// The same text as the body of what takes one.
 fn rest(text: &str, object: Option<&Map<String, Value>>) {
-    let mut world = World::new(&Config::default(), CALM);
+    let mut world = World::new(&Config::default(), RELIABLE);
     let line = world.connect(LOOPBACK);
     let opened =
         world.ask(line, &wire::request("POST", "/sessions", None, r#"{"username":"ana"}"#));

@@ -1,8 +1,8 @@
-//! What a server of chats is, in plain words: lists, looked through from front to back.
+//! What a chat server does, as lists that are searched from front to back.
 //!
-//! Owns who is where, who owns what, when what ends, and who is one too many. Must never know how
-//! the server does any of that. Each command says what it must be answered with and does what
-//! must have come of it.
+//! Owns the sessions, rooms, members and connections, their deadlines and all limits. Must not know
+//! how the server keeps them. The invariant: each method takes one command of a user, changes the
+//! lists as the contract demands, and returns what the server must respond.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use disposable_chat::clock::Mono;
 use disposable_chat::config::{Config, Rate};
 
-/// A status or a close code, and the code beside it, if any.
+/// A status with the `code` of its content, or a close code with an empty text.
 pub type Expected = (u16, &'static str);
 
 const UNAUTHORIZED: Expected = (401, "invalid_session");
@@ -20,30 +20,33 @@ const FULL: Expected = (503, "server_full");
 pub const OK: Expected = (200, "");
 const CREATED: Expected = (201, "");
 
-/// Whose share something counts against; `None`: nobody's.
+/// The share of a limit that an address counts against. `None`: the address has no limits.
 pub type Share = Option<u8>;
 
-/// A session is called by the number of its person, a room by its place among all that ever were.
+/// Its key is the index of its user in `World::users`.
 pub struct Session {
     pub name: String,
-    /// In the order of joining.
+    /// Indices in `World::rooms`, in the order of joining.
     pub rooms: Vec<usize>,
-    /// Clients, in the order of coming.
+    /// Indices in `World::peers`, in the order of admission.
     pub sockets: Vec<usize>,
     timer: Option<Timer>,
+    /// When the next message is due at an even rate.
     meter: Mono,
 }
 
+/// Its key is its index in `World::rooms`.
 pub struct Room {
     pub password: Option<&'static str>,
     pub private: bool,
     pub owner: Option<usize>,
     pub members: Vec<usize>,
-    /// Who is present, in the order of coming, and until when if their line is broken.
+    /// The users present, in the order of joining, each with the end of its leave grace if its
+    /// connection has broken.
     pub present: Vec<(usize, Option<Timer>)>,
-    /// Clients.
+    /// Indices in `World::peers`.
     pub sockets: Vec<usize>,
-    /// All that was ever said, and by whose nonce.
+    /// All messages ever posted: the text, and the user and nonce of a chat.
     pub log: Vec<(String, Option<(usize, String)>)>,
     timer: Option<Timer>,
     guesses: BTreeMap<Share, Mono>,
@@ -51,14 +54,15 @@ pub struct Room {
 
 #[derive(Clone, Copy)]
 pub struct Socket {
-    pub person: usize,
+    pub user: usize,
     pub room: usize,
     pub share: Share,
-    /// Where in the log it began to hear.
+    /// The place in the log of the first message that it receives.
     pub from: usize,
 }
 
-/// When; which comes first of several; and in which order they were armed.
+/// A deadline. Timers with the same deadline fire in the order of their classes, and those of one
+/// class in the order in which they were armed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timer {
     deadline: Mono,
@@ -77,7 +81,7 @@ pub struct Model {
     config: Config,
     pub sessions: BTreeMap<usize, Session>,
     pub rooms: BTreeMap<usize, Room>,
-    /// By client.
+    /// By index in `World::peers`.
     pub sockets: BTreeMap<usize, Socket>,
     session_meters: BTreeMap<Share, Mono>,
     room_meters: BTreeMap<Share, Mono>,
@@ -100,46 +104,45 @@ impl Model {
 
     // ---- Time
 
-    /// All that is due by now, the most overdue first.
+    /// Fires all timers that are due, the earliest deadline first.
     pub fn sweep(&mut self) {
         while let Some((_, due)) = self.next_due().filter(|(timer, _)| timer.deadline <= self.now) {
             match due {
-                Due::Session(person) => self.remove_session(person),
+                Due::Session(user) => self.remove_session(user),
                 Due::Room(room) => self.remove_room(room),
-                Due::Grace(room, person) => self.depart(room, person),
+                Due::Grace(room, user) => self.depart(room, user),
             }
         }
     }
 
-    /// When something is next due.
+    /// The next deadline.
     pub fn next_deadline(&self) -> Option<Mono> {
         self.next_due().map(|(timer, _)| timer.deadline)
     }
 
     fn next_due(&self) -> Option<(Timer, Due)> {
-        let sessions = self.sessions.iter().filter_map(|(person, session)| {
-            session.timer.map(|timer| (timer, Due::Session(*person)))
-        });
+        let sessions = self
+            .sessions
+            .iter()
+            .filter_map(|(user, session)| session.timer.map(|timer| (timer, Due::Session(*user))));
         let rooms = self.rooms.iter();
         let rooms =
             rooms.filter_map(|(room, entry)| entry.timer.map(|timer| (timer, Due::Room(*room))));
         let graces = self.rooms.iter().flat_map(|(room, entry)| {
             let present = entry.present.iter();
-            present.filter_map(|(person, grace)| {
-                grace.map(|timer| (timer, Due::Grace(*room, *person)))
-            })
+            present.filter_map(|(user, grace)| grace.map(|timer| (timer, Due::Grace(*room, *user))))
         });
         sessions.chain(rooms).chain(graces).min_by_key(|(timer, _)| *timer)
     }
 
     fn arm(&mut self, class: u8, timeout: Duration) -> Option<Timer> {
-        const GRAIN: u64 = 50_000;
+        const GRAIN: u64 = 50_000; // Deadlines are rounded up to 50 ms.
         self.timers += 1;
         let due = self.now.after(timeout).micros().div_ceil(GRAIN) * GRAIN;
         Some(Timer { deadline: Mono::from_micros(due), class, number: self.timers })
     }
 
-    /// Counts one occurrence, if so many a second, or a burst, allow it.
+    /// Counts one occurrence if the rate, with its burst, allows it (a GCRA).
     fn take(meter: &mut Mono, rate: Rate, period: Duration, now: Mono) -> bool {
         if rate.per_second == 0 {
             return true;
@@ -155,8 +158,8 @@ impl Model {
 
     // ---- Connections
 
-    /// What another connection of this share is told, if it is one too many.
-    pub fn on_arrival(&self, share: Share) -> Option<Expected> {
+    /// What another connection of this share is told if it is over a limit.
+    pub fn over_limit(&self, share: Share) -> Option<Expected> {
         if self.sockets.len() >= self.config.connections_max.unwrap_or(usize::MAX) {
             return Some(FULL);
         }
@@ -167,7 +170,7 @@ impl Model {
 
     // ---- Sessions
 
-    pub fn open_session(&mut self, person: usize, name: &str, share: Share) -> Expected {
+    pub fn open_session(&mut self, user: usize, name: &str, share: Share) -> Expected {
         if self.sessions.len() >= self.config.sessions_max {
             return FULL;
         }
@@ -184,32 +187,32 @@ impl Model {
             timer,
             meter: Mono::ZERO,
         };
-        self.sessions.insert(person, session);
+        self.sessions.insert(user, session);
         CREATED
     }
 
-    /// The session is used, if it lives.
-    pub fn touch(&mut self, person: usize) -> Expected {
+    /// The session is used, so that it expires later.
+    pub fn touch(&mut self, user: usize) -> Expected {
         let timer = self.arm(0, self.config.session_ttl);
-        let Some(session) = self.sessions.get_mut(&person) else { return UNAUTHORIZED };
+        let Some(session) = self.sessions.get_mut(&user) else { return UNAUTHORIZED };
         if session.timer.is_some() {
             session.timer = timer;
         }
         OK
     }
 
-    pub fn remove_session(&mut self, person: usize) {
-        let Some(session) = self.sessions.get(&person) else { return };
-        for client in session.sockets.clone() {
-            self.close(client, true);
+    pub fn remove_session(&mut self, user: usize) {
+        let Some(session) = self.sessions.get(&user) else { return };
+        for peer in session.sockets.clone() {
+            self.close(peer, true);
         }
-        while let Some(room) = self.sessions[&person].rooms.first().copied() {
-            self.remove_member(room, person);
+        while let Some(room) = self.sessions[&user].rooms.first().copied() {
+            self.remove_member(room, user);
         }
-        for room in self.rooms.values_mut().filter(|room| room.owner == Some(person)) {
+        for room in self.rooms.values_mut().filter(|room| room.owner == Some(user)) {
             room.owner = room.present.first().map(|(heir, _)| *heir);
         }
-        self.sessions.remove(&person);
+        self.sessions.remove(&user);
     }
 
     // ---- Rooms
@@ -217,12 +220,12 @@ impl Model {
     pub fn open_room(
         &mut self,
         number: usize,
-        person: usize,
+        user: usize,
         private: bool,
         password: Option<&'static str>,
         share: Share,
     ) -> Expected {
-        if self.touch(person) != OK {
+        if self.touch(user) != OK {
             return UNAUTHORIZED;
         }
         if self.rooms.len() >= self.config.rooms_max {
@@ -237,7 +240,7 @@ impl Model {
         let room = Room {
             password,
             private: private || password.is_some(),
-            owner: Some(person),
+            owner: Some(user),
             members: Vec::new(),
             present: Vec::new(),
             sockets: Vec::new(),
@@ -246,30 +249,30 @@ impl Model {
             guesses: BTreeMap::new(),
         };
         self.rooms.insert(number, room);
-        self.insert_member(number, person);
+        self.insert_member(number, user);
         CREATED
     }
 
-    fn insert_member(&mut self, room: usize, person: usize) {
+    fn insert_member(&mut self, room: usize, user: usize) {
         let entry = self.rooms.get_mut(&room).expect("a room");
-        if !entry.members.contains(&person) {
-            entry.members.push(person);
-            self.sessions.get_mut(&person).expect("a session").rooms.push(room);
+        if !entry.members.contains(&user) {
+            entry.members.push(user);
+            self.sessions.get_mut(&user).expect("a session").rooms.push(room);
         }
     }
 
     pub fn join(
         &mut self,
         room: usize,
-        person: usize,
+        user: usize,
         password: Option<&str>,
         share: Share,
     ) -> Expected {
-        if self.touch(person) != OK {
+        if self.touch(user) != OK {
             return UNAUTHORIZED;
         }
         let Some(entry) = self.rooms.get_mut(&room) else { return NOT_FOUND };
-        if let (Some(right), false) = (entry.password, entry.members.contains(&person)) {
+        if let (Some(right), false) = (entry.password, entry.members.contains(&user)) {
             let Some(password) = password else { return (403, "bad_password") };
             let rate = Rate { per_second: self.config.guess_rate, burst: 5 };
             let mut meter = entry.guesses.get(&share).copied().unwrap_or_default();
@@ -281,63 +284,63 @@ impl Model {
                 return (403, "bad_password");
             }
         }
-        self.insert_member(room, person);
+        self.insert_member(room, user);
         OK
     }
 
-    /// Whether somebody may look into a room.
-    pub fn read(&mut self, room: usize, person: usize) -> Expected {
-        if self.touch(person) != OK {
+    /// Whether a user may read a room.
+    pub fn read(&mut self, room: usize, user: usize) -> Expected {
+        if self.touch(user) != OK {
             return UNAUTHORIZED;
         }
-        self.gate(room, person).unwrap_or(OK)
+        self.entry_refusal(room, user).unwrap_or(OK)
     }
 
-    fn gate(&self, room: usize, person: usize) -> Option<Expected> {
+    fn entry_refusal(&self, room: usize, user: usize) -> Option<Expected> {
         match self.rooms.get(&room) {
             None => Some(NOT_FOUND),
-            Some(room) if room.password.is_some() && !room.members.contains(&person) => {
+            Some(room) if room.password.is_some() && !room.members.contains(&user) => {
                 Some((403, "not_a_member"))
             }
             Some(_) => None,
         }
     }
 
-    pub fn leave(&mut self, room: usize, person: usize) -> Expected {
-        if self.touch(person) != OK {
+    pub fn leave(&mut self, room: usize, user: usize) -> Expected {
+        if self.touch(user) != OK {
             return UNAUTHORIZED;
         }
-        for client in self.sessions[&person].sockets.clone() {
-            if self.sockets[&client].room == room {
-                self.close(client, true);
+        for peer in self.sessions[&user].sockets.clone() {
+            if self.sockets[&peer].room == room {
+                self.close(peer, true);
             }
         }
-        self.remove_member(room, person);
+        self.remove_member(room, user);
         OK
     }
 
-    pub fn delete_room(&mut self, room: usize, person: usize) -> Expected {
-        if self.touch(person) != OK {
+    pub fn delete_room(&mut self, room: usize, user: usize) -> Expected {
+        if self.touch(user) != OK {
             return UNAUTHORIZED;
         }
         let Some(entry) = self.rooms.get_mut(&room) else { return NOT_FOUND };
-        if entry.owner != Some(person) {
+        if entry.owner != Some(user) {
             return (403, "not_the_owner");
         }
-        entry.present.clear(); // Nobody is told of anybody's leaving.
-        for client in entry.sockets.clone() {
-            self.close(client, true);
+        entry.present.clear(); // The end of a room is not announced user by user.
+        for peer in entry.sockets.clone() {
+            self.close(peer, true);
         }
         self.remove_room(room);
         OK
     }
 
-    fn remove_member(&mut self, room: usize, person: usize) {
-        self.depart(room, person);
+    fn remove_member(&mut self, room: usize, user: usize) {
+        self.depart(room, user);
         if let Some(room) = self.rooms.get_mut(&room) {
-            room.members.retain(|member| *member != person);
+            room.members.retain(|member| *member != user);
         }
-        self.sessions.get_mut(&person).expect("a session").rooms.retain(|other| *other != room);
+        self.sessions.get_mut(&user).expect("a session").rooms.retain(|other| *other != room);
     }
 
     fn remove_room(&mut self, room: usize) {
@@ -349,134 +352,137 @@ impl Model {
 
     // ---- Sockets
 
-    /// What a connection that wants in is closed with; or it is in.
+    /// A connection is admitted; or the code that it is closed with.
     pub fn enter(
         &mut self,
-        client: usize,
+        peer: usize,
         socket: Socket,
-        back: Option<usize>,
+        resume_after: Option<usize>,
         last: usize,
-        over: bool,
+        is_over_limit: bool,
     ) -> Option<u16> {
-        let Socket { person, room, .. } = socket;
-        let Some(session) = self.sessions.get(&person) else { return Some(4401) };
-        match self.gate(room, person) {
+        let Socket { user, room, .. } = socket;
+        let Some(session) = self.sessions.get(&user) else { return Some(4401) };
+        match self.entry_refusal(room, user) {
             Some((404, _)) => return Some(4404),
             Some(_) => return Some(4403),
-            None if over || session.sockets.len() >= 20 => return Some(4429),
+            None if is_over_limit || session.sockets.len() >= 20 => return Some(4429),
             None => {}
         }
-        if let Some(holder) = self.holder(room, person) {
+        if let Some(holder) = self.holder(room, user) {
             if self.is_connected(room, holder) {
-                self.touch(person); // It was open while it waited; the holder answers at once.
+                // It counted as connected until the holder of the name answered, which is at once.
+                self.touch(user);
                 return Some(4409);
             }
             self.depart(room, holder);
         }
-        self.insert_member(room, person);
-        let session = self.sessions.get_mut(&person).expect("a session");
+        self.insert_member(room, user);
+        let session = self.sessions.get_mut(&user).expect("a session");
         session.timer = None;
-        session.sockets.push(client);
+        session.sockets.push(peer);
         let name = session.name.clone();
         let entry = self.rooms.get_mut(&room).expect("a room");
         entry.timer = None;
-        entry.sockets.push(client);
+        entry.sockets.push(peer);
         let kept = entry.log.len().saturating_sub(self.config.history_messages_max);
-        // Who comes back to what is not kept any more gets all that is.
-        let from = back.map_or(entry.log.len() - last.min(entry.log.len()), |back| back + 1);
-        self.sockets.insert(client, Socket { from: from.max(kept), ..socket });
-        match entry.present.iter_mut().find(|(other, _)| *other == person) {
+        // A resume from before the history starts at the first message kept.
+        let from =
+            resume_after.map_or(entry.log.len() - last.min(entry.log.len()), |place| place + 1);
+        self.sockets.insert(peer, Socket { from: from.max(kept), ..socket });
+        match entry.present.iter_mut().find(|(other, _)| *other == user) {
             Some((_, grace)) => *grace = None,
             None => {
-                entry.present.push((person, None));
+                entry.present.push((user, None));
                 entry.log.push((format!("{name} has joined"), None));
             }
         }
         None
     }
 
-    /// Somebody else present who bears the same name.
-    fn holder(&self, room: usize, person: usize) -> Option<usize> {
-        let name = |person: &usize| self.sessions[person].name.to_lowercase();
+    /// Another user with the same name that is present.
+    fn holder(&self, room: usize, user: usize) -> Option<usize> {
+        let name = |user: &usize| self.sessions[user].name.to_lowercase();
         let present = self.rooms[&room].present.iter().map(|(other, _)| *other);
-        present.into_iter().find(|other| *other != person && name(other) == name(&person))
+        present.into_iter().find(|other| *other != user && name(other) == name(&user))
     }
 
-    fn is_connected(&self, room: usize, person: usize) -> bool {
-        let sockets = self.sessions[&person].sockets.iter();
-        sockets.into_iter().any(|client| self.sockets[client].room == room)
+    fn is_connected(&self, room: usize, user: usize) -> bool {
+        let sockets = self.sessions[&user].sockets.iter();
+        sockets.into_iter().any(|peer| self.sockets[peer].room == room)
     }
 
-    /// A socket has ended; `closed`: by a close, so that nobody waits for it to come back.
-    pub fn close(&mut self, client: usize, closed: bool) {
-        let Some(Socket { person, room, .. }) = self.sockets.remove(&client) else { return };
+    /// A connection has ended. After a close frame (`closed`) there is no leave grace.
+    pub fn close(&mut self, peer: usize, closed: bool) {
+        let Some(Socket { user, room, .. }) = self.sockets.remove(&peer) else { return };
         let unused = self.arm(0, self.config.session_ttl);
-        let session = self.sessions.get_mut(&person).expect("a session");
-        session.sockets.retain(|other| *other != client);
+        let session = self.sessions.get_mut(&user).expect("a session");
+        session.sockets.retain(|other| *other != peer);
         if session.sockets.is_empty() {
             session.timer = unused;
         }
         let empty = self.arm(1, self.config.room_ttl);
         let entry = self.rooms.get_mut(&room).expect("a room");
-        entry.sockets.retain(|other| *other != client);
+        entry.sockets.retain(|other| *other != peer);
         if entry.sockets.is_empty() {
             entry.timer = empty;
         }
-        if self.is_connected(room, person) {
+        if self.is_connected(room, user) {
             return;
         }
         if closed || self.config.leave_grace.is_zero() {
-            return self.depart(room, person);
+            return self.depart(room, user);
         }
         let grace = self.arm(3, self.config.leave_grace);
         let present = &mut self.rooms.get_mut(&room).expect("a room").present;
-        if let Some((_, until)) = present.iter_mut().find(|(other, _)| *other == person) {
+        if let Some((_, until)) = present.iter_mut().find(|(other, _)| *other == user) {
             *until = grace;
         }
     }
 
-    /// Who is present no longer is.
-    fn depart(&mut self, room: usize, person: usize) {
+    /// The user is not present any more.
+    fn depart(&mut self, room: usize, user: usize) {
         let Some(entry) = self.rooms.get_mut(&room) else { return };
-        let Some(place) = entry.present.iter().position(|(other, _)| *other == person) else {
+        let Some(place) = entry.present.iter().position(|(other, _)| *other == user) else {
             return;
         };
         entry.present.remove(place);
-        entry.log.push((format!("{} has left", self.sessions[&person].name), None));
+        entry.log.push((format!("{} has left", self.sessions[&user].name), None));
     }
 
-    // ---- What is said
+    // ---- Messages
 
-    /// From a socket. What its sender is told: this text, or the one that they have said before.
-    pub fn say(&mut self, client: usize, text: &str, nonce: &str) -> Result<String, Expected> {
-        let Socket { person, room, .. } = self.sockets[&client];
-        let by = Some((person, nonce.to_owned()));
+    /// A chat over WebSocket. Returns the text that is echoed: this one, or that of an earlier message
+    /// with the same nonce.
+    pub fn chat(&mut self, peer: usize, text: &str, nonce: &str) -> Result<String, Expected> {
+        let Socket { user, room, .. } = self.sockets[&peer];
+        let by = Some((user, nonce.to_owned()));
         let before = self.kept(room).iter().find(|(_, known)| *known == by);
         let before = before.map(|(text, _)| text.clone());
-        match self.speak(room, person, text, nonce) {
+        match self.publish(room, user, text, nonce) {
             OK | CREATED => Ok(before.unwrap_or_else(|| text.to_owned())),
             refused => Err(refused),
         }
     }
 
-    /// By REST.
-    pub fn post(&mut self, room: usize, person: usize, text: &str, nonce: &str) -> Expected {
-        if self.touch(person) != OK {
+    /// A message by REST.
+    pub fn post(&mut self, room: usize, user: usize, text: &str, nonce: &str) -> Expected {
+        if self.touch(user) != OK {
             return UNAUTHORIZED;
         }
         match self.rooms.get(&room) {
             None => return NOT_FOUND,
-            Some(room) if !room.members.contains(&person) => return (403, "not_a_member"),
+            Some(room) if !room.members.contains(&user) => return (403, "not_a_member"),
             Some(_) => {}
         }
-        let present = self.rooms[&room].present.iter().any(|(other, _)| *other == person);
-        let holder = self.holder(room, person).filter(|_| !present);
+        let present = self.rooms[&room].present.iter().any(|(other, _)| *other == user);
+        let holder = self.holder(room, user).filter(|_| !present);
         if holder.is_some_and(|holder| self.is_connected(room, holder)) {
             return (409, "name_taken");
         }
-        let said = self.speak(room, person, text, nonce);
-        if said == LIMITED {
-            return said;
+        let outcome = self.publish(room, user, text, nonce);
+        if outcome == LIMITED {
+            return outcome;
         }
         if let Some(timer) = self.rooms[&room].timer {
             let ttl =
@@ -484,27 +490,27 @@ impl Model {
             let timer = self.arm(timer.class, ttl);
             self.rooms.get_mut(&room).expect("a room").timer = timer;
         }
-        said
+        outcome
     }
 
-    fn speak(&mut self, room: usize, person: usize, text: &str, nonce: &str) -> Expected {
-        let meter = &mut self.sessions.get_mut(&person).expect("a session").meter;
+    fn publish(&mut self, room: usize, user: usize, text: &str, nonce: &str) -> Expected {
+        let meter = &mut self.sessions.get_mut(&user).expect("a session").meter;
         if !Self::take(meter, self.config.message_rate, Duration::from_secs(1), self.now) {
             return LIMITED;
         }
-        let by = (person, nonce.to_owned());
+        let by = (user, nonce.to_owned());
         if self.kept(room).iter().any(|(_, known)| known.as_ref() == Some(&by)) {
             return OK;
         }
-        let present = self.rooms[&room].present.iter().any(|(other, _)| *other == person);
-        if let Some(holder) = self.holder(room, person).filter(|_| !present) {
+        let present = self.rooms[&room].present.iter().any(|(other, _)| *other == user);
+        if let Some(holder) = self.holder(room, user).filter(|_| !present) {
             self.depart(room, holder);
         }
         self.rooms.get_mut(&room).expect("a room").log.push((text.to_owned(), Some(by)));
         CREATED
     }
 
-    /// What is kept of what was said in a room.
+    /// The messages of a room that the server keeps.
     pub fn kept(&self, room: usize) -> &[(String, Option<(usize, String)>)] {
         let log = &self.rooms[&room].log;
         &log[log.len().saturating_sub(self.config.history_messages_max)..]
