@@ -1,37 +1,48 @@
-//! What the targets share: how an input is cut into pieces, and a server without sockets.
+//! What the targets share: an input that is cut into pieces, and a server without sockets.
 //!
-//! Owns no question of its own: those are the targets'. The pipes and the client's bytes are the
-//! simulation's.
+//! Owns neither the checks, which the targets own, nor the streams and the bytes of a peer, which are
+//! the simulation's in `tests/sim`. The invariant: the same input gives the same run, so that libFuzzer
+//! can reduce an input that fails.
 
 #[path = "../sim/pipe.rs"]
-#[allow(clippy::should_implement_trait, reason = "dice are no iterator, and nobody's API")]
+#[allow(clippy::should_implement_trait, reason = "`Dice::next` is not an iterator's")]
 pub mod pipe;
 #[path = "../sim/wire.rs"]
 pub mod wire;
 pub mod world;
 
-/// What a peer sends, and how the network cuts it up.
+use disposable_chat::http::HttpLimits;
+
+/// The server's default limits.
+pub const LIMITS: HttpLimits = HttpLimits {
+    head_bytes_max: 16 << 10,
+    fields_max: 100,
+    target_bytes_max: 8 << 10,
+    body_bytes_max: 64 << 10,
+};
+
+/// The bytes that a peer sends, and the pieces in which they arrive.
 ///
-/// An input's first byte says by its lowest three bits how many lengths follow, and by its
-/// highest which limits hold; what comes after the lengths is what the peer sends. It is cut into
-/// pieces of these lengths, over and over. So a file of the corpus stays readable: `0` and the
-/// bytes themselves.
+/// The lowest three bits of an input's first byte are the number of piece lengths that follow, one
+/// byte each. Its highest bit selects the limits. The rest are the bytes that the peer sends; they
+/// are cut into pieces of these lengths, again and again. So a file of the corpus stays readable: it
+/// is `0` and the bytes themselves.
 pub struct Cut<'a> {
     pub bytes: &'a [u8],
-    /// Not the usual limits but small ones, which a short input can pass.
+    /// The limits are so small that a short input exceeds them.
     pub small: bool,
     lengths: &'a [u8],
 }
 
 impl<'a> Cut<'a> {
-    /// `None` where there is nothing to cut.
+    /// `None` if the input is shorter than its header.
     pub fn of(data: &'a [u8]) -> Option<Cut<'a>> {
         let (&first, rest) = data.split_first()?;
         let (lengths, bytes) = rest.split_at_checked(usize::from(first & 7))?;
         Some(Cut { bytes, small: first & 0x80 != 0, lengths })
     }
 
-    /// The pieces, none of them empty; all in one if no length is given.
+    /// The pieces, of which none is empty. Without lengths there is one piece.
     pub fn pieces(&self) -> Vec<&'a [u8]> {
         let mut lengths = self.lengths.iter().cycle();
         let (mut pieces, mut rest) = (Vec::new(), self.bytes);

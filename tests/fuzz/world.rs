@@ -1,9 +1,11 @@
-//! The server's core over lines in memory, a time that is moved by hand, and a seed.
+//! The server's core over in-memory streams, with a clock that the targets set and a fixed seed.
 //!
-//! Unlike the simulation's it believes nothing about what peers say: they say anything.
+//! Owns the loop and its peers. Must not know what a target checks. The world of the simulation in
+//! `tests/sim` checks what each peer receives; this one cannot, because its peers send any bytes. The
+//! invariant: after [`World::settle`] nothing moves any more.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Shutdown};
 use std::time::Duration;
 
 use disposable_chat::clock::{Now, SeededEntropy, Wall};
@@ -11,25 +13,25 @@ use disposable_chat::config::Config;
 use disposable_chat::ledger::Ledger;
 use disposable_chat::server::{ConnectionKey, Core, Purpose};
 
-use crate::pipe::{self, ServerEnd, PeerEnd, StreamState, Network};
+use crate::pipe::{self, Network, PeerEnd, ServerEnd, StreamState};
 use crate::wire::{self, Response};
 
 pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// A peer's end of a connection.
-pub struct Line {
-    peer: PeerEnd,
+/// A peer of the server.
+pub struct Peer {
+    end: PeerEnd,
     key: Option<ConnectionKey<ServerEnd>>,
-    /// On its way to the server.
+    /// Bytes sent that have not reached the server.
     unsent: VecDeque<u8>,
-    /// All that the server has sent.
-    pub heard: Vec<u8>,
-    pub seen: StreamState,
+    /// All bytes that the server has sent.
+    pub received: Vec<u8>,
+    pub stream: StreamState,
 }
 
 pub struct World {
     pub core: Core<ServerEnd>,
-    pub lines: Vec<Line>,
+    pub peers: Vec<Peer>,
     now: Now,
     network: Network,
     ledger: Ledger,
@@ -44,52 +46,53 @@ impl World {
         core.begin(now);
         core.tick();
         let ledger_at_start = ledger.total();
-        World { core, lines: Vec::new(), now, network, ledger, ledger_at_start }
+        World { core, peers: Vec::new(), now, network, ledger, ledger_at_start }
     }
 
-    /// A peer connects from there; the number of its line.
+    /// A peer connects from this address. Returns its index in `peers`.
     pub fn connect(&mut self, from: IpAddr) -> usize {
-        let (peer, end) = pipe::pair(self.lines.len() as u64, self.network);
-        let key = self.core.accept(end, Some(from), Purpose::Chat);
-        let (unsent, heard) = (VecDeque::new(), Vec::new());
-        self.lines.push(Line { peer, key, unsent, heard, seen: StreamState::Open });
-        self.lines.len() - 1
+        let (end, server_end) = pipe::pair(self.peers.len() as u64, self.network);
+        let key = self.core.accept(server_end, Some(from), Purpose::Chat);
+        let (unsent, received) = (VecDeque::new(), Vec::new());
+        self.peers.push(Peer { end, key, unsent, received, stream: StreamState::Open });
+        self.peers.len() - 1
     }
 
-    pub fn send(&mut self, line: usize, bytes: &[u8]) {
-        self.lines[line].unsent.extend(bytes);
+    pub fn send(&mut self, peer: usize, bytes: &[u8]) {
+        self.peers[peer].unsent.extend(bytes);
     }
 
-    /// The peer ends its direction, or (`gone`) both, after all it has sent.
-    pub fn finish(&mut self, line: usize, gone: bool) {
+    /// The peer shuts down its direction, or closes both, after the bytes that it has sent.
+    pub fn shut_down(&mut self, peer: usize, directions: Shutdown) {
         self.settle();
-        self.lines[line].peer.pipe().finish(gone);
+        self.peers[peer].end.pipe().shut_down(directions);
     }
 
-    pub fn reset(&mut self, line: usize) {
-        self.lines[line].unsent.clear();
-        self.lines[line].peer.pipe().reset();
+    pub fn reset(&mut self, peer: usize) {
+        self.peers[peer].unsent.clear();
+        self.peers[peer].end.pipe().reset();
     }
 
-    /// A request on a line that nothing is said on meanwhile, and its answer.
-    pub fn ask(&mut self, line: usize, request: &[u8]) -> Response {
-        let asked = self.lines[line].heard.len();
-        self.send(line, request);
+    /// The response to a request. The peer must have no other request without a response.
+    pub fn request(&mut self, peer: usize, request: &[u8]) -> Response {
+        let before = self.peers[peer].received.len();
+        self.send(peer, request);
         self.settle();
-        let mut answer = self.lines[line].heard.split_off(asked);
-        let response = wire::take_response(&mut answer, false).expect("an answer");
-        assert!(answer.is_empty(), "two answers to one request");
+        let mut received = self.peers[peer].received.split_off(before);
+        let response = wire::take_response(&mut received, false).expect("a response");
+        assert!(received.is_empty(), "two responses to one request");
         response
     }
 
-    /// One turn of the loop; what the server says is heard. Whether anything moved.
-    pub fn turn(&mut self) -> bool {
+    /// One tick of the server's loop, before which all bytes arrive and after which all peers read.
+    /// Returns whether anything moved.
+    pub fn tick(&mut self) -> bool {
         let mut moved = false;
         self.core.begin(self.now);
-        for line in &mut self.lines {
-            let mut pipe = line.peer.pipe();
-            moved |= pipe.deliver(&mut line.unsent, usize::MAX) > 0;
-            let (Some(key), Some(edges)) = (line.key, pipe.poll()) else { continue };
+        for peer in &mut self.peers {
+            let mut pipe = peer.end.pipe();
+            moved |= pipe.deliver(&mut peer.unsent, usize::MAX) > 0;
+            let (Some(key), Some(edges)) = (peer.key, pipe.poll()) else { continue };
             moved = true;
             if edges.readable {
                 self.core.on_readable(key, edges.hangup);
@@ -100,32 +103,27 @@ impl World {
         }
         self.core.tick();
         self.core.check_invariants();
-        assert_eq!(self.core.counters().panics, 0, "a panic was caught");
-        for line in &mut self.lines {
-            let (bytes, seen) = line.peer.pipe().read_as_peer(usize::MAX);
-            moved |= !bytes.is_empty() || seen != line.seen;
-            line.heard.extend_from_slice(&bytes);
-            line.seen = seen;
+        assert_eq!(self.core.counters().panics, 0, "panics caught by the core");
+        for peer in &mut self.peers {
+            let (bytes, stream) = peer.end.pipe().read_as_peer(usize::MAX);
+            moved |= !bytes.is_empty() || stream != peer.stream;
+            peer.received.extend_from_slice(&bytes);
+            peer.stream = stream;
         }
         moved || self.core.has_work()
     }
 
-    /// Turns until nothing moves. Then nothing may be left unread.
+    /// Runs the loop until nothing moves, while no time passes.
     pub fn settle(&mut self) {
-        let mut turns = 0;
-        while self.turn() {
-            turns += 1;
-            assert!(turns < 100_000, "the loop spins");
+        let mut ticks = 0;
+        while self.tick() {
+            ticks += 1;
+            assert!(ticks < 100_000, "the loop spins");
         }
     }
 
-    /// Bytes of a line that the server has not read.
-    pub fn unread(&self, line: usize) -> usize {
-        self.lines[line].peer.pipe().unread_bytes() + self.lines[line].unsent.len()
-    }
-
-    /// Time passes, but none in which a timer would have fired before.
-    pub fn pass(&mut self, time: Duration) {
+    /// Time passes, and each timer that is due in it fires at its deadline.
+    pub fn pass_time(&mut self, time: Duration) {
         let until = self.now.mono.after(time);
         while let Some(deadline) = self.core.next_deadline().filter(|due| *due <= until) {
             self.now = self.now.after(deadline.since(self.now.mono));
@@ -135,10 +133,10 @@ impl World {
         self.settle();
     }
 
-    /// Everybody goes, all time passes, and nothing is left.
-    pub fn end(&mut self) {
-        for line in 0..self.lines.len() {
-            self.finish(line, true);
+    /// Every peer closes and all timers expire. Then the server must have nothing left.
+    pub fn close_all(&mut self) {
+        for peer in 0..self.peers.len() {
+            self.shut_down(peer, Shutdown::Both);
         }
         self.settle();
         let mut deadlines = 0;
@@ -146,7 +144,7 @@ impl World {
             self.now = self.now.after(deadline.since(self.now.mono));
             self.settle();
             deadlines += 1;
-            assert!(deadlines < 10_000, "something is armed for ever");
+            assert!(deadlines < 10_000, "a timer is armed again and again");
         }
         assert_eq!(self.core.connection_count(), 0, "connections");
         assert_eq!(self.core.chat().session_count(), 0, "sessions");

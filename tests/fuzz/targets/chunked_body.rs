@@ -1,19 +1,14 @@
-//! The chunked body, against a plain decoder of RFC 9112 §7.1 that has the whole of it before
-//! its eyes: the same content, ending at the same byte, or none.
+//! The chunked body, compared with a plain decoder of RFC 9112 §7.1 that has all bytes at once.
+//!
+//! Owns that decoder. Must not use the server's grammar in it. The invariant: both find the same
+//! content, which ends at the same byte, or both find none, however the bytes are cut into pieces.
 #![no_main]
 
-use disposable_chat::http::{Codec, Fed, HttpLimits};
-use disposable_chat_fuzz::Cut;
+use disposable_chat::http::{Codec, Fed};
+use disposable_chat_fuzz::{Cut, LIMITS};
 use libfuzzer_sys::fuzz_target;
 
-const LIMITS: HttpLimits = HttpLimits {
-    head_bytes_max: 16 << 10,
-    fields_max: 100,
-    target_bytes_max: 8 << 10,
-    body_bytes_max: 64 << 10,
-};
-
-/// Chunk extensions in one body, as `http::body` bounds them.
+/// Bytes of chunk extensions in one body; the same bound as in `http::body`.
 const EXTENSION_BYTES_MAX: usize = 4096;
 
 const HEAD: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -22,9 +17,9 @@ fuzz_target!(|data: &[u8]| {
     let Some(cut) = Cut::of(data) else { return };
     let expected = decode(cut.bytes);
     assert_eq!(run(&[cut.bytes]), expected);
-    assert_eq!(run(&cut.pieces()), expected, "in pieces");
+    assert_eq!(run(&cut.pieces()), expected, "the content depends on the pieces");
 
-    // The other way round: pieces that are encoded come back as they were.
+    // Encoding: the decoder returns the pieces from which a body is made.
     let mut encoded = Vec::new();
     for piece in cut.pieces() {
         encoded.extend(format!("{:x}\r\n", piece.len()).bytes());
@@ -37,7 +32,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// The content and where it ended, if it did.
+/// The content that the server's codec finds, and the number of bytes up to its end.
 fn run(pieces: &[&[u8]]) -> Option<(Vec<u8>, usize)> {
     let mut codec = Codec::new(LIMITS);
     let mut used = 0;
@@ -51,14 +46,14 @@ fn run(pieces: &[&[u8]]) -> Option<(Vec<u8>, usize)> {
             Ok(_) => {}
             Err(_) => return None,
         }
-        let held = codec.request().map_or(0, |request| request.body().len());
-        assert!(held <= used && held <= LIMITS.body_bytes_max);
-        assert!(codec.bytes() <= HEAD.len() + 2 * used + 2048, "{} bytes held", codec.bytes());
+        let buffered = codec.request().map_or(0, |request| request.body().len());
+        assert!(buffered <= used && buffered <= LIMITS.body_bytes_max);
+        assert!(codec.bytes() <= HEAD.len() + 2 * used + 2048, "{} bytes buffered", codec.bytes());
     }
     None
 }
 
-/// Takes a line off the front, without its end.
+/// Takes a line from the front. Returns it without its CRLF.
 fn line<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let end = bytes.windows(2).position(|two| two == b"\r\n")?;
     let (line, rest) = bytes.split_at(end);
@@ -100,7 +95,8 @@ fn decode(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     fits.then_some((content, bytes.len() - rest.len()))
 }
 
-/// Nothing, or white space, a semicolon, and anything but control characters.
+/// RFC 9112 §7.1.1, as the server reads it: nothing; or a semicolon, with white space before it and
+/// any text after it.
 fn is_extension(bytes: &[u8]) -> bool {
     let space = bytes.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     match bytes[space..].split_first() {
@@ -109,7 +105,7 @@ fn is_extension(bytes: &[u8]) -> bool {
     }
 }
 
-/// RFC 9110 §5.1, §5.5: a token, a colon, text.
+/// RFC 9110 §5.1 and §5.5: a token, a colon, and text.
 fn is_field(field: &[u8]) -> bool {
     let Some(colon) = field.iter().position(|byte| *byte == b':') else { return false };
     let (name, value) = field.split_at(colon);

@@ -1,5 +1,7 @@
-//! Flags and variables: what a value means does not depend on where it was given, what is taken
-//! is exact and within range, and what is not comes out as one line.
+//! Flags and environment variables: a value means the same in both. The server takes it exactly, and
+//! only within its range. The error for any other value is one line.
+//!
+//! Owns a second parser of durations and sizes. Must not use `config::value`.
 #![no_main]
 
 use std::ffi::OsString;
@@ -10,7 +12,7 @@ use disposable_chat::config::{Command, Config, FLAGS, Flag, FlagKind, Listen};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    // A command line: one argument a line.
+    // The input as a command line with one argument per line.
     let lines = data.split(|byte| *byte == b'\n');
     let args = lines.map(|line| OsString::from_vec(line.to_vec()));
     let typed = parse(args, |_| None);
@@ -18,7 +20,7 @@ fuzz_target!(|data: &[u8]| {
         check(&config);
     }
 
-    // One value: the first byte says of what.
+    // The input as one value. Its first byte selects the flag.
     let Some((&first, text)) = data.split_first() else { return };
     let Ok(text) = std::str::from_utf8(text) else { return };
     let flag = &FLAGS[usize::from(first) % FLAGS.len()];
@@ -31,7 +33,10 @@ fn parse(
 ) -> Result<Command, String> {
     let parsed = Config::parse(args, env).map_err(|error| error.to_string());
     if let Err(error) = &parsed {
-        assert!(!error.is_empty() && !error.chars().any(char::is_control), "not a line: {error:?}");
+        assert!(
+            !error.is_empty() && !error.chars().any(char::is_control),
+            "the error is not one line: {error:?}"
+        );
     }
     parsed
 }
@@ -41,7 +46,7 @@ fn one_value(flag: &Flag, text: &str) {
     let by_flag = parse(args.into_iter(), |_| None);
     let joined = [format!("{}={text}", flag.option()).into()];
     assert_eq!(parse(joined.into_iter(), |_| None).is_ok(), by_flag.is_ok());
-    // A variable that is a list is taken apart at commas, and trimmed.
+    // The variable of a list is split at commas, and its items are trimmed.
     let is_item = !flag.kind.is_list() || !text.contains(',') && text.trim() == text;
     if !text.is_empty() && is_item {
         let env = |name: &str| (name == flag.variable()).then(|| text.into());
@@ -50,7 +55,7 @@ fn one_value(flag: &Flag, text: &str) {
     }
     let config = match by_flag {
         Ok(Command::Serve(config)) => Some(config),
-        Ok(_) => panic!("a value asks for help"),
+        Ok(_) => panic!("a value is taken for a command"),
         Err(_) => None,
     };
     if let Some(config) = &config {
@@ -79,7 +84,7 @@ fn one_value(flag: &Flag, text: &str) {
     };
     match config {
         Some(config) => assert_eq!((config, taken), (expected, Some(()))),
-        // Some 40 digits are too many, even if they are zeros.
+        // The server refuses numbers of about 40 digits, even if most of them are zeros.
         None => assert!(taken.is_none() || text.len() > 25, "refused"),
     }
 }
@@ -94,8 +99,8 @@ const TIMES: &[(&str, u128)] = &[
 ];
 const SIZES: &[(&str, u128)] = &[("k", 1 << 10), ("m", 1 << 20), ("g", 1 << 30), ("", 1)];
 
-/// Digits, and perhaps a point and more digits, times a unit. `None` if it is something else, not
-/// whole, or beyond all ranges.
+/// The product of a decimal number and its unit. `None` if the text is no such product, or if the
+/// product is not a whole number or beyond every range.
 fn exact(text: &str, units: &[(&str, u128)], any_case: bool) -> Option<u128> {
     let lower = if any_case { text.to_ascii_lowercase() } else { text.to_owned() };
     let is_number = |number: &str| number.bytes().all(|c| c.is_ascii_digit() || c == b'.');
@@ -119,7 +124,7 @@ fn exact(text: &str, units: &[(&str, u128)], any_case: bool) -> Option<u128> {
     (product % scale == 0).then(|| product / scale)
 }
 
-/// What holds for every configuration there is.
+/// Properties of every configuration.
 fn check(config: &Config) {
     assert!(config.metrics_listen.len() < 4096);
     for listen in config.listen.iter().chain(&config.metrics_listen) {

@@ -1,6 +1,8 @@
-//! The WebSocket context, which lends tungstenite a frame at a time: it delivers what tungstenite
-//! delivers from the whole stream, however the bytes are cut; after a violation it reads nothing;
-//! and it keeps no more than its limits.
+//! The WebSocket context, which gives tungstenite one frame at a time. It delivers what tungstenite
+//! delivers from the whole stream, however the bytes are cut into pieces; it reads nothing after a
+//! violation; and it buffers no more than its limits allow.
+//!
+//! Owns these properties. Must not parse frames itself: tungstenite is the second opinion.
 #![no_main]
 
 use std::io::{self, Cursor, ErrorKind, Read, Write};
@@ -15,14 +17,14 @@ use tungstenite::{Error, Message};
 const USUAL: WsLimits = WsLimits { frame_bytes_max: 64 << 10, message_bytes_max: 64 << 10 };
 const SMALL: WsLimits = WsLimits { frame_bytes_max: 300, message_bytes_max: 500 };
 
-/// What tungstenite's state may hold before it has grown, and our and its copy of a header.
+/// Bytes of tungstenite's state before it grows, with both copies of a frame's header.
 const INNER_BYTES_MAX: usize = 1024;
 
 #[derive(PartialEq, Eq, Debug)]
 struct Outcome {
     delivered: Vec<String>,
     violation: Option<Violation>,
-    /// Pongs, and the answer to a close.
+    /// Pongs, and the reply to a close.
     answers: Vec<u8>,
 }
 
@@ -31,18 +33,22 @@ fuzz_target!(|data: &[u8]| {
     let limits = if cut.small { SMALL } else { USUAL };
     let whole = run(limits, &[cut.bytes]);
     assert_eq!(run(limits, &cut.pieces()), whole);
-    assert_eq!(run(limits, &cut.bytes.chunks(1).collect::<Vec<_>>()), whole, "byte by byte");
+    assert_eq!(
+        run(limits, &cut.bytes.chunks(1).collect::<Vec<_>>()),
+        whole,
+        "the result depends on the pieces"
+    );
     let (delivered, failed) = second_opinion(limits, cut.bytes);
-    assert_eq!(whole.delivered, delivered, "tungstenite delivers something else");
-    // The other way round it may be: a frame's header alone is reason enough for us.
-    assert!(!failed || whole.violation.is_some(), "tungstenite would not have it");
-    closing(limits, &cut);
+    assert_eq!(whole.delivered, delivered, "tungstenite delivers other messages");
+    // The converse does not hold: the context rejects some frames by their headers alone.
+    assert!(!failed || whole.violation.is_some(), "tungstenite rejects the stream");
+    server_closes_first(limits, &cut);
 });
 
 fn run(limits: WsLimits, pieces: &[&[u8]]) -> Outcome {
     let mut context = Context::new(limits);
     let mut outcome = Outcome { delivered: Vec::new(), violation: None, answers: Vec::new() };
-    let mut over = false;
+    let mut is_closed = false;
     let mut recycled = RecycledContext::default();
     for mut piece in pieces.iter().copied() {
         loop {
@@ -51,45 +57,45 @@ fn run(limits: WsLimits, pieces: &[&[u8]]) -> Outcome {
                 Ok(None) => break,
                 Ok(Some(Incoming::Fragment)) => {}
                 Ok(Some(incoming)) => {
-                    assert!(!over, "delivered after the end: {incoming:?}");
-                    assert!(piece.len() < before, "delivered from nothing");
-                    over = incoming == Incoming::Closed;
+                    assert!(!is_closed, "{incoming:?} after the end");
+                    assert!(piece.len() < before, "a message has no bytes");
+                    is_closed = incoming == Incoming::Closed;
                     outcome.delivered.push(format!("{incoming:?}"));
                 }
                 Err(violation) => {
-                    assert!(!over && outcome.violation.is_none(), "told twice");
+                    assert!(!is_closed && outcome.violation.is_none(), "two violations");
                     outcome.violation = Some(violation);
-                    over = true;
+                    is_closed = true;
                     broken(&mut context, violation);
                 }
             }
         }
-        assert!(piece.is_empty(), "input was left over");
+        assert!(piece.is_empty(), "input is left unread");
         let max = INNER_BYTES_MAX + 2 * limits.frame_bytes_max + limits.message_bytes_max;
-        assert!(context.bytes() <= max, "{} bytes held", context.bytes());
+        assert!(context.bytes() <= max, "{} bytes buffered", context.bytes());
     }
     outcome
 }
 
-/// After a violation nothing is read or said, but for one close.
+/// After a violation the context reads nothing, and writes one close at most.
 fn broken(context: &mut Context, violation: Violation) {
     let mut out = Vec::new();
     assert!(!context.can_write());
-    assert_eq!(context.bytes(), 0, "what was begun is kept");
+    assert_eq!(context.bytes(), 0, "an incomplete message is kept");
     let mut more = &b"\x81\x80\0\0\0\0\x89\x80\0\0\0\0\x88\x80\0\0\0\0"[..];
     assert_eq!(context.feed(&mut more, &mut out, &mut RecycledContext::default()), Ok(None));
     context.ping(&mut out);
     assert!(more.is_empty() && out.is_empty());
     context.close(violation.close(), &mut out);
     assert_eq!(out.first(), Some(&0x88));
-    assert_eq!(usize::from(out[1]) + 2, out.len(), "one close frame and nothing else");
-    let told = out.len();
+    assert_eq!(usize::from(out[1]) + 2, out.len(), "more than one close frame");
+    let len = out.len();
     context.close(Close::LEFT_ROOM, &mut out);
-    assert_eq!(out.len(), told, "closed twice");
+    assert_eq!(out.len(), len, "a second close frame");
 }
 
-/// We close first, somewhere in the stream: nothing but the peer's close is heard after it.
-fn closing(limits: WsLimits, cut: &Cut<'_>) {
+/// When the server closes first, only the peer's close is delivered after it.
+fn server_closes_first(limits: WsLimits, cut: &Cut<'_>) {
     let mut context = Context::new(limits);
     let (mut out, mut recycled) = (Vec::new(), RecycledContext::default());
     for (at, mut piece) in cut.pieces().into_iter().enumerate() {
@@ -98,15 +104,18 @@ fn closing(limits: WsLimits, cut: &Cut<'_>) {
             out.clear();
             context.close(Close::LEFT_ROOM, &mut out);
         }
-        let told = out.len();
+        let len = out.len();
         while let Ok(Some(incoming)) = context.feed(&mut piece, &mut out, &mut recycled) {
-            assert!(!closed || incoming == Incoming::Closed, "{incoming:?} after our close");
+            assert!(
+                !closed || incoming == Incoming::Closed,
+                "{incoming:?} after the server's close"
+            );
         }
-        assert!(!closed || out.len() == told, "said something after our close");
+        assert!(!closed || out.len() == len, "a frame after the server's close");
     }
 }
 
-/// What tungstenite makes of the stream as it is, and whether it found fault with it.
+/// The messages that tungstenite delivers from the whole stream, and whether it rejects the stream.
 fn second_opinion(limits: WsLimits, bytes: &[u8]) -> (Vec<String>, bool) {
     struct Stream<'a>(Cursor<&'a [u8]>);
     impl Read for Stream<'_> {
@@ -138,7 +147,7 @@ fn second_opinion(limits: WsLimits, bytes: &[u8]) -> (Vec<String>, bool) {
             Ok(Message::Ping(_)) => Incoming::Ping,
             Ok(Message::Pong(payload)) => Incoming::Pong(payload),
             Ok(Message::Close(_)) => Incoming::Closed,
-            Ok(Message::Frame(_)) => unreachable!("it never reads such"),
+            Ok(Message::Frame(_)) => unreachable!("tungstenite reads no raw frames"),
             Err(Error::Io(_) | Error::ConnectionClosed) => return (delivered, false),
             Err(_) => return (delivered, true),
         };
