@@ -1,40 +1,39 @@
-//! Time and randomness, the two things that make a program differ from run to run.
+//! Time and randomness, the inputs that make a program differ from run to run.
 //!
-//! Owns the only places that ask the operating system for either (`tests/architecture.rs` holds
-//! everybody else to that). Must never know what anyone does with them. The invariant: within
-//! one process neither [`Mono`] nor [`Wall`] ever goes back, whatever an administrator or NTP
-//! does to the system's clock.
+//! Owns the only code that asks the operating system for either; `tests/architecture.rs` checks
+//! that. Must not know what they are used for. The invariant: within one process neither [`Mono`]
+//! nor [`Wall`] goes backwards, whatever an administrator or NTP does to the system's clock.
 
 use std::fmt::{self, Write as _};
 use std::io;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// A point on the monotonic clock: microseconds since the process's [`Clock`] was made.
+/// A point on the monotonic clock: microseconds since the [`Clock`] was made.
 ///
 /// All deadlines are of this type.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Mono(u64);
 
 impl Mono {
-    /// The clock's own beginning.
+    /// The time at which the clock was made.
     pub const ZERO: Mono = Mono(0);
 
-    /// The point `micros` microseconds after the clock's beginning.
+    /// The point `micros` microseconds after [`Mono::ZERO`].
     pub const fn from_micros(micros: u64) -> Mono {
         Mono(micros)
     }
 
-    /// Microseconds since the clock's beginning.
+    /// Microseconds since [`Mono::ZERO`].
     pub const fn micros(self) -> u64 {
         self.0
     }
 
-    /// The point `timeout` later; the end of time if there is no such point.
+    /// The point `timeout` later, or the last point that can be represented.
     pub fn after(self, timeout: Duration) -> Mono {
         Mono(self.0.saturating_add(micros_of(timeout)))
     }
 
-    /// How long ago `earlier` was; zero if it lies ahead.
+    /// The time since `earlier`; zero if `earlier` is later.
     pub fn since(self, earlier: Mono) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
@@ -82,14 +81,15 @@ impl Wall {
     }
 
     fn system_time(self) -> SystemTime {
-        // Year 9999 is where both formats end (httpdate panics past it); a clock set beyond it
-        // is wrong anyway and must not bring the process down.
+        // Both formats end with the year 9999, and httpdate panics beyond it. A clock that is set
+        // wrong must not end the process.
         const LAST: u64 = 253_402_300_799_999_999;
         UNIX_EPOCH + Duration::from_micros(self.0.min(LAST))
     }
 }
 
-/// Times in the form of contract §1.16. The last is kept: what is said in one tick has one time.
+/// Formats times as in contract §1.16. Keeps the last one, because all messages of a tick have the
+/// same time.
 #[derive(Default)]
 pub struct Stamps {
     wall: Wall,
@@ -97,13 +97,13 @@ pub struct Stamps {
 }
 
 impl Stamps {
-    /// What [`Wall::rfc3339`] shows.
+    /// The same text as [`Wall::rfc3339`].
     pub fn of(&mut self, wall: Wall) -> &str {
         if self.wall != wall || self.text.is_empty() {
             self.wall = wall;
             self.text.clear();
             let written = write!(self.text, "{}", wall.rfc3339());
-            debug_assert!(written.is_ok(), "a String takes all");
+            debug_assert!(written.is_ok(), "writing to a String cannot fail");
         }
         &self.text
     }
@@ -113,7 +113,7 @@ fn micros_of(timeout: Duration) -> u64 {
     u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// What time it is, read once per tick and shared by everything that happens in it.
+/// The time of a tick. It is read once, and everything in the tick happens at this time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Now {
     /// For deadlines.
@@ -123,26 +123,26 @@ pub struct Now {
 }
 
 impl Now {
-    /// Both clocks `timeout` later. Tests move time with it.
+    /// The same time `timeout` later, for tests that move the clock.
     pub fn after(self, timeout: Duration) -> Now {
         Now { mono: self.mono.after(timeout), wall: self.wall.after(timeout) }
     }
 }
 
-/// The system's two clocks. The loop owns one; everybody else is told the time.
+/// The system's two clocks. The event loop owns it and passes the time down.
 pub struct Clock {
     start: Instant,
     latest: Wall,
 }
 
 impl Clock {
-    /// A clock whose [`Mono`] begins now.
+    /// A clock whose [`Mono::ZERO`] is now.
     #[allow(clippy::new_without_default, reason = "reading the time is not a default value")]
     pub fn new() -> Clock {
         Clock { start: Instant::now(), latest: Wall::default() }
     }
 
-    /// Reads both clocks. A wall clock that was set back stands still until it has caught up.
+    /// Reads both clocks. If the wall clock was set back, [`Wall`] stands still until it catches up.
     pub fn read(&mut self) -> Now {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.latest = self.latest.max(Wall(micros_of(since_epoch)));
@@ -150,7 +150,7 @@ impl Clock {
     }
 }
 
-/// Where unpredictable bytes come from. A trait because tests need bytes that repeat.
+/// A source of random bytes. A trait because tests need reproducible ones.
 pub trait Entropy {
     /// Fills `out` completely.
     fn fill(&mut self, out: &mut [u8]);
@@ -165,17 +165,17 @@ impl dyn Entropy + '_ {
     }
 }
 
-/// The operating system's generator, asked for 256 bytes at a time so that a flood of ids
-/// does not become a flood of system calls.
+/// The operating system's generator, asked for 256 bytes at a time, so that most ids need no system
+/// call.
 pub struct OsEntropy {
     stock: [u8; 256],
-    /// How many bytes at the end of `stock` nobody has been given yet.
+    /// The number of bytes of `stock` that are still unused; they are its first ones.
     left: usize,
 }
 
 impl OsEntropy {
-    /// Asks the system for a first stock; fails where it has no generator, so that the process
-    /// can say so at start instead of when somebody needs an id.
+    /// Asks the system for the first bytes. Fails if it has no generator, so that the process ends at
+    /// start instead of at the first id.
     pub fn new() -> io::Result<OsEntropy> {
         let mut stock = [0; 256];
         getrandom::fill(&mut stock).map_err(|error| io::Error::other(error.to_string()))?;
@@ -187,24 +187,24 @@ impl Entropy for OsEntropy {
     fn fill(&mut self, out: &mut [u8]) {
         for byte in out {
             if self.left == 0 {
-                // A generator that worked at start cannot fail later (getrandom(2)), and going
-                // on with predictable ids would be worse than ending.
-                getrandom::fill(&mut self.stock).expect("the OS's randomness worked at start");
+                // A generator that worked at start does not fail later (getrandom(2)), and
+                // predictable ids would be worse than a panic.
+                getrandom::fill(&mut self.stock).expect("the generator worked at start");
                 self.left = self.stock.len();
             }
             self.left -= 1;
-            // What was handed out is forgotten here: ids are secrets.
+            // Bytes that were handed out are erased here: session ids are secrets.
             *byte = std::mem::take(&mut self.stock[self.left]);
         }
     }
 }
 
 /// Entropy for tests and simulations: the same seed gives the same bytes (SplitMix64).
-/// Predictable, so never for a server that anyone talks to.
+/// Predictable, so it must never be used in a server.
 pub struct SeededEntropy(u64);
 
 impl SeededEntropy {
-    /// The sequence that belongs to `seed`.
+    /// The sequence of `seed`.
     pub fn new(seed: u64) -> SeededEntropy {
         SeededEntropy(seed)
     }
@@ -234,7 +234,7 @@ mod tests {
 
     // contract §1.16
     #[test]
-    fn times_are_written_as_the_contract_shows_them() {
+    fn times_are_formatted_as_in_the_contract() {
         let wall = Wall::from_micros(1_755_611_100_123_456);
         assert_eq!(wall.rfc3339().to_string(), "2025-08-19T13:45:00.123456Z");
         assert_eq!(wall.http_date().to_string(), "Tue, 19 Aug 2025 13:45:00 GMT");

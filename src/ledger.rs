@@ -1,46 +1,46 @@
-//! The one count of bytes that clients make us keep, held against the ceiling.
+//! The count of bytes that the server keeps for clients, and the ceiling for them.
 //!
-//! Owns the totals, and the order in which things give way when they near the ceiling ([`Pressure`]).
-//! Must never know what the bytes are for. The invariant: what a [`Tally`] has
-//! added it takes back when it is dropped, so whatever frees memory also un-counts it.
+//! Owns the totals, and the order in which the server saves memory as they approach the ceiling
+//! ([`Pressure`]). Must not know what the bytes are used for. The invariant: a [`Tally`] subtracts
+//! everything that it has added when it is dropped, so that freed memory is not counted.
 //!
-//! What one of 10,000 idle sockets costs, in bytes on a 64-bit machine: each with a session of its
-//! own, ten in a room, where each has come in and said one thing. What is a type's is held by an
-//! assertion beside the type; the rest is what its allocations take.
+//! The memory of one of 10,000 idle sockets, in bytes on a 64-bit machine. Each has a session of its
+//! own, ten are in a room, and each has entered and sent one message. The sizes of types are asserted
+//! beside the types; the other figures are what their allocations take.
 //!
 //! | what | bytes |
 //! |---|---|
-//! | `server`: the slot of a `Connection` (216), its `Ws` (56), the timer that will ping | 232 + 64 + 56 |
-//! | `chat`: the slot of a `Session` (136), its id, its name, its place in the map of ids | 144 + 48 + 48 + 28 |
-//! | the slots of a `Member` (80) and an `Attachment` (56) | 96 + 72 |
-//! | a tenth of a `Room` (368), of its lists and of its place in the maps | 38 + 150 |
-//! | two places in the history (`Entry`, 48), with room for a fifth more | 115 |
-//! | two messages as they were sent: 235 of a join, 275 of a chat | 510 |
-//! | what is beside them: two counts, an owner, and what an allocation takes | 250 |
-//! | together | 1,850 |
+//! | `server`: the slot of a `Connection` (216), its `Ws` (56), the ping timer | 232 + 64 + 56 |
+//! | `chat`: the slot of a `Session` (136), its id, its name, its entry in the map of ids | 144 + 48 + 48 + 28 |
+//! | the slots of a `Member` (72) and an `Attachment` (48) | 88 + 64 |
+//! | a tenth of a `Feed` with its `Room` (376), of its lists and of its entries in the maps | 39 + 150 |
+//! | two history entries (`HistoryEntry`, 48), with a fifth more of capacity | 115 |
+//! | the frames of two messages: a join (235) and a chat message (275) | 510 |
+//! | their overhead: two counts, an owner, and the allocator's | 250 |
+//! | sum | 1,836 |
 //!
-//! Measured are some 1,770: messages of one tick share what is beside them. While it is idle it has
-//! no buffer, no queue and none of tungstenite's state. With TLS on its line it takes 7,400 more,
-//! for which `net::tls` accounts.
+//! The total measured is about 80 less, because messages of one tick share their overhead. An idle
+//! socket has no buffer, no queue and no state of tungstenite's. With TLS it takes 7,400 more, for
+//! which `net::tls` accounts.
 //!
-//! The totals are atomics behind an `Arc`, though no second thread exists: a frame's bytes are
-//! shared by a history and many outboxes, and are freed wherever the last of them lets go.
+//! The totals are atomics behind an `Arc`, although there is no second thread: a history and many
+//! outboxes share a frame's bytes, and the last of them to drop it frees it, wherever that happens.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use bytes::Bytes;
 
-/// What bytes are kept for.
+/// What the counted bytes belong to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Account {
-    /// Connections: their slots, what they have received and not yet used, their queues.
+    /// Connections: their slots, their unprocessed input and their queues.
     Connections,
-    /// Sessions, and what is remembered per address.
+    /// Sessions, and the usage of each address.
     Sessions,
-    /// Rooms, their members, the index of their histories.
+    /// Rooms, their members, and their histories without the frames.
     Rooms,
-    /// Encoded frames, in a history or an outbox, each counted once.
+    /// Encoded frames in histories and outboxes, each counted once.
     Frames,
 }
 
@@ -49,7 +49,7 @@ impl Account {
     pub const ALL: [Account; 4] =
         [Account::Connections, Account::Sessions, Account::Rooms, Account::Frames];
 
-    /// In one word.
+    /// The account's name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Account::Connections => "connections",
@@ -60,29 +60,29 @@ impl Account {
     }
 }
 
-/// What gives way when the total nears the ceiling (`--max-memory`), in this order.
+/// What the server does as the total approaches the ceiling (`--max-memory`), in this order.
 ///
-/// Between a stage's beginning and the next one's lies what a tick can add before anybody looks
-/// again; between its beginning and its end what keeps it from beginning anew with every byte.
+/// Two stages begin so far apart that one tick cannot add the difference before the next check. A
+/// stage ends below where it begins, so that it does not begin again with every few bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pressure {
-    /// The oldest messages of the rooms that have been silent longest are forgotten.
+    /// It drops the oldest messages of the rooms that have been silent longest.
     Histories,
-    /// No rooms and sessions are opened: 503 `server_full`.
+    /// It opens no rooms and sessions: 503 `server_full`.
     Creations,
-    /// No connections are taken in, nor upgraded, and nobody joins another room: 503.
+    /// It accepts and upgrades no connections, and sessions cannot join rooms: 503.
     Connections,
-    /// Whoever has us keep most, unread or half sent, is closed: 1013 `server full`, or 503. And
-    /// nothing is read before that is done.
+    /// It closes the connections with the most unsent output and unfinished input: 1013
+    /// `server full`, or 503. It reads no input before that is done.
     Readers,
 }
 
 impl Pressure {
-    /// All of them, in their order.
+    /// All stages, in their order.
     pub const ALL: [Pressure; 4] =
         [Pressure::Histories, Pressure::Creations, Pressure::Connections, Pressure::Readers];
 
-    /// Where it begins and where it ends, in hundredths of the ceiling.
+    /// Where the stage begins and where it ends, in percent of the ceiling.
     const fn bounds(self) -> (usize, usize) {
         match self {
             Pressure::Histories => (80, 78),
@@ -100,30 +100,30 @@ pub struct Ledger(Arc<Totals>);
 struct Totals {
     accounts: [AtomicUsize; Account::ALL.len()],
     ceiling: usize,
-    /// Which stages have begun and not ended.
+    /// Whether each stage has begun and not ended.
     begun: [AtomicBool; Pressure::ALL.len()],
 }
 
 impl Ledger {
-    /// Nothing counted yet, and no ceiling.
+    /// A ledger without a ceiling.
     pub fn new() -> Ledger {
         Ledger::with_ceiling(usize::MAX)
     }
 
-    /// Nothing counted yet.
+    /// A ledger with a ceiling.
     pub fn with_ceiling(bytes: usize) -> Ledger {
         let totals =
             Totals { accounts: Default::default(), ceiling: bytes, begun: Default::default() };
         Ledger(Arc::new(totals))
     }
 
-    /// A tally of zero on `account`.
+    /// A tally on `account` that counts nothing yet.
     pub fn tally(&self, account: Account) -> Tally {
         Tally { ledger: self.clone(), account, bytes: 0 }
     }
 
-    /// The same bytes, counted on `account` until the last who shares them lets go. `beside`: what
-    /// is allocated with them.
+    /// Makes bytes that are counted on `account` until their last copy is dropped. `beside`: bytes
+    /// allocated together with them.
     pub fn charge(&self, account: Account, bytes: Box<[u8]>, beside: usize) -> Bytes {
         struct Charged(Box<[u8]>, #[allow(dead_code, reason = "counts until dropped")] Tally);
         impl AsRef<[u8]> for Charged {
@@ -131,7 +131,7 @@ impl Ledger {
                 &self.0
             }
         }
-        /// The shared counter and function that `Bytes` keeps beside an owner.
+        /// The counter and the function pointer that `Bytes` keeps beside an owner.
         const OVERHEAD: usize = allocation(16 + size_of::<Charged>());
         let mut tally = self.tally(account);
         tally.set(allocation(bytes.len()) + OVERHEAD + beside);
@@ -148,12 +148,12 @@ impl Ledger {
         self.0.accounts.iter().map(|total| total.load(Relaxed)).sum()
     }
 
-    /// What the total is held against.
+    /// The most that the total should reach.
     pub fn ceiling(&self) -> usize {
         self.0.ceiling
     }
 
-    /// Whether the total is so near the ceiling that this has to give way.
+    /// Whether this stage has begun and not ended.
     pub fn is_at(&self, stage: Pressure) -> bool {
         let (begin, end) = stage.bounds();
         let begun = &self.0.begun[stage as usize];
@@ -170,8 +170,8 @@ impl Default for Ledger {
     }
 }
 
-/// What an allocation of so many bytes takes of the heap: glibc's keeps a word beside each, hands
-/// out multiples of two words, and at least four.
+/// The heap that an allocation of `bytes` takes: glibc adds a word to each and rounds up to two
+/// words, and to at least four.
 pub const fn allocation(bytes: usize) -> usize {
     const WORD: usize = size_of::<usize>();
     match bytes {
@@ -181,7 +181,7 @@ pub const fn allocation(bytes: usize) -> usize {
     }
 }
 
-/// One holder's share of an account.
+/// One holder's part of an account.
 pub struct Tally {
     ledger: Ledger,
     account: Account,
@@ -189,7 +189,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts `bytes` instead of what was counted before.
+    /// Counts `bytes` instead of the number counted before.
     pub fn set(&mut self, bytes: usize) {
         let total = &self.ledger.0.accounts[self.account as usize];
         if bytes >= self.bytes {
@@ -200,13 +200,13 @@ impl Tally {
         self.bytes = bytes;
     }
 
-    /// Counts `after` bytes where `before` were counted: one part's growth or shrinking.
+    /// Replaces `before` bytes, a part of those counted, by `after`.
     pub fn change(&mut self, before: usize, after: usize) {
-        debug_assert!(self.bytes >= before, "taking back more than was counted");
+        debug_assert!(self.bytes >= before, "subtracting more than was counted");
         self.set((self.bytes + after).saturating_sub(before));
     }
 
-    /// Bytes counted here.
+    /// The bytes counted.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -246,12 +246,15 @@ mod tests {
         for (stage, (begin, end)) in Pressure::ALL.map(|stage| (stage, stage.bounds())) {
             assert!(end < begin);
             let steps = [(begin, false), (end + 1, false), (begin + 1, true), (begin, true)];
-            for (hundredths, expected) in steps.into_iter().chain([(end + 1, true), (end, false)]) {
-                tally.set(hundredths * 10);
-                assert_eq!(ledger.is_at(stage), expected, "{stage:?} at {hundredths} %");
+            for (percent, expected) in steps.into_iter().chain([(end + 1, true), (end, false)]) {
+                tally.set(percent * 10);
+                assert_eq!(ledger.is_at(stage), expected, "{stage:?} at {percent} %");
             }
         }
-        assert!(Pressure::ALL.map(Pressure::bounds).is_sorted(), "one after the other");
+        assert!(
+            Pressure::ALL.map(Pressure::bounds).is_sorted(),
+            "the stages begin one after the other"
+        );
     }
 
     #[test]
@@ -264,7 +267,7 @@ mod tests {
 
     #[cfg(target_pointer_width = "64")]
     #[test]
-    fn small_allocations_take_more_than_was_asked_for() {
+    fn small_allocations_take_more_than_requested() {
         let taken = [0, 1, 24, 25, 40, 41, 1000].map(allocation);
         assert_eq!(taken, [0, 32, 32, 48, 48, 64, 1008]);
     }

@@ -1,8 +1,8 @@
-//! Generation-checked storage: `slab` with keys that notice when their entry is gone.
+//! Storage by generation-checked keys, and lists through its entries.
 //!
-//! Owns the mapping from [`Key`] to value. Must never know what the values are. The invariant:
-//! a key is honoured only by the entry it was made for. `slab` hands a freed index out again at
-//! once, so a key kept a moment too long would otherwise name a stranger.
+//! Owns the mapping from [`Key`] to value. Must not know what the values are. The invariant: a key
+//! leads only to the entry it was made for. `slab` reuses a freed index at once, so that without the
+//! generation a stale key would lead to another entry.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,9 +13,10 @@ use std::num::NonZeroU32;
 
 use slab::Slab;
 
-/// A handle on one entry of a [`Slots<T>`]; reads as absent once the entry is removed.
+/// A handle on one entry of [`Slots`]. Leads to nothing once the entry is removed.
 ///
-/// Eight bytes, and `Option<Key<T>>` as well.
+/// `K` is the kind of key: keys of different kinds are different types. A key takes eight bytes, and
+/// so does `Option<Key<K>>`.
 pub struct Key<K> {
     index: u32,
     generation: NonZeroU32,
@@ -23,12 +24,12 @@ pub struct Key<K> {
 }
 
 impl<K> Key<K> {
-    /// The bare index, for mio's `Token` and for tables that run parallel to the slots.
+    /// The index, for mio's `Token` and for tables parallel to the slots.
     pub fn index(self) -> usize {
         self.index as usize
     }
 
-    /// The same handle seen from a room that must not know what it points at.
+    /// The same handle as another kind of key, for a module that must not know the entry's type.
     pub fn cast<U>(self) -> Key<U> {
         Key { index: self.index, generation: self.generation, kind: PhantomData }
     }
@@ -66,23 +67,22 @@ struct SlotEntry<T> {
 /// Entries of one page.
 const PAGE: usize = 32;
 
-/// Slabs of `T` whose keys are checked.
+/// Entries of type `T` behind keys of kind `K`.
 ///
-/// Pages, because one slab for all would have to move when it grows: with a hundred thousand entries
-/// that takes milliseconds, and for a moment three times the memory. And one entry that stays holds
-/// its page, not the places of all that came before it.
+/// Entries are stored in pages. One slab for all would have to be moved when it grows, which takes
+/// milliseconds and, for a moment, three times the memory with a hundred thousand entries; and one
+/// remaining entry at its end would keep all of its memory.
 pub struct Slots<T, K = T> {
-    /// One that has emptied holds no memory.
+    /// An empty page holds no memory.
     pages: Vec<Slab<SlotEntry<T>>>,
-    /// Pages with room for one more, each once. The first is filled first, so that the last may
-    /// empty.
-    roomy: BinaryHeap<Reverse<u32>>,
-    /// Entries.
+    /// Pages that are not full, each once. The first is filled first, so that the last can empty.
+    vacant: BinaryHeap<Reverse<u32>>,
+    /// The number of entries.
     len: usize,
-    /// Pages that hold memory, each for as many entries as it may have.
-    held: usize,
-    /// Stamped on the next entry. Wraps after 2³² insertions; a stale key would then have to
-    /// have been kept for exactly that many.
+    /// Pages that hold memory.
+    allocated: usize,
+    /// The next entry's. It wraps after 2³² insertions, so a key that was kept for exactly that many
+    /// would lead to another entry.
     next_generation: NonZeroU32,
     keys: PhantomData<fn() -> K>,
 }
@@ -95,16 +95,16 @@ impl<T> Slots<T> {
 }
 
 impl<T, K> Slots<T, K> {
-    /// Stores `value`, whose construction may need its own key.
+    /// Stores the value that is made for its key.
     pub fn insert_with(&mut self, value: impl FnOnce(Key<K>) -> T) -> Key<K> {
         let key = self.next_key();
         self.put(key, value(key));
         key
     }
 
-    /// The key of what is inserted next.
+    /// The key of the entry that is inserted next.
     fn next_key(&mut self) -> Key<K> {
-        let number = self.roomy_page();
+        let number = self.vacant_page();
         let vacant = self.pages[number as usize].vacant_key();
         let index = number * PAGE as u32 + vacant as u32;
         Key { index, generation: self.next_generation, kind: PhantomData }
@@ -117,28 +117,28 @@ impl<T, K> Slots<T, K> {
         let place = page.insert(SlotEntry { generation, value });
         debug_assert_eq!(place, key.index() % PAGE);
         if page.len() == PAGE {
-            self.roomy.pop();
+            self.vacant.pop();
         }
         self.len += 1;
     }
 
-    /// The first page with room for one more.
-    fn roomy_page(&mut self) -> u32 {
-        let number = match self.roomy.peek() {
+    /// The first page that is not full.
+    fn vacant_page(&mut self) -> u32 {
+        let number = match self.vacant.peek() {
             Some(Reverse(number)) => *number,
             None => {
                 let number = u32::try_from(self.pages.len()).ok();
                 let fits = number.filter(|number| *number < u32::MAX / PAGE as u32);
                 let number = fits.expect("limits keep entry counts far below 2^32");
                 self.pages.push(Slab::new());
-                self.roomy.push(Reverse(number));
+                self.vacant.push(Reverse(number));
                 number
             }
         };
         let page = &mut self.pages[number as usize];
         if page.is_empty() {
             *page = Slab::with_capacity(PAGE);
-            self.held += 1;
+            self.allocated += 1;
         }
         number
     }
@@ -148,7 +148,7 @@ impl<T, K> Slots<T, K> {
         self.insert_with(|_| value)
     }
 
-    /// The entry, unless it is gone.
+    /// The entry, unless it was removed.
     #[inline(never)]
     pub fn get(&self, key: Key<K>) -> Option<&T> {
         match self.pages.get(key.index() / PAGE)?.get(key.index() % PAGE) {
@@ -157,7 +157,7 @@ impl<T, K> Slots<T, K> {
         }
     }
 
-    /// The entry, unless it is gone.
+    /// The entry, unless it was removed.
     #[inline(never)]
     pub fn get_mut(&mut self, key: Key<K>) -> Option<&mut T> {
         match self.pages.get_mut(key.index() / PAGE)?.get_mut(key.index() % PAGE) {
@@ -166,27 +166,27 @@ impl<T, K> Slots<T, K> {
         }
     }
 
-    /// Takes the entry out, unless it is gone already.
+    /// Removes the entry and returns it, unless it was removed before.
     pub fn remove(&mut self, key: Key<K>) -> Option<T> {
         self.get(key)?;
         let number = key.index() / PAGE;
         let page = self.pages.get_mut(number)?;
         if page.len() == PAGE {
-            self.roomy.push(Reverse(number as u32));
+            self.vacant.push(Reverse(number as u32));
         }
         let value = page.remove(key.index() % PAGE).value;
         self.len -= 1;
         if page.is_empty() {
             *page = Slab::new();
-            self.held -= 1;
-            self.give_back();
+            self.allocated -= 1;
+            self.shrink();
         }
         Some(value)
     }
 
-    /// Forgets the last pages if they are empty and most of the others are, too.
-    fn give_back(&mut self) {
-        if self.held > self.pages.len() / 4 {
+    /// Drops empty pages at the end if most of all pages are empty.
+    fn shrink(&mut self) {
+        if self.allocated > self.pages.len() / 4 {
             return;
         }
         let before = self.pages.len();
@@ -195,38 +195,38 @@ impl<T, K> Slots<T, K> {
         }
         let count = self.pages.len();
         if count < before {
-            self.roomy.retain(|Reverse(number)| (*number as usize) < count);
-            self.roomy.shrink_to_fit();
+            self.vacant.retain(|Reverse(number)| (*number as usize) < count);
+            self.vacant.shrink_to_fit();
             self.pages.shrink_to_fit();
         }
     }
 
-    /// The key of whatever lives at `index` now. Only for indices that cannot be stale.
+    /// The key of the entry that is at `index` now. Only for an index that cannot be stale.
     pub fn key_at(&self, index: usize) -> Option<Key<K>> {
         let entry = self.pages.get(index / PAGE)?.get(index % PAGE)?;
         let index = u32::try_from(index).ok()?;
         Some(Key { index, generation: entry.generation, kind: PhantomData })
     }
 
-    /// Number of entries.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// True when there are none.
+    /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Bytes of heap held for entries, used or not; what the values own is not counted.
+    /// Bytes of heap held, used or not, without what the values own.
     pub fn bytes(&self) -> usize {
-        // One word more per entry than `SlotEntry<T>`: slab's own tag, padded.
-        self.held * PAGE * (size_of::<SlotEntry<T>>() + size_of::<usize>())
+        // One word more per entry than `SlotEntry<T>`: slab's tag, padded.
+        self.allocated * PAGE * (size_of::<SlotEntry<T>>() + size_of::<usize>())
             + self.pages.capacity() * size_of::<Slab<SlotEntry<T>>>()
-            + self.roomy.capacity() * size_of::<u32>()
+            + self.vacant.capacity() * size_of::<u32>()
     }
 
-    /// All entries in index order, which means nothing to clients.
+    /// All entries in the order of their indices, which are reused.
     pub fn iter(&self) -> impl Iterator<Item = (Key<K>, &T)> {
         (0..self.pages.len() * PAGE).filter_map(|index| {
             let key = self.key_at(index)?;
@@ -239,9 +239,9 @@ impl<T, K> Default for Slots<T, K> {
     fn default() -> Self {
         Slots {
             pages: Vec::new(),
-            roomy: BinaryHeap::new(),
+            vacant: BinaryHeap::new(),
             len: 0,
-            held: 0,
+            allocated: 0,
             next_generation: NonZeroU32::MIN,
             keys: PhantomData,
         }
@@ -360,7 +360,7 @@ mod tests {
         let first = slots.insert("first");
         assert_eq!(slots.remove(first), Some("first"));
         let second = slots.insert("second");
-        assert_eq!(first.index(), second.index(), "slab reuses the index");
+        assert_eq!(first.index(), second.index(), "the index is reused");
         assert_eq!(slots.get(first), None);
         assert_eq!(slots.get_mut(first), None);
         assert_eq!(slots.remove(first), None);
@@ -382,7 +382,7 @@ mod tests {
     fn a_remaining_entry_keeps_its_page_and_the_first_free_slots_are_reused_first() {
         let mut slots = Slots::new();
         let keys: Vec<_> = (0..1000).map(|n| slots.insert(n)).collect();
-        let (full, full_list) = (slots.bytes(), slots.roomy.capacity() * size_of::<u32>());
+        let (full, full_list) = (slots.bytes(), slots.vacant.capacity() * size_of::<u32>());
         let stay = [3, 500, 999];
         for (n, key) in keys.iter().enumerate().filter(|(n, _)| !stay.contains(n)) {
             assert_eq!(slots.remove(*key), Some(n));
@@ -391,7 +391,7 @@ mod tests {
         assert_eq!(slots.iter().map(|(_, n)| *n).collect::<Vec<_>>(), stay);
         assert_eq!(slots.key_at(999), Some(keys[999]));
         let mut again: Vec<_> = (0..997).map(|n| slots.insert(n).index()).collect();
-        let list = slots.roomy.capacity() * size_of::<u32>();
+        let list = slots.vacant.capacity() * size_of::<u32>();
         assert_eq!((slots.len(), slots.bytes() - list), (1000, full - full_list));
         again.sort();
         assert_eq!(again, (0..1000).filter(|n| !stay.contains(n)).collect::<Vec<_>>());
@@ -406,7 +406,7 @@ mod tests {
         for n in 0..100_000u64 {
             let before = slots.bytes();
             slots.insert(n);
-            // The lists may double.
+            // The lists of pages may double.
             let list = slots.pages.capacity() * size_of::<Slab<SlotEntry<u64>>>() + 16;
             assert!(slots.bytes() <= before + page + list, "{n}");
         }

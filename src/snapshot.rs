@@ -1,12 +1,12 @@
-//! The file in which sessions, rooms and what was said there outlive a restart (`--state`).
+//! The file in which sessions, rooms and histories survive a restart (`--state`).
 //!
-//! Owns the file: its form, its rights, and when it is there. Must never know what the records in it
-//! mean. The invariant: it is there, whole and for nobody else to read, from the end of one process to
-//! the beginning of the next, and at no other time.
+//! Owns the file: its format, its permissions and its existence. Must not know what the records in
+//! it mean. The invariant: the file exists, complete and readable by its owner only, from the end of
+//! one process to the start of the next, and at no other time.
 //!
-//! A line that says what it is; the records, each behind its length; and at the end a sum over all of
-//! that, so that nothing is taken of a file that is not as it was written. Numbers are 64 bits, little
-//! endian; texts and bytes stand behind their length; what may be missing is behind a byte that says so.
+//! The format: a line with the version; the records, each after its length; a line with a checksum
+//! of everything before it. Numbers are 64 bits, little endian. Texts follow their length. A value
+//! that may be absent follows a byte, 0 or 1.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -20,30 +20,30 @@ use siphasher::sip::SipHasher24;
 
 use crate::chat::{InvalidRecord, LockRecord, Record};
 
-/// The first line. The number changes whenever a record's form does.
+/// The first line. The number changes with the format of the records.
 const HEAD: &[u8] = b"disposable-chat state 1\n";
-/// What all versions' first lines begin with.
+/// The beginning of the first line in all versions.
 const ANY_HEAD: &[u8] = b"disposable-chat state ";
-/// The last line: this word, sixteen hex digits, and its end.
+/// The last line: this text, sixteen hex digits and a line end.
 const FOOT: &str = "sum ";
 const FOOT_BYTES: usize = FOOT.len() + 16 + 1;
 
-/// Why nothing was taken of a file.
+/// Why a state file was refused.
 #[derive(Debug)]
 pub enum SnapshotError {
-    /// It can't be read.
+    /// It cannot be read.
     Io(io::Error),
-    /// Something else lies there, which is left alone.
+    /// It is not a state file. It is left where it is.
     Foreign,
-    /// Another version has written it.
+    /// Another version of the format.
     Version,
-    /// It is not as it was written, or makes no sense.
+    /// The checksum is wrong, or a record is invalid.
     Damaged,
 }
 
-/// Writes a file that is there as a whole or not at all. `keep` passes on all records.
+/// Writes a state file, completely or not at all. `keep` passes all records to its argument.
 ///
-/// What lies at `path` is replaced. Whatever fails, nothing is left half written.
+/// Replaces a file at `path`. If anything fails, no partial file remains.
 pub fn write(
     path: &Path,
     keep: impl FnOnce(&mut dyn FnMut(Record<'_>) -> io::Result<()>) -> io::Result<()>,
@@ -51,7 +51,7 @@ pub fn write(
     let new = beside(path, ".new");
     let written = write_new(&new, keep).and_then(|()| fs::rename(&new, path));
     if written.is_err() {
-        let _ = fs::remove_file(&new); // It may not be there.
+        let _ = fs::remove_file(&new); // It may not exist.
     }
     written
 }
@@ -65,7 +65,7 @@ fn write_new(
         _ => {}
     }
     let mut options = OpenOptions::new();
-    // New, so that it has our rights and is nobody's link to elsewhere.
+    // A new file, so that it has these permissions and is not a link to another place.
     options.write(true).create_new(true);
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut out = Summing { to: BufWriter::new(options.open(path)?), sum: SipHasher24::new() };
@@ -83,10 +83,10 @@ fn write_new(
     out.to.flush()
 }
 
-/// Reads a file and removes it, and passes on its records. False if there is none.
+/// Passes a state file's records to `take`, then removes the file. False if there is none.
 ///
-/// If it is refused, whatever was passed on is of no use. One of ours that is damaged, or another
-/// version's, is kept beside its place, as `PATH.refused`; all else is left alone.
+/// If the file is refused, the records passed before must not be used. A state file that is damaged
+/// or of another version is renamed to `PATH.refused`; any other file stays where it is.
 pub fn read(
     path: &Path,
     take: impl FnMut(Record<'_>) -> Result<(), InvalidRecord>,
@@ -94,7 +94,7 @@ pub fn read(
     match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(SnapshotError::Io(error)),
-        // A folder, or a pipe, which to open would wait for somebody at its other end.
+        // A directory, or a pipe: opening one would block until a process opens its other end.
         Ok(found) if !found.is_file() => return Err(SnapshotError::Foreign),
         Ok(_) => {}
     }
@@ -131,7 +131,7 @@ fn read_records(
     file.seek(io::SeekFrom::Start(HEAD.len() as u64)).map_err(SnapshotError::Io)?;
     let mut records = file.take(records);
     let (mut length, mut bytes) = ([0; 8], Vec::new());
-    // However long a record is, it is what we have written.
+    // The checksum is right, so the lengths need no bound.
     while !records.fill_buf().map_err(SnapshotError::Io)?.is_empty() {
         records.read_exact(&mut length).map_err(SnapshotError::Io)?;
         let whole = (&mut records).take(u64::from_le_bytes(length)).read_to_end(&mut bytes);
@@ -144,7 +144,7 @@ fn read_records(
     Ok(())
 }
 
-/// The sum over the head and so many bytes that follow must be what the last line says.
+/// Compares the checksum of the first line and the `records` bytes after it with the last line.
 fn check_sum(file: &mut BufReader<File>, records: u64) -> Result<(), SnapshotError> {
     let mut sum = Summing { to: io::sink(), sum: SipHasher24::new() };
     sum.write_all(HEAD).map_err(SnapshotError::Io)?;
@@ -206,7 +206,7 @@ fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// `None`: it is nothing that [`encode`] has written.
+/// `None`: [`encode`] has not written these bytes.
 fn decode(bytes: &[u8]) -> Option<Record<'_>> {
     let mut from = Decoder(bytes);
     let record = match from.array()? {
@@ -314,7 +314,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Sums up what it passes on. The key is no secret: this is against accidents.
+/// Computes the checksum of what it writes. Its key is not secret: it detects accidents only.
 struct Summing<W> {
     to: W,
     sum: SipHasher24,
@@ -336,9 +336,9 @@ impl fmt::Display for SnapshotError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SnapshotError::Io(error) => error.fmt(f),
-            SnapshotError::Foreign => f.write_str("it is no state of this server"),
-            SnapshotError::Version => f.write_str("another version has written it"),
-            SnapshotError::Damaged => f.write_str("it is damaged"),
+            SnapshotError::Foreign => f.write_str("not a state file of this server"),
+            SnapshotError::Version => f.write_str("written by another version"),
+            SnapshotError::Damaged => f.write_str("damaged"),
         }
     }
 }
@@ -391,7 +391,7 @@ mod tests {
         for record in records() {
             let mut bytes = Vec::new();
             encode(&record, &mut bytes);
-            let read = decode(&bytes).expect("what was written");
+            let read = decode(&bytes).expect("what was encoded decodes");
             let shown = |record: &Record<'_>| serde_json::to_string(record).unwrap();
             assert_eq!(shown(&read), shown(&record));
             for cut in 0..bytes.len() {

@@ -1,10 +1,10 @@
 //! Deadlines: a slab of timers, threaded into one list for each class of timeout.
 //!
-//! Owns the deadlines. Must not know what happens when one expires: that is the owner's business,
-//! which gets its timer back as a value. The invariant: every list is in deadline order. It holds
-//! because a class has one timeout for the life of the process and the monotonic clock does not go
-//! back, so that the timer armed last expires last. Therefore arming, re-arming and cancelling cost
-//! O(1), and a sweep costs as much as there are expired timers.
+//! Owns the deadlines. Must not know what happens when a timer expires: the caller gets it back as
+//! a value. The invariant: every list is in deadline order. It holds because a class has one timeout
+//! for the life of the process and the monotonic clock does not go back, so that the timer armed
+//! last expires last. Therefore arming, re-arming and cancelling cost O(1), and the cost of a sweep
+//! is proportional to the number of expired timers.
 
 use std::time::Duration;
 

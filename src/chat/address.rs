@@ -26,7 +26,7 @@ impl Address {
     }
 }
 
-/// How an address stands to its limit of connections.
+/// The number of an address's connections, compared with its limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Quota {
     /// Within.
@@ -57,8 +57,8 @@ impl Addresses {
         self.0.entry(address).or_default()
     }
 
-    /// Removes the entry if nothing of it matters. Returns whether it is to be reviewed later: not
-    /// while it has connections, because their end is an occasion.
+    /// Removes the entry if it has no connections and its meters are idle. Returns whether a later
+    /// review is needed. An entry with connections is reviewed when one of them ends.
     pub fn review(&mut self, address: Address, now: Mono) -> bool {
         let Some(usage) = self.0.get_mut(&address) else { return false };
         let is_metered = !usage.sessions.is_idle(now) || !usage.rooms.is_idle(now);
@@ -71,7 +71,7 @@ impl Addresses {
         usage.timed
     }
 
-    /// Entries that a timer is armed for.
+    /// Entries with an armed timer.
     pub fn timed(&self) -> usize {
         self.0.values().filter(|usage| usage.timed).count()
     }
@@ -107,7 +107,7 @@ mod tests {
         let address = Address::of(IpAddr::from([192, 0, 2, 1]));
         pace.take(&mut addresses.entry(address).sessions, at(0)).unwrap();
         addresses.entry(address).connections = 1;
-        assert!(!addresses.review(address, at(0)), "its connection's end is an occasion");
+        assert!(!addresses.review(address, at(0)), "it is reviewed when the connection ends");
         addresses.entry(address).connections = 0;
         assert!(addresses.review(address, at(999)), "its meter is not idle");
         assert!(!addresses.review(address, at(1000)));

@@ -10,8 +10,8 @@ use super::id::{MessageId, RoomId, UserId};
 use super::keys::ConnKey;
 use super::sink::Sink;
 
-/// Bytes of messages in one page. With everything around them a page stays under 64 KiB, except one
-/// that lists more than about 700 people.
+/// Bytes of messages in one page. A page stays under 64 KiB with everything else in it, unless it
+/// lists more than about 700 people.
 const PAGE_BYTES_MAX: usize = 60 * 1024;
 
 /// Bytes of a person in the last page, besides the name.
@@ -28,7 +28,7 @@ pub enum Start {
     After(Option<MessageId>),
 }
 
-/// What pages tell besides messages. `users`: the members that are present, by arrival.
+/// What a page contains besides messages. `users`: the members that are present, by arrival.
 pub(super) struct PageFacts<F> {
     pub room_id: RoomId,
     pub you: UserId,
@@ -50,7 +50,7 @@ pub(super) struct CatchUp {
 }
 
 impl CatchUp {
-    /// `None`: the connection begins live.
+    /// `None` if the connection begins live.
     pub fn begin(start: Start, history: &History) -> Option<CatchUp> {
         let known = |id: &MessageId| history.get(*id).is_some();
         let (cursor, complete) = match start {
@@ -141,7 +141,10 @@ impl CatchUp {
         let newest = history.newest();
         assert!(self.until <= newest);
         if self.pages_done {
-            assert!(self.until <= self.cursor && self.cursor < newest, "else it has caught up");
+            assert!(
+                self.until <= self.cursor && self.cursor < newest,
+                "otherwise it has caught up"
+            );
         } else {
             assert!(self.cursor <= self.until, "pages end at `until`");
         }

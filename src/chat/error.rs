@@ -1,8 +1,8 @@
-//! How the domain says no.
+//! Why the domain refuses a request, closes a connection or rejects a name.
 //!
-//! Owns the reasons for which a request is refused, a connection is closed or a name is invalid, and
-//! the sentences that people read. Must not know the codes and statuses of the contract: `api` maps
-//! each reason to them. The invariant: a sentence reveals nothing that the caller could not know.
+//! Owns the reasons, and the sentences for people. Must not know the contract's codes and statuses:
+//! `api` maps each reason to them. The invariant: a sentence reveals nothing about a room to a
+//! caller without access to it.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::limits::{
 /// Why the domain refuses a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// The room does not exist, or no longer does.
+    /// The room does not exist, or no longer exists.
     RoomNotFound,
     /// The session is a member of [`SESSION_ROOMS_MAX`] rooms.
     TooManyRooms,

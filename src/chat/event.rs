@@ -81,9 +81,9 @@ pub struct LastPage<'a> {
     pub users: &'a [(UserId, &'a str)],
 }
 
-/// The size, in bytes, at which a room's batch is sealed. The batch with the longest message on top
-/// (4000 characters, six bytes each when escaped) still fits the smallest outbox, 64 KiB: else one
-/// tick could overflow the outbox of a peer that reads at full speed.
+/// The size, in bytes, at which a room's batch is sealed. With the longest message added (4000
+/// characters, six bytes each when escaped) the batch still fits the smallest outbox, 64 KiB.
+/// Otherwise one tick could overflow the outbox of a peer that reads at full speed.
 pub const BATCH_BYTES_FULL: u32 = 32 * 1024;
 
 /// An event's encoded bytes: a range of its batch.

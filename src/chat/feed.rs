@@ -29,11 +29,10 @@ const FORGOTTEN_AT_ONCE: usize = 16;
 pub(super) struct Feeds<R> {
     rooms: Slots<Feed<R>, RoomTag>,
     attachments: Slots<Attachment, AttachmentTag>,
-    /// The rooms with a history, by their newest message, the oldest first. So the room that loses
-    /// messages next is found in O(1).
+    /// The rooms with a history, ordered by their newest message. The first loses messages first.
     silent: List<RoomTag>,
     history_messages_max: usize,
-    /// What the feeds hold on the heap, `R` excepted.
+    /// What the feeds hold on the heap, without `R`.
     heap_tally: Tally,
 }
 
@@ -61,15 +60,15 @@ pub(super) struct Attachment {
 
 /// Whether a connection receives its room's events.
 pub(super) enum AttachmentState {
-    /// Not yet.
+    /// No: it waits for a name, or is being admitted or refused.
     Waiting {
-        /// The member whose name it wants, and in whose probe it is listed; `None` while it is
-        /// being admitted or refused.
+        /// The member that holds the name, and whose probe lists this connection; `None` while the
+        /// connection is being admitted or refused.
         holder: Option<MemberKey>,
         /// Where it is to begin; `None`: live.
         start: Option<Box<Start>>,
     },
-    /// Yes.
+    /// Yes: it is in the room.
     Present {
         member: MemberKey,
         /// Its index in [`Feed::connections`].
@@ -225,21 +224,22 @@ impl<R> Feeds<R> {
         }
     }
 
-    /// Publishes a message and keeps it in the history. The room must exist.
+    /// Publishes a message and keeps it in the history. `None`: there is no such room.
     pub fn deliver(
         &mut self,
         room: RoomKey,
         message: Message<'_>,
         nonce: Option<&Rc<Nonce>>,
         sink: &mut dyn Sink,
-    ) -> Frame {
+    ) -> Option<Frame> {
+        let recipients = self.rooms.get(room)?.connections.len();
         let id = message.id;
-        let frame = sink.publish(room, &Event::Message(message), self.recipients(room).len());
+        let frame = sink.publish(room, &Event::Message(message), recipients);
         self.keep(room, HistoryEntry { id, frame: frame.clone(), nonce: nonce.cloned() });
         if frame.fills_batch() {
             self.seal(room, sink);
         }
-        frame
+        Some(frame)
     }
 
     /// Publishes an event that is not kept.
@@ -260,15 +260,15 @@ impl<R> Feeds<R> {
         }
     }
 
-    /// For a room that is restored: the newest message that is no longer kept.
+    /// Sets the newest message that is no longer kept, in a room that is being restored.
     pub fn restore_dropped(&mut self, room: RoomKey, id: MessageId) {
         if let Some(feed) = self.rooms.get_mut(room) {
             feed.history.restore_dropped(id);
         }
     }
 
-    /// Queues what the room has published in this tick for its present connections. Due before one
-    /// is added or removed or is sent something of its own, and at the end of the tick.
+    /// Queues what the room has published in this tick for its connections. Due before a connection
+    /// is added, removed or sent something of its own, and at the end of the tick.
     pub fn seal(&self, room: RoomKey, sink: &mut dyn Sink) {
         if let Some(feed) = self.rooms.get(room) {
             sink.seal(room, &feed.connections);
@@ -286,8 +286,8 @@ impl<R> Feeds<R> {
         }
     }
 
-    /// Sends a connection that is catching up the next of what it has missed. Returns why it has to
-    /// be closed, if so.
+    /// Sends a connection that is catching up the next of what it has missed. An error is the reason
+    /// for which the connection must be closed.
     pub fn catch_up<'a>(
         &mut self,
         key: AttachmentKey,
@@ -314,7 +314,8 @@ impl<R> Feeds<R> {
         Ok(())
     }
 
-    /// Sends one connection a message again, unless it is still to be sent it while catching up.
+    /// Sends one connection a message again. Does nothing if the connection is catching up and the
+    /// message is still to come.
     pub fn repeat(&self, key: AttachmentKey, id: MessageId, frame: &Frame, sink: &mut dyn Sink) {
         let Some(attachment) = self.attachments.get(key) else { return };
         if attachment.catch_up().is_some_and(|progress| progress.is_due(id)) {

@@ -1,6 +1,6 @@
-//! What collections take of the heap.
+//! How much heap collections take.
 //!
-//! Owns the estimates that the ledger is told, and the rule when a map shrinks. Must not know what
+//! Owns the estimates for the ledger, and the rule for shrinking a map. Must not know what
 //! is in a collection. The invariant: a collection that has become empty holds no memory.
 
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ pub fn vec_bytes<T>(capacity: usize) -> usize {
     allocation(capacity * size_of::<T>())
 }
 
-/// Bytes of a `SmallVec` outside of its own place.
+/// Bytes that a `SmallVec` holds on the heap.
 pub fn list_bytes<A: smallvec::Array>(list: &SmallVec<A>) -> usize {
     if list.spilled() { vec_bytes::<A::Item>(list.capacity()) } else { 0 }
 }

@@ -85,7 +85,7 @@ impl RoomId {
         (id.text().as_bytes() == text.as_bytes()).then_some(id)
     }
 
-    /// Whether it is a private room's.
+    /// Whether it is the id of a private room.
     pub(super) fn is_private(&self) -> bool {
         usize::from(self.len) > Self::PUBLIC_BYTES
     }
@@ -112,7 +112,7 @@ impl fmt::Debug for RoomId {
     }
 }
 
-/// A session as others in one room see it, the same for all of its messages there: 16 hex digits.
+/// The id of a session within one room, the same in all of its messages there: 16 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct UserId(pub(super) u64);
 
@@ -252,7 +252,7 @@ mod tests {
             for _ in 0..5000 {
                 let id = ids.next(Wall::from_micros(wall), &mut entropy);
                 assert!(Some(id) > last);
-                assert!(Some(id.to_string()) > last.map(|id| id.to_string()), "as text, too");
+                assert!(Some(id.to_string()) > last.map(|id| id.to_string()), "and as text");
                 assert_eq!(id.0.get_version_num(), 7);
                 last = Some(id);
             }

@@ -1,8 +1,8 @@
 //! Handles on the domain's entries.
 //!
-//! Owns their types, and nothing else: every file of the domain imports this one, so it imports
-//! none of them. Must not know what the entries are, so each kind of key has a tag of its own. The
-//! invariant: keys of different kinds are different types.
+//! Owns their types. Must not know the entries: this file imports no other of the domain, because
+//! the others import it, so a tag stands for each kind of entry. The invariant: keys of different
+//! kinds are different types.
 
 use crate::slots::Key;
 

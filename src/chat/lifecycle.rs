@@ -1,7 +1,8 @@
-//! How sessions and rooms begin and end, and who owns a room.
+//! The beginning and end of sessions and rooms, and the ownership of rooms.
 //!
-//! Owns the rules for both. Must not know how a request for either arrived. The invariant: nothing
-//! refers to a session or a room that has ended: its connections, members and ownership end first.
+//! Owns the rules for opening, ending and passing on. Must not know by which route a request
+//! arrived. The invariant: a session or a room that has ended leaves no connection, member or
+//! ownership behind.
 
 use super::address::Address;
 use super::error::{CloseReason, Refusal};
@@ -20,7 +21,7 @@ use crate::timers::{TimerKey, Timers};
 /// What the creator of a room asks for.
 #[derive(Default)]
 pub struct RoomOptions<'a> {
-    /// Shown to everyone who knows the room's id.
+    /// Visible to everyone that knows the room's id.
     pub title: Option<Title>,
     /// The room is in no listing, and its id cannot be guessed.
     pub private: bool,
@@ -51,7 +52,7 @@ impl Chat {
         Ok(id)
     }
 
-    /// The session is in use: it ends later.
+    /// Restarts the session's ttl, because it is in use.
     pub fn touch(&mut self, now: Now, session: SessionKey) {
         if let Some(timer) = self.sessions.get(session).and_then(|session| session.timer) {
             self.timers.rearm(timer, now.mono);
@@ -82,7 +83,7 @@ impl Chat {
             self.pass_on(room);
         }
         if let Some(session) = self.sessions.remove(key) {
-            // Closing its last attachment has armed a timer again.
+            // Closing its last connection has armed a timer again.
             session.timer.map(|timer| self.timers.cancel(timer));
         }
         self.recount();
@@ -160,7 +161,7 @@ impl Chat {
         room.is_closing = true;
         let members = room.members.iter().filter_map(|member| self.members.get(*member));
         let probes = members.filter_map(|member| member.probe.as_deref());
-        // Waiting connections first: the end of a name's holder would admit them.
+        // Waiting connections are closed first: the end of a name's holder would admit them.
         let mut attachments: Vec<AttachmentKey> =
             probes.flat_map(|probe| probe.waiting.iter().copied()).collect();
         attachments.extend(self.feeds.attachments_in(key));
@@ -193,7 +194,7 @@ impl Chat {
         self.recount();
     }
 
-    /// The room's owner has ended: the member that has been present longest becomes the owner.
+    /// Makes the member that has been present longest the owner of a room whose owner has ended.
     fn pass_on(&mut self, key: RoomKey) {
         let Some(room) = self.feeds.room_mut(key) else { return };
         room.owner = None;
@@ -231,7 +232,7 @@ impl Chat {
             agree!(
                 room.timer.is_none(),
                 !self.feeds.recipients(key).is_empty(),
-                "a timer iff empty"
+                "a room without connections has a timer"
             );
             assert!(!room.is_closing, "a deleted room is gone");
             if let Some((owner, place)) = room.owner {
@@ -243,7 +244,7 @@ impl Chat {
             agree!(room.counted, room.heap_bytes());
             heap += room.counted;
         }
-        agree!(members, self.members.len(), "no member without a room");
+        agree!(members, self.members.len(), "every member is in a room's list");
         let all = self.sessions.iter().map(|(_, session)| session.owned.len());
         agree!(owned, all.sum::<usize>(), "an owned room exists");
         agree!(heap, self.room_heap_tally.bytes(), "the ledger has every room's heap");

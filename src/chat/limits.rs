@@ -1,7 +1,7 @@
 //! The contract's fixed limits, which no flag changes.
 //!
-//! Owns the figures. Must not know where they are applied. The invariant: a figure that a client
-//! depends on stands here once, so that the check and the error sentence agree.
+//! Owns the figures. Must not know where they are applied. The invariant: each figure is defined
+//! here only, so that a check and its error sentence agree.
 
 /// Fewest characters (Unicode scalar values) of a name after trimming (contract §3.1).
 pub const NAME_CHARS_MIN: usize = 2;

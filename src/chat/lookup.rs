@@ -1,8 +1,8 @@
-//! Reading the domain.
+//! Queries.
 //!
-//! Owns the answers to what exists and which members are present. Must not change anything, so that
-//! reading costs no reader anything later. The invariant: a public listing is the same as long as
-//! [`Chat::listing_revision`] is.
+//! Owns the answers to what exists, which members are present and what the history has. Must not
+//! change the domain. The invariant: [`Chat::public_rooms`] gives the same listing as long as
+//! [`Chat::listing_revision`] does not change.
 
 use super::history::HistoryEntry;
 use super::id::{MessageId, RoomId, SessionId, UserId};
@@ -17,7 +17,7 @@ use super::state::Chat;
 use crate::clock::Wall;
 use crate::slots::Slots;
 
-/// What everyone may know of a room who knows its id.
+/// The public facts about a room, for everyone that knows its id.
 #[derive(Clone, Copy, Debug)]
 pub struct RoomInfo<'a> {
     /// The id.
@@ -67,12 +67,12 @@ impl Chat {
         newest.filter_map(|room| self.room_info(room))
     }
 
-    /// Changes whenever [`Chat::public_rooms`] may have.
+    /// Changes whenever [`Chat::public_rooms`] may have changed.
     pub fn listing_revision(&self) -> u64 {
         self.room_index.revision
     }
 
-    /// What everyone may know of a room.
+    /// The public facts about a room.
     pub fn room_info(&self, room: RoomKey) -> Option<RoomInfo<'_>> {
         let room = self.feeds.room(room)?;
         Some(RoomInfo {
@@ -113,8 +113,8 @@ impl Chat {
         self.feeds.history(room).into_iter().flat_map(move |history| history.last(count))
     }
 
-    /// The messages after `id`, oldest first, and true. If that message is not kept or its id is
-    /// not valid (`None`), all messages that are kept, and false. Seals the room's batch.
+    /// The messages after `id`, oldest first, and true. If `id` is not kept, or not valid (`None`):
+    /// all messages that are kept, and false. Seals the room's batch.
     pub fn history_after<'a>(
         &'a self,
         room: RoomKey,

@@ -18,7 +18,7 @@ pub(super) struct Member {
     ///
     /// [`Room::members`]: super::room::Room::members
     pub place: u32,
-    /// Connections in the room. A member that is present without one has lost it a moment ago.
+    /// Connections in the room. A member that is present without one is in its grace.
     pub connections: u32,
     /// While present: the key in [`Room::present`].
     ///
@@ -26,7 +26,7 @@ pub(super) struct Member {
     pub arrival: Option<u64>,
     /// Armed while present without a connection.
     pub grace: Option<TimerKey>,
-    /// While another session waits for the name.
+    /// While another session waits for the member's name.
     pub probe: Option<Box<Probe>>,
     /// When the next typing event is passed on.
     pub typing_due: Mono,
@@ -36,11 +36,11 @@ pub(super) struct Member {
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Member>() == 72);
 
-/// A member is asked for a sign of life, because other sessions want its name.
+/// A probe: the member was pinged, because other sessions want its name.
 pub(super) struct Probe {
-    /// The waiting connections in the order of their coming. A connection that has ended stays
-    /// listed under its stale key: searching for it would make the end of many quadratic, and a
-    /// probe is short.
+    /// The waiting connections, the first to ask first. A connection that has ended stays listed
+    /// under its stale key: searching for it would make the end of many quadratic, and a probe is
+    /// short.
     pub waiting: Vec<AttachmentKey>,
     /// How many of `waiting` have not ended, at least 1.
     pub live: usize,

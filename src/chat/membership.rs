@@ -1,8 +1,8 @@
-//! Who may enter, read and post, and how membership begins and ends.
+//! Access to rooms, and the beginning and end of membership.
 //!
-//! Owns the one check that every entry into a room passes. Must not know by which route or socket a
+//! Owns the check that precedes every use of a room. Must not know by which route or socket a
 //! request arrived. The invariant: a wrong id and a room that has ended take the same path, so that
-//! no answer reveals whether a room exists whose id the caller does not know.
+//! an answer does not reveal whether a room has existed.
 
 use std::hash::Hasher;
 
@@ -36,8 +36,8 @@ pub enum Access<'a> {
 }
 
 impl Chat {
-    /// Whether a session has access to a room; members always have. `room`: the room of the id that
-    /// the request named, if there is one.
+    /// Whether a session has access to a room. Members always have. `room`: the room with the id in
+    /// the request, if there is one.
     pub fn gate(
         &mut self,
         now: Now,
@@ -134,8 +134,8 @@ impl Chat {
         self.sessions.recount(member.session);
     }
 
-    /// The same for the same session in the same room, also after it has left and joined again.
-    /// Without the secret it cannot be traced to the session or to other rooms.
+    /// A session's user id in a room. It stays the same if the session leaves and joins again.
+    /// Without the secret it cannot be linked to the session or to its ids in other rooms.
     fn user_id(&self, session: SessionKey, room: RoomKey) -> Option<UserId> {
         let mut hasher = SipHasher24::new_with_key(&self.user_id_secret);
         hasher.write(self.sessions.get(session)?.id().as_bytes());

@@ -9,12 +9,12 @@
 //!
 //! | file | what it owns |
 //! |---|---|
-//! | `lifecycle` | how sessions and rooms begin and end, and who owns a room |
-//! | `membership` | who may enter, read and post; joining and leaving |
-//! | `presence` | connections entering and leaving, names, probes |
+//! | `lifecycle` | the beginning and end of sessions and rooms; ownership |
+//! | `membership` | access to rooms; joining and leaving |
+//! | `presence` | connections entering and leaving; names; probes |
 //! | `posting` | what members write, and the order of all messages |
 //! | `quota` | limits per address |
-//! | `lookup` | reading |
+//! | `lookup` | queries |
 //! | `records` | what survives a restart |
 //!
 //! The delivering half has no rules:
@@ -24,12 +24,12 @@
 //! | `feed` | the connections of each room, and its history |
 //! | `history` | one room's queue of messages, and their nonces |
 //! | `catch_up` | one connection's cursor in the history |
-//! | `sink` | the way out |
+//! | `sink` | what the domain asks of the connections |
 //!
-//! Both stand on the data: `state` is [`Chat`] with everything it remembers, made of `session`,
-//! `room`, `member` and `address`; `event` is what clients are told, `error` how a request is
-//! refused, `timer` what the domain waits for. `keys`, `id`, `name`, `password`, `limits`,
-//! `config` and `heap` import little else.
+//! Below both are the data: `state` has [`Chat`], which holds everything that `session`, `room`,
+//! `member`, `address` and `feed` define; `event` has what clients are told, `error` the reasons of
+//! refusals and closes, `timer` what the domain waits for. The rest (`keys`, `id`, `name`,
+//! `password`, `limits`, `config`, `heap`) are small types that the others share.
 
 mod address;
 mod catch_up;

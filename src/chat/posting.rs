@@ -52,7 +52,7 @@ pub fn is_nonce(text: &str) -> bool {
     (1..=NONCE_BYTES_MAX).contains(&text.len())
 }
 
-/// The message that a draft has become, or had become earlier.
+/// The message made from a draft, now or earlier.
 struct Posted {
     id: MessageId,
     frame: Frame,
@@ -60,8 +60,8 @@ struct Posted {
 }
 
 impl Chat {
-    /// Posts a message from a connection to its room. If the nonce is that of an earlier message of
-    /// the same member, only sends that message again, to this connection alone.
+    /// Posts a message from a connection to its room. If the member has posted a message with the
+    /// same nonce before, sends that message again, to this connection only, and posts nothing.
     pub fn post(
         &mut self,
         now: Now,
@@ -100,7 +100,7 @@ impl Chat {
         Ok((posted.frame.payload(), posted.is_new))
     }
 
-    /// Tells the room that a member is typing, unless it was told a moment ago.
+    /// Publishes that a member is typing, unless that was published a moment ago.
     pub fn typing(&mut self, now: Now, attachment: AttachmentKey, sink: &mut dyn Sink) {
         let Some(member) = self.member_of(attachment).and_then(|key| self.members.get_mut(key))
         else {
@@ -177,7 +177,7 @@ impl Chat {
             room_id: room.id,
             nonce: nonce.as_ref().map(|nonce| &*nonce.text),
         };
-        let frame = self.feeds.deliver(member.room, message, nonce.as_ref(), sink);
+        let frame = self.feeds.deliver(member.room, message, nonce.as_ref(), sink)?;
         Some((id, frame))
     }
 }

@@ -179,7 +179,7 @@ impl Chat {
         self.recount();
         let Some(probe) = probe else { return };
         for waiting in probe.waiting {
-            // The first gets the name. The others enter only if they are the same session's.
+            // The first gets the name. The others enter only if they belong to the same session.
             let wanted = self.feeds.attachment(waiting).map(|one| (one.session, one.room));
             match wanted.and_then(|(session, room)| self.other_holder(session, room)) {
                 Some(_) => self.refuse(now, waiting, sink),
@@ -204,8 +204,8 @@ impl Chat {
         }
     }
 
-    /// Whether the present holder of a name gives way to a new connection without a probe: it does
-    /// in its grace.
+    /// Whether the holder of a name gives way to a new connection without a probe. In its grace it
+    /// does, and departs.
     fn yields(&mut self, now: Now, holder: MemberKey, sink: &mut dyn Sink) -> bool {
         if self.is_connected(holder) {
             return false;
@@ -284,7 +284,7 @@ impl Chat {
         }
     }
 
-    /// Lists the connection in its room: neither the room nor the member waits for one any longer.
+    /// Lists the connection in its room, and cancels the timers of a room and a member without one.
     fn place(&mut self, key: AttachmentKey, member_key: MemberKey) {
         let Some(member) = self.members.get_mut(member_key) else { return };
         let Some(room) = self.feeds.room_mut(member.room) else { return };
@@ -343,7 +343,7 @@ impl Chat {
         }
     }
 
-    /// A room that has lost its last connection ends after a time.
+    /// Arms the timer of a room that has lost its last connection.
     fn start_room_timer(&mut self, now: Now, key: RoomKey) {
         if self.feeds.recipients(key).is_empty() {
             if let Some(room) = self.feeds.room_mut(key) {
@@ -373,7 +373,7 @@ impl Chat {
         }
     }
 
-    /// The present member whose name a member has that is not present itself.
+    /// For a member that is not present: another session's member that is, and has the same name.
     pub(super) fn holder_in_the_way(&self, key: MemberKey) -> Option<MemberKey> {
         let member = self.members.get(key)?;
         if member.arrival.is_some() { None } else { self.other_holder(member.session, member.room) }
@@ -413,14 +413,21 @@ impl Chat {
         let (mut connected, mut waiting) = (0, 0);
         for (key, member) in self.members.iter() {
             let is_present = member.arrival.is_some();
-            agree!(is_present, member.connections > 0 || member.grace.is_some(), "or absent");
+            agree!(
+                is_present,
+                member.connections > 0 || member.grace.is_some(),
+                "a present member is connected or in its grace"
+            );
             assert!(member.connections == 0 || member.grace.is_none(), "no grace while connected");
             let own = self.attachments_of(key).into_iter();
             let own = own.filter(|attachment| self.member_of(*attachment) == Some(key)).count();
             agree!(member.connections as usize, own);
             connected += own;
             if let Some(probe) = &member.probe {
-                assert!(member.connections > 0 && probe.live > 0, "a probe has two sides");
+                assert!(
+                    member.connections > 0 && probe.live > 0,
+                    "a probe has a connected holder and a waiting connection"
+                );
                 waiting += probe.live;
                 let live = probe.waiting.iter().filter_map(|key| self.feeds.attachment(*key));
                 agree!(live.clone().count(), probe.live);

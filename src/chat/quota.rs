@@ -11,12 +11,13 @@ use super::timer::ChatTimer;
 use crate::clock::Now;
 use crate::rate::{Meter, Pace};
 
-/// Connections over its limit that an address may have at one time to receive a refusal.
+/// Connections over its limit that an address may have at one time. They receive a refusal; further
+/// ones are dropped.
 pub(super) const REFUSED_CONNECTIONS_MAX: usize = 16;
 
 impl Chat {
-    /// A connection from `address` has been accepted. Counts it in any case; a connection that is
-    /// over the limit counts until [`Chat::on_departure`], too.
+    /// A connection from `address` has been accepted. Counts it until [`Chat::on_departure`], even if
+    /// it is over the limit.
     pub fn on_arrival(&mut self, address: Address) -> Quota {
         let usage = self.addresses.entry(address);
         usage.connections += 1;
@@ -52,7 +53,7 @@ impl Chat {
         taken.map_err(Refusal::RateLimited)
     }
 
-    /// Makes sure that the address is reviewed at a later time, unless that is the case already.
+    /// Arms a timer for the address's review, unless one is armed or the entry is not needed.
     fn keep_reviewed(&mut self, now: Now, address: Address) {
         if !self.addresses.entry(address).timed {
             self.review_address(now, address);

@@ -35,7 +35,7 @@ pub(super) struct Session {
     pub owned: Vec<RoomKey>,
     /// Armed while there is no attachment.
     pub timer: Option<TimerKey>,
-    /// Chat messages.
+    /// Counts chat messages.
     pub messages: Meter,
     /// Bytes of heap reported so far.
     counted: usize,
@@ -156,7 +156,11 @@ impl Sessions {
         let mut heap = 0;
         for (key, session) in self.slots.iter() {
             agree!(self.by_id.get(&session.id), Some(&key));
-            agree!(session.timer.is_none(), !session.attachments.is_empty(), "a timer iff unused");
+            agree!(
+                session.timer.is_none(),
+                !session.attachments.is_empty(),
+                "a session without connections has a timer"
+            );
             assert!(session.rooms.len() <= SESSION_ROOMS_MAX);
             assert!(session.attachments.len() <= SESSION_CONNECTIONS_MAX);
             agree!(session.counted, session.heap_bytes());

@@ -14,7 +14,7 @@ use crate::timers::Timer;
 /// The interval at which an address without connections is checked for being forgotten.
 const ADDRESS_REVIEW_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Something the domain does after a time.
+/// What the domain does after a time.
 #[derive(Clone, Copy)]
 pub(super) enum ChatTimer {
     /// The session has no connection and is not used: it ends.
@@ -25,7 +25,7 @@ pub(super) enum ChatTimer {
     RoomNew(RoomKey),
     /// The member's last connection broke: the member leaves.
     LeaveGrace(MemberKey),
-    /// The member was asked for a sign of life: its connections are dead.
+    /// The member did not answer a ping: its connections are dead.
     Probe(MemberKey),
     /// The address is forgotten if its limits no longer need it.
     Address(Address),

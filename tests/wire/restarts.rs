@@ -198,9 +198,9 @@ fn a_damaged_state_is_refused_and_kept_under_another_name() {
     };
     let ours = ["socket", "state.refused"];
     for (name, warning, (said, files)) in [
-        ("cut", "it is damaged", tampered("cut", cut)),
-        ("flipped", "it is damaged", tampered("flipped", flipped)),
-        ("longer", "it is damaged", tampered("longer", longer)),
+        ("cut", "damaged", tampered("cut", cut)),
+        ("flipped", "damaged", tampered("flipped", flipped)),
+        ("longer", "damaged", tampered("longer", longer)),
         ("newer", "another version", tampered("newer", newer)),
     ] {
         assert!(said.contains(warning), "{name}: {said}");
@@ -216,7 +216,7 @@ fn a_file_that_is_no_state_is_left_alone() {
         fs::write(folder.state(), foreign).unwrap();
         let server = folder.start(&[]);
         let warning = server.stderr().into_iter().find(|line| line.starts_with("warn"));
-        assert!(warning.is_some_and(|warning| warning.contains("no state of this server")));
+        assert!(warning.is_some_and(|warning| warning.contains("not a state file of this server")));
         server.session("ana");
         stop(server);
         assert_eq!(fs::read(folder.state()).unwrap(), foreign.as_bytes());
