@@ -123,9 +123,9 @@ fn curl_can_use_all_of_rest() {
     let messages = format!("/rooms/{room}/messages");
     let kept = curl.json(&["-H", &as_bob], &messages, 200);
     let kept: Vec<_> = kept["messages"].as_array().expect("messages").iter().collect();
-    let said: Vec<_> = kept.iter().map(|one| (&one["type"], &one["user"])).collect();
+    let sent: Vec<_> = kept.iter().map(|one| (&one["type"], &one["user"])).collect();
     let expected = json!([["user_joined", "ana"], ["user_joined", "bob 🦀"], ["chat", "ana"]]);
-    assert_eq!(json!(said), expected);
+    assert_eq!(json!(sent), expected);
     let last = curl.json(&["-G", "-d", "limit=1", "-H", &as_bob], &messages, 200);
     assert_eq!(last, json!({"messages": [kept[2]]}));
 
@@ -274,7 +274,7 @@ fn curl_can_open_a_socket_by_its_handshake_fields() {
 
     // Without a session the upgrade succeeds, and the close frame has the reason.
     let ended = run(&mut curl.command(&handshake, &format!("/ws/{room}"))).expect_success();
-    let answer = answers(&ended).pop().expect("an answer").expect(101);
+    let answer = answers(&ended).pop().expect("a response").expect(101);
     let close = [&4401u16.to_be_bytes()[..], b"invalid or expired session"].concat();
     assert_eq!(frames(&answer.body), [(0x88, close)]);
 

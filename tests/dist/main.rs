@@ -1,5 +1,5 @@
-//! The files that a package installs beside the program: the manual page, which is made here from the table of flags,
-//! and the systemd units, which must agree with that table and with each other.
+//! The files that a package installs beside the program: the manual page, generated here from the table of flags, and
+//! the systemd units, which must agree with that table and with each other.
 //!
 //! `WRITE_MANUAL=1 cargo test --test dist` writes the manual page again.
 
@@ -20,7 +20,7 @@ fn read(path: &str) -> String {
 // The manual page.
 
 #[test]
-fn the_manual_page_says_what_help_says() {
+fn the_manual_page_agrees_with_help() {
     if env::var_os("WRITE_MANUAL").is_some_and(|value| value == "1") {
         fs::write(PAGE, page()).expect("it can be written");
     }
@@ -60,7 +60,7 @@ fn entry(page: &mut String, label: &str, text: &str) {
     writeln!(page, ".TP\n.B {}\n{}", escaped(label), escaped(text)).expect("a String takes it");
 }
 
-/// Dashes stay dashes, and no line is taken for a request of roff (groff_char(7)).
+/// Escapes dashes, and lines that roff would read as requests (groff_char(7)).
 fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     text.replace("\n.", "\n\\&.").replace("\n'", "\n\\&'")

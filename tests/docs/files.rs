@@ -180,7 +180,7 @@ fn compressed_and_plain_forms_have_different_etags() {
     }
 }
 
-/// So the links also work with and without a final slash, and behind a prefix.
+/// Relative links work with and without a final slash, and behind a prefix.
 #[test]
 fn links_are_relative_and_lead_to_existing_files() {
     let server = Server::start(&[]);

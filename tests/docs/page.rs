@@ -10,7 +10,7 @@ use crate::document::{Document, operations};
 use crate::program::{command, find, needed, run};
 use crate::server::{Address, Server};
 
-/// Where the proxy mounts the server.
+/// The path of the server behind the proxy.
 const PREFIX: &str = "/tools/chat";
 
 // contract §11.2
@@ -58,7 +58,7 @@ fn dump(chromium: &Path, url: &str) -> String {
     ended.stdout()
 }
 
-/// A proxy that takes [`PREFIX`] off and asks the server. One request per connection will do.
+/// Starts a proxy that removes [`PREFIX`]. Each connection carries one request.
 fn mount(server: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let address = listener.local_addr().expect("an address");

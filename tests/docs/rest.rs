@@ -25,7 +25,7 @@ const UNLIMITED: &[&str] = &["--session-rate", "0", "--room-rate", "0", "--messa
 /// An address to which rates apply; loopback itself is exempt.
 const FORWARDED: (&str, &str) = ("X-Forwarded-For", "203.0.113.7");
 
-/// The paths whose responses each test below provokes completely. Together they are all paths.
+/// The paths that each test below covers. Together they are all paths.
 const SESSIONS: &[&str] = &["/sessions", "/sessions/me"];
 const ROOMS: &[&str] = &[
     "/rooms",

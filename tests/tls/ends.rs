@@ -25,7 +25,7 @@ const PATIENT: &[&str] = &[
 fn close_notify(peer: &mut Peer) {
     peer.conn.send_close_notify();
     while peer.conn.wants_write() {
-        peer.conn.write_tls(&mut peer.sock).expect("it takes it");
+        peer.conn.write_tls(&mut peer.sock).expect("send");
     }
 }
 
@@ -84,7 +84,7 @@ fn a_close_notify_ends_the_stream_while_tcp_stays_open() {
         peer.conn.writer().write_all(&requests).expect("it is buffered");
         peer.conn.send_close_notify();
         while peer.conn.wants_write() {
-            peer.conn.write_tls(&mut bytes).expect("a vector takes all");
+            peer.conn.write_tls(&mut bytes).expect("a vector");
         }
         peer.sock.write_all(&bytes).expect("send");
         let mut answers = String::new();

@@ -95,7 +95,7 @@ fn read_to_the_end(stream: &mut TcpStream) -> Vec<u8> {
 /// The first message of a client.
 fn hello(tls_server: &TlsServer) -> Vec<u8> {
     let mut bytes = Vec::new();
-    session(&tls_server.client_config).write_tls(&mut bytes).expect("a vector takes all");
+    session(&tls_server.client_config).write_tls(&mut bytes).expect("a vector");
     bytes
 }
 
@@ -146,7 +146,7 @@ fn other_bytes_are_answered_with_an_alert() {
         [&b"\x16\x03\x01\xff\xff"[..], b"\x80\x2e\x01\x03\x01", b"\0\0\0\0\0\0", b"ssh-2.0\r\n"]
     {
         let mut stream = tls_server.tcp();
-        stream.write_all(sent).expect("it listens");
+        stream.write_all(sent).expect("send");
         let answer = read_to_the_end(&mut stream);
         assert_eq!(answer.first(), Some(&21), "an alert, not {answer:?}");
     }
@@ -159,7 +159,7 @@ fn tls_to_the_plain_port_is_a_bad_request() {
     let Stream::Tcp(mut stream) = Stream::connect(tls_server.server.address()) else {
         panic!("TCP")
     };
-    stream.write_all(&hello(&tls_server)).expect("it listens");
+    stream.write_all(&hello(&tls_server)).expect("send");
     let mut http = Http::over(Stream::Tcp(stream), tls_server.server.address());
     assert_eq!(http.answer().status, 400);
 }

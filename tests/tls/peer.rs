@@ -96,13 +96,14 @@ impl Authority {
     }
 }
 
-/// A server that speaks none on its first port and TLS on its second, and what it takes to be believed.
+/// A server with a plain listener and then a TLS listener, the authority behind its certificate, and the configuration
+/// of a client that trusts it.
 pub struct TlsServer {
     pub server: Server,
     pub folder: Folder,
     pub authority: Authority,
     pub issued: Issued,
-    /// Believes the authority, and remembers its sessions.
+    /// Trusts the authority, and keeps tickets for resumption.
     pub client_config: Arc<ClientConfig>,
 }
 

@@ -141,7 +141,7 @@ fn a_connection_without_a_valid_header_is_closed_without_a_response() {
     ] {
         let mut http = begin(&server, "");
         let _ = http.try_send(bytes);
-        assert!(matches!(http.try_answer_to("GET"), Ok(None) | Err(_)), "a response");
+        assert!(matches!(http.try_answer_to("GET"), Ok(None) | Err(_)), "unexpected response");
     }
     // Other connections are not affected.
     server.ask(get("/ping")).expect(200);

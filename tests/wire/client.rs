@@ -57,7 +57,7 @@ impl Stream {
         }
     }
 
-    /// With a small receive buffer, so that a reader that stops soon blocks its peer.
+    /// With a small receive buffer, so that the peer soon blocks if nothing is read.
     pub fn connect_narrow(address: &Address) -> Stream {
         let Address::Tcp(address) = address else { panic!("only TCP has a receive window") };
         let socket =

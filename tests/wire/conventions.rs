@@ -94,7 +94,7 @@ fn methods_are_case_sensitive() {
 
 // contract §1.6
 #[test]
-fn a_trailing_slash_makes_no_difference() {
+fn a_trailing_slash_is_ignored() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     let room = server.room(&ana);
@@ -618,7 +618,7 @@ fn ping_answers_get_and_head() {
 
 /// A test of the test client: with wrong masking, no other test would mean anything.
 #[test]
-fn the_client_masks_as_the_rfc_does() {
+fn the_test_client_masks_as_rfc_6455_does() {
     // RFC 6455 §5.7, "a single-frame masked text message".
     let hello = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
     assert_eq!(text("Hello"), hello);

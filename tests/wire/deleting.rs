@@ -57,7 +57,7 @@ fn deleting_a_room_closes_every_socket_in_it() {
     }
     let answer = server.ask(deletion(&room, &ana.session)).expect(200).json();
     assert_eq!(answer["message"], format!("Room {room} deleted"));
-    // No `user_left` comes before the close.
+    // The first event is the close frame, without a `user_left` before it.
     let sessions = [ana.session.clone(), bob.session.clone(), member];
     for socket in [ana, tab, bob] {
         socket.expect_close(4410, "room deleted");
@@ -71,7 +71,7 @@ fn deleting_a_room_closes_every_socket_in_it() {
 
 // contract §1.6 §10.10
 #[test]
-fn a_room_of_any_kind_can_be_deleted_through_a_slash_too() {
+fn rooms_of_every_kind_can_be_deleted_with_a_trailing_slash() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     let bodies =

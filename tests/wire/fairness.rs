@@ -1,11 +1,11 @@
 //! Fairness: a connection that sends a little is served soon, however much others send.
 //!
-//! "Soon" is measured in what the server handles before it, never in time. The server is stopped (SIGSTOP) while
-//! the flood and the small request are written, so that it finds both when it continues, the flood first.
+//! The tests measure how much of a flood the server handles before a small request, never time. The server is
+//! stopped (SIGSTOP) while the flood and then the request are written, so that both are there when it continues.
 //!
-//! Every flood comes twice. The first time no connection has sent anything yet, so that each may have one short
-//! turn before the small request. The second time the floods have cost so much that they are in the background
-//! lane, and the small request comes before all of them.
+//! Each test sends its flood twice. At first all connections are in the interactive lane, and each may have one
+//! short turn before the request. Then the first flood has cost so much that its connections are in the background
+//! lane, and the request comes before all of them.
 #![cfg(target_os = "linux")]
 
 use std::io::Write;
@@ -32,7 +32,7 @@ const TURN_BYTES: usize = 1024;
 /// The length of a chat that takes one turn.
 const CHAT_LEN: usize = 900;
 
-/// Nothing but fairness limits the flood, and the flooders need not read.
+/// A server without limits on messages, and with outboxes for peers that do not read.
 fn start() -> Server {
     let flags = ["--message-rate", "0", "--outbox", "64M", "--history", "10000"];
     Server::start_with_metrics(&flags)
@@ -86,9 +86,9 @@ fn bytes_before_a_request(server: &Server, streams: &mut [Stream], bytes: &[u8])
 /// Asserts that at most `turns` turns of the first flood come before the request, and no turn of the second flood.
 #[track_caller]
 fn expect_soon([first, second]: [usize; 2], turns: usize) {
-    assert!(first <= turns * TURN_BYTES, "{first} bytes of the first flood before it");
+    assert!(first <= turns * TURN_BYTES, "{first} bytes of the first flood came before");
     // The request itself is counted.
-    assert!(second < 100, "{second} bytes of the second flood before it");
+    assert!(second < 100, "{second} bytes of the second flood came before");
 }
 
 // Sockets and requests alternate, so that a request waits for the turn of one socket.
@@ -125,7 +125,7 @@ fn a_flood_of_chats_in_a_large_room_delays_no_request() {
     expect_soon(bytes_before_a_request(&server, &mut streams, &chats), 2);
 }
 
-// Connections of one kind have one turn each, and the request is the last.
+// Connections of one kind have one turn each, and the request comes last.
 
 #[test]
 fn a_flood_of_requests_delays_no_request() {
@@ -170,8 +170,8 @@ fn a_flood_of_chats_delays_no_chat_in_the_same_room() {
     let bytes = repeat(&chat(&"x".repeat(CHAT_LEN)), FLOOD_BYTES);
     let [first, second] =
         messages_before_a_chat(&server, [&mut ana, &mut bob], &mut streams, &bytes);
-    assert!(first <= 2 * FLOODERS, "{first} chats of the first flood before it");
-    assert_eq!(second, 0, "chats of the second flood before it");
+    assert!(first <= 2 * FLOODERS, "{first} chats of the first flood came before");
+    assert_eq!(second, 0, "chats of the second flood came before");
 }
 
 #[test]
@@ -186,8 +186,8 @@ fn a_flood_of_posts_delays_no_chat_in_the_same_room() {
     let mut streams: Vec<Stream> = (0..FLOODERS).map(|_| server.http().into_stream()).collect();
     let [first, second] =
         messages_before_a_chat(&server, [&mut ana, &mut bob], &mut streams, &bytes);
-    assert!(first <= 2, "{first} posts of the first flood before it");
-    assert_eq!(second, 0, "posts of the second flood before it");
+    assert!(first <= 2, "{first} posts of the first flood came before");
+    assert_eq!(second, 0, "posts of the second flood came before");
 }
 
 /// Connections that end are freed in the background.

@@ -163,7 +163,7 @@ fn a_password_is_kept_only_as_a_hash() {
     let (ana, bob) = (server.session("ana"), server.session("bob"));
     let room = server.room_with(&ana, &json!({"title": title, "password": password}));
     server.join_with(&room, &bob, &password);
-    let found = secrets.found_in(&server).expect("it could be read before");
+    let found = secrets.found_in(&server).expect("readable memory");
     assert_eq!(found, ["title"]);
 }
 

@@ -1,4 +1,4 @@
-//! Idle sockets: ten thousand of them wake the server never and take little memory.
+//! Idle sockets: ten thousand of them do not wake the server and take little memory.
 
 use crate::client::{Http, Ws, post, upgrade};
 use crate::server::{Server, is_slow};

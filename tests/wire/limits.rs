@@ -213,7 +213,7 @@ fn behind_a_proxy_address_connections_limits_the_sockets_of_each_address() {
         server.socket(&room, &ana).expect_nothing();
     }
     second.close();
-    wait_until("the share is given back", || {
+    wait_until("the address may connect again", || {
         let mut socket = socket_from(&server, &room, &ana, "203.0.113.7");
         socket.text(r#"{"type":"ping"}"#);
         let frame = socket.frame();
@@ -298,7 +298,7 @@ fn address_connections_limits_the_connections_of_a_direct_peer() {
         Http::connect(local).ask(&get("/ping")).expect(200);
     }
     drop(first);
-    wait_until("the share is given back", || {
+    wait_until("the address may connect again", || {
         Http::connect(direct).ask(&get("/ping")).status == 200
     });
 }

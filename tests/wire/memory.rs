@@ -359,7 +359,7 @@ fn near_the_ceiling_new_sessions_rooms_and_connections_are_refused_until_memory_
 
 // contract §5.6
 #[test]
-fn near_the_ceiling_the_key_and_the_origin_are_asked_about_first() {
+fn near_the_ceiling_the_key_and_the_origin_are_checked_first() {
     let full = ["--max-memory", "1M", "--outbox", "8M", "--linger-timeout", "1m"];
     let server = start(&[&full[..], &["--cors-origin", "https://page.example"]].concat());
     let ana = server.session("ana");
@@ -413,7 +413,7 @@ fn total_without_others(server: &Server) -> Option<u64> {
     (others == 1).then_some(number("chat_memory_bytes"))
 }
 
-/// The counted memory of an empty server, once it is the same three times.
+/// The counted memory of an empty server, once three readings in a row agree.
 pub fn total_of_none(server: &Server) -> u64 {
     let mut last = [None; 3];
     wait_until("the server is empty", || {

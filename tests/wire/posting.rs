@@ -33,11 +33,11 @@ fn posting_with(room: &str, session: &str, nonce: &str, message: &str) -> Reques
 fn a_nonce_is_part_of_the_message_in_events_and_history() {
     let server = Server::start(&[]);
     let (room, mut ana, mut bob) = server.room_of_two();
-    let said = say_with(&mut ana, "any string", "Hello world!");
-    assert_eq!(bob.event(), said);
-    assert_eq!(server.messages(&room, &bob.session).last(), Some(&said));
+    let sent = say_with(&mut ana, "any string", "Hello world!");
+    assert_eq!(bob.event(), sent);
+    assert_eq!(server.messages(&room, &bob.session).last(), Some(&sent));
     let mut tab = server.socket_with(&room, &bob.session, "history=1");
-    assert_eq!(tab.history().messages, [said]);
+    assert_eq!(tab.history().messages, [sent]);
     ana.chat("without");
     let without = bob.expect_chat("ana", "without");
     assert_eq!(without.get("nonce"), None, "{without}");
@@ -49,15 +49,15 @@ fn a_repeated_nonce_returns_the_original_message_to_its_sender_alone() {
     let server = Server::start(&[]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let mut tab = server.socket(&room, &ana.session);
-    let said = say_with(&mut ana, "n", "once");
-    assert_eq!((tab.event(), bob.event()), (said.clone(), said.clone()));
+    let sent = say_with(&mut ana, "n", "once");
+    assert_eq!((tab.event(), bob.event()), (sent.clone(), sent.clone()));
     for other in ["once", "something else", "  once "] {
         ana.send(chat_with("n", other));
-        assert_eq!(ana.event(), said, "the same message, with its id and its time");
+        assert_eq!(ana.event(), sent, "the same message, with its id and its time");
     }
     // The answer goes to the socket that repeats the nonce, which may be another one of the session.
     tab.send(chat_with("n", "once"));
-    assert_eq!(tab.event(), said);
+    assert_eq!(tab.event(), sent);
     for socket in [&mut ana, &mut tab, &mut bob] {
         socket.expect_nothing();
     }
@@ -80,9 +80,9 @@ fn a_nonce_counts_per_session_and_room() {
     let third = say_with(&mut upstairs, "n", "upstairs");
     assert_ne!(first["id"], third["id"]);
     // Each nonce still returns its own message.
-    for (socket, said) in [(&mut ana, &first), (&mut bob, &second), (&mut upstairs, &third)] {
+    for (socket, sent) in [(&mut ana, &first), (&mut bob, &second), (&mut upstairs, &third)] {
         socket.send(chat_with("n", "again"));
-        assert_eq!(&socket.event(), said);
+        assert_eq!(&socket.event(), sent);
     }
     // Nonces are compared as bytes.
     for other in ["N", "n ", "n\u{0}"] {
@@ -116,27 +116,27 @@ fn a_nonce_is_forgotten_with_its_message() {
 fn a_nonce_is_still_known_after_a_reset_a_close_and_a_leave() {
     let server = Server::start(&["--leave-grace", "1h"]);
     let (room, mut ana, mut bob) = server.room_of_two();
-    let said = say_with(&mut bob, "n", "hi");
-    assert_eq!(ana.event(), said);
+    let sent = say_with(&mut bob, "n", "hi");
+    assert_eq!(ana.event(), sent);
     let session = bob.session.clone();
     // In turn the socket is reset, the socket closes, and the session leaves and joins again.
     bob.reset();
     let mut bob = server.socket(&room, &session);
     bob.send(chat_with("n", "hi"));
-    assert_eq!(bob.event(), said);
+    assert_eq!(bob.event(), sent);
     bob.close();
     ana.expect_left("bob");
     let mut bob = server.enter_as(&room, "bob", &session);
     ana.expect_join("bob");
     bob.send(chat_with("n", "hi"));
-    assert_eq!(bob.event(), said);
+    assert_eq!(bob.event(), sent);
     server.ask(delete(&format!("/rooms/{room}/leave")).session(&session)).expect(200);
     bob.expect_close(1000, "left room");
     ana.expect_left("bob");
     let mut bob = server.enter_as(&room, "bob", &session);
     ana.expect_join("bob");
     bob.send(chat_with("n", "hi"));
-    assert_eq!(bob.event(), said);
+    assert_eq!(bob.event(), sent);
     ana.expect_nothing();
 }
 
@@ -147,8 +147,8 @@ fn a_nonce_has_1_to_64_bytes() {
     let (_, mut ana, mut bob) = server.room_of_two();
     let good = ["x", &"x".repeat(64), &"é".repeat(32), &"\u{1f642}".repeat(16), " ", "\u{0}\n\""];
     for nonce in good {
-        let said = say_with(&mut ana, nonce, "fine");
-        assert_eq!(bob.event(), said);
+        let sent = say_with(&mut ana, nonce, "fine");
+        assert_eq!(bob.event(), sent);
     }
     let bad = [
         json!(""),
@@ -191,8 +191,8 @@ fn a_refusal_contains_the_nonce_which_may_then_be_used() {
     ana.chat(" ");
     let without = ana.expect_refused("empty_message");
     assert_eq!(without.get("nonce"), None, "{without}");
-    let said = say_with(&mut ana, "n", "now it is good");
-    assert_eq!(bob.event(), said);
+    let sent = say_with(&mut ana, "n", "now it is good");
+    assert_eq!(bob.event(), sent);
     let flood: Vec<u8> = (0..8).flat_map(|number| chat_with(&number.to_string(), "x")).collect();
     ana.send(flood);
     let mut events = (0..8).map(|_| ana.event());
@@ -286,23 +286,23 @@ fn a_post_returns_the_message_that_all_members_receive() {
     server.join(&room, &carl);
     for target in [format!("/rooms/{room}/messages"), format!("/rooms/{room}/messages/")] {
         let request = post(&target).session(&carl).body(r#"{"message":" Hello \ud83d\ude42\n"}"#);
-        let said = server.ask(request).expect(201).json();
-        assert_eq!((&said["type"], &said["user"]), (&json!("chat"), &json!("carl")));
-        assert_eq!(said["message"], "Hello \u{1f642}");
-        assert_eq!(said["room_id"], json!(room));
-        assert_eq!(said.get("nonce"), None);
+        let sent = server.ask(request).expect(201).json();
+        assert_eq!((&sent["type"], &sent["user"]), (&json!("chat"), &json!("carl")));
+        assert_eq!(sent["message"], "Hello \u{1f642}");
+        assert_eq!(sent["room_id"], json!(room));
+        assert_eq!(sent.get("nonce"), None);
         for field in ["id", "user_id", "timestamp"] {
-            assert!(said[field].is_string(), "{field} of {said}");
+            assert!(sent[field].is_string(), "{field} of {sent}");
         }
-        assert_eq!((ana.event(), bob.event()), (said.clone(), said.clone()));
-        assert_eq!(server.messages(&room, &carl).last(), Some(&said));
+        assert_eq!((ana.event(), bob.event()), (sent.clone(), sent.clone()));
+        assert_eq!(server.messages(&room, &carl).last(), Some(&sent));
     }
     // Posting does not make a user present.
     assert_eq!(server.user_count(&room), Some(2));
     // The poster's own sockets receive the message as well.
-    let said = server.say(&room, &ana.session, "from the shell");
-    assert_eq!(said["user_id"], json!(ana.user_id));
-    assert_eq!((ana.event(), bob.event()), (said.clone(), said));
+    let sent = server.say(&room, &ana.session, "from the shell");
+    assert_eq!(sent["user_id"], json!(ana.user_id));
+    assert_eq!((ana.event(), bob.event()), (sent.clone(), sent));
 }
 
 // contract §8.13
@@ -313,15 +313,15 @@ fn a_post_with_a_known_nonce_is_200_and_is_not_delivered_again() {
     let ask = |nonce: &str, text: &str| -> Answer {
         server.ask(posting_with(&room, &ana.session, nonce, text))
     };
-    let said = ask("n", "hi").expect(201).json();
-    assert_eq!(said["nonce"], "n");
+    let sent = ask("n", "hi").expect(201).json();
+    assert_eq!(sent["nonce"], "n");
     for text in ["hi", "something else"] {
-        assert_eq!(ask("n", text).expect(200).json(), said);
+        assert_eq!(ask("n", text).expect(200).json(), sent);
     }
     let other = server.ask(posting_with(&room, &bob.session, "n", "mine")).expect(201).json();
-    assert_ne!(other["id"], said["id"]);
+    assert_ne!(other["id"], sent["id"]);
     for socket in [&mut ana, &mut bob] {
-        assert_eq!((socket.event(), socket.event()), (said.clone(), other.clone()));
+        assert_eq!((socket.event(), socket.event()), (sent.clone(), other.clone()));
         socket.expect_nothing();
     }
 }
@@ -384,12 +384,12 @@ fn a_post_is_refused_for_the_same_reasons_as_a_chat() {
     bob.expect_nothing();
     let longest = "\u{1f642}".repeat(4000);
     let nonce = "\u{1f642}".repeat(16);
-    let said = server.ask(posting_with(&room, &ana.session, &nonce, &longest)).expect(201).json();
-    assert_eq!((&said["message"], &said["nonce"]), (&json!(longest), &json!(nonce)));
-    assert_eq!(bob.event(), said);
+    let sent = server.ask(posting_with(&room, &ana.session, &nonce, &longest)).expect(201).json();
+    assert_eq!((&sent["message"], &sent["nonce"]), (&json!(longest), &json!(nonce)));
+    assert_eq!(bob.event(), sent);
     let unknown = json!({"message": "x", "colour": "red", "type": "typing", "user": "bob"});
     server.ask(posting(&room, &ana.session).json(&unknown)).expect(201);
-    assert_eq!((&bob.event()["user"], ana.event()), (&json!("ana"), said));
+    assert_eq!((&bob.event()["user"], ana.event()), (&json!("ana"), sent));
 }
 
 // contract §8.14
@@ -402,7 +402,7 @@ fn a_post_needs_a_session_that_has_joined() {
     let ask = |session: &str| server.ask(posting(&room, session).json(&body));
     ask(&outsider).refused(403, "not_a_member");
     server.join(&room, &outsider);
-    let said = ask(&outsider).expect(201).json();
+    let sent = ask(&outsider).expect(201).json();
     server.ask(delete(&format!("/rooms/{room}/leave")).session(&outsider)).expect(200);
     ask(&outsider).refused(403, "not_a_member");
     let creator = server.session("carl");
@@ -412,7 +412,7 @@ fn a_post_needs_a_session_that_has_joined() {
     let session = ana.session.clone();
     ana.close();
     server.say(&room, &session, "bye");
-    assert_eq!(bob.event(), said);
+    assert_eq!(bob.event(), sent);
     bob.expect_left("ana");
     bob.expect_chat("ana", "bye");
     bob.expect_nothing();
@@ -477,11 +477,11 @@ fn a_post_takes_the_name_of_a_holder_without_an_open_socket() {
     let (before, holder) = (connections(), ana.user_id.clone());
     ana.reset();
     wait_until("the reset is noticed", || connections() < before);
-    let said = server.say(&room, &other, "my name now");
+    let sent = server.say(&room, &other, "my name now");
     let left = bob.expect_left("ana");
     assert_eq!(left["user_id"], json!(holder));
-    assert_eq!(bob.event(), said);
-    assert_ne!(said["user_id"], json!(holder));
+    assert_eq!(bob.event(), sent);
+    assert_ne!(sent["user_id"], json!(holder));
     assert_eq!(server.user_count(&room), Some(1));
 }
 

@@ -38,7 +38,7 @@ impl FullServer {
         FullServer { server, ceiling, resident_max, owner, rooms, http }
     }
 
-    /// Asserts both bounds; that on resident memory for the peak so far.
+    /// Asserts both bounds. The one on resident memory applies to its peak so far.
     fn check(&self, when: &str) {
         let (now, most) = (self.server.resident_kib(), self.server.resident_kib_max());
         let counted = counted(&self.server);
@@ -137,8 +137,8 @@ impl FullServer {
     }
 }
 
-/// Fills the server with messages, backlogs and sessions until each of them gives way, and empties it; `rounds`
-/// times.
+/// Fills the server, `rounds` times: with messages until it forgets some, with sessions until it refuses some, with
+/// backlogs until it closes a reader. Then ends all sessions.
 fn fill_and_empty(max_memory: &'static str, readers: usize, rounds: usize) {
     let mut full = FullServer::new(max_memory);
     let mut forgotten = 0;

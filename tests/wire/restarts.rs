@@ -79,8 +79,8 @@ fn a_restart_keeps_sessions_rooms_members_and_histories() {
     second.expect_join("bob");
     first.expect_join("bob");
     first.chat("\"quoted\" \u{1f642}\\ and \u{7f}");
-    let said = second.expect_chat("Ana", "\"quoted\" \u{1f642}\\ and \u{7f}");
-    let last = said["id"].as_str().unwrap();
+    let chat = second.expect_chat("Ana", "\"quoted\" \u{1f642}\\ and \u{7f}");
+    let last = chat["id"].as_str().unwrap();
     let before = (server.messages(&room, &bob), server.ask(get(&format!("/rooms/{room}"))).text());
     stop(server);
     assert_eq!(folder.files(), ["state"]);
@@ -196,15 +196,15 @@ fn a_damaged_state_is_refused_and_kept_under_another_name() {
         bytes[version] = b'2';
         bytes
     };
-    let ours = ["socket", "state.refused"];
-    for (name, warning, (said, files)) in [
+    let expected = ["socket", "state.refused"];
+    for (name, warning, (logged, files)) in [
         ("cut", "damaged", tampered("cut", cut)),
         ("flipped", "damaged", tampered("flipped", flipped)),
         ("longer", "damaged", tampered("longer", longer)),
         ("newer", "another version", tampered("newer", newer)),
     ] {
-        assert!(said.contains(warning), "{name}: {said}");
-        assert_eq!(files, ours, "{name}");
+        assert!(logged.contains(warning), "{name}: {logged}");
+        assert_eq!(files, expected, "{name}");
     }
 }
 

@@ -18,13 +18,13 @@ fn id(message: &Value) -> &str {
 /// Sends chats one after the other and returns the events that their sender receives.
 #[track_caller]
 fn say(socket: &mut Ws, texts: impl IntoIterator<Item = String>) -> Vec<Value> {
-    let said = texts.into_iter().map(|text| {
+    let sent = texts.into_iter().map(|text| {
         socket.chat(&text);
         let event = socket.event();
         assert_eq!((&event["type"], &event["message"]), (&json!("chat"), &json!(text)));
         event
     });
-    said.collect()
+    sent.collect()
 }
 
 /// Sends a chat and reads until it comes back, skipping other events.
@@ -43,10 +43,10 @@ fn room_with_chats(server: &Server, count: usize) -> (String, Ws, Vec<Value>) {
     let room = server.room(&ana);
     let mut socket = server.socket(&room, &ana);
     socket.session = ana;
-    let mut said = vec![socket.expect_join("ana")];
-    socket.user_id = said[0]["user_id"].as_str().expect("a user_id").to_owned();
-    said.extend(say(&mut socket, numbers(0..count)));
-    (room, socket, said)
+    let mut sent = vec![socket.expect_join("ana")];
+    socket.user_id = sent[0]["user_id"].as_str().expect("a user_id").to_owned();
+    sent.extend(say(&mut socket, numbers(0..count)));
+    (room, socket, sent)
 }
 
 /// A WebSocket with a small receive buffer, so that the server soon cannot write to it.
@@ -61,12 +61,12 @@ fn narrow_socket(server: &Server, room: &str, session: &str, query: &str) -> Ws 
 #[test]
 fn history_comes_first_and_then_the_own_join() {
     let server = Server::start(&[]);
-    let (room, mut ana, said) = room_with_chats(&server, 5);
+    let (room, mut ana, sent) = room_with_chats(&server, 5);
     let bob = server.session("bob");
     let mut bob = server.socket_with(&room, &bob, "history=10");
     let frame = bob.history_frame();
     assert_eq!(frame["room_id"], json!(room));
-    assert_eq!(frame["messages"], json!(said), "the messages as they were delivered");
+    assert_eq!(frame["messages"], json!(sent), "the messages as they were delivered");
     assert_eq!((&frame["more"], &frame["complete"]), (&json!(false), &json!(true)));
     let joined = bob.expect_join("bob");
     assert_eq!(frame["you"], joined["user_id"]);
@@ -78,7 +78,7 @@ fn history_comes_first_and_then_the_own_join() {
         frame["users"], users,
         "all users present in order of arrival, the newcomer included"
     );
-    assert!(id(&joined) > id(&said[5]));
+    assert!(id(&joined) > id(&sent[5]));
     assert_eq!(ana.expect_join("bob"), joined);
     say(&mut ana, ["and on".to_owned()]);
     bob.expect_chat("ana", "and on");
@@ -96,12 +96,12 @@ fn without_history_or_after_there_is_no_history_frame() {
 #[test]
 fn typing_is_not_part_of_the_history() {
     let server = Server::start(&[]);
-    let (room, mut ana, mut said) = room_with_chats(&server, 2);
+    let (room, mut ana, mut sent) = room_with_chats(&server, 2);
     ana.typing();
     ana.expect_event(&json!({"type": "typing"}));
-    said.extend(say(&mut ana, ["done".to_owned()]));
+    sent.extend(say(&mut ana, ["done".to_owned()]));
     let mut bob = server.socket_with(&room, &server.session("bob"), "history=1000");
-    assert_eq!(bob.history().messages, said);
+    assert_eq!(bob.history().messages, sent);
 }
 
 // contract §1.9 §8.1
@@ -156,17 +156,17 @@ fn a_history_that_is_no_number_does_not_close_the_socket() {
 #[test]
 fn history_returns_at_most_a_thousand_messages() {
     let server = Server::start(&["--message-rate", "0", "--history", "2000"]);
-    let (room, ana, said) = room_with_chats(&server, 1100);
+    let (room, ana, sent) = room_with_chats(&server, 1100);
     for asked in ["1000", "1500"] {
         let mut tab = server.socket_with(&room, &ana.session, &format!("history={asked}"));
         let history = tab.history();
-        assert!(history.messages == said[101..], "history={asked}");
+        assert!(history.messages == sent[101..], "history={asked}");
         assert!(history.complete && history.frames > 1, "{} frames", history.frames);
     }
     // `after` has no such limit.
-    let mut tab = server.socket_with(&room, &ana.session, &format!("after={}", id(&said[0])));
+    let mut tab = server.socket_with(&room, &ana.session, &format!("after={}", id(&sent[0])));
     let history = tab.history();
-    assert!(history.messages == said[1..] && history.complete);
+    assert!(history.messages == sent[1..] && history.complete);
 }
 
 // contract §8.1 §8.2
@@ -187,10 +187,10 @@ fn the_history_of_an_empty_room_is_one_frame() {
 #[test]
 fn a_second_socket_gets_its_history_and_is_not_announced() {
     let server = Server::start(&[]);
-    let (room, mut ana, said) = room_with_chats(&server, 3);
+    let (room, mut ana, sent) = room_with_chats(&server, 3);
     let mut tab = server.socket_with(&room, &ana.session, "history=50");
     let history = tab.history();
-    assert_eq!((&history.messages, &history.you), (&said, &ana.user_id));
+    assert_eq!((&history.messages, &history.you), (&sent, &ana.user_id));
     assert_eq!(history.users, json!([{"user_id": ana.user_id, "user": "ana"}]));
     tab.expect_nothing();
     ana.expect_nothing();
@@ -200,17 +200,17 @@ fn a_second_socket_gets_its_history_and_is_not_announced() {
 #[test]
 fn history_frames_stay_below_64_kib_whatever_they_contain() {
     let server = Server::start(&["--message-rate", "0"]);
-    let (room, mut ana, mut said) = room_with_chats(&server, 0);
+    let (room, mut ana, mut sent) = room_with_chats(&server, 0);
     // The longest messages in JSON: six bytes for each control character.
     for number in 0..40 {
         let one = ["\u{0}", "\u{1f642}", "\"", "x"][number / 10];
         let nonce = format!("{number:\u{1}>64}");
         ana.send(chat_with(&nonce, &format!("x{}x", one.repeat(3998))));
-        said.push(ana.expect_event(&json!({"type": "chat", "nonce": nonce})));
+        sent.push(ana.expect_event(&json!({"type": "chat", "nonce": nonce})));
     }
     let mut tab = server.socket_with(&room, &ana.session, "history=1000");
     let history = tab.history(); // Asserts the limit.
-    assert!(history.messages == said && history.frames > 5, "{} frames", history.frames);
+    assert!(history.messages == sent && history.frames > 5, "{} frames", history.frames);
 }
 
 // After.
@@ -219,12 +219,12 @@ fn history_frames_stay_below_64_kib_whatever_they_contain() {
 #[test]
 fn after_returns_every_message_that_follows() {
     let server = Server::start(&[]);
-    let (room, mut ana, said) = room_with_chats(&server, 10);
-    for at in 0..said.len() {
-        let query = format!("after={}", id(&said[at]));
+    let (room, mut ana, sent) = room_with_chats(&server, 10);
+    for at in 0..sent.len() {
+        let query = format!("after={}", id(&sent[at]));
         let mut tab = server.socket_with(&room, &ana.session, &query);
         let history = tab.history();
-        assert_eq!(history.messages, said[at + 1..], "after message {at}");
+        assert_eq!(history.messages, sent[at + 1..], "after message {at}");
         assert!(history.complete, "after message {at}");
         tab.expect_nothing();
         tab.close();
@@ -236,8 +236,8 @@ fn after_returns_every_message_that_follows() {
 #[test]
 fn after_takes_precedence_over_history() {
     let server = Server::start(&[]);
-    let (room, ana, said) = room_with_chats(&server, 10);
-    let after = id(&said[4]);
+    let (room, ana, sent) = room_with_chats(&server, 10);
+    let after = id(&sent[4]);
     let queries = [
         format!("after={after}&history=1"),
         format!("history=1&after={after}"),
@@ -247,21 +247,21 @@ fn after_takes_precedence_over_history() {
     for query in queries {
         let mut tab = server.socket_with(&room, &ana.session, &query);
         let history = tab.history();
-        assert!(history.messages == said[5..] && history.complete, "{query}: {history:?}");
+        assert!(history.messages == sent[5..] && history.complete, "{query}: {history:?}");
     }
     // Even if its value is no id.
     let mut tab = server.socket_with(&room, &ana.session, "after=nonsense&history=1");
     let history = tab.history();
-    assert!(history.messages == said && !history.complete, "{history:?}");
+    assert!(history.messages == sent && !history.complete, "{history:?}");
 }
 
 // contract §1.10 §8.6
 #[test]
 fn an_unknown_after_returns_all_messages_and_is_incomplete() {
     let server = Server::start(&[]);
-    let (room, ana, said) = room_with_chats(&server, 5);
+    let (room, ana, sent) = room_with_chats(&server, 5);
     let (_, _other, elsewhere) = room_with_chats(&server, 1);
-    let mut close_by = id(&said[3]).to_owned();
+    let mut close_by = id(&sent[3]).to_owned();
     let last = if close_by.ends_with('0') { "1" } else { "0" };
     close_by.replace_range(35.., last);
     let future = "ffffffff-ffff-7fff-bfff-ffffffffffff";
@@ -282,7 +282,7 @@ fn an_unknown_after_returns_all_messages_and_is_incomplete() {
     for after in bad {
         let mut tab = server.socket_with(&room, &ana.session, &format!("after={after}"));
         let history = tab.history();
-        assert_eq!(history.messages, said, "after={after}");
+        assert_eq!(history.messages, sent, "after={after}");
         assert!(!history.complete, "after={after}");
         tab.expect_nothing();
     }
@@ -292,21 +292,21 @@ fn an_unknown_after_returns_all_messages_and_is_incomplete() {
 #[test]
 fn only_a_gap_longer_than_the_history_is_incomplete() {
     let server = Server::start(&["--history", "50", "--message-rate", "0", "--leave-grace", "1h"]);
-    let (room, mut ana, mut said) = room_with_chats(&server, 3);
+    let (room, mut ana, mut sent) = room_with_chats(&server, 3);
     let bob = server.session("bob");
     let mut socket = server.socket_with(&room, &bob, "history=1000");
     let mut seen = socket.history().messages;
     seen.push(socket.expect_join("bob"));
-    said.push(ana.expect_join("bob"));
-    assert_eq!(seen, said);
+    sent.push(ana.expect_join("bob"));
+    assert_eq!(seen, sent);
     for (round, gap) in [0, 1, 30, 49, 51, 0, 120, 49, 200, 7].into_iter().enumerate() {
         socket.reset();
-        let last = said.len() - 1;
-        said.extend(say(&mut ana, (0..gap).map(|number| format!("{round}/{number}"))));
-        socket = server.socket_with(&room, &bob, &format!("after={}", id(&said[last])));
+        let last = sent.len() - 1;
+        sent.extend(say(&mut ana, (0..gap).map(|number| format!("{round}/{number}"))));
+        socket = server.socket_with(&room, &bob, &format!("after={}", id(&sent[last])));
         let history = socket.history();
         assert_eq!(history.complete, gap < 50, "a gap of {gap}");
-        let missing = &said[last + 1..];
+        let missing = &sent[last + 1..];
         let expected = if gap < 50 { missing } else { &missing[gap - 50..] };
         assert!(history.messages == expected, "a gap of {gap}");
         socket.expect_nothing();
@@ -354,9 +354,9 @@ fn a_user_that_left_receives_its_own_leave_on_resuming() {
 #[test]
 fn an_empty_resume_is_complete() {
     let server = Server::start(&[]);
-    let (room, mut ana, said) = room_with_chats(&server, 3);
+    let (room, mut ana, sent) = room_with_chats(&server, 3);
     for _ in 0..3 {
-        let query = format!("after={}", id(&said[3]));
+        let query = format!("after={}", id(&sent[3]));
         let mut tab = server.socket_with(&room, &ana.session, &query);
         let history = tab.history();
         assert_eq!((history.messages.len(), history.frames, history.complete), (0, 1, true));
@@ -441,8 +441,8 @@ fn a_slow_reader_gets_a_thousand_of_the_longest_messages_while_others_chat() {
     let server = Server::start(&["--message-rate", "0", "--history", "5000"]);
     let (room, mut ana, _) = room_with_chats(&server, 0);
     let longest = "\u{1f642}".repeat(3990);
-    let mut said = say(&mut ana, (0..1000).map(|number| format!("{number:010}{longest}")));
-    assert!(said.iter().all(|m| m["message"].as_str().is_some_and(|t| t.chars().count() == 4000)));
+    let mut sent = say(&mut ana, (0..1000).map(|number| format!("{number:010}{longest}")));
+    assert!(sent.iter().all(|m| m["message"].as_str().is_some_and(|t| t.chars().count() == 4000)));
     let slow = server.session("slow");
     let mut slow = narrow_socket(&server, &room, &slow, "history=1000");
     let (mut seen, mut frames, mut more): (Vec<Value>, _, _) = (Vec::new(), 0, true);
@@ -450,8 +450,8 @@ fn a_slow_reader_gets_a_thousand_of_the_longest_messages_while_others_chat() {
         // One chat, then one history frame, in turn.
         ana.chat(&format!("meanwhile {frames}"));
         loop {
-            said.push(ana.event());
-            if said.last().is_some_and(|event| event["type"] == "chat") {
+            sent.push(ana.event());
+            if sent.last().is_some_and(|event| event["type"] == "chat") {
                 break;
             }
         }
@@ -463,14 +463,14 @@ fn a_slow_reader_gets_a_thousand_of_the_longest_messages_while_others_chat() {
     }
     assert!(frames >= 250, "{frames} frames");
     ana.chat("end");
-    while said.last().is_none_or(|last| last["message"] != "end") {
-        said.push(ana.event());
+    while sent.last().is_none_or(|last| last["message"] != "end") {
+        sent.push(ana.event());
     }
     while seen.last().is_none_or(|last| last["message"] != "end") {
         seen.push(slow.event());
     }
-    assert_eq!(said.iter().filter(|message| message["type"] == "user_joined").count(), 1);
-    assert!(seen == said, "{} of {}", seen.len(), said.len());
+    assert_eq!(sent.iter().filter(|message| message["type"] == "user_joined").count(), 1);
+    assert!(seen == sent, "{} of {}", seen.len(), sent.len());
     slow.expect_nothing();
 }
 
@@ -481,7 +481,7 @@ fn a_reader_that_falls_behind_the_history_is_closed_with_1013_and_may_resume() {
     let server = Server::start(&flags);
     let (room, mut ana, _) = room_with_chats(&server, 0);
     let longest = "\u{1f642}".repeat(3990);
-    let said = say(&mut ana, (0..250).map(|number| format!("{number:010}{longest}")));
+    let sent = say(&mut ana, (0..250).map(|number| format!("{number:010}{longest}")));
     let session = server.session("slow");
     let mut slow = narrow_socket(&server, &room, &session, "history=1000");
     // Four megabytes are due to a reader that does not read. These chats push them out of the history.
@@ -500,7 +500,7 @@ fn a_reader_that_falls_behind_the_history_is_closed_with_1013_and_may_resume() {
         seen.append(frame["messages"].as_array_mut().expect("messages"));
     }
     assert!(seen.len() < 250, "all messages were sent before they could be dropped");
-    assert!(said.starts_with(&seen), "the messages received are an unbroken beginning");
+    assert!(sent.starts_with(&seen), "the messages received are an unbroken beginning");
     drop(slow);
     let after = seen.last().map_or(UNKNOWN_ID, id);
     let mut back = server.socket_with(&room, &session, &format!("after={after}"));
@@ -582,7 +582,7 @@ fn a_chat_sent_over_a_breaking_connection_is_delivered_exactly_once() {
     let session = bob.session.clone();
     let mut last = server.messages(&room, &session).pop().expect("a join");
     bob.reset();
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     for round in 0..30 {
         let nonce = format!("round {round}");
         let mut once = server.socket(&room, &session);
@@ -599,12 +599,13 @@ fn a_chat_sent_over_a_breaking_connection_is_delivered_exactly_once() {
         assert!(history.complete && history.messages.len() <= 1, "{history:?}");
         let own = again.expect_event(&json!({"type": "chat", "nonce": nonce}));
         assert!(history.messages.iter().all(|message| *message == own), "{history:?}");
-        heard.push(ana.event());
-        assert_eq!(heard.last(), Some(&own));
+        received.push(ana.event());
+        assert_eq!(received.last(), Some(&own));
         last = own;
         again.reset();
     }
-    let texts = heard.iter().map(|message| message["message"].as_str().expect("text").to_owned());
+    let texts =
+        received.iter().map(|message| message["message"].as_str().expect("text").to_owned());
     assert!(texts.eq(numbers(0..30)));
     ana.expect_nothing();
 }

@@ -276,7 +276,7 @@ fn a_session_is_in_at_most_two_hundred_rooms() {
 
 // contract §1.11 §3.8 §5.7
 #[test]
-fn permission_is_asked_about_before_the_share_of_rooms() {
+fn permission_is_checked_before_the_limit_of_rooms() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
     let guarded = server.room_with(&server.session("bob"), &json!({"password": "x"}));

@@ -128,7 +128,7 @@ fn a_server_that_shuts_down_accepts_no_connections() {
 
 // contract §1.5
 #[test]
-fn a_request_under_way_is_refused_with_503_while_the_server_leaves() {
+fn an_unfinished_request_is_refused_with_503_during_a_shutdown() {
     let server = Server::start(&["--linger-timeout", "1h"]);
     let mut http = server.http();
     let head = "POST /sessions HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 18";

@@ -699,8 +699,8 @@ fn a_silent_holder_loses_the_name_and_the_newcomers_chats_are_delivered() {
     assert_ne!(joined["user_id"], left["user_id"]);
     newcomer.expect_join("ana");
     for text in ["first", "second"] {
-        let said = bob.expect_chat("ana", text);
-        assert_eq!(said["user_id"], joined["user_id"]);
+        let chat = bob.expect_chat("ana", text);
+        assert_eq!(chat["user_id"], joined["user_id"]);
         newcomer.expect_chat("ana", text);
     }
     ana.until_end();

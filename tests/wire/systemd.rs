@@ -295,7 +295,7 @@ fn a_supervisor_that_does_not_read_does_not_block_the_server() {
     let supervisor = Supervisor::at_path("deaf");
     let mut server = supervisor.server(&[("WATCHDOG_USEC", "1")]);
     let filler = UnixDatagram::unbound().expect("a socket");
-    filler.set_nonblocking(true).expect("it can");
+    filler.set_nonblocking(true).expect("a non-blocking socket");
     wait_until("its queue is full", || {
         let sent = filler.send_to(b"x", &supervisor.name);
         sent.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
