@@ -173,14 +173,10 @@ pub(super) fn origin(text: &str) -> Result<String, ValueError> {
 
 pub(super) fn level(text: &str) -> Result<LevelFilter, ValueError> {
     // Without `trace`: this crate logs nothing at that level.
-    match text {
-        "off" => Ok(LevelFilter::Off),
-        "error" => Ok(LevelFilter::Error),
-        "warn" => Ok(LevelFilter::Warn),
-        "info" => Ok(LevelFilter::Info),
-        "debug" => Ok(LevelFilter::Debug),
-        _ => Err(ValueError::Form("a log level (off, error, warn, info, debug)")),
-    }
+    let mut levels = LevelFilter::iter().filter(|level| *level != LevelFilter::Trace);
+    levels
+        .find(|level| level.as_str().to_ascii_lowercase() == text)
+        .ok_or(ValueError::Form("a log level (off, error, warn, info, debug)"))
 }
 
 /// Units in nanoseconds, greatest first. The empty one stands for a bare number.
@@ -194,6 +190,8 @@ const TIMES: &[(&str, u128)] = &[
 ];
 /// Units in bytes, greatest first. Upper and lower case mean the same.
 const SIZES: &[(&str, u128)] = &[("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10), ("", 1)];
+/// For a number without a unit.
+const ONES: &[(&str, u128)] = &[("", 1)];
 
 pub(super) fn duration(
     text: &str,
@@ -201,23 +199,15 @@ pub(super) fn duration(
 ) -> Result<Duration, ValueError> {
     let form = ValueError::Form("a duration (90, 90s, 2m, 24h)");
     let nanos = scaled(text, TIMES, |suffix, unit| suffix == unit).ok_or(form)?;
-    let (min, max) = (range.start().as_nanos(), range.end().as_nanos());
-    match u64::try_from(nanos) {
-        Ok(fitting) if (min..=max).contains(&nanos) => Ok(Duration::from_nanos(fitting)),
-        _ => Err(ValueError::Range(format!("{} to {}", shown(min, TIMES), shown(max, TIMES)))),
-    }
+    let range = range.start().as_nanos()..=range.end().as_nanos();
+    within(nanos, range, TIMES).map(|nanos| Duration::from_nanos(nanos as u64))
 }
 
 pub(super) fn size(text: &str, range: &RangeInclusive<usize>) -> Result<usize, ValueError> {
     let form = ValueError::Form("a size (65536, 64K, 64M, 2G)");
     let bytes = scaled(text, SIZES, str::eq_ignore_ascii_case).ok_or(form)?;
-    match usize::try_from(bytes) {
-        Ok(fitting) if range.contains(&fitting) => Ok(fitting),
-        _ => {
-            let (min, max) = (*range.start() as u128, *range.end() as u128);
-            Err(ValueError::Range(format!("{} to {}", shown(min, SIZES), shown(max, SIZES))))
-        }
-    }
+    let range = *range.start() as u128..=*range.end() as u128;
+    within(bytes, range, SIZES).map(|bytes| bytes as usize)
 }
 
 pub(super) fn port(text: &str) -> Result<u16, ValueError> {
@@ -227,23 +217,25 @@ pub(super) fn port(text: &str) -> Result<u16, ValueError> {
     }
 }
 
-/// A path, which need not exist.
-pub(super) fn path(text: &str) -> Result<PathBuf, ValueError> {
-    if text.is_empty() { Err(ValueError::Form("a file's path")) } else { Ok(text.into()) }
+/// A path, which need not exist, or `none`.
+pub(super) fn file(text: &str) -> Result<Option<PathBuf>, ValueError> {
+    match text {
+        "" => Err(ValueError::Form("a file's path")),
+        "none" => Ok(None),
+        path => Ok(Some(path.into())),
+    }
 }
 
 /// A number of digits only; `str::parse` would also take a plus sign.
 pub(super) fn count(text: &str, range: &RangeInclusive<u32>) -> Result<u32, ValueError> {
-    let number = scaled(text, &[("", 1)], str::eq).ok_or(ValueError::Form("a whole number"))?;
-    match u32::try_from(number) {
-        Ok(fitting) if range.contains(&fitting) => Ok(fitting),
-        _ => Err(ValueError::Range(format!("{} to {}", range.start(), range.end()))),
-    }
+    let number = scaled(text, ONES, str::eq).ok_or(ValueError::Form("a whole number"))?;
+    let range = (*range.start()).into()..=(*range.end()).into();
+    within(number, range, ONES).map(|number| number as u32)
 }
 
 /// A number of digits only, in text that comes from elsewhere than a flag.
 pub fn whole(text: &str) -> Option<u64> {
-    scaled(text, &[("", 1)], str::eq).and_then(|number| u64::try_from(number).ok())
+    scaled(text, ONES, str::eq).and_then(|number| u64::try_from(number).ok())
 }
 
 /// A number times its unit. `None`: the form is wrong, or the product is not a whole number. A
@@ -269,6 +261,18 @@ fn scaled(text: &str, units: &[(&str, u128)], same: fn(&str, &str) -> bool) -> O
         (Some(_), Some(_)) => None,
         _ => Some(u128::MAX),
     }
+}
+
+fn within(
+    number: u128,
+    range: RangeInclusive<u128>,
+    units: &[(&str, u128)],
+) -> Result<u128, ValueError> {
+    if range.contains(&number) {
+        return Ok(number);
+    }
+    let (min, max) = (shown(*range.start(), units), shown(*range.end(), units));
+    Err(ValueError::Range(format!("{min} to {max}")))
 }
 
 /// The number with the greatest unit that divides it.

@@ -63,7 +63,7 @@ fn one_value(flag: &Flag, text: &str) {
     }
     let mut expected = Config::default();
     let taken = match &flag.kind {
-        FlagKind::Duration(range, set) => exact(text, TIMES, false)
+        FlagKind::Time(range, set) => exact(text, TIMES, false)
             .filter(|nanos| (range.start().as_nanos()..=range.end().as_nanos()).contains(nanos))
             .map(|nanos| set(&mut expected, Duration::from_nanos(nanos as u64))),
         FlagKind::Size(range, set) => exact(text, SIZES, true)
