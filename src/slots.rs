@@ -28,11 +28,6 @@ impl<K> Key<K> {
     pub fn index(self) -> usize {
         self.index as usize
     }
-
-    /// The same handle as another kind of key, for a module that must not know the entry's type.
-    pub fn cast<U>(self) -> Key<U> {
-        Key { index: self.index, generation: self.generation, kind: PhantomData }
-    }
 }
 
 // By hand, because the derives would ask the same of `K`.
@@ -72,7 +67,7 @@ const PAGE: usize = 32;
 /// Entries are stored in pages. One slab for all would have to be moved when it grows, which takes
 /// milliseconds and, for a moment, three times the memory with a hundred thousand entries; and one
 /// remaining entry at its end would keep all of its memory.
-pub struct Slots<T, K = T> {
+pub struct Slots<T, K> {
     /// An empty page holds no memory.
     pages: Vec<Slab<SlotEntry<T>>>,
     /// Pages that are not full, each once. The first is filled first, so that the last can empty.
@@ -87,39 +82,22 @@ pub struct Slots<T, K = T> {
     keys: PhantomData<fn() -> K>,
 }
 
-impl<T> Slots<T> {
-    /// No entries, no memory. [`Slots::default`] makes slots with another kind of key.
-    pub fn new() -> Slots<T> {
-        Slots::default()
-    }
-}
-
 impl<T, K> Slots<T, K> {
     /// Stores the value that is made for its key.
     pub fn insert_with(&mut self, value: impl FnOnce(Key<K>) -> T) -> Key<K> {
-        let key = self.next_key();
-        self.put(key, value(key));
-        key
-    }
-
-    /// The key of the entry that is inserted next.
-    fn next_key(&mut self) -> Key<K> {
         let number = self.vacant_page();
-        let vacant = self.pages[number as usize].vacant_key();
-        let index = number * PAGE as u32 + vacant as u32;
-        Key { index, generation: self.next_generation, kind: PhantomData }
-    }
-
-    fn put(&mut self, key: Key<K>, value: T) {
-        let generation = key.generation;
+        let page = &mut self.pages[number as usize];
+        let place = page.vacant_entry();
+        let index = number * PAGE as u32 + place.key() as u32;
+        let generation = self.next_generation;
+        let key = Key { index, generation, kind: PhantomData };
+        place.insert(SlotEntry { generation, value: value(key) });
         self.next_generation = generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
-        let page = &mut self.pages[key.index() / PAGE];
-        let place = page.insert(SlotEntry { generation, value });
-        debug_assert_eq!(place, key.index() % PAGE);
         if page.len() == PAGE {
             self.vacant.pop();
         }
         self.len += 1;
+        key
     }
 
     /// The first page that is not full.
@@ -353,9 +331,13 @@ const _: () = assert!(size_of::<Option<Key<()>>>() == 8);
 mod tests {
     use super::*;
 
+    fn slots<T>() -> Slots<T, ()> {
+        Slots::default()
+    }
+
     #[test]
     fn a_key_does_not_refer_to_the_next_entry_of_its_slot() {
-        let mut slots = Slots::new();
+        let mut slots = slots();
         let keep = slots.insert("keep");
         let first = slots.insert("first");
         assert_eq!(slots.remove(first), Some("first"));
@@ -371,7 +353,7 @@ mod tests {
 
     #[test]
     fn generations_wrap_past_zero() {
-        let mut slots = Slots::new();
+        let mut slots = slots();
         slots.next_generation = NonZeroU32::MAX;
         let last = slots.insert(1);
         let first = slots.insert(2);
@@ -380,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_remaining_entry_keeps_its_page_and_the_first_free_slots_are_reused_first() {
-        let mut slots = Slots::new();
+        let mut slots = slots();
         let keys: Vec<_> = (0..1000).map(|n| slots.insert(n)).collect();
         let (full, full_list) = (slots.bytes(), slots.vacant.capacity() * size_of::<u32>());
         let stay = [3, 500, 999];
@@ -401,7 +383,7 @@ mod tests {
 
     #[test]
     fn one_more_entry_allocates_at_most_one_page() {
-        let mut slots = Slots::new();
+        let mut slots = slots();
         let page = PAGE * (size_of::<SlotEntry<u64>>() + size_of::<usize>());
         for n in 0..100_000u64 {
             let before = slots.bytes();
@@ -414,7 +396,7 @@ mod tests {
 
     #[test]
     fn empty_slots_hold_no_memory() {
-        let mut slots = Slots::new();
+        let mut slots = slots();
         let keys: Vec<_> = (0..1000).map(|n| slots.insert(n)).collect();
         assert!(slots.bytes() >= 1000 * size_of::<i32>());
         for key in keys {

@@ -34,7 +34,7 @@ pub struct Server {
 
 /// The client's end of a connection.
 pub struct Client {
-    key: ConnectionKey<MemoryStream>,
+    key: ConnectionKey,
     stream: MemoryStream,
 }
 

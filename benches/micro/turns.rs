@@ -51,7 +51,7 @@ impl World {
         World { core, now: Now { wall, ..Now::default() } }
     }
 
-    fn connect(&mut self) -> (ConnectionKey<End>, UnixStream) {
+    fn connect(&mut self) -> (ConnectionKey, UnixStream) {
         let (ours, peer) = UnixStream::pair().expect("a socket pair");
         ours.set_nonblocking(true).expect("a socket can be non-blocking");
         peer.set_nonblocking(true).expect("a socket can be non-blocking");
@@ -66,7 +66,7 @@ impl World {
     }
 
     /// Sends bytes and runs a tick. Returns the server's response.
-    fn ask(&mut self, (key, peer): &mut (ConnectionKey<End>, UnixStream), bytes: &[u8]) -> Vec<u8> {
+    fn ask(&mut self, (key, peer): &mut (ConnectionKey, UnixStream), bytes: &[u8]) -> Vec<u8> {
         peer.write_all(bytes).expect("the kernel takes it");
         self.core.on_readable(*key, false);
         self.tick();
@@ -74,7 +74,7 @@ impl World {
     }
 
     /// The only member of a new room, by WebSocket.
-    fn member(&mut self) -> (ConnectionKey<End>, UnixStream) {
+    fn member(&mut self) -> (ConnectionKey, UnixStream) {
         let mut rest = self.connect();
         let session =
             self.ask(&mut rest, &wire::request("POST", "/sessions", None, r#"{"username":"ana"}"#));
@@ -105,7 +105,7 @@ fn take(peer: &mut UnixStream) -> Vec<u8> {
 fn bench(
     bencher: Bencher,
     mut world: World,
-    connection: (ConnectionKey<End>, UnixStream),
+    connection: (ConnectionKey, UnixStream),
     input: &[u8],
     count: usize,
 ) {

@@ -136,7 +136,7 @@ impl World {
     }
 
     fn enter(&mut self, token: &str, room: &str, start: Start) -> AttachmentKey {
-        let conn = Slots::<()>::new().insert(()).cast();
+        let conn = Slots::default().insert(());
         let session = self.chat.session(SessionId::parse(token).unwrap());
         let room = self.chat.room(RoomId::parse(room).unwrap());
         let knock = JoinRequest { conn, session, room, share_exceeded: false, start };

@@ -68,7 +68,7 @@ pub use error::{BadName, CloseReason, Refusal};
 pub use event::{BATCH_BYTES_FULL, Event, Frame, LastPage, Message, MessageKind, Page};
 pub use history::{History, HistoryEntry};
 pub use id::{MessageId, RoomId, SessionId, UserId};
-pub use keys::{AttachmentKey, ConnKey, RoomKey, SessionKey};
+pub use keys::{AttachmentKey, ConnKey, ConnTag, RoomKey, SessionKey};
 pub use lifecycle::RoomOptions;
 pub use limits::{
     MESSAGE_CHARS_MAX, NAME_CHARS_MAX, NAME_CHARS_MIN, NONCE_BYTES_MAX, PASSWORD_BYTES_MAX,

@@ -69,7 +69,7 @@ struct Story {
     chat: Chat,
     sink: Recorder,
     ledger: Ledger,
-    conns: Slots<()>,
+    conns: Slots<(), ConnTag>,
     /// Within [`Story::tick`]: batches stay open.
     ticking: bool,
 }
@@ -87,7 +87,7 @@ impl Story {
         let now =
             Now { mono: Mono::from_micros(5), wall: Wall::from_micros(1_755_611_100_123_456) };
         let sink = Recorder::default();
-        Story { now, chat, sink, ledger, conns: Slots::new(), ticking: false }
+        Story { now, chat, sink, ledger, conns: Slots::default(), ticking: false }
     }
 
     /// A session, a room that it has opened, and a connection there that has received its own join.
@@ -154,7 +154,7 @@ impl Story {
     }
 
     fn new_conn(&mut self, room: RoomKey) -> ConnKey {
-        let conn = self.conns.insert(()).cast();
+        let conn = self.conns.insert(());
         self.sink.received.insert(conn, Received::new(room));
         conn
     }

@@ -61,7 +61,7 @@ impl<S: Stream> Core<S> {
     /// quota.
     pub(super) fn strip_proxy_header<'a>(
         &mut self,
-        key: ConnectionKey<S>,
+        key: ConnectionKey,
         input: &'a [u8],
     ) -> Option<&'a [u8]> {
         let connection = self.table.slots.get_mut(key)?;
@@ -87,7 +87,7 @@ impl<S: Stream> Core<S> {
 
     /// Makes `source` the connection's address, if its peer is a trusted proxy. `None`: that
     /// address is far over its quota, and the connection has ended.
-    fn believe(&mut self, key: ConnectionKey<S>, source: Option<IpAddr>) -> Option<()> {
+    fn believe(&mut self, key: ConnectionKey, source: Option<IpAddr>) -> Option<()> {
         let connection = self.table.slots.get(key)?;
         if source.is_none() || !self.api.is_proxy(connection.peer) {
             return Some(());

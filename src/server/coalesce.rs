@@ -213,8 +213,8 @@ mod tests {
     use crate::slots::Slots;
 
     fn rooms(count: usize) -> Vec<RoomKey> {
-        let mut slots = Slots::new();
-        (0..count).map(|_| slots.insert(()).cast()).collect()
+        let mut slots = Slots::default();
+        (0..count).map(|_| slots.insert(())).collect()
     }
 
     #[test]

@@ -8,19 +8,18 @@ use std::time::Duration;
 
 use super::outgoing::FlushMarks;
 use super::settings::ConnectionConfig;
-use crate::chat::{Address, AttachmentKey};
+use crate::chat::{Address, AttachmentKey, ConnKey};
 use crate::clock::Mono;
 use crate::counters::Counters;
 use crate::http;
 use crate::ledger::{Tally, allocation};
 use crate::net::{Link, Stream};
 use crate::rate::Meter;
-use crate::slots::Key;
 use crate::timers::{Timer, TimerKey};
 use crate::ws;
 
-/// A handle on a connection.
-pub type ConnectionKey<S> = Key<Connection<S>>;
+/// A handle on a connection, which is also the domain's.
+pub type ConnectionKey = ConnKey;
 
 /// An accepted stream with its state.
 pub struct Connection<S> {
@@ -153,12 +152,13 @@ pub(super) enum TimeoutKind {
 }
 
 /// A connection's timer.
-pub(super) struct ConnectionTimer<S> {
+#[derive(Clone, Copy)]
+pub(super) struct ConnectionTimer {
     pub kind: TimeoutKind,
-    pub key: ConnectionKey<S>,
+    pub key: ConnectionKey,
 }
 
-impl<S> Timer for ConnectionTimer<S> {
+impl Timer for ConnectionTimer {
     type Config = ConnectionConfig;
     const CLASSES: usize = 6;
     fn class(self, config: &ConnectionConfig) -> (usize, Duration) {
@@ -173,14 +173,6 @@ impl<S> Timer for ConnectionTimer<S> {
         (self.kind as usize, timeout)
     }
 }
-
-// By hand, because the derives would ask the same of `S`.
-impl<S> Clone for ConnectionTimer<S> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<S> Copy for ConnectionTimer<S> {}
 
 impl<S: Stream> Connection<S> {
     pub(super) fn ws(&mut self) -> Option<&mut Ws> {

@@ -96,7 +96,7 @@ impl<S: Stream> Core<S> {
         stream: S,
         peer: Option<IpAddr>,
         purpose: Purpose,
-    ) -> Option<ConnectionKey<S>> {
+    ) -> Option<ConnectionKey> {
         let counted = if purpose == Purpose::Metrics { None } else { peer };
         let (quota_address, mut over_limit) = self.count_in(counted)?;
         if purpose != Purpose::Metrics && self.is_full() {
@@ -209,7 +209,7 @@ impl<S: Stream> Core<S> {
     // ---- Between poll and tick
 
     /// There is something to read. `has_hung_up`: and the end of the peer's direction after it.
-    pub fn on_readable(&mut self, key: ConnectionKey<S>, has_hung_up: bool) {
+    pub fn on_readable(&mut self, key: ConnectionKey, has_hung_up: bool) {
         if let Some(connection) = self.table.slots.get_mut(key) {
             connection.has_hung_up |= has_hung_up;
         }
@@ -222,12 +222,12 @@ impl<S: Stream> Core<S> {
     }
 
     /// The kernel takes bytes again.
-    pub fn on_writable(&mut self, key: ConnectionKey<S>) {
+    pub fn on_writable(&mut self, key: ConnectionKey) {
         self.table.on_writable(key);
     }
 
     /// The connection's stream cannot be polled.
-    pub fn on_poll_error(&mut self, key: ConnectionKey<S>) {
+    pub fn on_poll_error(&mut self, key: ConnectionKey) {
         self.table.on_broken(key);
     }
 
@@ -237,13 +237,13 @@ impl<S: Stream> Core<S> {
     }
 
     /// The stream of a connection, for the poll.
-    pub fn stream_mut(&mut self, key: ConnectionKey<S>) -> Option<&mut S> {
+    pub fn stream_mut(&mut self, key: ConnectionKey) -> Option<&mut S> {
         self.table.slots.get_mut(key).map(|connection| connection.link.stream_mut())
     }
 
     /// The connection in a slot. Slots are freed in *reap* only, after all events of the tick were
     /// handled, so the bare index in an event cannot name another connection.
-    pub fn key_at(&self, index: usize) -> Option<ConnectionKey<S>> {
+    pub fn key_at(&self, index: usize) -> Option<ConnectionKey> {
         self.table.slots.key_at(index)
     }
 
@@ -280,14 +280,14 @@ impl<S: Stream> Core<S> {
     // ---- Parts of phases
 
     /// One turn of one connection, charged for what it did.
-    fn turn(&mut self, key: ConnectionKey<S>, scratch: &mut [u8]) {
+    fn turn(&mut self, key: ConnectionKey, scratch: &mut [u8]) {
         self.table.work = Work::default();
         self.take_turn(key, scratch);
         self.table.end_turn(key);
     }
 
     /// How many connections an event of this WebSocket connection goes to.
-    fn recipients(&mut self, key: ConnectionKey<S>) -> usize {
+    fn recipients(&mut self, key: ConnectionKey) -> usize {
         let ws = self.table.slots.get_mut(key).and_then(Connection::ws);
         let room = ws.and_then(|ws| ws.attachment).and_then(|key| self.chat.room_of(key));
         room.map_or(1, |room| self.chat.connection_count(room))

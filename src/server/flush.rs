@@ -17,12 +17,12 @@ impl<S: Stream> Table<S> {
     // ---- Into the outbox
 
     /// Has the connection flushed at the end of this tick.
-    pub fn mark_dirty(&mut self, key: ConnectionKey<S>) {
+    pub fn mark_dirty(&mut self, key: ConnectionKey) {
         self.queue(key, None, false);
     }
 
     /// Has the connection flushed when the budget allows.
-    fn mark_deferred(&mut self, key: ConnectionKey<S>) {
+    fn mark_deferred(&mut self, key: ConnectionKey) {
         self.queue(key, None, true);
     }
 
@@ -31,7 +31,7 @@ impl<S: Stream> Table<S> {
     ///
     /// One function for all of it, with one look-up of the connection, because it runs for every
     /// recipient of every batch.
-    fn queue(&mut self, key: ConnectionKey<S>, piece: Option<Piece>, may_defer: bool) -> bool {
+    fn queue(&mut self, key: ConnectionKey, piece: Option<Piece>, may_defer: bool) -> bool {
         let Some(connection) = self.slots.get_mut(key) else { return true };
         if let Some(piece) = piece {
             let paged = match &connection.protocol {
@@ -55,7 +55,7 @@ impl<S: Stream> Table<S> {
     }
 
     /// Queues bytes that may not be refused: a response, whose pieces are shared or small.
-    pub fn push(&mut self, key: ConnectionKey<S>, piece: Piece) {
+    pub fn push(&mut self, key: ConnectionKey, piece: Piece) {
         let Some(connection) = self.slots.get_mut(key) else { return };
         let _ = connection.link.push(piece, usize::MAX);
         self.mark_dirty(key);
@@ -66,7 +66,7 @@ impl<S: Stream> Table<S> {
     ///
     /// The context is not asked: what was said before the peer's close, or before its violation,
     /// still precedes ours, and afterwards the protocol is `Closing`.
-    pub fn push_frames(&mut self, key: ConnectionKey<S>, frames: Piece) {
+    pub fn push_frames(&mut self, key: ConnectionKey, frames: Piece) {
         if self.is_ws(key, |ws| !ws.is_paused) {
             self.counters.deliveries += 1;
             self.queue_or_close(key, frames, false);
@@ -75,7 +75,7 @@ impl<S: Stream> Table<S> {
 
     /// Queues a room's batch, unless the connection is catching up: then it reads the same messages
     /// from the history later. `may_defer`: the flush may wait for a later tick.
-    pub fn push_batch(&mut self, key: ConnectionKey<S>, frames: Piece, may_defer: bool) {
+    pub fn push_batch(&mut self, key: ConnectionKey, frames: Piece, may_defer: bool) {
         if self.is_ws(key, |ws| !ws.is_paused && !ws.is_catching_up) {
             self.counters.deliveries += 1;
             self.queue_or_close(key, frames, may_defer);
@@ -84,7 +84,7 @@ impl<S: Stream> Table<S> {
 
     /// Queues history for a connection that is catching up. The outbox's limit does not bound it,
     /// because the next page is made only when this one has mostly left.
-    pub fn push_history(&mut self, key: ConnectionKey<S>, frames: Piece) {
+    pub fn push_history(&mut self, key: ConnectionKey, frames: Piece) {
         let Some(connection) = self.slots.get_mut(key) else { return };
         let Protocol::Ws(ws) = &mut connection.protocol else { return };
         debug_assert!(ws.is_catching_up, "history goes to connections that are catching up");
@@ -96,21 +96,21 @@ impl<S: Stream> Table<S> {
     }
 
     /// Queues control frames that a context has written.
-    pub fn push_control(&mut self, key: ConnectionKey<S>, control: &[u8]) {
+    pub fn push_control(&mut self, key: ConnectionKey, control: &[u8]) {
         if !control.is_empty() {
             self.queue_or_close(key, Piece::private(control.to_vec()), false);
         }
     }
 
     /// Whether a connection speaks WebSocket, has not closed, and `is_so`.
-    fn is_ws(&self, key: ConnectionKey<S>, is_so: impl FnOnce(&Ws) -> bool) -> bool {
+    fn is_ws(&self, key: ConnectionKey, is_so: impl FnOnce(&Ws) -> bool) -> bool {
         let protocol = self.slots.get(key).map(|connection| &connection.protocol);
         matches!(protocol, Some(Protocol::Ws(ws)) if is_so(ws))
     }
 
     /// Queues frames, or closes a slow reader. Pieces are whole frames, and those that have not
     /// begun to leave are dropped, so that the close frame can be told apart.
-    fn queue_or_close(&mut self, key: ConnectionKey<S>, frames: Piece, may_defer: bool) {
+    fn queue_or_close(&mut self, key: ConnectionKey, frames: Piece, may_defer: bool) {
         if self.queue(key, Some(frames), may_defer) {
             return;
         }
@@ -124,7 +124,7 @@ impl<S: Stream> Table<S> {
     // ---- Out of the outbox
 
     /// The kernel takes bytes again.
-    pub fn on_writable(&mut self, key: ConnectionKey<S>) {
+    pub fn on_writable(&mut self, key: ConnectionKey) {
         if self.slots.get(key).is_some_and(|connection| !connection.link.is_flushed()) {
             self.mark_deferred(key);
         }
@@ -152,7 +152,7 @@ impl<S: Stream> Table<S> {
     }
 
     /// Returns how many bytes were written.
-    fn flush_one(&mut self, key: ConnectionKey<S>) -> usize {
+    fn flush_one(&mut self, key: ConnectionKey) -> usize {
         let Some(connection) = self.slots.get_mut(key).filter(|one| !one.is_closed) else {
             return 0;
         };
@@ -183,7 +183,7 @@ impl<S: Stream> Table<S> {
     }
 
     /// As long as the peer reads some of its response it is not idle, until the response deadline.
-    fn on_partly_flushed(&mut self, key: ConnectionKey<S>, written: usize) {
+    fn on_partly_flushed(&mut self, key: ConnectionKey, written: usize) {
         let Some(connection) = self.slots.get(key) else { return };
         let is_overdue = connection.response_deadline <= self.now.mono;
         if written > 0 && !is_overdue && self.timeout(key) == Some(TimeoutKind::Idle) {
@@ -191,7 +191,7 @@ impl<S: Stream> Table<S> {
         }
     }
 
-    fn on_flushed(&mut self, key: ConnectionKey<S>) {
+    fn on_flushed(&mut self, key: ConnectionKey) {
         let Some(connection) = self.slots.get_mut(key) else { return };
         match &connection.protocol {
             Protocol::Closing => {
@@ -213,7 +213,7 @@ impl<S: Stream> Table<S> {
     // ---- History
 
     /// A connection that is due its next page.
-    pub fn next_page_due(&mut self) -> Option<ConnectionKey<S>> {
+    pub fn next_page_due(&mut self) -> Option<ConnectionKey> {
         let key = self.outgoing.next_page_due()?;
         if let Some(ws) = self.slots.get_mut(key).and_then(Connection::ws) {
             ws.is_page_due = false;
@@ -223,7 +223,7 @@ impl<S: Stream> Table<S> {
 
     /// After a flush: the connection is due a page if it is catching up and the last page has
     /// mostly left.
-    fn note_page_due(&mut self, key: ConnectionKey<S>) {
+    fn note_page_due(&mut self, key: ConnectionKey) {
         let Some(connection) = self.slots.get_mut(key) else { return };
         let queued = connection.link.outbox().queued();
         if let Protocol::Ws(ws) = &mut connection.protocol {

@@ -24,7 +24,7 @@ use crate::ws::handshake::{self, NotAccepted};
 impl<S: Stream> Core<S> {
     // ---- Input
 
-    pub(super) fn on_http_bytes(&mut self, key: ConnectionKey<S>, input: &[u8]) {
+    pub(super) fn on_http_bytes(&mut self, key: ConnectionKey, input: &[u8]) {
         let Some(mut input) = self.strip_proxy_header(key, input) else { return };
         loop {
             let Some(connection) = self.table.slots.get_mut(key) else { return };
@@ -55,7 +55,7 @@ impl<S: Stream> Core<S> {
     }
 
     /// Each phase of a request has one deadline for the whole of it.
-    fn await_rest(&mut self, key: ConnectionKey<S>, phase: Phase) {
+    fn await_rest(&mut self, key: ConnectionKey, phase: Phase) {
         let timeout = match phase {
             Phase::Idle => return, // Armed at accept or with the last response.
             Phase::Head => TimeoutKind::Head,
@@ -69,7 +69,7 @@ impl<S: Stream> Core<S> {
     }
 
     /// The deadline of a phase has passed.
-    pub(super) fn on_request_timeout(&mut self, key: ConnectionKey<S>) {
+    pub(super) fn on_request_timeout(&mut self, key: ConnectionKey) {
         let Some(connection) = self.table.slots.get(key) else { return };
         match &connection.protocol {
             Protocol::Http(http) if http.codec.phase() != Phase::Idle => {
@@ -79,7 +79,7 @@ impl<S: Stream> Core<S> {
         }
     }
 
-    fn on_request(&mut self, key: ConnectionKey<S>, request: &Request) {
+    fn on_request(&mut self, key: ConnectionKey, request: &Request) {
         self.trip(request.path().split('/').nth(1).unwrap_or_default());
         self.table.counters.requests += 1;
         self.table.work.requests += 1;
@@ -121,7 +121,7 @@ impl<S: Stream> Core<S> {
         }
     }
 
-    fn on_metrics_request(&mut self, key: ConnectionKey<S>, request: &Request) {
+    fn on_metrics_request(&mut self, key: ConnectionKey, request: &Request) {
         let memory = Account::ALL.map(|account| (account.as_str(), self.ledger.bytes(account)));
         let metrics = Metrics {
             started: self.started,
@@ -146,7 +146,7 @@ impl<S: Stream> Core<S> {
         self.api.refusal(request, error)
     }
 
-    fn respond(&mut self, key: ConnectionKey<S>, request: &Request, response: Response) {
+    fn respond(&mut self, key: ConnectionKey, request: &Request, response: Response) {
         self.table.work.bytes_out += response.body.iter().map(Bytes::len).sum::<usize>();
         let framing = framing(&self.date.1, Some(request), request.keep_alive());
         queue(&mut self.table, key, response, framing);
@@ -159,12 +159,7 @@ impl<S: Stream> Core<S> {
 
     /// Refuses a request that cannot be read to its end, or is not waited for, and ends the
     /// connection. `request`: if it is complete; otherwise its head may be known.
-    pub(super) fn reject(
-        &mut self,
-        key: ConnectionKey<S>,
-        request: Option<&Request>,
-        error: Error,
-    ) {
+    pub(super) fn reject(&mut self, key: ConnectionKey, request: Option<&Request>, error: Error) {
         self.table.counters.on_refused(error.code.index());
         let protocol = self.table.slots.get(key).map(|connection| &connection.protocol);
         let head = match protocol {
@@ -182,7 +177,7 @@ impl<S: Stream> Core<S> {
 
     fn upgrade(
         &mut self,
-        key: ConnectionKey<S>,
+        key: ConnectionKey,
         request: &Request,
         upgrade: &UpgradeRequest,
         client: ClientAddress,
@@ -227,7 +222,7 @@ impl<S: Stream> Core<S> {
     }
 
     /// Asks the domain to let the upgraded connection into its room.
-    fn enter(&mut self, key: ConnectionKey<S>, upgrade: &UpgradeRequest, client: ClientAddress) {
+    fn enter(&mut self, key: ConnectionKey, upgrade: &UpgradeRequest, client: ClientAddress) {
         let Some(connection) = self.table.slots.get_mut(key) else { return };
         let mut share_exceeded = connection.over_limit == Some(OverLimit::Address);
         if let (true, Some(address)) = (client.is_forwarded, client.address) {
@@ -235,7 +230,7 @@ impl<S: Stream> Core<S> {
             connection.quota_address = Some(address);
         }
         let request = JoinRequest {
-            conn: key.cast(),
+            conn: key,
             session: upgrade.session.and_then(|id| self.chat.session(id)),
             room: upgrade.room.and_then(|id| self.chat.room(id)),
             share_exceeded,
@@ -273,7 +268,7 @@ fn framing<'a>(date: &'a str, request: Option<&Request>, keep_alive: bool) -> Fr
 /// of them lie in a history or in the binary, where they are counted.
 fn queue<S: Stream>(
     table: &mut Table<S>,
-    key: ConnectionKey<S>,
+    key: ConnectionKey,
     response: Response,
     framing: Framing<'_>,
 ) {

@@ -17,7 +17,7 @@ use crate::ws::close::Close;
 
 impl<S: Stream> Core<S> {
     /// Handles what a connection has buffered, or reads once.
-    pub(super) fn take_turn(&mut self, key: ConnectionKey<S>, scratch: &mut [u8]) {
+    pub(super) fn take_turn(&mut self, key: ConnectionKey, scratch: &mut [u8]) {
         let Some(connection) = self.table.slots.get_mut(key) else { return };
         let is_paused = matches!(&connection.protocol, Protocol::Ws(ws) if ws.is_paused);
         if connection.is_closed || is_paused {
@@ -55,7 +55,7 @@ impl<S: Stream> Core<S> {
         }
     }
 
-    fn handle_buffered(&mut self, key: ConnectionKey<S>) {
+    fn handle_buffered(&mut self, key: ConnectionKey) {
         let Some(connection) = self.table.slots.get_mut(key) else { return };
         let buffered = std::mem::take(&mut connection.buffered);
         self.table.work.bytes_in += buffered.len();
@@ -68,7 +68,7 @@ impl<S: Stream> Core<S> {
 
     /// Handles input. A panic on the way is a bug of ours: it costs this connection, and the
     /// process only if it may have damaged what others rely on.
-    fn dispatch(&mut self, key: ConnectionKey<S>, input: &[u8]) {
+    fn dispatch(&mut self, key: ConnectionKey, input: &[u8]) {
         let caught = catch_unwind(AssertUnwindSafe(|| self.on_bytes(key, input)));
         if caught.is_err() {
             self.on_panic(key);
@@ -76,7 +76,7 @@ impl<S: Stream> Core<S> {
         self.table.recount(key);
     }
 
-    fn on_panic(&mut self, key: ConnectionKey<S>) {
+    fn on_panic(&mut self, key: ConnectionKey) {
         self.table.counters.panics += 1;
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.check_invariants())) {
             error!("a bug has damaged shared state; the server ends");
@@ -93,7 +93,7 @@ impl<S: Stream> Core<S> {
     }
 
     /// Passes input to the protocol that the connection speaks now.
-    pub(super) fn on_bytes(&mut self, key: ConnectionKey<S>, input: &[u8]) {
+    pub(super) fn on_bytes(&mut self, key: ConnectionKey, input: &[u8]) {
         match self.table.slots.get(key).map(|connection| &connection.protocol) {
             Some(Protocol::Http(_)) => self.on_http_bytes(key, input),
             Some(Protocol::Ws(_)) => self.on_ws_bytes(key, input),
@@ -102,7 +102,7 @@ impl<S: Stream> Core<S> {
     }
 
     /// The peer has ended its direction.
-    fn on_end(&mut self, key: ConnectionKey<S>) {
+    fn on_end(&mut self, key: ConnectionKey) {
         let Some(connection) = self.table.slots.get_mut(key) else { return };
         connection.is_read_shut_down = true;
         match &connection.protocol {
@@ -118,7 +118,7 @@ impl<S: Stream> Core<S> {
     }
 
     /// Keeps input for a later turn; nothing more is read meanwhile.
-    pub(super) fn buffer(&mut self, key: ConnectionKey<S>, input: &[u8]) {
+    pub(super) fn buffer(&mut self, key: ConnectionKey, input: &[u8]) {
         if let Some(connection) = self.table.slots.get_mut(key) {
             connection.buffered = input.into();
         }

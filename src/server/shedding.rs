@@ -35,7 +35,7 @@ impl<S: Stream> Core<S> {
         }
     }
 
-    fn shed_one(&mut self, key: ConnectionKey<S>) {
+    fn shed_one(&mut self, key: ConnectionKey) {
         let Some(connection) = self.table.slots.get_mut(key) else { return };
         match &connection.protocol {
             Protocol::Ws(_) => {

@@ -5,7 +5,7 @@
 //! pushed to one connection arrives in the order of the pushes.
 
 use super::coalesce::Sealed;
-use super::connection::{Connection, ConnectionKey};
+use super::connection::Connection;
 use super::schedule::is_large_fan_out;
 use super::table::Table;
 use crate::api;
@@ -25,58 +25,56 @@ impl<S: Stream> Sink for Table<S> {
         if let Some(Sealed { frames, is_urgent }) = self.batches.seal(room) {
             let may_defer = !is_urgent || is_large_fan_out(to.len());
             for key in to {
-                self.push_batch(key.cast(), Piece::shared(frames.clone()), may_defer);
+                self.push_batch(*key, Piece::shared(frames.clone()), may_defer);
             }
         }
     }
 
     fn push(&mut self, to: ConnKey, frame: &Frame) {
-        self.push_frames(to.cast(), Piece::shared(frame.bytes()));
+        self.push_frames(to, Piece::shared(frame.bytes()));
     }
 
     fn push_missed(&mut self, to: ConnKey, frame: &Frame) {
-        self.push_history(to.cast(), Piece::shared(frame.bytes()));
+        self.push_history(to, Piece::shared(frame.bytes()));
     }
 
     fn push_page(&mut self, to: ConnKey, page: &Page<'_>) {
         let mut frame = Vec::new();
         ws::encode_text(&mut frame, |out| api::json::page(out, page));
-        self.push_history(to.cast(), Piece::private(frame.into_boxed_slice()));
+        self.push_history(to, Piece::private(frame.into_boxed_slice()));
     }
 
     fn begin_catch_up(&mut self, to: ConnKey) {
-        if let Some(ws) = self.slots.get_mut(to.cast()).and_then(Connection::ws) {
+        if let Some(ws) = self.slots.get_mut(to).and_then(Connection::ws) {
             ws.is_catching_up = true;
         }
     }
 
     fn end_catch_up(&mut self, to: ConnKey) {
-        if let Some(ws) = self.slots.get_mut(to.cast()).and_then(Connection::ws) {
+        if let Some(ws) = self.slots.get_mut(to).and_then(Connection::ws) {
             ws.is_catching_up = false;
         }
     }
 
     fn ping(&mut self, to: ConnKey) {
-        Table::ping(self, to.cast());
+        Table::ping(self, to);
     }
 
     fn admit(&mut self, to: ConnKey) {
-        let key: ConnectionKey<S> = to.cast();
-        if let Some(ws) = self.slots.get_mut(key).and_then(Connection::ws) {
+        if let Some(ws) = self.slots.get_mut(to).and_then(Connection::ws) {
             ws.is_paused = false;
         }
-        self.start_pinging(key);
-        self.schedule(key); // The readable edge of what arrived meanwhile has passed.
+        self.start_pinging(to);
+        self.schedule(to); // The readable edge of what arrived meanwhile has passed.
     }
 
     fn close(&mut self, to: ConnKey, reason: CloseReason) {
-        let key: ConnectionKey<S> = to.cast();
-        if let Some(ws) = self.slots.get_mut(key).and_then(Connection::ws) {
+        if let Some(ws) = self.slots.get_mut(to).and_then(Connection::ws) {
             ws.attachment = None; // The domain has removed it already.
         }
         match api::socket::close(reason) {
-            Some(close) => Table::close(self, key, close),
-            None => self.end(key, Departure::Broken),
+            Some(close) => Table::close(self, to, close),
+            None => self.end(to, Departure::Broken),
         }
     }
 }

@@ -17,7 +17,7 @@ use super::connection::{
 use super::outgoing::Outgoing;
 use super::schedule::{Output, Queue, Schedule, Work};
 use super::settings::ConnectionConfig;
-use crate::chat::{Address, AttachmentKey, Departure};
+use crate::chat::{Address, AttachmentKey, ConnTag, Departure};
 use crate::clock::{Mono, Now, Stamps};
 use crate::counters::Counters;
 use crate::http;
@@ -40,9 +40,9 @@ pub(super) struct Ended {
 
 /// The connections of one [`super::Core`].
 pub(super) struct Table<S> {
-    pub slots: Slots<Connection<S>>,
-    pub schedule: Schedule<ConnectionKey<S>>,
-    pub outgoing: Outgoing<ConnectionKey<S>>,
+    pub slots: Slots<Connection<S>, ConnTag>,
+    pub schedule: Schedule<ConnectionKey>,
+    pub outgoing: Outgoing<ConnectionKey>,
     pub batches: Batches,
     /// What the turn that is under way has done so far.
     pub work: Work,
@@ -55,9 +55,9 @@ pub(super) struct Table<S> {
     /// How many connections are over a limit.
     pub over_limit: usize,
     pub(super) config: ConnectionConfig,
-    timers: Timers<ConnectionTimer<S>>,
+    timers: Timers<ConnectionTimer>,
     /// To be freed at the end of this tick.
-    closed: Vec<ConnectionKey<S>>,
+    closed: Vec<ConnectionKey>,
     /// Control frames on their way from a context to an outbox.
     control: Vec<u8>,
     slots_tally: Tally,
@@ -67,7 +67,7 @@ pub(super) struct Table<S> {
 impl<S: Stream> Table<S> {
     pub fn new(config: ConnectionConfig, ledger: &Ledger) -> Table<S> {
         Table {
-            slots: Slots::new(),
+            slots: Slots::default(),
             schedule: Schedule::new(),
             outgoing: Outgoing::new(),
             batches: Batches::new(ledger),
@@ -97,7 +97,7 @@ impl<S: Stream> Table<S> {
         quota_address: Option<Address>,
         over_limit: Option<OverLimit>,
         purpose: Purpose,
-    ) -> ConnectionKey<S> {
+    ) -> ConnectionKey {
         let codec = http::Codec::new(self.config.http);
         let proxy_header = (purpose == Purpose::Proxied).then(Vec::new);
         let key = self.slots.insert(Connection {
@@ -129,7 +129,7 @@ impl<S: Stream> Table<S> {
 
     /// The connection turns out to be over a limit. It is kept only long enough to receive its
     /// refusal, because it holds one of a few places.
-    pub fn set_over_limit(&mut self, key: ConnectionKey<S>, over_limit: OverLimit) {
+    pub fn set_over_limit(&mut self, key: ConnectionKey, over_limit: OverLimit) {
         let Some(connection) = self.slots.get_mut(key) else { return };
         if connection.over_limit.is_none() {
             connection.over_limit = Some(over_limit);
@@ -140,7 +140,7 @@ impl<S: Stream> Table<S> {
 
     /// Closes a WebSocket connection: the close frame is written, then the server's direction is
     /// shut down, then the peer has the linger timeout to end its own.
-    pub fn close(&mut self, key: ConnectionKey<S>, close: Close) {
+    pub fn close(&mut self, key: ConnectionKey, close: Close) {
         let mut control = self.take_control();
         if let Some(ws) = self.slots.get_mut(key).and_then(Connection::ws) {
             ws.context.close(close, &mut control);
@@ -155,7 +155,7 @@ impl<S: Stream> Table<S> {
     }
 
     /// Pings a WebSocket peer.
-    pub fn ping(&mut self, key: ConnectionKey<S>) {
+    pub fn ping(&mut self, key: ConnectionKey) {
         let mut control = self.take_control();
         if let Some(ws) = self.slots.get_mut(key).and_then(Connection::ws) {
             ws.context.ping(&mut control);
@@ -171,7 +171,7 @@ impl<S: Stream> Table<S> {
     }
 
     /// Ends the protocol: what is queued is written, then the connection ends.
-    pub fn finish(&mut self, key: ConnectionKey<S>, departure: Departure) {
+    pub fn finish(&mut self, key: ConnectionKey, departure: Departure) {
         let ended = self.end_protocol(key, departure);
         let Some(connection) = self.slots.get_mut(key) else { return };
         let was_paused = matches!(&ended, Some(Protocol::Ws(ws)) if ws.is_paused);
@@ -192,21 +192,21 @@ impl<S: Stream> Table<S> {
     }
 
     /// Ends the connection now: its stream is of no more use.
-    pub fn end(&mut self, key: ConnectionKey<S>, departure: Departure) {
+    pub fn end(&mut self, key: ConnectionKey, departure: Departure) {
         self.end_protocol(key, departure);
         self.set_timer(key, None);
         self.mark_closed(key);
     }
 
     /// The network has failed under the connection.
-    pub fn on_broken(&mut self, key: ConnectionKey<S>) {
+    pub fn on_broken(&mut self, key: ConnectionKey) {
         self.counters.broken += 1;
         self.end(key, Departure::Broken);
     }
 
     /// Makes the protocol `Closing`, and tells the domain if it had an attachment. Returns what was
     /// spoken.
-    fn end_protocol(&mut self, key: ConnectionKey<S>, departure: Departure) -> Option<Protocol> {
+    fn end_protocol(&mut self, key: ConnectionKey, departure: Departure) -> Option<Protocol> {
         let connection = self.slots.get_mut(key)?;
         let ended = std::mem::replace(&mut connection.protocol, Protocol::Closing);
         if let Protocol::Ws(ws) = &ended {
@@ -217,7 +217,7 @@ impl<S: Stream> Table<S> {
     }
 
     /// Has the connection freed at the end of this tick.
-    fn mark_closed(&mut self, key: ConnectionKey<S>) {
+    fn mark_closed(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.slots.get_mut(key) {
             if !std::mem::replace(&mut connection.is_closed, true) {
                 self.closed.push(key);
@@ -254,7 +254,7 @@ impl<S: Stream> Table<S> {
     }
 
     /// A connection's timer that has expired.
-    pub fn pop_due(&mut self) -> Option<ConnectionTimer<S>> {
+    pub fn pop_due(&mut self) -> Option<ConnectionTimer> {
         let timer = self.timers.pop_due(self.now.mono)?;
         if let Some(connection) = self.slots.get_mut(timer.key) {
             connection.timer = None;
@@ -268,7 +268,7 @@ impl<S: Stream> Table<S> {
     }
 
     /// Arms the connection's one timer anew, for this timeout; `None`: for none.
-    pub fn set_timer(&mut self, key: ConnectionKey<S>, kind: Option<TimeoutKind>) {
+    pub fn set_timer(&mut self, key: ConnectionKey, kind: Option<TimeoutKind>) {
         let Some(connection) = self.slots.get_mut(key) else { return };
         match (connection.timer, kind) {
             (Some((before, timer)), Some(kind)) if before == kind => {
@@ -284,17 +284,17 @@ impl<S: Stream> Table<S> {
     }
 
     /// A WebSocket peer has sent something: its silence begins anew.
-    pub fn start_pinging(&mut self, key: ConnectionKey<S>) {
+    pub fn start_pinging(&mut self, key: ConnectionKey) {
         self.set_timer(key, Some(TimeoutKind::Ping));
     }
 
     /// What the connection's timer is for.
-    pub fn timeout(&self, key: ConnectionKey<S>) -> Option<TimeoutKind> {
+    pub fn timeout(&self, key: ConnectionKey) -> Option<TimeoutKind> {
         self.slots.get(key)?.timer.map(|(timeout, _)| timeout)
     }
 
     /// A response of so many bytes is queued: its peer has that much more time to read.
-    pub fn extend_response_deadline(&mut self, key: ConnectionKey<S>, bytes: usize) {
+    pub fn extend_response_deadline(&mut self, key: ConnectionKey, bytes: usize) {
         if let Some(connection) = self.slots.get_mut(key) {
             let seconds = (bytes / RESPONSE_BYTES_PER_SECOND_MIN) as u64;
             let deadline = connection.response_deadline.max(self.now.mono);
@@ -305,7 +305,7 @@ impl<S: Stream> Table<S> {
     // ---- The schedule
 
     /// Queues the connection for a turn, in this tick or the next.
-    pub fn schedule(&mut self, key: ConnectionKey<S>) {
+    pub fn schedule(&mut self, key: ConnectionKey) {
         let Some(connection) = self.slots.get_mut(key) else { return };
         if !std::mem::replace(&mut connection.is_queued, true) {
             let queue = match &connection.protocol {
@@ -317,7 +317,7 @@ impl<S: Stream> Table<S> {
     }
 
     /// Queues the connection for a turn in the background.
-    pub fn schedule_in_background(&mut self, key: ConnectionKey<S>) {
+    pub fn schedule_in_background(&mut self, key: ConnectionKey) {
         let Some(connection) = self.slots.get_mut(key) else { return };
         if !std::mem::replace(&mut connection.is_queued, true) {
             self.schedule.push_background(key);
@@ -326,7 +326,7 @@ impl<S: Stream> Table<S> {
 
     /// The connection whose turn it is. Its key stays in the queue until now, so that a panic in
     /// another's turn loses none.
-    pub fn next_turn(&mut self) -> Option<ConnectionKey<S>> {
+    pub fn next_turn(&mut self) -> Option<ConnectionKey> {
         let key = self.schedule.next()?;
         if let Some(connection) = self.slots.get_mut(key) {
             connection.is_queued = false;
@@ -335,7 +335,7 @@ impl<S: Stream> Table<S> {
     }
 
     /// The connection's turn is over: charges it for what it did.
-    pub fn end_turn(&mut self, key: ConnectionKey<S>) {
+    pub fn end_turn(&mut self, key: ConnectionKey) {
         let work = std::mem::take(&mut self.work);
         let allowance = self.slots.get_mut(key).map(|connection| &mut connection.allowance);
         self.schedule.charge(allowance, &work, self.now.mono);
@@ -360,7 +360,7 @@ impl<S: Stream> Table<S> {
     // ---- Accounts
 
     /// Reports what a connection holds on the heap.
-    pub fn recount(&mut self, key: ConnectionKey<S>) {
+    pub fn recount(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.slots.get_mut(key) {
             connection.recount(&mut self.heap_tally, &mut self.counters);
         }
@@ -369,7 +369,7 @@ impl<S: Stream> Table<S> {
     fn recount_slots(&mut self) {
         let lists = self.schedule.bytes()
             + self.outgoing.bytes()
-            + self.closed.capacity() * size_of::<ConnectionKey<S>>();
+            + self.closed.capacity() * size_of::<ConnectionKey>();
         let bytes = self.slots.bytes() + self.timers.bytes() + lists + self.control.capacity();
         self.slots_tally.set(bytes);
         self.counters.connections = self.slots.len() as u64;
@@ -405,7 +405,7 @@ impl<S: Stream> Table<S> {
             agree!((fits, key, timeout), (true, key, timeout), "a timer fits the state");
         }
         // A key on a list may be stale: its connection was freed meanwhile. That is harmless.
-        let count = |keys: &mut dyn Iterator<Item = ConnectionKey<S>>,
+        let count = |keys: &mut dyn Iterator<Item = ConnectionKey>,
                      mark: fn(&Connection<S>) -> bool| {
             keys.filter(|key| self.slots.get(*key).is_some_and(mark)).count()
         };

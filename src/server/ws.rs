@@ -16,7 +16,7 @@ use crate::ws::close::Close;
 use crate::ws::{self, Incoming};
 
 impl<S: Stream> Core<S> {
-    pub(super) fn on_ws_bytes(&mut self, key: ConnectionKey<S>, mut input: &[u8]) {
+    pub(super) fn on_ws_bytes(&mut self, key: ConnectionKey, mut input: &[u8]) {
         let Some(ws) = self.table.slots.get_mut(key).and_then(Connection::ws) else { return };
         let attachment = ws.attachment;
         if ws.is_paused {
@@ -58,7 +58,7 @@ impl<S: Stream> Core<S> {
         }
     }
 
-    fn on_text(&mut self, key: ConnectionKey<S>, attachment: Option<AttachmentKey>, text: &str) {
+    fn on_text(&mut self, key: ConnectionKey, attachment: Option<AttachmentKey>, text: &str) {
         self.table.counters.received += 1;
         self.table.work.events += 1;
         let Some(attachment) = attachment else { return };
@@ -86,7 +86,7 @@ impl<S: Stream> Core<S> {
     /// Tells the connection that its event was refused.
     fn refuse(
         &mut self,
-        key: ConnectionKey<S>,
+        key: ConnectionKey,
         attachment: AttachmentKey,
         why: impl Into<Error>,
         nonce: Option<&str>,
@@ -101,7 +101,7 @@ impl<S: Stream> Core<S> {
     /// Tells one connection alone, after everything that its room was told before.
     fn tell(
         &mut self,
-        key: ConnectionKey<S>,
+        key: ConnectionKey,
         attachment: AttachmentKey,
         write: impl FnOnce(&mut Vec<u8>),
     ) {

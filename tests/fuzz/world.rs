@@ -21,7 +21,7 @@ pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// A peer of the server.
 pub struct Peer {
     end: PeerEnd,
-    key: Option<ConnectionKey<ServerEnd>>,
+    key: Option<ConnectionKey>,
     /// Bytes sent that have not reached the server.
     unsent: VecDeque<u8>,
     /// All bytes that the server has sent.

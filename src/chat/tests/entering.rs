@@ -105,7 +105,7 @@ fn the_checks_at_entry_come_in_the_contracts_order() {
         ((Some(full), live.1), true, CloseReason::TooManyConnections),
         ((Some(full), live.1), false, CloseReason::TooManyRooms),
     ] {
-        let conn = story.conns.insert(()).cast();
+        let conn = story.conns.insert(());
         let request = JoinRequest { conn, session, room, share_exceeded: over, start: Start::Live };
         let entered = story.chat.enter(story.now, request, &mut story.sink);
         assert_eq!(entered.err(), Some(close));

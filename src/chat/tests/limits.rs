@@ -218,7 +218,7 @@ fn thousands_of_sessions_and_rooms_leave_nothing_behind() {
     story.sink.discards = true;
     let (now, chat, sink) = (story.now, &mut story.chat, &mut story.sink);
     let mut sessions = Vec::new();
-    let mut conns = Slots::new();
+    let mut conns = Slots::default();
     for n in 0..COUNT {
         let name = Name::parse(["ana", "ÀNA", "Bob"][n % 3]).unwrap();
         let id = chat.open_session(now, name, None).unwrap();
@@ -227,7 +227,7 @@ fn thousands_of_sessions_and_rooms_leave_nothing_behind() {
         let room = chat.room(id).unwrap();
         if n % 2 == 0 {
             let mut enter = |session| {
-                let conn = conns.insert(()).cast();
+                let conn = conns.insert(());
                 let (session, room, start) = (Some(session), Some(room), Start::Last(10));
                 let request = JoinRequest { conn, session, room, share_exceeded: false, start };
                 chat.enter(now, request, sink).unwrap().0

@@ -174,7 +174,7 @@ pub struct Peer {
     /// What the server will accept.
     pub backlog: Option<(ServerEnd, Option<IpAddr>, Purpose)>,
     /// The key of the accepted connection, unless the server has dropped it at once.
-    pub key: Option<ConnectionKey<ServerEnd>>,
+    pub key: Option<ConnectionKey>,
     /// Bytes sent that have not reached the server.
     pub unsent: VecDeque<u8>,
     /// Bytes received that are not a whole response or frame yet.
