@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::client::{Request, post};
-use crate::proxied::{self, address, from, open_session, room_of, session_of};
+use crate::proxied::{self, address, from, open_session};
 use crate::trial::{scale, under_attack, under_attack_with_rates};
 
 /// One address opens as many sessions as its rate allows; many addresses open all that the server allows.
@@ -18,14 +18,14 @@ fn session_floods_are_refused_and_disturb_no_member() {
             answers.into_iter().partition(|answer| answer.status == 201);
         // A burst of sixty and two a second, for at most a minute.
         assert!((60..=180).contains(&opened.len()), "{} of {}", opened.len(), one.len());
-        opened.iter().for_each(|answer| attack.remember_session(&session_of(answer)));
+        opened.iter().for_each(|answer| attack.remember_session(&answer.string("session_id")));
         refused.into_iter().for_each(|answer| _ = answer.refused(429, "rate_limited"));
         let open = |number: usize| open_session("attacker", &attack.fresh_address(1 + number / 50));
         let many: Vec<Request> = (0..scale(22_000, 700)).map(open).collect();
         let mut is_full = false;
         for answer in proxied::ask_all(attack.server, &many) {
             match answer.status {
-                201 => attack.remember_session(&session_of(&answer)),
+                201 => attack.remember_session(&answer.string("session_id")),
                 _ => {
                     answer.refused(503, "server_full");
                     is_full = true;
@@ -49,7 +49,7 @@ fn room_floods_are_refused_and_disturb_no_member() {
             tried += all.len();
             for answer in proxied::ask_all(attack.server, &all) {
                 match answer.status {
-                    201 => attack.remember_room(&room_of(&answer), &session),
+                    201 => attack.remember_room(&answer.string("room_id"), &session),
                     _ => {
                         answer.refused(503, "server_full");
                         is_full = true;
@@ -67,7 +67,7 @@ fn wrong_passwords_are_refused_and_disturb_no_member() {
     under_attack("wrong passwords", &["--guess-rate", "1"], |attack| {
         let owner = attack.session(0);
         let open = post("/rooms").session(&owner).json(&json!({"password": "sesame"}));
-        let room = room_of(&attack.server.ask(from(open, &address(0))).expect(201));
+        let room = attack.server.ask(from(open, &address(0))).expect(201).string("room_id");
         attack.remember_room(&room, &owner);
         let guess = |number: usize, count: usize| {
             let join = post(&format!("/rooms/{room}/join")).session(&attack.session(number));

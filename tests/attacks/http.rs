@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::client::{Http, Request, Stream, get, post, upgrade};
+use crate::client::{Http, Request, get, post, upgrade};
 use crate::proxied::{self, address, from};
 use crate::trial::{Attack, connections, scale, under_attack};
 
@@ -176,14 +176,13 @@ fn unread_listings_disturb_no_member() {
             let count = scale(200, 100);
             for answer in proxied::ask_all(attack.server, &vec![open; count]) {
                 if answer.status != 429 {
-                    attack.remember_room(&proxied::room_of(&answer.expect(201)), &session);
+                    attack.remember_room(&answer.expect(201).string("room_id"), &session);
                 }
             }
         }
         let listing = get("/rooms/all?detail=true").bytes("a").repeat(50);
         let ask = |_| {
-            let stream = Stream::connect_narrow(attack.server.address());
-            let mut http = Http::over(stream, attack.server.address());
+            let mut http = attack.server.http_narrow();
             http.send(&listing);
             http
         };

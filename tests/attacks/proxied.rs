@@ -21,20 +21,12 @@ pub fn open_session(name: &str, address: &str) -> Request {
 
 /// Opens a session and returns its id.
 pub fn session(server: &Server, name: &str, address: &str) -> String {
-    session_of(&server.ask(open_session(name, address)).expect(201))
-}
-
-pub fn session_of(answer: &Answer) -> String {
-    answer.json()["session_id"].as_str().expect("an id").to_owned()
+    server.ask(open_session(name, address)).expect(201).string("session_id")
 }
 
 /// Creates a room and returns its id.
 pub fn room(server: &Server, session: &str, address: &str) -> String {
-    room_of(&server.ask(from(post("/rooms").session(session), address)).expect(201))
-}
-
-pub fn room_of(answer: &Answer) -> String {
-    answer.json()["room_id"].as_str().expect("an id").to_owned()
+    server.ask(from(post("/rooms").session(session), address)).expect(201).string("room_id")
 }
 
 pub fn enter(room: &str, session: &str, address: &str) -> Request {

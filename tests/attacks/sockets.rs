@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::client::{
-    CLOSE, CONTINUATION, FIN, Http, PING, Stream, TEXT, Ws, chat, frame, frame_header, text,
+    CLOSE, CONTINUATION, FIN, PING, Stream, TEXT, Ws, chat, frame, frame_header, text,
 };
 use crate::http::hostile_documents;
 use crate::proxied::{address, enter};
@@ -135,9 +135,7 @@ fn slow_readers_are_closed_and_disturb_no_member() {
         let narrow = |number: usize| {
             let session = attack.session(number);
             let room = &attack.bystanders.ids[number % attack.bystanders.ids.len()];
-            let stream = Stream::connect_narrow(attack.server.address());
-            let http = Http::over(stream, attack.server.address());
-            http.upgrade(&enter(room, &session, &address(number)))
+            attack.server.http_narrow().upgrade(&enter(room, &session, &address(number)))
         };
         let slow: Vec<Ws> = (0..scale(100, 10)).map(narrow).collect();
         let speakers = [attack.session(1000), attack.session(1001)];

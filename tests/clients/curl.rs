@@ -58,18 +58,9 @@ fn answers(ended: &Ended) -> Vec<Answer> {
     let mut rest = &ended.stdout[..];
     while rest.starts_with(b"HTTP/") {
         let end = rest.windows(4).position(|four| four == b"\r\n\r\n").expect("a whole head");
-        let head = std::str::from_utf8(&rest[..end]).expect("a head in ASCII");
+        let mut answer = Answer::from_head(&rest[..end]);
         rest = &rest[end + 4..];
-        let mut lines = head.split("\r\n");
-        let mut start = lines.next().expect("a status line").splitn(3, ' ');
-        let version = start.next().expect("a version").to_owned();
-        let status = start.next().and_then(|s| s.parse().ok()).expect("a status");
-        let fields = lines.map(|line| {
-            let (name, value) = line.split_once(':').expect("a field");
-            (name.to_owned(), value.trim().to_owned())
-        });
-        let mut answer = Answer { version, status, fields: fields.collect(), body: Vec::new() };
-        if status >= 200 {
+        if answer.status >= 200 {
             let length = answer.field("Content-Length").and_then(|length| length.parse().ok());
             // A response to HEAD has a length and no body.
             let length = length.unwrap_or(0).min(rest.len());
@@ -98,7 +89,7 @@ fn curl_can_use_all_of_rest() {
     assert_eq!(me, json!({"session_id": ana, "username": "ana", "joined_rooms": []}));
 
     let created = curl.answer(&["-X", "POST", "-H", &as_ana], "/rooms").expect(201);
-    let room = created.json()["room_id"].as_str().expect("an id").to_owned();
+    let room = created.string("room_id");
     assert_eq!(created.field("Location"), Some(format!("rooms/{room}").as_str()));
     let joined = curl.json(&["-X", "POST", "-H", &as_bob], &format!("/rooms/{room}/join"), 200);
     assert_eq!(joined, json!({"message": format!("Joined room {room}"), "room_id": room}));

@@ -141,7 +141,7 @@ fn expect_all_to_work(front: &Front, prefix: &str) {
     let open = |http: &mut Http, name: &str| {
         let answer =
             http.ask(&post(&format!("{prefix}/sessions")).json(&json!({"username": name})));
-        answer.expect(201).json()["session_id"].as_str().expect("an id").to_owned()
+        answer.expect(201).string("session_id")
     };
     let (ana, bob) = (open(&mut http, "ana"), open(&mut http, "bob"));
     let room = http.ask(&post(&format!("{prefix}/rooms")).session(&ana)).expect(201).json();

@@ -256,7 +256,7 @@ fn operations_on_messages_answer_as_documented() {
     let (ana, bob, other_ana) =
         (server.session("ana"), server.session("bob"), server.session("ANA"));
     let secret = post("/rooms").session(&ana).json(&json!({"password": "pst"}));
-    let secret = server.ask(secret).expect(201).json()["room_id"].as_str().expect("id").to_owned();
+    let secret = server.ask(secret).expect(201).string("room_id");
     let plain = server.room(&ana);
 
     let path = "/rooms/{room_id}/messages";

@@ -13,9 +13,9 @@ use crate::server::metric_in;
 fn tls_and_plain_connections_share_rooms() {
     let tls_server = TlsServer::start(&[]);
     let session = tls_server.ask(post("/sessions").json(&json!({"username": "ana"}))).expect(201);
-    let session = session.json()["session_id"].as_str().expect("an id").to_owned();
+    let session = session.string("session_id");
     let room = tls_server.ask(post("/rooms").session(&session)).expect(201);
-    let room = room.json()["room_id"].as_str().expect("an id").to_owned();
+    let room = room.string("room_id");
     let mut ana = tls_server.http().upgrade(&upgrade(&format!("/ws/{room}?session_id={session}")));
     ana.expect_join("ana");
     let mut bob = tls_server.server.enter(&room, "bob");

@@ -103,7 +103,7 @@ impl Case {
     fn new(server: &Server, http: &mut Http, kind: Kind, caller: Caller, number: usize) -> Case {
         let mut session = |name: String| {
             let answer = http.ask(&post("/sessions").json(&json!({"username": name}))).expect(201);
-            answer.json()["session_id"].as_str().expect("an id").to_owned()
+            answer.string("session_id")
         };
         let owner = session(format!("owner {number}"));
         let guest = session(format!("guest {number}"));

@@ -2,9 +2,7 @@
 
 use serde_json::json;
 
-use crate::client::{
-    CLOSE, FIN, Http, PING, PONG, Stream, chat_with, close_payload, frame, post, upgrade,
-};
+use crate::client::{CLOSE, FIN, PING, PONG, chat_with, close_payload, frame, post, upgrade};
 use crate::server::Server;
 
 /// Regression: a socket that pinged and never read was dropped without a close frame.
@@ -15,7 +13,7 @@ fn a_socket_that_pings_and_never_reads_is_closed_with_1013() {
     let server = Server::start(&flags);
     let (room, _ana, mut bob) = server.room_of_two();
     let session = server.session("carl");
-    let http = Http::over(Stream::connect_narrow(server.address()), server.address());
+    let http = server.http_narrow();
     let mut ws = http.upgrade(&upgrade(&format!("/ws/{room}?session_id={session}")));
     ws.expect_join("carl");
     bob.expect_join("carl");
@@ -56,7 +54,7 @@ fn a_socket_that_repeats_a_nonce_while_catching_up_is_closed_with_1013() {
         ana.expect_chat("ana", &longest);
         bob.expect_chat("ana", &longest);
     }
-    let http = Http::over(Stream::connect_narrow(server.address()), server.address());
+    let http = server.http_narrow();
     let mut ws = http.upgrade(&upgrade(&format!("/ws/{room}?session_id={session}&history=1000")));
     bob.expect_join("carl");
     for _ in 0..100 {

@@ -40,7 +40,7 @@ fn rest_and_sockets_work_after_the_header() {
     {
         let mut http = begin(&server, &header);
         let ana = http.ask(&post("/sessions").json(&json!({"username": "ana"}))).expect(201);
-        let ana = ana.json()["session_id"].as_str().unwrap().to_owned();
+        let ana = ana.string("session_id");
         let room = http.ask(&post("/rooms").session(&ana)).expect(201).json();
         let room = room["room_id"].as_str().unwrap();
         let mut ws = http.upgrade(&upgrade(&format!("/ws/{room}?session_id={ana}")));

@@ -282,6 +282,20 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Parses a head, with or without its final empty line. The body is empty.
+    pub fn from_head(head: &[u8]) -> Answer {
+        let head = std::str::from_utf8(head).expect("a head in ASCII");
+        let mut lines = head.trim_end().split("\r\n");
+        let mut start = lines.next().expect("a status line").splitn(3, ' ');
+        let version = start.next().expect("a version").to_owned();
+        let status = start.next().and_then(|s| s.parse().ok()).expect("a status");
+        let fields = lines.map(|line| {
+            let (name, value) = line.split_once(':').expect("a field");
+            (name.to_owned(), value.trim().to_owned())
+        });
+        Answer { version, status, fields: fields.collect(), body: Vec::new() }
+    }
+
     /// The value of the field named `name`, which must not be repeated.
     pub fn field(&self, name: &str) -> Option<&str> {
         let mut found = self.fields.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
@@ -303,6 +317,12 @@ impl Answer {
     pub fn json(&self) -> Value {
         assert_eq!(self.field("Content-Type"), Some("application/json"), "{self:?}");
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    /// A string in the JSON object of the body.
+    #[track_caller]
+    pub fn string(&self, name: &str) -> String {
+        self.json()[name].as_str().unwrap_or_else(|| panic!("no {name}: {self:?}")).to_owned()
     }
 
     /// Asserts the status.
@@ -425,16 +445,8 @@ impl Http {
             }
         };
         let head: Vec<u8> = self.wire.received.drain(..head_len).collect();
-        let head = String::from_utf8(head).expect("a head in ASCII");
-        let mut lines = head.trim_end().split("\r\n");
-        let mut start = lines.next().expect("a status line").splitn(3, ' ');
-        let version = start.next().expect("a version").to_owned();
-        let status = start.next().and_then(|s| s.parse().ok()).expect("a status");
-        let fields = lines.map(|line| {
-            let (name, value) = line.split_once(':').expect("a field");
-            (name.to_owned(), value.trim().to_owned())
-        });
-        let mut answer = Answer { version, status, fields: fields.collect(), body: Vec::new() };
+        let mut answer = Answer::from_head(&head);
+        let status = answer.status;
         let bodiless = method == "HEAD" || status < 200 || status == 204;
         if !bodiless {
             let length = answer.field("Content-Length").and_then(|length| length.parse().ok());

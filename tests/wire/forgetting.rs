@@ -9,8 +9,7 @@ use std::os::unix::fs::FileExt;
 use serde_json::json;
 
 use crate::client::{
-    CONTINUATION, FIN, Http, PING, Stream, TEXT, chat, chat_with, delete, frame, get, post, text,
-    upgrade,
+    CONTINUATION, FIN, Http, PING, TEXT, chat, chat_with, delete, frame, get, post, text, upgrade,
 };
 use crate::server::{Server, wait_until};
 
@@ -129,7 +128,7 @@ fn nothing_of_a_room_stays_in_memory_when_it_has_ended() {
     server.join_with(&room, &bob, &password);
 
     send_everywhere(&server, &mut http, &room, [&ana, &bob], &mut secrets);
-    let slow = Http::over(Stream::connect_narrow(server.address()), server.address());
+    let slow = server.http_narrow();
     let target = format!("/ws/{room}?session_id={bob}&history=1000");
     let mut slow = slow.upgrade(&upgrade(&target));
     http.ask(&get(&format!("/rooms/{room}/messages")).session(&bob)).expect(200);

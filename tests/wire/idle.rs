@@ -28,10 +28,7 @@ fn ten_thousand_idle_sockets_cause_no_wake_up() {
     let mut sockets: Vec<Ws> = Vec::with_capacity(SOCKETS);
     for _ in 0..SOCKETS / ROOM {
         let sessions: Vec<String> = (0..ROOM).map(|n| session(&mut http, n)).collect();
-        let room = http.ask(&post("/rooms").session(&sessions[0])).expect(201).json()["room_id"]
-            .as_str()
-            .expect("an id")
-            .to_owned();
+        let room = http.ask(&post("/rooms").session(&sessions[0])).expect(201).string("room_id");
         let target = |session: &String| format!("/ws/{room}?session_id={session}");
         sockets.extend(sessions.iter().map(|session| server.upgrade(upgrade(&target(session)))));
     }
@@ -47,5 +44,5 @@ fn ten_thousand_idle_sockets_cause_no_wake_up() {
 
 fn session(http: &mut Http, number: usize) -> String {
     let answer = http.ask(&post("/sessions").json(&json!({"username": format!("name {number}")})));
-    answer.expect(201).json()["session_id"].as_str().expect("an id").to_owned()
+    answer.expect(201).string("session_id")
 }

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::client::{
-    FIN, Http, PING, Request, Stream, TEXT, Ws, frame, frame_header, get, post, upgrade,
-};
+use crate::client::{FIN, Http, PING, Request, TEXT, Ws, frame, frame_header, get, post, upgrade};
 use crate::server::{Server, is_slow, metric_in, raise_descriptor_limit, wait_until};
 
 /// With these flags, nothing that a test measures times out or is refused.
@@ -105,13 +103,12 @@ pub fn pipeline(
 pub fn sessions(server: &Server, count: usize) -> Vec<String> {
     let open = |n: usize| post("/sessions").json(&json!({"username": format!("user {n}")}));
     let answers = pipeline(server, count, open).into_iter().map(|answer| answer.expect(201));
-    answers.map(|answer| answer.json()["session_id"].as_str().unwrap().to_owned()).collect()
+    answers.map(|answer| answer.string("session_id")).collect()
 }
 
 pub fn rooms(server: &Server, session: &str, count: usize) -> Vec<String> {
     let answers = pipeline(server, count, |_| post("/rooms").session(session)).into_iter();
-    let ids =
-        answers.map(|answer| answer.expect(201).json()["room_id"].as_str().unwrap().to_owned());
+    let ids = answers.map(|answer| answer.expect(201).string("room_id"));
     ids.collect()
 }
 
@@ -214,7 +211,7 @@ fn outboxes_of_slow_readers_are_counted() {
             let room = server.room(&server.session("owner"));
             let users = sessions(server, scale(100).min(15));
             let enter = |session: &String| {
-                let http = Http::over(Stream::connect_narrow(server.address()), server.address());
+                let http = server.http_narrow();
                 let target = format!("/ws/{room}?session_id={}", session);
                 http.upgrade(&upgrade(&target))
             };
@@ -228,7 +225,7 @@ fn outboxes_of_slow_readers_are_counted() {
         let users: Vec<_> = sessions(server, 5);
         users.iter().for_each(|user| _ = rooms(server, user, 200));
         let ask = |_| {
-            let mut http = Http::over(Stream::connect_narrow(server.address()), server.address());
+            let mut http = server.http_narrow();
             for _ in 0..20 {
                 http.send_request(&get("/rooms/all?detail=true").session(&owner));
             }
@@ -381,7 +378,7 @@ fn near_the_ceiling_the_key_and_the_origin_are_checked_first() {
 fn at_the_ceiling_the_socket_with_the_largest_outbox_is_closed() {
     let server = small();
     let (room, ana, mut bob) = server.room_of_two();
-    let http = Http::over(Stream::connect_narrow(server.address()), server.address());
+    let http = server.http_narrow();
     let mut slow = http.upgrade(&upgrade(&format!("/ws/{room}?session_id={}", ana.session)));
     stall(&server, &mut slow, 125);
     let mut bodies: Vec<_> = (0..16).map(|_| server.http()).collect();

@@ -528,6 +528,16 @@ fn posts_and_chats_share_the_rate_of_their_session() {
 
 // Expiry of rooms.
 
+/// Posts to one room until the other expires; then that one expires as well.
+fn expect_kept_by_posts(server: &Server, session: &str, kept: &str, silent: &str) {
+    wait_until("the silent room is gone", || {
+        server.say(kept, session, "still here");
+        server.user_count(silent).is_none()
+    });
+    assert_eq!(server.user_count(kept), Some(0));
+    wait_until("the other room is gone", || server.user_count(kept).is_none());
+}
+
 // contract §3.12
 #[test]
 fn a_post_restarts_new_room_ttl() {
@@ -535,12 +545,7 @@ fn a_post_restarts_new_room_ttl() {
     let server = Server::start(&flags);
     let ana = server.session("ana");
     let (kept, silent) = (server.room(&ana), server.room(&ana));
-    wait_until("the silent room is gone", || {
-        server.say(&kept, &ana, "still here");
-        server.user_count(&silent).is_none()
-    });
-    assert_eq!(server.user_count(&kept), Some(0));
-    wait_until("the other room is gone", || server.user_count(&kept).is_none());
+    expect_kept_by_posts(&server, &ana, &kept, &silent);
 }
 
 // contract §3.12
@@ -553,12 +558,7 @@ fn a_post_restarts_room_ttl() {
     for room in [&kept, &silent] {
         server.enter_as(room, "ana", &ana).close();
     }
-    wait_until("the silent room is gone", || {
-        server.say(&kept, &ana, "still here");
-        server.user_count(&silent).is_none()
-    });
-    assert_eq!(server.user_count(&kept), Some(0));
-    wait_until("the other room is gone", || server.user_count(&kept).is_none());
+    expect_kept_by_posts(&server, &ana, &kept, &silent);
 }
 
 // contract §3.12

@@ -53,7 +53,7 @@ fn a_private_room_is_open_to_any_session_that_knows_its_id() {
     let (ana, bob) = (server.session("ana"), server.session("bob"));
     let answer = server.ask(post("/rooms").session(&ana).json(&json!({"private": true})));
     let answer = answer.expect(201);
-    let room = answer.json()["room_id"].as_str().expect("an id").to_owned();
+    let room = answer.string("room_id");
     is_a_private_id(&room);
     assert!(answer.field("Location").is_some_and(|location| location.ends_with(&room)));
     is_hidden(&server, &room, &ana);

@@ -4,7 +4,7 @@
 
 use serde_json::json;
 
-use crate::client::{FIN, Http, PING, Stream, Ws, delete, frame, post, upgrade};
+use crate::client::{FIN, Http, PING, Ws, delete, frame, post, upgrade};
 use crate::memory::{PATIENT, counted, pipeline, rooms, sessions, total_of_none, wait_for_total};
 use crate::server::{Server, is_slow, raise_descriptor_limit, wait_until};
 
@@ -75,9 +75,8 @@ impl FullServer {
 
     /// Enters some rooms with sockets that send pings and read nothing.
     fn slow_readers(&mut self, count: usize, pings: usize) -> Vec<Ws> {
-        let address = self.server.address();
         let enter = |room: &String| {
-            let http = Http::over(Stream::connect_narrow(address), address);
+            let http = self.server.http_narrow();
             let mut ws = http.upgrade(&upgrade(&format!("/ws/{room}?session_id={}", self.owner)));
             // It may be closed for its backlog meanwhile.
             let _ = ws.try_send(frame(FIN | PING, []).repeat(pings));
@@ -96,7 +95,7 @@ impl FullServer {
             let is_full = answers.iter().all(|answer| answer.status != 201);
             for answer in answers {
                 match answer.status {
-                    201 => all.push(answer.json()["session_id"].as_str().unwrap().to_owned()),
+                    201 => all.push(answer.string("session_id")),
                     _ => _ = answer.refused(503, "server_full"),
                 }
             }
@@ -132,7 +131,7 @@ impl FullServer {
             late = Some(self.http.ask(&open)).filter(|answer| answer.status == 201);
             late.is_some()
         });
-        let late = late.expect("a session").json()["session_id"].as_str().unwrap().to_owned();
+        let late = late.expect("a session").string("session_id");
         self.http.ask(&delete("/sessions/me").session(&late)).expect(200);
     }
 }

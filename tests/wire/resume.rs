@@ -6,7 +6,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::client::{CLOSE, Http, Stream, Ws, chat, chat_with, close_payload, history_of, upgrade};
+use crate::client::{CLOSE, Ws, chat, chat_with, close_payload, history_of, upgrade};
 use crate::server::Server;
 
 const UNKNOWN_ID: &str = "01890000-0000-7000-8000-000000000000";
@@ -51,7 +51,7 @@ fn room_with_chats(server: &Server, count: usize) -> (String, Ws, Vec<Value>) {
 
 /// A WebSocket with a small receive buffer, so that the server soon cannot write to it.
 fn narrow_socket(server: &Server, room: &str, session: &str, query: &str) -> Ws {
-    let http = Http::over(Stream::connect_narrow(server.address()), server.address());
+    let http = server.http_narrow();
     http.upgrade(&upgrade(&format!("/ws/{room}?session_id={session}&{query}")))
 }
 

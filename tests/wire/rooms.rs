@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::client::{Answer, Request, delete, get, post};
+use crate::client::{Request, delete, get, post};
 use crate::server::{Server, wait_until};
 
 fn join(room: &str, session: &str) -> Request {
@@ -19,10 +19,6 @@ fn rooms_of(server: &Server, session: &str) -> Value {
 
 fn all_rooms(server: &Server) -> Value {
     server.ask(get("/rooms/all")).expect(200).json()["rooms"].clone()
-}
-
-fn room_id(answer: &Answer) -> String {
-    answer.json()["room_id"].as_str().expect("an id").to_owned()
 }
 
 /// Ids that no room has. Most of them do not have the form of a room id.
@@ -42,7 +38,7 @@ const NO_ROOMS: [&str; 9] = [
 fn fill_with_rooms(server: &Server, session: &str) -> Vec<String> {
     let requests = vec![post("/rooms").session(session); 200];
     let answers = server.http().pipeline(&requests);
-    answers.into_iter().map(|answer| room_id(&answer.expect(201))).collect()
+    answers.into_iter().map(|answer| answer.expect(201).string("room_id")).collect()
 }
 
 // Creating and finding.
@@ -52,7 +48,7 @@ fn fill_with_rooms(server: &Server, session: &str) -> Vec<String> {
 fn a_room_is_created_and_its_creator_has_joined_it() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
-    let room = room_id(&server.ask(post("/rooms").session(&ana)).expect(201));
+    let room = server.ask(post("/rooms").session(&ana)).expect(201).string("room_id");
     assert_eq!(rooms_of(&server, &ana), json!([room]));
     let found = server.ask(get(&format!("/rooms/{room}"))).expect(200).json();
     assert_eq!((&found["room_id"], &found["exists"]), (&json!(room), &json!(true)));
@@ -75,7 +71,7 @@ fn the_location_of_a_new_room_is_a_relative_reference_that_works() {
             None => format!("{folder}/{location}"),
         };
         let found = server.ask(get(&path)).expect(200).json();
-        assert_eq!(found["room_id"], json!(room_id(&answer)), "{location}");
+        assert_eq!(found["room_id"], json!(answer.string("room_id")), "{location}");
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use serde_json::{Value, json};
 
-use crate::client::{Answer, Http, Request, Ws, get, post, upgrade};
+use crate::client::{Answer, Http, Request, Stream, Ws, get, post, upgrade};
 
 /// How long a test waits for anything that must happen.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -306,6 +306,11 @@ impl Server {
         Http::connect(self.address())
     }
 
+    /// A new HTTP connection with a small receive buffer, so that the server soon blocks if nothing is read.
+    pub fn http_narrow(&self) -> Http {
+        Http::over(Stream::connect_narrow(self.address()), self.address())
+    }
+
     /// Sends one request on a connection of its own.
     pub fn ask(&self, request: Request) -> Answer {
         self.http().ask(&request)
@@ -314,19 +319,19 @@ impl Server {
     /// Opens a session and returns its id.
     pub fn session(&self, name: &str) -> String {
         let answer = self.ask(post("/sessions").json(&json!({"username": name}))).expect(201);
-        answer.json()["session_id"].as_str().expect("an id").to_owned()
+        answer.string("session_id")
     }
 
     /// Creates a room and returns its id.
     pub fn room(&self, session: &str) -> String {
         let answer = self.ask(post("/rooms").session(session)).expect(201);
-        answer.json()["room_id"].as_str().expect("an id").to_owned()
+        answer.string("room_id")
     }
 
     /// Creates a room with a request body and returns its id.
     pub fn room_with(&self, session: &str, body: &Value) -> String {
         let answer = self.ask(post("/rooms").session(session).json(body)).expect(201);
-        answer.json()["room_id"].as_str().expect("an id").to_owned()
+        answer.string("room_id")
     }
 
     /// Joins a room by REST.

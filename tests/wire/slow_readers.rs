@@ -2,13 +2,13 @@
 
 use serde_json::json;
 
-use crate::client::{Http, Stream, Ws, get, post, upgrade};
+use crate::client::{Ws, get, post, upgrade};
 use crate::server::Server;
 
 /// The socket of a new session, with a small receive buffer.
 fn enter_narrow(server: &Server, room: &str, name: &str) -> Ws {
     let session = server.session(name);
-    let http = Http::over(Stream::connect_narrow(server.address()), server.address());
+    let http = server.http_narrow();
     http.upgrade(&upgrade(&format!("/ws/{room}?session_id={session}")))
 }
 
