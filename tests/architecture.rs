@@ -673,21 +673,31 @@ fn use_tree<'a>(
     rest
 }
 
-/// Names that are defined outside of all braces; true for types.
+/// Names that are defined outside of all braces but those of an item macro, `name! { … }`; true for
+/// types.
 fn items(tokens: &[String]) -> BTreeMap<String, bool> {
     let mut items = BTreeMap::new();
-    let mut depth = 0;
+    // True for the braces of an item macro.
+    let mut open: Vec<bool> = Vec::new();
     for (at, token) in tokens.iter().enumerate() {
         let mut name = tokens.get(at + 1);
         let is_type = matches!(token.as_str(), "struct" | "enum" | "trait" | "type" | "union");
         match token.as_str() {
-            "{" | "(" | "[" => depth += 1,
-            "}" | ")" | "]" => depth -= 1,
+            "{" | "(" | "[" => {
+                open.push(token == "{" && at > 0 && tokens[at - 1] == "!");
+                continue;
+            }
+            "}" | ")" | "]" => {
+                open.pop();
+                continue;
+            }
             "macro_rules" => name = tokens.get(at + 2),
             "struct" | "enum" | "trait" | "type" | "union" | "fn" | "const" | "static" | "mod" => {}
             _ => continue,
         }
-        if let Some(name) = name.filter(|name| depth == 0 && is_name(name)) {
+        if let Some(name) =
+            name.filter(|name| open.iter().all(|is_macro| *is_macro) && is_name(name))
+        {
             items.insert(name.clone(), is_type);
         }
     }

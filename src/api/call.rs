@@ -7,10 +7,11 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use super::credential;
 use super::error::Error;
 use super::listings::Listings;
+use super::object::{self, FieldValue};
 use super::upgrade::UpgradeRequest;
-use super::{credential, object};
 use crate::chat::{Access, Address, Chat, RoomId, RoomKey, SessionKey, Sink};
 use crate::clock::Now;
 use crate::http::{Request, Response};
@@ -43,6 +44,9 @@ pub enum Answer {
 /// What a route returns.
 pub type Outcome = Result<Response, Error>;
 
+/// The `detail` for a body that is optional and not an object.
+const NEITHER_EMPTY_NOR_AN_OBJECT: &str = "The body is neither empty nor a JSON object.";
+
 /// Everything that a route may use.
 pub struct Call<'a> {
     pub chat: &'a mut Chat,
@@ -54,7 +58,29 @@ pub struct Call<'a> {
     pub segment: Cow<'a, str>,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    /// The values of the fields `names` of a body that must be a JSON object; else 422.
+    pub fn fields<const N: usize>(
+        &self,
+        names: [&str; N],
+    ) -> Result<[Option<FieldValue<'a>>; N], Error> {
+        object::body_fields(self.request.body(), names)
+            .map_err(|_| Error::bad_body("The body is not a JSON object."))
+    }
+
+    /// [`Call::fields`] of a body that may be empty. A field that is `null` counts as absent.
+    pub fn optional_fields<const N: usize>(
+        &self,
+        names: [&str; N],
+    ) -> Result<[Option<FieldValue<'a>>; N], Error> {
+        if self.request.body().is_empty() {
+            return Ok([const { None }; N]);
+        }
+        let fields = object::body_fields(self.request.body(), names);
+        let fields = fields.map_err(|_| Error::bad_body(NEITHER_EMPTY_NOR_AN_OBJECT))?;
+        Ok(fields.map(object::optional))
+    }
+
     /// The room that the path names. `None` if it does not exist or the id is malformed
     /// (contract §1.13).
     pub fn room(&self) -> Option<RoomKey> {
@@ -83,5 +109,5 @@ pub fn check_ignored_body(request: &Request) -> Result<(), Error> {
     if body.is_empty() || object::body_fields(body, []).is_ok() {
         return Ok(());
     }
-    Err(Error::bad_body(object::NEITHER_EMPTY_NOR_AN_OBJECT))
+    Err(Error::bad_body(NEITHER_EMPTY_NOR_AN_OBJECT))
 }

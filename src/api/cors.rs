@@ -1,47 +1,47 @@
-//! Which pages of other origins may read our answers and open sockets.
+//! CORS: which origins' pages may read answers and open sockets.
 //!
-//! Owns the fields of CORS (<https://fetch.spec.whatwg.org/#http-cors-protocol>). Must never
-//! know what an answer says. The invariant: every answer varies by `Origin`, also those to
-//! requests without one, or a cache would hand one origin's answer to another.
+//! Owns the fields of CORS (<https://fetch.spec.whatwg.org/#http-cors-protocol>). Must not know what
+//! an answer says. The invariant: every answer varies by `Origin`, also the answer to a request
+//! without one. Otherwise a cache could give one origin the answer to another.
 
 use std::borrow::Cow;
 
 use crate::http::{Method, Request, Response, ResponseField, eq_ignore_case};
 
-/// The origins that are allowed (contract §1.22).
+/// The allowed origins (contract §1.21 to §1.25).
 pub struct Cors {
-    /// In lower case; empty: any.
+    /// In lower case. Empty: any origin is allowed.
     origins: Vec<String>,
 }
 
-/// What a request says about the page it comes from.
+/// The origin of a request's page.
 enum Origin<'a> {
-    /// Nothing: no browser, or a page of our own that need not say.
+    /// No `Origin`: the client is not a browser, or the page is of the server's own origin.
     Absent,
     Allowed(&'a str),
     Foreign,
 }
 
 impl Cors {
-    /// `origins` in lower case, as browsers send them; none: any.
+    /// `origins` are the allowed ones in lower case, as browsers send them. Empty: any origin.
     pub fn new(origins: Vec<String>) -> Cors {
         Cors { origins }
     }
 
-    /// Whether the page may open a socket. A browser doesn't ask on a socket's behalf (RFC 6455
-    /// §10.2), so the answer is ours to give.
+    /// Whether the request's page may open a socket. Browsers do not restrict sockets by origin, so
+    /// the server must (RFC 6455 §10.2).
     pub fn allows(&self, request: &Request) -> bool {
         !matches!(self.origin(request), Origin::Foreign)
     }
 
-    /// What every answer to `request` says besides its own fields, the 101 included. `None`: it
-    /// could not be read.
+    /// The fields of CORS for the answer to `request`, also for a 101. `request` is `None` if its
+    /// head could not be parsed.
     pub fn fields(&self, request: Option<&Request>) -> Vec<ResponseField> {
         const VARY: ResponseField = ("Vary", Cow::Borrowed("Origin"));
         let origin = match request.map(|request| self.origin(request)) {
             Some(Origin::Allowed(origin)) => origin.to_owned(),
             Some(Origin::Absent | Origin::Foreign) => return vec![VARY],
-            // Whoever sent what we could not read may at least read that.
+            // The origin is unknown, but all origins are allowed, so any page may read the error.
             None if self.origins.is_empty() => {
                 return vec![("Access-Control-Allow-Origin", "*".into()), VARY];
             }
@@ -55,10 +55,10 @@ impl Cors {
         ]
     }
 
-    /// The answer to a preflight, if `request` is one; not yet dressed in [`Cors::fields`].
+    /// The answer to a preflight, without [`Cors::fields`]. `None` if `request` is not a preflight.
     pub fn preflight(&self, request: &Request) -> Option<Response> {
-        const ASKED: &str = "Access-Control-Request-Method";
-        if request.method() != Method::Options || request.fields(ASKED).next().is_none() {
+        const REQUEST_METHOD: &str = "Access-Control-Request-Method";
+        if request.method() != Method::Options || request.fields(REQUEST_METHOD).next().is_none() {
             return None;
         }
         let response = Response::new(204);
@@ -80,7 +80,7 @@ impl Cors {
         self.classify(origin, request.host())
     }
 
-    /// `None`: there are several, or it is no text.
+    /// `origin` is `None` if the field is repeated or not UTF-8.
     fn classify<'a>(&self, origin: Option<&'a str>, host: &str) -> Origin<'a> {
         match origin {
             Some(origin) if !is_serialized(origin) => Origin::Foreign,
@@ -97,13 +97,14 @@ impl Cors {
     }
 }
 
-/// RFC 6454 §6.2: an origin in one piece; a list of them allows nobody.
+/// Whether `origin` is one serialized origin (RFC 6454 §6.2), as browsers send it. A list of
+/// origins is not.
 fn is_serialized(origin: &str) -> bool {
     !origin.is_empty() && origin.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',')
 }
 
-/// Whether a page came from where its request goes. A proxy may have taken TLS off, so the
-/// schemes are not compared, but each has its own port that goes without saying.
+/// Whether `origin` is the server's own (contract §1.23). The schemes are not compared, because a
+/// proxy may have ended TLS. A port in `host` that is the default of the origin's scheme is ignored.
 fn is_own(origin: &str, host: &str) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else { return false };
     let port = match scheme {
@@ -128,7 +129,7 @@ mod tests {
 
     // contract §1.21 §1.22
     #[test]
-    fn any_origin_unless_narrowed() {
+    fn any_origin_is_allowed_unless_origins_are_configured() {
         check(&[], "https://a.example", "b.example", true);
         check(&[], "null", "b.example", true);
         check(&[], "https://a.example, https://c.example", "b.example", false);

@@ -1,41 +1,43 @@
-//! Who is asking: the session's id in a request.
+//! The session's id in a request.
 //!
-//! Owns the places where a request may carry it. Must never show it to anyone. The invariant: of
-//! several credentials the first that is present counts, and if that one is no good, nobody
-//! looks for a better one.
+//! Owns the places where a request may carry the id. Must not pass it on to other clients or to the
+//! log (contract §1.12). The invariant: of several credentials the first that is present counts. If
+//! it is malformed, the others are not tried.
 
 use super::error::{Code, Error};
 use crate::chat::SessionId;
-use crate::http::{Request, eq_ignore_case};
+use crate::http::{Request, eq_ignore_case, list_members};
 
-/// What `Authorization` holds.
+/// The content of `Authorization`.
 enum Authorization {
-    /// Nothing that concerns us: no field, another scheme, no token.
+    /// No field, another scheme, or no token.
     Missing,
-    /// A token that is no session's id, or more than one field.
+    /// A token that is not a session's id, or more than one field.
     Malformed,
     Session(SessionId),
 }
 
-/// The id of the session that asks, be it living or not.
+/// The id that the request carries in `Authorization`. The session may have ended.
 pub fn bearer(request: &Request) -> Result<SessionId, Error> {
     match authorization(request) {
         Authorization::Session(id) => Ok(id),
         Authorization::Malformed => Err(invalid_session()),
         Authorization::Missing => {
-            let error = Error::new(Code::MissingSession, "This needs a session's bearer token.");
+            let detail = "This request needs a session's id as its bearer token.";
+            let error = Error::new(Code::MissingSession, detail);
             Err(error.with("WWW-Authenticate", "Bearer"))
         }
     }
 }
 
-/// RFC 6750 §3.1.
+/// 401 for a token that names no session (RFC 6750 §3.1).
 pub fn invalid_session() -> Error {
-    let error = Error::new(Code::InvalidSession, "There is no such session, or it has expired.");
+    let error = Error::new(Code::InvalidSession, "The session does not exist or has expired.");
     error.with("WWW-Authenticate", "Bearer error=\"invalid_token\"")
 }
 
-/// The id that an upgrade carries: the header counts first, then the subprotocol, then the query.
+/// The id that an upgrade carries: in the field, else in a subprotocol, else in the query (contract
+/// §5.3).
 pub fn upgrade_session_id(request: &Request) -> Option<SessionId> {
     match authorization(request) {
         Authorization::Session(id) => Some(id),
@@ -52,20 +54,20 @@ pub fn upgrade_session_id(request: &Request) -> Option<SessionId> {
     }
 }
 
-/// The subprotocols that an upgrade offers (RFC 6455 §4.1), one of which may be a credential.
+/// The subprotocols that an upgrade offers (RFC 6455 §4.1). One of them may be a credential
+/// (contract §5.2).
 pub fn offered_subprotocols(request: &Request) -> impl Iterator<Item = &str> {
-    let lists = request.fields("Sec-WebSocket-Protocol");
-    let tokens = lists.flat_map(|list| list.split(|byte| *byte == b','));
-    tokens.filter_map(|token| std::str::from_utf8(token.trim_ascii()).ok())
+    let members = request.fields("Sec-WebSocket-Protocol").flat_map(list_members);
+    members.filter_map(|token| std::str::from_utf8(token).ok())
 }
 
 fn authorization(request: &Request) -> Authorization {
     let mut values = request.fields("Authorization");
     let Some(value) = values.next() else { return Authorization::Missing };
     if values.next().is_some() {
-        return Authorization::Malformed; // Which of them counts is anybody's guess.
+        return Authorization::Malformed; // RFC 9110 §5.3: the field must not be repeated.
     }
-    // RFC 9110 §11.4: the scheme is compared without case, one or more spaces follow.
+    // RFC 9110 §11.4: the scheme is compared without case. One or more spaces follow it.
     let end = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
     let (scheme, token) = value.split_at(end);
     let token = token.trim_ascii();

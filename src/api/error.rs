@@ -1,8 +1,9 @@
-//! Errors on the wire: every code that clients are promised, and what leads to which.
+//! Errors on the wire: the codes that clients rely on, and what leads to which code.
 //!
-//! Owns the list of codes, which REST and socket share. Must never know who is told: a response
-//! leaves here without the fields of CORS. The invariant: each mapping is one exhaustive match,
-//! so what the domain or `http` learns to refuse does not compile until it has a code.
+//! Owns the list of codes that REST and the socket share. Must not know how an error is sent: a
+//! response leaves here without framing and without CORS fields. The invariant: each mapping to a
+//! code is one exhaustive match, so a new refusal of the domain or of `http` does not compile until
+//! it has a code.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,129 +16,81 @@ use crate::chat::{BadName, Refusal};
 use crate::counters::CODES_MAX;
 use crate::http::{Reject, Response, ResponseField};
 
-/// What went wrong, for programs (contract §1.5).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Code {
-    BadRequest,
-    BadUsername,
-    MissingSession,
-    InvalidSession,
-    BadOrigin,
-    BadPassword,
-    NotAMember,
-    NotTheOwner,
-    NotFound,
-    RoomNotFound,
-    MethodNotAllowed,
-    Timeout,
-    NameTaken,
-    BodyTooLarge,
-    TargetTooLong,
-    BadBody,
-    BadQuery,
-    /// On the socket only, like the next; the status is what REST would say.
-    BadJson,
-    BadType,
-    BadMessage,
-    BadNonce,
-    EmptyMessage,
-    TooLong,
-    UpgradeRequired,
-    RateLimited,
-    TooManyRooms,
-    HeadersTooLarge,
-    InternalError,
-    ServerFull,
-    ShuttingDown,
+/// Defines an enum of codes from one table: variant, HTTP status, name on the wire.
+macro_rules! codes {
+    ($(#[$doc:meta])* pub enum $enum:ident { $($code:ident = $status:literal $name:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum $enum {
+            $($code,)*
+        }
+
+        impl $enum {
+            /// All codes, each at its own index.
+            pub const ALL: &[$enum] = &[$($enum::$code,)*];
+
+            /// The HTTP status of a response with this code. Codes that only the socket uses have
+            /// the status that REST would use.
+            pub fn status(self) -> u16 {
+                match self {
+                    $($enum::$code => $status,)*
+                }
+            }
+
+            /// The name on the wire.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $($enum::$code => $name,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// What went wrong, for programs (contract §1.5).
+    pub enum Code {
+        BadRequest = 400 "bad_request",
+        BadUsername = 400 "bad_username",
+        MissingSession = 401 "missing_session",
+        InvalidSession = 401 "invalid_session",
+        BadOrigin = 403 "bad_origin",
+        BadPassword = 403 "bad_password",
+        NotAMember = 403 "not_a_member",
+        NotTheOwner = 403 "not_the_owner",
+        NotFound = 404 "not_found",
+        RoomNotFound = 404 "room_not_found",
+        MethodNotAllowed = 405 "method_not_allowed",
+        Timeout = 408 "timeout",
+        NameTaken = 409 "name_taken",
+        BodyTooLarge = 413 "body_too_large",
+        TargetTooLong = 414 "target_too_long",
+        BadBody = 422 "bad_body",
+        BadQuery = 422 "bad_query",
+        BadJson = 422 "bad_json",
+        BadType = 422 "bad_type",
+        BadMessage = 422 "bad_message",
+        BadNonce = 422 "bad_nonce",
+        EmptyMessage = 422 "empty_message",
+        TooLong = 422 "too_long",
+        UpgradeRequired = 426 "upgrade_required",
+        RateLimited = 429 "rate_limited",
+        TooManyRooms = 429 "too_many_rooms",
+        HeadersTooLarge = 431 "headers_too_large",
+        InternalError = 500 "internal_error",
+        ServerFull = 503 "server_full",
+        ShuttingDown = 503 "shutting_down",
+    }
 }
 
 impl Code {
-    /// All of them, each at its own index.
-    pub const ALL: [Code; 30] = [
-        Code::BadRequest,
-        Code::BadUsername,
-        Code::MissingSession,
-        Code::InvalidSession,
-        Code::BadOrigin,
-        Code::BadPassword,
-        Code::NotAMember,
-        Code::NotTheOwner,
-        Code::NotFound,
-        Code::RoomNotFound,
-        Code::MethodNotAllowed,
-        Code::Timeout,
-        Code::NameTaken,
-        Code::BodyTooLarge,
-        Code::TargetTooLong,
-        Code::BadBody,
-        Code::BadQuery,
-        Code::BadJson,
-        Code::BadType,
-        Code::BadMessage,
-        Code::BadNonce,
-        Code::EmptyMessage,
-        Code::TooLong,
-        Code::UpgradeRequired,
-        Code::RateLimited,
-        Code::TooManyRooms,
-        Code::HeadersTooLarge,
-        Code::InternalError,
-        Code::ServerFull,
-        Code::ShuttingDown,
-    ];
-
-    /// Its place in [`Code::ALL`], and in the count of refusals.
+    /// The index in [`Code::ALL`], and in the counters of refusals.
     pub fn index(self) -> usize {
         self as usize
     }
-
-    /// The HTTP status that goes with it.
-    pub fn status(self) -> u16 {
-        self.row().0
-    }
-
-    /// As it is written on the wire.
-    pub fn as_str(self) -> &'static str {
-        self.row().1
-    }
-
-    fn row(self) -> (u16, &'static str) {
-        match self {
-            Code::BadRequest => (400, "bad_request"),
-            Code::BadUsername => (400, "bad_username"),
-            Code::MissingSession => (401, "missing_session"),
-            Code::InvalidSession => (401, "invalid_session"),
-            Code::BadOrigin => (403, "bad_origin"),
-            Code::BadPassword => (403, "bad_password"),
-            Code::NotAMember => (403, "not_a_member"),
-            Code::NotTheOwner => (403, "not_the_owner"),
-            Code::NotFound => (404, "not_found"),
-            Code::RoomNotFound => (404, "room_not_found"),
-            Code::MethodNotAllowed => (405, "method_not_allowed"),
-            Code::Timeout => (408, "timeout"),
-            Code::NameTaken => (409, "name_taken"),
-            Code::BodyTooLarge => (413, "body_too_large"),
-            Code::TargetTooLong => (414, "target_too_long"),
-            Code::BadBody => (422, "bad_body"),
-            Code::BadQuery => (422, "bad_query"),
-            Code::BadJson => (422, "bad_json"),
-            Code::BadType => (422, "bad_type"),
-            Code::BadMessage => (422, "bad_message"),
-            Code::BadNonce => (422, "bad_nonce"),
-            Code::EmptyMessage => (422, "empty_message"),
-            Code::TooLong => (422, "too_long"),
-            Code::UpgradeRequired => (426, "upgrade_required"),
-            Code::RateLimited => (429, "rate_limited"),
-            Code::TooManyRooms => (429, "too_many_rooms"),
-            Code::HeadersTooLarge => (431, "headers_too_large"),
-            Code::InternalError => (500, "internal_error"),
-            Code::ServerFull => (503, "server_full"),
-            Code::ShuttingDown => (503, "shutting_down"),
-        }
-    }
 }
 
-const _: () = assert!(Code::ALL.len() <= CODES_MAX, "there is a count for each");
+const _: () = assert!(Code::ALL.len() <= CODES_MAX, "each code has a counter");
 
 /// What went wrong, for people. `Copy`, so that refusing a flood builds no strings.
 #[derive(Clone, Copy, Debug)]
@@ -159,18 +112,18 @@ impl fmt::Display for Detail {
     }
 }
 
-/// One error, on its way to a response or a `refused` event.
+/// An error that becomes a response or a `refused` event.
 #[derive(Debug)]
 pub struct Error {
     pub code: Code,
     pub detail: Detail,
-    /// If waiting helps, how long.
+    /// How long to wait before the next attempt; `None` if waiting does not help.
     pub retry_after: Option<Duration>,
-    /// What its response says in the head.
+    /// Fields of the response besides those of every error.
     fields: Vec<ResponseField>,
 }
 
-/// How long somebody should wait for what only others can change.
+/// The wait when success depends on others, for example on a session that ends elsewhere.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(10);
 
 impl Error {
@@ -183,28 +136,23 @@ impl Error {
         Error { code, detail, retry_after: None, fields: Vec::new() }
     }
 
-    /// With a field in the response's head.
+    /// This error with one more field in its response.
     pub fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Error {
         self.fields.push((name, value.into()));
         self
     }
 
-    fn retry_after(mut self, wait: Duration) -> Error {
-        self.retry_after = Some(wait);
-        self
-    }
-
-    /// 422 for a body that is not what the route needs.
+    /// 422 for a body that the route cannot use.
     pub fn bad_body(detail: &'static str) -> Error {
         Error::new(Code::BadBody, detail)
     }
 
-    /// 422 for a parameter of the query that is out of range or of the wrong type.
+    /// 422 for a query parameter that is out of range or of the wrong type.
     pub fn bad_query(detail: &'static str) -> Error {
         Error::new(Code::BadQuery, detail)
     }
 
-    /// The response, not yet dressed for the peer's origin.
+    /// The response, without CORS fields. 429 and 503 carry `Retry-After` (contract §1.4).
     pub fn response(self) -> Response {
         #[derive(Serialize)]
         struct ErrorBody {
@@ -223,10 +171,10 @@ impl Error {
     }
 }
 
-/// RFC 9110 §10.2.3: `Retry-After` counts in seconds. Rounded up, and never "at once".
+/// RFC 9110 §10.2.3: `Retry-After` is in whole seconds. Rounded up, and at least 1.
 pub(super) fn whole_seconds(wait: Duration) -> u64 {
-    let begun = u64::from(wait.subsec_nanos() > 0);
-    wait.as_secs().saturating_add(begun).max(1)
+    let fraction = u64::from(wait.subsec_nanos() > 0);
+    wait.as_secs().saturating_add(fraction).max(1)
 }
 
 impl From<Refusal> for Error {
@@ -266,61 +214,60 @@ impl From<Reject> for Error {
     }
 }
 
-/// The peer broke HTTP or a limit: 400, 413, 414 or 431, after which the connection ends.
-pub fn reject(reject: Reject) -> Error {
-    reject.into()
+/// 404: no route has this path.
+pub fn no_such_path() -> Error {
+    Error::new(Code::NotFound, "There is nothing at this path.")
 }
 
-/// 408: head or body did not arrive in time.
+/// 408: the head or the body did not arrive in time.
 pub fn timeout() -> Error {
     Error::new(Code::Timeout, "The request did not arrive in time.")
 }
 
-/// 426: the socket's path was asked for without an upgrade.
+/// 426: a request for the path of a socket that is not an upgrade.
 pub fn not_an_upgrade() -> Error {
-    upgrade_required("This is a WebSocket; please ask for an upgrade.")
+    upgrade_required("This path is a WebSocket, so the request must be an upgrade.")
 }
 
-/// 426: an upgrade to a version of WebSocket that isn't ours.
+/// 426: an upgrade to another version of the WebSocket protocol.
 pub fn other_version() -> Error {
-    let error = upgrade_required("The WebSocket version spoken here is 13.");
+    let error = upgrade_required("The only supported version of the WebSocket protocol is 13.");
     error.with("Sec-WebSocket-Version", "13")
 }
 
-/// RFC 9110 §15.5.22: a 426 names the protocol, and `Connection` names that field.
+/// RFC 9110 §15.5.22: a 426 names the protocol in `Upgrade`, which `Connection` must list.
 fn upgrade_required(detail: &'static str) -> Error {
     let error = Error::new(Code::UpgradeRequired, detail);
     error.with("Connection", "Upgrade").with("Upgrade", "websocket")
 }
 
-/// 400: an upgrade without a proper `Sec-WebSocket-Key`.
+/// 400: an upgrade without a valid `Sec-WebSocket-Key`.
 pub fn bad_key() -> Error {
-    Error::new(Code::BadRequest, "The Sec-WebSocket-Key is not 16 bytes of base64.")
+    Error::new(Code::BadRequest, "Sec-WebSocket-Key is not the base64 of 16 bytes.")
 }
 
-/// 403: an upgrade from a page of another origin.
+/// 403: an upgrade from a page of an origin that is not allowed.
 pub fn bad_origin() -> Error {
-    Error::new(Code::BadOrigin, "Pages of this origin may not connect here.")
+    Error::new(Code::BadOrigin, "Pages of this origin may not open sockets on this server.")
 }
 
-/// 429: one connection more than its address may have.
+/// 429: a connection over the limit per address.
 pub fn too_many_connections() -> Error {
-    let error = Error::new(Code::RateLimited, "There are too many connections from this address.");
-    error.retry_after(RETRY_AFTER_DEFAULT)
+    Error::new(Code::RateLimited, "There are too many connections from this address.")
 }
 
-/// 500: a bug of ours.
+/// 500: a bug of the server.
 pub fn internal() -> Error {
     Error::new(Code::InternalError, "Something went wrong on the server.")
 }
 
-/// 503: no room for one more.
+/// 503: a limit of the whole server is reached.
 pub fn server_full() -> Error {
     Refusal::ServerFull.into()
 }
 
-/// 503: the process was told to end.
+/// 503: the process is ending.
 pub fn shutting_down() -> Error {
     let error = Error::new(Code::ShuttingDown, "The server is shutting down.");
-    error.retry_after(Duration::from_secs(5))
+    Error { retry_after: Some(Duration::from_secs(5)), ..error }
 }

@@ -1,58 +1,60 @@
-//! Whose share a request counts against, when proxies stand in between.
+//! The client address of a request, as forwarded by trusted proxies.
 //!
-//! Owns the reading of `X-Forwarded-For` (contract §12.20). Must never know what is counted. The
-//! invariant: nobody but a trusted proxy is believed, so an address can shed its share only onto
-//! itself.
+//! Owns the reading of `X-Forwarded-For` (contract §12.20). Must not know which limits are counted
+//! per address. The invariant: only the field of a trusted proxy is read, so a client cannot count
+//! against an address that is not its own.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::chat::Address;
 use crate::config::Cidr;
-use crate::http::Request;
+use crate::http::{Request, list_members};
 
-/// The one behind a request.
+/// The address that a request counts against.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ClientAddress {
-    /// Whose share it is; `None`: nobody's, the peer is exempt.
+    /// `None` for a peer that is exempt from limits per address (contract §12.19).
     pub address: Option<Address>,
-    /// A trusted proxy has named it, so it is not the peer's own.
+    /// Whether a trusted proxy forwarded the address. Otherwise it is the peer's own.
     pub is_forwarded: bool,
 }
 
-/// The address that a connection from `peer` (`None`: a Unix socket) counts against from accept
-/// on. `None` for exempt peers, and for proxies: behind those, sockets count as they upgrade.
+/// The address that a connection from `peer` (`None`: a Unix socket) counts against from accept on.
+/// `None` for exempt peers and for trusted proxies, behind which sockets count at their upgrade.
 pub fn address_at_accept(peer: Option<IpAddr>, trusted: &[Cidr]) -> Option<Address> {
     let peer = peer?;
-    if is_trusted(peer, trusted) { None } else { direct_address(peer) }
+    if is_trusted(peer, trusted) { None } else { own_address(peer) }
 }
 
-/// Whether `peer` (`None`: a Unix socket) is believed what it says of others.
+/// Whether `peer` (`None`: a Unix socket) is a trusted proxy.
 pub fn is_proxy(peer: Option<IpAddr>, trusted: &[Cidr]) -> bool {
     peer.is_none_or(|peer| is_trusted(peer, trusted))
 }
 
-/// Whose share a request from `peer` (`None`: a Unix socket) counts against.
+/// The address that a request from `peer` (`None`: a Unix socket) counts against.
 pub fn client(request: &Request, peer: Option<IpAddr>, trusted: &[Cidr]) -> ClientAddress {
-    // Its lines are one list (RFC 9110 §5.3), to which each proxy has appended who called it.
+    // All lines are one list (RFC 9110 §5.3). Each proxy appends the address of its own peer.
     let lines: Vec<&[u8]> = request.fields("X-Forwarded-For").collect();
     resolve(&lines, peer, trusted)
 }
 
+/// Goes through the list from its end to the last address that is not a trusted proxy. An entry
+/// that is not an address ends the search, because no entry before it can be trusted.
 fn resolve(lines: &[&[u8]], peer: Option<IpAddr>, trusted: &[Cidr]) -> ClientAddress {
-    let mut hop = None;
+    let mut forwarded = None;
     if is_proxy(peer, trusted) {
-        let entries = lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b','));
-        for entry in entries.map(|entry| entry.trim_ascii()).filter(|entry| !entry.is_empty()) {
+        let entries = lines.iter().rev().flat_map(|line| list_members(line).rev());
+        for entry in entries.filter(|entry| !entry.is_empty()) {
             let Some(address) = parse(entry) else { break };
-            hop = Some(address);
+            forwarded = Some(address);
             if !is_trusted(address, trusted) {
                 break;
             }
         }
     }
-    match hop {
+    match forwarded {
         Some(address) => ClientAddress { address: Some(Address::of(address)), is_forwarded: true },
-        None => ClientAddress { address: peer.and_then(direct_address), is_forwarded: false },
+        None => ClientAddress { address: peer.and_then(own_address), is_forwarded: false },
     }
 }
 
@@ -60,12 +62,12 @@ fn is_trusted(address: IpAddr, trusted: &[Cidr]) -> bool {
     trusted.iter().any(|range| range.contains(address))
 }
 
-/// The machine's own processes are exempt: a share would only lock its owner out.
-fn direct_address(peer: IpAddr) -> Option<Address> {
+/// `None` for loopback: a limit would only lock out the machine's owner.
+fn own_address(peer: IpAddr) -> Option<Address> {
     (!peer.to_canonical().is_loopback()).then(|| Address::of(peer))
 }
 
-/// An address, bare, in brackets, or with the port that some proxies add.
+/// Parses an address that is bare, in brackets, or has the port that some proxies append.
 fn parse(entry: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(entry).ok()?;
     if let Ok(address) = text.parse() {
@@ -86,7 +88,8 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Peer (`unix`: none), field lines, and whose share it is (`-`: nobody's; a star: forwarded).
+    /// The peer (`unix`: a Unix socket), the field lines, and the expected address (`-`: exempt, a
+    /// star: forwarded).
     #[track_caller]
     fn check(peer: &str, lines: &[&str], expected: &str) {
         let trusted = ["10.0.0.0/8", "::1/128", "fd00::/8"].map(|range| range.parse().unwrap());
@@ -102,7 +105,7 @@ mod tests {
 
     // contract §12.19 §12.20
     #[test]
-    fn only_trusted_peers_are_believed() {
+    fn only_trusted_proxies_forward_an_address() {
         check("192.0.2.1", &[], "192.0.2.1");
         check("192.0.2.1", &["198.51.100.7"], "192.0.2.1");
         check("127.0.0.1", &["198.51.100.7"], "-");
@@ -116,7 +119,7 @@ mod tests {
 
     // contract §12.20
     #[test]
-    fn the_last_address_that_is_no_trusted_proxy_counts() {
+    fn the_last_address_that_is_not_a_trusted_proxy_counts() {
         check("10.0.0.1", &["203.0.113.9, 198.51.100.7"], "198.51.100.7*");
         check("10.0.0.1", &["203.0.113.9, 198.51.100.7 ,10.0.0.2,\t10.0.0.3"], "198.51.100.7*");
         check("10.0.0.1", &["203.0.113.9", "198.51.100.7", "10.0.0.2"], "198.51.100.7*");
@@ -136,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_is_no_address_ends_the_walk() {
+    fn an_entry_that_is_no_address_ends_the_search() {
         for entry in ["unknown", "_hidden", "1.2.3", "1.2.3.4:", "[1.2.3.4]", "1.2.3.4:99999", "é"]
         {
             check("10.0.0.1", &["198.51.100.7", entry], "10.0.0.1");
@@ -148,7 +151,7 @@ mod tests {
 
     // contract §12.18 §12.19
     #[test]
-    fn connections_count_from_accept_unless_a_proxy_makes_them() {
+    fn connections_count_from_accept_except_those_of_proxies() {
         let trusted = ["10.0.0.0/8".parse().unwrap()];
         let direct = Address::of(ip("192.0.2.1"));
         assert_eq!(address_at_accept(Some(ip("192.0.2.1")), &trusted), Some(direct));

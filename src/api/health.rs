@@ -1,7 +1,7 @@
-//! Routes for those who watch the server.
+//! Routes for monitoring.
 //!
-//! Owns `/health` and `/ping`. Must never know anyone by name: there are only counts here. The
-//! invariant: nothing is asked of the domain that takes longer the more there is of it.
+//! Owns `/health` and `/ping`. Must not know anything about single sessions or rooms, only counts.
+//! The invariant: each answer takes constant time, however large the server's state is.
 
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ pub fn health(call: &mut Call<'_>) -> Outcome {
     struct Health {
         status: &'static str,
         version: &'static str,
-        /// In seconds, like all durations.
+        /// In seconds (contract §1.17).
         uptime: f64,
         sessions: usize,
         rooms: usize,

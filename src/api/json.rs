@@ -1,8 +1,8 @@
-//! JSON on its way out.
+//! JSON output.
 //!
-//! Owns the shapes of events and what every JSON answer has in common. Must never know who gets
-//! them. The invariant: an event is written once, with the contract's fields in the contract's
-//! order; every kind of history hands out those same bytes again.
+//! Owns the shapes of events and the common parts of every JSON answer. Must not know which
+//! connections get an event. The invariant: an event is encoded once, with the fields and the order
+//! of the contract, and every later read of the history returns the same bytes.
 
 use std::fmt;
 
@@ -13,10 +13,10 @@ use crate::chat::{Event, MessageKind, Page, UserId};
 use crate::clock::{Stamps, Wall};
 use crate::http::Response;
 
-/// Appends an event as everyone in the room gets it (contract §6.5).
+/// Appends an event in the form that everyone in the room gets (contract §6.5).
 ///
-/// By hand, because this is written for every message, and of all its bytes only names, texts and
-/// nonces can need an escape.
+/// Written without serde, because it runs for every message and only names, texts and nonces can
+/// need an escape.
 pub fn event(out: &mut Vec<u8>, event: &Event<'_>, stamps: &mut Stamps) {
     match event {
         Event::Message(message) => {
@@ -47,7 +47,7 @@ pub fn event(out: &mut Vec<u8>, event: &Event<'_>, stamps: &mut Stamps) {
     out.push(b'}');
 }
 
-/// Appends a field whose value has nothing to escape: an id or a time.
+/// Appends a field whose value needs no escapes, such as an id or a time.
 fn quoted(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(name.as_bytes());
     out.push(b'"');
@@ -55,9 +55,9 @@ fn quoted(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.push(b'"');
 }
 
-/// Appends a field whose value may be anything.
+/// Appends a field whose value may need escapes.
 fn escaped(out: &mut Vec<u8>, name: &str, value: &str) {
-    // Most have nothing to escape, and to see that is a fraction of the work.
+    // Most values need no escapes, and checking for that costs a fraction of escaping.
     if is_plain(value.as_bytes()) {
         return quoted(out, name, value.as_bytes());
     }
@@ -65,12 +65,12 @@ fn escaped(out: &mut Vec<u8>, name: &str, value: &str) {
     write(out, &value);
 }
 
-/// Whether a string is written as it is (RFC 8259 §7): no control character, quotation mark or
-/// backslash in it.
+/// Whether a JSON string needs no escapes (RFC 8259 §7): it has no control character, quotation mark
+/// or backslash.
 ///
-/// Eight bytes at once: to take a small number from each byte sets the high bit of those that are
-/// smaller (and of those above them, when there was one), and a byte that equals another is zero
-/// after the exclusive or of both.
+/// Looks at eight bytes at once. Subtracting a bound from each byte sets the high bit of bytes below
+/// the bound. A borrow can also set it in bytes above such a byte, which does not change whether any
+/// is set. A byte equals another if the exclusive or of both is below 1.
 fn is_plain(bytes: &[u8]) -> bool {
     const EACH: u64 = u64::MAX / 0xFF;
     let any_below = |word: u64, bound: u8| {
@@ -86,7 +86,8 @@ fn is_plain(bytes: &[u8]) -> bool {
     !words.chain([last]).any(|word| is_escaped(u64::from_ne_bytes(word)))
 }
 
-/// Appends a history frame (contract §8.1, §8.2): the messages in the bytes they were sent in.
+/// Appends a history frame (contract §8.1, §8.2) with the messages in the bytes in which they were
+/// sent.
 pub fn page(out: &mut Vec<u8>, page: &Page<'_>) {
     out.extend_from_slice(b"{\"type\":\"history\",\"room_id\":");
     write(out, &Displayed(page.room_id));
@@ -113,7 +114,7 @@ pub fn page(out: &mut Vec<u8>, page: &Page<'_>) {
     }
 }
 
-/// A sentence for people, and which room it is about.
+/// The body of an answer that confirms an action: a sentence for people and the room it is about.
 #[derive(Serialize)]
 pub struct Confirmation<'a> {
     pub message: &'a str,
@@ -121,19 +122,19 @@ pub struct Confirmation<'a> {
     pub room_id: Option<&'a str>,
 }
 
-/// Somebody who is present.
+/// One person present.
 #[derive(Serialize)]
 pub struct Person<'a> {
     user_id: Displayed<UserId>,
     user: &'a str,
 }
 
-/// People, ready to be written.
+/// The persons present, in the form in which they are serialized.
 pub fn people<'a>(users: impl Iterator<Item = (UserId, &'a str)>) -> Vec<Person<'a>> {
     users.map(|(user_id, user)| Person { user_id: Displayed(user_id), user }).collect()
 }
 
-/// A point in civil time, in the form of contract §1.16.
+/// A time, serialized in the form of contract §1.16.
 pub struct Timestamp(pub Wall);
 
 impl Serialize for Timestamp {
@@ -142,7 +143,7 @@ impl Serialize for Timestamp {
     }
 }
 
-/// Written as its `Display` says, without a string in between.
+/// Serialized as a string by its `Display`, without an intermediate `String`.
 #[derive(Clone, Copy)]
 pub struct Displayed<T>(pub T);
 
@@ -152,12 +153,13 @@ impl<T: fmt::Display> Serialize for Displayed<T> {
     }
 }
 
-/// Appends `value`.
+/// Appends `value` as JSON.
 pub fn write(out: &mut Vec<u8>, value: &impl Serialize) {
-    serde_json::to_writer(out, value).expect("a Vec takes all, and our keys are strings");
+    serde_json::to_writer(out, value)
+        .expect("writing to a Vec cannot fail, and all keys are strings");
 }
 
-/// Writes what comes one by one, without a list of it in between.
+/// Serializes an iterator as an array, without an intermediate list.
 pub fn sequence<S: Serializer>(
     all: &(impl Iterator<Item: Serialize> + Clone),
     serializer: S,
@@ -165,21 +167,21 @@ pub fn sequence<S: Serializer>(
     serializer.collect_seq(all.clone())
 }
 
-/// A response with `body` as its content.
+/// A response with `body` as its JSON content.
 pub fn response(status: u16, body: &impl Serialize) -> Response {
     response_of(status, vec![bytes(body).into_boxed_slice().into()])
 }
 
-/// `body` alone.
+/// `body` as JSON.
 pub fn bytes(body: &impl Serialize) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
     write(&mut out, body);
     out
 }
 
-/// A response whose content is JSON already: these pieces, none of whose bytes is copied.
+/// A response whose content is these pieces of JSON, which are not copied.
 pub fn response_of(status: u16, pieces: Vec<Bytes>) -> Response {
-    // Whatever we answer is about this moment, and much of it is for one pair of eyes.
+    // `no-store`: answers are outdated at once, and many are for one session only.
     let mut response = Response::new(status)
         .with("Content-Type", "application/json")
         .with("Cache-Control", "no-store");
@@ -191,8 +193,8 @@ pub fn response_of(status: u16, pieces: Vec<Bytes>) -> Response {
 mod tests {
     use super::*;
 
-    /// Every character that has an escape, its neighbours, and longer ones, at every place of a word and beside
-    /// every other.
+    /// Each character that needs an escape, its neighbours and some longer characters, at every
+    /// place of a word and beside each other kind of byte.
     #[test]
     fn a_string_is_escaped_as_serde_json_does() {
         let all =

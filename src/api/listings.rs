@@ -1,46 +1,47 @@
-//! The listing of public rooms, as long as it is true.
+//! The rendered listings of public rooms, cached while they are current.
 //!
-//! Owns the bytes of the last one of each kind. Must never decide what is in it. The invariant:
-//! what is handed out is what would be made anew at that moment; and after a tick in which it was
-//! not true any more, nothing of it is kept.
+//! Owns the bytes of the last listing of each kind. Must not decide what a listing contains. The
+//! invariant: a cached listing equals what would be rendered at that moment. An outdated one is
+//! freed by the end of the tick in which it became outdated.
 //!
-//! A thousand who ask at once get one listing, which is made and lies in memory once: else it
-//! were the cheapest question with the dearest answer.
+//! A listing is the cheapest request with the most expensive answer. The cache makes a thousand
+//! requests at once cost one rendering and one copy in memory.
 
 use bytes::Bytes;
 
 use crate::ledger::{Account, Ledger};
 
-/// The listings that were made last.
+/// The listings that were rendered last.
 pub struct Listings {
     ledger: Ledger,
+    /// The revision that `rendered` is of.
     revision: u64,
     /// Without details, and with them.
-    made: [Option<Bytes>; 2],
+    rendered: [Option<Bytes>; 2],
 }
 
 impl Listings {
-    /// None made yet.
+    /// An empty cache.
     pub fn new(ledger: &Ledger) -> Listings {
-        Listings { ledger: ledger.clone(), revision: 0, made: [None, None] }
+        Listings { ledger: ledger.clone(), revision: 0, rendered: [None, None] }
     }
 
-    /// The listing of [`Chat::listing_revision`](crate::chat::Chat::listing_revision), made by
-    /// `make` if it isn't there.
-    pub fn get_or_make(
+    /// The listing of a [`Chat::listing_revision`](crate::chat::Chat::listing_revision), rendered by
+    /// `render` unless it is cached.
+    pub fn get_or_render(
         &mut self,
         revision: u64,
         detail: bool,
-        make: impl FnOnce() -> Vec<u8>,
+        render: impl FnOnce() -> Vec<u8>,
     ) -> Bytes {
         self.retain(revision);
-        let [plain, detailed] = &mut self.made;
-        let place = if detail { detailed } else { plain };
+        let [plain, detailed] = &mut self.rendered;
+        let cached = if detail { detailed } else { plain };
         let ledger = &self.ledger;
-        place.get_or_insert_with(|| ledger.charge(Account::Rooms, make().into(), 0)).clone()
+        cached.get_or_insert_with(|| ledger.charge(Account::Rooms, render().into(), 0)).clone()
     }
 
-    /// Forgets what isn't true any more.
+    /// Clears the cache if it is of another revision.
     pub fn retain(&mut self, revision: u64) {
         if self.revision != revision {
             self.revision = revision;
@@ -48,9 +49,9 @@ impl Listings {
         }
     }
 
-    /// Keeps none.
+    /// Clears the cache.
     pub fn clear(&mut self) {
-        self.made = [None, None];
+        self.rendered = [None, None];
     }
 }
 
@@ -59,18 +60,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listing_is_made_once_and_counted_until_it_is_false_and_sent() {
+    fn a_listing_is_rendered_once_and_counted_until_it_is_outdated_and_sent() {
         let ledger = Ledger::new();
         let mut listings = Listings::new(&ledger);
-        let first = listings.get_or_make(1, true, || vec![b'a'; 1000]);
+        let first = listings.get_or_render(1, true, || vec![b'a'; 1000]);
         let counted = ledger.total();
         assert!(counted >= 1000);
-        let again = listings.get_or_make(1, true, || unreachable!("it is there"));
+        let again = listings.get_or_render(1, true, || unreachable!("it is cached"));
         assert_eq!((first.as_ptr(), ledger.total()), (again.as_ptr(), counted));
-        assert_eq!(listings.get_or_make(1, false, || vec![b'b']), "b", "another kind");
-        assert_eq!(listings.get_or_make(2, true, || vec![b'c']), "c", "another time");
+        assert_eq!(listings.get_or_render(1, false, || vec![b'b']), "b", "the other kind");
+        assert_eq!(listings.get_or_render(2, true, || vec![b'c']), "c", "another revision");
         listings.retain(3);
-        assert_eq!(ledger.total(), counted, "it is still on its way to somebody");
+        assert_eq!(ledger.total(), counted, "an answer still has the bytes");
         drop((first, again));
         assert_eq!(ledger.total(), 0);
     }

@@ -1,14 +1,13 @@
 //! Routes of messages.
 //!
-//! Owns `/rooms/{room_id}/messages`. Must never know what a message says: whoever reads gets the
-//! bytes that were sent, and so does whoever posts. The invariant: what is refused here is
-//! refused with the code that a socket's sender would be told.
+//! Owns `/rooms/{room_id}/messages`. Must not know what a message says: messages are returned in
+//! the bytes in which they were sent to the room. The invariant: a post is refused with the code
+//! that the same message gets on a socket.
 
 use bytes::Bytes;
 
 use super::call::{Call, Outcome};
-use super::error::Error;
-use super::{json, object, query, socket};
+use super::{json, query, socket};
 use crate::chat::{Access, Draft, HistoryEntry, SessionKey};
 use crate::http::Response;
 
@@ -29,8 +28,7 @@ pub fn list(call: &mut Call<'_>, session: SessionKey) -> Outcome {
 
 /// `POST /rooms/{room_id}/messages`.
 pub fn post(call: &mut Call<'_>, session: SessionKey) -> Outcome {
-    let fields = object::body_fields(call.request.body(), ["message", "nonce"]);
-    let [message, nonce] = fields.map_err(|_| Error::bad_body("The body is not a JSON object."))?;
+    let [message, nonce] = call.fields(["message", "nonce"])?;
     let (message, nonce) =
         socket::chat_fields(message, nonce).map_err(|rejected| rejected.reason)?;
     let draft = Draft::new(&message, nonce.as_deref())?;
@@ -40,7 +38,7 @@ pub fn post(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     Ok(json::response_of(if is_new { 201 } else { 200 }, vec![payload]))
 }
 
-/// A list of messages in the bytes they were sent in, and what follows it.
+/// The response `{"messages":[…` + `end`.
 fn listed<'a>(messages: impl Iterator<Item = &'a HistoryEntry>, end: &'static str) -> Response {
     let mut pieces = vec![Bytes::from_static(b"{\"messages\":[")];
     for (n, message) in messages.enumerate() {

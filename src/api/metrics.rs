@@ -1,8 +1,8 @@
-//! The metrics, for Prometheus.
+//! Metrics for Prometheus.
 //!
-//! Owns what a listener for metrics answers: `GET /metrics`, and nothing else. Must never know
-//! anyone by name or id: there are only counts here, and none by room. The invariant: the text is
-//! the exposition format 0.0.4, each family once and in one piece, whatever the numbers are.
+//! Owns the answers of a listener for metrics, which serves `GET /metrics` alone. Must not know
+//! anything about single sessions or rooms, only counts. The invariant: the text is in the
+//! exposition format 0.0.4, with each family once and in one piece, whatever the numbers are.
 
 use std::fmt::{self, Display, Write};
 
@@ -14,28 +14,29 @@ use crate::clock::Wall;
 use crate::counters::{CLOSE_CODES, Counters, Histogram};
 use crate::http::{Method, Request, Response};
 
-/// Where the numbers come from.
+/// The sources of the numbers.
 pub struct Metrics<'a> {
     /// When the process began to serve.
     pub started: Wall,
     pub counters: &'a Counters,
     pub chat: &'a Chat,
-    /// Timers that are armed, the domain's among them.
+    /// Armed timers, those of the domain included.
     pub timers: usize,
-    /// Bytes kept for clients, by account.
+    /// Bytes kept for clients in each account.
     pub memory: &'a [(&'static str, usize)],
-    /// The ceiling on their sum, if there is one.
+    /// The ceiling on the sum of `memory` in bytes; `None` if there is none.
     pub memory_max: Option<usize>,
 }
 
-/// Answers a request that came in through a listener for metrics. No page of another origin has
-/// any business with the numbers, so nothing is said about CORS.
+/// Answers a request on a listener for metrics. The answer has no CORS fields: pages of other origins
+/// must not read metrics.
 pub fn answer(request: &Request, metrics: &Metrics<'_>) -> Outcome {
     if !routes::is_path(request.path(), "/metrics") {
-        return Err(Error::new(Code::NotFound, "There is nothing here but /metrics."));
+        return Err(Error::new(Code::NotFound, "This listener serves only /metrics."));
     }
     if !matches!(request.method(), Method::Get | Method::Head) {
-        let error = Error::new(Code::MethodNotAllowed, "The metrics can only be read.");
+        let error =
+            Error::new(Code::MethodNotAllowed, "Metrics can only be read with GET or HEAD.");
         return Err(error.with("Allow", "GET, HEAD"));
     }
     call::check_ignored_body(request)?;
@@ -50,7 +51,7 @@ fn text(metrics: &Metrics<'_>) -> String {
     let mut out = Exposition(String::with_capacity(8 * 1024));
     process(&mut out, metrics);
     connections(&mut out, metrics.counters);
-    talk(&mut out, metrics);
+    traffic(&mut out, metrics);
     ends(&mut out, metrics.counters);
     memory(&mut out, metrics);
     ticks(&mut out, &metrics.counters.ticks);
@@ -89,7 +90,7 @@ fn connections(out: &mut Exposition, counters: &Counters) {
     out.single("chat_outbox_bytes_max", "gauge", help, counters.outbox_bytes_max);
 }
 
-fn talk(out: &mut Exposition, metrics: &Metrics<'_>) {
+fn traffic(out: &mut Exposition, metrics: &Metrics<'_>) {
     let (chat, counters) = (metrics.chat, metrics.counters);
     out.single("chat_sessions", "gauge", "Sessions that have not ended.", chat.session_count());
     out.single("chat_rooms", "gauge", "Rooms that have not ended.", chat.room_count());
@@ -141,7 +142,7 @@ fn ticks(out: &mut Exposition, ticks: &Histogram) {
     out.family(NAME, "histogram", "How long turns of the loop took, without waiting.");
     let mut count = 0;
     for (place, in_bucket) in ticks.counts.iter().enumerate() {
-        count += in_bucket; // A bucket counts all that the ones before it do.
+        count += in_bucket; // Buckets are cumulative.
         let bound = Histogram::BOUNDS_MICROS.get(place);
         let le = bound.map_or("+Inf".into(), |micros| Seconds(*micros).to_string());
         out.sample(BUCKET, Some(("le", &le)), count);
@@ -150,8 +151,8 @@ fn ticks(out: &mut Exposition, ticks: &Histogram) {
     out.sample("chat_tick_duration_seconds_count", None, count);
 }
 
-/// Microseconds, written as the shortest decimal number of seconds: exactly, which `f64` would not
-/// do past 2⁵³, and without the tables that std has for it.
+/// Microseconds, displayed as the shortest decimal number of seconds. `f64` is not exact beyond 2⁵³,
+/// and formatting it would add std's tables to the binary.
 struct Seconds(u64);
 
 impl Display for Seconds {
@@ -161,11 +162,12 @@ impl Display for Seconds {
     }
 }
 
-/// Text in the exposition format. Names, labels and help are ours, so nothing needs escaping.
+/// Text in the exposition format. Names, labels and help are literals of this file, so none needs
+/// an escape.
 struct Exposition(String);
 
 impl Exposition {
-    /// Begins a family, whose samples are to follow.
+    /// Begins a family. Its samples must follow directly.
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         self.line(format_args!("# HELP {name} {help}"));
         self.line(format_args!("# TYPE {name} {kind}"));
@@ -178,13 +180,13 @@ impl Exposition {
         }
     }
 
-    /// A family of one.
+    /// Appends a family with one sample and no label.
     fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
         self.family(name, kind, help);
         self.sample(name, None, value);
     }
 
     fn line(&mut self, line: impl Display) {
-        let _ = writeln!(self.0, "{line}"); // A String takes all.
+        let _ = writeln!(self.0, "{line}"); // Writing to a String cannot fail.
     }
 }

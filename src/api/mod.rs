@@ -1,21 +1,23 @@
-//! The contract, between HTTP and the domain: what clients may ask, and what they are told.
+//! The contract: routes, JSON, errors and CORS, between HTTP and the domain.
 //!
-//! Owns routes, JSON, codes and CORS. Must never know a socket, or when an answer is sent: a
-//! request comes in as a value, and an answer leaves as one. The invariant: every answer is in
-//! the contract's form, so whoever calls [`Api::answer`] has nothing to add but framing.
+//! Owns everything that clients may ask for, and the form of every answer. Must not know a socket,
+//! or when an answer is sent: a request comes in as a value, and an answer goes out as one. The
+//! invariant: every answer is complete as the contract describes it, so the caller of
+//! [`Api::answer`] adds only framing.
 //!
 //! | file | what it owns |
 //! |---|---|
-//! | `routes` | the table of paths and methods, and what each asks for first |
-//! | `credential`, `query`, `upgrade` | who is asking, for how much, and for which socket |
-//! | `sessions`, `rooms`, `messages`, `health`, `files` | the routes' work |
-//! | `listings` | the listing of rooms, while it is true |
-//! | `metrics` | what a listener for metrics answers |
-//! | `socket` | client events in; refusals and closes out |
-//! | `json`, `object` | JSON out, JSON in |
+//! | `routes` | the table of paths and methods, and the checks before a route's work |
+//! | `call` | one request on its way through a route |
+//! | `sessions`, `rooms`, `messages`, `health`, `files` | the work of the routes |
+//! | `credential`, `query`, `upgrade` | the session's id, the query, and what opens a socket |
+//! | `listings` | the cached listings of rooms |
+//! | `metrics` | the answers of a listener for metrics |
+//! | `socket` | client events in, refusals and closes out |
+//! | `json`, `object` | JSON output, JSON input |
 //! | `error` | every code, and what leads to which |
-//! | `cors` | pages of other origins |
-//! | `forwarded` | whose share a request counts against |
+//! | `cors` | other origins |
+//! | `forwarded` | the client address behind proxies |
 
 mod call;
 mod cors;
@@ -50,10 +52,10 @@ use crate::http::{Method, Request, Response, ResponseField};
 use crate::ledger::Ledger;
 use call::Call;
 use cors::Cors;
-use error::{Code, Error};
+use error::Error;
 use listings::Listings;
 
-/// What of the contract is set by flags, and what can be answered twice.
+/// The configuration of the contract, and its cached answers.
 pub struct Api {
     cors: Cors,
     trusted_proxies: Vec<Cidr>,
@@ -61,7 +63,7 @@ pub struct Api {
 }
 
 impl Api {
-    /// As `config` says.
+    /// Takes the allowed origins and the trusted proxies from `config`.
     pub fn new(config: &Config, ledger: &Ledger) -> Api {
         Api {
             cors: Cors::new(config.cors_origins.clone()),
@@ -87,13 +89,12 @@ impl Api {
         }
     }
 
-    /// How `error` is answered. `request` is `None` if it could not be read.
+    /// The response for `error`. `request` is `None` if its head could not be parsed.
     pub fn refusal(&self, request: Option<&Request>, error: Error) -> Response {
         self.with_cors_fields(request, error.response())
     }
 
-    /// Gives an answer the fields of CORS. What it varies by stands on one line: of several, nginx
-    /// before 1.23 reads the last.
+    /// Adds the fields of CORS. `Vary` stays one line, because nginx before 1.23 reads only the last.
     fn with_cors_fields(&self, request: Option<&Request>, mut response: Response) -> Response {
         for (name, value) in self.cors(request) {
             match response.fields.iter_mut().find(|(own, _)| *own == name) {
@@ -104,28 +105,28 @@ impl Api {
         response
     }
 
-    /// The fields of CORS alone, for a 101.
+    /// The fields of CORS, for a 101.
     pub fn cors(&self, request: Option<&Request>) -> Vec<ResponseField> {
         self.cors.fields(request)
     }
 
-    /// Whether the page that wants a socket may have it; else [`error::bad_origin`].
+    /// Whether the request's page may open a socket. If not, the answer is [`error::bad_origin`].
     pub fn allows_origin(&self, request: &Request) -> bool {
         self.cors.allows(request)
     }
 
-    /// Whose share a request from `peer` (`None`: a Unix socket) counts against.
+    /// The address that a request from `peer` (`None`: a Unix socket) counts against.
     pub fn client(&self, request: &Request, peer: Option<IpAddr>) -> ClientAddress {
         forwarded::client(request, peer, &self.trusted_proxies)
     }
 
-    /// Whether `peer` (`None`: a Unix socket) is believed when it says whom it brings.
+    /// Whether `peer` (`None`: a Unix socket) is a trusted proxy.
     pub fn is_proxy(&self, peer: Option<IpAddr>) -> bool {
         forwarded::is_proxy(peer, &self.trusted_proxies)
     }
 
-    /// Whose share a connection from `peer` counts against from accept on. `None`: nobody's yet;
-    /// if it upgrades, [`Api::client`]'s.
+    /// The address that a connection from `peer` counts against from accept on. `None` if it does not
+    /// count yet. An upgrade of such a connection counts against [`Api::client`]'s address.
     pub fn client_at_accept(&self, peer: Option<IpAddr>) -> Option<Address> {
         forwarded::address_at_accept(peer, &self.trusted_proxies)
     }
@@ -142,11 +143,10 @@ impl Api {
         }
         let options = |allow: String| Answer::Response(Response::new(204).with("Allow", allow));
         if request.path() == "*" {
-            // RFC 9110 §9.3.7: about the server, not about anything on it.
+            // RFC 9110 §9.3.7: a request about the server as a whole.
             return Ok(options("GET, HEAD, POST, DELETE, OPTIONS".to_owned()));
         }
-        let found = routes::match_path(request.path())
-            .ok_or_else(|| Error::new(Code::NotFound, "There is nothing at this path."))?;
+        let found = routes::match_path(request.path()).ok_or_else(error::no_such_path)?;
         if request.method() == Method::Options {
             return Ok(options(found.allow()));
         }
@@ -155,7 +155,7 @@ impl Api {
         route.answer(&mut Call { chat, listings, request, caller, sink, segment: found.segment })
     }
 
-    /// A tick is over: nothing is kept of what isn't true any more, or can be made from nothing.
+    /// Frees listings that are outdated, or that are empty because there are no rooms.
     pub fn on_tick_end(&mut self, chat: &Chat) {
         match chat.room_count() {
             0 => self.listings.clear(),

@@ -1,8 +1,8 @@
-//! JSON on its way in: the fields of one object.
+//! JSON input: chosen fields of one object.
 //!
-//! Owns what counts as an object and which of its values are looked at. Must never know what a
-//! field means. The invariant: nothing a peer sends is recursed into or copied without need, so
-//! a frame full of brackets costs no more than one full of text.
+//! Owns what counts as an object, and which of its values are read. Must not know what a field
+//! means. The invariant: input is neither recursed into nor copied without need, so a frame full of
+//! brackets costs no more than one full of text.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,19 +10,19 @@ use std::fmt;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// A field's value, as far as anything here tells values apart.
+/// The value of a field, in the kinds that the API distinguishes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum FieldValue<'a> {
     /// A string, borrowed from the input unless it has escapes.
     Text(Cow<'a, str>),
     Bool(bool),
     Null,
-    /// Anything else.
+    /// A number, an array or an object.
     Other,
 }
 
 impl<'a> FieldValue<'a> {
-    /// The string, if it is one.
+    /// The string; `None` if the value is of another kind.
     pub fn text(self) -> Option<Cow<'a, str>> {
         match self {
             FieldValue::Text(text) => Some(text),
@@ -31,36 +31,30 @@ impl<'a> FieldValue<'a> {
     }
 }
 
-/// A field that may be missing: `null` says no more than its absence, as most that write JSON
-/// have it.
+/// The value of an optional field. `null` counts as absent, because many JSON libraries write absent
+/// values as `null`.
 pub fn optional(value: Option<FieldValue<'_>>) -> Option<FieldValue<'_>> {
     value.filter(|value| *value != FieldValue::Null)
 }
 
-/// Not JSON, not an object, or a text in it is no Unicode (lone surrogates).
+/// The input is not JSON, is not an object, or has a string with a lone surrogate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NotAnObject;
 
-/// What whoever sent something else is told, where nothing need be sent.
-pub const NEITHER_EMPTY_NOR_AN_OBJECT: &str = "The body is neither empty nor a JSON object.";
-
-/// The values of the fields `names` of the object that `text` is, in that order.
+/// Parses `text` as an object and returns the values of the fields `names`, in that order.
 ///
-/// Other fields are skipped, without recursion. Of a repeated field the last counts, as browsers
-/// and the original server have it. No `derive`: that would take arrays for objects.
+/// Other fields are skipped without recursion. The last one of a repeated field counts, as in
+/// `JSON.parse`. A `derive` of serde would accept arrays as objects.
 pub fn fields<'a, const N: usize>(
     text: &'a str,
     names: [&str; N],
 ) -> Result<[Option<FieldValue<'a>>; N], NotAnObject> {
     let mut values = [const { None }; N];
-    let mut json = serde_json::Deserializer::from_str(text);
-    let fields = ObjectVisitor { names: &names, values: &mut values };
-    fields.deserialize(&mut json).map_err(|_| NotAnObject)?;
-    json.end().map_err(|_| NotAnObject)?;
+    ObjectVisitor { names: &names, values: &mut values }.read(text)?;
     Ok(values)
 }
 
-/// [`fields`] of a request's content (RFC 8259 §8.1: UTF-8).
+/// [`fields`] of a request's body, which must be UTF-8 (RFC 8259 §8.1).
 pub fn body_fields<'a, const N: usize>(
     body: &'a [u8],
     names: [&str; N],
@@ -68,11 +62,19 @@ pub fn body_fields<'a, const N: usize>(
     fields(std::str::from_utf8(body).map_err(|_| NotAnObject)?, names)
 }
 
-/// Two slices instead of arrays, so that serde's part of it is built once for all lengths.
+/// Reads an object. It has slices instead of arrays, so that its code exists once for all lengths.
 struct ObjectVisitor<'f, 'de> {
     names: &'f [&'f str],
-    /// Parallel to `names`.
+    /// The value for each of `names`.
     values: &'f mut [Option<FieldValue<'de>>],
+}
+
+impl<'de> ObjectVisitor<'_, 'de> {
+    fn read(self, text: &'de str) -> Result<(), NotAnObject> {
+        let mut json = serde_json::Deserializer::from_str(text);
+        self.deserialize(&mut json).map_err(|_| NotAnObject)?;
+        json.end().map_err(|_| NotAnObject)
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for ObjectVisitor<'_, 'de> {
@@ -91,8 +93,8 @@ impl<'de> Visitor<'de> for ObjectVisitor<'_, 'de> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        while let Some(place) = map.next_key_seed(FieldName(self.names))? {
-            match place.and_then(|place| self.values.get_mut(place)) {
+        while let Some(index) = map.next_key_seed(FieldName(self.names))? {
+            match index.and_then(|index| self.values.get_mut(index)) {
                 Some(value) => *value = Some(map.next_value()?),
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
@@ -101,7 +103,7 @@ impl<'de> Visitor<'de> for ObjectVisitor<'_, 'de> {
     }
 }
 
-/// Turns a field's name into its place among those asked for.
+/// Reads the name of a field. The result is its index in the names asked for.
 struct FieldName<'n>(&'n [&'n str]);
 
 impl<'de> DeserializeSeed<'de> for FieldName<'_> {
@@ -116,7 +118,7 @@ impl Visitor<'_> for FieldName<'_> {
     type Value = Option<usize>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a field's name")
+        f.write_str("the name of a field")
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {

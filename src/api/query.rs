@@ -1,64 +1,64 @@
 //! Parameters of the query.
 //!
-//! Owns their forms and ranges. Must never know what they are good for. The invariant: what is
-//! out of range or of the wrong type is 422 on REST and clamped on the socket, and an `after`
-//! that makes no sense is no mistake on either.
+//! Owns their forms and ranges. Must not know what a route does with them. The invariant: a value
+//! that is out of range or of the wrong type is 422 on REST and clamped on the socket (contract
+//! §1.9). An `after` is never an error (contract §1.10).
 
 use super::error::Error;
 use crate::chat::{MessageId, Start};
 use crate::http::Request;
 
-/// Most messages that may be asked for at once, other than by `after` (contract §2.10, §8.1).
+/// Most messages that `limit` or `history` can ask for (contract §2.10, §8.1).
 const COUNT_MAX: usize = 1000;
 
-/// `limit`: how many messages are asked for.
+/// `limit`: the number of messages to return (contract §2.10).
 pub fn limit(request: &Request) -> Result<usize, Error> {
     const DEFAULT: usize = 50;
     let bad = || Error::bad_query("The limit is not a whole number from 1 to 1000.");
     let Some(text) = request.query_value("limit").map_err(|_| bad())? else { return Ok(DEFAULT) };
-    if !is_digits(&text) {
-        return Err(bad()); // `parse` would take a sign.
-    }
-    text.parse().ok().filter(|limit| (1..=COUNT_MAX).contains(limit)).ok_or_else(bad)
+    count(&text).filter(|limit| (1..=COUNT_MAX).contains(limit)).ok_or_else(bad)
 }
 
-/// `detail`: whether more than ids is asked for.
+/// `detail`: whether a listing has more than the rooms' ids (contract §9.2).
 pub fn detail(request: &Request) -> Result<bool, Error> {
     match request.query_value("detail").ok().map(|value| value.as_deref().map(str::parse)) {
         Some(None) => Ok(false),
         Some(Some(Ok(detail))) => Ok(detail),
-        Some(Some(Err(_))) | None => Err(Error::bad_query("The detail is neither true nor false.")),
+        Some(Some(Err(_))) | None => {
+            Err(Error::bad_query("The value of detail is neither true nor false."))
+        }
     }
 }
 
-/// `after`: the message to go on from, if one is named; it may make no sense.
+/// `after`: the message after which to continue. The inner option is `None` if the value is not a
+/// message's id.
 pub fn after(request: &Request) -> Option<Option<MessageId>> {
     let value = request.query_value("after").transpose()?;
     Some(value.ok().and_then(|id| MessageId::parse(&id)))
 }
 
-/// `after` or else `history`: where a socket begins to listen.
+/// `after`, else `history`: how much history a socket gets (contract §8.5).
 pub fn start(request: &Request) -> Start {
     if let Some(id) = after(request) {
         return Start::After(id);
     }
     match request.query_value("history") {
         Ok(None) => Start::Live,
-        Ok(Some(count)) => Start::Last(clamped(&count)),
+        Ok(Some(text)) => Start::Last(clamped(&text)),
         Err(_) => Start::Last(0),
     }
 }
 
-/// What is no number, or below zero, is zero: so whoever asks for a history gets one.
+/// The count clamped to the range of `history`. Anything but a number is 0, so that the socket
+/// still gets the history frame that it asked for.
 fn clamped(text: &str) -> usize {
-    if !is_digits(text) {
-        return 0;
-    }
-    text.parse().map_or(COUNT_MAX, |count: usize| count.min(COUNT_MAX)) // Too many digits.
+    count(text).unwrap_or(0).min(COUNT_MAX)
 }
 
-fn is_digits(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+/// A number of decimal digits; `usize::MAX` if it is larger. `str::parse` alone accepts a sign.
+fn count(text: &str) -> Option<usize> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().unwrap_or(usize::MAX))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Routes of rooms.
 //!
-//! Owns `/rooms` and what lies below it, but for messages. Must never decide who may go where:
-//! that is the domain's gate. The invariant: whoever has left a room, or finds none, is told so
-//! without having changed anything.
+//! Owns `/rooms` and the paths below it, except messages. Must not decide which session may do what:
+//! the domain does, in [`Chat::gate`](crate::chat::Chat::gate). The invariant: a request that is
+//! refused has changed nothing.
 
 use std::borrow::Cow;
 
@@ -11,12 +11,11 @@ use serde::Serialize;
 use super::call::{Call, Outcome};
 use super::error::Error;
 use super::json::{self, Confirmation, Displayed, Person, Timestamp};
-use super::object::{self, FieldValue};
+use super::object::FieldValue;
 use super::query;
 use crate::chat::{
     Access, PASSWORD_BYTES_MAX, Refusal, RoomId, RoomInfo, RoomOptions, SessionKey, Title,
 };
-use crate::http::Request;
 
 #[derive(Serialize)]
 struct Rooms<I: Iterator<Item: Serialize> + Clone> {
@@ -30,20 +29,22 @@ pub fn open(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     struct OpenedRoom {
         room_id: Displayed<RoomId>,
     }
-    let [title, private, password] = fields(call.request, ["title", "private", "password"])?;
+    let [title, private, password] = call.optional_fields(["title", "private", "password"])?;
     let password = self::password(password)?;
     let options = RoomOptions {
         title: title.map(self::title).transpose()?,
         private: match private {
             None => false,
             Some(FieldValue::Bool(private)) => private,
-            Some(_) => return Err(Error::bad_body("Private is neither true nor false.")),
+            Some(_) => {
+                return Err(Error::bad_body("The value of private is neither true nor false."));
+            }
         },
         password: password.as_deref(),
     };
     let id = call.chat.open_room(call.caller.now, session, options, call.caller.address)?;
-    // Relative to the request's own path (RFC 3986 §5.2.3), so that it holds behind any prefix
-    // that a proxy takes off.
+    // Relative to the request's path (RFC 3986 §5.2.3), so that it is correct behind a proxy that
+    // removes a path prefix.
     let directory = if call.request.path().ends_with('/') { "" } else { "rooms/" };
     let response = json::response(201, &OpenedRoom { room_id: Displayed(id) });
     Ok(response.with("Location", format!("{directory}{id}")))
@@ -75,7 +76,7 @@ pub fn all(call: &mut Call<'_>) -> Outcome {
     }
     let detail = query::detail(call.request)?;
     let chat = &*call.chat;
-    let listing = call.listings.get_or_make(chat.listing_revision(), detail, || {
+    let listing = call.listings.get_or_render(chat.listing_revision(), detail, || {
         let rooms = chat.public_rooms();
         if detail {
             json::bytes(&Rooms { rooms: rooms.map(ListedRoom::of) })
@@ -120,7 +121,7 @@ pub fn delete(call: &mut Call<'_>, session: SessionKey) -> Outcome {
 
 /// `POST /rooms/{room_id}/join`.
 pub fn join(call: &mut Call<'_>, session: SessionKey) -> Outcome {
-    let [password] = fields(call.request, ["password"])?;
+    let [password] = call.optional_fields(["password"])?;
     let password = self::password(password)?;
     let access = Access::Join { password: password.as_deref(), from: call.caller.address };
     let room = call.authorize(session, access)?;
@@ -129,7 +130,8 @@ pub fn join(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     Ok(json::response(200, &Confirmation { message: &message, room_id: Some(&call.segment) }))
 }
 
-/// `DELETE /rooms/{room_id}/leave`: no different if it had not joined, or there is no such room.
+/// `DELETE /rooms/{room_id}/leave`. The answer is the same if the session had not joined or the room
+/// does not exist (contract §2.9).
 pub fn leave(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     if let Some(room) = call.room() {
         call.chat.leave(call.caller.now, session, room, call.sink);
@@ -148,23 +150,12 @@ pub fn users(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     Ok(json::response(200, &Users { users: json::people(call.chat.users(room)) }))
 }
 
-/// The fields of a body that may be missing, as may each of them.
-fn fields<'a, const N: usize>(
-    request: &'a Request,
-    names: [&str; N],
-) -> Result<[Option<FieldValue<'a>>; N], Error> {
-    if request.body().is_empty() {
-        return Ok([const { None }; N]);
-    }
-    let fields = object::body_fields(request.body(), names);
-    let fields = fields.map_err(|_| Error::bad_body(object::NEITHER_EMPTY_NOR_AN_OBJECT))?;
-    Ok(fields.map(object::optional))
-}
-
 fn title(value: FieldValue<'_>) -> Result<Title, Error> {
     let title = value.text().and_then(|text| Title::parse(&text).ok());
     title.ok_or_else(|| {
-        Error::bad_body("The title is not a text of 1 to 80 characters without controls.")
+        Error::bad_body(
+            "The title is not a string of 1 to 80 characters without control characters.",
+        )
     })
 }
 
@@ -174,6 +165,6 @@ fn password(value: Option<FieldValue<'_>>) -> Result<Option<Cow<'_, str>>, Error
     let password = value.text().filter(fits);
     match password {
         Some(password) => Ok(Some(password)),
-        None => Err(Error::bad_body("The password is not a text of 1 to 128 bytes.")),
+        None => Err(Error::bad_body("The password is not a string of 1 to 128 bytes.")),
     }
 }

@@ -1,13 +1,13 @@
-//! The table of routes, and how a path finds its row.
+//! The table of routes, and the search for the row of a request.
 //!
-//! Owns which paths and methods exist and what each asks for before its work begins. Must never
-//! know what that work is. The invariant: whatever can be asked is a row of [`ROUTES`], so the
-//! table is also the list that documents are checked against.
+//! Owns which paths and methods exist, and the checks that come before a route's own work. Must not
+//! know what that work is. The invariant: everything that can be requested is a row of [`ROUTES`],
+//! so documents are checked against this table.
 
 use std::borrow::Cow;
 
 use BodyUse::{Ignored, Read};
-use Endpoint::{Bearer, Public, Session, Socket};
+use Endpoint::{Bearer, Public, Session, Socket, Static};
 use Method::{Delete, Get, Post};
 
 use super::call::{Answer, Call, Outcome, check_ignored_body};
@@ -16,36 +16,39 @@ use super::upgrade::UpgradeRequest;
 use super::{credential, files, health, messages, rooms, sessions};
 use crate::chat::{SessionId, SessionKey};
 use crate::http::{Method, Request, percent_decode};
+use crate::web::{self, File};
 
 /// One method of one path of the contract.
 pub struct Route {
-    /// `{room_id}` (or another name in braces) stands for any one segment that isn't empty.
+    /// A name in braces, such as `{room_id}`, matches any one segment that is not empty.
     pub path: &'static str,
-    /// A `GET` is a `HEAD`, too.
+    /// `GET` also serves `HEAD`.
     pub method: Method,
     pub endpoint: Endpoint,
     pub body: BodyUse,
 }
 
-/// Who may ask, and what then happens.
+/// The credentials that a route needs, and the function or file that answers.
 #[derive(Clone, Copy)]
 pub enum Endpoint {
-    /// Anyone.
+    /// No credentials.
     Public(fn(&mut Call<'_>) -> Outcome),
-    /// Whoever has a living session.
+    /// The id of a session that exists.
     Session(fn(&mut Call<'_>, SessionKey) -> Outcome),
-    /// Whoever shows a session's id, be it living or not.
+    /// A well-formed id of a session, which may have ended.
     Bearer(fn(&mut Call<'_>, SessionId) -> Outcome),
-    /// Anyone; the connection may become a WebSocket.
+    /// No credentials at this point: the connection becomes a WebSocket, and a close reports any
+    /// error (contract §5.7).
     Socket,
+    /// No credentials.
+    Static(&'static File),
 }
 
-/// What a route wants of the request's content.
+/// What a route does with the request's body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BodyUse {
-    /// Nothing: it is empty, or a JSON object that nobody reads.
+    /// The body must be empty or a JSON object, and is ignored (contract §1.8).
     Ignored,
-    /// The route reads it.
     Read,
 }
 
@@ -53,7 +56,7 @@ const fn route(method: Method, path: &'static str, endpoint: Endpoint, body: Bod
     Route { path, method, endpoint, body }
 }
 
-/// All of them. A path that another's pattern would match, too, stands before it.
+/// All routes. A path that the pattern of another route matches, too, must come first.
 pub const ROUTES: &[Route] = &[
     route(Post, "/sessions", Public(sessions::open), Read),
     route(Get, "/sessions/me", Session(sessions::show), Ignored),
@@ -71,25 +74,25 @@ pub const ROUTES: &[Route] = &[
     route(Get, "/ws/{room_id}", Socket, Ignored),
     route(Get, "/health", Public(health::health), Ignored),
     route(Get, "/ping", Public(health::ping), Ignored),
-    route(Get, "/", Public(files::page), Ignored),
+    route(Get, "/", Static(&web::PAGE), Ignored),
     route(Get, "/page/{file}", Public(files::page_part), Ignored),
-    route(Get, "/openapi.json", Public(files::openapi), Ignored),
-    route(Get, "/asyncapi.json", Public(files::asyncapi), Ignored),
-    route(Get, "/docs", Public(files::docs), Ignored),
-    route(Get, "/docs.js", Public(files::script), Ignored),
-    route(Get, "/docs.css", Public(files::style), Ignored),
+    route(Get, "/openapi.json", Static(&web::OPENAPI), Ignored),
+    route(Get, "/asyncapi.json", Static(&web::ASYNCAPI), Ignored),
+    route(Get, "/docs", Static(&web::DOCS), Ignored),
+    route(Get, "/docs.js", Static(&web::DOCS_SCRIPT), Ignored),
+    route(Get, "/docs.css", Static(&web::DOCS_STYLE), Ignored),
     route(Get, "/docs/{file}", Public(files::docs_file), Ignored),
 ];
 
-/// A path of the table that a request's path matches.
+/// The path of [`ROUTES`] that a request's path matches.
 pub struct PathMatch<'a> {
     path: &'static str,
-    /// What stands for the segment in braces, decoded; empty if nothing does.
+    /// The decoded segment that the braces matched; empty if the path has none.
     pub segment: Cow<'a, str>,
 }
 
-/// Finds a path's row. Each segment is decoded by itself, so that `%2F` separates nothing; one
-/// final slash makes no difference.
+/// Finds the rows of a path. Segments are decoded after splitting, so that `%2F` does not separate
+/// segments. One final slash is ignored (contract §1.6).
 pub fn match_path(path: &str) -> Option<PathMatch<'_>> {
     let segments: Vec<_> = split(path).take(SEGMENTS_MAX + 1).map(decode).collect();
     let route = ROUTES.iter().find(|route| matches(route.path, &segments))?;
@@ -99,16 +102,17 @@ pub fn match_path(path: &str) -> Option<PathMatch<'_>> {
 }
 
 impl PathMatch<'_> {
-    /// The row for `method`; else 405.
+    /// The row for `method`, or 405 (contract §4.1).
     pub fn route(&self, method: Method) -> Result<&'static Route, Error> {
         let method = if method == Method::Head { Get } else { method };
         self.rows().find(|route| route.method == method).ok_or_else(|| {
-            let error = Error::new(Code::MethodNotAllowed, "This path has no such method.");
+            let error =
+                Error::new(Code::MethodNotAllowed, "This path does not support this method.");
             error.with("Allow", self.allow())
         })
     }
 
-    /// The methods that the path has (RFC 9110 §10.2.1).
+    /// The value of `Allow` (RFC 9110 §10.2.1): the methods that the path supports.
     pub fn allow(&self) -> String {
         let mut allow = String::new();
         for route in self.rows() {
@@ -116,7 +120,7 @@ impl PathMatch<'_> {
                 Method::Get => "GET, HEAD, ",
                 Method::Post => "POST, ",
                 Method::Delete => "DELETE, ",
-                // No row has them: they are answered for all paths alike.
+                // No row has these methods.
                 Method::Head | Method::Options | Method::Other => "",
             });
         }
@@ -129,7 +133,7 @@ impl PathMatch<'_> {
 }
 
 impl Route {
-    /// Asks what is asked before the work (contract §1.11), then has it done.
+    /// Makes the checks that come first (contract §1.11), then answers.
     pub fn answer(&self, call: &mut Call<'_>) -> Result<Answer, Error> {
         let response = match self.endpoint {
             Public(serve) => {
@@ -146,6 +150,10 @@ impl Route {
                 self.check_body(call.request)?;
                 serve(call, id)?
             }
+            Static(file) => {
+                self.check_body(call.request)?;
+                files::response(call.request, file)
+            }
             Socket => {
                 self.check_body(call.request)?;
                 return Ok(Answer::Socket(UpgradeRequest::of(call.request, &call.segment)));
@@ -159,16 +167,16 @@ impl Route {
     }
 }
 
-/// Whether a path is that one, which has no parameter.
+/// Whether `path` is `expected`, which has no parameter.
 pub fn is_path(path: &str, expected: &str) -> bool {
     let segments: Vec<_> = split(path).take(SEGMENTS_MAX + 1).map(decode).collect();
     matches(expected, &segments)
 }
 
-/// More than any row has.
+/// Bound on the segments of a request's path that are decoded. No row has as many.
 const SEGMENTS_MAX: usize = 4;
 
-/// The segments between slashes; the root has one, which is empty.
+/// The segments of a path. The root has one, which is empty.
 fn split(path: &str) -> impl Iterator<Item = &str> {
     let path = path.strip_prefix('/').unwrap_or(path);
     let path = match path.strip_suffix('/') {
@@ -178,7 +186,7 @@ fn split(path: &str) -> impl Iterator<Item = &str> {
     path.split('/')
 }
 
-/// What can't be decoded stays as it is, and so is no path or id of ours.
+/// Decodes a segment. A segment with a malformed escape stays as it is, and so matches no path or id.
 fn decode(segment: &str) -> Cow<'_, str> {
     percent_decode(segment).unwrap_or(Cow::Borrowed(segment))
 }
@@ -207,7 +215,7 @@ mod tests {
 
     // contract §1.6
     #[test]
-    fn a_final_slash_makes_no_difference_and_others_do() {
+    fn a_final_slash_makes_no_difference_and_other_slashes_do() {
         for path in ["/rooms", "/rooms/", "/%72ooms", "/r%6Foms/"] {
             check(path, Some(("/rooms", "")));
         }
@@ -235,11 +243,11 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_fit_to_be_searched() {
+    fn every_row_can_be_reached_and_none_is_repeated() {
         for (n, route) in ROUTES.iter().enumerate() {
             assert!(
                 matches!(route.method, Get | Post | Delete),
-                "{}: answered for all",
+                "{}: not a method of a row",
                 route.path
             );
             assert!(split(route.path).count() <= SEGMENTS_MAX, "{}", route.path);
@@ -256,7 +264,7 @@ mod tests {
 
     // contract §4.1
     #[test]
-    fn a_wrong_method_is_told_the_right_ones() {
+    fn a_wrong_method_gets_405_with_allow() {
         let allow = |path| match_path(path).unwrap().allow();
         assert_eq!(allow("/sessions"), "POST, OPTIONS");
         assert_eq!(allow("/sessions/me"), "GET, HEAD, DELETE, OPTIONS");

@@ -1,14 +1,16 @@
 //! Routes of sessions.
 //!
-//! Owns `/sessions` and `/sessions/me`. Must never know how a request is routed. The invariant:
-//! a session's id is told once, to whoever opened it, and afterwards only to its bearer.
+//! Owns `/sessions` and `/sessions/me`. Must not know how a request is routed. The invariant: a
+//! session's id is in the response that opens the session, and otherwise only in responses to
+//! requests that carry it.
 
 use serde::Serialize;
 
 use super::call::{Call, Outcome};
+use super::credential;
 use super::error::Error;
 use super::json::{self, Confirmation, Displayed};
-use super::{credential, object};
+use super::object::FieldValue;
 use crate::chat::{Name, SessionId, SessionKey};
 
 /// `POST /sessions`.
@@ -18,9 +20,8 @@ pub fn open(call: &mut Call<'_>) -> Outcome {
         session_id: Displayed<SessionId>,
         username: &'a str,
     }
-    let fields = object::body_fields(call.request.body(), ["username"]);
-    let [username] = fields.map_err(|_| Error::bad_body("The body is not a JSON object."))?;
-    let username = username.and_then(object::FieldValue::text);
+    let [username] = call.fields(["username"])?;
+    let username = username.and_then(FieldValue::text);
     let username = username.ok_or_else(|| Error::bad_body("The username is not a string."))?;
     let name = Name::parse(&username)?;
     let id = call.chat.open_session(call.caller.now, name.clone(), call.caller.address)?;
@@ -44,7 +45,8 @@ pub fn show(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     Ok(json::response(200, &me))
 }
 
-/// `DELETE /sessions/me`: no different if it has ended already, or never was.
+/// `DELETE /sessions/me`. A session that has ended or never existed gets the same answer (contract
+/// §2.3).
 pub fn end(call: &mut Call<'_>, id: SessionId) -> Outcome {
     if let Some(session) = call.chat.session(id) {
         call.chat.end_session(call.caller.now, session, call.sink);

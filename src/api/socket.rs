@@ -1,8 +1,8 @@
-//! The socket's side of the contract: client events in, refusals and closes out.
+//! The contract of the socket: client events in, refusals and closes out.
 //!
-//! Owns what a text frame may say and what somebody is told whose frame can't be accepted. Must
-//! never know the connection. The invariant: whatever a peer's text is, it comes out as an event
-//! or as a refusal to that peer alone; no text ends a connection.
+//! Owns the forms of client events, and the `refused` event for a frame that is not acceptable.
+//! Must not know the connection. The invariant: any text becomes an event, or a refusal to its
+//! sender alone. No text ends a connection (contract §6.13).
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -15,35 +15,36 @@ use super::object::{self, FieldValue};
 use crate::chat::{self, RoomId};
 use crate::ws::close::Close;
 
-/// What a client says over its socket (contract §6.1, §6.4, §8.9).
+/// An event from a client (contract §6.1, §6.4, §8.9).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ClientEvent<'a> {
-    /// `{"type":"chat","message":"…","nonce":"…"}`, neither trimmed nor measured yet.
+    /// `{"type":"chat","message":"…","nonce":"…"}`. Lengths are not checked yet, and the message is
+    /// not trimmed.
     Chat { message: Cow<'a, str>, nonce: Option<Cow<'a, str>> },
     /// `{"type":"typing"}`.
     Typing,
-    /// `{"type":"ping"}`, to be answered with [`PONG`].
+    /// `{"type":"ping"}`. The answer is [`PONG`].
     Ping,
 }
 
-/// Why a text frame is no event. It costs nobody anything: the sender gets [`refused`].
+/// Why a text frame is not an event. The sender gets [`refused`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BadEvent {
-    /// Not JSON, not an object, or with lone surrogates.
+    /// Not JSON, not an object, or a string with a lone surrogate.
     Json,
-    /// Its type is missing, no string, or unknown.
+    /// The type is missing, not a string, or unknown.
     Type,
-    /// A chat whose message is missing or no string.
+    /// The message of a chat is missing or not a string.
     Message,
-    /// A chat whose nonce is no string.
+    /// The nonce of a chat is not a string.
     Nonce,
 }
 
-/// A text frame that is no event, and by what its sender would know it.
+/// A text frame that is not an event.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RejectedEvent<'a> {
     pub reason: BadEvent,
-    /// As given; it may be no good either.
+    /// The frame's nonce, by which the sender recognizes the frame. It may be invalid.
     pub nonce: Option<Cow<'a, str>>,
 }
 
@@ -51,8 +52,8 @@ impl From<BadEvent> for Error {
     fn from(bad: BadEvent) -> Error {
         let (code, detail) = match bad {
             BadEvent::Json => (Code::BadJson, "The frame is not a JSON object."),
-            BadEvent::Type => (Code::BadType, "The event has no type that is known here."),
-            BadEvent::Message => (Code::BadMessage, "There is no message, or it is not a string."),
+            BadEvent::Type => (Code::BadType, "The event's type is missing or unknown."),
+            BadEvent::Message => (Code::BadMessage, "The message is missing or not a string."),
             BadEvent::Nonce => (Code::BadNonce, "The nonce is not a string."),
         };
         Error::new(code, detail)
@@ -62,7 +63,7 @@ impl From<BadEvent> for Error {
 /// The answer to [`ClientEvent::Ping`].
 pub const PONG: &str = r#"{"type":"pong"}"#;
 
-/// Reads one text frame. Borrows message and nonce from `text` unless they have escapes.
+/// Parses one text frame. Message and nonce borrow from `text` unless they have escapes.
 pub fn parse(text: &str) -> Result<ClientEvent<'_>, RejectedEvent<'_>> {
     let fields = object::fields(text, ["type", "message", "nonce"]);
     let [kind, message, nonce] =
@@ -78,24 +79,24 @@ pub fn parse(text: &str) -> Result<ClientEvent<'_>, RejectedEvent<'_>> {
     }
 }
 
-/// The message and nonce of something to say, from the fields of a frame or of a body.
+/// The message and the nonce of a chat, from the fields of a frame or of a REST body.
 pub fn chat_fields<'a>(
     message: Option<FieldValue<'a>>,
     nonce: Option<FieldValue<'a>>,
 ) -> Result<(Cow<'a, str>, Option<Cow<'a, str>>), RejectedEvent<'a>> {
     let nonce = object::optional(nonce);
-    let is_odd = nonce.as_ref().is_some_and(|nonce| !matches!(nonce, FieldValue::Text(_)));
+    let is_bad_nonce = nonce.as_ref().is_some_and(|nonce| !matches!(nonce, FieldValue::Text(_)));
     let nonce = nonce.and_then(FieldValue::text);
     match message.and_then(FieldValue::text) {
         None => Err(RejectedEvent { reason: BadEvent::Message, nonce }),
-        Some(_) if is_odd => Err(RejectedEvent { reason: BadEvent::Nonce, nonce }),
+        Some(_) if is_bad_nonce => Err(RejectedEvent { reason: BadEvent::Nonce, nonce }),
         Some(message) => Ok((message, nonce)),
     }
 }
 
-/// Appends the `refused` event for a frame that was [`RejectedEvent`] or met a [`chat::Refusal`]. With
-/// its nonce, if that is a good one.
-pub fn refused(out: &mut Vec<u8>, why: impl Into<Error>, room_id: RoomId, nonce: Option<&str>) {
+/// Appends the `refused` event for a [`RejectedEvent`] or a [`chat::Refusal`] (contract §6.13,
+/// §6.15). An invalid nonce is omitted.
+pub fn refused(out: &mut Vec<u8>, error: impl Into<Error>, room_id: RoomId, nonce: Option<&str>) {
     #[derive(Serialize)]
     struct Refused<'a> {
         #[serde(rename = "type")]
@@ -108,36 +109,38 @@ pub fn refused(out: &mut Vec<u8>, why: impl Into<Error>, room_id: RoomId, nonce:
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_after: Option<f64>,
     }
-    let why = why.into();
+    let error = error.into();
     let refused = Refused {
         kind: "refused",
-        code: why.code.as_str(),
-        detail: Displayed(why.detail),
+        code: error.code.as_str(),
+        detail: Displayed(error.detail),
         room_id: Displayed(room_id),
         nonce: nonce.filter(|nonce| chat::is_nonce(nonce)),
-        retry_after: why.retry_after.map(seconds),
+        retry_after: error.retry_after.map(seconds),
     };
     json::write(out, &refused);
 }
 
-/// In milliseconds at most, rounded up: whoever waits that long has waited long enough.
+/// A wait in seconds with three decimals, rounded up so that it is long enough.
 fn seconds(wait: Duration) -> f64 {
     wait.as_micros().div_ceil(1000) as f64 / 1000.0
 }
 
-/// How the peer is told of the domain's close; `None`: the line is dead, nobody is there.
-pub fn close(close: chat::CloseReason) -> Option<Close> {
-    Some(match close {
-        chat::CloseReason::LeftRoom => Close::LEFT_ROOM,
-        chat::CloseReason::InvalidSession => Close::INVALID_SESSION,
-        chat::CloseReason::RoomNotFound => Close::ROOM_NOT_FOUND,
-        chat::CloseReason::NameTaken => Close::NAME_TAKEN,
-        chat::CloseReason::NotAMember => Close::NOT_A_MEMBER,
-        chat::CloseReason::RoomDeleted => Close::ROOM_DELETED,
-        chat::CloseReason::TooSlow => Close::TOO_SLOW,
-        chat::CloseReason::TooManyConnections => Close::TOO_MANY_CONNECTIONS,
-        chat::CloseReason::TooManyRooms => Close::TOO_MANY_ROOMS,
-        chat::CloseReason::Silent => return None,
+/// The close frame for the domain's reason. `None` for a silent connection, which is dropped without
+/// one (contract §6.12).
+pub fn close(reason: chat::CloseReason) -> Option<Close> {
+    use chat::CloseReason;
+    Some(match reason {
+        CloseReason::LeftRoom => Close::LEFT_ROOM,
+        CloseReason::InvalidSession => Close::INVALID_SESSION,
+        CloseReason::RoomNotFound => Close::ROOM_NOT_FOUND,
+        CloseReason::NameTaken => Close::NAME_TAKEN,
+        CloseReason::NotAMember => Close::NOT_A_MEMBER,
+        CloseReason::RoomDeleted => Close::ROOM_DELETED,
+        CloseReason::TooSlow => Close::TOO_SLOW,
+        CloseReason::TooManyConnections => Close::TOO_MANY_CONNECTIONS,
+        CloseReason::TooManyRooms => Close::TOO_MANY_ROOMS,
+        CloseReason::Silent => return None,
     })
 }
 
@@ -154,12 +157,12 @@ mod tests {
         Ok(ClientEvent::Chat { message: text.into(), nonce: None })
     }
 
-    fn noted<'a>(text: &'a str, nonce: &'a str) -> Result<ClientEvent<'a>, BadEvent> {
+    fn with_nonce<'a>(text: &'a str, nonce: &'a str) -> Result<ClientEvent<'a>, BadEvent> {
         Ok(ClientEvent::Chat { message: text.into(), nonce: Some(nonce.into()) })
     }
 
     #[test]
-    fn events() {
+    fn events_are_read() {
         check(r#"{"type":"chat","message":"Hello world!"}"#, chat("Hello world!"));
         check(r#" {"message" : "a", "nonces":1, "type":"chat"} "#, chat("a"));
         check(r#"{"type":"ch\u0061t","message":"\ud83e\udd80\n"}"#, chat("🦀\n"));
@@ -171,7 +174,7 @@ mod tests {
 
     // contract §6.14
     #[test]
-    fn what_is_no_event_is_told_apart() {
+    fn a_frame_that_is_no_event_has_a_reason() {
         for text in [
             "",
             "hi",
@@ -210,10 +213,10 @@ mod tests {
     }
 
     #[test]
-    fn nonces() {
-        check(r#"{"type":"chat","message":"a","nonce":"x"}"#, noted("a", "x"));
-        check(r#"{"type":"chat","message":"a","nonce":"\u00e9"}"#, noted("a", "é"));
-        check(r#"{"type":"chat","message":"a","nonce":""}"#, noted("a", ""));
+    fn a_nonce_is_a_string_or_absent() {
+        check(r#"{"type":"chat","message":"a","nonce":"x"}"#, with_nonce("a", "x"));
+        check(r#"{"type":"chat","message":"a","nonce":"\u00e9"}"#, with_nonce("a", "é"));
+        check(r#"{"type":"chat","message":"a","nonce":""}"#, with_nonce("a", ""));
         check(r#"{"type":"chat","message":"a","nonce":null}"#, chat("a"));
         check(r#"{"type":"typing","nonce":1}"#, Ok(ClientEvent::Typing));
         for value in ["1", "false", "[\"x\"]", "{}"] {
@@ -225,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_keeps_its_nonce() {
+    fn a_rejected_event_keeps_its_nonce() {
         let nonce = |text| parse(text).unwrap_err().nonce.map(Cow::into_owned);
         assert_eq!(nonce(r#"{"type":"dance","nonce":"x"}"#).as_deref(), Some("x"));
         assert_eq!(nonce(r#"{"nonce":"x","type":"chat"}"#).as_deref(), Some("x"));
@@ -248,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_costs_no_stack() {
+    fn depth_uses_no_stack() {
         let deep = "[".repeat(1_000_000) + &"]".repeat(1_000_000);
         check(&format!(r#"{{"x":{deep},"type":"ping"}}"#), Ok(ClientEvent::Ping));
         check(&format!(r#"{{"type":"chat","message":{deep}}}"#), Err(BadEvent::Message));
@@ -258,16 +261,16 @@ mod tests {
 
     // contract §6.13 §6.15
     #[test]
-    fn a_refusal_says_code_reason_room_and_how_long_to_wait() {
+    fn a_refusal_has_code_detail_room_and_wait() {
         let room_id = RoomId::parse("a1b2c3d4e5").unwrap();
-        let text = |why: Error, nonce| {
+        let text = |error: Error, nonce| {
             let mut out = Vec::new();
-            refused(&mut out, why, room_id, nonce);
+            refused(&mut out, error, room_id, nonce);
             String::from_utf8(out).unwrap()
         };
         assert_eq!(
             text(BadEvent::Type.into(), None),
-            r#"{"type":"refused","code":"bad_type","detail":"The event has no type that is known here.","room_id":"a1b2c3d4e5"}"#
+            r#"{"type":"refused","code":"bad_type","detail":"The event's type is missing or unknown.","room_id":"a1b2c3d4e5"}"#
         );
         let wait = Duration::from_micros(99_001);
         assert_eq!(
@@ -281,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn every_close_of_the_domain_has_its_code() {
+    fn every_reason_of_the_domain_has_its_close_code() {
         use chat::CloseReason::*;
         let all = [
             (LeftRoom, 1000),

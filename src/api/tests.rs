@@ -583,7 +583,7 @@ fn every_error_has_its_status_its_code_and_its_sentence() {
         (error::too_many_connections(), 429, "rate_limited"),
         (error::internal(), 500, "internal_error"),
     ];
-    all.extend(rejects.map(|(reject, status, code)| (error::reject(reject), status, code)));
+    all.extend(rejects.map(|(reject, status, code)| (reject.into(), status, code)));
     all.extend(refusals.map(|(refusal, status, code)| (refusal.into(), status, code)));
     all.extend(events.map(|(bad, status, code)| (bad.into(), status, code)));
     all.extend(names.map(|(bad, status, code)| (bad.into(), status, code)));
@@ -604,7 +604,7 @@ fn every_error_has_its_status_its_code_and_its_sentence() {
     }
     let other_version = error::other_version().response();
     assert_eq!(field(&other_version, "Sec-WebSocket-Version"), Some("13"));
-    for (n, code) in Code::ALL.into_iter().enumerate() {
+    for (n, code) in Code::ALL.iter().enumerate() {
         assert_eq!(code.index(), n, "{}", code.as_str());
         let same = |other: &&Code| other.as_str() == code.as_str();
         assert_eq!(Code::ALL.iter().filter(same).count(), 1, "{}", code.as_str());

@@ -1,29 +1,30 @@
-//! Requests for a socket.
+//! Requests that open a socket.
 //!
-//! Owns what such a request says beyond the handshake. Must never judge whether there is such a
-//! room or session: that is the domain's, and told by a close. The invariant: whatever the
-//! request says, it comes out as an entry, because a browser can't read a failed handshake.
+//! Owns the parts of such a request that are not the handshake. Must not judge whether the room or
+//! the session exists: the domain does, and its refusal closes the new socket. The invariant: every
+//! request becomes an [`UpgradeRequest`], because a browser cannot read why a handshake failed
+//! (contract §5.7).
 
 use super::{credential, query};
 use crate::chat::{RoomId, SessionId, Start};
 use crate::http::Request;
 
-/// A request for a socket: into which room, who asks, and where they want to begin to listen
-/// (contract §5.1, §8.1, §8.4).
+/// A request to open a socket in a room (contract §5.1, §8.1, §8.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UpgradeRequest {
-    /// `None`: the path's id isn't shaped like one, so there is no such room.
+    /// `None` if the id in the path is malformed. Like an unknown id, it names no room.
     pub room: Option<RoomId>,
-    /// `None`: no credentials, or they aren't shaped like any.
+    /// `None` if the credentials are missing or malformed.
     pub session: Option<SessionId>,
-    /// To be selected: `chat`, if the peer offers it. Never the one that carries the secret.
+    /// The subprotocol to select: `chat` if the peer offers it. The subprotocol that carries the
+    /// session's id is never selected, because the response would repeat the secret.
     pub subprotocol: Option<&'static str>,
-    /// Where to begin to listen.
+    /// How much history comes before live events.
     pub start: Start,
 }
 
 impl UpgradeRequest {
-    /// What `request` says, whose path names `room`.
+    /// Reads `request`, in whose path the room's id is `room`.
     pub fn of(request: &Request, room: &str) -> UpgradeRequest {
         let is_offered = credential::offered_subprotocols(request).any(|token| token == "chat");
         UpgradeRequest {

@@ -1,12 +1,12 @@
-//! Undoes the framing of a request's content: by length, or in chunks.
+//! The content of a request: how it is framed, and the decoding of that framing.
 //!
-//! Owns RFC 9112 §6 and §7.1. Must never know which fields announced the framing (`head` does)
-//! or what the content is for. The invariant: the content never holds more than `body_bytes_max`
-//! and never more than has arrived, whatever a length or a chunk size promises.
+//! Owns RFC 9112 §6 and §7.1. Must not know what the content is for. The invariant: content never
+//! exceeds `body_bytes_max`, and memory is only reserved for bytes that have arrived, whatever a
+//! length or a chunk size declares.
 //!
-//! Chunk lines are read here, not by `httparse::parse_chunk_size`: that one wants the whole line
-//! in one buffer, takes an empty line for the last chunk, allows white space before the line's
-//! end, and any byte in extensions of any length, even a bare LF.
+//! `httparse::parse_chunk_size` is not used, because it needs the whole chunk line in one buffer,
+//! reads an empty line as the last chunk, and accepts white space before the line end, a bare LF,
+//! and extensions of any length with any bytes in them.
 
 use super::grammar::eq_ignore_case;
 use super::head;
@@ -15,47 +15,49 @@ use super::reject::Reject;
 use super::request::{Request, Version};
 use super::section::{Section, append};
 
-/// Bytes of chunk extensions in one body, white space and semicolons included.
+/// Limit on the chunk extensions of one body in bytes, semicolons and white space included.
 ///
-/// With it all framing is bounded: n bytes of content have at most n chunks and a last one, each
-/// with [`SIZE_DIGITS_MAX`] digits and two line ends, so at most 20 bytes of framing for a byte
-/// of content, these extensions, and trailers within the limits of a head.
+/// This bounds all framing: n bytes of content have at most n chunks and a last one, each with at
+/// most [`SIZE_DIGITS_MAX`] digits and two line ends. That is at most 20 bytes of framing per byte
+/// of content, plus these extensions, plus trailers within the limits of a head.
 const EXTENSION_BYTES_MAX: usize = 4096;
 
-/// Digits of one chunk size: as many as a 64-bit number has, leading zeros included.
+/// Limit on the digits of one chunk size, leading zeros included: as many as a `u64` has.
 const SIZE_DIGITS_MAX: u8 = 16;
 
 const SIZE: Reject = Reject::BadRequest("A chunk size is not a hexadecimal number.");
 const SIZE_EMPTY: Reject = Reject::BadRequest("A chunk size is missing.");
 const SIZE_LONG: Reject = Reject::BadRequest("A chunk size has too many digits.");
-const SIZE_SPACE: Reject = Reject::BadRequest("White space follows a chunk size.");
+const SIZE_SPACE: Reject =
+    Reject::BadRequest("White space after a chunk size is not followed by an extension.");
 const EXTENSION: Reject = Reject::BadRequest("A chunk extension contains a control character.");
 const EXTENSIONS: Reject = Reject::BadRequest("The chunk extensions are too long.");
 const LINE_END: Reject = Reject::BadRequest("A chunk line does not end in CRLF.");
 const DATA_END: Reject = Reject::BadRequest("A chunk's data is not followed by CRLF.");
 
-/// Content on its way.
+/// Decodes the content of one request.
 pub(super) enum BodyDecoder {
-    /// So many bytes are still to come.
+    /// Framed by `Content-Length`. Invariant: `left`, the bytes still to come, plus the content so
+    /// far is at most `body_bytes_max`, checked in [`framing`].
     Length { left: usize },
     Chunked {
-        at: ChunkPart,
+        part: ChunkPart,
         /// ≤ [`EXTENSION_BYTES_MAX`].
         extension_bytes: usize,
     },
 }
 
-/// Where in a chunked body the next byte belongs.
+/// The part of a chunked body that the next byte belongs to.
 pub(super) enum ChunkPart {
     Framing(ChunkLine),
-    /// The data of a chunk, of which so much is still to come; never 0.
+    /// The data of a chunk. `left`, the bytes still to come, is never 0.
     Data {
         left: usize,
     },
     Trailers(Section),
 }
 
-/// Where in a chunk's framing the next byte belongs.
+/// The place in a chunk's framing that the next byte belongs to.
 #[derive(Clone, Copy)]
 pub(super) enum ChunkLine {
     Size {
@@ -69,151 +71,22 @@ pub(super) enum ChunkLine {
     Extension {
         size: u64,
     },
-    /// The line feed of a chunk line.
+    /// The line feed of the line with the size.
     SizeLf {
         size: u64,
     },
-    /// The line end after a chunk's data.
+    /// The carriage return after a chunk's data.
     DataCr,
     DataLf,
 }
 
 const NEXT_SIZE: ChunkLine = ChunkLine::Size { size: 0, digits: 0 };
 
-impl BodyDecoder {
-    /// Content of a known length, which the caller has held against `body_bytes_max`.
-    pub(super) fn with_length(length: usize) -> BodyDecoder {
-        BodyDecoder::Length { left: length }
-    }
-
-    /// Content that says itself where it ends.
-    pub(super) fn chunked() -> BodyDecoder {
-        BodyDecoder::Chunked { at: ChunkPart::Framing(NEXT_SIZE), extension_bytes: 0 }
-    }
-
-    /// Bytes of heap held, apart from the content.
-    pub(super) fn bytes(&self) -> usize {
-        match self {
-            BodyDecoder::Chunked { at: ChunkPart::Trailers(section), .. } => section.bytes(),
-            _ => 0,
-        }
-    }
-
-    /// Moves content from the front of `input` to the end of `content`; whether that was all of it.
-    pub(super) fn feed(
-        &mut self,
-        input: &mut &[u8],
-        content: &mut Vec<u8>,
-        limits: &HttpLimits,
-    ) -> Result<bool, Reject> {
-        let (at, extension_bytes) = match self {
-            BodyDecoder::Length { left } => {
-                take(input, left, content, limits);
-                return Ok(*left == 0);
-            }
-            BodyDecoder::Chunked { at, extension_bytes } => (at, extension_bytes),
-        };
-        loop {
-            match at {
-                ChunkPart::Data { left } => {
-                    take(input, left, content, limits);
-                    if *left > 0 {
-                        return Ok(false);
-                    }
-                    *at = ChunkPart::Framing(ChunkLine::DataCr);
-                }
-                ChunkPart::Framing(line) => {
-                    let Some((&byte, rest)) = input.split_first() else { return Ok(false) };
-                    *input = rest;
-                    let room = limits.body_bytes_max.saturating_sub(content.len());
-                    *at = after(*line, byte, room, extension_bytes)?;
-                }
-                ChunkPart::Trailers(section) => {
-                    let Some(trailers) = section.feed(input, limits)? else { return Ok(false) };
-                    // RFC 9110 §6.5.1: trailers may be thrown away, and merging them with the
-                    // fields would let framing in by the back door. They must be well formed.
-                    head::check_trailers(&trailers)?;
-                    return Ok(true);
-                }
-            }
-        }
-    }
-}
-
-/// Moves up to `left` bytes.
-fn take(input: &mut &[u8], left: &mut usize, content: &mut Vec<u8>, limits: &HttpLimits) {
-    let (piece, rest) = input.split_at(input.len().min(*left));
-    append(content, piece, limits.body_bytes_max);
-    *left -= piece.len();
-    *input = rest;
-}
-
-/// Where `byte` leads within a chunk's framing (RFC 9112 §7.1), with `room` for more content.
-fn after(
-    line: ChunkLine,
-    byte: u8,
-    room: usize,
-    extension_bytes: &mut usize,
-) -> Result<ChunkPart, Reject> {
-    if matches!(
-        (line, byte),
-        (ChunkLine::Size { .. } | ChunkLine::Space { .. }, b' ' | b'\t' | b';')
-    ) || matches!((line, byte), (ChunkLine::Extension { .. }, 0x20.. | b'\t'))
-    {
-        // RFC 9112 §7.1.1: extensions must be limited in their total length.
-        if *extension_bytes >= EXTENSION_BYTES_MAX {
-            return Err(EXTENSIONS);
-        }
-        *extension_bytes += 1;
-    }
-    Ok(ChunkPart::Framing(match (line, byte) {
-        (ChunkLine::Size { digits: 0, .. }, b'\r' | b'\n' | b';' | b' ' | b'\t') => {
-            return Err(SIZE_EMPTY);
-        }
-        (ChunkLine::Size { size, .. } | ChunkLine::Extension { size }, b'\r') => {
-            ChunkLine::SizeLf { size }
-        }
-        (ChunkLine::Size { size, .. } | ChunkLine::Space { size }, b';') => {
-            ChunkLine::Extension { size }
-        }
-        // RFC 9112 §7.1.1: white space belongs to an extension, so one must follow.
-        (ChunkLine::Size { size, .. } | ChunkLine::Space { size }, b' ' | b'\t') => {
-            ChunkLine::Space { size }
-        }
-        (ChunkLine::Size { .. } | ChunkLine::Extension { .. }, b'\n') => return Err(LINE_END),
-        (ChunkLine::Size { size, digits }, _) => {
-            let digit = char::from(byte).to_digit(16).ok_or(SIZE)?;
-            if digits >= SIZE_DIGITS_MAX {
-                return Err(SIZE_LONG);
-            }
-            ChunkLine::Size { size: size << 4 | u64::from(digit), digits: digits + 1 }
-        }
-        (ChunkLine::Space { .. }, _) => return Err(SIZE_SPACE),
-        // Nobody reads extensions, so their inner grammar does not matter; what could make two
-        // parsers disagree about the line's end, control characters, is refused.
-        (ChunkLine::Extension { .. }, ..=0x08 | 0x0b..=0x1f | 0x7f) => return Err(EXTENSION),
-        (ChunkLine::Extension { size }, _) => ChunkLine::Extension { size },
-        (ChunkLine::SizeLf { size: 0 }, b'\n') => {
-            return Ok(ChunkPart::Trailers(Section::trailers()));
-        }
-        (ChunkLine::SizeLf { size }, b'\n') => {
-            let size = usize::try_from(size).map_err(|_| Reject::BodyTooLarge)?;
-            if size > room {
-                return Err(Reject::BodyTooLarge);
-            }
-            return Ok(ChunkPart::Data { left: size });
-        }
-        (ChunkLine::SizeLf { .. }, _) => return Err(LINE_END),
-        (ChunkLine::DataCr, b'\r') => ChunkLine::DataLf,
-        (ChunkLine::DataLf, b'\n') => NEXT_SIZE,
-        (ChunkLine::DataCr | ChunkLine::DataLf, _) => return Err(DATA_END),
-    }))
-}
-
-/// How the content is framed (RFC 9112 §6.3), if there is any.
+/// How the content is framed (RFC 9112 §6.3); `None` if there is none.
 ///
-/// §6.3 lets a server repair some of what is refused here (`Content-Length: 5, 5`, or a length
-/// beside chunks). Each repair is a bet that everyone in front made the same one.
+/// RFC 9112 §6.3 allows a server to repair some of what is refused here, such as
+/// `Content-Length: 5, 5` or a length beside chunks. A repair is only safe if every proxy on the
+/// way made the same one, which a server cannot know.
 pub(super) fn framing(
     request: &Request,
     limits: &HttpLimits,
@@ -222,22 +95,23 @@ pub(super) fn framing(
     let mut lengths = request.fields("content-length");
     match (codings.next(), lengths.next()) {
         (None, None) => Ok(None),
-        // RFC 9112 §6.1: a 1.0 peer, or a proxy that forwards as one, knows no chunks.
+        // RFC 9112 §6.1: an HTTP/1.0 peer, or a proxy that forwards as one, does not know chunks.
         (Some(_), _) if request.version() == Version::Http10 => {
             Err(Reject::BadRequest("HTTP/1.0 has no Transfer-Encoding."))
         }
         (Some(_), Some(_)) => {
-            Err(Reject::BadRequest("Content-Length stands beside Transfer-Encoding."))
+            Err(Reject::BadRequest("The request has both Content-Length and Transfer-Encoding."))
         }
-        // RFC 9112 §6.1 asks for 501 where a coding is merely unknown. But a coding that one
-        // recipient knows and the next does not is the classic smuggler's tool: 400, and close.
+        // RFC 9112 §6.1 asks for 501 if a coding is merely unknown. A coding that one recipient
+        // knows and the next does not is a common means of smuggling, so 400 and the end.
         (Some(coding), None) => {
             if codings.next().is_some() {
                 Err(Reject::BadRequest("There is more than one Transfer-Encoding field."))
             } else if eq_ignore_case(coding, b"chunked") {
-                Ok(Some(BodyDecoder::chunked()))
+                let part = ChunkPart::Framing(NEXT_SIZE);
+                Ok(Some(BodyDecoder::Chunked { part, extension_bytes: 0 }))
             } else {
-                Err(Reject::BadRequest("The transfer coding is not just chunked."))
+                Err(Reject::BadRequest("The only transfer coding supported is \"chunked\"."))
             }
         }
         (None, Some(length)) => {
@@ -249,12 +123,12 @@ pub(super) fn framing(
             if length > limits.body_bytes_max {
                 return Err(Reject::BodyTooLarge);
             }
-            Ok((length > 0).then(|| BodyDecoder::with_length(length)))
+            Ok((length > 0).then_some(BodyDecoder::Length { left: length }))
         }
     }
 }
 
-/// RFC 9110 §8.6: digits and nothing else. Rust's own parser would let a `+` pass.
+/// RFC 9110 §8.6: decimal digits only. `str::parse` would accept a leading `+`.
 fn parse_length(value: &[u8]) -> Result<u64, Reject> {
     if value.is_empty() {
         return Err(Reject::BadRequest("Content-Length is empty."));
@@ -266,6 +140,116 @@ fn parse_length(value: &[u8]) -> Result<u64, Reject> {
         length
             .checked_mul(10)
             .and_then(|tens| tens.checked_add(u64::from(byte - b'0')))
-            .ok_or(Reject::BadRequest("Content-Length is beyond all numbers."))
+            .ok_or(Reject::BadRequest("Content-Length is too large for a 64-bit number."))
     })
+}
+
+impl BodyDecoder {
+    /// Bytes of heap in use, the content not included.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            BodyDecoder::Chunked { part: ChunkPart::Trailers(section), .. } => section.bytes(),
+            _ => 0,
+        }
+    }
+
+    /// Moves content from the front of `input` to the end of `content`. Returns true if the content
+    /// is complete.
+    pub(super) fn feed(
+        &mut self,
+        input: &mut &[u8],
+        content: &mut Vec<u8>,
+        limits: &HttpLimits,
+    ) -> Result<bool, Reject> {
+        let (part, extension_bytes) = match self {
+            BodyDecoder::Length { left } => {
+                take(input, left, content, limits);
+                return Ok(*left == 0);
+            }
+            BodyDecoder::Chunked { part, extension_bytes } => (part, extension_bytes),
+        };
+        loop {
+            match part {
+                ChunkPart::Data { left } => {
+                    take(input, left, content, limits);
+                    if *left > 0 {
+                        return Ok(false);
+                    }
+                    *part = ChunkPart::Framing(ChunkLine::DataCr);
+                }
+                ChunkPart::Framing(line) => {
+                    let Some((&byte, rest)) = input.split_first() else { return Ok(false) };
+                    *input = rest;
+                    let bytes_max = limits.body_bytes_max.saturating_sub(content.len());
+                    *part = after(*line, byte, bytes_max, extension_bytes)?;
+                }
+                ChunkPart::Trailers(section) => {
+                    let Some(trailers) = section.feed(input, limits)? else { return Ok(false) };
+                    // RFC 9110 §6.5.1 allows trailers to be discarded. Merging them with the fields
+                    // would let a trailer change the framing. They still have to be well formed.
+                    head::check_trailers(&trailers)?;
+                    return Ok(true);
+                }
+            }
+        }
+    }
+}
+
+/// Moves up to `left` bytes from `input` to `content`.
+fn take(input: &mut &[u8], left: &mut usize, content: &mut Vec<u8>, limits: &HttpLimits) {
+    let (piece, rest) = input.split_at(input.len().min(*left));
+    append(content, piece, limits.body_bytes_max);
+    *left -= piece.len();
+    *input = rest;
+}
+
+/// The part after `byte` (RFC 9112 §7.1), where the content may grow by `bytes_max`.
+fn after(
+    line: ChunkLine,
+    byte: u8,
+    bytes_max: usize,
+    extension_bytes: &mut usize,
+) -> Result<ChunkPart, Reject> {
+    use ChunkLine::{DataCr, DataLf, Extension, Size, SizeLf, Space};
+    if matches!((line, byte), (Size { .. } | Space { .. }, b' ' | b'\t' | b';'))
+        || matches!((line, byte), (Extension { .. }, 0x20.. | b'\t'))
+    {
+        // RFC 9112 §7.1.1: the total length of extensions must be limited.
+        if *extension_bytes >= EXTENSION_BYTES_MAX {
+            return Err(EXTENSIONS);
+        }
+        *extension_bytes += 1;
+    }
+    Ok(ChunkPart::Framing(match (line, byte) {
+        (Size { digits: 0, .. }, b'\r' | b'\n' | b';' | b' ' | b'\t') => return Err(SIZE_EMPTY),
+        (Size { size, .. } | Extension { size }, b'\r') => SizeLf { size },
+        (Size { size, .. } | Space { size }, b';') => Extension { size },
+        // RFC 9112 §7.1.1: white space belongs to an extension, so an extension must follow.
+        (Size { size, .. } | Space { size }, b' ' | b'\t') => Space { size },
+        (Size { .. } | Extension { .. }, b'\n') => return Err(LINE_END),
+        (Size { size, digits }, _) => {
+            let digit = char::from(byte).to_digit(16).ok_or(SIZE)?;
+            if digits >= SIZE_DIGITS_MAX {
+                return Err(SIZE_LONG);
+            }
+            Size { size: size << 4 | u64::from(digit), digits: digits + 1 }
+        }
+        (Space { .. }, _) => return Err(SIZE_SPACE),
+        // Extensions are ignored, so their inner grammar is not checked. Control characters are
+        // refused, because recipients could disagree about where such a line ends.
+        (Extension { .. }, ..=0x08 | 0x0b..=0x1f | 0x7f) => return Err(EXTENSION),
+        (Extension { size }, _) => Extension { size },
+        (SizeLf { size: 0 }, b'\n') => return Ok(ChunkPart::Trailers(Section::trailers())),
+        (SizeLf { size }, b'\n') => {
+            let size = usize::try_from(size).map_err(|_| Reject::BodyTooLarge)?;
+            if size > bytes_max {
+                return Err(Reject::BodyTooLarge);
+            }
+            return Ok(ChunkPart::Data { left: size });
+        }
+        (SizeLf { .. }, _) => return Err(LINE_END),
+        (DataCr, b'\r') => DataLf,
+        (DataLf, b'\n') => NEXT_SIZE,
+        (DataCr | DataLf, _) => return Err(DATA_END),
+    }))
 }

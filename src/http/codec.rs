@@ -1,9 +1,9 @@
-//! The state machine of one connection's requests: fed with bytes, it hands out requests.
+//! The state machine that turns one connection's bytes into requests.
 //!
-//! Owns where in a request the bytes so far end, and what has been kept of it. Must never know
-//! where bytes come from or what becomes of a request. The invariant: what is handed out depends
-//! on the bytes alone, never on how they were cut into pieces (only `Fed::Continue` does, as it
-//! should), and what is held never exceeds [`HttpLimits`].
+//! Owns the place in a request that the bytes have reached, and the part of the request that has
+//! arrived. Must not know where bytes come from or how a request is answered. The invariant: the
+//! requests depend on the bytes alone, not on how they were split into pieces (`Fed::Continue` is
+//! the intended exception), and memory stays within [`HttpLimits`].
 
 use super::body::{self, BodyDecoder};
 use super::head;
@@ -12,47 +12,48 @@ use super::reject::Reject;
 use super::request::Request;
 use super::section::Section;
 
-/// Where in a request the codec is; each phase has its own deadline.
+/// The part of a request that arrives next. Each phase has a deadline of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
-    /// Between requests: not one byte of the next has come. Also after a [`Reject`].
+    /// Between requests: no byte of the next one has arrived. Also after a [`Reject`].
     Idle,
-    /// In the request line or the fields, or in ignored empty lines before them: a peer that
-    /// sends those does not keep its connection any longer than one that sends half a head.
+    /// In the request line, the fields, or the empty lines ignored before them. Empty lines count
+    /// as a head, so that they do not keep a connection open longer than half a head would.
     Head,
     /// In the content, its chunk framing or its trailers.
     Body,
 }
 
-/// What the codec made of the bytes it was fed.
+/// The result of feeding bytes to a [`Codec`].
 #[derive(Debug)]
 pub enum Fed {
-    /// All input is used up and the request is not complete.
+    /// The input is used up and the request is not complete.
     Partial,
     /// The peer waits for [`CONTINUE`](super::CONTINUE) before it sends the content (RFC 9110
-    /// §10.1.1). Said at most once a request, only with the input used up and if no content has
-    /// arrived yet; feed on afterwards.
+    /// §10.1.1). The input is used up. Returned at most once per request, and only if no content
+    /// has arrived yet. Continue to feed afterwards.
     Continue,
-    /// A whole request; the rest of the input belongs to the next one, or to another protocol.
+    /// A complete request. The rest of the input belongs to the next request, or to another
+    /// protocol after an upgrade.
     Request(Request),
 }
 
-/// The state of one connection's requests.
+/// The HTTP state of one connection.
 pub struct Codec {
     limits: HttpLimits,
     state: CodecState,
 }
 
 enum CodecState {
-    /// Before the end of a head. Holds no heap until part of one has arrived.
+    /// The head is not complete. No heap is in use until a part of it has arrived.
     Head(Section),
-    /// The head is parsed, the content is not complete.
+    /// The head is parsed and the content is not complete.
     Body { request: Request, body: BodyDecoder },
-    /// For good: whoever feeds on is told again.
+    /// Final: every later call returns the same refusal.
     Rejected(Rejected),
 }
 
-/// Why, and which request it was, if that could be read.
+/// A refusal, and the request that it is about if its head could be parsed.
 struct Rejected {
     reject: Reject,
     request: Option<Request>,
@@ -65,15 +66,15 @@ impl From<Reject> for Rejected {
 }
 
 impl Codec {
-    /// At the start of a connection.
+    /// The state at the start of a connection.
     pub fn new(limits: HttpLimits) -> Codec {
         Codec { limits: limits.capped(), state: CodecState::Head(Section::head()) }
     }
 
-    /// Takes bytes from the front of `input` until a request is complete, or none are left.
+    /// Takes bytes from the front of `input` until a request is complete or no bytes are left.
     ///
-    /// A [`Reject`] takes all input, since nothing after it can be understood, and comes again
-    /// whenever the codec is fed on.
+    /// A [`Reject`] discards all input, because the bytes after it cannot be interpreted. Later
+    /// calls discard their input and return the same refusal.
     pub fn feed(&mut self, input: &mut &[u8]) -> Result<Fed, Reject> {
         self.advance(input).map_err(|rejected| {
             *input = &[];
@@ -83,7 +84,7 @@ impl Codec {
         })
     }
 
-    /// Where in a request the bytes so far end.
+    /// The part of a request that arrives next.
     pub fn phase(&self) -> Phase {
         match &self.state {
             CodecState::Head(section) if section.is_idle() => Phase::Idle,
@@ -93,8 +94,8 @@ impl Codec {
         }
     }
 
-    /// The request under way once its head is complete, also after its content was refused: what
-    /// an answer to it owes to its fields.
+    /// The current request, from the end of its head on, also after its content was refused. A
+    /// refusal depends on its method, version and origin.
     pub fn request(&self) -> Option<&Request> {
         match &self.state {
             CodecState::Head(_) => None,
@@ -103,7 +104,7 @@ impl Codec {
         }
     }
 
-    /// Bytes of heap held for the request under way.
+    /// Bytes of heap in use for the current request.
     pub fn bytes(&self) -> usize {
         match &self.state {
             CodecState::Head(section) => section.bytes(),
@@ -112,9 +113,9 @@ impl Codec {
         }
     }
 
-    /// Bytes that the request's length declares and that are not held yet. Nothing is reserved for
-    /// them, but whoever plans ahead had better count them.
-    pub fn promised(&self) -> usize {
+    /// Bytes that the current `Content-Length` declares and for which no heap is in use yet. Memory
+    /// accounting includes them, although nothing is reserved for them.
+    pub fn declared_bytes(&self) -> usize {
         match &self.state {
             CodecState::Body { request, body: BodyDecoder::Length { left } } => {
                 (request.body.len() + left).saturating_sub(request.body.capacity())
@@ -136,7 +137,7 @@ impl Codec {
                     Ok(None) => return Ok(Fed::Request(request)),
                     Err(reject) => return Err(Rejected { reject, request: Some(request) }),
                 };
-                // RFC 9110 §10.1.1: who has begun to send is not waiting.
+                // RFC 9110 §10.1.1: no 100 if the peer has already begun to send the content.
                 if input.is_empty() && head::expects_continue(&request) {
                     self.state = CodecState::Body { request, body };
                     return Ok(Fed::Continue);

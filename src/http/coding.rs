@@ -1,39 +1,39 @@
-//! Content codings: which the peer would rather have (RFC 9110 §12.5.3).
+//! Content codings: whether the peer prefers gzip (RFC 9110 §12.5.3).
 //!
-//! Owns the grammar of `Accept-Encoding`. Must never know what there is to send, or in which
-//! codings. The invariant: a member that cannot be read asks for nothing, and whoever asks for
-//! nothing is sent no coding, which everyone can read.
+//! Owns the grammar of `Accept-Encoding`. Must not know which content there is or in which codings.
+//! The invariant: a malformed member has weight 0, and without a member that prefers gzip the
+//! content is sent uncoded, which every peer can read.
 
-use super::grammar::eq_ignore_case;
+use super::grammar::{eq_ignore_case, list_members};
 
-/// How much something is wanted, in thousandths; 0: not at all (RFC 9110 §12.4.2).
+/// A weight in thousandths; 0 means "not acceptable" (RFC 9110 §12.4.2).
 type Weight = u16;
 
 const WEIGHT_MAX: Weight = 1000;
 
-/// Whether gzip is wanted, and no less than content as it is. `fields`: the values of all
-/// `Accept-Encoding` lines.
+/// Whether gzip is acceptable and its weight is at least that of uncoded content. `fields` are the
+/// values of all `Accept-Encoding` lines.
 pub(super) fn gzip_is_preferred<'a>(fields: impl Iterator<Item = &'a [u8]>) -> bool {
     let (mut gzip, mut identity, mut others) = (None, None, None);
-    for member in fields.flat_map(|list| list.split(|&byte| byte == b',')) {
+    for member in fields.flat_map(list_members) {
         let mut parts = member.splitn(2, |&byte| byte == b';').map(<[u8]>::trim_ascii);
         let coding = parts.next().unwrap_or_default();
-        let said = match coding {
+        let weight_of = match coding {
             b"*" => &mut others,
-            // RFC 9110 §8.4.1.3: both are one coding.
+            // RFC 9110 §8.4.1.3: `x-gzip` is another name for gzip.
             _ if eq_ignore_case(coding, b"gzip") || eq_ignore_case(coding, b"x-gzip") => &mut gzip,
             _ if eq_ignore_case(coding, b"identity") => &mut identity,
             _ => continue,
         };
-        // Of several the first counts.
-        said.get_or_insert(parts.next().map_or(WEIGHT_MAX, weight));
+        // The first member of a name counts.
+        weight_of.get_or_insert(parts.next().map_or(WEIGHT_MAX, weight));
     }
-    // Content as it is needs no mention to be acceptable, but is then what is wanted least.
-    let weight = |said: Option<Weight>| said.or(others).unwrap_or(0);
+    // Uncoded content that is not mentioned is acceptable, but any mentioned coding is preferred.
+    let weight = |named: Option<Weight>| named.or(others).unwrap_or(0);
     weight(gzip) > 0 && weight(gzip) >= weight(identity)
 }
 
-/// RFC 9110 §12.4.2: `q=` and up to three decimals.
+/// Parses `q=` with up to three decimals (RFC 9110 §12.4.2). Anything else has weight 0.
 fn weight(parameter: &[u8]) -> Weight {
     let (whole, decimals) = match parameter {
         [b'q' | b'Q', b'=', whole @ (b'0' | b'1')] => (whole, &[][..]),
@@ -48,7 +48,7 @@ fn weight(parameter: &[u8]) -> Weight {
     match whole {
         b'0' => part,
         _ if part == 0 => WEIGHT_MAX,
-        _ => 0, // More than everything.
+        _ => 0, // Above 1.
     }
 }
 
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_for_whoever_asks_for_it() {
+    fn gzip_is_preferred_if_its_weight_is_at_least_that_of_identity() {
         for line in [
             "gzip",
             "GZip",
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn all_others_are_sent_what_everyone_can_read() {
+    fn without_a_preference_for_gzip_content_is_sent_uncoded() {
         check(&[], false);
         for line in [
             "",
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_weight_that_cannot_be_read_is_none() {
+    fn a_malformed_weight_is_zero() {
         for weight in [
             "", "q", "q=", "1", "q =1", "q= 1", "q=2", "q=1.1", "q=1.001", "q=0.1234", "q=.5",
             "q=-1", "q=0,5", "q=0.5x", "q=0.5;x", "level=9", "q=NaN", "q=00",

@@ -1,20 +1,34 @@
-//! The parts of HTTP's grammar that more than one place reads.
+//! The grammar that several files read.
 //!
-//! Owns tokens, list members, authorities and percent-encoding (RFC 9110 §5.6, RFC 3986). Must not
-//! know which field or target a text is from. The invariant: these functions judge a whole text and
-//! repair nothing.
+//! Owns tokens, lists, authorities and percent-encoding (RFC 9110 §5.6, RFC 3986). Must not know
+//! which field or target a text comes from. The invariant: each function judges the whole text and
+//! repairs nothing.
 
+use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
-/// Whether two names are equal without regard to the case of ASCII letters, as names of fields,
-/// schemes, codings and hosts are compared (RFC 9110 §5.1).
-#[inline(never)] // Inlined at all of its call sites it would make the binary larger.
+/// Whether two names are equal when the case of ASCII letters is ignored. Names of fields, schemes,
+/// codings and hosts are compared like this (RFC 9110 §5.1).
+#[inline(never)] // Inlining it at every call site makes the binary larger.
 pub fn eq_ignore_case(one: &[u8], other: &[u8]) -> bool {
     one.eq_ignore_ascii_case(other)
 }
 
-/// `uri-host [ ":" port ]` (RFC 9110 §7.2, RFC 3986 §3.2.2), with a host. IPvFuture, which has
-/// never been used, is taken for malformed.
+/// The members of one line of a list field (RFC 9110 §5.6.1), without surrounding white space.
+/// Empty members are included. A comma inside quotes separates members, too: no field that the
+/// server reads has quoted members that it accepts.
+pub fn list_members(line: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// Whether `text` is a token (RFC 9110 §5.6.2).
+pub fn is_token(text: &str) -> bool {
+    let tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(tchar)
+}
+
+/// Whether `text` is a host with an optional port: `uri-host [ ":" port ]` (RFC 9110 §7.2,
+/// RFC 3986 §3.2.2). An empty host is refused, and so is IPvFuture, which no client uses.
 pub(super) fn is_authority(text: &str) -> bool {
     let (is_host, port) = if let Some(literal) = text.strip_prefix('[') {
         let Some((address, port)) = literal.split_once(']') else { return false };
@@ -23,7 +37,7 @@ pub(super) fn is_authority(text: &str) -> bool {
         let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
         (is_reg_name(name), port)
     };
-    // RFC 3986 §3.2.3: the digits may be missing after the colon.
+    // RFC 3986 §3.2.3: the colon may stand without digits.
     let is_port = match port.strip_prefix(':') {
         Some(digits) => {
             digits.bytes().all(|byte| byte.is_ascii_digit())
@@ -34,19 +48,36 @@ pub(super) fn is_authority(text: &str) -> bool {
     is_host && is_port
 }
 
-/// A name or an IPv4 address: unreserved characters, sub-delimiters and percent-escapes.
+/// A registered name or an IPv4 address: unreserved characters, sub-delimiters and escapes.
 fn is_reg_name(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    while let Some(byte) = bytes.next() {
-        let is_allowed = match byte {
-            b'%' => (0..2).all(|_| bytes.next().is_some_and(|digit| digit.is_ascii_hexdigit())),
-            _ => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte),
-        };
-        if !is_allowed {
-            return false;
-        }
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_allowed) && has_whole_escapes(name)
+}
+
+/// Whether two hexadecimal digits follow each `%` (RFC 3986 §2.1).
+fn has_whole_escapes(text: &str) -> bool {
+    text.split('%').skip(1).all(|rest| {
+        let digits = rest.as_bytes().get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    })
+}
+
+/// Decodes percent-encoding (RFC 3986 §2.1). `None` if an escape is malformed or the result is not
+/// UTF-8.
+pub fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains('%') {
+        return Some(Cow::Borrowed(text));
     }
-    !name.is_empty()
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    let digit = |bytes: &mut std::str::Bytes<'_>| char::from(bytes.next()?).to_digit(16);
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => (digit(&mut bytes)? << 4 | digit(&mut bytes)?) as u8,
+            _ => byte,
+        });
+    }
+    String::from_utf8(decoded).ok().map(Cow::Owned)
 }
 
 #[cfg(test)]
@@ -102,5 +133,27 @@ mod tests {
         ] {
             assert!(!is_authority(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn escapes_are_two_hex_digits_and_make_utf8() {
+        for (text, decoded) in [
+            ("", Some("")),
+            ("plain+text", Some("plain+text")),
+            ("%41%6a%6A", Some("Ajj")),
+            ("caf%C3%A9", Some("café")),
+            ("%00%0d%0A", Some("\0\r\n")),
+            ("%25%32%35", Some("%25")),
+            ("%", None),
+            ("%4", None),
+            ("%4g", None),
+            ("%+1", None),
+            ("%é1", None),
+            ("%c3%28", None),
+            ("%ff", None),
+        ] {
+            assert_eq!(percent_decode(text).as_deref(), decoded, "{text:?}");
+        }
+        assert!(matches!(percent_decode("plain"), Some(Cow::Borrowed("plain"))));
     }
 }

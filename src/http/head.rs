@@ -1,8 +1,8 @@
-//! Judges a complete head: what it asks for, of whom, and how its content is framed.
+//! The meaning of a complete head: method, target, host and persistence.
 //!
-//! Owns everything that a request line and fields mean to the protocol itself, on top of
-//! `httparse`'s grammar. Must never know what a path means or where the bytes came from. The
-//! invariant: whatever two recipients could frame differently is refused here, not repaired.
+//! Owns what a request line and fields mean to HTTP itself, on top of the grammar that `httparse`
+//! checks. Must not know what a path means or where the bytes came from. The invariant: a head that
+//! two recipients could read differently is refused, not repaired.
 
 use std::mem::MaybeUninit;
 
@@ -13,23 +13,22 @@ use super::limits::FIELDS_CEILING;
 use super::reject::Reject;
 use super::request::{FieldSpan, Method, Request, Span, Version};
 
-/// Parses the head that `section` found complete. The request's content is still missing.
+/// Parses the head whose end `section` found. The content of the request is empty so far.
 pub(super) fn parse(section: Vec<u8>) -> Result<Request, Reject> {
     let mut slots = [const { MaybeUninit::uninit() }; FIELDS_CEILING];
     let mut parsed = httparse::Request::new(&mut []);
     match parsed.parse_with_uninit_headers(&section, &mut slots) {
         Ok(Status::Complete(end)) if end == section.len() => {}
-        // Two readings of where a head ends are what this room is there to prevent.
-        Ok(_) => return Err(Reject::BadRequest("The head does not end where it should.")),
+        // `section` and `httparse` disagree about where the head ends.
+        Ok(_) => return Err(Reject::BadRequest("The end of the head is ambiguous.")),
         Err(error) => return Err(malformed(error)),
     }
-    // RFC 9112 §2.3, §2.6: only HTTP/1.0 and 1.1 exist here; httparse knows no other either,
-    // and the version is case-sensitive.
+    // RFC 9112 §2.3, §2.6: httparse accepts no version but 1.0 and 1.1, and compares it with case.
     let version = if parsed.version == Some(1) { Version::Http11 } else { Version::Http10 };
     let method = Method::of(parsed.method.unwrap_or_default());
     let target = split_target(method, parsed.method, parsed.path.unwrap_or_default())?;
-    // RFC 9112 §3.2.2: an absolute target's authority overrides `Host`, which must be there and
-    // in order all the same.
+    // RFC 9112 §3.2.2: the authority of an absolute target overrides `Host`, which still must be
+    // present and well formed.
     let host = check_host(parsed.headers, version)?;
     let host = target.authority.unwrap_or(host);
     let span = |part: &[u8]| Span::of(&section, part);
@@ -48,7 +47,8 @@ pub(super) fn parse(section: Vec<u8>) -> Result<Request, Reject> {
     };
     request.head = section;
 
-    // RFC 9112 §9.3: `close` ends it, HTTP/1.1 persists unasked, HTTP/1.0 only when asked.
+    // RFC 9112 §9.3: a connection persists by default in HTTP/1.1, on request in HTTP/1.0, and
+    // never after `close`.
     let persists = version == Version::Http11 || request.lists("connection", "keep-alive");
     request.keep_alive = persists && !request.lists("connection", "close");
     Ok(request)
@@ -56,8 +56,8 @@ pub(super) fn parse(section: Vec<u8>) -> Result<Request, Reject> {
 
 /// Whether the peer waits for `100 Continue` before it sends the content.
 ///
-/// RFC 9110 §10.1.1: must be ignored in HTTP/1.0. Another expectation may be answered 417 or
-/// ignored; the contract has no such code.
+/// RFC 9110 §10.1.1: an HTTP/1.0 request must not get one. Any other expectation may be answered
+/// with 417 or ignored; it is ignored, because the contract has no code for it.
 pub(super) fn expects_continue(request: &Request) -> bool {
     request.version == Version::Http11 && request.lists("expect", "100-continue")
 }
@@ -67,20 +67,20 @@ pub(super) fn check_trailers(section: &[u8]) -> Result<(), Reject> {
     let mut slots = [httparse::EMPTY_HEADER; FIELDS_CEILING];
     match httparse::parse_headers(section, &mut slots) {
         Ok(Status::Complete((end, _))) if end == section.len() => Ok(()),
-        Ok(_) => Err(Reject::BadRequest("The trailers do not end where they should.")),
+        Ok(_) => Err(Reject::BadRequest("The end of the trailers is ambiguous.")),
         Err(error) => Err(malformed(error)),
     }
 }
 
-/// What httparse complains about in a section whose lines are in order.
+/// The refusal for an error of `httparse` in a section whose lines `section` has checked.
 fn malformed(error: httparse::Error) -> Reject {
     Reject::BadRequest(match error {
         httparse::Error::Token => "The method is not a token.",
-        // The request line's end is looked for right after the version.
+        // `NewLine`: httparse expects the line end right after a version that it knows.
         httparse::Error::Version | httparse::Error::NewLine => {
             "The version is neither HTTP/1.1 nor HTTP/1.0."
         }
-        // RFC 9112 §5.1: white space before the colon must be answered 400.
+        // RFC 9112 §5.1: white space before the colon must be answered with 400.
         httparse::Error::HeaderName => "A field name is not a token with a colon right after it.",
         httparse::Error::HeaderValue => "A field value contains a forbidden character.",
         httparse::Error::Status => "The request line is malformed.",
@@ -89,23 +89,23 @@ fn malformed(error: httparse::Error) -> Reject {
 }
 
 struct Target<'a> {
-    /// Of an absolute-form target.
+    /// `Some` if the target is in absolute form.
     authority: Option<&'a str>,
     path: &'a str,
     query: &'a str,
 }
 
-/// Takes apart the forms of RFC 9112 §3.2. All but authority-form, which is CONNECT's, and only
-/// a proxy knows what to do with that.
+/// Splits a target in any form of RFC 9112 §3.2 but authority-form. That form belongs to `CONNECT`,
+/// which is a request to a proxy.
 fn split_target<'a>(
     method: Method,
     name: Option<&str>,
     target: &'a str,
 ) -> Result<Target<'a>, Reject> {
     if name == Some("CONNECT") {
-        return Err(Reject::BadRequest("This server is no proxy: it does not know CONNECT."));
+        return Err(Reject::BadRequest("CONNECT is for proxies, and this server is not one."));
     }
-    // RFC 9112 §3.2.4: asterisk-form is for OPTIONS alone.
+    // RFC 9112 §3.2.4: asterisk-form is for OPTIONS only.
     if target == "*" && method == Method::Options {
         return Ok(Target { authority: None, path: target, query: "" });
     }
@@ -119,28 +119,27 @@ fn split_target<'a>(
     Ok(Target { authority, path, query })
 }
 
-/// Takes apart `http://authority/path?query` (RFC 9112 §3.2.2). The scheme says nothing: a proxy
-/// in front may have spoken TLS.
+/// Splits `http://authority/path?query` (RFC 9112 §3.2.2). `https` is accepted on any connection,
+/// because a proxy may have ended TLS.
 fn split_absolute(target: &str) -> Result<(&str, &str), Reject> {
     let (_, rest) = target
         .split_once("://")
         .filter(|(scheme, _)| {
-            eq_ignore_case(scheme.as_bytes(), b"http")
-                || eq_ignore_case(scheme.as_bytes(), b"https")
+            ["http", "https"].iter().any(|one| eq_ignore_case(scheme.as_bytes(), one.as_bytes()))
         })
         .ok_or(Reject::BadRequest("The request target is neither a path nor an http URI."))?;
     let (authority, path_and_query) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    // RFC 9110 §4.2.1: an http URI without a host is invalid. §4.2.4: so is one with userinfo.
+    // RFC 9110 §4.2.1, §4.2.4: an http URI without a host is invalid, and so is one with userinfo.
     if !is_authority(authority) {
         return Err(Reject::BadRequest("The request target's authority is not a host and port."));
     }
     Ok((authority, path_and_query))
 }
 
-/// The value of `Host`, empty if HTTP/1.0 has none.
+/// The value of `Host`; empty if an HTTP/1.0 request has none.
 ///
-/// RFC 9112 §3.2: none in HTTP/1.1, more than one, or a malformed one must be answered 400. An
-/// empty one is well formed: it is how a client says that its URI has no authority.
+/// RFC 9112 §3.2: a missing one in HTTP/1.1, more than one, or a malformed one must be answered
+/// with 400. An empty one is well formed: a client sends it when its URI has no authority.
 fn check_host<'a>(fields: &[httparse::Header<'a>], version: Version) -> Result<&'a str, Reject> {
     let mut hosts = fields.iter().filter(|field| eq_ignore_case(field.name.as_bytes(), b"host"));
     let first = hosts.next();

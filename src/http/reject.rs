@@ -1,15 +1,15 @@
-//! Refusals of a request that breaks HTTP or a limit.
+//! Refusals of requests that break HTTP or a limit.
 //!
 //! Owns the refusals and their English sentences. Must not know how a refusal is answered: `api`
-//! gives each its code and status. The invariant: after a refusal the connection's input cannot be
-//! interpreted any more, so a refusal always ends the connection.
+//! gives each its status and code. The invariant: after a refusal the connection's input cannot be
+//! interpreted any more, so the refusal is the connection's last response.
 
 use std::fmt;
 
-/// The peer broke the protocol or a limit. The connection cannot be read on: answer and end it.
+/// Why a request is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reject {
-    /// Malformed or ambiguous: 400. The sentence says what exactly.
+    /// 400: malformed or ambiguous, as the sentence explains.
     BadRequest(&'static str),
     /// 431.
     HeadersTooLarge,

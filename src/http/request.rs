@@ -1,16 +1,15 @@
-//! One complete request, and how to ask it things.
+//! One request: its head, its content, and the questions that a route asks about them.
 //!
-//! Owns the head's bytes, an index into them, and the decoded content. Must never know how they
+//! Owns the bytes of the head, an index into them, and the decoded content. Must not know how they
 //! arrived or what a route is. The invariant: every span lies within `head`, and path, query and
-//! host are ASCII; `head::parse` is the only place that makes one.
+//! host are ASCII. Only `head::parse` creates spans.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use super::coding;
-use super::grammar::eq_ignore_case;
+use super::grammar::{eq_ignore_case, list_members, percent_decode};
 
-/// Request methods (RFC 9110 §9) as far as anything here tells them apart.
+/// The request methods that the server distinguishes (RFC 9110 §9).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Method {
     Get,
@@ -23,7 +22,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// RFC 9110 §9.1: methods are case-sensitive, so `get` is another one.
+    /// RFC 9110 §9.1: methods are case-sensitive, so `get` is not `GET`.
     pub(super) fn of(token: &str) -> Method {
         match token {
             "GET" => Method::Get,
@@ -46,7 +45,7 @@ pub enum Version {
 /// One complete request.
 #[derive(Debug)]
 pub struct Request {
-    /// Request line and fields as they came.
+    /// Request line and fields, unchanged.
     pub(super) head: Vec<u8>,
     /// The field lines, in order.
     pub(super) fields: Box<[FieldSpan]>,
@@ -56,7 +55,7 @@ pub struct Request {
     pub(super) method: Method,
     pub(super) version: Version,
     pub(super) keep_alive: bool,
-    /// What has arrived of the content; all of it once the codec hands the request out.
+    /// The content that has arrived; complete once the codec hands out the request.
     pub(super) body: Vec<u8>,
 }
 
@@ -69,29 +68,29 @@ impl Request {
         self.version
     }
 
-    /// The target's path, still percent-encoded, beginning with `/` (or `*`, for OPTIONS only).
-    /// An absolute-form target's scheme and authority are gone.
+    /// The path of the target, percent-encoded. It begins with `/`, or is `*` (OPTIONS only). The
+    /// scheme and authority of an absolute-form target are not part of it.
     pub fn path(&self) -> &str {
         match self.text(self.path) {
-            // RFC 9110 §4.2.3: `http://a` and `http://a/` are the same.
+            // RFC 9110 §4.2.3: `http://a` and `http://a/` are equivalent.
             "" => "/",
             path => path,
         }
     }
 
-    /// The query without its `?`, still percent-encoded; empty when there is none.
+    /// The query without its `?`, percent-encoded; empty if there is none.
     pub fn query(&self) -> &str {
         self.text(self.query)
     }
 
-    /// The decoded value of a query parameter, `None` if there is none of that name.
+    /// The decoded value of a query parameter; `None` if no parameter has that name.
     ///
-    /// Parameters are read as browsers write forms: `&` between them, `+` for a space. Of several
-    /// with one name the last counts; one without `=` is empty.
+    /// Parameters have the form that browsers send: `&` between them, `+` for a space. The last
+    /// parameter of a name counts. A parameter without `=` has an empty value.
     pub fn query_value(&self, name: &str) -> Result<Option<Cow<'_, str>>, BadEscape> {
         for parameter in self.query().rsplit('&').filter(|parameter| !parameter.is_empty()) {
             let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            // A name that cannot be decoded is nobody's.
+            // A name with a malformed escape equals no name.
             if form_decode(key).is_some_and(|key| key == name) {
                 return form_decode(value).map(Some).ok_or(BadEscape);
             }
@@ -99,38 +98,36 @@ impl Request {
         Ok(None)
     }
 
-    /// The authority the request is for: of an absolute-form target, else of `Host`; empty if
-    /// `Host` is, and in HTTP/1.0 without one.
+    /// The host and port that the request is for: those of an absolute-form target, else those of
+    /// `Host`. Empty if `Host` is empty, or missing in HTTP/1.0.
     pub fn host(&self) -> &str {
         self.text(self.host)
     }
 
-    /// The values of all field lines of that name (compared without case), in order, without
-    /// surrounding white space.
+    /// The values of all field lines with this name in order, without surrounding white space.
+    /// Names are compared without case.
     pub fn fields<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         (self.fields.iter())
             .filter(|field| eq_ignore_case(self.slice(field.name), name.as_bytes()))
             .map(|field| self.slice(field.value))
     }
 
-    /// The value of the only field line of that name; `None` if there is none or more than one.
+    /// The value of the only field line with this name; `None` if there is none or more than one.
     pub fn field<'a>(&'a self, name: &'a str) -> Option<&'a [u8]> {
         let mut values = self.fields(name);
         let first = values.next()?;
         values.next().is_none().then_some(first)
     }
 
-    /// Whether a comma-separated list field (RFC 9110 §5.6.1) contains `token`, compared without
-    /// case.
-    ///
-    /// Members with parameters or quotes are no tokens, and not looked into.
+    /// Whether a list field (RFC 9110 §5.6.1) has the member `token`, compared without case. A
+    /// member with parameters or quotes is not a token and equals none.
     pub fn lists(&self, name: &str, token: &str) -> bool {
         self.fields(name)
-            .flat_map(|value| value.split(|&byte| byte == b','))
-            .any(|member| eq_ignore_case(member.trim_ascii(), token.as_bytes()))
+            .flat_map(list_members)
+            .any(|member| eq_ignore_case(member, token.as_bytes()))
     }
 
-    /// Whether content is better sent compressed by gzip than as it is (RFC 9110 §12.5.3).
+    /// Whether the peer prefers content in gzip to uncoded content (RFC 9110 §12.5.3).
     pub fn prefers_gzip(&self) -> bool {
         coding::gzip_is_preferred(self.fields("Accept-Encoding"))
     }
@@ -140,12 +137,12 @@ impl Request {
         &self.body
     }
 
-    /// Whether the connection may carry another request after this one (RFC 9112 §9.3).
+    /// Whether the connection persists after this request (RFC 9112 §9.3).
     pub fn keep_alive(&self) -> bool {
         self.keep_alive
     }
 
-    /// Bytes of heap held.
+    /// Bytes of heap in use.
     pub(super) fn bytes(&self) -> usize {
         self.head.capacity() + size_of_val::<[FieldSpan]>(&self.fields) + self.body.capacity()
     }
@@ -159,14 +156,14 @@ impl Request {
     }
 }
 
-/// One field line: eight bytes instead of the four words of two slices.
+/// One field line, in 8 bytes. Two slices would take 32.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FieldSpan {
     pub(super) name: Span,
     pub(super) value: Span,
 }
 
-/// A part of the head.
+/// A range of bytes in the head.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Span {
     start: u16,
@@ -174,7 +171,7 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// Where `part`, a slice of `head`, lies in it; an empty one may come from elsewhere.
+    /// The place of `part` in `head`. `part` must be a slice of `head`, unless it is empty.
     pub(super) fn of(head: &[u8], part: &[u8]) -> Span {
         if part.is_empty() {
             return Span::default();
@@ -185,52 +182,18 @@ impl Span {
     }
 }
 
-/// A query parameter is there, but its escapes are malformed or not UTF-8.
+/// A query parameter has a malformed escape, or does not decode to UTF-8.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BadEscape;
 
-impl fmt::Display for BadEscape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("A query parameter's percent-encoding is malformed.")
-    }
-}
-
-impl std::error::Error for BadEscape {}
-
-/// Undoes percent-encoding (RFC 3986 §2.1). `None` for a malformed escape or a result that is
-/// not UTF-8.
-pub fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
-    if !text.contains('%') {
-        return Some(Cow::Borrowed(text));
-    }
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        decoded.push(match byte {
-            b'%' => hex_digit(bytes.next()?)? << 4 | hex_digit(bytes.next()?)?,
-            _ => byte,
-        });
-    }
-    String::from_utf8(decoded).ok().map(Cow::Owned)
-}
-
-/// Undoes a form's encoding: [`percent_decode`], and `+` is a space.
+/// Decodes a name or value as browsers encode forms: percent-encoding, and `+` for a space.
 fn form_decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('+') {
         return percent_decode(text);
     }
-    // Before the escapes, or `%2B` would become a space too.
+    // Replaced before escapes are decoded, because `%2B` is a plus sign.
     let spaced = text.replace('+', " ");
     percent_decode(&spaced).map(|decoded| Cow::Owned(decoded.into_owned()))
-}
-
-fn hex_digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -257,28 +220,6 @@ mod tests {
     }
 
     #[test]
-    fn escapes_are_two_hex_digits_and_make_utf8() {
-        for (text, decoded) in [
-            ("", Some("")),
-            ("plain+text", Some("plain+text")),
-            ("%41%6a%6A", Some("Ajj")),
-            ("caf%C3%A9", Some("café")),
-            ("%00%0d%0A", Some("\0\r\n")),
-            ("%25%32%35", Some("%25")),
-            ("%", None),
-            ("%4", None),
-            ("%4g", None),
-            ("%+1", None),
-            ("%é1", None),
-            ("%c3%28", None),
-            ("%ff", None),
-        ] {
-            assert_eq!(percent_decode(text).as_deref(), decoded, "{text:?}");
-        }
-        assert!(matches!(percent_decode("plain"), Some(Cow::Borrowed("plain"))));
-    }
-
-    #[test]
     fn the_last_parameter_of_a_name_counts() {
         let request = get("/?a=1&b=x+y%2B&a=2&empty&&%63=3&bad=%zz&%zz=1&a%3Db=c=d");
         let value = |name| request.query_value(name);
@@ -300,7 +241,7 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: a\r\nx-one:  1\t \r\nX-Two: a\r\nX-TWO:\r\nx-two: é\r\n\r\n",
         );
         assert_eq!(request.field("X-One"), Some(&b"1"[..]));
-        assert_eq!(request.field("x-two"), None, "three are not one");
+        assert_eq!(request.field("x-two"), None, "there are three");
         assert_eq!(request.field("x-three"), None);
         let values: Vec<_> = request.fields("X-two").collect();
         assert_eq!(values, [&b"a"[..], b"", "é".as_bytes()]);

@@ -1,31 +1,30 @@
-//! Finds the end of a header or trailer section, byte by byte, and keeps what has come so far.
+//! The end of a head or of a trailer section, found byte by byte.
 //!
-//! Owns lines, white space between words, control characters and the limits on size: all that
-//! can be refused before a section is complete, and all that `httparse` would let pass. Must
-//! never know what a field means. The invariant: each byte is judged once, when it arrives, from
-//! those before it alone, so that neither the outcome nor the work depends on how the network
-//! cut the bytes into pieces.
+//! Owns lines, the white space between words, control characters and the limits on size. It makes
+//! the checks that do not need the complete section, and the checks that `httparse` lacks. Must not
+//! know what a field means. The invariant: each byte is judged once, when it arrives, by the bytes
+//! before it alone. So neither the result nor the work depends on how the network split the bytes.
 //!
-//! What `httparse` tolerates and this file does not: lines that end in a bare LF (RFC 9112 §2.2
-//! leaves that to the recipient, and recipients that differ are how requests are smuggled), any
-//! number of empty lines before a request, and targets that are not ASCII.
+//! `httparse` accepts three things that this file refuses: lines that end in a bare LF (RFC 9112
+//! §2.2 lets the recipient choose, and requests can be smuggled past recipients that choose
+//! differently), any number of empty lines before a request, and targets that are not ASCII.
 
 use std::borrow::Cow;
 
 use super::limits::HttpLimits;
 use super::reject::Reject;
 
-/// Empty lines that may come before a request line.
+/// Empty lines accepted before a request line.
 ///
-/// RFC 9112 §2.2: at least one must be bearable, for the sake of old clients that end a body
-/// with a line end they do not count.
+/// RFC 9112 §2.2: at least one should be ignored, because some old clients send a line end after a
+/// body that its length does not count.
 const EMPTY_LINES_MAX: u8 = 4;
 
-/// What a partial buffer grows by at first.
+/// The first capacity of a partial buffer.
 const PARTIAL_BYTES_MIN: usize = 64;
 
 const BARE_CR: Reject = Reject::BadRequest("A carriage return is not followed by a line feed.");
-const BARE_LF: Reject = Reject::BadRequest("A line ends in a line feed without carriage return.");
+const BARE_LF: Reject = Reject::BadRequest("A line feed does not follow a carriage return.");
 const CONTROL: Reject = Reject::BadRequest("A line contains a control character.");
 const EMPTY_LINES: Reject = Reject::BadRequest("Too many empty lines before the request.");
 const NO_TARGET: Reject = Reject::BadRequest("The request line has no target.");
@@ -33,28 +32,28 @@ const NO_VERSION: Reject = Reject::BadRequest("The request line has no HTTP vers
 const SPACES: Reject = Reject::BadRequest("The request line is not separated by single spaces.");
 const FRAGMENT: Reject = Reject::BadRequest("The request target has a fragment.");
 const NOT_ASCII: Reject = Reject::BadRequest("The request target is not ASCII.");
-const SPACE_FIRST: Reject = Reject::BadRequest("White space comes before the first field.");
-const FOLDED: Reject = Reject::BadRequest("A field is folded over more than one line.");
+const SPACE_FIRST: Reject = Reject::BadRequest("The first field line begins with white space.");
+const FOLDED: Reject = Reject::BadRequest("A field is folded over several lines.");
 
-/// A section under way.
+/// A section that is not complete.
 pub(super) struct Section {
     state: SectionState,
-    /// Bytes judged, empty lines before the request not counted; ≤ `head_bytes_max`.
+    /// Bytes judged, without empty lines before the request; ≤ `head_bytes_max`.
     bytes: usize,
-    /// Field lines begun; ≤ `fields_max`.
+    /// Field lines of which at least one byte has arrived; ≤ `fields_max`.
     fields: usize,
-    /// The section so far, if it did not come in one piece; grows only with what has arrived.
+    /// The bytes of earlier calls. Its capacity only grows with bytes that have arrived.
     partial: Vec<u8>,
 }
 
-/// What the bytes so far lead up to.
+/// The place in a section that the next byte belongs to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SectionState {
-    /// A request, or an empty line before it.
+    /// The first byte of a request, or an empty line before it.
     Start {
         empty_lines: u8,
     },
-    /// The line feed of such an empty line.
+    /// The line feed of an empty line before the request.
     StartLf {
         empty_lines: u8,
     },
@@ -73,7 +72,7 @@ enum SectionState {
 }
 
 impl Section {
-    /// A request line and its fields.
+    /// A section that begins with a request line.
     pub(super) fn head() -> Section {
         Section {
             state: SectionState::Start { empty_lines: 0 },
@@ -83,23 +82,23 @@ impl Section {
         }
     }
 
-    /// The fields after a chunked body.
+    /// A section of fields alone, as after a chunked body.
     pub(super) fn trailers() -> Section {
         Section { state: SectionState::LineStart, ..Section::head() }
     }
 
-    /// Whether not one byte has come, not even of an empty line.
+    /// Whether no byte has arrived, not even of an empty line.
     pub(super) fn is_idle(&self) -> bool {
         self.state == SectionState::Start { empty_lines: 0 }
     }
 
-    /// Bytes of heap held.
+    /// Bytes of heap in use.
     pub(super) fn bytes(&self) -> usize {
         self.partial.capacity()
     }
 
-    /// Takes bytes from the front of `input` up to the section's end, and returns the whole
-    /// section once it is there: borrowed if all of it lay in `input`.
+    /// Takes bytes from the front of `input` up to the section's end. Returns the section when it
+    /// is complete, borrowed if all of it is in `input`.
     pub(super) fn feed<'a>(
         &mut self,
         input: &mut &'a [u8],
@@ -141,7 +140,8 @@ impl Section {
         Ok(())
     }
 
-    /// Judges the bytes that arrived; the index after the section's last one, if it is among them.
+    /// Judges the bytes that arrived. Returns the index after the section's last byte, if that has
+    /// arrived.
     fn find_end(&mut self, arrived: &[u8], limits: &HttpLimits) -> Result<Option<usize>, Reject> {
         for (index, &byte) in arrived.iter().enumerate() {
             if self.bytes == limits.head_bytes_max {
@@ -156,22 +156,23 @@ impl Section {
         Ok(None)
     }
 
-    /// Where `byte` leads; `None` if it ends the section.
+    /// The state after `byte`; `None` if it ends the section.
     fn after(&mut self, byte: u8, limits: &HttpLimits) -> Result<Option<SectionState>, Reject> {
         let next = match (self.state, byte) {
-            // Most bytes are these. Which of them may stand in a name is httparse's to say.
+            // The most frequent case comes first. `httparse` checks which bytes a name may have.
             (SectionState::Field, b'\t' | b' '..=b'~' | 0x80..) => SectionState::Field,
 
-            // RFC 9112 §2.2: a bare CR must be refused or replaced. A bare LF may be taken for a
-            // line end; whoever does so sees other lines than the proxy in front that does not.
+            // RFC 9112 §2.2: a bare CR must be refused or replaced. A bare LF may be accepted as a
+            // line end, but then a proxy that does not accept it sees other lines.
             (SectionState::LineLf, b'\n') => SectionState::LineStart,
             (SectionState::LastLf, b'\n') => return Ok(None),
             (SectionState::LineLf | SectionState::LastLf, _) => return Err(BARE_CR),
             (_, b'\n') => return Err(BARE_LF),
-            // RFC 9110 §5.5: NUL and its kin are dangerous in values, and nowhere else allowed.
+            // RFC 9110 §5.5: control characters are dangerous in values, and not allowed elsewhere.
             (_, ..=0x08 | 0x0b | 0x0c | 0x0e..=0x1f | 0x7f) => return Err(CONTROL),
 
-            // RFC 9112 §3: single spaces. What §3 allows lenient servers to split on is refused.
+            // RFC 9112 §3: single spaces. The other separators that §3 lets a lenient server accept
+            // are refused.
             (SectionState::Method, b' ') => SectionState::Target { bytes: 0 },
             (SectionState::Method, b'\t') => return Err(SPACES),
             (SectionState::Method, b'\r') => return Err(NO_TARGET),
@@ -181,11 +182,11 @@ impl Section {
             }
             (SectionState::Target { .. }, b' ') => SectionState::Version,
             (SectionState::Target { .. }, b'\r') => return Err(NO_VERSION),
-            // Before the target's characters: a limit passed is a limit passed, whatever by.
+            // Stands before the checks of the character, so that any byte over the limit gives 414.
             (SectionState::Target { bytes }, _) if bytes >= limits.target_bytes_max => {
                 return Err(Reject::TargetTooLong);
             }
-            // RFC 9112 §3.2: no form of target has a fragment, and a URI is ASCII.
+            // RFC 9112 §3.2: no form of a target has a fragment. RFC 3986 §2: a URI is ASCII.
             (SectionState::Target { .. }, b'#') => return Err(FRAGMENT),
             (SectionState::Target { .. }, 0x80..) => return Err(NOT_ASCII),
             (SectionState::Target { bytes }, _) => SectionState::Target { bytes: bytes + 1 },
@@ -194,9 +195,9 @@ impl Section {
             (SectionState::Version, _) => SectionState::Version,
 
             (SectionState::LineStart, b'\r') => SectionState::LastLf,
-            // RFC 9112 §2.2: white space right after the start line hides a field from some.
+            // RFC 9112 §2.2: some recipients skip a line with white space after the request line.
             (SectionState::LineStart, b' ' | b'\t') if self.fields == 0 => return Err(SPACE_FIRST),
-            // RFC 9112 §5.2: obsolete line folding outside `message/http` may be answered 400.
+            // RFC 9112 §5.2: obsolete line folding may be answered with 400.
             (SectionState::LineStart, b' ' | b'\t') => return Err(FOLDED),
             (SectionState::LineStart, _) if self.fields >= limits.fields_max => {
                 return Err(Reject::HeadersTooLarge);
@@ -205,15 +206,15 @@ impl Section {
                 self.fields += 1;
                 SectionState::Field
             }
-            // `skip_empty_lines` has led on from these.
+            // Not reached: `skip_empty_lines` has moved on from these states.
             (SectionState::Start { .. } | SectionState::StartLf { .. }, _) => SectionState::Method,
         };
         Ok(Some(next))
     }
 }
 
-/// Appends `bytes`, at least doubling the capacity when it has to grow, but never past `max`:
-/// what a peer makes us hold stays below the limit, not below twice the limit.
+/// Appends `bytes`. A buffer that has to grow doubles its capacity, but not beyond `max`, so that
+/// the memory that a peer can claim stays below the limit and not below twice the limit.
 pub(super) fn append(buffer: &mut Vec<u8>, bytes: &[u8], max: usize) {
     let needed = buffer.len().saturating_add(bytes.len());
     let capacity = buffer.capacity();
@@ -229,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_doubles_but_stays_below_its_limit() {
+    fn a_buffer_doubles_up_to_its_limit() {
         let mut buffer = Vec::new();
         let mut growths = 0;
         for _ in 0..1000 {

@@ -206,7 +206,7 @@ impl<S: Stream> Connection<S> {
         let unfinished = match &self.protocol {
             Protocol::Http(http) => {
                 let header = http.proxy_header.as_ref().map_or(0, Vec::capacity);
-                http.codec.bytes() + http.codec.promised() + header
+                http.codec.bytes() + http.codec.declared_bytes() + header
             }
             Protocol::Ws(ws) => ws.context.bytes(),
             Protocol::Closing => 0,

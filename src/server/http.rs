@@ -40,7 +40,7 @@ impl<S: Stream> Core<S> {
             let phase = http.codec.phase();
             let over_limit = connection.over_limit.filter(|_| phase == Phase::Body);
             match (fed, over_limit) {
-                (Err(reject), _) => return self.reject(key, None, api::error::reject(reject)),
+                (Err(reject), _) => return self.reject(key, None, reject.into()),
                 (Ok(Fed::Request(request)), _) => self.on_request(key, &request),
                 // The head is complete; the refusal does not depend on the body.
                 (Ok(_), Some(over_limit)) => {
@@ -193,9 +193,10 @@ impl<S: Stream> Core<S> {
                 return self.respond(key, request, response);
             }
         };
-        let fields = self.api.cors(Some(request));
-        let head = handshake::accept(&accept, upgrade.subprotocol, &self.date.1, &fields);
-        self.table.push(key, Piece::private(head));
+        let mut response = handshake::accept(accept, upgrade.subprotocol);
+        response.fields.extend(self.api.cors(Some(request)));
+        let framing = framing(&self.date.1, Some(request), true);
+        response.encode(framing, |head| self.table.push(key, Piece::private(head)));
         self.table.set_timer(key, None);
         let Some(connection) = self.table.slots.get_mut(key) else { return };
         let context = Context::new(self.config.ws);
@@ -258,7 +259,7 @@ impl<S: Stream> Core<S> {
 fn framing<'a>(date: &'a str, request: Option<&Request>, keep_alive: bool) -> Framing<'a> {
     Framing {
         date,
-        head: request.is_some_and(|request| request.method() == Method::Head),
+        is_head: request.is_some_and(|request| request.method() == Method::Head),
         version: request.map_or(Version::Http11, Request::version),
         keep_alive,
     }

@@ -280,8 +280,9 @@ fn on_http_bytes(
     let response = match codec.feed(input) {
         Ok(Fed::Partial) => return None,
         Ok(Fed::Request(request)) => match handshake::check(&request) {
-            Ok(key) => {
-                out.extend(handshake::accept(&key, None, date, &[]));
+            Ok(accept) => {
+                let response = handshake::accept(accept, None);
+                respond(response, date, true, out);
                 return Some(Protocol::Ws(Context::new(WS_LIMITS)));
             }
             Err(NotAccepted::NotAnUpgrade | NotAccepted::OtherVersion) => upgrade_required(),
@@ -291,9 +292,13 @@ fn on_http_bytes(
         Ok(Fed::Continue) | Err(Reject::BodyTooLarge) => upgrade_required(),
         Err(_) => Response::new(400),
     };
-    let framing = Framing { date, head: false, version: Version::Http11, keep_alive: false };
-    response.encode(framing, |piece| out.extend_from_slice(&piece));
+    respond(response, date, false, out);
     Some(Protocol::Closing)
+}
+
+fn respond(response: Response, date: &str, keep_alive: bool, out: &mut Vec<u8>) {
+    let framing = Framing { date, is_head: false, version: Version::Http11, keep_alive };
+    response.encode(framing, |piece| out.extend_from_slice(&piece));
 }
 
 /// The response to a request that is no upgrade (RFC 9110 §15.5.22, RFC 6455 §4.4).

@@ -198,7 +198,7 @@ fn what_follows_a_request_is_left_alone() {
 fn a_few_empty_lines_may_come_first() {
     accept("\r\n".repeat(4) + &get(""), "Get / @a");
     refuse("\r\n".repeat(5) + &get(""), "Too many empty lines before the request.");
-    refuse("\n", "A line ends in a line feed without carriage return.");
+    refuse("\n", "A line feed does not follow a carriage return.");
     refuse("\rG", "A carriage return is not followed by a line feed.");
 }
 
@@ -223,7 +223,7 @@ fn targets_come_in_three_forms() {
 fn other_targets_are_refused() {
     const FORM: &str = "The request target is neither a path nor an http URI.";
     const AUTHORITY: &str = "The request target's authority is not a host and port.";
-    const CONNECT: &str = "This server is no proxy: it does not know CONNECT.";
+    const CONNECT: &str = "CONNECT is for proxies, and this server is not one.";
     for (line, sentence) in [
         ("GET *", FORM),
         ("OPTIONS **", FORM),
@@ -291,7 +291,7 @@ fn a_request_line_is_three_words_and_two_spaces() {
 
 #[test]
 fn lines_end_in_crlf_and_nothing_else() {
-    const BARE_LF: &str = "A line ends in a line feed without carriage return.";
+    const BARE_LF: &str = "A line feed does not follow a carriage return.";
     const BARE_CR: &str = "A carriage return is not followed by a line feed.";
     refuse("GET / HTTP/1.1\nHost: a\r\n\r\n", BARE_LF);
     refuse("GET / HTTP/1.1\r\nHost: a\n\r\n", BARE_LF);
@@ -310,7 +310,7 @@ fn lines_end_in_crlf_and_nothing_else() {
 fn fields_are_a_token_a_colon_and_text() {
     const NAME: &str = "A field name is not a token with a colon right after it.";
     const CONTROL: &str = "A line contains a control character.";
-    const FOLDED: &str = "A field is folded over more than one line.";
+    const FOLDED: &str = "A field is folded over several lines.";
     for (line, sentence) in [
         ("A : b", NAME),
         ("A\t: b", NAME),
@@ -330,7 +330,7 @@ fn fields_are_a_token_a_colon_and_text() {
     ] {
         refuse(get(&format!("{line}\r\n")), sentence);
     }
-    refuse("GET / HTTP/1.1\r\n Host: a\r\n\r\n", "White space comes before the first field.");
+    refuse("GET / HTTP/1.1\r\n Host: a\r\n\r\n", "The first field line begins with white space.");
     refuse("GET / HTTP/1.1\r\n\r\n", "The Host field is missing.");
 }
 
@@ -380,7 +380,7 @@ fn a_length_is_digits_said_once() {
     refuse(post("Content-Length: 5\r\ncontent-length: 6\r\n", "abcdef"), REPEATED);
     refuse(
         post("Content-Length: 18446744073709551616\r\n", ""),
-        "Content-Length is beyond all numbers.",
+        "Content-Length is too large for a 64-bit number.",
     );
     check(
         post("Content-Length: 18446744073709551615\r\n", ""),
@@ -391,7 +391,7 @@ fn a_length_is_digits_said_once() {
 
 #[test]
 fn the_only_transfer_coding_is_one_chunked() {
-    const CODING: &str = "The transfer coding is not just chunked.";
+    const CODING: &str = "The only transfer coding supported is \"chunked\".";
     accept(post("transfer-encoding: CHUNKED \r\n", "0\r\n\r\n"), "Post / @a");
     accept(get("TE: gzip, trailers\r\nTransfer_Encoding: x\r\n"), "Get / @a");
     for value in [
@@ -421,7 +421,7 @@ fn the_only_transfer_coding_is_one_chunked() {
         "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
         "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n",
     ] {
-        let sentence = "Content-Length stands beside Transfer-Encoding.";
+        let sentence = "The request has both Content-Length and Transfer-Encoding.";
         refuse(post(fields, "0\r\n\r\n"), sentence);
     }
     refuse(
@@ -450,7 +450,7 @@ fn chunks_are_joined() {
 fn malformed_chunks_are_refused() {
     const SIZE: &str = "A chunk size is not a hexadecimal number.";
     const MISSING: &str = "A chunk size is missing.";
-    const SPACE: &str = "White space follows a chunk size.";
+    const SPACE: &str = "White space after a chunk size is not followed by an extension.";
     const LINE: &str = "A chunk line does not end in CRLF.";
     const DATA: &str = "A chunk's data is not followed by CRLF.";
     const EXTENSION: &str = "A chunk extension contains a control character.";
@@ -476,13 +476,13 @@ fn malformed_chunks_are_refused() {
         ("1\r\na\n", DATA),
         ("1\r\na\r\r\n", DATA),
         ("1\r\na0\r\n\r\n", DATA),
-        ("0\r\n\n", "A line ends in a line feed without carriage return."),
-        ("0\r\nA: b\n\r\n", "A line ends in a line feed without carriage return."),
+        ("0\r\n\n", "A line feed does not follow a carriage return."),
+        ("0\r\nA: b\n\r\n", "A line feed does not follow a carriage return."),
         ("0\r\n\rX", "A carriage return is not followed by a line feed."),
         ("0\r\nA : b\r\n\r\n", "A field name is not a token with a colon right after it."),
         ("0\r\nA\r\n\r\n", "A field name is not a token with a colon right after it."),
-        ("0\r\n A: b\r\n\r\n", "White space comes before the first field."),
-        ("0\r\nA: b\r\n c\r\n\r\n", "A field is folded over more than one line."),
+        ("0\r\n A: b\r\n\r\n", "The first field line begins with white space."),
+        ("0\r\nA: b\r\n c\r\n\r\n", "A field is folded over several lines."),
         ("0\r\nA: \0\r\n\r\n", "A line contains a control character."),
     ] {
         refuse(chunked(body), sentence);
@@ -611,7 +611,7 @@ fn nothing_is_reserved_for_what_is_only_declared() {
         let mut codec = Codec::new(limits);
         assert!(matches!(codec.feed(&mut head.as_bytes()), Ok(Fed::Partial)));
         assert!(codec.bytes() < 512, "{} bytes held", codec.bytes());
-        let promised = codec.promised();
+        let promised = codec.declared_bytes();
         assert_eq!(promised, if head.contains("Length") { 999_999_999 - 64 } else { 0 });
     }
 }
