@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::program::{PATIENT, PROGRAM_DEADLINE, command, find, needed, wait};
+use crate::program::{PATIENT, PROGRAM_DEADLINE, find, headless, needed, wait};
 use crate::server::{Server, wait_until};
 
 const PAGE: &str = include_str!("page.html");
@@ -103,17 +103,9 @@ impl Browser {
         let tmp = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
         let profile = tmp.join(format!("chromium-{name}-{}", std::process::id()));
         fs::create_dir_all(&profile).expect("a directory for the profile");
-        let mut command = command(program);
-        command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"]);
-        command.args(["--no-first-run", "--disable-background-networking", "--disable-sync"]);
-        command.args(["--disable-component-update", "--no-proxy-server"]);
-        command.arg("--enable-logging=stderr");
-        command.arg(format!("--user-data-dir={}", profile.display())).arg(url);
-        // The browser writes other files below `HOME`, so that they are removed with the profile.
-        command.env("HOME", &profile).stdout(Stdio::null()).stderr(Stdio::piped());
-        for name in ["XDG_CONFIG_HOME", "XDG_CACHE_HOME", "CHROMIUM_FLAGS"] {
-            command.env_remove(name);
-        }
+        let mut command = headless(program, &profile);
+        command.args(["--enable-logging=stderr", url]);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("chromium runs");
         let stderr = BufReader::new(child.stderr.take().expect("piped"));
         thread::spawn(move || {

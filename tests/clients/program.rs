@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -44,6 +44,19 @@ pub fn command(program: impl Into<PathBuf>) -> Command {
         }
     }
     command.stdin(Stdio::null());
+    command
+}
+
+/// A headless Chromium that writes all its files into `profile`.
+pub fn headless(chromium: PathBuf, profile: &Path) -> Command {
+    let mut command = command(chromium);
+    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"]);
+    command.args(["--no-first-run", "--disable-background-networking", "--disable-sync"]);
+    command.args(["--disable-component-update", "--no-proxy-server"]);
+    command.arg(format!("--user-data-dir={}", profile.display())).env("HOME", profile);
+    for name in ["XDG_CONFIG_HOME", "XDG_CACHE_HOME", "CHROMIUM_FLAGS"] {
+        command.env_remove(name);
+    }
     command
 }
 

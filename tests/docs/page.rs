@@ -3,56 +3,70 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write, copy};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use crate::document::{Document, operations};
-use crate::program::{command, find, needed, run};
+use crate::program::{find, headless, needed, run};
 use crate::server::{Address, Server};
 
 /// The path of the server behind the proxy.
 const PREFIX: &str = "/tools/chat";
 
-// contract §11.2
-#[test]
-fn a_browser_shows_every_operation_and_close_code() {
+/// Opens the page in a browser at `path`, below a prefix if `is_mounted`. Asserts that it shows every operation and the
+/// table of close codes, and that the URLs of requests are those of the server that sent the page.
+#[track_caller]
+fn expect_page(path: &str, is_mounted: bool) {
     let Some(chromium) = needed("chromium", find(&["chromium", "chromium-browser"])) else {
         return;
     };
     let server = Server::start(&[]);
     let Address::Tcp(direct) = server.address().clone() else { panic!("it listens on TCP") };
-    let proxy = mount(direct);
+    let base = match is_mounted {
+        false => format!("http://{direct}"),
+        true => format!("http://{}{PREFIX}", mount(direct)),
+    };
+    let dom = dump(chromium, &format!("{base}{path}"));
     let document = Document::openapi();
     let paths = document.0["paths"].as_object().expect("paths");
-    for url in [
-        format!("http://{direct}/docs"),
-        format!("http://{direct}/docs/"),
-        format!("http://{proxy}{PREFIX}/docs"),
-        format!("http://{proxy}{PREFIX}/docs/"),
-    ] {
-        let dom = dump(&chromium, &url);
-        let calls = dom.matches("<details><summary><b class=").count();
-        assert_eq!(calls, paths.values().flat_map(operations).count(), "{url}: {dom}");
-        assert!(dom.contains("<th>reconnect?</th>"), "{url}: the table of close codes");
-        let base = url.trim_end_matches("/").trim_end_matches("docs");
-        assert!(dom.contains(&format!("'{base}sessions'")), "{url}: the URL of a request");
-    }
+    let shown = dom.matches("<details><summary><b class=").count();
+    assert_eq!(shown, paths.values().flat_map(operations).count(), "{dom}");
+    assert!(dom.contains("<th>reconnect?</th>"), "the table of close codes: {dom}");
+    assert!(dom.contains(&format!("'{base}/sessions'")), "the URL of a request: {dom}");
+}
+
+// contract §11.2
+#[test]
+fn a_browser_shows_the_documents() {
+    expect_page("/docs", false);
+}
+
+// contract §11.2
+#[test]
+fn a_browser_shows_the_documents_with_a_trailing_slash() {
+    expect_page("/docs/", false);
+}
+
+#[test]
+fn a_browser_shows_the_documents_behind_a_prefix() {
+    expect_page("/docs", true);
+}
+
+#[test]
+fn a_browser_shows_the_documents_behind_a_prefix_with_a_trailing_slash() {
+    expect_page("/docs/", true);
 }
 
 /// The page's HTML once its script has run.
-fn dump(chromium: &Path, url: &str) -> String {
+fn dump(chromium: PathBuf, url: &str) -> String {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let tmp = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    let profile = tmp.join(format!("chromium-docs-{}", std::process::id()));
+    let profile = tmp.join(format!("chromium-docs-{}-{count}", std::process::id()));
     fs::create_dir_all(&profile).expect("a directory for the profile");
-    let mut browser = command(chromium);
-    browser.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"]);
-    browser.args(["--no-first-run", "--disable-background-networking", "--disable-sync"]);
-    browser.args(["--disable-component-update", "--no-proxy-server"]);
-    browser.args(["--virtual-time-budget=10000", "--dump-dom"]);
-    browser.arg(format!("--user-data-dir={}", profile.display())).arg(url).env("HOME", &profile);
-    for name in ["XDG_CONFIG_HOME", "XDG_CACHE_HOME", "CHROMIUM_FLAGS"] {
-        browser.env_remove(name);
-    }
+    let mut browser = headless(chromium, &profile);
+    browser.args(["--virtual-time-budget=10000", "--dump-dom", url]);
     let ended = run(&mut browser).expect_success();
     let _ = fs::remove_dir_all(&profile);
     ended.stdout()
