@@ -243,6 +243,6 @@ fn core_dumps_are_off() {
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).expect("limits");
     let core = limits.lines().find(|http| http.starts_with("Max core file size")).expect("it");
     let values: Vec<&str> = core.split_whitespace().skip(4).take(2).collect();
-    // One byte, see `server::forbid_core_dumps`; zero where the limit was zero already.
+    // One byte, see `process::machine::forbid_core_dumps`; zero where the limit was zero already.
     assert!(values == ["1", "1"] || values == ["0", "0"], "{core}");
 }
