@@ -133,13 +133,14 @@ impl<S: Stream> Table<S> {
     /// Writes what this tick has queued, one system call a connection as a rule, and of the
     /// deferred output as much as the budget allows.
     pub fn flush(&mut self) {
-        for _ in 0..self.outgoing.dirty_count() {
-            let Some(key) = self.outgoing.next_dirty() else { break };
-            if let Some(connection) = self.slots.get_mut(key) {
+        let dirty = self.outgoing.begin_dirty();
+        for key in &dirty {
+            if let Some(connection) = self.slots.get_mut(*key) {
                 connection.marks.is_dirty = false;
-                self.flush_one(key);
+                self.flush_one(*key);
             }
         }
+        self.outgoing.end_dirty(dirty);
         self.outgoing.begin_deferred();
         while let Some(key) = self.outgoing.next_deferred() {
             let Some(connection) = self.slots.get_mut(key) else { continue };

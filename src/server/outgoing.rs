@@ -21,7 +21,7 @@ pub(super) struct FlushMarks {
 #[derive(Debug)]
 pub(super) struct Outgoing<K> {
     /// To be flushed at the end of this tick.
-    dirty: VecDeque<K>,
+    dirty: Vec<K>,
     /// To be flushed in turn, as far as the budget of a tick goes.
     deferred: VecDeque<K>,
     /// Catching up, with the last page mostly sent.
@@ -37,7 +37,7 @@ impl<K: Copy> Outgoing<K> {
     /// Nothing queued.
     pub fn new() -> Outgoing<K> {
         Outgoing {
-            dirty: VecDeque::new(),
+            dirty: Vec::new(),
             deferred: VecDeque::new(),
             page_due: VecDeque::new(),
             paged_bytes: 0,
@@ -49,7 +49,7 @@ impl<K: Copy> Outgoing<K> {
     /// Has the key flushed at the end of this tick.
     pub fn mark_dirty(&mut self, key: K, marks: &mut FlushMarks) {
         if !std::mem::replace(&mut marks.is_dirty, true) {
-            self.dirty.push_back(key);
+            self.dirty.push(key);
         }
     }
 
@@ -75,14 +75,17 @@ impl<K: Copy> Outgoing<K> {
         self.dirty.is_empty() && self.deferred.is_empty() && self.page_due.is_empty()
     }
 
-    /// How many keys are dirty.
-    pub fn dirty_count(&self) -> usize {
-        self.dirty.len()
+    /// Takes the dirty keys, to be flushed now. [`Outgoing::end_dirty`] gives the list back.
+    pub fn begin_dirty(&mut self) -> Vec<K> {
+        std::mem::take(&mut self.dirty)
     }
 
-    /// The dirty key that is flushed next.
-    pub fn next_dirty(&mut self) -> Option<K> {
-        self.dirty.pop_front()
+    /// The dirty keys were flushed. Keys that have become dirty meanwhile are for the next tick.
+    pub fn end_dirty(&mut self, mut flushed: Vec<K>) {
+        if self.dirty.is_empty() {
+            flushed.clear();
+            self.dirty = flushed;
+        }
     }
 
     /// Begins the deferred flushes of this tick: one for each key that is queued now.
@@ -127,8 +130,10 @@ impl<K: Copy> Outgoing<K> {
 
     /// Gives back capacity that more than `keys` keys once needed.
     pub fn shrink(&mut self, keys: usize) {
-        for queue in [&mut self.dirty, &mut self.deferred, &mut self.page_due] {
-            schedule::shrink(queue, keys);
+        schedule::shrink(&mut self.deferred, keys);
+        schedule::shrink(&mut self.page_due, keys);
+        if self.dirty.capacity() / 4 > keys {
+            self.dirty.shrink_to(keys);
         }
     }
 
@@ -166,7 +171,7 @@ mod tests {
             outgoing.mark_dirty(1, &mut marks);
             outgoing.mark_deferred(1, &mut marks);
         }
-        assert_eq!((outgoing.next_dirty(), outgoing.next_dirty()), (Some(1), None));
+        assert_eq!(outgoing.begin_dirty(), [1]);
         assert!(!outgoing.has_backlog(), "it is flushed in this tick anyway");
         marks.is_dirty = false;
         for _ in 0..2 {
