@@ -83,21 +83,18 @@ pub struct Slots<T, K> {
 }
 
 impl<T, K> Slots<T, K> {
-    /// Stores the value that is made for its key.
-    pub fn insert_with(&mut self, value: impl FnOnce(Key<K>) -> T) -> Key<K> {
+    /// Stores `value`.
+    pub fn insert(&mut self, value: T) -> Key<K> {
+        let generation = self.next_generation;
+        self.next_generation = generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         let number = self.vacant_page();
         let page = &mut self.pages[number as usize];
-        let place = page.vacant_entry();
-        let index = number * PAGE as u32 + place.key() as u32;
-        let generation = self.next_generation;
-        let key = Key { index, generation, kind: PhantomData };
-        place.insert(SlotEntry { generation, value: value(key) });
-        self.next_generation = generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        let index = number * PAGE as u32 + page.insert(SlotEntry { generation, value }) as u32;
         if page.len() == PAGE {
             self.vacant.pop();
         }
         self.len += 1;
-        key
+        Key { index, generation, kind: PhantomData }
     }
 
     /// The first page that is not full.
@@ -119,11 +116,6 @@ impl<T, K> Slots<T, K> {
             self.allocated += 1;
         }
         number
-    }
-
-    /// Stores `value`.
-    pub fn insert(&mut self, value: T) -> Key<K> {
-        self.insert_with(|_| value)
     }
 
     /// The entry, unless it was removed.

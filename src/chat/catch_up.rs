@@ -6,7 +6,7 @@
 
 use super::event::{LastPage, Page};
 use super::history::History;
-use super::id::{MessageId, RoomId, UserId};
+use super::id::{MessageId, RoomId};
 use super::keys::ConnKey;
 use super::sink::Sink;
 
@@ -26,14 +26,6 @@ pub enum Start {
     Last(usize),
     /// With the messages after this one. `None`: after a message whose id is not valid.
     After(Option<MessageId>),
-}
-
-/// What a page contains besides messages. `users`: the members that are present, by arrival.
-pub(super) struct PageFacts<F> {
-    pub room_id: RoomId,
-    pub you: UserId,
-    pub is_owner: bool,
-    pub users: F,
 }
 
 /// The progress of a connection that is catching up.
@@ -58,7 +50,7 @@ impl CatchUp {
             Start::Last(count) => (history.before_last(count), true),
             Start::After(id) => match id.filter(known) {
                 Some(id) => (Some(id), true),
-                None => (history.dropped(), false),
+                None => (history.dropped, false),
             },
         };
         Some(CatchUp { cursor, until: history.newest(), complete, pages_done: false })
@@ -79,12 +71,13 @@ impl CatchUp {
     pub fn send_next<'a>(
         &mut self,
         to: ConnKey,
-        facts: PageFacts<impl FnOnce() -> Vec<(UserId, &'a str)>>,
+        room_id: RoomId,
+        last: &dyn Fn(bool) -> LastPage<'a>,
         history: &History,
         sink: &mut dyn Sink,
     ) -> bool {
         if !self.pages_done {
-            self.send_page(to, facts, history, sink);
+            self.send_page(to, room_id, last, history, sink);
             if !self.pages_done {
                 return false;
             }
@@ -102,7 +95,8 @@ impl CatchUp {
     fn send_page<'a>(
         &mut self,
         to: ConnKey,
-        facts: PageFacts<impl FnOnce() -> Vec<(UserId, &'a str)>>,
+        room_id: RoomId,
+        last: &dyn Fn(bool) -> LastPage<'a>,
         history: &History,
         sink: &mut dyn Sink,
     ) {
@@ -116,24 +110,18 @@ impl CatchUp {
             messages.push(entry.frame.payload());
             self.cursor = Some(entry.id);
         }
-        let mut users = Vec::new();
-        let mut is_last = wanted.next().is_none();
-        if is_last {
-            users = (facts.users)();
+        let mut last_page = None;
+        if wanted.next().is_none() {
+            let page = last(self.complete);
             // JSON may escape a character of a name into two.
-            let user_bytes =
-                users.iter().map(|(_, name)| USER_BYTES + 2 * name.len()).sum::<usize>();
+            let user_bytes = |(_, name): &(_, &str)| USER_BYTES + 2 * name.len();
+            let users_bytes = page.users.iter().map(user_bytes).sum::<usize>();
             // Many people get a page of their own, without messages.
-            is_last = messages.is_empty() || bytes + user_bytes <= PAGE_BYTES_MAX;
+            let fits = messages.is_empty() || bytes + users_bytes <= PAGE_BYTES_MAX;
+            last_page = fits.then_some(page);
         }
-        let last = is_last.then_some(LastPage {
-            complete: self.complete,
-            you: facts.you,
-            owner: facts.is_owner,
-            users: &users,
-        });
-        sink.push_page(to, &Page { room_id: facts.room_id, messages: &messages, last });
-        self.pages_done = is_last;
+        self.pages_done = last_page.is_some();
+        sink.push_page(to, &Page { room_id, messages: &messages, last: last_page });
     }
 
     /// Panics if the progress contradicts the history.

@@ -78,7 +78,7 @@ pub struct LastPage<'a> {
     /// Whether the receiving session owns the room.
     pub owner: bool,
     /// The members that are present, by arrival.
-    pub users: &'a [(UserId, &'a str)],
+    pub users: Vec<(UserId, &'a str)>,
 }
 
 /// The size, in bytes, at which a room's batch is sealed. With the longest message added (4000

@@ -8,12 +8,12 @@
 
 use std::rc::Rc;
 
-use super::catch_up::{CatchUp, PageFacts, Start};
+use super::catch_up::{CatchUp, Start};
 use super::error::CloseReason;
-use super::event::{Event, Frame, Message};
+use super::event::{Event, Frame, LastPage, Message};
 use super::heap::vec_bytes;
 use super::history::{History, HistoryEntry, Nonce};
-use super::id::{MessageId, UserId};
+use super::id::{MessageId, RoomId};
 use super::keys::{AttachmentKey, AttachmentTag, ConnKey, MemberKey, RoomKey, RoomTag, SessionKey};
 use super::sink::Sink;
 use crate::ledger::{Account, Ledger, Pressure, Tally};
@@ -28,7 +28,8 @@ const FORGOTTEN_AT_ONCE: usize = 16;
 /// Everything that is delivered, room by room.
 pub(super) struct Feeds<R> {
     rooms: Slots<Feed<R>, RoomTag>,
-    attachments: Slots<Attachment, AttachmentTag>,
+    /// Each is removed by [`Feeds::detach`] only.
+    pub attachments: Slots<Attachment, AttachmentTag>,
     /// The rooms with a history, ordered by their newest message. The first loses messages first.
     silent: List<RoomTag>,
     history_messages_max: usize,
@@ -120,9 +121,9 @@ impl<R> Feeds<R> {
     }
 
     /// Adds a room without connections or history.
-    pub fn insert_room(&mut self, room: impl FnOnce(RoomKey) -> R) -> RoomKey {
-        self.rooms.insert_with(|key| Feed {
-            room: room(key),
+    pub fn insert_room(&mut self, room: R) -> RoomKey {
+        self.rooms.insert(Feed {
+            room,
             connections: Vec::new(),
             attachments: Vec::new(),
             history: History::default(),
@@ -169,23 +170,6 @@ impl<R> Feeds<R> {
     /// The attachments of [`Feeds::recipients`], in the same order.
     pub fn attachments_in(&self, room: RoomKey) -> &[AttachmentKey] {
         self.rooms.get(room).map_or(&[], |feed| &feed.attachments)
-    }
-
-    /// Adds a connection that does not receive events yet.
-    pub fn attach(&mut self, attachment: Attachment) -> AttachmentKey {
-        self.attachments.insert(attachment)
-    }
-
-    pub fn attachment(&self, key: AttachmentKey) -> Option<&Attachment> {
-        self.attachments.get(key)
-    }
-
-    pub fn attachment_mut(&mut self, key: AttachmentKey) -> Option<&mut Attachment> {
-        self.attachments.get_mut(key)
-    }
-
-    pub fn attachment_count(&self) -> usize {
-        self.attachments.len()
     }
 
     /// From now on the connection receives the room's events.
@@ -263,7 +247,7 @@ impl<R> Feeds<R> {
     /// Sets the newest message that is no longer kept, in a room that is being restored.
     pub fn restore_dropped(&mut self, room: RoomKey, id: MessageId) {
         if let Some(feed) = self.rooms.get_mut(room) {
-            feed.history.restore_dropped(id);
+            feed.history.dropped = Some(id);
         }
     }
 
@@ -291,7 +275,8 @@ impl<R> Feeds<R> {
     pub fn catch_up<'a>(
         &mut self,
         key: AttachmentKey,
-        facts: PageFacts<impl FnOnce(&R) -> Vec<(UserId, &'a str)>>,
+        room_id: RoomId,
+        last: impl Fn(&R, bool) -> LastPage<'a>,
         sink: &mut dyn Sink,
     ) -> Result<(), CloseReason> {
         let Some(attachment) = self.attachments.get_mut(key) else { return Ok(()) };
@@ -304,10 +289,9 @@ impl<R> Feeds<R> {
         if progress.is_cut_off(&feed.history) {
             return Err(CloseReason::TooSlow);
         }
-        let PageFacts { room_id, you, is_owner, users } = facts;
-        let facts = PageFacts { room_id, you, is_owner, users: || users(&feed.room) };
         let conn = attachment.conn;
-        if progress.send_next(conn, facts, &feed.history, sink) {
+        let last = |complete| last(&feed.room, complete);
+        if progress.send_next(conn, room_id, &last, &feed.history, sink) {
             *catch_up = None;
             sink.end_catch_up(conn);
         }

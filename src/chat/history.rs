@@ -42,18 +42,18 @@ impl Nonce {
 
 /// The messages of one room that are kept.
 #[derive(Default)]
-pub struct History {
+pub(super) struct History {
     entries: VecDeque<HistoryEntry>,
     nonces: HashMap<Rc<Nonce>, MessageId>,
     /// Bytes of heap that the nonces hold.
     nonce_bytes: usize,
     /// The newest message that is no longer kept.
-    dropped: Option<MessageId>,
+    pub dropped: Option<MessageId>,
 }
 
 impl History {
     /// Appends a message. Drops the oldest if there would be more than `messages_max`.
-    pub(super) fn push(&mut self, entry: HistoryEntry, messages_max: usize) {
+    pub fn push(&mut self, entry: HistoryEntry, messages_max: usize) {
         debug_assert!(self.entries.back().is_none_or(|last| last.id < entry.id));
         if messages_max == 0 {
             self.dropped = Some(entry.id);
@@ -74,7 +74,7 @@ impl History {
     }
 
     /// Drops the oldest messages, at most `count`, and returns how many. Gives memory back.
-    pub(super) fn drop_some(&mut self, count: usize) -> usize {
+    pub fn drop_some(&mut self, count: usize) -> usize {
         let count = count.min(self.entries.len());
         (0..count).for_each(|_| self.drop_oldest());
         if self.entries.len() < self.entries.capacity() / 4 {
@@ -94,7 +94,7 @@ impl History {
     }
 
     /// The message with this nonce, if it is kept.
-    pub(super) fn find(&self, nonce: &Nonce) -> Option<&HistoryEntry> {
+    pub fn find(&self, nonce: &Nonce) -> Option<&HistoryEntry> {
         self.get(*self.nonces.get(nonce)?)
     }
 
@@ -117,7 +117,7 @@ impl History {
 
     /// The newest message that lies before the last `count`: the cursor of a reader that is to be
     /// sent those.
-    pub(super) fn before_last(&self, count: usize) -> Option<MessageId> {
+    pub fn before_last(&self, count: usize) -> Option<MessageId> {
         let before = self.entries.len().checked_sub(count);
         match before.and_then(|before| before.checked_sub(1)) {
             Some(place) => self.entries.get(place).map(|entry| entry.id),
@@ -126,23 +126,13 @@ impl History {
     }
 
     /// The newest message, kept or not.
-    pub(super) fn newest(&self) -> Option<MessageId> {
+    pub fn newest(&self) -> Option<MessageId> {
         self.entries.back().map(|entry| entry.id).or(self.dropped)
     }
 
     /// Whether a message newer than `id` has been dropped.
-    pub(super) fn has_dropped_after(&self, id: Option<MessageId>) -> bool {
+    pub fn has_dropped_after(&self, id: Option<MessageId>) -> bool {
         self.dropped > id
-    }
-
-    /// The newest message that is no longer kept.
-    pub(super) fn dropped(&self) -> Option<MessageId> {
-        self.dropped
-    }
-
-    /// Sets the newest message that is no longer kept. To be called on an empty history.
-    pub(super) fn restore_dropped(&mut self, id: MessageId) {
-        self.dropped = Some(id);
     }
 
     /// The number of messages.
@@ -163,7 +153,7 @@ impl History {
     }
 
     /// Panics if nonces and messages disagree.
-    pub(super) fn check(&self) {
+    pub fn check(&self) {
         let nonces =
             self.entries.iter().filter_map(|entry| Some((entry.nonce.as_ref()?, entry.id)));
         let mut bytes = 0;

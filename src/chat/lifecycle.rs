@@ -4,6 +4,8 @@
 //! arrived. The invariant: a session or a room that has ended leaves no connection, member or
 //! ownership behind.
 
+use std::time::Duration;
+
 use super::address::Address;
 use super::error::{CloseReason, Refusal};
 use super::id::{RoomId, SessionId};
@@ -15,8 +17,7 @@ use super::room::Room;
 use super::sink::Sink;
 use super::state::Chat;
 use super::timer::ChatTimer;
-use crate::clock::{Now, Wall};
-use crate::timers::{TimerKey, Timers};
+use crate::clock::Now;
 
 /// What the creator of a room asks for.
 #[derive(Default)]
@@ -46,10 +47,28 @@ impl Chat {
         }
         self.pace_address(now, from, self.config.session_pace, |usage| &mut usage.sessions)?;
         let id = SessionId::new(&mut *self.entropy);
-        let arm = |key| self.timers.arm(ChatTimer::SessionUnused(key), now.mono);
-        self.sessions.insert(id, name, arm);
+        self.insert_session(id, name, now, Duration::MAX);
         self.recount();
         Ok(id)
+    }
+
+    /// Adds a session. It ends after `remaining`, but at most after [`ChatConfig::session_ttl`], unless
+    /// it is used.
+    ///
+    /// [`ChatConfig::session_ttl`]: super::config::ChatConfig::session_ttl
+    pub(super) fn insert_session(
+        &mut self,
+        id: SessionId,
+        name: Name,
+        now: Now,
+        remaining: Duration,
+    ) -> SessionKey {
+        let key = self.sessions.insert(id, name);
+        if let Some(session) = self.sessions.get_mut(key) {
+            let timer = ChatTimer::SessionUnused(key);
+            session.timer = Some(self.timers.arm_within(timer, now.mono, remaining));
+        }
+        key
     }
 
     /// Restarts the session's ttl, because it is in use.
@@ -116,31 +135,30 @@ impl Chat {
         let lock = options.password.map(|password| Box::new(Lock::new(password, entropy)));
         let number = self.room_index.opened;
         self.room_index.opened += 1;
-        let key = self.insert_room(id, options.title, now.wall, lock, number, |timers, key| {
-            timers.arm(ChatTimer::RoomNew(key), now.mono)
-        });
+        let title = options.title;
+        let room = Room { title, lock, ..Room::new(id, number, now.wall) };
+        let key = self.insert_room(room, ChatTimer::RoomNew, now, Duration::MAX);
         self.make_owner(key, session);
         self.member(session, key);
         self.recount();
         Ok(id)
     }
 
-    /// Adds a room without an owner.
+    /// Adds a room without an owner. It ends after `remaining`, but at most after the time for which
+    /// its kind of timer waits, unless a connection enters.
     pub(super) fn insert_room(
         &mut self,
-        id: RoomId,
-        title: Option<Title>,
-        created: Wall,
-        lock: Option<Box<Lock>>,
-        number: u64,
-        arm: impl FnOnce(&mut Timers<ChatTimer>, RoomKey) -> TimerKey,
+        room: Room,
+        timer: fn(RoomKey) -> ChatTimer,
+        now: Now,
+        remaining: Duration,
     ) -> RoomKey {
-        let key = self.feeds.insert_room(|key| {
-            let room = Room::new(id, title, created, lock, number, arm(&mut self.timers, key));
-            self.room_index.insert(&room, key);
-            room
-        });
-        self.recount_room(key);
+        let key = self.feeds.insert_room(room);
+        if let Some(room) = self.feeds.room_mut(key) {
+            room.timer = Some(self.timers.arm_within(timer(key), now.mono, remaining));
+            room.recount(&mut self.room_heap_tally);
+            self.room_index.insert(room, key);
+        }
         key
     }
 

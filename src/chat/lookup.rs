@@ -93,7 +93,7 @@ impl Chat {
 
     /// The room that the connection is in, or waits to enter.
     pub fn room_of(&self, attachment: AttachmentKey) -> Option<RoomKey> {
-        self.feeds.attachment(attachment).map(|attachment| attachment.room)
+        self.feeds.attachments.get(attachment).map(|attachment| attachment.room)
     }
 
     /// The number of connections that receive the room's events.

@@ -46,20 +46,3 @@ pub(super) struct Probe {
     pub live: usize,
     pub timer: TimerKey,
 }
-
-impl Member {
-    /// A member that is not present.
-    pub fn new(session: SessionKey, room: RoomKey, user_id: UserId, place: u32) -> Member {
-        Member {
-            session,
-            room,
-            user_id,
-            place,
-            connections: 0,
-            arrival: None,
-            grace: None,
-            probe: None,
-            typing_due: Mono::ZERO,
-        }
-    }
-}

@@ -16,7 +16,7 @@ use super::limits::SESSION_ROOMS_MAX;
 use super::member::Member;
 use super::sink::Sink;
 use super::state::Chat;
-use crate::clock::Now;
+use crate::clock::{Mono, Now};
 use crate::ledger::Pressure;
 
 /// What a session asks of a room.
@@ -107,7 +107,17 @@ impl Chat {
         let user_id = self.user_id(session, room)?;
         let joined = self.feeds.room_mut(room)?;
         let place = joined.members.len() as u32;
-        let member = self.members.insert(Member::new(session, room, user_id, place));
+        let member = self.members.insert(Member {
+            session,
+            room,
+            user_id,
+            place,
+            connections: 0,
+            arrival: None,
+            grace: None,
+            probe: None,
+            typing_due: Mono::ZERO,
+        });
         joined.members.push(member);
         self.sessions.get_mut(session)?.rooms.push((room, member));
         self.recount_room(room);
@@ -157,7 +167,8 @@ impl Chat {
                 agree!((member.session, member.room), (key, *room));
             }
             for attachment in &session.attachments {
-                let attachment = self.feeds.attachment(*attachment).expect("attachments exist");
+                let attachment =
+                    self.feeds.attachments.get(*attachment).expect("attachments exist");
                 agree!(attachment.session, key);
             }
         }

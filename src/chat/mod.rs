@@ -66,7 +66,7 @@ pub use catch_up::Start;
 pub use config::ChatConfig;
 pub use error::{BadName, CloseReason, Refusal};
 pub use event::{BATCH_BYTES_FULL, Event, Frame, LastPage, Message, MessageKind, Page};
-pub use history::{History, HistoryEntry};
+pub use history::HistoryEntry;
 pub use id::{MessageId, RoomId, SessionId, UserId};
 pub use keys::{AttachmentKey, ConnKey, ConnTag, RoomKey, SessionKey};
 pub use lifecycle::RoomOptions;

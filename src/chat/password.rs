@@ -31,32 +31,29 @@ const GUESSERS_MAX: usize = 256;
 
 /// A room's password, hashed, and the wrong guesses.
 pub(super) struct Lock {
-    salt: [u8; 16],
-    hash: [u8; 20],
+    /// Survives a restart, unlike the guesses.
+    pub record: LockRecord,
     /// Wrong guesses by address. Peers that are exempt from limits share the entry `None`.
     guesses: HashMap<Option<Address>, Meter>,
 }
 
 /// The part of a lock that survives a restart.
 #[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
+#[derive(Clone, Copy)]
 pub struct LockRecord {
     pub salt: [u8; 16],
     pub hash: [u8; 20],
 }
 
 impl Lock {
-    pub fn record(&self) -> LockRecord {
-        LockRecord { salt: self.salt, hash: self.hash }
+    pub fn new(password: &str, entropy: &mut dyn Entropy) -> Lock {
+        let salt = entropy.bytes();
+        Lock::restored(LockRecord { salt, hash: stretch(password, &salt) })
     }
 
     /// A lock without wrong guesses.
-    pub fn restored(LockRecord { salt, hash }: LockRecord) -> Lock {
-        Lock { salt, hash, guesses: HashMap::new() }
-    }
-
-    pub fn new(password: &str, entropy: &mut dyn Entropy) -> Lock {
-        let salt = entropy.bytes();
-        Lock { salt, hash: stretch(password, &salt), guesses: HashMap::new() }
+    pub fn restored(record: LockRecord) -> Lock {
+        Lock { record, guesses: HashMap::new() }
     }
 
     /// Checks a password. After too many wrong guesses from the address, refuses even the right
@@ -76,8 +73,9 @@ impl Lock {
         }
         let mut meter = self.guesses.get(&from).copied().unwrap_or_default();
         pace.take(&mut meter, now).map_err(Refusal::RateLimited)?;
-        let hash = stretch(password, &self.salt);
-        if hash.as_slice().ct_eq(self.hash.as_slice()).to_bool() {
+        let LockRecord { salt, hash } = &self.record;
+        let given = stretch(password, salt);
+        if given.as_slice().ct_eq(hash.as_slice()).to_bool() {
             return Ok(()); // Without storing the meter: only wrong guesses count.
         }
         if !meter.is_idle(now) {
@@ -125,7 +123,7 @@ mod tests {
             assert_eq!(tried, Err(Refusal::BadPassword), "{wrong:?}");
         }
         let other = Lock::new("open sesame", &mut SeededEntropy::new(2));
-        assert_ne!(lock.hash, other.hash);
+        assert_ne!(lock.record.hash, other.record.hash);
     }
 
     // contract §10.7 §10.8 §12.17

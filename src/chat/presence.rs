@@ -4,9 +4,9 @@
 //! know why a connection ended beyond [`Departure`]. The invariant: no two members present in a room
 //! have the same name, and each is announced once when it comes and once when it leaves.
 
-use super::catch_up::{PageFacts, Start};
+use super::catch_up::Start;
 use super::error::{CloseReason, Refusal};
-use super::event::MessageKind;
+use super::event::{LastPage, MessageKind};
 use super::feed::{Attachment, AttachmentState};
 use super::keys::{AttachmentKey, ConnKey, MemberKey, RoomKey, SessionKey};
 use super::limits::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX};
@@ -76,11 +76,14 @@ impl Chat {
         if session.rooms.len() >= SESSION_ROOMS_MAX && session.member_in(room_key).is_none() {
             return Err(CloseReason::TooManyRooms);
         }
-        let holder = self.other_holder(session_key, room_key);
-        let contested = holder.filter(|holder| !self.yields(now, *holder, sink));
+        let mut contested = self.other_holder(session_key, room_key);
+        if let Some(holder) = contested.filter(|holder| !self.is_connected(*holder)) {
+            self.depart(now, holder, sink); // In its grace a holder gives way without a probe.
+            contested = None;
+        }
 
         let start = (request.start != Start::Live).then(|| Box::new(request.start));
-        let key = self.feeds.attach(Attachment {
+        let key = self.feeds.attachments.insert(Attachment {
             conn: request.conn,
             session: session_key,
             room: room_key,
@@ -105,17 +108,6 @@ impl Chat {
         Ok((key, admission))
     }
 
-    /// A connection has ended, or will end with a close frame that the domain did not ask for.
-    pub fn exit(
-        &mut self,
-        now: Now,
-        attachment: AttachmentKey,
-        departure: Departure,
-        sink: &mut dyn Sink,
-    ) {
-        self.detach(now, attachment, departure, sink);
-    }
-
     /// The peer has sent something. That answers a probe for the member's name.
     pub fn on_sign_of_life(&mut self, now: Now, attachment: AttachmentKey, sink: &mut dyn Sink) {
         if let Some(member) = self.member_of(attachment) {
@@ -126,18 +118,17 @@ impl Chat {
     /// Sends a connection the next of what it has missed. Due whenever most of what it was sent
     /// before has been written.
     pub fn catch_up(&mut self, now: Now, key: AttachmentKey, sink: &mut dyn Sink) {
-        let Some(attachment) = self.feeds.attachment(key) else { return };
+        let Some(attachment) = self.feeds.attachments.get(key) else { return };
         let Some(member) = attachment.member().and_then(|key| self.members.get(key)) else {
             return;
         };
         let Some(room) = self.feeds.room(attachment.room) else { return };
-        let facts = PageFacts {
-            room_id: room.id,
-            you: member.user_id,
-            is_owner: room.is_owned_by(member.session),
-            users: |room: &_| lookup::users(room, &self.members, &self.sessions).collect(),
+        let (you, owner) = (member.user_id, room.is_owned_by(member.session));
+        let last = |room: &_, complete| {
+            let users = lookup::users(room, &self.members, &self.sessions).collect();
+            LastPage { complete, you, owner, users }
         };
-        if let Err(reason) = self.feeds.catch_up(key, facts, sink) {
+        if let Err(reason) = self.feeds.catch_up(key, room.id, last, sink) {
             self.close(now, key, reason, sink);
         }
     }
@@ -150,11 +141,11 @@ impl Chat {
         reason: CloseReason,
         sink: &mut dyn Sink,
     ) {
-        let Some(attachment) = self.feeds.attachment(key) else { return };
+        let Some(attachment) = self.feeds.attachments.get(key) else { return };
         let conn = attachment.conn;
         self.feeds.seal(attachment.room, sink); // Earlier events must arrive before the close.
         sink.close(conn, reason);
-        self.detach(now, key, Departure::Closed, sink);
+        self.exit(now, key, Departure::Closed, sink);
     }
 
     /// Ends a member's presence and announces it. Does nothing if the member is not present.
@@ -180,7 +171,7 @@ impl Chat {
         let Some(probe) = probe else { return };
         for waiting in probe.waiting {
             // The first gets the name. The others enter only if they belong to the same session.
-            let wanted = self.feeds.attachment(waiting).map(|one| (one.session, one.room));
+            let wanted = self.feeds.attachments.get(waiting).map(|one| (one.session, one.room));
             match wanted.and_then(|(session, room)| self.other_holder(session, room)) {
                 Some(_) => self.refuse(now, waiting, sink),
                 None => self.admit(now, waiting, sink),
@@ -204,16 +195,6 @@ impl Chat {
         }
     }
 
-    /// Whether the holder of a name gives way to a new connection without a probe. In its grace it
-    /// does, and departs.
-    fn yields(&mut self, now: Now, holder: MemberKey, sink: &mut dyn Sink) -> bool {
-        if self.is_connected(holder) {
-            return false;
-        }
-        self.depart(now, holder, sink);
-        true
-    }
-
     /// Lists a connection in the probe of the member whose name it wants. Begins the probe if there
     /// is none.
     fn wait_for(&mut self, now: Now, key: AttachmentKey, holder: MemberKey, sink: &mut dyn Sink) {
@@ -227,7 +208,7 @@ impl Chat {
         let timer = self.timers.arm(ChatTimer::Probe(holder), now.mono);
         member.probe = Some(Box::new(Probe { waiting: vec![key], live: 1, timer }));
         for attachment in self.attachments_of(holder) {
-            if let Some(attachment) = self.feeds.attachment(attachment) {
+            if let Some(attachment) = self.feeds.attachments.get(attachment) {
                 sink.ping(attachment.conn);
             }
         }
@@ -249,7 +230,7 @@ impl Chat {
     }
 
     fn set_holder(&mut self, waiting: AttachmentKey, to: Option<MemberKey>) {
-        let state = self.feeds.attachment_mut(waiting).map(|attachment| &mut attachment.state);
+        let state = self.feeds.attachments.get_mut(waiting).map(|attachment| &mut attachment.state);
         if let Some(AttachmentState::Waiting { holder, .. }) = state {
             *holder = to;
         }
@@ -257,7 +238,7 @@ impl Chat {
 
     /// Puts a connection into the room. Its session's name is free, or the session has it already.
     fn admit(&mut self, now: Now, key: AttachmentKey, sink: &mut dyn Sink) {
-        let Some(attachment) = self.feeds.attachment_mut(key) else { return };
+        let Some(attachment) = self.feeds.attachments.get_mut(key) else { return };
         let (conn, session, room) = (attachment.conn, attachment.session, attachment.room);
         let AttachmentState::Waiting { holder, start } = &mut attachment.state else { return };
         let has_waited = holder.take().is_some();
@@ -276,7 +257,8 @@ impl Chat {
         if has_waited {
             sink.admit(conn);
         }
-        let is_arrival = self.register(member);
+        let is_arrival = self.register(member, self.arrivals);
+        self.arrivals += u64::from(is_arrival);
         self.feeds.begin_catch_up(key, start, sink);
         self.catch_up(now, key, sink);
         if is_arrival {
@@ -295,15 +277,13 @@ impl Chat {
     }
 
     /// Makes a member present. False if it is already.
-    fn register(&mut self, key: MemberKey) -> bool {
+    pub(super) fn register(&mut self, key: MemberKey, arrival: u64) -> bool {
         let Some(member) = self.members.get_mut(key) else { return false };
         let Some(session) = self.sessions.get(member.session) else { return false };
         let Some(room) = self.feeds.room_mut(member.room) else { return false };
         if member.arrival.is_some() {
             return false;
         }
-        let arrival = self.arrivals;
-        self.arrivals += 1;
         member.arrival = Some(arrival);
         room.present.insert(arrival, key);
         room.names.insert(session.name.folded().clone(), key);
@@ -312,7 +292,14 @@ impl Chat {
         true
     }
 
-    fn detach(&mut self, now: Now, key: AttachmentKey, departure: Departure, sink: &mut dyn Sink) {
+    /// A connection has ended, or will end with a close frame that the domain did not ask for.
+    pub fn exit(
+        &mut self,
+        now: Now,
+        key: AttachmentKey,
+        departure: Departure,
+        sink: &mut dyn Sink,
+    ) {
         let Some(attachment) = self.feeds.detach(key) else { return };
         if let Some(session) = self.sessions.get_mut(attachment.session) {
             session.attachments.retain(|other| *other != key);
@@ -429,7 +416,7 @@ impl Chat {
                     "a probe has a connected holder and a waiting connection"
                 );
                 waiting += probe.live;
-                let live = probe.waiting.iter().filter_map(|key| self.feeds.attachment(*key));
+                let live = probe.waiting.iter().filter_map(|key| self.feeds.attachments.get(*key));
                 agree!(live.clone().count(), probe.live);
                 for attachment in live {
                     agree!(attachment.room, member.room);
@@ -440,7 +427,7 @@ impl Chat {
                 }
             }
         }
-        let count = self.feeds.attachment_count();
+        let count = self.feeds.attachments.len();
         agree!(connected + waiting, count, "an attachment is in a room or waits");
     }
 }

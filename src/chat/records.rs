@@ -17,6 +17,7 @@ use super::id::{MessageId, RoomId, SessionId, UserId};
 use super::keys::{MemberKey, RoomKey, SessionKey};
 use super::name::{Name, Title};
 use super::password::{Lock, LockRecord};
+use super::room::Room;
 use super::state::Chat;
 use super::timer::ChatTimer;
 use crate::clock::{Now, Wall};
@@ -124,12 +125,12 @@ impl Chat {
         let rooms = Indices::of(rooms.collect());
         for &(remaining, key) in &rooms.order {
             let Some(room) = self.feeds.room(key) else { continue };
-            let dropped = self.feeds.history(key).and_then(|history| history.dropped());
+            let dropped = self.feeds.history(key).and_then(|history| history.dropped);
             keep(Record::Room {
                 id: room.id.to_string().into(),
                 title: room.title().map(Cow::Borrowed),
                 created: room.created.micros(),
-                lock: room.lock.as_ref().map(|lock| lock.record()),
+                lock: room.lock.as_ref().map(|lock| lock.record),
                 owner: room.owner.and_then(|(owner, _)| sessions.index(owner)),
                 number: room.number,
                 is_new: matches!(remaining, Some((ChatTimer::RoomNew(_), _))),
@@ -231,10 +232,8 @@ impl<'c> Restoring<'c> {
                 if chat.sessions.find(id).is_some() {
                     return Err(InvalidRecord);
                 }
-                let (now, remaining) = (self.now.mono, duration(remaining));
-                let arm =
-                    |key| chat.timers.arm_within(ChatTimer::SessionUnused(key), now, remaining);
-                self.sessions.push(chat.sessions.insert(id, name, arm));
+                let key = chat.insert_session(id, name, self.now, duration(remaining));
+                self.sessions.push(key);
             }
             Record::Room { .. } => self.take_room(record)?,
             Record::Member { session, room, arrival } => {
@@ -282,11 +281,9 @@ impl<'c> Restoring<'c> {
         {
             return Err(InvalidRecord);
         }
-        let created = Wall::from_micros(created);
+        let room = Room { title, lock, ..Room::new(id, number, Wall::from_micros(created)) };
         let timer = if is_new { ChatTimer::RoomNew } else { ChatTimer::RoomEmpty };
-        let key = chat.insert_room(id, title, created, lock, number, |timers, key| {
-            timers.arm_within(timer(key), self.now.mono, duration(remaining))
-        });
+        let key = chat.insert_room(room, timer, self.now, duration(remaining));
         if let Some(dropped) = dropped {
             let dropped = MessageId::parse(&dropped).ok_or(InvalidRecord)?;
             chat.feeds.restore_dropped(key, dropped);
@@ -303,7 +300,7 @@ impl<'c> Restoring<'c> {
         let chat = &mut *self.chat;
         let member = chat.members.get_mut(key).ok_or(InvalidRecord)?;
         let session = chat.sessions.get(member.session).ok_or(InvalidRecord)?;
-        let room = chat.feeds.room_mut(member.room).ok_or(InvalidRecord)?;
+        let room = chat.feeds.room(member.room).ok_or(InvalidRecord)?;
         let name = session.name.folded();
         if arrival >= chat.arrivals
             || room.present.contains_key(&arrival)
@@ -311,11 +308,8 @@ impl<'c> Restoring<'c> {
         {
             return Err(InvalidRecord);
         }
-        member.arrival = Some(arrival);
         member.grace = Some(chat.timers.arm(ChatTimer::LeaveGrace(key), self.now.mono));
-        room.present.insert(arrival, key);
-        room.names.insert(name.clone(), key);
-        room.recount(&mut chat.room_heap_tally);
+        chat.register(key, arrival);
         Ok(())
     }
 

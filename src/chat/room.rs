@@ -56,27 +56,20 @@ pub(super) struct RoomIndex {
 }
 
 impl Room {
-    /// A room without members and owner.
-    pub fn new(
-        id: RoomId,
-        title: Option<Title>,
-        created: Wall,
-        lock: Option<Box<Lock>>,
-        number: u64,
-        timer: TimerKey,
-    ) -> Room {
+    /// A room without title, password, members, owner and timer.
+    pub fn new(id: RoomId, number: u64, created: Wall) -> Room {
         Room {
             id,
-            title,
+            title: None,
             created,
-            lock,
+            lock: None,
             owner: None,
             is_closing: false,
             number,
             members: Vec::new(),
             present: BTreeMap::new(),
             names: HashMap::new(),
-            timer: Some(timer),
+            timer: None,
             counted: 0,
         }
     }

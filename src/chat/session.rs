@@ -83,21 +83,16 @@ impl Sessions {
         }
     }
 
-    /// Adds a session without connections. `arm` arms its timer.
-    pub fn insert(
-        &mut self,
-        id: SessionId,
-        name: Name,
-        arm: impl FnOnce(SessionKey) -> TimerKey,
-    ) -> SessionKey {
+    /// Adds a session without connections. Its timer must be armed next.
+    pub fn insert(&mut self, id: SessionId, name: Name) -> SessionKey {
         let id = Rc::new(id);
-        let key = self.slots.insert_with(|key| Session {
+        let key = self.slots.insert(Session {
             id: id.clone(),
             name,
             rooms: SmallVec::new(),
             attachments: SmallVec::new(),
             owned: Vec::new(),
-            timer: Some(arm(key)),
+            timer: None,
             messages: Meter::default(),
             counted: 0,
         });

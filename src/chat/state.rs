@@ -98,7 +98,7 @@ impl Chat {
     }
 
     pub(super) fn member_of(&self, attachment: AttachmentKey) -> Option<MemberKey> {
-        self.feeds.attachment(attachment)?.member()
+        self.feeds.attachments.get(attachment)?.member()
     }
 
     /// Whether memory is so short that no sessions and rooms are opened.

@@ -378,7 +378,7 @@ impl Story {
     fn assert_empty(&self) {
         let chat = &self.chat;
         let counts = [chat.session_count(), chat.room_count(), chat.member_count()];
-        assert_eq!((counts, chat.feeds.attachment_count(), chat.timer_count()), ([0; 3], 0, 0));
+        assert_eq!((counts, chat.feeds.attachments.len(), chat.timer_count()), ([0; 3], 0, 0));
         assert_eq!((chat.next_deadline(), self.ledger.total()), (None, 0));
     }
 }
