@@ -1,7 +1,7 @@
 //! What the targets share: an input that is cut into pieces, and a server without sockets.
 //!
-//! Owns neither the checks, which the targets own, nor the streams and the bytes of a peer, which are
-//! the simulation's in `tests/sim`. The invariant: the same input gives the same run, so that libFuzzer
+//! Owns neither the checks, which the targets own, nor the streams and the bytes of a peer, which
+//! are those of `tests/sim`. The invariant: the same input gives the same run, so that libFuzzer
 //! can reduce an input that fails.
 
 #[path = "../sim/pipe.rs"]
@@ -10,6 +10,8 @@ pub mod pipe;
 #[path = "../sim/wire.rs"]
 pub mod wire;
 pub mod world;
+
+use std::fmt::Debug;
 
 use disposable_chat::http::HttpLimits;
 
@@ -25,8 +27,8 @@ pub const LIMITS: HttpLimits = HttpLimits {
 ///
 /// The lowest three bits of an input's first byte are the number of piece lengths that follow, one
 /// byte each. Its highest bit selects the limits. The rest are the bytes that the peer sends; they
-/// are cut into pieces of these lengths, again and again. So a file of the corpus stays readable: it
-/// is `0` and the bytes themselves.
+/// are cut into pieces of these lengths, again and again. So a file of the corpus stays readable:
+/// it is `0` and the bytes themselves.
 pub struct Cut<'a> {
     pub bytes: &'a [u8],
     /// The limits are so small that a short input exceeds them.
@@ -53,5 +55,13 @@ impl<'a> Cut<'a> {
             rest = beyond;
         }
         pieces
+    }
+
+    /// The result of `run`, which must not depend on the pieces.
+    pub fn in_any_pieces<T: PartialEq + Debug>(&self, run: impl Fn(&[&[u8]]) -> T) -> T {
+        let whole = run(&[self.bytes]);
+        assert_eq!(run(&self.pieces()), whole, "the result depends on the pieces");
+        assert_eq!(run(&self.bytes.chunks(1).collect::<Vec<_>>()), whole, "byte by byte");
+        whole
     }
 }

@@ -1,8 +1,8 @@
 //! The server's core over in-memory streams, with a clock that the targets set and a fixed seed.
 //!
 //! Owns the loop and its peers. Must not know what a target checks. The world of the simulation in
-//! `tests/sim` checks what each peer receives; this one cannot, because its peers send any bytes. The
-//! invariant: after [`World::settle`] nothing moves any more.
+//! `tests/sim` checks what each peer receives; this one cannot, because its peers send any bytes.
+//! The invariant: after [`World::settle`] nothing moves any more.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Shutdown};

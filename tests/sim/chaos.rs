@@ -23,7 +23,8 @@ const WRITERS: usize = 5;
 /// Many more than any run needs.
 const ROUNDS_MAX: usize = 5000;
 
-/// Broken connections of one participant that the server has not noticed yet. A session may have 20.
+/// Broken connections of one participant that the server has not noticed yet. A session may have
+/// 20.
 const SILENT_MAX: usize = 6;
 
 /// Bytes read in a step by a reader that the server must not close. It answers a ping in time,
@@ -146,7 +147,8 @@ pub fn run(seed: u64, breaks: usize, messages: usize, history_messages_max: usiz
 
 impl Chaos {
     fn step(&mut self, participants: &mut [Participant], fault_percent: usize) {
-        // A participant that has lost messages never counts as many as its next break needs.
+        // A participant that has lost messages does not reach the count at which its next break is
+        // due. Once all messages are sent, its connection breaks at random.
         let all_sent = participants.iter().all(|it| it.sent == it.to_send);
         for participant in participants.iter_mut() {
             let seen = participant.seen.len() + self.seen(participant).len();

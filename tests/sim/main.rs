@@ -12,14 +12,14 @@
 //! | `town::model` | what a chat server does, with lists that are searched from front to back |
 //! | `squeeze` | peers that fill the memory, beside others that must not be affected |
 //! | `chaos` | connections that break again and again, with nothing lost |
-//! | `waves` | many sessions that come and go, and long times, that leave nothing behind |
+//! | `waves` | many users that come and go over days, and leave nothing behind |
 //! | `scenarios` | single situations, and the bugs that were found |
 //!
 //! This module runs each simulation with several seeds. The seed decides everything that happens, so
 //! a run that is repeated gives the same bytes; a test that used a clock, a hash map's order or
-//! another source of chance would break that. `SIM_SEED=123 cargo test --test sim town` replays one
-//! seed of one test; a failure prints this command. `SLOW_TESTS=1` runs up to a thousand seeds.
-//! `.ci/mutations` plants bugs to show that the simulation finds them.
+//! another source of chance would break that. `SIM_SEED=7 cargo test --test sim model_predicts`
+//! replays one seed of one test; a failure prints such a command. `SLOW_TESTS=1` runs up to a
+//! thousand seeds. `.ci/mutations` plants bugs to show that the simulation finds them.
 
 mod chaos;
 mod model;
@@ -60,9 +60,9 @@ struct Seeds {
 
 const SLOW_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// Runs the seeds of a test, or only the one that `SIM_SEED` names. Some are run twice, to show that
-/// the seed decides everything. Returns the results, and whether there are enough of them that rare
-/// events must be among them.
+/// Runs the seeds of a test, or only the one that `SIM_SEED` names. Some are run twice, to show
+/// that the seed decides everything. Returns the results, and whether there are enough of them that
+/// rare events must be among them.
 fn run<T: PartialEq + Debug>(
     test: &'static str,
     seeds: Seeds,

@@ -67,8 +67,8 @@ impl Room {
         id
     }
 
-    /// The names of the users that the log shows as present after its last message. Panics if a user
-    /// joins or leaves twice, or posts without being present.
+    /// The names of the users that the log shows as present after its last message. Panics if a
+    /// user joins or leaves twice, or posts without being present.
     pub fn names_present(&self) -> Vec<String> {
         let mut present: Vec<(&str, &str)> = Vec::new();
         for (id, message) in &self.log {
@@ -87,8 +87,8 @@ impl Room {
         names
     }
 
-    /// Checks that `received` is a part of the log without a gap, and that it reaches the end of the
-    /// log if the reader `is_connected`.
+    /// Checks that `received` is a part of the log without a gap, and that it reaches the end of
+    /// the log if the reader `is_connected`.
     pub fn check_reader(&self, reader: &str, received: &[String], is_connected: bool) {
         let Some(first) = received.first() else { return };
         let log = self.log.range(first.clone()..).map(|(id, _)| id);

@@ -67,8 +67,8 @@ pub struct Edges {
 pub struct Pipe {
     dice: Dice,
     network: Network,
-    /// An edge of one kind also reports the other kind if it applies. Epoll does so; other systems
-    /// need not.
+    /// An edge of one kind also reports the other kind if the stream is ready for it. Linux does
+    /// so; other systems need not.
     reports_more: bool,
     /// The server's receive buffer.
     received: VecDeque<u8>,
@@ -99,7 +99,8 @@ pub enum StreamState {
 }
 
 impl Pipe {
-    /// Moves up to `count` bytes into the server's receive buffer, as many as fit. Returns how many.
+    /// Moves up to `count` bytes into the server's receive buffer, as many as fit. Returns how
+    /// many.
     pub fn deliver(&mut self, from: &mut VecDeque<u8>, count: usize) -> usize {
         let free_bytes = self.network.buffer_bytes.saturating_sub(self.received.len());
         let count = if self.dropped { from.len() } else { count.min(free_bytes).min(from.len()) };
@@ -306,7 +307,7 @@ impl RecordLayer {
         self.has_buffered_input = true;
         while self.decrypted.len() < buffer.len() {
             if self.dice.percent(10) {
-                break; // It may return less than there is.
+                break; // A read may return less than there is.
             }
             let mut read = [0; RECORD_BYTES_MAX];
             match pipe.read(&mut read) {

@@ -1,7 +1,7 @@
 //! Single situations, and the bugs that were found, each as a test of its own.
 //!
-//! Owns the situations. Must not know more of the core than its counters and whether it has work. The
-//! invariant: a test of a bug fails without its fix. Its comment begins with what went wrong.
+//! Owns the situations. Must not know more of the core than its counters and whether it has work.
+//! The invariant: a test of a bug fails without its fix. Its comment begins with what went wrong.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -16,6 +16,11 @@ use crate::world::{Check, HttpPeer, LOOPBACK, Protocol, Start, World};
 
 fn no_message_rate() -> Config {
     Config { message_rate: Rate { per_second: 0, burst: 1 }, ..Config::default() }
+}
+
+/// Outboxes of the smallest size, so that little output fills them.
+fn small_outboxes() -> Config {
+    Config { outbox_bytes_max: 64 * 1024, ..no_message_rate() }
 }
 
 /// A room that its host watches, and the connections of `count` guests in it.
@@ -99,10 +104,8 @@ fn random_bytes_affect_only_the_connection_that_sends_them() {
 
 #[test]
 fn a_reader_that_stops_is_closed_with_1013_and_the_others_are_not_affected() {
-    let mut config = no_message_rate();
-    config.outbox_bytes_max = 64 * 1024;
     let (mut world, guests) =
-        room_with_guests(&config, Network { buffer_bytes: 20_000, ..RELIABLE }, 4);
+        room_with_guests(&small_outboxes(), Network { buffer_bytes: 20_000, ..RELIABLE }, 4);
     world.stall(guests[0]);
     for _ in 0..60 {
         world.chat(guests[1], &"long ".repeat(400));
@@ -140,7 +143,8 @@ fn connections_over_the_limit_of_an_address_are_refused_and_many_more_are_droppe
     let uploader = world.connect(Protocol::Http(HttpPeer::default()), from);
     let head = b"POST /sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n";
     world.request(uploader, head, Check::Status(&[429])); // The server does not wait for the body.
-    // A bug: a request with the fields of an upgrade was served, although its path has no WebSocket.
+    // A bug: a request with the fields of an upgrade was served, although its path has no
+    // WebSocket.
     let upgrader = world.connect(Protocol::Http(HttpPeer::default()), from);
     let fields = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -341,9 +345,9 @@ fn a_chat_sent_before_a_close_is_echoed_before_the_close() {
     }
 }
 
-/// When a write failed in the flush phase and no other connection existed, the reap phase dropped the
-/// list of ended connections. The domain never learned of the end, so the room and the session never
-/// expired.
+/// When a write failed in the flush phase and no other connection existed, the reap phase dropped
+/// the list of ended connections. The domain never learned of the end, so the room and the session
+/// never expired.
 #[test]
 fn the_domain_learns_that_the_last_connection_has_ended_in_a_flush() {
     let (mut world, guests) = room_with_guests(&no_message_rate(), RELIABLE, 0);
@@ -357,8 +361,8 @@ fn the_domain_learns_that_the_last_connection_has_ended_in_a_flush() {
     world.close_all();
 }
 
-/// A panic ended the process: the ready connections after the panicking one were on no list any more,
-/// which the check of the invariants took for damage.
+/// A panic ended the process: the ready connections after the panicking one were on no list any
+/// more, which the check of the invariants took for damage.
 #[cfg(debug_assertions)]
 #[test]
 fn a_panic_costs_one_connection_while_others_are_ready() {
@@ -384,8 +388,9 @@ fn a_panic_costs_one_connection_while_others_are_ready() {
     }
 }
 
-/// Input is left unread while a connection waits for a name. After a refusal it was not read either,
-/// so the end of the stream was not noticed and the slot was occupied until the linger timeout.
+/// Input is left unread while a connection waits for a name. After a refusal it was not read
+/// either, so the end of the stream was not noticed and the slot was occupied until the linger
+/// timeout.
 #[test]
 fn a_connection_that_is_refused_after_its_end_of_stream_is_freed_at_once() {
     let (mut world, _) = room_with_guests(&no_message_rate(), RELIABLE, 0);
@@ -407,8 +412,7 @@ fn a_connection_that_is_refused_after_its_end_of_stream_is_freed_at_once() {
 /// A batch could outgrow a whole outbox, and then every member of the room was closed as too slow.
 #[test]
 fn no_member_is_closed_when_many_leave_at_once() {
-    let mut config = no_message_rate();
-    config.outbox_bytes_max = 64 * 1024;
+    let mut config = small_outboxes();
     config.leave_grace = Duration::ZERO;
     let (mut world, guests) = room_with_guests(&config, RELIABLE, 320);
     for guest in &guests[1..] {
@@ -423,9 +427,7 @@ fn no_member_is_closed_when_many_leave_at_once() {
 /// The same bug, caused by many messages at once.
 #[test]
 fn no_member_is_closed_when_many_post_at_once() {
-    let mut config = no_message_rate();
-    config.outbox_bytes_max = 64 * 1024;
-    let (mut world, guests) = room_with_guests(&config, RELIABLE, 4);
+    let (mut world, guests) = room_with_guests(&small_outboxes(), RELIABLE, 4);
     for guest in &guests {
         for _ in 0..600 {
             world.chat(*guest, "");
@@ -466,9 +468,7 @@ fn a_response_that_ends_the_connection_has_no_content_for_head_and_has_cors_fiel
 /// Bytes that were written while a full outbox made capacity for more were not counted.
 #[test]
 fn every_byte_written_is_counted() {
-    let mut config = no_message_rate();
-    config.outbox_bytes_max = 64 * 1024;
-    let (mut world, guests) = room_with_guests(&config, RELIABLE, 8);
+    let (mut world, guests) = room_with_guests(&small_outboxes(), RELIABLE, 8);
     for guest in &guests {
         for _ in 0..400 {
             world.chat(*guest, "");
@@ -627,8 +627,8 @@ fn the_ledger_counts_a_request_that_is_not_complete() {
     world.close_all();
 }
 
-/// A PROXY header may end anywhere, by a reset, an end of stream or a timeout: nothing of it is left.
-/// After a whole header, the client that it names counts against its limit until the end.
+/// A PROXY header may end anywhere, by a reset, an end of stream or a timeout: nothing of it is
+/// left. After a whole header, the client that it names counts against its limit until the end.
 #[test]
 fn an_incomplete_proxy_header_leaves_nothing_behind() {
     let balancer = Some(IpAddr::from([10, 0, 0, 1]));
@@ -671,7 +671,8 @@ fn an_incomplete_proxy_header_leaves_nothing_behind() {
     world.close_all();
 }
 
-/// With 64 connections that always had more input, a peer that sent one message waited for 64 turns.
+/// With 64 connections that always had more input, a peer that sent one message waited for 64
+/// turns.
 #[test]
 fn interactive_connections_are_served_before_floods() {
     let (mut world, guests) = room_with_guests(&no_message_rate(), RELIABLE, 1);
@@ -808,8 +809,8 @@ fn timeouts_at_the_same_time_are_handled_over_several_ticks() {
     world.close_all();
 }
 
-/// Beside a flood that never ends, messages of background connections were coalesced without a bound
-/// in time.
+/// Beside a flood that never ends, messages of background connections were coalesced without a
+/// bound in time.
 #[test]
 fn coalesced_messages_leave_after_ten_milliseconds() {
     let (mut world, guests) = room_with_guests(&no_message_rate(), RELIABLE, 1);
@@ -836,8 +837,8 @@ fn coalesced_messages_leave_after_ten_milliseconds() {
     tick(&mut world);
     assert_eq!(messages_received(&world, guests[0]), before + 1);
 
-    // While the clock stands still, it leaves after background turns of 1 MiB in total. A tick has at
-    // least 8 KiB of them, and more if its last turn exceeds the budget.
+    // While the clock stands still, it leaves after background turns of 1 MiB in total. A tick has
+    // at least 8 KiB of them, and more if its last turn exceeds the budget.
     let (received, before) = (world.core.counters().received, messages_received(&world, guests[0]));
     world.chat(guests[0], &"long ".repeat(400));
     world.deliver(guests[0], usize::MAX);

@@ -1,9 +1,9 @@
-//! Many peers that connect, talk, break the protocol and disconnect at the same time, over a network
-//! with faults.
+//! Many peers that connect, talk, break the protocol and disconnect at the same time, over a
+//! network with faults.
 //!
-//! Owns the choice of actions. Must not know what the server does with them: `world::checks` compares
-//! what each peer receives. The invariant: an action of one peer may close that peer, and must not
-//! affect the checks of another.
+//! Owns the choice of actions. Must not know what the server does with them: `world::checks`
+//! compares what each peer receives. The invariant: an action of one peer may close that peer, and
+//! must not affect the checks of another.
 
 use std::time::Duration;
 

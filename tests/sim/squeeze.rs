@@ -136,7 +136,8 @@ impl Squeeze {
         }
     }
 
-    /// The members talk and receive each other's messages, while the memory stays below the ceiling.
+    /// The members talk and receive each other's messages, while the memory stays below the
+    /// ceiling.
     fn talk(&mut self, round: usize) {
         for member in &self.members {
             self.world.chat(*member, &format!("round {round}"));

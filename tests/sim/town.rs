@@ -1,11 +1,11 @@
-//! One action at a time: nothing moves any more before the next action begins, so a plain model can
+//! One action at a time: the world settles before the next action begins, so a plain model can
 //! predict each response, each close and each message.
 //!
 //! Owns the choice of actions and the comparison with `model`. Must not know how the server reaches
 //! its answers. All limits are so low that they are met. Users come from several addresses, some of
-//! which share their limits. Time passes exactly to a deadline, and beyond it. Sessions and rooms that
-//! have ended are used again. The invariant: every action is given to the model, too, so that both
-//! are in the same state before the next one.
+//! which share their limits. Time passes exactly to a deadline, and beyond it. Sessions and rooms
+//! that have ended are used again. The invariant: every action is given to the model, too, so that
+//! both are in the same state before the next one.
 
 mod model;
 
@@ -21,10 +21,10 @@ use crate::model::Room;
 use crate::pipe::{Dice, Network, RELIABLE};
 use crate::wire::{self, CLOSE, Response};
 use crate::world::{Check, HttpPeer, Protocol, Reply, Start, User, World};
-use model::{Expected, Model, OK, Share, Socket};
+use model::{Expected, Model, OK, Quota, Socket};
 
-/// Addresses of users, and the share that the limits of an address count for.
-const ADDRESSES: [(&str, Share); 7] = [
+/// Addresses of users, and the quota that each counts against.
+const ADDRESSES: [(&str, Quota); 7] = [
     ("127.0.0.1", None),
     ("192.0.2.1", Some(1)),
     ("::ffff:192.0.2.1", Some(1)),
@@ -134,12 +134,12 @@ impl Town {
 
     // ---- Users, rooms and addresses
 
-    fn address(&mut self) -> (Option<IpAddr>, Share) {
-        let (address, share) = *self.world.dice.pick(&ADDRESSES);
-        (Some(address.parse().expect("an address")), share)
+    fn address(&mut self) -> (Option<IpAddr>, Quota) {
+        let (address, quota) = *self.world.dice.pick(&ADDRESSES);
+        (Some(address.parse().expect("an address")), quota)
     }
 
-    /// A user that has or had a session; in most cases, one that has it still.
+    /// A user, in most cases one whose session has not ended.
     fn pick_user(&mut self) -> Option<usize> {
         let living: Vec<usize> = self.model.sessions.keys().copied().collect();
         if living.is_empty() || self.world.dice.percent(8) {
@@ -175,8 +175,8 @@ impl Town {
 
     /// Sends one request on a connection of its own, and returns the response. `None` if the
     /// connection is over a limit: then the request does not reach the model.
-    fn request(&mut self, request: &[u8], from: Option<IpAddr>, share: Share) -> Option<Response> {
-        let over_limit = self.model.over_limit(share);
+    fn request(&mut self, request: &[u8], from: Option<IpAddr>, quota: Quota) -> Option<Response> {
+        let over_limit = self.model.over_limit(quota);
         let peer = self.world.connect(Protocol::Http(HttpPeer::default()), from);
         self.world.request(peer, request, Check::ByCaller);
         self.world.settle_and_close(peer);
@@ -203,13 +203,13 @@ impl Town {
     }
 
     fn open_session(&mut self) {
-        let (from, share) = self.address();
+        let (from, quota) = self.address();
         let name = *self.world.dice.pick(&NAMES);
         let body = json!({"username": name}).to_string();
         let request = wire::request("POST", "/sessions", None, &body);
-        let Some(response) = self.request(&request, from, share) else { return };
+        let Some(response) = self.request(&request, from, quota) else { return };
         let user = self.world.users.len();
-        let expected = self.model.open_session(user, name, share);
+        let expected = self.model.open_session(user, name, quota);
         let json = self.expect(expected, &response);
         if let Some(session) = json["session_id"].as_str().map(str::to_owned) {
             let (name, session) = (name.to_owned(), Some(session));
@@ -234,11 +234,11 @@ impl Town {
     }
 
     fn delete_session(&mut self, user: usize) {
-        let (from, share) = self.address();
+        let (from, quota) = self.address();
         let sockets = self.sockets_of(user, None);
         let request = wire::request("DELETE", "/sessions/me", self.session(user).as_deref(), "");
         self.allow_close(&sockets, 4401);
-        let Some(response) = self.request(&request, from, share) else {
+        let Some(response) = self.request(&request, from, quota) else {
             return self.forbid_close(&sockets);
         };
         self.model.remove_session(user);
@@ -248,14 +248,14 @@ impl Town {
 
     fn open_room(&mut self) {
         let Some(user) = self.pick_user() else { return };
-        let (from, share) = self.address();
+        let (from, quota) = self.address();
         let private = self.world.dice.percent(20);
         let password = self.world.dice.percent(30).then_some(PASSWORD);
         let body = json!({"private": private, "password": password, "title": "a room"}).to_string();
         let request = wire::request("POST", "/rooms", self.session(user).as_deref(), &body);
-        let Some(response) = self.request(&request, from, share) else { return };
+        let Some(response) = self.request(&request, from, quota) else { return };
         let room = self.world.rooms.len();
-        let expected = self.model.open_room(room, user, private, password, share);
+        let expected = self.model.open_room(room, user, private, password, quota);
         let json = self.expect(expected, &response);
         if let Some(id) = json["room_id"].as_str() {
             assert_eq!(id.len(), if private || password.is_some() { 32 } else { 10 });
@@ -265,27 +265,27 @@ impl Town {
 
     fn join(&mut self) {
         let Some((user, room)) = self.pick_user_and_room() else { return };
-        let (from, share) = self.address();
+        let (from, quota) = self.address();
         let password = *self.world.dice.pick(&[None, Some(PASSWORD), Some("guess"), Some("guess")]);
         let body = password.map_or(String::new(), |it| json!({"password": it}).to_string());
         let session = self.session(user);
         let path = self.path(room, "/join");
         let request = wire::request("POST", &path, session.as_deref(), &body);
         for _ in 0..if password == Some("guess") { 4 } else { 1 } {
-            let Some(response) = self.request(&request, from, share) else { return };
-            let expected = self.model.join(room, user, password, share);
+            let Some(response) = self.request(&request, from, quota) else { return };
+            let expected = self.model.join(room, user, password, quota);
             self.expect(expected, &response);
         }
     }
 
     fn leave(&mut self) {
         let Some((user, room)) = self.pick_user_and_room() else { return };
-        let (from, share) = self.address();
+        let (from, quota) = self.address();
         let sockets = self.sockets_of(user, Some(room));
         let path = self.path(room, "/leave");
         let request = wire::request("DELETE", &path, self.session(user).as_deref(), "");
         self.allow_close(&sockets, 1000);
-        let Some(response) = self.request(&request, from, share) else {
+        let Some(response) = self.request(&request, from, quota) else {
             return self.forbid_close(&sockets);
         };
         let expected = self.model.leave(room, user);
@@ -304,13 +304,13 @@ impl Town {
     }
 
     fn delete_room_as(&mut self, user: usize, room: usize) {
-        let (from, share) = self.address();
+        let (from, quota) = self.address();
         let sockets = self.model.rooms.get(&room).map(|room| room.sockets.clone());
         let sockets = sockets.unwrap_or_default();
         let path = self.path(room, "");
         let request = wire::request("DELETE", &path, self.session(user).as_deref(), "");
         self.allow_close(&sockets, 4410);
-        let Some(response) = self.request(&request, from, share) else {
+        let Some(response) = self.request(&request, from, quota) else {
             return self.forbid_close(&sockets);
         };
         let expected = self.model.delete_room(room, user);
@@ -330,12 +330,12 @@ impl Town {
         let both =
             if anywhere { self.pick_user_and_room() } else { Some(*self.world.dice.pick(&empty)) };
         let Some((user, room)) = both else { return };
-        let (from, share) = self.address();
+        let (from, quota) = self.address();
         let (text, nonce) = self.text_and_nonce();
         let body = json!({"message": text, "nonce": nonce}).to_string();
         let path = self.path(room, "/messages");
         let request = wire::request("POST", &path, self.session(user).as_deref(), &body);
-        let Some(response) = self.request(&request, from, share) else { return };
+        let Some(response) = self.request(&request, from, quota) else { return };
         let expected = self.model.post(room, user, &text, &nonce);
         self.expect(expected, &response);
         if expected.0 < 300 {
@@ -349,7 +349,7 @@ impl Town {
     /// A user reads something.
     fn read(&mut self) {
         let Some((user, room)) = self.pick_user_and_room() else { return };
-        let (from, share) = self.address();
+        let (from, quota) = self.address();
         let session = self.session(user);
         let what = self.world.dice.below(6);
         let limit = 1 + self.world.dice.below(30);
@@ -361,7 +361,7 @@ impl Town {
             _ => self.path(room, &format!("/messages?limit={limit}")),
         };
         let request = wire::request("GET", &path, session.as_deref(), "");
-        let Some(response) = self.request(&request, from, share) else { return };
+        let Some(response) = self.request(&request, from, quota) else { return };
         let expected = match what {
             0 => OK,
             1 => self.model.touch(user),
@@ -437,18 +437,18 @@ impl Town {
 
     fn enter(&mut self) {
         let Some((user, room)) = self.pick_user_and_room() else { return };
-        let (from, share) = self.address();
+        let (from, quota) = self.address();
         let (start, resume_after, last) = self.start(user, room);
-        let is_over_limit = match self.model.over_limit(share) {
+        let is_over_limit = match self.model.over_limit(quota) {
             Some((503, _)) => {
                 let session = self.session(user).unwrap_or_default();
                 let request = wire::upgrade(&self.world.rooms[room].id, &session, "");
-                return drop(self.request(&request, from, share));
+                return drop(self.request(&request, from, quota));
             }
             over_limit => over_limit.is_some(),
         };
         let peer = self.world.enter_with(user, room, start, from);
-        let socket = Socket { user, room, share, from: 0 };
+        let socket = Socket { user, room, quota, from: 0 };
         let refused = self.model.enter(peer, socket, resume_after, last, is_over_limit);
         let ws = self.world.peers[peer].ws_mut().expect("a WebSocket");
         ws.closes_possible = refused.into_iter().collect();
@@ -459,8 +459,8 @@ impl Town {
         }
     }
 
-    /// Where a connection starts: the parameter, the place in the log to resume after, and the number
-    /// of messages from the history.
+    /// Where a connection starts: the parameter, the place in the log to resume after, and the
+    /// number of messages from the history.
     fn start(&mut self, user: usize, room: usize) -> (Start, Option<usize>, usize) {
         match self.world.dice.below(4) {
             0 | 1 => match self.last_seen.get(&(user, room)) {

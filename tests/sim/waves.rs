@@ -1,4 +1,4 @@
-//! Many users that come and go, and long times that pass: nothing of them may stay in the server.
+//! Many users that come and go over days, and must leave nothing in the server.
 //!
 //! Owns the waves of users. Must not know where the server keeps its state. Sessions and rooms of
 //! one wave still exist when the next one comes, so slots are reused in every order. The invariant:
@@ -98,8 +98,8 @@ fn end_session(world: &mut World, rest: usize, user: usize, peer: usize) {
     world.request(rest, &request, check);
 }
 
-/// Several times, `count` sessions with a room each exist at once and then expire. Returns the totals
-/// of the ledger with all of them.
+/// Several times, `count` sessions with a room each exist at once and then expire. Returns the
+/// totals of the ledger with all of them.
 pub fn at_once(seed: u64, count: usize, waves: usize) -> Vec<usize> {
     let mut world = World::new(seed, &config(), RELIABLE);
     world.ticks_per_check = 1000;

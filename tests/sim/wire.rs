@@ -1,7 +1,7 @@
 //! The bytes of a peer: requests and frames for the server, and parsers for what it sends.
 //!
-//! Owns the peer's side of HTTP/1.1 and of RFC 6455, as far as the tests need them. Must not use the
-//! server's own codecs: a mistake in them would be invisible if both sides shared it.
+//! Owns the peer's side of HTTP/1.1 and of RFC 6455, as far as the tests need them. Must not use
+//! the server's own codecs: a mistake in them would be invisible if both sides shared it.
 
 pub const TEXT: u8 = 0x81;
 pub const BINARY: u8 = 0x82;
@@ -121,8 +121,8 @@ fn object_len(json: &[u8]) -> usize {
     }
 }
 
-/// An opening handshake (RFC 6455 §4.1). `session` may have more of the query behind it, and `fields`
-/// are complete lines.
+/// An opening handshake (RFC 6455 §4.1). `session` may have more of the query behind it, and
+/// `fields` are complete lines.
 pub fn upgrade(room: &str, session: &str, fields: &str) -> Vec<u8> {
     format!(
         "GET /ws/{room}?session_id={session} HTTP/1.1\r\nHost: sim\r\nUpgrade: websocket\r\n\

@@ -1,8 +1,8 @@
 //! The server's core, its peers, and the clocks, which the tests set.
 //!
 //! Owns the loop of the simulation: bytes are delivered, the core runs a tick, peers read. Must not
-//! know why a test does what it does. The invariant: after [`World::settle`] nothing moves any more,
-//! so every peer that must be served has received all that it must receive.
+//! know why a test does what it does. The invariant: after [`World::settle`] nothing moves any
+//! more, so every peer that must be served has received all that it must receive.
 
 mod checks;
 mod peer;
@@ -321,8 +321,8 @@ impl World {
         self.bytes_since_settled += 300;
     }
 
-    /// Sends a close frame, or a violation of the protocol, that the server must answer with a close
-    /// of this code.
+    /// Sends a close frame, or a violation of the protocol, that the server must answer with a
+    /// close of this code.
     pub fn send_and_expect_close(&mut self, peer: usize, bytes: &[u8], code: u16) {
         self.send(peer, bytes);
         self.peers[peer].ws_mut().expect("a WebSocket").close_due = Some(code);
@@ -620,7 +620,7 @@ impl World {
 
     // ---- Time
 
-    /// Lets time pass, and serves all peers first if it has become long.
+    /// Lets time pass. If much has passed since all peers were served, serves them first.
     pub fn pass_time(&mut self, time: Duration) {
         if self.time_since_settled + time > UNSETTLED_TIME_MAX {
             self.settle();

@@ -15,11 +15,9 @@ const HEAD: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r
 
 fuzz_target!(|data: &[u8]| {
     let Some(cut) = Cut::of(data) else { return };
-    let expected = decode(cut.bytes);
-    assert_eq!(run(&[cut.bytes]), expected);
-    assert_eq!(run(&cut.pieces()), expected, "the content depends on the pieces");
+    assert_eq!(cut.in_any_pieces(run), decode(cut.bytes));
 
-    // Encoding: the decoder returns the pieces from which a body is made.
+    // The reverse: a body that is encoded from the pieces is decoded to the same bytes.
     let mut encoded = Vec::new();
     for piece in cut.pieces() {
         encoded.extend(format!("{:x}\r\n", piece.len()).bytes());

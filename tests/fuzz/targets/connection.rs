@@ -1,9 +1,9 @@
-//! Whole connections, over the core as it is: whatever three peers send, what they receive is valid
-//! HTTP and WebSocket, a bystander in the room is not affected, and nothing is left in the end.
+//! The server's core with three peers that send any bytes. What they receive is valid HTTP and
+//! WebSocket, a bystander in the room is not affected, and nothing is left in the end.
 //!
-//! Owns the script that an input is, and the checks of what each peer receives. Must not know the
-//! core beyond its public methods. The first byte of an input selects the network. Each byte after it
-//! is sent by the first peer, except for those in [`ACTIONS`], which occur in no UTF-8 text.
+//! Owns the meaning of an input, and the checks of what each peer receives. Must not know the core
+//! beyond its public methods. The first byte of an input selects the network. The first peer sends
+//! each byte after it, except for those in [`ACTIONS`], which occur in no UTF-8 text.
 #![no_main]
 
 use std::net::{IpAddr, Ipv4Addr, Shutdown};
@@ -18,22 +18,22 @@ use disposable_chat_fuzz::world::{LOOPBACK, World};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
-/// Bytes that are actions of their own.
+/// Bytes that are not sent. Each of them stands for an action.
 const ACTIONS: std::ops::RangeInclusive<u8> = 0xF4..=0xFF;
 /// One tick of the loop.
 const TICK: u8 = 0xF4;
 /// Selects the next of three peers. The second one has an address that limits apply to.
 const NEXT_PEER: u8 = 0xF5;
-/// Time passes.
+/// A second or a minute passes.
 const SECOND: u8 = 0xF6;
 const MINUTE: u8 = 0xF7;
 /// The peer shuts down its direction, closes both directions, or resets the connection.
 const HALF_CLOSE: u8 = 0xF8;
 const CLOSE_BOTH: u8 = 0xF9;
 const RESET: u8 = 0xFA;
-/// From here to [`PRIVATE`]: the peer sends an id, which depends on the seed and so cannot stand in a
-/// corpus. They are the sessions of ana and bob, and two rooms of ana's; the second room is private
-/// and has the password `sesame`.
+/// From here to [`PRIVATE`]: the peer sends an id, which depends on the seed and so cannot stand in
+/// a corpus. They are the sessions of ana and bob, and two rooms of ana's; the second room is
+/// private and has the password `sesame`.
 const ANA: u8 = 0xFC;
 const PRIVATE: u8 = 0xFF;
 
@@ -64,8 +64,8 @@ fn contains(bytes: &[u8], word: &[u8]) -> bool {
     bytes.windows(word.len()).any(|part| part == word)
 }
 
-/// Plays the script, with a tick after at most `bytes_per_tick` bytes. Returns what the first peer and
-/// the bystander have received.
+/// Plays the script, with a tick after at most `bytes_per_tick` bytes. Returns what the first peer
+/// and the bystander have received.
 fn run(script: &[u8], network: Network, bytes_per_tick: usize) -> [Received; 2] {
     let config = Config { history_messages_max: 20, ..Config::default() };
     let mut world = World::new(&config, network);
@@ -125,7 +125,8 @@ fn run(script: &[u8], network: Network, bytes_per_tick: usize) -> [Received; 2] 
     [first_received, eve_received]
 }
 
-/// Opens sessions and ana's rooms. Returns the ids of ana, bob, the room, the private room, and eve.
+/// Opens sessions and ana's rooms. Returns the ids of ana, bob, the room, the private room, and
+/// eve.
 fn open_rooms(world: &mut World, has_private: bool) -> [String; 5] {
     let peer = world.connect(LOOPBACK);
     let [ana, bob, eve] = ["ana", "bob", "eve"].map(|name| {
@@ -151,8 +152,8 @@ fn field(body: &[u8], name: &str) -> String {
     body[name].as_str().expect("a field of that name").to_owned()
 }
 
-/// What a peer has received, without what depends on how its own bytes are cut into pieces: interim
-/// responses, and the places of control frames between texts.
+/// What a peer has received, without the two things that depend on how its own bytes are cut into
+/// pieces: interim responses, and the places of control frames between texts.
 #[derive(PartialEq, Eq, Debug, Default)]
 struct Received {
     responses: Vec<(u16, Vec<u8>)>,

@@ -1,5 +1,5 @@
-//! Flags and environment variables: a value means the same in both. The server takes it exactly, and
-//! only within its range. The error for any other value is one line.
+//! Flags and environment variables: a value means the same in both. The server takes it exactly,
+//! and only within its range. The error for any other value is one line.
 //!
 //! Owns a second parser of durations and sizes. Must not use `config::value`.
 #![no_main]

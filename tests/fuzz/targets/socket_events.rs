@@ -1,5 +1,5 @@
-//! JSON from peers, over WebSocket and by REST, compared with `serde_json::Value`: the server accepts
-//! or refuses each JSON text as the contract demands, and refuses every other text.
+//! JSON from peers, over WebSocket and by REST, compared with `serde_json::Value`: the server
+//! accepts or refuses each JSON text as the contract demands, and refuses every other text.
 //!
 //! Owns the expectations. Must not use the parsers of `api` in them.
 #![no_main]
@@ -132,8 +132,8 @@ fn is_password(text: &str) -> bool {
     (1..=128).contains(&text.len())
 }
 
-/// Contract §3.2 and §10.2: the number of characters is within bounds, and none is a control character or
-/// changes the direction of the text around it.
+/// Contract §3.2 and §10.2: the number of characters is within bounds, and none of them is a
+/// control character or changes the direction of the text around it.
 fn is_label(text: &str, min: usize, max: usize) -> bool {
     let is_bidi = |c: char| {
         let ranges = ['\u{61C}'..='\u{61C}', '\u{200E}'..='\u{200F}', '\u{202A}'..='\u{202E}'];

@@ -20,8 +20,9 @@ const FULL: Expected = (503, "server_full");
 pub const OK: Expected = (200, "");
 const CREATED: Expected = (201, "");
 
-/// The share of a limit that an address counts against. `None`: the address has no limits.
-pub type Share = Option<u8>;
+/// The quota that an address counts against, with all addresses of the same network. `None`: the
+/// address has no limits.
+pub type Quota = Option<u8>;
 
 /// Its key is the index of its user in `World::users`.
 pub struct Session {
@@ -31,7 +32,7 @@ pub struct Session {
     /// Indices in `World::peers`, in the order of admission.
     pub sockets: Vec<usize>,
     timer: Option<Timer>,
-    /// When the next message is due at an even rate.
+    /// When the next message would be due at an even rate.
     meter: Mono,
 }
 
@@ -49,14 +50,14 @@ pub struct Room {
     /// All messages ever posted: the text, and the user and nonce of a chat.
     pub log: Vec<(String, Option<(usize, String)>)>,
     timer: Option<Timer>,
-    guesses: BTreeMap<Share, Mono>,
+    guesses: BTreeMap<Quota, Mono>,
 }
 
 #[derive(Clone, Copy)]
 pub struct Socket {
     pub user: usize,
     pub room: usize,
-    pub share: Share,
+    pub quota: Quota,
     /// The place in the log of the first message that it receives.
     pub from: usize,
 }
@@ -83,8 +84,8 @@ pub struct Model {
     pub rooms: BTreeMap<usize, Room>,
     /// By index in `World::peers`.
     pub sockets: BTreeMap<usize, Socket>,
-    session_meters: BTreeMap<Share, Mono>,
-    room_meters: BTreeMap<Share, Mono>,
+    session_meters: BTreeMap<Quota, Mono>,
+    room_meters: BTreeMap<Quota, Mono>,
     timers: u64,
 }
 
@@ -158,25 +159,25 @@ impl Model {
 
     // ---- Connections
 
-    /// What another connection of this share is told if it is over a limit.
-    pub fn over_limit(&self, share: Share) -> Option<Expected> {
+    /// The response to another connection of this quota, if it is over a limit.
+    pub fn over_limit(&self, quota: Quota) -> Option<Expected> {
         if self.sockets.len() >= self.config.connections_max.unwrap_or(usize::MAX) {
             return Some(FULL);
         }
-        let of_share = self.sockets.values().filter(|socket| socket.share == share).count();
+        let of_quota = self.sockets.values().filter(|socket| socket.quota == quota).count();
         let max = self.config.address_connections_max.unwrap_or(usize::MAX);
-        (share.is_some() && of_share >= max).then_some(LIMITED)
+        (quota.is_some() && of_quota >= max).then_some(LIMITED)
     }
 
     // ---- Sessions
 
-    pub fn open_session(&mut self, user: usize, name: &str, share: Share) -> Expected {
+    pub fn open_session(&mut self, user: usize, name: &str, quota: Quota) -> Expected {
         if self.sessions.len() >= self.config.sessions_max {
             return FULL;
         }
-        let meter = self.session_meters.entry(share).or_default();
+        let meter = self.session_meters.entry(quota).or_default();
         let (rate, second) = (self.config.session_rate, Duration::from_secs(1));
-        if share.is_some() && !Self::take(meter, rate, second, self.now) {
+        if quota.is_some() && !Self::take(meter, rate, second, self.now) {
             return LIMITED;
         }
         let timer = self.arm(0, self.config.session_ttl);
@@ -223,7 +224,7 @@ impl Model {
         user: usize,
         private: bool,
         password: Option<&'static str>,
-        share: Share,
+        quota: Quota,
     ) -> Expected {
         if self.touch(user) != OK {
             return UNAUTHORIZED;
@@ -231,9 +232,9 @@ impl Model {
         if self.rooms.len() >= self.config.rooms_max {
             return FULL;
         }
-        let meter = self.room_meters.entry(share).or_default();
+        let meter = self.room_meters.entry(quota).or_default();
         let (rate, second) = (self.config.room_rate, Duration::from_secs(1));
-        if share.is_some() && !Self::take(meter, rate, second, self.now) {
+        if quota.is_some() && !Self::take(meter, rate, second, self.now) {
             return LIMITED;
         }
         let timer = self.arm(2, self.config.new_room_ttl);
@@ -266,7 +267,7 @@ impl Model {
         room: usize,
         user: usize,
         password: Option<&str>,
-        share: Share,
+        quota: Quota,
     ) -> Expected {
         if self.touch(user) != OK {
             return UNAUTHORIZED;
@@ -275,12 +276,12 @@ impl Model {
         if let (Some(right), false) = (entry.password, entry.members.contains(&user)) {
             let Some(password) = password else { return (403, "bad_password") };
             let rate = Rate { per_second: self.config.guess_rate, burst: 5 };
-            let mut meter = entry.guesses.get(&share).copied().unwrap_or_default();
+            let mut meter = entry.guesses.get(&quota).copied().unwrap_or_default();
             if !Self::take(&mut meter, rate, Duration::from_secs(60), self.now) {
                 return LIMITED;
             }
             if password != right {
-                entry.guesses.insert(share, meter);
+                entry.guesses.insert(quota, meter);
                 return (403, "bad_password");
             }
         }
@@ -352,7 +353,7 @@ impl Model {
 
     // ---- Sockets
 
-    /// A connection is admitted; or the code that it is closed with.
+    /// Admits a connection, or returns the code with which it is closed.
     pub fn enter(
         &mut self,
         peer: usize,
@@ -371,7 +372,7 @@ impl Model {
         }
         if let Some(holder) = self.holder(room, user) {
             if self.is_connected(room, holder) {
-                // It counted as connected until the holder of the name answered, which is at once.
+                // While it waited for the holder of the name, its session counted as used.
                 self.touch(user);
                 return Some(4409);
             }
@@ -452,8 +453,8 @@ impl Model {
 
     // ---- Messages
 
-    /// A chat over WebSocket. Returns the text that is echoed: this one, or that of an earlier message
-    /// with the same nonce.
+    /// A chat over WebSocket. Returns the text that is echoed: this one, or that of an earlier
+    /// message with the same nonce.
     pub fn chat(&mut self, peer: usize, text: &str, nonce: &str) -> Result<String, Expected> {
         let Socket { user, room, .. } = self.sockets[&peer];
         let by = Some((user, nonce.to_owned()));

@@ -304,8 +304,8 @@ impl World {
     }
 }
 
-/// Removes the reply that this message is, if it is one. A chat that begins like those of this peer
-/// must be one.
+/// Removes the reply due that is this message, if there is one. For a chat whose text shows that
+/// this peer has sent it there must be one.
 fn take_echo(index: usize, ws: &mut WsPeer, room: &Room, id: &str) {
     let message = &room.log[id];
     if message.kind != "chat" {

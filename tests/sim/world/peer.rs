@@ -38,7 +38,7 @@ pub enum Reply {
 pub enum Start {
     /// The next message.
     Live,
-    /// As many messages of the history.
+    /// The last messages of the history, up to this number.
     Last(usize),
     /// The message after this one. May be a text that is no id.
     After(String),
@@ -91,7 +91,7 @@ pub enum Check {
     Posted { user: usize, room: usize, text: String },
     /// It has the newest messages of the room, up to a thousand.
     Messages(usize),
-    /// It counts as many users as present.
+    /// It counts this number of users as present.
     UserCount(usize),
     /// It closes the user's WebSockets in the room, or in all rooms, with this code: those in
     /// `at_least`, and others if they were admitted before it.
@@ -146,9 +146,9 @@ impl WsPeer {
         self.start == Start::Live || self.pages.complete.is_some()
     }
 
-    /// Removes the first reply due that `matches`, and returns whether there is one. Replies come in
-    /// the order of the frames, with one exception: while a peer is catching up, its chats arrive in
-    /// their places in the history, after replies that only this peer receives.
+    /// Removes the first reply due that `matches`, and returns whether there is one. Replies come
+    /// in the order of the frames, with one exception: while a peer is catching up, its chats
+    /// arrive in their places in the history, after replies that only this peer receives.
     pub fn take_reply(&mut self, matches: impl Fn(&Reply) -> bool) -> bool {
         let in_order = self.start == Start::Live && self.nonces_sent.is_empty();
         let places = if in_order { 1 } else { self.replies_due.len() };
