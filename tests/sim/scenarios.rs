@@ -696,6 +696,26 @@ fn interactive_connections_are_served_before_floods() {
     assert!(world.core.has_work(), "the flood has more input");
 }
 
+#[test]
+fn in_one_tick_interactive_connections_are_served_before_background_ones() {
+    let (mut world, guests) = room_with_guests(&no_message_rate(), RELIABLE, 2);
+    for _ in 0..5 {
+        world.chat(guests[0], &"more than the allowance ".repeat(160));
+    }
+    world.settle();
+    for round in 0..10 {
+        for guest in &guests {
+            world.chat(*guest, &format!("in round {round}"));
+            world.deliver(*guest, usize::MAX);
+        }
+        world.tick(true); // The poll reports the two in any order.
+        world.settle();
+        let last: Vec<_> = world.rooms[0].log.values().rev().take(2).collect();
+        assert_eq!([&last[1].user, &last[0].user], ["guest 2", "guest 1"], "round {round}");
+    }
+    world.close_all();
+}
+
 /// A peer that read one byte of a response per minute kept the whole response in memory for days.
 #[test]
 fn a_response_has_a_deadline_in_proportion_to_its_size() {
