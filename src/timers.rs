@@ -79,14 +79,14 @@ impl<T: Timer> Timers<T> {
     /// before those of its class that were armed before it: carry over the earliest deadline first.
     pub fn arm_within(&mut self, timer: T, now: Mono, remaining: Duration) -> TimerKey {
         let (class, timeout) = timer.class(&self.config);
-        let last = self.lists[class].last().and_then(|last| self.slots.get(last));
-        let last = last.map(|entry| entry.deadline).unwrap_or_default();
-        self.insert(timer, class, deadline(now, remaining.min(timeout)).max(last))
+        let deadline = deadline(now, remaining.min(timeout)).max(self.last_deadline(class));
+        self.insert(timer, class, deadline)
     }
 
     fn insert(&mut self, timer: T, class: usize, deadline: Mono) -> TimerKey {
+        debug_assert!(self.last_deadline(class) <= deadline, "the monotonic clock went back");
         let key = self.slots.insert(TimerEntry { deadline, timer, links: Links::default() });
-        self.push_back(class, key);
+        self.lists[class].push_back(&mut self.slots, key);
         key
     }
 
@@ -106,8 +106,9 @@ impl<T: Timer> Timers<T> {
             return true; // Within one grain of the last time: a busy connection's usual case.
         }
         entry.deadline = deadline;
-        self.lists[class].remove(&mut self.slots, key);
-        self.push_back(class, key);
+        let list = &mut self.lists[class];
+        list.remove(&mut self.slots, key);
+        list.push_back(&mut self.slots, key);
         true
     }
 
@@ -156,13 +157,9 @@ impl<T: Timer> Timers<T> {
         self.slots.remove(key).map(|entry| entry.timer)
     }
 
-    fn push_back(&mut self, class: usize, key: TimerKey) {
-        if cfg!(debug_assertions) {
-            let deadline = |key| self.slots.get(key).map(|entry| entry.deadline);
-            let last = self.lists[class].last().and_then(deadline);
-            assert!(last <= deadline(key), "the monotonic clock went back");
-        }
-        self.lists[class].push_back(&mut self.slots, key);
+    fn last_deadline(&self, class: usize) -> Mono {
+        let last = self.lists[class].last().and_then(|last| self.slots.get(last));
+        last.map(|entry| entry.deadline).unwrap_or_default()
     }
 }
 

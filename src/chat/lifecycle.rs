@@ -4,20 +4,24 @@
 //! arrived. The invariant: a session or a room that has ended leaves no connection, member or
 //! ownership behind.
 
+use std::rc::Rc;
 use std::time::Duration;
+
+use smallvec::SmallVec;
 
 use super::address::Address;
 use super::error::{CloseReason, Refusal};
+use super::heap::shrink;
 use super::id::{RoomId, SessionId};
 use super::keys::{AttachmentKey, RoomKey, SessionKey};
-use super::limits::SESSION_ROOMS_MAX;
+use super::limits::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX};
 use super::name::{Name, Title};
 use super::password::Lock;
-use super::room::Room;
 use super::sink::Sink;
-use super::state::Chat;
+use super::state::{Chat, Room, Session};
 use super::timer::ChatTimer;
 use crate::clock::Now;
+use crate::rate::Meter;
 
 /// What the creator of a room asks for.
 #[derive(Default)]
@@ -63,11 +67,23 @@ impl Chat {
         now: Now,
         remaining: Duration,
     ) -> SessionKey {
-        let key = self.sessions.insert(id, name);
+        let id = Rc::new(id);
+        let key = self.sessions.insert(Session {
+            id: id.clone(),
+            name,
+            rooms: SmallVec::new(),
+            attachments: SmallVec::new(),
+            owned: Vec::new(),
+            timer: None,
+            messages: Meter::default(),
+            counted: 0,
+        });
         if let Some(session) = self.sessions.get_mut(key) {
             let timer = ChatTimer::SessionUnused(key);
             session.timer = Some(self.timers.arm_within(timer, now.mono, remaining));
+            session.recount(&mut self.session_heap_tally);
         }
+        self.session_ids.insert(id, key);
         key
     }
 
@@ -104,7 +120,10 @@ impl Chat {
         if let Some(session) = self.sessions.remove(key) {
             // Closing its last connection has armed a timer again.
             session.timer.map(|timer| self.timers.cancel(timer));
+            self.session_ids.remove(&session.id);
+            self.session_heap_tally.change(session.counted, 0);
         }
+        shrink(&mut self.session_ids);
         self.recount();
     }
 
@@ -129,12 +148,12 @@ impl Chat {
         let is_private = options.private || options.password.is_some();
         let make = if is_private { RoomId::new_private } else { RoomId::new_public };
         let mut id = make(entropy);
-        while self.room_index.find(id).is_some() {
+        while self.room_ids.contains_key(&id) {
             id = make(entropy);
         }
         let lock = options.password.map(|password| Box::new(Lock::new(password, entropy)));
-        let number = self.room_index.opened;
-        self.room_index.opened += 1;
+        let number = self.rooms_opened;
+        self.rooms_opened += 1;
         let title = options.title;
         let room = Room { title, lock, ..Room::new(id, number, now.wall) };
         let key = self.insert_room(room, ChatTimer::RoomNew, now, Duration::MAX);
@@ -157,7 +176,11 @@ impl Chat {
         if let Some(room) = self.feeds.room_mut(key) {
             room.timer = Some(self.timers.arm_within(timer(key), now.mono, remaining));
             room.recount(&mut self.room_heap_tally);
-            self.room_index.insert(room, key);
+            self.room_ids.insert(room.id, key);
+            if !room.id.is_private() {
+                self.public_rooms.insert(room.number, key);
+                self.listing_revision += 1;
+            }
         }
         key
     }
@@ -196,7 +219,10 @@ impl Chat {
     /// Ends a room without connections, and its history.
     pub(super) fn remove_room(&mut self, key: RoomKey, sink: &mut dyn Sink) {
         let Some(room) = self.feeds.remove_room(key, sink) else { return };
-        self.room_index.remove(&room);
+        self.room_ids.remove(&room.id);
+        shrink(&mut self.room_ids);
+        self.public_rooms.remove(&room.number);
+        self.listing_revision += 1;
         self.room_heap_tally.change(room.counted, 0);
         for member in room.members {
             let Some(member) = self.members.remove(member) else { continue };
@@ -204,7 +230,7 @@ impl Chat {
             if let Some(session) = self.sessions.get_mut(member.session) {
                 session.rooms.retain(|(joined, _)| *joined != key);
             }
-            self.sessions.recount(member.session);
+            self.recount_session(member.session);
         }
         if let Some((owner, place)) = room.owner {
             self.disown(owner, place);
@@ -230,7 +256,7 @@ impl Chat {
         };
         room.owner = Some((session, owner.owned.len()));
         owner.owned.push(key);
-        self.sessions.recount(session);
+        self.recount_session(session);
     }
 
     /// Takes a room that has ended off its owner's list.
@@ -243,10 +269,27 @@ impl Chat {
         }
     }
 
+    pub(super) fn check_sessions(&self) {
+        agree!(self.sessions.len(), self.session_ids.len());
+        let mut heap = 0;
+        for (key, session) in self.sessions.iter() {
+            agree!(self.session_ids.get(&session.id), Some(&key));
+            let is_unused = session.attachments.is_empty();
+            agree!(session.timer.is_some(), is_unused, "a session without connections has a timer");
+            assert!(session.rooms.len() <= SESSION_ROOMS_MAX);
+            assert!(session.attachments.len() <= SESSION_CONNECTIONS_MAX);
+            agree!(session.counted, session.heap_bytes());
+            heap += session.counted;
+        }
+        agree!(heap, self.session_heap_tally.bytes(), "the ledger has every session's heap");
+    }
+
     pub(super) fn check_rooms(&self) {
+        agree!(self.feeds.room_count(), self.room_ids.len());
+        assert!(self.public_rooms.len() <= self.room_ids.len());
         let (mut heap, mut members, mut owned) = (0, 0, 0);
         for (key, room) in self.feeds.rooms() {
-            agree!(self.room_index.find(room.id), Some(key));
+            agree!(self.room_ids.get(&room.id), Some(&key));
             agree!(
                 room.timer.is_none(),
                 !self.feeds.recipients(key).is_empty(),

@@ -6,14 +6,11 @@
 
 use super::history::HistoryEntry;
 use super::id::{MessageId, RoomId, SessionId, UserId};
-use super::keys::{AttachmentKey, MemberTag, RoomKey, SessionKey};
+use super::keys::{AttachmentKey, MemberTag, RoomKey, SessionKey, SessionTag};
 use super::limits::ROOMS_LISTED_MAX;
-use super::member::Member;
 use super::name::Name;
-use super::room::Room;
-use super::session::Sessions;
 use super::sink::Sink;
-use super::state::Chat;
+use super::state::{Chat, Member, Room, Session};
 use crate::clock::Wall;
 use crate::slots::Slots;
 
@@ -37,7 +34,7 @@ pub struct RoomInfo<'a> {
 impl Chat {
     /// The session with this id.
     pub fn session(&self, id: SessionId) -> Option<SessionKey> {
-        self.sessions.find(id)
+        self.session_ids.get(&id).copied()
     }
 
     /// The session's name.
@@ -53,7 +50,7 @@ impl Chat {
 
     /// The room with this id.
     pub fn room(&self, id: RoomId) -> Option<RoomKey> {
-        self.room_index.find(id)
+        self.room_ids.get(&id).copied()
     }
 
     /// The id of a room that exists.
@@ -63,13 +60,13 @@ impl Chat {
 
     /// The public rooms, the newest first, at most [`ROOMS_LISTED_MAX`].
     pub fn public_rooms(&self) -> impl Iterator<Item = RoomInfo<'_>> + Clone {
-        let newest = self.room_index.newest().take(ROOMS_LISTED_MAX);
-        newest.filter_map(|room| self.room_info(room))
+        let newest = self.public_rooms.values().rev().take(ROOMS_LISTED_MAX);
+        newest.filter_map(|room| self.room_info(*room))
     }
 
     /// Changes whenever [`Chat::public_rooms`] may have changed.
     pub fn listing_revision(&self) -> u64 {
-        self.room_index.revision
+        self.listing_revision
     }
 
     /// The public facts about a room.
@@ -152,7 +149,7 @@ impl Chat {
 pub(super) fn users<'a>(
     room: &Room,
     members: &'a Slots<Member, MemberTag>,
-    sessions: &'a Sessions,
+    sessions: &'a Slots<Session, SessionTag>,
 ) -> impl Iterator<Item = (UserId, &'a str)> {
     room.present.values().filter_map(|member| {
         let member = members.get(*member)?;

@@ -13,9 +13,8 @@ use super::error::{CloseReason, Refusal};
 use super::id::UserId;
 use super::keys::{MemberKey, RoomKey, SessionKey};
 use super::limits::SESSION_ROOMS_MAX;
-use super::member::Member;
 use super::sink::Sink;
-use super::state::Chat;
+use super::state::{Chat, Member};
 use crate::clock::{Mono, Now};
 use crate::ledger::Pressure;
 
@@ -121,7 +120,7 @@ impl Chat {
         joined.members.push(member);
         self.sessions.get_mut(session)?.rooms.push((room, member));
         self.recount_room(room);
-        self.sessions.recount(session);
+        self.recount_session(session);
         Some(member)
     }
 
@@ -141,14 +140,14 @@ impl Chat {
             }
         }
         self.recount_room(member.room);
-        self.sessions.recount(member.session);
+        self.recount_session(member.session);
     }
 
     /// A session's user id in a room. It stays the same if the session leaves and joins again.
     /// Without the secret it cannot be linked to the session or to its ids in other rooms.
     fn user_id(&self, session: SessionKey, room: RoomKey) -> Option<UserId> {
         let mut hasher = SipHasher24::new_with_key(&self.user_id_secret);
-        hasher.write(self.sessions.get(session)?.id().as_bytes());
+        hasher.write(self.sessions.get(session)?.id.as_bytes());
         hasher.write(self.feeds.room(room)?.id.as_bytes());
         Some(UserId(hasher.finish()))
     }

@@ -26,10 +26,10 @@
 //! | `catch_up` | one connection's cursor in the history |
 //! | `sink` | what the domain asks of the connections |
 //!
-//! Below both are the data: `state` has [`Chat`], which holds everything that `session`, `room`,
-//! `member`, `address` and `feed` define; `event` has what clients are told, `error` the reasons of
-//! refusals and closes, `timer` what the domain waits for. The rest (`keys`, `id`, `name`,
-//! `password`, `limits`, `config`, `heap`) are small types that the others share.
+//! Below the deciding half is `state`: [`Chat`] and everything that it remembers. Below both,
+//! `event` has what clients are told, `error` the reasons of refusals and closes, and `timer` what
+//! the domain waits for. The rest (`keys`, `id`, `name`, `password`, `address`, `limits`, `config`,
+//! `heap`) are small types that the others share.
 
 mod address;
 mod catch_up;
@@ -44,7 +44,6 @@ mod keys;
 mod lifecycle;
 mod limits;
 mod lookup;
-mod member;
 mod membership;
 mod name;
 mod password;
@@ -52,8 +51,6 @@ mod posting;
 mod presence;
 mod quota;
 mod records;
-mod room;
-mod session;
 mod sink;
 mod state;
 #[cfg(test)]

@@ -11,10 +11,9 @@ use super::feed::{Attachment, AttachmentState};
 use super::keys::{AttachmentKey, ConnKey, MemberKey, RoomKey, SessionKey};
 use super::limits::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX};
 use super::lookup;
-use super::member::Probe;
 use super::membership::Access;
 use super::sink::Sink;
-use super::state::Chat;
+use super::state::{Chat, Probe};
 use super::timer::ChatTimer;
 use crate::clock::Now;
 
@@ -93,7 +92,7 @@ impl Chat {
             session.attachments.push(key);
             session.timer.take().map(|timer| self.timers.cancel(timer));
         }
-        self.sessions.recount(session_key);
+        self.recount_session(session_key);
         let admission = match contested {
             Some(holder) => {
                 self.wait_for(now, key, holder, sink);
@@ -163,7 +162,7 @@ impl Chat {
                 room.names = Default::default();
             }
             room.recount(&mut self.room_heap_tally);
-            self.room_index.revision += 1;
+            self.listing_revision += 1;
         }
         self.accept(now, key, MessageKind::UserLeft, None, sink);
         probe.as_ref().map(|probe| self.timers.cancel(probe.timer));
@@ -288,7 +287,7 @@ impl Chat {
         room.present.insert(arrival, key);
         room.names.insert(session.name.folded().clone(), key);
         room.recount(&mut self.room_heap_tally);
-        self.room_index.revision += 1;
+        self.listing_revision += 1;
         true
     }
 

@@ -17,8 +17,7 @@ use super::id::{MessageId, RoomId, SessionId, UserId};
 use super::keys::{MemberKey, RoomKey, SessionKey};
 use super::name::{Name, Title};
 use super::password::{Lock, LockRecord};
-use super::room::Room;
-use super::state::Chat;
+use super::state::{Chat, Room};
 use super::timer::ChatTimer;
 use crate::clock::{Now, Wall};
 use crate::slots::Key;
@@ -104,7 +103,7 @@ impl Chat {
         keep(Record::Chat {
             newest: self.message_ids.newest(),
             user_id_secret: self.user_id_secret,
-            rooms_opened: self.room_index.opened,
+            rooms_opened: self.rooms_opened,
             arrivals: self.arrivals,
         })?;
         let remaining = |timer: Option<TimerKey>| {
@@ -116,7 +115,7 @@ impl Chat {
         for &(remaining, key) in &sessions.order {
             let Some(session) = self.sessions.get(key) else { continue };
             keep(Record::Session {
-                id: session.id().to_string().into(),
+                id: session.id.to_string().into(),
                 name: session.name.as_str().into(),
                 remaining: remaining.map(|(_, micros)| micros),
             })?;
@@ -224,12 +223,12 @@ impl<'c> Restoring<'c> {
             Record::Chat { newest: (millis, counter), user_id_secret, rooms_opened, arrivals } => {
                 chat.message_ids.continue_after(millis, counter);
                 chat.user_id_secret = user_id_secret;
-                (chat.room_index.opened, chat.arrivals) = (rooms_opened, arrivals);
+                (chat.rooms_opened, chat.arrivals) = (rooms_opened, arrivals);
             }
             Record::Session { id, name, remaining } => {
                 let id = SessionId::parse(&id).ok_or(InvalidRecord)?;
                 let name = Name::parse(&name).map_err(|_| InvalidRecord)?;
-                if chat.sessions.find(id).is_some() {
+                if chat.session_ids.contains_key(&id) {
                     return Err(InvalidRecord);
                 }
                 let key = chat.insert_session(id, name, self.now, duration(remaining));
@@ -275,9 +274,9 @@ impl<'c> Restoring<'c> {
         let title =
             title.map(|title| Title::parse(&title)).transpose().map_err(|_| InvalidRecord)?;
         let lock = lock.map(|lock| Box::new(Lock::restored(lock)));
-        if chat.room_index.find(id).is_some()
-            || number >= chat.room_index.opened
-            || chat.room_index.has_number(number)
+        if chat.room_ids.contains_key(&id)
+            || number >= chat.rooms_opened
+            || chat.public_rooms.contains_key(&number)
         {
             return Err(InvalidRecord);
         }
@@ -315,7 +314,7 @@ impl<'c> Restoring<'c> {
 
     /// To be called after the last record.
     pub fn finish(self) {
-        self.chat.room_index.revision += 1;
+        self.chat.listing_revision += 1;
         self.chat.recount();
     }
 }
