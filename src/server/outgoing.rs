@@ -132,7 +132,9 @@ impl<K: Copy> Outgoing<K> {
     pub fn shrink(&mut self, keys: usize) {
         schedule::shrink(&mut self.deferred, keys);
         schedule::shrink(&mut self.page_due, keys);
-        if self.dirty.capacity() / 4 > keys {
+        if keys == 0 {
+            self.dirty = Vec::new();
+        } else if self.dirty.capacity() / 4 > keys {
             self.dirty.shrink_to(keys);
         }
     }
