@@ -1,4 +1,4 @@
-//! Deleting rooms, and the ownership that it takes.
+//! Deleting rooms, and owning them.
 
 use super::*;
 

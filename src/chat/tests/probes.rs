@@ -1,5 +1,5 @@
-//! Probes: a member is pinged when another session wants its name, so that a dead connection does
-//! not keep a person out who comes back with a new session.
+//! Probes: a member is pinged when another session wants its name. So a dead connection does not keep
+//! its own user out, if the user comes back with a new session.
 
 use super::*;
 
@@ -102,7 +102,7 @@ fn a_silent_holder_is_closed_and_the_newcomer_admitted() {
     c.story.assert_received(c.holder, &["closed Silent"]);
     c.story.assert_received(tab, &["ping", "closed Silent"]);
     c.newcomer_is_in(new);
-    c.story.assert_received(other_room, &["joined ana"]); // Other rooms are not concerned.
+    c.story.assert_received(other_room, &["joined ana"]); // Connections in other rooms are not affected.
     c.story.close(c.holder); // The ends that the event loop reports later change nothing.
     c.story.break_connection(tab);
     c.story.wait(MINUTE);

@@ -136,7 +136,7 @@ fn timers_keep_their_remaining_time_across_restarts() {
         let room = story.room(ana);
         story.chat.room_id(room).unwrap()
     });
-    story.wait(9 * MINUTE); // Of ten, for a room that has had no connection.
+    story.wait(9 * MINUTE); // A room without any connection ends after ten.
     story.restart(LATER);
     story.wait(MINUTE - SECOND);
     assert!(story.chat.room(room).is_some());
@@ -161,7 +161,7 @@ fn contradicting_records_are_refused() {
     let lines = recorded(&story.chat, story.now);
     let take = |lines: &[String]| restored(SETTINGS, lines, story.now).map(drop);
     assert_eq!(take(&lines), Ok(()));
-    // Each record but the first, given twice; and a session and a room left out.
+    // Each record but the first is given twice; then a session and a room are left out.
     for place in 1..lines.len() {
         let twice = [&lines[..place], &lines[place..=place], &lines[place..]].concat();
         assert_eq!(take(&twice), Err(InvalidRecord), "twice: {}", lines[place]);
