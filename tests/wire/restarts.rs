@@ -124,13 +124,12 @@ fn a_user_that_does_not_return_after_a_restart_has_left() {
     stop(server);
     let server = folder.start(&["--leave-grace", "100ms"]);
     let mut second = resume(&server, &room, &bob, &last);
-    second.history();
-    let mut events = vec![second.event()["message"].clone()];
-    if events[0] == "bob has left" {
-        // Bob returned only after his own grace period.
-        events = vec![second.event()["message"].clone(), second.event()["message"].clone()];
+    // On a busy machine bob may return after his own grace period, so that ana's leave is in the history.
+    let messages = second.history().messages;
+    let mut texts: Vec<Value> = messages.iter().map(|one| one["message"].clone()).collect();
+    while !texts.contains(&json!("ana has left")) {
+        texts.push(second.event()["message"].clone());
     }
-    assert!(events.contains(&json!("ana has left")), "{events:?}");
 }
 
 // contract §12.10
