@@ -82,15 +82,9 @@ pub fn for_rustdoc(page: &str) -> String {
 /// Where a link leads in rustdoc's output, as seen from a page. Each page is a module there,
 /// `guide::PAGE`.
 fn rustdoc_target(target: &str) -> String {
-    let (file, anchor) = match target.split_once('#') {
-        Some((file, anchor)) => (file, format!("#{anchor}")),
-        None => (target, String::new()),
-    };
-    if file.contains("://") {
-        target.to_owned()
-    } else if let Some(page) = file.strip_suffix(".md") {
-        format!("../{page}/index.html{anchor}")
-    } else {
-        target.to_owned()
+    let (file, anchor) = target.split_at(target.find('#').unwrap_or(target.len()));
+    match file.strip_suffix(".md") {
+        Some(page) if !file.contains("://") => format!("../{page}/index.html{anchor}"),
+        _ => target.to_owned(),
     }
 }

@@ -93,33 +93,32 @@ pub fn read(
 ) -> Result<bool, SnapshotError> {
     match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(SnapshotError::Io(error)),
+        Err(error) => return Err(error.into()),
         // A directory, or a pipe: opening one would block until a process opens its other end.
         Ok(found) if !found.is_file() => return Err(SnapshotError::Foreign),
         Ok(_) => {}
     }
-    match File::open(path).map_err(SnapshotError::Io).and_then(|file| read_records(file, take)) {
-        Ok(()) => fs::remove_file(path).map(|()| true).map_err(SnapshotError::Io),
-        Err(refused @ (SnapshotError::Damaged | SnapshotError::Version)) => {
-            let _ = fs::rename(path, beside(path, ".refused"));
-            Err(refused)
-        }
-        Err(refused) => Err(refused),
+    let taken = read_records(File::open(path)?, take);
+    if let Err(SnapshotError::Damaged | SnapshotError::Version) = taken {
+        let _ = fs::rename(path, beside(path, ".refused"));
     }
+    taken?;
+    fs::remove_file(path)?;
+    Ok(true)
 }
 
 fn read_records(
     file: File,
     mut take: impl FnMut(Record<'_>) -> Result<(), InvalidRecord>,
 ) -> Result<(), SnapshotError> {
-    let length = file.metadata().map_err(SnapshotError::Io)?.len();
+    let length = file.metadata()?.len();
     let mut file = BufReader::new(file);
     let mut head = [0; HEAD.len()];
     match file.read_exact(&mut head) {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
             return Err(SnapshotError::Foreign);
         }
-        read => read.map_err(SnapshotError::Io)?,
+        read => read?,
     }
     if head != HEAD {
         let is_ours = head.starts_with(ANY_HEAD);
@@ -128,14 +127,13 @@ fn read_records(
     let records = (HEAD.len() + FOOT_BYTES) as u64;
     let records = length.checked_sub(records).ok_or(SnapshotError::Damaged)?;
     check_sum(&mut file, records)?;
-    file.seek(io::SeekFrom::Start(HEAD.len() as u64)).map_err(SnapshotError::Io)?;
+    file.seek(io::SeekFrom::Start(HEAD.len() as u64))?;
     let mut records = file.take(records);
     let (mut length, mut bytes) = ([0; 8], Vec::new());
     // The checksum is right, so the lengths need no bound.
-    while !records.fill_buf().map_err(SnapshotError::Io)?.is_empty() {
-        records.read_exact(&mut length).map_err(SnapshotError::Io)?;
-        let whole = (&mut records).take(u64::from_le_bytes(length)).read_to_end(&mut bytes);
-        whole.map_err(SnapshotError::Io)?;
+    while !records.fill_buf()?.is_empty() {
+        records.read_exact(&mut length)?;
+        (&mut records).take(u64::from_le_bytes(length)).read_to_end(&mut bytes)?;
         let record = decode(&bytes).ok_or(SnapshotError::Damaged)?;
         take(record).map_err(|InvalidRecord| SnapshotError::Damaged)?;
         bytes.fill(0);
@@ -147,8 +145,8 @@ fn read_records(
 /// Compares the checksum of the first line and the `records` bytes after it with the last line.
 fn check_sum(file: &mut BufReader<File>, records: u64) -> Result<(), SnapshotError> {
     let mut sum = Summing { to: io::sink(), sum: SipHasher24::new() };
-    sum.write_all(HEAD).map_err(SnapshotError::Io)?;
-    io::copy(&mut file.take(records), &mut sum).map_err(SnapshotError::Io)?;
+    sum.write_all(HEAD)?;
+    io::copy(&mut file.take(records), &mut sum)?;
     let mut foot = String::new();
     let read = file.take(FOOT_BYTES as u64 + 1).read_to_string(&mut foot);
     let expected = format!("{FOOT}{:016x}\n", sum.sum.finish());
@@ -329,6 +327,12 @@ impl<W: Write> Write for Summing<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.to.flush()
+    }
+}
+
+impl From<io::Error> for SnapshotError {
+    fn from(error: io::Error) -> SnapshotError {
+        SnapshotError::Io(error)
     }
 }
 

@@ -5,7 +5,6 @@
 //! been sealed.
 
 use std::cell::OnceCell;
-use std::fmt;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -133,11 +132,5 @@ impl Frame {
     fn slice(&self, start: u32) -> Bytes {
         let batch = self.batch.get().expect("a batch is sealed before its frames are read");
         batch.slice(start as usize..self.end as usize)
-    }
-}
-
-impl fmt::Debug for Frame {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Frame({}..{})", self.start, self.end)
     }
 }

@@ -47,7 +47,7 @@ impl fmt::Debug for SessionId {
 }
 
 /// A room's public handle: 10 lower-case hex digits, or 32 for a private room.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RoomId {
     bytes: [u8; 16],
     /// 5 or 16; the rest of `bytes` is zero.
@@ -103,12 +103,6 @@ impl RoomId {
 impl fmt::Display for RoomId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.text().fmt(f)
-    }
-}
-
-impl fmt::Debug for RoomId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }
 
