@@ -200,7 +200,7 @@ mod tests {
         let all =
             ('\0'..='\u{ff}').chain(['\u{7ff}', '\u{800}', '\u{2022}', '\u{22ff}', '\u{1f642}']);
         for odd in all {
-            for length in 0..20 {
+            for length in (0..10).chain([15, 16]) {
                 for place in 0..=length {
                     for filler in ['a', '!', '\u{5c00}'] {
                         let mut text: Vec<char> = vec![filler; length];

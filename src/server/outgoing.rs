@@ -226,6 +226,9 @@ mod tests {
             outgoing.mark_deferred(key, marks);
             outgoing.push_page_due(key);
         }
+        outgoing.mark_dirty(0, &mut marks[0]);
+        let dirty = outgoing.begin_dirty();
+        outgoing.end_dirty(dirty);
         outgoing.begin_deferred();
         while outgoing.deferred.pop_front().is_some() {}
         while outgoing.next_page_due().is_some() {}

@@ -110,15 +110,15 @@ fn a_long_history_comes_in_pages_and_only_the_last_is_marked_so() {
 }
 
 #[test]
-fn a_thousand_of_the_longest_messages_come_page_by_page() {
+fn the_longest_messages_come_page_by_page() {
     let mut story = Story::new();
     let (_, room, a) = story.begin("ana");
-    (0..1000).for_each(|n| story.send_with(a, &"🦀".repeat(4000), &format!("{n:064}")));
+    (0..200).for_each(|n| story.send_with(a, &"🦀".repeat(4000), &format!("{n:064}")));
     let bob = story.person("bob");
-    let b = story.enter_from(bob, room, Start::Last(1000));
+    let b = story.enter_from(bob, room, Start::Last(200));
     story.catch_up(b);
     let received = story.sink.received_by(b.conn);
-    assert_eq!((received.places.len(), received.complete), (1001, Some(true)));
+    assert_eq!((received.places.len(), received.complete), (201, Some(true)));
 }
 
 // contract §8.2
