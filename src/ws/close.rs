@@ -1,11 +1,10 @@
-//! Why a WebSocket ends: close codes and reasons.
+//! Close codes, reasons, and the violations that lead to some of them.
 //!
-//! Owns the table of closes that clients are promised, and what each violation is answered with.
-//! Must never know how a close frame is encoded: [`super::Context::close`] is the only way to
-//! send one. The invariant: codes are ones an endpoint may send (RFC 6455 §7.4) and reasons fit
-//! a control frame, so that telling the peer why cannot itself break the protocol.
+//! Owns the table of closes in the contract, and the close for each violation. Must not know how a
+//! close frame is encoded: [`super::Context::close`] is the only function that sends one. The
+//! invariant: an endpoint may send each code (RFC 6455 §7.4), and each reason fits a control frame.
 
-/// A close: what the peer is told, and why.
+/// The content of a close frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Close {
     /// Status code (RFC 6455 §7.4).
@@ -14,57 +13,57 @@ pub struct Close {
     pub reason: &'static str,
 }
 
-/// RFC 6455 §5.5: a control frame's payload ends at 125 bytes, and the code takes two.
+/// RFC 6455 §5.5: a control frame has at most 125 bytes of payload, of which the code takes two.
 pub const REASON_BYTES_MAX: usize = 123;
 
 impl Close {
     /// The session left the room by REST (contract §7.1).
     pub const LEFT_ROOM: Close = close(1000, "left room");
-    /// The process was told to end (contract §7.2).
+    /// The process received a signal to end (contract §7.2).
     pub const SHUTTING_DOWN: Close = close(1001, "server shutting down");
     /// [`Violation::Protocol`] (contract §7.3).
     pub const PROTOCOL: Close = close(1002, "protocol error");
-    /// A binary message where only text means anything (contract §7.4).
+    /// A binary message, where the contract has only text (contract §7.4).
     pub const BINARY: Close = close(1003, "binary frame");
     /// [`Violation::NotUtf8`] (contract §7.5).
     pub const NOT_UTF8: Close = close(1007, "not UTF-8");
     /// [`Violation::TooBig`] (contract §7.6).
     pub const TOO_BIG: Close = close(1009, "frame or message too big");
-    /// A bug of ours (contract §7.7).
+    /// A bug of the server (contract §7.7).
     pub const INTERNAL: Close = close(1011, "internal error");
     /// The reader's outbox overflowed (contract §7.8).
     pub const TOO_SLOW: Close = close(1013, "too slow");
-    /// Memory had to be freed (contract §7.9).
+    /// The memory ceiling is reached (contract §7.9).
     pub const SERVER_FULL: Close = close(1013, "server full");
-    /// There is no such session, or it has just ended (contract §7.10).
+    /// The session does not exist or has ended (contract §7.10).
     pub const INVALID_SESSION: Close = close(4401, "invalid or expired session");
     /// The room has a password and the session has not joined (contract §7.11).
     pub const NOT_A_MEMBER: Close = close(4403, "not a member");
-    /// There is no such room (contract §7.12).
+    /// The room does not exist (contract §7.12).
     pub const ROOM_NOT_FOUND: Close = close(4404, "room not found");
-    /// Somebody present in the room has the session's name (contract §7.13).
+    /// Another person present in the room has the session's name (contract §7.13).
     pub const NAME_TAKEN: Close = close(4409, "name taken");
-    /// Its owner deleted the room (contract §7.14).
+    /// The owner deleted the room (contract §7.14).
     pub const ROOM_DELETED: Close = close(4410, "room deleted");
-    /// Over the session's or the address's share of connections (contract §7.15).
+    /// The limit on connections per session or per address is reached (contract §7.15).
     pub const TOO_MANY_CONNECTIONS: Close = close(4429, "too many connections");
-    /// Over the session's share of rooms (contract §7.15).
+    /// The limit on rooms per session is reached (contract §7.15).
     pub const TOO_MANY_ROOMS: Close = close(4429, "too many rooms");
 }
 
-/// The peer broke RFC 6455 or a limit. `close` says how to tell it; it is not listened to any more.
+/// How the peer violated RFC 6455 or a limit. Its later input is discarded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Violation {
-    /// Malformed, or not allowed where it came.
+    /// A malformed frame, or a frame that is not allowed at this point.
     Protocol,
-    /// Text, or a close's reason, that is not UTF-8.
+    /// Text or the reason of a close that is not UTF-8.
     NotUtf8,
     /// A frame or message over [`super::WsLimits`].
     TooBig,
 }
 
 impl Violation {
-    /// What the peer is told about it.
+    /// The close with which to answer.
     pub fn close(self) -> Close {
         match self {
             Violation::Protocol => Close::PROTOCOL,
@@ -74,7 +73,7 @@ impl Violation {
     }
 }
 
-/// Refuses a reason that is too long where the table is compiled.
+/// Checks the length of a reason at compile time.
 const fn close(code: u16, reason: &'static str) -> Close {
     assert!(reason.len() <= REASON_BYTES_MAX);
     Close { code, reason }
@@ -107,7 +106,7 @@ mod tests {
     fn every_reason_fits_a_close_frame_and_every_code_may_be_sent() {
         for (n, close) in TABLE.iter().enumerate() {
             assert!((1..=REASON_BYTES_MAX).contains(&close.reason.len()), "{close:?}");
-            // RFC 6455 §7.4.1: 1005, 1006 and 1015 are never on the wire, 1004 means nothing.
+            // RFC 6455 §7.4.1: 1005, 1006 and 1015 must not be sent, and 1004 is reserved.
             assert!(matches!(close.code, 1000..=1003 | 1007..=1014 | 4000..=4999), "{close:?}");
             assert!(!TABLE.iter().skip(n + 1).any(|other| other == close), "{close:?} twice");
         }

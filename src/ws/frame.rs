@@ -1,35 +1,35 @@
-//! Encoding of the frames we send.
+//! The encoding of text frames.
 //!
-//! Owns the header of a data frame. Must never know who a frame is for: a server's frames are
-//! unmasked (RFC 6455 §5.1) and no extension is negotiated, so one encoding serves everybody,
-//! and encoded frames go round the [`super::Context`], straight into an outbox. The invariant:
-//! the declared length is the payload's, whatever its size; a wrong one would have every
-//! receiver take chat text for headers.
+//! Owns the header of a data frame. Must not know who receives a frame: frames of a server are
+//! unmasked (RFC 6455 §5.1) and no extension is negotiated, so one encoding serves all recipients
+//! and goes to their outboxes without passing through a [`super::Context`]. The invariant: the
+//! declared length is the length of the payload. With any other length, every recipient would read
+//! chat text as headers.
 
-/// The longest header of an unmasked frame whose payload is under 64 KiB.
-pub const HEADER_BYTES_MAX: usize = 4;
+/// Bytes reserved for the header before the payload is written: right for 126 bytes to 64 KiB.
+const HEADER_BYTES_RESERVED: usize = 4;
 
-/// Appends one unmasked, final text frame (RFC 6455 §5.2) whose payload `write` appends, and
-/// returns the payload's start in `out`.
+/// Appends one unmasked, final text frame (RFC 6455 §5.2) with the payload that `write` appends.
+/// Returns the index of the payload in `out`.
 ///
-/// `write` may only append. A payload of 126 bytes to 64 KiB is written where it stays; a shorter
-/// one moves two bytes to the front, a longer one (the list of a great crowd) six to the back.
+/// `write` must only append. A payload of 126 bytes to 64 KiB is written in place. A shorter one is
+/// moved two bytes to the front, a longer one six bytes to the back.
 pub fn encode_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> usize {
     let start = out.len();
-    out.extend_from_slice(&[0; HEADER_BYTES_MAX]);
+    out.extend_from_slice(&[0; HEADER_BYTES_RESERVED]);
     write(out);
-    debug_assert!(out.len() >= start + HEADER_BYTES_MAX, "`write` took bytes away");
-    let (header, header_len) = header(out.len() - start - HEADER_BYTES_MAX);
-    out.splice(start..start + HEADER_BYTES_MAX, header.into_iter().take(header_len));
+    debug_assert!(out.len() >= start + HEADER_BYTES_RESERVED, "`write` removed bytes");
+    let (header, header_len) = header(out.len() - start - HEADER_BYTES_RESERVED);
+    out.splice(start..start + HEADER_BYTES_RESERVED, header.into_iter().take(header_len));
     start + header_len
 }
 
-/// The header's bytes, and how many of them count.
+/// The bytes of the header, and how many of them are used.
 fn header(payload_len: usize) -> ([u8; 10], usize) {
     const FINAL_TEXT: u8 = 0x81;
     let mut header = [FINAL_TEXT, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    // RFC 6455 §5.2: seven bits if they suffice; 126 announces two bytes, 127 eight. The
-    // shortest form that fits is a MUST.
+    // RFC 6455 §5.2: a length up to 125 is in the second byte, 126 means that two bytes follow, and
+    // 127 that eight do. The shortest form must be used.
     match payload_len {
         0..=125 => {
             header[1] = payload_len as u8;
@@ -52,7 +52,7 @@ fn header(payload_len: usize) -> ([u8; 10], usize) {
 mod tests {
     use super::*;
 
-    /// Both encoders must agree, behind bytes that are already there.
+    /// Encodes behind bytes that are already in the buffer.
     fn check(payload_len: usize, header: &[u8]) {
         let payload: Vec<u8> = (0..payload_len).map(|n| b'a' + (n % 23) as u8).collect();
         let mut expected = b"before".to_vec();
@@ -82,7 +82,7 @@ mod tests {
         let mut out = Vec::new();
         let first = encode_text(&mut out, |out| out.extend_from_slice(b"Hello"));
         let second = encode_text(&mut out, |out| out.extend_from_slice(b"you"));
-        // RFC 6455 §5.7 shows the first.
+        // The first is an example of RFC 6455 §5.7.
         assert_eq!(out, b"\x81\x05Hello\x81\x03you");
         assert_eq!((first, second), (2, 9));
     }

@@ -1,14 +1,24 @@
-//! RFC 6455 as tungstenite does it, lent bytes instead of a stream.
+//! RFC 6455 without I/O, on tungstenite's context.
 //!
-//! Owns the opening handshake's fields, frames and closes. Must never know a socket or the chat;
-//! text and binary are delivered alike. The invariant: after a violation the peer's bytes mean
-//! nothing any more. It is told once, and whatever else it sends is thrown away unread.
+//! Owns the opening handshake, frames and closes. Must not know a socket or the chat: text and
+//! binary messages are delivered alike. The invariant: a violation is reported once, and the bytes
+//! that the peer sends after it are discarded unread.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `handshake` | the checks of an upgrade, and the 101 |
+//! | `context` | the state of one connection: messages in, control frames out |
+//! | `partial` | the frame that is arriving, and the limits on its size |
+//! | `frame` | the encoding of text frames |
+//! | `close` | close codes, reasons, and the violations that lead to some of them |
 
 pub mod close;
 mod context;
 mod frame;
 pub mod handshake;
+mod partial;
 
 pub use close::Violation;
-pub use context::{Context, Incoming, RecycledContext, WsLimits};
-pub use frame::{HEADER_BYTES_MAX, encode_text};
+pub use context::{Context, Incoming, RecycledContext};
+pub use frame::encode_text;
+pub use partial::WsLimits;

@@ -1,7 +1,9 @@
-//! Frames in every cut, violations, closes, and what the context relies on tungstenite for.
+//! Frames split at every byte, violations, closes, and the behaviour of tungstenite that the context
+//! relies on.
 
 use std::cell::RefCell;
 
+use super::super::partial::HEAD_BYTES_MAX;
 use super::*;
 use crate::clock::SeededEntropy;
 
@@ -33,7 +35,7 @@ fn head(first: u8, payload: u64) -> Vec<u8> {
     head
 }
 
-/// As in RFC 6455 §5.7.
+/// The mask of RFC 6455 §5.7.
 const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
 /// A client's frame.
@@ -48,7 +50,7 @@ fn close_frame(code: u16, reason: impl AsRef<[u8]>) -> Vec<u8> {
     frame(CLOSE, [&code.to_be_bytes(), reason.as_ref()].concat())
 }
 
-/// A server's short frame.
+/// A frame of the server with a payload of at most 125 bytes.
 fn answer(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
     [&[first, payload.as_ref().len() as u8], payload.as_ref()].concat()
 }
@@ -69,11 +71,11 @@ fn describe(incoming: Incoming) -> String {
 }
 
 thread_local! {
-    /// All contexts of one test share it, as those of one server do.
+    /// Shared by the contexts of a test, as by those of a server.
     static RECYCLED: RefCell<RecycledContext> = RefCell::default();
 }
 
-/// Feeds all of `input`, telling the peer of a violation like the server does.
+/// Feeds all of `input`, and closes after a violation as the server does.
 fn feed(context: &mut Context, mut input: &[u8], out: &mut Vec<u8>) -> Vec<String> {
     let mut seen = Vec::new();
     loop {
@@ -90,12 +92,12 @@ fn feed(context: &mut Context, mut input: &[u8], out: &mut Vec<u8>) -> Vec<Strin
         let kept = 2 * (HEAD_BYTES_MAX + LIMITS.frame_bytes_max) + LIMITS.message_bytes_max;
         assert!(context.bytes() <= INNER_BYTES + kept);
     }
-    assert!(input.is_empty(), "left lying: {input:?}");
+    assert!(input.is_empty(), "left over: {input:?}");
     seen
 }
 
-/// What comes of `input` must be `expected`, and the bytes sent must be `answers`, however
-/// the input is cut. `begin` comes first.
+/// Calls `begin` and feeds `input`. The results must be `expected` and the bytes sent `answers`,
+/// wherever the input is split.
 #[track_caller]
 fn check_after(
     begin: fn(&mut Context, &mut Vec<u8>),
@@ -122,7 +124,7 @@ fn check(input: &[u8], expected: &[&str], answers: &[u8]) {
     check_after(|_, _| {}, input, expected, answers);
 }
 
-/// The last frame of `input` is a violation: it is told, and nothing after it is heard.
+/// The last frame of `input` is a violation. It must be reported, and later frames discarded.
 #[track_caller]
 fn check_violation(input: &[u8], before: &[&str], violation: Violation) {
     let name = format!("{violation:?}");
@@ -132,7 +134,7 @@ fn check_violation(input: &[u8], before: &[&str], violation: Violation) {
 }
 
 #[test]
-fn the_rfcs_masked_hello_is_read() {
+fn the_masked_hello_of_the_rfc_is_read() {
     check(b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58", &["text Hello"], b"");
 }
 
@@ -149,7 +151,7 @@ fn text_and_binary_are_delivered_alike() {
 }
 
 #[test]
-fn a_hundred_frames_in_one_input() {
+fn all_frames_of_one_input_are_read() {
     let texts: Vec<_> = (0..100).map(|n| format!("text {n}")).collect();
     let texts: Vec<_> = texts.iter().map(String::as_str).collect();
     let input: Vec<_> = (0..100).flat_map(|n| frame(FIN | TEXT, n.to_string())).collect();
@@ -173,13 +175,13 @@ fn fragments_are_joined_and_control_frames_come_between() {
 }
 
 #[test]
-fn a_message_may_begin_with_nothing() {
+fn the_first_fragment_may_be_empty() {
     let input = [frame(TEXT, ""), frame(CONTINUE, ""), frame(FIN | CONTINUE, "late")].concat();
     check(&input, &["text late"], b"");
 }
 
 #[test]
-fn each_fragment_but_the_last_is_told_until_we_close() {
+fn each_fragment_but_the_last_is_reported_until_our_close() {
     let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
     let bytes = [frame(TEXT, "a"), frame(CONTINUE, ""), frame(FIN | CONTINUE, "b")].concat();
     let mut input = &bytes[..];
@@ -195,7 +197,7 @@ fn each_fragment_but_the_last_is_told_until_we_close() {
 }
 
 #[test]
-fn a_code_point_may_be_cut_by_fragments() {
+fn a_code_point_may_be_split_between_fragments() {
     let crab = "🦀".as_bytes();
     let input =
         [frame(TEXT, &crab[..1]), frame(CONTINUE, &crab[1..3]), frame(FIN | CONTINUE, &crab[3..])];
@@ -233,7 +235,7 @@ fn the_peers_close_is_answered_with_its_own_code() {
 }
 
 #[test]
-fn a_close_with_a_code_nobody_may_send_is_answered_with_1002() {
+fn a_close_with_an_invalid_code_is_answered_with_1002() {
     for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535] {
         let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
         assert_eq!(feed(&mut context, &close_frame(code, "bye"), &mut out), ["closed"]);
@@ -249,7 +251,7 @@ fn a_malformed_close_is_a_violation() {
 }
 
 #[test]
-fn nothing_is_heard_after_the_peers_close() {
+fn input_after_the_peers_close_is_discarded() {
     let input = [
         frame(FIN | TEXT, "before"),
         close_frame(1000, ""),
@@ -262,7 +264,7 @@ fn nothing_is_heard_after_the_peers_close() {
 }
 
 #[test]
-fn after_our_close_only_the_peers_close_is_heard() {
+fn after_our_close_only_the_peers_close_is_reported() {
     let begin = |context: &mut Context, out: &mut Vec<u8>| {
         assert!(context.can_write());
         context.close(Close::SHUTTING_DOWN, out);
@@ -279,7 +281,7 @@ fn after_our_close_only_the_peers_close_is_heard() {
         frame(FIN | TEXT, "after"),
     ];
     check_after(begin, &input.concat(), &["closed"], &close_answer(Close::SHUTTING_DOWN));
-    // A violation ends the wait, and says nothing more.
+    // A violation ends the wait for the peer's close, and no second close is sent.
     let input = [frame(FIN | TEXT, "late"), frame(FIN | 3, ""), close_frame(1001, "")].concat();
     check_after(begin, &input, &["Protocol"], &close_answer(Close::SHUTTING_DOWN));
 }
@@ -295,7 +297,7 @@ fn nothing_is_sent_after_the_peers_close() {
 }
 
 #[test]
-fn a_violation_is_told_only_by_close_and_only_once() {
+fn a_violation_is_answered_by_close_alone_and_once() {
     let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
     let input = frame(FIN | 3, "");
     assert_eq!(
@@ -329,7 +331,7 @@ fn an_unmasked_frame_is_a_violation() {
 }
 
 #[test]
-fn control_frames_are_short_and_whole() {
+fn a_control_frame_is_short_and_not_fragmented() {
     check_violation(&frame(PING & !FIN, "x"), &[], Violation::Protocol);
     check_violation(&frame(PONG & !FIN, ""), &[], Violation::Protocol);
     check_violation(&frame(CLOSE & !FIN, ""), &[], Violation::Protocol);
@@ -338,7 +340,7 @@ fn control_frames_are_short_and_whole() {
 }
 
 #[test]
-fn fragments_come_in_their_order() {
+fn fragments_of_two_messages_are_not_mixed() {
     check_violation(&frame(FIN | CONTINUE, "x"), &[], Violation::Protocol);
     check_violation(&frame(CONTINUE, "x"), &[], Violation::Protocol);
     let again = [frame(TEXT, "a"), frame(FIN | TEXT, "b")].concat();
@@ -350,23 +352,24 @@ fn fragments_come_in_their_order() {
 }
 
 #[test]
-fn text_is_utf8_however_it_is_fragmented() {
-    // An overlong form, a surrogate, a code point beyond the last, a cut one, a stray byte.
+fn text_that_is_not_utf8_is_a_violation_however_it_is_fragmented() {
+    // An overlong form, a surrogate, a code point beyond U+10FFFF, a truncated one, a continuation
+    // byte alone.
     for text in [&b"\xc0\xaf"[..], b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xf0\x9f", b"\x80"] {
         check_violation(&frame(FIN | TEXT, text), &[], Violation::NotUtf8);
         let (front, back) = text.split_at(1);
         let halves = [frame(TEXT, front), frame(FIN | CONTINUE, back)].concat();
-        // Whether the first half is already hopeless decides where it fails, not whether.
+        // Fails at the first or at the second fragment.
         check_violation(&halves, &[], Violation::NotUtf8);
     }
-    // Fails with the fragment that cannot be completed, not with the message.
-    let hopeless = [frame(TEXT, "ok"), frame(CONTINUE, [0xFF])].concat();
-    check_violation(&hopeless, &[], Violation::NotUtf8);
+    // Fails at the fragment that cannot become valid, before the message is complete.
+    let invalid = [frame(TEXT, "ok"), frame(CONTINUE, [0xFF])].concat();
+    check_violation(&invalid, &[], Violation::NotUtf8);
     check(&frame(FIN | BINARY, [0xFF]), &["binary \\xff"], b"");
 }
 
 #[test]
-fn limits_are_met_exactly() {
+fn a_frame_or_message_at_its_limit_is_accepted_and_one_byte_more_is_not() {
     let WsLimits { frame_bytes_max, message_bytes_max } = LIMITS;
     let (full, rest) = ("a".repeat(frame_bytes_max), message_bytes_max - frame_bytes_max);
     check(&frame(FIN | TEXT, &full), &[&format!("text {full}")], b"");
@@ -376,7 +379,7 @@ fn limits_are_met_exactly() {
     let front = frame(BINARY, &full);
     let whole = [&front[..], &frame(FIN | CONTINUE, "b".repeat(rest))].concat();
     check(&whole, &[&format!("binary {full}{}", "b".repeat(rest))], b"");
-    // What is refused is refused on its header.
+    // Refused on the header alone.
     let over = [&front[..], &head(CONTINUE, rest as u64 + 1)].concat();
     check_violation(&over, &[], Violation::TooBig);
 }
@@ -391,7 +394,7 @@ fn huge_lengths_are_refused_on_their_header() {
 }
 
 #[test]
-fn bytes_are_what_was_declared_or_has_arrived_and_is_not_delivered() {
+fn bytes_count_what_is_declared_or_has_arrived_until_it_is_delivered() {
     let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
     let mut step = |input: &[u8], undelivered: usize| {
         feed(&mut context, input, &mut out);
@@ -400,8 +403,8 @@ fn bytes_are_what_was_declared_or_has_arrived_and_is_not_delivered() {
     let (text, more, ping) =
         (frame(TEXT, "0123456789"), frame(FIN | CONTINUE, "abcde"), frame(PING, "xyz"));
     step(&[], 0);
-    step(&text[..5], INNER_BYTES + 8); // What a vector begins with.
-    step(&text[5..6], INNER_BYTES + 16); // Now the header is whole, and the frame counts.
+    step(&text[..5], INNER_BYTES + 8); // The first capacity of a vector.
+    step(&text[5..6], INNER_BYTES + 16); // The header is complete, so the declared length counts.
     step(&text[6..15], INNER_BYTES + 16);
     step(&text[15..], INNER_BYTES + 10);
     step(&ping[..8], INNER_BYTES + 10 + 9);
@@ -414,11 +417,11 @@ fn bytes_are_what_was_declared_or_has_arrived_and_is_not_delivered() {
 }
 
 #[test]
-fn what_is_declared_counts_and_what_has_not_come_is_not_reserved() {
+fn declared_bytes_count_and_are_not_reserved() {
     let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
     let whole = frame(FIN | TEXT, [b'a'; 300]);
     for (at, byte) in whole.iter().enumerate() {
-        let partial = context.active.as_ref().map_or(0, |one| one.partial.capacity());
+        let partial = context.active.as_ref().map_or(0, |one| one.frame.capacity());
         assert!(partial <= (2 * at).max(8), "at {at}");
         feed(&mut context, &[*byte], &mut out);
         let expected = match at {
@@ -442,7 +445,7 @@ fn a_big_frame_leaves_no_big_buffer() {
         feed_all(&mut context, &whole[50_008..], &mut out, 1);
         assert_eq!(context.bytes(), 0);
     }
-    // Not while something is incomplete, whatever comes between.
+    // While a message is incomplete the buffer stays, also after a control frame.
     feed_all(&mut context, &frame(TEXT, &big), &mut out, 1);
     feed_all(&mut context, &frame(PING, ""), &mut out, 1);
     assert_eq!(context.bytes(), INNER_BYTES + 60_008 - READ_BUFFER_BYTES + 60_000);
@@ -459,7 +462,7 @@ fn feed_all(context: &mut Context, mut input: &[u8], out: &mut Vec<u8>, whole: u
 }
 
 #[test]
-fn mutated_frames_break_nothing() {
+fn mutated_frames_never_panic_and_stay_within_the_limits() {
     let sound = [
         frame(FIN | TEXT, "hello"),
         frame(TEXT, "a".repeat(130)),
@@ -493,13 +496,13 @@ fn mutated_frames_break_nothing() {
         let ended = last.split(' ').next().map(str::to_owned);
         *outcomes.entry(ended).or_insert(0) += 1;
     }
-    // The mutations reach every end there is.
+    // The mutations reach each kind of end.
     for end in ["closed", "Protocol", "NotUtf8", "TooBig"] {
         assert!(outcomes.contains_key(&Some(end.to_owned())), "{outcomes:?}");
     }
 }
 
-/// What this file relies on tungstenite for, observed with 0.29 and 0.30.
+/// The behaviour of tungstenite that the context relies on, observed with 0.29 and 0.30.
 mod tungstenite_itself {
     use super::*;
     use tungstenite::error::{CapacityError, ProtocolError};
@@ -526,7 +529,7 @@ mod tungstenite_itself {
     }
 
     #[test]
-    fn the_answer_to_a_close_is_queued_and_then_all_is_over() {
+    fn the_answer_to_a_close_is_queued_and_then_the_context_is_closed() {
         let (mut inner, mut out) = (new_context(LIMITS), Vec::new());
         let close = read(&mut inner, &frame(CLOSE, ""), &mut out);
         assert!(matches!(close, Ok(Message::Close(None))) && out.is_empty());
