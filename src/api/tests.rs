@@ -1,4 +1,4 @@
-//! The contract from request to answer, over a real domain; the wire is tested elsewhere.
+//! Requests and their answers, with a real domain and without a wire.
 
 mod metrics;
 mod rooms;
@@ -23,15 +23,15 @@ use crate::http::{Codec, Fed, HttpLimits, Reject};
 use crate::ledger::Ledger;
 use crate::slots::Slots;
 
-/// Encodes each event into a batch of its own, and remembers what was said and who was closed.
+/// Encodes each event into a batch of its own, and records events, history pages and closes.
 #[derive(Default)]
-struct Ear {
+struct RecordingSink {
     events: Vec<String>,
     pages: Vec<String>,
     closes: Vec<CloseReason>,
 }
 
-impl Sink for Ear {
+impl Sink for RecordingSink {
     fn publish(&mut self, _: RoomKey, event: &Event<'_>, _: usize) -> Frame {
         let mut out = b"header".to_vec();
         json::event(&mut out, event, &mut Stamps::default());
@@ -61,7 +61,7 @@ const UNKNOWN: &str = "0b8f2f53-3d0c-4b8e-9a53-0d1e6a2b7c44";
 struct World {
     api: Api,
     chat: Chat,
-    ear: Ear,
+    sink: RecordingSink,
     now: Now,
     address: Option<Address>,
 }
@@ -91,7 +91,7 @@ impl World {
         World {
             api: Api::new(&config, &Ledger::new()),
             chat: Chat::new(settings, Box::new(SeededEntropy::new(7)), &Ledger::new()),
-            ear: Ear::default(),
+            sink: RecordingSink::default(),
             now: Now { mono: Mono::ZERO, wall: Wall::from_micros(1_755_611_100_123_456) },
             address: None,
         }
@@ -100,18 +100,18 @@ impl World {
     fn ask(&mut self, request: &Request) -> Answer {
         let uptime = Duration::from_millis(1500);
         let caller = Caller { now: self.now, uptime, connections: 3, address: self.address };
-        self.api.answer(&mut self.chat, request, &caller, &mut self.ear)
+        self.api.answer(&mut self.chat, request, &caller, &mut self.sink)
     }
 
     fn send(&mut self, request: &Request) -> Response {
         match self.ask(request) {
             Answer::Response(response) => response,
             Answer::Refused(error) => self.api.refusal(Some(request), error),
-            Answer::Socket(entry) => panic!("a socket: {entry:?}"),
+            Answer::Socket(upgrade) => panic!("a socket: {upgrade:?}"),
         }
     }
 
-    /// `line` is method and target; `token` empty: no `Authorization`.
+    /// `line` is method and target. An empty `token` sends no `Authorization`.
     fn rest(&mut self, line: &str, token: &str, body: &str) -> (u16, String) {
         let field = if token.is_empty() { String::new() } else { authorization(token) };
         let response = self.send(&request(line, &field, body));
@@ -129,8 +129,8 @@ impl World {
         self.room_with(token, "")
     }
 
-    fn room_with(&mut self, token: &str, wishes: &str) -> String {
-        let (status, body) = self.rest("POST /rooms", token, wishes);
+    fn room_with(&mut self, token: &str, options: &str) -> String {
+        let (status, body) = self.rest("POST /rooms", token, options);
         assert_eq!(status, 201, "{body}");
         body.split('"').nth(3).unwrap().to_owned()
     }
@@ -139,8 +139,8 @@ impl World {
         let conn = Slots::default().insert(());
         let session = self.chat.session(SessionId::parse(token).unwrap());
         let room = self.chat.room(RoomId::parse(room).unwrap());
-        let knock = JoinRequest { conn, session, room, share_exceeded: false, start };
-        self.chat.enter(self.now, knock, &mut self.ear).unwrap().0
+        let join = JoinRequest { conn, session, room, share_exceeded: false, start };
+        self.chat.enter(self.now, join, &mut self.sink).unwrap().0
     }
 }
 
@@ -175,7 +175,7 @@ fn field<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
     response.fields.iter().find(|(other, _)| *other == name).map(|(_, value)| &**value)
 }
 
-/// The status, and the code that an error's body ends in.
+/// The status, and the code at the end of an error's body.
 fn code((status, body): (u16, String)) -> (u16, String) {
     let code = body.rsplit("\"code\":\"").next().unwrap_or_default();
     (status, code.trim_end_matches("\"}").to_owned())
@@ -183,7 +183,7 @@ fn code((status, body): (u16, String)) -> (u16, String) {
 
 // contract §1.17 §2.1 §2.2 §2.3 §2.4 §2.5 §2.6 §2.7 §2.8 §2.9 §2.11
 #[test]
-fn a_session_and_its_rooms_from_beginning_to_end() {
+fn a_session_and_its_rooms_from_start_to_end() {
     let mut w = World::new();
     let (status, body) =
         w.rest("POST /sessions/", "", r#"{"x":[1],"username":" \u0061na\"s\u00e9 "}"#);
@@ -236,14 +236,14 @@ fn a_session_and_its_rooms_from_beginning_to_end() {
 
 // contract §2.10 §6.5
 #[test]
-fn histories_are_the_bytes_that_were_sent() {
+fn a_history_has_the_bytes_that_were_sent() {
     let mut w = World::new();
     let token = w.session("ana");
     let room = w.room(&token);
     let attachment = w.enter(&token, &room, Start::Live);
     let draft = Draft::new("a \"b\"\n🦀", None).unwrap();
-    w.chat.post(w.now, attachment, draft, &mut w.ear).unwrap();
-    w.chat.typing(w.now, attachment, &mut w.ear);
+    w.chat.post(w.now, attachment, draft, &mut w.sink).unwrap();
+    w.chat.typing(w.now, attachment, &mut w.sink);
 
     let path = format!("GET /rooms/{room}/messages");
     let (status, body) = w.rest(&path, &token, "");
@@ -261,17 +261,17 @@ fn histories_are_the_bytes_that_were_sent() {
     assert_eq!(last, format!(r#"{{"messages":[{{"id":"{}"#, rows[2]));
 
     assert_eq!(w.rest(&format!("DELETE /rooms/{room}/leave"), &token, "").0, 200);
-    assert_eq!(w.ear.closes, [CloseReason::LeftRoom]);
+    assert_eq!(w.sink.closes, [CloseReason::LeftRoom]);
     let (_, last) = w.rest(&format!("{path}?limit=1"), &token, "");
     assert!(last.ends_with(&row("user_left", "ana has left", "]}")), "{last}");
     let typing =
         format!(r#"{{"type":"typing","user":"ana","user_id":"{user_id}","room_id":"{room}"}}"#);
-    assert!(w.ear.events.contains(&typing));
+    assert!(w.sink.events.contains(&typing));
 }
 
 // contract §1.9 §2.10
 #[test]
-fn limits_are_whole_numbers_within_range() {
+fn a_limit_is_a_whole_number_within_range() {
     let mut w = World::new();
     let token = w.session("ana");
     let room = w.room(&token);
@@ -287,12 +287,12 @@ fn limits_are_whole_numbers_within_range() {
         assert_eq!(code(answer), (422, "bad_query".into()), "{bad}");
     }
     let answer = w.rest("GET /rooms/0000000000/messages?limit=0", &token, "");
-    assert_eq!(code(answer), (422, "bad_query".into()), "before the room is looked for");
+    assert_eq!(code(answer), (422, "bad_query".into()), "checked before the room");
 }
 
 // contract §1.11
 #[test]
-fn who_is_asked_first() {
+fn checks_come_in_the_order_of_the_contract() {
     let mut w = World::new();
     let token = w.session("ana");
     let mut check = |line: &str, token: &str, body: &str, status: u16, expected: &str| {
@@ -328,7 +328,7 @@ fn who_is_asked_first() {
 
 // contract §1.8
 #[test]
-fn a_body_that_nobody_needs_is_empty_or_an_object_on_every_route() {
+fn an_ignored_body_is_empty_or_an_object_on_every_route() {
     let mut w = World::new();
     let token = w.session("ana");
     let room = w.room(&token);
@@ -375,7 +375,7 @@ fn head_is_answered_as_get_is_on_every_route() {
 
 // contract §1.7 §3.1 §3.2
 #[test]
-fn a_username_is_a_string_first_and_a_name_then() {
+fn a_username_that_is_no_string_is_a_bad_body_and_a_bad_string_a_bad_username() {
     let mut w = World::new();
     let mut check = |body: &str, status: u16, expected: &str| {
         assert_eq!(code(w.rest("POST /sessions", "", body)), (status, expected.into()), "{body}");
@@ -391,7 +391,7 @@ fn a_username_is_a_string_first_and_a_name_then() {
 
 // contract §1.18 §1.19 §1.20
 #[test]
-fn credentials_missing_and_credentials_wrong() {
+fn missing_and_invalid_credentials_have_their_own_codes() {
     let mut w = World::new();
     let token = w.session("ana");
     let mut check = |fields: &str, expected: Option<&str>| {
@@ -420,36 +420,40 @@ fn credentials_missing_and_credentials_wrong() {
     check(&authorization(&token), None);
     check(&format!("authorization: bEARER   {token}\r\n"), None);
     let (status, _) = w.rest("DELETE /sessions/me", "x", "");
-    assert_eq!(status, 401, "an id that can't have been one has not ended");
+    assert_eq!(status, 401, "malformed, so it never was a session");
     assert_eq!(w.rest("DELETE /sessions/me", "", "").0, 401);
 }
 
 // contract §3.10
 #[test]
-fn every_use_of_a_session_prolongs_it() {
+fn every_use_of_a_session_restarts_its_lifetime() {
     let mut w = World::new();
     let token = w.session("ana");
     for _ in 0..3 {
         w.now = w.now.after(Duration::from_secs(86000));
-        w.chat.sweep(w.now, usize::MAX, &mut w.ear);
-        assert_eq!(w.rest("POST /rooms/x/join", &token, "{").0, 422, "even one in vain");
+        w.chat.sweep(w.now, usize::MAX, &mut w.sink);
+        assert_eq!(
+            w.rest("POST /rooms/x/join", &token, "{").0,
+            422,
+            "a refused request counts, too"
+        );
     }
     w.now = w.now.after(Duration::from_secs(86401));
-    w.chat.sweep(w.now, usize::MAX, &mut w.ear);
+    w.chat.sweep(w.now, usize::MAX, &mut w.sink);
     assert_eq!(code(w.rest("GET /rooms", &token, "")), (401, "invalid_session".into()));
 }
 
 // contract §5.2 §5.3
 #[test]
-fn a_socket_takes_the_first_credential_that_is_there() {
+fn the_first_credential_present_counts_on_a_socket() {
     let mut w = World::new();
     let [a, b, c] = ["1", "2", "3"].map(|n| UNKNOWN.replace("0b8f2f53", &n.repeat(8)));
     let mut check = |query: &str, fields: &str, session: Option<&str>, subprotocol| {
         let line = format!("GET /ws/a1b2c3d4e5/{query}");
-        let Answer::Socket(entry) = w.ask(&request(&line, fields, "")) else { panic!("{line}") };
-        assert_eq!(entry.room, RoomId::parse("a1b2c3d4e5"));
-        assert_eq!(entry.session.map(|id| id.to_string()).as_deref(), session, "{line} {fields}");
-        assert_eq!(entry.subprotocol, subprotocol, "{fields}");
+        let Answer::Socket(upgrade) = w.ask(&request(&line, fields, "")) else { panic!("{line}") };
+        assert_eq!(upgrade.room, RoomId::parse("a1b2c3d4e5"));
+        assert_eq!(upgrade.session.map(|id| id.to_string()).as_deref(), session, "{line} {fields}");
+        assert_eq!(upgrade.subprotocol, subprotocol, "{fields}");
     };
     let query = format!("?session_id={a}");
     let offer = format!("Sec-WebSocket-Protocol: chat, bearer.{b}\r\n");
@@ -472,18 +476,18 @@ fn a_socket_takes_the_first_credential_that_is_there() {
     check(&format!("?session_id=x&session_id={}", a.replace('-', "%2d")), "", Some(&a), None);
 
     for line in ["GET /ws/all", "HEAD /ws/A1B2C3D4E5"] {
-        let Answer::Socket(entry) = w.ask(&request(line, "", "")) else { panic!("{line}") };
-        assert_eq!(entry.room, None, "{line}");
+        let Answer::Socket(upgrade) = w.ask(&request(line, "", "")) else { panic!("{line}") };
+        assert_eq!(upgrade.room, None, "{line}");
     }
 }
 
 // contract §1.22 §1.23 §1.25
 #[test]
-fn pages_of_other_origins() {
+fn answers_to_other_origins_have_no_cors_fields() {
     let narrowed = Config { cors_origins: vec!["https://a.example".into()], ..Config::default() };
     let mut w = World::with(narrowed);
     let acao = "Access-Control-Allow-Origin";
-    let asked = "Access-Control-Request-Method: DELETE\r\n";
+    let preflight = "Access-Control-Request-Method: DELETE\r\n";
     let origins = [
         ("https://a.example", true),
         ("https://chat.example", true),
@@ -502,7 +506,7 @@ fn pages_of_other_origins() {
             assert!(field(&response, "Access-Control-Allow-Methods").is_none());
         }
         for line in ["OPTIONS /rooms/x/join", "OPTIONS //nowhere", "OPTIONS *"] {
-            let response = w.send(&request(line, &format!("{fields}{asked}"), ""));
+            let response = w.send(&request(line, &format!("{fields}{preflight}"), ""));
             assert_eq!((response.status, response.body.len()), (204, 0));
             assert_eq!(field(&response, acao), allowed.then_some(origin), "{line} {origin}");
             let methods = field(&response, "Access-Control-Allow-Methods");
@@ -521,14 +525,15 @@ fn pages_of_other_origins() {
     assert_eq!(w.send(&request("OPTIONS *", "", "")).status, 204);
     assert_eq!(w.send(&request("OPTIONS /nowhere", "", "")).status, 404);
 
-    let unread = |api: &Api| api.refusal(None, error::timeout()).fields.pop().map(|(name, _)| name);
-    assert_eq!(unread(&w.api), Some("Vary"));
+    let unparsed =
+        |api: &Api| api.refusal(None, error::timeout()).fields.pop().map(|(name, _)| name);
+    assert_eq!(unparsed(&w.api), Some("Vary"));
     assert_eq!(w.api.cors(None).len(), 1);
     assert_eq!(World::new().api.cors(None)[0].1, "*");
 }
 
 #[test]
-fn creations_count_against_the_address_and_refusals_say_how_long() {
+fn creations_count_against_the_address_and_refusals_have_retry_after() {
     let mut w = World::new();
     w.address = Some(Address::of(IpAddr::from([192, 0, 2, 1])));
     let token = w.session("ana");
@@ -544,10 +549,10 @@ fn creations_count_against_the_address_and_refusals_say_how_long() {
 }
 
 #[test]
-fn every_error_has_its_status_its_code_and_its_sentence() {
+fn every_error_has_a_status_a_code_and_a_sentence() {
     let second = Duration::from_secs(1);
     let rejects = [
-        (Reject::BadRequest("The request is strange."), 400, "bad_request"),
+        (Reject::BadRequest("The request is malformed."), 400, "bad_request"),
         (Reject::HeadersTooLarge, 431, "headers_too_large"),
         (Reject::TargetTooLong, 414, "target_too_long"),
         (Reject::BodyTooLarge, 413, "body_too_large"),

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_authority_is_a_host_and_perhaps_a_port() {
+    fn an_authority_is_a_host_with_an_optional_port() {
         for good in [
             "a",
             "a:",
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_are_two_hex_digits_and_make_utf8() {
+    fn an_escape_has_two_hex_digits_and_decodes_to_utf8() {
         for (text, decoded) in [
             ("", Some("")),
             ("plain+text", Some("plain+text")),

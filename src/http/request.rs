@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_found_without_case_and_in_order() {
+    fn fields_are_found_in_order_and_without_case() {
         let request = request(
             "GET / HTTP/1.1\r\nHost: a\r\nx-one:  1\t \r\nX-Two: a\r\nX-TWO:\r\nx-two: é\r\n\r\n",
         );
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_members_between_commas_on_any_line() {
+    fn list_members_are_separated_by_commas_and_lines() {
         let request = request(
             "GET / HTTP/1.1\r\nHost: a\r\nConnection: , keep-alive ,\tUpgrade\r\n\
              Connection: x\r\n\r\n",

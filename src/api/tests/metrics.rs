@@ -1,4 +1,4 @@
-//! What the listener for metrics answers.
+//! The answers of a listener for metrics.
 
 use super::*;
 use crate::api::metrics::{Metrics, answer};
@@ -18,7 +18,7 @@ fn ask(w: &World, line: &str, body: &str, counters: &Counters) -> Result<Respons
 }
 
 #[test]
-fn nothing_but_metrics_is_to_be_had() {
+fn a_listener_for_metrics_serves_only_metrics() {
     let w = World::new();
     let counters = Counters::default();
     for line in ["GET /metrics", "HEAD /metrics", "GET /metrics/?x", "GET /%6Detrics"] {
@@ -43,7 +43,7 @@ fn nothing_but_metrics_is_to_be_had() {
 }
 
 #[test]
-fn the_text_is_the_exposition_format() {
+fn the_text_is_in_the_exposition_format() {
     let mut w = World::new();
     let ana = w.session("ana");
     w.room(&ana);
@@ -88,7 +88,7 @@ fn the_text_is_the_exposition_format() {
     check_form(&text);
 }
 
-/// Each family has its two lines, then its samples and no other's, and none comes twice.
+/// Each family has its two comment lines followed by its own samples, and occurs once.
 fn check_form(text: &str) {
     let mut families = Vec::new();
     let mut kind = "";

@@ -1,4 +1,4 @@
-//! Resume, posting, lists of users and private rooms, from request to answer.
+//! Requests about rooms and messages, and their answers.
 
 use super::*;
 use crate::chat::MESSAGE_CHARS_MAX;
@@ -9,19 +9,19 @@ fn refused(w: &mut World, line: &str, token: &str, body: &str, status: u16, expe
 }
 
 #[test]
-fn a_room_is_opened_as_wished_and_null_wishes_for_nothing() {
+fn a_room_has_the_options_of_its_request_and_null_counts_as_absent() {
     let mut w = World::new();
     let token = w.session("ana");
-    let mut check = |wishes: &str, digits: usize, shown: &str| {
-        let room = w.room_with(&token, wishes);
-        assert_eq!(room.len(), digits, "{wishes}");
+    let mut check = |options: &str, digits: usize, shown: &str| {
+        let room = w.room_with(&token, options);
+        assert_eq!(room.len(), digits, "{options}");
         let (_, body) = w.rest(&format!("GET /rooms/{room}"), "", "");
         let expected = format!(r#"{{"room_id":"{room}","exists":true,"user_count":0,{shown}}}"#);
-        assert_eq!(body, expected, "{wishes}");
+        assert_eq!(body, expected, "{options}");
     };
     let plain = r#""title":null,"private":false,"password":false"#;
-    for wishes in ["", "{}", r#"{"title":null,"private":null,"password":null}"#, r#"{"x":1}"#] {
-        check(wishes, 10, plain);
+    for options in ["", "{}", r#"{"title":null,"private":null,"password":null}"#, r#"{"x":1}"#] {
+        check(options, 10, plain);
     }
     let titled = r#""title":"Book \"club\"","private":false,"password":false"#;
     check(r#"{"title":" Book \"club\"\n","private":false}"#, 10, titled);
@@ -32,7 +32,7 @@ fn a_room_is_opened_as_wished_and_null_wishes_for_nothing() {
 }
 
 #[test]
-fn wishes_of_another_type_length_or_form_are_bad_bodies() {
+fn an_option_of_another_type_length_or_form_is_a_bad_body() {
     let mut w = World::new();
     let token = w.session("ana");
     let long = ["x".repeat(81), "é".repeat(65)].map(|text| format!("\"{text}\""));
@@ -54,7 +54,7 @@ fn wishes_of_another_type_length_or_form_are_bad_bodies() {
 
 // contract §9.2
 #[test]
-fn a_lobby_needs_one_request() {
+fn a_listing_with_details_has_all_that_a_lobby_shows() {
     let mut w = World::new();
     let token = w.session("ana");
     let titled = w.room_with(&token, r#"{"title":"é"}"#);
@@ -82,14 +82,14 @@ fn a_lobby_needs_one_request() {
 
 // contract §10.7 §10.8 §10.9
 #[test]
-fn guesses_are_counted_and_members_are_never_asked_again() {
+fn wrong_guesses_are_limited_and_members_need_no_password() {
     let mut w = World::new();
     let (ana, eve) = (w.session("ana"), w.session("eve"));
     let room = w.room_with(&ana, r#"{"password":"sesame"}"#);
     let join = format!("POST /rooms/{room}/join");
     for _ in 0..10 {
         for body in ["", "{}", r#"{"password":null}"#] {
-            refused(&mut w, &join, &eve, body, 403, "bad_password"); // No guess.
+            refused(&mut w, &join, &eve, body, 403, "bad_password"); // Not a guess.
         }
     }
     for _ in 0..5 {
@@ -100,7 +100,7 @@ fn guesses_are_counted_and_members_are_never_asked_again() {
         let response = w.send(&request(&join, &authorization(&eve), &body));
         assert_eq!((response.status, field(&response, "Retry-After")), (429, Some("10")));
     }
-    assert_eq!(w.rest(&join, &ana, r#"{"password":"wrong"}"#).0, 200, "she is in already");
+    assert_eq!(w.rest(&join, &ana, r#"{"password":"wrong"}"#).0, 200, "a member");
     w.address = Some(Address::of(IpAddr::from([192, 0, 2, 1])));
     let joined = format!(r#"{{"message":"Joined room {room}","room_id":"{room}"}}"#);
     assert_eq!(w.rest(&join, &eve, r#"{"password":"sesam\u0065"}"#), (200, joined));
@@ -108,13 +108,13 @@ fn guesses_are_counted_and_members_are_never_asked_again() {
 
 // contract §1.13
 #[test]
-fn a_room_that_is_not_there_looks_the_same_through_every_door() {
+fn an_ended_room_and_a_malformed_id_are_answered_like_an_unknown_room() {
     let mut w = World::new();
     let (ana, eve) = (w.session("ana"), w.session("eve"));
     let room = w.room_with(&ana, r#"{"password":"sesame"}"#);
-    let over = w.room_with(&ana, r#"{"private":true}"#);
-    assert_eq!(w.rest(&format!("DELETE /rooms/{over}"), &ana, "").0, 200);
-    let doors = [
+    let ended = w.room_with(&ana, r#"{"private":true}"#);
+    assert_eq!(w.rest(&format!("DELETE /rooms/{ended}"), &ana, "").0, 200);
+    let requests = [
         ("GET", "", ""),
         ("DELETE", "", ""),
         ("POST", "/join", r#"{"password":"sesame"}"#),
@@ -122,24 +122,24 @@ fn a_room_that_is_not_there_looks_the_same_through_every_door() {
         ("POST", "/messages", r#"{"message":"a"}"#),
         ("GET", "/users", ""),
     ];
-    for (method, door, body) in doors {
+    for (method, path, body) in requests {
         let mut ask = |id: &str| {
-            let line = format!("{method} /rooms/{id}{door}");
+            let line = format!("{method} /rooms/{id}{path}");
             let mut response = w.send(&request(&line, &authorization(&eve), body));
             response.fields.sort();
             (response.status, text(&response), response.fields)
         };
         let wrong = ask("0123456789");
         assert_eq!(wrong.0, 404);
-        for id in [&*over, &"0".repeat(32), "x", "%00", &room.to_uppercase(), &room[..10]] {
-            assert_eq!(ask(id), wrong, "{method} {id}{door}");
+        for id in [&*ended, &"0".repeat(32), "x", "%00", &room.to_uppercase(), &room[..10]] {
+            assert_eq!(ask(id), wrong, "{method} {id}{path}");
         }
     }
 }
 
 // contract §8.1 §8.2 §9.1
 #[test]
-fn a_page_has_the_messages_as_they_were_and_the_last_one_says_who_is_here() {
+fn history_frames_have_the_bytes_of_the_messages_and_the_last_has_the_persons_present() {
     let mut w = World::new();
     let (ana, bob) = (w.session("ana"), w.session("b\\\"b"));
     let room = w.room(&ana);
@@ -155,28 +155,28 @@ fn a_page_has_the_messages_as_they_were_and_the_last_one_says_who_is_here() {
     let head = format!(r#"{{"type":"history","room_id":"{room}","messages":["#);
     let last =
         format!(r#"],"more":false,"complete":true,"you":"{}","owner":false,{people}"#, ids[1]);
-    assert_eq!(w.ear.pages, [format!("{head}{}{last}", w.ear.events[0])]);
+    assert_eq!(w.sink.pages, [format!("{head}{}{last}", w.sink.events[0])]);
 
-    for said in ["a", "b", "c"] {
-        let body = format!(r#"{{"message":"{}"}}"#, said.repeat(MESSAGE_CHARS_MAX));
+    for letter in ["a", "b", "c"] {
+        let body = format!(r#"{{"message":"{}"}}"#, letter.repeat(MESSAGE_CHARS_MAX));
         for _ in 0..5 {
             assert_eq!(w.rest(&format!("POST /rooms/{room}/messages"), &ana, &body).0, 201);
         }
     }
-    w.ear.pages.clear();
+    w.sink.pages.clear();
     let attachment = w.enter(&bob, &room, Start::After(None));
-    w.chat.catch_up(w.now, attachment, &mut w.ear);
-    let [first, second] = &w.ear.pages[..] else { panic!("{} pages", w.ear.pages.len()) };
+    w.chat.catch_up(w.now, attachment, &mut w.sink);
+    let [first, second] = &w.sink.pages[..] else { panic!("{} pages", w.sink.pages.len()) };
     let two = first.strip_suffix(r#"],"more":true}"#).unwrap().strip_prefix(&head).unwrap();
     let rest = second.strip_suffix(&last.replace("true", "false")).unwrap();
     let both = [two, rest.strip_prefix(&head).unwrap()].join(",");
-    assert_eq!(both, w.ear.events.join(","));
-    assert!(w.ear.pages.iter().all(|page| page.len() < 64 * 1024));
+    assert_eq!(both, w.sink.events.join(","));
+    assert!(w.sink.pages.iter().all(|page| page.len() < 64 * 1024));
 }
 
 // contract §1.10 §8.11 §8.12
 #[test]
-fn after_goes_on_from_a_message_and_says_if_one_is_missing() {
+fn after_continues_from_a_message_and_reports_a_gap() {
     let mut w = World::new();
     let token = w.session("ana");
     let room = w.room(&token);
@@ -204,16 +204,16 @@ fn after_goes_on_from_a_message_and_says_if_one_is_missing() {
 
 // contract §8.13 §8.14
 #[test]
-fn what_is_posted_is_answered_as_everyone_gets_it() {
+fn a_post_is_answered_with_the_message_as_everyone_gets_it() {
     let mut w = World::new();
     let (token, other) = (w.session("ana"), w.session("bob"));
     let room = w.room(&token);
     let post = format!("POST /rooms/{room}/messages");
-    let said = w.rest(&post, &token, r#"{"message":" hi ","nonce":"n\"1"}"#);
-    assert_eq!(said, (201, w.ear.events[0].clone()));
-    assert!(said.1.ends_with(&format!(r#""room_id":"{room}","nonce":"n\"1"}}"#)), "{}", said.1);
+    let posted = w.rest(&post, &token, r#"{"message":" hi ","nonce":"n\"1"}"#);
+    assert_eq!(posted, (201, w.sink.events[0].clone()));
+    assert!(posted.1.ends_with(&format!(r#""room_id":"{room}","nonce":"n\"1"}}"#)), "{}", posted.1);
     let again = w.rest(&post, &token, r#"{"message":"ho","nonce":"n\"1"}"#);
-    assert_eq!(again, (200, said.1));
+    assert_eq!(again, (200, posted.1));
     let without = w.rest(&post, &token, r#"{"message":"ho","nonce":null}"#);
     assert_eq!((without.0, without.1.contains("nonce")), (201, false));
     refused(&mut w, &post, &other, r#"{"message":"a"}"#, 403, "not_a_member");
@@ -237,7 +237,7 @@ fn what_is_posted_is_answered_as_everyone_gets_it() {
 
 // contract §10.10 §10.11
 #[test]
-fn a_room_ends_when_its_owner_says() {
+fn only_the_owner_deletes_a_room() {
     let mut w = World::new();
     let (ana, bob) = (w.session("ana"), w.session("bob"));
     let room = w.room(&ana);
@@ -246,20 +246,20 @@ fn a_room_ends_when_its_owner_says() {
     refused(&mut w, &delete, &bob, "", 403, "not_the_owner");
     let deleted = format!(r#"{{"message":"Room {room} deleted"}}"#);
     assert_eq!(w.rest(&delete, &ana, "{}"), (200, deleted));
-    assert_eq!(w.ear.closes, [CloseReason::RoomDeleted]);
+    assert_eq!(w.sink.closes, [CloseReason::RoomDeleted]);
     refused(&mut w, &delete, &ana, "", 404, "room_not_found");
     w.chat.check_invariants();
 }
 
 // contract §1.9 §1.10 §8.5
 #[test]
-fn a_socket_says_where_it_begins() {
+fn a_socket_starts_after_a_message_or_with_a_number_of_them() {
     let mut w = World::new();
     let id = "0198c2a0-0000-7000-8000-000000000000";
     let mut check = |query: &str, start: Start| {
         let line = format!("GET /ws/a1b2c3d4e5{query}");
-        let Answer::Socket(entry) = w.ask(&request(&line, "", "")) else { panic!("{line}") };
-        assert_eq!(entry.start, start, "{query}");
+        let Answer::Socket(upgrade) = w.ask(&request(&line, "", "")) else { panic!("{line}") };
+        assert_eq!(upgrade.start, start, "{query}");
     };
     check("", Start::Live);
     check("?session_id=x", Start::Live);

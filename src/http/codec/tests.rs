@@ -1,17 +1,17 @@
-//! Requests in every cut: what is accepted, what is refused, and what is kept meanwhile.
+//! Requests split at every byte: what is accepted, what is refused, and how much memory is used.
 
 use super::super::{Method, Version};
 use super::*;
 use crate::clock::SeededEntropy;
 
-/// Small, so that each limit can be met and passed in a few lines.
+/// Small, so that a few lines of input reach each limit.
 const LIMITS: HttpLimits =
     HttpLimits { head_bytes_max: 256, fields_max: 6, target_bytes_max: 64, body_bytes_max: 32 };
 
-/// What came of all the input.
+/// The result of all the input.
 #[derive(PartialEq, Eq, Debug)]
 struct Run {
-    /// Each request in short: method, path, ?query, @host, and what is not as usual.
+    /// A summary of each request: method, path, ?query, @host, and what differs from the default.
     requests: Vec<String>,
     end: End,
 }
@@ -46,8 +46,8 @@ fn summary(request: &Request) -> String {
     text
 }
 
-/// Feeds the pieces one by one, as a loop would. `Continue` is left out: it alone may depend
-/// on the pieces, and has its own tests.
+/// Feeds the pieces one by one, as the event loop does. `Continue` is not recorded: it may depend on
+/// the pieces, and has tests of its own.
 fn run<'a>(limits: HttpLimits, pieces: impl Iterator<Item = &'a [u8]>) -> Run {
     let mut codec = Codec::new(limits);
     let mut requests = Vec::new();
@@ -57,11 +57,11 @@ fn run<'a>(limits: HttpLimits, pieces: impl Iterator<Item = &'a [u8]>) -> Run {
             match codec.feed(&mut piece) {
                 Ok(Fed::Request(request)) => {
                     assert_eq!((codec.phase(), codec.bytes()), (Phase::Idle, 0));
-                    assert!(piece.len() < before, "a request came from nothing");
+                    assert!(piece.len() < before, "a request without input");
                     requests.push(summary(&request));
                 }
                 Ok(Fed::Partial | Fed::Continue) => {
-                    assert!(piece.is_empty(), "input was left over");
+                    assert!(piece.is_empty(), "input is left over");
                     break;
                 }
                 Err(reject) => {
@@ -71,19 +71,19 @@ fn run<'a>(limits: HttpLimits, pieces: impl Iterator<Item = &'a [u8]>) -> Run {
                 }
             }
         }
-        // Head and trailers, the fields' index, the content.
+        // The head and the trailers, the index of the fields, the content.
         let max = limits
             .head_bytes_max
             .saturating_mul(2)
             .saturating_add(limits.fields_max.saturating_mul(8))
             .saturating_add(limits.body_bytes_max);
-        assert!(codec.bytes() <= max, "{} bytes held", codec.bytes());
+        assert!(codec.bytes() <= max, "{} bytes in use", codec.bytes());
         assert!(codec.phase() != Phase::Idle || codec.bytes() == 0);
     }
     Run { requests, end: End::In(codec.phase()) }
 }
 
-/// The same whole, byte by byte, and split in two at every byte.
+/// Checks the input in one piece, byte by byte, and split in two at every byte.
 #[track_caller]
 fn check(input: impl AsRef<[u8]>, requests: &[&str], end: End) {
     let input = input.as_ref();
@@ -99,7 +99,7 @@ fn check(input: impl AsRef<[u8]>, requests: &[&str], end: End) {
     }
 }
 
-/// One request and nothing more.
+/// The input is one request.
 #[track_caller]
 fn accept(input: impl AsRef<[u8]>, request: &str) {
     check(input, &[request], IDLE);
@@ -110,12 +110,12 @@ fn refuse(input: impl AsRef<[u8]>, sentence: &'static str) {
     check(input, &[], bad(sentence));
 }
 
-/// A GET with these field lines besides Host.
+/// A GET with these field lines and `Host`.
 fn get(fields: &str) -> String {
     format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")
 }
 
-/// A POST with these field lines besides Host, and what follows the head.
+/// A POST with these field lines and `Host`, followed by `rest`.
 fn post(fields: &str, rest: &str) -> String {
     format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n{rest}")
 }
@@ -135,7 +135,7 @@ fn a_plain_request_is_read() {
 }
 
 #[test]
-fn the_request_is_known_from_the_end_of_its_head_until_after_a_refusal() {
+fn the_request_is_available_from_the_end_of_its_head_also_after_a_refusal() {
     for (fields, rest, known) in [
         ("Content-Length: 5\r\n", "abc", true),
         ("Content-Length: 99\r\n", "", true),
@@ -167,7 +167,7 @@ fn phases_follow_the_bytes() {
 }
 
 #[test]
-fn pipelined_requests_are_told_apart() {
+fn pipelined_requests_are_separated() {
     let three = get("")
         + &post("Content-Length: 3\r\n", "abc")
         + "\r\n"
@@ -182,7 +182,7 @@ fn pipelined_requests_are_told_apart() {
 }
 
 #[test]
-fn what_follows_a_request_is_left_alone() {
+fn input_after_a_request_is_not_consumed() {
     let head = get("Upgrade: websocket\r\nConnection: Upgrade\r\n");
     let bytes = [head.as_bytes(), b"\x81\x85\0\n\r\xff"].concat();
     for at in 0..head.len() {
@@ -195,7 +195,7 @@ fn what_follows_a_request_is_left_alone() {
 }
 
 #[test]
-fn a_few_empty_lines_may_come_first() {
+fn a_few_empty_lines_before_a_request_are_ignored() {
     accept("\r\n".repeat(4) + &get(""), "Get / @a");
     refuse("\r\n".repeat(5) + &get(""), "Too many empty lines before the request.");
     refuse("\n", "A line feed does not follow a carriage return.");
@@ -203,7 +203,7 @@ fn a_few_empty_lines_may_come_first() {
 }
 
 #[test]
-fn targets_come_in_three_forms() {
+fn a_target_has_one_of_three_forms() {
     for (line, request) in [
         ("GET /?", "Get / @a"),
         ("GET /a/../b;c?d=/?%zz", "Get /a/../b;c?d=/?%zz @a"),
@@ -335,7 +335,7 @@ fn fields_are_a_token_a_colon_and_text() {
 }
 
 #[test]
-fn host_is_said_once_and_well() {
+fn host_is_present_once_and_well_formed() {
     const REPEATED: &str = "There is more than one Host field.";
     const MALFORMED: &str = "The Host field is not a host and port.";
     accept("GET / HTTP/1.1\r\nHost:\r\n\r\n", "Get / @");
@@ -351,7 +351,7 @@ fn host_is_said_once_and_well() {
 }
 
 #[test]
-fn a_connection_persists_as_its_version_and_options_say() {
+fn persistence_depends_on_version_and_options() {
     accept(get("Connection: keep-alive\r\n"), "Get / @a");
     accept(get("Connection: x, Close\r\n"), "Get / @a close");
     accept(get("Connection: keep-alive\r\nConnection: close\r\n"), "Get / @a close");
@@ -363,7 +363,7 @@ fn a_connection_persists_as_its_version_and_options_say() {
 }
 
 #[test]
-fn a_length_is_digits_said_once() {
+fn a_length_is_one_decimal_number() {
     const DIGITS: &str = "Content-Length is not a decimal number.";
     const REPEATED: &str = "There is more than one Content-Length field.";
     accept(post("Content-Length: 3\r\n", "abc"), "Post / @a \"abc\"");
@@ -390,7 +390,7 @@ fn a_length_is_digits_said_once() {
 }
 
 #[test]
-fn the_only_transfer_coding_is_one_chunked() {
+fn the_only_transfer_coding_is_chunked_once() {
     const CODING: &str = "The only transfer coding supported is \"chunked\".";
     accept(post("transfer-encoding: CHUNKED \r\n", "0\r\n\r\n"), "Post / @a");
     accept(get("TE: gzip, trailers\r\nTransfer_Encoding: x\r\n"), "Get / @a");
@@ -490,7 +490,7 @@ fn malformed_chunks_are_refused() {
 }
 
 #[test]
-fn each_limit_can_be_met_and_not_passed() {
+fn a_request_at_a_limit_is_accepted_and_beyond_it_refused() {
     let target = |bytes: usize| {
         let path = format!("/{}", "a".repeat(bytes - 1));
         (format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"), format!("Get {path} @a"))
@@ -530,18 +530,18 @@ fn each_limit_can_be_met_and_not_passed() {
 }
 
 #[test]
-fn limits_count_before_a_line_is_complete() {
+fn limits_apply_before_a_line_is_complete() {
     let endless = |start: &str| format!("{start}{}", "a".repeat(300));
     check(endless("GET /"), &[], End::Rejected(Reject::TargetTooLong));
     check(endless("GET / HTTP/1.1\r\nA: "), &[], End::Rejected(Reject::HeadersTooLarge));
     check(endless(""), &[], End::Rejected(Reject::HeadersTooLarge));
     check(endless("GET / "), &[], End::Rejected(Reject::HeadersTooLarge));
-    // The target's limit is passed first, whatever else is too large.
+    // The target's limit is reached first.
     check(endless(&endless("GET /")), &[], End::Rejected(Reject::TargetTooLong));
 }
 
 #[test]
-fn extensions_are_bounded_over_the_whole_body() {
+fn the_limit_on_extensions_is_for_the_whole_body() {
     let body = |bytes: usize| {
         let half = "x".repeat(2047);
         format!("1;{half}\r\na\r\n1;{}\r\nb\r\n0\r\n\r\n", &half[..bytes - 2049])
@@ -554,7 +554,7 @@ fn extensions_are_bounded_over_the_whole_body() {
 }
 
 #[test]
-fn a_peer_that_waits_is_told_to_continue_once() {
+fn a_peer_that_waits_gets_one_continue() {
     for (fields, body) in [
         ("Expect: 100-continue\r\nContent-Length: 3\r\n", "abc"),
         ("Expect: 100-Continue\r\nTransfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\n\r\n"),
@@ -576,16 +576,16 @@ fn a_peer_that_waits_is_told_to_continue_once() {
 }
 
 #[test]
-fn who_does_not_wait_is_not_told_to_continue() {
+fn a_peer_that_does_not_wait_gets_no_continue() {
     let expect = "Expect: 100-continue\r\n";
     for (input, is_whole) in [
-        // Some of the content is there already.
+        // A part of the content has arrived already.
         (post(&format!("{expect}Content-Length: 3\r\n"), "a"), false),
         (post(&format!("{expect}Transfer-Encoding: chunked\r\n"), "3"), false),
-        // There is none to come.
+        // There is no content.
         (post(expect, ""), true),
         (post(&format!("{expect}Content-Length: 0\r\n"), ""), true),
-        // Something else is expected.
+        // The expectation is another one.
         (post("Expect: 200-ok\r\nContent-Length: 1\r\n", ""), false),
         // RFC 9110 §10.1.1: HTTP/1.0 has no interim responses.
         (format!("POST / HTTP/1.0\r\n{expect}Content-Length: 1\r\n\r\n"), false),
@@ -596,7 +596,7 @@ fn who_does_not_wait_is_not_told_to_continue() {
             other => panic!("{input:?}: {other:?}"),
         }
     }
-    // What is too large is refused instead of asked for.
+    // Content that is too large is refused at once.
     check(
         post(&format!("{expect}Content-Length: 33\r\n"), ""),
         &[],
@@ -605,12 +605,12 @@ fn who_does_not_wait_is_not_told_to_continue() {
 }
 
 #[test]
-fn nothing_is_reserved_for_what_is_only_declared() {
+fn declared_bytes_are_counted_and_not_reserved() {
     let limits = HttpLimits { body_bytes_max: usize::MAX, ..LIMITS };
     for head in [post("Content-Length: 999999999\r\n", "a"), chunked("3b9ac9ff\r\na")] {
         let mut codec = Codec::new(limits);
         assert!(matches!(codec.feed(&mut head.as_bytes()), Ok(Fed::Partial)));
-        assert!(codec.bytes() < 512, "{} bytes held", codec.bytes());
+        assert!(codec.bytes() < 512, "{} bytes in use", codec.bytes());
         let promised = codec.declared_bytes();
         assert_eq!(promised, if head.contains("Length") { 999_999_999 - 64 } else { 0 });
     }
@@ -628,10 +628,10 @@ fn limits_beyond_the_ceilings_are_lowered() {
     assert_eq!(end(get(&"A: b\r\n".repeat(128))), End::Rejected(Reject::HeadersTooLarge));
 }
 
-/// Mutations of good requests: never a panic, never more held than allowed (`run` asserts
-/// both), and the same outcome whatever the pieces.
+/// Feeds mutated requests. `run` asserts the limits on memory; the result must not depend on the
+/// pieces.
 #[test]
-fn mutated_requests_do_no_harm() {
+fn mutated_requests_never_panic_and_stay_within_the_limits() {
     let seeds = [
         get("Connection: x, close\r\n"),
         post("Content-Length: 3\r\n", "abc") + &get(""),
@@ -662,5 +662,5 @@ fn mutated_requests_do_no_harm() {
         assert_eq!(pieces, whole, "{:?}", String::from_utf8_lossy(&input));
         accepted += whole.requests.len();
     }
-    assert!(accepted > 1000, "mutations this wild test nothing: {accepted}");
+    assert!(accepted > 1000, "too few mutated requests are valid: {accepted}");
 }

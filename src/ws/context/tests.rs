@@ -347,8 +347,8 @@ fn fragments_of_two_messages_are_not_mixed() {
     check_violation(&again, &[], Violation::Protocol);
     let again = [frame(BINARY, "a"), frame(TEXT, "b")].concat();
     check_violation(&again, &[], Violation::Protocol);
-    let over = [frame(TEXT, "a"), frame(FIN | CONTINUE, "b"), frame(FIN | CONTINUE, "c")];
-    check_violation(&over.concat(), &["text ab"], Violation::Protocol);
+    let third = [frame(TEXT, "a"), frame(FIN | CONTINUE, "b"), frame(FIN | CONTINUE, "c")];
+    check_violation(&third.concat(), &["text ab"], Violation::Protocol);
 }
 
 #[test]
@@ -373,15 +373,15 @@ fn a_frame_or_message_at_its_limit_is_accepted_and_one_byte_more_is_not() {
     let WsLimits { frame_bytes_max, message_bytes_max } = LIMITS;
     let (full, rest) = ("a".repeat(frame_bytes_max), message_bytes_max - frame_bytes_max);
     check(&frame(FIN | TEXT, &full), &[&format!("text {full}")], b"");
-    let over = head(FIN | TEXT, frame_bytes_max as u64 + 1);
-    check_violation(&over, &[], Violation::TooBig);
+    let too_big = head(FIN | TEXT, frame_bytes_max as u64 + 1);
+    check_violation(&too_big, &[], Violation::TooBig);
 
     let front = frame(BINARY, &full);
     let whole = [&front[..], &frame(FIN | CONTINUE, "b".repeat(rest))].concat();
     check(&whole, &[&format!("binary {full}{}", "b".repeat(rest))], b"");
     // Refused on the header alone.
-    let over = [&front[..], &head(CONTINUE, rest as u64 + 1)].concat();
-    check_violation(&over, &[], Violation::TooBig);
+    let too_big = [&front[..], &head(CONTINUE, rest as u64 + 1)].concat();
+    check_violation(&too_big, &[], Violation::TooBig);
 }
 
 #[test]
