@@ -1,8 +1,8 @@
 //! One request on its way through a route, and the answer it gets.
 //!
 //! Owns the values that every route takes and returns. Must not know which routes exist. The
-//! invariant: a route reaches the domain through [`Call`] alone, so nothing of a request outlives
-//! its answer except a rendered [`Listings`].
+//! invariant: a route has access to its [`Call`] alone, so a request leaves no state in `api` except
+//! a listing in [`Listings`].
 
 use std::borrow::Cow;
 use std::time::Duration;

@@ -123,7 +123,7 @@ pub struct Error {
     fields: Vec<ResponseField>,
 }
 
-/// The wait when success depends on others, for example on a session that ends elsewhere.
+/// The wait when success depends on others, for example on the end of another session.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(10);
 
 impl Error {

@@ -1,8 +1,8 @@
 //! The client address of a request, as forwarded by trusted proxies.
 //!
 //! Owns the reading of `X-Forwarded-For` (contract §12.20). Must not know which limits are counted
-//! per address. The invariant: only the field of a trusted proxy is read, so a client cannot count
-//! against an address that is not its own.
+//! per address. The invariant: only the field of a trusted proxy is read, so a client cannot make
+//! its requests count against another address.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 

@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     /// Each character that needs an escape, its neighbours and some longer characters, at every
-    /// place of a word and beside each other kind of byte.
+    /// place of a word, between ASCII and between longer characters.
     #[test]
     fn a_string_is_escaped_as_serde_json_does() {
         let all =

@@ -4,8 +4,8 @@
 //! invariant: a cached listing equals what would be rendered at that moment. An outdated one is
 //! freed by the end of the tick in which it became outdated.
 //!
-//! A listing is the cheapest request with the most expensive answer. The cache makes a thousand
-//! requests at once cost one rendering and one copy in memory.
+//! A listing is cheap to request and expensive to render. With the cache, a thousand requests at
+//! once cost one rendering and one copy in memory.
 
 use bytes::Bytes;
 
@@ -14,7 +14,7 @@ use crate::ledger::{Account, Ledger};
 /// The listings that were rendered last.
 pub struct Listings {
     ledger: Ledger,
-    /// The revision that `rendered` is of.
+    /// The revision of `rendered`.
     revision: u64,
     /// Without details, and with them.
     rendered: [Option<Bytes>; 2],

@@ -1,8 +1,8 @@
 //! JSON input: chosen fields of one object.
 //!
 //! Owns what counts as an object, and which of its values are read. Must not know what a field
-//! means. The invariant: input is neither recursed into nor copied without need, so a frame full of
-//! brackets costs no more than one full of text.
+//! means. The invariant: nested values are skipped without recursion, and a string is only copied
+//! if it has escapes, so a frame full of brackets costs no more than one full of text.
 
 use std::borrow::Cow;
 use std::fmt;

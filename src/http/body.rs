@@ -103,7 +103,7 @@ pub(super) fn framing(
             Err(Reject::BadRequest("The request has both Content-Length and Transfer-Encoding."))
         }
         // RFC 9112 §6.1 asks for 501 if a coding is merely unknown. A coding that one recipient
-        // knows and the next does not is a common means of smuggling, so 400 and the end.
+        // knows and the next does not is a common means of smuggling, so the answer is 400.
         (Some(coding), None) => {
             if codings.next().is_some() {
                 Err(Reject::BadRequest("There is more than one Transfer-Encoding field."))

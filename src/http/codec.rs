@@ -94,8 +94,8 @@ impl Codec {
         }
     }
 
-    /// The current request, from the end of its head on, also after its content was refused. A
-    /// refusal depends on its method, version and origin.
+    /// The current request, from the end of its head on, also after its content was refused. The
+    /// answer depends on the request's method, version and origin.
     pub fn request(&self) -> Option<&Request> {
         match &self.state {
             CodecState::Head(_) => None,

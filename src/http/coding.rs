@@ -1,8 +1,8 @@
 //! Content codings: whether the peer prefers gzip (RFC 9110 §12.5.3).
 //!
 //! Owns the grammar of `Accept-Encoding`. Must not know which content there is or in which codings.
-//! The invariant: a malformed member has weight 0, and without a member that prefers gzip the
-//! content is sent uncoded, which every peer can read.
+//! The invariant: a malformed member has weight 0, and unless a member prefers gzip, the content is
+//! sent uncoded, which every peer can read.
 
 use super::grammar::{eq_ignore_case, list_members};
 

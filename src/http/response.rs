@@ -118,7 +118,7 @@ impl Response {
     }
 }
 
-/// RFC 9112 §6.3: responses with the excluded statuses end with their head, whatever their fields.
+/// RFC 9112 §6.3: 1xx, 204 and 304 end with their head, whatever fields they have.
 fn may_have_content(status: u16) -> bool {
     !matches!(status, 100..=199 | 204 | 304)
 }

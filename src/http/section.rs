@@ -1,13 +1,13 @@
 //! The end of a head or of a trailer section, found byte by byte.
 //!
-//! Owns lines, the white space between words, control characters and the limits on size. It makes
+//! Owns lines, the spaces in a request line, control characters and the limits on size. It makes
 //! the checks that do not need the complete section, and the checks that `httparse` lacks. Must not
 //! know what a field means. The invariant: each byte is judged once, when it arrives, by the bytes
 //! before it alone. So neither the result nor the work depends on how the network split the bytes.
 //!
-//! `httparse` accepts three things that this file refuses: lines that end in a bare LF (RFC 9112
-//! §2.2 lets the recipient choose, and requests can be smuggled past recipients that choose
-//! differently), any number of empty lines before a request, and targets that are not ASCII.
+//! `httparse` accepts three things that this file refuses: lines that end in a bare LF, any number
+//! of empty lines before a request, and targets that are not ASCII. RFC 9112 §2.2 permits a bare LF,
+//! but two recipients that treat it differently see different requests.
 
 use std::borrow::Cow;
 

@@ -1,8 +1,8 @@
 //! The frame that is arriving: where it ends, and its bytes until it is complete.
 //!
-//! Owns the limits on frames and messages, and a frame's header as far as its size. Must not judge
-//! anything else about a frame: tungstenite does when the frame is complete. The invariant: a frame
-//! over the limits is refused on its header, and memory is only reserved for bytes that have
+//! Owns the limits on frames and messages, and the length that a frame's header declares. Must not
+//! judge anything else about a frame: tungstenite does when the frame is complete. The invariant: a
+//! frame over the limits is refused on its header, and memory is only reserved for bytes that have
 //! arrived, whatever length the header declares.
 
 use std::borrow::Cow;
