@@ -3,7 +3,7 @@
 use std::env;
 use std::io::{self, Write};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, Once, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::bystanders::{Bystanders, Latencies, MEMBERS, ROOMS, is_healthy};
 use crate::client::{Request, Stream, Ws, delete};
 use crate::proxied;
 use crate::server::{
-    Address, DEADLINE, Server, is_slow, metric_in, raise_descriptor_limit, wait_until,
+    Address, DEADLINE, Server, alone, is_slow, metric_in, raise_descriptor_limit, wait_until,
 };
 
 /// With these flags nothing times out and no address is limited, unless the flags of an attack say otherwise.
@@ -76,7 +76,7 @@ struct Traces {
 
 /// Runs an attack against a server of its own; for a report, again and again for ten seconds.
 pub fn under_attack(what: &str, flags: &[&str], attack: impl Fn(&Attack) + Sync) {
-    let _alone = alone();
+    let _turn = turn();
     raise_descriptor_limit();
     let server = Server::start_with_metrics(&[FLAGS, flags].concat());
     run_trial(what, server, DEADLINE, reported(), attack);
@@ -85,7 +85,7 @@ pub fn under_attack(what: &str, flags: &[&str], attack: impl Fn(&Attack) + Sync)
 /// Like `under_attack`, with a rate of sessions for each address. The server remembers an address, with a timer, for
 /// half a minute, which is longer than a quick test waits. Each wave needs addresses of its own.
 pub fn under_attack_with_rates(what: &str, flags: &[&str], attack: impl Fn(&Attack) + Sync) {
-    let _alone = alone();
+    let _turn = turn();
     raise_descriptor_limit();
     let server = Server::start_with_metrics(&[FLAGS, flags, &["--session-rate", "2"]].concat());
     let patience = if is_slow() { Duration::from_secs(60) } else { Duration::ZERO };
@@ -98,7 +98,7 @@ pub fn under_attack_with_descriptors(
     descriptors: u32,
     attack: impl Fn(&Attack) + Sync,
 ) {
-    let _alone = alone();
+    let _turn = turn();
     raise_descriptor_limit();
     let server = Server::start_with_metrics_and_descriptor_limit(descriptors, FLAGS);
     run_trial(what, server, DEADLINE, reported(), attack);
@@ -138,7 +138,7 @@ const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 
 /// Sends SIGTERM during an attack, which goes on until connecting fails. The attack gets some sockets in a room.
 pub fn until_terminated(what: &str, attack: impl FnOnce(&Address, Vec<Stream>) + Send) {
-    let _alone = alone();
+    let _turn = turn();
     raise_descriptor_limit();
     let mut server = Server::start_with_metrics(FLAGS);
     let empty_kib = server.resident_kib();
@@ -380,10 +380,8 @@ fn is_reporting() -> bool {
 }
 
 /// Full attacks and reports run one after the other.
-fn alone() -> Option<MutexGuard<'static, ()>> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let needed = is_slow() || is_reporting();
-    needed.then(|| ALONE.lock().unwrap_or_else(PoisonError::into_inner))
+fn turn() -> Option<MutexGuard<'static, ()>> {
+    (is_slow() || is_reporting()).then(alone)
 }
 
 /// `wished`, or as many connections as the descriptor limit allows, with a message.

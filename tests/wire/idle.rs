@@ -1,7 +1,7 @@
 //! Idle sockets: ten thousand of them do not wake the server and take little memory.
 
 use crate::client::{Http, Ws, post, upgrade};
-use crate::server::{Server, is_slow};
+use crate::server::{Server, alone, is_slow, raise_descriptor_limit};
 use serde_json::json;
 
 const SOCKETS: usize = 10_000;
@@ -17,6 +17,8 @@ fn ten_thousand_idle_sockets_cause_no_wake_up() {
         eprintln!("skipped: set SLOW_TESTS=1 for a test of a minute");
         return;
     }
+    let _alone = alone();
+    raise_descriptor_limit();
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     assert!(
         limit.is_none_or(|limit| limit as usize > SOCKETS + 500),

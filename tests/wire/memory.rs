@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::client::{FIN, Http, PING, Request, TEXT, Ws, frame, frame_header, get, post, upgrade};
-use crate::server::{Server, is_slow, metric_in, raise_descriptor_limit, wait_until};
+use crate::server::{Server, alone, is_slow, metric_in, raise_descriptor_limit, wait_until};
 
 /// With these flags, nothing that a test measures times out or is refused.
 pub const PATIENT: [&str; 24] = [
@@ -126,6 +126,7 @@ fn sockets(server: &Server, count: usize) -> Vec<Ws> {
 
 #[test]
 fn idle_connections_are_counted() {
+    let _alone = alone();
     measure("connections that have sent nothing", |server| connections(server, scale(10_000)));
     measure("connections that wait for the next request", |server| {
         let mut all = connections(server, scale(10_000));
@@ -427,6 +428,7 @@ pub fn wait_for_total(server: &Server, before: u64) {
 
 #[test]
 fn when_everything_has_expired_counted_memory_is_exactly_as_before() {
+    let _alone = alone();
     let short = ["--room-ttl", "2s", "--new-room-ttl", "2s", "--session-ttl", "2s"];
     let server = start(&short);
     let before = total_of_none(&server);

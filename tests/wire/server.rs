@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,12 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 /// Whether the long variants of tests run as well (`SLOW_TESTS=1`).
 pub fn is_slow() -> bool {
     std::env::var_os("SLOW_TESTS").is_some()
+}
+
+/// Held by tests that open thousands of connections, which together would exceed the descriptor limit.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The command that runs the server: the binary of this build, or the words of `CHAT`, separated by
