@@ -1,8 +1,8 @@
 //! Rate limits, by the generic cell rate algorithm (GCRA, ITU-T I.371).
 //!
-//! Owns the arithmetic. Must not know what is limited, or whether going over the limit is refused
-//! ([`Pace::take`]) or only served later. The invariant: a request that is refused changes nothing,
-//! so that a client that keeps asking does not wait longer.
+//! Owns the arithmetic. Must not know what is limited, or whether an excess is refused
+//! ([`Pace::take`]) or only delays service ([`Meter::excess`]). The invariant: a request that is
+//! refused changes nothing, so that a client that keeps asking does not wait longer.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::clock::Mono;
 /// A bound on how often something may happen: an average rate, and bursts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pace {
-    /// Between two occurrences on average; zero: unlimited.
+    /// Average time between two occurrences; zero: unlimited.
     interval: Duration,
     /// Occurrences that may come at once after a pause, at least 1.
     burst: u32,
 }
 
-/// What was used of a rate limit: the time at which the use so far would have been spread evenly
+/// The state of one rate limit: the time by which the use so far is allowed at the average rate
 /// (GCRA's "theoretical arrival time").
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Meter(Mono);
@@ -57,13 +57,13 @@ impl Pace {
 }
 
 impl Meter {
-    /// Counts a use that takes `time` at an even rate.
+    /// Charges a use. `time`: how long the use takes at the average rate.
     pub fn charge(&mut self, time: Duration, now: Mono) {
         self.0 = self.0.max(now).after(time);
     }
 
-    /// The time after which the use so far is within `burst`, a use that may come at once; zero if
-    /// it is.
+    /// How long until the use so far is within `burst` of the average rate; zero if it is now. Both
+    /// are times at the average rate.
     pub fn excess(self, burst: Duration, now: Mono) -> Duration {
         self.0.since(now.after(burst))
     }

@@ -1,4 +1,4 @@
-//! Storage by generation-checked keys, and lists through its entries.
+//! A paged slab with generation-checked keys, and linked lists through its entries.
 //!
 //! Owns the mapping from [`Key`] to value. Must not know what the values are. The invariant: a key
 //! leads only to the entry it was made for. `slab` reuses a freed index at once, so that without the
@@ -30,7 +30,7 @@ impl<K> Key<K> {
     }
 }
 
-// By hand, because the derives would ask the same of `K`.
+// By hand: `derive` would require the same traits of `K`.
 impl<K> Clone for Key<K> {
     fn clone(&self) -> Self {
         *self
@@ -65,8 +65,8 @@ const PAGE: usize = 32;
 /// Entries of type `T` behind keys of kind `K`.
 ///
 /// Entries are stored in pages. One slab for all would have to be moved when it grows, which takes
-/// milliseconds and, for a moment, three times the memory with a hundred thousand entries; and one
-/// remaining entry at its end would keep all of its memory.
+/// milliseconds and, for a moment, three times the memory with a hundred thousand entries; and a
+/// single entry at its end would keep all of its memory allocated.
 pub struct Slots<T, K> {
     /// An empty page holds no memory.
     pages: Vec<Slab<SlotEntry<T>>>,
@@ -76,14 +76,14 @@ pub struct Slots<T, K> {
     len: usize,
     /// Pages that hold memory.
     allocated: usize,
-    /// The next entry's. It wraps after 2³² insertions, so a key that was kept for exactly that many
-    /// would lead to another entry.
+    /// The generation of the next entry. It wraps after 2³² − 1 insertions (zero is skipped), so a
+    /// key that is exactly that old could lead to a newer entry at its index.
     next_generation: NonZeroU32,
     keys: PhantomData<fn() -> K>,
 }
 
 impl<T, K> Slots<T, K> {
-    /// Stores `value`.
+    /// Stores a value and returns its key.
     pub fn insert(&mut self, value: T) -> Key<K> {
         let generation = self.next_generation;
         self.next_generation = generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
@@ -171,7 +171,8 @@ impl<T, K> Slots<T, K> {
         }
     }
 
-    /// The key of the entry that is at `index` now. Only for an index that cannot be stale.
+    /// The key of the entry that is at `index` now. The generation is not checked, so this is only
+    /// for an index that cannot be stale.
     pub fn key_at(&self, index: usize) -> Option<Key<K>> {
         let entry = self.pages.get(index / PAGE)?.get(index % PAGE)?;
         let index = u32::try_from(index).ok()?;
@@ -305,7 +306,7 @@ impl<K> List<K> {
     }
 }
 
-// By hand, because the derives would ask the same of `K`.
+// By hand: `derive` would require the same traits of `K`.
 impl<K> Default for List<K> {
     fn default() -> Self {
         List { first: None, last: None }

@@ -1,10 +1,11 @@
 //! Deadlines: a slab of timers, threaded into one list for each class of timeout.
 //!
 //! Owns the deadlines. Must not know what happens when a timer expires: the caller gets it back as
-//! a value. The invariant: every list is in deadline order. It holds because a class has one timeout
-//! for the life of the process and the monotonic clock does not go back, so that the timer armed
-//! last expires last. Therefore arming, re-arming and cancelling cost O(1), and the cost of a sweep
-//! is proportional to the number of expired timers.
+//! a value. The invariant: every list is in deadline order. It holds because a class has one
+//! timeout for the life of the process and the monotonic clock does not go back, so that the timer
+//! armed last expires last. (`Timers::arm_within` has a shorter timeout, and raises its deadline to
+//! the last of the list.) Therefore arming, re-arming and cancelling cost O(1), and the cost of a
+//! sweep is proportional to the number of expired timers.
 
 use std::time::Duration;
 
@@ -14,9 +15,9 @@ use crate::slots::{Key, Linked, Links, List, Slots};
 /// Deadlines are rounded up to a multiple of this, so that neighbours expire in one wake-up.
 pub const GRAIN: Duration = Duration::from_millis(50);
 
-/// What expires: an enum (or a pair) of the reason for waiting and the key of what waits.
+/// The value of a timer: why something waits, and the key of what waits, as an enum or a pair.
 ///
-/// A timer carries its key, so that no reason can be combined with another kind of key.
+/// An enum with the keys in its variants lets the compiler tie each reason to its kind of key.
 pub trait Timer: Copy {
     /// Where the timeouts are configured.
     type Config;
@@ -26,7 +27,7 @@ pub trait Timer: Copy {
     fn class(self, config: &Self::Config) -> (usize, Duration);
 }
 
-/// What a [`TimerKey`] refers to, as its holder sees it.
+/// Tags the type of timer keys, so that the type of the entries stays private.
 pub enum Armed {}
 
 /// A handle on an armed timer. Stale once the timer has expired or was cancelled.
@@ -48,7 +49,7 @@ impl<T> Linked<Armed> for TimerEntry<T> {
     }
 }
 
-// See the account in `ledger`: a connection's timer is a byte and a key.
+// The table of bytes in `ledger` rests on this size. A connection's timer is a byte and a key.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<TimerEntry<(TimerKey, u8)>>() == 40);
 
@@ -56,7 +57,7 @@ const _: () = assert!(size_of::<TimerEntry<(TimerKey, u8)>>() == 40);
 pub struct Timers<T: Timer> {
     config: T::Config,
     slots: Slots<TimerEntry<T>, Armed>,
-    /// By class.
+    /// One list for each class, by its number.
     lists: Vec<List<Armed>>,
 }
 
@@ -95,7 +96,7 @@ impl<T: Timer> Timers<T> {
         self.slots.get(key).map(|entry| (entry.timer, entry.deadline))
     }
 
-    /// Starts an armed timer anew. False if it has expired or was cancelled.
+    /// Restarts an armed timer. False if it has expired or was cancelled.
     pub fn rearm(&mut self, key: TimerKey, now: Mono) -> bool {
         let Some(entry) = self.slots.get_mut(key) else {
             return false;

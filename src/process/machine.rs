@@ -1,7 +1,7 @@
 //! What the machine grants: descriptors, memory, and no core dumps.
 //!
-//! Owns those limits and the report on them. Must not know a connection. The invariant: a limit that
-//! the system does not grant, or does not tell, does not keep the server from starting.
+//! Owns those limits and the report on them. Must not know a connection. The invariant: the server
+//! starts even if a limit cannot be read or changed.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::{Config, whole};
 
-/// Descriptors kept for other things than connections: the standard streams, the poll, the pipe of
+/// Descriptors reserved for everything but connections: the standard streams, the poll, the pipe of
 /// the signals, the supervisor's socket.
 const DESCRIPTORS_RESERVED: usize = 16;
 
@@ -30,8 +30,8 @@ pub fn forbid_core_dumps() {
     }
 }
 
-/// Descriptors that are left for connections beside so many listeners, once the soft limit is
-/// raised to the hard limit.
+/// Raises the soft limit to the hard limit, and returns how many descriptors that leaves for
+/// connections beside `listeners` listening sockets.
 pub fn descriptors(listeners: usize) -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -44,7 +44,7 @@ pub fn descriptors(listeners: usize) -> usize {
     descriptors.saturating_sub(DESCRIPTORS_RESERVED + listeners)
 }
 
-/// What to warn of if `--max-connections` is more than the machine allows.
+/// The warning if `--max-connections` is more than the machine allows.
 pub fn connections_warning(config: &Config, allowed: usize) -> Option<String> {
     let max = config.connections_max.filter(|max| *max > allowed)?;
     Some(format!("--max-connections {max}: the descriptor limit allows {allowed}"))

@@ -1,8 +1,9 @@
 //! The program as the operating system sees it.
 //!
-//! Owns signals, systemd's protocols, the limits that the machine sets, and when the certificate
-//! is read. Must not know a connection or the chat. The invariant: nothing that the system refuses,
-//! or says wrongly, keeps the server from starting, and no supervisor can block the loop.
+//! Owns signals, systemd's protocols, the limits that the machine sets, and when the certificate is
+//! read. Must not know a connection or the chat. The invariant: a missing limit or a malformed
+//! variable of systemd does not keep the server from starting, and a supervisor cannot block the
+//! loop. (`certificate` and `signals` return their errors, and those do keep it from starting.)
 //!
 //! | file | what it owns |
 //! |---|---|

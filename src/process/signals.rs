@@ -1,7 +1,8 @@
 //! Signals as events of the poll.
 //!
 //! Owns which signals the process listens for. Must not know what they lead to. The invariant: a
-//! signal only wakes the poll; nothing runs in a signal handler.
+//! signal only wakes the poll; no code of this crate runs in a signal handler. (signal-hook's
+//! handler writes to a pipe.)
 
 use std::io;
 

@@ -23,13 +23,13 @@ use crate::config::whole;
 /// The first inherited descriptor.
 const FIRST: u64 = 3;
 
-/// More inherited sockets than any unit has.
+/// The most inherited sockets that are taken over. No unit has so many.
 const SOCKETS_MAX: u64 = 64;
 
 /// The name of sockets for the metrics: `FileDescriptorName=` in a socket unit.
 const METRICS: &str = "metrics";
 
-/// How long the message of readiness may block, before the loop begins.
+/// How long sending `READY=1` may block. The loop has not begun yet.
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Shortest interval between two messages to the watchdog, however short its timeout is.
@@ -45,8 +45,8 @@ pub struct Inherited {
     pub is_metrics: bool,
 }
 
-/// The inherited sockets. To be called once, and before anything is opened: a descriptor that is a
-/// socket by then is nothing of ours.
+/// The inherited sockets. To be called once, before this process opens a descriptor: until then,
+/// every open socket was inherited.
 #[cfg(target_os = "linux")]
 pub fn inherited() -> Vec<Inherited> {
     if !is_for_us(variable) {
@@ -71,7 +71,7 @@ fn is_for_us(env: fn(&str) -> Option<OsString>) -> bool {
     let (pid, count) = (number(env, "LISTEN_PID"), number(env, "LISTEN_FDS"));
     let (Some(pid), Some(count)) = (pid, count) else { return false };
     if pid != u64::from(process::id()) {
-        return false; // They were the parent's.
+        return false; // They are meant for another process.
     }
     if count > SOCKETS_MAX {
         warn("LISTEN_FDS", format_args!("{count} sockets are too many"));
@@ -134,7 +134,7 @@ impl Supervisor {
         self.send("STOPPING=1");
     }
 
-    /// When [`Self::on_time`] has something to do.
+    /// When the next watchdog message is due.
     pub fn next_deadline(&self) -> Option<Mono> {
         self.due
     }

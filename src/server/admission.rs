@@ -1,9 +1,10 @@
 //! Which connections are let in, and how the others are refused.
 //!
 //! Owns the limits on connections: the server's capacity, and the quota of an address, which the
-//! domain counts. Must not know how a refusal is written. The invariant: a connection over a limit
-//! is accepted only to be told so, and only a few of them are at a time; the rest wait in the
-//! kernel's queue.
+//! domain counts. Must not know how a refusal is written. The invariant: a connection beyond the
+//! server's capacity is accepted only to be refused, and few are at a time; the rest wait in the
+//! kernel's queue. A few connections over an address's quota are refused with an answer, and
+//! further ones are dropped unanswered.
 
 use std::net::IpAddr;
 
@@ -33,14 +34,14 @@ impl<S: Stream> Core<S> {
         self.connection_count() < connections_max.saturating_add(over_limit_connections_max)
     }
 
-    /// Whether the server has as many connections as it may.
+    /// Whether a new connection must be refused: there are `connections_max`, or memory is short.
     pub(super) fn is_full(&self) -> bool {
         self.connection_count() >= self.config.connections_max
             || self.ledger.is_at(Pressure::Connections)
     }
 
     /// Counts a connection from `peer` against the quota of its address. `None`: it is so far over
-    /// the quota that it is not even told.
+    /// the quota that it is dropped without an answer.
     pub(super) fn count_in(
         &mut self,
         peer: Option<IpAddr>,
@@ -56,9 +57,9 @@ impl<S: Stream> Core<S> {
         }
     }
 
-    /// Takes the PROXY header off the front of `input`, if one is due. `None`: nothing is left for
-    /// the protocol, because the header is incomplete or malformed, or its address is far over its
-    /// quota.
+    /// Takes the PROXY header off the front of `input`, if one is due. `None`: there is no input
+    /// for the protocol yet (the header is incomplete), or there never will be (the header is
+    /// malformed or its address far over its quota, and the connection has ended).
     pub(super) fn strip_proxy_header<'a>(
         &mut self,
         key: ConnectionKey,

@@ -1,10 +1,12 @@
-//! Room batches: what a room says in one tick becomes one shared buffer.
+//! Room batches: consecutive events of a room become one shared buffer.
 //!
 //! Owns the buffers that events are encoded into. Must not know the recipients. The invariant: a
 //! batch holds whole frames only, and is sealed before any of them is read.
 //!
 //! A batch that only background connections have written to may stay open for some ticks, as the
-//! schedule decides: the more frames leave in one piece, the less each of them costs.
+//! schedule decides: the more frames leave in one piece, the less each of them costs. A tick can
+//! also make several batches of one room: a batch is sealed early before one connection is sent a
+//! reply of its own.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -21,15 +23,15 @@ const BATCH_BYTES_MAX: usize = 2 * BATCH_BYTES_FULL as usize;
 /// The capacity that a buffer begins with: a message of a few lines.
 const BUFFER_BYTES: usize = 1024;
 
-/// Capacity of all buffers that are kept for the next tick: of 256 small batches, or of a few that
-/// are full.
+/// Total capacity of the buffers that are kept for reuse, in bytes: enough for 256 small batches,
+/// or for four full ones.
 const SPARE_BYTES_MAX: usize = 4 * BATCH_BYTES_MAX;
 
-/// Places that are not worth giving back.
+/// `places` is not given back up to this length.
 const PLACES_MIN: usize = 1024;
 
-/// Frames are counted as if they were one part in so many larger, for fragmentation: they are of
-/// all sizes, and a large one does not fit where small ones were freed.
+/// One part in so many is added to the counted size of frames, for fragmentation: frames vary in
+/// size, and a large one does not fit into the gaps that small ones leave.
 const FRAGMENTATION_PARTS: usize = 8;
 
 /// Reads as "no batch" in [`Batches::places`].
@@ -42,7 +44,7 @@ struct Batch {
     complete: usize,
     /// Set by sealing. All frames of the batch share it.
     sealed: Rc<OnceCell<Bytes>>,
-    /// An interactive connection or a timer has written to it, so it leaves in this tick.
+    /// An interactive connection or a timer has written to it, so it is sealed in this tick.
     is_urgent: bool,
 }
 
@@ -56,7 +58,7 @@ pub(super) struct Sealed {
 /// The open batches, at most one for each room.
 pub(super) struct Batches {
     open: Vec<Batch>,
-    /// For each room's index: the place in `open`.
+    /// For each room's index: the index of its batch in `open`, or [`NONE`].
     places: Vec<u32>,
     /// Rooms whose batches have become urgent. Some may have been sealed since.
     urgent: Vec<RoomKey>,
@@ -68,7 +70,7 @@ pub(super) struct Batches {
     /// Whether a background connection has its turn.
     pub is_background: bool,
     ledger: Ledger,
-    /// The lists and the buffers.
+    /// What the ledger counts for the lists and for the open and spare buffers.
     tally: Tally,
 }
 
@@ -105,7 +107,7 @@ impl Batches {
         Frame::new(batch.sealed.clone(), start, payload, end)
     }
 
-    /// A frame of its own for an event from another process.
+    /// A frame for an event that was restored from the state file.
     pub fn restored(&self, event: &str) -> Frame {
         let mut bytes = Vec::new();
         let write = |out: &mut Vec<u8>| out.extend_from_slice(event.as_bytes());
@@ -143,7 +145,7 @@ impl Batches {
         Some(Sealed { frames, is_urgent: batch.is_urgent })
     }
 
-    /// A room whose batch is urgent, or was and is sealed.
+    /// Takes a room off the urgent list. Its batch may have been sealed since.
     pub fn next_urgent(&mut self) -> Option<RoomKey> {
         self.urgent.pop()
     }

@@ -18,7 +18,7 @@ use crate::rate::Meter;
 use crate::timers::{Timer, TimerKey};
 use crate::ws;
 
-/// A handle on a connection, which is also the domain's.
+/// The key of a connection. The domain uses the same key.
 pub type ConnectionKey = ConnKey;
 
 /// An accepted stream with its state.
@@ -36,8 +36,8 @@ pub struct Connection<S> {
     /// Input that has arrived and cannot be handled yet. At most one scratch buffer, because
     /// nothing more is read meanwhile.
     pub(super) buffered: Box<[u8]>,
-    /// The response deadline: until when queued responses may take, if the peer reads some of
-    /// them meanwhile.
+    /// The response deadline: the latest time at which the peer must have read the queued
+    /// responses, even if it makes progress all the while.
     pub(super) response_deadline: Mono,
     /// What its turns have cost.
     pub(super) allowance: Meter,
@@ -51,9 +51,9 @@ pub struct Connection<S> {
     pub(super) has_hung_up: bool,
     /// The end of the peer's direction was read.
     pub(super) is_read_shut_down: bool,
-    /// Bytes of heap that the ledger has for it.
+    /// Bytes of heap last reported to the ledger.
     pub(super) counted: usize,
-    /// Bytes in its outbox that the counters have for it, shared ones included.
+    /// Bytes in its outbox last reported to the counters, shared ones included.
     pub(super) counted_outbox: usize,
 }
 
@@ -97,12 +97,13 @@ pub(super) struct Http {
 /// A connection that speaks WebSocket.
 pub(super) struct Ws {
     pub context: ws::Context,
-    /// Its place in a room, until either side ends it.
+    /// Its attachment to a room, until either side ends it.
     pub attachment: Option<AttachmentKey>,
-    /// Not read from, until the domain admits it: the name it wants is being probed.
+    /// Not read from until the domain admits it: another connection has its name and is being
+    /// probed.
     pub is_paused: bool,
-    /// Being sent pages of history, each when the last has mostly left. Live events of its room
-    /// are not queued meanwhile: it reads them from the history, too.
+    /// Being sent pages of history, each when the previous one has mostly been written. Live events
+    /// of its room are not queued meanwhile: it reads them from the history, too.
     pub is_catching_up: bool,
     /// On the list of connections that are due a page.
     pub is_page_due: bool,
@@ -134,20 +135,21 @@ pub(super) enum OverLimit {
     Server,
 }
 
-/// What a connection's timer is for.
+/// What a connection waits for while its timer is armed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum TimeoutKind {
     /// The rest of a request's head, or the first byte.
     Head,
     /// The rest of a request's body.
     Body,
-    /// The next request, or the peer to read the last response.
+    /// The next request, or progress of the peer in reading its responses.
     Idle,
-    /// Silence, after which the peer is pinged.
+    /// Input from a WebSocket peer; if there is none, the peer is pinged.
     Ping,
-    /// The pong, or anything else from the peer.
+    /// A pong or any other input, after a ping.
     Pong,
-    /// The end of the peer's direction, after ours.
+    /// The end of the peer's direction, after ours. It also bounds the life of a connection that is
+    /// over a limit (`Table::set_over_limit`).
     Linger,
 }
 
@@ -200,8 +202,8 @@ impl<S: Stream> Connection<S> {
         self.link.outbox().bytes() + self.link.stream().heap_bytes() + self.input_bytes() + protocol
     }
 
-    /// Bytes of heap that its input holds: what was declared or has arrived of an unfinished
-    /// request or message, and what is buffered.
+    /// Bytes of heap that its input holds: the declared or received part of an unfinished request
+    /// or message, and `buffered`.
     pub(super) fn input_bytes(&self) -> usize {
         let unfinished = match &self.protocol {
             Protocol::Http(http) => {

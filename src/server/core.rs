@@ -2,8 +2,9 @@
 //!
 //! Owns the domain and the connections, and calls one phase after the other. Must not know where
 //! streams come from, what polls them, or what time it is. The invariant: the phases run in this
-//! order, and each may leave work for the later ones only. What *read* and *sweep* end, *settle*
-//! tells the domain; what the domain says then, *flush* writes; what is closed then, *reap* frees.
+//! order, and each passes work only to later phases of the same tick; work for an earlier phase
+//! waits for the next tick. *settle* reports to the domain which connections *read* and *sweep*
+//! have ended; *flush* writes what the domain sends; *reap* frees what has closed.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -35,7 +36,7 @@ pub struct Core<S> {
     pub(super) config: ConnectionConfig,
     pub(super) is_shutting_down: bool,
     pub(super) ledger: Ledger,
-    /// The time of the first tick.
+    /// The time of the start.
     pub(super) started: Wall,
     /// The value of the `Date` field, and the second it was made in.
     pub(super) date: (u64, String),
@@ -45,7 +46,7 @@ pub struct Core<S> {
     pub(super) recycled: RecycledContext,
     /// The one read buffer.
     pub(super) scratch: Vec<u8>,
-    /// A word at which tests have planted a panic; never in a release.
+    /// For tests: handling this word panics. Debug builds only.
     #[cfg(debug_assertions)]
     pub(super) fault: Option<String>,
 }
@@ -89,8 +90,8 @@ impl<S: Stream> Core<S> {
         }
     }
 
-    /// *accept*: inserts an accepted stream. `None`: its address is so far over its quota that the
-    /// stream was dropped.
+    /// *accept*: inserts an accepted stream. `None`: its address is far over its quota, and the
+    /// stream was dropped without an answer.
     pub fn accept(
         &mut self,
         stream: S,
@@ -166,12 +167,13 @@ impl<S: Stream> Core<S> {
         self.chat.sweep(self.table.now, schedule::TIMERS_MAX, &mut self.table);
     }
 
-    /// *settle*: the domain is told which connections have ended, batches are sealed, and old
-    /// messages are forgotten if memory is short.
+    /// *settle*: the next pages of history are queued, the connections that have ended are reported
+    /// to the domain, batches are sealed, and the oldest messages are dropped if memory is short.
     #[inline(never)]
     fn settle(&mut self) {
         self.send_due_pages();
-        // Telling of one end can overflow another outbox, which is another end.
+        // Reporting one end publishes an event. The event can overflow another outbox, which ends
+        // that connection, too.
         loop {
             for ended in std::mem::take(&mut self.table.ended) {
                 let now = self.table.now;
@@ -201,14 +203,14 @@ impl<S: Stream> Core<S> {
         self.table.reap(|address| chat.on_departure(now, address));
     }
 
-    /// The tick is over, and took so long.
+    /// The tick is over; `took` is its duration.
     pub fn on_tick_over(&mut self, took: Duration) {
         self.table.counters.ticks.observe(took);
     }
 
     // ---- Between poll and tick
 
-    /// There is something to read. `has_hung_up`: and the end of the peer's direction after it.
+    /// There is input. `has_hung_up`: the peer has also ended its direction (EPOLLRDHUP).
     pub fn on_readable(&mut self, key: ConnectionKey, has_hung_up: bool) {
         if let Some(connection) = self.table.slots.get_mut(key) {
             connection.has_hung_up |= has_hung_up;
@@ -259,8 +261,8 @@ impl<S: Stream> Core<S> {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Accepts nothing any more, and closes each connection with the reason; a request that has
-    /// begun is still answered.
+    /// Closes every WebSocket with 1001 and every idle HTTP connection. A request that has begun is
+    /// read to its end and answered with 503. The listeners are the caller's, who drops them.
     pub fn shut_down(&mut self) {
         self.is_shutting_down = true;
         self.seal_all();
@@ -305,7 +307,8 @@ impl<S: Stream> Core<S> {
         self.table.outgoing.reset_paged();
     }
 
-    /// Seals every batch, or only those that no background connection may keep waiting.
+    /// Seals every batch, or, while events of background connections are being coalesced, only the
+    /// batches that an interactive connection or a timer has written to.
     fn seal_batches(&mut self) {
         match self.table.schedule.coalesce(self.table.now.mono, self.table.output()) {
             Coalesce::Until(_) if !self.is_shutting_down => self.seal_urgent(),
@@ -329,20 +332,21 @@ impl<S: Stream> Core<S> {
 
     fn seal_one(&mut self, room: RoomKey) {
         self.chat.seal(room, &mut self.table);
-        // Rooms seal before they end, so a batch that is still open has no room any more.
+        // `Chat::seal` does nothing for a room that has ended. Such a room was sealed before, so a
+        // batch that is dropped here has no recipient.
         self.table.batches.seal(room);
     }
 
     // ---- State over a restart
 
-    /// Passes on every record that a restart must not lose.
+    /// Seals all batches and gives `keep` every record that a restart must not lose.
     pub fn keep<E>(&mut self, keep: impl FnMut(Record<'_>) -> Result<(), E>) -> Result<(), E> {
         self.seal_all();
         self.chat.keep(self.table.now, keep)
     }
 
-    /// Takes the records that another core has kept; `read` passes them on. This core must be new,
-    /// and is to be dropped if a record is invalid.
+    /// Restores the records that `keep` has given; `read` feeds them in. The core must be new, and
+    /// must be dropped if a record is invalid.
     pub fn restore<R>(
         &mut self,
         read: impl FnOnce(&mut dyn FnMut(Record<'_>) -> Result<(), InvalidRecord>) -> R,
@@ -381,7 +385,8 @@ impl<S: Stream> Core<S> {
         self.table.now.mono.since(Mono::ZERO)
     }
 
-    /// Plants a panic: where a request's path or a message is this word.
+    /// For tests: makes a request whose first path segment is `word`, or a message that equals it,
+    /// panic.
     #[cfg(debug_assertions)]
     pub fn plant_fault(&mut self, word: String) {
         self.fault = Some(word);
@@ -393,8 +398,8 @@ impl<S: Stream> Core<S> {
         self.table.check_invariants();
     }
 
-    /// For tests, between two ticks: panics if anything that was reported to the ledger is not
-    /// what a recount gives. (The domain's is part of its invariants.)
+    /// For tests, between two ticks: panics if a recount differs from what the ledger holds. (The
+    /// domain's is part of its invariants.)
     pub fn check_ledger(&self) {
         self.table.check_counted();
     }

@@ -1,7 +1,7 @@
 //! Why the server cannot start.
 //!
-//! Owns the sentence that an operator reads then. Must not know what is tried. The invariant: each
-//! failure names the flag, file or resource at fault.
+//! Owns the one-line error that the operator reads. Must not know how the server starts. The
+//! invariant: each failure names the flag, file or resource at fault.
 
 use std::fmt;
 use std::io;

@@ -1,9 +1,9 @@
 //! Output: from a piece that is queued for a connection to the system call that writes it.
 //!
 //! Owns the way into and out of an outbox, and what happens when it is full. Must not decide what
-//! is said, or make pages of history: the domain does, each when the last has mostly left. The
-//! invariant: a connection that is catching up and has mostly been sent its last page is on the list
-//! of those that are due one. Off that list it would wait for ever.
+//! is sent or build pages of history: the domain builds a page when the previous one has mostly
+//! been written. The invariant: a connection that is catching up and whose previous page has mostly
+//! been written is on the page-due list. Off that list it would wait for ever.
 
 use super::connection::{Connection, ConnectionKey, Protocol, TimeoutKind, Ws};
 use super::outgoing::is_page_due;
@@ -16,18 +16,18 @@ use crate::ws::close::Close;
 impl<S: Stream> Table<S> {
     // ---- Into the outbox
 
-    /// Has the connection flushed at the end of this tick.
+    /// Marks the connection to be flushed in this tick.
     pub fn mark_dirty(&mut self, key: ConnectionKey) {
         self.queue(key, None, false);
     }
 
-    /// Has the connection flushed when the budget allows.
+    /// Marks the connection for a deferred flush, in this tick or a later one.
     fn mark_deferred(&mut self, key: ConnectionKey) {
         self.queue(key, None, true);
     }
 
-    /// Queues a piece and has the connection flushed. False, and nothing is queued, if the piece
-    /// exceeds the outbox's limit even after what is in it was offered to the kernel.
+    /// Queues a piece and marks the connection for a flush. Returns false and queues nothing if the
+    /// piece exceeds the outbox's limit even after the outbox was flushed.
     ///
     /// One function for all of it, with one look-up of the connection, because it runs for every
     /// recipient of every batch.
@@ -54,7 +54,8 @@ impl<S: Stream> Table<S> {
         true
     }
 
-    /// Queues bytes that may not be refused: a response, whose pieces are shared or small.
+    /// Queues a piece regardless of the outbox's limit: a part of a response, or a close frame.
+    /// These are shared or small.
     pub fn push(&mut self, key: ConnectionKey, piece: Piece) {
         let Some(connection) = self.slots.get_mut(key) else { return };
         let _ = connection.link.push(piece, usize::MAX);
@@ -64,8 +65,8 @@ impl<S: Stream> Table<S> {
     /// Queues frames for one WebSocket connection, unless it is paused or has closed. If they exceed
     /// its outbox's limit, the connection is closed as a slow reader.
     ///
-    /// The context is not asked: what was said before the peer's close, or before its violation,
-    /// still precedes ours, and afterwards the protocol is `Closing`.
+    /// There is no need to ask the context whether it has closed: frames that are queued before our
+    /// close frame still precede it, and after it the protocol is `Closing`.
     pub fn push_frames(&mut self, key: ConnectionKey, frames: Piece) {
         if self.is_ws(key, |ws| !ws.is_paused) {
             self.counters.deliveries += 1;
@@ -83,7 +84,7 @@ impl<S: Stream> Table<S> {
     }
 
     /// Queues history for a connection that is catching up. The outbox's limit does not bound it,
-    /// because the next page is made only when this one has mostly left.
+    /// because the next page is built only when this one has mostly been written.
     pub fn push_history(&mut self, key: ConnectionKey, frames: Piece) {
         let Some(connection) = self.slots.get_mut(key) else { return };
         let Protocol::Ws(ws) = &mut connection.protocol else { return };
@@ -102,14 +103,14 @@ impl<S: Stream> Table<S> {
         }
     }
 
-    /// Whether a connection speaks WebSocket, has not closed, and `is_so`.
-    fn is_ws(&self, key: ConnectionKey, is_so: impl FnOnce(&Ws) -> bool) -> bool {
+    /// Whether a connection speaks WebSocket, has not closed, and satisfies `filter`.
+    fn is_ws(&self, key: ConnectionKey, filter: impl FnOnce(&Ws) -> bool) -> bool {
         let protocol = self.slots.get(key).map(|connection| &connection.protocol);
-        matches!(protocol, Some(Protocol::Ws(ws)) if is_so(ws))
+        matches!(protocol, Some(Protocol::Ws(ws)) if filter(ws))
     }
 
-    /// Queues frames, or closes a slow reader. Pieces are whole frames, and those that have not
-    /// begun to leave are dropped, so that the close frame can be told apart.
+    /// Queues frames, or closes a slow reader. Frames of which nothing was written are dropped.
+    /// Pieces are whole frames, so the peer can parse the close frame that follows.
     fn queue_or_close(&mut self, key: ConnectionKey, frames: Piece, may_defer: bool) {
         if self.queue(key, Some(frames), may_defer) {
             return;
@@ -130,8 +131,8 @@ impl<S: Stream> Table<S> {
         }
     }
 
-    /// Writes what this tick has queued, one system call a connection as a rule, and of the
-    /// deferred output as much as the budget allows.
+    /// Writes what this tick has queued, usually with one system call for each connection, and as
+    /// much of the deferred output as the budget allows.
     pub fn flush(&mut self) {
         let dirty = self.outgoing.begin_dirty();
         for key in &dirty {
@@ -183,7 +184,7 @@ impl<S: Stream> Table<S> {
         written
     }
 
-    /// As long as the peer reads some of its response it is not idle, until the response deadline.
+    /// Restarts the idle timeout if the peer makes progress, up to the response deadline.
     fn on_partly_flushed(&mut self, key: ConnectionKey, written: usize) {
         let Some(connection) = self.slots.get(key) else { return };
         let is_overdue = connection.response_deadline <= self.now.mono;
@@ -222,8 +223,8 @@ impl<S: Stream> Table<S> {
         Some(key)
     }
 
-    /// After a flush: the connection is due a page if it is catching up and the last page has
-    /// mostly left.
+    /// After a flush: the connection is due a page if it is catching up and the previous page has
+    /// mostly been written.
     fn note_page_due(&mut self, key: ConnectionKey) {
         let Some(connection) = self.slots.get_mut(key) else { return };
         let queued = connection.link.outbox().queued();

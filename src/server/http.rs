@@ -1,8 +1,9 @@
 //! HTTP: one connection's requests on their way into the domain, its responses on their way out.
 //!
 //! Owns what a connection does between requests, and the upgrade. Must not know a socket, or what a
-//! route does. The invariant: a connection that speaks HTTP waits either for input, under the
-//! timeout of its phase, or for its peer to read, under the idle timeout; never for both.
+//! route does. The invariant: a connection that speaks HTTP always has a timer: `Linger` if it is
+//! over a limit, `Head` before its first request and while a head is incomplete, `Body` while a
+//! body is, otherwise `Idle`, for the next request as for a reader of responses.
 
 use bytes::Bytes;
 
@@ -54,7 +55,8 @@ impl<S: Stream> Core<S> {
         }
     }
 
-    /// Each phase of a request has one deadline for the whole of it.
+    /// Arms the timer of a request's phase. Further bytes of the same phase do not extend its
+    /// deadline.
     fn await_rest(&mut self, key: ConnectionKey, phase: Phase) {
         let timeout = match phase {
             Phase::Idle => return, // Armed at accept or with the last response.
@@ -109,7 +111,8 @@ impl<S: Stream> Core<S> {
         let answer = self.api.answer(&mut self.chat, request, &caller, &mut self.table);
         match (answer, over_limit) {
             (Answer::Socket(upgrade), _) => self.upgrade(key, request, &upgrade, client),
-            // An upgrade request for a path that has none.
+            // A valid handshake on a path without a WebSocket. It is still over the limit, so it is
+            // refused.
             (_, Some(over_limit)) => {
                 self.reject(key, Some(request), admission::refusal(over_limit));
             }
@@ -157,8 +160,9 @@ impl<S: Stream> Core<S> {
         }
     }
 
-    /// Refuses a request that cannot be read to its end, or is not waited for, and ends the
-    /// connection. `request`: if it is complete; otherwise its head may be known.
+    /// Sends an error and ends the connection. For a request that cannot be parsed, or whose rest
+    /// the server does not want. `request`: the request, if it is complete; otherwise the head that
+    /// the codec may have is used.
     pub(super) fn reject(&mut self, key: ConnectionKey, request: Option<&Request>, error: Error) {
         self.table.counters.on_refused(error.code.index());
         let protocol = self.table.slots.get(key).map(|connection| &connection.protocol);
@@ -255,7 +259,7 @@ impl<S: Stream> Core<S> {
     }
 }
 
-/// `request`: as far as it is known.
+/// `request`: `None` if not even its head was read.
 fn framing<'a>(date: &'a str, request: Option<&Request>, keep_alive: bool) -> Framing<'a> {
     Framing {
         date,
@@ -265,8 +269,8 @@ fn framing<'a>(date: &'a str, request: Option<&Request>, keep_alive: bool) -> Fr
     }
 }
 
-/// Queues a response: its head, with what content is small, and then the content's own pieces. Most
-/// of them lie in a history or in the binary, where they are counted.
+/// Queues a response: its head together with small content, then larger content as pieces of its
+/// own. Most of those are shared with a history, which counts them, or with the binary.
 fn queue<S: Stream>(
     table: &mut Table<S>,
     key: ConnectionKey,

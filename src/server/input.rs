@@ -1,8 +1,9 @@
 //! One connection's turn: input is read and passed to the protocol that the connection speaks.
 //!
-//! Owns reading, and what a panic costs. Must not know the protocols themselves. The invariant:
-//! whatever a peer sends, and whatever bug that meets, ends at worst this one connection.
-//! [`Core::dispatch`] is the one place that catches panics.
+//! Owns reading, and what a panic costs. Must not know the protocols themselves. The invariant: a
+//! panic while input is handled ends only the connection that sent it, unless the panic has damaged
+//! shared state: then the process ends. [`Core::dispatch`] is the one place that recovers from a
+//! panic. A panic in *accept*, *sweep*, *settle*, *flush* or *reap* ends the process.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -28,8 +29,8 @@ impl<S: Stream> Core<S> {
         }
         match connection.link.read_into(scratch) {
             Ok(Received::Bytes(count)) => {
-                // A short read has drained the kernel's buffer, and the next byte makes an edge;
-                // unless the peer has hung up, which was reported already.
+                // After a short read the kernel's buffer is empty, and the next byte makes a new
+                // edge. The end of the peer's direction makes none: it was reported already.
                 let has_more = count == scratch.len()
                     || connection.has_hung_up
                     || connection.link.stream().has_buffered_input();
@@ -124,15 +125,15 @@ impl<S: Stream> Core<S> {
         }
     }
 
-    /// Seals the batch of the attachment's room: what was said in the room precedes what the
-    /// connection alone is told next.
+    /// Seals the batch of the attachment's room: events of the room must precede the reply to this
+    /// connection that follows.
     pub(super) fn seal(&mut self, attachment: Option<AttachmentKey>) {
         if let Some(room) = attachment.and_then(|attachment| self.chat.room_of(attachment)) {
             self.chat.seal(room, &mut self.table);
         }
     }
 
-    /// Panics at the word that a test has planted.
+    /// For tests: panics at the word that `plant_fault` was given.
     pub(super) fn trip(&self, word: &str) {
         #[cfg(debug_assertions)]
         assert!(self.fault.as_deref() != Some(word), "a planted fault");

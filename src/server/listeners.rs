@@ -1,8 +1,8 @@
 //! Listeners: opening them, and accepting from them.
 //!
-//! Owns which addresses are listened on and whether connections may be waiting there. Must not
-//! know what an accepted connection is told. The invariant: a listener whose connections were not
-//! all accepted stays ready, because its edge does not come again.
+//! Owns the listening sockets and whether connections may be waiting in them. Must not know what
+//! happens to a connection after it is accepted. The invariant: a listener whose connections were
+//! not all accepted stays ready, because its edge does not come again.
 
 use std::io;
 
@@ -28,8 +28,8 @@ impl Acceptor {
     }
 }
 
-/// Takes over the listeners that a supervisor has opened, and opens those that flags and variables
-/// name. The default address is for when neither says where to listen.
+/// Takes over the inherited listeners and opens the configured ones. The default address is used
+/// only if there are neither.
 ///
 /// `identity`: the certificate of listeners with TLS.
 pub(super) fn open(

@@ -1,9 +1,10 @@
-//! The event loop, the one module that knows all others.
+//! The event loop, which ties the other modules together.
 //!
-//! Owns the poll, the listeners and the signals, and turns what they report into calls on
-//! [`Core`]. Must not handle a byte itself. The invariant: work that stops before the kernel says
-//! `WouldBlock` is remembered, because an edge comes once; and while work is remembered the poll
-//! does not wait.
+//! Owns the poll, the listeners and the signals, and turns what they report into calls on [`Core`].
+//! Must not handle a byte itself. The invariant: a read or an accept that stops before `WouldBlock`
+//! is remembered, because an edge-triggered poll reports it once; and the poll does not wait while
+//! remembered work can proceed. (A listener during a pause or at capacity cannot, nor can a
+//! connection whose input is paused or buffered.)
 //!
 //! | file | what it owns |
 //! |---|---|
@@ -71,7 +72,8 @@ const EVENTS_MAX: usize = 1024;
 /// How long accepting pauses when descriptors or memory have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
-/// A connection's token is the index of its slot; these are far above any.
+/// A connection's token is the index of its slot. These tokens count down from `usize::MAX`, where
+/// no index is.
 const SIGNALS: Token = Token(usize::MAX - 1);
 const LISTENERS: usize = usize::MAX - 2;
 
@@ -85,7 +87,7 @@ pub struct Server {
     core: Core<Socket>,
     /// Until when accepting pauses.
     accept_pause: Option<Mono>,
-    /// The last attempt to accept led to a pause, which was logged.
+    /// Set while accepting fails, so that the warning is logged once and not after every pause.
     is_exhausted: bool,
     ending: Option<Ending>,
     /// The file for what a restart must not lose.
@@ -98,7 +100,8 @@ pub struct Server {
 impl Server {
     /// Listens. When this returns, the kernel accepts connections.
     pub fn new(config: &Config) -> Result<Server, StartError> {
-        // Before anything is opened: descriptors that are sockets by now were inherited.
+        // First, before this process opens a descriptor: every socket that exists now was
+        // inherited.
         let inherited = systemd::inherited();
         machine::forbid_core_dumps();
         let mut clock = Clock::new();
@@ -119,7 +122,7 @@ impl Server {
             let registered = acceptor.listener.register(poll.registry(), Token(LISTENERS - place));
             registered.map_err(StartError::Poll)?;
         }
-        // Last, when nothing can fail any more: reading the file removes it.
+        // Last of what can fail, except for the system's randomness: reading the file removes it.
         let (core, state) = restored(config, connections_max, now)?;
         for acceptor in &acceptors {
             // Whatever the log level: with port 0 there is no other way to learn the port.
@@ -266,7 +269,7 @@ impl Server {
     }
 
     fn begin_ending(&mut self, signal: i32, now: Mono) {
-        info!("stopping: all connections are told");
+        info!("stopping: closing {} connections", self.core.connection_count());
         self.supervisor.stopping();
         self.ending = Some(Ending::begin(signal, now));
         self.acceptors.clear(); // From now on a successor can listen on the port.
@@ -274,8 +277,8 @@ impl Server {
         self.core.shut_down();
     }
 
-    /// Writes the state file. After this nothing more is said, so that what clients know and what
-    /// the file holds is the same.
+    /// Writes the state file. No event is published after this, so the file matches what clients
+    /// have been sent.
     fn keep_state(&mut self) {
         let Some(path) = &self.state else { return };
         match snapshot::write(path, |keep| self.core.keep(keep)) {
@@ -304,8 +307,7 @@ pub fn report(config: &Config) -> String {
     machine::report(config, settings::connections_allowed)
 }
 
-/// As many connections as were asked for, or as the descriptor limit allows beside so many
-/// listeners.
+/// `--max-connections`, or else what the descriptor limit leaves beside the listeners.
 fn connections_max(config: &Config, listeners: usize) -> usize {
     let allowed = settings::connections_allowed(machine::descriptors(listeners));
     if let Some(warning) = machine::connections_warning(config, allowed) {
@@ -327,8 +329,8 @@ fn new_core(config: &Config, connections_max: usize, now: Now) -> Result<Core<So
     Ok(core)
 }
 
-/// A core with what another process has left in the state file, and the path at which this process
-/// is to leave its own state.
+/// A core restored from the state file, and the path to which this process writes its own state at
+/// the end. `None`: it writes none.
 fn restored(
     config: &Config,
     connections_max: usize,

@@ -1,16 +1,17 @@
-//! What is queued for connections and not written yet: whose output is flushed next, and who is
-//! due another page of history.
+//! What is queued for connections and not written yet: which connection is flushed next, and which
+//! is due another page of history.
 //!
 //! Owns the lists and what a tick may spend on each. Must not know a connection or its bytes: it
 //! handles keys of any type, as the schedule does for input. The invariant: a key is on each list
-//! at most once, which its [`FlushMarks`] record. A key that is dropped from a list while its
-//! marks say otherwise is never flushed again.
+//! at most once. Its [`FlushMarks`] record this for the dirty and the deferred list; for the
+//! page-due list the owner of the key does (`Ws::is_page_due`). A key that is dropped from a list
+//! while its mark stays set is never served from it again.
 
 use std::collections::VecDeque;
 
 use super::schedule;
 
-/// Which lists a key is on; kept by the owner of the key.
+/// Which of the lists `dirty` and `deferred` a key is on; kept by the owner of the key.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct FlushMarks {
     pub is_dirty: bool,
@@ -24,7 +25,7 @@ pub(super) struct Outgoing<K> {
     dirty: Vec<K>,
     /// To be flushed in turn, as far as the budget of a tick goes.
     deferred: VecDeque<K>,
-    /// Catching up, with the last page mostly sent.
+    /// Catching up, with the previous page mostly written.
     page_due: VecDeque<K>,
     /// Bytes of history queued in this phase.
     paged_bytes: usize,
@@ -46,31 +47,32 @@ impl<K: Copy> Outgoing<K> {
         }
     }
 
-    /// Has the key flushed at the end of this tick.
+    /// Puts the key on the dirty list, to be flushed in this tick.
     pub fn mark_dirty(&mut self, key: K, marks: &mut FlushMarks) {
         if !std::mem::replace(&mut marks.is_dirty, true) {
             self.dirty.push(key);
         }
     }
 
-    /// Has the key flushed when the budget allows, which is in this tick as a rule.
+    /// Puts the key on the deferred list, unless it is dirty. It is flushed in this tick if the
+    /// budget allows.
     pub fn mark_deferred(&mut self, key: K, marks: &mut FlushMarks) {
         if !marks.is_dirty && !std::mem::replace(&mut marks.is_deferred, true) {
             self.deferred.push_back(key);
         }
     }
 
-    /// Has the next page of history made for the key, in this tick or the next.
+    /// Puts the key on the page-due list.
     pub fn push_page_due(&mut self, key: K) {
         self.page_due.push_back(key);
     }
 
-    /// Whether the last flush has left some for later.
+    /// Whether any flush is deferred.
     pub fn has_backlog(&self) -> bool {
         !self.deferred.is_empty()
     }
 
-    /// Whether no key is on a list.
+    /// Whether all lists are empty.
     pub fn is_empty(&self) -> bool {
         self.dirty.is_empty() && self.deferred.is_empty() && self.page_due.is_empty()
     }
@@ -108,12 +110,12 @@ impl<K: Copy> Outgoing<K> {
         self.bytes_left = self.bytes_left.saturating_sub(bytes);
     }
 
-    /// A key that is due a page of history.
+    /// Takes the next key that is due a page of history.
     pub fn next_page_due(&mut self) -> Option<K> {
         self.page_due.pop_front()
     }
 
-    /// Bytes of history were queued.
+    /// Counts queued history against the budget of the phase.
     pub fn on_paged(&mut self, bytes: usize) {
         self.paged_bytes += bytes;
     }
@@ -123,12 +125,12 @@ impl<K: Copy> Outgoing<K> {
         self.paged_bytes >= schedule::PAGED_BYTES_MAX
     }
 
-    /// The phase is over: the next may queue as much history again.
+    /// Resets that budget at the end of a phase.
     pub fn reset_paged(&mut self) {
         self.paged_bytes = 0;
     }
 
-    /// Gives back capacity that more than `keys` keys once needed.
+    /// Shrinks the lists that have grown far beyond `keys`, the number of connections.
     pub fn shrink(&mut self, keys: usize) {
         schedule::shrink(&mut self.deferred, keys);
         schedule::shrink(&mut self.page_due, keys);

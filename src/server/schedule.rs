@@ -1,19 +1,21 @@
 //! Whose turn it is, and how much a turn may cost.
 //!
-//! Owns the order in which connections are served and every figure of that policy. Must not know
-//! a connection, a byte or a protocol: it handles keys of any type, and is told what a turn did as
-//! a value. The invariant: a key is queued at most once, and every queued key gets a turn within
-//! a bounded number of ticks. A change that takes a key out of a queue without giving it a turn
+//! Owns the order in which connections are served and all constants of that policy. Must not know a
+//! connection, a byte or a protocol: it handles keys of any type, and is told what a turn did as a
+//! value. The invariant: every queued key gets a turn within a bounded number of ticks. (The caller
+//! queues a key at most once.) A change that takes a key out of a queue without giving it a turn
 //! leaves input unread for ever, because an edge-triggered poll does not report it again.
 //!
 //! # Lanes
 //!
-//! A connection is *interactive* as long as it costs no more than a person who types or pastes.
-//! Interactive connections have their turns first. Those that speak WebSocket and those that speak
-//! HTTP wait in a queue each and alternate, so that long responses do not delay chat messages.
+//! A connection is *interactive* as long as it causes no more work than a person who types or
+//! pastes. Interactive connections have their turns first. Those that speak WebSocket and those
+//! that speak HTTP wait in a queue each and alternate, so that long responses do not delay chat
+//! messages.
 //!
 //! Everything else is in the *background*: connections that recently cost more than that, that have
-//! more input than one turn takes, or that the peer has closed. They share what a tick has left.
+//! more input than one turn takes, or that the peer has closed. They share a budget of their own,
+//! and have no turns while output has to be written first.
 //!
 //! # Cost
 //!
@@ -38,7 +40,6 @@ use crate::rate::Meter;
 pub(super) struct Cost(u64);
 
 impl Cost {
-    /// So many nanoseconds.
     pub const fn nanos(nanos: u64) -> Cost {
         Cost(nanos)
     }
@@ -70,8 +71,8 @@ impl AddAssign for Cost {
 // ---- Prices: what work costs.
 //
 // Figures named "measured" are medians of `cargo bench --bench micro -- turns` on two shared cores
-// of an x86-64 server, over socket pairs and with the kernel's part. Prices are what the most
-// expensive mixture costs, not the average: an attacker chooses the mixture.
+// of an x86-64 server, over socket pairs and with the kernel's part. Prices are those of the most
+// expensive traffic, not of average traffic, because an attacker chooses the traffic.
 
 /// A turn in which little or nothing is read. Measured: 0.3 µs if there is nothing, 1.2 µs for a
 /// hang-up, 2.1 µs for the smallest request with its response. Over TCP, a request takes 6.6 µs
@@ -89,75 +90,75 @@ const PRICE_REQUEST: Cost = Cost::nanos(1_920);
 /// limit drops, and 1.9 µs for a chat that is delivered to one member.
 const PRICE_EVENT: Cost = Cost::nanos(640);
 
-/// 1024 bytes that are made for one connection: a response, or a page of history. Measured: 2.4 µs
-/// for a request with ten messages of history, 2.9 KiB (`--bench micro -- resume_by_rest`).
+/// 1024 bytes that are generated for one connection: a response, or a page of history. Measured:
+/// 2.4 µs for a request with ten messages of history, 2.9 KiB (`--bench micro -- resume_by_rest`).
 const PRICE_WRITTEN_KIB: Cost = Cost::nanos(1_280);
 
 /// 1024 bytes of published events, for each recipient. Charged to the connection only.
 const PRICE_FAN_OUT_KIB: Cost = Cost::nanos(1_280);
 
-/// One recipient of one published event, charged to the tick. Zero: a delivery costs the tick 0.06
-/// µs to queue (`--bench micro -- fan_out`) and 0.5 µs to write (`--bench load`, rooms of 100), but
-/// the writes of large rooms have a budget of their own.
+/// One recipient of one published event, charged to the tick. Zero, because writes to large rooms
+/// have a budget of their own, [`DEFERRED_FLUSHES_MAX`]. Measured: 0.06 µs to queue (`--bench micro
+/// -- fan_out`), 0.5 µs to write (`--bench load`, rooms of 100).
 const PRICE_RECIPIENT: Cost = Cost::nanos(0);
 
-// ---- Budgets: how much may be done before it is another's turn.
+// ---- Budgets: how much may be done at a time.
 //
 // `tests/attacks` measures them: the 99th percentile of the latency that other connections see
-// during each attack, against that in calm. With these figures it is 0.6 to 2.4 times as long, with
-// ticks half as long 0.3 to 2.3 times (`ATTACK_REPORT=1 SLOW_TESTS=1`).
+// during each attack, against that without an attack. With these budgets it is 0.6 to 2.4 times as
+// long, with half of them 0.3 to 2.3 times (`ATTACK_REPORT=1 SLOW_TESTS=1`).
 
 /// Input read in one interactive turn, in bytes: about ten chat messages. When hundreds of
-/// connections send at once, none waits for more than this from each of the others.
+/// connections send at once, each waits for at most this much from each of the others.
 const INTERACTIVE_TURN_BYTES_MAX: usize = 1024;
 
 /// Input read in one background turn, in bytes. Larger reads do not make reading cheaper.
 pub(super) const BACKGROUND_TURN_BYTES_MAX: usize = 8 * 1024;
 
-/// Bytes made for one connection in one turn, beyond which its next request or event has to wait
-/// for another turn; a few small answers may leave together. Content that the response to a HEAD
-/// leaves out counts, since it was made.
+/// Bytes generated for one connection in one turn, beyond which its next request or event has to
+/// wait for another turn. A few small responses fit into one turn. The content that a response to
+/// HEAD omits counts, too, because it was generated.
 pub(super) const ANSWERED_BYTES_MAX: usize = 16 * 1024;
 
 /// All interactive turns of one tick, before timers and writes.
 const INTERACTIVE_TICK: Cost = Cost::nanos(327_680);
 
-/// All background turns of one tick. An interactive connection that becomes ready meanwhile waits
-/// no longer than this.
+/// All background turns of one tick. They add about this much to the wait of an interactive
+/// connection that becomes ready meanwhile. (The last turn may exceed the budget.)
 const BACKGROUND_TICK: Cost = Cost::nanos(81_920);
 
 /// What a connection may cost in a second and stay interactive: 16 KiB of input, more than a person
-/// types or pastes, and little enough that hundreds of connections can do it for ever.
+/// types or pastes, and little enough that hundreds of connections can keep it up.
 const ALLOWANCE_PER_SECOND: Cost = Cost::nanos(163_840);
 
 /// What a connection may cost at once: 8 KiB of input, thirty pasted messages with their delivery.
 const ALLOWANCE_BURST: Cost = Cost::nanos(81_920);
 
-/// Consecutive ticks in which background connections get no turn because output has to leave first.
-/// At a millisecond a tick this is a quarter of a second. Without a bound they would starve.
+/// Consecutive ticks in which background connections get no turn because output has to be written
+/// first. At a millisecond a tick this is a quarter of a second. Without a bound they would starve.
 const BACKGROUND_SKIPS_MAX: u32 = 256;
 
-/// Connections that make a room large. Its output is deferred, and while output is deferred its
-/// members have background turns.
+/// A room is large from this many connections on. Its output is deferred, and while there is a
+/// backlog its members are served in the background lane.
 const FAN_OUT_LARGE: usize = 32;
 
-/// How long what background connections have posted may wait for more. Measured: a third less CPU
-/// for each delivery in a hundred busy rooms of ten (`--bench load`).
+/// The longest time for which events of background connections are coalesced. Measured: a third
+/// less CPU for each delivery in a hundred busy rooms of ten (`--bench load`).
 const COALESCE_TIME_MAX: Duration = Duration::from_millis(10);
 
-/// What background turns may cost while it waits.
+/// What background turns may cost while events are coalesced.
 const COALESCE_COST_MAX: Cost = Cost::nanos(10_485_760);
 
-/// Timers of connections, and timers of the domain, that fire in one tick; the rest are overdue in
-/// the next. Connections that were accepted at once time out at once, ten thousand if need be.
-/// Measured: 64 of them took up to a millisecond.
+/// The most connection timers, and the most domain timers, that fire in one tick; the rest fire in
+/// the next ticks. Connections that were accepted together time out together, perhaps ten thousand
+/// of them. Measured: 64 of them took up to a millisecond.
 pub(super) const TIMERS_MAX: usize = 16;
 
 /// Connections accepted from one listener in one tick.
 pub(super) const ACCEPTS_MAX: usize = 16;
 
 /// Bytes written to one connection in one tick. Without a bound, a peer that reads as fast as the
-/// server writes takes megabytes of history while the others wait. Measured: beside eight such
+/// server writes receives megabytes of history while the others wait. Measured: beside eight such
 /// peers the 99th percentile of others falls from 11.9 to 0.6 ms.
 pub(super) const FLUSH_BYTES_MAX: usize = 64 * 1024;
 
@@ -167,24 +168,25 @@ pub(super) const DEFERRED_FLUSHES_MAX: usize = 32;
 /// Bytes written by the deferred flushes of one tick.
 pub(super) const DEFERRED_BYTES_MAX: usize = 128 * 1024;
 
-/// Bytes of history queued in one phase of a tick for all connections that are catching up, with
-/// the lists of users that end it: about half a millisecond. When a thousand connections resume at
-/// once, they are served in turns, and others between them.
+/// Bytes of history queued in one phase of a tick for all connections that are catching up,
+/// including the user lists of the final pages: about half a millisecond. When a thousand
+/// connections resume at once, they are served in turns, and others between them.
 pub(super) const PAGED_BYTES_MAX: usize = 512 * 1024;
 
-/// A page of history has mostly left when no more bytes than this are queued: the next is due.
+/// A page of history has mostly been written, and the next page is due, when at most this many
+/// bytes are queued.
 pub(super) const PAGE_LEFT_BYTES_MAX: usize = 16 * 1024;
 
 /// What one turn did.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(super) struct Work {
-    /// Bytes read, or what reading cost in their stead (a TLS handshake).
+    /// Bytes read, or the equivalent in bytes of other work (a TLS handshake).
     pub bytes_in: usize,
     /// HTTP requests answered.
     pub requests: usize,
     /// Events from a WebSocket peer.
     pub events: usize,
-    /// Bytes made for this connection: responses, pages of history.
+    /// Bytes generated for this connection: responses, pages of history.
     pub bytes_out: usize,
     /// Connections that its events go to, summed over the events.
     pub recipients: usize,
@@ -199,7 +201,7 @@ impl Work {
         self.fan_out_bytes = self.fan_out_bytes.saturating_add(bytes.saturating_mul(recipients));
     }
 
-    /// The turn itself.
+    /// The connection's own input and output, without the fan-out of its events.
     fn cost(&self) -> Cost {
         let mut cost = PRICE_READ_KIB.per_kib(self.bytes_in);
         cost += PRICE_REQUEST.times(self.requests);
@@ -228,7 +230,7 @@ fn is_exceeded(allowance: Meter, now: Mono) -> bool {
     !allowance.excess(time_for(ALLOWANCE_BURST), now).is_zero()
 }
 
-/// The time in which an interactive connection may cost so much.
+/// The time in which the allowance of a connection grows by this cost.
 fn time_for(cost: Cost) -> Duration {
     let micros = cost.0.saturating_mul(1_000_000) / ALLOWANCE_PER_SECOND.0;
     Duration::from_micros(micros)
@@ -239,7 +241,7 @@ fn time_for(cost: Cost) -> Duration {
 pub(super) enum Lane {
     /// Served first.
     Interactive,
-    /// Served with what a tick has left.
+    /// Served afterwards, within a budget of its own.
     Background,
 }
 
@@ -262,21 +264,22 @@ pub(super) enum Queue {
     Requests,
 }
 
-/// How much output is on its way.
+/// Which output is pending.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Output {
-    /// The last flush has left some for later.
+    /// A flush is deferred.
     pub has_backlog: bool,
-    /// So much was said, or is kept, that it must leave before more is read.
+    /// A batch is full, or the page budget is, or memory is short: output must be written before
+    /// more is read.
     pub is_full: bool,
 }
 
-/// Whether what background connections have posted leaves in this tick.
+/// Whether batches that only background connections have written to are sealed in this tick.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Coalesce {
-    /// It leaves.
+    /// They are.
     Now,
-    /// It may wait for more, until then at the latest.
+    /// They may stay open for more events, until then at the latest.
     Until(Mono),
 }
 
@@ -288,13 +291,13 @@ pub(super) struct Schedule<K> {
     background: VecDeque<K>,
     /// The interactive queue that had the last turn.
     last: Queue,
-    /// The lane that has its turns now, and what it has left of this tick.
+    /// The lane that has its turns now, and the turns and the budget that it has left in this tick.
     lane: Lane,
     turns_left: usize,
     budget: Cost,
     /// Consecutive ticks without a background turn.
     skips: u32,
-    /// When everything posted so far has left, and what background turns have cost since.
+    /// When all batches were last sealed, and what background turns have cost since.
     coalescing_since: Mono,
     coalescing_cost: Cost,
 }
@@ -395,8 +398,8 @@ impl<K: Copy> Schedule<K> {
         }
     }
 
-    /// Whether what background connections have posted leaves now. It waits only while more is
-    /// queued behind it, nothing else is on its way, and for no longer than
+    /// Whether batches that only background connections have written to are sealed now. They stay
+    /// open only while more background turns are queued and no other output is pending, and within
     /// [`COALESCE_TIME_MAX`] and [`COALESCE_COST_MAX`].
     pub fn coalesce(&self, now: Mono, output: Output) -> Coalesce {
         let deadline = self.coalescing_since.after(COALESCE_TIME_MAX);
@@ -408,12 +411,12 @@ impl<K: Copy> Schedule<K> {
         if may_wait { Coalesce::Until(deadline) } else { Coalesce::Now }
     }
 
-    /// Everything posted so far has left.
+    /// All batches were sealed. Their frames may still be in outboxes.
     pub fn on_all_sealed(&mut self, now: Mono) {
         (self.coalescing_since, self.coalescing_cost) = (now, Cost::default());
     }
 
-    /// Gives back capacity that more than `keys` keys once needed.
+    /// Shrinks the queues that have grown far beyond `keys`, the number of connections.
     pub fn shrink(&mut self, keys: usize) {
         for queue in [&mut self.messages, &mut self.requests, &mut self.background] {
             shrink(queue, keys);
@@ -432,8 +435,8 @@ impl<K: Copy> Schedule<K> {
     }
 }
 
-/// Whether a connection whose events go to `recipients` connections has to wait as long as output
-/// is deferred. What the others of its room post meanwhile is coalesced.
+/// Whether a room with `recipients` connections is large. Its members wait while there is a
+/// backlog, so that their events are coalesced.
 pub(super) fn is_large_fan_out(recipients: usize) -> bool {
     recipients >= FAN_OUT_LARGE
 }
@@ -441,8 +444,7 @@ pub(super) fn is_large_fan_out(recipients: usize) -> bool {
 /// Capacity that is not worth giving back.
 const CAPACITY_MIN: usize = 64;
 
-/// Gives back the capacity of a queue that has grown far beyond `keys`, which is how many keys
-/// there are at all.
+/// Shrinks a queue that has grown far beyond `keys`, the number of connections.
 pub(super) fn shrink<K>(queue: &mut VecDeque<K>, keys: usize) {
     if keys == 0 {
         *queue = VecDeque::new();

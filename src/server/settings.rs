@@ -1,4 +1,4 @@
-//! The flags, sorted by the modules that they are for.
+//! The flags, translated for the modules that they are for.
 //!
 //! Owns the translation, and the contract's fixed limits on requests and frames. Must not parse a
 //! flag. The invariant: `http`, `ws` and `chat` get plain values, and none of them knows `Config`.
@@ -20,10 +20,13 @@ const HTTP: http::HttpLimits = http::HttpLimits {
 /// Limits of what a WebSocket peer sends (contract §7.6).
 const WS: ws::WsLimits = ws::WsLimits { frame_bytes_max: 64 * 1024, message_bytes_max: 64 * 1024 };
 
-/// Most connections over a limit at a time; with few connections, a quarter of those.
+/// Connections accepted beyond `connections_max`, only to be refused: this many, or a quarter of
+/// `connections_max` if that is less, but at least one. (It does not bound connections over their
+/// address's quota.)
 const OVER_LIMIT_CONNECTIONS_MAX: usize = 32;
 
-/// How many connections a number of descriptors allows, beside those that are over the limit.
+/// How many connections a number of descriptors allows, when some are kept for connections that are
+/// refused.
 pub(super) fn connections_allowed(descriptors: usize) -> usize {
     (descriptors - OVER_LIMIT_CONNECTIONS_MAX.min(descriptors / 5)).max(1)
 }
@@ -36,7 +39,9 @@ pub(super) struct ConnectionConfig {
     pub outbox_bytes_max: usize,
     /// Beyond this number, a connection is over the limit and is refused.
     pub connections_max: usize,
-    /// When so many connections are being refused, the next wait in the kernel's queue.
+    /// How many connections are accepted beyond `connections_max`, to be refused. Further ones wait
+    /// in the kernel's queue. While memory is short, it bounds the connections that are being
+    /// refused.
     pub over_limit_connections_max: usize,
     pub header_timeout: Duration,
     pub body_timeout: Duration,
@@ -65,7 +70,7 @@ impl ConnectionConfig {
     }
 }
 
-/// Wrong guesses of a room's password that may come at once (contract §12.17).
+/// Burst of wrong passwords for a room, in guesses (contract §12.17).
 const GUESS_BURST: u32 = 5;
 
 /// The limits and timeouts of the domain.

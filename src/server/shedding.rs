@@ -1,8 +1,8 @@
-//! Shedding: which connections are closed when forgetting messages was not enough.
+//! Shedding: which connections are closed when dropping messages early was not enough.
 //!
-//! Owns the choice: the connections that make the server hold most, be it unread output or
-//! unfinished input. Must not decide when memory is short; the ledger does. The invariant: a
-//! connection that holds no more than any idle one is never shed.
+//! Owns the choice: the connections that make the server hold most, in unread output or unfinished
+//! input. Must not decide when memory is short; the ledger does. The invariant: a connection with
+//! nothing queued, buffered or unfinished is never shed.
 
 use std::cmp::Reverse;
 
@@ -15,8 +15,9 @@ use crate::net::Stream;
 use crate::ws::close::Close;
 
 impl<S: Stream> Core<S> {
-    /// Closes connections while memory is so short. To be called after flushing, when output that
-    /// is still queued belongs to slow readers.
+    /// Closes the connections that hold most, one by one, while memory is this short. To be called
+    /// after *flush*, when output that is still queued belongs to slow readers or to deferred
+    /// flushes.
     pub(super) fn shed(&mut self) {
         if !self.ledger.is_at(Pressure::Readers) {
             return;
@@ -45,7 +46,8 @@ impl<S: Stream> Core<S> {
             Protocol::Http(_) if connection.link.outbox().is_empty() => {
                 self.reject(key, None, api::error::server_full());
             }
-            // Part of a response was sent; a cut says that it is incomplete.
+            // Part of a response was sent. An early end of the connection shows the peer that the
+            // response is incomplete.
             Protocol::Http(_) | Protocol::Closing => self.table.end(key, Departure::Closed),
         }
     }

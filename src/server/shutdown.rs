@@ -1,7 +1,8 @@
 //! How the server ends.
 //!
-//! Owns the time from the first signal to the exit code. Must not know a connection. The
-//! invariant: from the first signal on, the process ends within [`SHUTDOWN_TIMEOUT`].
+//! Owns when the process ends after the first signal, and its exit code. What is done meanwhile is
+//! in `Server::begin_ending` and `Core::shut_down`. Must not know a connection. The invariant: from
+//! the first signal on, the process ends within [`SHUTDOWN_TIMEOUT`].
 
 use std::fmt;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use crate::clock::Mono;
 use crate::process::signals;
 
-/// How long connections may take to end once they were told.
+/// How long connections may take to close after the first signal.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Why and how the server ended, or is about to.
@@ -33,7 +34,7 @@ impl Ending {
         self.is_forced || self.deadline <= now || connections == 0
     }
 
-    /// The exit code: 0, or what a shell makes of the signal if the ending was forced.
+    /// The exit code: 0, or 128 + signal if a second signal forced the end.
     pub fn exit_code(self) -> u8 {
         if self.is_forced { 128 | self.signal as u8 } else { 0 }
     }

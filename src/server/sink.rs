@@ -1,8 +1,8 @@
 //! The domain's output, on its way to connections.
 //!
 //! Owns the translation from the domain's handles and close reasons. Must not call back into the
-//! domain: an end that is found out here is told to it in the phase *settle*. The invariant: what is
-//! pushed to one connection arrives in the order of the pushes.
+//! domain: a connection that ends here is reported to it in *settle*. The invariant: what is pushed
+//! to one connection arrives in the order of the pushes.
 
 use super::coalesce::Sealed;
 use super::connection::Connection;

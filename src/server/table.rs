@@ -1,9 +1,11 @@
-//! The connections: their slots, timers and life, from accept until they are freed.
+//! The connections: their slots, timers and lifecycle, from *accept* to *reap*.
 //!
 //! Owns every connection, and with it the lists that connections are on: the schedule, the outgoing
-//! lists, the ended and the closed. Must not decide what a connection is told, or whose turn it is.
-//! The invariant: a connection with input that was not read to the end is in the schedule, and one
-//! with output is on an outgoing list or waits for a writable edge. Breaking it strands bytes.
+//! lists, the ended and the closed. Must not decide what a connection is sent, or which has its
+//! turn next. The invariant: a connection with unread input is in the schedule, is paused until the
+//! domain admits it, or has buffered input that waits for its responses to be written; and a
+//! connection with output is on an outgoing list or waits for a writable edge. Breaking it strands
+//! bytes.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -28,7 +30,7 @@ use crate::slots::Slots;
 use crate::timers::Timers;
 use crate::ws::close::Close;
 
-/// Minimum average rate at which a peer must read a response. A slow modem reaches twice this.
+/// Minimum average rate at which a peer must read a response: 32 kbit/s, which GPRS reaches.
 const RESPONSE_BYTES_PER_SECOND_MIN: usize = 4 * 1024;
 
 /// An attachment whose connection has ended, and how.
@@ -50,7 +52,7 @@ pub(super) struct Table<S> {
     pub counters: Counters,
     pub now: Now,
     pub ledger: Ledger,
-    /// The domain is told of these in this tick.
+    /// To be reported to the domain in *settle*.
     pub ended: Vec<Ended>,
     /// How many connections are over a limit.
     pub over_limit: usize,
@@ -87,7 +89,7 @@ impl<S: Stream> Table<S> {
         }
     }
 
-    // ---- Life
+    // ---- Lifecycle
 
     /// Inserts an accepted stream.
     pub fn insert(
@@ -128,7 +130,7 @@ impl<S: Stream> Table<S> {
     }
 
     /// The connection turns out to be over a limit. It is kept only long enough to receive its
-    /// refusal, because it holds one of a few places.
+    /// refusal, because few such connections are accepted at a time.
     pub fn set_over_limit(&mut self, key: ConnectionKey, over_limit: OverLimit) {
         let Some(connection) = self.slots.get_mut(key) else { return };
         if connection.over_limit.is_none() {
@@ -170,7 +172,8 @@ impl<S: Stream> Table<S> {
         control
     }
 
-    /// Ends the protocol: what is queued is written, then the connection ends.
+    /// Stops speaking the protocol, writes what is queued, and then closes. ([`Table::close`]
+    /// queues a close frame first; [`Table::end`] writes nothing more.)
     pub fn finish(&mut self, key: ConnectionKey, departure: Departure) {
         let ended = self.end_protocol(key, departure);
         let Some(connection) = self.slots.get_mut(key) else { return };
@@ -179,8 +182,8 @@ impl<S: Stream> Table<S> {
         if connection.is_read_shut_down && connection.link.is_flushed() {
             return self.mark_closed(key);
         }
-        // A long response has time as long as the peer reads some of it. A WebSocket peer that does
-        // not read has been slow already.
+        // A response may take long while its peer makes progress, under the idle timeout. A
+        // WebSocket peer with output still queued is a slow reader and has only the linger timeout.
         let was_http = matches!(ended, Some(Protocol::Http(_)));
         let is_sending = was_http && !connection.link.is_flushed();
         let timeout = if is_sending { TimeoutKind::Idle } else { TimeoutKind::Linger };
@@ -191,7 +194,7 @@ impl<S: Stream> Table<S> {
         }
     }
 
-    /// Ends the connection now: its stream is of no more use.
+    /// Ends the connection now; nothing more is written.
     pub fn end(&mut self, key: ConnectionKey, departure: Departure) {
         self.end_protocol(key, departure);
         self.set_timer(key, None);
@@ -204,8 +207,8 @@ impl<S: Stream> Table<S> {
         self.end(key, Departure::Broken);
     }
 
-    /// Makes the protocol `Closing`, and tells the domain if it had an attachment. Returns what was
-    /// spoken.
+    /// Makes the protocol `Closing`, and has *settle* report the end to the domain if there was an
+    /// attachment. Returns the previous protocol.
     fn end_protocol(&mut self, key: ConnectionKey, departure: Departure) -> Option<Protocol> {
         let connection = self.slots.get_mut(key)?;
         let ended = std::mem::replace(&mut connection.protocol, Protocol::Closing);
@@ -216,7 +219,7 @@ impl<S: Stream> Table<S> {
         Some(ended)
     }
 
-    /// Has the connection freed at the end of this tick.
+    /// Marks the connection to be freed in *reap*.
     fn mark_closed(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.slots.get_mut(key) {
             if !std::mem::replace(&mut connection.is_closed, true) {
@@ -225,8 +228,8 @@ impl<S: Stream> Table<S> {
         }
     }
 
-    /// Frees the closed connections. `on_departure` is called with each address whose quota
-    /// counted one of them.
+    /// Frees the closed connections. Calls `on_departure` once for each freed connection that
+    /// counted against the quota of an address.
     pub fn reap(&mut self, mut on_departure: impl FnMut(Address)) {
         for key in std::mem::take(&mut self.closed) {
             self.set_timer(key, None);
@@ -267,7 +270,7 @@ impl<S: Stream> Table<S> {
         self.timers.len()
     }
 
-    /// Arms the connection's one timer anew, for this timeout; `None`: for none.
+    /// Re-arms the connection's one timer for `kind`, or disarms it.
     pub fn set_timer(&mut self, key: ConnectionKey, kind: Option<TimeoutKind>) {
         let Some(connection) = self.slots.get_mut(key) else { return };
         match (connection.timer, kind) {
@@ -283,7 +286,7 @@ impl<S: Stream> Table<S> {
         }
     }
 
-    /// A WebSocket peer has sent something: its silence begins anew.
+    /// Restarts the ping interval: on admission, and on input from the peer.
     pub fn start_pinging(&mut self, key: ConnectionKey) {
         self.set_timer(key, Some(TimeoutKind::Ping));
     }
@@ -324,8 +327,8 @@ impl<S: Stream> Table<S> {
         }
     }
 
-    /// The connection whose turn it is. Its key stays in the queue until now, so that a panic in
-    /// another's turn loses none.
+    /// The connection whose turn it is. Keys leave the queue one by one, so that a panic in one
+    /// turn does not lose the others.
     pub fn next_turn(&mut self) -> Option<ConnectionKey> {
         let key = self.schedule.next()?;
         if let Some(connection) = self.slots.get_mut(key) {
@@ -341,7 +344,7 @@ impl<S: Stream> Table<S> {
         self.schedule.charge(allowance, &work, self.now.mono);
     }
 
-    /// How much output is on its way.
+    /// Which output is pending.
     pub fn output(&self) -> Output {
         let is_full = self.batches.is_full()
             || self.outgoing.is_paged_out()
@@ -349,7 +352,7 @@ impl<S: Stream> Table<S> {
         Output { has_backlog: self.outgoing.has_backlog(), is_full }
     }
 
-    /// Whether a list waits for the next tick.
+    /// Whether any list is not empty, so that the poll must not wait.
     pub fn has_work(&self) -> bool {
         !(self.schedule.is_empty()
             && self.outgoing.is_empty()
@@ -422,8 +425,8 @@ impl<S: Stream> Table<S> {
 
     /// Between two ticks: panics if what was last reported of a connection is not what it holds.
     pub fn check_counted(&self) {
-        // A deferred flush reports with the flush, a few ticks later. The frames are counted by
-        // then, and the capacity of the queue hardly matters.
+        // A connection with a deferred flush is reported after that flush. Until then its shared
+        // frames are counted by their owner, and only the capacity of its queue is missing.
         let flushed = self.slots.iter().filter(|(_, connection)| !connection.marks.is_deferred);
         for (key, connection) in flushed {
             let held = (connection.heap_bytes(), connection.link.outbox().queued());

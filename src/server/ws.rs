@@ -1,8 +1,8 @@
-//! WebSocket: one connection's frames on their way into the domain, and what it alone is told.
+//! WebSocket: one connection's frames on their way into the domain, and the replies to it alone.
 //!
-//! Owns the order of a connection's own answers among the messages of its room. Must not know a
-//! socket, or the rules of the chat. The invariant: the room's batch is sealed before the connection
-//! alone is told anything, so that it reads both in the order in which they happened.
+//! Owns the order of a connection's replies relative to the events of its room. Must not know a
+//! socket, or the rules of the chat. The invariant: the room's batch is sealed before a reply is
+//! queued, so that the connection receives both in the order in which they happened.
 
 use super::coalesce::wipe;
 use super::connection::{Connection, ConnectionKey};
@@ -51,7 +51,8 @@ impl<S: Stream> Core<S> {
         }
         wipe(&mut control);
         self.control = control;
-        // A close frame is no sign of life: a connection that waits for the name gets it.
+        // A peer that has just closed does not answer a probe: a connection that waits for its name
+        // gets the name.
         let ws = self.table.slots.get_mut(key).and_then(Connection::ws);
         if let Some(attachment) = ws.and_then(|ws| ws.attachment) {
             self.chat.on_sign_of_life(self.table.now, attachment, &mut self.table);
@@ -98,7 +99,7 @@ impl<S: Stream> Core<S> {
         self.tell(key, attachment, |out| socket::refused(out, why, room_id, nonce));
     }
 
-    /// Tells one connection alone, after everything that its room was told before.
+    /// Sends a reply to one connection, after all earlier events of its room.
     fn tell(
         &mut self,
         key: ConnectionKey,

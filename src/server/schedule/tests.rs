@@ -1,4 +1,4 @@
-//! The schedule with keys that stand for nothing, and a time that is set by hand.
+//! The schedule, with plain numbers as keys and a clock that is set by hand.
 
 use super::*;
 
