@@ -1,8 +1,8 @@
-//! Client addresses, and what each of them uses.
+//! Client addresses, and how much each of them uses.
 //!
-//! Owns the count of connections and the meters of each address. Must not know the limits: callers
-//! compare and pace. The invariant: an address without connections and with idle meters has no
-//! entry, so that the table is bounded by what is in use.
+//! Owns each address's count of connections and its rate meters. Must not know the limits, which
+//! `quota` applies. The invariant: [`Addresses::review`] removes an address that has no connections
+//! and only idle meters, so that the table does not grow with every address ever seen.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -29,11 +29,11 @@ impl Address {
 /// The number of an address's connections, compared with its limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Quota {
-    /// Within.
+    /// Not over the limit.
     Within,
-    /// Over it: the connection is refused with an answer.
+    /// Over the limit: the connection is refused with an answer.
     Over,
-    /// So far over it that the connection is dropped without an answer.
+    /// So far over the limit that the connection is dropped without an answer.
     FarOver,
 }
 
@@ -52,13 +52,14 @@ pub(super) struct Usage {
 pub(super) struct Addresses(HashMap<Address, Usage>);
 
 impl Addresses {
-    /// The address's usage, which begins here if it has no entry.
+    /// The address's usage. Adds an entry if there is none.
     pub fn entry(&mut self, address: Address) -> &mut Usage {
         self.0.entry(address).or_default()
     }
 
-    /// Removes the entry if it has no connections and its meters are idle. Returns whether a later
-    /// review is needed. An entry with connections is reviewed when one of them ends.
+    /// Removes the entry if it has no connections and its meters are idle. Returns whether the
+    /// caller must arm a timer for the next review. An entry with connections needs none: it is
+    /// reviewed when a connection ends.
     pub fn review(&mut self, address: Address, now: Mono) -> bool {
         let Some(usage) = self.0.get_mut(&address) else { return false };
         let is_metered = !usage.sessions.is_idle(now) || !usage.rooms.is_idle(now);
@@ -71,7 +72,7 @@ impl Addresses {
         usage.timed
     }
 
-    /// Entries with an armed timer.
+    /// The number of entries with an armed timer.
     pub fn timed(&self) -> usize {
         self.0.values().filter(|usage| usage.timed).count()
     }
@@ -91,7 +92,7 @@ mod tests {
 
     // contract §12.18
     #[test]
-    fn an_ipv6_network_is_one_address() {
+    fn all_addresses_of_an_ipv6_network_count_as_one() {
         let of = |text: &str| Address::of(text.parse().unwrap());
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_an_entry_only_while_it_matters() {
+    fn a_review_removes_an_address_without_connections_and_with_idle_meters() {
         let at = |millis: u64| Mono::from_micros(millis * 1000);
         let pace = Pace::new(1, Duration::from_secs(1), 1);
         let mut addresses = Addresses::default();

@@ -1,8 +1,9 @@
-//! Catching up: what a connection has missed, in pages.
+//! Catching up: a connection is sent the messages that it has missed, in pages.
 //!
-//! Owns the cursor of one connection in its room's history. Must not copy messages: until a
-//! connection has caught up, the room's new messages stay in the history instead of in its outbox.
-//! The invariant: the pages and the frames after them are an unbroken run of the room's messages.
+//! Owns the cursor of one connection in its room's history. Must not queue messages ahead: until
+//! the connection has caught up, the room's new messages wait in the history and do not fill its
+//! outbox. The invariant: the pages and the frames after them contain each of the room's messages
+//! once, in order and without a gap.
 
 use super::event::{LastPage, Page};
 use super::history::History;
@@ -10,39 +11,39 @@ use super::id::{MessageId, RoomId};
 use super::keys::ConnKey;
 use super::sink::Sink;
 
-/// Bytes of messages in one page. A page stays under 64 KiB with everything else in it, unless it
-/// lists more than about 700 people.
+/// Bytes of messages in one page. The whole page stays under 64 KiB, unless it lists very many
+/// users: more than 250 if all have the longest names.
 const PAGE_BYTES_MAX: usize = 60 * 1024;
 
-/// Bytes of a person in the last page, besides the name.
+/// Bytes of JSON for one user in the last page, without the name.
 const USER_BYTES: usize = 48;
 
-/// Where a connection begins to receive.
+/// The position among its room's messages at which a connection begins to receive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Start {
-    /// With the next event.
+    /// At the next event.
     Live,
-    /// With this many of the last messages.
+    /// This many messages before the end of the history.
     Last(usize),
-    /// With the messages after this one. `None`: after a message whose id is not valid.
+    /// After this message. `None`: the client gave a malformed id, which counts as unknown.
     After(Option<MessageId>),
 }
 
 /// The progress of a connection that is catching up.
 pub(super) struct CatchUp {
-    /// All messages up to this one have been sent, or are not wanted.
+    /// Messages up to this one have been sent, or precede the [`Start`].
     cursor: Option<MessageId>,
     /// The newest message when the connection entered. Messages up to this one are sent in pages,
-    /// later ones as events.
+    /// later ones as single frames.
     until: Option<MessageId>,
-    /// Whether the message that it continues from was kept.
+    /// False if the client asked to resume after a message that was not in the history.
     complete: bool,
     /// The last page has been sent.
     pages_done: bool,
 }
 
 impl CatchUp {
-    /// `None` if the connection begins live.
+    /// Places the cursor. `None` if the connection begins live.
     pub fn begin(start: Start, history: &History) -> Option<CatchUp> {
         let known = |id: &MessageId| history.get(*id).is_some();
         let (cursor, complete) = match start {
@@ -56,18 +57,18 @@ impl CatchUp {
         Some(CatchUp { cursor, until: history.newest(), complete, pages_done: false })
     }
 
-    /// Whether a message that was still to be sent has been dropped.
+    /// Whether the history has dropped a message that has not been sent.
     pub fn is_cut_off(&self, history: &History) -> bool {
         history.has_dropped_after(self.cursor)
     }
 
-    /// Whether a message is still to be sent.
+    /// Whether the message has not been sent yet.
     pub fn is_due(&self, id: MessageId) -> bool {
         Some(id) > self.cursor
     }
 
-    /// Queues the next page, or after the last page the next events. Returns whether the connection
-    /// has caught up.
+    /// Queues the next page and, once the last page is queued, about a page's size of the later
+    /// frames. Returns whether the connection has caught up.
     pub fn send_next<'a>(
         &mut self,
         to: ConnKey,
@@ -113,10 +114,10 @@ impl CatchUp {
         let mut last_page = None;
         if wanted.next().is_none() {
             let page = last(self.complete);
-            // JSON may escape a character of a name into two.
+            // JSON escapes a quotation mark or a backslash in a name: two bytes instead of one.
             let user_bytes = |(_, name): &(_, &str)| USER_BYTES + 2 * name.len();
             let users_bytes = page.users.iter().map(user_bytes).sum::<usize>();
-            // Many people get a page of their own, without messages.
+            // Users that do not fit beside the messages get a page of their own.
             let fits = messages.is_empty() || bytes + users_bytes <= PAGE_BYTES_MAX;
             last_page = fits.then_some(page);
         }
@@ -124,14 +125,14 @@ impl CatchUp {
         sink.push_page(to, &Page { room_id, messages: &messages, last: last_page });
     }
 
-    /// Panics if the progress contradicts the history.
+    /// Panics if the cursor contradicts the history.
     pub fn check(&self, history: &History) {
         let newest = history.newest();
         assert!(self.until <= newest);
         if self.pages_done {
             assert!(
                 self.until <= self.cursor && self.cursor < newest,
-                "otherwise it has caught up"
+                "a connection that has caught up keeps no cursor"
             );
         } else {
             assert!(self.cursor <= self.until, "pages end at `until`");

@@ -1,7 +1,8 @@
 //! The domain's configuration.
 //!
-//! Owns the values that flags set. Must not know the flags: `server` translates them. The invariant:
-//! the configuration does not change while the process runs.
+//! Owns the values that flags set. Must not know the flags: `server` translates them. The
+//! invariant: the configuration does not change while the process runs. The timers rely on constant
+//! durations.
 
 use std::time::Duration;
 
@@ -12,28 +13,29 @@ use crate::rate::Pace;
 pub struct ChatConfig {
     /// A session without connections ends this long after its last use.
     pub session_ttl: Duration,
-    /// A room ends this long after its last connection.
+    /// A room ends this long after its last connection or, if later, the last post from outside.
     pub room_ttl: Duration,
-    /// A new room ends after this time if it has had no connection.
+    /// A room that has never had a connection ends this long after it was opened, or after the last
+    /// post from outside.
     pub new_room_ttl: Duration,
-    /// A member whose last connection broke stays present for this time.
+    /// A member whose last connection broke stays present this long.
     pub leave_grace: Duration,
     /// A member must respond to a probe within this time.
     pub probe_timeout: Duration,
-    /// Messages kept per room.
+    /// Most messages in one room's history.
     pub history_messages_max: usize,
-    /// Chat messages of one session.
+    /// The rate of one session's chat messages.
     pub message_pace: Pace,
-    /// Sessions opened from one address.
+    /// The rate at which one address may open sessions.
     pub session_pace: Pace,
-    /// Rooms opened from one address.
+    /// The rate at which one address may open rooms.
     pub room_pace: Pace,
-    /// Wrong passwords for one room from one address.
+    /// The rate of wrong passwords from one address for one room.
     pub guess_pace: Pace,
-    /// Connections from one address; `None`: no limit.
+    /// Most connections from one address; `None`: no limit.
     pub address_connections_max: Option<usize>,
-    /// Sessions at one time.
+    /// Most sessions at a time.
     pub sessions_max: usize,
-    /// Rooms at one time.
+    /// Most rooms at a time.
     pub rooms_max: usize,
 }

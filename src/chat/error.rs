@@ -1,8 +1,8 @@
 //! Why the domain refuses a request, closes a connection or rejects a name.
 //!
 //! Owns the reasons, and the sentences for people. Must not know the contract's codes and statuses:
-//! `api` maps each reason to them. The invariant: a sentence reveals nothing about a room to a
-//! caller without access to it.
+//! `api` maps each reason to them. The invariant: to a caller without access to a room, a sentence
+//! reveals no more about it than [`RoomInfo`](super::RoomInfo) does.
 
 use std::fmt;
 use std::time::Duration;
@@ -18,11 +18,11 @@ pub enum Refusal {
     RoomNotFound,
     /// The session is a member of [`SESSION_ROOMS_MAX`] rooms.
     TooManyRooms,
-    /// The rate limit is exceeded; the request is possible again after this time.
+    /// The rate limit is exceeded; the request may be repeated after this time.
     RateLimited(Duration),
-    /// The server has as many sessions or rooms as it may have, or too little memory for more.
+    /// The server has reached its limit of sessions or rooms, or memory is short.
     ServerFull,
-    /// The room has a password, and the one given is wrong or missing.
+    /// The room has a password, and the request has a wrong one or none.
     BadPassword,
     /// The session is not a member of the room.
     NotAMember,
@@ -32,9 +32,9 @@ pub enum Refusal {
     NameTaken,
     /// The nonce is empty or longer than [`NONCE_BYTES_MAX`].
     BadNonce,
-    /// The message consists of white space.
+    /// The message is empty after trimming.
     EmptyMessage,
-    /// The message has more than [`MESSAGE_CHARS_MAX`] characters.
+    /// The message has more than [`MESSAGE_CHARS_MAX`] characters after trimming.
     TooLong,
 }
 
@@ -53,11 +53,12 @@ pub enum CloseReason {
     NotAMember,
     /// The room's owner has deleted it.
     RoomDeleted,
-    /// A message that the connection was to receive has been dropped from the history.
+    /// While the connection was catching up, the history dropped a message that it had not
+    /// received.
     TooSlow,
-    /// The session or the address has as many connections as it may have.
+    /// The session or the address has reached its limit of connections.
     TooManyConnections,
-    /// The session is a member of as many rooms as it may join.
+    /// The session has reached its limit of rooms.
     TooManyRooms,
     /// The peer did not respond to a probe. The connection is dropped without a close frame.
     Silent,
@@ -68,7 +69,7 @@ pub enum CloseReason {
 pub enum BadName {
     /// It is too short or too long after trimming.
     Length,
-    /// It contains a control character, or one that changes the direction of the text around it.
+    /// It contains a control character or a bidirectional control.
     Character,
 }
 

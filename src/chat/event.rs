@@ -1,8 +1,7 @@
-//! What the domain tells clients.
+//! The events that the domain sends to clients.
 //!
-//! Owns the events, and the frame as the domain holds it. Must not know how an event is encoded:
-//! JSON is the contract's business. The invariant: a [`Frame`] is read only after its batch has
-//! been sealed.
+//! Owns the events, and [`Frame`], the domain's handle on an encoded event. Must not encode events:
+//! `api` does. The invariant: a [`Frame`] is read only after its batch has been sealed.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -21,7 +20,7 @@ pub enum Event<'a> {
     Typing {
         /// The member's name.
         user: &'a str,
-        /// The member.
+        /// The member's user id.
         user_id: UserId,
         /// The room.
         room_id: RoomId,
@@ -31,15 +30,15 @@ pub enum Event<'a> {
 /// An event with an id, which is kept in the history.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
-    /// Its place in the order.
+    /// The id, by which messages are ordered.
     pub id: MessageId,
     /// What happened.
     pub kind: MessageKind<'a>,
     /// The member's name.
     pub user: &'a str,
-    /// The member that wrote, came or left.
+    /// The user id of the member that wrote, came or left.
     pub user_id: UserId,
-    /// The time.
+    /// When the domain accepted the message.
     pub wall: Wall,
     /// The room.
     pub room_id: RoomId,
@@ -68,9 +67,10 @@ pub struct Page<'a> {
     pub last: Option<LastPage<'a>>,
 }
 
-/// What the last page adds: the room as it is at the end of the history.
+/// Further fields of the last page: the room at the time when the page is built.
 pub struct LastPage<'a> {
-    /// Whether no message is missing between what was asked for and what was sent.
+    /// False if the client asked to resume after a message that was not in the history, so that
+    /// messages may be missing.
     pub complete: bool,
     /// The receiving session, as others in the room see it.
     pub you: UserId,
@@ -80,15 +80,15 @@ pub struct LastPage<'a> {
     pub users: Vec<(UserId, &'a str)>,
 }
 
-/// The size, in bytes, at which a room's batch is sealed. With the longest message added (4000
-/// characters, six bytes each when escaped) the batch still fits the smallest outbox, 64 KiB.
-/// Otherwise one tick could overflow the outbox of a peer that reads at full speed.
+/// The size, in bytes, at which a room's batch is sealed. Even if the longest message (4000
+/// characters, six bytes each when escaped) is the one that reaches it, the batch fits the smallest
+/// outbox, 64 KiB. A larger batch could overflow the outbox of a peer that reads at full speed.
 pub const BATCH_BYTES_FULL: u32 = 32 * 1024;
 
 /// An event's encoded bytes: a range of its batch.
 ///
-/// Opaque to the domain, which only keeps frames and hands them back. The bytes exist once the batch
-/// is sealed, so every reader of a history seals the room's batch first.
+/// The domain keeps frames and passes them on; it does not look into them. The bytes exist once the
+/// batch is sealed, so every reader of a history seals the room's batch first.
 #[derive(Clone)]
 pub struct Frame {
     batch: Rc<OnceCell<Bytes>>,
@@ -97,7 +97,7 @@ pub struct Frame {
     end: u32,
 }
 
-// A history holds thousands.
+// A history holds a thousand of these by default.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Frame>() == 24);
 
@@ -119,7 +119,7 @@ impl Frame {
         (self.end - self.start) as usize
     }
 
-    /// Header and payload, ready to be sent.
+    /// Header and payload: a complete WebSocket frame.
     pub fn bytes(&self) -> Bytes {
         self.slice(self.start)
     }

@@ -1,10 +1,10 @@
 //! The delivering half of the domain: which connections receive a room's events, and its history.
 //!
 //! Owns the connections and the history of each room, and the order in which rooms lose messages
-//! when memory is short. Must not know the rules of the chat: what the deciding half (`posting`,
-//! `presence`, `membership`, `lifecycle`) knows of a room is the type parameter `R`, which this file
-//! cannot look into. The invariant: all connections of a room receive the same messages in the same
-//! order, and the history has that order too.
+//! when memory is short. Must not know the rules of the chat: the part of a room that belongs to
+//! the deciding half (`posting`, `presence`, `membership`, `lifecycle`) is the type parameter `R`,
+//! which this file cannot look into. The invariant: all connections of a room receive the same
+//! messages in the same order, and the history has that order too.
 
 use std::rc::Rc;
 
@@ -19,18 +19,19 @@ use super::sink::Sink;
 use crate::ledger::{Account, Ledger, Pressure, Tally};
 use crate::slots::{Linked, Links, List, Slots};
 
-/// Messages that [`Feeds::forget`] drops in one call: one or two milliseconds of work.
+/// [`Feeds::forget`] stops after about this many messages: one or two milliseconds of work.
 const FORGOTTEN_MAX: usize = 8192;
 
-/// Messages dropped before the ledger is asked again.
+/// Messages that [`Feeds::forget`] drops between two checks of the ledger.
 const FORGOTTEN_AT_ONCE: usize = 16;
 
-/// Everything that is delivered, room by room.
+/// The connections and histories of all rooms.
 pub(super) struct Feeds<R> {
     rooms: Slots<Feed<R>, RoomTag>,
-    /// Each is removed by [`Feeds::detach`] only.
+    /// Entries are removed only by [`Feeds::detach`].
     pub attachments: Slots<Attachment, AttachmentTag>,
-    /// The rooms with a history, ordered by their newest message. The first loses messages first.
+    /// The rooms with a history, the one that has been silent longest first. [`Feeds::forget`]
+    /// begins there.
     silent: List<RoomTag>,
     history_messages_max: usize,
     /// What the feeds hold on the heap, without `R`.
@@ -40,14 +41,14 @@ pub(super) struct Feeds<R> {
 /// One room's connections and history.
 pub(super) struct Feed<R> {
     room: R,
-    /// In arbitrary order; each attachment knows its place.
+    /// In arbitrary order; each attachment stores its index.
     connections: Vec<ConnKey>,
     /// Parallel to `connections`.
     attachments: Vec<AttachmentKey>,
     history: History,
-    /// The place in [`Feeds::silent`].
+    /// Links the room into [`Feeds::silent`].
     links: Links<RoomTag>,
-    /// Bytes of heap reported so far.
+    /// Bytes of heap last reported to the ledger.
     counted: usize,
 }
 
@@ -61,26 +62,26 @@ pub(super) struct Attachment {
 
 /// Whether a connection receives its room's events.
 pub(super) enum AttachmentState {
-    /// No: it waits for a name, or is being admitted or refused.
+    /// It does not: it waits for a name, or is being admitted or refused.
     Waiting {
         /// The member that holds the name, and whose probe lists this connection; `None` while the
         /// connection is being admitted or refused.
         holder: Option<MemberKey>,
-        /// Where it is to begin; `None`: live.
+        /// Where it will begin; `None`: live.
         start: Option<Box<Start>>,
     },
-    /// Yes: it is in the room.
+    /// It does: it is in the room.
     Present {
         member: MemberKey,
         /// Its index in [`Feed::connections`].
         place: u32,
-        /// Until it has caught up. The ledger does not count the box: fifty bytes, seldom for longer
-        /// than one page takes.
+        /// `None` once the connection has caught up. The ledger does not count the box: it has
+        /// about fifty bytes, and most connections catch up with the first page.
         catch_up: Option<Box<CatchUp>>,
     },
 }
 
-// See the account in `ledger`.
+// The table in `ledger` contains this size.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Attachment>() == 48);
 
@@ -101,7 +102,7 @@ impl<R> Feed<R> {
             + self.history.bytes()
     }
 
-    /// Reports the heap after a change.
+    /// Reports the heap to the ledger after a change.
     fn recount(&mut self, tally: &mut Tally) {
         let bytes = self.heap_bytes();
         tally.change(self.counted, bytes);
@@ -134,7 +135,7 @@ impl<R> Feeds<R> {
 
     /// Removes a room that has no connections, and its history.
     pub fn remove_room(&mut self, key: RoomKey, sink: &mut dyn Sink) -> Option<R> {
-        self.seal(key, sink); // So that the sink drops the room's batch.
+        self.seal(key, sink); // Otherwise the sink would keep the room's batch.
         self.silent.remove(&mut self.rooms, key);
         let feed = self.rooms.remove(key)?;
         debug_assert!(feed.connections.is_empty(), "a room with connections has no timer");
@@ -172,7 +173,7 @@ impl<R> Feeds<R> {
         self.rooms.get(room).map_or(&[], |feed| &feed.attachments)
     }
 
-    /// From now on the connection receives the room's events.
+    /// Lists a connection in its room. From now on it receives the room's events.
     pub fn place(&mut self, key: AttachmentKey, member: MemberKey) {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
         let Some(feed) = self.rooms.get_mut(attachment.room) else { return };
@@ -208,7 +209,7 @@ impl<R> Feeds<R> {
         }
     }
 
-    /// Publishes a message and keeps it in the history. `None`: there is no such room.
+    /// Publishes a message and keeps it in the history. `None` if the room does not exist.
     pub fn deliver(
         &mut self,
         room: RoomKey,
@@ -226,14 +227,14 @@ impl<R> Feeds<R> {
         Some(frame)
     }
 
-    /// Publishes an event that is not kept.
+    /// Publishes an event that is not kept in the history.
     pub fn deliver_unkept(&self, room: RoomKey, event: &Event<'_>, sink: &mut dyn Sink) {
         if sink.publish(room, event, self.recipients(room).len()).fills_batch() {
             self.seal(room, sink);
         }
     }
 
-    /// Appends to the history a message that is newer than all in it.
+    /// Appends a message to the history. It must be newer than all messages there.
     pub fn keep(&mut self, room: RoomKey, entry: HistoryEntry) {
         let Some(feed) = self.rooms.get_mut(room) else { return };
         feed.history.push(entry, self.history_messages_max);
@@ -244,22 +245,23 @@ impl<R> Feeds<R> {
         }
     }
 
-    /// Sets the newest message that is no longer kept, in a room that is being restored.
+    /// Sets [`History::dropped`] in a room that is being restored.
     pub fn restore_dropped(&mut self, room: RoomKey, id: MessageId) {
         if let Some(feed) = self.rooms.get_mut(room) {
             feed.history.dropped = Some(id);
         }
     }
 
-    /// Queues what the room has published in this tick for its connections. Due before a connection
-    /// is added, removed or sent something of its own, and at the end of the tick.
+    /// Ends the room's batch, if one is open, and queues it for the room's connections. Necessary
+    /// before a connection is added, closed or sent something of its own, and before frames are
+    /// read. The event loop decides when other batches end.
     pub fn seal(&self, room: RoomKey, sink: &mut dyn Sink) {
         if let Some(feed) = self.rooms.get(room) {
             sink.seal(room, &feed.connections);
         }
     }
 
-    /// Lets a connection that has just been placed begin at `start`.
+    /// Sets where a connection that has just been placed begins to receive.
     pub fn begin_catch_up(&mut self, key: AttachmentKey, start: Start, sink: &mut dyn Sink) {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
         let Some(feed) = self.rooms.get(attachment.room) else { return };
@@ -270,8 +272,8 @@ impl<R> Feeds<R> {
         }
     }
 
-    /// Sends a connection that is catching up the next of what it has missed. An error is the reason
-    /// for which the connection must be closed.
+    /// Sends the next page or frames to a connection that is catching up. On an error the caller
+    /// must close the connection for that reason.
     pub fn catch_up<'a>(
         &mut self,
         key: AttachmentKey,
@@ -285,7 +287,7 @@ impl<R> Feeds<R> {
         };
         let Some(feed) = self.rooms.get(attachment.room) else { return Ok(()) };
         let Some(progress) = catch_up else { return Ok(()) };
-        sink.seal(attachment.room, &feed.connections); // The history must be readable.
+        sink.seal(attachment.room, &feed.connections); // Only sealed frames can be read.
         if progress.is_cut_off(&feed.history) {
             return Err(CloseReason::TooSlow);
         }
@@ -298,8 +300,8 @@ impl<R> Feeds<R> {
         Ok(())
     }
 
-    /// Sends one connection a message again. Does nothing if the connection is catching up and the
-    /// message is still to come.
+    /// Sends a message to one connection again. Does nothing if the connection is catching up and
+    /// has not received the message yet.
     pub fn repeat(&self, key: AttachmentKey, id: MessageId, frame: &Frame, sink: &mut dyn Sink) {
         let Some(attachment) = self.attachments.get(key) else { return };
         if attachment.catch_up().is_some_and(|progress| progress.is_due(id)) {
@@ -309,8 +311,9 @@ impl<R> Feeds<R> {
         sink.push(attachment.conn, frame);
     }
 
-    /// If memory is short, drops the oldest messages of the rooms that have been silent longest.
-    /// Returns how many. Due at the end of a tick, when all batches are sealed.
+    /// If memory is short, drops the oldest messages of the rooms that have been silent longest,
+    /// and returns how many. A message's bytes are freed once no outbox and no other frame of its
+    /// batch needs them.
     pub fn forget(&mut self, ledger: &Ledger) -> usize {
         let mut forgotten = 0;
         while forgotten < FORGOTTEN_MAX && ledger.is_at(Pressure::Histories) {
@@ -325,23 +328,23 @@ impl<R> Feeds<R> {
         forgotten
     }
 
-    /// The rooms with a history, those that have been silent longest first.
+    /// The rooms with a history, the one that has been silent longest first.
     pub fn rooms_with_history(&self) -> impl Iterator<Item = RoomKey> {
         self.silent.iter(&self.rooms)
     }
 
-    /// Bytes that the collections hold, without what the entries hold on the heap.
+    /// Bytes of the collections themselves, without the heap that their entries hold.
     pub fn slots_bytes(&self) -> usize {
         self.rooms.bytes() + self.attachments.bytes()
     }
 
-    /// Panics if what the feeds hold contradicts itself.
+    /// Panics if the feeds contradict themselves or the ledger.
     pub fn check(&self) {
         let (mut heap, mut placed, mut with_history) = (0, 0, 0);
         for (key, feed) in self.rooms.iter() {
             agree!(feed.connections.len(), feed.attachments.len());
             for (place, listed) in feed.attachments.iter().enumerate() {
-                let attachment = self.attachments.get(*listed).expect("listed attachments live");
+                let attachment = self.attachments.get(*listed).expect("a listed attachment exists");
                 agree!((attachment.room, attachment.conn), (key, feed.connections[place]));
                 assert!(matches!(
                     attachment.state,
@@ -361,10 +364,14 @@ impl<R> Feeds<R> {
         let present = self.attachments.iter();
         let present =
             present.filter(|(_, one)| matches!(one.state, AttachmentState::Present { .. }));
-        agree!(placed, present.count(), "a present connection is listed in its room");
+        agree!(placed, present.count(), "every present connection is listed in its room");
         self.silent.check(&self.rooms);
-        agree!(self.rooms_with_history().count(), with_history, "every history can be forgotten");
-        agree!(heap, self.heap_tally.bytes(), "the ledger has every feed's heap");
+        agree!(
+            self.rooms_with_history().count(),
+            with_history,
+            "every room with a history is in `silent`"
+        );
+        agree!(heap, self.heap_tally.bytes(), "the ledger counts every feed's heap");
     }
 }
 

@@ -1,7 +1,7 @@
-//! How much heap collections take.
+//! Estimates of the heap that collections take.
 //!
 //! Owns the estimates for the ledger, and the rule for shrinking a map. Must not know what
-//! is in a collection. The invariant: a collection that has become empty holds no memory.
+//! is in a collection. The invariant: after [`shrink`], a map without entries holds no memory.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -10,8 +10,8 @@ use smallvec::SmallVec;
 
 use crate::ledger::allocation;
 
-/// Bytes of a `HashMap` with capacity for `capacity` pairs: its buckets are at most 7/8 full, with
-/// one control byte each and 16 bytes more.
+/// Bytes of a `HashMap` with capacity for `capacity` pairs. At most 7/8 of its buckets are used;
+/// each has a control byte, and the table has 16 more.
 pub fn map_bytes<K, V>(capacity: usize) -> usize {
     match capacity {
         0 => 0,
@@ -34,8 +34,8 @@ pub fn tree_bytes<K, V>(len: usize) -> usize {
     if len == 0 { 0 } else { len.div_ceil(7) * (11 * size_of::<(K, V)>() + 32) }
 }
 
-/// Gives back most of a map's unused capacity. Only a map that is nearly empty shrinks, so that
-/// none shrinks often.
+/// Frees most of a map's unused capacity. A map shrinks only when it is less than an eighth full,
+/// so that it does not shrink and grow all the time.
 pub fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
     if map.is_empty() {
         *map = HashMap::new();

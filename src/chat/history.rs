@@ -1,8 +1,8 @@
 //! A room's history.
 //!
-//! Owns the queue of messages, its bound, and the nonces of the messages in it. Must not know what a
-//! message contains. The invariant: ids increase from front to back, so that any place is found by
-//! binary search.
+//! Owns the queue of messages, its bound, and the nonces of the messages in it. Must not know what
+//! a message contains. The invariant: ids increase from front to back, so that binary search finds
+//! a message.
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -16,9 +16,9 @@ use crate::ledger::allocation;
 pub struct HistoryEntry {
     /// The message's id.
     pub id: MessageId,
-    /// Its encoded bytes, shared with the outboxes.
+    /// The encoded message, shared with the outboxes.
     pub frame: Frame,
-    /// The sender's own identifier for it.
+    /// The sender's own identifier for the message, if it gave one.
     pub(super) nonce: Option<Rc<Nonce>>,
 }
 
@@ -26,8 +26,8 @@ pub struct HistoryEntry {
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<HistoryEntry>() == 48);
 
-/// A sender's own identifier for a message. The nonces of two senders differ even if their texts
-/// are the same.
+/// A sender's own identifier for a message. It includes the sender, so that two senders may use the
+/// same text.
 #[derive(PartialEq, Eq, Hash)]
 pub(super) struct Nonce {
     pub user_id: UserId,
@@ -40,7 +40,7 @@ impl Nonce {
     }
 }
 
-/// The messages of one room that are kept.
+/// The kept messages of one room.
 #[derive(Default)]
 pub(super) struct History {
     entries: VecDeque<HistoryEntry>,
@@ -52,7 +52,7 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Appends a message. Drops the oldest if there would be more than `messages_max`.
+    /// Appends a message. Drops the oldest if there are `messages_max` already.
     pub fn push(&mut self, entry: HistoryEntry, messages_max: usize) {
         debug_assert!(self.entries.back().is_none_or(|last| last.id < entry.id));
         if messages_max == 0 {
@@ -67,13 +67,14 @@ impl History {
             self.nonces.insert(nonce.clone(), entry.id);
         }
         if self.entries.len() == self.entries.capacity() {
-            // Grows by a quarter instead of doubling: most of a small room's memory is this queue.
+            // By a quarter instead of doubling, because this queue is most of a small room's
+            // memory.
             self.entries.reserve_exact((self.entries.len() / 4).max(4));
         }
         self.entries.push_back(entry);
     }
 
-    /// Drops the oldest messages, at most `count`, and returns how many. Gives memory back.
+    /// Drops up to `count` of the oldest messages and returns how many. Frees unused capacity.
     pub fn drop_some(&mut self, count: usize) -> usize {
         let count = count.min(self.entries.len());
         (0..count).for_each(|_| self.drop_oldest());
@@ -115,8 +116,7 @@ impl History {
         self.entries.range(self.entries.len().saturating_sub(count)..)
     }
 
-    /// The newest message that lies before the last `count`: the cursor of a reader that is to be
-    /// sent those.
+    /// The message before the last `count`. A reader with this cursor is sent exactly those.
     pub fn before_last(&self, count: usize) -> Option<MessageId> {
         let before = self.entries.len().checked_sub(count);
         match before.and_then(|before| before.checked_sub(1)) {
@@ -135,17 +135,17 @@ impl History {
         self.dropped > id
     }
 
-    /// The number of messages.
+    /// The number of kept messages.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// True if there are none.
+    /// Whether no message is kept.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Bytes of heap held, without the frames' bytes.
+    /// Bytes of heap held, without the encoded messages.
     pub fn bytes(&self) -> usize {
         vec_bytes::<HistoryEntry>(self.entries.capacity())
             + map_bytes::<Rc<Nonce>, MessageId>(self.nonces.capacity())

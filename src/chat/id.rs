@@ -1,7 +1,7 @@
-//! The ids by which clients know sessions, rooms, people and messages.
+//! The ids that clients use for sessions, rooms, people and messages.
 //!
-//! Owns how ids are made, read and written. Must not know what they refer to. The invariant: message
-//! ids strictly increase within a process, whatever the clock does.
+//! Owns how ids are generated, parsed and formatted. Must not know what they refer to. The
+//! invariant: message ids strictly increase, even if the clock goes back.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::clock::{Entropy, Wall};
 
-/// The secret by which a client proves its session: a UUID v4.
+/// The secret with which a client authenticates as a session: a UUID v4.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionId(Uuid);
 
@@ -18,7 +18,7 @@ impl SessionId {
         SessionId(uuid::Builder::from_random_bytes(entropy.bytes()).into_uuid())
     }
 
-    /// Reads the hyphenated form; `None` for anything else.
+    /// Parses the hyphenated form; `None` for anything else.
     pub fn parse(text: &str) -> Option<SessionId> {
         parse_hyphenated(text).map(SessionId)
     }
@@ -28,7 +28,7 @@ impl SessionId {
     }
 }
 
-/// `uuid` reads other forms too; then one session would have several ids.
+/// `uuid` parses other forms too. With them one session would have several ids.
 fn parse_hyphenated(text: &str) -> Option<Uuid> {
     if text.len() == IdText::MAX { Uuid::try_parse(text).ok() } else { None }
 }
@@ -46,11 +46,11 @@ impl fmt::Debug for SessionId {
     }
 }
 
-/// A room's public handle: 10 lower-case hex digits, or 32 for a private room.
+/// A room's id: 10 lower-case hex digits, or 32 for a private room.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RoomId {
     bytes: [u8; 16],
-    /// 5 or 16; the rest of `bytes` is zero.
+    /// 5 or 16. The other `bytes` are zero.
     len: u8,
 }
 
@@ -68,7 +68,7 @@ impl RoomId {
         RoomId { bytes: entropy.bytes(), len: 16 }
     }
 
-    /// Reads an id; `None` if the text does not have an id's form.
+    /// Parses an id; `None` if the text does not have the form of one.
     pub fn parse(text: &str) -> Option<RoomId> {
         let len = match text.len() {
             10 => 5,
@@ -81,11 +81,11 @@ impl RoomId {
             *byte = (digit(digits[0])? << 4 | digit(digits[1])?) as u8;
         }
         let id = RoomId { bytes, len };
-        // Upper-case digits would be another name for the same room.
+        // With upper-case digits one room would have several ids.
         (id.text().as_bytes() == text.as_bytes()).then_some(id)
     }
 
-    /// Whether it is the id of a private room.
+    /// Whether the room is private.
     pub(super) fn is_private(&self) -> bool {
         usize::from(self.len) > Self::PUBLIC_BYTES
     }
@@ -106,7 +106,7 @@ impl fmt::Display for RoomId {
     }
 }
 
-/// The id of a session within one room, the same in all of its messages there: 16 hex digits.
+/// The id of a session within one room, as its messages there show it: 16 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct UserId(pub(super) u64);
 
@@ -125,8 +125,8 @@ impl fmt::Display for UserId {
 
 /// An id as text: at most 36 ASCII characters.
 ///
-/// Every message contains three ids. Formatting them with `fmt` would cost several times as much as
-/// copying their characters.
+/// It exists for speed: every message contains three ids, and formatting them with `fmt` costs
+/// several times as much as copying characters.
 pub struct IdText {
     text: [u8; IdText::MAX],
     len: u8,
@@ -152,7 +152,7 @@ impl IdText {
         IdText { text, len: 2 * bytes.len() as u8 }
     }
 
-    /// The characters. JSON escapes none of them.
+    /// The characters. None of them needs escaping in JSON.
     pub fn as_bytes(&self) -> &[u8] {
         self.text.get(..usize::from(self.len)).unwrap_or_default()
     }
@@ -164,12 +164,12 @@ impl fmt::Display for IdText {
     }
 }
 
-/// A message's place in the order of all messages: a UUID v7 (RFC 9562 §5.7).
+/// A message's id, by which all messages are ordered: a UUID v7 (RFC 9562 §5.7).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct MessageId(Uuid);
 
 impl MessageId {
-    /// Reads the hyphenated form; `None` for anything else.
+    /// Parses the hyphenated form; `None` for anything else.
     pub fn parse(text: &str) -> Option<MessageId> {
         parse_hyphenated(text).map(MessageId)
     }
@@ -190,33 +190,33 @@ impl fmt::Display for MessageId {
 #[derive(Default)]
 pub(super) struct MessageIds {
     millis: u64,
-    /// 12 bits: the place within `millis`.
+    /// 12 bits: counts the ids within `millis`.
     counter: u16,
 }
 
 impl MessageIds {
-    /// The newest id's millisecond and its place within it.
+    /// The millisecond and the counter of the newest id.
     pub fn newest(&self) -> (u64, u16) {
         (self.millis, self.counter)
     }
 
-    /// Makes all further ids greater than those of that millisecond and place.
+    /// Makes all further ids greater than any with this millisecond and counter.
     pub fn continue_after(&mut self, millis: u64, counter: u16) {
         (self.millis, self.counter) = (millis, counter.min(0xFFF));
     }
 
-    /// Whether an id is not newer than the newest.
-    pub fn is_made(&self, id: MessageId) -> bool {
+    /// Whether `id` is at most the newest id, as every generated id is.
+    pub fn may_have_issued(&self, id: MessageId) -> bool {
         let bytes = id.0.as_bytes();
         let millis = bytes[..6].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
         let counter = u16::from_be_bytes([bytes[6] & 0xF, bytes[7]]);
         (millis, counter) <= self.newest()
     }
 
-    /// An id greater than all before it.
+    /// Generates an id greater than all earlier ones.
     pub fn next(&mut self, wall: Wall, entropy: &mut dyn Entropy) -> MessageId {
         // RFC 9562 §6.2, method 1: a counter in the 12 bits after the version. When it overflows,
-        // the next millisecond is used early.
+        // the ids run ahead of the clock by a millisecond.
         if wall.millis() > self.millis {
             (self.millis, self.counter) = (wall.millis(), 0);
         } else if self.counter < 0xFFF {
@@ -237,7 +237,7 @@ mod tests {
 
     // contract §1.14
     #[test]
-    fn message_ids_increase_within_a_millisecond_past_its_end_and_against_the_clock() {
+    fn message_ids_increase_even_if_the_counter_overflows_or_the_clock_goes_back() {
         let mut entropy = SeededEntropy::new(1);
         let mut ids = MessageIds::default();
         let walls = [5_000_000, 5_000_999, 4_000_000, 5_001_000, 9_000_000];
@@ -246,7 +246,10 @@ mod tests {
             for _ in 0..5000 {
                 let id = ids.next(Wall::from_micros(wall), &mut entropy);
                 assert!(Some(id) > last);
-                assert!(Some(id.to_string()) > last.map(|id| id.to_string()), "and as text");
+                assert!(
+                    Some(id.to_string()) > last.map(|id| id.to_string()),
+                    "their texts increase too"
+                );
                 assert_eq!(id.0.get_version_num(), 7);
                 last = Some(id);
             }
@@ -255,7 +258,7 @@ mod tests {
 
     // contract §1.13
     #[test]
-    fn only_a_room_ids_own_text_reads_back() {
+    fn only_the_canonical_text_of_a_room_id_is_parsed() {
         let id = RoomId::new_public(&mut SeededEntropy::new(3));
         assert_eq!(RoomId::parse(&id.to_string()), Some(id));
         let private = "0123456789abcdef0123456789abcdef";
@@ -266,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn session_ids_are_version_4_and_never_debugged() {
+    fn session_ids_are_version_4_and_their_debug_output_is_redacted() {
         let id = SessionId::new(&mut SeededEntropy::new(3));
         assert_eq!(id.0.get_version_num(), 4);
         assert_eq!(SessionId::parse(&id.to_string()), Some(id));

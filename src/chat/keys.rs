@@ -1,8 +1,8 @@
 //! Handles on the domain's entries.
 //!
-//! Owns their types. Must not know the entries: this file imports no other of the domain, because
-//! the others import it, so a tag stands for each kind of entry. The invariant: keys of different
-//! kinds are different types.
+//! Owns the types of the handles. Must not know the entries: the other files of the domain import
+//! this one, so it imports none of them, and an empty type (a tag) stands for each kind of entry.
+//! The invariant: keys of different kinds are different types.
 
 use crate::slots::Key;
 
@@ -12,7 +12,7 @@ pub type SessionKey = Key<SessionTag>;
 pub type RoomKey = Key<RoomTag>;
 /// A handle on a session's membership in a room.
 pub(super) type MemberKey = Key<MemberTag>;
-/// A handle on a connection's place in a room.
+/// A handle on an attachment: a connection in a room, or one that waits to enter.
 pub type AttachmentKey = Key<AttachmentTag>;
 /// A handle on a connection. The domain only passes it back to its [`super::Sink`].
 pub type ConnKey = Key<ConnTag>;

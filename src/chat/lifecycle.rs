@@ -1,8 +1,8 @@
 //! The beginning and end of sessions and rooms, and the ownership of rooms.
 //!
-//! Owns the rules for opening, ending and passing on. Must not know by which route a request
-//! arrived. The invariant: a session or a room that has ended leaves no connection, member or
-//! ownership behind.
+//! Owns the rules for opening and ending sessions and rooms, and for giving a room a new owner.
+//! Must not know by which route a request arrived. The invariant: a session or a room that has
+//! ended leaves no connection, member or ownership behind.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,29 +23,29 @@ use super::timer::ChatTimer;
 use crate::clock::Now;
 use crate::rate::Meter;
 
-/// What the creator of a room asks for.
+/// The options of a new room.
 #[derive(Default)]
 pub struct RoomOptions<'a> {
-    /// Visible to everyone that knows the room's id.
+    /// Visible to every client that knows the room's id.
     pub title: Option<Title>,
-    /// The room is in no listing, and its id cannot be guessed.
+    /// The room is not listed, and its id cannot be guessed.
     pub private: bool,
-    /// Needed to join. The caller has checked that it has 1 to [`PASSWORD_BYTES_MAX`] bytes. Makes
-    /// the room private.
+    /// Required for joining; makes the room private. The caller has checked the length: 1 to
+    /// [`PASSWORD_BYTES_MAX`] bytes.
     ///
     /// [`PASSWORD_BYTES_MAX`]: super::limits::PASSWORD_BYTES_MAX
     pub password: Option<&'a str>,
 }
 
 impl Chat {
-    /// Opens a session. `from`: the address whose limit it counts against; `None`: exempt.
+    /// Opens a session. `from`: the address whose rate it counts against; `None`: exempt.
     pub fn open_session(
         &mut self,
         now: Now,
         name: Name,
         from: Option<Address>,
     ) -> Result<SessionId, Refusal> {
-        // Before the address gets an entry: a full server must not remember more addresses.
+        // Checked before `pace_address`, which would add an entry for the address.
         if self.sessions.len() >= self.config.sessions_max || self.is_full() {
             return Err(Refusal::ServerFull);
         }
@@ -56,8 +56,8 @@ impl Chat {
         Ok(id)
     }
 
-    /// Adds a session. It ends after `remaining`, but at most after [`ChatConfig::session_ttl`], unless
-    /// it is used.
+    /// Adds a session. Its timer expires after `remaining`, or after [`ChatConfig::session_ttl`] if
+    /// that is shorter.
     ///
     /// [`ChatConfig::session_ttl`]: super::config::ChatConfig::session_ttl
     pub(super) fn insert_session(
@@ -87,14 +87,14 @@ impl Chat {
         key
     }
 
-    /// Restarts the session's ttl, because it is in use.
+    /// Restarts the session's ttl. A session with a connection has no timer to restart.
     pub fn touch(&mut self, now: Now, session: SessionKey) {
         if let Some(timer) = self.sessions.get(session).and_then(|session| session.timer) {
             self.timers.rearm(timer, now.mono);
         }
     }
 
-    /// Ends a session: its connections are closed and it leaves all its rooms.
+    /// Ends a session: closes its connections, ends its memberships and gives its rooms new owners.
     pub fn end_session(&mut self, now: Now, session: SessionKey, sink: &mut dyn Sink) {
         if let Some(timer) = self.sessions.get(session).and_then(|session| session.timer) {
             self.timers.cancel(timer);
@@ -102,7 +102,7 @@ impl Chat {
         self.remove_session(now, session, sink);
     }
 
-    /// Ends a session whose timer has expired or was cancelled.
+    /// The same for a session whose timer is not armed any more.
     pub(super) fn remove_session(&mut self, now: Now, key: SessionKey, sink: &mut dyn Sink) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.timer = None;
@@ -118,7 +118,7 @@ impl Chat {
             self.pass_on(room);
         }
         if let Some(session) = self.sessions.remove(key) {
-            // Closing its last connection has armed a timer again.
+            // Closing its last connection has armed a new timer.
             session.timer.map(|timer| self.timers.cancel(timer));
             self.session_ids.remove(&session.id);
             self.session_heap_tally.change(session.counted, 0);
@@ -127,8 +127,8 @@ impl Chat {
         self.recount();
     }
 
-    /// Opens a room and makes the session its owner and a member. `from`: the address whose limit
-    /// it counts against; `None`: exempt.
+    /// Opens a room and makes the session its owner and a member. `from`: the address whose rate it
+    /// counts against; `None`: exempt.
     pub fn open_room(
         &mut self,
         now: Now,
@@ -139,7 +139,7 @@ impl Chat {
         if self.sessions.get(session).is_some_and(|s| s.rooms.len() >= SESSION_ROOMS_MAX) {
             return Err(Refusal::TooManyRooms);
         }
-        // Before the address gets an entry: a full server must not remember more addresses.
+        // Checked before `pace_address`, which would add an entry for the address.
         if self.feeds.room_count() >= self.config.rooms_max || self.is_full() {
             return Err(Refusal::ServerFull);
         }
@@ -163,8 +163,8 @@ impl Chat {
         Ok(id)
     }
 
-    /// Adds a room without an owner. It ends after `remaining`, but at most after the time for which
-    /// its kind of timer waits, unless a connection enters.
+    /// Adds a room without an owner. Its timer expires after `remaining`, or after the duration of
+    /// `timer` if that is shorter.
     pub(super) fn insert_room(
         &mut self,
         room: Room,
@@ -185,8 +185,7 @@ impl Chat {
         key
     }
 
-    /// Deletes a room for its owner. Its connections are closed; their members' leaving is not
-    /// announced.
+    /// Deletes a room for its owner. Closes its connections without announcing that members leave.
     pub fn delete_room(
         &mut self,
         now: Now,
@@ -202,7 +201,7 @@ impl Chat {
         room.is_closing = true;
         let members = room.members.iter().filter_map(|member| self.members.get(*member));
         let probes = members.filter_map(|member| member.probe.as_deref());
-        // Waiting connections are closed first: the end of a name's holder would admit them.
+        // Waiting connections come first: closing the holder of their name would admit them.
         let mut attachments: Vec<AttachmentKey> =
             probes.flat_map(|probe| probe.waiting.iter().copied()).collect();
         attachments.extend(self.feeds.attachments_in(key));
@@ -216,7 +215,7 @@ impl Chat {
         Ok(())
     }
 
-    /// Ends a room without connections, and its history.
+    /// Removes a room without connections, its members and its history.
     pub(super) fn remove_room(&mut self, key: RoomKey, sink: &mut dyn Sink) {
         let Some(room) = self.feeds.remove_room(key, sink) else { return };
         self.room_ids.remove(&room.id);
@@ -238,7 +237,8 @@ impl Chat {
         self.recount();
     }
 
-    /// Makes the member that has been present longest the owner of a room whose owner has ended.
+    /// Gives a room whose owner has ended a new owner: the member that has been present longest, or
+    /// none if no member is present.
     fn pass_on(&mut self, key: RoomKey) {
         let Some(room) = self.feeds.room_mut(key) else { return };
         room.owner = None;
@@ -259,7 +259,7 @@ impl Chat {
         self.recount_session(session);
     }
 
-    /// Takes a room that has ended off its owner's list.
+    /// Removes a room that has ended from its owner's list.
     fn disown(&mut self, owner: SessionKey, place: usize) {
         let Some(owner) = self.sessions.get_mut(owner) else { return };
         owner.owned.swap_remove(place);
@@ -275,13 +275,17 @@ impl Chat {
         for (key, session) in self.sessions.iter() {
             agree!(self.session_ids.get(&session.id), Some(&key));
             let is_unused = session.attachments.is_empty();
-            agree!(session.timer.is_some(), is_unused, "a session without connections has a timer");
+            agree!(
+                session.timer.is_some(),
+                is_unused,
+                "a session has a timer exactly while it has no connection"
+            );
             assert!(session.rooms.len() <= SESSION_ROOMS_MAX);
             assert!(session.attachments.len() <= SESSION_CONNECTIONS_MAX);
             agree!(session.counted, session.heap_bytes());
             heap += session.counted;
         }
-        agree!(heap, self.session_heap_tally.bytes(), "the ledger has every session's heap");
+        agree!(heap, self.session_heap_tally.bytes(), "the ledger counts every session's heap");
     }
 
     pub(super) fn check_rooms(&self) {
@@ -293,9 +297,9 @@ impl Chat {
             agree!(
                 room.timer.is_none(),
                 !self.feeds.recipients(key).is_empty(),
-                "a room without connections has a timer"
+                "a room has a timer exactly while it has no connection"
             );
-            assert!(!room.is_closing, "a deleted room is gone");
+            assert!(!room.is_closing, "a deleted room is removed at once");
             if let Some((owner, place)) = room.owner {
                 let owner = self.sessions.get(owner).expect("an owner's session exists");
                 agree!(owner.owned.get(place), Some(&key));
@@ -307,7 +311,7 @@ impl Chat {
         }
         agree!(members, self.members.len(), "every member is in a room's list");
         let all = self.sessions.iter().map(|(_, session)| session.owned.len());
-        agree!(owned, all.sum::<usize>(), "an owned room exists");
-        agree!(heap, self.room_heap_tally.bytes(), "the ledger has every room's heap");
+        agree!(owned, all.sum::<usize>(), "every listed room has the session as its owner");
+        agree!(heap, self.room_heap_tally.bytes(), "the ledger counts every room's heap");
     }
 }

@@ -1,7 +1,7 @@
 //! The contract's fixed limits, which no flag changes.
 //!
-//! Owns the figures. Must not know where they are applied. The invariant: each figure is defined
-//! here only, so that a check and its error sentence agree.
+//! Owns the numbers. Must not know where they are applied. The invariant: a check and its error
+//! sentence use the same constant, so that they agree.
 
 /// Fewest characters (Unicode scalar values) of a name after trimming (contract §3.1).
 pub const NAME_CHARS_MIN: usize = 2;
@@ -13,18 +13,18 @@ pub const TITLE_CHARS_MIN: usize = 1;
 /// Most characters of a room's title after trimming.
 pub const TITLE_CHARS_MAX: usize = 80;
 
-/// Most bytes of a room's password; the least is 1 (contract §10.5).
+/// Most bytes of a room's password; the minimum is 1 (contract §10.5).
 pub const PASSWORD_BYTES_MAX: usize = 128;
 
 /// Most characters of a chat message after trimming (contract §6.2).
 pub const MESSAGE_CHARS_MAX: usize = 4000;
-/// Most bytes of a nonce; the least is 1 (contract §8.9).
+/// Most bytes of a nonce; the minimum is 1 (contract §8.9).
 pub const NONCE_BYTES_MAX: usize = 64;
 
-/// Rooms that one session may be a member of (contract §3.8).
+/// Most rooms that one session may be a member of (contract §3.8).
 pub const SESSION_ROOMS_MAX: usize = 200;
-/// Connections that one session may have, in all its rooms together (contract §3.9).
+/// Most connections of one session, in all its rooms together (contract §3.9).
 pub const SESSION_CONNECTIONS_MAX: usize = 20;
 
-/// Rooms that a listing shows (contract §2.6).
+/// Most rooms in a listing (contract §2.6).
 pub const ROOMS_LISTED_MAX: usize = 1000;

@@ -1,7 +1,7 @@
 //! Queries.
 //!
-//! Owns the answers to what exists, which members are present and what the history has. Must not
-//! change the domain. The invariant: [`Chat::public_rooms`] gives the same listing as long as
+//! Owns the read-only view of sessions, rooms, present members and histories. Must not change the
+//! domain. The invariant: [`Chat::public_rooms`] gives the same listing as long as
 //! [`Chat::listing_revision`] does not change.
 
 use super::history::HistoryEntry;
@@ -14,18 +14,18 @@ use super::state::{Chat, Member, Room, Session};
 use crate::clock::Wall;
 use crate::slots::Slots;
 
-/// The public facts about a room, for everyone that knows its id.
+/// The facts about a room that every client with its id may learn.
 #[derive(Clone, Copy, Debug)]
 pub struct RoomInfo<'a> {
     /// The id.
     pub id: RoomId,
     /// The title, if the room has one.
     pub title: Option<&'a str>,
-    /// Whether the room is in no listing.
+    /// Whether the room is left out of listings.
     pub is_private: bool,
-    /// Whether joining takes a password.
+    /// Whether joining requires a password.
     pub has_password: bool,
-    /// Members that are present.
+    /// The number of present members.
     pub user_count: usize,
     /// When the room was opened.
     pub created: Wall,
@@ -42,7 +42,7 @@ impl Chat {
         self.sessions.get(session).map(|session| &session.name)
     }
 
-    /// The rooms that the session is a member of, in the order of joining.
+    /// The rooms of which the session is a member, in the order of joining.
     pub fn rooms_of(&self, session: SessionKey) -> impl Iterator<Item = RoomId> + Clone {
         let rooms = self.sessions.get(session).map_or(&[][..], |session| &session.rooms);
         rooms.iter().filter_map(|(room, _)| Some(self.feeds.room(*room)?.id))
@@ -58,7 +58,7 @@ impl Chat {
         self.feeds.room(room).map(|room| room.id)
     }
 
-    /// The public rooms, the newest first, at most [`ROOMS_LISTED_MAX`].
+    /// The newest [`ROOMS_LISTED_MAX`] public rooms, newest first.
     pub fn public_rooms(&self) -> impl Iterator<Item = RoomInfo<'_>> + Clone {
         let newest = self.public_rooms.values().rev().take(ROOMS_LISTED_MAX);
         newest.filter_map(|room| self.room_info(*room))
@@ -69,7 +69,7 @@ impl Chat {
         self.listing_revision
     }
 
-    /// The public facts about a room.
+    /// The facts about a room that every client with its id may learn.
     pub fn room_info(&self, room: RoomKey) -> Option<RoomInfo<'_>> {
         let room = self.feeds.room(room)?;
         Some(RoomInfo {
@@ -82,13 +82,13 @@ impl Chat {
         })
     }
 
-    /// The members that are present, by arrival.
+    /// The present members, in the order of their arrival.
     pub fn users(&self, room: RoomKey) -> impl Iterator<Item = (UserId, &str)> {
         let room = self.feeds.room(room).into_iter();
         room.flat_map(|room| users(room, &self.members, &self.sessions))
     }
 
-    /// The room that the connection is in, or waits to enter.
+    /// The room in which the connection is, or which it waits to enter.
     pub fn room_of(&self, attachment: AttachmentKey) -> Option<RoomKey> {
         self.feeds.attachments.get(attachment).map(|attachment| attachment.room)
     }
@@ -98,8 +98,8 @@ impl Chat {
         self.feeds.recipients(room).len()
     }
 
-    /// The last `count` messages of a room, oldest first. Seals the room's batch, so that their
-    /// bytes can be read.
+    /// The last `count` messages of a room, oldest first. Seals the room's batch, so that the
+    /// frames can be read.
     pub fn history<'a>(
         &'a self,
         room: RoomKey,
@@ -110,8 +110,8 @@ impl Chat {
         self.feeds.history(room).into_iter().flat_map(move |history| history.last(count))
     }
 
-    /// The messages after `id`, oldest first, and true. If `id` is not kept, or not valid (`None`):
-    /// all messages that are kept, and false. Seals the room's batch.
+    /// If `id` is in the history: the messages after it, oldest first, and true. Otherwise, or if
+    /// the client's id is malformed (`None`): all kept messages, and false. Seals the room's batch.
     pub fn history_after<'a>(
         &'a self,
         room: RoomKey,
@@ -124,28 +124,28 @@ impl Chat {
         (history.into_iter().flat_map(move |history| history.after(known)), known.is_some())
     }
 
-    /// Sessions that have not ended.
+    /// The number of sessions.
     pub fn session_count(&self) -> usize {
         self.sessions.len()
     }
 
-    /// Rooms that have not ended.
+    /// The number of rooms.
     pub fn room_count(&self) -> usize {
         self.feeds.room_count()
     }
 
-    /// Members of all rooms.
+    /// The number of members of all rooms together.
     pub fn member_count(&self) -> usize {
         self.members.len()
     }
 
-    /// Armed timers.
+    /// The number of armed timers.
     pub fn timer_count(&self) -> usize {
         self.timers.len()
     }
 }
 
-/// The members of a room that are present, by arrival.
+/// The present members of a room, in the order of their arrival.
 pub(super) fn users<'a>(
     room: &Room,
     members: &'a Slots<Member, MemberTag>,

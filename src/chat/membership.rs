@@ -1,8 +1,9 @@
 //! Access to rooms, and the beginning and end of membership.
 //!
-//! Owns the check that precedes every use of a room. Must not know by which route or socket a
-//! request arrived. The invariant: a wrong id and a room that has ended take the same path, so that
-//! an answer does not reveal whether a room has existed.
+//! Owns [`Chat::gate`], the check before a session joins, reads or enters a room or posts to it
+//! from outside. Must not know by which route or socket a request arrived. The invariant: a wrong
+//! id and a room that has ended take the same path, so that an answer does not reveal whether a
+//! room has existed.
 
 use std::hash::Hasher;
 
@@ -18,25 +19,25 @@ use super::state::{Chat, Member};
 use crate::clock::{Mono, Now};
 use crate::ledger::Pressure;
 
-/// What a session asks of a room.
+/// The kind of access that a session requests.
 #[derive(Clone, Copy)]
 pub enum Access<'a> {
-    /// To become a member.
+    /// Becoming a member.
     Join {
         /// The password, if one was given.
         password: Option<&'a str>,
-        /// The address against which a wrong guess counts. All exempt peers share `None`.
+        /// The address against which a wrong password counts. All exempt peers share `None`.
         from: Option<Address>,
     },
-    /// To see its messages and users, or to open a socket.
+    /// Reading messages and users, or opening a socket.
     Read,
-    /// To post without a connection in the room.
+    /// Posting without a connection in the room.
     Post,
 }
 
 impl Chat {
-    /// Whether a session has access to a room. Members always have. `room`: the room with the id in
-    /// the request, if there is one.
+    /// Checks whether a session has access to a room, as members always do. `room`: the room with
+    /// the requested id; `None`: no room has it.
     pub fn gate(
         &mut self,
         now: Now,
@@ -61,8 +62,8 @@ impl Chat {
         }
     }
 
-    /// Makes the session a member of a room to which [`Chat::gate`] has given access. Changes
-    /// nothing if it is one already.
+    /// Makes the session a member of a room; the caller has passed [`Chat::gate`]. Changes nothing
+    /// for a session that is a member already.
     pub fn join(&mut self, session: SessionKey, room: RoomKey) -> Result<(), Refusal> {
         if self.feeds.room(room).is_none() {
             return Err(Refusal::RoomNotFound);
@@ -82,11 +83,11 @@ impl Chat {
         Ok(())
     }
 
-    /// Ends the session's membership: its connections in the room are closed, and if it was present
-    /// its leaving is announced.
+    /// Ends the session's membership: closes its connections in the room and, if it was present,
+    /// announces that it has left.
     pub fn leave(&mut self, now: Now, session: SessionKey, room: RoomKey, sink: &mut dyn Sink) {
         let Some(leaving) = self.sessions.get(session) else { return };
-        // By room and not by member: the session of a waiting connection may not be a member yet.
+        // Selected by room, not by member: a waiting connection's session may not be a member yet.
         for attachment in leaving.attachments.clone() {
             if self.room_of(attachment) == Some(room) {
                 self.close(now, attachment, CloseReason::LeftRoom, sink);
@@ -98,7 +99,7 @@ impl Chat {
         self.recount();
     }
 
-    /// The session's membership in the room, which begins here if there is none.
+    /// The session's membership in the room. Adds one if there is none.
     pub(super) fn member(&mut self, session: SessionKey, room: RoomKey) -> Option<MemberKey> {
         if let Some(member) = self.sessions.get(session)?.member_in(room) {
             return Some(member);
@@ -124,7 +125,7 @@ impl Chat {
         Some(member)
     }
 
-    /// Ends a membership whose connections have been closed.
+    /// Ends a membership. The caller has closed its connections.
     pub(super) fn remove_member(&mut self, now: Now, key: MemberKey, sink: &mut dyn Sink) {
         self.depart(now, key, sink);
         let Some(member) = self.members.remove(key) else { return };
@@ -144,7 +145,8 @@ impl Chat {
     }
 
     /// A session's user id in a room. It stays the same if the session leaves and joins again.
-    /// Without the secret it cannot be linked to the session or to its ids in other rooms.
+    /// Without the secret, a user id cannot be linked to the session or to the session's ids in
+    /// other rooms.
     fn user_id(&self, session: SessionKey, room: RoomKey) -> Option<UserId> {
         let mut hasher = SipHasher24::new_with_key(&self.user_id_secret);
         hasher.write(self.sessions.get(session)?.id.as_bytes());
@@ -162,12 +164,12 @@ impl Chat {
         }
         for (key, session) in self.sessions.iter() {
             for (room, member) in &session.rooms {
-                let member = self.members.get(*member).expect("a session's members exist");
+                let member = self.members.get(*member).expect("a session's memberships exist");
                 agree!((member.session, member.room), (key, *room));
             }
             for attachment in &session.attachments {
                 let attachment =
-                    self.feeds.attachments.get(*attachment).expect("attachments exist");
+                    self.feeds.attachments.get(*attachment).expect("a session's attachments exist");
                 agree!(attachment.session, key);
             }
         }

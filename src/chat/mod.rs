@@ -1,9 +1,10 @@
 //! The domain: sessions, rooms, presence and history.
 //!
-//! Owns the rules of the chat. Must not know JSON, HTTP, a socket or the time: commands are calls
-//! with [`Now`](crate::clock::Now) first, answers are values, and everything that clients are told
-//! goes out through a [`Sink`]. The invariant: everyone in a room is told the same messages in the
-//! same order, and the history has that order too. [`Chat::check_invariants`] checks the rest.
+//! Owns the rules of the chat. Must not encode JSON, use HTTP or a socket, or read a clock: commands
+//! are calls that take [`Now`](crate::clock::Now), answers are return values, and everything for a
+//! room's connections goes out through a [`Sink`]. The invariant: all connections in a room receive
+//! the same messages in the same order, and the history has that order too.
+//! [`Chat::check_invariants`] checks the other invariants.
 //!
 //! The domain has two halves. The deciding half keeps the rules:
 //!
@@ -12,24 +13,24 @@
 //! | `lifecycle` | the beginning and end of sessions and rooms; ownership |
 //! | `membership` | access to rooms; joining and leaving |
 //! | `presence` | connections entering and leaving; names; probes |
-//! | `posting` | what members write, and the order of all messages |
+//! | `posting` | messages and typing events, and the order of all messages |
 //! | `quota` | limits per address |
 //! | `lookup` | queries |
-//! | `records` | what survives a restart |
+//! | `records` | the state that survives a restart |
 //!
-//! The delivering half has no rules:
+//! The delivering half does not know these rules. It stores messages and passes them on:
 //!
 //! | file | what it owns |
 //! |---|---|
 //! | `feed` | the connections of each room, and its history |
 //! | `history` | one room's queue of messages, and their nonces |
-//! | `catch_up` | one connection's cursor in the history |
-//! | `sink` | what the domain asks of the connections |
+//! | `catch_up` | one connection's cursor in the history, on entry and when it resumes |
+//! | `sink` | the interface to the connections |
 //!
-//! Below the deciding half is `state`: [`Chat`] and everything that it remembers. Below both,
-//! `event` has what clients are told, `error` the reasons of refusals and closes, and `timer` what
-//! the domain waits for. The rest (`keys`, `id`, `name`, `password`, `address`, `limits`, `config`,
-//! `heap`) are small types that the others share.
+//! The deciding half works on `state`: [`Chat`] and the entries in it. Both halves use `event` (the
+//! events for clients), `error` (the reasons for refusing and closing) and `timer` (the timers).
+//! The other files (`keys`, `id`, `name`, `password`, `address`, `limits`, `config`, `heap`)
+//! contain small shared types.
 
 mod address;
 mod catch_up;

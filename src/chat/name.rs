@@ -1,8 +1,8 @@
 //! The names of people and the titles of rooms.
 //!
-//! Owns the rules for their characters, and when two names are the same. Must not know which
-//! session has a name. The invariant: every [`Name`] and [`Title`] is valid, so that none is checked
-//! twice.
+//! Owns the rules for valid names and titles, and for when two names are the same. Must not know
+//! which session has a name. The invariant: every [`Name`] and [`Title`] is valid, so that it need
+//! not be checked again.
 
 use std::rc::Rc;
 
@@ -14,7 +14,7 @@ use crate::ledger::allocation;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Name {
     shown: Rc<str>,
-    /// Lower-cased; shares the allocation of `shown` if that is in lower case already.
+    /// In lower case. The same allocation as `shown` if that is in lower case already.
     folded: Rc<str>,
 }
 
@@ -23,13 +23,13 @@ pub struct Name {
 pub struct Title(Box<str>);
 
 impl Title {
-    /// Trims Unicode white space, then checks the length, and the characters as for names.
+    /// Trims Unicode white space, then checks the length and, as for names, the characters.
     pub fn parse(text: &str) -> Result<Title, BadName> {
         let text = check(text, TITLE_CHARS_MIN, TITLE_CHARS_MAX)?;
         Ok(Title(text.into()))
     }
 
-    /// The title as its author wrote it.
+    /// The title as the client sent it, trimmed.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -45,7 +45,7 @@ impl Name {
         Ok(Name { shown, folded })
     }
 
-    /// The name as the person wrote it.
+    /// The name as the client sent it, trimmed.
     pub fn as_str(&self) -> &str {
         &self.shown
     }
@@ -72,8 +72,8 @@ fn check(text: &str, chars_min: usize, chars_max: usize) -> Result<&str, BadName
     if text.chars().any(is_invalid) { Err(BadName::Character) } else { Ok(text) }
 }
 
-/// Control characters (Cc), and the bidirectional controls, with which a name could rearrange the
-/// text around it.
+/// Whether `c` is a control character (Cc), or a bidirectional control, which could reorder the
+/// text around a name.
 fn is_invalid(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061C}' | '\u{200E}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
@@ -90,7 +90,7 @@ mod tests {
 
     // contract §10.2
     #[test]
-    fn titles_follow_the_rules_of_names_but_may_be_longer() {
+    fn titles_follow_the_rules_of_names_with_other_lengths() {
         assert_eq!(Title::parse(" x ").unwrap().as_str(), "x");
         assert_eq!(Title::parse("  "), Err(BadName::Length));
         assert!(Title::parse(&"🦀".repeat(80)).is_ok());
@@ -114,14 +114,14 @@ mod tests {
 
     // contract §3.2
     #[test]
-    fn controls_within_a_name_are_refused() {
+    fn a_name_with_a_control_character_is_refused() {
         for c in
             "\0\u{1b}\u{7f}\u{85}\u{061C}\u{200E}\u{200F}\u{202A}\u{202E}\u{2066}\u{2069}".chars()
         {
             name(&format!("an{c}a"), Err(BadName::Character));
         }
         name("\n\tana\u{85}", Ok("ana")); // Controls that are white space are trimmed.
-        name("a\u{200D}b", Ok("a\u{200D}b")); // The joiner of emoji and Indic scripts is not a control.
+        name("a\u{200D}b", Ok("a\u{200D}b")); // Emoji and Indic scripts need the joiner.
     }
 
     // contract §3.4

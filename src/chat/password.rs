@@ -17,23 +17,23 @@ use crate::clock::{Entropy, Mono};
 use crate::rate::{Meter, Pace};
 
 /// Rounds of PBKDF2 (RFC 8018 §5.2): about 50 µs without SHA instructions, 200 µs on a small board.
-/// More rounds would delay the event loop, and the hash leaves memory only for a state file.
+/// More rounds would delay the event loop, and the hash leaves the process only in a state file.
 ///
-/// The function is HMAC-SHA-1, the default of that RFC: the handshake needs SHA-1 anyway, and
-/// SHA-256 would add 12 KB to the binary. The known attacks on SHA-1 are collisions, two inputs
-/// chosen by one person to have the same hash. The creator of a room gains nothing from a second
-/// password that also opens it.
+/// The function is HMAC-SHA-1, the default of that RFC: the WebSocket handshake needs SHA-1 anyway,
+/// and SHA-256 would add 12 KB to the binary. The known attacks on SHA-1 find collisions: two
+/// inputs of the attacker's choice with the same hash. They would give the creator of a room a
+/// second password for that room, which is of no use.
 const ROUNDS: u32 = 100;
 
-/// Addresses with wrong guesses that are remembered for one room. Further addresses are refused
-/// until a meter is idle, which takes at most a minute.
+/// Most addresses with wrong guesses that one room remembers. Passwords from further addresses are
+/// refused until a meter is idle, which takes less than a minute at the default rate.
 const GUESSERS_MAX: usize = 256;
 
-/// A room's password, hashed, and the wrong guesses.
+/// A room's hashed password, and the wrong guesses.
 pub(super) struct Lock {
-    /// Survives a restart, unlike the guesses.
+    /// The part that survives a restart; the guesses do not.
     pub record: LockRecord,
-    /// Wrong guesses by address. Peers that are exempt from limits share the entry `None`.
+    /// The meter of wrong guesses of each address. Exempt peers share the entry `None`.
     guesses: HashMap<Option<Address>, Meter>,
 }
 
@@ -56,8 +56,7 @@ impl Lock {
         Lock { record, guesses: HashMap::new() }
     }
 
-    /// Checks a password. After too many wrong guesses from the address, refuses even the right
-    /// one.
+    /// Checks a password. Refuses even the right one after too many wrong guesses from the address.
     pub fn try_open(
         &mut self,
         now: Mono,
@@ -76,7 +75,7 @@ impl Lock {
         let LockRecord { salt, hash } = &self.record;
         let given = stretch(password, salt);
         if given.as_slice().ct_eq(hash.as_slice()).to_bool() {
-            return Ok(()); // Without storing the meter: only wrong guesses count.
+            return Ok(()); // The meter is not stored: only wrong guesses count.
         }
         if !meter.is_idle(now) {
             self.guesses.insert(from, meter);
@@ -91,8 +90,8 @@ impl Lock {
 }
 
 fn stretch(password: &str, salt: &[u8; 16]) -> [u8; 20] {
-    // HMAC pads short keys with zeros (RFC 2104 §2). Without hashing first, a password followed
-    // by zeros would open the room as well.
+    // HMAC pads short keys with zero bytes (RFC 2104 §2). If the password were the key, the same
+    // password with zero bytes appended would open the room too. So the key is its digest.
     pbkdf2_hmac_array::<Sha1, 20>(&Sha1::digest(password), salt, ROUNDS)
 }
 
@@ -115,7 +114,7 @@ mod tests {
 
     // contract §10.6
     #[test]
-    fn only_the_password_opens_and_two_rooms_hash_it_differently() {
+    fn only_the_right_password_opens_a_lock_and_each_lock_has_its_own_salt() {
         let mut lock = lock();
         assert_eq!(lock.try_open(at(0), "open sesame", None, PACE), Ok(()));
         for wrong in ["", "open", "open sesame ", "Open sesame", "open sesame\0"] {
@@ -158,15 +157,15 @@ mod tests {
         assert_eq!(
             guess(&mut lock, 0, at(0)),
             Err(Refusal::BadPassword),
-            "an address already remembered"
+            "the address is remembered already"
         );
         assert_eq!(guess(&mut lock, 1000, at(20)), Err(Refusal::BadPassword));
         assert_eq!(lock.guesses.len(), 1);
     }
 
-    /// The fastest of many, so that other work on the machine does not count.
+    /// Takes the fastest of many runs, so that other work on the machine does not matter.
     // contract §10.6
-    #[cfg(not(target_arch = "arm"))] // An emulator runs these tests for it.
+    #[cfg(not(target_arch = "arm"))] // These tests run in an emulator there.
     #[test]
     fn a_hash_takes_less_than_a_millisecond() {
         let times = (0..50).map(|_| {

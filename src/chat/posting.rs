@@ -1,8 +1,8 @@
-//! Posting: what members write, and the order of all messages.
+//! Posting: messages and typing events, and the order of all messages.
 //!
-//! Owns the rules for messages and typing events. Must not know which connections receive them: the
-//! feed delivers. The invariant: a message gets its id, its time and its place in the order in one
-//! function, [`Chat::accept`], and nowhere else.
+//! Owns the rules for messages and typing events. Must not know which connections receive them:
+//! `feed` delivers. The invariant: a message gets its id and its time, and with them its position
+//! in the order, in one function, [`Chat::accept`], and nowhere else.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::sink::Sink;
 use super::state::Chat;
 use crate::clock::Now;
 
-/// A member's typing is passed on at most once in this time (contract §6.3).
+/// The shortest time between two published typing events of a member (contract §6.3).
 const TYPING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A chat message to be posted, trimmed and valid.
@@ -39,7 +39,7 @@ impl<'a> Draft<'a> {
         if text.is_empty() {
             return Err(Refusal::EmptyMessage);
         }
-        // No text has more characters than bytes.
+        // Characters are counted only in a long text: no text has more characters than bytes.
         if text.len() > MESSAGE_CHARS_MAX && text.chars().nth(MESSAGE_CHARS_MAX).is_some() {
             return Err(Refusal::TooLong);
         }
@@ -52,7 +52,7 @@ pub fn is_nonce(text: &str) -> bool {
     (1..=NONCE_BYTES_MAX).contains(&text.len())
 }
 
-/// The message made from a draft, now or earlier.
+/// The message for a draft: a new one, or an earlier one with the same nonce.
 struct Posted {
     id: MessageId,
     frame: Frame,
@@ -60,8 +60,8 @@ struct Posted {
 }
 
 impl Chat {
-    /// Posts a message from a connection to its room. If the member has posted a message with the
-    /// same nonce before, sends that message again, to this connection only, and posts nothing.
+    /// Posts a message from a connection to its room. If the history has a message of the member
+    /// with the same nonce, posts nothing and sends that message again, to this connection only.
     pub fn post(
         &mut self,
         now: Now,
@@ -77,8 +77,8 @@ impl Chat {
         Ok(())
     }
 
-    /// Posts a message to a room without a connection in it; the session must be a member. Returns
-    /// the message's payload and whether it is new.
+    /// Posts a message for a member that need not have a connection in the room. Returns the
+    /// message's payload, and false if it is an earlier message with the same nonce.
     pub fn post_from_outside(
         &mut self,
         now: Now,
@@ -96,11 +96,11 @@ impl Chat {
         if let Some(timer) = self.feeds.room(room).and_then(|room| room.timer) {
             self.timers.rearm(timer, now.mono);
         }
-        self.feeds.seal(room, sink); // The payload must be readable.
+        self.feeds.seal(room, sink); // Only sealed frames can be read.
         Ok((posted.frame.payload(), posted.is_new))
     }
 
-    /// Publishes that a member is typing, unless that was published a moment ago.
+    /// Publishes that a member is typing, at most once in [`TYPING_INTERVAL`].
     pub fn typing(&mut self, now: Now, attachment: AttachmentKey, sink: &mut dyn Sink) {
         let Some(member) = self.member_of(attachment).and_then(|key| self.members.get_mut(key))
         else {
@@ -120,8 +120,9 @@ impl Chat {
         self.feeds.deliver_unkept(member.room, &event, sink);
     }
 
-    /// Queues what a room has published in this tick. Due before a connection of the room is sent
-    /// something of its own, and at the end of the tick.
+    /// Ends the room's batch, if one is open, and queues it for the room's connections. Necessary
+    /// before a connection of the room is sent something of its own; otherwise the event loop
+    /// decides when.
     pub fn seal(&self, room: RoomKey, sink: &mut dyn Sink) {
         self.feeds.seal(room, sink);
     }
@@ -147,15 +148,15 @@ impl Chat {
             }
         }
         if let Some(holder) = self.holder_in_the_way(key) {
-            self.depart(now, holder, sink); // In its grace it gives way to a message.
+            self.depart(now, holder, sink); // A holder in its grace gives way to a post.
         }
         let accepted = self.accept(now, key, MessageKind::Chat(draft.text), nonce, sink);
         let (id, frame) = accepted.ok_or(Refusal::RoomNotFound)?;
         Ok(Posted { id, frame, is_new: true })
     }
 
-    /// Decides a message's place in the order: gives it an id and a time, and has it delivered.
-    /// `None`: the room is being deleted.
+    /// Assigns a message its id and its time, and with them its position in the order, and delivers
+    /// it. `None`: the room is being deleted.
     pub(super) fn accept(
         &mut self,
         now: Now,
@@ -187,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_draft_is_trimmed_and_measured_after_its_nonce() {
+    fn a_draft_is_refused_for_its_nonce_before_its_trimmed_text() {
         fn draft(text: &str, nonce: Option<&str>) -> Result<usize, Refusal> {
             Draft::new(text, nonce).map(|draft| draft.text.len())
         }

@@ -1,8 +1,9 @@
-//! Presence: connections entering and leaving rooms, and the names that their members have there.
+//! Presence: connections enter and leave rooms, and their members hold names there.
 //!
 //! Owns the rules for entering, for the grace after a broken connection and for probes. Must not
-//! know why a connection ended beyond [`Departure`]. The invariant: no two members present in a room
-//! have the same name, and each is announced once when it comes and once when it leaves.
+//! know more about the end of a connection than [`Departure`] says. The invariant: no two members
+//! present in a room have the same name, and each arrival and each departure of a member is
+//! announced once; the end of a room is not a departure.
 
 use super::catch_up::Start;
 use super::error::{CloseReason, Refusal};
@@ -22,32 +23,32 @@ use crate::clock::Now;
 pub struct JoinRequest {
     /// The connection.
     pub conn: ConnKey,
-    /// Its session; `None`: its credentials are not valid.
+    /// The session; `None`: the credentials are not valid.
     pub session: Option<SessionKey>,
     /// The room; `None`: it does not exist.
     pub room: Option<RoomKey>,
-    /// Its address has more connections than it may have.
+    /// The connection's address is over its limit of connections.
     pub share_exceeded: bool,
-    /// Where it begins to receive.
+    /// Where the connection begins to receive.
     pub start: Start,
 }
 
-/// How a connection entered.
+/// The result of entering.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Admission {
-    /// It is in the room.
+    /// The connection is in the room.
     Admitted,
-    /// It waits for a name. [`Sink::admit`] or [`Sink::close`] will follow; its input must not be
-    /// handled before.
+    /// The connection waits for a name. [`Sink::admit`] or [`Sink::close`] will follow; its input
+    /// must not be handled before.
     Waiting,
 }
 
 /// How a connection ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Departure {
-    /// With a close frame from either side: the member leaves at once.
+    /// With a close frame from either side. If it was the member's last, the member leaves at once.
     Closed,
-    /// Without one: the member may come back within the grace.
+    /// Without a close frame. If it was the member's last, the member may return within the grace.
     Broken,
 }
 
@@ -77,7 +78,7 @@ impl Chat {
         }
         let mut contested = self.other_holder(session_key, room_key);
         if let Some(holder) = contested.filter(|holder| !self.is_connected(*holder)) {
-            self.depart(now, holder, sink); // In its grace a holder gives way without a probe.
+            self.depart(now, holder, sink); // A holder in its grace gives way without a probe.
             contested = None;
         }
 
@@ -107,15 +108,15 @@ impl Chat {
         Ok((key, admission))
     }
 
-    /// The peer has sent something. That answers a probe for the member's name.
+    /// The peer has sent something. It answers the member's probe, if there is one.
     pub fn on_sign_of_life(&mut self, now: Now, attachment: AttachmentKey, sink: &mut dyn Sink) {
         if let Some(member) = self.member_of(attachment) {
             self.answer_probe(now, member, sink);
         }
     }
 
-    /// Sends a connection the next of what it has missed. Due whenever most of what it was sent
-    /// before has been written.
+    /// Sends the next page or frames to a connection that is catching up. The event loop calls this
+    /// when most of the connection's earlier output has been written.
     pub fn catch_up(&mut self, now: Now, key: AttachmentKey, sink: &mut dyn Sink) {
         let Some(attachment) = self.feeds.attachments.get(key) else { return };
         let Some(member) = attachment.member().and_then(|key| self.members.get(key)) else {
@@ -132,7 +133,7 @@ impl Chat {
         }
     }
 
-    /// Closes a connection for a reason of the domain.
+    /// Closes a connection.
     pub(super) fn close(
         &mut self,
         now: Now,
@@ -169,7 +170,7 @@ impl Chat {
         self.recount();
         let Some(probe) = probe else { return };
         for waiting in probe.waiting {
-            // The first gets the name. The others enter only if they belong to the same session.
+            // The first gets the name. The others are admitted only if they have the same session.
             let wanted = self.feeds.attachments.get(waiting).map(|one| (one.session, one.room));
             match wanted.and_then(|(session, room)| self.other_holder(session, room)) {
                 Some(_) => self.refuse(now, waiting, sink),
@@ -189,13 +190,13 @@ impl Chat {
     /// A member has not answered the probe in time: its connections are dead.
     pub(super) fn on_probe_expired(&mut self, now: Now, key: MemberKey, sink: &mut dyn Sink) {
         for attachment in self.attachments_of(key) {
-            // The member departs with the last of them, which admits the waiting connections.
+            // Closing the last one ends the member's presence and admits the waiting connections.
             self.close(now, attachment, CloseReason::Silent, sink);
         }
     }
 
-    /// Lists a connection in the probe of the member whose name it wants. Begins the probe if there
-    /// is none.
+    /// Adds a waiting connection to the probe of the member that holds its name. Begins the probe
+    /// if there is none.
     fn wait_for(&mut self, now: Now, key: AttachmentKey, holder: MemberKey, sink: &mut dyn Sink) {
         self.set_holder(key, Some(holder));
         let Some(member) = self.members.get_mut(holder) else { return };
@@ -213,7 +214,7 @@ impl Chat {
         }
     }
 
-    /// The member responds: the connections that want its name are refused.
+    /// Ends a probe because the member has responded: refuses the connections that want its name.
     fn answer_probe(&mut self, now: Now, holder: MemberKey, sink: &mut dyn Sink) {
         let Some(member) = self.members.get_mut(holder) else { return };
         let Some(probe) = member.probe.take() else { return };
@@ -235,7 +236,7 @@ impl Chat {
         }
     }
 
-    /// Puts a connection into the room. Its session's name is free, or the session has it already.
+    /// Puts a connection into the room. Its session's name must be free, or held by the session.
     fn admit(&mut self, now: Now, key: AttachmentKey, sink: &mut dyn Sink) {
         let Some(attachment) = self.feeds.attachments.get_mut(key) else { return };
         let (conn, session, room) = (attachment.conn, attachment.session, attachment.room);
@@ -246,13 +247,13 @@ impl Chat {
         if rooms.is_some_and(|rooms| {
             rooms.len() >= SESSION_ROOMS_MAX && rooms.iter().all(|(joined, _)| *joined != room)
         }) {
-            // It has joined other rooms while waiting.
+            // The session has joined other rooms while the connection waited.
             return self.close(now, key, CloseReason::TooManyRooms, sink);
         }
         let Some(member) = self.member(session, room) else { return };
         self.feeds.seal(room, sink); // Earlier events are not for the new connection.
         self.place(key, member);
-        self.answer_probe(now, member, sink); // A new connection is a sign of life, too.
+        self.answer_probe(now, member, sink); // A new connection is a sign of life too.
         if has_waited {
             sink.admit(conn);
         }
@@ -265,7 +266,8 @@ impl Chat {
         }
     }
 
-    /// Lists the connection in its room, and cancels the timers of a room and a member without one.
+    /// Lists the connection in its room, and cancels the timers that run while the room or the
+    /// member has no connection.
     fn place(&mut self, key: AttachmentKey, member_key: MemberKey) {
         let Some(member) = self.members.get_mut(member_key) else { return };
         let Some(room) = self.feeds.room_mut(member.room) else { return };
@@ -275,7 +277,7 @@ impl Chat {
         self.feeds.place(key, member_key);
     }
 
-    /// Makes a member present. False if it is already.
+    /// Makes a member present. False if it is present already.
     pub(super) fn register(&mut self, key: MemberKey, arrival: u64) -> bool {
         let Some(member) = self.members.get_mut(key) else { return false };
         let Some(session) = self.sessions.get(member.session) else { return false };
@@ -291,7 +293,7 @@ impl Chat {
         true
     }
 
-    /// A connection has ended, or will end with a close frame that the domain did not ask for.
+    /// A connection has ended, or its close has begun. It receives no further events.
     pub fn exit(
         &mut self,
         now: Now,
@@ -329,7 +331,7 @@ impl Chat {
         }
     }
 
-    /// Arms the timer of a room that has lost its last connection.
+    /// Arms the room's timer if the room has no connection.
     fn start_room_timer(&mut self, now: Now, key: RoomKey) {
         if self.feeds.recipients(key).is_empty() {
             if let Some(room) = self.feeds.room_mut(key) {
@@ -350,7 +352,7 @@ impl Chat {
         if member.connections > 0 {
             return;
         }
-        let is_wanted = member.probe.is_some(); // In its grace a holder gives way.
+        let is_wanted = member.probe.is_some(); // Then there is no grace: the name goes on at once.
         let grace = self.config.leave_grace;
         if departure == Departure::Closed || is_wanted || grace.is_zero() {
             self.depart(now, key, sink);
@@ -359,7 +361,8 @@ impl Chat {
         }
     }
 
-    /// For a member that is not present: another session's member that is, and has the same name.
+    /// The member of another session that holds this member's name. `None` if there is none, or if
+    /// this member is present, so that it holds the name itself.
     pub(super) fn holder_in_the_way(&self, key: MemberKey) -> Option<MemberKey> {
         let member = self.members.get(key)?;
         if member.arrival.is_some() { None } else { self.other_holder(member.session, member.room) }
@@ -370,7 +373,7 @@ impl Chat {
         self.members.get(key).is_some_and(|member| member.connections > 0)
     }
 
-    /// Another session's member that is present in the room and has the session's name.
+    /// The present member of another session that holds this session's name in the room.
     fn other_holder(&self, session: SessionKey, room: RoomKey) -> Option<MemberKey> {
         let session = self.sessions.get(session)?;
         let holder = self.feeds.room(room)?.names.get(session.name.folded()).copied()?;
@@ -387,7 +390,7 @@ impl Chat {
 
     pub(super) fn check_presence(&self) {
         for (key, room) in self.feeds.rooms() {
-            agree!(room.present.len(), room.names.len(), "one name for each present member");
+            agree!(room.present.len(), room.names.len(), "each present member holds one name");
             for (arrival, member) in &room.present {
                 let member = self.members.get(*member).expect("a present member exists");
                 agree!((member.room, member.arrival), (key, Some(*arrival)));
@@ -427,6 +430,6 @@ impl Chat {
             }
         }
         let count = self.feeds.attachments.len();
-        agree!(connected + waiting, count, "an attachment is in a room or waits");
+        agree!(connected + waiting, count, "each attachment belongs to a member or to a probe");
     }
 }

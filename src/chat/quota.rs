@@ -1,8 +1,8 @@
 //! Limits per client address.
 //!
 //! Owns the count of each address's connections and the pace at which an address opens sessions and
-//! rooms. Must not know how an address was learnt. The invariant: an address with an entry has a
-//! connection or a timer, so that it is forgotten in time.
+//! rooms. Must not know how a client's address is determined. The invariant: an address with an
+//! entry has a connection or an armed timer, so that every entry is removed at some time.
 
 use super::address::{Address, Quota, Usage};
 use super::error::Refusal;
@@ -11,13 +11,13 @@ use super::timer::ChatTimer;
 use crate::clock::Now;
 use crate::rate::{Meter, Pace};
 
-/// Connections over its limit that an address may have at one time. They receive a refusal; further
-/// ones are dropped.
+/// Connections of one address over its limit that are refused with an answer, at a time. Further
+/// ones are dropped without an answer.
 pub(super) const REFUSED_CONNECTIONS_MAX: usize = 16;
 
 impl Chat {
-    /// A connection from `address` has been accepted. Counts it until [`Chat::on_departure`], even if
-    /// it is over the limit.
+    /// A connection from `address` has been accepted. Counts it until [`Chat::on_departure`], even
+    /// if it is over the limit.
     pub fn on_arrival(&mut self, address: Address) -> Quota {
         let usage = self.addresses.entry(address);
         usage.connections += 1;
@@ -39,7 +39,7 @@ impl Chat {
         self.keep_reviewed(now, address);
     }
 
-    /// Counts one use of a limit per address; `None`: exempt from it.
+    /// Counts one use against the rate of an address; `None`: exempt.
     pub(super) fn pace_address(
         &mut self,
         now: Now,
@@ -53,7 +53,7 @@ impl Chat {
         taken.map_err(Refusal::RateLimited)
     }
 
-    /// Arms a timer for the address's review, unless one is armed or the entry is not needed.
+    /// Reviews the address now, unless a timer for a review is armed.
     fn keep_reviewed(&mut self, now: Now, address: Address) {
         if !self.addresses.entry(address).timed {
             self.review_address(now, address);

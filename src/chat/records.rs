@@ -1,11 +1,11 @@
-//! What survives a restart: the domain as a sequence of records.
+//! The state that survives a restart: the domain as a sequence of records.
 //!
 //! Owns the records and their order. Must not know where they are stored. The invariant: a record
-//! refers only to earlier records, by their index among those of their kind, and a record that
-//! contradicts an earlier one is refused.
+//! refers only to earlier records, by their index among the records of their kind, and a record
+//! that contradicts an earlier one is refused.
 //!
-//! A member that was present is present again, as if its connection had broken at the restart. What
-//! is remembered of addresses (rates, wrong guesses) is not recorded.
+//! A member that was present is present again, as if its connection had broken at the restart. The
+//! state of rate limits and the wrong guesses of passwords are not recorded.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -23,68 +23,69 @@ use crate::clock::{Now, Wall};
 use crate::slots::Key;
 use crate::timers::TimerKey;
 
-/// One thing that survives a restart.
-#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))] // Tests print and damage them.
+/// One record.
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))] // Tests print and damage records.
 pub enum Record<'a> {
     /// The first record, and the only one of its kind.
     Chat {
-        /// The newest message id's millisecond and its place within it. New ids follow it.
+        /// The millisecond and the counter of the newest message id. New ids are greater.
         newest: (u64, u16),
         /// The key of the hash that makes user ids.
         user_id_secret: [u8; 16],
-        /// Rooms that were ever opened.
+        /// The number of rooms ever opened.
         rooms_opened: u64,
         /// How often a member has become present, in any room.
         arrivals: u64,
     },
-    /// The sessions that end soonest come first.
+    /// Ordered by remaining time, the shortest first.
     Session {
-        /// Hyphenated.
+        /// In hyphenated form.
         id: Cow<'a, str>,
-        /// As the person wrote it.
+        /// As the client sent it, trimmed.
         name: Cow<'a, str>,
-        /// Microseconds until it ends unless it is used; `None`: it has a connection.
+        /// Microseconds until its timer expires; `None`: it has a connection and thus no timer.
         remaining: Option<u64>,
     },
-    /// Of the new rooms and of the others, those that end soonest come first.
+    /// Rooms that have had a connection come before the others. Within each of the two groups,
+    /// rooms are ordered by remaining time, the shortest first.
     Room {
         /// Hex digits.
         id: Cow<'a, str>,
-        /// As its author wrote it.
+        /// As the client sent it, trimmed.
         title: Option<Cow<'a, str>>,
         /// Microseconds since 1970.
         created: u64,
-        /// Its password, hashed.
+        /// The hashed password, if the room has one.
         lock: Option<LockRecord>,
-        /// The index of a session.
+        /// The index of a session; `None`: the room has no owner.
         owner: Option<u32>,
-        /// How many rooms were opened before it.
+        /// The number of rooms that were opened earlier.
         number: u64,
-        /// It has had no connection yet.
+        /// The room has had no connection yet.
         is_new: bool,
-        /// Microseconds until it ends unless a connection enters; `None`: it has one.
+        /// Microseconds until its timer expires; `None`: it has a connection and thus no timer.
         remaining: Option<u64>,
         /// The newest message that is no longer kept.
         dropped: Option<Cow<'a, str>>,
     },
-    /// By session, in the order of joining.
+    /// Ordered by session, and for each session by joining.
     Member {
         /// The index of a session.
         session: u32,
         /// The index of a room.
         room: u32,
-        /// How many arrivals, in any room, there were before its own; `None`: it is not present.
+        /// The number of earlier arrivals in all rooms; `None`: the member is not present.
         arrival: Option<u64>,
     },
-    /// By room, the oldest message first; the rooms that have been silent longest come first.
+    /// Ordered by room, the one that has been silent longest first, and for each room by id.
     Message {
         /// The index of a room.
         room: u32,
-        /// Hyphenated.
+        /// In hyphenated form.
         id: Cow<'a, str>,
-        /// The event as it was sent.
+        /// The frame's payload.
         event: Cow<'a, str>,
-        /// The sender's user id, and its own identifier for the message.
+        /// The sender's user id and its own identifier for the message, if it gave one.
         nonce: Option<(u64, Cow<'a, str>)>,
     },
 }
@@ -94,7 +95,7 @@ pub enum Record<'a> {
 pub struct InvalidRecord;
 
 impl Chat {
-    /// Passes all records to `keep`, in their order. All batches must be sealed.
+    /// Passes all records, in their order, to `keep`. All batches must be sealed.
     pub fn keep<E>(
         &self,
         now: Now,
@@ -164,19 +165,19 @@ impl Chat {
     }
 }
 
-/// A timer, and the microseconds until it expires; `None`: none is armed.
+/// A timer and the microseconds until it expires; `None`: no timer is armed.
 type Remaining = Option<(ChatTimer, u64)>;
 
 /// Sessions or rooms in the order of their records.
 struct Indices<K> {
     order: Vec<(Remaining, Key<K>)>,
-    /// By slot: the index in `order`.
+    /// For each slot, the index in `order`.
     by_slot: Vec<u32>,
 }
 
 impl<K> Indices<K> {
-    /// Within each class of timer the earliest deadline comes first, so that the timers can be armed
-    /// in this order.
+    /// Sorts by class of timer, then by deadline: timers of a class must be armed in the order of
+    /// their deadlines.
     fn of(mut order: Vec<(Remaining, Key<K>)>) -> Indices<K> {
         order.sort_by_key(|(remaining, _)| match remaining {
             Some((ChatTimer::RoomNew(_), micros)) => (true, *micros),
@@ -198,7 +199,8 @@ impl<K> Indices<K> {
     }
 }
 
-/// Rebuilds a domain from records, which must come in their order.
+/// Rebuilds a domain from records, which must come in the order in which [`Chat::keep`] passes
+/// them.
 pub struct Restoring<'c> {
     chat: &'c mut Chat,
     now: Now,
@@ -207,12 +209,12 @@ pub struct Restoring<'c> {
 }
 
 impl<'c> Restoring<'c> {
-    /// `chat` must be new. If a record is refused, it must be thrown away.
+    /// `chat` must be new. If a record is refused, the caller must discard `chat`.
     pub fn new(chat: &'c mut Chat, now: Now) -> Restoring<'c> {
         Restoring { chat, now, sessions: Vec::new(), rooms: Vec::new() }
     }
 
-    /// Takes the next record. `frame` encodes a message's event.
+    /// Takes the next record. `frame` makes a frame with the given payload.
     pub fn take(
         &mut self,
         record: Record<'_>,
@@ -251,7 +253,9 @@ impl<'c> Restoring<'c> {
                 let history = chat.feeds.history(room).ok_or(InvalidRecord)?;
                 let id = MessageId::parse(&id).ok_or(InvalidRecord)?;
                 let newest = history.newest();
-                if newest.is_some_and(|newest| newest >= id) || !chat.message_ids.is_made(id) {
+                if newest.is_some_and(|newest| newest >= id)
+                    || !chat.message_ids.may_have_issued(id)
+                {
                     return Err(InvalidRecord);
                 }
                 let nonce = nonce.map(|(user_id, text)| {
@@ -312,14 +316,14 @@ impl<'c> Restoring<'c> {
         Ok(())
     }
 
-    /// To be called after the last record.
+    /// The caller has passed the last record.
     pub fn finish(self) {
         self.chat.listing_revision += 1;
         self.chat.recount();
     }
 }
 
-/// `None`: as long as the timer's class allows.
+/// `None` becomes the full duration of the timer's class, which is the upper bound.
 fn duration(micros: Option<u64>) -> Duration {
     micros.map_or(Duration::MAX, Duration::from_micros)
 }

@@ -1,9 +1,9 @@
-//! The state of the domain: everything that it remembers, and no rules.
+//! The state of the domain, without its rules.
 //!
 //! Owns [`Chat`], its sessions, rooms and members, and their accounting. Must not know the rules:
 //! each file of the deciding half adds its methods to [`Chat`]. The invariant: whenever a public
-//! method returns, the ledger has been told what every collection and entry holds, and nothing
-//! refers to an entry that has been removed.
+//! method returns, the ledger counts the heap of all collections and entries (without a few small
+//! boxes), and no key refers to a removed entry, except in [`Probe::waiting`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -26,7 +26,7 @@ use crate::rate::Meter;
 use crate::slots::Slots;
 use crate::timers::{TimerKey, Timers};
 
-/// All sessions and rooms, and everything that can happen to them.
+/// The domain: all sessions, rooms and members. Its methods are the domain's commands and queries.
 pub struct Chat {
     pub(super) config: ChatConfig,
     pub(super) entropy: Box<dyn Entropy>,
@@ -37,71 +37,71 @@ pub struct Chat {
     pub(super) session_ids: HashMap<Rc<SessionId>, SessionKey>,
     pub(super) feeds: Feeds<Room>,
     pub(super) room_ids: HashMap<RoomId, RoomKey>,
-    /// By number, so that the newest is last.
+    /// By [`Room::number`], so that the newest is last.
     pub(super) public_rooms: BTreeMap<u64, RoomKey>,
     /// Changes whenever a public room, or its number of present members, may have changed.
     pub(super) listing_revision: u64,
-    /// Rooms that were ever opened.
+    /// The number of rooms ever opened, and thus the next [`Room::number`].
     pub(super) rooms_opened: u64,
     pub(super) members: Slots<Member, MemberTag>,
-    /// How often a member has become present, in any room.
+    /// How often a member has become present, in any room, and thus the next [`Member::arrival`].
     pub(super) arrivals: u64,
     pub(super) addresses: Addresses,
     pub(super) timers: Timers<ChatTimer>,
     pub(super) ledger: Ledger,
-    /// What each session holds on the heap.
+    /// The heap that the sessions hold.
     pub(super) session_heap_tally: Tally,
-    /// What each room holds on the heap, without its feed.
+    /// The heap that the rooms hold, without their feeds.
     pub(super) room_heap_tally: Tally,
-    /// What the collections of sessions hold.
+    /// The heap of the collections of sessions, addresses and timers.
     session_slots_tally: Tally,
-    /// What the collections of rooms hold.
+    /// The heap of the collections of rooms, attachments and members.
     room_slots_tally: Tally,
 }
 
-/// An identity: a name, and the rooms and connections that go with it.
+/// A user's identity: a name, with its rooms and connections.
 pub(super) struct Session {
-    /// Shared with the map of all ids: a map keeps the bytes of removed keys, and freed memory is
-    /// zeroed.
+    /// A secret, shared with [`Chat::session_ids`]. It has an allocation of its own because the
+    /// allocator zeroes freed memory, whereas a map leaves the bytes of removed keys in place.
     pub id: Rc<SessionId>,
     pub name: Name,
     /// In the order of joining; at most `SESSION_ROOMS_MAX`.
     pub rooms: SmallVec<[(RoomKey, MemberKey); 1]>,
-    /// At most `SESSION_CONNECTIONS_MAX`, including those that wait to be admitted.
+    /// At most `SESSION_CONNECTIONS_MAX`, including connections that wait to be admitted.
     pub attachments: SmallVec<[AttachmentKey; 2]>,
-    /// Rooms that the session may delete, in arbitrary order; each room knows its place. Not bounded
-    /// by `SESSION_ROOMS_MAX`: an owner that leaves a room still owns it.
+    /// Rooms that the session may delete, in arbitrary order; each room stores its index. Not
+    /// bounded by `SESSION_ROOMS_MAX`: an owner that leaves a room still owns it.
     pub owned: Vec<RoomKey>,
     /// Armed while there is no attachment.
     pub timer: Option<TimerKey>,
-    /// Counts chat messages.
+    /// The meter of the rate of chat messages.
     pub messages: Meter,
-    /// Bytes of heap reported so far.
+    /// Bytes of heap last reported to the ledger.
     pub counted: usize,
 }
 
-/// A chat room: its identity, its members, and those of them that are present.
+/// A chat room: its identity, its members, and which of them are present.
 pub(super) struct Room {
     pub id: RoomId,
     pub title: Option<Title>,
     pub created: Wall,
     pub lock: Option<Box<Lock>>,
-    /// The session that may delete the room, and the room's index in [`Session::owned`]. `None` once
-    /// the owner has ended while no member was present.
+    /// The session that may delete the room, and the room's index in [`Session::owned`]. `None` if
+    /// the owner's session has ended while no member was present.
     pub owner: Option<(SessionKey, usize)>,
     /// The room is being deleted: it gets no further messages.
     pub is_closing: bool,
-    /// How many rooms were opened before it.
+    /// The number of rooms that were opened earlier.
     pub number: u64,
-    /// In arbitrary order; each member knows its place.
+    /// In arbitrary order; each member stores its index.
     pub members: Vec<MemberKey>,
-    /// The members that are present, by arrival.
+    /// The present members, by [`Member::arrival`].
     pub present: BTreeMap<u64, MemberKey>,
-    /// The same members, by folded name. No two have the same name.
+    /// The present members, by folded name.
     pub names: HashMap<Rc<str>, MemberKey>,
     /// Armed while the room has no connection.
     pub timer: Option<TimerKey>,
-    /// Bytes of heap reported so far.
+    /// Bytes of heap last reported to the ledger.
     pub counted: usize,
 }
 
@@ -112,36 +112,37 @@ pub(super) struct Member {
     pub user_id: UserId,
     /// The index in [`Room::members`].
     pub place: u32,
-    /// Connections in the room. A member that is present without one is in its grace.
+    /// The number of connections in the room. A present member without a connection is in its
+    /// grace.
     pub connections: u32,
-    /// While present: the key in [`Room::present`].
+    /// The key in [`Room::present`]; `None`: the member is not present.
     pub arrival: Option<u64>,
-    /// Armed while present without a connection.
+    /// Armed while the member is present without a connection.
     pub grace: Option<TimerKey>,
-    /// While another session waits for the member's name.
+    /// `Some` while connections of other sessions wait for the member's name.
     pub probe: Option<Box<Probe>>,
-    /// When the next typing event is passed on.
+    /// Earlier typing events are not published.
     pub typing_due: Mono,
 }
 
-/// A probe: the member was pinged, because other sessions want its name.
+/// A probe: the member's connections were pinged, because another session wants its name.
 pub(super) struct Probe {
-    /// The waiting connections, the first to ask first. A connection that has ended stays listed
-    /// under its stale key: searching for it would make the end of many quadratic, and a probe is
-    /// short.
+    /// The waiting connections, in the order in which they asked. The key of a connection that has
+    /// ended stays in the list: removing it would take a search, and many ends would take quadratic
+    /// time. A probe is short, so stale keys do not accumulate.
     pub waiting: Vec<AttachmentKey>,
-    /// How many of `waiting` have not ended, at least 1.
+    /// The number of keys in `waiting` that are not stale, at least 1.
     pub live: usize,
     pub timer: TimerKey,
 }
 
-// See the account in `ledger`.
+// The table in `ledger` contains these sizes.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(
     size_of::<Session>() == 136 && size_of::<Feed<Room>>() == 376 && size_of::<Member>() == 72
 );
 
-/// Bytes of an id on the heap, with the two counts of its `Rc`.
+/// Bytes of a session id on the heap, with the two counts of its `Rc`.
 const ID_BYTES: usize = size_of::<SessionId>() + 2 * size_of::<usize>();
 
 impl Session {
@@ -157,7 +158,7 @@ impl Session {
             + list_bytes(&self.attachments)
             + vec_bytes::<RoomKey>(self.owned.capacity())
     }
-    /// Reports the heap after a change.
+    /// Reports the heap to the ledger after a change.
     pub fn recount(&mut self, tally: &mut Tally) {
         let bytes = self.heap_bytes();
         tally.change(self.counted, bytes);
@@ -166,7 +167,7 @@ impl Session {
 }
 
 impl Room {
-    /// A room without title, password, members, owner and timer.
+    /// A room without a title, password, members, owner or timer.
     pub fn new(id: RoomId, number: u64, created: Wall) -> Room {
         Room {
             id,
@@ -200,7 +201,7 @@ impl Room {
             + self.lock.as_ref().map_or(0, |lock| allocation(size_of::<Lock>()) + lock.bytes())
     }
 
-    /// Reports the heap after a change.
+    /// Reports the heap to the ledger after a change.
     pub fn recount(&mut self, tally: &mut Tally) {
         let bytes = self.heap_bytes();
         tally.change(self.counted, bytes);
@@ -209,7 +210,7 @@ impl Room {
 }
 
 impl Chat {
-    /// No sessions, no rooms.
+    /// A domain without sessions and rooms.
     pub fn new(config: ChatConfig, mut entropy: Box<dyn Entropy>, ledger: &Ledger) -> Chat {
         Chat {
             config,
@@ -240,7 +241,7 @@ impl Chat {
         self.timers.next_deadline()
     }
 
-    /// Acts on timers that have expired, at most `timers_max` of them.
+    /// Acts on at most `timers_max` timers that have expired.
     pub fn sweep(&mut self, now: Now, timers_max: usize, sink: &mut dyn Sink) {
         for _ in 0..timers_max {
             let Some(timer) = self.timers.pop_due(now.mono) else { break };
@@ -257,8 +258,8 @@ impl Chat {
         self.recount();
     }
 
-    /// If memory is short, drops the oldest messages of the rooms that have been silent longest.
-    /// Returns how many. Due at the end of a tick, when all batches are sealed.
+    /// If memory is short, drops the oldest messages of the rooms that have been silent longest,
+    /// and returns how many. The event loop calls this at the end of each tick.
     pub fn forget(&mut self) -> usize {
         self.feeds.forget(&self.ledger)
     }
@@ -267,33 +268,34 @@ impl Chat {
         self.feeds.attachments.get(attachment)?.member()
     }
 
-    /// Whether memory is so short that no sessions and rooms are opened.
+    /// Whether memory is too short to open sessions and rooms.
     pub(super) fn is_full(&self) -> bool {
         self.ledger.is_at(Pressure::Creations)
     }
 
-    /// Reports what the collections themselves hold; entries report their own heap as it changes.
+    /// Reports the heap of the collections to the ledger. Entries report their own heap when it
+    /// changes.
     pub(super) fn recount(&mut self) {
         let (sessions, rooms) = self.slots_bytes();
         self.session_slots_tally.set(sessions);
         self.room_slots_tally.set(rooms);
     }
 
-    /// Reports a session's heap after a change.
+    /// Reports a session's heap to the ledger after a change.
     pub(super) fn recount_session(&mut self, key: SessionKey) {
         if let Some(session) = self.sessions.get_mut(key) {
             session.recount(&mut self.session_heap_tally);
         }
     }
 
-    /// Reports a room's heap after a change.
+    /// Reports a room's heap to the ledger after a change.
     pub(super) fn recount_room(&mut self, key: RoomKey) {
         if let Some(room) = self.feeds.room_mut(key) {
             room.recount(&mut self.room_heap_tally);
         }
     }
 
-    /// What the collections of sessions and of rooms hold.
+    /// Bytes of the collections, for the account of sessions and for the account of rooms.
     fn slots_bytes(&self) -> (usize, usize) {
         let sessions = self.sessions.bytes()
             + map_bytes::<Rc<SessionId>, SessionKey>(self.session_ids.capacity())
@@ -306,7 +308,7 @@ impl Chat {
         (sessions, rooms)
     }
 
-    /// Panics if what the domain remembers contradicts itself. For tests, and after a caught panic.
+    /// Panics if the domain contradicts itself or the ledger. For tests, and after a caught panic.
     pub fn check_invariants(&self) {
         self.check_sessions();
         self.feeds.check();
@@ -322,8 +324,8 @@ impl Chat {
             + self.feeds.rooms().map(|(_, room)| of_room(room)).sum::<usize>()
             + self.members.iter().map(|(_, member)| of_member(member)).sum::<usize>()
             + self.addresses.timed();
-        agree!(owned, self.timers.len(), "every armed timer has its owner");
+        agree!(owned, self.timers.len(), "every armed timer belongs to an entry");
         let counted = (self.session_slots_tally.bytes(), self.room_slots_tally.bytes());
-        agree!(counted, self.slots_bytes(), "the ledger has all collections");
+        agree!(counted, self.slots_bytes(), "the ledger counts all collections");
     }
 }

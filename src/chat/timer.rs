@@ -1,8 +1,8 @@
 //! The domain's timers.
 //!
-//! Owns the reasons for which the domain waits, and how long for each. Must not know what happens
-//! when one expires: `Chat::sweep` decides that. The invariant: a timer carries the key of what it
-//! is for, so that a session's timer cannot be armed for a room.
+//! Owns the kinds of timers and their durations. Must not know what happens when one expires:
+//! `Chat::sweep` decides that. The invariant: a timer carries the key of its entry, so that a
+//! session's timer cannot be armed for a room.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use super::config::ChatConfig;
 use super::keys::{MemberKey, RoomKey, SessionKey};
 use crate::timers::Timer;
 
-/// The interval at which an address without connections is checked for being forgotten.
+/// Time between two reviews of an address without connections.
 const ADDRESS_REVIEW_INTERVAL: Duration = Duration::from_secs(30);
 
-/// What the domain does after a time.
+/// A condition that must end before the timer expires, and the consequence if it does not.
 #[derive(Clone, Copy)]
 pub(super) enum ChatTimer {
-    /// The session has no connection and is not used: it ends.
+    /// The session is not used and has no connection: it ends.
     SessionUnused(SessionKey),
     /// The room has lost its last connection: it ends.
     RoomEmpty(RoomKey),
@@ -27,13 +27,13 @@ pub(super) enum ChatTimer {
     LeaveGrace(MemberKey),
     /// The member did not answer a ping: its connections are dead.
     Probe(MemberKey),
-    /// The address is forgotten if its limits no longer need it.
+    /// The address has no connection: its entry is removed if its meters are idle.
     Address(Address),
 }
 
 impl Timer for ChatTimer {
     type Config = ChatConfig;
-    const CLASSES: usize = 6;
+    const CLASSES: usize = 6; // One more than the greatest class below.
     fn class(self, config: &ChatConfig) -> (usize, Duration) {
         match self {
             ChatTimer::SessionUnused(_) => (0, config.session_ttl),
