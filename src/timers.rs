@@ -21,9 +21,7 @@ pub const GRAIN: Duration = Duration::from_millis(50);
 pub trait Timer: Copy {
     /// Where the timeouts are configured.
     type Config;
-    /// The number of classes.
-    const CLASSES: usize;
-    /// The timer's class, less than `CLASSES`, and the timeout of all timers of that class.
+    /// The number of the timer's class, from 0, and the timeout of all timers of that class.
     fn class(self, config: &Self::Config) -> (usize, Duration);
 }
 
@@ -57,15 +55,14 @@ const _: () = assert!(size_of::<TimerEntry<(TimerKey, u8)>>() == 40);
 pub struct Timers<T: Timer> {
     config: T::Config,
     slots: Slots<TimerEntry<T>, Armed>,
-    /// One list for each class, by its number.
+    /// One list for each class that was armed, by its number.
     lists: Vec<List<Armed>>,
 }
 
 impl<T: Timer> Timers<T> {
     /// No timers. `config` is where [`Timer::class`] finds the timeouts.
     pub fn new(config: T::Config) -> Self {
-        let lists = (0..T::CLASSES).map(|_| List::default()).collect();
-        Timers { config, slots: Slots::default(), lists }
+        Timers { config, slots: Slots::default(), lists: Vec::new() }
     }
 
     /// Arms a timer: [`Timers::pop_due`] returns it once its class's timeout has passed.
@@ -87,6 +84,9 @@ impl<T: Timer> Timers<T> {
     fn insert(&mut self, timer: T, class: usize, deadline: Mono) -> TimerKey {
         debug_assert!(self.last_deadline(class) <= deadline, "the monotonic clock went back");
         let key = self.slots.insert(TimerEntry { deadline, timer, links: Links::default() });
+        if self.lists.len() <= class {
+            self.lists.resize_with(class + 1, List::default);
+        }
         self.lists[class].push_back(&mut self.slots, key);
         key
     }
@@ -159,7 +159,7 @@ impl<T: Timer> Timers<T> {
     }
 
     fn last_deadline(&self, class: usize) -> Mono {
-        let last = self.lists[class].last().and_then(|last| self.slots.get(last));
+        let last = self.lists.get(class).and_then(List::last).and_then(|last| self.slots.get(last));
         last.map(|entry| entry.deadline).unwrap_or_default()
     }
 }
@@ -186,7 +186,6 @@ mod tests {
 
     impl Timer for Test {
         type Config = [Duration; 2];
-        const CLASSES: usize = 2;
         fn class(self, [short, long]: &[Duration; 2]) -> (usize, Duration) {
             match self {
                 Test::Short(_) => (0, *short),

@@ -18,7 +18,6 @@ enum Lease {
 
 impl Timer for Lease {
     type Config = [Duration; 2];
-    const CLASSES: usize = 2;
     fn class(self, [short, long]: &[Duration; 2]) -> (usize, Duration) {
         match self {
             Lease::Short(_) => (0, *short),

@@ -33,7 +33,6 @@ pub(super) enum ChatTimer {
 
 impl Timer for ChatTimer {
     type Config = ChatConfig;
-    const CLASSES: usize = 6; // One more than the greatest class below.
     fn class(self, config: &ChatConfig) -> (usize, Duration) {
         match self {
             ChatTimer::SessionUnused(_) => (0, config.session_ttl),

@@ -162,7 +162,6 @@ pub(super) struct ConnectionTimer {
 
 impl Timer for ConnectionTimer {
     type Config = ConnectionConfig;
-    const CLASSES: usize = 6;
     fn class(self, config: &ConnectionConfig) -> (usize, Duration) {
         let timeout = match self.kind {
             TimeoutKind::Head => config.header_timeout,
