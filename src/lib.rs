@@ -1,8 +1,8 @@
 //! Disposable Chat: anonymous, temporary chat rooms over REST and WebSockets, on one thread.
 //!
-//! The crate is a server and the library that its program, its tests and its benchmarks are made of.
-//! Its modules are public for them; none is an API with a promise of stability. What is promised is
-//! the wire: [`guide::contract`].
+//! The crate is the server as a library; the program, the tests and the benchmarks are thin layers
+//! on it. The modules are public so that tests and benchmarks can reach them, and none of their
+//! APIs is stable. What is promised is the wire: [`guide::contract`].
 //!
 //! One sentence explains the structure: **bytes, the time and randomness come in at the event loop,
 //! are passed down as plain values, and only bytes come out.** So each module can be read, tested
@@ -25,7 +25,7 @@
 //! | [`clock`] | the time and the system's randomness | what they are used for |
 //! | [`slots`], [`timers`] | slabs with generation-checked keys; deadlines | what the values are, what a deadline is for |
 //! | [`rate`] | rate limits (GCRA) | what is limited |
-//! | [`ledger`], [`counters`] | bytes kept for clients, and what gives way first; counts of events | the reason |
+//! | [`ledger`], [`counters`] | bytes kept for clients, and what gives way first; counts of events | why bytes are kept or events counted |
 //! | [`config`], [`journal`] | flags and variables; the form of a log line | how the server works |
 //! | [`net`] | sockets, TLS, and the output queues in front of them | any protocol |
 //! | [`http`] | HTTP/1.1 without I/O (RFC 9110, RFC 9112) | a socket, the time, the chat |
@@ -39,67 +39,86 @@
 //!
 //! `tests/architecture.rs` holds the list of which module may import which, and fails on a breach.
 //!
+//! Two modules are folders of many private files: [`server`] and [`chat`] open with a table of
+//! them, and [the guide](guide::changing) says which file of `server` answers which question. Each
+//! file opens with what it owns, what it must not know, and its invariant; to see these pages of
+//! private modules, run `cargo doc --no-deps --document-private-items --open`.
+//!
 //! # Reading order
 //!
-//! 1. [`slots`] and [`timers`]: how things are named and how deadlines are kept. Small, and used
+//! 1. [`slots`] and [`timers`]: keys (handles on entries) and deadlines. Small, and used
 //!    everywhere.
 //! 2. [`net::Link`] and [`net::Outbox`]: reading and writing without blocking, on edge-triggered
 //!    readiness.
 //! 3. [`http::Codec`] and [`ws::Context`]: bytes in, requests or messages out.
-//! 4. [`chat::Chat`]: the rules, and `src/chat/feed.rs`, which delivers without any.
-//!    [`chat::Sink`] is all that both know of the outside.
+//! 4. [`chat::Chat`]: the rules, by file in the table of [`chat`]; then `src/chat/feed.rs`, which
+//!    delivers without any, and `src/chat/catch_up.rs`, which resumes. [`chat::Sink`] is all that
+//!    these know of the outside.
 //! 5. [`api::routes`] and [`api::socket`]: how a request or a frame becomes a call of the domain.
-//! 6. [`server::Core`]: the phases below; then `src/server/schedule.rs`, which decides whose turn it
-//!    is, and [`server::Server`], which polls.
+//! 6. [`server::Core`]: the phases below; then `src/server/schedule.rs`, which orders the turns, and
+//!    [`server::Server`], which polls. The table of [`server`] names the other files.
 //!
 //! For an introduction, read `tests/echo/server.rs` first: a whole server on [`net`], [`http`] and
 //! [`ws`] alone.
 //!
 //! # A tick
 //!
-//! A tick is one pass of the event loop, from one poll to the next. It has six phases. Each may
-//! leave work for later phases only.
+//! A tick is one pass of the event loop, from one poll to the next. It has six phases. Each passes
+//! work only to later phases of the same tick; work for an earlier phase waits for the next tick.
 //!
 //! 1. **accept**: new connections are accepted, up to a budget ([`server::Core::accept`]). A
-//!    connection over a limit is kept just long enough to be refused.
-//! 2. **read**: each connection with input has a turn, in the order that `src/server/schedule.rs`
-//!    decides: first the interactive lane, whose connections cost no more than a person does, then
-//!    what the budget allows of the background lane. A turn reads once, and the bytes go through
-//!    [`http::Codec::feed`] or [`ws::Context::feed`] into the domain.
+//!    connection over a limit is kept just long enough to be refused; one far over its address's
+//!    quota is dropped unanswered (`src/server/admission.rs`).
+//! 2. **read**: connections with input have turns, in the order that `src/server/schedule.rs`
+//!    decides: first the interactive lane (connections that cause no more work than a person who
+//!    types), then the background lane, each within a budget of its own. A turn reads once, and the
+//!    bytes go through [`http::Codec::feed`] or [`ws::Context::feed`] into the domain.
 //! 3. **sweep**: due timers fire, up to a budget ([`timers::Timers::pop_due`],
 //!    [`chat::Chat::sweep`]).
-//! 4. **settle**: the domain is told which connections have ended ([`chat::Chat::exit`]), room
-//!    batches are sealed, and old messages are dropped if memory is short ([`chat::Chat::forget`]).
-//! 5. **flush**: queued output is written, as a rule by one system call for each connection
+//! 4. **settle**: the next pages are queued for connections that are catching up
+//!    ([`chat::Chat::catch_up`]), the connections that have ended are reported to the domain
+//!    ([`chat::Chat::exit`]), room batches are sealed, and the oldest messages are dropped if
+//!    memory is short ([`chat::Chat::forget`]).
+//! 5. **flush**: queued output is written, usually by one system call for each connection
 //!    ([`net::Link::flush`]). Output for large rooms and output from the background lane may be
 //!    deferred to later ticks.
-//! 6. **reap**: ended connections are freed. Nothing is freed in any other phase, so a key or a poll
+//! 6. **reap**: ended connections are freed. No connection is freed in any other phase, so a poll
 //!    token cannot refer to the wrong connection within a tick.
 //!
-//! Then the loop polls: until the next deadline, or not at all while a connection still has input,
-//! output or a due timer to be served. With nothing to do the process sleeps; there is no heartbeat.
+//! Then the loop polls: until the next deadline, or without waiting while a connection is scheduled
+//! for reading or flushing, a listener may have connections to accept, or a timer is due. (Output
+//! that the kernel does not take waits for a writable edge.) With nothing to do the process sleeps;
+//! there is no periodic tick, except for systemd's watchdog if one is configured.
 //!
 //! # A message's way
 //!
 //! 1. [`ws::Context::feed`] yields the text of a frame, and [`api::socket::parse`] makes an event of
 //!    it. (A message by REST comes through [`http::Codec::feed`] and a route.)
-//! 2. [`chat::Chat::post`] decides: membership, rate, nonce, id, time, and thereby the order. The
-//!    order of calls is the order that every client sees.
+//! 2. [`chat::Chat::post`] (sockets) and [`chat::Chat::post_from_outside`] (REST) check membership,
+//!    rate and nonce. Then `Chat::accept` in `src/chat/posting.rs`, through which joins and leaves
+//!    pass too, gives the message its id and its time. The order of these calls is the order that
+//!    every client sees.
 //! 3. `src/chat/feed.rs` delivers. [`chat::Sink::publish`] encodes the message once and appends it to
 //!    its room's batch, and the room's history keeps a range of that batch.
-//! 4. In *settle*, or before any member is told something personal, the batch is sealed: it becomes
-//!    one shared buffer, queued for every recipient. A batch of background messages may first wait a
-//!    few ticks for more.
-//! 5. *flush* writes it to each recipient. A recipient that reads too slowly fills its outbox and is
-//!    closed with 1013.
+//! 4. In *settle* the batch is sealed: it becomes one shared buffer, queued for every recipient. It
+//!    is sealed earlier when a connection enters or leaves, after a message by REST, and before one
+//!    connection is sent a reply of its own. A batch that only background connections have written
+//!    to may stay open for a few ticks.
+//! 5. *flush* writes it to each recipient. A recipient that reads too slowly fills its outbox and
+//!    is closed with 1013.
+//!
+//! A client that reconnects names the last message that it has seen. `src/chat/catch_up.rs` keeps
+//! its place in the history ([`chat::Chat::catch_up`]): the messages after it are sent in pages,
+//! live batches are withheld meanwhile, and live delivery begins when the newest message was
+//! queued.
 //!
 //! So a message is serialised once and lies in memory once, whatever the number of recipients, and
 //! the bytes that a client receives live are the bytes that the history returns.
 
 #![forbid(unsafe_code)]
 
-/// Two views of one fact agree, or the process can't be trusted any more. A debug build says what
-/// they are; to print values everywhere would make the release larger by a fiftieth.
+/// Asserts that two records of one fact agree. Only debug builds print the values: printing them
+/// would make the release binary 2 % larger.
 macro_rules! agree {
     ($one:expr, $other:expr $(, $why:literal)? $(,)?) => {
         if cfg!(debug_assertions) {
