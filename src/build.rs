@@ -1,10 +1,10 @@
-//! The build script: prepares the files that the crate embeds or documents.
+//! The build script: prepares the embedded files and the guide for `OUT_DIR`.
 //!
-//! Owns the form in which `OUT_DIR` carries two folders. The files for browsers in `src/web` are
-//! compressed by gzip (RFC 1952). The pages in `src/guide` link each other by file name, which a
-//! forge understands; here these links become rustdoc's. Must not know what is in a file or where
-//! it is served. The invariant: neither a machine's path nor a time goes into the output, so the
-//! same files give the same bytes wherever they are built.
+//! Owns two conversions. The files for browsers in `src/web` are compressed by gzip (RFC 1952). The
+//! pages in `src/guide` link to each other by file name, as code hosting sites expect, and these
+//! links are rewritten for rustdoc. Must not know what a file contains or where it is served. The
+//! invariant: the output contains no local path and no time, so the same files give the same bytes
+//! on every machine.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -22,7 +22,7 @@ fn main() -> io::Result<()> {
     link(Path::new("src/guide"), &out.join("guide"))
 }
 
-/// Writes a `.gz` into `to` for each file in `from`, folders included.
+/// Writes a `.gz` file into `to` for each file in `from`, subfolders included.
 fn compress(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
@@ -39,7 +39,7 @@ fn compress(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes each page in `from` into `to`, with its links made rustdoc's.
+/// Writes each page in `from` into `to`, with its links rewritten for rustdoc.
 fn link(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
@@ -79,8 +79,8 @@ pub fn for_rustdoc(page: &str) -> String {
     rewritten
 }
 
-/// Where a link leads in rustdoc's output, as seen from a page. Each page is a module there,
-/// `guide::PAGE`.
+/// The target of a link in rustdoc's output, relative to the page with the link. Each page is a
+/// module there, `guide::PAGE`.
 fn rustdoc_target(target: &str) -> String {
     let (file, anchor) = target.split_at(target.find('#').unwrap_or(target.len()));
     match file.strip_suffix(".md") {

@@ -1,21 +1,22 @@
-//! Time and randomness, the inputs that make a program differ from run to run.
+//! Time and randomness, the inputs that differ from run to run.
 //!
-//! Owns the only code that asks the operating system for either; `tests/architecture.rs` checks
-//! that. Must not know what they are used for. The invariant: within one process neither [`Mono`]
-//! nor [`Wall`] goes backwards, whatever an administrator or NTP does to the system's clock.
+//! Owns the crate's only code that asks the operating system for either, which
+//! `tests/architecture.rs` checks. (rustls has its own, see `net::tls`.) Must not know what time
+//! and randomness are used for. The invariant: within one process neither [`Mono`] nor [`Wall`]
+//! goes backwards, whatever an administrator or NTP does to the system's clock.
 
 use std::fmt::{self, Write as _};
 use std::io;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// A point on the monotonic clock: microseconds since the [`Clock`] was made.
+/// A point on the monotonic clock: microseconds since the [`Clock`] was created.
 ///
 /// All deadlines are of this type.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Mono(u64);
 
 impl Mono {
-    /// The time at which the clock was made.
+    /// The time at which the clock was created.
     pub const ZERO: Mono = Mono(0);
 
     /// The point `micros` microseconds after [`Mono::ZERO`].
@@ -64,7 +65,7 @@ impl Wall {
         self.0 / 1_000_000
     }
 
-    /// The point `timeout` later.
+    /// The point `timeout` later, or the last point that can be represented.
     pub fn after(self, timeout: Duration) -> Wall {
         Wall(self.0.saturating_add(micros_of(timeout)))
     }
@@ -88,8 +89,8 @@ impl Wall {
     }
 }
 
-/// Formats times as in contract §1.16. Keeps the last one, because all messages of a tick have the
-/// same time.
+/// Formats times as in contract §1.16. Caches the last result, because all messages of a tick have
+/// the same time.
 #[derive(Default)]
 pub struct Stamps {
     wall: Wall,
@@ -113,12 +114,12 @@ fn micros_of(timeout: Duration) -> u64 {
     u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The time of a tick. It is read once, and everything in the tick happens at this time.
+/// The time of a tick. The clock is read once, and the whole tick uses this time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Now {
     /// For deadlines.
     pub mono: Mono,
-    /// For people.
+    /// For timestamps and message ids.
     pub wall: Wall,
 }
 
@@ -150,7 +151,7 @@ impl Clock {
     }
 }
 
-/// A source of random bytes. A trait because tests need reproducible ones.
+/// A source of random bytes. It is a trait because tests need reproducible bytes.
 pub trait Entropy {
     /// Fills `out` completely.
     fn fill(&mut self, out: &mut [u8]);
@@ -169,13 +170,13 @@ impl dyn Entropy + '_ {
 /// call.
 pub struct OsEntropy {
     stock: [u8; 256],
-    /// The number of bytes of `stock` that are still unused; they are its first ones.
+    /// The first `left` bytes of `stock` are unused.
     left: usize,
 }
 
 impl OsEntropy {
-    /// Asks the system for the first bytes. Fails if it has no generator, so that the process ends at
-    /// start instead of at the first id.
+    /// Asks the system for the first bytes. Fails if the system has no generator, so that the
+    /// process ends at start instead of at the first id.
     pub fn new() -> io::Result<OsEntropy> {
         let mut stock = [0; 256];
         getrandom::fill(&mut stock).map_err(|error| io::Error::other(error.to_string()))?;
@@ -193,7 +194,7 @@ impl Entropy for OsEntropy {
                 self.left = self.stock.len();
             }
             self.left -= 1;
-            // Bytes that were handed out are erased here: session ids are secrets.
+            // Bytes that are handed out are erased from `stock`, because session ids are secrets.
             *byte = std::mem::take(&mut self.stock[self.left]);
         }
     }
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_at_the_end_of_time_is_still_printed() {
+    fn a_time_beyond_the_year_9999_is_formatted_as_its_end() {
         let wall = Wall::from_micros(u64::MAX);
         assert_eq!(wall.rfc3339().to_string(), "9999-12-31T23:59:59.999999Z");
         assert_eq!(wall.http_date().to_string(), "Fri, 31 Dec 9999 23:59:59 GMT");

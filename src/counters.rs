@@ -1,15 +1,15 @@
 //! Counters and gauges for `/health` and the metrics.
 //!
-//! Owns plain numbers. Must not decide anything: no policy reads them. The invariant: a counter only
-//! grows; a gauge is the present state.
+//! Owns plain numbers. Must not influence decisions: only `/health` and the metrics read them. The
+//! invariant: a counter only grows, and a gauge is the current value.
 
 use std::time::Duration;
 
-/// Number of error codes that refusals are counted by: at least as many as the contract has. The
-/// order of the codes is defined in `api`.
+/// Number of counters for refusals; at least the number of error codes in the contract. `api`
+/// defines the index of each code.
 pub const CODES_MAX: usize = 32;
 
-/// Close codes that closed WebSockets are counted by, sorted.
+/// The close codes by which closed WebSockets are counted, in ascending order.
 pub const CLOSE_CODES: [u16; 14] =
     [1000, 1001, 1002, 1003, 1007, 1009, 1011, 1013, 4401, 4403, 4404, 4409, 4410, 4429];
 
@@ -26,7 +26,7 @@ pub struct Counters {
     pub outbox_bytes_max: u64,
     /// Connections accepted.
     pub accepted: u64,
-    /// Requests answered, upgrades included.
+    /// Complete requests received, upgrades included.
     pub requests: u64,
     /// Text messages received over WebSockets.
     pub received: u64,
@@ -72,18 +72,19 @@ impl Counters {
 
     /// The server has closed a WebSocket with this code, one of [`CLOSE_CODES`].
     pub fn on_closed(&mut self, code: u16) {
-        let place = CLOSE_CODES.binary_search(&code);
-        debug_assert!(place.is_ok(), "{code} is not in CLOSE_CODES");
-        if let Some(count) = place.ok().and_then(|place| self.closed.get_mut(place)) {
+        let index = CLOSE_CODES.binary_search(&code);
+        debug_assert!(index.is_ok(), "{code} is not in CLOSE_CODES");
+        if let Some(count) = index.ok().and_then(|index| self.closed.get_mut(index)) {
             *count += 1;
         }
     }
 }
 
-/// Number of durations in each range of lengths.
+/// A histogram of durations.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Histogram {
-    /// Parallel to [`Histogram::BOUNDS_MICROS`]; one more count is for longer durations.
+    /// Number of durations in the range up to each of [`Histogram::BOUNDS_MICROS`], and last the
+    /// number of longer durations.
     pub counts: [u64; Histogram::BOUNDS_MICROS.len() + 1],
     /// Sum of all durations, in microseconds.
     pub sum_micros: u64,
@@ -97,8 +98,8 @@ impl Histogram {
     /// Counts one duration.
     pub fn observe(&mut self, duration: Duration) {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        let place = Histogram::BOUNDS_MICROS.partition_point(|bound| *bound < micros);
-        if let Some(count) = self.counts.get_mut(place) {
+        let index = Histogram::BOUNDS_MICROS.partition_point(|bound| *bound < micros);
+        if let Some(count) = self.counts.get_mut(index) {
             *count += 1;
         }
         self.sum_micros = self.sum_micros.saturating_add(micros);
@@ -115,9 +116,9 @@ mod tests {
         for micros in [0, 25, 26, 1_000_000, 1_000_001] {
             ticks.observe(Duration::from_micros(micros));
         }
-        let place = |micros| Histogram::BOUNDS_MICROS.iter().position(|bound| *bound == micros);
+        let index = |micros| Histogram::BOUNDS_MICROS.iter().position(|bound| *bound == micros);
         assert_eq!((ticks.counts[0], ticks.counts[1]), (2, 1));
-        assert_eq!(place(1_000_000).map(|place| ticks.counts[place]), Some(1));
+        assert_eq!(index(1_000_000).map(|index| ticks.counts[index]), Some(1));
         assert_eq!(ticks.counts.last(), Some(&1));
         assert_eq!(ticks.sum_micros, 2_000_052);
     }

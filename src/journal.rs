@@ -1,9 +1,9 @@
 //! The log: one line on stderr for each record, in the format of journald where journald reads it.
 //!
-//! Owns the form of a line. Must not let through a record of another crate: tungstenite logs the texts
-//! of messages, mio every poll. The invariant: a record is exactly one line, written by one call that
-//! never blocks, because an unread pipe must not stop the event loop. Lines that stderr does not take
-//! are dropped and counted, and the next line begins with their number.
+//! Owns the form of a line. Must not write records of other crates: tungstenite logs the texts of
+//! messages, and mio logs every poll. The invariant: a record is exactly one line, written by one
+//! call that never blocks, because an unread pipe must not stop the event loop. Lines that stderr
+//! does not take are dropped and counted, and their number is logged before the next line.
 
 use std::env;
 use std::fmt::Write as _;
@@ -22,17 +22,18 @@ pub fn install(level: LevelFilter) {
     log::set_max_level(level);
 }
 
-/// Writes one line to stderr, whatever the log level. This blocks until stderr takes it, so it is for
-/// the time before and after the event loop. Unlike `eprintln!`, it does not panic if stderr is closed.
+/// Writes one line to stderr, whatever the log level. It blocks until stderr takes the line, so it
+/// must only be called before and after the event loop. Unlike `eprintln!`, it does not panic if
+/// stderr is closed.
 pub fn say(line: &str) {
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
-/// Logs panics as errors, with their source location only: the text of a panic can contain input of a
-/// client. Only `main` calls this, once.
+/// Logs panics as errors, with their source location only: the text of a panic can contain client
+/// input. Only `main` calls this, once.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| match panic.location() {
-        Some(place) => log::error!("a bug: panic at {}:{}", place.file(), place.line()),
+        Some(at) => log::error!("a bug: panic at {}:{}", at.file(), at.line()),
         None => log::error!("a bug: panic"),
     }));
 }
@@ -72,15 +73,15 @@ enum Style {
     Journald,
 }
 
-/// Longest line. Two lines are less than PIPE_BUF, which a pipe that is ready for writing takes in
-/// one piece (pipe(7)).
+/// Length in bytes at which a line is cut off; the ellipsis and the line end follow. Two lines are
+/// shorter than PIPE_BUF, which a pipe that is ready for writing takes in one piece (pipe(7)).
 const LINE_BYTES_MAX: usize = 1024;
 
 fn notice_of(dropped: u64) -> String {
     format!("{dropped} lines were dropped, because stderr was not read")
 }
 
-/// Writes to stderr unless that would block; false if it would.
+/// Writes to stderr. If that would block, writes nothing and returns false.
 fn offer(text: &str) -> bool {
     let mut stderr = io::stderr();
     let mut polled = [PollFd::new(&stderr, PollFlags::OUT)];
@@ -127,8 +128,8 @@ fn line(style: Style, level: Level, text: &str) -> String {
     line
 }
 
-/// True if `JOURNAL_STREAM` names the file that stderr is (systemd.exec(5)). The variable alone is not
-/// enough: every terminal of a desktop session inherits it.
+/// Whether `JOURNAL_STREAM` identifies the file behind stderr (systemd.exec(5)). The variable alone
+/// is not enough: every terminal of a desktop session inherits it.
 fn stderr_is_journal() -> bool {
     env::var("JOURNAL_STREAM").is_ok_and(|stream| stderr_identity().as_ref() == Some(&stream))
 }

@@ -1,8 +1,8 @@
-//! One request on its way through a route, and the answer it gets.
+//! The values that a route receives and returns.
 //!
-//! Owns the values that every route takes and returns. Must not know which routes exist. The
-//! invariant: a route has access to its [`Call`] alone, so a request leaves no state in `api` except
-//! a listing in [`Listings`].
+//! Owns [`Call`], and the steps that several routes share: reading a body, authentication and
+//! authorization. Must not know which routes exist. The invariant: a route reaches all state
+//! through its [`Call`], so outside the domain only the cached [`Listings`] outlive a request.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::chat::{Access, Address, Chat, RoomId, RoomKey, SessionKey, Sink};
 use crate::clock::Now;
 use crate::http::{Request, Response};
 
-/// What the event loop knows about the moment and the peer of a request.
+/// The time and the peer of a request, from the event loop.
 #[derive(Clone, Copy)]
 pub struct Caller {
     pub now: Now,
@@ -29,10 +29,10 @@ pub struct Caller {
     pub address: Option<Address>,
 }
 
-/// How a request is answered.
+/// The answer to a request.
 #[derive(Debug)]
 pub enum Answer {
-    /// A response that lacks only its framing.
+    /// A response, complete except for its framing.
     Response(Response),
     /// An error. The caller counts it by its code and answers with
     /// [`Api::refusal`](super::Api::refusal).
@@ -47,7 +47,7 @@ pub type Outcome = Result<Response, Error>;
 /// The `detail` for a body that is optional and not an object.
 const NEITHER_EMPTY_NOR_AN_OBJECT: &str = "The body is neither empty nor a JSON object.";
 
-/// Everything that a route may use.
+/// The request, and all state that a route may use.
 pub struct Call<'a> {
     pub chat: &'a mut Chat,
     pub listings: &'a mut Listings,

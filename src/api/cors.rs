@@ -1,8 +1,8 @@
 //! CORS: which origins' pages may read answers and open sockets.
 //!
-//! Owns the fields of CORS (<https://fetch.spec.whatwg.org/#http-cors-protocol>). Must not know what
-//! an answer says. The invariant: every answer varies by `Origin`, also the answer to a request
-//! without one. Otherwise a cache could give one origin the answer to another.
+//! Owns the fields of CORS (<https://fetch.spec.whatwg.org/#http-cors-protocol>). Must not know
+//! what an answer contains. The invariant: every answer has `Vary: Origin`, even the answer to a
+//! request without an origin. Otherwise a cache could give one origin the answer for another.
 
 use std::borrow::Cow;
 
@@ -14,27 +14,28 @@ pub struct Cors {
     origins: Vec<String>,
 }
 
-/// The origin of a request's page.
+/// The origin of the page that sent a request.
 enum Origin<'a> {
-    /// No `Origin`: the client is not a browser, or the page is of the server's own origin.
+    /// There is no `Origin`: the client is not a browser, or the page has the server's own origin.
     Absent,
     Allowed(&'a str),
     Foreign,
 }
 
 impl Cors {
-    /// `origins` are the allowed ones in lower case, as browsers send them. Empty: any origin.
+    /// `origins` are the allowed origins in lower case, in the form that browsers send. Empty: any
+    /// origin.
     pub fn new(origins: Vec<String>) -> Cors {
         Cors { origins }
     }
 
-    /// Whether the request's page may open a socket. Browsers do not restrict sockets by origin, so
-    /// the server must (RFC 6455 §10.2).
+    /// Whether the page that sent the request may open a socket. Browsers do not restrict sockets
+    /// by origin, so the server must (RFC 6455 §10.2).
     pub fn allows(&self, request: &Request) -> bool {
         !matches!(self.origin(request), Origin::Foreign)
     }
 
-    /// The fields of CORS for the answer to `request`, also for a 101. `request` is `None` if its
+    /// The fields of CORS for the answer to `request`, including a 101. `request` is `None` if its
     /// head could not be parsed.
     pub fn fields(&self, request: Option<&Request>) -> Vec<ResponseField> {
         const VARY: ResponseField = ("Vary", Cow::Borrowed("Origin"));
@@ -97,14 +98,15 @@ impl Cors {
     }
 }
 
-/// Whether `origin` is one serialized origin (RFC 6454 §6.2), as browsers send it. A list of
-/// origins is not.
+/// Whether `origin` is one serialized origin (RFC 6454 §6.2), as browsers send it, and not a list
+/// of origins.
 fn is_serialized(origin: &str) -> bool {
     !origin.is_empty() && origin.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',')
 }
 
 /// Whether `origin` is the server's own (contract §1.23). The schemes are not compared, because a
-/// proxy may have ended TLS. A port in `host` that is the default of the origin's scheme is ignored.
+/// proxy may have terminated TLS. A port in `host` that is the default of the origin's scheme is
+/// ignored.
 fn is_own(origin: &str, host: &str) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else { return false };
     let port = match scheme {

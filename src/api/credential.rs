@@ -1,7 +1,7 @@
 //! The session's id in a request.
 //!
-//! Owns the places where a request may carry the id. Must not pass it on to other clients or to the
-//! log (contract §1.12). The invariant: of several credentials the first that is present counts. If
+//! Owns where a request may carry the id. Must not pass it on to other clients or to the log
+//! (contract §1.12). The invariant: if a request has several credentials, the first one decides. If
 //! it is malformed, the others are not tried.
 
 use super::error::{Code, Error};
@@ -36,8 +36,8 @@ pub fn invalid_session() -> Error {
     error.with("WWW-Authenticate", "Bearer error=\"invalid_token\"")
 }
 
-/// The id that an upgrade carries: in the field, else in a subprotocol, else in the query (contract
-/// §5.3).
+/// The id that an upgrade carries: in `Authorization`, else in a subprotocol, else in the query
+/// (contract §5.3).
 pub fn upgrade_session_id(request: &Request) -> Option<SessionId> {
     match authorization(request) {
         Authorization::Session(id) => Some(id),

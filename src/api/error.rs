@@ -1,4 +1,4 @@
-//! Errors on the wire: the codes that clients rely on, and what leads to which code.
+//! Errors on the wire: the codes that clients rely on, and the mapping of errors to them.
 //!
 //! Owns the list of codes that REST and the socket share. Must not know how an error is sent: a
 //! response leaves here without framing and without CORS fields. The invariant: each mapping to a
@@ -48,7 +48,7 @@ macro_rules! codes {
 }
 
 codes! {
-    /// What went wrong, for programs (contract §1.5).
+    /// The kind of an error, for programs (contract §1.5).
     pub enum Code {
         BadRequest = 400 "bad_request",
         BadUsername = 400 "bad_username",
@@ -92,7 +92,7 @@ impl Code {
 
 const _: () = assert!(Code::ALL.len() <= CODES_MAX, "each code has a counter");
 
-/// What went wrong, for people. `Copy`, so that refusing a flood builds no strings.
+/// The description of an error, for people. `Copy`, so that refusing a flood allocates no strings.
 #[derive(Clone, Copy, Debug)]
 pub enum Detail {
     Sentence(&'static str),
@@ -119,11 +119,11 @@ pub struct Error {
     pub detail: Detail,
     /// How long to wait before the next attempt; `None` if waiting does not help.
     pub retry_after: Option<Duration>,
-    /// Fields of the response besides those of every error.
+    /// Fields of the response in addition to those of every error.
     fields: Vec<ResponseField>,
 }
 
-/// The wait when success depends on others, for example on the end of another session.
+/// The wait if success depends on other clients, for example on the end of one of their sessions.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(10);
 
 impl Error {

@@ -1,8 +1,8 @@
-//! Routes of files: the chat's page, the documents of the API, and the page made from them.
+//! Routes of files: the chat page, the API documents, and the page that displays them.
 //!
-//! Owns the fields that a file is sent with, the choice of its coding, and its revalidation.
-//! Must not know what a file contains. The invariant: the policy lets a page load and run nothing
-//! but what this server serves.
+//! Owns the header fields of a file's response, the choice of its coding, and its revalidation.
+//! Must not know what a file contains. The invariant: the security policy lets a page load and run
+//! only files that this server serves.
 
 use bytes::Bytes;
 
@@ -24,8 +24,8 @@ pub fn page_part(call: &mut Call<'_>) -> Outcome {
 }
 
 /// `GET /docs/{file}`: the files that the page at `/docs` loads when it was requested as `/docs/`.
-/// Its links are relative, so that they work behind any path prefix of a proxy, and the final slash
-/// changes what they resolve to.
+/// The page's links are relative, so that they work behind any path prefix of a proxy, and the
+/// final slash changes what they resolve to.
 pub fn docs_file(call: &mut Call<'_>) -> Outcome {
     let file = match &*call.segment {
         "docs.js" => &web::DOCS_SCRIPT,
@@ -37,12 +37,12 @@ pub fn docs_file(call: &mut Call<'_>) -> Outcome {
     Ok(response(call.request, file))
 }
 
-/// `file` in the coding that the request prefers, or a 304. `no-cache` lets a browser keep the file
-/// and makes it ask each time whether it has changed.
+/// `file` in the coding that the request prefers, or a 304. With `no-cache` a browser may keep the
+/// file, but asks at each use whether it has changed.
 pub fn response(request: &Request, file: &'static File) -> Response {
     let is_compressed = request.prefers_gzip();
     // RFC 9110 §8.8.3.3: each coding has a tag of its own. Only the tag of the coding that would be
-    // sent gives a 304, so that a cache with both does not mix them up.
+    // sent gives a 304, so that a cache with both does not confuse them.
     let etag = if is_compressed { file.compressed_etag } else { file.etag };
     let is_known = has_tag(request, etag);
     let response = Response::new(if is_known { 304 } else { 200 })

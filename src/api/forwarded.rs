@@ -20,13 +20,14 @@ pub struct ClientAddress {
 }
 
 /// The address that a connection from `peer` (`None`: a Unix socket) counts against from accept on.
-/// `None` for exempt peers and for trusted proxies, behind which sockets count at their upgrade.
+/// `None` for exempt peers, and for trusted proxies, whose sockets count at their upgrade against
+/// the forwarded address.
 pub fn address_at_accept(peer: Option<IpAddr>, trusted: &[Cidr]) -> Option<Address> {
     let peer = peer?;
     if is_trusted(peer, trusted) { None } else { own_address(peer) }
 }
 
-/// Whether `peer` (`None`: a Unix socket) is a trusted proxy.
+/// Whether `peer` is a trusted proxy. A Unix socket (`None`) always is.
 pub fn is_proxy(peer: Option<IpAddr>, trusted: &[Cidr]) -> bool {
     peer.is_none_or(|peer| is_trusted(peer, trusted))
 }
@@ -67,7 +68,7 @@ fn own_address(peer: IpAddr) -> Option<Address> {
     (!peer.to_canonical().is_loopback()).then(|| Address::of(peer))
 }
 
-/// Parses an address that is bare, in brackets, or has the port that some proxies append.
+/// Parses an address, with or without brackets, or with the port that some proxies append.
 fn parse(entry: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(entry).ok()?;
     if let Ok(address) = text.parse() {
@@ -88,8 +89,8 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// The peer (`unix`: a Unix socket), the field lines, and the expected address (`-`: exempt, a
-    /// star: forwarded).
+    /// `peer` is an address, or `unix` for a Unix socket. `expected` is the address, or `-` for an
+    /// exempt peer; a star after it means that it was forwarded.
     #[track_caller]
     fn check(peer: &str, lines: &[&str], expected: &str) {
         let trusted = ["10.0.0.0/8", "::1/128", "fd00::/8"].map(|range| range.parse().unwrap());
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_is_no_address_ends_the_search() {
+    fn an_entry_that_is_not_an_address_ends_the_search() {
         for entry in ["unknown", "_hidden", "1.2.3", "1.2.3.4:", "[1.2.3.4]", "1.2.3.4:99999", "é"]
         {
             check("10.0.0.1", &["198.51.100.7", entry], "10.0.0.1");

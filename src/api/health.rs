@@ -1,7 +1,7 @@
 //! Routes for monitoring.
 //!
-//! Owns `/health` and `/ping`. Must not know anything about single sessions or rooms, only counts.
-//! The invariant: each answer takes constant time, however large the server's state is.
+//! Owns `/health` and `/ping`. Must not know individual sessions or rooms, only counts. The
+//! invariant: each answer takes constant time, however large the server's state is.
 
 use serde::Serialize;
 

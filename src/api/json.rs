@@ -1,8 +1,8 @@
 //! JSON output.
 //!
-//! Owns the shapes of events and the common parts of every JSON answer. Must not know which
-//! connections get an event. The invariant: an event is encoded once, with the fields and the order
-//! of the contract, and every later read of the history returns the same bytes.
+//! Owns the form of events, and the parts that JSON answers share. Must not know which connections
+//! get an event. The invariant: an event has exactly the fields of the contract, in the contract's
+//! order. It is encoded once, and the history returns the same bytes.
 
 use std::fmt;
 
@@ -68,9 +68,9 @@ fn escaped(out: &mut Vec<u8>, name: &str, value: &str) {
 /// Whether a JSON string needs no escapes (RFC 8259 §7): it has no control character, quotation mark
 /// or backslash.
 ///
-/// Looks at eight bytes at once. Subtracting a bound from each byte sets the high bit of bytes below
-/// the bound. A borrow can also set it in bytes above such a byte, which does not change whether any
-/// is set. A byte equals another if the exclusive or of both is below 1.
+/// Looks at eight bytes at once. Subtracting a bound from each byte sets the high bit of bytes
+/// below the bound. A borrow can set further high bits, but only if a byte is below the bound, so
+/// the result stays the same. Two bytes are equal if their exclusive or is below 1.
 fn is_plain(bytes: &[u8]) -> bool {
     const EACH: u64 = u64::MAX / 0xFF;
     let any_below = |word: u64, bound: u8| {
@@ -86,8 +86,7 @@ fn is_plain(bytes: &[u8]) -> bool {
     !words.chain([last]).any(|word| is_escaped(u64::from_ne_bytes(word)))
 }
 
-/// Appends a history frame (contract §8.1, §8.2) with the messages in the bytes in which they were
-/// sent.
+/// Appends a history frame (contract §8.1, §8.2) with the bytes of the messages as they were sent.
 pub fn page(out: &mut Vec<u8>, page: &Page<'_>) {
     out.extend_from_slice(b"{\"type\":\"history\",\"room_id\":");
     write(out, &Displayed(page.room_id));
@@ -114,7 +113,8 @@ pub fn page(out: &mut Vec<u8>, page: &Page<'_>) {
     }
 }
 
-/// The body of an answer that confirms an action: a sentence for people and the room it is about.
+/// The body of an answer that confirms an action: a sentence for people, and the room that was
+/// joined.
 #[derive(Serialize)]
 pub struct Confirmation<'a> {
     pub message: &'a str,
@@ -122,14 +122,14 @@ pub struct Confirmation<'a> {
     pub room_id: Option<&'a str>,
 }
 
-/// One person present.
+/// One person in a list of those present.
 #[derive(Serialize)]
 pub struct Person<'a> {
     user_id: Displayed<UserId>,
     user: &'a str,
 }
 
-/// The persons present, in the form in which they are serialized.
+/// The people present, ready to be serialized.
 pub fn people<'a>(users: impl Iterator<Item = (UserId, &'a str)>) -> Vec<Person<'a>> {
     users.map(|(user_id, user)| Person { user_id: Displayed(user_id), user }).collect()
 }
@@ -179,9 +179,10 @@ pub fn bytes(body: &impl Serialize) -> Vec<u8> {
     out
 }
 
-/// A response whose content is these pieces of JSON, which are not copied.
+/// A response whose content is these pieces of JSON. Large content is not copied.
 pub fn response_of(status: u16, pieces: Vec<Bytes>) -> Response {
-    // `no-store`: answers are outdated at once, and many are for one session only.
+    // `no-store`: an answer may be outdated at any moment, and many answers are for one session
+    // only.
     let mut response = Response::new(status)
         .with("Content-Type", "application/json")
         .with("Cache-Control", "no-store");
@@ -193,18 +194,18 @@ pub fn response_of(status: u16, pieces: Vec<Bytes>) -> Response {
 mod tests {
     use super::*;
 
-    /// Each character that needs an escape, its neighbours and some longer characters, at every
-    /// place of a word, between ASCII and between longer characters.
+    /// Tries each character that needs an escape, its neighbours and some longer characters, at
+    /// every index of a word and beside several kinds of bytes.
     #[test]
-    fn a_string_is_escaped_as_serde_json_does() {
+    fn a_string_is_escaped_as_by_serde_json() {
         let all =
             ('\0'..='\u{ff}').chain(['\u{7ff}', '\u{800}', '\u{2022}', '\u{22ff}', '\u{1f642}']);
         for odd in all {
             for length in (0..10).chain([15, 16]) {
-                for place in 0..=length {
+                for index in 0..=length {
                     for filler in ['a', '!', '\u{5c00}'] {
                         let mut text: Vec<char> = vec![filler; length];
-                        text.insert(place, odd);
+                        text.insert(index, odd);
                         let text: String = text.into_iter().collect();
                         let mut out = Vec::new();
                         escaped(&mut out, "", &text);

@@ -1,22 +1,22 @@
 //! The rendered listings of public rooms, cached while they are current.
 //!
 //! Owns the bytes of the last listing of each kind. Must not decide what a listing contains. The
-//! invariant: a cached listing equals what would be rendered at that moment. An outdated one is
-//! freed by the end of the tick in which it became outdated.
+//! invariant: a listing is served only if it equals what would be rendered now. An outdated listing
+//! is freed by the end of the tick in which it became outdated.
 //!
-//! A listing is cheap to request and expensive to render. With the cache, a thousand requests at
-//! once cost one rendering and one copy in memory.
+//! A listing is cheap to request and expensive to render. With the cache, a thousand simultaneous
+//! requests cost one rendering and one copy in memory.
 
 use bytes::Bytes;
 
 use crate::ledger::{Account, Ledger};
 
-/// The listings that were rendered last.
+/// A cache of the listings of one revision.
 pub struct Listings {
     ledger: Ledger,
     /// The revision of `rendered`.
     revision: u64,
-    /// Without details, and with them.
+    /// The listing without details, and the listing with them.
     rendered: [Option<Bytes>; 2],
 }
 
@@ -26,8 +26,8 @@ impl Listings {
         Listings { ledger: ledger.clone(), revision: 0, rendered: [None, None] }
     }
 
-    /// The listing of a [`Chat::listing_revision`](crate::chat::Chat::listing_revision), rendered by
-    /// `render` unless it is cached.
+    /// The listing of the revision [`Chat::listing_revision`](crate::chat::Chat::listing_revision),
+    /// rendered by `render` unless it is cached.
     pub fn get_or_render(
         &mut self,
         revision: u64,
@@ -41,7 +41,7 @@ impl Listings {
         cached.get_or_insert_with(|| ledger.charge(Account::Rooms, render().into(), 0)).clone()
     }
 
-    /// Clears the cache if it is of another revision.
+    /// Clears the cache unless it has this revision.
     pub fn retain(&mut self, revision: u64) {
         if self.revision != revision {
             self.revision = revision;

@@ -1,8 +1,8 @@
 //! Routes of messages.
 //!
-//! Owns `/rooms/{room_id}/messages`. Must not know what a message says: messages are returned in
-//! the bytes in which they were sent to the room. The invariant: a post is refused with the code
-//! that the same message gets on a socket.
+//! Owns `/rooms/{room_id}/messages`. Must not know what a message contains: the response has the
+//! same bytes that were sent to the room. The invariant: a message that is refused gets the same
+//! code as on a socket.
 
 use bytes::Bytes;
 

@@ -1,8 +1,8 @@
 //! Metrics for Prometheus.
 //!
 //! Owns the answers of a listener for metrics, which serves `GET /metrics` alone. Must not know
-//! anything about single sessions or rooms, only counts. The invariant: the text is in the
-//! exposition format 0.0.4, with each family once and in one piece, whatever the numbers are.
+//! individual sessions or rooms, only counts. The invariant: the text is in the exposition format
+//! 0.0.4, in which each family appears once and its samples are consecutive.
 
 use std::fmt::{self, Display, Write};
 
@@ -24,7 +24,7 @@ pub struct Metrics<'a> {
     pub timers: usize,
     /// Bytes kept for clients in each account.
     pub memory: &'a [(&'static str, usize)],
-    /// The ceiling on the sum of `memory` in bytes; `None` if there is none.
+    /// The limit on the sum of `memory` in bytes; `None` if there is none.
     pub memory_max: Option<usize>,
 }
 
@@ -141,9 +141,9 @@ fn ticks(out: &mut Exposition, ticks: &Histogram) {
     const BUCKET: &str = "chat_tick_duration_seconds_bucket";
     out.family(NAME, "histogram", "How long turns of the loop took, without waiting.");
     let mut count = 0;
-    for (place, in_bucket) in ticks.counts.iter().enumerate() {
+    for (index, in_bucket) in ticks.counts.iter().enumerate() {
         count += in_bucket; // Buckets are cumulative.
-        let bound = Histogram::BOUNDS_MICROS.get(place);
+        let bound = Histogram::BOUNDS_MICROS.get(index);
         let le = bound.map_or("+Inf".into(), |micros| Seconds(*micros).to_string());
         out.sample(BUCKET, Some(("le", &le)), count);
     }

@@ -1,22 +1,22 @@
 //! The contract: routes, JSON, errors and CORS, between HTTP and the domain.
 //!
-//! Owns everything that clients may ask for, and the form of every answer. Must not know a socket,
+//! Owns everything that clients may request, and the form of every answer. Must not know a socket,
 //! or when an answer is sent: a request comes in as a value, and an answer goes out as one. The
-//! invariant: every answer is complete as the contract describes it, so the caller of
-//! [`Api::answer`] adds only framing.
+//! invariant: every response is complete as the contract describes it, so the caller adds only
+//! framing.
 //!
 //! | file | what it owns |
 //! |---|---|
-//! | `routes` | the table of paths and methods, and the checks before a route's work |
-//! | `call` | one request on its way through a route |
-//! | `sessions`, `rooms`, `messages`, `health`, `files` | the work of the routes |
-//! | `credential`, `query`, `upgrade` | the session's id, the query, and what opens a socket |
+//! | `routes` | the table of paths and methods, and the checks before a route runs |
+//! | `call` | the values that a route receives and returns |
+//! | `sessions`, `rooms`, `messages`, `health`, `files` | the routes |
+//! | `credential`, `query`, `upgrade` | the session's id, the query, and upgrade requests |
 //! | `listings` | the cached listings of rooms |
 //! | `metrics` | the answers of a listener for metrics |
 //! | `socket` | client events in, refusals and closes out |
 //! | `json`, `object` | JSON output, JSON input |
-//! | `error` | every code, and what leads to which |
-//! | `cors` | other origins |
+//! | `error` | every error code, and the mapping of errors to codes |
+//! | `cors` | requests from pages of other origins |
 //! | `forwarded` | the client address behind proxies |
 
 mod call;
@@ -94,7 +94,8 @@ impl Api {
         self.with_cors_fields(request, error.response())
     }
 
-    /// Adds the fields of CORS. `Vary` stays one line, because nginx before 1.23 reads only the last.
+    /// Adds the fields of CORS. `Vary` stays one line, because nginx before 1.23 reads only the
+    /// last `Vary` line.
     fn with_cors_fields(&self, request: Option<&Request>, mut response: Response) -> Response {
         for (name, value) in self.cors(request) {
             match response.fields.iter_mut().find(|(own, _)| *own == name) {
@@ -105,7 +106,7 @@ impl Api {
         response
     }
 
-    /// The fields of CORS, for a 101.
+    /// The fields of CORS, which the caller adds to a 101.
     pub fn cors(&self, request: Option<&Request>) -> Vec<ResponseField> {
         self.cors.fields(request)
     }
@@ -120,13 +121,14 @@ impl Api {
         forwarded::client(request, peer, &self.trusted_proxies)
     }
 
-    /// Whether `peer` (`None`: a Unix socket) is a trusted proxy.
+    /// Whether `peer` is a trusted proxy. A Unix socket (`None`) always is.
     pub fn is_proxy(&self, peer: Option<IpAddr>) -> bool {
         forwarded::is_proxy(peer, &self.trusted_proxies)
     }
 
-    /// The address that a connection from `peer` counts against from accept on. `None` if it does not
-    /// count yet. An upgrade of such a connection counts against [`Api::client`]'s address.
+    /// The address that a connection from `peer` counts against from accept on. `None` if it does
+    /// not count yet. In that case an upgrade counts against the address that [`Api::client`]
+    /// returns.
     pub fn client_at_accept(&self, peer: Option<IpAddr>) -> Option<Address> {
         forwarded::address_at_accept(peer, &self.trusted_proxies)
     }

@@ -1,8 +1,8 @@
 //! JSON input: chosen fields of one object.
 //!
 //! Owns what counts as an object, and which of its values are read. Must not know what a field
-//! means. The invariant: nested values are skipped without recursion, and a string is only copied
-//! if it has escapes, so a frame full of brackets costs no more than one full of text.
+//! means. The invariant: nested input is skipped without recursion, and only strings with escapes
+//! are copied, so a frame full of brackets costs no more than one full of text.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// The value of a field, in the kinds that the API distinguishes.
+/// The value of a field, as far as the API distinguishes values.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum FieldValue<'a> {
     /// A string, borrowed from the input unless it has escapes.
@@ -43,8 +43,8 @@ pub struct NotAnObject;
 
 /// Parses `text` as an object and returns the values of the fields `names`, in that order.
 ///
-/// Other fields are skipped without recursion. The last one of a repeated field counts, as in
-/// `JSON.parse`. A `derive` of serde would accept arrays as objects.
+/// Other fields are skipped without recursion. If a field is repeated, the last one counts, as in
+/// `JSON.parse`. `derive(Deserialize)` is not used, because it would accept arrays as objects.
 pub fn fields<'a, const N: usize>(
     text: &'a str,
     names: [&str; N],
@@ -62,7 +62,8 @@ pub fn body_fields<'a, const N: usize>(
     fields(std::str::from_utf8(body).map_err(|_| NotAnObject)?, names)
 }
 
-/// Reads an object. It has slices instead of arrays, so that its code exists once for all lengths.
+/// Reads an object. It has slices instead of arrays, so that its code is compiled once and not for
+/// each length.
 struct ObjectVisitor<'f, 'de> {
     names: &'f [&'f str],
     /// The value for each of `names`.
@@ -103,7 +104,7 @@ impl<'de> Visitor<'de> for ObjectVisitor<'_, 'de> {
     }
 }
 
-/// Reads the name of a field. The result is its index in the names asked for.
+/// Reads the name of a field. The result is its index in the requested names.
 struct FieldName<'n>(&'n [&'n str]);
 
 impl<'de> DeserializeSeed<'de> for FieldName<'_> {
@@ -122,7 +123,7 @@ impl Visitor<'_> for FieldName<'_> {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(self.0.iter().position(|asked| *asked == name))
+        Ok(self.0.iter().position(|requested| *requested == name))
     }
 }
 

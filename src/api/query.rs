@@ -1,14 +1,14 @@
 //! Parameters of the query.
 //!
-//! Owns their forms and ranges. Must not know what a route does with them. The invariant: a value
-//! that is out of range or of the wrong type is 422 on REST and clamped on the socket (contract
-//! §1.9). An `after` is never an error (contract §1.10).
+//! Owns the forms and ranges of parameters. Must not know what a route does with a parameter. The
+//! invariant: a value that is out of range or of the wrong type gives 422 on REST, and is clamped
+//! on the socket (contract §1.9). An `after` is never an error (contract §1.10).
 
 use super::error::Error;
 use crate::chat::{MessageId, Start};
 use crate::http::Request;
 
-/// Most messages that `limit` or `history` can ask for (contract §2.10, §8.1).
+/// Maximum of `limit` and `history`, in messages (contract §2.10, §8.1).
 const COUNT_MAX: usize = 1000;
 
 /// `limit`: the number of messages to return (contract §2.10).
@@ -19,7 +19,7 @@ pub fn limit(request: &Request) -> Result<usize, Error> {
     count(&text).filter(|limit| (1..=COUNT_MAX).contains(limit)).ok_or_else(bad)
 }
 
-/// `detail`: whether a listing has more than the rooms' ids (contract §9.2).
+/// `detail`: whether a listing describes the rooms, or has only their ids (contract §9.2).
 pub fn detail(request: &Request) -> Result<bool, Error> {
     match request.query_value("detail").ok().map(|value| value.as_deref().map(str::parse)) {
         Some(None) => Ok(false),
@@ -50,7 +50,7 @@ pub fn start(request: &Request) -> Start {
 }
 
 /// The count clamped to the range of `history`. Anything but a number is 0, so that the socket
-/// still gets the history frame that it asked for.
+/// still gets the history frame that it requested.
 fn clamped(text: &str) -> usize {
     count(text).unwrap_or(0).min(COUNT_MAX)
 }

@@ -1,8 +1,8 @@
 //! Routes of rooms.
 //!
-//! Owns `/rooms` and the paths below it, except messages. Must not decide which session may do what:
-//! the domain does, in [`Chat::gate`](crate::chat::Chat::gate). The invariant: a request that is
-//! refused has changed nothing.
+//! Owns `/rooms` and the paths below it, except messages. Must not decide which session may do
+//! what: the domain does, in [`Chat::gate`](crate::chat::Chat::gate). The invariant: a refused
+//! request changes no room and no membership.
 
 use std::borrow::Cow;
 

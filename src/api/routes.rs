@@ -1,8 +1,8 @@
-//! The table of routes, and the search for the row of a request.
+//! The table of routes, and the lookup of a request's route.
 //!
 //! Owns which paths and methods exist, and the checks that come before a route's own work. Must not
-//! know what that work is. The invariant: everything that can be requested is a row of [`ROUTES`],
-//! so documents are checked against this table.
+//! know what that work is. The invariant: every path and method that serves a client is a row of
+//! [`ROUTES`], so the documents can be checked against this table.
 
 use std::borrow::Cow;
 
@@ -20,7 +20,7 @@ use crate::web::{self, File};
 
 /// One method of one path of the contract.
 pub struct Route {
-    /// A name in braces, such as `{room_id}`, matches any one segment that is not empty.
+    /// A name in braces, such as `{room_id}`, matches any single segment that is not empty.
     pub path: &'static str,
     /// `GET` also serves `HEAD`.
     pub method: Method,
@@ -37,8 +37,8 @@ pub enum Endpoint {
     Session(fn(&mut Call<'_>, SessionKey) -> Outcome),
     /// A well-formed id of a session, which may have ended.
     Bearer(fn(&mut Call<'_>, SessionId) -> Outcome),
-    /// No credentials at this point: the connection becomes a WebSocket, and a close reports any
-    /// error (contract §5.7).
+    /// No credentials at this point: the connection becomes a WebSocket, whose close reports a
+    /// missing or invalid session (contract §5.7).
     Socket,
     /// No credentials.
     Static(&'static File),
@@ -56,7 +56,7 @@ const fn route(method: Method, path: &'static str, endpoint: Endpoint, body: Bod
     Route { path, method, endpoint, body }
 }
 
-/// All routes. A path that the pattern of another route matches, too, must come first.
+/// All routes. A path that also matches the pattern of another route must come before it.
 pub const ROUTES: &[Route] = &[
     route(Post, "/sessions", Public(sessions::open), Read),
     route(Get, "/sessions/me", Session(sessions::show), Ignored),
@@ -91,18 +91,18 @@ pub struct PathMatch<'a> {
     pub segment: Cow<'a, str>,
 }
 
-/// Finds the rows of a path. Segments are decoded after splitting, so that `%2F` does not separate
-/// segments. One final slash is ignored (contract §1.6).
+/// Finds the routes of a path. Segments are decoded after splitting, so that `%2F` does not
+/// separate segments. One final slash is ignored (contract §1.6).
 pub fn match_path(path: &str) -> Option<PathMatch<'_>> {
     let segments: Vec<_> = split(path).take(SEGMENTS_MAX + 1).map(decode).collect();
     let route = ROUTES.iter().find(|route| matches(route.path, &segments))?;
     let parameter = split(route.path).position(is_parameter);
-    let segment = parameter.and_then(|place| segments.into_iter().nth(place));
+    let segment = parameter.and_then(|index| segments.into_iter().nth(index));
     Some(PathMatch { path: route.path, segment: segment.unwrap_or_default() })
 }
 
 impl PathMatch<'_> {
-    /// The row for `method`, or 405 (contract §4.1).
+    /// The route for `method`, or 405 (contract §4.1).
     pub fn route(&self, method: Method) -> Result<&'static Route, Error> {
         let method = if method == Method::Head { Get } else { method };
         self.rows().find(|route| route.method == method).ok_or_else(|| {
@@ -120,7 +120,7 @@ impl PathMatch<'_> {
                 Method::Get => "GET, HEAD, ",
                 Method::Post => "POST, ",
                 Method::Delete => "DELETE, ",
-                // No row has these methods.
+                // No route has these methods.
                 Method::Head | Method::Options | Method::Other => "",
             });
         }
@@ -133,7 +133,7 @@ impl PathMatch<'_> {
 }
 
 impl Route {
-    /// Makes the checks that come first (contract §1.11), then answers.
+    /// Checks credentials and the body in the order of contract §1.11, then answers.
     pub fn answer(&self, call: &mut Call<'_>) -> Result<Answer, Error> {
         let response = match self.endpoint {
             Public(serve) => {
@@ -173,7 +173,8 @@ pub fn is_path(path: &str, expected: &str) -> bool {
     matches(expected, &segments)
 }
 
-/// Bound on the segments of a request's path that are decoded. No row has as many.
+/// Upper bound on the segments of a route. Further segments of a request's path are not all
+/// decoded.
 const SEGMENTS_MAX: usize = 4;
 
 /// The segments of a path. The root has one, which is empty.
@@ -186,7 +187,8 @@ fn split(path: &str) -> impl Iterator<Item = &str> {
     path.split('/')
 }
 
-/// Decodes a segment. A segment with a malformed escape stays as it is, and so matches no path or id.
+/// Decodes a segment. A segment with a malformed escape stays as it is, so it equals no fixed
+/// segment and no id.
 fn decode(segment: &str) -> Cow<'_, str> {
     percent_decode(segment).unwrap_or(Cow::Borrowed(segment))
 }
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_can_be_reached_and_none_is_repeated() {
+    fn every_route_is_reachable_and_unique() {
         for (n, route) in ROUTES.iter().enumerate() {
             assert!(
                 matches!(route.method, Get | Post | Delete),

@@ -1,8 +1,8 @@
 //! Routes of sessions.
 //!
 //! Owns `/sessions` and `/sessions/me`. Must not know how a request is routed. The invariant: a
-//! session's id is in the response that opens the session, and otherwise only in responses to
-//! requests that carry it.
+//! session's id appears only in the response that opens the session, and in responses to requests
+//! that carry it.
 
 use serde::Serialize;
 

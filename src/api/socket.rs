@@ -1,8 +1,8 @@
 //! The contract of the socket: client events in, refusals and closes out.
 //!
 //! Owns the forms of client events, and the `refused` event for a frame that is not acceptable.
-//! Must not know the connection. The invariant: any text becomes an event, or a refusal to its
-//! sender alone. No text ends a connection (contract §6.13).
+//! Must not know the connection. The invariant: any text becomes an event, or a refusal that only
+//! its sender gets. No text ends a connection (contract §6.13).
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub enum BadEvent {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RejectedEvent<'a> {
     pub reason: BadEvent,
-    /// The frame's nonce, by which the sender recognizes the frame. It may be invalid.
+    /// The frame's nonce, by which the sender identifies the frame. It may be invalid.
     pub nonce: Option<Cow<'a, str>>,
 }
 
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_read() {
+    fn events_are_parsed() {
         check(r#"{"type":"chat","message":"Hello world!"}"#, chat("Hello world!"));
         check(r#" {"message" : "a", "nonces":1, "type":"chat"} "#, chat("a"));
         check(r#"{"type":"ch\u0061t","message":"\ud83e\udd80\n"}"#, chat("🦀\n"));
@@ -174,7 +174,7 @@ mod tests {
 
     // contract §6.14
     #[test]
-    fn a_frame_that_is_no_event_has_a_reason() {
+    fn a_frame_that_is_not_an_event_gets_a_reason() {
         for text in [
             "",
             "hi",
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_uses_no_stack() {
+    fn deep_nesting_uses_no_stack() {
         let deep = "[".repeat(1_000_000) + &"]".repeat(1_000_000);
         check(&format!(r#"{{"x":{deep},"type":"ping"}}"#), Ok(ClientEvent::Ping));
         check(&format!(r#"{{"type":"chat","message":{deep}}}"#), Err(BadEvent::Message));
@@ -261,7 +261,7 @@ mod tests {
 
     // contract §6.13 §6.15
     #[test]
-    fn a_refusal_has_code_detail_room_and_wait() {
+    fn a_refusal_has_a_code_a_detail_a_room_and_a_wait() {
         let room_id = RoomId::parse("a1b2c3d4e5").unwrap();
         let text = |error: Error, nonce| {
             let mut out = Vec::new();

@@ -1,9 +1,9 @@
 //! Requests that open a socket.
 //!
-//! Owns the parts of such a request that are not the handshake. Must not judge whether the room or
-//! the session exists: the domain does, and its refusal closes the new socket. The invariant: every
-//! request becomes an [`UpgradeRequest`], because a browser cannot read why a handshake failed
-//! (contract §5.7).
+//! Owns the parts of such a request that are not the handshake. Must not check whether the room or
+//! the session exists: the domain does, and its refusal closes the new socket. The invariant: a
+//! malformed id or credential is not an error here, because a browser cannot read why a handshake
+//! failed (contract §5.7).
 
 use super::{credential, query};
 use crate::chat::{RoomId, SessionId, Start};
@@ -19,7 +19,7 @@ pub struct UpgradeRequest {
     /// The subprotocol to select: `chat` if the peer offers it. The subprotocol that carries the
     /// session's id is never selected, because the response would repeat the secret.
     pub subprotocol: Option<&'static str>,
-    /// How much history comes before live events.
+    /// How much history precedes live events.
     pub start: Start,
 }
 

@@ -1,8 +1,8 @@
 //! Reads the command line and the environment into a [`Command`].
 //!
-//! Owns which source of a setting wins and what `check` prints of the settings. Must not know what
-//! any single flag is for. The invariant: a setting comes from exactly one source: the flag, else
-//! its variable, else the table's default.
+//! Owns the precedence of the sources, and the settings that `check` prints. Must not know the
+//! purpose of any single flag. The invariant: a setting comes from exactly one source: the flag,
+//! else its variable, else `PORT` for `--listen`, else the table's default.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -18,13 +18,13 @@ use super::value::Listen;
 use super::value::port;
 use super::{Config, Rate};
 
-/// What the command line asks for.
+/// The action that the command line requests.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
     /// Run the server.
     Serve(Config),
-    /// Print these lines, one flag with its value on each, then the limits of the machine, and
-    /// exit with 0.
+    /// Print these lines, each a flag with its value, then the limits of the machine, and exit with
+    /// 0.
     Check(Config, String),
     /// Print this text on stdout and exit with 0.
     Help(String),
@@ -82,7 +82,7 @@ impl Config {
                 texts.push(flag.default.to_owned());
             }
             if is_check {
-                // Unless the flag makes a list, the last value counts.
+                // Unless the flag is a list, the last value counts.
                 let first = if flag.kind.is_list() { 0 } else { texts.len() - 1 };
                 for text in &texts[first..] {
                     settings.extend([option.as_str(), "=", text, "\n"]);
@@ -112,7 +112,7 @@ impl Config {
 impl Default for Config {
     /// The settings when no flag and no variable is given.
     fn default() -> Config {
-        // Blank values, so that the defaults are written only once, in the table.
+        // Placeholders: the loop below sets every default from the table, where it is written once.
         let mut config = Config {
             listen: Vec::new(),
             listen_by_default: true,
@@ -157,7 +157,8 @@ impl Default for Config {
 }
 
 impl Flag {
-    /// The variable that sets this flag, and the values in it; no values if it is unset.
+    /// The name of this flag's variable, and its values. `PORT` is a fallback for `--listen`. There
+    /// are no values if neither is set.
     fn by_variable(
         &self,
         env: &impl Fn(&str) -> Option<OsString>,
@@ -173,7 +174,8 @@ impl Flag {
                 texts.extend(text.split(',').map(|item| item.trim().to_owned()));
             }
             Some(text) => texts.push(text),
-            // Hosting platforms set PORT and connect from outside, so loopback would not do.
+            // Hosting platforms set PORT and connect from outside, so loopback would not be
+            // reachable.
             None if matches!(self.kind, FlagKind::Listen) => {
                 if let Some(text) = read("PORT")? {
                     let port = port(&text)

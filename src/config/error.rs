@@ -1,7 +1,7 @@
 //! Errors in flags and variables.
 //!
-//! Owns the sentences. Must not know how a value is read. The invariant: an error is one line on
-//! stderr, whatever the input contains.
+//! Owns the error messages. Must not know how a value is read. The invariant: an error is one line
+//! on stderr, whatever the input contains.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -53,15 +53,15 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// What is wrong with a value; the text follows the value in the sentence.
+/// What is wrong with a value. The displayed text follows the value in the error message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ValueError {
     /// The value does not have this form.
     Form(&'static str),
     /// The form is right, but the value is out of this range.
     Range(String),
-    /// The address contains a host name. A lookup would block the start, and its result could move
-    /// the listener from one start to the next.
+    /// The address contains a host name. A lookup would block the start, and the listener's address
+    /// could differ from one start to the next.
     HostName,
     /// The value needs a build with this feature.
     Feature(&'static str),

@@ -1,7 +1,7 @@
 //! The table of flags: each flag once, with its default, its range and its help text.
 //!
 //! Owns [`FLAGS`], from which the flags, the environment variables, `--help` and the manual page
-//! are made. Must not know whether a value came from a flag or a variable. The invariant: each
+//! are generated. Must not know whether a value came from a flag or a variable. The invariant: each
 //! default is valid as a value of its own flag.
 
 use std::ops::RangeInclusive;
@@ -13,19 +13,19 @@ use super::value::{Listen, count, duration, file, level, origin, size};
 use super::{Config, ConfigError};
 use FlagKind::{Count, File, Level, MetricsListen, Origins, Proxies, Size, Time};
 
-/// One setting of the command line and the environment.
+/// One setting, as a command-line flag and an environment variable.
 pub struct Flag {
-    /// Without the dashes.
+    /// The name without the dashes.
     pub name: &'static str,
     /// The value if neither the flag nor its variable is given.
     pub default: &'static str,
-    /// Which values it takes, and the field that it sets.
+    /// The values that the flag takes, and the field that it sets.
     pub kind: FlagKind,
     /// One or more sentences, without the final full stop.
     pub help: &'static str,
 }
 
-/// Which values a flag takes, their range, and the setter of its field.
+/// The values that a flag takes, their range, and the setter of its field.
 pub enum FlagKind {
     /// A number of seconds, or of the unit that follows it; may be a fraction.
     Time(RangeInclusive<Duration>, fn(&mut Config, Duration)),
@@ -35,7 +35,7 @@ pub enum FlagKind {
     Count(RangeInclusive<u32>, fn(&mut Config, u32)),
     /// A list of addresses to accept connections on.
     Listen,
-    /// A list of addresses to answer metrics on, or `none`.
+    /// A list of addresses to serve metrics on, or `none`.
     MetricsListen,
     /// A list of addresses and ranges of addresses, or `none`.
     Proxies,
@@ -47,7 +47,7 @@ pub enum FlagKind {
     Level,
 }
 
-/// Ten years: adding it to any time of the clock cannot overflow.
+/// Ten years. Added to a time of the clock, it cannot overflow.
 const LONGEST: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 const DURATION: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST;
 const POSITIVE: RangeInclusive<u32> = 1..=10_000_000;
@@ -238,7 +238,7 @@ impl Flag {
 }
 
 impl FlagKind {
-    /// The flag may be repeated, and its variable holds a list with commas.
+    /// Whether the flag may be repeated. If so, its variable is a list separated by commas.
     pub fn is_list(&self) -> bool {
         matches!(
             self,
@@ -246,7 +246,7 @@ impl FlagKind {
         )
     }
 
-    /// Stands for the value in `--help`.
+    /// The placeholder for the value in `--help`.
     pub fn placeholder(&self) -> &'static str {
         match self {
             FlagKind::Time(..) => "TIME",

@@ -1,6 +1,6 @@
 //! The text of `--help`.
 //!
-//! Owns its layout. Must not know any flag by name: the rows come from [`FLAGS`]. The invariant: no
+//! Owns the layout. Must not know any flag by name: the rows come from [`FLAGS`]. The invariant: no
 //! line is wider than [`COLUMNS`].
 
 use super::flags::{FLAGS, Flag};
@@ -8,7 +8,7 @@ use super::flags::{FLAGS, Flag};
 /// Width of the text, in ASCII characters.
 pub(super) const COLUMNS: usize = 100;
 
-/// One row for each flag: its form on the left, what it does and its default on the right.
+/// One row for each flag: the flag on the left, its help text, default and variable on the right.
 pub(super) fn help() -> String {
     let mut text = String::from(
         "Disposable Chat: anonymous, temporary chat rooms over REST and WebSockets\n\n\

@@ -10,7 +10,7 @@
 //! | `command_line` | reading the command line and the environment into a [`Command`] |
 //! | `help` | the layout of `--help` |
 //! | `value` | parsing one value |
-//! | `error` | the sentences about what is wrong |
+//! | `error` | the error messages |
 
 mod command_line;
 mod error;
@@ -36,7 +36,8 @@ pub use value::{Cidr, Listen, whole};
 pub struct Config {
     /// Addresses to accept connections on; at least one.
     pub listen: Vec<Listen>,
-    /// No flag or variable set `listen`. Listeners inherited from systemd then replace it.
+    /// Whether no flag or variable set `listen`. In that case, listeners inherited from systemd
+    /// replace it.
     pub listen_by_default: bool,
     /// Certificate file; always set if a listener uses TLS.
     pub tls_cert: Option<PathBuf>,
@@ -48,15 +49,15 @@ pub struct Config {
     pub room_ttl: Duration,
     /// How long a new room waits for its first connection.
     pub new_room_ttl: Duration,
-    /// How long a member whose connection broke stays present; may be zero.
+    /// How long a member whose connection broke still counts as present; may be zero.
     pub leave_grace: Duration,
-    /// From the first byte of a request head to its last.
+    /// From the first byte of a request head to its last byte.
     pub header_timeout: Duration,
     /// From the end of a request head to the end of the body.
     pub body_timeout: Duration,
-    /// Between two requests of a kept-alive connection.
+    /// How long a kept-alive connection may wait for its next request.
     pub idle_timeout: Duration,
-    /// How long input is still discarded after the last response (RFC 9112 §9.6).
+    /// How long input is read and discarded after the last response (RFC 9112 §9.6).
     pub linger_timeout: Duration,
     /// Silence on a WebSocket after which the server pings it.
     pub ping_interval: Duration,
@@ -66,19 +67,19 @@ pub struct Config {
     pub probe_timeout: Duration,
     /// Messages kept per room; 0 to 1,000,000.
     pub history_messages_max: usize,
-    /// Messages posted by one session.
+    /// Limit on the messages from one session.
     pub message_rate: Rate,
-    /// Sessions created from one address.
+    /// Limit on the sessions created from one address.
     pub session_rate: Rate,
-    /// Rooms created from one address.
+    /// Limit on the rooms created from one address.
     pub room_rate: Rate,
     /// Wrong passwords per minute, room and address; 0 to 10,000,000, where 0 is unlimited.
     pub guess_rate: u32,
     /// Connections from one address; `None` is unlimited.
     pub address_connections_max: Option<usize>,
-    /// Peers whose `X-Forwarded-For` is believed.
+    /// Peers whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<Cidr>,
-    /// `None`: as many as the descriptor limit allows.
+    /// Open connections; `None`: as many as the descriptor limit allows.
     pub connections_max: Option<usize>,
     /// 1 to 10,000,000.
     pub sessions_max: usize,
@@ -98,7 +99,7 @@ pub struct Config {
     pub log: LevelFilter,
 }
 
-/// A number per second, with bursts.
+/// A rate limit that allows bursts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rate {
     /// 0 to 10,000,000. 0 is unlimited, and `burst` has no effect.

@@ -22,8 +22,8 @@ fn serve(args: &[&str], env: &[(&str, &str)]) -> Result<Config, String> {
 
 type Read = fn(&Config) -> String;
 
-/// A flag; a view of its field; the field's default; a value and the field's state after it; values
-/// out of range and the range; a value of the wrong form.
+/// A flag; how its field is displayed; the field's default; a value, and the field after it is set;
+/// values out of range, and the range; a value of the wrong form.
 type FlagCase = (
     &'static str,
     Read,
@@ -248,7 +248,7 @@ fn each_flag_sets_only_its_own_field() {
 }
 
 #[test]
-fn without_flags_and_variables_the_defaults_hold() {
+fn without_flags_and_variables_the_defaults_apply() {
     assert_eq!(serve(&[], &[("CHAT_UNHEARD_OF", "x"), ("PORT", "")]), Ok(Config::default()));
 }
 
@@ -334,7 +334,7 @@ fn help_shows_every_flag_within_its_width() {
 
 // contract §12.3 §12.5
 #[test]
-fn a_wrong_command_line_is_one_clear_line() {
+fn an_invalid_command_line_is_reported_in_one_line() {
     let check = |args: &[&str], line: &str| assert_eq!(parse(args, &[]).unwrap_err(), line);
     check(&["--nope"], "\"--nope\" is not a flag (see --help)");
     check(&["--no\npe=1"], "\"--no\\npe\" is not a flag (see --help)");
@@ -390,7 +390,7 @@ fn check_prints_flags_that_give_the_same_settings() {
 }
 
 #[test]
-fn a_value_that_is_not_utf8_is_one_clear_line() {
+fn a_value_that_is_not_utf8_is_reported_in_one_line() {
     use std::os::unix::ffi::OsStringExt;
     let raw = || OsString::from_vec(b"a\xffb".to_vec());
     let by_flag = Config::parse([OsString::from("--listen"), raw()].into_iter(), |_| None);

@@ -1,7 +1,7 @@
 //! Parsing one value of a flag or variable.
 //!
 //! Owns the forms of values. Must not know which flag a value belongs to, nor look up a host name.
-//! The invariant: a parser takes a value exactly or refuses it; it never rounds, wraps or trims.
+//! The invariant: a parser accepts a value exactly or refuses it; it never rounds, wraps or trims.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -86,18 +86,19 @@ fn tcp(text: &str) -> Result<SocketAddr, ValueError> {
     Err(if is_name { ValueError::HostName } else { ADDRESS })
 }
 
-/// A range of addresses: those that begin with the same bits.
+/// A range of addresses that begin with the same bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cidr {
-    /// Any address of the range; never IPv4-mapped.
+    /// Any address of the range. IPv4-mapped only if `prefix` is below 96, so that the range also
+    /// contains other addresses.
     pub address: IpAddr,
     /// Number of leading bits that all addresses of the range share: at most 32 or 128.
     pub prefix: u8,
 }
 
 impl Cidr {
-    /// Whether `address` lies in the range. An IPv4-mapped IPv6 address counts as the IPv4
-    /// address, so no IPv6 range holds one.
+    /// Whether `address` lies in the range. An IPv4-mapped IPv6 address counts as the IPv4 address,
+    /// so no IPv6 range contains it.
     pub fn contains(&self, address: IpAddr) -> bool {
         let shared_bits = match (self.address, address.to_canonical()) {
             (IpAddr::V4(one), IpAddr::V4(other)) => {
@@ -179,7 +180,7 @@ pub(super) fn level(text: &str) -> Result<LevelFilter, ValueError> {
         .ok_or(ValueError::Form("a log level (off, error, warn, info, debug)"))
 }
 
-/// Units in nanoseconds, greatest first. The empty one stands for a bare number.
+/// Units in nanoseconds, largest first. The empty name is that of a number without a unit.
 const TIMES: &[(&str, u128)] = &[
     ("d", 86_400_000_000_000),
     ("h", 3_600_000_000_000),
@@ -188,7 +189,7 @@ const TIMES: &[(&str, u128)] = &[
     ("", 1_000_000_000),
     ("ms", 1_000_000),
 ];
-/// Units in bytes, greatest first. Upper and lower case mean the same.
+/// Units in bytes, largest first. Upper and lower case mean the same.
 const SIZES: &[(&str, u128)] = &[("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10), ("", 1)];
 /// For a number without a unit.
 const ONES: &[(&str, u128)] = &[("", 1)];
@@ -233,7 +234,7 @@ pub(super) fn count(text: &str, range: &RangeInclusive<u32>) -> Result<u32, Valu
     within(number, range, ONES).map(|number| number as u32)
 }
 
-/// A number of digits only, in text that comes from elsewhere than a flag.
+/// A number of digits only, in text that is not the value of a flag.
 pub fn whole(text: &str) -> Option<u64> {
     scaled(text, ONES, str::eq).and_then(|number| u64::try_from(number).ok())
 }
@@ -253,7 +254,7 @@ fn scaled(text: &str, units: &[(&str, u128)], same: fn(&str, &str) -> bool) -> O
     if whole.is_empty() || fraction.contains('.') {
         return None;
     }
-    // Only digits are left, so the one possible error is an overflow.
+    // Only digits are left, so the only possible error is an overflow.
     let digits = format!("{whole}{fraction}").parse().unwrap_or(u128::MAX);
     let tenths = u32::try_from(fraction.len()).ok().and_then(|len| 10u128.checked_pow(len));
     match (digits.checked_mul(*unit), tenths) {
@@ -275,7 +276,7 @@ fn within(
     Err(ValueError::Range(format!("{min} to {max}")))
 }
 
-/// The number with the greatest unit that divides it.
+/// The number with the largest unit that divides it.
 fn shown(number: u128, units: &[(&str, u128)]) -> String {
     match units.iter().find(|(_, unit)| number >= *unit && number % unit == 0) {
         Some((name, unit)) => format!("{}{name}", number / unit),
@@ -289,7 +290,7 @@ mod tests {
 
     // contract §12.5
     #[test]
-    fn addresses_to_listen_on() {
+    fn listen_addresses_are_parsed_strictly() {
         let check = |text: &str, expected: Result<&str, ValueError>| {
             let listen = text.parse::<Listen>();
             let shown = listen.map(|listen| listen.to_string());
@@ -322,7 +323,7 @@ mod tests {
 
     // contract §12.20
     #[test]
-    fn ranges_of_addresses() {
+    fn a_range_contains_the_addresses_with_its_prefix() {
         let check = |range: &str, inside: &[&str], outside: &[&str]| {
             let cidr: Cidr = range.parse().unwrap();
             for address in inside {
@@ -350,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_as_browsers_send_them() {
+    fn origins_have_the_form_that_browsers_send() {
         for (text, stored) in [
             ("null", "null"),
             ("https://chat.example", "https://chat.example"),
@@ -370,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_with_units() {
+    fn a_number_is_multiplied_by_its_unit() {
         let nanos = |text: &str| scaled(text, TIMES, str::eq);
         assert_eq!(nanos("0.5ms"), Some(500_000));
         assert_eq!(nanos("1.5d"), Some(129_600_000_000_000));

@@ -1,8 +1,8 @@
-//! The content of a request: how it is framed, and the decoding of that framing.
+//! The content of a request: its framing and decoding.
 //!
 //! Owns RFC 9112 §6 and §7.1. Must not know what the content is for. The invariant: content never
-//! exceeds `body_bytes_max`, and memory is only reserved for bytes that have arrived, whatever a
-//! length or a chunk size declares.
+//! exceeds `body_bytes_max`, and memory is reserved only for bytes that have arrived, whatever
+//! length or chunk size is declared.
 //!
 //! `httparse::parse_chunk_size` is not used, because it needs the whole chunk line in one buffer,
 //! reads an empty line as the last chunk, and accepts white space before the line end, a bare LF,
@@ -22,7 +22,7 @@ use super::section::{Section, append};
 /// of content, plus these extensions, plus trailers within the limits of a head.
 const EXTENSION_BYTES_MAX: usize = 4096;
 
-/// Limit on the digits of one chunk size, leading zeros included: as many as a `u64` has.
+/// Limit on the digits of one chunk size, leading zeros included: 16 are the digits of a `u64`.
 const SIZE_DIGITS_MAX: u8 = 16;
 
 const SIZE: Reject = Reject::BadRequest("A chunk size is not a hexadecimal number.");
@@ -57,7 +57,7 @@ pub(super) enum ChunkPart {
     Trailers(Section),
 }
 
-/// The place in a chunk's framing that the next byte belongs to.
+/// The position of the next byte within a chunk's framing.
 #[derive(Clone, Copy)]
 pub(super) enum ChunkLine {
     Size {
@@ -84,9 +84,9 @@ const NEXT_SIZE: ChunkLine = ChunkLine::Size { size: 0, digits: 0 };
 
 /// How the content is framed (RFC 9112 §6.3); `None` if there is none.
 ///
-/// RFC 9112 §6.3 allows a server to repair some of what is refused here, such as
-/// `Content-Length: 5, 5` or a length beside chunks. A repair is only safe if every proxy on the
-/// way made the same one, which a server cannot know.
+/// RFC 9112 §6.3 allows a server to repair some of what is refused here, such as `Content-Length:
+/// 5, 5` or a length beside chunks. A repair is safe only if every proxy on the way makes the same
+/// repair, which a server cannot know.
 pub(super) fn framing(
     request: &Request,
     limits: &HttpLimits,
@@ -95,15 +95,17 @@ pub(super) fn framing(
     let mut lengths = request.fields("content-length");
     match (codings.next(), lengths.next()) {
         (None, None) => Ok(None),
-        // RFC 9112 §6.1: an HTTP/1.0 peer, or a proxy that forwards as one, does not know chunks.
+        // RFC 9112 §6.1: an HTTP/1.0 peer, or a proxy that forwards as one, does not know the
+        // chunked coding.
         (Some(_), _) if request.version() == Version::Http10 => {
             Err(Reject::BadRequest("HTTP/1.0 has no Transfer-Encoding."))
         }
         (Some(_), Some(_)) => {
             Err(Reject::BadRequest("The request has both Content-Length and Transfer-Encoding."))
         }
-        // RFC 9112 §6.1 asks for 501 if a coding is merely unknown. A coding that one recipient
-        // knows and the next does not is a common means of smuggling, so the answer is 400.
+        // RFC 9112 §6.1 asks for 501 if a coding is merely unknown. A coding that only some
+        // recipients know is a common means of smuggling, so the answer is 400, after which the
+        // connection is closed.
         (Some(coding), None) => {
             if codings.next().is_some() {
                 Err(Reject::BadRequest("There is more than one Transfer-Encoding field."))
@@ -203,7 +205,8 @@ fn take(input: &mut &[u8], left: &mut usize, content: &mut Vec<u8>, limits: &Htt
     *input = rest;
 }
 
-/// The part after `byte` (RFC 9112 §7.1), where the content may grow by `bytes_max`.
+/// The part that follows after `byte` (RFC 9112 §7.1). The content may still grow by `bytes_max`
+/// bytes.
 fn after(
     line: ChunkLine,
     byte: u8,

@@ -1,9 +1,9 @@
 //! The state machine that turns one connection's bytes into requests.
 //!
-//! Owns the place in a request that the bytes have reached, and the part of the request that has
-//! arrived. Must not know where bytes come from or how a request is answered. The invariant: the
-//! requests depend on the bytes alone, not on how they were split into pieces (`Fed::Continue` is
-//! the intended exception), and memory stays within [`HttpLimits`].
+//! Owns the position within the current request, and the part of the request that has arrived. Must
+//! not know where bytes come from or how a request is answered. The invariant: the requests depend
+//! on the bytes alone, not on how they were split into pieces (`Fed::Continue` is the intended
+//! exception), and memory stays within [`HttpLimits`].
 
 use super::body::{self, BodyDecoder};
 use super::head;
@@ -18,7 +18,7 @@ pub enum Phase {
     /// Between requests: no byte of the next one has arrived. Also after a [`Reject`].
     Idle,
     /// In the request line, the fields, or the empty lines ignored before them. Empty lines count
-    /// as a head, so that they do not keep a connection open longer than half a head would.
+    /// as a head, so that they keep a connection open no longer than an incomplete head does.
     Head,
     /// In the content, its chunk framing or its trailers.
     Body,
@@ -31,7 +31,7 @@ pub enum Fed {
     Partial,
     /// The peer waits for [`CONTINUE`](super::CONTINUE) before it sends the content (RFC 9110
     /// §10.1.1). The input is used up. Returned at most once per request, and only if no content
-    /// has arrived yet. Continue to feed afterwards.
+    /// has arrived yet. The caller continues to feed afterwards.
     Continue,
     /// A complete request. The rest of the input belongs to the next request, or to another
     /// protocol after an upgrade.
@@ -94,8 +94,8 @@ impl Codec {
         }
     }
 
-    /// The current request, from the end of its head on, also after its content was refused. The
-    /// answer depends on the request's method, version and origin.
+    /// The current request, from the end of its head on. It stays available after its content is
+    /// refused, because the response to a refusal depends on its method, version and origin.
     pub fn request(&self) -> Option<&Request> {
         match &self.state {
             CodecState::Head(_) => None,

@@ -1,8 +1,8 @@
 //! Content codings: whether the peer prefers gzip (RFC 9110 §12.5.3).
 //!
-//! Owns the grammar of `Accept-Encoding`. Must not know which content there is or in which codings.
-//! The invariant: a malformed member has weight 0, and unless a member prefers gzip, the content is
-//! sent uncoded, which every peer can read.
+//! Owns the grammar of `Accept-Encoding`. Must not know which content exists, or in which codings.
+//! The invariant: a malformed weight counts as 0, and content is sent uncoded unless a member asks
+//! for gzip. Every peer can read uncoded content.
 
 use super::grammar::{eq_ignore_case, list_members};
 
@@ -25,7 +25,7 @@ pub(super) fn gzip_is_preferred<'a>(fields: impl Iterator<Item = &'a [u8]>) -> b
             _ if eq_ignore_case(coding, b"identity") => &mut identity,
             _ => continue,
         };
-        // The first member of a name counts.
+        // If a coding is repeated, its first member counts.
         weight_of.get_or_insert(parts.next().map_or(WEIGHT_MAX, weight));
     }
     // Uncoded content that is not mentioned is acceptable, but any mentioned coding is preferred.

@@ -1,8 +1,8 @@
-//! The grammar that several files read.
+//! Grammar that several files share.
 //!
 //! Owns tokens, lists, authorities and percent-encoding (RFC 9110 §5.6, RFC 3986). Must not know
-//! which field or target a text comes from. The invariant: each function judges the whole text and
-//! repairs nothing.
+//! which field or target a text comes from. The invariant: each function accepts or refuses the
+//! whole text, and repairs nothing.
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
@@ -15,8 +15,8 @@ pub fn eq_ignore_case(one: &[u8], other: &[u8]) -> bool {
 }
 
 /// The members of one line of a list field (RFC 9110 §5.6.1), without surrounding white space.
-/// Empty members are included. A comma inside quotes separates members, too: no field that the
-/// server reads has quoted members that it accepts.
+/// Empty members are included. A comma inside quotes separates members, too: the server accepts no
+/// quoted member that contains a comma.
 pub fn list_members(line: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
@@ -37,7 +37,7 @@ pub(super) fn is_authority(text: &str) -> bool {
         let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
         (is_reg_name(name), port)
     };
-    // RFC 3986 §3.2.3: the colon may stand without digits.
+    // RFC 3986 §3.2.3: the port after the colon may be empty.
     let is_port = match port.strip_prefix(':') {
         Some(digits) => {
             digits.bytes().all(|byte| byte.is_ascii_digit())

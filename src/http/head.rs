@@ -13,7 +13,7 @@ use super::limits::FIELDS_CEILING;
 use super::reject::Reject;
 use super::request::{FieldSpan, Method, Request, Span, Version};
 
-/// Parses the head whose end `section` found. The content of the request is empty so far.
+/// Parses a complete head. The request's content is still empty.
 pub(super) fn parse(section: Vec<u8>) -> Result<Request, Reject> {
     let mut slots = [const { MaybeUninit::uninit() }; FIELDS_CEILING];
     let mut parsed = httparse::Request::new(&mut []);
@@ -23,7 +23,8 @@ pub(super) fn parse(section: Vec<u8>) -> Result<Request, Reject> {
         Ok(_) => return Err(Reject::BadRequest("The end of the head is ambiguous.")),
         Err(error) => return Err(malformed(error)),
     }
-    // RFC 9112 §2.3, §2.6: httparse accepts no version but 1.0 and 1.1, and compares it with case.
+    // RFC 9112 §2.3, §2.6: httparse accepts only 1.0 and 1.1, and compares the version
+    // case-sensitively.
     let version = if parsed.version == Some(1) { Version::Http11 } else { Version::Http10 };
     let method = Method::of(parsed.method.unwrap_or_default());
     let target = split_target(method, parsed.method, parsed.path.unwrap_or_default())?;
@@ -76,7 +77,7 @@ pub(super) fn check_trailers(section: &[u8]) -> Result<(), Reject> {
 fn malformed(error: httparse::Error) -> Reject {
     Reject::BadRequest(match error {
         httparse::Error::Token => "The method is not a token.",
-        // `NewLine`: httparse expects the line end right after a version that it knows.
+        // `NewLine`: bytes follow a version that httparse knows, where it expects the line end.
         httparse::Error::Version | httparse::Error::NewLine => {
             "The version is neither HTTP/1.1 nor HTTP/1.0."
         }
@@ -95,8 +96,8 @@ struct Target<'a> {
     query: &'a str,
 }
 
-/// Splits a target in any form of RFC 9112 §3.2 but authority-form. That form belongs to `CONNECT`,
-/// which is a request to a proxy.
+/// Splits a target in any form of RFC 9112 §3.2 except authority-form. That form belongs to
+/// `CONNECT`, which is a request to a proxy.
 fn split_target<'a>(
     method: Method,
     name: Option<&str>,
@@ -120,7 +121,7 @@ fn split_target<'a>(
 }
 
 /// Splits `http://authority/path?query` (RFC 9112 §3.2.2). `https` is accepted on any connection,
-/// because a proxy may have ended TLS.
+/// because a proxy may have terminated TLS.
 fn split_absolute(target: &str) -> Result<(&str, &str), Reject> {
     let (_, rest) = target
         .split_once("://")
@@ -138,8 +139,9 @@ fn split_absolute(target: &str) -> Result<(&str, &str), Reject> {
 
 /// The value of `Host`; empty if an HTTP/1.0 request has none.
 ///
-/// RFC 9112 §3.2: a missing one in HTTP/1.1, more than one, or a malformed one must be answered
-/// with 400. An empty one is well formed: a client sends it when its URI has no authority.
+/// RFC 9112 §3.2: a request must be answered with 400 if its `Host` is malformed, repeated or, in
+/// HTTP/1.1, missing. An empty value is well formed: a client sends it when its URI has no
+/// authority.
 fn check_host<'a>(fields: &[httparse::Header<'a>], version: Version) -> Result<&'a str, Reject> {
     let mut hosts = fields.iter().filter(|field| eq_ignore_case(field.name.as_bytes(), b"host"));
     let first = hosts.next();

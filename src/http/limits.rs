@@ -2,24 +2,26 @@
 //!
 //! Owns the limits and the ceilings above them. Must not know how limits are configured. The
 //! invariant: a [`Codec`](super::Codec) works with [`HttpLimits::capped`] limits, because the index
-//! of a head has 16-bit offsets and `httparse` fills a fixed number of slots.
+//! of a head has 16-bit offsets and `httparse` is given a fixed number of slots.
 
-/// What one request may use. The refusals named are variants of [`Reject`](super::Reject).
+/// The limits on one request. Each names the refusal of a request that exceeds it, a variant of
+/// [`Reject`](super::Reject).
 #[derive(Clone, Copy, Debug)]
 pub struct HttpLimits {
     /// Bytes of the request line and the fields together, line ends included; at most 65535.
-    /// Beyond: `HeadersTooLarge`. The trailers of a chunked body have the same limit of their own.
+    /// Beyond: `HeadersTooLarge`. The trailers of a chunked body are limited to the same number,
+    /// counted separately.
     pub head_bytes_max: usize,
     /// Field lines; at most 128. Beyond: `HeadersTooLarge`.
     pub fields_max: usize,
     /// Bytes of the request target. Beyond: `TargetTooLong`. When a request exceeds this limit and
     /// `head_bytes_max`, the limit that its bytes reach first decides.
     pub target_bytes_max: usize,
-    /// Bytes of content, after its chunks are joined. Beyond: `BodyTooLarge`.
+    /// Bytes of decoded content, without chunk framing. Beyond: `BodyTooLarge`.
     pub body_bytes_max: usize,
 }
 
-/// Ceiling on [`HttpLimits::fields_max`]: the slots that `httparse` fills.
+/// Ceiling on [`HttpLimits::fields_max`]: the number of slots that `httparse` is given.
 pub(super) const FIELDS_CEILING: usize = 128;
 
 /// Ceiling on [`HttpLimits::head_bytes_max`]: a request's index has 16-bit offsets.

@@ -2,19 +2,20 @@
 //!
 //! Owns the grammar and framing of RFC 9112. Must not know a socket, the time or the chat: the
 //! caller supplies the text of the `Date` field. The invariant: a request is handed out only if its
-//! framing is unambiguous. Requests are smuggled where two recipients could frame the same bytes
-//! differently, so such requests are refused.
+//! framing is unambiguous. If two recipients could frame the same bytes differently, one request
+//! can be smuggled inside another, so such bytes are refused.
 //!
 //! | file | what it owns |
 //! |---|---|
 //! | `codec` | the state machine that turns a connection's bytes into requests |
 //! | `section` | the end of a head or of a trailer section, found byte by byte |
-//! | `head` | what a complete head means |
-//! | `body` | how content is framed, and the decoding of it |
-//! | `request`, `response` | one request to read, one response to encode |
-//! | `coding` | `Accept-Encoding` |
-//! | `grammar` | the grammar that several files read |
-//! | `limits`, `reject` | what one request may use, and its refusals |
+//! | `head` | the meaning of a complete head |
+//! | `body` | the framing of content, and its decoding |
+//! | `request` | one request, and access to its parts |
+//! | `response` | the encoding of a response |
+//! | `coding` | `Accept-Encoding`: whether the peer prefers gzip |
+//! | `grammar` | grammar that several files share: tokens, lists, authorities, percent-encoding |
+//! | `limits`, `reject` | the limits on one request, and the reasons to refuse it |
 
 mod body;
 mod codec;

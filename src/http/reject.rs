@@ -1,8 +1,8 @@
-//! Refusals of requests that break HTTP or a limit.
+//! The reasons to refuse a request that violates HTTP or a limit.
 //!
 //! Owns the refusals and their English sentences. Must not know how a refusal is answered: `api`
-//! gives each its status and code. The invariant: after a refusal the connection's input cannot be
-//! interpreted any more, so the refusal is the connection's last response.
+//! gives each its status and code. The invariant: the input that follows a refused request cannot
+//! be interpreted, so the refusal is the connection's last response.
 
 use std::fmt;
 

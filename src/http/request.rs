@@ -1,8 +1,8 @@
-//! One request: its head, its content, and the questions that a route asks about them.
+//! One request: its head, its content, and access to both for routes.
 //!
-//! Owns the bytes of the head, an index into them, and the decoded content. Must not know how they
-//! arrived or what a route is. The invariant: every span lies within `head`, and path, query and
-//! host are ASCII. Only `head::parse` creates spans.
+//! Owns the bytes of the head, an index into them, and the decoded content. Must not know how these
+//! bytes arrived or what a route is. The invariant: every span lies within `head`, and path, query
+//! and host are ASCII. Only `head::parse` creates spans.
 
 use std::borrow::Cow;
 
@@ -45,7 +45,7 @@ pub enum Version {
 /// One complete request.
 #[derive(Debug)]
 pub struct Request {
-    /// Request line and fields, unchanged.
+    /// Request line and fields, as received.
     pub(super) head: Vec<u8>,
     /// The field lines, in order.
     pub(super) fields: Box<[FieldSpan]>,
@@ -85,12 +85,12 @@ impl Request {
 
     /// The decoded value of a query parameter; `None` if no parameter has that name.
     ///
-    /// Parameters have the form that browsers send: `&` between them, `+` for a space. The last
-    /// parameter of a name counts. A parameter without `=` has an empty value.
+    /// Parameters have the form that browsers send: `&` between them, `+` for a space. If a name is
+    /// repeated, the last parameter counts. A parameter without `=` has an empty value.
     pub fn query_value(&self, name: &str) -> Result<Option<Cow<'_, str>>, BadEscape> {
         for parameter in self.query().rsplit('&').filter(|parameter| !parameter.is_empty()) {
             let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            // A name with a malformed escape equals no name.
+            // A name with a malformed escape never matches.
             if form_decode(key).is_some_and(|key| key == name) {
                 return form_decode(value).map(Some).ok_or(BadEscape);
             }
@@ -120,7 +120,7 @@ impl Request {
     }
 
     /// Whether a list field (RFC 9110 §5.6.1) has the member `token`, compared without case. A
-    /// member with parameters or quotes is not a token and equals none.
+    /// member with parameters or quotes is not a token and never matches.
     pub fn lists(&self, name: &str, token: &str) -> bool {
         self.fields(name)
             .flat_map(list_members)
@@ -171,7 +171,7 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// The place of `part` in `head`. `part` must be a slice of `head`, unless it is empty.
+    /// The range of `part` in `head`. `part` must be a slice of `head`, unless it is empty.
     pub(super) fn of(head: &[u8], part: &[u8]) -> Span {
         if part.is_empty() {
             return Span::default();
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_parameter_of_a_name_counts() {
+    fn the_last_of_repeated_parameters_counts() {
         let request = get("/?a=1&b=x+y%2B&a=2&empty&&%63=3&bad=%zz&%zz=1&a%3Db=c=d");
         let value = |name| request.query_value(name);
         assert_eq!(value("a").unwrap().unwrap(), "2");

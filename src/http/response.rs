@@ -15,7 +15,7 @@ use super::request::Version;
 /// The interim response to send for [`Fed::Continue`](super::Fed::Continue) (RFC 9110 §15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// Content up to this size is copied behind the head. Each piece of a response takes an entry in the
+/// Content up to this size is appended to the head. Each piece of a response takes an entry in the
 /// outbox and in `writev`, which costs more than the copy.
 const COPIED_BYTES_MAX: usize = 16 * 1024;
 
@@ -31,7 +31,7 @@ pub struct Response {
     /// Status code (RFC 9110 §15).
     pub status: u16,
     /// All fields except `Date` and `Content-Length`, which [`Response::encode`] writes. It also
-    /// adds its own options to `Connection`, in which a 426 names `Upgrade`.
+    /// adds its own options to a `Connection` field, such as that of a 426, which names `Upgrade`.
     pub fields: Vec<ResponseField>,
     /// The content, in pieces so that the bytes of messages need not be copied.
     pub body: Vec<Bytes>,
@@ -44,7 +44,8 @@ pub struct Framing<'a> {
     pub date: &'a str,
     /// Whether the request is HEAD: the response has the same fields and no content.
     pub is_head: bool,
-    /// The peer's version. HTTP/1.0 persists only after `keep-alive`, HTTP/1.1 unless `close`.
+    /// The peer's version. A connection persists with HTTP/1.0 only after the option `keep-alive`,
+    /// and with HTTP/1.1 unless the option is `close`.
     pub version: Version,
     /// Whether the connection persists after this response.
     pub keep_alive: bool,
@@ -69,8 +70,9 @@ impl Response {
         let content_bytes = self.body.iter().fold(0, |sum: usize, p| sum.saturating_add(p.len()));
         let is_sent = !framing.is_head && may_have_content(self.status);
         let is_copied = is_sent && content_bytes <= COPIED_BYTES_MAX;
-        // Capacity for copied content makes one allocation of the response. Other content gets no
-        // capacity, because the outbox keeps a piece together with its unused capacity.
+        // Capacity for copied content is reserved at once, so that the response takes one
+        // allocation. Other content gets no capacity, because the outbox keeps a piece together
+        // with its unused capacity.
         let extra = if is_copied { content_bytes } else { 0 };
         let mut head = self.encode_head(framing, content_bytes, extra).into_bytes();
         if !is_sent || is_copied {
@@ -86,7 +88,8 @@ impl Response {
     fn encode_head(&self, framing: Framing<'_>, content_bytes: usize, extra: usize) -> String {
         let field_bytes: usize = self.fields.iter().map(|(n, v)| n.len() + v.len() + 4).sum();
         let mut head = String::with_capacity(HEAD_BYTES_TYPICAL + field_bytes + extra);
-        // RFC 9112 §4: the version is the server's own. An empty phrase still follows a space.
+        // RFC 9112 §4: the version is the server's own. The space before the phrase is required
+        // even if the phrase is empty.
         let _ = write!(head, "HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
         push_field(&mut head, "Date", framing.date);
         // RFC 9110 §8.6: 1xx and 204 must not have a length. A 304 may have the length of the
@@ -137,11 +140,11 @@ fn push_option(connection: &mut String, option: &str) {
     connection.push_str(option);
 }
 
-/// Appends a field line, or nothing if the name or the value cannot be in one.
+/// Appends a field line, or nothing if the name or the value is not valid in one.
 fn push_field(head: &mut String, name: &str, value: &str) {
     let is_valid = is_token(name) && is_value(value);
     debug_assert!(is_valid, "no field line: {name:?}: {value:?}");
-    // A release omits such a field: a peer may have influenced the value.
+    // A release build omits such a field, because a peer may have influenced the value.
     if is_valid {
         for part in [name, ": ", value, "\r\n"] {
             head.push_str(part);

@@ -2,8 +2,9 @@
 //!
 //! Owns lines, the spaces in a request line, control characters and the limits on size. It makes
 //! the checks that do not need the complete section, and the checks that `httparse` lacks. Must not
-//! know what a field means. The invariant: each byte is judged once, when it arrives, by the bytes
-//! before it alone. So neither the result nor the work depends on how the network split the bytes.
+//! know what a field means. The invariant: each byte is checked once, when it arrives, and the
+//! result depends only on it and the bytes before it. So neither the result nor the work depends on
+//! how the network split the bytes.
 //!
 //! `httparse` accepts three things that this file refuses: lines that end in a bare LF, any number
 //! of empty lines before a request, and targets that are not ASCII. RFC 9112 §2.2 permits a bare LF,
@@ -17,10 +18,10 @@ use super::reject::Reject;
 /// Empty lines accepted before a request line.
 ///
 /// RFC 9112 §2.2: at least one should be ignored, because some old clients send a line end after a
-/// body that its length does not count.
+/// body that `Content-Length` does not include.
 const EMPTY_LINES_MAX: u8 = 4;
 
-/// The first capacity of a partial buffer.
+/// Initial capacity of a buffer for an incomplete section or content.
 const PARTIAL_BYTES_MIN: usize = 64;
 
 const BARE_CR: Reject = Reject::BadRequest("A carriage return is not followed by a line feed.");
@@ -35,18 +36,18 @@ const NOT_ASCII: Reject = Reject::BadRequest("The request target is not ASCII.")
 const SPACE_FIRST: Reject = Reject::BadRequest("The first field line begins with white space.");
 const FOLDED: Reject = Reject::BadRequest("A field is folded over several lines.");
 
-/// A section that is not complete.
+/// A section that has not arrived completely.
 pub(super) struct Section {
     state: SectionState,
-    /// Bytes judged, without empty lines before the request; ≤ `head_bytes_max`.
+    /// Bytes checked, without empty lines before the request; ≤ `head_bytes_max`.
     bytes: usize,
     /// Field lines of which at least one byte has arrived; ≤ `fields_max`.
     fields: usize,
-    /// The bytes of earlier calls. Its capacity only grows with bytes that have arrived.
+    /// The bytes of earlier calls. Its capacity grows only when bytes arrive.
     partial: Vec<u8>,
 }
 
-/// The place in a section that the next byte belongs to.
+/// The position of the next byte within a section.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SectionState {
     /// The first byte of a request, or an empty line before it.
@@ -140,8 +141,8 @@ impl Section {
         Ok(())
     }
 
-    /// Judges the bytes that arrived. Returns the index after the section's last byte, if that has
-    /// arrived.
+    /// Checks the bytes that arrived. Returns the index after the section's last byte, if that byte
+    /// has arrived.
     fn find_end(&mut self, arrived: &[u8], limits: &HttpLimits) -> Result<Option<usize>, Reject> {
         for (index, &byte) in arrived.iter().enumerate() {
             if self.bytes == limits.head_bytes_max {
@@ -182,7 +183,8 @@ impl Section {
             }
             (SectionState::Target { .. }, b' ') => SectionState::Version,
             (SectionState::Target { .. }, b'\r') => return Err(NO_VERSION),
-            // Stands before the checks of the character, so that any byte over the limit gives 414.
+            // This arm precedes the checks of the character, so that any byte over the limit gives
+            // 414.
             (SectionState::Target { bytes }, _) if bytes >= limits.target_bytes_max => {
                 return Err(Reject::TargetTooLong);
             }
@@ -206,7 +208,7 @@ impl Section {
                 self.fields += 1;
                 SectionState::Field
             }
-            // Not reached: `skip_empty_lines` has moved on from these states.
+            // Not reached: `skip_empty_lines` has left these states.
             (SectionState::Start { .. } | SectionState::StartLf { .. }, _) => SectionState::Method,
         };
         Ok(Some(next))
@@ -214,7 +216,7 @@ impl Section {
 }
 
 /// Appends `bytes`. A buffer that has to grow doubles its capacity, but not beyond `max`, so that
-/// the memory that a peer can claim stays below the limit and not below twice the limit.
+/// the memory that a peer can claim is bounded by the limit and not by twice the limit.
 pub(super) fn append(buffer: &mut Vec<u8>, bytes: &[u8], max: usize) {
     let needed = buffer.len().saturating_add(bytes.len());
     let capacity = buffer.capacity();

@@ -1,7 +1,7 @@
 //! Certificates and private keys.
 //!
-//! Owns reading them and the TLS settings of the server. Must not know when they are read. The
-//! invariant: an [`Identity`] is usable: its key belongs to its certificate.
+//! Owns reading both from files, and the server's TLS configuration. Must not know when the files
+//! are read. The invariant: the key of an [`Identity`] belongs to its certificate.
 
 use std::fmt;
 use std::fs;
@@ -15,7 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
 
-/// A certificate with its key, for any number of connections. Cheap to clone.
+/// A certificate with its key, shared by any number of connections. Cheap to clone.
 #[derive(Clone)]
 pub struct Identity(pub(super) Arc<ServerConfig>);
 
@@ -58,7 +58,7 @@ impl Identity {
             .with_no_client_auth()
             .with_single_cert(chain, key)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // A ticket contains the whole session, so that resumption needs no memory here.
+        // A ticket contains the whole session, so that resumption needs no memory on the server.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = ring::Ticketer::new()?;
         config.send_tls13_tickets = 1;

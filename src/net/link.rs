@@ -15,25 +15,25 @@ pub trait Stream: Read + Write {
     /// Shuts down the write half. The peer can still send.
     fn shutdown_write(&mut self) -> io::Result<()>;
 
-    /// Another read may return bytes although the last one was short or blocked. No edge announces
-    /// them, so the caller must schedule the connection again.
+    /// Whether another read may return bytes although the last one was short or blocked. No edge
+    /// announces these bytes, so the caller must schedule the connection again.
     fn has_buffered_input(&self) -> bool {
         false
     }
 
-    /// Bytes that were written have not reached the kernel. A writable edge announces that `flush`
-    /// can continue.
+    /// Whether written bytes have not reached the kernel yet. A writable edge announces that
+    /// `flush` can continue.
     fn has_buffered_output(&self) -> bool {
         false
     }
 
-    /// Heap memory of the layer, in bytes.
+    /// Heap memory of a layer such as TLS, in bytes.
     fn heap_bytes(&self) -> usize {
         0
     }
 
-    /// Work that reads have done since the last call beyond the bytes that they returned, in bytes
-    /// of input that take as long.
+    /// The extra work of reads since the last call, such as a TLS handshake, as the number of input
+    /// bytes that take the same time. The bytes that the reads returned are not included.
     fn take_cost(&mut self) -> usize {
         0
     }
@@ -78,7 +78,7 @@ impl<S: Stream> Link<S> {
         &self.outbox
     }
 
-    /// Every byte that was queued has reached the kernel.
+    /// Whether every queued byte has reached the kernel.
     pub fn is_flushed(&self) -> bool {
         self.outbox.is_empty() && !self.stream.has_buffered_output()
     }
@@ -96,16 +96,16 @@ impl<S: Stream> Link<S> {
         }
     }
 
-    /// Queues a piece, or returns false: more than `bytes_max` bytes would be queued even after a
-    /// flush. After [`Link::shutdown_write`] the piece is dropped.
+    /// Queues a piece. Returns false if more than `bytes_max` bytes would be queued even after a
+    /// flush. After [`Link::shutdown_write`] the piece is dropped, and the result is true.
     #[must_use = "a piece that does not fit is not queued"]
     pub fn push(&mut self, piece: Piece, bytes_max: usize) -> bool {
         if self.is_write_shut_down {
             return true;
         }
         if !self.outbox.fits(&piece, bytes_max) {
-            // One tick can queue more than fits. A peer is a slow reader only if the kernel takes no
-            // more either. A broken stream reports its error again at the flush that ends the tick.
+            // One tick can queue more than fits. A peer is a slow reader only if the kernel takes
+            // no more bytes either. A broken stream reports its error again when the tick flushes.
             if self.outbox.flush(&mut self.stream, bytes_max).is_err() {
                 return self.outbox.push(piece, usize::MAX);
             }
@@ -129,7 +129,7 @@ impl<S: Stream> Link<S> {
         }
     }
 
-    /// Shuts down the write half, once. The outbox must be empty.
+    /// Shuts down the write half. Later calls have no effect. The outbox must be empty.
     pub fn shutdown_write(&mut self) -> io::Result<()> {
         if std::mem::replace(&mut self.is_write_shut_down, true) {
             return Ok(());

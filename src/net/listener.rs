@@ -1,8 +1,9 @@
 //! Listening sockets.
 //!
-//! Owns how sockets are made. Must not know what connections are for. The invariant: an accepted
-//! socket is non-blocking, has TCP_NODELAY and a bounded send buffer. On Linux it inherits all of
-//! this from its listener, so that accepting takes one system call.
+//! Owns binding, socket options and accepting. Must not know what connections are for. The
+//! invariant: an accepted socket is non-blocking, and a TCP socket has TCP_NODELAY and a bounded
+//! send buffer. On Linux it inherits these two from its listener, so that accepting takes one
+//! system call.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -22,17 +23,17 @@ use super::socket::{Accepted, Socket};
 #[cfg(feature = "tls")]
 use super::tls::TlsStream;
 
-/// Connections that the kernel completes before they are accepted. mio's own `bind` sets 128, which
-/// a wave of reconnecting clients overruns.
+/// Completed connections that the kernel queues until they are accepted. mio's own `bind` sets 128,
+/// which a wave of reconnecting clients exceeds.
 const BACKLOG: i32 = 4096;
 
 /// The kernel's send buffer of one connection. Without a bound it grows to 4 MB for a peer that does
 /// not read, in addition to the outbox.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
 
-/// The part of the send buffer that may hold bytes not sent yet (TCP_NOTSENT_LOWAT). It is more than
-/// a fast connection takes in one tick. With it the kernel keeps 130 KB for a peer that does not
-/// read, instead of 560 KB; bytes that stay in the outbox are shared and counted.
+/// The part of the send buffer that may hold bytes not sent yet (TCP_NOTSENT_LOWAT). It is more
+/// than a fast connection takes in one tick. It reduces the bytes that the kernel keeps for a peer
+/// that does not read from 560 KB to 130 KB. Bytes that stay in the outbox are shared and counted.
 #[cfg(target_os = "linux")]
 const UNSENT_BYTES_MAX: u32 = 64 * 1024;
 
@@ -60,7 +61,7 @@ impl Listener {
         tcp_listener(address).map(|listener| Listener::Tls(listener, identity))
     }
 
-    /// Connections accepted from now on get this certificate. No effect without TLS.
+    /// Sets the certificate of connections accepted from now on. No effect without TLS.
     #[cfg(feature = "tls")]
     pub fn set_identity(&mut self, identity: &Identity) {
         if let Listener::Tls(_, old) = self {
@@ -81,8 +82,8 @@ impl Listener {
         Ok(Listener::Unix(unix_listener(socket), Some(path.to_owned())))
     }
 
-    /// Takes over a listening socket that another process has bound. That process owns the path of
-    /// a Unix socket. Any other kind of socket is an error.
+    /// Takes over a listening socket that another process has bound. The path of a Unix socket is
+    /// not removed on drop, because that process owns it. Any other kind of socket is an error.
     #[cfg(target_os = "linux")]
     pub fn take_over(socket: OwnedFd) -> io::Result<Listener> {
         let socket = RawSocket::from(socket);
@@ -145,7 +146,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Listener::Unix(_, Some(path)) = self {
-            let _ = fs::remove_file(path); // It may be gone already.
+            let _ = fs::remove_file(path); // It may have been removed already.
         }
     }
 }
@@ -218,7 +219,7 @@ mod tests {
         assert_eq!(peer, Some(IpAddr::from([127, 0, 0, 1])));
         assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         assert!(stream.nodelay().unwrap());
-        // Linux reports twice the requested size, which includes its own bookkeeping.
+        // Linux doubles the requested size, to include its own bookkeeping.
         assert!(SockRef::from(&stream).send_buffer_size().unwrap() <= 2 * SEND_BUFFER_BYTES);
         #[cfg(target_os = "linux")]
         assert_eq!(SockRef::from(&stream).tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
@@ -238,7 +239,8 @@ mod tests {
         };
         assert!(stream.nodelay().unwrap());
         assert!(SockRef::from(&stream).send_buffer_size().unwrap() <= 2 * SEND_BUFFER_BYTES);
-        // A connected socket is no listener, nor is one that is only bound.
+        // Neither a connected socket, nor one that is only bound, nor a datagram socket is a
+        // listener.
         assert!(Listener::take_over(peer.into()).is_err());
         let bound = RawSocket::new(Domain::UNIX, Type::STREAM, None).unwrap();
         assert!(Listener::take_over(bound.into()).is_err());

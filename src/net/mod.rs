@@ -1,14 +1,14 @@
 //! Sockets and byte queues.
 //!
 //! Owns listeners, streams and outboxes. Must not know which protocol the bytes belong to, except
-//! for the TLS and PROXY headers around them. The invariant: no call blocks, and reading and writing
-//! go on until the kernel reports `WouldBlock` or a short read, because readiness is edge-triggered.
+//! for TLS and PROXY headers. The invariant: no call blocks, and reading and writing stop early
+//! only if the caller can resume without a new edge, because readiness is edge-triggered.
 //!
 //! | file | what it owns |
 //! |---|---|
 //! | `listener` | binding, inherited sockets, accepting |
 //! | `socket` | an accepted socket, whatever its transport |
-//! | `link` | a stream with its outbox |
+//! | `link` | a stream with its outbox, and the trait of streams |
 //! | `outbox` | the queue of bytes to write |
 //! | `proxy` | the header that a TCP balancer puts before a connection's own bytes |
 //! | `identity` | certificates and private keys (feature `tls`) |
@@ -33,6 +33,6 @@ pub use socket::{Accepted, Socket};
 #[cfg(feature = "tls")]
 pub use tls::TlsStream;
 
-/// Without the feature `tls` there is no certificate.
+/// Without the feature `tls` no certificate can exist.
 #[cfg(not(feature = "tls"))]
 pub use std::convert::Infallible as Identity;

@@ -2,8 +2,8 @@
 //!
 //! Owns the queue and the write position in its first piece. Must not know what the bytes mean, nor
 //! copy them: an event for a thousand connections is in memory once, and its owner counts it once.
-//! The invariant: pieces are written in the order in which they were queued, each of them completely
-//! or not at all.
+//! The invariant: pieces are written in the order in which they were queued, and a piece of which
+//! any byte is written is written completely, unless the stream fails.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Write};
@@ -15,9 +15,9 @@ use crate::ledger::allocation;
 /// Pieces in one `writev`. Linux takes at most 1024; a tick rarely queues more than a few.
 const PIECES_PER_WRITE_MAX: usize = 64;
 
-/// Memory of a piece beside its bytes: its slot in the queue, whose capacity can be twice the
-/// length, and the smallest allocation. The bound includes it: a peer that pings and does not read
-/// would otherwise get 60 bytes of memory for each two-byte pong.
+/// Memory of a piece beside its bytes: its slot in the queue, whose capacity can be twice its
+/// length, and the smallest allocation. The bound of the outbox includes it. Otherwise a peer that
+/// pings and does not read could claim 60 bytes of memory for each two-byte pong.
 const PIECE_BYTES: usize = 2 * size_of::<Piece>() + allocation(1);
 
 /// The result of a flush.
@@ -35,7 +35,7 @@ pub enum Flushed {
 /// Bytes that are queued as one unit, such as a frame or a batch of frames.
 pub struct Piece {
     bytes: Bytes,
-    /// Another owner holds the same bytes and counts their memory.
+    /// Whether another owner has the same bytes and counts their memory.
     is_shared: bool,
 }
 
@@ -55,7 +55,7 @@ impl Piece {
         self.bytes.len()
     }
 
-    /// True if there are no bytes.
+    /// Whether the piece has no bytes.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
@@ -100,8 +100,8 @@ impl Outbox {
         true
     }
 
-    /// True if at most `bytes_max` bytes would be queued with `piece`. Each piece that is already
-    /// queued counts `PIECE_BYTES` in addition to its bytes.
+    /// Whether at most `bytes_max` bytes would be queued, `piece` included. Each piece that is
+    /// already queued counts `PIECE_BYTES` in addition to its bytes.
     pub fn fits(&self, piece: &Piece, bytes_max: usize) -> bool {
         let count = self.first.iter().len() + self.rest.as_ref().map_or(0, |rest| rest.len());
         let pieces = count.saturating_mul(PIECE_BYTES);
@@ -113,13 +113,13 @@ impl Outbox {
         self.queued
     }
 
-    /// True if nothing is queued.
+    /// Whether nothing is queued.
     pub fn is_empty(&self) -> bool {
         self.queued == 0
     }
 
-    /// Drops every piece that has not been written in part. A piece of which the peer has received
-    /// a part stays: without its rest the stream would be corrupt.
+    /// Drops every piece of which no byte has been written. A partly written piece stays: without
+    /// its rest the stream would be corrupt.
     pub fn truncate(&mut self) {
         self.first = self.first.take().filter(|_| self.written > 0);
         self.rest = None;
@@ -201,7 +201,7 @@ impl Outbox {
 mod tests {
     use super::*;
 
-    /// Takes `capacity` bytes, at most `step` in one call, then blocks.
+    /// A stream that takes `capacity` bytes, at most `step` in one call, and then blocks.
     struct Pipe {
         taken: Vec<u8>,
         capacity: usize,
@@ -259,8 +259,8 @@ mod tests {
         assert_eq!(pipe.taken, pieces.concat().as_bytes());
     }
 
-    /// A peer that read as fast as the server wrote got a 16 MB response in one flush, and all other
-    /// connections waited for it.
+    /// Regression: a peer that read as fast as the server wrote got a 16 MB response in one flush,
+    /// and all other connections waited for it.
     #[test]
     fn a_flush_stops_at_its_budget_and_the_next_continues() {
         let pieces = ["one", "four", "sixteen", "x"];
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_holds_to_the_byte() {
+    fn the_bound_is_exact_to_the_byte() {
         let mut outbox = Outbox::default();
         let max = PIECE_BYTES + 8;
         assert!(outbox.push(Piece::private(&b"12345"[..]), max));
@@ -287,8 +287,8 @@ mod tests {
         assert_eq!(outbox.queued(), 8);
     }
 
-    /// A two-byte pong counted as two bytes, so an outbox of 256 KiB held 131,072 pongs in 7.7 MB of
-    /// memory.
+    /// Regression: a two-byte pong counted as two bytes, so an outbox of 256 KiB could contain
+    /// 131,072 pongs in 7.7 MB of memory.
     #[test]
     fn small_pieces_count_with_their_overhead() {
         let mut outbox = Outbox::default();

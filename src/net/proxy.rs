@@ -2,13 +2,15 @@
 //! balancer puts before a connection's own bytes, with the address of the client.
 //!
 //! Owns its parsing and the bound on its length. Must not know which peers are trusted. The
-//! invariant: no byte beyond the header is consumed.
+//! invariant: the reported length ends exactly with the header, so the bytes after it stay in the
+//! input.
 
 use std::net::IpAddr;
 
 use proxy_header::{Error, ParseConfig, ProxyHeader};
 
-/// Longest header. The addresses take at most 232 bytes; the rest is for optional fields.
+/// Maximum length of a header. The addresses take at most 232 bytes; the rest is for optional
+/// fields.
 pub const HEADER_BYTES_MAX: usize = 2 * 1024;
 
 /// The part of a PROXY header that the server uses.
@@ -21,7 +23,7 @@ pub struct ProxiedClient {
     pub source: Option<IpAddr>,
 }
 
-/// The bytes are not a header, or it is longer than [`HEADER_BYTES_MAX`].
+/// The bytes are not a header, or the header is longer than [`HEADER_BYTES_MAX`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Malformed;
 

@@ -1,7 +1,7 @@
 //! Accepted sockets.
 //!
-//! Owns the choice between the transports: TCP, TLS over TCP, Unix. Must not know what the bytes
-//! mean. The invariant: every transport behaves as [`Stream`] describes.
+//! Owns the dispatch to a transport: TCP, TLS over TCP, or Unix. Must not know what the bytes mean.
+//! The invariant: every transport behaves as [`Stream`] describes.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, Shutdown};
@@ -45,8 +45,9 @@ macro_rules! each {
 }
 
 impl Socket {
-    /// Registers the socket with a poll, for reading and writing. Once is enough: no further system
-    /// call is needed, however often the server's interest changes.
+    /// Registers the socket with a poll, for reading and writing. The registration never changes:
+    /// events are edge-triggered, and the server ignores those that it does not need, which saves
+    /// system calls.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let both = Interest::READABLE | Interest::WRITABLE;
         match self {

@@ -1,9 +1,9 @@
 //! The TLS layer of a TCP stream, on rustls.
 //!
 //! Owns the encrypted bytes between the kernel and the plaintext. Must not know what the plaintext
-//! means. The invariant, without which bytes are stranded: a short read has emptied both the kernel's
-//! buffer and rustls's own, or [`Stream::has_buffered_input`] is true; and encrypted bytes that the
-//! kernel has not taken wait for a writable edge, and [`Stream::has_buffered_output`] is true.
+//! means. The invariant: after a short read, the buffers of the kernel and of rustls are empty, or
+//! [`Stream::has_buffered_input`] is true. While encrypted bytes wait for a writable edge,
+//! [`Stream::has_buffered_output`] is true. Otherwise bytes would never be read or written.
 //!
 //! rustls takes the time and randomness for handshakes and tickets from the operating system. This is
 //! the one exception to the rule that both are passed down from the event loop.
@@ -23,24 +23,24 @@ use crate::ledger::allocation;
 /// outboxes share, so a larger buffer would cost memory.
 const ENCRYPTED_BYTES_MAX: usize = 16 * 1024;
 
-/// What encryption adds to a record: header, content type, tag and, before TLS 1.3, an explicit
-/// nonce.
+/// Bytes that encryption adds to a record: header, content type, tag and, before TLS 1.3, an
+/// explicit nonce.
 const RECORD_OVERHEAD_BYTES: usize = 5 + 1 + 16 + 8;
 
-/// Reads from the kernel within one read of plaintext. The bound matters for a peer that sends any
-/// number of records without plaintext.
+/// Reads from the kernel within one read of plaintext. The bound limits the work for a peer that
+/// sends many records without plaintext.
 const READS_MAX: usize = 8;
 
 /// The longest incomplete message that rustls buffers. Only handshake messages span records.
 const INCOMPLETE_BYTES_MAX: usize = 64 * 1024;
 
-/// What rustls keeps for an idle connection: a read buffer, which it never frees, and the keys and
-/// names of the session.
+/// Heap that rustls keeps for an idle connection: a read buffer, which it never frees, and the keys
+/// and names of the session.
 const SESSION_BYTES: usize = allocation(4096) + 2048;
 
-/// The cost of a handshake, in bytes of input that take as long: half of the 150 µs that a handshake
-/// with a P-256 key takes, so that a new connection stays in the interactive lane. An RSA key takes
-/// far longer.
+/// The cost of a handshake, as a number of input bytes. These take only half of the 150 µs that a
+/// handshake with a P-256 key takes, so that a new connection stays in the interactive lane. An RSA
+/// key takes far longer.
 const HANDSHAKE_COST: usize = 8 * 1024;
 
 /// The response to plain HTTP on a port with TLS.
@@ -76,9 +76,9 @@ enum TlsState {
     New,
     /// In the handshake, or past it.
     Active,
-    /// The peer speaks plain HTTP and has been answered. Its further input is discarded.
+    /// The peer speaks plain HTTP, and a response was sent. Further input is discarded.
     PlainHttp,
-    /// The peer has violated the protocol and has been sent an alert.
+    /// The peer has violated the protocol, and an alert was sent.
     Failed,
 }
 
@@ -107,7 +107,7 @@ impl TlsStream {
         &mut self.stream
     }
 
-    /// Looks at the first byte: an HTTP method begins with a capital letter, a TLS record does not.
+    /// Peeks at the first byte: an HTTP method begins with a capital letter, a TLS record does not.
     fn detect_protocol(&mut self) -> io::Result<TlsState> {
         let mut first = [0];
         let count = self.stream.peek(&mut first)?;
@@ -120,8 +120,8 @@ impl TlsStream {
         Ok(TlsState::PlainHttp)
     }
 
-    /// Discards input: unread bytes at close would make the kernel send a reset, which can destroy
-    /// the response. The header timeout ends the connection.
+    /// Discards input. Unread bytes at close would make the kernel send a reset, which can make the
+    /// peer lose the response. The header timeout ends the connection.
     fn discard(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.stream.read(buffer)? {
             0 => Ok(0),
@@ -133,7 +133,8 @@ impl TlsStream {
         }
     }
 
-    /// Reads plaintext until the buffer is full or the kernel has no more bytes.
+    /// Reads plaintext until the buffer is full, the kernel has no more bytes, or [`READS_MAX`] is
+    /// reached.
     fn read_plaintext(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let (mut count, mut was_short) = (0, false);
         for _ in 0..READS_MAX {
@@ -145,8 +146,9 @@ impl TlsStream {
             if count == buffer.len() {
                 return self.deliver_first(count, Ok(0));
             }
-            // A short read has emptied the kernel's buffer. If it gave no plaintext, read again: the
-            // end of the stream may follow, and after `WouldBlock` the caller would never read it.
+            // A short read has emptied the kernel's buffer. If it yielded no plaintext, read again:
+            // the end of the stream may follow, and the caller would not read again after
+            // `WouldBlock`.
             if was_short && count > 0 {
                 self.has_buffered_input = self.is_read_shut_down;
                 return Ok(count);
@@ -164,7 +166,8 @@ impl TlsStream {
         if count > 0 { Ok(count) } else { Err(ErrorKind::WouldBlock.into()) }
     }
 
-    /// Returns `count` bytes if there are any, else `next`, which the next read returns again.
+    /// Returns `count` unless it is 0, else `next`. In the first case the next read produces `next`
+    /// again.
     fn deliver_first(&mut self, count: usize, next: io::Result<usize>) -> io::Result<usize> {
         if count == 0 {
             return next;
@@ -173,7 +176,8 @@ impl TlsStream {
         Ok(count)
     }
 
-    /// Reads once from the kernel, and writes what TLS itself answers. True if the read was short.
+    /// Reads once from the kernel, and writes the replies of TLS itself, such as those of a
+    /// handshake. Returns true if the read was short.
     fn read_records(&mut self) -> io::Result<bool> {
         let mut source = ShortReadDetector { stream: &mut self.stream, was_short: false };
         let count = self.session.read_tls(&mut source)?;
@@ -228,7 +232,7 @@ impl TlsStream {
         &mut self,
         encrypt: impl FnOnce(&mut ServerConnection) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        // The server only ever answers requests, and none can arrive before the handshake ends.
+        // The server writes only responses, and no request can arrive before the handshake ends.
         if self.state != TlsState::Active || self.session.is_handshaking() {
             return Err(ErrorKind::NotConnected.into());
         }
@@ -298,7 +302,7 @@ impl Stream for TlsStream {
     }
 }
 
-/// Sends a close_notify if none was sent, so that the peer can tell this end from a broken
+/// Sends a close_notify if none was sent, so that the peer can distinguish this close from a broken
 /// connection.
 impl Drop for TlsStream {
     fn drop(&mut self) {
@@ -308,7 +312,7 @@ impl Drop for TlsStream {
     }
 }
 
-/// Notes whether a read filled its buffer, whose size rustls does not tell.
+/// Records whether a read filled its buffer, because rustls does not report the buffer's size.
 struct ShortReadDetector<'a> {
     stream: &'a mut TcpStream,
     was_short: bool,

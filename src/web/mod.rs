@@ -1,9 +1,9 @@
 //! The files for browsers: the chat page, the API documents, and the page that shows them.
 //!
-//! Owns the files, their content types and their entity tags, all computed at compile time. The
-//! build script compresses them, and only the compressed form is embedded. Must not know requests,
-//! or the paths that the files are served at. The invariant: an entity tag is a function of the
-//! bytes, so a client that sends a current tag has the current file.
+//! Owns the files, their content types, and their entity tags, which are computed at compile time.
+//! The build script compresses the files, and only the compressed form is embedded. Must not know
+//! requests, or the paths at which the files are served. The invariant: an entity tag is a function
+//! of the bytes, so a client that sends a current tag has the current file.
 
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
@@ -13,7 +13,8 @@ use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 const GZIP_HEAD_BYTES: usize = 10;
 const GZIP_TAIL_BYTES: usize = 8;
 
-/// One file, in two forms with a strong entity tag each (RFC 9110 §8.8.3), quotes included.
+/// One file in two forms, each with a strong entity tag (RFC 9110 §8.8.3). The tags include their
+/// quotes.
 #[derive(Debug)]
 pub struct File {
     pub content_type: &'static str,
@@ -27,8 +28,9 @@ pub struct File {
 }
 
 impl File {
-    /// The uncompressed content. It is decompressed for each request (16 µs for the largest file),
-    /// since browsers accept gzip and embedding both forms would make the binary larger.
+    /// The uncompressed content. It is decompressed at each call (16 µs for the largest file).
+    /// Calls are rare, because browsers accept gzip, and embedding both forms would make the binary
+    /// larger.
     pub fn content(&self) -> Vec<u8> {
         let end = self.compressed.len().saturating_sub(GZIP_TAIL_BYTES);
         let deflated = self.compressed.get(GZIP_HEAD_BYTES..end).unwrap_or_default();
@@ -46,7 +48,7 @@ const STYLE: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const JSON: &str = "application/json";
 
-/// A [`File`] made from the file of that name in this folder.
+/// Builds a [`File`] from the file of that name in this folder.
 macro_rules! file {
     ($name:literal, $content_type:ident) => {{
         // Used in constants only, so it is not embedded.
@@ -87,13 +89,13 @@ pub static PAGE_PARTS: &[(&str, File)] = &[
 pub static OPENAPI: File = file!("openapi.json", JSON);
 /// The WebSocket API, in AsyncAPI 3.0.
 pub static ASYNCAPI: File = file!("asyncapi.json", JSON);
-/// The page that shows both and sends requests from forms.
+/// The page that displays both documents, with forms that send requests.
 pub static DOCS: File = file!("docs.html", HTML);
 pub static DOCS_SCRIPT: File = file!("docs.js", SCRIPT);
 pub static DOCS_STYLE: File = file!("docs.css", STYLE);
 
-/// The 64-bit FNV-1a hash in quotes. It distinguishes versions of our own files, so it need not be
-/// safe against collisions made on purpose.
+/// The 64-bit FNV-1a hash in quotes. It distinguishes versions of our own files, so it need not
+/// resist deliberate collisions.
 const fn tag(content: &[u8]) -> [u8; 18] {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     let mut at = 0;

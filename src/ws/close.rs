@@ -2,7 +2,8 @@
 //!
 //! Owns the table of closes in the contract, and the close for each violation. Must not know how a
 //! close frame is encoded: [`super::Context::close`] is the only function that sends one. The
-//! invariant: an endpoint may send each code (RFC 6455 §7.4), and each reason fits a control frame.
+//! invariant: each code is one that an endpoint may send (RFC 6455 §7.4), and each reason fits a
+//! control frame.
 
 /// The content of a close frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,14 +57,14 @@ impl Close {
 pub enum Violation {
     /// A malformed frame, or a frame that is not allowed at this point.
     Protocol,
-    /// Text or the reason of a close that is not UTF-8.
+    /// Text, or the reason of a close, is not UTF-8.
     NotUtf8,
     /// A frame or message over [`super::WsLimits`].
     TooBig,
 }
 
 impl Violation {
-    /// The close with which to answer.
+    /// The close to send for this violation.
     pub fn close(self) -> Close {
         match self {
             Violation::Protocol => Close::PROTOCOL,

@@ -1,7 +1,7 @@
 //! The WebSocket state of one connection: a tungstenite context that reads one frame at a time.
 //!
 //! Owns the message that is arriving, and the closing handshake. Must not know a socket: bytes come
-//! in as a slice and go out in a buffer. The invariant: each read of tungstenite gets exactly one
+//! in as a slice and go out in a buffer. The invariant: each read by tungstenite gets exactly one
 //! complete frame. So the size of a frame is checked before memory is reserved for it, the bytes
 //! after it stay in the caller's input, and an idle connection needs no tungstenite context.
 
@@ -42,7 +42,7 @@ pub struct Context {
     state: WsState,
 }
 
-// One for each of tens of thousands of connections, most of which are idle.
+// Each of tens of thousands of connections has one, and most of them are idle.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Context>() <= 32);
 
@@ -50,22 +50,22 @@ const _: () = assert!(size_of::<Context>() <= 32);
 struct ActiveContext {
     inner: WebSocketContext,
     frame: PartialFrame,
-    /// Payload bytes of the complete fragments of an incomplete message, which may be empty.
-    /// ≤ `message_bytes_max`, checked by [`PartialFrame::next`].
+    /// Payload bytes in the complete fragments of an incomplete message, possibly 0; `None` between
+    /// messages. ≤ `message_bytes_max`, checked by [`PartialFrame::next`].
     fragment_bytes: Option<usize>,
-    /// Length of the largest frame that `inner` has read. Its buffer never shrinks.
+    /// Length of the largest frame that `inner` has read. The buffer of `inner` never shrinks.
     largest: usize,
 }
 
 /// A tungstenite context that is between two messages, kept for the next message of any connection.
 ///
 /// Between messages its input has been consumed and its answers have been written, so it behaves
-/// like a new one. Creating one per message would account for most of a message's allocations.
-/// Its buffer still contains the last message's text: drop it at the end of the tick.
+/// like a new one. Creating one per message would account for most of a message's allocations. Its
+/// buffer still contains the last message's text, so it is dropped at the end of the tick.
 #[derive(Default)]
 pub struct RecycledContext(Option<Box<ActiveContext>>);
 
-/// First size of tungstenite's buffer, and the size of the pieces in which it reads. Most frames fit.
+/// Initial size of tungstenite's buffer, and of the pieces in which it reads. Most frames fit.
 const READ_BUFFER_BYTES: usize = 256;
 
 /// Heap of an [`ActiveContext`]: tungstenite's state, its buffer with a reference count, and the
@@ -73,11 +73,11 @@ const READ_BUFFER_BYTES: usize = 256;
 const INNER_BYTES: usize =
     size_of::<ActiveContext>() + READ_BUFFER_BYTES + 40 + 2 + CONTROL_BYTES_MAX;
 
-/// The states of RFC 6455 §7, for what each side may still send.
+/// The states of RFC 6455 §7, by what each side may still send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum WsState {
     Open,
-    /// Our close has been sent. Only the peer's close is still of interest.
+    /// Our close has been sent. Data is ignored until the peer's close arrives.
     Closing,
     /// The peer violated the protocol, and our close has not been sent. Input is discarded.
     Failed,
@@ -94,7 +94,7 @@ impl Context {
     /// Takes bytes from the front of `input` until a message, fragment or control frame is complete,
     /// or no bytes are left (`None`). Appends answers to control frames to `out`.
     ///
-    /// A violation is returned once, and no close has been sent for it: the caller calls
+    /// A violation is returned once. No close has been sent for it: the caller must call
     /// [`Context::close`]. After a violation or [`Incoming::Closed`] all input is discarded.
     ///
     /// `recycled` is shared by contexts with the same limits.
@@ -246,7 +246,7 @@ impl Context {
             }
             Message::Frame(_) => return None, // Never the result of a read.
         };
-        // The peer sent it before it saw our close. It is too late to act on it.
+        // After our close, messages that the peer sent before it saw the close are ignored.
         (self.state == WsState::Open).then_some(incoming)
     }
 
@@ -275,8 +275,8 @@ fn violation(error: &Error) -> Violation {
     }
 }
 
-/// The stream that tungstenite gets for one call. It reads until a message is complete or the stream
-/// returns `WouldBlock`, so the whole frame is read.
+/// The stream that tungstenite gets for one call. tungstenite reads until a message is complete or
+/// the stream returns `WouldBlock`, so the whole frame is read.
 struct FrameStream<'a> {
     /// The rest of one complete frame.
     frame: &'a [u8],

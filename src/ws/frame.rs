@@ -1,19 +1,20 @@
 //! The encoding of text frames.
 //!
-//! Owns the header of a data frame. Must not know who receives a frame: frames of a server are
-//! unmasked (RFC 6455 §5.1) and no extension is negotiated, so one encoding serves all recipients
-//! and goes to their outboxes without passing through a [`super::Context`]. The invariant: the
-//! declared length is the length of the payload. With any other length, every recipient would read
-//! chat text as headers.
+//! Owns the header of a data frame. Must not know which connections receive a frame: a server's
+//! frames are unmasked (RFC 6455 §5.1) and no extension is negotiated, so one encoding serves all
+//! recipients. It goes to their outboxes without passing through a [`super::Context`]. The
+//! invariant: the declared length is the length of the payload. With any other length, every
+//! recipient would read chat text as headers.
 
-/// Bytes reserved for the header before the payload is written: right for 126 bytes to 64 KiB.
+/// Bytes reserved for the header before the payload is written: the header of a payload of 126 to
+/// 65,535 bytes.
 const HEADER_BYTES_RESERVED: usize = 4;
 
 /// Appends one unmasked, final text frame (RFC 6455 §5.2) with the payload that `write` appends.
 /// Returns the index of the payload in `out`.
 ///
-/// `write` must only append. A payload of 126 bytes to 64 KiB is written in place. A shorter one is
-/// moved two bytes to the front, a longer one six bytes to the back.
+/// `write` must only append. A payload of 126 to 65,535 bytes is written in place. A shorter one is
+/// moved two bytes towards the start, a longer one six bytes towards the end.
 pub fn encode_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> usize {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER_BYTES_RESERVED]);
@@ -52,7 +53,7 @@ fn header(payload_len: usize) -> ([u8; 10], usize) {
 mod tests {
     use super::*;
 
-    /// Encodes behind bytes that are already in the buffer.
+    /// Encodes into a buffer that is not empty.
     fn check(payload_len: usize, header: &[u8]) {
         let payload: Vec<u8> = (0..payload_len).map(|n| b'a' + (n % 23) as u8).collect();
         let mut expected = b"before".to_vec();

@@ -1,8 +1,8 @@
-//! The opening handshake (RFC 6455 §4.2): which requests become WebSockets, and the 101.
+//! The opening handshake (RFC 6455 §4.2): which requests become WebSockets, and the 101 response.
 //!
-//! Owns the fields of the handshake. Must not know sessions, rooms or origins: the caller judges
-//! those between [`check`] and [`accept`]. The invariant: of the request, only a derived key returns
-//! in the response, so a peer cannot write fields of its own into it.
+//! Owns the fields of the handshake. Must not know sessions, rooms or origins: the caller checks
+//! those between [`check`] and [`accept`]. The invariant: no bytes of the request are copied into
+//! the response, so a peer cannot inject fields. Only a hash of its key is sent.
 
 use tungstenite::handshake::derive_accept_key;
 
@@ -42,7 +42,7 @@ pub fn check(request: &Request) -> Result<String, NotAccepted> {
 }
 
 /// The 101 response (RFC 6455 §4.2.2). `accept` is the result of [`check`]. `subprotocol` must be
-/// one of those that the peer offered. No extension is named, so none is negotiated.
+/// one that the peer offered. The response names no extension, so none is negotiated.
 pub fn accept(accept: String, subprotocol: Option<&'static str>) -> Response {
     let response = Response::new(101)
         .with("Upgrade", "websocket")
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_fault_is_reported() {
+    fn the_first_error_is_reported() {
         check_head("HEAD / HTTP/1.1", "X: y", &["8"], &["bad"], Err(NotAccepted::NotAnUpgrade));
         check_fields(&["8"], &["bad"], Err(NotAccepted::OtherVersion));
         check_fields(&["13"], &["bad"], Err(NotAccepted::BadKey));

@@ -6,7 +6,7 @@
 //!
 //! | file | what it owns |
 //! |---|---|
-//! | `handshake` | the checks of an upgrade, and the 101 |
+//! | `handshake` | the checks of an upgrade, and the 101 response |
 //! | `context` | the state of one connection: messages in, control frames out |
 //! | `partial` | the frame that is arriving, and the limits on its size |
 //! | `frame` | the encoding of text frames |

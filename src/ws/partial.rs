@@ -1,9 +1,10 @@
 //! The frame that is arriving: where it ends, and its bytes until it is complete.
 //!
-//! Owns the limits on frames and messages, and the length that a frame's header declares. Must not
-//! judge anything else about a frame: tungstenite does when the frame is complete. The invariant: a
-//! frame over the limits is refused on its header, and memory is only reserved for bytes that have
-//! arrived, whatever length the header declares.
+//! Owns the limits on frames and messages, and the size that a frame's header declares. Must not
+//! check anything else about a frame: tungstenite does when the frame is complete. (The header
+//! parser also refuses reserved opcodes.) The invariant: a frame over the limits is refused as soon
+//! as its header is complete, and memory is reserved only for bytes that have arrived, whatever
+//! length the header declares.
 
 use std::borrow::Cow;
 use std::io::Cursor;
@@ -14,7 +15,7 @@ use tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use super::close::Violation;
 
-/// What one connection may use.
+/// The limits on the frames and messages of one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct WsLimits {
     /// Bytes of payload in one frame.
@@ -70,7 +71,7 @@ impl PartialFrame {
             }
             self.declared = declared.unwrap_or_default();
         }
-        // One byte at a time, at most `HEAD_BYTES_MAX` of them: none belongs to the next frame.
+        // The header is taken byte by byte, so that no byte of the next frame is taken.
         while self.declared == 0 {
             let Some(byte) = take(input, 1) else { return Ok(None) };
             self.bytes.extend_from_slice(byte);
@@ -80,7 +81,7 @@ impl PartialFrame {
         let (arrived, left) = (self.bytes.len(), self.declared - self.bytes.len());
         let more = take(input, left.min(input.len())).unwrap_or_default();
         if self.bytes.capacity() - arrived < more.len() {
-            // Doubles, but not beyond the frame's end.
+            // The capacity doubles, but not beyond the frame's end.
             self.bytes.reserve_exact(more.len().max(arrived).min(left));
         }
         self.bytes.extend_from_slice(more);
@@ -103,7 +104,7 @@ fn declared_length(
     // The only error is a reserved opcode (RFC 6455 §5.2).
     let parsed = FrameHeader::parse(&mut head).map_err(|_| Violation::Protocol)?;
     let Some((header, payload)) = parsed else { return Ok(None) };
-    // RFC 6455 §5.5. tungstenite would only refuse it after all of it has arrived.
+    // RFC 6455 §5.5. tungstenite would refuse the frame only after all of it has arrived.
     if matches!(header.opcode, OpCode::Control(_)) && payload > CONTROL_BYTES_MAX as u64 {
         return Err(Violation::Protocol);
     }
