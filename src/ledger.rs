@@ -1,37 +1,38 @@
-//! The count of bytes that the server keeps for clients, and the ceiling for them.
+//! The count of the bytes that the server keeps for clients, and the ceiling for this count.
 //!
-//! Owns the totals, and the order in which the server saves memory as they approach the ceiling
-//! ([`Pressure`]). Must not know what the bytes are used for. The invariant: a [`Tally`] subtracts
-//! everything that it has added when it is dropped, so that freed memory is not counted.
+//! Owns the totals, and the order in which the server saves memory as the total approaches the
+//! ceiling ([`Pressure`]). Must not know what the bytes are used for. The invariant: when a
+//! [`Tally`] is dropped, it subtracts everything that it has added, so that freed memory is not
+//! counted.
 //!
-//! The memory of one of 10,000 idle sockets, in bytes on a 64-bit machine. Each has a session of its
-//! own, ten are in a room, and each has entered and sent one message. The sizes of types are asserted
-//! beside the types; the other figures are what their allocations take.
+//! The table shows the memory of one of 10,000 idle sockets, in bytes on a 64-bit machine. Each
+//! socket has its own session and has sent one message; ten sockets share a room. The sizes of
+//! types are asserted beside the types; the other figures include the allocator's rounding.
 //!
 //! | what | bytes |
 //! |---|---|
 //! | `server`: the slot of a `Connection` (216), its `Ws` (56), the ping timer | 232 + 64 + 56 |
 //! | `chat`: the slot of a `Session` (136), its id, its name, its entry in the map of ids | 144 + 48 + 48 + 28 |
 //! | the slots of a `Member` (72) and an `Attachment` (48) | 88 + 64 |
-//! | a tenth of a `Feed` with its `Room` (376), of its lists and of its entries in the maps | 39 + 150 |
-//! | two history entries (`HistoryEntry`, 48), with a fifth more of capacity | 115 |
+//! | a tenth of a `Feed` with its `Room` (376), of its lists and of its entries in maps | 39 + 150 |
+//! | two history entries (`HistoryEntry`, 48), with a fifth of spare capacity | 115 |
 //! | the frames of two messages: a join (235) and a chat message (275) | 510 |
-//! | their overhead: two counts, an owner, and the allocator's | 250 |
+//! | the overhead of these frames: reference counts, their owners, the allocator | 250 |
 //! | sum | 1,836 |
 //!
-//! The total measured is about 80 less, because messages of one tick share their overhead. An idle
-//! socket has no buffer, no queue and no state of tungstenite's. With TLS it takes 7,400 more, for
-//! which `net::tls` accounts.
+//! The measured total is about 80 less, because messages of one tick share their overhead. An idle
+//! socket has no buffer, no queue and no tungstenite state. A socket with TLS takes 7,400 more,
+//! which `net::tls` reports.
 //!
-//! The totals are atomics behind an `Arc`, although there is no second thread: a history and many
-//! outboxes share a frame's bytes, and the last of them to drop it frees it, wherever that happens.
+//! The totals are atomics behind an `Arc`, although there is no second thread: [`Ledger::charge`]
+//! puts a tally into a `Bytes`, and `Bytes::from_owner` requires `Send`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use bytes::Bytes;
 
-/// What the counted bytes belong to.
+/// The purpose for which bytes are counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Account {
     /// Connections: their slots, their unprocessed input and their queues.
@@ -40,7 +41,7 @@ pub enum Account {
     Sessions,
     /// Rooms, their members, and their histories without the frames.
     Rooms,
-    /// Encoded frames in histories and outboxes, each counted once.
+    /// Encoded frames. A frame in a history and in many outboxes is counted once.
     Frames,
 }
 
@@ -60,29 +61,30 @@ impl Account {
     }
 }
 
-/// What the server does as the total approaches the ceiling (`--max-memory`), in this order.
+/// The stages of saving memory, which begin in this order as the total approaches the ceiling
+/// (`--max-memory`).
 ///
-/// Two stages begin so far apart that one tick cannot add the difference before the next check. A
-/// stage ends below where it begins, so that it does not begin again with every few bytes.
+/// The bounds of two stages are so far apart that one tick cannot cross both before the next check.
+/// A stage ends at a lower bound than it begins, so that small changes do not switch it on and off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pressure {
-    /// It drops the oldest messages of the rooms that have been silent longest.
+    /// The server drops the oldest messages of the rooms that have been silent longest.
     Histories,
-    /// It opens no rooms and sessions: 503 `server_full`.
+    /// The server opens no rooms and no sessions: 503 `server_full`.
     Creations,
-    /// It accepts and upgrades no connections, and sessions cannot join rooms: 503.
+    /// The server refuses new connections, upgrades and joins: 503.
     Connections,
-    /// It closes the connections with the most unsent output and unfinished input: 1013
-    /// `server full`, or 503. It reads no input before that is done.
+    /// The server closes the connections with the most unsent output and unfinished input: 1013
+    /// `server full`, or 503. Until it has done so it reads no input.
     Readers,
 }
 
 impl Pressure {
-    /// All stages, in their order.
+    /// All stages, in the order in which they begin.
     pub const ALL: [Pressure; 4] =
         [Pressure::Histories, Pressure::Creations, Pressure::Connections, Pressure::Readers];
 
-    /// Where the stage begins and where it ends, in percent of the ceiling.
+    /// The bounds at which the stage begins and ends, in percent of the ceiling.
     const fn bounds(self) -> (usize, usize) {
         match self {
             Pressure::Histories => (80, 78),
@@ -93,14 +95,14 @@ impl Pressure {
     }
 }
 
-/// A handle on the totals. Cheap to clone; all clones count together.
+/// A handle on the totals. Clones are cheap and share the totals.
 #[derive(Clone)]
 pub struct Ledger(Arc<Totals>);
 
 struct Totals {
     accounts: [AtomicUsize; Account::ALL.len()],
     ceiling: usize,
-    /// Whether each stage has begun and not ended.
+    /// For each stage, whether it has begun and not ended.
     begun: [AtomicBool; Pressure::ALL.len()],
 }
 
@@ -117,13 +119,13 @@ impl Ledger {
         Ledger(Arc::new(totals))
     }
 
-    /// A tally on `account` that counts nothing yet.
+    /// A tally for `account`, at zero.
     pub fn tally(&self, account: Account) -> Tally {
         Tally { ledger: self.clone(), account, bytes: 0 }
     }
 
-    /// Makes bytes that are counted on `account` until their last copy is dropped. `beside`: bytes
-    /// allocated together with them.
+    /// Shares `bytes`, and counts them on `account` until the last clone is dropped. `beside`:
+    /// other bytes to count, which are freed at the same time.
     pub fn charge(&self, account: Account, bytes: Box<[u8]>, beside: usize) -> Bytes {
         struct Charged(Box<[u8]>, #[allow(dead_code, reason = "counts until dropped")] Tally);
         impl AsRef<[u8]> for Charged {
@@ -131,7 +133,7 @@ impl Ledger {
                 &self.0
             }
         }
-        /// The counter and the function pointer that `Bytes` keeps beside an owner.
+        /// `Bytes` allocates the owner together with a counter and a function pointer (16 bytes).
         const OVERHEAD: usize = allocation(16 + size_of::<Charged>());
         let mut tally = self.tally(account);
         tally.set(allocation(bytes.len()) + OVERHEAD + beside);
@@ -148,12 +150,12 @@ impl Ledger {
         self.0.accounts.iter().map(|total| total.load(Relaxed)).sum()
     }
 
-    /// The most that the total should reach.
+    /// The bound that the total should not exceed.
     pub fn ceiling(&self) -> usize {
         self.0.ceiling
     }
 
-    /// Whether this stage has begun and not ended.
+    /// Whether this stage has begun and not ended. Updates that state from the total.
     pub fn is_at(&self, stage: Pressure) -> bool {
         let (begin, end) = stage.bounds();
         let begun = &self.0.begun[stage as usize];
@@ -170,8 +172,8 @@ impl Default for Ledger {
     }
 }
 
-/// The heap that an allocation of `bytes` takes: glibc adds a word to each and rounds up to two
-/// words, and to at least four.
+/// The heap that an allocation of `bytes` takes. glibc adds one word and rounds up to a multiple of
+/// two words, at least four words.
 pub const fn allocation(bytes: usize) -> usize {
     const WORD: usize = size_of::<usize>();
     match bytes {
@@ -181,7 +183,7 @@ pub const fn allocation(bytes: usize) -> usize {
     }
 }
 
-/// One holder's part of an account.
+/// The part of an account that one holder has added.
 pub struct Tally {
     ledger: Ledger,
     account: Account,
@@ -189,7 +191,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts `bytes` instead of the number counted before.
+    /// Sets the number of counted bytes.
     pub fn set(&mut self, bytes: usize) {
         let total = &self.ledger.0.accounts[self.account as usize];
         if bytes >= self.bytes {
@@ -200,13 +202,13 @@ impl Tally {
         self.bytes = bytes;
     }
 
-    /// Replaces `before` bytes, a part of those counted, by `after`.
+    /// Counts `after` bytes instead of `before`, which are a part of the counted bytes.
     pub fn change(&mut self, before: usize, after: usize) {
         debug_assert!(self.bytes >= before, "subtracting more than was counted");
         self.set((self.bytes + after).saturating_sub(before));
     }
 
-    /// The bytes counted.
+    /// The number of counted bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }

@@ -1,12 +1,12 @@
 //! The file in which sessions, rooms and histories survive a restart (`--state`).
 //!
-//! Owns the file: its format, its permissions and its existence. Must not know what the records in
-//! it mean. The invariant: the file exists, complete and readable by its owner only, from the end of
-//! one process to the start of the next, and at no other time.
+//! Owns the file: its format, its permissions, and when it exists. Must not know what the records
+//! mean. The invariant: the file exists only between the end of one process and the start of the
+//! next; it is complete, and only its owner can read it.
 //!
-//! The format: a line with the version; the records, each after its length; a line with a checksum
-//! of everything before it. Numbers are 64 bits, little endian. Texts follow their length. A value
-//! that may be absent follows a byte, 0 or 1.
+//! The format: a line with the version; the records, each preceded by its length; a line with a
+//! checksum of everything before it. A number has 64 bits, little endian. A text is preceded by its
+//! length, and an optional value by a byte: 0 if it is absent, 1 if it follows.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -20,30 +20,30 @@ use siphasher::sip::SipHasher24;
 
 use crate::chat::{InvalidRecord, LockRecord, Record};
 
-/// The first line. The number changes with the format of the records.
+/// The first line. A change of the records' format must change the number.
 const HEAD: &[u8] = b"disposable-chat state 1\n";
 /// The beginning of the first line in all versions.
 const ANY_HEAD: &[u8] = b"disposable-chat state ";
-/// The last line: this text, sixteen hex digits and a line end.
+/// The beginning of the last line. Sixteen hex digits and a line feed follow.
 const FOOT: &str = "sum ";
 const FOOT_BYTES: usize = FOOT.len() + 16 + 1;
 
 /// Why a state file was refused.
 #[derive(Debug)]
 pub enum SnapshotError {
-    /// It cannot be read.
+    /// The file cannot be read.
     Io(io::Error),
-    /// It is not a state file. It is left where it is.
+    /// The file is not a state file. It stays where it is.
     Foreign,
-    /// Another version of the format.
+    /// The file has another version of the format.
     Version,
     /// The checksum is wrong, or a record is invalid.
     Damaged,
 }
 
-/// Writes a state file, completely or not at all. `keep` passes all records to its argument.
+/// Writes a state file and replaces any file at `path`. `keep` calls its argument with each record.
 ///
-/// Replaces a file at `path`. If anything fails, no partial file remains.
+/// If this fails, a file at `path` stays as it was.
 pub fn write(
     path: &Path,
     keep: impl FnOnce(&mut dyn FnMut(Record<'_>) -> io::Result<()>) -> io::Result<()>,
@@ -65,7 +65,8 @@ fn write_new(
         _ => {}
     }
     let mut options = OpenOptions::new();
-    // A new file, so that it has these permissions and is not a link to another place.
+    // `create_new`, because an existing file would keep its permissions, and a link would be
+    // followed.
     options.write(true).create_new(true);
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut out = Summing { to: BufWriter::new(options.open(path)?), sum: SipHasher24::new() };
@@ -83,10 +84,11 @@ fn write_new(
     out.to.flush()
 }
 
-/// Passes a state file's records to `take`, then removes the file. False if there is none.
+/// Passes a state file's records to `take`, then removes the file. False if there is no file.
 ///
-/// If the file is refused, the records passed before must not be used. A state file that is damaged
-/// or of another version is renamed to `PATH.refused`; any other file stays where it is.
+/// If the file is refused, the caller must discard the records that `take` has received. A state
+/// file that is damaged or of another version is renamed to `PATH.refused`. A file that is not a
+/// state file or cannot be read stays where it is.
 pub fn read(
     path: &Path,
     take: impl FnMut(Record<'_>) -> Result<(), InvalidRecord>,
@@ -94,7 +96,7 @@ pub fn read(
     match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error.into()),
-        // A directory, or a pipe: opening one would block until a process opens its other end.
+        // A directory, or a named pipe, whose opening would block until a process writes to it.
         Ok(found) if !found.is_file() => return Err(SnapshotError::Foreign),
         Ok(_) => {}
     }
@@ -130,7 +132,7 @@ fn read_records(
     file.seek(io::SeekFrom::Start(HEAD.len() as u64))?;
     let mut records = file.take(records);
     let (mut length, mut bytes) = ([0; 8], Vec::new());
-    // The checksum is right, so the lengths need no bound.
+    // The checksum is right, so the lengths need no check against a bound.
     while !records.fill_buf()?.is_empty() {
         records.read_exact(&mut length)?;
         (&mut records).take(u64::from_le_bytes(length)).read_to_end(&mut bytes)?;
@@ -142,7 +144,7 @@ fn read_records(
     Ok(())
 }
 
-/// Compares the checksum of the first line and the `records` bytes after it with the last line.
+/// Compares the last line with the checksum of the first line and of the `records` bytes after it.
 fn check_sum(file: &mut BufReader<File>, records: u64) -> Result<(), SnapshotError> {
     let mut sum = Summing { to: io::sink(), sum: SipHasher24::new() };
     sum.write_all(HEAD)?;
@@ -204,7 +206,7 @@ fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// `None`: [`encode`] has not written these bytes.
+/// `None` if the bytes are not one record as [`encode`] writes it.
 fn decode(bytes: &[u8]) -> Option<Record<'_>> {
     let mut from = Decoder(bytes);
     let record = match from.array()? {
@@ -312,7 +314,8 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Computes the checksum of what it writes. Its key is not secret: it detects accidents only.
+/// Writes to `to` and computes the checksum of the bytes. The checksum detects accidents, not
+/// attacks: its key is not secret.
 struct Summing<W> {
     to: W,
     sum: SipHasher24,
@@ -391,11 +394,11 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_encoded_decodes() {
+    fn only_complete_encoded_records_are_decoded() {
         for record in records() {
             let mut bytes = Vec::new();
             encode(&record, &mut bytes);
-            let read = decode(&bytes).expect("what was encoded decodes");
+            let read = decode(&bytes).expect("an encoded record is decoded");
             let shown = |record: &Record<'_>| serde_json::to_string(record).unwrap();
             assert_eq!(shown(&read), shown(&record));
             for cut in 0..bytes.len() {

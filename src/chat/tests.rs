@@ -1,9 +1,9 @@
 //! The domain's tests, with a recording sink and a clock that the test moves.
 //!
-//! A [`Story`] is a chat and what the event loop would do around it: each command is one tick, or a
-//! part of one within [`Story::tick`], at whose end the open batches are sealed and the invariants
-//! checked. A [`Recorder`] keeps what each connection receives. The invariant: nothing happens
-//! between two commands.
+//! A [`Story`] is a chat together with the event loop's part. Each command is a tick of its own, or
+//! one of several in [`Story::tick`]. At the end of a tick the open batches are sealed; after each
+//! command the invariants are checked. A [`Recorder`] records what each connection receives. The
+//! invariant: the state and the time change only in commands.
 
 mod access;
 mod catching_up;
@@ -56,21 +56,21 @@ const SETTINGS: ChatConfig = ChatConfig {
     rooms_max: 100_000,
 };
 
-/// A connection and its place in a room.
+/// A connection that has entered a room, or waits to enter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Tab {
     conn: ConnKey,
     attachment: AttachmentKey,
 }
 
-/// A chat, and what the event loop would do around it.
+/// A chat together with the event loop's part.
 struct Story {
     now: Now,
     chat: Chat,
     sink: Recorder,
     ledger: Ledger,
     conns: Slots<(), ConnTag>,
-    /// Within [`Story::tick`]: batches stay open.
+    /// True within [`Story::tick`]: batches stay open after a command.
     ticking: bool,
 }
 
@@ -90,7 +90,7 @@ impl Story {
         Story { now, chat, sink, ledger, conns: Slots::default(), ticking: false }
     }
 
-    /// A session, a room that it has opened, and a connection there that has received its own join.
+    /// Opens a session and a room, and enters it. Returns the session, the room and the connection.
     fn begin(&mut self, name: &str) -> (SessionKey, RoomKey, Tab) {
         let session = self.person(name);
         let room = self.room(session);
@@ -114,12 +114,12 @@ impl Story {
             for room in self.sink.open_rooms() {
                 self.chat.seal(room, &mut self.sink);
             }
-            assert!(self.sink.batches.is_empty(), "a batch is open for a room that has ended");
+            assert!(self.sink.batches.is_empty(), "no batch is open for a room that has ended");
         }
         self.chat.check_invariants();
     }
 
-    /// Lets time pass. Wakes at every deadline on the way, as the event loop would.
+    /// Advances the time by `timeout`. Stops at every deadline and sweeps, as the event loop does.
     fn wait(&mut self, timeout: Duration) {
         let end = self.now.after(timeout);
         while let Some(deadline) = self.chat.next_deadline().filter(|due| *due <= end.mono) {
@@ -159,7 +159,7 @@ impl Story {
         conn
     }
 
-    /// A connection asks to enter.
+    /// Asks to enter with a new connection.
     fn try_enter(
         &mut self,
         session: SessionKey,
@@ -185,19 +185,19 @@ impl Story {
         entered.map(|(attachment, admission)| (Tab { conn, attachment }, admission))
     }
 
-    /// A connection enters.
+    /// Enters with a new connection. It must be admitted at once.
     fn enter(&mut self, session: SessionKey, room: RoomKey) -> Tab {
         self.enter_from(session, room, Start::Live)
     }
 
-    /// A connection enters and is sent its first page, if it catches up.
+    /// The same from `start`. A connection that catches up is sent its first page.
     fn enter_from(&mut self, session: SessionKey, room: RoomKey, start: Start) -> Tab {
         let (tab, admission) = self.try_enter_from(session, room, start).unwrap();
         assert_eq!(admission, Admission::Admitted);
         tab
     }
 
-    /// What the connection was sent has been written: it is sent more.
+    /// The connection's output has been written, so that it is sent the next page or frames.
     fn catch_up_once(&mut self, tab: Tab) {
         self.chat.catch_up(self.now, tab.attachment, &mut self.sink);
         self.step();
@@ -208,18 +208,19 @@ impl Story {
         received.is_catching_up && received.is_open()
     }
 
-    /// Sends more until the connection has caught up or is closed. Returns how often.
+    /// Calls [`Story::catch_up_once`] until the connection has caught up or is closed. Returns the
+    /// number of calls.
     fn catch_up(&mut self, tab: Tab) -> usize {
         let mut reads = 0;
         while self.is_catching_up(tab) {
             self.catch_up_once(tab);
             reads += 1;
-            assert!(reads < 10_000, "it never catches up");
+            assert!(reads < 10_000, "the connection never catches up");
         }
         reads
     }
 
-    /// A connection asks to enter and has to wait for its name.
+    /// Asks to enter with a new connection, which has to wait for its name.
     fn enter_waiting(&mut self, session: SessionKey, room: RoomKey) -> Tab {
         self.enter_waiting_from(session, room, Start::Live)
     }
@@ -246,7 +247,7 @@ impl Story {
         self.try_send_with(tab, text, Some(nonce)).unwrap();
     }
 
-    /// Posts by REST. Returns the message and whether it is new.
+    /// Posts by REST. Returns the message's line and whether the message is new.
     fn post(
         &mut self,
         session: SessionKey,
@@ -317,7 +318,7 @@ impl Story {
         self.step();
     }
 
-    /// The connection has received these lines since the last such assertion.
+    /// Asserts the lines that the connection has received since the last such assertion.
     #[track_caller]
     fn assert_received(&mut self, tab: Tab, lines: &[&str]) {
         let received = self.sink.received_by(tab.conn);
@@ -338,7 +339,7 @@ impl Story {
         entries.into_iter().map(|entry| self.sink.read_entry(room, entry)).collect()
     }
 
-    /// The messages after one, and whether none is missing.
+    /// The messages after `id`, and whether `id` was in the history.
     fn history_after(&mut self, room: RoomKey, id: Option<MessageId>) -> (Vec<String>, bool) {
         let (entries, complete) = self.chat.history_after(room, id, &mut self.sink);
         let entries: Vec<_> = entries.collect();
@@ -354,7 +355,7 @@ impl Story {
         self.chat.room_info(room).map_or(0, |room| room.user_count)
     }
 
-    /// Whether the room exists. Only tests keep its key across ticks.
+    /// Whether the room exists.
     fn exists(&self, room: RoomKey) -> bool {
         self.chat.room_id(room).is_some()
     }
@@ -373,7 +374,7 @@ impl Story {
         self.chat.members.get(member).map(|member| member.user_id)
     }
 
-    /// The domain has no entry and no timer, and holds no memory.
+    /// Asserts that the domain has no entry and no timer, and holds no memory.
     #[track_caller]
     fn assert_empty(&self) {
         let chat = &self.chat;

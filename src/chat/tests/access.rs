@@ -6,11 +6,11 @@ use super::*;
 
 const PASSWORD: &str = "open sesame";
 
-/// A session's relation to a room.
+/// The relations of a session to a room that [`scene`] can make.
 const SESSIONS: [&str; 7] =
     ["stranger", "member", "left", "owner", "owner that left", "other room's member", "ended"];
 
-/// A room of the given kind, and a session with the given relation to it.
+/// Makes a room of the given kind, and a session with the given relation to it.
 fn scene(kind: &str, session: &str) -> (Story, SessionKey, Option<RoomKey>) {
     let mut story = Story::new();
     let owner = story.person("owner");
@@ -42,10 +42,10 @@ fn scene(kind: &str, session: &str) -> (Story, SessionKey, Option<RoomKey>) {
 }
 
 #[test]
-fn the_gate_gives_access_as_in_this_table() {
+fn the_gate_follows_this_table() {
     use Refusal::{BadPassword as Bad, NotAMember as Not, RoomNotFound as No};
     let join = |password| Access::Join { password, from: None };
-    // In the order of `SESSIONS`.
+    // Each row has one result for each of `SESSIONS`.
     let open = [Ok(()); 7];
     let members = |refusal| {
         SESSIONS.map(|session| match session {
@@ -128,7 +128,7 @@ fn a_member_needs_the_password_again_only_after_leaving() {
     story.try_join(ana, room, Some(PASSWORD), None).unwrap();
     for password in [None, Some("wrong")] {
         for _ in 0..100 {
-            story.try_join(ana, room, password, None).unwrap(); // These do not count as guesses.
+            story.try_join(ana, room, password, None).unwrap(); // A right password is not a guess.
         }
     }
     let tab = story.enter(ana, room);
@@ -143,7 +143,7 @@ fn a_member_needs_the_password_again_only_after_leaving() {
 }
 
 impl Story {
-    /// The gate, then the join, as in the route.
+    /// Passes the gate and joins, as the REST route does.
     fn try_join(
         &mut self,
         session: SessionKey,
@@ -166,14 +166,18 @@ fn wrong_guesses_are_limited_per_room_and_address() {
     let here = Some(Address::of(IpAddr::from([192, 0, 2, 1])));
     let there = Some(Address::of(IpAddr::from([192, 0, 2, 2])));
     for n in 0..5 {
-        let asking = [ana, bob][n % 2]; // The limit is the address's, not the session's.
+        let asking = [ana, bob][n % 2]; // The limit is per address, not per session.
         assert_eq!(story.try_join(asking, room, Some("wrong"), here), Err(Refusal::BadPassword));
     }
     let wait = Refusal::RateLimited(Duration::from_secs(10));
     for password in ["wrong", PASSWORD] {
         assert_eq!(story.try_join(bob, room, Some(password), here), Err(wait));
     }
-    assert_eq!(story.try_join(bob, room, None, here), Err(Refusal::BadPassword), "not a guess");
+    assert_eq!(
+        story.try_join(bob, room, None, here),
+        Err(Refusal::BadPassword),
+        "a missing password is not a guess"
+    );
     assert_eq!(story.try_join(bob, elsewhere, Some("wrong"), here), Err(Refusal::BadPassword));
     assert_eq!(story.try_join(bob, room, Some("wrong"), there), Err(Refusal::BadPassword));
     for _ in 0..5 {
@@ -186,7 +190,7 @@ fn wrong_guesses_are_limited_per_room_and_address() {
     );
     story.wait(10 * SECOND);
     story.try_join(bob, room, Some(PASSWORD), here).unwrap();
-    story.try_join(ana, room, Some(PASSWORD), here).unwrap(); // The right password did not count as a guess.
+    story.try_join(ana, room, Some(PASSWORD), here).unwrap(); // The right password is not a guess.
 }
 
 #[test]
@@ -240,7 +244,7 @@ fn a_room_is_listed_only_if_it_is_public() {
     }
     let listed: Vec<_> = story.chat.public_rooms().map(shown).collect();
     assert_eq!(listed, [expected[4].clone(), expected[0].clone()], "newest first");
-    assert_eq!(story.chat.rooms_of(ana).count(), 5, "members see private rooms");
+    assert_eq!(story.chat.rooms_of(ana).count(), 5, "a private room is listed for its members");
     story.delete(ana, rooms[4].0).unwrap();
     assert_eq!(story.chat.public_rooms().count(), 1);
     assert!(story.chat.room_info(rooms[4].0).is_none());

@@ -1,13 +1,14 @@
-//! Catching up: history on entry, resuming, and the events that follow without a gap.
+//! Catching up: history on entry, resuming, and the change to live events without a gap.
 
 use super::*;
 
-/// Four of these fill a page.
+/// A message of almost 16 KB. A page has room for three.
 fn long(n: usize) -> String {
     format!("{n} {}", "🦀".repeat(3990))
 }
 
-/// Ana has sent `count` long messages. Bob enters, wants all of them and has received one page.
+/// Ana has sent `count` long messages. Bob has entered, with all of them as history, and has
+/// received the first page.
 fn catching_up(count: usize) -> (Story, [SessionKey; 2], RoomKey, Tab, Tab) {
     let mut story = Story::new();
     let (ana, room, a) = story.begin("ana");
@@ -20,7 +21,8 @@ fn catching_up(count: usize) -> (Story, [SessionKey; 2], RoomKey, Tab, Tab) {
 }
 
 impl Story {
-    /// The connection has received every message of the log from `from` on, once and in order.
+    /// Asserts that the connection has received every message of the log from `from` on, once and
+    /// in order.
     #[track_caller]
     fn assert_received_all_since(&mut self, tab: Tab, from: usize) {
         let room = self.sink.received_by(tab.conn).room;
@@ -33,7 +35,7 @@ impl Story {
 
 // contract §8.1 §8.3
 #[test]
-fn history_precedes_everything_and_the_own_join_follows_it() {
+fn a_connection_receives_the_history_first_and_then_its_own_join() {
     let all = ["· joined ana", "· chat ana: one", "· chat ana: two"];
     for (count, kept) in [(0, 0), (1, 1), (2, 2), (3, 3), (4, 3), (1000, 3), (usize::MAX, 3)] {
         let mut story = Story::new();
@@ -51,7 +53,7 @@ fn history_precedes_everything_and_the_own_join_follows_it() {
 }
 
 #[test]
-fn resuming_after_a_message_continues_with_the_next() {
+fn a_connection_that_resumes_receives_the_messages_after_the_given_one() {
     let mut story = Story::with(|config| config.history_messages_max = 3);
     let (ana, room, a) = story.begin("ana");
     let evicted = story.last_id(room);
@@ -96,17 +98,17 @@ fn the_history_of_an_empty_room_is_empty_and_complete() {
 
 // contract §8.1 §8.7
 #[test]
-fn a_long_history_comes_in_pages_and_only_the_last_is_marked_so() {
+fn a_long_history_comes_in_pages_and_only_the_last_page_is_marked_as_the_last() {
     let (mut story, _, _, _, b) = catching_up(100);
     let reads = story.catch_up(b);
     story.assert_received_all_since(b, 0);
     let received = story.sink.received_by(b.conn);
-    // The recorder checks that no page is too large; here, that none is needlessly small.
+    // The recorder checks that no page is too large. This test checks that no page is too small.
     assert_eq!((received.pages, received.complete), (101_usize.div_ceil(3), Some(true)));
     let more: Vec<_> = received.lines.iter().filter(|line| *line == "more").collect();
     assert_eq!(more.len(), received.pages - 1);
     assert_eq!(received.lines[received.lines.len() - 2..], ["complete: ana, bob*", "joined bob"]);
-    assert!(reads <= received.pages, "the events come with the last page");
+    assert!(reads <= received.pages, "the frames after the pages come with the last page");
 }
 
 #[test]
@@ -128,7 +130,7 @@ fn the_last_page_lists_each_present_member_once_by_arrival() {
     let (ana, room, first) = story.begin("ana");
     story.enter(ana, room);
     let [bob, cyd, dan] = ["bob", "cyd", "dan"].map(|name| story.person(name));
-    story.join(dan, room).unwrap(); // A member that is not present.
+    story.join(dan, room).unwrap(); // Dan is a member, but not present.
     let c = story.enter(cyd, room);
     let b = story.enter(bob, room);
     story.close(first);
@@ -159,7 +161,7 @@ fn new_messages_follow_the_pages_once_and_in_order() {
     let meanwhile =
         ["joined cyd", "chat ana: meanwhile", "chat bob: my own", "chat cyd: bye", "left cyd"];
     story.assert_received(a, &meanwhile);
-    assert_eq!(story.sink.received_by(b.conn).places, [0, 1, 2, 3], "one page so far");
+    assert_eq!(story.sink.received_by(b.conn).places, [0, 1, 2, 3], "only one page has been sent");
     story.catch_up(b);
     story.assert_received_all_since(b, 0);
     let lines = &story.sink.received_by(b.conn).lines;
@@ -182,7 +184,7 @@ fn messages_in_the_tick_of_the_last_page_are_received_once() {
     let all = 0..story.sink.log(room).len();
     assert!(
         story.sink.received_by(b.conn).places.iter().copied().eq(all),
-        "including the typing event, which is live"
+        "the typing event is live, so it is received"
     );
 }
 
@@ -240,16 +242,17 @@ fn a_reader_whose_next_message_was_dropped_is_closed_as_too_slow() {
     let b = story.enter_from(bob, room, Start::Last(10));
     let sent = story.sink.received_by(b.conn).places.len();
     assert_eq!(sent, 3);
-    // One is dropped already, for bob's own join. Two more are dropped, which bob has received.
+    // The history has dropped one message, for bob's own join. It drops two more; bob has all
+    // three.
     (0..2).for_each(|n| story.send(a, &n.to_string()));
     story.catch_up_once(b);
     assert_eq!(
         story.sink.received_by(b.conn).places.len(),
         sent + 3,
-        "all dropped messages were received"
+        "bob has received all dropped messages"
     );
     (0..3).for_each(|n| story.send(a, &n.to_string()));
-    assert!(story.is_catching_up(b), "no message that it needs is dropped");
+    assert!(story.is_catching_up(b), "no message is dropped that bob has not received");
     story.send(a, "one more");
     story.sink.received_by(a.conn).lines.clear();
     story.sink.received_by(b.conn).lines.clear();
@@ -261,7 +264,7 @@ fn a_reader_whose_next_message_was_dropped_is_closed_as_too_slow() {
 }
 
 #[test]
-fn a_reader_may_be_too_slow_after_the_last_page_as_well() {
+fn a_reader_may_be_too_slow_after_the_last_page_too() {
     let mut story = Story::with(|config| config.history_messages_max = 10);
     let (_, room, a) = story.begin("ana");
     (0..4).for_each(|n| story.send(a, &long(n)));
@@ -324,7 +327,7 @@ fn every_way_to_end_a_connection_works_while_it_catches_up() {
         story.assert_received(b, lines);
         story.wait(4 * SECOND);
         story.assert_received(a, &["chat ana: hello", left]);
-        story.catch_up_once(b); // Has no effect any more.
+        story.catch_up_once(b); // Has no effect on an ended connection.
         story.assert_received(b, &[]);
     }
 }
@@ -340,7 +343,7 @@ fn a_member_is_back_as_soon_as_its_connection_starts_to_catch_up() {
     (0..10).for_each(|n| story.send(a, &long(n)));
     story.wait(2 * SECOND);
     let back = story.enter_from(bob, room, Start::After(Some(last)));
-    story.wait(MINUTE); // It reads slowly, for longer than the grace.
+    story.wait(MINUTE); // The peer reads slowly: it catches up for longer than the grace.
     assert!(story.is_catching_up(back));
     assert_eq!(story.user_count(room), 2);
     story.catch_up(back);
@@ -386,7 +389,7 @@ fn without_a_kept_history_no_page_has_messages() {
 
 // contract §8.4
 #[test]
-fn resuming_after_each_message_gives_all_later_ones() {
+fn resuming_after_any_message_gives_all_later_messages() {
     let mut story = Story::new();
     let (ana, room, a) = story.begin("ana");
     (0..50).for_each(|n| story.send(a, &if n % 7 == 0 { long(n) } else { n.to_string() }));
@@ -403,7 +406,7 @@ fn resuming_after_each_message_gives_all_later_ones() {
 // contract §8.1
 #[test]
 fn many_long_names_do_not_enlarge_the_last_page() {
-    // A person was counted as 100 bytes and may take 240: pages grew over 64 KiB.
+    // Pages grew over 64 KiB: a user was estimated at 100 bytes, and can take 240.
     let mut story = Story::new();
     let (ana, room, a) = story.begin("ana");
     for n in 0..200 {

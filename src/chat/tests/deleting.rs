@@ -1,4 +1,4 @@
-//! Deleting rooms, and owning them.
+//! Deleting rooms, and the ownership of rooms.
 
 use super::*;
 
@@ -10,8 +10,8 @@ fn deleting_a_room_closes_its_connections_without_announcing_departures() {
         ["bob", "cyd", "dan", "ANA", "Bob"].map(|name| story.person(name));
     let b = [story.enter(bob, room), story.enter(bob, room)];
     let c = story.enter(cyd, room);
-    story.break_connection(c); // It is in its grace.
-    story.join(dan, room).unwrap(); // It is not present.
+    story.break_connection(c); // Its member is in its grace.
+    story.join(dan, room).unwrap(); // Dan is a member, but not present.
     let waiting = [story.enter_waiting(namesake, room), story.enter_waiting(stranger, room)];
     let gone = story.enter_waiting(namesake, room);
     story.close(gone);
@@ -36,12 +36,12 @@ fn deleting_a_room_closes_its_connections_without_announcing_departures() {
         .to_vec();
     assert_eq!(rooms, [0, 1, 0, 0, 0, 0]);
     assert_eq!(story.chat.timer_count(), 5, "one for each session without a connection");
-    // The ends that the event loop reports later change nothing.
+    // If the event loop reports the ends later, nothing changes.
     for tab in [a, b[0], b[1], behind, waiting[0], waiting[1], c] {
         story.close(tab);
     }
     story.wait(MINUTE);
-    assert_eq!(story.delete(ana, room), Err(Refusal::RoomNotFound), "it has ended");
+    assert_eq!(story.delete(ana, room), Err(Refusal::RoomNotFound), "the room has ended");
     story.send(other, "still here");
     story.assert_received(other, &["chat bob: still here"]);
     for session in [ana, bob, cyd, dan, namesake, stranger] {
@@ -102,7 +102,7 @@ fn a_session_that_left_its_room_still_owns_it() {
 }
 
 #[test]
-fn a_room_passes_to_the_member_present_longest_each_time_its_owner_ends() {
+fn each_time_its_owner_ends_a_room_passes_to_the_member_present_longest() {
     let mut story = Story::new();
     let (ana, room, _) = story.begin("ana");
     let people = ["early", "comes back", "second", "third"].map(|name| story.person(name));
@@ -112,8 +112,8 @@ fn a_room_passes_to_the_member_present_longest_each_time_its_owner_ends() {
     let e = story.enter(early, room);
     story.enter(second, room);
     story.close(tab);
-    story.enter(returner, room); // Present again, more briefly than the others.
-    story.break_connection(e); // In its grace it is still present.
+    story.enter(returner, room); // Present again, but for a shorter time than the others.
+    story.break_connection(e); // A member in its grace is still present.
     story.enter(third, room);
     let mut owners = [ana, early, second, returner, third].into_iter().peekable();
     while let Some(owner) = owners.next() {
@@ -167,9 +167,9 @@ fn a_room_passes_on_when_its_owners_session_expires() {
 }
 
 #[test]
-fn the_end_of_a_room_costs_the_same_however_many_its_owner_has() {
-    // Each room that ended was searched among all of its owner's. In a debug build the end of
-    // 100,000 took 100 seconds; it takes 250 ms.
+fn the_cost_of_ending_a_room_does_not_grow_with_the_rooms_of_its_owner() {
+    // The end of a room searched the list of all rooms of its owner. In a debug build the end of
+    // 100,000 rooms took 100 seconds; now it takes 250 ms.
     let mut story = Story::new();
     let ana = story.person("ana");
     let (now, chat, sink) = (story.now, &mut story.chat, &mut story.sink);

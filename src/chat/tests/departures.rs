@@ -1,4 +1,4 @@
-//! Departures: closed and broken connections, leaving by REST, the end of a session, and the grace.
+//! Departures: by closed and broken connections, by REST and with the end of a session; the grace.
 
 use super::*;
 
@@ -21,7 +21,7 @@ fn a_member_that_reconnects_within_the_grace_is_not_announced() {
     let bob = story.person("bob");
     let b = story.enter(bob, room);
     story.break_connection(b);
-    assert_eq!(story.user_count(room), 2, "it still counts as present");
+    assert_eq!(story.user_count(room), 2, "bob is still present");
     story.wait(SETTINGS.leave_grace - Duration::from_micros(1));
     let back = story.enter(bob, room);
     story.wait(MINUTE);
@@ -43,7 +43,7 @@ fn a_member_that_does_not_reconnect_leaves_at_the_end_of_the_grace() {
     let due = story.chat.next_deadline().unwrap();
     assert!(
         (deadline..deadline.after(GRAIN)).contains(&due),
-        "never early, and at most a grain late"
+        "a timer is never early, and at most one grain late"
     );
     story.wait(due.since(story.now.mono) - Duration::from_micros(1));
     story.assert_received(a, &[]);
@@ -70,7 +70,7 @@ fn each_broken_connection_starts_a_new_grace() {
 }
 
 #[test]
-fn without_a_grace_a_broken_connection_means_leaving_at_once() {
+fn without_a_grace_a_member_whose_connection_breaks_leaves_at_once() {
     let mut story = Story::with(|config| config.leave_grace = Duration::ZERO);
     let (_, room, a) = story.begin("ana");
     story.break_connection(a);
@@ -127,7 +127,7 @@ fn leaving_closes_the_sessions_connections_in_that_room_only() {
     story.send(other, "still here");
     story.assert_received(other, &["joined ana", "chat ana: still here"]);
     assert_eq!(story.user_id(ana, room), None);
-    // The ends that the event loop reports later change nothing.
+    // If the event loop reports the ends later, nothing changes.
     story.close(first);
     story.break_connection(second);
     story.wait(4 * SECOND);

@@ -7,7 +7,7 @@ fn a_second_tab_is_not_announced() {
     let mut story = Story::new();
     let (ana, room, first) = story.begin("ana");
     let second = story.enter(ana, room);
-    assert_eq!(story.user_count(room), 1, "two tabs of one member");
+    assert_eq!(story.user_count(room), 1, "two tabs belong to one member");
     story.send(second, "hello");
     story.assert_all_received(&[first, second], &["chat ana: hello"]);
     story.close(first);
@@ -69,7 +69,7 @@ fn the_rooms_of_a_session_are_listed_in_the_order_of_joining() {
     }
     assert_eq!(story.chat.rooms_of(bob).collect::<Vec<_>>(), [ids[2], ids[0], ids[3]]);
     story.leave(bob, rooms[0]);
-    story.leave(bob, rooms[1]); // It had not joined this one.
+    story.leave(bob, rooms[1]); // Bob is not a member of this room.
     assert_eq!(story.chat.rooms_of(bob).collect::<Vec<_>>(), [ids[2], ids[3]]);
     story.enter(bob, rooms[0]);
     story.wait(11 * MINUTE);
@@ -80,7 +80,7 @@ fn the_rooms_of_a_session_are_listed_in_the_order_of_joining() {
 
 // contract §5.7
 #[test]
-fn the_checks_at_entry_come_in_the_contracts_order() {
+fn the_checks_at_entry_follow_the_order_of_the_contract() {
     let mut story = Story::new();
     let (ana, room, _) = story.begin("ana");
     let gone = story.person("gone");
@@ -153,7 +153,7 @@ fn opening_a_session_does_not_end_another_of_the_same_name() {
 fn a_member_that_is_not_present_holds_no_name() {
     let mut story = Story::new();
     let ana = story.person("ana");
-    let room = story.room(ana); // Opening it has made ana a member.
+    let room = story.room(ana); // This makes ana a member.
     let namesake = story.person("ana");
     story.enter(namesake, room);
     let waiting = story.enter_waiting(ana, room);

@@ -15,7 +15,7 @@ fn an_unused_session_ends_after_its_ttl() {
 }
 
 #[test]
-fn a_sweep_ends_at_most_as_many_sessions_as_it_is_allowed() {
+fn a_sweep_ends_at_most_the_given_number_of_sessions() {
     let mut story = Story::new();
     (0..5).for_each(|_| _ = story.person("ana"));
     story.now = story.now.after(25 * HOUR);
@@ -38,7 +38,7 @@ fn using_a_session_restarts_its_ttl() {
     assert!(story.session_exists(ana));
     story.wait(2 * SECOND);
     assert!(!story.session_exists(ana));
-    story.chat.touch(story.now, ana); // Has no effect any more.
+    story.chat.touch(story.now, ana); // Has no effect on an ended session.
     story.assert_empty();
 }
 
@@ -94,7 +94,7 @@ fn a_room_that_no_connection_enters_ends_after_ten_minutes() {
     let (ana, bob) = (story.person("ana"), story.person("bob"));
     let room = story.room(ana);
     story.wait(9 * MINUTE);
-    story.join(bob, room).unwrap(); // Joining by REST does not make a connection.
+    story.join(bob, room).unwrap(); // Joining by REST opens no connection.
     story.chat.touch(story.now, bob);
     story.wait(MINUTE - SECOND);
     assert!(story.exists(room));
@@ -142,7 +142,11 @@ fn a_room_may_end_during_a_grace() {
     story.break_connection(tab);
     story.wait(2 * SECOND);
     assert!(!story.exists(room));
-    assert_eq!((story.chat.timer_count(), story.chat.members.len()), (1, 0), "only the session's");
+    assert_eq!(
+        (story.chat.timer_count(), story.chat.members.len()),
+        (1, 0),
+        "only the session's timer is armed"
+    );
     story.end(ana);
     story.assert_empty();
 }
@@ -167,7 +171,7 @@ fn overdue_timers_expire_in_the_order_of_their_deadlines() {
     story.break_connection(b);
     story.wait(SECOND);
     story.break_connection(a);
-    // As after the machine was suspended: everything is due at once.
+    // All timers are due at once, as after a suspension of the machine.
     story.now = story.now.after(48 * HOUR);
     story.sweep();
     let last: Vec<_> = story.sink.log(room).iter().map(|entry| entry.line.as_str()).collect();
@@ -177,7 +181,7 @@ fn overdue_timers_expire_in_the_order_of_their_deadlines() {
 }
 
 #[test]
-fn entering_and_leaving_a_thousand_times_leaves_one_timer_each() {
+fn entering_and_leaving_a_thousand_times_does_not_accumulate_timers() {
     let mut story = Story::new();
     let (ana, room, mut tab) = story.begin("ana");
     for _ in 0..1000 {
@@ -186,5 +190,5 @@ fn entering_and_leaving_a_thousand_times_leaves_one_timer_each() {
     }
     assert_eq!(story.chat.timer_count(), 0);
     story.close(tab);
-    assert_eq!(story.chat.timer_count(), 2, "the session's and the room's");
+    assert_eq!(story.chat.timer_count(), 2, "one timer for the session and one for the room");
 }

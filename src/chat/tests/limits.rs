@@ -1,4 +1,4 @@
-//! Limits and rates; and ended sessions and rooms leave no memory behind.
+//! Limits and rates, and that ended sessions and rooms hold no memory.
 
 use std::net::IpAddr;
 
@@ -26,7 +26,7 @@ fn a_session_may_be_a_member_of_two_hundred_rooms() {
         Err(Refusal::TooManyRooms)
     );
     assert_eq!(story.try_enter(ana, room).err(), Some(CloseReason::TooManyRooms));
-    assert_eq!(story.join(ana, rooms[7]), Ok(()), "it is a member already");
+    assert_eq!(story.join(ana, rooms[7]), Ok(()), "ana is a member already");
     story.enter(ana, rooms[7]);
     story.leave(ana, rooms[8]);
     story.join(ana, room).unwrap();
@@ -69,7 +69,7 @@ fn a_session_may_have_twenty_connections_including_waiting_ones() {
 
 #[test]
 fn joining_a_room_that_has_ended_is_refused() {
-    // `join` succeeded without making a member.
+    // `join` returned `Ok` and added no member.
     let mut story = Story::new();
     let ana = story.person("ana");
     let room = story.room(ana);
@@ -134,7 +134,7 @@ fn an_address_has_a_limit_of_connections() {
     assert_eq!(story.chat.on_arrival(here), Quota::Within);
     assert_eq!(story.chat.on_arrival(here), Quota::Over);
     assert_eq!(story.chat.on_arrival(there), Quota::Within);
-    story.chat.on_departure(story.now, here); // The connection over the limit.
+    story.chat.on_departure(story.now, here); // Ends the connection over the limit.
     assert_eq!(story.chat.on_arrival(here), Quota::Over);
     story.chat.on_departure(story.now, here);
     story.chat.on_departure(story.now, here);
@@ -171,7 +171,7 @@ fn without_a_limit_an_address_may_have_any_number_of_connections() {
 }
 
 #[test]
-fn idle_addresses_are_forgotten() {
+fn the_entries_of_idle_addresses_are_removed() {
     let mut story = Story::with(|config| config.session_pace = Pace::new(2, SECOND, 60));
     for n in 0..200 {
         let address = Address::of(IpAddr::from([192, 0, 2, n]));
@@ -203,7 +203,7 @@ fn an_address_with_a_connection_needs_no_timer() {
     assert_eq!(story.chat.timer_count(), 0);
     story.chat.on_departure(story.now, here);
     story.step();
-    assert_eq!(story.chat.timer_count(), 1, "its usage is remembered for a while");
+    assert_eq!(story.chat.timer_count(), 1, "the timer for the review of the address");
     story.chat.on_arrival(here);
     story.wait(MINUTE);
     assert_eq!(story.chat.timer_count(), 0);
@@ -233,7 +233,7 @@ fn thousands_of_sessions_and_rooms_leave_nothing_behind() {
                 chat.enter(now, request, sink).unwrap().0
             };
             let tab = enter(session);
-            // A session with another name, and one with the same name, which has to wait.
+            // One session has another name. The other has the same name and has to wait.
             sessions.iter().rev().step_by(2).take(2).for_each(|other| _ = enter(*other));
             chat.post(now, tab, Draft::new("hello", Some("n")).unwrap(), sink).unwrap();
             if n % 4 == 0 {

@@ -4,7 +4,7 @@ use super::*;
 
 const CEILING: usize = 1_000_000;
 
-/// A story with a memory ceiling, and a tally with which a test fills the rest.
+/// A story with a memory ceiling, and a tally with which the test fills memory.
 fn limited_story() -> (Story, Tally) {
     let mut story = Story::new();
     story.ledger = Ledger::with_ceiling(CEILING);
@@ -13,7 +13,7 @@ fn limited_story() -> (Story, Tally) {
     (story, rest)
 }
 
-/// Makes the total the given percentage of the ceiling.
+/// Sets the tally so that the total is the given percentage of the ceiling.
 fn fill(story: &Story, rest: &mut Tally, percent: usize) {
     let others = story.ledger.total() - rest.bytes();
     rest.set(CEILING / 100 * percent - others);
@@ -32,19 +32,19 @@ fn the_room_silent_longest_loses_its_oldest_messages() {
     story.send(tabs[0], "still here");
     let before = rooms.map(|room| story.history(room, 1000).len());
     fill(&story, &mut rest, 80);
-    assert_eq!(story.chat.forget(), 0, "memory is not short yet");
+    assert_eq!(story.chat.forget(), 0, "memory is not short");
     fill(&story, &mut rest, 81);
     let forgotten = story.chat.forget();
     story.step();
     assert!((16..300).contains(&forgotten), "{forgotten}");
     assert!(
         story.ledger.total() <= CEILING / 100 * 78,
-        "forgetting ends well below where it begins"
+        "forgetting ends at a lower bound than it begins"
     );
     let after = rooms.map(|room| story.history(room, 1000).len());
     assert_eq!(after, [before[0], before[1] - forgotten, before[2]]);
     assert_eq!(story.chat.forget(), 0);
-    // Forgetting everything would not be enough: all histories go, and nothing else.
+    // Dropping all histories is not enough. They are dropped, and nothing else.
     rest.set(CEILING);
     assert_eq!(story.chat.forget(), after.iter().sum::<usize>());
     story.step();
@@ -59,9 +59,9 @@ fn a_nonce_is_forgotten_with_its_message() {
     let (_, room, tab) = story.begin("ana");
     story.send_with(tab, "once", "n");
     rest.set(CEILING);
-    assert_eq!(story.chat.forget(), 2, "the message and the join");
+    assert_eq!(story.chat.forget(), 2, "the message and the join are dropped");
     story.send_with(tab, "once", "n");
-    assert_eq!(story.history(room, 10).len(), 1, "it is posted again");
+    assert_eq!(story.history(room, 10).len(), 1, "the message is posted again");
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn rooms_and_sessions_are_refused_before_memberships_are() {
 }
 
 #[test]
-fn a_full_server_remembers_no_address() {
+fn a_full_server_adds_no_entry_for_an_address() {
     let (mut story, mut rest) = limited_story();
     rest.set(CEILING);
     let timers = story.chat.timer_count();

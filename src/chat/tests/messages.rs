@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn everyone_receives_the_same_in_the_order_of_the_history() {
+fn all_connections_receive_the_same_messages_in_the_order_of_the_history() {
     let mut story = Story::new();
     let (_, room, a) = story.begin("ana");
     let bob = story.person("bob");
@@ -63,7 +63,7 @@ fn a_second_tab_does_not_receive_earlier_messages() {
 }
 
 #[test]
-fn messages_from_before_a_close_arrive_before_it() {
+fn messages_sent_before_a_close_arrive_before_it() {
     let mut story = Story::new();
     let (ana, room, a) = story.begin("ana");
     let bob = story.person("bob");
@@ -106,7 +106,7 @@ fn messages_are_trimmed_and_measured_in_scalar_values() {
         (&format!(" {} ", "x".repeat(4000)), None),
         (&"🦀".repeat(4001), Some(Refusal::TooLong)),
         (&"x".repeat(60_000), Some(Refusal::TooLong)),
-        ("\u{200B}\0\u{1b}", None), // Any other Unicode text is valid.
+        ("\u{200B}\0\u{1b}", None), // All other Unicode text is valid.
     ] {
         assert_eq!(story.try_send(tab, text).err(), refusal, "{} bytes", text.len());
     }
@@ -114,7 +114,7 @@ fn messages_are_trimmed_and_measured_in_scalar_values() {
 }
 
 #[test]
-fn typing_is_passed_on_once_a_second_per_member() {
+fn typing_is_published_at_most_once_a_second_per_member() {
     let mut story = Story::new();
     let (ana, room, first) = story.begin("ana");
     let bob = story.person("bob");
@@ -167,10 +167,14 @@ fn the_message_rate_covers_all_rooms_and_tabs_of_a_session() {
     story.send(b, "others may");
     story.wait(Duration::from_millis(40));
     let refusal = Err(Refusal::RateLimited(Duration::from_millis(60)));
-    assert_eq!(story.try_send(first, "hello"), refusal, "the remaining time");
+    assert_eq!(story.try_send(first, "hello"), refusal, "the refusal has the remaining time");
     story.leave(ana, room);
     let back = story.enter(ana, room);
-    assert_eq!(story.try_send(back, "hello"), refusal, "leaving and joining resets nothing");
+    assert_eq!(
+        story.try_send(back, "hello"),
+        refusal,
+        "leaving and joining again does not reset the rate"
+    );
     story.wait(Duration::from_millis(60));
     story.send(back, "hello");
     assert!(story.try_send(back, "hello").is_err());
@@ -211,7 +215,7 @@ fn without_a_kept_history_messages_are_still_delivered() {
 }
 
 #[test]
-fn a_history_read_within_a_tick_has_its_earlier_messages() {
+fn a_history_read_within_a_tick_contains_the_earlier_messages_of_the_tick() {
     let mut story = Story::new();
     let (_, room, tab) = story.begin("ana");
     story.tick(|story| {
@@ -224,7 +228,7 @@ fn a_history_read_within_a_tick_has_its_earlier_messages() {
 }
 
 #[test]
-fn messages_have_the_ticks_time_and_increasing_ids() {
+fn messages_have_the_time_of_their_tick_and_increasing_ids() {
     let mut story = Story::new();
     let (_, room, tab) = story.begin("ana");
     let walls: Vec<_> = (0..3)

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn everyone_and_the_history_receive_a_message_with_its_nonce() {
+fn live_events_and_the_history_contain_the_nonce_of_a_message() {
     let mut story = Story::new();
     let (_, room, a) = story.begin("ana");
     let bob = story.person("bob");
@@ -17,7 +17,7 @@ fn everyone_and_the_history_receive_a_message_with_its_nonce() {
 }
 
 #[test]
-fn a_known_nonce_repeats_its_message_to_the_sending_connection_alone() {
+fn a_known_nonce_repeats_its_message_to_the_sending_connection_only() {
     let mut story = Story::new();
     let (ana, room, first) = story.begin("ana");
     let second = story.enter(ana, room);
@@ -55,7 +55,7 @@ fn a_nonce_sent_twice_in_one_tick_posts_once_and_repeats_once() {
 }
 
 #[test]
-fn a_nonce_identifies_a_message_per_sender_and_room() {
+fn the_same_nonce_of_another_sender_or_in_another_room_is_new() {
     let mut story = Story::new();
     let (ana, room, a) = story.begin("ana");
     let (bob, namesake) = (story.person("bob"), story.person("ana"));
@@ -106,7 +106,7 @@ fn a_nonce_is_forgotten_with_its_message() {
     for text in ["one", "two", "three"] {
         story.send(a, text);
     }
-    // The invariants, checked after each step, include that no nonce outlives its message.
+    // `step` checks the invariants, one of which is that no nonce outlives its message.
     assert_eq!(story.history(room, 3), ["chat ana: one", "chat ana: two", "chat ana: three"]);
 }
 
@@ -120,7 +120,7 @@ fn without_a_kept_history_no_nonce_is_known() {
 }
 
 #[test]
-fn a_message_still_to_come_while_catching_up_is_not_repeated() {
+fn a_message_that_catching_up_has_yet_to_send_is_not_repeated() {
     let mut story = Story::new();
     let (ana, room, a) = story.begin("ana");
     story.send_with(a, "first", "n1");
@@ -144,7 +144,7 @@ fn a_message_still_to_come_while_catching_up_is_not_repeated() {
 }
 
 #[test]
-fn a_message_from_before_the_resumed_position_is_repeated() {
+fn a_message_older_than_the_resumed_position_is_repeated() {
     let mut story = Story::new();
     let (ana, room, a) = story.begin("ana");
     story.send_with(a, "hello", "n");

@@ -25,7 +25,11 @@ fn only_a_member_may_post_from_outside() {
     let now = story.now;
     let draft = Draft::new("hello", None).unwrap();
     let posted = story.chat.post_from_outside(now, bob, room, draft, &mut story.sink);
-    assert_eq!(posted.err(), Some(Refusal::NotAMember), "even if the caller skips the gate");
+    assert_eq!(
+        posted.err(),
+        Some(Refusal::NotAMember),
+        "the post is refused even if the caller skips the gate"
+    );
     story.join(bob, room).unwrap();
     story.leave(bob, room);
     assert_eq!(story.post(bob, room, "hello", None), Err(Refusal::NotAMember));
@@ -54,7 +58,7 @@ fn a_known_nonce_is_answered_with_its_message_and_not_published() {
 }
 
 #[test]
-fn a_post_from_outside_keeps_its_place_in_the_tick() {
+fn a_post_from_outside_keeps_its_position_among_the_messages_of_its_tick() {
     let mut story = Story::new();
     let (ana, room, a) = story.begin("ana");
     story.tick(|story| {
@@ -72,7 +76,7 @@ fn a_post_under_the_name_of_a_connected_member_is_refused() {
     let namesake = story.person("ANA");
     story.join(namesake, room).unwrap();
     assert_eq!(story.post(namesake, room, "hello", None), Err(Refusal::NameTaken));
-    story.assert_received(a, &[]); // No ping: a post starts no probe.
+    story.assert_received(a, &[]); // A post starts no probe, so there is no ping.
     story.post(ana, room, "me", None).unwrap();
     story.close(a);
     story.post(namesake, room, "hello", None).unwrap();
@@ -97,8 +101,8 @@ fn a_holder_in_its_grace_gives_way_to_a_post() {
 }
 
 #[test]
-fn a_post_that_is_refused_or_known_takes_no_name() {
-    // A holder in its grace departed for a post that was then refused or known already.
+fn a_post_that_is_refused_or_repeated_takes_no_name() {
+    // A holder in its grace lost its presence to a post that was then refused, or was a repetition.
     let mut story = Story::with(|config| config.message_pace = Pace::new(1, HOUR, 2));
     let (_, room, zoe) = story.begin("zoe");
     let (ana, namesake) = (story.person("ana"), story.person("ANA"));
@@ -135,7 +139,7 @@ fn a_post_restarts_the_ttl_of_its_room() {
     story.wait(2 * MINUTE - SECOND);
     assert!(story.exists(room));
     story.wait(2 * SECOND);
-    assert!(!story.exists(room), "after two minutes, not ten");
+    assert!(!story.exists(room), "the ttl is two minutes, not ten");
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! Probes: a member is pinged when another session wants its name. So a dead connection does not keep
-//! its own user out, if the user comes back with a new session.
+//! Probes: a member is pinged when another session wants its name. So a user who returns with a new
+//! session gets the name back even if the old connection is dead but has not ended.
 
 use super::*;
 
-/// Ana holds her name and a namesake wants it. Zoe's connection only receives.
+/// Ana holds her name, and another session with the same name, the namesake, wants to enter. Zoe's
+/// connection only receives.
 struct Contest {
     story: Story,
     zoe: Tab,
@@ -23,7 +24,7 @@ impl Contest {
         Contest { story, zoe, ana, holder, namesake, room }
     }
 
-    /// The namesake's connection waits, and the holder is pinged.
+    /// Asks to enter with a connection of the namesake, which waits. The holder is pinged.
     fn try_enter(&mut self) -> Tab {
         let new = self.story.enter_waiting(self.namesake, self.room);
         self.story.assert_received(self.holder, &["ping"]);
@@ -31,25 +32,26 @@ impl Contest {
         new
     }
 
-    /// The holder has left and then the newcomer has joined.
+    /// Asserts that the holder has left and that the newcomer has joined after that.
     #[track_caller]
-    fn newcomer_is_in(&mut self, new: Tab) {
+    fn assert_newcomer_is_in(&mut self, new: Tab) {
         self.story.assert_received(self.zoe, &["left ana", "joined ANA"]);
-        // Admitted first; its own join comes with the other frames of the tick.
+        // The admission comes at once, the newcomer's own join with the batch at the end of the
+        // tick.
         self.story.assert_received(new, &["admitted", "joined ANA"]);
         assert_eq!(self.story.user_count(self.room), 2);
         self.story.send(new, "hello");
         self.story.assert_all_received(&[self.zoe, new], &["chat ANA: hello"]);
     }
 
-    fn nothing_more_happens(&mut self) {
+    fn assert_nothing_more_happens(&mut self) {
         self.story.wait(MINUTE);
         self.story.assert_received(self.zoe, &[]);
         let unused = self.story.chat.sessions.iter().filter(|(_, s)| s.attachments.is_empty());
         assert_eq!(
             self.story.chat.timer_count(),
             unused.count(),
-            "only the timers of unused sessions"
+            "only timers of unused sessions are armed"
         );
     }
 }
@@ -61,19 +63,19 @@ fn a_holder_that_responds_keeps_its_name() {
     let first = c.try_enter();
     let second = c.story.enter_waiting(stranger, c.room);
     let third = c.story.enter_waiting(c.namesake, c.room);
-    c.story.assert_received(c.holder, &[]); // It is pinged once.
+    c.story.assert_received(c.holder, &[]); // The holder is pinged only once.
     c.story.sign_of_life(c.zoe); // Zoe's input does not answer ana's probe.
     c.story.sign_of_life(first);
     c.story.wait(2 * SECOND);
     c.story.assert_all_received(&[first, second, third], &[]);
     c.story.sign_of_life(c.holder);
     c.story.assert_all_received(&[first, second, third], &["closed NameTaken"]);
-    c.nothing_more_happens();
+    c.assert_nothing_more_happens();
     assert_eq!(c.story.user_count(c.room), 2);
 }
 
 #[test]
-fn any_tab_of_the_holder_may_answer() {
+fn each_tab_of_the_holder_can_answer_the_probe() {
     let mut c = Contest::new();
     let tab = c.story.enter(c.ana, c.room);
     let new = c.try_enter();
@@ -101,9 +103,9 @@ fn a_silent_holder_is_closed_and_the_newcomer_admitted() {
     c.story.wait(GRAIN);
     c.story.assert_received(c.holder, &["closed Silent"]);
     c.story.assert_received(tab, &["ping", "closed Silent"]);
-    c.newcomer_is_in(new);
-    c.story.assert_received(other_room, &["joined ana"]); // Connections in other rooms are not affected.
-    c.story.close(c.holder); // The ends that the event loop reports later change nothing.
+    c.assert_newcomer_is_in(new);
+    c.story.assert_received(other_room, &["joined ana"]); // The probe concerns one room.
+    c.story.close(c.holder); // A report of the end changes nothing.
     c.story.break_connection(tab);
     c.story.wait(MINUTE);
     c.story.assert_received(c.zoe, &[]);
@@ -140,9 +142,9 @@ fn the_first_of_two_waiting_sessions_gets_the_name() {
     c.story.assert_received(c.holder, &["closed Silent"]);
     c.story.assert_received(late, &["closed NameTaken"]);
     c.story.assert_received(tab, &["admitted"]); // A second tab of the admitted session.
-    c.newcomer_is_in(new);
+    c.assert_newcomer_is_in(new);
     c.story.assert_received(tab, &["chat ANA: hello"]);
-    c.nothing_more_happens();
+    c.assert_nothing_more_happens();
 }
 
 #[test]
@@ -152,7 +154,7 @@ fn a_waiting_connection_neither_sends_nor_counts_as_present() {
     c.story.send(new, "let me in");
     c.story.typing(new);
     assert_eq!(c.story.user_count(c.room), 2);
-    assert_eq!(c.story.user_id(c.namesake, c.room), None, "it is not a member yet");
+    assert_eq!(c.story.user_id(c.namesake, c.room), None, "the namesake is not a member yet");
     c.story.assert_all_received(&[c.zoe, c.holder, new], &[]);
 }
 
@@ -161,8 +163,8 @@ fn a_holder_that_closes_frees_its_name_at_once() {
     let mut c = Contest::new();
     let new = c.try_enter();
     c.story.close(c.holder);
-    c.newcomer_is_in(new);
-    c.nothing_more_happens();
+    c.assert_newcomer_is_in(new);
+    c.assert_nothing_more_happens();
 }
 
 #[test]
@@ -171,10 +173,10 @@ fn a_holder_whose_connections_break_frees_its_name_at_once() {
     let tab = c.story.enter(c.ana, c.room);
     let new = c.try_enter();
     c.story.break_connection(c.holder);
-    c.story.assert_received(c.zoe, &[]); // The other tab can still answer.
+    c.story.assert_received(c.zoe, &[]); // The other tab can still respond.
     c.story.break_connection(tab);
-    c.newcomer_is_in(new);
-    c.nothing_more_happens();
+    c.assert_newcomer_is_in(new);
+    c.assert_nothing_more_happens();
 }
 
 #[test]
@@ -185,8 +187,8 @@ fn a_holder_that_leaves_by_rest_frees_its_name_at_once() {
     c.story.leave(c.ana, c.room);
     c.story.assert_received(c.holder, &["closed LeftRoom"]);
     c.story.assert_received(tab, &["ping", "closed LeftRoom"]);
-    c.newcomer_is_in(new);
-    c.nothing_more_happens();
+    c.assert_newcomer_is_in(new);
+    c.assert_nothing_more_happens();
 }
 
 #[test]
@@ -195,8 +197,8 @@ fn a_holder_whose_session_ends_frees_its_name_at_once() {
     let new = c.try_enter();
     c.story.end(c.ana);
     c.story.assert_received(c.holder, &["closed InvalidSession"]);
-    c.newcomer_is_in(new);
-    c.nothing_more_happens();
+    c.assert_newcomer_is_in(new);
+    c.assert_nothing_more_happens();
 }
 
 #[test]
@@ -205,7 +207,7 @@ fn a_new_tab_of_the_holder_answers_the_probe() {
     let new = c.try_enter();
     let tab = c.story.enter(c.ana, c.room);
     c.story.assert_received(new, &["closed NameTaken"]);
-    c.nothing_more_happens();
+    c.assert_nothing_more_happens();
     c.story.send(tab, "me");
     c.story.assert_all_received(&[c.holder, tab], &["chat ana: me"]);
 }
@@ -218,7 +220,7 @@ fn the_end_of_all_newcomers_ends_the_probe() {
         let second = c.story.enter_waiting(c.namesake, c.room);
         c.story.exit(first, departure);
         c.story.exit(second, departure);
-        c.nothing_more_happens();
+        c.assert_nothing_more_happens();
         c.story.send(c.holder, "still here");
         c.story.assert_received(c.holder, &["chat ana: still here"]);
         c.story.assert_received(first, &[]);
@@ -233,11 +235,11 @@ fn the_next_waiting_session_gets_the_name_if_the_first_has_ended() {
     let new = c.story.enter_waiting(c.namesake, c.room);
     c.story.close(first);
     c.story.wait(4 * SECOND);
-    c.newcomer_is_in(new);
+    c.assert_newcomer_is_in(new);
 }
 
 #[test]
-fn a_newcomer_whose_session_ends_or_leaves_is_closed_and_the_holder_stays() {
+fn if_the_session_of_a_newcomer_ends_or_leaves_the_newcomer_is_closed_and_the_holder_stays() {
     for (ending, close) in [(true, "closed InvalidSession"), (false, "closed LeftRoom")] {
         let mut c = Contest::new();
         let new = c.try_enter();
@@ -247,7 +249,7 @@ fn a_newcomer_whose_session_ends_or_leaves_is_closed_and_the_holder_stays() {
             c.story.leave(c.namesake, c.room);
         }
         c.story.assert_received(new, &[close]);
-        c.nothing_more_happens();
+        c.assert_nothing_more_happens();
         assert_eq!(c.story.user_count(c.room), 2);
     }
 }
@@ -260,12 +262,12 @@ fn a_later_newcomer_starts_a_new_probe() {
     c.story.close(first);
     let second = c.try_enter();
     c.story.wait(2 * SECOND);
-    c.story.assert_all_received(&[second, c.holder], &[]); // The second probe has a time of its own.
+    c.story.assert_all_received(&[second, c.holder], &[]); // The second probe has its own timeout.
     c.story.sign_of_life(c.holder);
     c.story.assert_received(second, &["closed NameTaken"]);
     let third = c.try_enter();
     c.story.wait(4 * SECOND);
-    c.newcomer_is_in(third);
+    c.assert_newcomer_is_in(third);
 }
 
 #[test]
@@ -280,11 +282,11 @@ fn a_newcomer_that_reaches_its_limit_of_rooms_while_waiting_is_refused() {
     c.story.room(stranger);
     c.story.wait(4 * SECOND);
     c.story.assert_received(over, &["closed TooManyRooms"]);
-    c.newcomer_is_in(new); // It has not taken the name.
+    c.assert_newcomer_is_in(new); // The refused connection has not taken the name.
 }
 
 #[test]
-fn a_newcomer_whose_two_hundredth_room_is_this_one_is_admitted() {
+fn a_newcomer_that_is_already_a_member_is_admitted_at_its_limit_of_rooms() {
     let mut c = Contest::new();
     for _ in 1..SESSION_ROOMS_MAX {
         c.story.room(c.namesake);
@@ -292,11 +294,11 @@ fn a_newcomer_whose_two_hundredth_room_is_this_one_is_admitted() {
     let new = c.try_enter();
     c.story.join(c.namesake, c.room).unwrap();
     c.story.wait(4 * SECOND);
-    c.newcomer_is_in(new);
+    c.assert_newcomer_is_in(new);
 }
 
 #[test]
-fn a_room_whose_only_member_is_replaced_goes_on() {
+fn a_room_whose_only_member_is_replaced_does_not_end() {
     let mut story = Story::new();
     let (_, room, a) = story.begin("ana");
     let namesake = story.person("ana");

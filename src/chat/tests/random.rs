@@ -1,13 +1,20 @@
 //! Thousands of random commands, checked against a plain model.
 //!
 //! The model does not know how the domain works. It has each room's log of published events and
-//! checks that (1) the log is consistent: members join before they post, leave once, and no two
-//! present members have the same name; (2) each connection has received one unbroken run of the
-//! log, from where it wanted to begin to its end; (3) the present members are those of the log, and
-//! each has a connection or lost it within the grace; (4) the history is the end of the log; (5) a
-//! message sent twice is posted once, as long as it is kept; (6) a room has the right owner, and its
-//! lock admits only members; (7) a restart loses none of this. After the last command everything
-//! ends, and no memory is held.
+//! checks that
+//!
+//! 1. the log is consistent: members join before they post from a socket, leave once, and no two
+//!    present members have the same name;
+//! 2. each connection has received an unbroken part of the log, from its start to the present or to
+//!    its end;
+//! 3. the domain and the log agree on the present members, each of which has a connection or lost
+//!    the last one less than the grace ago;
+//! 4. the history is the end of the log;
+//! 5. a message that is sent twice is posted once, as long as the history has it;
+//! 6. a room has the right owner, and a room with a password admits only members;
+//! 7. a restart preserves the records.
+//!
+//! At the end all sessions and rooms end, and no memory is held.
 
 mod presences;
 mod readers;
@@ -30,16 +37,16 @@ struct Model {
     story: Story,
     sessions: Vec<SessionKey>,
     rooms: Vec<RoomKey>,
-    /// In the order of entering.
+    /// The open connections, in the order in which they asked to enter.
     readers: Vec<Reader>,
-    /// Ended connections, used again at times: that must have no effect.
+    /// Ended connections. Some commands use them, which must have no effect.
     ended: Vec<Tab>,
     presences: HashMap<RoomKey, Presence>,
     owners: HashMap<RoomKey, Option<SessionKey>>,
     locked: HashSet<RoomKey>,
-    /// Members that have posted without a connection in this tick.
+    /// Members that have posted from outside in this tick.
     outside: HashSet<UserId>,
-    /// The last message that a session has received in a room.
+    /// The last message that each session has received in each room.
     bookmarks: HashMap<(SessionKey, RoomKey), Option<MessageId>>,
     nonces: u64,
     arrivals: usize,
@@ -59,7 +66,7 @@ fn random_commands_keep_all_invariants() {
     let mut seen = HashSet::new();
     for seed in 0..seeds {
         let mut model = Model::new(seed);
-        println!("seed {seed}"); // Printed if the test fails.
+        println!("seed {seed}"); // Shown only if the test fails.
         for _ in 0..ticks {
             model.tick();
         }
@@ -88,7 +95,7 @@ fn random_commands_keep_all_invariants() {
         "passed on",
         "without an owner",
     ] {
-        assert!(seen.contains(rare), "{rare}: never happened");
+        assert!(seen.contains(rare), "never happened: {rare}");
     }
 }
 
@@ -141,7 +148,7 @@ impl Model {
         from(self).get(place).copied()
     }
 
-    /// One to five commands, then the checks.
+    /// Runs one to five commands in one tick, with checks after each command and after the tick.
     fn tick(&mut self) {
         self.sealed = self.lengths();
         self.outside.clear();
@@ -208,9 +215,9 @@ impl Model {
                 let (millis, weight) = (self.roll(2000), self.roll(1000));
                 let times = match weight {
                     0..900 => 1,
-                    900..980 => 100, // Empty rooms end.
-                    980..998 => 700, // New rooms end.
-                    _ => 100_000,    // Sessions end.
+                    900..980 => 100, // Rooms without connections end.
+                    980..998 => 700, // So do new rooms.
+                    _ => 100_000,    // So do sessions.
                 };
                 self.story.now = self.story.now.after(Duration::from_millis(millis * times));
                 self.story.sweep();
@@ -277,7 +284,7 @@ impl Model {
         }
         let len = self.story.sink.log(room).len();
         self.story.exit(tab, departure);
-        // It may or may not have received the events of this tick.
+        // The connection may have received any number of the events of this tick.
         let sealed = self.sealed.get(&room).copied().unwrap_or(0);
         self.check_received(&mut reader, sealed..len + 1);
         self.bookmark(&reader);
@@ -315,7 +322,7 @@ impl Model {
         }
     }
 
-    /// Each of its rooms passes to the member that has been present longest.
+    /// Ends a session. In the model, each of its rooms passes to the member present longest.
     fn end_session(&mut self, session: SessionKey) {
         self.story.end(session);
         self.read_logs();
@@ -333,7 +340,7 @@ impl Model {
         }
     }
 
-    /// When many sessions may have ended at once, the model takes over the owners from the domain.
+    /// Copies the owners from the domain, for when many sessions may have ended at once.
     fn read_owners(&mut self) {
         for (room, owner) in &mut self.owners {
             let mut sessions = self.story.chat.sessions.iter();
@@ -363,7 +370,7 @@ impl Model {
             if late {
                 self.seen.insert("admitted late");
             }
-            // If the session has ended already, only the close remains to be checked.
+            // If the session has ended already, its user id is known only from the log.
             let join = if late { at } else { at.saturating_sub(1) };
             let user_id = self.story.sink.log(room).get(join).map(|entry| entry.user_id);
             let user_id = self.story.user_id(session, room).or(user_id).unwrap();
@@ -375,13 +382,16 @@ impl Model {
             if was_here && self.broken.remove(&(room, user_id)).is_some() {
                 self.seen.insert("came back");
             }
-            // A connection admitted late is admitted before its own join.
+            // A connection that has waited is admitted before its own join is published.
             let from = if first && !late { at - 1 } else { at };
             if first {
                 let join = &self.story.sink.log(room)[from];
                 assert!(join.line.starts_with("joined") && join.user_id == user_id);
             }
-            assert!(until.is_none_or(|until| until == from), "pages end before the own join");
+            assert!(
+                until.is_none_or(|until| until == from),
+                "pages end before the connection's own join"
+            );
             self.begin(place, from);
         }
         for place in (0..self.readers.len()).rev() {
@@ -415,7 +425,7 @@ impl Model {
         let listed = chat.public_rooms().map(|room| (room.id, room.user_count)).collect();
         let listing = (chat.listing_revision(), listed);
         if listing.0 == self.listing.0 {
-            assert_eq!(listing.1, self.listing.1, "a changed listing has another revision");
+            assert_eq!(listing.1, self.listing.1, "the listing has changed without a new revision");
         }
         self.listing = listing;
         self.check_presence();
@@ -433,7 +443,7 @@ impl Model {
             assert_eq!(self.story.history(room, 1000), kept);
         }
         if self.sent % 128 == 0 {
-            restarts::check(&self.story); // Slow.
+            restarts::check(&self.story); // Only seldom, because it is slow.
         }
     }
 

@@ -1,55 +1,55 @@
 //! A [`Sink`] that records what each connection receives.
 //!
-//! What a room publishes becomes its log. What a connection receives, in pages or live, is recorded
-//! as places in that log and as readable lines: `joined ana`, `· chat ana: hello` in a page,
-//! `again: chat ana: hello [n1]` for a known nonce, `closed NameTaken`. The invariant: a line is
-//! received when its batch is sealed, by the connections it is sealed for, as over a network.
+//! The events that a room publishes form its log. The events that a connection receives, in pages
+//! or live, are recorded as indices in that log and as readable lines: `joined ana`, `· chat ana:
+//! hello` in a page, `again: chat ana: hello [n1]` for a known nonce, `closed NameTaken`. The
+//! invariant: as on a network, a connection receives a live event only when the event's batch is
+//! sealed.
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::*;
 
-/// The header of a [`Recorder`]'s frames.
+/// The header of a frame that a [`Recorder`] encodes.
 pub const HEADER: &str = "|";
 
-/// Longer lines are recorded up to this length.
+/// Longer lines are cut to this length.
 const SHOWN_CHARS_MAX: usize = 60;
 
 /// An event that a room has published.
 pub struct LogEntry {
     pub line: String,
     pub user_id: UserId,
-    /// Messages have one.
+    /// `None` for a typing event.
     pub id: Option<MessageId>,
     pub wall: Option<Wall>,
     pub nonce: Option<String>,
 }
 
-/// What one connection has received.
+/// The record of one connection.
 pub struct Received {
     pub room: RoomKey,
-    /// Events in the order of their arrival, and what else happened to the connection.
+    /// The received events, in order, and other calls for the connection.
     pub lines: Vec<String>,
-    /// The places in the room's log of all events received.
+    /// The indices in the room's log of the received events.
     pub places: Vec<usize>,
-    /// The same for messages repeated because of a known nonce.
+    /// The indices of the messages that were repeated because of a known nonce.
     pub again: Vec<usize>,
-    /// The log's length when it was admitted.
+    /// The log's length at the admission.
     pub admitted: Option<usize>,
-    /// Whether it is catching up.
     pub is_catching_up: bool,
-    /// The log's length when it began to catch up. Pages end there.
+    /// The log's length when catching up began. Pages end there.
     pub until: Option<usize>,
-    /// The log's length when it had caught up.
+    /// The log's length when catching up ended.
     pub caught_up: Option<usize>,
-    /// After the last page: whether it said that nothing is missing.
+    /// [`LastPage::complete`]; `None` before the last page.
     pub complete: Option<bool>,
-    /// Pages received.
+    /// The number of received pages.
     pub pages: usize,
-    /// The reason why the domain closed it, and the log's length then.
+    /// The domain's reason for closing the connection, and the log's length at that time.
     pub closed: Option<(CloseReason, usize)>,
-    /// It ended by itself.
+    /// The connection ended without the domain closing it.
     pub ended: bool,
 }
 
@@ -80,13 +80,13 @@ impl Received {
 pub struct Batch {
     bytes: Rc<OnceCell<Bytes>>,
     text: String,
-    /// Places in the room's log.
+    /// The indices of the events in the room's log.
     places: Vec<usize>,
-    /// How many recipients each event was published to.
+    /// For each event, the number of recipients when it was published.
     recipients: Vec<usize>,
 }
 
-/// The sink of a [`Story`].
+/// The recording sink of a [`Story`].
 #[derive(Default)]
 pub struct Recorder {
     /// The open batches.
@@ -100,7 +100,7 @@ pub struct Recorder {
 
 impl Recorder {
     pub fn received_by(&mut self, conn: ConnKey) -> &mut Received {
-        self.received.get_mut(&conn).expect("a connection of this story")
+        self.received.get_mut(&conn).expect("the connection belongs to this story")
     }
 
     pub fn open_rooms(&self) -> Vec<RoomKey> {
@@ -116,15 +116,15 @@ impl Recorder {
         let received = self.received_by(conn);
         assert!(
             received.is_open() && received.admitted.is_none(),
-            "admitted once, while it is open"
+            "a connection is admitted once, while it is open"
         );
         received.admitted = Some(len);
     }
 
-    /// A payload's place in the log, and its line.
+    /// Decodes a payload: the event's index in the log, and its line.
     pub fn read(&self, room: RoomKey, payload: &[u8]) -> (usize, &str) {
         let payload = std::str::from_utf8(payload).unwrap();
-        let (place, text) = payload.split_once(' ').expect("a place, then the line");
+        let (place, text) = payload.split_once(' ').expect("a payload is an index and a line");
         let place: usize = place.parse().unwrap();
         let line = &self.log(room)[place].line;
         assert!(text.starts_with(line.trim_end_matches('…')), "{text} is not {line}");
@@ -182,15 +182,17 @@ impl Sink for Recorder {
 
     fn seal(&mut self, room: RoomKey, to: &[ConnKey]) {
         let Some(batch) = self.batches.remove(&room) else { return };
-        batch.bytes.set(Bytes::from(batch.text)).expect("sealed once");
-        // Connections may have ended since, but none was added without sealing first.
+        batch.bytes.set(Bytes::from(batch.text)).expect("a batch is sealed once");
+        // Connections may have ended since an event was published. None has been added: that seals
+        // first.
         assert!(batch.recipients.iter().all(|recipients| *recipients >= to.len()));
         if self.discards {
             return;
         }
         for conn in to {
             let log = &self.logs[&room];
-            let received = self.received.get_mut(conn).expect("a connection of this story");
+            let received =
+                self.received.get_mut(conn).expect("the connection belongs to this story");
             assert!(
                 received.is_open() && received.room == room,
                 "{conn:?} has ended or is in another room"
@@ -227,9 +229,12 @@ impl Sink for Recorder {
         let received = self.received_by(to);
         assert!(
             received.is_open() && received.is_catching_up && received.complete.is_some(),
-            "after the last page"
+            "single frames follow the last page"
         );
-        assert!(received.until.is_some_and(|until| place >= until), "an event that no page had");
+        assert!(
+            received.until.is_some_and(|until| place >= until),
+            "an event in a page is not sent again"
+        );
         assert!(received.places.last().is_none_or(|last| *last < place));
         received.places.push(place);
         received.lines.push(line);
@@ -251,7 +256,7 @@ impl Sink for Recorder {
         let received = self.received_by(to);
         assert!(
             received.is_open() && received.is_catching_up && received.complete.is_none(),
-            "a page for a connection that catches up"
+            "pages are for a connection that is catching up, and end with the last"
         );
         let until = received.until.unwrap();
         for (place, line) in entries {
@@ -286,7 +291,10 @@ impl Sink for Recorder {
         assert!(!self.batches.contains_key(&room), "the connection would receive half a batch");
         let until = self.log(room).len();
         let received = self.received_by(to);
-        assert!(received.is_open() && received.until.is_none(), "begun once, while it is open");
+        assert!(
+            received.is_open() && received.until.is_none(),
+            "catching up begins once, while the connection is open"
+        );
         (received.is_catching_up, received.until) = (true, Some(until));
     }
 
@@ -300,7 +308,7 @@ impl Sink for Recorder {
         let received = self.received_by(to);
         assert!(
             received.is_open() && received.is_catching_up && received.complete.is_some(),
-            "ended once, after the last page"
+            "catching up ends once, after the last page"
         );
         (received.is_catching_up, received.caught_up) = (false, Some(len));
     }
@@ -328,7 +336,7 @@ impl Sink for Recorder {
         }
         let len = self.log(self.received[&to].room).len();
         let received = self.received_by(to);
-        assert!(received.is_open(), "closed once");
+        assert!(received.is_open(), "a connection is closed once");
         received.lines.push(format!("closed {close:?}"));
         received.closed = Some((close, len));
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// All records, as lines of JSON.
+/// All records of a domain, each as a line of JSON.
 fn recorded(chat: &Chat, now: Now) -> Vec<String> {
     let mut lines = Vec::new();
     let keep = |record: Record<'_>| {
@@ -13,7 +13,7 @@ fn recorded(chat: &Chat, now: Now) -> Vec<String> {
     lines
 }
 
-/// A domain rebuilt from such lines.
+/// Rebuilds a domain from such lines.
 fn restored(
     config: ChatConfig,
     lines: &[String],
@@ -35,7 +35,7 @@ fn restored(
     Ok((chat, ledger))
 }
 
-/// A record without its remaining time, which differs after a restart, and that time.
+/// Splits a record into the remaining time, which may change in a restart, and the rest.
 fn without_remaining(line: &str) -> (serde_json::Value, Option<u64>) {
     let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
     let record = line.as_object_mut().unwrap().values_mut().next().unwrap();
@@ -43,7 +43,7 @@ fn without_remaining(line: &str) -> (serde_json::Value, Option<u64>) {
     (line, remaining.and_then(|remaining| remaining.as_u64()))
 }
 
-/// Checks that the domain, rebuilt in another process, gives the same records again.
+/// Checks that the domain, rebuilt from its records in a new process, gives the same records.
 pub fn check(story: &Story) {
     let lines = recorded(&story.chat, story.now);
     let later = Now { mono: Mono::ZERO, wall: Wall::default() };
@@ -63,7 +63,7 @@ pub fn check(story: &Story) {
 }
 
 impl Story {
-    /// Another process takes over, whose clock may show another time.
+    /// Replaces the domain by one rebuilt from its records. The new process has another clock.
     fn restart(&mut self, wall: Wall) {
         self.step();
         let lines = recorded(&self.chat, self.now);
@@ -94,7 +94,7 @@ fn members_are_present_after_a_restart_and_reconnect_unannounced() {
         (story.user_count(room), story.chat.history(room, 9, &mut story.sink).count()),
         (2, 3)
     );
-    assert_eq!(story.user_id(bob, room), user_id, "the same user id");
+    assert_eq!(story.user_id(bob, room), user_id, "a restart does not change the user id");
     let (missed, is_complete) = story.chat.history_after(room, Some(last), &mut story.sink);
     assert_eq!((missed.count(), is_complete), (0, true));
     let second = story.enter(bob, room);
@@ -104,7 +104,7 @@ fn members_are_present_after_a_restart_and_reconnect_unannounced() {
     assert!(posted.is_ok_and(|(_, is_new)| !is_new), "the nonce is still known");
     let listed: Vec<_> = story.chat.public_rooms().map(|room| (room.id, room.user_count)).collect();
     assert_eq!(listed, [(room_id, 2)]);
-    // Ana does not come back in time.
+    // Ana does not return within the grace.
     story.wait(4 * SECOND);
     assert_eq!(story.user_count(room), 1);
     assert!(story.delete(bob, room).is_err(), "ana still owns it");
@@ -136,7 +136,7 @@ fn timers_keep_their_remaining_time_across_restarts() {
         let room = story.room(ana);
         story.chat.room_id(room).unwrap()
     });
-    story.wait(9 * MINUTE); // A room without any connection ends after ten.
+    story.wait(9 * MINUTE); // A new room ends after ten minutes.
     story.restart(LATER);
     story.wait(MINUTE - SECOND);
     assert!(story.chat.room(room).is_some());
@@ -161,7 +161,7 @@ fn contradicting_records_are_refused() {
     let lines = recorded(&story.chat, story.now);
     let take = |lines: &[String]| restored(SETTINGS, lines, story.now).map(drop);
     assert_eq!(take(&lines), Ok(()));
-    // Each record but the first is given twice; then a session and a room are left out.
+    // First each record but the first is repeated. Then a session and a room are left out.
     for place in 1..lines.len() {
         let twice = [&lines[..place], &lines[place..=place], &lines[place..]].concat();
         assert_eq!(take(&twice), Err(InvalidRecord), "twice: {}", lines[place]);

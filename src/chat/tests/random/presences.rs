@@ -1,15 +1,15 @@
 //! The model of a room's present members.
 //!
-//! It reads each room's log, checks that it is consistent, and compares the domain's count with it:
-//! each member that is present in the log has a connection or lost it within the grace.
+//! The model checks that each room's log is consistent and that the domain has as many present
+//! members. Each of them has a connection, or lost the last one less than the grace ago.
 
 use super::*;
 
 #[derive(Default)]
 pub struct Presence {
-    /// Entries of the log that have been read.
+    /// The number of log entries that have been read.
     pub read: usize,
-    /// By user id: folded name, and how many arrivals there were before.
+    /// For each user id, the folded name and the number of earlier arrivals.
     pub present: HashMap<UserId, (String, usize)>,
 }
 
@@ -24,7 +24,7 @@ impl Model {
                         let folded = name.to_lowercase();
                         assert!(
                             present.values().all(|(other, _)| *other != folded),
-                            "two members named {name}"
+                            "two present members are named {name}"
                         );
                         let place = self.arrivals;
                         self.arrivals += 1;
@@ -38,15 +38,15 @@ impl Model {
                     Some(("chat", text)) => {
                         assert!(
                             self.outside.contains(&entry.user_id),
-                            "posted without a connection"
+                            "a member posted from a socket without being present"
                         );
                         let name = text.split_once(':').unwrap().0.to_lowercase();
                         assert!(
                             present.values().all(|(other, _)| *other != name),
-                            "posted as {name}"
+                            "a post from outside has the name of a present member, {name}"
                         );
                     }
-                    _ => panic!("typing without a connection"),
+                    _ => panic!("a member that is not present is typing"),
                 }
             }
             *read = log.len();
@@ -66,10 +66,12 @@ impl Model {
                 .collect();
             assert!(with_tab.iter().all(|user_id| presence.present.contains_key(user_id)));
             for user_id in presence.present.keys().filter(|user_id| !with_tab.contains(user_id)) {
-                let broken =
-                    self.broken.get(&(*room, *user_id)).expect("present without a connection");
+                let broken = self
+                    .broken
+                    .get(&(*room, *user_id))
+                    .expect("a present member never had a connection that broke");
                 let end = broken.after(SETTINGS.leave_grace + GRAIN);
-                assert!(self.story.now.mono < end.mono, "present for too long");
+                assert!(self.story.now.mono < end.mono, "a member is present after its grace");
             }
         }
     }

@@ -1,22 +1,23 @@
-//! The model of one connection: what it must have received.
+//! The model of one connection: the events that it must have received.
 //!
-//! It follows the room's log as its connection receives it. A live connection receives every event
-//! from its admission on. A connection that catches up receives the messages from where it wanted to
-//! begin, without typing events, and every event once it has caught up.
+//! A live connection receives every event of the room's log from its admission on. A connection
+//! that catches up receives the messages from its start on, without typing events, and every event
+//! once it has caught up.
 
 use super::*;
 
-/// A connection that has entered and whose end the model has not checked yet.
+/// A connection that is in a room or waits to enter, until the model has checked its end.
 pub struct Reader {
     pub tab: Tab,
     pub session: SessionKey,
     pub room: RoomKey,
     pub start: Start,
-    /// The place in the log of the next event that it must receive; `None` while it waits.
+    /// The index in the log of the next event that the connection must receive; `None` while it
+    /// waits.
     pub next: Option<usize>,
-    /// How many of the events it received have been checked.
+    /// The number of received events that have been checked.
     read: usize,
-    /// Whether its last page must say that nothing is missing.
+    /// The expected [`LastPage::complete`].
     complete: bool,
 }
 
@@ -26,7 +27,7 @@ impl Reader {
     }
 }
 
-/// The places of the messages that a room with this log keeps.
+/// The indices in `log` of the messages that the history keeps.
 pub fn kept(log: &[LogEntry]) -> impl Iterator<Item = usize> {
     let newest = (0..log.len()).rev().filter(|place| log[*place].id.is_some());
     let mut kept: Vec<_> = newest.take(HISTORY).collect();
@@ -35,8 +36,8 @@ pub fn kept(log: &[LogEntry]) -> impl Iterator<Item = usize> {
 }
 
 impl Model {
-    /// The connection is in the room. It must receive the log from `from` on, or from an earlier
-    /// place if it catches up.
+    /// A connection is now in the room. It must receive the log from `from` on, or from an earlier
+    /// index if it catches up.
     pub fn begin(&mut self, place: usize, from: usize) {
         let Reader { room, tab, start, .. } = self.readers[place];
         let log = self.story.sink.log(room);
@@ -60,12 +61,12 @@ impl Model {
         }
     }
 
-    /// It has received one unbroken run of the room's log, up to an end within `ends` unless it is
-    /// still catching up.
+    /// Asserts that the connection has received an unbroken part of the room's log. Unless it is
+    /// still catching up, the end of that part must lie within `ends`.
     pub fn check_received(&mut self, reader: &mut Reader, ends: std::ops::Range<usize>) {
         let received = &self.story.sink.received[&reader.tab.conn];
         let Some(next) = &mut reader.next else {
-            return assert!(received.places.is_empty(), "it never entered");
+            return assert!(received.places.is_empty(), "the connection never entered");
         };
         let log = self.story.sink.log(reader.room);
         let skip_typing = |next: &mut usize| {
@@ -77,7 +78,7 @@ impl Model {
         };
         for place in &received.places[reader.read..] {
             skip_typing(next);
-            assert_eq!(place, next, "a gap, a duplicate or a wrong order");
+            assert_eq!(place, next, "events are missing, repeated or in the wrong order");
             *next += 1;
         }
         reader.read = received.places.len();
@@ -91,7 +92,7 @@ impl Model {
         } else {
             assert!(
                 ends.contains(next) || reader.read == 0 && *next >= ends.start,
-                "it has not received everything"
+                "the connection has received too little or too much"
             );
         }
         if let Some(complete) = received.complete {
@@ -100,13 +101,13 @@ impl Model {
         if let Some((CloseReason::TooSlow, _)) = received.closed {
             assert!(
                 received.is_catching_up && kept(log).next().is_none_or(|oldest| oldest > *next),
-                "closed too early"
+                "closed although no message was lost"
             );
             self.seen.insert("too slow");
         }
     }
 
-    /// The connection has ended: its session remembers the last message it received.
+    /// A connection has ended. Notes the last message that it has received, for resuming.
     pub fn bookmark(&mut self, reader: &Reader) {
         let log = self.story.sink.log(reader.room);
         let places = self.story.sink.received[&reader.tab.conn].places.iter().rev();
@@ -115,7 +116,7 @@ impl Model {
         }
     }
 
-    /// Where a new connection of the session is to begin.
+    /// Chooses where a new connection of the session begins.
     pub fn start(&mut self, session: SessionKey, room: RoomKey) -> Start {
         let bookmark = self.bookmarks.get(&(session, room)).copied();
         match (self.roll(10), bookmark) {
@@ -130,7 +131,7 @@ impl Model {
         }
     }
 
-    /// What was sent has been written: a connection that catches up is sent more.
+    /// The connection's output has been written, so that it is sent more if it catches up.
     pub fn catch_up_once(&mut self, tab: Tab) {
         let state = |model: &mut Model| {
             let received = model.story.sink.received_by(tab.conn);
@@ -153,7 +154,7 @@ impl Model {
         }
     }
 
-    /// Sends a message with a nonce, a new one or one sent before.
+    /// Sends a message with a nonce, which is new or has been used before.
     pub fn send_with(&mut self, place: usize) {
         let Reader { tab, session, room, next, .. } = self.readers[place];
         let Some(user_id) = self.story.user_id(session, room) else { return };
@@ -176,11 +177,11 @@ impl Model {
             }
             return;
         };
-        assert_eq!(log.len(), len, "posted twice");
-        // It may have received more in this tick.
+        assert_eq!(log.len(), len, "a message with a known nonce was posted again");
+        // The connection may have received events in this tick that the model has not checked yet.
         next = received.places.last().map_or(next, |last| next.max(last + 1));
         if received.is_catching_up && known >= next {
-            assert_eq!(received.again.len(), again, "the message is still to come");
+            assert_eq!(received.again.len(), again, "catching up has yet to send the message");
             self.seen.insert("nonce still to come");
         } else {
             assert_eq!((received.again.len(), received.again.last()), (again + 1, Some(&known)));
