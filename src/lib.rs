@@ -51,11 +51,11 @@
 //! 2. [`net::Link`] and [`net::Outbox`]: reading and writing without blocking, on edge-triggered
 //!    readiness.
 //! 3. [`http::Codec`] and [`ws::Context`]: bytes in, requests or messages out.
-//! 4. [`chat::Chat`]: the rules, by file in the table of [`chat`]; then `src/chat/feed.rs`, which
-//!    delivers without any, and `src/chat/catch_up.rs`, which resumes. [`chat::Sink`] is all that
+//! 4. [`chat::Chat`]: the rules, by file in the table of [`chat`]; then [`src/chat/feed.rs`], which
+//!    delivers without any, and [`src/chat/catch_up.rs`], which resumes. [`chat::Sink`] is all that
 //!    these know of the outside.
 //! 5. [`api::routes`] and [`api::socket`]: how a request or a frame becomes a call of the domain.
-//! 6. [`server::Core`]: the phases below; then `src/server/schedule.rs`, which orders the turns, and
+//! 6. [`server::Core`]: the phases below; then [`src/server/schedule.rs`], which orders the turns, and
 //!    [`server::Server`], which polls. The table of [`server`] names the other files.
 //!
 //! For an introduction, read `tests/echo/server.rs` first: a whole server on [`net`], [`http`] and
@@ -68,8 +68,8 @@
 //!
 //! 1. **accept**: new connections are accepted, up to a budget ([`server::Core::accept`]). A
 //!    connection over a limit is kept just long enough to be refused; one far over its address's
-//!    quota is dropped unanswered (`src/server/admission.rs`).
-//! 2. **read**: connections with input have turns, in the order that `src/server/schedule.rs`
+//!    quota is dropped unanswered ([`src/server/admission.rs`]).
+//! 2. **read**: connections with input have turns, in the order that [`src/server/schedule.rs`]
 //!    decides: first the interactive lane (connections that cause no more work than a person who
 //!    types), then the background lane, each within a budget of its own. A turn reads once, and the
 //!    bytes go through [`http::Codec::feed`] or [`ws::Context::feed`] into the domain.
@@ -95,10 +95,10 @@
 //! 1. [`ws::Context::feed`] yields the text of a frame, and [`api::socket::parse`] makes an event of
 //!    it. (A message by REST comes through [`http::Codec::feed`] and a route.)
 //! 2. [`chat::Chat::post`] (sockets) and [`chat::Chat::post_from_outside`] (REST) check membership,
-//!    rate and nonce. Then `Chat::accept` in `src/chat/posting.rs`, through which joins and leaves
+//!    rate and nonce. Then `Chat::accept` in [`src/chat/posting.rs`], through which joins and leaves
 //!    pass too, gives the message its id and its time. The order of these calls is the order that
 //!    every client sees.
-//! 3. `src/chat/feed.rs` delivers. [`chat::Sink::publish`] encodes the message once and appends it to
+//! 3. [`src/chat/feed.rs`] delivers. [`chat::Sink::publish`] encodes the message once and appends it to
 //!    its room's batch, and the room's history keeps a range of that batch.
 //! 4. In *settle* the batch is sealed: it becomes one shared buffer, queued for every recipient. It
 //!    is sealed earlier when a connection enters or leaves, after a message by REST, and before one
@@ -107,13 +107,19 @@
 //! 5. *flush* writes it to each recipient. A recipient that reads too slowly fills its outbox and
 //!    is closed with 1013.
 //!
-//! A client that reconnects names the last message that it has seen. `src/chat/catch_up.rs` keeps
+//! A client that reconnects names the last message that it has seen. [`src/chat/catch_up.rs`] keeps
 //! its place in the history ([`chat::Chat::catch_up`]): the messages after it are sent in pages,
 //! live batches are withheld meanwhile, and live delivery begins when the newest message was
 //! queued.
 //!
 //! So a message is serialised once and lies in memory once, whatever the number of recipients, and
 //! the bytes that a client receives live are the bytes that the history returns.
+//!
+//! [`src/chat/catch_up.rs`]: ../src/disposable_chat/chat/catch_up.rs.html
+//! [`src/chat/feed.rs`]: ../src/disposable_chat/chat/feed.rs.html
+//! [`src/chat/posting.rs`]: ../src/disposable_chat/chat/posting.rs.html
+//! [`src/server/admission.rs`]: ../src/disposable_chat/server/admission.rs.html
+//! [`src/server/schedule.rs`]: ../src/disposable_chat/server/schedule.rs.html
 
 #![forbid(unsafe_code)]
 

@@ -10,27 +10,39 @@
 //!
 //! | file | what it owns |
 //! |---|---|
-//! | `lifecycle` | the beginning and end of sessions and rooms; ownership |
-//! | `membership` | access to rooms; joining and leaving |
-//! | `presence` | connections entering and leaving; names; probes |
-//! | `posting` | messages and typing events, and the order of all messages |
-//! | `quota` | limits per address |
-//! | `lookup` | queries |
-//! | `records` | the state that survives a restart |
+//! | [`lifecycle`] | the beginning and end of sessions and rooms; ownership |
+//! | [`membership`] | access to rooms; joining and leaving |
+//! | [`presence`] | connections entering and leaving; names; probes |
+//! | [`posting`] | messages and typing events, and the order of all messages |
+//! | [`quota`] | limits per address |
+//! | [`lookup`] | queries |
+//! | [`records`] | the state that survives a restart |
 //!
 //! The delivering half does not know these rules. It stores messages and passes them on:
 //!
 //! | file | what it owns |
 //! |---|---|
-//! | `feed` | the connections of each room, and its history |
-//! | `history` | one room's queue of messages, and their nonces |
-//! | `catch_up` | one connection's cursor in the history, on entry and when it resumes |
-//! | `sink` | the interface to the connections |
+//! | [`feed`] | the connections of each room, and its history |
+//! | [`history`] | one room's queue of messages, and their nonces |
+//! | [`catch_up`] | one connection's cursor in the history, on entry and when it resumes |
+//! | [`sink`] | the interface to the connections |
 //!
 //! The deciding half works on `state`: [`Chat`] and the entries in it. Both halves use `event` (the
 //! events for clients), `error` (the reasons for refusing and closing) and `timer` (the timers).
 //! The other files (`keys`, `id`, `name`, `password`, `address`, `limits`, `config`, `heap`)
 //! contain small shared types.
+//!
+//! [`lifecycle`]: ../../src/disposable_chat/chat/lifecycle.rs.html
+//! [`membership`]: ../../src/disposable_chat/chat/membership.rs.html
+//! [`presence`]: ../../src/disposable_chat/chat/presence.rs.html
+//! [`posting`]: ../../src/disposable_chat/chat/posting.rs.html
+//! [`quota`]: ../../src/disposable_chat/chat/quota.rs.html
+//! [`lookup`]: ../../src/disposable_chat/chat/lookup.rs.html
+//! [`records`]: ../../src/disposable_chat/chat/records.rs.html
+//! [`feed`]: ../../src/disposable_chat/chat/feed.rs.html
+//! [`history`]: ../../src/disposable_chat/chat/history.rs.html
+//! [`catch_up`]: ../../src/disposable_chat/chat/catch_up.rs.html
+//! [`sink`]: ../../src/disposable_chat/chat/sink.rs.html
 
 mod address;
 mod catch_up;

@@ -100,7 +100,7 @@ impl Chat {
         Ok((posted.frame.payload(), posted.is_new))
     }
 
-    /// Publishes that a member is typing, at most once in [`TYPING_INTERVAL`].
+    /// Publishes that a member is typing, at most once in `TYPING_INTERVAL`.
     pub fn typing(&mut self, now: Now, attachment: AttachmentKey, sink: &mut dyn Sink) {
         let Some(member) = self.member_of(attachment).and_then(|key| self.members.get_mut(key))
         else {

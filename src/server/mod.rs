@@ -8,18 +8,36 @@
 //!
 //! | file | what it owns |
 //! |---|---|
-//! | `core` | the phases of a tick, over any stream |
-//! | `schedule` | whose turn it is, and how much a turn may cost |
-//! | `table`, `connection` | all connections, and what is kept of each |
-//! | `admission` | which connections are let in, and how the others are refused |
-//! | `input` | one connection's turn: reading, and what a panic costs |
-//! | `http`, `ws` | one connection's input through its protocol into the domain |
-//! | `sink`, `coalesce` | the domain's output on its way to connections; room batches |
-//! | `outgoing`, `flush` | what is queued and not written yet; writing it |
-//! | `shedding` | which connections are closed when memory is short |
-//! | `settings` | the flags, sorted by module |
-//! | `listeners`, `error` | listeners, and why the server cannot start |
-//! | `shutdown` | how the server ends |
+//! | [`core`] | the phases of a tick, over any stream |
+//! | [`schedule`] | the order of turns, and how much a turn may cost |
+//! | [`table`], [`connection`] | all connections, and what is kept of each |
+//! | [`admission`] | which connections are let in, and how the others are refused |
+//! | [`input`] | one connection's turn: reading, and what a panic costs |
+//! | [`http`], [`ws`] | one connection's input through its protocol into the domain |
+//! | [`sink`], [`coalesce`] | the domain's output on its way to connections; room batches |
+//! | [`outgoing`], [`flush`] | what is queued and not written yet; writing it |
+//! | [`shedding`] | which connections are closed when memory is short |
+//! | [`settings`] | the flags, translated for each module |
+//! | [`listeners`], [`error`] | listeners, and why the server cannot start |
+//! | [`shutdown`] | when the process ends after a signal, and its exit code |
+//!
+//! [`core`]: ../../src/disposable_chat/server/core.rs.html
+//! [`schedule`]: ../../src/disposable_chat/server/schedule.rs.html
+//! [`table`]: ../../src/disposable_chat/server/table.rs.html
+//! [`connection`]: ../../src/disposable_chat/server/connection.rs.html
+//! [`admission`]: ../../src/disposable_chat/server/admission.rs.html
+//! [`input`]: ../../src/disposable_chat/server/input.rs.html
+//! [`http`]: ../../src/disposable_chat/server/http.rs.html
+//! [`ws`]: ../../src/disposable_chat/server/ws.rs.html
+//! [`sink`]: ../../src/disposable_chat/server/sink.rs.html
+//! [`coalesce`]: ../../src/disposable_chat/server/coalesce.rs.html
+//! [`outgoing`]: ../../src/disposable_chat/server/outgoing.rs.html
+//! [`flush`]: ../../src/disposable_chat/server/flush.rs.html
+//! [`shedding`]: ../../src/disposable_chat/server/shedding.rs.html
+//! [`settings`]: ../../src/disposable_chat/server/settings.rs.html
+//! [`listeners`]: ../../src/disposable_chat/server/listeners.rs.html
+//! [`error`]: ../../src/disposable_chat/server/error.rs.html
+//! [`shutdown`]: ../../src/disposable_chat/server/shutdown.rs.html
 
 mod admission;
 mod coalesce;
