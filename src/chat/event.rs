@@ -67,7 +67,7 @@ pub struct Page<'a> {
     pub last: Option<LastPage<'a>>,
 }
 
-/// Further fields of the last page: the room at the time when the page is built.
+/// The fields that only the last page has: the room at the time when the page is built.
 pub struct LastPage<'a> {
     /// False if the client asked to resume after a message that was not in the history, so that
     /// messages may be missing.

@@ -62,7 +62,7 @@ pub(super) struct Attachment {
 
 /// Whether a connection receives its room's events.
 pub(super) enum AttachmentState {
-    /// It does not: it waits for a name, or is being admitted or refused.
+    /// It receives none: it waits for a name, or is being admitted or refused.
     Waiting {
         /// The member that holds the name, and whose probe lists this connection; `None` while the
         /// connection is being admitted or refused.
@@ -70,7 +70,7 @@ pub(super) enum AttachmentState {
         /// Where it will begin; `None`: live.
         start: Option<Box<Start>>,
     },
-    /// It does: it is in the room.
+    /// It receives them: it is in the room.
     Present {
         member: MemberKey,
         /// Its index in [`Feed::connections`].

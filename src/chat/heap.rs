@@ -35,7 +35,7 @@ pub fn tree_bytes<K, V>(len: usize) -> usize {
 }
 
 /// Frees most of a map's unused capacity. A map shrinks only when it is less than an eighth full,
-/// so that it does not shrink and grow all the time.
+/// so that shrinking is rare.
 pub fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
     if map.is_empty() {
         *map = HashMap::new();

@@ -352,7 +352,7 @@ impl Chat {
         if member.connections > 0 {
             return;
         }
-        let is_wanted = member.probe.is_some(); // Then there is no grace: the name goes on at once.
+        let is_wanted = member.probe.is_some(); // If so, there is no grace: the name is free at once.
         let grace = self.config.leave_grace;
         if departure == Departure::Closed || is_wanted || grace.is_zero() {
             self.depart(now, key, sink);
@@ -362,7 +362,7 @@ impl Chat {
     }
 
     /// The member of another session that holds this member's name. `None` if there is none, or if
-    /// this member is present, so that it holds the name itself.
+    /// this member is present and thus holds the name itself.
     pub(super) fn holder_in_the_way(&self, key: MemberKey) -> Option<MemberKey> {
         let member = self.members.get(key)?;
         if member.arrival.is_some() { None } else { self.other_holder(member.session, member.room) }

@@ -2,7 +2,7 @@
 //!
 //! Owns the count of each address's connections and the pace at which an address opens sessions and
 //! rooms. Must not know how a client's address is determined. The invariant: an address with an
-//! entry has a connection or an armed timer, so that every entry is removed at some time.
+//! entry has a connection or an armed timer, so that every entry is removed eventually.
 
 use super::address::{Address, Quota, Usage};
 use super::error::Refusal;
@@ -11,8 +11,8 @@ use super::timer::ChatTimer;
 use crate::clock::Now;
 use crate::rate::{Meter, Pace};
 
-/// Connections of one address over its limit that are refused with an answer, at a time. Further
-/// ones are dropped without an answer.
+/// Most connections of one address at a time that are over its limit and still refused with an
+/// answer. Further ones are dropped without an answer.
 pub(super) const REFUSED_CONNECTIONS_MAX: usize = 16;
 
 impl Chat {

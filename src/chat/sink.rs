@@ -32,7 +32,7 @@ pub trait Sink {
     fn end_catch_up(&mut self, to: ConnKey);
     /// Sends a ping.
     fn ping(&mut self, to: ConnKey);
-    /// A connection that waited is now in the room, so that its input may be handled.
+    /// A connection that waited is now in the room. Its input may be handled from now on.
     fn admit(&mut self, to: ConnKey);
     /// Closes the connection. The domain removes the attachment itself, so the event loop must not
     /// report the end with [`super::Chat::exit`].
