@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_beyond_the_year_9999_is_formatted_as_its_end() {
+    fn a_time_after_the_year_9999_is_formatted_as_its_last_moment() {
         let wall = Wall::from_micros(u64::MAX);
         assert_eq!(wall.rfc3339().to_string(), "9999-12-31T23:59:59.999999Z");
         assert_eq!(wall.http_date().to_string(), "Fri, 31 Dec 9999 23:59:59 GMT");

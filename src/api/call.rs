@@ -44,7 +44,7 @@ pub enum Answer {
 /// What a route returns.
 pub type Outcome = Result<Response, Error>;
 
-/// The `detail` for a body that is optional and not an object.
+/// The `detail` if an optional body is not an object.
 const NEITHER_EMPTY_NOR_AN_OBJECT: &str = "The body is neither empty nor a JSON object.";
 
 /// The request, and all state that a route may use.
@@ -59,7 +59,7 @@ pub struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// The values of the fields `names` of a body that must be a JSON object; else 422.
+    /// The values of the fields `names` in the body, which must be a JSON object; else 422.
     pub fn fields<const N: usize>(
         &self,
         names: [&str; N],
@@ -68,7 +68,8 @@ impl<'a> Call<'a> {
             .map_err(|_| Error::bad_body("The body is not a JSON object."))
     }
 
-    /// [`Call::fields`] of a body that may be empty. A field that is `null` counts as absent.
+    /// Like [`Call::fields`], for a body that may be empty. A field that is `null` counts as
+    /// absent.
     pub fn optional_fields<const N: usize>(
         &self,
         names: [&str; N],

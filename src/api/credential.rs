@@ -1,8 +1,8 @@
 //! The session's id in a request.
 //!
-//! Owns where a request may carry the id. Must not pass it on to other clients or to the log
-//! (contract §1.12). The invariant: if a request has several credentials, the first one decides. If
-//! it is malformed, the others are not tried.
+//! Owns the ways in which a request may carry the id. Must not pass the id on to other clients or
+//! to the log (contract §1.12). The invariant: if a request has several credentials, the first one
+//! decides. If it is malformed, the others are not tried.
 
 use super::error::{Code, Error};
 use crate::chat::SessionId;
@@ -67,7 +67,7 @@ fn authorization(request: &Request) -> Authorization {
     if values.next().is_some() {
         return Authorization::Malformed; // RFC 9110 §5.3: the field must not be repeated.
     }
-    // RFC 9110 §11.4: the scheme is compared without case. One or more spaces follow it.
+    // RFC 9110 §11.4: the scheme is case-insensitive. One or more spaces follow it.
     let end = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
     let (scheme, token) = value.split_at(end);
     let token = token.trim_ascii();

@@ -55,7 +55,7 @@ use cors::Cors;
 use error::Error;
 use listings::Listings;
 
-/// The configuration of the contract, and its cached answers.
+/// The configurable parts of the contract, and its cached answers.
 pub struct Api {
     cors: Cors,
     trusted_proxies: Vec<Cidr>,
@@ -111,7 +111,8 @@ impl Api {
         self.cors.fields(request)
     }
 
-    /// Whether the request's page may open a socket. If not, the answer is [`error::bad_origin`].
+    /// Whether the page that sent the request may open a socket. If not, the answer is
+    /// [`error::bad_origin`].
     pub fn allows_origin(&self, request: &Request) -> bool {
         self.cors.allows(request)
     }

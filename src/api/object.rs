@@ -54,7 +54,7 @@ pub fn fields<'a, const N: usize>(
     Ok(values)
 }
 
-/// [`fields`] of a request's body, which must be UTF-8 (RFC 8259 §8.1).
+/// Like [`fields`], for a request's body, which must be UTF-8 (RFC 8259 §8.1).
 pub fn body_fields<'a, const N: usize>(
     body: &'a [u8],
     names: [&str; N],

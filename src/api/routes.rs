@@ -1,8 +1,8 @@
 //! The table of routes, and the lookup of a request's route.
 //!
 //! Owns which paths and methods exist, and the checks that come before a route's own work. Must not
-//! know what that work is. The invariant: every path and method that serves a client is a row of
-//! [`ROUTES`], so the documents can be checked against this table.
+//! know what that work is. The invariant: [`ROUTES`] has every path of the API with all its methods
+//! but HEAD and OPTIONS, so the documents can be checked against this table.
 
 use std::borrow::Cow;
 
@@ -37,8 +37,8 @@ pub enum Endpoint {
     Session(fn(&mut Call<'_>, SessionKey) -> Outcome),
     /// A well-formed id of a session, which may have ended.
     Bearer(fn(&mut Call<'_>, SessionId) -> Outcome),
-    /// No credentials at this point: the connection becomes a WebSocket, whose close reports a
-    /// missing or invalid session (contract §5.7).
+    /// No credentials at this point: the connection becomes a WebSocket, and a close reports any
+    /// refusal of the domain (contract §5.7).
     Socket,
     /// No credentials.
     Static(&'static File),
@@ -173,8 +173,7 @@ pub fn is_path(path: &str, expected: &str) -> bool {
     matches(expected, &segments)
 }
 
-/// Upper bound on the segments of a route. Further segments of a request's path are not all
-/// decoded.
+/// Upper bound on the segments of a route. At most one more segment of a request's path is decoded.
 const SEGMENTS_MAX: usize = 4;
 
 /// The segments of a path. The root has one, which is empty.

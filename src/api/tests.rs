@@ -1,4 +1,4 @@
-//! Requests and their answers, with a real domain and without a wire.
+//! Requests and their answers, with a real domain and without sockets.
 
 mod metrics;
 mod rooms;
@@ -352,7 +352,7 @@ fn an_ignored_body_is_empty_or_an_object_on_every_route() {
 
 // contract §4.3
 #[test]
-fn head_is_answered_as_get_is_on_every_route() {
+fn head_is_answered_like_get_on_every_route() {
     let mut w = World::new();
     let token = w.session("ana");
     let room = w.room(&token);
@@ -375,7 +375,7 @@ fn head_is_answered_as_get_is_on_every_route() {
 
 // contract §1.7 §3.1 §3.2
 #[test]
-fn a_username_that_is_no_string_is_a_bad_body_and_a_bad_string_a_bad_username() {
+fn a_username_must_be_a_string_before_it_is_checked_as_a_name() {
     let mut w = World::new();
     let mut check = |body: &str, status: u16, expected: &str| {
         assert_eq!(code(w.rest("POST /sessions", "", body)), (status, expected.into()), "{body}");

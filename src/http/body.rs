@@ -22,7 +22,7 @@ use super::section::{Section, append};
 /// of content, plus these extensions, plus trailers within the limits of a head.
 const EXTENSION_BYTES_MAX: usize = 4096;
 
-/// Limit on the digits of one chunk size, leading zeros included: 16 are the digits of a `u64`.
+/// Limit on the digits of one chunk size, leading zeros included. A `u64` has at most 16.
 const SIZE_DIGITS_MAX: u8 = 16;
 
 const SIZE: Reject = Reject::BadRequest("A chunk size is not a hexadecimal number.");
@@ -84,9 +84,9 @@ const NEXT_SIZE: ChunkLine = ChunkLine::Size { size: 0, digits: 0 };
 
 /// How the content is framed (RFC 9112 §6.3); `None` if there is none.
 ///
-/// RFC 9112 §6.3 allows a server to repair some of what is refused here, such as `Content-Length:
-/// 5, 5` or a length beside chunks. A repair is safe only if every proxy on the way makes the same
-/// repair, which a server cannot know.
+/// RFC 9112 §6.3 allows a server to repair some of what is refused here, such as a length together
+/// with chunks, or the length `5, 5`. A repair is safe only if every proxy on the way makes the
+/// same repair, which a server cannot know.
 pub(super) fn framing(
     request: &Request,
     limits: &HttpLimits,
@@ -205,8 +205,7 @@ fn take(input: &mut &[u8], left: &mut usize, content: &mut Vec<u8>, limits: &Htt
     *input = rest;
 }
 
-/// The part that follows after `byte` (RFC 9112 §7.1). The content may still grow by `bytes_max`
-/// bytes.
+/// The part that follows `byte` (RFC 9112 §7.1). The content may still grow by `bytes_max` bytes.
 fn after(
     line: ChunkLine,
     byte: u8,

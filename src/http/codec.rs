@@ -53,7 +53,7 @@ enum CodecState {
     Rejected(Rejected),
 }
 
-/// A refusal, and the request that it is about if its head could be parsed.
+/// A refusal, and the refused request if its head could be parsed.
 struct Rejected {
     reject: Reject,
     request: Option<Request>,

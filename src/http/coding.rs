@@ -1,8 +1,8 @@
 //! Content codings: whether the peer prefers gzip (RFC 9110 §12.5.3).
 //!
 //! Owns the grammar of `Accept-Encoding`. Must not know which content exists, or in which codings.
-//! The invariant: a malformed weight counts as 0, and content is sent uncoded unless a member asks
-//! for gzip. Every peer can read uncoded content.
+//! The invariant: a malformed weight counts as 0, and content is sent uncoded unless the peer
+//! prefers gzip. Every peer can read uncoded content.
 
 use super::grammar::{eq_ignore_case, list_members};
 

@@ -4,20 +4,20 @@
 //! invariant: a [`Codec`](super::Codec) works with [`HttpLimits::capped`] limits, because the index
 //! of a head has 16-bit offsets and `httparse` is given a fixed number of slots.
 
-/// The limits on one request. Each names the refusal of a request that exceeds it, a variant of
+/// The limits on one request. A request over a limit gets the named variant of
 /// [`Reject`](super::Reject).
 #[derive(Clone, Copy, Debug)]
 pub struct HttpLimits {
     /// Bytes of the request line and the fields together, line ends included; at most 65535.
-    /// Beyond: `HeadersTooLarge`. The trailers of a chunked body are limited to the same number,
+    /// Over it: `HeadersTooLarge`. The trailers of a chunked body are limited to the same number,
     /// counted separately.
     pub head_bytes_max: usize,
-    /// Field lines; at most 128. Beyond: `HeadersTooLarge`.
+    /// Field lines; at most 128. Over it: `HeadersTooLarge`.
     pub fields_max: usize,
-    /// Bytes of the request target. Beyond: `TargetTooLong`. When a request exceeds this limit and
+    /// Bytes of the request target. Over it: `TargetTooLong`. When a request exceeds this limit and
     /// `head_bytes_max`, the limit that its bytes reach first decides.
     pub target_bytes_max: usize,
-    /// Bytes of decoded content, without chunk framing. Beyond: `BodyTooLarge`.
+    /// Bytes of decoded content, without chunk framing. Over it: `BodyTooLarge`.
     pub body_bytes_max: usize,
 }
 

@@ -105,7 +105,7 @@ impl Request {
     }
 
     /// The values of all field lines with this name in order, without surrounding white space.
-    /// Names are compared without case.
+    /// Names are case-insensitive.
     pub fn fields<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         (self.fields.iter())
             .filter(|field| eq_ignore_case(self.slice(field.name), name.as_bytes()))
@@ -119,8 +119,8 @@ impl Request {
         values.next().is_none().then_some(first)
     }
 
-    /// Whether a list field (RFC 9110 §5.6.1) has the member `token`, compared without case. A
-    /// member with parameters or quotes is not a token and never matches.
+    /// Whether a list field (RFC 9110 §5.6.1) has the member `token`, compared case-insensitively.
+    /// A member with parameters or quotes is not a token and never matches.
     pub fn lists(&self, name: &str, token: &str) -> bool {
         self.fields(name)
             .flat_map(list_members)

@@ -2,8 +2,8 @@
 //!
 //! Owns the queue and the write position in its first piece. Must not know what the bytes mean, nor
 //! copy them: an event for a thousand connections is in memory once, and its owner counts it once.
-//! The invariant: pieces are written in the order in which they were queued, and a piece of which
-//! any byte is written is written completely, unless the stream fails.
+//! The invariant: pieces are written in the order in which they were queued. Once a byte of a piece
+//! is written, the rest of the piece follows, unless the stream fails.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Write};
@@ -15,9 +15,9 @@ use crate::ledger::allocation;
 /// Pieces in one `writev`. Linux takes at most 1024; a tick rarely queues more than a few.
 const PIECES_PER_WRITE_MAX: usize = 64;
 
-/// Memory of a piece beside its bytes: its slot in the queue, whose capacity can be twice its
-/// length, and the smallest allocation. The bound of the outbox includes it. Otherwise a peer that
-/// pings and does not read could claim 60 bytes of memory for each two-byte pong.
+/// Memory of a piece in addition to its bytes: its slot in the queue, whose capacity can be twice
+/// its length, and the smallest allocation. The bound of the outbox includes it. Otherwise a peer
+/// that pings and does not read could claim 60 bytes of memory for each two-byte pong.
 const PIECE_BYTES: usize = 2 * size_of::<Piece>() + allocation(1);
 
 /// The result of a flush.
@@ -60,7 +60,7 @@ impl Piece {
         self.bytes.is_empty()
     }
 
-    /// Memory that this queue owns for the piece, beside its slot.
+    /// Memory that this queue owns for the piece, in addition to its slot.
     fn private_bytes(&self) -> usize {
         if self.is_shared { 0 } else { allocation(self.bytes.len()) }
     }

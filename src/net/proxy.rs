@@ -2,8 +2,8 @@
 //! balancer puts before a connection's own bytes, with the address of the client.
 //!
 //! Owns its parsing and the bound on its length. Must not know which peers are trusted. The
-//! invariant: the reported length ends exactly with the header, so the bytes after it stay in the
-//! input.
+//! invariant: the reported length is exactly that of the header, so that the caller keeps the bytes
+//! after it.
 
 use std::net::IpAddr;
 

@@ -38,9 +38,9 @@ const INCOMPLETE_BYTES_MAX: usize = 64 * 1024;
 /// and names of the session.
 const SESSION_BYTES: usize = allocation(4096) + 2048;
 
-/// The cost of a handshake, as a number of input bytes. These take only half of the 150 µs that a
-/// handshake with a P-256 key takes, so that a new connection stays in the interactive lane. An RSA
-/// key takes far longer.
+/// The cost that a handshake is charged, in input bytes. It stands for only half of the 150 µs that
+/// a handshake with a P-256 key takes, so that a new connection stays in the interactive lane. An
+/// RSA key takes far longer.
 const HANDSHAKE_COST: usize = 8 * 1024;
 
 /// The response to plain HTTP on a port with TLS.
@@ -57,7 +57,7 @@ pub struct TlsStream {
     state: TlsState,
     /// See [`Stream::has_buffered_input`].
     has_buffered_input: bool,
-    /// The peer has sent a close_notify. Plaintext from before it may still be unread.
+    /// The peer has sent a close_notify. Earlier plaintext may still be unread.
     is_read_shut_down: bool,
     /// A close_notify was queued. The TCP stream is shut down once it has been sent.
     is_write_shut_down: bool,

@@ -54,7 +54,7 @@ fn an_option_of_another_type_length_or_form_is_a_bad_body() {
 
 // contract §9.2
 #[test]
-fn a_listing_with_details_has_all_that_a_lobby_shows() {
+fn a_listing_with_details_has_the_title_the_users_and_the_time() {
     let mut w = World::new();
     let token = w.session("ana");
     let titled = w.room_with(&token, r#"{"title":"é"}"#);
@@ -139,7 +139,7 @@ fn an_ended_room_and_a_malformed_id_are_answered_like_an_unknown_room() {
 
 // contract §8.1 §8.2 §9.1
 #[test]
-fn history_frames_have_the_bytes_of_the_messages_and_the_last_has_the_persons_present() {
+fn history_frames_have_the_messages_as_sent_and_the_last_frame_has_the_users() {
     let mut w = World::new();
     let (ana, bob) = (w.session("ana"), w.session("b\\\"b"));
     let room = w.room(&ana);
@@ -253,7 +253,7 @@ fn only_the_owner_deletes_a_room() {
 
 // contract §1.9 §1.10 §8.5
 #[test]
-fn a_socket_starts_after_a_message_or_with_a_number_of_them() {
+fn the_query_of_a_socket_selects_its_history() {
     let mut w = World::new();
     let id = "0198c2a0-0000-7000-8000-000000000000";
     let mut check = |query: &str, start: Start| {

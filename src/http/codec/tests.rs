@@ -11,7 +11,8 @@ const LIMITS: HttpLimits =
 /// The result of all the input.
 #[derive(PartialEq, Eq, Debug)]
 struct Run {
-    /// A summary of each request: method, path, ?query, @host, and what differs from the default.
+    /// A summary of each request: method, path, ?query, @host, and all that differs from the
+    /// default.
     requests: Vec<String>,
     end: End,
 }
@@ -135,7 +136,7 @@ fn a_plain_request_is_read() {
 }
 
 #[test]
-fn the_request_is_available_from_the_end_of_its_head_also_after_a_refusal() {
+fn the_request_is_available_from_the_end_of_its_head_even_after_a_refusal() {
     for (fields, rest, known) in [
         ("Content-Length: 5\r\n", "abc", true),
         ("Content-Length: 99\r\n", "", true),
@@ -244,12 +245,12 @@ fn other_targets_are_refused() {
     ] {
         refuse(format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n"), sentence);
     }
-    // RFC 9112 §3.2.2: even an absolute target needs its Host.
+    // RFC 9112 §3.2.2: a request with an absolute target still needs Host.
     refuse("GET http://a/ HTTP/1.1\r\n\r\n", "The Host field is missing.");
 }
 
 #[test]
-fn a_request_line_is_three_words_and_two_spaces() {
+fn a_request_line_is_three_words_with_single_spaces() {
     const SPACES: &str = "The request line is not separated by single spaces.";
     const VERSION: &str = "The version is neither HTTP/1.1 nor HTTP/1.0.";
     const METHOD: &str = "The method is not a token.";
@@ -490,7 +491,7 @@ fn malformed_chunks_are_refused() {
 }
 
 #[test]
-fn a_request_at_a_limit_is_accepted_and_beyond_it_refused() {
+fn a_request_at_a_limit_is_accepted_and_one_beyond_it_is_refused() {
     let target = |bytes: usize| {
         let path = format!("/{}", "a".repeat(bytes - 1));
         (format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"), format!("Get {path} @a"))
@@ -628,8 +629,8 @@ fn limits_beyond_the_ceilings_are_lowered() {
     assert_eq!(end(get(&"A: b\r\n".repeat(128))), End::Rejected(Reject::HeadersTooLarge));
 }
 
-/// Feeds mutated requests. `run` asserts the limits on memory; the result must not depend on the
-/// pieces.
+/// Feeds mutated requests. `run` asserts the limits on memory; the result must not depend on how
+/// the input is split.
 #[test]
 fn mutated_requests_never_panic_and_stay_within_the_limits() {
     let seeds = [

@@ -71,11 +71,11 @@ fn describe(incoming: Incoming) -> String {
 }
 
 thread_local! {
-    /// Shared by the contexts of a test, as by those of a server.
+    /// Shared by all contexts of a test, as in the server.
     static RECYCLED: RefCell<RecycledContext> = RefCell::default();
 }
 
-/// Feeds all of `input`, and closes after a violation as the server does.
+/// Feeds all of `input`, and closes after a violation, as the server does.
 fn feed(context: &mut Context, mut input: &[u8], out: &mut Vec<u8>) -> Vec<String> {
     let mut seen = Vec::new();
     loop {
@@ -96,8 +96,8 @@ fn feed(context: &mut Context, mut input: &[u8], out: &mut Vec<u8>) -> Vec<Strin
     seen
 }
 
-/// Calls `begin` and feeds `input`. The results must be `expected` and the bytes sent `answers`,
-/// wherever the input is split.
+/// Calls `begin` and feeds `input`. Wherever the input is split, the results must be `expected`,
+/// and the bytes sent must be `answers`.
 #[track_caller]
 fn check_after(
     begin: fn(&mut Context, &mut Vec<u8>),
@@ -159,7 +159,7 @@ fn all_frames_of_one_input_are_read() {
 }
 
 #[test]
-fn fragments_are_joined_and_control_frames_come_between() {
+fn fragments_are_joined_across_control_frames() {
     let input = [
         frame(TEXT, "one "),
         frame(PING, "a"),
@@ -213,7 +213,7 @@ fn every_ping_is_answered_in_order() {
 }
 
 #[test]
-fn a_pong_follows_what_was_sent_before_it() {
+fn a_pong_follows_earlier_output() {
     let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
     super::super::encode_text(&mut out, |out| out.extend_from_slice(b"first"));
     assert_eq!(feed(&mut context, &frame(PING, "a"), &mut out), ["ping"]);
@@ -353,8 +353,8 @@ fn fragments_of_two_messages_are_not_mixed() {
 
 #[test]
 fn text_that_is_not_utf8_is_a_violation_however_it_is_fragmented() {
-    // An overlong form, a surrogate, a code point beyond U+10FFFF, a truncated one, a continuation
-    // byte alone.
+    // An overlong form, a surrogate, a code point beyond U+10FFFF, a truncated code point, and a
+    // lone continuation byte.
     for text in [&b"\xc0\xaf"[..], b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xf0\x9f", b"\x80"] {
         check_violation(&frame(FIN | TEXT, text), &[], Violation::NotUtf8);
         let (front, back) = text.split_at(1);
@@ -379,13 +379,13 @@ fn a_frame_or_message_at_its_limit_is_accepted_and_one_byte_more_is_not() {
     let front = frame(BINARY, &full);
     let whole = [&front[..], &frame(FIN | CONTINUE, "b".repeat(rest))].concat();
     check(&whole, &[&format!("binary {full}{}", "b".repeat(rest))], b"");
-    // Refused on the header alone.
+    // Refused as soon as the header is complete.
     let too_big = [&front[..], &head(CONTINUE, rest as u64 + 1)].concat();
     check_violation(&too_big, &[], Violation::TooBig);
 }
 
 #[test]
-fn huge_lengths_are_refused_on_their_header() {
+fn huge_lengths_are_refused_with_the_header() {
     for declared in [65_536, u64::from(u32::MAX) + 1, 1 << 63, u64::MAX] {
         check_violation(&head(FIN | TEXT, declared), &[], Violation::TooBig);
         let continued = [frame(TEXT, "x"), head(FIN | CONTINUE, declared)].concat();
@@ -394,7 +394,7 @@ fn huge_lengths_are_refused_on_their_header() {
 }
 
 #[test]
-fn bytes_count_what_is_declared_or_has_arrived_until_it_is_delivered() {
+fn declared_and_arrived_bytes_count_until_delivery() {
     let (mut context, mut out) = (Context::new(LIMITS), Vec::new());
     let mut step = |input: &[u8], undelivered: usize| {
         feed(&mut context, input, &mut out);
@@ -403,7 +403,7 @@ fn bytes_count_what_is_declared_or_has_arrived_until_it_is_delivered() {
     let (text, more, ping) =
         (frame(TEXT, "0123456789"), frame(FIN | CONTINUE, "abcde"), frame(PING, "xyz"));
     step(&[], 0);
-    step(&text[..5], INNER_BYTES + 8); // The first capacity of a vector.
+    step(&text[..5], INNER_BYTES + 8); // The initial capacity of a vector.
     step(&text[5..6], INNER_BYTES + 16); // The header is complete, so the declared length counts.
     step(&text[6..15], INNER_BYTES + 16);
     step(&text[15..], INNER_BYTES + 10);
@@ -434,7 +434,7 @@ fn declared_bytes_count_and_are_not_reserved() {
 }
 
 #[test]
-fn a_big_frame_leaves_no_big_buffer() {
+fn the_buffer_of_a_big_frame_is_freed() {
     let limits = WsLimits { frame_bytes_max: 1 << 16, message_bytes_max: 1 << 17 };
     let (mut context, mut out) = (Context::new(limits), Vec::new());
     let big = vec![b'a'; 60_000];
@@ -445,7 +445,7 @@ fn a_big_frame_leaves_no_big_buffer() {
         feed_all(&mut context, &whole[50_008..], &mut out, 1);
         assert_eq!(context.bytes(), 0);
     }
-    // While a message is incomplete the buffer stays, also after a control frame.
+    // While a message is incomplete the buffer stays, even after a control frame.
     feed_all(&mut context, &frame(TEXT, &big), &mut out, 1);
     feed_all(&mut context, &frame(PING, ""), &mut out, 1);
     assert_eq!(context.bytes(), INNER_BYTES + 60_008 - READ_BUFFER_BYTES + 60_000);
@@ -496,7 +496,7 @@ fn mutated_frames_never_panic_and_stay_within_the_limits() {
         let ended = last.split(' ').next().map(str::to_owned);
         *outcomes.entry(ended).or_insert(0) += 1;
     }
-    // The mutations reach each kind of end.
+    // The mutations lead to each kind of result.
     for end in ["closed", "Protocol", "NotUtf8", "TooBig"] {
         assert!(outcomes.contains_key(&Some(end.to_owned())), "{outcomes:?}");
     }
