@@ -262,7 +262,7 @@ impl<S: Stream> Core<S> {
     }
 
     /// Closes every WebSocket with 1001 and every idle HTTP connection. A request that has begun is
-    /// read to its end and answered with 503. The listeners are the caller's, who drops them.
+    /// read to its end and answered with 503. The caller drops the listeners.
     pub fn shut_down(&mut self) {
         self.is_shutting_down = true;
         self.seal_all();

@@ -89,7 +89,7 @@ fn a_burst_of_five_hundred_keys_has_a_turn_each_within_sixteen_ticks() {
         }
     }
     served.truncate(500);
-    assert_eq!(served, (0..500).collect::<Vec<_>>(), "nobody twice before everybody once");
+    assert_eq!(served, (0..500).collect::<Vec<_>>(), "each key once before any key twice");
 }
 
 #[test]
