@@ -275,6 +275,16 @@ impl Server {
         counts.map(|(_, count)| count.trim().parse::<u64>().expect("a number")).sum()
     }
 
+    /// Waits until half a second passes without a context switch.
+    #[cfg(target_os = "linux")]
+    pub fn wait_until_idle(&self) {
+        wait_until("half a second passes without a context switch", || {
+            let before = self.context_switches();
+            thread::sleep(Duration::from_millis(500));
+            self.context_switches() == before
+        });
+    }
+
     /// Resident memory, in KiB.
     #[cfg(target_os = "linux")]
     pub fn resident_kib(&self) -> u64 {
