@@ -37,9 +37,9 @@ use bytes::Bytes;
 pub enum Account {
     /// Connections: their slots, their unprocessed input and their queues.
     Connections,
-    /// Sessions, and the usage of each address.
+    /// Sessions, the usage of each address, and the domain's timers.
     Sessions,
-    /// Rooms, their members, and their histories without the frames.
+    /// Rooms, their members, their histories without the frames, and the cached listings.
     Rooms,
     /// Encoded frames. A frame in a history and in many outboxes is counted once.
     Frames,
@@ -65,7 +65,7 @@ impl Account {
 /// (`--max-memory`).
 ///
 /// The bounds of two stages are so far apart that one tick cannot cross both before the next check.
-/// A stage ends at a lower bound than it begins, so that small changes do not switch it on and off.
+/// The bound at which a stage ends is lower, so that small changes do not switch it on and off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pressure {
     /// The server drops the oldest messages of the rooms that have been silent longest.

@@ -5,8 +5,8 @@
 //! next; it is complete, and only its owner can read it.
 //!
 //! The format: a line with the version; the records, each preceded by its length; a line with a
-//! checksum of everything before it. A number has 64 bits, little endian. A text is preceded by its
-//! length, and an optional value by a byte: 0 if it is absent, 1 if it follows.
+//! checksum of everything before it. A number has 64 bits, little endian. A text begins with its
+//! length. An optional value begins with a byte: 1 if the value follows, 0 if nothing does.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -96,7 +96,7 @@ pub fn read(
     match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error.into()),
-        // A directory, or a named pipe, whose opening would block until a process writes to it.
+        // A directory, or a named pipe: opening it would block until a process opens it for writing.
         Ok(found) if !found.is_file() => return Err(SnapshotError::Foreign),
         Ok(_) => {}
     }

@@ -2,7 +2,7 @@
 //!
 //! Owns [`Call`], and the steps that several routes share: reading a body, authentication and
 //! authorization. Must not know which routes exist. The invariant: a route reaches all state
-//! through its [`Call`], so outside the domain only the cached [`Listings`] outlive a request.
+//! through its [`Call`]. Apart from the domain, only the cached [`Listings`] outlive a request.
 
 use std::borrow::Cow;
 use std::time::Duration;

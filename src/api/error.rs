@@ -117,13 +117,14 @@ impl fmt::Display for Detail {
 pub struct Error {
     pub code: Code,
     pub detail: Detail,
-    /// How long to wait before the next attempt; `None` if waiting does not help.
+    /// How long to wait before the next attempt; `None`: waiting does not help, or the time is not
+    /// known.
     pub retry_after: Option<Duration>,
     /// Fields of the response in addition to those of every error.
     fields: Vec<ResponseField>,
 }
 
-/// The wait if success depends on other clients, for example on the end of one of their sessions.
+/// The wait if the time of success is not known, for example because a session must end first.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(10);
 
 impl Error {

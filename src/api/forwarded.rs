@@ -19,7 +19,7 @@ pub struct ClientAddress {
     pub is_forwarded: bool,
 }
 
-/// The address that a connection from `peer` (`None`: a Unix socket) counts against from accept on.
+/// The address that a connection from `peer` (`None`: a Unix socket) counts against once accepted.
 /// `None` for exempt peers, and for trusted proxies, whose sockets count at their upgrade against
 /// the forwarded address.
 pub fn address_at_accept(peer: Option<IpAddr>, trusted: &[Cidr]) -> Option<Address> {

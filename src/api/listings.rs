@@ -26,8 +26,8 @@ impl Listings {
         Listings { ledger: ledger.clone(), revision: 0, rendered: [None, None] }
     }
 
-    /// The listing of the revision [`Chat::listing_revision`](crate::chat::Chat::listing_revision),
-    /// rendered by `render` unless it is cached.
+    /// The listing, from the cache or else from `render`. `revision` is the current
+    /// [`Chat::listing_revision`](crate::chat::Chat::listing_revision).
     pub fn get_or_render(
         &mut self,
         revision: u64,

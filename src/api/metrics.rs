@@ -1,6 +1,6 @@
 //! Metrics for Prometheus.
 //!
-//! Owns the answers of a listener for metrics, which serves `GET /metrics` alone. Must not know
+//! Owns the answers of a listener for metrics, which serves only `/metrics`. Must not know
 //! individual sessions or rooms, only counts. The invariant: the text is in the exposition format
 //! 0.0.4, in which each family appears once and its samples are consecutive.
 

@@ -127,7 +127,7 @@ impl Api {
         forwarded::is_proxy(peer, &self.trusted_proxies)
     }
 
-    /// The address that a connection from `peer` counts against from accept on. `None` if it does
+    /// The address that a connection from `peer` counts against once accepted. `None` if it does
     /// not count yet. In that case an upgrade counts against the address that [`Api::client`]
     /// returns.
     pub fn client_at_accept(&self, peer: Option<IpAddr>) -> Option<Address> {

@@ -55,7 +55,7 @@ fn clamped(text: &str) -> usize {
     count(text).unwrap_or(0).min(COUNT_MAX)
 }
 
-/// A number of decimal digits; `usize::MAX` if it is larger. `str::parse` alone accepts a sign.
+/// Parses decimal digits; `usize::MAX` if the number is larger. `str::parse` alone accepts a sign.
 fn count(text: &str) -> Option<usize> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().unwrap_or(usize::MAX))

@@ -56,7 +56,7 @@ const fn route(method: Method, path: &'static str, endpoint: Endpoint, body: Bod
     Route { path, method, endpoint, body }
 }
 
-/// All routes. A path that also matches the pattern of another route must come before it.
+/// All routes. A fixed path that matches the pattern of another route must precede that route.
 pub const ROUTES: &[Route] = &[
     route(Post, "/sessions", Public(sessions::open), Read),
     route(Get, "/sessions/me", Session(sessions::show), Ignored),

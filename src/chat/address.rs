@@ -11,8 +11,8 @@ use super::heap::{map_bytes, shrink};
 use crate::clock::Mono;
 use crate::rate::Meter;
 
-/// The unit to which per-address limits apply: an IPv4 address, or an IPv6 network of 64 bits,
-/// which is what one subscriber gets.
+/// The unit to which per-address limits apply: an IPv4 address, or a /64 network of IPv6, because
+/// one subscriber controls at least such a network.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Address(IpAddr);
 

@@ -261,7 +261,7 @@ impl<R> Feeds<R> {
         }
     }
 
-    /// Sets where a connection that has just been placed begins to receive.
+    /// Sets the position at which a connection that has just been placed begins to receive.
     pub fn begin_catch_up(&mut self, key: AttachmentKey, start: Start, sink: &mut dyn Sink) {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
         let Some(feed) = self.rooms.get(attachment.room) else { return };

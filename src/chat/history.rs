@@ -67,7 +67,7 @@ impl History {
             self.nonces.insert(nonce.clone(), entry.id);
         }
         if self.entries.len() == self.entries.capacity() {
-            // By a quarter instead of doubling, because this queue is most of a small room's
+            // Grows by a quarter instead of doubling, because this queue is most of a small room's
             // memory.
             self.entries.reserve_exact((self.entries.len() / 4).max(4));
         }
@@ -116,7 +116,7 @@ impl History {
         self.entries.range(self.entries.len().saturating_sub(count)..)
     }
 
-    /// The message before the last `count`. A reader with this cursor is sent exactly those.
+    /// The message before the last `count`. A reader with this cursor is sent the last `count`.
     pub fn before_last(&self, count: usize) -> Option<MessageId> {
         let before = self.entries.len().checked_sub(count);
         match before.and_then(|before| before.checked_sub(1)) {

@@ -102,7 +102,7 @@ impl Chat {
         self.remove_session(now, session, sink);
     }
 
-    /// The same for a session whose timer is not armed any more.
+    /// Like [`Chat::end_session`], for a session whose timer is no longer armed.
     pub(super) fn remove_session(&mut self, now: Now, key: SessionKey, sink: &mut dyn Sink) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.timer = None;

@@ -1,7 +1,7 @@
 //! The contract's fixed limits, which no flag changes.
 //!
 //! Owns the numbers. Must not know where they are applied. The invariant: a check and its error
-//! sentence use the same constant, so that they agree.
+//! sentence agree. Most sentences use the constant; those of `api::rooms` repeat the number.
 
 /// Fewest characters (Unicode scalar values) of a name after trimming (contract §3.1).
 pub const NAME_CHARS_MIN: usize = 2;

@@ -30,7 +30,7 @@
 //! The deciding half works on `state`: [`Chat`] and the entries in it. Both halves use `event` (the
 //! events for clients), `error` (the reasons for refusing and closing) and `timer` (the timers).
 //! The other files (`keys`, `id`, `name`, `password`, `address`, `limits`, `config`, `heap`)
-//! contain small shared types.
+//! contain shared types, constants and functions.
 //!
 //! [`lifecycle`]: ../../src/disposable_chat/chat/lifecycle.rs.html
 //! [`membership`]: ../../src/disposable_chat/chat/membership.rs.html

@@ -17,7 +17,8 @@ use crate::clock::{Entropy, Mono};
 use crate::rate::{Meter, Pace};
 
 /// Rounds of PBKDF2 (RFC 8018 §5.2): about 50 µs without SHA instructions, 200 µs on a small board.
-/// More rounds would delay the event loop, and the hash leaves the process only in a state file.
+/// More would delay the event loop. Few are enough, because the hash leaves the process only in a
+/// state file.
 ///
 /// The function is HMAC-SHA-1, the default of that RFC: the WebSocket handshake needs SHA-1 anyway,
 /// and SHA-256 would add 12 KB to the binary. The known attacks on SHA-1 find collisions: two

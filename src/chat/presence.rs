@@ -1,4 +1,4 @@
-//! Presence: connections enter and leave rooms, and their members hold names there.
+//! Presence: connections enter and leave rooms, and each present member holds a name in its room.
 //!
 //! Owns the rules for entering, for the grace after a broken connection and for probes. Must not
 //! know more about the end of a connection than [`Departure`] says. The invariant: no two members

@@ -1,8 +1,9 @@
 //! Limits per client address.
 //!
-//! Owns the count of each address's connections and the pace at which an address opens sessions and
-//! rooms. Must not know how a client's address is determined. The invariant: an address with an
-//! entry has a connection or an armed timer, so that every entry is removed eventually.
+//! Owns the rules: how many connections an address may have, and how fast it may open sessions and
+//! rooms. `address` stores the counts. Must not know how a client's address is determined. The
+//! invariant: an address with an entry has a connection or an armed timer, so that every entry is
+//! removed eventually.
 
 use super::address::{Address, Quota, Usage};
 use super::error::Refusal;

@@ -90,7 +90,7 @@ pub enum Record<'a> {
     },
 }
 
-/// A record that contradicts an earlier one, or itself.
+/// A record that has an invalid value or contradicts an earlier record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct InvalidRecord;
 
@@ -323,7 +323,7 @@ impl<'c> Restoring<'c> {
     }
 }
 
-/// `None` becomes the full duration of the timer's class, which is the upper bound.
+/// `None` becomes the longest duration. Arming limits it to the duration of the timer's class.
 fn duration(micros: Option<u64>) -> Duration {
     micros.map_or(Duration::MAX, Duration::from_micros)
 }

@@ -121,7 +121,7 @@ pub(super) struct Member {
     pub grace: Option<TimerKey>,
     /// `Some` while connections of other sessions wait for the member's name.
     pub probe: Option<Box<Probe>>,
-    /// Earlier typing events are not published.
+    /// Typing events before this time are not published.
     pub typing_due: Mono,
 }
 

@@ -10,7 +10,7 @@ use super::outbox::{Flushed, Outbox, Piece};
 /// A byte stream whose write half can be shut down: a socket, or a pipe of the simulation.
 ///
 /// Reads and writes never block. A layer between the kernel and the caller, such as TLS, can buffer
-/// bytes in either direction, for which the kernel reports no readiness.
+/// bytes in either direction. The kernel does not know of these bytes, so the stream reports them.
 pub trait Stream: Read + Write {
     /// Shuts down the write half. The peer can still send.
     fn shutdown_write(&mut self) -> io::Result<()>;

@@ -1,8 +1,8 @@
 //! Sockets and byte queues.
 //!
 //! Owns listeners, streams and outboxes. Must not know which protocol the bytes belong to, except
-//! for TLS and PROXY headers. The invariant: no call blocks, and reading and writing stop early
-//! only if the caller can resume without a new edge, because readiness is edge-triggered.
+//! for TLS and PROXY headers. The invariant: no call blocks, and the caller learns when a call has
+//! stopped before the kernel would block. Readiness is edge-triggered, so no edge follows then.
 //!
 //! | file | what it owns |
 //! |---|---|

@@ -27,7 +27,7 @@ const ENCRYPTED_BYTES_MAX: usize = 16 * 1024;
 /// explicit nonce.
 const RECORD_OVERHEAD_BYTES: usize = 5 + 1 + 16 + 8;
 
-/// Reads from the kernel within one read of plaintext. The bound limits the work for a peer that
+/// Most reads from the kernel in one read of plaintext. The bound limits the work for a peer that
 /// sends many records without plaintext.
 const READS_MAX: usize = 8;
 
@@ -38,7 +38,7 @@ const INCOMPLETE_BYTES_MAX: usize = 64 * 1024;
 /// and names of the session.
 const SESSION_BYTES: usize = allocation(4096) + 2048;
 
-/// The cost that a handshake is charged, in input bytes. It stands for only half of the 150 µs that
+/// The cost charged for a handshake, in input bytes. It stands for only half of the 150 µs that
 /// a handshake with a P-256 key takes, so that a new connection stays in the interactive lane. An
 /// RSA key takes far longer.
 const HANDSHAKE_COST: usize = 8 * 1024;
@@ -166,7 +166,7 @@ impl TlsStream {
         if count > 0 { Ok(count) } else { Err(ErrorKind::WouldBlock.into()) }
     }
 
-    /// Returns `count` unless it is 0, else `next`. In the first case the next read produces `next`
+    /// Returns `next` if `count` is 0. Otherwise returns `count`, and the next read produces `next`
     /// again.
     fn deliver_first(&mut self, count: usize, next: io::Result<usize>) -> io::Result<usize> {
         if count == 0 {
@@ -312,7 +312,7 @@ impl Drop for TlsStream {
     }
 }
 
-/// Records whether a read filled its buffer, because rustls does not report the buffer's size.
+/// Remembers whether a read was short: rustls does not report the size of the buffer it reads into.
 struct ShortReadDetector<'a> {
     stream: &'a mut TcpStream,
     was_short: bool,
