@@ -14,7 +14,7 @@
 //! |---|---|
 //! | [`guide::contract`] | what clients may rely on, in numbered clauses |
 //! | [`guide::operating`] | running the server |
-//! | [`guide::security`] | promises against strangers, and the limits behind them |
+//! | [`guide::security`] | what the server promises under attack, and the limits behind it |
 //! | [`guide::performance`] | measuring it, and what was measured |
 //! | [`guide::changing`] | building, testing and changing it |
 //!
@@ -51,9 +51,9 @@
 //! 2. [`net::Link`] and [`net::Outbox`]: reading and writing without blocking, on edge-triggered
 //!    readiness.
 //! 3. [`http::Codec`] and [`ws::Context`]: bytes in, requests or messages out.
-//! 4. [`chat::Chat`]: the rules, by file in the table of [`chat`]; then [`src/chat/feed.rs`], which
-//!    delivers without any, and [`src/chat/catch_up.rs`], which resumes. [`chat::Sink`] is all that
-//!    these know of the outside.
+//! 4. [`chat::Chat`]: the rules, whose files the table of [`chat`] lists; then
+//!    [`src/chat/feed.rs`], which has no rules and only delivers, and [`src/chat/catch_up.rs`],
+//!    which resumes. [`chat::Sink`] is all that these know of the outside.
 //! 5. [`api::routes`] and [`api::socket`]: how a request or a frame becomes a call of the domain.
 //! 6. [`server::Core`]: the phases below; then [`src/server/schedule.rs`], which orders the turns, and
 //!    [`server::Server`], which polls. The table of [`server`] names the other files.
@@ -90,13 +90,13 @@
 //! that the kernel does not take waits for a writable edge.) With nothing to do the process sleeps;
 //! there is no periodic tick, except for systemd's watchdog if one is configured.
 //!
-//! # A message's way
+//! # The path of a message
 //!
 //! 1. [`ws::Context::feed`] yields the text of a frame, and [`api::socket::parse`] makes an event of
 //!    it. (A message by REST comes through [`http::Codec::feed`] and a route.)
 //! 2. [`chat::Chat::post`] (sockets) and [`chat::Chat::post_from_outside`] (REST) check membership,
-//!    rate and nonce. Then `Chat::accept` in [`src/chat/posting.rs`], through which joins and leaves
-//!    pass too, gives the message its id and its time. The order of these calls is the order that
+//!    rate and nonce. Then `Chat::accept` in [`src/chat/posting.rs`] gives the message its id and
+//!    its time. Joins and leaves pass through it, too. The order of these calls is the order that
 //!    every client sees.
 //! 3. [`src/chat/feed.rs`] delivers. [`chat::Sink::publish`] encodes the message once and appends it to
 //!    its room's batch, and the room's history keeps a range of that batch.
@@ -109,10 +109,10 @@
 //!
 //! A client that reconnects names the last message that it has seen. [`src/chat/catch_up.rs`] keeps
 //! its place in the history ([`chat::Chat::catch_up`]): the messages after it are sent in pages,
-//! live batches are withheld meanwhile, and live delivery begins when the newest message was
+//! live batches are withheld meanwhile, and live delivery begins once the newest message is
 //! queued.
 //!
-//! So a message is serialised once and lies in memory once, whatever the number of recipients, and
+//! So a message is serialised once and is in memory once, whatever the number of recipients, and
 //! the bytes that a client receives live are the bytes that the history returns.
 //!
 //! [`src/chat/catch_up.rs`]: ../src/disposable_chat/chat/catch_up.rs.html

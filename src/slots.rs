@@ -59,18 +59,18 @@ struct SlotEntry<T> {
     value: T,
 }
 
-/// Entries of one page.
+/// How many entries a page has.
 const PAGE: usize = 32;
 
 /// Entries of type `T` behind keys of kind `K`.
 ///
-/// Entries are stored in pages. One slab for all would have to be moved when it grows, which takes
-/// milliseconds and, for a moment, three times the memory with a hundred thousand entries; and a
-/// single entry at its end would keep all of its memory allocated.
+/// Entries are stored in pages. One slab for all entries would have to be moved when it grows: with
+/// a hundred thousand entries, that takes milliseconds and, for a moment, three times the memory. A
+/// single entry at its end would also keep all of its memory allocated.
 pub struct Slots<T, K> {
     /// An empty page holds no memory.
     pages: Vec<Slab<SlotEntry<T>>>,
-    /// Pages that are not full, each once. The first is filled first, so that the last can empty.
+    /// Pages that are not full, each once. The first is filled first, so that later ones can empty.
     vacant: BinaryHeap<Reverse<u32>>,
     /// The number of entries.
     len: usize,

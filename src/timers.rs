@@ -55,7 +55,7 @@ const _: () = assert!(size_of::<TimerEntry<(TimerKey, u8)>>() == 40);
 pub struct Timers<T: Timer> {
     config: T::Config,
     slots: Slots<TimerEntry<T>, Armed>,
-    /// One list for each class that was armed, by its number.
+    /// The list of each class, at the index that is the class's number.
     lists: Vec<List<Armed>>,
 }
 
@@ -104,7 +104,7 @@ impl<T: Timer> Timers<T> {
         let (class, timeout) = entry.timer.class(&self.config);
         let deadline = deadline(now, timeout);
         if entry.deadline == deadline && entry.links.is_last() {
-            return true; // Within one grain of the last time: a busy connection's usual case.
+            return true; // Armed within the same grain: the usual case of a busy connection.
         }
         entry.deadline = deadline;
         let list = &mut self.lists[class];

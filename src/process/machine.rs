@@ -36,7 +36,7 @@ pub fn descriptors(listeners: usize) -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         limit.current = limit.maximum;
-        // If this is refused, the limit that stands is read again.
+        // If this is refused, the next line reads the old limit.
         let _ = setrlimit(Resource::Nofile, limit);
         limit = getrlimit(Resource::Nofile);
     }

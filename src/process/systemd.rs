@@ -23,7 +23,8 @@ use crate::config::whole;
 /// The first inherited descriptor.
 const FIRST: u64 = 3;
 
-/// The most inherited sockets that are taken over. No unit has so many.
+/// Bound on `LISTEN_FDS`. No unit has so many sockets: if the number is larger, it is a mistake, and
+/// none is taken over.
 const SOCKETS_MAX: u64 = 64;
 
 /// The name of sockets for the metrics: `FileDescriptorName=` in a socket unit.

@@ -1,8 +1,8 @@
 //! Which connections are let in, and how the others are refused.
 //!
 //! Owns the limits on connections: the server's capacity, and the quota of an address, which the
-//! domain counts. Must not know how a refusal is written. The invariant: a connection beyond the
-//! server's capacity is accepted only to be refused, and few are at a time; the rest wait in the
+//! domain counts. Must not know how a refusal is written. The invariant: connections beyond the
+//! server's capacity are accepted only to be refused, a few at a time; the rest wait in the
 //! kernel's queue. A few connections over an address's quota are refused with an answer, and
 //! further ones are dropped unanswered.
 
@@ -34,7 +34,7 @@ impl<S: Stream> Core<S> {
         self.connection_count() < connections_max.saturating_add(over_limit_connections_max)
     }
 
-    /// Whether a new connection must be refused: there are `connections_max`, or memory is short.
+    /// Whether a new connection must be refused: `connections_max` is reached, or memory is short.
     pub(super) fn is_full(&self) -> bool {
         self.connection_count() >= self.config.connections_max
             || self.ledger.is_at(Pressure::Connections)

@@ -17,7 +17,7 @@ use crate::chat::{BATCH_BYTES_FULL, Frame, RoomKey};
 use crate::ledger::{Account, Ledger, Tally, allocation};
 use crate::ws;
 
-/// The capacity of a buffer at most: a full batch, and the message that filled it.
+/// The largest capacity of a buffer: a full batch, and the message that filled it.
 const BATCH_BYTES_MAX: usize = 2 * BATCH_BYTES_FULL as usize;
 
 /// The capacity that a buffer begins with: a message of a few lines.
@@ -27,11 +27,11 @@ const BUFFER_BYTES: usize = 1024;
 /// or for four full ones.
 const SPARE_BYTES_MAX: usize = 4 * BATCH_BYTES_MAX;
 
-/// `places` is not given back up to this length.
+/// Up to this length, the memory of `places` is not given back while there are rooms.
 const PLACES_MIN: usize = 1024;
 
-/// One part in so many is added to the counted size of frames, for fragmentation: frames vary in
-/// size, and a large one does not fit into the gaps that small ones leave.
+/// The counted size of frames is raised by its eighth part, for fragmentation: frames vary in size,
+/// and a large one does not fit into the gaps that small ones leave.
 const FRAGMENTATION_PARTS: usize = 8;
 
 /// Reads as "no batch" in [`Batches::places`].

@@ -77,7 +77,7 @@ pub(super) enum Protocol {
 /// What the connections of a listener are for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
-    /// REST and sockets, as the contract has them.
+    /// REST and WebSockets, as the contract describes them.
     Chat,
     /// The same behind a balancer that begins each connection with a PROXY header.
     Proxied,
@@ -107,8 +107,8 @@ pub(super) struct Ws {
     pub is_catching_up: bool,
     /// On the list of connections that are due a page.
     pub is_page_due: bool,
-    /// Bytes of such pages that are still in the outbox. They do not count against the outbox's
-    /// limit, or a long history would make its reader look slow.
+    /// At least the bytes still in the outbox up to the end of the last page. They do not count
+    /// against the outbox's limit, or a long history would make its reader look slow.
     pub paged_bytes: usize,
 }
 

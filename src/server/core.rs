@@ -42,7 +42,7 @@ pub struct Core<S> {
     pub(super) date: (u64, String),
     /// Control frames on their way from a context to an outbox.
     pub(super) control: Vec<u8>,
-    /// The tungstenite context that one message of the tick leaves to the next.
+    /// A tungstenite context, reused from one message of a tick to the next.
     pub(super) recycled: RecycledContext,
     /// The one read buffer.
     pub(super) scratch: Vec<u8>,
@@ -52,7 +52,7 @@ pub struct Core<S> {
 }
 
 impl<S: Stream> Core<S> {
-    /// No connections, no sessions. `connections_max`: how many the machine can carry.
+    /// No connections, no sessions. `connections_max`: beyond this many, connections are refused.
     pub fn new(
         config: &Config,
         connections_max: usize,
@@ -385,8 +385,8 @@ impl<S: Stream> Core<S> {
         self.table.now.mono.since(Mono::ZERO)
     }
 
-    /// For tests: makes a request whose first path segment is `word`, or a message that equals it,
-    /// panic.
+    /// For tests: handling a request whose first path segment is `word`, or a message that equals
+    /// `word`, panics.
     #[cfg(debug_assertions)]
     pub fn plant_fault(&mut self, word: String) {
         self.fault = Some(word);
@@ -398,8 +398,8 @@ impl<S: Stream> Core<S> {
         self.table.check_invariants();
     }
 
-    /// For tests, between two ticks: panics if a recount differs from what the ledger holds. (The
-    /// domain's is part of its invariants.)
+    /// For tests, between two ticks: panics if a recount of the connections differs from what the
+    /// ledger holds. (`Chat::check_invariants` recounts the domain.)
     pub fn check_ledger(&self) {
         self.table.check_counted();
     }

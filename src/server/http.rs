@@ -3,7 +3,7 @@
 //! Owns what a connection does between requests, and the upgrade. Must not know a socket, or what a
 //! route does. The invariant: a connection that speaks HTTP always has a timer: `Linger` if it is
 //! over a limit, `Head` before its first request and while a head is incomplete, `Body` while a
-//! body is, otherwise `Idle`, for the next request as for a reader of responses.
+//! body is incomplete, otherwise `Idle`: for the next request, and for a peer that reads responses.
 
 use bytes::Bytes;
 
@@ -77,7 +77,7 @@ impl<S: Stream> Core<S> {
             Protocol::Http(http) if http.codec.phase() != Phase::Idle => {
                 self.reject(key, None, api::error::timeout());
             }
-            _ => self.table.end(key, Departure::Closed), // Not a byte was sent.
+            _ => self.table.end(key, Departure::Closed), // No request has begun.
         }
     }
 
@@ -270,7 +270,8 @@ fn framing<'a>(date: &'a str, request: Option<&Request>, keep_alive: bool) -> Fr
 }
 
 /// Queues a response: its head together with small content, then larger content as pieces of its
-/// own. Most of those are shared with a history, which counts them, or with the binary.
+/// own. Most of those share their bytes with a history, where the ledger counts them already, or
+/// with the binary.
 fn queue<S: Stream>(
     table: &mut Table<S>,
     key: ConnectionKey,

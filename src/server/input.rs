@@ -125,8 +125,8 @@ impl<S: Stream> Core<S> {
         }
     }
 
-    /// Seals the batch of the attachment's room: events of the room must precede the reply to this
-    /// connection that follows.
+    /// Seals the batch of the attachment's room, before this connection is sent a reply: the room's
+    /// earlier events must precede that reply.
     pub(super) fn seal(&mut self, attachment: Option<AttachmentKey>) {
         if let Some(room) = attachment.and_then(|attachment| self.chat.room_of(attachment)) {
             self.chat.seal(room, &mut self.table);

@@ -2,8 +2,8 @@
 //!
 //! Owns the poll, the listeners and the signals, and turns what they report into calls on [`Core`].
 //! Must not handle a byte itself. The invariant: a read or an accept that stops before `WouldBlock`
-//! is remembered, because an edge-triggered poll reports it once; and the poll does not wait while
-//! remembered work can proceed. (A listener during a pause or at capacity cannot, nor can a
+//! is remembered, because an edge-triggered poll reports readiness once; and the poll does not wait
+//! while remembered work can proceed. (A listener during a pause or at capacity cannot, nor can a
 //! connection whose input is paused or buffered.)
 //!
 //! | file | what it owns |
@@ -90,8 +90,8 @@ const EVENTS_MAX: usize = 1024;
 /// How long accepting pauses when descriptors or memory have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
-/// A connection's token is the index of its slot. These tokens count down from `usize::MAX`, where
-/// no index is.
+/// A connection's token is the index of its slot. These tokens count down from the end of the range,
+/// which no index reaches.
 const SIGNALS: Token = Token(usize::MAX - 1);
 const LISTENERS: usize = usize::MAX - 2;
 
@@ -108,7 +108,7 @@ pub struct Server {
     /// Set while accepting fails, so that the warning is logged once and not after every pause.
     is_exhausted: bool,
     ending: Option<Ending>,
-    /// The file for what a restart must not lose.
+    /// The state file that this process writes at its end, if any.
     state: Option<PathBuf>,
     /// Names the certificate's files.
     #[cfg(feature = "tls")]
@@ -140,7 +140,7 @@ impl Server {
             let registered = acceptor.listener.register(poll.registry(), Token(LISTENERS - place));
             registered.map_err(StartError::Poll)?;
         }
-        // Last of what can fail, except for the system's randomness: reading the file removes it.
+        // The last step that can fail, because reading the state file removes it.
         let (core, state) = restored(config, connections_max, now)?;
         for acceptor in &acceptors {
             // Whatever the log level: with port 0 there is no other way to learn the port.
@@ -305,7 +305,7 @@ impl Server {
         }
     }
 
-    /// Connections that are accepted from now on see the certificate that the files hold now.
+    /// Reads the certificate's files again, for connections that are accepted from now on.
     #[cfg(feature = "tls")]
     fn reload_certificate(&mut self) {
         match certificate::read_files(&self.config) {

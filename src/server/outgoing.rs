@@ -105,7 +105,7 @@ impl<K: Copy> Outgoing<K> {
         self.deferred.pop_front()
     }
 
-    /// A deferred flush has written so many bytes.
+    /// A deferred flush has written `bytes` bytes.
     pub fn on_deferred_written(&mut self, bytes: usize) {
         self.bytes_left = self.bytes_left.saturating_sub(bytes);
     }

@@ -35,7 +35,7 @@ use std::time::Duration;
 use crate::clock::Mono;
 use crate::rate::Meter;
 
-/// Estimated work in nanoseconds, on the machine that the prices name.
+/// Estimated work in nanoseconds, on the machine that the comment above the prices names.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
 pub(super) struct Cost(u64);
 
@@ -106,7 +106,7 @@ const PRICE_RECIPIENT: Cost = Cost::nanos(0);
 //
 // `tests/attacks` measures them: the 99th percentile of the latency that other connections see
 // during each attack, against that without an attack. With these budgets it is 0.6 to 2.4 times as
-// long, with half of them 0.3 to 2.3 times (`ATTACK_REPORT=1 SLOW_TESTS=1`).
+// long, with budgets half as large 0.3 to 2.3 times (`ATTACK_REPORT=1 SLOW_TESTS=1`).
 
 /// Input read in one interactive turn, in bytes: about ten chat messages. When hundreds of
 /// connections send at once, each waits for at most this much from each of the others.
@@ -170,7 +170,7 @@ pub(super) const DEFERRED_BYTES_MAX: usize = 128 * 1024;
 
 /// Bytes of history queued in one phase of a tick for all connections that are catching up,
 /// including the user lists of the final pages: about half a millisecond. When a thousand
-/// connections resume at once, they are served in turns, and others between them.
+/// connections resume at once, they are served in turns, and other connections between them.
 pub(super) const PAGED_BYTES_MAX: usize = 512 * 1024;
 
 /// A page of history has mostly been written, and the next page is due, when at most this many

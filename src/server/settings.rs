@@ -52,7 +52,7 @@ pub(super) struct ConnectionConfig {
 }
 
 impl ConnectionConfig {
-    /// From the flags, and how many connections the machine can carry.
+    /// From the flags. `connections_max`: `--max-connections`, or what the machine allows.
     pub fn new(config: &Config, connections_max: usize) -> ConnectionConfig {
         ConnectionConfig {
             http: HTTP,

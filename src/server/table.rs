@@ -296,7 +296,7 @@ impl<S: Stream> Table<S> {
         self.slots.get(key)?.timer.map(|(timeout, _)| timeout)
     }
 
-    /// A response of so many bytes is queued: its peer has that much more time to read.
+    /// A response of `bytes` bytes is queued: its peer has more time to read, in proportion.
     pub fn extend_response_deadline(&mut self, key: ConnectionKey, bytes: usize) {
         if let Some(connection) = self.slots.get_mut(key) {
             let seconds = (bytes / RESPONSE_BYTES_PER_SECOND_MIN) as u64;

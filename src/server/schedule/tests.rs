@@ -21,7 +21,7 @@ impl Keys {
         }
     }
 
-    /// The turns of one lane, each of which does this. `again`: whether the key is queued again.
+    /// The turns of one lane, each of which does `work`. `again`: whether its key is queued again.
     fn lane(&mut self, lane: Lane, output: Output, work: Work, again: bool) -> Vec<usize> {
         let mut turns = Vec::new();
         self.schedule.begin(lane, output);
@@ -68,7 +68,7 @@ fn messages_and_requests_alternate_and_the_one_does_not_wait_for_an_empty_other(
     keys.push(0..6, Queue::Requests);
     keys.push(6..8, Queue::Messages);
     assert_eq!(keys.tick(NOTHING)[0], [6, 0, 7, 1, 2, 3, 4, 5]);
-    // The last turn was a request's, so a message is next, over the end of the tick too.
+    // The last turn was a request's, so a message is next, in the next tick too.
     keys.push([0], Queue::Requests);
     keys.push([8], Queue::Messages);
     assert_eq!(keys.tick(NOTHING)[0], [8, 0]);
@@ -146,7 +146,7 @@ fn interactive_keys_are_never_skipped() {
     }
 }
 
-/// How many turns of a tick's lane this work leaves.
+/// How many turns a lane has in one tick if each does `work`.
 fn turns(lane: Lane, work: Work) -> usize {
     let mut keys = Keys::new(10_000);
     match lane {
@@ -235,7 +235,7 @@ fn a_connection_beyond_its_allowance_is_in_the_background_until_it_has_paid() {
     assert_eq!(lane(&mut keys, NOTHING), Lane::Background);
     keys.wait(SECOND / 16);
     assert_eq!(lane(&mut keys, NOTHING), Lane::Interactive);
-    // A burst is there again after half a second, and no more than one however long it takes.
+    // After half a second the whole burst is available again. A longer pause adds nothing.
     keys.wait(100 * SECOND);
     for _ in 0..9 {
         assert_eq!(lane(&mut keys, A_KIB), Lane::Interactive);
@@ -301,7 +301,7 @@ fn output_of_background_keys_leaves_when_a_mebibyte_was_read() {
     }
     keys.schedule.push_background(0);
     assert_eq!(keys.schedule.coalesce(now, QUIET), Coalesce::Now);
-    // Interactive turns do not count: what they say leaves at once.
+    // Interactive turns do not count: their output leaves at once.
     keys.schedule.on_all_sealed(now);
     keys.push([0], Queue::Messages);
     keys.lane(Lane::Interactive, QUIET, Work { bytes_in: 1 << 21, ..NOTHING }, false);
@@ -339,7 +339,7 @@ fn queues_give_their_memory_back_with_the_keys() {
     assert!(keys.schedule.bytes() < full / 10);
     keys.schedule.shrink(0);
     assert_eq!(keys.schedule.bytes(), 0);
-    // Little capacity is not worth giving back, and growing again.
+    // A small capacity is kept: it is not worth giving back and allocating again.
     keys.push(0..64, Queue::Messages);
     let little = keys.schedule.bytes();
     keys.tick(NOTHING);
@@ -351,7 +351,7 @@ fn queues_give_their_memory_back_with_the_keys() {
     assert!(keys.schedule.bytes() < little);
 }
 
-/// The budgets that other files spend, as what they mean for the longest queue there can be.
+/// What the budgets that other files spend mean for the longest possible queues.
 #[test]
 fn the_longest_queues_are_worked_off_within_these_numbers_of_ticks() {
     let ticks = |queued: usize, each: usize| queued.div_ceil(each);
