@@ -68,9 +68,10 @@ fn escaped(out: &mut Vec<u8>, name: &str, value: &str) {
 /// Whether a JSON string needs no escapes (RFC 8259 §7): it has no control character, quotation mark
 /// or backslash.
 ///
-/// Looks at eight bytes at once. Subtracting a bound from each byte sets the high bit of bytes
-/// below the bound. A borrow can set further high bits, but only if a byte is below the bound, so
-/// the result stays the same. Two bytes are equal if their exclusive or is below 1.
+/// Looks at eight bytes at once. Subtracting a bound from each byte sets the high bit of every byte
+/// below the bound; bytes whose high bit was set before are masked out. A borrow can set the high
+/// bit of another byte too, but only if some byte is below the bound, so the answer stays right.
+/// A byte equals another if their exclusive or is 0, that is, below 1.
 fn is_plain(bytes: &[u8]) -> bool {
     const EACH: u64 = u64::MAX / 0xFF;
     let any_below = |word: u64, bound: u8| {

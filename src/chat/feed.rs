@@ -76,7 +76,7 @@ pub(super) enum AttachmentState {
         /// Its index in [`Feed::connections`].
         place: u32,
         /// `None` once the connection has caught up. The ledger does not count the box: it has
-        /// about fifty bytes, and most connections catch up with the first page.
+        /// about fifty bytes, and most connections have caught up after the first page.
         catch_up: Option<Box<CatchUp>>,
     },
 }

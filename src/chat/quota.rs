@@ -12,8 +12,8 @@ use super::timer::ChatTimer;
 use crate::clock::Now;
 use crate::rate::{Meter, Pace};
 
-/// Most connections of one address at a time that are over its limit and still refused with an
-/// answer. Further ones are dropped without an answer.
+/// Most connections that one address may have open in addition to its limit. Each of them is
+/// refused with an answer. Further ones are dropped without an answer.
 pub(super) const REFUSED_CONNECTIONS_MAX: usize = 16;
 
 impl Chat {

@@ -14,7 +14,7 @@ use crate::timers::Timer;
 /// Time between two reviews of an address without connections.
 const ADDRESS_REVIEW_INTERVAL: Duration = Duration::from_secs(30);
 
-/// A condition that must end before the timer expires, and the consequence if it does not.
+/// A kind of timer. Each variant states why the timer is armed, and what happens when it expires.
 #[derive(Clone, Copy)]
 pub(super) enum ChatTimer {
     /// The session is not used and has no connection: it ends.

@@ -36,8 +36,8 @@ pub use value::{Cidr, Listen, whole};
 pub struct Config {
     /// Addresses to accept connections on; at least one.
     pub listen: Vec<Listen>,
-    /// Whether no flag or variable set `listen`. In that case, listeners inherited from systemd
-    /// replace it.
+    /// True if neither a flag nor a variable sets `listen`. Then listeners inherited from systemd
+    /// replace the default.
     pub listen_by_default: bool,
     /// Certificate file; always set if a listener uses TLS.
     pub tls_cert: Option<PathBuf>,

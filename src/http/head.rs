@@ -73,7 +73,7 @@ pub(super) fn check_trailers(section: &[u8]) -> Result<(), Reject> {
     }
 }
 
-/// The refusal for an error of `httparse` in a section whose lines `section` has checked.
+/// The refusal for an error of `httparse`. The file `section` has already made its own checks.
 fn malformed(error: httparse::Error) -> Reject {
     Reject::BadRequest(match error {
         httparse::Error::Token => "The method is not a token.",

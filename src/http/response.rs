@@ -30,8 +30,8 @@ pub type ResponseField = (&'static str, Cow<'static, str>);
 pub struct Response {
     /// Status code (RFC 9110 §15).
     pub status: u16,
-    /// All fields except `Date` and `Content-Length`, which [`Response::encode`] writes. It also
-    /// adds its own options to a `Connection` field, such as that of a 426, which names `Upgrade`.
+    /// All fields except `Date` and `Content-Length`, which [`Response::encode`] writes. If
+    /// there is a `Connection` field (a 426 has one), `encode` adds its own options to that field.
     pub fields: Vec<ResponseField>,
     /// The content, in pieces so that the bytes of messages need not be copied.
     pub body: Vec<Bytes>,

@@ -197,7 +197,7 @@ impl Section {
             (SectionState::Version, _) => SectionState::Version,
 
             (SectionState::LineStart, b'\r') => SectionState::LastLf,
-            // RFC 9112 §2.2: some recipients skip a line with white space after the request line.
+            // RFC 9112 §2.2: some recipients skip such a line, others refuse the request.
             (SectionState::LineStart, b' ' | b'\t') if self.fields == 0 => return Err(SPACE_FIRST),
             // RFC 9112 §5.2: obsolete line folding may be answered with 400.
             (SectionState::LineStart, b' ' | b'\t') => return Err(FOLDED),

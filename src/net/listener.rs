@@ -32,8 +32,8 @@ const BACKLOG: i32 = 4096;
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
 
 /// The part of the send buffer that may hold bytes not sent yet (TCP_NOTSENT_LOWAT). It is more
-/// than a fast connection takes in one tick. It reduces the bytes that the kernel keeps for a peer
-/// that does not read from 560 KB to 130 KB. Bytes that stay in the outbox are shared and counted.
+/// than a fast connection takes in one tick. If a peer does not read, the kernel keeps 130 KB for it
+/// instead of 560 KB. The other bytes stay in the outbox, where they are shared and counted.
 #[cfg(target_os = "linux")]
 const UNSENT_BYTES_MAX: u32 = 64 * 1024;
 

@@ -1,8 +1,8 @@
 //! Sockets and byte queues.
 //!
 //! Owns listeners, streams and outboxes. Must not know which protocol the bytes belong to, except
-//! for TLS and PROXY headers. The invariant: no call blocks, and the caller learns when a call has
-//! stopped before the kernel would block. Readiness is edge-triggered, so no edge follows then.
+//! for TLS and PROXY headers. The invariant: no call blocks. Readiness is edge-triggered, so no edge
+//! follows a call that stops before the kernel would block. The result of such a call says so.
 //!
 //! | file | what it owns |
 //! |---|---|
