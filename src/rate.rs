@@ -62,8 +62,8 @@ impl Meter {
         self.0 = self.0.max(now).after(time);
     }
 
-    /// How long until the use so far is within `burst` of the average rate; zero if it already is.
-    /// `burst` is how long that use takes at the average rate, as in [`Meter::charge`].
+    /// How long until the use so far is at most `burst` ahead of the average rate; zero if it is
+    /// now. `burst` is measured like a charge: as the time it takes at the average rate.
     pub fn excess(self, burst: Duration, now: Mono) -> Duration {
         self.0.since(now.after(burst))
     }

@@ -23,7 +23,8 @@ const DESCRIPTORS_RESERVED: usize = 16;
 pub fn forbid_core_dumps() {
     let limit = Rlimit { current: Some(1), maximum: Some(1) };
     if let Err(error) = setrlimit(Resource::Core, limit) {
-        // A hard limit of zero cannot be raised to one, and forbids them as well.
+        // A hard limit of zero cannot be raised to one. It forbids core files, though not dumps
+        // that are piped to a program.
         if getrlimit(Resource::Core).current != Some(0) {
             warn!("core dumps stay on: {error}");
         }

@@ -107,8 +107,9 @@ pub(super) struct Ws {
     pub is_catching_up: bool,
     /// On the list of connections that are due a page.
     pub is_page_due: bool,
-    /// At least the bytes still in the outbox up to the end of the last page. They do not count
-    /// against the outbox's limit, or a long history would make its reader look slow.
+    /// An upper bound on the bytes in the outbox that the last page and everything before it take.
+    /// They do not count against the outbox's limit, or a long history would make its reader look
+    /// slow.
     pub paged_bytes: usize,
 }
 

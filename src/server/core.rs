@@ -1,10 +1,11 @@
 //! The phases of a tick, over any stream.
 //!
 //! Owns the domain and the connections, and calls one phase after the other. Must not know where
-//! streams come from, what polls them, or what time it is. The invariant: the phases run in this
-//! order, and each passes work only to later phases of the same tick; work for an earlier phase
-//! waits for the next tick. *settle* reports to the domain which connections *read* and *sweep*
-//! have ended; *flush* writes what the domain sends; *reap* frees what has closed.
+//! streams come from, what polls them, or what time it is. The invariant: the phases run in the
+//! order *accept*, *read*, *sweep*, *settle*, *flush*, *reap*, and each passes work only to later
+//! phases of the same tick; work for an earlier phase waits for the next tick. *settle* reports to
+//! the domain which connections *read* and *sweep* have ended; *flush* writes what the domain
+//! sends; *reap* frees what has closed.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -189,7 +190,8 @@ impl<S: Stream> Core<S> {
         self.table.counters.forgotten += self.chat.forget() as u64;
     }
 
-    /// *flush*: output is written; then, if memory is still short, slow readers are closed.
+    /// *flush*: output is written; then, if memory is still short, the connections that hold most
+    /// are closed.
     #[inline(never)]
     fn flush(&mut self) {
         self.table.flush();

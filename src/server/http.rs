@@ -3,7 +3,8 @@
 //! Owns what a connection does between requests, and the upgrade. Must not know a socket, or what a
 //! route does. The invariant: a connection that speaks HTTP always has a timer: `Linger` if it is
 //! over a limit, `Head` before its first request and while a head is incomplete, `Body` while a
-//! body is incomplete, otherwise `Idle`: for the next request, and for a peer that reads responses.
+//! body is incomplete, otherwise `Idle`, which waits for the next request or for the peer to read
+//! its responses.
 
 use bytes::Bytes;
 
@@ -160,9 +161,8 @@ impl<S: Stream> Core<S> {
         }
     }
 
-    /// Sends an error and ends the connection. For a request that cannot be parsed, or whose rest
-    /// the server does not want. `request`: the request, if it is complete; otherwise the head that
-    /// the codec may have is used.
+    /// Sends an error and ends the connection: no further request is read from it. `request`: the
+    /// request, if it is complete; otherwise the head that the codec may have is used.
     pub(super) fn reject(&mut self, key: ConnectionKey, request: Option<&Request>, error: Error) {
         self.table.counters.on_refused(error.code.index());
         let protocol = self.table.slots.get(key).map(|connection| &connection.protocol);

@@ -29,7 +29,7 @@ impl Acceptor {
 }
 
 /// Takes over the inherited listeners and opens the configured ones. The default address is used
-/// only if there are neither.
+/// only if none of them is for the chat.
 ///
 /// `identity`: the certificate of listeners with TLS.
 pub(super) fn open(

@@ -3,8 +3,8 @@
 //! Owns the poll, the listeners and the signals, and turns what they report into calls on [`Core`].
 //! Must not handle a byte itself. The invariant: a read or an accept that stops before `WouldBlock`
 //! is remembered, because an edge-triggered poll reports readiness once; and the poll does not wait
-//! while remembered work can proceed. (A listener during a pause or at capacity cannot, nor can a
-//! connection whose input is paused or buffered.)
+//! while remembered work can proceed. (Accepting cannot proceed during a pause or at capacity, and
+//! reading cannot while the connection's input is paused or buffered.)
 //!
 //! | file | what it owns |
 //! |---|---|

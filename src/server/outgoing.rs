@@ -90,7 +90,8 @@ impl<K: Copy> Outgoing<K> {
         }
     }
 
-    /// Begins the deferred flushes of this tick: one for each key that is queued now.
+    /// Begins the deferred flushes of this tick: within the budget, one for each key that is queued
+    /// now.
     pub fn begin_deferred(&mut self) {
         self.flushes_left = self.deferred.len().min(schedule::DEFERRED_FLUSHES_MAX);
         self.bytes_left = schedule::DEFERRED_BYTES_MAX;

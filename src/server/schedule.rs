@@ -15,7 +15,7 @@
 //!
 //! Everything else is in the *background*: connections that recently cost more than that, that have
 //! more input than one turn takes, or that the peer has closed. They share a budget of their own,
-//! and have no turns while output has to be written first.
+//! and have no turns while output has to be written first, for a bounded number of ticks.
 //!
 //! # Cost
 //!
@@ -104,9 +104,9 @@ const PRICE_RECIPIENT: Cost = Cost::nanos(0);
 
 // ---- Budgets: how much may be done at a time.
 //
-// `tests/attacks` measures them: the 99th percentile of the latency that other connections see
-// during each attack, against that without an attack. With these budgets it is 0.6 to 2.4 times as
-// long, with budgets half as large 0.3 to 2.3 times (`ATTACK_REPORT=1 SLOW_TESTS=1`).
+// `tests/attacks` measures them (`ATTACK_REPORT=1 SLOW_TESTS=1`). It compares the latency of other
+// connections, as the 99th percentile, during each attack and without one. During an attack it is
+// 0.6 to 2.4 times as long with these budgets, and 0.3 to 2.3 times with budgets half as large.
 
 /// Input read in one interactive turn, in bytes: about ten chat messages. When hundreds of
 /// connections send at once, each waits for at most this much from each of the others.

@@ -51,8 +51,8 @@ impl<S: Stream> Core<S> {
         }
         wipe(&mut control);
         self.control = control;
-        // A peer that has just closed does not answer a probe: a connection that waits for its name
-        // gets the name.
+        // Input answers a probe, unless it has just closed the connection. Then another connection
+        // that waits for the name gets it.
         let ws = self.table.slots.get_mut(key).and_then(Connection::ws);
         if let Some(attachment) = ws.and_then(|ws| ws.attachment) {
             self.chat.on_sign_of_life(self.table.now, attachment, &mut self.table);

@@ -351,7 +351,7 @@ fn queues_give_their_memory_back_with_the_keys() {
     assert!(keys.schedule.bytes() < little);
 }
 
-/// What the budgets that other files spend mean for the longest possible queues.
+/// The budgets here are spent by other files.
 #[test]
 fn the_longest_queues_are_worked_off_within_these_numbers_of_ticks() {
     let ticks = |queued: usize, each: usize| queued.div_ceil(each);
