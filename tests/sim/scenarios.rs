@@ -44,15 +44,15 @@ fn close_of(world: &World, peer: usize) -> Option<(u16, &str)> {
 }
 
 #[test]
-fn ten_users_post_two_hundred_messages_each_at_once_and_all_twenty_receive_them() {
+fn ten_users_post_a_hundred_messages_each_at_once_and_all_twenty_receive_them() {
     let (mut world, guests) = room_with_guests(&no_message_rate(), RELIABLE, 19);
-    for message in 0..200 {
+    for message in 0..100 {
         for author in &guests[..10] {
             world.chat(*author, &format!("message {message}"));
         }
     }
     world.settle(); // Compares what the peers have received.
-    assert!(guests.iter().all(|guest| messages_received(&world, *guest) > 2000));
+    assert!(guests.iter().all(|guest| messages_received(&world, *guest) > 1000));
     let host = world.users[0].session.clone();
     let path = format!("/rooms/{}/messages?limit=1000", world.rooms[0].id);
     let response = world.get(&path, host.as_deref(), Check::Messages(0));
@@ -532,7 +532,7 @@ fn replies_to_frames_end_a_turn() {
 /// When many peers resumed at once, the first page for each of them was made in one tick.
 #[test]
 fn many_peers_that_resume_at_once_get_their_history_over_several_ticks() {
-    const PEERS: usize = 100;
+    const PEERS: usize = 60;
     let config = Config { address_connections_max: None, ..no_message_rate() };
     let (mut world, guests) = room_with_guests(&config, RELIABLE, 1);
     for _ in 0..20 {
@@ -549,7 +549,7 @@ fn many_peers_that_resume_at_once_get_their_history_over_several_ticks() {
     for _ in 0..5 {
         world.tick(true);
         let now = world.core.counters().outbox_bytes;
-        assert!(now <= queued + 3 * 1024 * 1024, "{now} bytes after {queued}");
+        assert!(now <= queued + 2 * 1024 * 1024, "{now} bytes after {queued}");
         queued = now;
     }
     world.settle();

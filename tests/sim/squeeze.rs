@@ -21,7 +21,7 @@ const ATTACKERS: usize = 12;
 /// Connections that the attackers open before the memory is short, and use later.
 const IDLE: usize = 60;
 
-const ROUNDS: usize = 40;
+const ROUNDS: usize = 30;
 
 /// Connections that attack in one round. All of them do the same, so that the memory gets short before
 /// the server refuses more.
