@@ -318,6 +318,9 @@ impl Attack<'_> {
     }
 
     fn forget(&self) {
+        // What the attack made the server hold is freed when the ends of its connections are read. Until
+        // then a new connection may be refused for lack of memory.
+        wait_until("the server has capacity again", || is_healthy(self.server));
         let rooms = std::mem::take(&mut *self.rooms.lock().unwrap()).into_iter();
         let rooms = rooms.map(|(id, owner)| delete(&format!("/rooms/{id}")).session(&owner));
         let sessions = std::mem::take(&mut *self.sessions.lock().unwrap()).into_iter();
