@@ -21,11 +21,7 @@ const ATTACKERS: usize = 12;
 /// Connections that the attackers open before the memory is short, and use later.
 const IDLE: usize = 60;
 
-const ROUNDS: usize = 30;
-
-/// Connections that attack in one round. All of them do the same, so that the memory gets short before
-/// the server refuses more.
-const ATTACKS_MAX: usize = 12;
+const ROUNDS: usize = 40;
 
 /// What has happened in a run.
 #[derive(PartialEq, Eq, Debug, Default)]
@@ -78,9 +74,8 @@ pub fn run(seed: u64) -> Facts {
     let mut squeeze = Squeeze { world, members, attackers, rooms, idle, facts };
     for round in 0..ROUNDS {
         squeeze.world.network.buffer_bytes = *squeeze.world.dice.pick(&[2000, 64 * 1024]);
-        let attack = squeeze.world.dice.below(8);
-        for _ in 0..1 + squeeze.world.dice.below(ATTACKS_MAX) {
-            squeeze.attack(attack);
+        for _ in 0..1 + squeeze.world.dice.below(8) {
+            squeeze.attack();
         }
         squeeze.talk(round);
     }
@@ -89,7 +84,7 @@ pub fn run(seed: u64) -> Facts {
 
 impl Squeeze {
     /// An attacker sends something that the server has to keep.
-    fn attack(&mut self, attack: usize) {
+    fn attack(&mut self) {
         let world = &mut self.world;
         let user = self.attackers.start + world.dice.below(ATTACKERS);
         let session = world.users[user].session.clone();
@@ -99,7 +94,7 @@ impl Squeeze {
         let idle = if world.dice.percent(60) { self.idle.pop() } else { None };
         let peer = idle.unwrap_or_else(|| world.connect(Protocol::Unchecked, LOOPBACK));
         let post = format!(r#"{{"message":"{long}"}}"#);
-        let bytes = match attack {
+        let bytes = match world.dice.below(8) {
             // Sessions, rooms and histories.
             0 => wire::request("POST", "/sessions", None, r#"{"username":"many"}"#).repeat(200),
             1 => wire::request("POST", "/rooms", session, "").repeat(20),
