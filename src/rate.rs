@@ -1,7 +1,7 @@
 //! Rate limits, by the generic cell rate algorithm (GCRA, ITU-T I.371).
 //!
-//! Owns the arithmetic. Must not know what is limited, or whether an excess is refused
-//! ([`Pace::take`]) or only delays service ([`Meter::excess`]). The invariant: a request that is
+//! Owns the arithmetic. Must not know what is limited, or whether use over the limit is
+//! refused ([`Pace::take`]) or only delayed ([`Meter::overrun`]). The invariant: a request that is
 //! refused changes nothing, so that a client that keeps asking does not wait longer.
 
 use std::time::Duration;
@@ -46,7 +46,7 @@ impl Pace {
         if self.interval.is_zero() {
             return Ok(());
         }
-        match meter.excess(self.interval * (self.burst - 1), now) {
+        match meter.overrun(self.interval * (self.burst - 1), now) {
             Duration::ZERO => {
                 meter.charge(self.interval, now);
                 Ok(())
@@ -64,7 +64,7 @@ impl Meter {
 
     /// How long until the use so far is at most `burst` ahead of the average rate; zero if it is
     /// now. `burst` is measured like a charge: as the time it takes at the average rate.
-    pub fn excess(self, burst: Duration, now: Mono) -> Duration {
+    pub fn overrun(self, burst: Duration, now: Mono) -> Duration {
         self.0.since(now.after(burst))
     }
 

@@ -227,7 +227,7 @@ impl Work {
 
 /// Whether a connection has cost more than an interactive one may.
 fn is_exceeded(allowance: Meter, now: Mono) -> bool {
-    !allowance.excess(time_for(ALLOWANCE_BURST), now).is_zero()
+    !allowance.overrun(time_for(ALLOWANCE_BURST), now).is_zero()
 }
 
 /// The time in which the allowance of a connection grows by this cost.
