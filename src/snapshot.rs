@@ -6,7 +6,10 @@
 //!
 //! The format: a line with the version; the records, each preceded by its length; a line with a
 //! checksum of everything before it. A number has 64 bits, little endian. A text begins with its
-//! length. An optional value begins with a byte: 1 if the value follows, 0 if nothing does.
+//! length. An optional value begins with a byte: 1 if the value follows, 0 if nothing does. An IP
+//! address is 16 bytes; IPv4 is mapped into IPv6.
+//!
+//! Version 1, which is still read, does not have the addresses that created sessions and rooms.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -14,6 +17,7 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::hash::Hasher;
 use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Seek, Write};
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use siphasher::sip::SipHasher24;
@@ -21,7 +25,9 @@ use siphasher::sip::SipHasher24;
 use crate::chat::{InvalidRecord, LockRecord, Record};
 
 /// The first line. A change of the records' format must change the number.
-const HEAD: &[u8] = b"disposable-chat state 1\n";
+const HEAD: &[u8] = b"disposable-chat state 2\n";
+/// The first line of the previous version.
+const HEAD_1: &[u8; HEAD.len()] = b"disposable-chat state 1\n";
 /// The beginning of the first line in all versions.
 const ANY_HEAD: &[u8] = b"disposable-chat state ";
 /// The beginning of the last line. Sixteen hex digits and a line feed follow.
@@ -122,13 +128,15 @@ fn read_records(
         }
         read => read?,
     }
-    if head != HEAD {
-        let is_ours = head.starts_with(ANY_HEAD);
-        return Err(if is_ours { SnapshotError::Version } else { SnapshotError::Foreign });
-    }
+    let version = match &head[..] {
+        HEAD => 2,
+        head if head == HEAD_1 => 1,
+        head if head.starts_with(ANY_HEAD) => return Err(SnapshotError::Version),
+        _ => return Err(SnapshotError::Foreign),
+    };
     let records = (HEAD.len() + FOOT_BYTES) as u64;
     let records = length.checked_sub(records).ok_or(SnapshotError::Damaged)?;
-    check_sum(&mut file, records)?;
+    check_sum(&mut file, &head, records)?;
     file.seek(io::SeekFrom::Start(HEAD.len() as u64))?;
     let mut records = file.take(records);
     let (mut length, mut bytes) = ([0; 8], Vec::new());
@@ -136,7 +144,7 @@ fn read_records(
     while !records.fill_buf()?.is_empty() {
         records.read_exact(&mut length)?;
         (&mut records).take(u64::from_le_bytes(length)).read_to_end(&mut bytes)?;
-        let record = decode(&bytes).ok_or(SnapshotError::Damaged)?;
+        let record = decode(&bytes, version).ok_or(SnapshotError::Damaged)?;
         take(record).map_err(|InvalidRecord| SnapshotError::Damaged)?;
         bytes.fill(0);
         bytes.clear();
@@ -145,9 +153,9 @@ fn read_records(
 }
 
 /// Compares the last line with the checksum of the first line and of the `records` bytes after it.
-fn check_sum(file: &mut BufReader<File>, records: u64) -> Result<(), SnapshotError> {
+fn check_sum(file: &mut BufReader<File>, head: &[u8], records: u64) -> Result<(), SnapshotError> {
     let mut sum = Summing { to: io::sink(), sum: SipHasher24::new() };
-    sum.write_all(HEAD)?;
+    sum.write_all(head)?;
     io::copy(&mut file.take(records), &mut sum)?;
     let mut foot = String::new();
     let read = file.take(FOOT_BYTES as u64 + 1).read_to_string(&mut foot);
@@ -166,13 +174,25 @@ fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
             out.number(*rooms_opened);
             out.number(*arrivals);
         }
-        Record::Session { id, name, remaining } => {
+        Record::Session { id, name, remaining, creator } => {
             out.bytes(b"S");
             out.text(id);
             out.text(name);
             out.option(*remaining, Encoder::number);
+            out.option(*creator, Encoder::ip);
         }
-        Record::Room { id, title, created, lock, owner, number, is_new, remaining, dropped } => {
+        Record::Room {
+            id,
+            title,
+            created,
+            lock,
+            owner,
+            number,
+            is_new,
+            remaining,
+            dropped,
+            creator,
+        } => {
             out.bytes(b"R");
             out.text(id);
             out.option(title.as_deref(), Encoder::text);
@@ -186,6 +206,7 @@ fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
             out.bytes(&[u8::from(*is_new)]);
             out.option(*remaining, Encoder::number);
             out.option(dropped.as_deref(), Encoder::text);
+            out.option(*creator, Encoder::ip);
         }
         Record::Member { session, room, arrival } => {
             out.bytes(b"M");
@@ -206,9 +227,11 @@ fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// `None` if the bytes are not one record as [`encode`] writes it.
-fn decode(bytes: &[u8]) -> Option<Record<'_>> {
+/// `None` if the bytes are not one record as the version of [`encode`] writes it.
+fn decode(bytes: &[u8], version: u8) -> Option<Record<'_>> {
     let mut from = Decoder(bytes);
+    let creator =
+        |from: &mut Decoder<'_>| if version < 2 { Some(None) } else { from.option(Decoder::ip) };
     let record = match from.array()? {
         [b'C'] => Record::Chat {
             newest: (from.number()?, from.small()?),
@@ -220,6 +243,7 @@ fn decode(bytes: &[u8]) -> Option<Record<'_>> {
             id: from.text()?,
             name: from.text()?,
             remaining: from.option(Decoder::number)?,
+            creator: creator(&mut from)?,
         },
         [b'R'] => Record::Room {
             id: from.text()?,
@@ -232,6 +256,7 @@ fn decode(bytes: &[u8]) -> Option<Record<'_>> {
             is_new: from.array()? == [1],
             remaining: from.option(Decoder::number)?,
             dropped: from.option(Decoder::text)?,
+            creator: creator(&mut from)?,
         },
         [b'M'] => Record::Member {
             session: from.small()?,
@@ -263,6 +288,13 @@ impl Encoder<'_> {
     fn text(&mut self, text: &str) {
         self.number(text.len() as u64);
         self.bytes(text.as_bytes());
+    }
+
+    fn ip(&mut self, ip: IpAddr) {
+        self.bytes(&match ip {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+            IpAddr::V6(ip) => ip.octets(),
+        });
     }
 
     fn option<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
@@ -297,6 +329,10 @@ impl<'a> Decoder<'a> {
     fn text(&mut self) -> Option<Cow<'a, str>> {
         let length = self.small()?;
         std::str::from_utf8(self.bytes(length)?).ok().map(Cow::Borrowed)
+    }
+
+    fn ip(&mut self) -> Option<IpAddr> {
+        Some(Ipv6Addr::from(self.array::<16>()?).to_canonical())
     }
 
     fn option<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
@@ -367,6 +403,7 @@ mod tests {
                     is_new: title.is_some(),
                     remaining,
                     dropped: dropped.map(Cow::Borrowed),
+                    creator: title.map(|_| IpAddr::from([192, 0, 2, 1])),
                 }
             };
         let lock = LockRecord { salt: [1; 16], hash: [2; 20] };
@@ -377,8 +414,18 @@ mod tests {
                 rooms_opened: 3,
                 arrivals: 0,
             },
-            Record::Session { id: "an id".into(), name: "\u{1f642}".into(), remaining: None },
-            Record::Session { id: "".into(), name: "".into(), remaining: Some(u64::MAX) },
+            Record::Session {
+                id: "an id".into(),
+                name: "\u{1f642}".into(),
+                remaining: None,
+                creator: Some("2001:db8::".parse().unwrap()),
+            },
+            Record::Session {
+                id: "".into(),
+                name: "".into(),
+                remaining: Some(u64::MAX),
+                creator: None,
+            },
             room(None, None, None, None, None),
             room(Some("tea"), Some(lock), Some(u32::MAX), Some(0), Some("an id")),
             Record::Member { session: 1, room: 2, arrival: None },
@@ -398,15 +445,51 @@ mod tests {
         for record in records() {
             let mut bytes = Vec::new();
             encode(&record, &mut bytes);
-            let read = decode(&bytes).expect("an encoded record is decoded");
+            let read = decode(&bytes, 2).expect("an encoded record is decoded");
             let shown = |record: &Record<'_>| serde_json::to_string(record).unwrap();
             assert_eq!(shown(&read), shown(&record));
             for cut in 0..bytes.len() {
-                assert!(decode(&bytes[..cut]).is_none(), "{} cut at {cut}", shown(&record));
+                assert!(decode(&bytes[..cut], 2).is_none(), "{} cut at {cut}", shown(&record));
             }
             bytes.push(0);
-            assert!(decode(&bytes).is_none());
+            assert!(decode(&bytes, 2).is_none());
         }
-        assert!(decode(b"X").is_none());
+        assert!(decode(b"X", 2).is_none());
+    }
+
+    #[test]
+    fn a_file_of_version_1_is_read_without_creators() {
+        let directory = std::env::temp_dir();
+        let path = directory.join(format!("disposable-chat-version-1-{}", std::process::id()));
+        let mut file = HEAD_1.to_vec();
+        for record in records() {
+            let mut bytes = Vec::new();
+            encode(&record, &mut bytes);
+            // Version 1 ends these records one optional value earlier.
+            match record {
+                Record::Session { creator, .. } | Record::Room { creator, .. } => {
+                    bytes.truncate(bytes.len() - creator.map_or(1, |_| 17));
+                }
+                _ => {}
+            }
+            file.extend((bytes.len() as u64).to_le_bytes());
+            file.extend(bytes);
+        }
+        let mut sum = SipHasher24::new();
+        sum.write(&file);
+        file.extend(format!("{FOOT}{:016x}\n", sum.finish()).bytes());
+        fs::write(&path, file).unwrap();
+        let mut count = 0;
+        let taken = read(&path, |record| {
+            count += 1;
+            match record {
+                Record::Session { creator: None, .. } | Record::Room { creator: None, .. } => {}
+                Record::Session { .. } | Record::Room { .. } => return Err(InvalidRecord),
+                _ => {}
+            }
+            Ok(())
+        });
+        assert!(matches!(taken, Ok(true)) && !path.exists());
+        assert_eq!(count, records().len());
     }
 }

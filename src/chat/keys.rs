@@ -14,6 +14,8 @@ pub type RoomKey = Key<RoomTag>;
 pub(super) type MemberKey = Key<MemberTag>;
 /// A handle on an attachment: a connection in a room, or one that waits to enter.
 pub type AttachmentKey = Key<AttachmentTag>;
+/// A handle on the usage of an address. Valid as long as the address holds something.
+pub(super) type AddressKey = Key<AddressTag>;
 /// A handle on a connection. The domain only passes it back to its [`super::Sink`].
 pub type ConnKey = Key<ConnTag>;
 
@@ -25,5 +27,7 @@ pub enum RoomTag {}
 pub enum MemberTag {}
 /// The kind of [`AttachmentKey`].
 pub enum AttachmentTag {}
+/// The kind of [`AddressKey`].
+pub enum AddressTag {}
 /// The kind of [`ConnKey`].
 pub enum ConnTag {}

@@ -13,7 +13,7 @@ use super::address::Address;
 use super::error::{CloseReason, Refusal};
 use super::heap::shrink;
 use super::id::{RoomId, SessionId};
-use super::keys::{AttachmentKey, RoomKey, SessionKey};
+use super::keys::{AddressKey, AttachmentKey, RoomKey, SessionKey};
 use super::limits::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX};
 use super::name::{Name, Title};
 use super::password::Lock;
@@ -49,9 +49,10 @@ impl Chat {
         if self.sessions.len() >= self.config.sessions_max || self.is_full() {
             return Err(Refusal::ServerFull);
         }
-        self.pace_address(now, from, self.config.session_pace, |usage| &mut usage.sessions)?;
+        let pace = self.config.session_pace;
+        let creator = self.pace_address(now, from, pace, |usage| &mut usage.session_meter)?;
         let id = SessionId::new(&mut *self.entropy);
-        self.insert_session(id, name, now, Duration::MAX);
+        self.insert_session(id, name, creator, now, Duration::MAX);
         self.recount();
         Ok(id)
     }
@@ -64,9 +65,11 @@ impl Chat {
         &mut self,
         id: SessionId,
         name: Name,
+        creator: Option<AddressKey>,
         now: Now,
         remaining: Duration,
     ) -> SessionKey {
+        self.hold(creator, |usage| &mut usage.sessions);
         let id = Rc::new(id);
         let key = self.sessions.insert(Session {
             id: id.clone(),
@@ -74,6 +77,7 @@ impl Chat {
             rooms: SmallVec::new(),
             attachments: SmallVec::new(),
             owned: Vec::new(),
+            creator,
             timer: None,
             messages: Meter::default(),
             counted: 0,
@@ -122,6 +126,7 @@ impl Chat {
             session.timer.map(|timer| self.timers.cancel(timer));
             self.session_ids.remove(&session.id);
             self.session_heap_tally.change(session.counted, 0);
+            self.release(now, session.creator, |usage| &mut usage.sessions);
         }
         shrink(&mut self.session_ids);
         self.recount();
@@ -143,7 +148,8 @@ impl Chat {
         if self.feeds.room_count() >= self.config.rooms_max || self.is_full() {
             return Err(Refusal::ServerFull);
         }
-        self.pace_address(now, from, self.config.room_pace, |usage| &mut usage.rooms)?;
+        let pace = self.config.room_pace;
+        let creator = self.pace_address(now, from, pace, |usage| &mut usage.room_meter)?;
         let entropy = &mut *self.entropy;
         let is_private = options.private || options.password.is_some();
         let make = if is_private { RoomId::new_private } else { RoomId::new_public };
@@ -155,7 +161,7 @@ impl Chat {
         let number = self.rooms_opened;
         self.rooms_opened += 1;
         let title = options.title;
-        let room = Room { title, lock, ..Room::new(id, number, now.wall) };
+        let room = Room { title, lock, creator, ..Room::new(id, number, now.wall) };
         let key = self.insert_room(room, ChatTimer::RoomNew, now, Duration::MAX);
         self.make_owner(key, session);
         self.member(session, key);
@@ -172,6 +178,7 @@ impl Chat {
         now: Now,
         remaining: Duration,
     ) -> RoomKey {
+        self.hold(room.creator, |usage| &mut usage.rooms);
         let key = self.feeds.insert_room(room);
         if let Some(room) = self.feeds.room_mut(key) {
             room.timer = Some(self.timers.arm_within(timer(key), now.mono, remaining));
@@ -211,12 +218,12 @@ impl Chat {
         if let Some(timer) = self.feeds.room_mut(key).and_then(|room| room.timer.take()) {
             self.timers.cancel(timer);
         }
-        self.remove_room(key, sink);
+        self.remove_room(now, key, sink);
         Ok(())
     }
 
     /// Removes a room without connections, its members and its history.
-    pub(super) fn remove_room(&mut self, key: RoomKey, sink: &mut dyn Sink) {
+    pub(super) fn remove_room(&mut self, now: Now, key: RoomKey, sink: &mut dyn Sink) {
         let Some(room) = self.feeds.remove_room(key, sink) else { return };
         self.room_ids.remove(&room.id);
         shrink(&mut self.room_ids);
@@ -234,6 +241,7 @@ impl Chat {
         if let Some((owner, place)) = room.owner {
             self.disown(owner, place);
         }
+        self.release(now, room.creator, |usage| &mut usage.rooms);
         self.recount();
     }
 

@@ -2,11 +2,14 @@
 //!
 //! Owns the rules: how many connections an address may have, and how fast it may open sessions and
 //! rooms. `address` stores the counts. Must not know how a client's address is determined. The
-//! invariant: an address with an entry has a connection or an armed timer, so that every entry is
-//! removed eventually.
+//! invariant: an address with an entry has a connection, a living session, a living room or an
+//! armed timer, so that every entry is removed eventually.
+
+use std::collections::HashMap;
 
 use super::address::{Address, Quota, Usage};
 use super::error::Refusal;
+use super::keys::AddressKey;
 use super::state::Chat;
 use super::timer::ChatTimer;
 use crate::clock::Now;
@@ -20,9 +23,11 @@ impl Chat {
     /// A connection from `address` has been accepted. Counts it until [`Chat::on_departure`], even
     /// if it is over the limit.
     pub fn on_arrival(&mut self, address: Address) -> Quota {
-        let usage = self.addresses.entry(address);
-        usage.connections += 1;
-        let connections = usage.connections as usize;
+        let key = self.addresses.key(address);
+        let connections = self.addresses.get_mut(key).map_or(0, |usage| {
+            usage.connections += 1;
+            usage.connections as usize
+        });
         self.recount();
         match self.config.address_connections_max {
             Some(max) if connections > max.saturating_add(REFUSED_CONNECTIONS_MAX) => {
@@ -35,36 +40,84 @@ impl Chat {
 
     /// A connection that [`Chat::on_arrival`] counted has ended.
     pub fn on_departure(&mut self, now: Now, address: Address) {
-        let usage = self.addresses.entry(address);
-        usage.connections = usage.connections.saturating_sub(1);
-        self.keep_reviewed(now, address);
+        let key = self.addresses.key(address);
+        self.release(now, Some(key), |usage| &mut usage.connections);
     }
 
-    /// Counts one use against the rate of an address; `None`: exempt.
+    /// Counts one use against the rate of an address, and returns the address's key; `None`:
+    /// exempt. If this succeeds, the caller must count what it creates at the address.
     pub(super) fn pace_address(
         &mut self,
         now: Now,
         address: Option<Address>,
         pace: Pace,
         meter: impl FnOnce(&mut Usage) -> &mut Meter,
-    ) -> Result<(), Refusal> {
-        let Some(address) = address else { return Ok(()) };
-        let taken = pace.take(meter(self.addresses.entry(address)), now.mono);
-        self.keep_reviewed(now, address);
-        taken.map_err(Refusal::RateLimited)
+    ) -> Result<Option<AddressKey>, Refusal> {
+        let Some(address) = address else { return Ok(None) };
+        let key = self.addresses.key(address);
+        let Some(usage) = self.addresses.get_mut(key) else { return Ok(None) };
+        match pace.take(meter(usage), now.mono) {
+            Ok(()) => Ok(Some(key)),
+            Err(wait) => {
+                self.keep_reviewed(now, key);
+                Err(Refusal::RateLimited(wait))
+            }
+        }
+    }
+
+    /// Counts one more of what an address holds.
+    pub(super) fn hold(
+        &mut self,
+        address: Option<AddressKey>,
+        count: impl FnOnce(&mut Usage) -> &mut u32,
+    ) {
+        if let Some(usage) = address.and_then(|key| self.addresses.get_mut(key)) {
+            *count(usage) += 1;
+        }
+    }
+
+    /// Counts one less of what an address holds.
+    pub(super) fn release(
+        &mut self,
+        now: Now,
+        address: Option<AddressKey>,
+        count: impl FnOnce(&mut Usage) -> &mut u32,
+    ) {
+        let Some(key) = address else { return };
+        if let Some(usage) = self.addresses.get_mut(key) {
+            let count = count(usage);
+            *count = count.saturating_sub(1);
+        }
+        self.keep_reviewed(now, key);
     }
 
     /// Reviews the address now, unless a timer for a review is armed.
-    fn keep_reviewed(&mut self, now: Now, address: Address) {
-        if !self.addresses.entry(address).timed {
-            self.review_address(now, address);
+    fn keep_reviewed(&mut self, now: Now, key: AddressKey) {
+        if self.addresses.get(key).is_some_and(|usage| !usage.timed) {
+            self.review_address(now, key);
         }
     }
 
-    pub(super) fn review_address(&mut self, now: Now, address: Address) {
-        if self.addresses.review(address, now.mono) {
-            self.timers.arm(ChatTimer::Address(address), now.mono);
+    pub(super) fn review_address(&mut self, now: Now, key: AddressKey) {
+        if self.addresses.review(key, now.mono) {
+            self.timers.arm(ChatTimer::Address(key), now.mono);
         }
         self.recount();
+    }
+
+    pub(super) fn check_shares(&self) {
+        self.addresses.check();
+        let mut held: HashMap<AddressKey, (u32, u32)> = HashMap::new();
+        for key in self.sessions.iter().filter_map(|(_, session)| session.creator) {
+            held.entry(key).or_default().0 += 1;
+        }
+        for key in self.feeds.rooms().filter_map(|(_, room)| room.creator) {
+            held.entry(key).or_default().1 += 1;
+        }
+        for (key, usage) in self.addresses.iter() {
+            let held = held.remove(&key).unwrap_or_default();
+            agree!((usage.sessions, usage.rooms), held, "an address counts what it has created");
+        }
+        assert!(held.is_empty(), "the address that created something has an entry");
     }
 }

@@ -8,13 +8,15 @@
 //! state of rate limits and the wrong guesses of passwords are not recorded.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::address::Address;
 use super::event::Frame;
 use super::history::{HistoryEntry, Nonce};
 use super::id::{MessageId, RoomId, SessionId, UserId};
-use super::keys::{MemberKey, RoomKey, SessionKey};
+use super::keys::{AddressKey, MemberKey, RoomKey, SessionKey};
 use super::name::{Name, Title};
 use super::password::{Lock, LockRecord};
 use super::state::{Chat, Room};
@@ -45,6 +47,8 @@ pub enum Record<'a> {
         name: Cow<'a, str>,
         /// Microseconds until its timer expires; `None`: it has a connection and thus no timer.
         remaining: Option<u64>,
+        /// The address that opened it; `None`: exempt from limits per address.
+        creator: Option<IpAddr>,
     },
     /// Rooms that have had a connection come before the others. Within each of the two groups,
     /// rooms are ordered by remaining time, the shortest first.
@@ -67,6 +71,8 @@ pub enum Record<'a> {
         remaining: Option<u64>,
         /// The newest message that is no longer kept.
         dropped: Option<Cow<'a, str>>,
+        /// The address that opened it; `None`: exempt from limits per address.
+        creator: Option<IpAddr>,
     },
     /// Ordered by session, and for each session by joining.
     Member {
@@ -111,6 +117,8 @@ impl Chat {
             let (timer, deadline) = self.timers.get(timer?)?;
             Some((timer, deadline.since(now.mono).as_micros() as u64))
         };
+        let creator =
+            |key: Option<AddressKey>| self.addresses.get(key?).map(|usage| usage.address.ip());
         let sessions = self.sessions.iter().map(|(key, one)| (remaining(one.timer), key));
         let sessions = Indices::of(sessions.collect());
         for &(remaining, key) in &sessions.order {
@@ -119,6 +127,7 @@ impl Chat {
                 id: session.id.to_string().into(),
                 name: session.name.as_str().into(),
                 remaining: remaining.map(|(_, micros)| micros),
+                creator: creator(session.creator),
             })?;
         }
         let rooms = self.feeds.rooms().map(|(key, one)| (remaining(one.timer), key));
@@ -136,6 +145,7 @@ impl Chat {
                 is_new: matches!(remaining, Some((ChatTimer::RoomNew(_), _))),
                 remaining: remaining.map(|(_, micros)| micros),
                 dropped: dropped.map(|id| id.to_string().into()),
+                creator: creator(room.creator),
             })?;
         }
         for &(_, key) in &sessions.order {
@@ -227,13 +237,15 @@ impl<'c> Restoring<'c> {
                 chat.user_id_secret = user_id_secret;
                 (chat.rooms_opened, chat.arrivals) = (rooms_opened, arrivals);
             }
-            Record::Session { id, name, remaining } => {
+            Record::Session { id, name, remaining, creator } => {
                 let id = SessionId::parse(&id).ok_or(InvalidRecord)?;
                 let name = Name::parse(&name).map_err(|_| InvalidRecord)?;
                 if chat.session_ids.contains_key(&id) {
                     return Err(InvalidRecord);
                 }
-                let key = chat.insert_session(id, name, self.now, duration(remaining));
+                let creator = creator.map(|ip| chat.addresses.key(Address::of(ip)));
+                let remaining = duration(remaining);
+                let key = chat.insert_session(id, name, creator, self.now, remaining);
                 self.sessions.push(key);
             }
             Record::Room { .. } => self.take_room(record)?,
@@ -268,8 +280,18 @@ impl<'c> Restoring<'c> {
     }
 
     fn take_room(&mut self, record: Record<'_>) -> Result<(), InvalidRecord> {
-        let Record::Room { id, title, created, lock, owner, number, is_new, remaining, dropped } =
-            record
+        let Record::Room {
+            id,
+            title,
+            created,
+            lock,
+            owner,
+            number,
+            is_new,
+            remaining,
+            dropped,
+            creator,
+        } = record
         else {
             return Err(InvalidRecord);
         };
@@ -284,7 +306,9 @@ impl<'c> Restoring<'c> {
         {
             return Err(InvalidRecord);
         }
-        let room = Room { title, lock, ..Room::new(id, number, Wall::from_micros(created)) };
+        let creator = creator.map(|ip| chat.addresses.key(Address::of(ip)));
+        let created = Wall::from_micros(created);
+        let room = Room { title, lock, creator, ..Room::new(id, number, created) };
         let timer = if is_new { ChatTimer::RoomNew } else { ChatTimer::RoomEmpty };
         let key = chat.insert_room(room, timer, self.now, duration(remaining));
         if let Some(dropped) = dropped {

@@ -15,7 +15,9 @@ use super::config::ChatConfig;
 use super::feed::{Feed, Feeds};
 use super::heap::{list_bytes, map_bytes, tree_bytes, vec_bytes};
 use super::id::{MessageIds, RoomId, SessionId, UserId};
-use super::keys::{AttachmentKey, MemberKey, MemberTag, RoomKey, SessionKey, SessionTag};
+use super::keys::{
+    AddressKey, AttachmentKey, MemberKey, MemberTag, RoomKey, SessionKey, SessionTag,
+};
 use super::name::{Name, Title};
 use super::password::Lock;
 use super::sink::Sink;
@@ -72,6 +74,8 @@ pub(super) struct Session {
     /// Rooms that the session may delete, in arbitrary order; each room stores its index. Not
     /// bounded by `SESSION_ROOMS_MAX`: an owner that leaves a room still owns it.
     pub owned: Vec<RoomKey>,
+    /// The address that opened the session; `None`: exempt from limits per address.
+    pub creator: Option<AddressKey>,
     /// Armed while there is no attachment.
     pub timer: Option<TimerKey>,
     /// The meter of the rate of chat messages.
@@ -91,6 +95,9 @@ pub(super) struct Room {
     pub owner: Option<(SessionKey, usize)>,
     /// The room is being deleted: it gets no further messages.
     pub is_closing: bool,
+    /// The address that opened the room, also after a hand-over; `None`: exempt from limits per
+    /// address.
+    pub creator: Option<AddressKey>,
     /// The number of rooms that were opened earlier.
     pub number: u64,
     /// In arbitrary order; each member stores its index.
@@ -139,7 +146,7 @@ pub(super) struct Probe {
 // The table in `ledger` contains these sizes.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(
-    size_of::<Session>() == 136 && size_of::<Feed<Room>>() == 376 && size_of::<Member>() == 72
+    size_of::<Session>() == 144 && size_of::<Feed<Room>>() == 384 && size_of::<Member>() == 72
 );
 
 /// Bytes of a session id on the heap, with the two counts of its `Rc`.
@@ -167,7 +174,7 @@ impl Session {
 }
 
 impl Room {
-    /// A room without a title, password, members, owner or timer.
+    /// A room without a title, password, members, owner, creator or timer.
     pub fn new(id: RoomId, number: u64, created: Wall) -> Room {
         Room {
             id,
@@ -176,6 +183,7 @@ impl Room {
             lock: None,
             owner: None,
             is_closing: false,
+            creator: None,
             number,
             members: Vec::new(),
             present: BTreeMap::new(),
@@ -248,7 +256,7 @@ impl Chat {
             match timer {
                 ChatTimer::SessionUnused(session) => self.remove_session(now, session, sink),
                 ChatTimer::RoomEmpty(room) | ChatTimer::RoomNew(room) => {
-                    self.remove_room(room, sink)
+                    self.remove_room(now, room, sink)
                 }
                 ChatTimer::LeaveGrace(member) => self.on_grace_expired(now, member, sink),
                 ChatTimer::Probe(member) => self.on_probe_expired(now, member, sink),
@@ -315,6 +323,7 @@ impl Chat {
         self.check_rooms();
         self.check_members();
         self.check_presence();
+        self.check_shares();
         let of_session = |session: &Session| usize::from(session.timer.is_some());
         let of_room = |room: &Room| usize::from(room.timer.is_some());
         let of_member = |member: &Member| {

@@ -6,12 +6,11 @@
 
 use std::time::Duration;
 
-use super::address::Address;
 use super::config::ChatConfig;
-use super::keys::{MemberKey, RoomKey, SessionKey};
+use super::keys::{AddressKey, MemberKey, RoomKey, SessionKey};
 use crate::timers::Timer;
 
-/// Time between two reviews of an address without connections.
+/// Time between two reviews of an address that holds nothing.
 const ADDRESS_REVIEW_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A kind of timer. Each variant states why the timer is armed, and what happens when it expires.
@@ -27,8 +26,8 @@ pub(super) enum ChatTimer {
     LeaveGrace(MemberKey),
     /// The member did not answer a ping: its connections are dead.
     Probe(MemberKey),
-    /// The address has no connection: its entry is removed if its meters are idle.
-    Address(Address),
+    /// The address holds nothing: its entry is removed if its meters are idle.
+    Address(AddressKey),
 }
 
 impl Timer for ChatTimer {
