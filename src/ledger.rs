@@ -1,9 +1,15 @@
 //! The count of the bytes that the server keeps for clients, and the ceiling for this count.
 //!
-//! Owns the totals, and the order in which the server saves memory as the total approaches the
-//! ceiling ([`Pressure`]). Must not know what the bytes are used for. The invariant: when a
-//! [`Tally`] is dropped, it subtracts everything that it has added, so that freed memory is not
-//! counted.
+//! Owns the totals, and the order in which the server saves memory as they approach the ceiling
+//! ([`Pressure`]). Must not know what the bytes are used for, nor how resident memory is read. The
+//! invariant: when a [`Tally`] is dropped, it subtracts everything that it has added, so that freed
+//! memory is not counted.
+//!
+//! The stages look at the larger of two numbers: the count, and an estimate of what is resident
+//! ([`Residency`]). The count is exact and immediate, but blind to the allocator's losses: memory
+//! that is free but lies between pieces that are not. The kernel's figure includes them, but is at
+//! most a second old. So the estimate is the last reading, less what the program itself and
+//! ordinary losses may take, plus what the count has grown since.
 //!
 //! The table shows the memory of one of 10,000 idle sockets, in bytes on a 64-bit machine. Each
 //! socket has its own session and has sent one message; ten sockets share a room. The sizes of
@@ -61,8 +67,8 @@ impl Account {
     }
 }
 
-/// The stages of saving memory, which begin in this order as the total approaches the ceiling
-/// (`--max-memory`).
+/// The stages of saving memory, which begin in this order as the bytes in use ([`Ledger::used`])
+/// approach the ceiling (`--max-memory`).
 ///
 /// The bounds of two stages are so far apart that one tick cannot cross both before the next check.
 /// The bound at which a stage ends is lower, so that small changes do not switch it on and off.
@@ -85,7 +91,7 @@ impl Pressure {
         [Pressure::Histories, Pressure::Creations, Pressure::Connections, Pressure::Readers];
 
     /// The bounds at which the stage begins and ends, in percent of the ceiling.
-    const fn bounds(self) -> (usize, usize) {
+    pub const fn bounds(self) -> (usize, usize) {
         match self {
             Pressure::Histories => (80, 78),
             Pressure::Creations => (85, 82),
@@ -104,6 +110,10 @@ struct Totals {
     ceiling: usize,
     /// For each stage, whether it has begun and not ended.
     begun: [AtomicBool; Pressure::ALL.len()],
+    /// What was resident beyond the count and the allowances at the last reading.
+    excess: AtomicUsize,
+    /// The part of `excess` for which no message is dropped.
+    excused: AtomicUsize,
 }
 
 impl Ledger {
@@ -114,9 +124,13 @@ impl Ledger {
 
     /// A ledger with a ceiling.
     pub fn with_ceiling(bytes: usize) -> Ledger {
-        let totals =
-            Totals { accounts: Default::default(), ceiling: bytes, begun: Default::default() };
-        Ledger(Arc::new(totals))
+        Ledger(Arc::new(Totals {
+            accounts: Default::default(),
+            ceiling: bytes,
+            begun: Default::default(),
+            excess: AtomicUsize::new(0),
+            excused: AtomicUsize::new(0),
+        }))
     }
 
     /// A tally for `account`, at zero.
@@ -150,17 +164,30 @@ impl Ledger {
         self.0.accounts.iter().map(|total| total.load(Relaxed)).sum()
     }
 
-    /// The bound that the total should not exceed.
+    /// Bytes in use: the total, or the estimate of what is resident if that is more.
+    pub fn used(&self) -> usize {
+        self.total().saturating_add(self.0.excess.load(Relaxed))
+    }
+
+    /// The bound that the bytes in use should not exceed.
     pub fn ceiling(&self) -> usize {
         self.0.ceiling
     }
 
-    /// Whether this stage has begun and not ended. Updates that state from the total.
+    fn percent(&self, percent: usize) -> usize {
+        self.0.ceiling / 100 * percent
+    }
+
+    /// Whether this stage has begun and not ended. Updates that state from the bytes in use.
     pub fn is_at(&self, stage: Pressure) -> bool {
         let (begin, end) = stage.bounds();
+        let excused = match stage {
+            Pressure::Histories => self.0.excused.load(Relaxed),
+            _ => 0,
+        };
         let begun = &self.0.begun[stage as usize];
         let bound = if begun.load(Relaxed) { end } else { begin };
-        let is_at = self.total() > self.0.ceiling / 100 * bound;
+        let is_at = self.used().saturating_sub(excused) > self.percent(bound);
         begun.store(is_at, Relaxed);
         is_at
     }
@@ -169,6 +196,79 @@ impl Ledger {
 impl Default for Ledger {
     fn default() -> Ledger {
         Ledger::new()
+    }
+}
+
+/// What may be resident without anything being kept for clients: the stack, static data, the read
+/// buffer, and what the allocator holds in reserve. An empty server has 0.6 MiB of it.
+const PROGRAM_BYTES: usize = 3 << 20;
+
+/// The part of the ceiling that the allocator's losses may take before they count, as a divisor.
+const LOSSES_DIVISOR: usize = 10;
+
+/// The most that messages are dropped for between two readings because of what is resident, as a
+/// divisor of the ceiling.
+const ASKED_DIVISOR: usize = 20;
+
+/// The most readings for which no message is dropped after dropping some was in vain.
+const WAIT_MAX: u32 = 1024;
+
+/// Readings of what is resident, and what follows from them.
+///
+/// Dropping messages lowers the count at once, and with it the estimate; so between two readings no
+/// more is dropped than the last one calls for. Whether it lowers the next reading is another
+/// question: the allocator returns to the kernel only what is free as a whole. If it does not,
+/// dropping more would erase every history for nothing, while the free memory is used again by what
+/// comes next. Therefore:
+///
+/// - Losses of up to a tenth of the ceiling do not count.
+/// - For what a reading shows beyond the count, at most a twentieth of the ceiling is dropped until
+///   the next.
+/// - If more than half of that is still resident at the next reading, none is dropped for this
+///   reason for one reading, then for two, four and so on. Growth of the count is made up for all
+///   the while.
+/// - Beyond the bound of the last stage there is no waiting. Everything resident then is at most
+///   the ceiling and a tenth of it, and the allowance for the program.
+pub struct Residency {
+    ledger: Ledger,
+    /// The part of the last reading for which messages were to be dropped.
+    asked: usize,
+    /// Readings left for which none is.
+    wait: u32,
+    /// How many readings were waited for the last time.
+    waited: u32,
+}
+
+impl Residency {
+    /// Nothing was read yet: the stages look at the count alone.
+    pub fn new(ledger: &Ledger) -> Residency {
+        Residency { ledger: ledger.clone(), asked: 0, wait: 0, waited: 0 }
+    }
+
+    /// The kernel reports so many resident bytes that no file backs.
+    pub fn on_reading(&mut self, anonymous: usize) {
+        let totals = &self.ledger.0;
+        let (counted, ceiling) = (self.ledger.total(), totals.ceiling);
+        let allowed = counted.saturating_add(PROGRAM_BYTES + ceiling / LOSSES_DIVISOR);
+        let excess = anonymous.saturating_sub(allowed);
+        let grown = excess.saturating_sub(totals.excess.swap(excess, Relaxed));
+        let was_in_vain = self.asked > 0 && grown > self.asked / 2;
+        let used = counted.saturating_add(excess);
+        let (begin, end) = Pressure::Histories.bounds();
+        let is_short = used > self.ledger.percent(begin);
+        let is_urgent = used > self.ledger.percent(Pressure::Readers.bounds().0);
+        if is_short && was_in_vain {
+            self.waited = (self.waited * 2).clamp(1, WAIT_MAX);
+            self.wait = self.waited;
+        } else if !is_short || self.asked > 0 {
+            (self.wait, self.waited) = (0, 0);
+        }
+        // What forgetting would have to free because of this reading alone.
+        let over = used.saturating_sub(self.ledger.percent(end)).min(excess);
+        let may_ask = is_short && (self.wait == 0 || is_urgent);
+        self.asked = if may_ask { over.min(ceiling / ASKED_DIVISOR) } else { 0 };
+        self.wait = self.wait.saturating_sub(1);
+        totals.excused.store(over - self.asked, Relaxed);
     }
 }
 
@@ -265,6 +365,117 @@ mod tests {
         let mut tally = ledger.tally(Account::Frames);
         tally.set(usize::MAX / 2);
         assert!(!Pressure::ALL.into_iter().any(|stage| ledger.is_at(stage)));
+    }
+
+    const CEILING: usize = 100 << 20;
+
+    /// A ledger with this count, in percent of the ceiling, a tally for it, and readings of it.
+    fn counted(percent: usize) -> (Ledger, Tally, Residency) {
+        let ledger = Ledger::with_ceiling(CEILING);
+        let mut tally = ledger.tally(Account::Frames);
+        tally.set(CEILING / 100 * percent);
+        let residency = Residency::new(&ledger);
+        (ledger, tally, residency)
+    }
+
+    /// A reading at which, after the allowances, so many percent of the ceiling are in use.
+    fn reading(percent: usize) -> usize {
+        PROGRAM_BYTES + CEILING / LOSSES_DIVISOR + CEILING / 100 * percent
+    }
+
+    /// What `Feeds::forget` does, for a history of all that is counted. Returns the percentage of
+    /// the ceiling that was dropped.
+    fn forget(ledger: &Ledger, tally: &mut Tally) -> usize {
+        let before = tally.bytes();
+        while ledger.is_at(Pressure::Histories) && tally.bytes() > 0 {
+            tally.set(tally.bytes().saturating_sub(1 << 10));
+        }
+        (before - tally.bytes()).div_ceil(CEILING / 100)
+    }
+
+    #[test]
+    fn what_is_resident_begins_and_ends_the_stages_although_the_count_is_low() {
+        let (ledger, mut tally, mut residency) = counted(10);
+        for (stage, (begin, end)) in Pressure::ALL.map(|stage| (stage, stage.bounds())) {
+            for (percent, expected) in [(begin, false), (begin + 1, true), (end, false)] {
+                residency.on_reading(reading(percent));
+                assert_eq!(ledger.is_at(stage), expected, "{stage:?} at {percent} %");
+            }
+        }
+        // Between two readings the estimate follows the count.
+        residency.on_reading(reading(84));
+        assert!(!ledger.is_at(Pressure::Creations));
+        tally.set(CEILING / 100 * 12);
+        assert!(ledger.is_at(Pressure::Creations));
+        tally.set(CEILING / 100 * 7);
+        assert!(!ledger.is_at(Pressure::Creations));
+    }
+
+    #[test]
+    fn a_reading_below_the_count_and_the_allowances_changes_nothing() {
+        let (ledger, _tally, mut residency) = counted(50);
+        for anonymous in [0, reading(50)] {
+            residency.on_reading(anonymous);
+            assert_eq!(ledger.used(), ledger.total());
+        }
+        residency.on_reading(usize::MAX);
+        let mut unbounded = Residency::new(&Ledger::new());
+        unbounded.on_reading(usize::MAX);
+    }
+
+    #[test]
+    fn no_more_is_dropped_than_readings_call_for_if_they_fall_with_the_count() {
+        let (ledger, mut tally, mut residency) = counted(60);
+        let losses = 31; // Percent of the ceiling.
+        let mut dropped = Vec::new();
+        for _ in 0..5 {
+            residency.on_reading(reading(tally.bytes() / (CEILING / 100) + losses));
+            dropped.push(forget(&ledger, &mut tally));
+        }
+        assert_eq!(dropped, [5, 5, 3, 0, 0]);
+    }
+
+    #[test]
+    fn readings_that_do_not_fall_do_not_erase_the_histories() {
+        for (resident, after_a_minute) in [(82, 50), (90, 35)] {
+            let (ledger, mut tally, mut residency) = counted(60);
+            let mut seconds = Vec::new();
+            for second in 0..60 {
+                residency.on_reading(reading(resident));
+                if forget(&ledger, &mut tally) > 0 {
+                    seconds.push(second);
+                }
+            }
+            assert_eq!(seconds, [0, 2, 5, 10, 19, 36], "each wait is twice as long");
+            let left = tally.bytes() / (CEILING / 100);
+            assert!(left >= after_a_minute - 21, "{left} % are left at {resident} %");
+        }
+    }
+
+    #[test]
+    fn while_it_waits_growth_is_made_up_for() {
+        let (ledger, mut tally, mut residency) = counted(60);
+        residency.on_reading(reading(90));
+        forget(&ledger, &mut tally);
+        residency.on_reading(reading(90));
+        assert_eq!(forget(&ledger, &mut tally), 0, "dropping was in vain");
+        let before = tally.bytes();
+        for _ in 0..50 {
+            tally.set(tally.bytes() + CEILING / 100);
+            forget(&ledger, &mut tally);
+        }
+        assert!(tally.bytes() <= before + CEILING / 50, "new messages replace old ones");
+    }
+
+    #[test]
+    fn beyond_the_last_bound_it_does_not_wait_but_drops_a_twentieth_for_each_reading() {
+        let (ledger, mut tally, mut residency) = counted(60);
+        let mut dropped = Vec::new();
+        for _ in 0..6 {
+            residency.on_reading(reading(96));
+            dropped.push(forget(&ledger, &mut tally));
+        }
+        assert_eq!(dropped, [5; 6]);
     }
 
     #[cfg(target_pointer_width = "64")]

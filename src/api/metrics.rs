@@ -26,6 +26,8 @@ pub struct Metrics<'a> {
     pub memory: &'a [(&'static str, usize)],
     /// The limit on the sum of `memory` in bytes; `None` if there is none.
     pub memory_max: Option<usize>,
+    /// Resident memory of the process in bytes, at most a second old; `None` if it is unknown.
+    pub resident: Option<usize>,
 }
 
 /// Answers a request on a listener for metrics. The answer has no CORS fields: pages of other origins
@@ -129,6 +131,10 @@ fn memory(out: &mut Exposition, metrics: &Metrics<'_>) {
     out.single("chat_memory_bytes", "gauge", "Bytes kept for clients, in total.", total);
     if let Some(max) = metrics.memory_max {
         out.single("chat_memory_max_bytes", "gauge", "The ceiling on chat_memory_bytes.", max);
+    }
+    if let Some(bytes) = metrics.resident {
+        let help = "Resident memory of the process, at most a second old.";
+        out.single("chat_memory_resident_bytes", "gauge", help, bytes);
     }
     let help = "Messages forgotten because memory was short.";
     out.single("chat_messages_forgotten_total", "counter", help, metrics.counters.forgotten);

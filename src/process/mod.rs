@@ -9,11 +9,13 @@
 //! |---|---|
 //! | `certificate` | the files of the certificate (feature `tls`) |
 //! | `machine` | descriptor limits, core dumps, memory |
+//! | `resident` | how much memory is resident |
 //! | `signals` | signals as events of the poll |
 //! | `systemd` | inherited sockets, readiness, the watchdog |
 
 #[cfg(feature = "tls")]
 pub mod certificate;
 pub mod machine;
+pub mod resident;
 pub mod signals;
 pub mod systemd;

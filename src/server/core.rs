@@ -24,7 +24,7 @@ use crate::clock::{Entropy, Mono, Now, Wall};
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::http::Phase;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Residency};
 use crate::net::Stream;
 use crate::ws::RecycledContext;
 use crate::ws::close::Close;
@@ -37,6 +37,9 @@ pub struct Core<S> {
     pub(super) config: ConnectionConfig,
     pub(super) is_shutting_down: bool,
     pub(super) ledger: Ledger,
+    residency: Residency,
+    /// Bytes resident at the last reading; `None` before it.
+    pub(super) resident_bytes: Option<usize>,
     /// The time of the start.
     pub(super) started: Wall,
     /// The value of the `Date` field, and the second it was made in.
@@ -68,6 +71,8 @@ impl<S: Stream> Core<S> {
             config: connection_config,
             is_shutting_down: false,
             ledger: ledger.clone(),
+            residency: Residency::new(ledger),
+            resident_bytes: None,
             started: Wall::default(),
             date: (u64::MAX, String::new()),
             control: Vec::new(),
@@ -233,6 +238,12 @@ impl<S: Stream> Core<S> {
     /// The connection's stream cannot be polled.
     pub fn on_poll_error(&mut self, key: ConnectionKey) {
         self.table.on_broken(key);
+    }
+
+    /// A reading of the process's resident memory: all of it, and the part that no file backs.
+    pub fn on_resident(&mut self, all: usize, anonymous: usize) {
+        self.resident_bytes = Some(all);
+        self.residency.on_reading(anonymous);
     }
 
     /// Accepting pauses, for lack of descriptors or memory.

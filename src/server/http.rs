@@ -134,6 +134,7 @@ impl<S: Stream> Core<S> {
             timers: self.timer_count(),
             memory: &memory,
             memory_max: Some(self.ledger.ceiling()),
+            resident: self.resident_bytes,
         };
         let response = match api::metrics::answer(request, &metrics) {
             Ok(response) => response,

@@ -77,6 +77,7 @@ use crate::net::{Accepted, Socket};
 #[cfg(feature = "tls")]
 use crate::process::certificate;
 use crate::process::machine;
+use crate::process::resident::ResidentGauge;
 #[cfg(feature = "tls")]
 use crate::process::signals;
 use crate::process::signals::Signals;
@@ -102,6 +103,7 @@ pub struct Server {
     acceptors: Vec<Acceptor>,
     signals: Signals,
     supervisor: Supervisor,
+    resident: ResidentGauge,
     core: Core<Socket>,
     /// Until when accepting pauses.
     accept_pause: Option<Mono>,
@@ -157,6 +159,7 @@ impl Server {
             acceptors,
             signals,
             supervisor: Supervisor::ready(now.mono),
+            resident: ResidentGauge::new(),
             core,
             accept_pause: None,
             is_exhausted: false,
@@ -191,6 +194,9 @@ impl Server {
 
     fn tick(&mut self, now: Now, events: &Events) {
         self.core.begin(now);
+        if let Some(resident) = self.resident.poll(now.mono) {
+            self.core.on_resident(resident.all, resident.anonymous);
+        }
         for event in events {
             let Token(token) = event.token();
             if event.token() == SIGNALS {

@@ -627,6 +627,38 @@ fn the_ledger_counts_a_request_that_is_not_complete() {
     world.close_all();
 }
 
+/// The count was at 77 % of the ceiling while the kernel showed 217 %, and nothing gave way.
+#[test]
+fn what_is_resident_begins_and_ends_the_stages_as_the_count_does() {
+    const CEILING: usize = 8 << 20;
+    let config = Config { memory_bytes_max: CEILING, ..no_message_rate() };
+    let (mut world, guests) = room_with_guests(&config, RELIABLE, 1);
+    let open = wire::request("POST", "/sessions", None, r#"{"username":"late"}"#);
+    let peer = world.connect(Protocol::Unchecked, LOOPBACK);
+    let refused = |world: &mut World| {
+        let count = |world: &World| world.core.counters().refused.iter().sum::<u64>();
+        let before = count(world);
+        world.send(peer, &open);
+        world.settle();
+        count(world) - before
+    };
+    (0..300).for_each(|n| world.chat(guests[0], &format!("message {n}")));
+    world.settle();
+    assert!(world.ledger.total() < CEILING / 10);
+    world.core.on_resident(5 << 20, 4 << 20);
+    assert_eq!((refused(&mut world), world.core.counters().forgotten), (0, 0));
+    world.core.on_resident(30 << 20, 20 << 20);
+    assert_eq!(refused(&mut world), 1, "what is resident is far above the ceiling");
+    assert!(world.core.counters().forgotten > 0);
+    world.core.on_resident(5 << 20, 4 << 20);
+    let before = world.core.counters().forgotten;
+    assert_eq!(refused(&mut world), 0, "and then below it");
+    world.chat(guests[0], "kept");
+    world.settle();
+    assert_eq!(world.core.counters().forgotten, before);
+    world.close_all();
+}
+
 /// A PROXY header may end anywhere, by a reset, an end of stream or a timeout: nothing of it is
 /// left. After a whole header, the client that it names counts against its limit until the end.
 #[test]

@@ -13,6 +13,7 @@ fn ask(w: &World, line: &str, body: &str, counters: &Counters) -> Result<Respons
         timers: 5,
         memory: &memory,
         memory_max: Some(1000),
+        resident: Some(5000),
     };
     answer(&request(line, "", body), &metrics)
 }
@@ -74,6 +75,7 @@ fn the_text_is_in_the_exposition_format() {
         "chat_memory_account_bytes{account=\"rooms\"} 32",
         "chat_memory_bytes 42",
         "chat_memory_max_bytes 1000",
+        "chat_memory_resident_bytes 5000",
         "chat_timers 5",
         "# TYPE chat_tick_duration_seconds histogram",
         "chat_tick_duration_seconds_bucket{le=\"0.000025\"} 1",
