@@ -40,6 +40,11 @@ impl Pace {
         self.interval
     }
 
+    /// How long a meter takes at most to become idle after its last occurrence.
+    pub fn idle_after(self) -> Duration {
+        self.interval * self.burst
+    }
+
     /// Counts one occurrence. If it comes too early, counts nothing and returns the time until one
     /// is possible.
     pub fn take(self, meter: &mut Meter, now: Mono) -> Result<(), Duration> {
@@ -96,7 +101,7 @@ mod tests {
         assert_eq!(pace.take(&mut meter, at(1099)), Err(Duration::from_millis(1)));
         assert_eq!(pace.take(&mut meter, at(1100)), Ok(()));
         assert_eq!(pace.take(&mut meter, at(1100)), Err(Duration::from_millis(100)));
-        assert!(!meter.is_idle(at(1399)) && meter.is_idle(at(1400)));
+        assert!(!meter.is_idle(at(1399)) && meter.is_idle(at(1100).after(pace.idle_after())));
         for _ in 0..3 {
             assert_eq!(pace.take(&mut meter, at(9000)), Ok(()));
         }

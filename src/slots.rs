@@ -4,7 +4,7 @@
 //! leads only to the entry it was made for. `slab` reuses a freed index at once, so that without the
 //! generation a stale key would lead to another entry.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -43,6 +43,17 @@ impl<K> PartialEq for Key<K> {
     }
 }
 impl<K> Eq for Key<K> {}
+/// For ordered maps; the order says nothing about the entries.
+impl<K> Ord for Key<K> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.index, self.generation).cmp(&(other.index, other.generation))
+    }
+}
+impl<K> PartialOrd for Key<K> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 impl<K> Hash for Key<K> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (u64::from(self.index) << 32 | u64::from(self.generation.get())).hash(state);

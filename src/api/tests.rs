@@ -15,8 +15,8 @@ use super::routes::{Endpoint, ROUTES};
 use super::socket::BadEvent;
 use super::*;
 use crate::chat::{
-    AttachmentKey, BadName, ChatConfig, CloseReason, ConnKey, Draft, Event, Frame, JoinRequest,
-    MessageId, Pace, Page, Refusal, RoomId, RoomKey, SessionId, Start,
+    AttachmentKey, BadName, ChatConfig, CloseReason, ConnKey, Draft, Event, Frame, GuessPaces,
+    JoinRequest, MessageId, Pace, Page, Refusal, RoomId, RoomKey, SessionId, Start,
 };
 use crate::clock::{Mono, Now, SeededEntropy, Stamps, Wall};
 use crate::http::{Codec, Fed, HttpLimits, Reject};
@@ -83,7 +83,10 @@ impl World {
             message_pace: Pace::UNLIMITED,
             session_pace: Pace::new(2, second, 2),
             room_pace: Pace::new(2, second, 2),
-            guess_pace: Pace::new(6, second * 60, 5),
+            guess_paces: GuessPaces {
+                address: Pace::new(6, second * 60, 5),
+                room: Pace::new(60, second * 60, 60),
+            },
             address_connections_max: None,
             sessions_max: 10,
             rooms_max: 10,

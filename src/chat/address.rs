@@ -17,7 +17,7 @@ use crate::slots::Slots;
 
 /// The unit to which per-address limits apply: an IPv4 address, or a /64 network of IPv6, because
 /// one subscriber controls at least such a network.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Address(IpAddr);
 
 impl Address {

@@ -30,12 +30,21 @@ pub struct ChatConfig {
     pub session_pace: Pace,
     /// The rate at which one address may open rooms.
     pub room_pace: Pace,
-    /// The rate of wrong passwords from one address for one room.
-    pub guess_pace: Pace,
+    /// The rates of wrong passwords for one room.
+    pub guess_paces: GuessPaces,
     /// Most connections from one address; `None`: no limit.
     pub address_connections_max: Option<usize>,
     /// Most sessions at a time.
     pub sessions_max: usize,
     /// Most rooms at a time.
     pub rooms_max: usize,
+}
+
+/// The limits on wrong passwords for one room.
+#[derive(Clone, Copy, Debug)]
+pub struct GuessPaces {
+    /// The limit for each address.
+    pub address: Pace,
+    /// The limit for all addresses together.
+    pub room: Pace,
 }

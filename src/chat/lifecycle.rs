@@ -242,6 +242,9 @@ impl Chat {
             self.disown(owner, place);
         }
         self.release(now, room.creator, |usage| &mut usage.rooms);
+        if room.lock.is_some() {
+            self.forget_guesses_in(key);
+        }
         self.recount();
     }
 

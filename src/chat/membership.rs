@@ -16,6 +16,7 @@ use super::keys::{MemberKey, RoomKey, SessionKey};
 use super::limits::SESSION_ROOMS_MAX;
 use super::sink::Sink;
 use super::state::{Chat, Member};
+use super::timer::ChatTimer;
 use crate::clock::{Mono, Now};
 use crate::ledger::Pressure;
 
@@ -55,10 +56,40 @@ impl Chat {
             (Access::Read | Access::Join { .. }, None) => Ok(key),
             (Access::Join { password: None, .. }, Some(_)) => Err(Refusal::BadPassword),
             (Access::Join { password: Some(password), from }, Some(lock)) => {
-                let opened = lock.try_open(now.mono, password, from, self.config.guess_pace);
-                self.recount_room(key);
+                let mut meter = self.guesses.meter(key, from);
+                let opened = lock.try_open(now.mono, password, &mut meter, self.config.guess_paces);
+                if opened == Err(Refusal::BadPassword) {
+                    let pace = self.config.guess_paces.address;
+                    self.guesses.remember(key, from, meter, pace, now.mono);
+                    self.time_guesses(now);
+                }
                 opened.map(|()| key)
             }
+        }
+    }
+
+    /// Arms the timer of the guesses if there are any.
+    fn time_guesses(&mut self, now: Now) {
+        if let (None, Some(deadline)) = (self.guesses.timer, self.guesses.next_deadline()) {
+            let remaining = deadline.since(now.mono);
+            let timer = self.timers.arm_within(ChatTimer::Guesses, now.mono, remaining);
+            self.guesses.timer = Some(timer);
+        }
+        self.recount();
+    }
+
+    /// Forgets the guesses whose time has come.
+    pub(super) fn forget_guesses(&mut self, now: Now) {
+        self.guesses.timer = None;
+        self.guesses.forget(now.mono);
+        self.time_guesses(now);
+    }
+
+    /// Forgets the guesses in a room that has ended.
+    pub(super) fn forget_guesses_in(&mut self, room: RoomKey) {
+        self.guesses.forget_room(room);
+        if self.guesses.len() == 0 {
+            self.guesses.timer.take().map(|timer| self.timers.cancel(timer));
         }
     }
 

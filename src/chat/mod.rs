@@ -29,7 +29,7 @@
 //!
 //! The deciding half works on `state`: [`Chat`] and the entries in it. Both halves use `event` (the
 //! events for clients), `error` (the reasons for refusing and closing) and `timer` (the timers).
-//! The other files (`keys`, `id`, `name`, `password`, `address`, `limits`, `config`, `heap`)
+//! The other files (`keys`, `id`, `name`, `password`, `guesses`, `address`, `limits`, `config`, `heap`)
 //! contain shared types, constants and functions.
 //!
 //! [`lifecycle`]: ../../src/disposable_chat/chat/lifecycle.rs.html
@@ -50,6 +50,7 @@ mod config;
 mod error;
 mod event;
 mod feed;
+mod guesses;
 mod heap;
 mod history;
 mod id;
@@ -73,7 +74,7 @@ mod timer;
 pub use crate::rate::Pace;
 pub use address::{Address, Quota};
 pub use catch_up::Start;
-pub use config::ChatConfig;
+pub use config::{ChatConfig, GuessPaces};
 pub use error::{BadName, CloseReason, Refusal};
 pub use event::{BATCH_BYTES_FULL, Event, Frame, LastPage, Message, MessageKind, Page};
 pub use history::HistoryEntry;

@@ -1,20 +1,17 @@
 //! Room passwords.
 //!
-//! Owns a room's lock and the meters of wrong guesses. Must not keep, show or log a password. The
-//! invariant: the rate limit is checked before the password is hashed, so that guessing costs the
-//! server no more than the rate allows.
-
-use std::collections::HashMap;
+//! Owns a room's lock and its meter of wrong guesses. Must not keep, show or log a password. The
+//! invariant: the rate limits are checked before the password is hashed, so that guessing costs the
+//! server no more than the rates allow.
 
 use ctutils::CtEq;
 use pbkdf2::pbkdf2_hmac_array;
 use sha1::{Digest, Sha1};
 
-use super::address::Address;
+use super::config::GuessPaces;
 use super::error::Refusal;
-use super::heap::map_bytes;
 use crate::clock::{Entropy, Mono};
-use crate::rate::{Meter, Pace};
+use crate::rate::Meter;
 
 /// Rounds of PBKDF2 (RFC 8018 §5.2): about 50 µs without SHA instructions, 200 µs on a small board.
 /// More would delay the event loop. Few are enough, because the hash leaves the process only in a
@@ -26,16 +23,12 @@ use crate::rate::{Meter, Pace};
 /// second password for that room, which is of no use.
 const ROUNDS: u32 = 100;
 
-/// Most addresses with wrong guesses that one room remembers. Passwords from further addresses are
-/// refused until a meter is idle, which takes less than a minute at the default rate.
-const GUESSERS_MAX: usize = 256;
-
-/// A room's hashed password, and the wrong guesses.
+/// A room's hashed password, and its wrong guesses.
 pub(super) struct Lock {
     /// The part that survives a restart; the guesses do not.
     pub record: LockRecord,
-    /// The meter of wrong guesses of each address. Exempt peers share the entry `None`.
-    guesses: HashMap<Option<Address>, Meter>,
+    /// The meter of wrong guesses from all addresses together.
+    guesses: Meter,
 }
 
 /// The part of a lock that survives a restart.
@@ -54,39 +47,33 @@ impl Lock {
 
     /// A lock without wrong guesses.
     pub fn restored(record: LockRecord) -> Lock {
-        Lock { record, guesses: HashMap::new() }
+        Lock { record, guesses: Meter::default() }
     }
 
-    /// Checks a password. Refuses even the right one after too many wrong guesses from the address.
+    /// Checks a password. `guesser`: the meter of the address that it comes from. A wrong password
+    /// is charged to both meters. After too many, even the right one is refused.
     pub fn try_open(
         &mut self,
         now: Mono,
         password: &str,
-        from: Option<Address>,
-        pace: Pace,
+        guesser: &mut Meter,
+        paces: GuessPaces,
     ) -> Result<(), Refusal> {
-        if self.guesses.len() >= GUESSERS_MAX && !self.guesses.contains_key(&from) {
-            self.guesses.retain(|_, meter| !meter.is_idle(now));
-            if self.guesses.len() >= GUESSERS_MAX {
-                return Err(Refusal::RateLimited(pace.interval()));
-            }
+        let (mut by_address, mut by_all) = (*guesser, self.guesses);
+        let waits = [
+            paces.address.take(&mut by_address, now).err(),
+            paces.room.take(&mut by_all, now).err(),
+        ];
+        if let Some(wait) = waits.into_iter().flatten().max() {
+            return Err(Refusal::RateLimited(wait));
         }
-        let mut meter = self.guesses.get(&from).copied().unwrap_or_default();
-        pace.take(&mut meter, now).map_err(Refusal::RateLimited)?;
         let LockRecord { salt, hash } = &self.record;
         let given = stretch(password, salt);
         if given.as_slice().ct_eq(hash.as_slice()).to_bool() {
-            return Ok(()); // The meter is not stored: only wrong guesses count.
+            return Ok(()); // The meters are not stored: only wrong guesses count.
         }
-        if !meter.is_idle(now) {
-            self.guesses.insert(from, meter);
-        }
+        (*guesser, self.guesses) = (by_address, by_all);
         Err(Refusal::BadPassword)
-    }
-
-    /// Bytes of heap held.
-    pub fn bytes(&self) -> usize {
-        map_bytes::<Option<Address>, Meter>(self.guesses.capacity())
     }
 }
 
@@ -98,12 +85,16 @@ fn stretch(password: &str, salt: &[u8; 16]) -> [u8; 20] {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::clock::SeededEntropy;
-    use std::net::IpAddr;
     use std::time::Duration;
 
-    const PACE: Pace = Pace::new(6, Duration::from_secs(60), 5);
+    use super::*;
+    use crate::clock::SeededEntropy;
+    use crate::rate::Pace;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+    const PACES: GuessPaces =
+        GuessPaces { address: Pace::new(6, MINUTE, 5), room: Pace::new(60, MINUTE, 60) };
+    const UNLIMITED: GuessPaces = GuessPaces { address: Pace::UNLIMITED, room: Pace::UNLIMITED };
 
     fn lock() -> Lock {
         Lock::new("open sesame", &mut SeededEntropy::new(1))
@@ -116,10 +107,10 @@ mod tests {
     // contract §10.6
     #[test]
     fn only_the_right_password_opens_a_lock_and_each_lock_has_its_own_salt() {
-        let mut lock = lock();
-        assert_eq!(lock.try_open(at(0), "open sesame", None, PACE), Ok(()));
+        let (mut lock, mut meter) = (lock(), Meter::default());
+        assert_eq!(lock.try_open(at(0), "open sesame", &mut meter, PACES), Ok(()));
         for wrong in ["", "open", "open sesame ", "Open sesame", "open sesame\0"] {
-            let tried = lock.try_open(at(0), wrong, None, Pace::UNLIMITED);
+            let tried = lock.try_open(at(0), wrong, &mut meter, UNLIMITED);
             assert_eq!(tried, Err(Refusal::BadPassword), "{wrong:?}");
         }
         let other = Lock::new("open sesame", &mut SeededEntropy::new(2));
@@ -129,39 +120,58 @@ mod tests {
     // contract §10.7 §10.8 §12.17
     #[test]
     fn after_five_wrong_guesses_even_the_right_one_is_refused_for_a_while() {
-        let mut lock = lock();
+        let (mut lock, mut meter) = (lock(), Meter::default());
+        let mut open = |seconds, password, meter: &mut Meter| {
+            lock.try_open(at(seconds), password, meter, PACES)
+        };
         for _ in 0..5 {
-            assert_eq!(lock.try_open(at(0), "wrong", None, PACE), Err(Refusal::BadPassword));
+            assert_eq!(open(0, "wrong", &mut meter), Err(Refusal::BadPassword));
         }
         let limited = Err(Refusal::RateLimited(Duration::from_secs(10)));
-        assert_eq!(lock.try_open(at(0), "wrong", None, PACE), limited);
-        assert_eq!(lock.try_open(at(0), "open sesame", None, PACE), limited);
-        let other = Some(Address::of(IpAddr::from([192, 0, 2, 1])));
-        assert_eq!(lock.try_open(at(0), "open sesame", other, PACE), Ok(()));
-        assert_eq!(lock.try_open(at(10), "open sesame", None, PACE), Ok(()));
-        assert_eq!(lock.try_open(at(10), "wrong", None, PACE), Err(Refusal::BadPassword));
-        assert_eq!(lock.try_open(at(10), "wrong", None, PACE), limited);
+        assert_eq!(open(0, "wrong", &mut meter), limited);
+        assert_eq!(open(0, "open sesame", &mut meter), limited);
+        assert_eq!(open(0, "open sesame", &mut Meter::default()), Ok(()), "another address");
+        assert_eq!(open(10, "open sesame", &mut meter), Ok(()));
+        assert_eq!(open(10, "wrong", &mut meter), Err(Refusal::BadPassword));
+        assert_eq!(open(10, "wrong", &mut meter), limited);
+    }
+
+    // contract §10.7 §10.8 §12.17
+    #[test]
+    fn after_sixty_wrong_guesses_from_any_addresses_a_room_checks_one_a_second() {
+        let mut lock = lock();
+        let mut open =
+            |seconds, password| lock.try_open(at(seconds), password, &mut Meter::default(), PACES);
+        for _ in 0..60 {
+            assert_eq!(open(0, "open sesame"), Ok(()), "the right password is not a guess");
+            assert_eq!(open(0, "wrong"), Err(Refusal::BadPassword));
+        }
+        let limited = Err(Refusal::RateLimited(Duration::from_secs(1)));
+        for _ in 0..100 {
+            assert_eq!(open(0, "wrong"), limited, "a refused guess is not charged");
+        }
+        assert_eq!(open(0, "open sesame"), limited);
+        assert_eq!(open(1, "open sesame"), Ok(()));
+        assert_eq!(open(1, "wrong"), Err(Refusal::BadPassword));
+        assert_eq!(open(1, "wrong"), limited);
+        for _ in 0..60 {
+            assert_eq!(open(61, "wrong"), Err(Refusal::BadPassword), "a burst is possible again");
+        }
+        assert_eq!(open(61, "wrong"), limited);
     }
 
     #[test]
-    fn the_number_of_guessing_addresses_is_bounded() {
-        let mut lock = lock();
-        let guess = |lock: &mut Lock, number: usize, now| {
-            let address = Address::of(IpAddr::from((number as u32).to_be_bytes()));
-            lock.try_open(now, "wrong", Some(address), PACE)
-        };
-        for number in 0..GUESSERS_MAX {
-            assert_eq!(guess(&mut lock, number, at(0)), Err(Refusal::BadPassword));
-        }
-        let limited = Err(Refusal::RateLimited(Duration::from_secs(10)));
-        assert_eq!(guess(&mut lock, 1000, at(0)), limited);
-        assert_eq!(
-            guess(&mut lock, 0, at(0)),
-            Err(Refusal::BadPassword),
-            "the address is remembered already"
-        );
-        assert_eq!(guess(&mut lock, 1000, at(20)), Err(Refusal::BadPassword));
-        assert_eq!(lock.guesses.len(), 1);
+    fn a_guess_over_one_limit_is_charged_to_neither_and_waits_for_both() {
+        let slow = GuessPaces { address: Pace::new(1, MINUTE, 1), room: Pace::new(2, MINUTE, 1) };
+        let (mut lock, mut meter) = (lock(), Meter::default());
+        assert_eq!(lock.try_open(at(0), "wrong", &mut meter, slow), Err(Refusal::BadPassword));
+        let before = (lock.guesses, meter);
+        let wait = lock.try_open(at(0), "wrong", &mut meter, slow);
+        assert_eq!(wait, Err(Refusal::RateLimited(MINUTE)), "the longer of both waits");
+        let mut other = Meter::default();
+        let wait = lock.try_open(at(0), "wrong", &mut other, slow);
+        assert_eq!(wait, Err(Refusal::RateLimited(MINUTE / 2)));
+        assert_eq!((lock.guesses, meter, other), (before.0, before.1, Meter::default()));
     }
 
     /// Takes the fastest of many runs, so that other work on the machine does not matter.

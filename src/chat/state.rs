@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use super::address::Addresses;
 use super::config::ChatConfig;
 use super::feed::{Feed, Feeds};
+use super::guesses::Guesses;
 use super::heap::{list_bytes, map_bytes, tree_bytes, vec_bytes};
 use super::id::{MessageIds, RoomId, SessionId, UserId};
 use super::keys::{
@@ -49,13 +50,14 @@ pub struct Chat {
     /// How often a member has become present, in any room, and thus the next [`Member::arrival`].
     pub(super) arrivals: u64,
     pub(super) addresses: Addresses,
+    pub(super) guesses: Guesses,
     pub(super) timers: Timers<ChatTimer>,
     pub(super) ledger: Ledger,
     /// The heap that the sessions hold.
     pub(super) session_heap_tally: Tally,
     /// The heap that the rooms hold, without their feeds.
     pub(super) room_heap_tally: Tally,
-    /// The heap of the collections of sessions, addresses and timers.
+    /// The heap of the collections of sessions, addresses, guesses and timers.
     session_slots_tally: Tally,
     /// The heap of the collections of rooms, attachments and members.
     room_slots_tally: Tally,
@@ -206,7 +208,7 @@ impl Room {
             + tree_bytes::<u64, MemberKey>(self.present.len())
             + map_bytes::<Rc<str>, MemberKey>(self.names.capacity())
             + self.title.as_ref().map_or(0, |title| allocation(title.as_str().len()))
-            + self.lock.as_ref().map_or(0, |lock| allocation(size_of::<Lock>()) + lock.bytes())
+            + self.lock.as_ref().map_or(0, |_| allocation(size_of::<Lock>()))
     }
 
     /// Reports the heap to the ledger after a change.
@@ -235,6 +237,7 @@ impl Chat {
             members: Slots::default(),
             arrivals: 0,
             addresses: Addresses::default(),
+            guesses: Guesses::default(),
             timers: Timers::new(config),
             ledger: ledger.clone(),
             session_heap_tally: ledger.tally(Account::Sessions),
@@ -261,6 +264,7 @@ impl Chat {
                 ChatTimer::LeaveGrace(member) => self.on_grace_expired(now, member, sink),
                 ChatTimer::Probe(member) => self.on_probe_expired(now, member, sink),
                 ChatTimer::Address(address) => self.review_address(now, address),
+                ChatTimer::Guesses => self.forget_guesses(now),
             }
         }
         self.recount();
@@ -308,6 +312,7 @@ impl Chat {
         let sessions = self.sessions.bytes()
             + map_bytes::<Rc<SessionId>, SessionKey>(self.session_ids.capacity())
             + self.addresses.bytes()
+            + self.guesses.bytes()
             + self.timers.bytes();
         let rooms = self.feeds.slots_bytes()
             + self.members.bytes()
@@ -324,6 +329,7 @@ impl Chat {
         self.check_members();
         self.check_presence();
         self.check_shares();
+        self.guesses.check(|room| self.feeds.room(room).is_some_and(|room| room.lock.is_some()));
         let of_session = |session: &Session| usize::from(session.timer.is_some());
         let of_room = |room: &Room| usize::from(room.timer.is_some());
         let of_member = |member: &Member| {
@@ -332,7 +338,8 @@ impl Chat {
         let owned = self.sessions.iter().map(|(_, session)| of_session(session)).sum::<usize>()
             + self.feeds.rooms().map(|(_, room)| of_room(room)).sum::<usize>()
             + self.members.iter().map(|(_, member)| of_member(member)).sum::<usize>()
-            + self.addresses.timed();
+            + self.addresses.timed()
+            + usize::from(self.guesses.timer.is_some());
         agree!(owned, self.timers.len(), "every armed timer belongs to an entry");
         let counted = (self.session_slots_tally.bytes(), self.room_slots_tally.bytes());
         agree!(counted, self.slots_bytes(), "the ledger counts all collections");

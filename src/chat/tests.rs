@@ -50,7 +50,7 @@ const SETTINGS: ChatConfig = ChatConfig {
     message_pace: Pace::UNLIMITED,
     session_pace: Pace::UNLIMITED,
     room_pace: Pace::UNLIMITED,
-    guess_pace: Pace::new(6, MINUTE, 5),
+    guess_paces: GuessPaces { address: Pace::new(6, MINUTE, 5), room: Pace::new(60, MINUTE, 60) },
     address_connections_max: Some(200),
     sessions_max: 100_000,
     rooms_max: 100_000,

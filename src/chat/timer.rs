@@ -28,6 +28,8 @@ pub(super) enum ChatTimer {
     Probe(MemberKey),
     /// The address holds nothing: its entry is removed if its meters are idle.
     Address(AddressKey),
+    /// The first of the wrong guesses can be forgotten: all of that age are.
+    Guesses,
 }
 
 impl Timer for ChatTimer {
@@ -40,6 +42,7 @@ impl Timer for ChatTimer {
             ChatTimer::LeaveGrace(_) => (3, config.leave_grace),
             ChatTimer::Probe(_) => (4, config.probe_timeout),
             ChatTimer::Address(_) => (5, ADDRESS_REVIEW_INTERVAL),
+            ChatTimer::Guesses => (6, config.guess_paces.address.idle_after()),
         }
     }
 }

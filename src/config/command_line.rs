@@ -134,6 +134,7 @@ impl Default for Config {
             session_rate: Rate { per_second: 0, burst: CREATION_BURST },
             room_rate: Rate { per_second: 0, burst: CREATION_BURST },
             guess_rate: 0,
+            room_guess_rate: 0,
             address_connections_max: None,
             trusted_proxies: Vec::new(),
             connections_max: None,

@@ -137,6 +137,10 @@ pub static FLAGS: &[Flag] = &[
         "Wrong passwords per minute for one room from one address, in bursts of up to 5; 0 \
          means unlimited",
     ),
+    flag("room-guess-rate", "60", Count(COUNT, |config, n| config.room_guess_rate = n)).help(
+        "Wrong passwords per minute for one room from all addresses together, in bursts of up to \
+         60; 0 means unlimited",
+    ),
     flag(
         "address-connections",
         "200",

@@ -75,6 +75,9 @@ pub struct Config {
     pub room_rate: Rate,
     /// Wrong passwords per minute, room and address; 0 to 10,000,000, where 0 is unlimited.
     pub guess_rate: u32,
+    /// Wrong passwords per minute and room from all addresses together; 0 to 10,000,000, where 0 is
+    /// unlimited.
+    pub room_guess_rate: u32,
     /// Connections from one address; `None` is unlimited.
     pub address_connections_max: Option<usize>,
     /// Peers whose `X-Forwarded-For` is trusted.

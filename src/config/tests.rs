@@ -104,6 +104,15 @@ const CASES: &[FlagCase] = &[
     ),
     ("guess-rate", |c| c.guess_rate.to_string(), "6", ["0", "0"], &["10000001"], WHOLE, "6/m"),
     (
+        "room-guess-rate",
+        |c| c.room_guess_rate.to_string(),
+        "60",
+        ["0", "0"],
+        &["10000001"],
+        WHOLE,
+        "1s",
+    ),
+    (
         "address-connections",
         |c| format!("{:?}", c.address_connections_max),
         "Some(200)",

@@ -70,8 +70,10 @@ impl ConnectionConfig {
     }
 }
 
-/// Burst of wrong passwords for a room, in guesses (contract §12.17).
+/// Burst of wrong passwords for a room from one address, in guesses (contract §12.17).
 const GUESS_BURST: u32 = 5;
+/// Burst of wrong passwords for a room from all addresses together.
+const ROOM_GUESS_BURST: u32 = 60;
 
 /// The limits and timeouts of the domain.
 pub(super) fn chat_config(config: &Config) -> chat::ChatConfig {
@@ -87,7 +89,10 @@ pub(super) fn chat_config(config: &Config) -> chat::ChatConfig {
         message_pace: pace(config.message_rate),
         session_pace: pace(config.session_rate),
         room_pace: pace(config.room_rate),
-        guess_pace: Pace::new(config.guess_rate, 60 * SECOND, GUESS_BURST),
+        guess_paces: chat::GuessPaces {
+            address: Pace::new(config.guess_rate, 60 * SECOND, GUESS_BURST),
+            room: Pace::new(config.room_guess_rate, 60 * SECOND, ROOM_GUESS_BURST),
+        },
         address_connections_max: config.address_connections_max,
         sessions_max: config.sessions_max,
         rooms_max: config.rooms_max,

@@ -414,6 +414,44 @@ fn wrong_passwords_are_limited_for_each_address() {
     from("203.0.113.9")("right").expect(200);
 }
 
+/// At the default rate, one more guess would be checked every second, so the test could not be exact.
+// contract §1.11 §10.7 §10.8 §12.17
+#[test]
+fn wrong_passwords_are_limited_in_each_room_for_all_addresses_together() {
+    let flags = ["--trusted-proxy", "127.0.0.0/8", "--room-guess-rate", "1"];
+    let server = Server::start(&flags);
+    let (ana, bob) = (server.session("ana"), server.session("bob"));
+    let rooms = [(); 2].map(|()| server.room_with(&ana, &json!({"password": "right"})));
+    let from = |number: usize, room: &str, password: &str| {
+        forwarded(guess(room, &bob, password), &format!("203.0.113.{number}"))
+    };
+    let wrong: Vec<Request> = (0..70).map(|number| from(number, &rooms[0], "wrong")).collect();
+    for (number, answer) in server.http().pipeline(&wrong).into_iter().enumerate() {
+        match number {
+            0..60 => answer.refused(403, "bad_password"),
+            _ => answer.refused(429, "rate_limited"),
+        };
+    }
+    let late = server.ask(from(100, &rooms[0], "right")).refused(429, "rate_limited");
+    let wait: u32 = late.field("Retry-After").and_then(|s| s.parse().ok()).expect("a number");
+    assert!((1..=60).contains(&wait), "one a minute: {wait}");
+    // Members are not asked, and each room has a limit of its own.
+    server.ask(guess(&rooms[0], &ana, "wrong")).expect(200);
+    server.ask(from(0, &rooms[1], "wrong")).refused(403, "bad_password");
+    server.ask(from(0, &rooms[1], "right")).expect(200);
+}
+
+// contract §12.17
+#[test]
+fn room_guess_rate_0_means_no_limit() {
+    let server = Server::start(&["--guess-rate", "0", "--room-guess-rate", "0"]);
+    let (ana, bob) = (server.session("ana"), server.session("bob"));
+    let room = server.room_with(&ana, &json!({"password": "right"}));
+    let wrong = vec![guess(&room, &bob, "wrong"); 100];
+    assert!(server.http().pipeline(&wrong).iter().all(|answer| answer.status == 403));
+    server.join_with(&room, &bob, "right");
+}
+
 // contract §10.7
 #[test]
 fn loopback_and_unix_peers_share_one_limit_on_guesses() {
@@ -516,7 +554,8 @@ fn guess_ten_thousand_times(server: &Server, room: &str, session: &str) -> (Vec<
 fn ten_thousand_wrong_passwords_are_limited_and_stop_no_chat() {
     let rates: &[&str] = if is_slow() { &["6", "0"] } else { &["6"] };
     for rate in rates {
-        let server = Server::start(&["--message-rate", "0", "--guess-rate", rate]);
+        let rates = ["--guess-rate", rate, "--room-guess-rate", rate];
+        let server = Server::start(&[&["--message-rate", "0"][..], &rates].concat());
         let (owner, eve) = (server.session("owner"), server.session("eve"));
         let room = server.room_with(&owner, &json!({"password": "right"}));
         let (elsewhere, mut ana, mut bob) = server.room_of_two();

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::*;
+use crate::chat::guesses::GUESSERS_MAX;
 
 const PASSWORD: &str = "open sesame";
 
@@ -193,16 +194,98 @@ fn wrong_guesses_are_limited_per_room_and_address() {
     story.try_join(ana, room, Some(PASSWORD), here).unwrap(); // The right password is not a guess.
 }
 
+pub fn address(number: usize) -> Option<Address> {
+    Some(Address::of(IpAddr::from((number as u32).to_be_bytes())))
+}
+
 #[test]
-fn wrong_guesses_are_forgotten_with_their_room() {
-    let (mut story, ana, room) = scene("password", "stranger");
-    for n in 0..200 {
-        let from = Some(Address::of(IpAddr::from([192, 0, 2, n])));
-        assert!(story.try_join(ana, room.unwrap(), Some("wrong"), from).is_err());
+fn wrong_guesses_are_limited_per_room_from_all_addresses_together() {
+    let (mut story, ana, room) = scene("password", "other room's member");
+    let (room, bob) = (room.unwrap(), story.person("bob"));
+    let elsewhere = story.chat.sessions.get(ana).unwrap().owned[0];
+    for n in 0..60 {
+        let guessed = story.try_join(bob, room, Some("wrong"), address(n));
+        assert_eq!(guessed, Err(Refusal::BadPassword));
     }
-    story.wait(11 * MINUTE);
+    let wait = Err(Refusal::RateLimited(SECOND));
+    for n in 60..200 {
+        assert_eq!(story.try_join(bob, room, Some("wrong"), address(n)), wait);
+        assert_eq!(story.try_join(bob, room, Some(PASSWORD), None), wait);
+    }
+    assert_eq!(story.chat.guesses.len(), 60, "only charged guesses are remembered");
+    let guessed = story.try_join(bob, elsewhere, Some("wrong"), address(0));
+    assert_eq!(guessed, Err(Refusal::BadPassword), "another room has its own limit");
+    story.wait(SECOND);
+    story.try_join(bob, room, Some(PASSWORD), address(0)).unwrap();
+    story.try_join(bob, room, Some("wrong"), address(0)).unwrap(); // A member is not asked.
+}
+
+#[test]
+fn wrong_guesses_are_forgotten_by_time() {
+    let (mut story, ana, room) = scene("password", "stranger");
+    let before = (story.chat.timer_count(), story.ledger.total());
+    for n in 0..60 {
+        assert!(story.try_join(ana, room.unwrap(), Some("wrong"), address(n)).is_err());
+        story.wait(SECOND / 10);
+    }
+    assert!(story.chat.guesses.len() == 60 && story.ledger.total() > before.1);
+    assert_eq!(story.chat.timer_count(), before.0 + 1, "one timer for all of them");
+    story.wait(45 * SECOND + GRAIN); // Those of the first second: a full meter is idle after 50.
+    assert_eq!(story.chat.guesses.len(), 49);
+    story.wait(5 * SECOND);
+    assert_eq!(story.chat.guesses.len(), 0);
+    assert_eq!((story.chat.timer_count(), story.ledger.total()), before);
+    assert!(story.try_join(ana, room.unwrap(), Some("wrong"), address(0)).is_err());
+    story.wait(11 * MINUTE); // The room has ended.
     story.wait(24 * HOUR);
     story.assert_empty();
+}
+
+#[test]
+fn guesses_are_forgotten_with_their_room_and_do_not_apply_to_the_next_one() {
+    let (mut story, ana, room) = scene("password", "owner");
+    let (first, bob) = (room.unwrap(), story.person("bob"));
+    for _ in 0..5 {
+        assert!(story.try_join(bob, first, Some("wrong"), address(1)).is_err());
+    }
+    assert_eq!(story.chat.guesses.len(), 1);
+    story.delete(ana, first).unwrap();
+    story.step();
+    assert_eq!((story.chat.guesses.len(), story.chat.timer_count()), (0, 2), "the sessions'");
+    let options = RoomOptions { password: Some(PASSWORD), ..RoomOptions::default() };
+    let next = story.room_with(ana, options);
+    assert_eq!((next.index(), next == first), (first.index(), false), "the slot is reused");
+    assert_eq!(story.try_join(bob, next, Some("wrong"), address(1)), Err(Refusal::BadPassword));
+    story.wait(50 * SECOND);
+    story.wait(SECOND);
+    assert_eq!(story.chat.guesses.len(), 0);
+}
+
+/// One wrong password from each of many addresses in each of many rooms took more memory than the
+/// ceiling, and nothing of it could be shed.
+#[test]
+fn guesses_from_many_addresses_in_many_rooms_take_little_memory_and_lock_out_nobody() {
+    let mut story = Story::new();
+    let owner = story.person("ana");
+    let options = || RoomOptions { password: Some(PASSWORD), ..RoomOptions::default() };
+    let rooms: Vec<_> = (0..100).map(|_| story.room_with(owner, options())).collect();
+    let bob = story.person("bob");
+    story.step();
+    let before = story.ledger.total();
+    for n in 0..55 {
+        for (place, room) in rooms.iter().enumerate() {
+            let access = Access::Join { password: Some("wrong"), from: address(100 * n + place) };
+            let gate = story.chat.gate(story.now, bob, Some(*room), access);
+            assert_eq!(gate, Err(Refusal::BadPassword));
+        }
+    }
+    story.step();
+    assert_eq!(story.chat.guesses.len(), GUESSERS_MAX, "the table is full");
+    let taken = story.ledger.total() - before;
+    assert!(taken < 600_000, "{taken} bytes");
+    for (place, room) in rooms.iter().enumerate() {
+        story.try_join(bob, *room, Some(PASSWORD), address(10_000 + place)).unwrap();
+    }
 }
 
 // contract §10.4

@@ -21,6 +21,7 @@ mod readers;
 
 use std::collections::{HashMap, HashSet};
 
+use super::access::address;
 use super::recorder::LogEntry;
 use super::*;
 use presences::Presence;
@@ -114,7 +115,8 @@ impl Model {
         let story = Story::with(|config| {
             config.history_messages_max = HISTORY;
             config.message_pace = Pace::new(10, SECOND, 40);
-            config.guess_pace = Pace::new(1, MINUTE, 1);
+            config.guess_paces.address = Pace::new(1, MINUTE, 1);
+            config.guess_paces.room = Pace::new(3, MINUTE, 3);
         });
         Model {
             random: SeededEntropy::new(seed),
@@ -240,8 +242,10 @@ impl Model {
     }
 
     fn join(&mut self, session: SessionKey, room: RoomKey) {
-        let password = [None, Some("wrong"), Some(PASSWORD)][self.roll(3) as usize];
-        let access = Access::Join { password, from: None };
+        let roll = self.roll(9) as usize;
+        let password = [None, Some("wrong"), Some(PASSWORD)][roll % 3];
+        let from = [None, address(1), address(2)][roll / 3];
+        let access = Access::Join { password, from };
         let gate = self.story.chat.gate(self.story.now, session, Some(room), access);
         let is_free = !self.locked.contains(&room) || self.story.user_id(session, room).is_some();
         match gate {

@@ -51,6 +51,8 @@ pub struct Room {
     pub log: Vec<(String, Option<(usize, String)>)>,
     timer: Option<Timer>,
     guesses: BTreeMap<Quota, Mono>,
+    /// The meter of wrong guesses from all addresses together.
+    all_guesses: Mono,
 }
 
 #[derive(Clone, Copy)]
@@ -248,6 +250,7 @@ impl Model {
             log: Vec::new(),
             timer,
             guesses: BTreeMap::new(),
+            all_guesses: Mono::default(),
         };
         self.rooms.insert(number, room);
         self.insert_member(number, user);
@@ -276,12 +279,18 @@ impl Model {
         if let (Some(right), false) = (entry.password, entry.members.contains(&user)) {
             let Some(password) = password else { return (403, "bad_password") };
             let rate = Rate { per_second: self.config.guess_rate, burst: 5 };
+            let room_rate = Rate { per_second: self.config.room_guess_rate, burst: 60 };
             let mut meter = entry.guesses.get(&quota).copied().unwrap_or_default();
-            if !Self::take(&mut meter, rate, Duration::from_secs(60), self.now) {
+            let mut all = entry.all_guesses;
+            let minute = Duration::from_secs(60);
+            if !Self::take(&mut meter, rate, minute, self.now)
+                || !Self::take(&mut all, room_rate, minute, self.now)
+            {
                 return LIMITED;
             }
             if password != right {
                 entry.guesses.insert(quota, meter);
+                entry.all_guesses = all;
                 return (403, "bad_password");
             }
         }
