@@ -41,8 +41,10 @@ use bytes::Bytes;
 /// The purpose for which bytes are counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Account {
-    /// Connections: their slots, their unprocessed input and their queues.
+    /// Connections: their slots, and what each has while it is idle.
     Connections,
+    /// Burdens of connections: input under way, and output that is not read.
+    Burdens,
     /// Sessions, the usage of each address, and the domain's timers.
     Sessions,
     /// Rooms, their members, their histories without the frames, and the cached listings.
@@ -53,13 +55,19 @@ pub enum Account {
 
 impl Account {
     /// All accounts.
-    pub const ALL: [Account; 4] =
-        [Account::Connections, Account::Sessions, Account::Rooms, Account::Frames];
+    pub const ALL: [Account; 5] = [
+        Account::Connections,
+        Account::Burdens,
+        Account::Sessions,
+        Account::Rooms,
+        Account::Frames,
+    ];
 
     /// The account's name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Account::Connections => "connections",
+            Account::Burdens => "burdens",
             Account::Sessions => "sessions",
             Account::Rooms => "rooms",
             Account::Frames => "frames",
@@ -80,8 +88,8 @@ pub enum Pressure {
     Creations,
     /// The server refuses new connections, upgrades and joins: 503.
     Connections,
-    /// The server closes the connections with the most unsent output and unfinished input: 1013
-    /// `server full`, or 503. Until it has done so it reads no input.
+    /// The server closes the connections with the largest burdens: 1013 `server full`, or 503.
+    /// Until it has done so it reads no input.
     Readers,
 }
 
@@ -101,6 +109,14 @@ impl Pressure {
     }
 }
 
+/// The bounds on all burdens together, in percent of the ceiling: beyond the first, connections are
+/// closed until the second is reached. So burdens give way before any history does, unless other
+/// things have filled the memory.
+///
+/// The bounds are apart so that connections are searched once for every twentieth of the ceiling
+/// that is sent or requested, and not in every tick.
+const BURDENS_BOUNDS: (usize, usize) = (25, 20);
+
 /// A handle on the totals. Clones are cheap and share the totals.
 #[derive(Clone)]
 pub struct Ledger(Arc<Totals>);
@@ -110,6 +126,8 @@ struct Totals {
     ceiling: usize,
     /// For each stage, whether it has begun and not ended.
     begun: [AtomicBool; Pressure::ALL.len()],
+    /// Whether burdens have exceeded their first bound and not come down to the second.
+    is_burdened: AtomicBool,
     /// What was resident beyond the count and the allowances at the last reading.
     excess: AtomicUsize,
     /// The part of `excess` for which no message is dropped.
@@ -128,6 +146,7 @@ impl Ledger {
             accounts: Default::default(),
             ceiling: bytes,
             begun: Default::default(),
+            is_burdened: AtomicBool::new(false),
             excess: AtomicUsize::new(0),
             excused: AtomicUsize::new(0),
         }))
@@ -180,16 +199,26 @@ impl Ledger {
 
     /// Whether this stage has begun and not ended. Updates that state from the bytes in use.
     pub fn is_at(&self, stage: Pressure) -> bool {
-        let (begin, end) = stage.bounds();
         let excused = match stage {
             Pressure::Histories => self.0.excused.load(Relaxed),
             _ => 0,
         };
-        let begun = &self.0.begun[stage as usize];
-        let bound = if begun.load(Relaxed) { end } else { begin };
-        let is_at = self.used().saturating_sub(excused) > self.percent(bound);
-        begun.store(is_at, Relaxed);
-        is_at
+        let used = self.used().saturating_sub(excused);
+        self.is_beyond(used, stage.bounds(), &self.0.begun[stage as usize])
+    }
+
+    /// Whether the burdens of connections exceed their share of the ceiling. Updates that state.
+    pub fn is_burdened(&self) -> bool {
+        self.is_beyond(self.bytes(Account::Burdens), BURDENS_BOUNDS, &self.0.is_burdened)
+    }
+
+    /// Whether `bytes` are beyond the bound that applies: the first, or once that was exceeded the
+    /// second.
+    fn is_beyond(&self, bytes: usize, bounds: (usize, usize), exceeded: &AtomicBool) -> bool {
+        let bound = if exceeded.load(Relaxed) { bounds.1 } else { bounds.0 };
+        let is_beyond = bytes > self.percent(bound);
+        exceeded.store(is_beyond, Relaxed);
+        is_beyond
     }
 }
 
@@ -360,11 +389,26 @@ mod tests {
     }
 
     #[test]
+    fn burdens_are_beyond_their_share_until_they_are_well_below_it() {
+        let ledger = Ledger::with_ceiling(1000);
+        let mut burdens = ledger.tally(Account::Burdens);
+        let mut others = ledger.tally(Account::Sessions);
+        others.set(700);
+        for (bytes, expected) in [(250, false), (251, true), (201, true), (200, false)] {
+            burdens.set(bytes);
+            assert_eq!(ledger.is_burdened(), expected, "{bytes}");
+        }
+        burdens.set(250);
+        assert!(!ledger.is_burdened());
+    }
+
+    #[test]
     fn without_a_ceiling_no_stage_begins() {
         let ledger = Ledger::new();
         let mut tally = ledger.tally(Account::Frames);
         tally.set(usize::MAX / 2);
         assert!(!Pressure::ALL.into_iter().any(|stage| ledger.is_at(stage)));
+        assert!(!ledger.is_burdened());
     }
 
     const CEILING: usize = 100 << 20;

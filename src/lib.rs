@@ -77,11 +77,11 @@
 //!    [`chat::Chat::sweep`]).
 //! 4. **settle**: the next pages are queued for connections that are catching up
 //!    ([`chat::Chat::catch_up`]), the connections that have ended are reported to the domain
-//!    ([`chat::Chat::exit`]), room batches are sealed, and the oldest messages are dropped if
-//!    memory is short ([`chat::Chat::forget`]).
+//!    ([`chat::Chat::exit`]), and room batches are sealed.
 //! 5. **flush**: queued output is written, usually by one system call for each connection
 //!    ([`net::Link::flush`]). Output for large rooms and output from the background lane may be
-//!    deferred to later ticks.
+//!    deferred to later ticks. Then, if memory is short, connections are closed
+//!    ([`src/server/shedding.rs`]) and the oldest messages are dropped ([`chat::Chat::forget`]).
 //! 6. **reap**: ended connections are freed. No connection is freed in any other phase, so a poll
 //!    token cannot refer to the wrong connection within a tick.
 //!
@@ -120,6 +120,7 @@
 //! [`src/chat/posting.rs`]: ../src/disposable_chat/chat/posting.rs.html
 //! [`src/server/admission.rs`]: ../src/disposable_chat/server/admission.rs.html
 //! [`src/server/schedule.rs`]: ../src/disposable_chat/server/schedule.rs.html
+//! [`src/server/shedding.rs`]: ../src/disposable_chat/server/shedding.rs.html
 
 #![forbid(unsafe_code)]
 

@@ -12,7 +12,7 @@ use crate::chat::{Address, AttachmentKey, ConnKey};
 use crate::clock::Mono;
 use crate::counters::Counters;
 use crate::http;
-use crate::ledger::{Tally, allocation};
+use crate::ledger::{Account, Ledger, Tally, allocation};
 use crate::net::{Link, Stream};
 use crate::rate::Meter;
 use crate::timers::{Timer, TimerKey};
@@ -51,10 +51,19 @@ pub struct Connection<S> {
     pub(super) has_hung_up: bool,
     /// The end of the peer's direction was read.
     pub(super) is_read_shut_down: bool,
-    /// Bytes of heap last reported to the ledger.
-    pub(super) counted: usize,
-    /// Bytes in its outbox last reported to the counters, shared ones included.
-    pub(super) counted_outbox: usize,
+    pub(super) counted: Held,
+}
+
+/// What a connection holds, in bytes. Each number stops at 4 GiB, which no connection reaches.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Held {
+    /// Heap that an idle connection has, too. On the ledger's account of connections.
+    pub idle: u32,
+    /// Heap for input under way and for output, without the shared pieces. On the ledger's account
+    /// of burdens.
+    pub burden: u32,
+    /// Bytes in the outbox, shared ones included. For the counters.
+    pub queued: u32,
 }
 
 // The ledger's account of an idle connection rests on these sizes. Debug builds of mio add checks.
@@ -176,6 +185,33 @@ impl Timer for ConnectionTimer {
     }
 }
 
+/// The sums of what all connections hold.
+pub(super) struct HeldTallies {
+    idle: Tally,
+    burden: Tally,
+}
+
+impl HeldTallies {
+    pub fn new(ledger: &Ledger) -> HeldTallies {
+        let [idle, burden] = [Account::Connections, Account::Burdens];
+        HeldTallies { idle: ledger.tally(idle), burden: ledger.tally(burden) }
+    }
+
+    /// One connection holds `after` instead of `before`.
+    pub fn change(&mut self, before: Held, after: Held, counters: &mut Counters) {
+        if before != after {
+            self.idle.change(before.idle as usize, after.idle as usize);
+            self.burden.change(before.burden as usize, after.burden as usize);
+            counters.on_outbox_change(before.queued as usize, after.queued as usize);
+        }
+    }
+
+    /// The sums of [`Held::idle`] and [`Held::burden`].
+    pub fn bytes(&self) -> (usize, usize) {
+        (self.idle.bytes(), self.burden.bytes())
+    }
+}
+
 impl<S: Stream> Connection<S> {
     pub(super) fn ws(&mut self) -> Option<&mut Ws> {
         match &mut self.protocol {
@@ -185,26 +221,36 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Reports what it holds.
-    pub(super) fn recount(&mut self, heap: &mut Tally, counters: &mut Counters) {
-        let (bytes, queued) = (self.heap_bytes(), self.link.outbox().queued());
-        heap.change(self.counted, bytes);
-        counters.on_outbox_change(self.counted_outbox, queued);
-        (self.counted, self.counted_outbox) = (bytes, queued);
+    pub(super) fn recount(&mut self, tallies: &mut HeldTallies, counters: &mut Counters) {
+        let held = self.held();
+        tallies.change(self.counted, held, counters);
+        self.counted = held;
     }
 
-    /// Bytes of heap held, without the shared ones in its outbox.
-    pub(super) fn heap_bytes(&self) -> usize {
+    /// What it holds now. `counted` is what it held when that was last reported.
+    pub(super) fn held(&self) -> Held {
+        let number = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let outbox = self.link.outbox();
+        Held {
+            idle: number(self.idle_bytes()),
+            burden: number(outbox.bytes() + self.input_bytes()),
+            queued: number(outbox.queued()),
+        }
+    }
+
+    /// Bytes of heap that are no burden.
+    fn idle_bytes(&self) -> usize {
         let protocol = match &self.protocol {
             Protocol::Http(_) => allocation(size_of::<Http>()),
             Protocol::Ws(_) => allocation(size_of::<Ws>()),
             Protocol::Closing => 0,
         };
-        self.link.outbox().bytes() + self.link.stream().heap_bytes() + self.input_bytes() + protocol
+        self.link.stream().heap_bytes() + protocol
     }
 
     /// Bytes of heap that its input holds: the declared or received part of an unfinished request
     /// or message, and `buffered`.
-    pub(super) fn input_bytes(&self) -> usize {
+    fn input_bytes(&self) -> usize {
         let unfinished = match &self.protocol {
             Protocol::Http(http) => {
                 let header = http.proxy_header.as_ref().map_or(0, Vec::capacity);

@@ -24,7 +24,7 @@ use crate::clock::{Entropy, Mono, Now, Wall};
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::http::Phase;
-use crate::ledger::{Ledger, Residency};
+use crate::ledger::{Ledger, Pressure, Residency};
 use crate::net::Stream;
 use crate::ws::RecycledContext;
 use crate::ws::close::Close;
@@ -174,7 +174,7 @@ impl<S: Stream> Core<S> {
     }
 
     /// *settle*: the next pages of history are queued, the connections that have ended are reported
-    /// to the domain, batches are sealed, and the oldest messages are dropped if memory is short.
+    /// to the domain, and batches are sealed.
     #[inline(never)]
     fn settle(&mut self) {
         self.send_due_pages();
@@ -192,15 +192,18 @@ impl<S: Stream> Core<S> {
         }
         self.table.batches.on_tick_over(self.chat.room_count());
         self.api.on_tick_end(&self.chat);
-        self.table.counters.forgotten += self.chat.forget() as u64;
     }
 
-    /// *flush*: output is written; then, if memory is still short, the connections that hold most
-    /// are closed.
+    /// *flush*: output is written. Then, because output that is still queued belongs to slow readers
+    /// or to deferred flushes, connections with large burdens are closed if burdens exceed their
+    /// share; the oldest messages are dropped if memory is short; and connections are closed if it
+    /// still is.
     #[inline(never)]
     fn flush(&mut self) {
         self.table.flush();
-        self.shed();
+        self.shed(Ledger::is_burdened);
+        self.table.counters.forgotten += self.chat.forget() as u64;
+        self.shed(|ledger| ledger.is_at(Pressure::Readers));
     }
 
     /// *reap*: closed connections are freed.

@@ -165,7 +165,7 @@ impl<S: Stream> Table<S> {
         match (&flushed, &connection.protocol) {
             // The common case, which runs for every recipient: nothing else is to be done.
             (Ok(Flushed::Done), Protocol::Ws(ws)) if !ws.is_catching_up && ws.paged_bytes == 0 => {
-                connection.recount(&mut self.heap_tally, &mut self.counters);
+                connection.recount(&mut self.held, &mut self.counters);
                 return written;
             }
             _ => {}

@@ -1,39 +1,48 @@
-//! Shedding: which connections are closed when dropping messages early was not enough.
+//! Shedding: which connections are closed when they make the server hold too much.
 //!
-//! Owns the choice: the connections that make the server hold most, in unread output or unfinished
-//! input. Must not decide when memory is short; the ledger does. The invariant: a connection with
-//! nothing queued, buffered or unfinished is never shed.
+//! Owns the choice: the connections with the largest burdens, which are unread output and input
+//! under way, of the address whose connections have the largest together. Must not decide how much
+//! is too much; the ledger does. The invariant: a connection with nothing queued, buffered or
+//! unfinished is never shed.
 
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use super::connection::{ConnectionKey, Protocol};
 use super::core::Core;
 use crate::api;
-use crate::chat::Departure;
-use crate::ledger::Pressure;
+use crate::chat::{Address, Departure};
+use crate::ledger::Ledger;
 use crate::net::Stream;
 use crate::ws::close::Close;
 
+/// Connections closed in one tick. The search before that takes a few milliseconds in the worst
+/// case, with every descriptor in use, and the closes about as long.
+const SHED_MAX: usize = 1000;
+
 impl<S: Stream> Core<S> {
-    /// Closes the connections that hold most, one by one, while memory is this short. To be called
-    /// after *flush*, when output that is still queued belongs to slow readers or to deferred
-    /// flushes.
-    pub(super) fn shed(&mut self) {
-        if !self.ledger.is_at(Pressure::Readers) {
+    /// Closes the connections with the largest burdens, one by one, while the ledger demands it.
+    pub(super) fn shed(&mut self, must_shed: fn(&Ledger) -> bool) {
+        if !must_shed(&self.ledger) {
             return;
         }
-        let connections = self.table.slots.iter().filter(|(_, connection)| !connection.is_closed);
-        let burdens = connections.map(|(key, connection)| (connection.burden_bytes(), key));
-        let mut burdens: Vec<_> = burdens.filter(|(burden, _)| *burden > 0).collect();
-        burdens.sort_unstable_by_key(|(burden, _)| Reverse(*burden));
-        for (_, key) in burdens {
-            if !self.ledger.is_at(Pressure::Readers) {
-                break;
-            }
+        let mut burdens = self.burdens();
+        for _ in 0..SHED_MAX {
+            let Some(key) = burdens.pop() else { break };
             self.table.counters.shed += 1;
             self.shed_one(key);
             self.table.recount(key);
+            if !must_shed(&self.ledger) {
+                break;
+            }
         }
+    }
+
+    fn burdens(&self) -> Burdens {
+        let connections = self.table.slots.iter().filter(|(_, connection)| !connection.is_closed);
+        let burdens = connections
+            .map(|(key, connection)| (connection.quota_address, connection.burden_bytes(), key));
+        Burdens::new(burdens.filter(|(_, bytes, _)| *bytes > 0).collect())
     }
 
     fn shed_one(&mut self, key: ConnectionKey) {
@@ -50,5 +59,60 @@ impl<S: Stream> Core<S> {
             // response is incomplete.
             Protocol::Http(_) | Protocol::Closing => self.table.end(key, Departure::Closed),
         }
+    }
+}
+
+/// Burdens, in the order in which they are shed. Each address whose limits do not apply (loopback,
+/// Unix sockets) counts as the same one.
+struct Burdens<K = ConnectionKey> {
+    /// By address, then by bytes.
+    sorted: Vec<(Option<Address>, usize, K)>,
+    /// For each address: the bytes of its burdens, and where these lie in `sorted`.
+    addresses: BinaryHeap<(usize, Reverse<usize>, usize)>,
+}
+
+impl<K: Copy> Burdens<K> {
+    fn new(mut burdens: Vec<(Option<Address>, usize, K)>) -> Burdens<K> {
+        burdens.sort_by_key(|(address, bytes, _)| (address.map(Address::ip), *bytes));
+        let (mut start, mut addresses) = (0, BinaryHeap::new());
+        for of_one in burdens.chunk_by(|(one, ..), (other, ..)| one == other) {
+            let bytes = of_one.iter().map(|(_, bytes, _)| bytes).sum();
+            addresses.push((bytes, Reverse(start), start + of_one.len()));
+            start += of_one.len();
+        }
+        Burdens { sorted: burdens, addresses }
+    }
+
+    /// Takes the largest burden of the address that has most left.
+    fn pop(&mut self) -> Option<K> {
+        let (sum, Reverse(start), end) = self.addresses.pop()?;
+        let (_, bytes, key) = *self.sorted.get(start..end)?.last()?;
+        if start < end - 1 {
+            self.addresses.push((sum - bytes, Reverse(start), end - 1));
+        }
+        Some(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn the_address_with_most_loses_its_largest_until_another_has_more() {
+        let address = |last| Some(Address::of(Ipv4Addr::new(192, 0, 2, last).into()));
+        let (ana, bob) = (address(1), address(2));
+        let mut burdens = Burdens::new(vec![
+            (bob, 50, "bob 50"),
+            (ana, 30, "ana 30"),
+            (None, 60, "exempt 60"),
+            (ana, 40, "ana 40"),
+            (ana, 5, "ana 5"),
+            (bob, 1, "bob 1"),
+        ]);
+        let order: Vec<_> = std::iter::from_fn(|| burdens.pop()).collect();
+        assert_eq!(order, ["ana 40", "exempt 60", "bob 50", "ana 30", "ana 5", "bob 1"]);
     }
 }

@@ -14,7 +14,8 @@ use log::debug;
 
 use super::coalesce::Batches;
 use super::connection::{
-    Connection, ConnectionKey, ConnectionTimer, Http, OverLimit, Protocol, Purpose, TimeoutKind,
+    Connection, ConnectionKey, ConnectionTimer, Held, HeldTallies, Http, OverLimit, Protocol,
+    Purpose, TimeoutKind,
 };
 use super::outgoing::Outgoing;
 use super::schedule::{Output, Queue, Schedule, Work};
@@ -63,7 +64,7 @@ pub(super) struct Table<S> {
     /// Control frames on their way from a context to an outbox.
     control: Vec<u8>,
     slots_tally: Tally,
-    pub(super) heap_tally: Tally,
+    pub(super) held: HeldTallies,
 }
 
 impl<S: Stream> Table<S> {
@@ -85,7 +86,7 @@ impl<S: Stream> Table<S> {
             closed: Vec::new(),
             control: Vec::new(),
             slots_tally: ledger.tally(Account::Connections),
-            heap_tally: ledger.tally(Account::Connections),
+            held: HeldTallies::new(ledger),
         }
     }
 
@@ -117,8 +118,7 @@ impl<S: Stream> Table<S> {
             is_closed: false,
             has_hung_up: false,
             is_read_shut_down: false,
-            counted: 0,
-            counted_outbox: 0,
+            counted: Held::default(),
         });
         self.counters.accepted += 1;
         match over_limit {
@@ -235,8 +235,7 @@ impl<S: Stream> Table<S> {
             self.set_timer(key, None);
             let Some(connection) = self.slots.remove(key) else { continue };
             debug!("connection {key:?} is closed");
-            self.heap_tally.change(connection.counted, 0);
-            self.counters.on_outbox_change(connection.counted_outbox, 0);
+            self.held.change(connection.counted, Held::default(), &mut self.counters);
             self.over_limit -= usize::from(connection.over_limit.is_some());
             connection.quota_address.map(&mut on_departure);
         }
@@ -365,7 +364,7 @@ impl<S: Stream> Table<S> {
     /// Reports what a connection holds on the heap.
     pub fn recount(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.slots.get_mut(key) {
-            connection.recount(&mut self.heap_tally, &mut self.counters);
+            connection.recount(&mut self.held, &mut self.counters);
         }
     }
 
@@ -380,10 +379,11 @@ impl<S: Stream> Table<S> {
 
     /// Panics if the connections contradict the lists, the timers or the ledger.
     pub fn check_invariants(&self) {
-        let (mut heap, mut timers) = (0, 0);
+        let (mut idle, mut burden, mut timers) = (0, 0, 0);
         let (mut queued, mut dirty, mut deferred, mut closed) = (0, 0, 0, 0);
         for (key, connection) in self.slots.iter() {
-            heap += connection.counted;
+            idle += connection.counted.idle as usize;
+            burden += connection.counted.burden as usize;
             timers += usize::from(connection.timer.is_some());
             queued += usize::from(connection.is_queued);
             dirty += usize::from(connection.marks.is_dirty);
@@ -420,7 +420,7 @@ impl<S: Stream> Table<S> {
             self.slots.iter().filter(|(_, connection)| connection.over_limit.is_some());
         agree!(over_limit.count(), self.over_limit);
         agree!(timers, self.timers.len(), "every timer has its connection");
-        agree!(heap, self.heap_tally.bytes(), "the ledger has every connection's heap");
+        agree!((idle, burden), self.held.bytes(), "the ledger has every connection's heap");
     }
 
     /// Between two ticks: panics if what was last reported of a connection is not what it holds.
@@ -429,8 +429,7 @@ impl<S: Stream> Table<S> {
         // frames are counted by their owner, and only the capacity of its queue is missing.
         let flushed = self.slots.iter().filter(|(_, connection)| !connection.marks.is_deferred);
         for (key, connection) in flushed {
-            let held = (connection.heap_bytes(), connection.link.outbox().queued());
-            assert_eq!((connection.counted, connection.counted_outbox), held, "of {key:?}");
+            assert_eq!(connection.counted, connection.held(), "of {key:?}");
         }
     }
 }

@@ -613,17 +613,52 @@ fn input_of_many_peers_is_read_over_several_ticks() {
 fn the_ledger_counts_a_request_that_is_not_complete() {
     let mut world = World::new(1, &no_message_rate(), RELIABLE);
     let peer = world.connect(Protocol::Unchecked, LOOPBACK);
-    let connections = |world: &World| world.ledger.bytes(Account::Connections);
+    let burdens = |world: &World| world.ledger.bytes(Account::Burdens);
     world.settle();
-    let idle = connections(&world);
+    assert_eq!(burdens(&world), 0);
     let head = format!("POST /sessions HTTP/1.1\r\nHost: a\r\nX: {}\r\n", "x".repeat(10_000));
     world.send(peer, head.as_bytes());
     world.settle();
-    assert!(connections(&world) >= idle + head.len());
+    assert!(burdens(&world) >= head.len());
     world.send(peer, b"Content-Length: 60000\r\n\r\n");
     world.send(peer, &[b' '; 40_000]);
     world.settle();
-    assert!(connections(&world) >= idle + head.len() + 40_000);
+    assert!(burdens(&world) >= head.len() + 40_000);
+    world.close_all();
+}
+
+/// Declared frames of one sender took the count to 90 % of the ceiling: every history was erased,
+/// and nobody could connect.
+#[test]
+fn burdens_beyond_a_quarter_are_shed_before_any_message_is_forgotten() {
+    const CEILING: usize = 4 << 20;
+    let config = Config { memory_bytes_max: CEILING, ..no_message_rate() };
+    let (mut world, guests) = room_with_guests(&config, RELIABLE, 1);
+    (0..1000).for_each(|n| world.chat(guests[0], &format!("message {n}")));
+    world.settle();
+    let bodies = |world: &mut World, from: [u8; 4], count, bytes| -> Vec<usize> {
+        let body = format!(
+            "POST /sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n{:bytes$}",
+            ""
+        );
+        let peers = (0..count).map(|_| world.connect(Protocol::Unchecked, Some(from.into())));
+        let peers: Vec<_> = peers.collect();
+        peers.iter().for_each(|peer| world.send(*peer, body.as_bytes()));
+        world.settle();
+        peers
+    };
+    // One large body, and many small ones that are more together.
+    let innocent = bodies(&mut world, [192, 0, 2, 1], 1, 59_000);
+    let attackers = bodies(&mut world, [192, 0, 2, 2], 100, 40_000);
+    let counters = world.core.counters();
+    assert!((60..100).contains(&counters.shed), "{}", counters.shed);
+    assert_eq!(counters.forgotten, 0);
+    let burdens = world.ledger.bytes(Account::Burdens);
+    assert!(burdens <= CEILING / 4, "{burdens}");
+    assert!(!world.peers[innocent[0]].is_dropped(), "the address with less keeps its connection");
+    let dropped = attackers.iter().filter(|peer| world.peers[**peer].is_dropped()).count();
+    assert!(dropped >= 60, "{dropped} of the attackers' connections are closed");
+    assert!(world.peers[guests[0]].is_healthy());
     world.close_all();
 }
 
