@@ -2,7 +2,7 @@
 //!
 //! Owns the file: its format, its permissions, and when it exists. Must not know what the records
 //! mean. The invariant: the file exists only between the end of one process and the start of the
-//! next; it is complete, and only its owner can read it.
+//! next; it is complete, and only its owner can read it. A file of other origin is never overwritten.
 //!
 //! The format: a line with the version; the records, each preceded by its length; a line with a
 //! checksum of everything before it. A number has 64 bits, little endian. A text begins with its
@@ -20,6 +20,11 @@ use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Seek, Write}
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::fstatvfs;
+#[cfg(target_os = "linux")]
+use rustix::fs::{FallocateFlags, fallocate, fstatfs};
+#[cfg(target_os = "linux")]
+use rustix::io::Errno;
 use siphasher::sip::SipHasher24;
 
 use crate::chat::{InvalidRecord, LockRecord, Record};
@@ -39,7 +44,7 @@ const FOOT_BYTES: usize = FOOT.len() + 16 + 1;
 pub enum SnapshotError {
     /// The file cannot be read.
     Io(io::Error),
-    /// The file is not a state file. It stays where it is.
+    /// The file is not a state file.
     Foreign,
     /// The file has another version of the format.
     Version,
@@ -47,12 +52,42 @@ pub enum SnapshotError {
     Damaged,
 }
 
-/// Writes a state file and replaces any file at `path`. `keep` calls its argument with each record.
+/// The two times that [`write`] asks for all records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pass {
+    /// The records are counted, and must stay.
+    Count,
+    /// The records are written. What they are made of may be freed, one after the other.
+    Write,
+}
+
+/// Checks that a state file can be written at `path`, by making and removing `PATH.new`. This also
+/// removes the `PATH.new` of a process that did not live to rename it.
+///
+/// A directory, or a named pipe, is no place for a state file: the former cannot be replaced by
+/// one, and the latter should not.
+pub fn check_path(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+        Ok(found) if !found.is_file() => return Err(io::Error::other("not a regular file")),
+        Ok(_) => {}
+    }
+    let new = beside(path, ".new");
+    create(&new)?;
+    fs::remove_file(new)
+}
+
+/// Writes a state file and replaces any file at `path`. `keep` is called for each [`Pass`], and
+/// calls its argument with each record. The records of both passes must have the same lengths.
+///
+/// The space for the whole file is reserved before the second pass begins. Of the file, only one
+/// record and a few kilobytes are in memory at a time.
 ///
 /// If this fails, a file at `path` stays as it was.
 pub fn write(
     path: &Path,
-    keep: impl FnOnce(&mut dyn FnMut(Record<'_>) -> io::Result<()>) -> io::Result<()>,
+    keep: impl FnMut(Pass, &mut dyn FnMut(Record<'_>) -> io::Result<()>) -> io::Result<()>,
 ) -> io::Result<()> {
     let new = beside(path, ".new");
     let written = write_new(&new, keep).and_then(|()| fs::rename(&new, path));
@@ -64,21 +99,21 @@ pub fn write(
 
 fn write_new(
     path: &Path,
-    keep: impl FnOnce(&mut dyn FnMut(Record<'_>) -> io::Result<()>) -> io::Result<()>,
+    mut keep: impl FnMut(Pass, &mut dyn FnMut(Record<'_>) -> io::Result<()>) -> io::Result<()>,
 ) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut options = OpenOptions::new();
-    // `create_new`, because an existing file would keep its permissions, and a link would be
-    // followed.
-    options.write(true).create_new(true);
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut out = Summing { to: BufWriter::new(options.open(path)?), sum: SipHasher24::new() };
-    out.write_all(HEAD)?;
+    let file = create(path)?;
     let mut bytes = Vec::new();
-    keep(&mut |record| {
+    let mut size = (HEAD.len() + FOOT_BYTES) as u64;
+    keep(Pass::Count, &mut |record| {
+        encode(&record, &mut bytes);
+        size += (size_of::<u64>() + bytes.len()) as u64;
+        bytes.clear();
+        Ok(())
+    })?;
+    reserve(&file, size)?;
+    let mut out = Summing { to: BufWriter::new(file), sum: SipHasher24::new() };
+    out.write_all(HEAD)?;
+    keep(Pass::Write, &mut |record| {
         encode(&record, &mut bytes);
         out.write_all(&(bytes.len() as u64).to_le_bytes())?;
         out.write_all(&bytes)?;
@@ -90,29 +125,62 @@ fn write_new(
     out.to.flush()
 }
 
+/// Makes a file that only its owner can read, in place of any that is there.
+fn create(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    // `create_new`, because an existing file would keep its permissions, and a link would be
+    // followed.
+    options.write(true).create_new(true);
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Makes sure that the file system has `bytes` for the file. Reserves them, except in memory: there,
+/// the pages would be taken at once, before any history is freed, and would count as the memory of
+/// this process's control group.
+fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    if !is_in_memory(file)? {
+        let done = fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes);
+        if !matches!(done, Err(Errno::OPNOTSUPP | Errno::NOSYS)) {
+            return Ok(done?);
+        }
+    }
+    let system = fstatvfs(file)?;
+    // A file system without a size (ramfs, or tmpfs with `size=0`) has zero blocks.
+    let is_full = system.f_blocks > 0 && system.f_bavail.saturating_mul(system.f_frsize) < bytes;
+    if is_full { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
+}
+
+/// Whether the file is on tmpfs or ramfs (`include/uapi/linux/magic.h`).
+#[cfg(target_os = "linux")]
+fn is_in_memory(file: &File) -> io::Result<bool> {
+    Ok(matches!(fstatfs(file)?.f_type as u32, 0x0102_1994 | 0x8584_58f6))
+}
+
 /// Passes a state file's records to `take`, then removes the file. False if there is no file.
 ///
-/// If the file is refused, the caller must discard the records that `take` has received. A state
-/// file that is damaged or of another version is renamed to `PATH.refused`. A file that is not a
-/// state file or cannot be read stays where it is.
+/// If the file is refused, the caller must discard the records that `take` has received, and
+/// [`set_aside`] the file. It has passed [`check_path`], so it is no named pipe, which would block.
 pub fn read(
     path: &Path,
     take: impl FnMut(Record<'_>) -> Result<(), InvalidRecord>,
 ) -> Result<bool, SnapshotError> {
-    match fs::metadata(path) {
+    match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error.into()),
-        // A directory, or a named pipe: opening it would block until a process opens it for writing.
-        Ok(found) if !found.is_file() => return Err(SnapshotError::Foreign),
-        Ok(_) => {}
+        opened => read_records(opened?, take)?,
     }
-    let taken = read_records(File::open(path)?, take);
-    if let Err(SnapshotError::Damaged | SnapshotError::Version) = taken {
-        let _ = fs::rename(path, beside(path, ".refused"));
-    }
-    taken?;
     fs::remove_file(path)?;
     Ok(true)
+}
+
+/// Renames a file that [`read`] has refused to `PATH.refused`.
+pub fn set_aside(path: &Path) -> io::Result<()> {
+    fs::rename(path, beside(path, ".refused"))
 }
 
 fn read_records(
@@ -438,6 +506,112 @@ mod tests {
                 nonce: Some((1 << 63, "n".into())),
             },
         ]
+    }
+
+    /// A directory of one test, removed at its end.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Folder {
+            let folder = format!("chat-snapshot-{name}-{}", std::process::id());
+            let folder = std::env::temp_dir().join(folder);
+            let _ = fs::remove_dir_all(&folder);
+            fs::create_dir(&folder).unwrap();
+            Folder(folder)
+        }
+
+        fn files(&self) -> Vec<OsString> {
+            let mut files: Vec<_> =
+                fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            files.sort();
+            files
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn the_counted_size_is_the_size_of_the_file() {
+        let folder = Folder::new("size");
+        let path = folder.0.join("state");
+        let mut passes = Vec::new();
+        let written = write(&path, |pass, keep| {
+            passes.push((pass, fs::metadata(folder.0.join("state.new")).unwrap().len()));
+            records().into_iter().try_for_each(keep)
+        });
+        assert!(written.is_ok());
+        assert_eq!(
+            passes,
+            [(Pass::Count, 0), (Pass::Write, 0)],
+            "space is reserved beyond the end"
+        );
+        let mut bytes = Vec::new();
+        records().iter().for_each(|record| encode(record, &mut bytes));
+        let size = HEAD.len() + FOOT_BYTES + 8 * records().len() + bytes.len();
+        assert_eq!(fs::metadata(&path).unwrap().len(), size as u64);
+        let mut count = 0;
+        let read = read(&path, |_| {
+            count += 1;
+            Ok(())
+        });
+        assert!(read.is_ok_and(|is_there| is_there));
+        assert_eq!((count, folder.files().len()), (records().len(), 0));
+    }
+
+    /// Where there is a file system in memory, on that too.
+    #[test]
+    fn no_file_has_room_for_a_pebibyte() {
+        let folder = Folder::new("reserve");
+        for path in [folder.0.join("file"), "/dev/shm".into()] {
+            let path = if path.is_dir() {
+                path.join(format!("chat-{}", std::process::id()))
+            } else {
+                path
+            };
+            let Ok(file) = create(&path) else { continue };
+            assert!(reserve(&file, 1 << 50).is_err(), "{path:?}");
+            assert!(reserve(&file, 10_000).is_ok(), "{path:?}");
+            assert_eq!(file.metadata().unwrap().len(), 0);
+            fs::remove_file(path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_failure_leaves_the_file_of_before_and_no_new_one() {
+        let folder = Folder::new("failure");
+        let path = folder.0.join("state");
+        fs::write(&path, "before").unwrap();
+        for failing in [Pass::Count, Pass::Write] {
+            let written = write(&path, |pass, keep| {
+                records().into_iter().try_for_each(keep)?;
+                if pass == failing { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
+            });
+            assert_eq!(written.unwrap_err().kind(), ErrorKind::StorageFull);
+            assert_eq!(folder.files(), ["state"], "{failing:?}");
+            assert_eq!(fs::read(&path).unwrap(), b"before");
+        }
+    }
+
+    #[test]
+    fn a_path_is_checked_by_making_and_removing_the_new_file() {
+        let folder = Folder::new("path");
+        let path = folder.0.join("state");
+        fs::write(folder.0.join("state.new"), "stale").unwrap();
+        assert!(check_path(&path).is_ok());
+        assert!(folder.files().is_empty(), "a stale file is removed");
+        fs::write(&path, "before").unwrap();
+        assert!(check_path(&path).is_ok());
+        assert_eq!(folder.files(), ["state"]);
+        assert!(check_path(&folder.0.join("nowhere/state")).is_err());
+        assert!(check_path(&path.join("below a file")).is_err());
+        assert!(check_path(&folder.0).is_err(), "a directory");
+        fs::create_dir(folder.0.join("state.new")).unwrap();
+        assert!(check_path(&path).is_err());
+        assert_eq!(folder.files(), ["state", "state.new"]);
     }
 
     #[test]

@@ -63,7 +63,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("mio", &["net", "process", "server"]),
     ("pbkdf2", &["chat"]),
     ("proxy_header", &["net"]),
-    ("rustix", &["journal", "process", "server"]),
+    ("rustix", &["journal", "process", "server", "snapshot"]),
     ("rustls", &["net"]),
     ("sd_listen_fds", &["process"]),
     ("serde", &["api", "chat"]),

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use crate::config::Listen;
 #[cfg(feature = "tls")]
@@ -22,6 +23,8 @@ pub enum StartError {
     Poll(io::Error),
     /// The system gives no randomness.
     Entropy(io::Error),
+    /// The state file cannot be written, or a file in its place cannot be set aside.
+    State(PathBuf, io::Error),
 }
 
 impl fmt::Display for StartError {
@@ -32,6 +35,9 @@ impl fmt::Display for StartError {
             StartError::Tls(error) => write!(f, "cannot use the certificate: {error}"),
             StartError::Poll(error) => write!(f, "cannot poll: {error}"),
             StartError::Entropy(error) => write!(f, "the system has no randomness: {error}"),
+            StartError::State(path, error) => {
+                write!(f, "cannot write --state {}: {error}", path.display())
+            }
         }
     }
 }

@@ -82,7 +82,7 @@ use crate::process::resident::ResidentGauge;
 use crate::process::signals;
 use crate::process::signals::Signals;
 use crate::process::systemd::{self, Supervisor};
-use crate::snapshot::{self, SnapshotError};
+use crate::snapshot;
 use listeners::Acceptor;
 
 /// Events taken from one poll. More stay with the kernel for the next.
@@ -142,8 +142,9 @@ impl Server {
             let registered = acceptor.listener.register(poll.registry(), Token(LISTENERS - place));
             registered.map_err(StartError::Poll)?;
         }
-        // The last step that can fail, because reading the state file removes it.
-        let (core, state) = restored(config, connections_max, now)?;
+        // The last step that can fail, because reading the state file removes it. And after the
+        // listeners: while another process has them, it may be writing the file.
+        let core = restored(config, connections_max, now)?;
         for acceptor in &acceptors {
             // Whatever the log level: with port 0 there is no other way to learn the port.
             let address = acceptor.listener.address().unwrap_or_default();
@@ -164,7 +165,7 @@ impl Server {
             accept_pause: None,
             is_exhausted: false,
             ending: None,
-            state,
+            state: config.state.clone(),
             #[cfg(feature = "tls")]
             config: config.clone(),
         })
@@ -305,7 +306,7 @@ impl Server {
     /// have been sent.
     fn keep_state(&mut self) {
         let Some(path) = &self.state else { return };
-        match snapshot::write(path, |keep| self.core.keep(keep)) {
+        match snapshot::write(path, |_, keep| self.core.keep(keep)) {
             Ok(()) => info!("sessions and rooms are kept in {}", path.display()),
             Err(error) => error!("--state {}: {error}; nothing is kept", path.display()),
         }
@@ -353,27 +354,22 @@ fn new_core(config: &Config, connections_max: usize, now: Now) -> Result<Core<So
     Ok(core)
 }
 
-/// A core restored from the state file, and the path to which this process writes its own state at
-/// the end. `None`: it writes none.
-fn restored(
-    config: &Config,
-    connections_max: usize,
-    now: Now,
-) -> Result<(Core<Socket>, Option<PathBuf>), StartError> {
+/// A core restored from the state file, if there is one.
+fn restored(config: &Config, connections_max: usize, now: Now) -> Result<Core<Socket>, StartError> {
     let mut core = new_core(config, connections_max, now)?;
-    let Some(path) = &config.state else { return Ok((core, None)) };
+    let Some(path) = &config.state else { return Ok(core) };
+    let cannot_write = |error| StartError::State(path.clone(), error);
+    snapshot::check_path(path).map_err(cannot_write)?;
     match core.restore(|take| snapshot::read(path, take)) {
-        Ok(is_there) => {
-            if is_there {
-                info!("sessions and rooms are as they were");
-            }
-            Ok((core, Some(path.clone())))
-        }
+        Ok(true) => info!("sessions and rooms are as they were"),
+        Ok(false) => {}
         Err(refused) => {
-            warn!("--state {}: {refused}; nothing is kept of it", path.display());
-            // A file that is not ours is not replaced either.
-            let is_ours = !matches!(refused, SnapshotError::Foreign);
-            Ok((new_core(config, connections_max, now)?, is_ours.then(|| path.clone())))
+            // If it could not be kept under another name, the end of this process would replace it.
+            snapshot::set_aside(path).map_err(cannot_write)?;
+            let path = path.display();
+            warn!("--state {path}: {refused}; nothing of it is used, it is now {path}.refused");
+            core = new_core(config, connections_max, now)?;
         }
     }
+    Ok(core)
 }

@@ -4,13 +4,14 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 
 use serde_json::{Value, json};
 
 use crate::client::{CLOSE, Http, Stream, TEXT, Ws, chat_with, delete, get, post, upgrade};
-use crate::server::{Address, Server, command, is_slow, wait_until};
+use crate::server::{Address, Server, command, is_slow, run, wait_until};
 #[cfg(target_os = "linux")]
 use crate::systemd;
 
@@ -191,8 +192,8 @@ fn a_damaged_state_is_refused_and_kept_under_another_name() {
     let longer = |bytes: Vec<u8>| [&bytes[..], b"{}\n"].concat();
     let newer = |mut bytes: Vec<u8>| {
         let version = b"disposable-chat state ".len();
-        assert_eq!(bytes[version], b'1');
-        bytes[version] = b'2';
+        assert_eq!(bytes[version], b'2');
+        bytes[version] = b'3';
         bytes
     };
     let expected = ["socket", "state.refused"];
@@ -209,34 +210,131 @@ fn a_damaged_state_is_refused_and_kept_under_another_name() {
 
 // contract §12.10
 #[test]
-fn a_file_that_is_no_state_is_left_alone() {
+fn a_file_that_is_no_state_is_kept_under_another_name() {
     let folder = Folder::new("foreign");
     for foreign in ["", "my diary", "disposable-chat statement\n"] {
         fs::write(folder.state(), foreign).unwrap();
         let server = folder.start(&[]);
         let warning = server.stderr().into_iter().find(|line| line.starts_with("warn"));
         assert!(warning.is_some_and(|warning| warning.contains("not a state file of this server")));
-        server.session("ana");
+        assert_eq!(folder.files(), ["socket", "state.refused"]);
+        assert_eq!(fs::read(folder.0.join("state.refused")).unwrap(), foreign.as_bytes());
+        let ana = server.session("ana");
         stop(server);
-        assert_eq!(fs::read(folder.state()).unwrap(), foreign.as_bytes());
+        assert_eq!(folder.files(), ["state", "state.refused"]);
+        let server = folder.start(&[]);
+        server.ask(get("/sessions/me").session(&ana)).expect(200);
+        drop(server);
+        assert_eq!(fs::read(folder.0.join("state.refused")).unwrap(), foreign.as_bytes());
+        fs::remove_file(folder.0.join("socket")).unwrap();
     }
-    // A folder is left alone as well.
-    fs::remove_file(folder.state()).unwrap();
-    fs::create_dir(folder.state()).unwrap();
-    stop(folder.start(&[]));
-    assert!(folder.state().is_dir());
-    assert_eq!(folder.files(), ["state"]);
 }
 
+// contract §12.10
 #[test]
-fn a_state_that_cannot_be_written_is_logged() {
+fn a_path_that_cannot_be_written_is_one_line_and_exit_code_1() {
     let folder = Folder::new("unwritable");
-    let flags = ["--state", "/proc/nowhere/state"];
-    let server = folder.start(&flags);
-    server.session("ana");
+    let path = |name: &str| folder.0.join(name).display().to_string();
+    fs::create_dir(path("directory")).unwrap();
+    fs::create_dir(path("taken.new")).unwrap();
+    fs::write(path("file"), "").unwrap();
+    let made = Command::new("mkfifo").arg(path("pipe")).status();
+    assert!(made.is_ok_and(|made| made.success()), "mkfifo");
+    // A file of other origin that cannot be kept under another name.
+    fs::write(path("diary"), "dear diary").unwrap();
+    fs::create_dir(path("diary.refused")).unwrap();
+    fs::write(path("diary.refused/page"), "").unwrap();
+    let before = folder.files();
+    for name in ["nowhere/state", "file/state", "directory", "pipe", "taken", "diary"] {
+        let listen = format!("unix:{}", path("socket"));
+        let ended = run(&["--listen", &listen, "--state", &path(name)], &[]);
+        assert_eq!(ended.code, Some(1), "{name}: {ended:?}");
+        let line = ended.stderr.strip_suffix('\n').expect("a line");
+        let begin = format!("cannot write --state {}: ", path(name));
+        assert!(line.contains(&begin) && !line.contains('\n'), "{name}: {line}");
+        let _ = fs::remove_file(path("socket"));
+        assert_eq!(folder.files(), before, "{name}");
+    }
+    assert_eq!(fs::read(path("diary")).unwrap(), b"dear diary");
+}
+
+// contract §12.10
+#[test]
+fn a_new_file_that_was_left_behind_is_removed_at_the_start() {
+    let folder = Folder::new("stale");
+    fs::write(folder.0.join("state.new"), "half of all messages").unwrap();
+    let _server = folder.start(&[]);
+    assert_eq!(folder.files(), ["socket"]);
+}
+
+// contract §12.10
+#[test]
+fn a_state_that_cannot_be_written_at_the_end_is_logged_and_leaves_no_file() {
+    let folder = Folder::new("lost");
+    let server = folder.start(&["--linger-timeout", "1h"]);
+    let (_, mut ana, bob) = server.room_of_two();
+    fs::create_dir(folder.state()).unwrap();
     server.terminate();
+    assert_eq!(ana.frame().opcode, CLOSE);
+    assert_eq!(folder.files(), ["state"], "no state.new");
+    drop((ana, bob));
     let lines = server.stderr_to_the_end();
     assert!(lines.iter().any(|line| line.contains("nothing is kept")), "{lines:?}");
+    assert!(folder.state().is_dir());
+}
+
+/// The files in a file system that only the server sees.
+#[cfg(target_os = "linux")]
+fn files_of(server: &Server, folder: &Folder) -> Vec<String> {
+    let inside = format!("/proc/{}/root{}", server.pid(), folder.0.display());
+    let folder = std::mem::ManuallyDrop::new(Folder(inside.into()));
+    folder.files()
+}
+
+/// Its size is known before the first history is given up.
+// contract §12.10
+#[test]
+#[cfg(target_os = "linux")]
+fn a_state_larger_than_its_file_system_is_not_begun() {
+    let folder = Folder::new("full");
+    let mount = "mount -t tmpfs -o size=64k tmpfs";
+    let start = |then: &str| {
+        let script = format!("{mount} {} && exec {then}", folder.0.display());
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-c", &script]);
+        command
+    };
+    if !start("true").status().is_ok_and(|made| made.success()) {
+        assert!(std::env::var("REQUIRE_ALL").as_deref() != Ok("1"), "no mount namespaces");
+        return println!("skipped: no mount namespaces");
+    }
+    for messages in [1, 100] {
+        let server = command(&["--message-rate", "0"], &[]);
+        let mut command = start("\"$0\" \"$@\"");
+        command.arg(server.get_program()).args(server.get_args());
+        command.args(["--listen", "127.0.0.1:0", "--linger-timeout", "1h"]);
+        let server = Server::spawn(
+            {
+                command.arg("--state").arg(folder.state());
+                command
+            },
+            1,
+        );
+        let (room, mut ana, bob) = server.room_of_two();
+        let session = server.session("eve");
+        server.join(&room, &session);
+        for _ in 0..messages {
+            server.say(&room, &session, &"x".repeat(1000));
+            ana.event();
+        }
+        server.terminate();
+        assert_eq!(ana.frame().opcode, CLOSE);
+        let (files, is_small) = (files_of(&server, &folder), messages == 1);
+        drop((ana, bob));
+        let log = server.stderr_to_the_end().join("\n");
+        assert_eq!(files, if is_small { vec!["state"] } else { vec![] }, "{log}");
+        assert_eq!(log.contains("nothing is kept"), !is_small, "{log}");
+    }
 }
 
 /// A client that chats through restarts the way the chat page does: it sends a message again, with the same
