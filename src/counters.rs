@@ -10,8 +10,8 @@ use std::time::Duration;
 pub const CODES_MAX: usize = 32;
 
 /// The close codes by which closed WebSockets are counted, in ascending order.
-pub const CLOSE_CODES: [u16; 14] =
-    [1000, 1001, 1002, 1003, 1007, 1009, 1011, 1013, 4401, 4403, 4404, 4409, 4410, 4429];
+pub const CLOSE_CODES: [u16; 15] =
+    [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1013, 4401, 4403, 4404, 4409, 4410, 4429];
 
 /// Counters since the start, and gauges. The server updates them, `api` renders them.
 #[derive(Clone, Default, Debug)]

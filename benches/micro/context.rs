@@ -1,6 +1,6 @@
 //! Parsing WebSocket frames: a text message in one piece and in several.
 
-use disposable_chat::ws::{Context, Incoming, RecycledContext, WsLimits};
+use disposable_chat::ws::{Context, FrameReader, Incoming, WsLimits};
 use divan::Bencher;
 use divan::counter::BytesCount;
 
@@ -54,14 +54,14 @@ fn ping(bencher: Bencher) {
 /// Feeds these pieces to a context, which is reused for all iterations.
 fn bench(bencher: Bencher, pieces: &[&[u8]]) {
     let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
-    let mut context = Context::new(LIMITS);
-    let (mut out, mut recycled) = (Vec::new(), RecycledContext::default());
+    let mut context = Context::new();
+    let (mut out, mut reader) = (Vec::new(), FrameReader::new(LIMITS));
     bencher.counter(BytesCount::new(bytes)).bench_local(|| {
         out.clear();
         let mut delivered = 0;
         for mut piece in pieces.iter().copied() {
             loop {
-                let fed = context.feed(&mut piece, &mut out, &mut recycled).expect("good frames");
+                let fed = context.feed(&mut piece, &mut out, &mut reader).expect("good frames");
                 let Some(incoming) = fed else { break };
                 match incoming {
                     Incoming::Text(text) => delivered += text.len(),

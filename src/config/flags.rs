@@ -106,7 +106,7 @@ pub static FLAGS: &[Flag] = &[
     flag("header-timeout", "10s", Time(DURATION, |config, time| config.header_timeout = time))
         .help("How long a request's head may take to arrive"),
     flag("body-timeout", "20s", Time(DURATION, |config, time| config.body_timeout = time))
-        .help("How long a request's body may take to arrive after the head"),
+        .help("How long a request's body may take after its head, or a WebSocket message in all"),
     flag("idle-timeout", "60s", Time(DURATION, |config, time| config.idle_timeout = time))
         .help("How long a kept-alive connection may wait for its next request"),
     flag("linger-timeout", "2s", Time(DURATION, |config, time| config.linger_timeout = time))

@@ -53,7 +53,8 @@ pub struct Config {
     pub leave_grace: Duration,
     /// From the first byte of a request head to its last byte.
     pub header_timeout: Duration,
-    /// From the end of a request head to the end of the body.
+    /// From the end of a request head to the end of the body, and from the first byte of a WebSocket
+    /// message to its end.
     pub body_timeout: Duration,
     /// How long a kept-alive connection may wait for its next request.
     pub idle_timeout: Duration,

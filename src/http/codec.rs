@@ -104,23 +104,13 @@ impl Codec {
         }
     }
 
-    /// Bytes of heap in use for the current request.
+    /// Bytes of heap in use for the current request. What it declares and has not sent yet takes
+    /// none.
     pub fn bytes(&self) -> usize {
         match &self.state {
             CodecState::Head(section) => section.bytes(),
             CodecState::Body { request, body } => request.bytes() + body.bytes(),
             CodecState::Rejected(rejected) => rejected.request.as_ref().map_or(0, Request::bytes),
-        }
-    }
-
-    /// Bytes that the current `Content-Length` declares and for which no heap is in use yet. Memory
-    /// accounting includes them, although nothing is reserved for them.
-    pub fn declared_bytes(&self) -> usize {
-        match &self.state {
-            CodecState::Body { request, body: BodyDecoder::Length { left } } => {
-                (request.body.len() + left).saturating_sub(request.body.capacity())
-            }
-            _ => 0,
         }
     }
 

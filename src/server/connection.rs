@@ -116,6 +116,9 @@ pub(super) struct Ws {
     pub is_catching_up: bool,
     /// On the list of connections that are due a page.
     pub is_page_due: bool,
+    /// The deadline of the message that is under way has passed. What had arrived by then is read
+    /// before the connection is closed, because the server can have been late to read it.
+    pub is_overdue: bool,
     /// An upper bound on the bytes in the outbox that the last page and everything before it take.
     /// They do not count against the outbox's limit, or a long history would make its reader look
     /// slow.
@@ -131,6 +134,7 @@ impl Ws {
             is_paused: false,
             is_catching_up: false,
             is_page_due: false,
+            is_overdue: false,
             paged_bytes: 0,
         }
     }
@@ -158,6 +162,10 @@ pub(super) enum TimeoutKind {
     Ping,
     /// A pong or any other input, after a ping.
     Pong,
+    /// The rest of a WebSocket message, or of a control frame. Neither more bytes of it nor control
+    /// frames between its fragments extend the deadline. The peer is not pinged meanwhile: either
+    /// the message is complete in time, or the connection ends.
+    Message,
     /// The end of the peer's direction, after ours. It also bounds the life of a connection that is
     /// over a limit (`Table::set_over_limit`).
     Linger,
@@ -179,6 +187,7 @@ impl Timer for ConnectionTimer {
             TimeoutKind::Idle => config.idle_timeout,
             TimeoutKind::Ping => config.ping_interval,
             TimeoutKind::Pong => config.ping_timeout,
+            TimeoutKind::Message => config.body_timeout,
             TimeoutKind::Linger => config.linger_timeout,
         };
         (self.kind as usize, timeout)
@@ -248,13 +257,13 @@ impl<S: Stream> Connection<S> {
         self.link.stream().heap_bytes() + protocol
     }
 
-    /// Bytes of heap that its input holds: the declared or received part of an unfinished request
-    /// or message, and `buffered`.
+    /// Bytes of heap that its input holds: the received part of an unfinished request or message,
+    /// and `buffered`.
     fn input_bytes(&self) -> usize {
         let unfinished = match &self.protocol {
             Protocol::Http(http) => {
                 let header = http.proxy_header.as_ref().map_or(0, Vec::capacity);
-                http.codec.bytes() + http.codec.declared_bytes() + header
+                http.codec.bytes() + header
             }
             Protocol::Ws(ws) => ws.context.bytes(),
             Protocol::Closing => 0,

@@ -26,7 +26,7 @@ use crate::counters::Counters;
 use crate::http::Phase;
 use crate::ledger::{Ledger, Pressure, Residency};
 use crate::net::Stream;
-use crate::ws::RecycledContext;
+use crate::ws::FrameReader;
 use crate::ws::close::Close;
 
 /// The server without its poll: sessions, rooms, connections and their timers.
@@ -46,8 +46,8 @@ pub struct Core<S> {
     pub(super) date: (u64, String),
     /// Control frames on their way from a context to an outbox.
     pub(super) control: Vec<u8>,
-    /// A tungstenite context, reused from one message of a tick to the next.
-    pub(super) recycled: RecycledContext,
+    /// Reads the frames of all WebSocket connections.
+    pub(super) frames: FrameReader,
     /// The one read buffer.
     pub(super) scratch: Vec<u8>,
     /// For tests: handling this word panics. Debug builds only.
@@ -76,7 +76,7 @@ impl<S: Stream> Core<S> {
             started: Wall::default(),
             date: (u64::MAX, String::new()),
             control: Vec::new(),
-            recycled: RecycledContext::default(),
+            frames: FrameReader::new(connection_config.ws),
             scratch: vec![0; schedule::BACKGROUND_TURN_BYTES_MAX],
             #[cfg(debug_assertions)]
             fault: None,
@@ -151,7 +151,7 @@ impl<S: Stream> Core<S> {
         self.table.batches.is_background = false;
         self.table.outgoing.reset_paged();
         self.scratch = scratch;
-        self.recycled = RecycledContext::default(); // Its buffer holds message text.
+        self.frames.clear();
     }
 
     /// *sweep*: some of the due timers fire.
@@ -168,6 +168,7 @@ impl<S: Stream> Core<S> {
                     self.table.ping(key);
                 }
                 TimeoutKind::Pong => self.table.end(key, Departure::Broken),
+                TimeoutKind::Message => self.on_message_timeout(key),
             }
         }
         self.chat.sweep(self.table.now, schedule::TIMERS_MAX, &mut self.table);
@@ -301,7 +302,9 @@ impl<S: Stream> Core<S> {
     fn turn(&mut self, key: ConnectionKey, scratch: &mut [u8]) {
         self.table.work = Work::default();
         self.take_turn(key, scratch);
-        self.table.end_turn(key);
+        if self.table.end_turn(key) {
+            self.close_overdue(key);
+        }
     }
 
     /// How many connections an event of this WebSocket connection goes to.

@@ -204,8 +204,7 @@ impl<S: Stream> Core<S> {
         response.encode(framing, |head| self.table.push(key, Piece::private(head)));
         self.table.set_timer(key, None);
         let Some(connection) = self.table.slots.get_mut(key) else { return };
-        let context = Context::new(self.config.ws);
-        connection.protocol = Protocol::Ws(Box::new(Ws::new(context)));
+        connection.protocol = Protocol::Ws(Box::new(Ws::new(Context::new())));
         self.table.counters.websockets += 1;
         self.enter(key, upgrade, client);
     }

@@ -336,11 +336,17 @@ impl<S: Stream> Table<S> {
         Some(key)
     }
 
-    /// The connection's turn is over: charges it for what it did.
-    pub fn end_turn(&mut self, key: ConnectionKey) {
+    /// The connection's turn is over: charges it for what it did. Returns whether it has a message
+    /// that is overdue, and no input of which the server knows.
+    pub fn end_turn(&mut self, key: ConnectionKey) -> bool {
         let work = std::mem::take(&mut self.work);
-        let allowance = self.slots.get_mut(key).map(|connection| &mut connection.allowance);
+        let connection = self.slots.get_mut(key);
+        let is_overdue = connection.as_ref().is_some_and(|one| {
+            matches!(&one.protocol, Protocol::Ws(ws) if ws.is_overdue) && !one.is_queued
+        });
+        let allowance = connection.map(|connection| &mut connection.allowance);
         self.schedule.charge(allowance, &work, self.now.mono);
+        is_overdue
     }
 
     /// Which output is pending.
@@ -400,7 +406,12 @@ impl<S: Stream> Table<S> {
                     matches!(timeout, Some(Head | Body | Idle))
                 }
                 Protocol::Ws(ws) if ws.is_paused => timeout.is_none(),
-                Protocol::Ws(_) => matches!(timeout, Some(TimeoutKind::Ping | TimeoutKind::Pong)),
+                Protocol::Ws(ws) if ws.context.is_under_way() => {
+                    timeout == Some(TimeoutKind::Message)
+                }
+                Protocol::Ws(ws) => {
+                    !ws.is_overdue && matches!(timeout, Some(TimeoutKind::Ping | TimeoutKind::Pong))
+                }
                 Protocol::Closing => {
                     matches!(timeout, Some(TimeoutKind::Idle | TimeoutKind::Linger))
                 }

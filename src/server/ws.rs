@@ -2,10 +2,11 @@
 //!
 //! Owns the order of a connection's replies relative to the events of its room. Must not know a
 //! socket, or the rules of the chat. The invariant: the room's batch is sealed before a reply is
-//! queued, so that the connection receives both in the order in which they happened.
+//! queued, so that the connection receives both in the order in which they happened. While a
+//! message is under way, the connection's timer is `Message`, armed at the first byte.
 
 use super::coalesce::wipe;
-use super::connection::{Connection, ConnectionKey};
+use super::connection::{Connection, ConnectionKey, TimeoutKind};
 use super::core::Core;
 use super::schedule::ANSWERED_BYTES_MAX;
 use crate::api::error::Error;
@@ -22,16 +23,26 @@ impl<S: Stream> Core<S> {
         if ws.is_paused {
             return self.buffer(key, input);
         }
-        self.table.start_pinging(key);
+        if !ws.context.is_under_way() {
+            self.table.start_pinging(key);
+        }
         let mut control = std::mem::take(&mut self.control);
         // Until the input is used up, or has closed the connection.
-        while let Some(ws) = self.table.slots.get_mut(key).and_then(Connection::ws) {
+        while let Some(connection) = self.table.slots.get_mut(key) {
+            let timeout = connection.timer.map(|(timeout, _)| timeout);
+            let Some(ws) = connection.ws() else { break };
             if self.table.work.bytes_out > ANSWERED_BYTES_MAX {
                 self.buffer(key, input);
                 self.table.schedule(key);
                 break;
             }
-            let fed = ws.context.feed(&mut input, &mut control, &mut self.recycled);
+            let fed = ws.context.feed(&mut input, &mut control, &mut self.frames);
+            let is_under_way = ws.context.is_under_way();
+            ws.is_overdue &= is_under_way;
+            if is_under_way != (timeout == Some(TimeoutKind::Message)) {
+                let next = if is_under_way { TimeoutKind::Message } else { TimeoutKind::Ping };
+                self.table.set_timer(key, Some(next));
+            }
             match &fed {
                 // Pongs are collected: a flood of pings must not become a flood of pieces.
                 Ok(Some(Incoming::Ping | Incoming::Fragment)) => continue,
@@ -57,6 +68,26 @@ impl<S: Stream> Core<S> {
         if let Some(attachment) = ws.and_then(|ws| ws.attachment) {
             self.chat.on_sign_of_life(self.table.now, attachment, &mut self.table);
         }
+    }
+
+    /// The deadline of a message or a control frame has passed. What has arrived of it is read first,
+    /// in the next tick: the server can have been late to read it.
+    pub(super) fn on_message_timeout(&mut self, key: ConnectionKey) {
+        let Some(ws) = self.table.slots.get_mut(key).and_then(Connection::ws) else { return };
+        if std::mem::replace(&mut ws.is_overdue, true) {
+            // It has sent other frames for another timeout, without a pause and without an end.
+            return self.close_overdue(key);
+        }
+        self.table.set_timer(key, Some(TimeoutKind::Message));
+        self.table.schedule(key);
+    }
+
+    /// Closes a connection whose message was not complete in time.
+    pub(super) fn close_overdue(&mut self, key: ConnectionKey) {
+        let ws = self.table.slots.get_mut(key).and_then(Connection::ws);
+        let attachment = ws.and_then(|ws| ws.attachment);
+        self.seal(attachment);
+        self.table.close(key, Close::MESSAGE_TIMEOUT);
     }
 
     fn on_text(&mut self, key: ConnectionKey, attachment: Option<AttachmentKey>, text: &str) {

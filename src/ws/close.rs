@@ -28,6 +28,8 @@ impl Close {
     pub const BINARY: Close = close(1003, "binary frame");
     /// [`Violation::NotUtf8`] (contract §7.5).
     pub const NOT_UTF8: Close = close(1007, "not UTF-8");
+    /// A message was begun and not finished in time (contract §7.16).
+    pub const MESSAGE_TIMEOUT: Close = close(1008, "message timeout");
     /// [`Violation::TooBig`] (contract §7.6).
     pub const TOO_BIG: Close = close(1009, "frame or message too big");
     /// A bug of the server (contract §7.7).
@@ -84,12 +86,13 @@ const fn close(code: u16, reason: &'static str) -> Close {
 mod tests {
     use super::*;
 
-    const TABLE: [Close; 16] = [
+    const TABLE: [Close; 17] = [
         Close::LEFT_ROOM,
         Close::SHUTTING_DOWN,
         Close::PROTOCOL,
         Close::BINARY,
         Close::NOT_UTF8,
+        Close::MESSAGE_TIMEOUT,
         Close::TOO_BIG,
         Close::INTERNAL,
         Close::TOO_SLOW,

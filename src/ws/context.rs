@@ -1,20 +1,23 @@
-//! The WebSocket state of one connection: a tungstenite context that reads one frame at a time.
+//! The WebSocket state of one connection: which frame or message is arriving, and who has closed.
 //!
 //! Owns the message that is arriving, and the closing handshake. Must not know a socket: bytes come
 //! in as a slice and go out in a buffer. The invariant: each read by tungstenite gets exactly one
-//! complete frame. So the size of a frame is checked before memory is reserved for it, the bytes
-//! after it stay in the caller's input, and an idle connection needs no tungstenite context.
+//! complete frame, which is a whole message or a control frame. So the size of a frame is checked
+//! before memory is reserved for it, the bytes after it stay in the caller's input, and a
+//! tungstenite context has no state between two reads: one serves all connections.
 
-use std::io::{self, Cursor, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 
 use bytes::Bytes;
+use tungstenite::protocol::frame::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
-use tungstenite::protocol::frame::{CloseFrame, FrameHeader};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message, Utf8Bytes};
 
 use super::close::{Close, Violation};
-use super::partial::{CONTROL_BYTES_MAX, PartialFrame, WsLimits};
+use super::fragments::{Fragments, is_fragment};
+use super::partial::{PartialFrame, WsLimits};
+use crate::ledger::allocation;
 
 /// A complete message, fragment or control frame.
 ///
@@ -36,42 +39,47 @@ pub enum Incoming {
 
 /// The WebSocket state of one connection (server role).
 pub struct Context {
-    limits: WsLimits,
-    /// `Some` while a frame or a message is incomplete, and from our close to the peer's.
-    active: Option<Box<ActiveContext>>,
+    /// `Some` exactly while a frame or a message is incomplete.
+    under_way: Option<Box<UnderWay>>,
     state: WsState,
 }
 
 // Each of tens of thousands of connections has one, and most of them are idle.
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Context>() <= 32);
+const _: () = assert!(size_of::<Context>() == 16);
 
-/// The state that only a connection with an incomplete message needs.
-struct ActiveContext {
-    inner: WebSocketContext,
-    frame: PartialFrame,
-    /// Payload bytes in the complete fragments of an incomplete message, possibly 0; `None` between
-    /// messages. ≤ `message_bytes_max`, checked by [`PartialFrame::next`].
-    fragment_bytes: Option<usize>,
-    /// Length of the largest frame that `inner` has read. The buffer of `inner` never shrinks.
-    largest: usize,
+/// What has arrived of an incomplete frame or message.
+#[derive(Default)]
+struct UnderWay {
+    partial: PartialFrame,
+    /// `Some` after the first fragment of an incomplete message.
+    message: Option<Fragments>,
 }
 
-/// A tungstenite context that is between two messages, kept for the next message of any connection.
+/// Reads whole messages and control frames, by a tungstenite context that all connections share.
 ///
-/// Between messages its input has been consumed and its answers have been written, so it behaves
-/// like a new one. Creating one per message would account for most of a message's allocations. Its
-/// buffer still contains the last message's text, so it is dropped at the end of the tick.
-#[derive(Default)]
-pub struct RecycledContext(Option<Box<ActiveContext>>);
+/// Between two reads the context's input has been consumed and its answers have been written, so it
+/// behaves like a new one. Creating one for each message would account for most of a message's
+/// allocations.
+pub struct FrameReader {
+    limits: WsLimits,
+    inner: Option<WebSocketContext>,
+}
+
+impl FrameReader {
+    /// Reads within these limits.
+    pub fn new(limits: WsLimits) -> FrameReader {
+        FrameReader { limits, inner: None }
+    }
+
+    /// Frees the buffer, which still contains the text of the last message.
+    pub fn clear(&mut self) {
+        self.inner = None;
+    }
+}
 
 /// Initial size of tungstenite's buffer, and of the pieces in which it reads. Most frames fit.
 const READ_BUFFER_BYTES: usize = 256;
-
-/// Heap of an [`ActiveContext`]: tungstenite's state, its buffer with a reference count, and the
-/// buffer in which it encodes the longest pong.
-const INNER_BYTES: usize =
-    size_of::<ActiveContext>() + READ_BUFFER_BYTES + 40 + 2 + CONTROL_BYTES_MAX;
 
 /// The states of RFC 6455 §7, by what each side may still send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,8 +95,8 @@ enum WsState {
 
 impl Context {
     /// The state right after the opening handshake.
-    pub fn new(limits: WsLimits) -> Context {
-        Context { limits, active: None, state: WsState::Open }
+    pub fn new() -> Context {
+        Context { under_way: None, state: WsState::Open }
     }
 
     /// Takes bytes from the front of `input` until a message, fragment or control frame is complete,
@@ -96,38 +104,26 @@ impl Context {
     ///
     /// A violation is returned once. No close has been sent for it: the caller must call
     /// [`Context::close`]. After a violation or [`Incoming::Closed`] all input is discarded.
-    ///
-    /// `recycled` is shared by contexts with the same limits.
     pub fn feed(
         &mut self,
         input: &mut &[u8],
         out: &mut Vec<u8>,
-        recycled: &mut RecycledContext,
+        reader: &mut FrameReader,
     ) -> Result<Option<Incoming>, Violation> {
-        if self.active.is_none() && self.state == WsState::Open {
-            self.active = recycled.0.take();
-        }
         while !input.is_empty() {
             if matches!(self.state, WsState::Failed | WsState::Closed) {
                 *input = &[];
                 break;
             }
-            match self.read(input, out) {
+            match self.read(input, out, reader) {
                 Ok(None) => {}
                 Ok(incoming) => return Ok(incoming),
                 Err(violation) => {
                     let is_close_sent = self.state == WsState::Closing;
                     self.state = if is_close_sent { WsState::Closed } else { WsState::Failed };
-                    // Also enforces a rule of tungstenite: after an error, do not read again.
-                    self.active = None;
                     return Err(violation);
                 }
             }
-        }
-        let is_idle =
-            |active: &ActiveContext| active.fragment_bytes.is_none() && active.frame.is_empty();
-        if self.state == WsState::Open && self.active.as_deref().is_some_and(is_idle) {
-            recycled.0 = self.active.take();
         }
         Ok(None)
     }
@@ -135,8 +131,8 @@ impl Context {
     /// Appends a ping without payload, unless data frames may not be sent any more.
     pub fn ping(&mut self, out: &mut Vec<u8>) {
         if self.can_write() {
-            let mut stream = FrameStream::write_to(out);
-            let sent = new_context(self.limits).write(&mut stream, Message::Ping(Bytes::new()));
+            let ping = Message::Ping(Bytes::new());
+            let sent = writer().write(&mut FrameStream::write_to(out), ping);
             debug_assert!(sent.is_ok(), "a ping is written to memory: {sent:?}");
         }
     }
@@ -151,11 +147,8 @@ impl Context {
         };
         let reason = Utf8Bytes::from_static(close.reason);
         let frame = CloseFrame { code: CloseCode::from(close.code), reason };
-        let sent = self.active().inner.close(&mut FrameStream::write_to(out), Some(frame));
+        let sent = writer().close(&mut FrameStream::write_to(out), Some(frame));
         debug_assert!(sent.is_ok(), "a close is written to memory: {sent:?}");
-        if self.state == WsState::Closed {
-            self.active = None;
-        }
     }
 
     /// Whether data frames may be sent: no close has been sent, and none is due for a violation.
@@ -163,25 +156,15 @@ impl Context {
         self.state == WsState::Open
     }
 
-    /// Bytes of heap in use, and bytes that the header of an incomplete frame declares.
-    pub fn bytes(&self) -> usize {
-        self.active.as_ref().map_or(0, |active| {
-            INNER_BYTES
-                + active.largest.saturating_sub(READ_BUFFER_BYTES)
-                + active.fragment_bytes.unwrap_or_default()
-                + active.frame.bytes()
-        })
+    /// Whether a frame or a message has begun and is not complete.
+    pub fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
     }
 
-    fn active(&mut self) -> &mut ActiveContext {
-        self.active.get_or_insert_with(|| {
-            Box::new(ActiveContext {
-                inner: new_context(self.limits),
-                frame: PartialFrame::default(),
-                fragment_bytes: None,
-                largest: 0,
-            })
-        })
+    /// Bytes of heap in use.
+    pub fn bytes(&self) -> usize {
+        let bytes = |one: &UnderWay| allocation(size_of::<UnderWay>()) + one.partial.bytes();
+        self.under_way.as_deref().map_or(0, bytes)
     }
 
     /// Reads the next frame, if it is complete.
@@ -189,77 +172,110 @@ impl Context {
         &mut self,
         input: &mut &[u8],
         out: &mut Vec<u8>,
+        reader: &mut FrameReader,
     ) -> Result<Option<Incoming>, Violation> {
-        let limits = self.limits;
-        let active = self.active();
-        let fragment_bytes = active.fragment_bytes.unwrap_or_default();
-        match active.frame.next(input, limits, fragment_bytes)? {
-            Some(frame) => self.on_frame(&frame, out),
-            None => Ok(None),
+        // Most frames arrive whole, and need no heap.
+        let (mut kept, mut new) = (self.under_way.take(), UnderWay::default());
+        let under_way = kept.as_deref_mut().unwrap_or(&mut new);
+        let incoming = match under_way.partial.next(input, reader.limits)? {
+            None => None,
+            Some(frame) if is_fragment(&frame) => Some(under_way.add(&frame, reader.limits)?),
+            Some(frame) => Some(self.on_frame(&frame, under_way.message.is_some(), out, reader)?),
+        };
+        if self.state != WsState::Closed && !under_way.is_over() {
+            self.under_way = kept.or_else(|| Some(Box::new(new)));
         }
+        // After our close, messages that the peer sent before it saw the close are ignored.
+        let is_open = self.state == WsState::Open;
+        Ok(incoming.filter(|incoming| is_open || *incoming == Incoming::Closed))
     }
 
     /// Lets tungstenite read one complete frame.
     #[inline(never)] // Inlined, it makes the binary 2 KB larger.
-    fn on_frame(&mut self, frame: &[u8], out: &mut Vec<u8>) -> Result<Option<Incoming>, Violation> {
-        let state = self.state;
-        let active = self.active();
-        active.largest = active.largest.max(frame.len());
+    fn on_frame(
+        &mut self,
+        frame: &[u8],
+        is_message_under_way: bool,
+        out: &mut Vec<u8>,
+        reader: &mut FrameReader,
+    ) -> Result<Incoming, Violation> {
+        let limits = reader.limits;
+        let inner = reader.inner.get_or_insert_with(|| new_context(limits, READ_BUFFER_BYTES));
         let mut stream = FrameStream { frame, out };
-        let message = active.inner.read(&mut stream);
+        let message = inner.read(&mut stream);
         debug_assert!(stream.frame.is_empty() || message.is_err(), "the frame is read to its end");
-        match message {
-            Ok(message) => {
-                if matches!(message, Message::Text(_) | Message::Binary(_)) {
-                    active.fragment_bytes = None;
-                }
-                Ok(self.deliver(message, out))
-            }
-            // RFC 6455 §5.4: a fragment that is not the last of its message.
-            Err(Error::Io(why)) if why.kind() == ErrorKind::WouldBlock => {
-                let parsed = FrameHeader::parse(&mut Cursor::new(frame));
-                let payload = parsed.ok().flatten().map_or(0, |(_, payload)| payload as usize);
-                let before = active.fragment_bytes.unwrap_or_default();
-                active.fragment_bytes = Some(before.saturating_add(payload));
-                Ok((state == WsState::Open).then_some(Incoming::Fragment))
-            }
-            Err(why) => Err(violation(&why)),
-        }
-    }
-
-    fn deliver(&mut self, message: Message, out: &mut Vec<u8>) -> Option<Incoming> {
         let incoming = match message {
-            Message::Text(text) => Incoming::Text(text),
-            Message::Binary(payload) => Incoming::Binary(payload),
+            // RFC 6455 §5.4: the fragments of one message are not mixed with another message.
+            Ok(Message::Text(_) | Message::Binary(_)) if is_message_under_way => {
+                Err(Violation::Protocol)
+            }
+            Ok(Message::Text(text)) => return Ok(Incoming::Text(text)),
+            Ok(Message::Binary(payload)) => return Ok(Incoming::Binary(payload)),
+            Ok(Message::Pong(payload)) => return Ok(Incoming::Pong(payload)),
             // RFC 6455 §5.5.2: tungstenite queues the pong until its next call.
-            Message::Ping(_) => {
-                self.flush(out);
-                Incoming::Ping
+            Ok(Message::Ping(_)) if self.state == WsState::Open => {
+                flush(inner, stream.out);
+                return Ok(Incoming::Ping);
             }
-            Message::Pong(payload) => Incoming::Pong(payload),
+            Ok(Message::Ping(_)) => Ok(Incoming::Ping), // Not answered after our close.
             // RFC 6455 §5.5.1: tungstenite queues the answer to the peer's close, too.
-            Message::Close(_) => {
-                self.flush(out);
+            Ok(Message::Close(_)) => {
+                if self.state == WsState::Open {
+                    flush(inner, stream.out);
+                }
                 self.state = WsState::Closed;
-                self.active = None;
-                return Some(Incoming::Closed);
+                Ok(Incoming::Closed)
             }
-            Message::Frame(_) => return None, // Never the result of a read.
+            // Neither is the result of reading a complete frame.
+            Ok(Message::Frame(_)) | Err(Error::Io(_)) => Err(Violation::Protocol),
+            Err(why) => Err(violation(&why)),
         };
-        // After our close, messages that the peer sent before it saw the close are ignored.
-        (self.state == WsState::Open).then_some(incoming)
-    }
-
-    fn flush(&mut self, out: &mut Vec<u8>) {
-        // Returns `ConnectionClosed` after the answer to the peer's close is written.
-        let flushed = self.active().inner.flush(&mut FrameStream::write_to(out));
-        debug_assert!(matches!(flushed, Ok(()) | Err(Error::ConnectionClosed)), "{flushed:?}");
+        // It is closed or has an answer queued, or must not be read again after an error.
+        reader.clear();
+        incoming
     }
 }
 
-fn new_context(limits: WsLimits) -> WebSocketContext {
+impl UnderWay {
+    /// Adds a complete fragment to its message.
+    #[inline(never)]
+    fn add(&mut self, frame: &[u8], limits: WsLimits) -> Result<Incoming, Violation> {
+        let is_last = Fragments::add(&mut self.message, frame, &mut self.partial, limits)?;
+        match self.message.take_if(|_| is_last) {
+            None => Ok(Incoming::Fragment),
+            Some(message) => match message.complete(self.partial.take_fragments())? {
+                Message::Binary(payload) => Ok(Incoming::Binary(payload)),
+                message => Ok(Incoming::Text(message.into_text().map_err(|_| Violation::NotUtf8)?)),
+            },
+        }
+    }
+
+    /// Whether neither a frame nor a message is incomplete.
+    fn is_over(&self) -> bool {
+        self.message.is_none() && self.partial.is_empty()
+    }
+}
+
+impl Default for Context {
+    fn default() -> Context {
+        Context::new()
+    }
+}
+
+fn flush(inner: &mut WebSocketContext, out: &mut Vec<u8>) {
+    // Returns `ConnectionClosed` after the answer to the peer's close is written.
+    let flushed = inner.flush(&mut FrameStream::write_to(out));
+    debug_assert!(matches!(flushed, Ok(()) | Err(Error::ConnectionClosed)), "{flushed:?}");
+}
+
+/// A tungstenite context that reads nothing.
+fn writer() -> WebSocketContext {
+    new_context(WsLimits { frame_bytes_max: 0, message_bytes_max: 0 }, 0)
+}
+
+fn new_context(limits: WsLimits, read_buffer_bytes: usize) -> WebSocketContext {
     let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER_BYTES)
+        .read_buffer_size(read_buffer_bytes)
         // Control frames reach `out` at once, in order with frames that bypass the context.
         .write_buffer_size(0)
         .max_frame_size(Some(limits.frame_bytes_max))

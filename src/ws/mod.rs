@@ -8,17 +8,19 @@
 //! |---|---|
 //! | `handshake` | the checks of an upgrade, and the 101 response |
 //! | `context` | the state of one connection: messages in, control frames out |
+//! | `fragments` | a message that arrives in several frames |
 //! | `partial` | the frame that is arriving, and the limits on its size |
 //! | `frame` | the encoding of text frames |
 //! | `close` | close codes, reasons, and the violations that lead to some of them |
 
 pub mod close;
 mod context;
+mod fragments;
 mod frame;
 pub mod handshake;
 mod partial;
 
 pub use close::Violation;
-pub use context::{Context, Incoming, RecycledContext};
+pub use context::{Context, FrameReader, Incoming};
 pub use frame::encode_text;
 pub use partial::WsLimits;

@@ -16,6 +16,7 @@ const CLOSES: &[Close] = &[
     Close::PROTOCOL,
     Close::BINARY,
     Close::NOT_UTF8,
+    Close::MESSAGE_TIMEOUT,
     Close::TOO_BIG,
     Close::INTERNAL,
     Close::TOO_SLOW,

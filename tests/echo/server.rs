@@ -21,7 +21,7 @@ use disposable_chat::clock::Clock;
 use disposable_chat::http::{self, Codec, Fed, Framing, Reject, Response, Version};
 use disposable_chat::net::{Link, Listener, Piece, Received, Socket};
 use disposable_chat::ws::handshake::{self, NotAccepted};
-use disposable_chat::ws::{self, Context, Incoming, RecycledContext};
+use disposable_chat::ws::{self, Context, FrameReader, Incoming};
 use mio::{Events, Poll, Token};
 use slab::Slab;
 
@@ -283,7 +283,7 @@ fn on_http_bytes(
             Ok(accept) => {
                 let response = handshake::accept(accept, None);
                 respond(response, date, true, out);
-                return Some(Protocol::Ws(Context::new(WS_LIMITS)));
+                return Some(Protocol::Ws(Context::new()));
             }
             Err(NotAccepted::NotAnUpgrade | NotAccepted::OtherVersion) => upgrade_required(),
             Err(NotAccepted::BadKey) => Response::new(400),
@@ -323,7 +323,7 @@ fn encode(first: u8, payload: &[u8], out: &mut Vec<u8>) {
 
 /// Turns bytes into messages and echoes each. [`Context`] answers pings and close frames.
 fn on_ws_bytes(context: &mut Context, input: &mut &[u8], out: &mut Vec<u8>) -> Option<Protocol> {
-    match context.feed(input, out, &mut RecycledContext::default()) {
+    match context.feed(input, out, &mut FrameReader::new(WS_LIMITS)) {
         Ok(Some(Incoming::Text(text))) => encode(TEXT, text.as_bytes(), out),
         Ok(Some(Incoming::Binary(payload))) => encode(BINARY, &payload, out),
         Ok(Some(Incoming::Fragment | Incoming::Ping | Incoming::Pong(_)) | None) => {}

@@ -13,6 +13,7 @@
 //! | `squeeze` | peers that fill the memory, beside others that must not be affected |
 //! | `chaos` | connections that break again and again, with nothing lost |
 //! | `waves` | many users that come and go over days, and leave nothing behind |
+//! | `under_way` | messages that are begun and finished late or never |
 //! | `scenarios` | single situations, and the bugs that were found |
 //!
 //! This module runs each simulation with several seeds. The seed decides everything that happens, so
@@ -28,6 +29,7 @@ mod scenarios;
 mod seeds;
 mod squeeze;
 mod town;
+mod under_way;
 mod waves;
 mod wire;
 mod world;

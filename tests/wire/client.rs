@@ -153,6 +153,13 @@ struct Wire {
 }
 
 impl Wire {
+    fn readable_within(&mut self, timeout: Duration) -> bool {
+        self.stream.set_read_timeout(timeout);
+        let more = self.more();
+        self.stream.set_read_timeout(DEADLINE);
+        !matches!(more, Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+    }
+
     /// Reads once. False at the end of the stream.
     fn more(&mut self) -> io::Result<bool> {
         let mut buffer = [0; 16 * 1024];
@@ -468,10 +475,7 @@ impl Http {
 
     /// Waits up to `timeout` for input. True if there are bytes to read or the stream has ended.
     pub fn readable_within(&mut self, timeout: Duration) -> bool {
-        self.wire.stream.set_read_timeout(timeout);
-        let more = self.wire.more();
-        self.wire.stream.set_read_timeout(DEADLINE);
-        !matches!(more, Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+        self.wire.readable_within(timeout)
     }
 
     /// Upgrades, and checks all that RFC 6455 §4.1 requires a client to check.
@@ -603,6 +607,12 @@ impl Ws {
     #[allow(dead_code, reason = "only `tests/attacks` polls its sockets")]
     pub fn has_more(&self) -> bool {
         !self.wire.received.is_empty()
+    }
+
+    /// Waits up to `timeout` for input. True if there are bytes to read or the stream has ended.
+    #[allow(dead_code, reason = "only `tests/wire` waits for input")]
+    pub fn readable_within(&mut self, timeout: Duration) -> bool {
+        self.wire.readable_within(timeout)
     }
 
     /// Closes with a reset (RST).

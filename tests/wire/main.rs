@@ -37,6 +37,7 @@ mod framing;
 mod limits;
 mod memory;
 mod slow_readers;
+mod under_way;
 
 mod flags;
 mod shutdown;

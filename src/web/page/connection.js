@@ -7,9 +7,9 @@ const ANSWER = 8 * second; // For the pong, and for the first event of a new con
 const DOUBT = 3 * second; // For the pong after the network or the tab has come back.
 const WAIT_MAX = 30 * second;
 
-// Close codes after which it does not reconnect (contract §7.1 to §7.15).
+// Close codes after which it does not reconnect (contract §7.1 to §7.16).
 const FINAL = { 4401: "session", 4403: "password", 4404: "gone", 4409: "name", 4410: "deleted" };
-for (const code of [1002, 1003, 1007, 1009]) FINAL[code] = "broken";
+for (const code of [1002, 1003, 1007, 1008, 1009]) FINAL[code] = "broken";
 const WAKES = ["online", "pageshow", "focus", "visibilitychange"]; // The network or the tab is back.
 const LATER = { 1011: 3 * second, 1013: 3 * second, 4429: 15 * second };
 

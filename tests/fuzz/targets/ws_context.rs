@@ -8,7 +8,7 @@
 use std::io::{self, Cursor, ErrorKind, Read, Write};
 
 use disposable_chat::ws::close::Close;
-use disposable_chat::ws::{Context, Incoming, RecycledContext, Violation, WsLimits};
+use disposable_chat::ws::{Context, FrameReader, Incoming, Violation, WsLimits};
 use disposable_chat_fuzz::Cut;
 use libfuzzer_sys::fuzz_target;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
@@ -40,14 +40,14 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn run(limits: WsLimits, pieces: &[&[u8]]) -> Outcome {
-    let mut context = Context::new(limits);
+    let mut context = Context::new();
     let mut outcome = Outcome { delivered: Vec::new(), violation: None, answers: Vec::new() };
     let mut is_closed = false;
-    let mut recycled = RecycledContext::default();
+    let mut reader = FrameReader::new(limits);
     for mut piece in pieces.iter().copied() {
         loop {
             let before = piece.len();
-            match context.feed(&mut piece, &mut outcome.answers, &mut recycled) {
+            match context.feed(&mut piece, &mut outcome.answers, &mut reader) {
                 Ok(None) => break,
                 Ok(Some(Incoming::Fragment)) => {}
                 Ok(Some(incoming)) => {
@@ -77,7 +77,7 @@ fn broken(context: &mut Context, violation: Violation) {
     assert!(!context.can_write());
     assert_eq!(context.bytes(), 0, "an incomplete message is kept");
     let mut more = &b"\x81\x80\0\0\0\0\x89\x80\0\0\0\0\x88\x80\0\0\0\0"[..];
-    assert_eq!(context.feed(&mut more, &mut out, &mut RecycledContext::default()), Ok(None));
+    assert_eq!(context.feed(&mut more, &mut out, &mut FrameReader::new(SMALL)), Ok(None));
     context.ping(&mut out);
     assert!(more.is_empty() && out.is_empty());
     context.close(violation.close(), &mut out);
@@ -90,8 +90,8 @@ fn broken(context: &mut Context, violation: Violation) {
 
 /// When the server closes first, only the peer's close is delivered after it.
 fn server_closes_first(limits: WsLimits, cut: &Cut<'_>) {
-    let mut context = Context::new(limits);
-    let (mut out, mut recycled) = (Vec::new(), RecycledContext::default());
+    let mut context = Context::new();
+    let (mut out, mut reader) = (Vec::new(), FrameReader::new(limits));
     for (at, mut piece) in cut.pieces().into_iter().enumerate() {
         let closed = at > 0;
         if at == 1 {
@@ -99,7 +99,7 @@ fn server_closes_first(limits: WsLimits, cut: &Cut<'_>) {
             context.close(Close::LEFT_ROOM, &mut out);
         }
         let len = out.len();
-        while let Ok(Some(incoming)) = context.feed(&mut piece, &mut out, &mut recycled) {
+        while let Ok(Some(incoming)) = context.feed(&mut piece, &mut out, &mut reader) {
             assert!(
                 !closed || incoming == Incoming::Closed,
                 "{incoming:?} after the server's close"
