@@ -253,20 +253,20 @@ fn a_flood_inside_a_message_ends_with_it() {
 #[test]
 fn the_ledger_counts_what_has_arrived() {
     let (mut world, guests) = room_with_guests(&config(), 100);
-    let connections = |world: &World| world.ledger.bytes(Account::Connections);
-    let idle = connections(&world);
+    let burdens = |world: &World| world.ledger.bytes(Account::Burdens);
+    let idle = burdens(&world);
     let whole = world.frame(TEXT, &[b' '; 60_000]);
     for guest in &guests {
         begin(&mut world, *guest, &whole[..9]);
     }
     world.settle();
-    let begun = connections(&world) - idle;
+    let begun = burdens(&world) - idle;
     assert!(begun <= guests.len() * 200, "{begun} bytes for {} headers", guests.len());
     for guest in &guests {
         begin(&mut world, *guest, &whole[9..30_000]);
     }
     world.settle();
-    let half = connections(&world) - idle;
+    let half = burdens(&world) - idle;
     let arrived = guests.len() * 30_000;
     assert!((arrived..arrived * 5 / 4 + begun).contains(&half), "{half} bytes for {arrived}");
     world.pass_time(TIMEOUT + GRAIN);
