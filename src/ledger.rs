@@ -17,7 +17,7 @@
 //!
 //! | what | bytes |
 //! |---|---|
-//! | `server`: the slot of a `Connection` (216), its `Ws` (32), the ping timer | 232 + 48 + 56 |
+//! | `server`: the slot of a `Connection` (216), its `Ws` (40), the ping timer | 232 + 48 + 56 |
 //! | `chat`: the slot of a `Session` (136), its id, its name, its entry in the map of ids | 144 + 48 + 48 + 28 |
 //! | the slots of a `Member` (72) and an `Attachment` (48) | 88 + 64 |
 //! | a tenth of a `Feed` with its `Room` (376), of its lists and of its entries in maps | 39 + 150 |

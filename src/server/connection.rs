@@ -70,7 +70,7 @@ pub(super) struct Held {
 #[cfg(all(target_pointer_width = "64", not(debug_assertions)))]
 const _: () = assert!(
     size_of::<Connection<crate::net::Socket>>() <= 216 + if cfg!(feature = "tls") { 8 } else { 0 }
-        && size_of::<Ws>() == 32
+        && size_of::<Ws>() == 40
 );
 
 /// What a connection speaks.
