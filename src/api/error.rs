@@ -76,6 +76,7 @@ codes! {
         UpgradeRequired = 426 "upgrade_required",
         RateLimited = 429 "rate_limited",
         TooManyRooms = 429 "too_many_rooms",
+        TooManySessions = 429 "too_many_sessions",
         HeadersTooLarge = 431 "headers_too_large",
         InternalError = 500 "internal_error",
         ServerFull = 503 "server_full",
@@ -183,6 +184,8 @@ impl From<Refusal> for Error {
         let (code, wait) = match refusal {
             Refusal::RoomNotFound => (Code::RoomNotFound, None),
             Refusal::TooManyRooms => (Code::TooManyRooms, Some(RETRY_AFTER_DEFAULT)),
+            Refusal::AddressSessions => (Code::TooManySessions, Some(RETRY_AFTER_DEFAULT)),
+            Refusal::AddressRooms => (Code::TooManyRooms, Some(RETRY_AFTER_DEFAULT)),
             Refusal::RateLimited(wait) => (Code::RateLimited, Some(wait)),
             Refusal::ServerFull => (Code::ServerFull, Some(RETRY_AFTER_DEFAULT)),
             Refusal::BadPassword => (Code::BadPassword, None),

@@ -42,7 +42,8 @@ pub fn open(call: &mut Call<'_>, session: SessionKey) -> Outcome {
         },
         password: password.as_deref(),
     };
-    let id = call.chat.open_room(call.caller.now, session, options, call.caller.address)?;
+    let (now, from) = (call.caller.now, call.caller.address);
+    let id = call.chat.open_room(now, session, options, from, call.sink)?;
     // Relative to the request's path (RFC 3986 §5.2.3), so that it is correct behind a proxy that
     // removes a path prefix.
     let directory = if call.request.path().ends_with('/') { "" } else { "rooms/" };

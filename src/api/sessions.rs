@@ -24,7 +24,8 @@ pub fn open(call: &mut Call<'_>) -> Outcome {
     let username = username.and_then(FieldValue::text);
     let username = username.ok_or_else(|| Error::bad_body("The username is not a string."))?;
     let name = Name::parse(&username)?;
-    let id = call.chat.open_session(call.caller.now, name.clone(), call.caller.address)?;
+    let (now, from) = (call.caller.now, call.caller.address);
+    let id = call.chat.open_session(now, name.clone(), from, call.sink)?;
     Ok(json::response(201, &OpenedSession { session_id: Displayed(id), username: name.as_str() }))
 }
 

@@ -88,6 +88,7 @@ impl World {
                 room: Pace::new(60, second * 60, 60),
             },
             address_connections_max: None,
+            address_sessions_max: None,
             sessions_max: 10,
             rooms_max: 10,
         };
@@ -563,6 +564,8 @@ fn every_error_has_a_status_a_code_and_a_sentence() {
     let refusals = [
         (Refusal::RoomNotFound, 404, "room_not_found"),
         (Refusal::TooManyRooms, 429, "too_many_rooms"),
+        (Refusal::AddressRooms, 429, "too_many_rooms"),
+        (Refusal::AddressSessions, 429, "too_many_sessions"),
         (Refusal::RateLimited(second / 4), 429, "rate_limited"),
         (Refusal::ServerFull, 503, "server_full"),
         (Refusal::BadPassword, 403, "bad_password"),

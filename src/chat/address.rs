@@ -1,19 +1,20 @@
 //! Client addresses, and how much each of them uses.
 //!
-//! Owns each address's count of connections, its rate meters, and its counts of living sessions and
-//! rooms. Must not know the limits, which `quota` applies. The invariant: [`Addresses::review`]
-//! removes an address as soon as it holds nothing and its meters are idle, so that the table does
-//! not grow with every address ever seen. Until then its key is valid, so the creator of a living
-//! session or room can be stored as a key.
+//! Owns each address's count of connections, its rate meters, and its share: the living sessions and
+//! rooms that it has created, counted, and those of them without a connection, in order. Must not
+//! know the limits, which `quota` applies. The invariant: [`Addresses::review`] removes an address
+//! as soon as it holds nothing and its meters are idle, so that the table does not grow with every
+//! address ever seen. Until then its key is valid, so the creator of a living session or room can be
+//! stored as a key.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::heap::{map_bytes, shrink};
-use super::keys::{AddressKey, AddressTag};
+use super::keys::{AddressKey, AddressTag, IdleKey, IdleTag, RoomKey, SessionKey};
 use crate::clock::Mono;
 use crate::rate::Meter;
-use crate::slots::Slots;
+use crate::slots::{Linked, Links, List, Slots};
 
 /// The unit to which per-address limits apply: an IPv4 address, or a /64 network of IPv6, because
 /// one subscriber controls at least such a network.
@@ -29,11 +30,22 @@ impl Address {
         })
     }
 
+    /// The /48 network of IPv6 that the address is in, as its first 48 bits. One site may control
+    /// such a network (RFC 6177), and with it 65,536 addresses in the sense of this type.
+    fn network(self) -> Option<Network> {
+        match self.0 {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(ip) => Some((ip.to_bits() >> 80) as Network),
+        }
+    }
+
     /// An IP address for which [`Address::of`] returns this address.
     pub fn ip(self) -> IpAddr {
         self.0
     }
 }
+
+type Network = u64;
 
 /// The number of an address's connections, compared with its limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,16 +58,64 @@ pub enum Quota {
     FarOver,
 }
 
+/// The kinds of what an address creates and has a share of.
+#[derive(Clone, Copy)]
+pub(super) enum ShareKind {
+    Sessions,
+    Rooms,
+}
+
+/// A session or a room that an address has created.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Created {
+    Session(SessionKey),
+    Room(RoomKey),
+}
+
+impl Created {
+    pub fn kind(self) -> ShareKind {
+        match self {
+            Created::Session(_) => ShareKind::Sessions,
+            Created::Room(_) => ShareKind::Rooms,
+        }
+    }
+}
+
+/// The living sessions, or the living rooms, that an address has created.
+#[derive(Default)]
+pub(super) struct Share {
+    pub count: u32,
+    /// Those without a connection: the session that has been unused longest first, and the room that
+    /// has been empty longest.
+    idle: List<IdleTag>,
+}
+
+/// A session or a room without a connection, in the list of the address that created it.
+struct Idle {
+    created: Created,
+    /// When it lost its last connection or, if it never had one, when it was created.
+    since: Mono,
+    links: Links<IdleTag>,
+}
+
+impl Linked<IdleTag> for Idle {
+    fn links(&self) -> &Links<IdleTag> {
+        &self.links
+    }
+
+    fn links_mut(&mut self) -> &mut Links<IdleTag> {
+        &mut self.links
+    }
+}
+
 /// What one address uses.
 pub(super) struct Usage {
     pub address: Address,
     pub connections: u32,
     pub session_meter: Meter,
     pub room_meter: Meter,
-    /// Living sessions that the address has created.
-    pub sessions: u32,
-    /// Living rooms that the address has created, whoever owns them now.
-    pub rooms: u32,
+    /// By [`ShareKind`]. A room stays in the share of the address that created it, whoever owns it.
+    shares: [Share; 2],
     /// Whether a timer is armed for the entry's review.
     pub timed: bool,
 }
@@ -67,16 +127,19 @@ impl Usage {
             connections: 0,
             session_meter: Meter::default(),
             room_meter: Meter::default(),
-            sessions: 0,
-            rooms: 0,
+            shares: Default::default(),
             timed: false,
         }
+    }
+
+    pub fn share(&self, kind: ShareKind) -> &Share {
+        &self.shares[kind as usize]
     }
 
     /// Whether the address has something whose end causes the next review, so that the entry needs
     /// no timer.
     fn is_held(&self) -> bool {
-        self.connections > 0 || self.sessions > 0 || self.rooms > 0
+        self.connections > 0 || self.shares.iter().any(|share| share.count > 0)
     }
 }
 
@@ -85,6 +148,10 @@ impl Usage {
 pub(super) struct Addresses {
     entries: Slots<Usage, AddressTag>,
     keys: HashMap<Address, AddressKey>,
+    /// The counts of all shares in a network, by [`ShareKind`]. None of the entries is zero twice.
+    networks: HashMap<Network, [u32; 2]>,
+    /// The entries of all [`Share::idle`].
+    idle: Slots<Idle, IdleTag>,
 }
 
 impl Addresses {
@@ -118,6 +185,77 @@ impl Addresses {
         usage.timed
     }
 
+    /// Adds something that has no connection to the share of the address that created it. `None`:
+    /// exempt.
+    pub fn add(&mut self, by: Option<AddressKey>, created: Created, now: Mono) -> Option<IdleKey> {
+        let usage = self.entries.get_mut(by?)?;
+        usage.shares[created.kind() as usize].count += 1;
+        if let Some(network) = usage.address.network() {
+            self.networks.entry(network).or_default()[created.kind() as usize] += 1;
+        }
+        self.push_idle(by, created, now)
+    }
+
+    /// Something has ended. The caller must review the address.
+    pub fn subtract(&mut self, by: AddressKey, created: Created, idle: Option<IdleKey>) {
+        self.remove_idle(Some(by), created.kind(), idle);
+        let Some(usage) = self.entries.get_mut(by) else { return };
+        usage.shares[created.kind() as usize].count -= 1;
+        let Some(network) = usage.address.network() else { return };
+        if let Some(counts) = self.networks.get_mut(&network) {
+            counts[created.kind() as usize] -= 1;
+            if *counts == [0; 2] {
+                self.networks.remove(&network);
+                shrink(&mut self.networks);
+            }
+        }
+    }
+
+    /// Something has lost its last connection.
+    pub fn push_idle(
+        &mut self,
+        by: Option<AddressKey>,
+        created: Created,
+        now: Mono,
+    ) -> Option<IdleKey> {
+        let usage = self.entries.get_mut(by?)?;
+        let key = self.idle.insert(Idle { created, since: now, links: Links::default() });
+        usage.shares[created.kind() as usize].idle.push_back(&mut self.idle, key);
+        Some(key)
+    }
+
+    /// Something has got a connection.
+    pub fn remove_idle(&mut self, by: Option<AddressKey>, kind: ShareKind, key: Option<IdleKey>) {
+        let (Some(by), Some(key)) = (by, key) else { return };
+        let Some(usage) = self.entries.get_mut(by) else { return };
+        usage.shares[kind as usize].idle.remove(&mut self.idle, key);
+        self.idle.remove(key);
+    }
+
+    /// Something without a connection has been used: it becomes the last of its list.
+    pub fn renew_idle(&mut self, by: Option<AddressKey>, kind: ShareKind, key: Option<IdleKey>) {
+        let (Some(by), Some(key)) = (by, key) else { return };
+        let Some(usage) = self.entries.get_mut(by) else { return };
+        let list = &mut usage.shares[kind as usize].idle;
+        list.remove(&mut self.idle, key);
+        list.push_back(&mut self.idle, key);
+    }
+
+    /// The counts of the address and of its network.
+    pub fn counts(&self, address: Address, kind: ShareKind) -> (usize, usize) {
+        let usage = self.keys.get(&address).and_then(|key| self.entries.get(*key));
+        let count = usage.map_or(0, |usage| usage.share(kind).count);
+        let network = address.network().and_then(|network| self.networks.get(&network));
+        (count as usize, network.map_or(0, |counts| counts[kind as usize]) as usize)
+    }
+
+    /// The first of the address's list, and since when it has had no connection.
+    pub fn first_idle(&self, address: Address, kind: ShareKind) -> Option<(Created, Mono)> {
+        let usage = self.entries.get(*self.keys.get(&address)?)?;
+        let idle = self.idle.get(usage.share(kind).idle.first()?)?;
+        Some((idle.created, idle.since))
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (AddressKey, &Usage)> {
         self.entries.iter()
     }
@@ -129,14 +267,38 @@ impl Addresses {
 
     /// Bytes of heap held.
     pub fn bytes(&self) -> usize {
-        self.entries.bytes() + map_bytes::<Address, AddressKey>(self.keys.capacity())
+        self.entries.bytes()
+            + map_bytes::<Address, AddressKey>(self.keys.capacity())
+            + map_bytes::<Network, [u32; 2]>(self.networks.capacity())
+            + self.idle.bytes()
     }
 
-    pub fn check(&self) {
+    /// Panics if the table contradicts itself. `idle_of` returns the creator and the idle entry that
+    /// something living has.
+    pub fn check(
+        &self,
+        idle_of: impl Fn(Created) -> Option<(Option<AddressKey>, Option<IdleKey>)>,
+    ) {
         agree!(self.entries.len(), self.keys.len());
+        let mut networks: HashMap<Network, [u32; 2]> = HashMap::new();
+        let mut listed = 0;
         for (key, usage) in self.entries.iter() {
             agree!(self.keys.get(&usage.address), Some(&key));
+            for (kind, share) in usage.shares.iter().enumerate() {
+                if let Some(network) = usage.address.network().filter(|_| share.count > 0) {
+                    networks.entry(network).or_default()[kind] += share.count;
+                }
+                share.idle.check(&self.idle);
+                for idle in share.idle.iter(&self.idle) {
+                    let created = self.idle.get(idle).expect("a listed entry exists").created;
+                    agree!(created.kind() as usize, kind);
+                    agree!(idle_of(created), Some((Some(key), Some(idle))));
+                    listed += 1;
+                }
+            }
         }
+        agree!(listed, self.idle.len(), "every idle entry is in the list of its address");
+        agree!(networks, self.networks, "a network counts what its addresses count");
     }
 }
 

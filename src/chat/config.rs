@@ -34,6 +34,8 @@ pub struct ChatConfig {
     pub guess_paces: GuessPaces,
     /// Most connections from one address; `None`: no limit.
     pub address_connections_max: Option<usize>,
+    /// Most living sessions, and most living rooms, created from one address; `None`: no limit.
+    pub address_sessions_max: Option<usize>,
     /// Most sessions at a time.
     pub sessions_max: usize,
     /// Most rooms at a time.

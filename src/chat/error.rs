@@ -18,6 +18,10 @@ pub enum Refusal {
     RoomNotFound,
     /// The session is a member of [`SESSION_ROOMS_MAX`] rooms.
     TooManyRooms,
+    /// The address has its share of sessions, and none of them gives way.
+    AddressSessions,
+    /// The address has its share of rooms, and none of them gives way.
+    AddressRooms,
     /// The rate limit is exceeded; the request may be repeated after this time.
     RateLimited(Duration),
     /// The server has reached its limit of sessions or rooms, or memory is short.
@@ -80,6 +84,10 @@ impl fmt::Display for Refusal {
             Refusal::TooManyRooms => {
                 write!(f, "A session can be in at most {SESSION_ROOMS_MAX} rooms.")
             }
+            Refusal::AddressSessions => {
+                f.write_str("There are too many sessions from this address.")
+            }
+            Refusal::AddressRooms => f.write_str("There are too many rooms from this address."),
             Refusal::RateLimited(_) => f.write_str("Too many requests; please wait a moment."),
             Refusal::ServerFull => f.write_str("The server is full; please try again later."),
             Refusal::BadPassword => f.write_str("The room's password is missing or wrong."),

@@ -16,6 +16,8 @@ pub(super) type MemberKey = Key<MemberTag>;
 pub type AttachmentKey = Key<AttachmentTag>;
 /// A handle on the usage of an address. Valid as long as the address holds something.
 pub(super) type AddressKey = Key<AddressTag>;
+/// A handle on a session's or a room's place in the order in which they give way.
+pub(super) type IdleKey = Key<IdleTag>;
 /// A handle on a connection. The domain only passes it back to its [`super::Sink`].
 pub type ConnKey = Key<ConnTag>;
 
@@ -29,5 +31,7 @@ pub enum MemberTag {}
 pub enum AttachmentTag {}
 /// The kind of [`AddressKey`].
 pub enum AddressTag {}
+/// The kind of [`IdleKey`].
+pub enum IdleTag {}
 /// The kind of [`ConnKey`].
 pub enum ConnTag {}

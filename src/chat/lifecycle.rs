@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::address::Address;
+use super::address::{Address, Created, ShareKind};
 use super::error::{CloseReason, Refusal};
 use super::heap::shrink;
 use super::id::{RoomId, SessionId};
@@ -38,21 +38,27 @@ pub struct RoomOptions<'a> {
 }
 
 impl Chat {
-    /// Opens a session. `from`: the address whose rate it counts against; `None`: exempt.
+    /// Opens a session. `from`: the address whose rate and share it counts against; `None`: exempt.
+    /// A session of the address gives way to it if the share is used up.
     pub fn open_session(
         &mut self,
         now: Now,
         name: Name,
         from: Option<Address>,
+        sink: &mut dyn Sink,
     ) -> Result<SessionId, Refusal> {
         // Checked before `pace_address`, which would add an entry for the address.
         if self.sessions.len() >= self.config.sessions_max || self.is_full() {
             return Err(Refusal::ServerFull);
         }
+        // Before the rate is charged, so that a refusal costs nothing.
+        let first = self.share(now, from, ShareKind::Sessions)?;
         let pace = self.config.session_pace;
         let creator = self.pace_address(now, from, pace, |usage| &mut usage.session_meter)?;
         let id = SessionId::new(&mut *self.entropy);
         self.insert_session(id, name, creator, now, Duration::MAX);
+        // Last: the address keeps its entry because it has something to count at any time.
+        self.give_way(now, first, sink);
         self.recount();
         Ok(id)
     }
@@ -69,7 +75,6 @@ impl Chat {
         now: Now,
         remaining: Duration,
     ) -> SessionKey {
-        self.hold(creator, |usage| &mut usage.sessions);
         let id = Rc::new(id);
         let key = self.sessions.insert(Session {
             id: id.clone(),
@@ -78,11 +83,13 @@ impl Chat {
             attachments: SmallVec::new(),
             owned: Vec::new(),
             creator,
+            idle: None,
             timer: None,
             messages: Meter::default(),
             counted: 0,
         });
         if let Some(session) = self.sessions.get_mut(key) {
+            session.idle = self.addresses.add(creator, Created::Session(key), now.mono);
             let timer = ChatTimer::SessionUnused(key);
             session.timer = Some(self.timers.arm_within(timer, now.mono, remaining));
             session.recount(&mut self.session_heap_tally);
@@ -93,8 +100,10 @@ impl Chat {
 
     /// Restarts the session's ttl. A session with a connection has no timer to restart.
     pub fn touch(&mut self, now: Now, session: SessionKey) {
-        if let Some(timer) = self.sessions.get(session).and_then(|session| session.timer) {
+        let Some(session) = self.sessions.get(session) else { return };
+        if let Some(timer) = session.timer {
             self.timers.rearm(timer, now.mono);
+            self.addresses.renew_idle(session.creator, ShareKind::Sessions, session.idle);
         }
     }
 
@@ -126,20 +135,23 @@ impl Chat {
             session.timer.map(|timer| self.timers.cancel(timer));
             self.session_ids.remove(&session.id);
             self.session_heap_tally.change(session.counted, 0);
-            self.release(now, session.creator, |usage| &mut usage.sessions);
+            let (creator, idle) = (session.creator, session.idle);
+            self.subtract_from_share(now, creator, Created::Session(key), idle);
         }
         shrink(&mut self.session_ids);
         self.recount();
     }
 
-    /// Opens a room and makes the session its owner and a member. `from`: the address whose rate it
-    /// counts against; `None`: exempt.
+    /// Opens a room and makes the session its owner and a member. `from`: the address whose rate and
+    /// share it counts against; `None`: exempt. A room of the address gives way to it if the share
+    /// is used up.
     pub fn open_room(
         &mut self,
         now: Now,
         session: SessionKey,
         options: RoomOptions<'_>,
         from: Option<Address>,
+        sink: &mut dyn Sink,
     ) -> Result<RoomId, Refusal> {
         if self.sessions.get(session).is_some_and(|s| s.rooms.len() >= SESSION_ROOMS_MAX) {
             return Err(Refusal::TooManyRooms);
@@ -148,6 +160,7 @@ impl Chat {
         if self.feeds.room_count() >= self.config.rooms_max || self.is_full() {
             return Err(Refusal::ServerFull);
         }
+        let first = self.share(now, from, ShareKind::Rooms)?;
         let pace = self.config.room_pace;
         let creator = self.pace_address(now, from, pace, |usage| &mut usage.room_meter)?;
         let entropy = &mut *self.entropy;
@@ -165,6 +178,7 @@ impl Chat {
         let key = self.insert_room(room, ChatTimer::RoomNew, now, Duration::MAX);
         self.make_owner(key, session);
         self.member(session, key);
+        self.give_way(now, first, sink);
         self.recount();
         Ok(id)
     }
@@ -178,9 +192,9 @@ impl Chat {
         now: Now,
         remaining: Duration,
     ) -> RoomKey {
-        self.hold(room.creator, |usage| &mut usage.rooms);
         let key = self.feeds.insert_room(room);
         if let Some(room) = self.feeds.room_mut(key) {
+            room.idle = self.addresses.add(room.creator, Created::Room(key), now.mono);
             room.timer = Some(self.timers.arm_within(timer(key), now.mono, remaining));
             room.recount(&mut self.room_heap_tally);
             self.room_ids.insert(room.id, key);
@@ -215,14 +229,20 @@ impl Chat {
         for attachment in attachments {
             self.close(now, attachment, CloseReason::RoomDeleted, sink);
         }
+        self.end_room(now, key, sink);
+        Ok(())
+    }
+
+    /// Ends a room without connections.
+    pub(super) fn end_room(&mut self, now: Now, key: RoomKey, sink: &mut dyn Sink) {
         if let Some(timer) = self.feeds.room_mut(key).and_then(|room| room.timer.take()) {
             self.timers.cancel(timer);
         }
         self.remove_room(now, key, sink);
-        Ok(())
     }
 
-    /// Removes a room without connections, its members and its history.
+    /// Like [`Chat::end_room`], for a room whose timer is no longer armed. Removes its members and
+    /// its history.
     pub(super) fn remove_room(&mut self, now: Now, key: RoomKey, sink: &mut dyn Sink) {
         let Some(room) = self.feeds.remove_room(key, sink) else { return };
         self.room_ids.remove(&room.id);
@@ -241,7 +261,7 @@ impl Chat {
         if let Some((owner, place)) = room.owner {
             self.disown(owner, place);
         }
-        self.release(now, room.creator, |usage| &mut usage.rooms);
+        self.subtract_from_share(now, room.creator, Created::Room(key), room.idle);
         if room.lock.is_some() {
             self.forget_guesses_in(key);
         }

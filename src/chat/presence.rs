@@ -5,6 +5,7 @@
 //! present in a room have the same name, and each arrival and each departure of a member is
 //! announced once; the end of a room is not a departure.
 
+use super::address::{Created, ShareKind};
 use super::catch_up::Start;
 use super::error::{CloseReason, Refusal};
 use super::event::{LastPage, MessageKind};
@@ -92,6 +93,8 @@ impl Chat {
         if let Some(session) = self.sessions.get_mut(session_key) {
             session.attachments.push(key);
             session.timer.take().map(|timer| self.timers.cancel(timer));
+            let idle = session.idle.take();
+            self.addresses.remove_idle(session.creator, ShareKind::Sessions, idle);
         }
         self.recount_session(session_key);
         let admission = match contested {
@@ -274,6 +277,7 @@ impl Chat {
         member.connections += 1;
         member.grace.take().map(|timer| self.timers.cancel(timer));
         room.timer.take().map(|timer| self.timers.cancel(timer));
+        self.addresses.remove_idle(room.creator, ShareKind::Rooms, room.idle.take());
         self.feeds.place(key, member_key);
     }
 
@@ -307,6 +311,8 @@ impl Chat {
             if session.attachments.is_empty() {
                 let timer = ChatTimer::SessionUnused(attachment.session);
                 session.timer = Some(self.timers.arm(timer, now.mono));
+                let created = Created::Session(attachment.session);
+                session.idle = self.addresses.push_idle(session.creator, created, now.mono);
             }
         }
         match attachment.state {
@@ -336,6 +342,7 @@ impl Chat {
         if self.feeds.recipients(key).is_empty() {
             if let Some(room) = self.feeds.room_mut(key) {
                 room.timer = Some(self.timers.arm(ChatTimer::RoomEmpty(key), now.mono));
+                room.idle = self.addresses.push_idle(room.creator, Created::Room(key), now.mono);
             }
         }
     }

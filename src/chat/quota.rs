@@ -1,19 +1,28 @@
 //! Limits per client address.
 //!
-//! Owns the rules: how many connections an address may have, and how fast it may open sessions and
-//! rooms. `address` stores the counts. Must not know how a client's address is determined. The
-//! invariant: an address with an entry has a connection, a living session, a living room or an
-//! armed timer, so that every entry is removed eventually.
+//! Owns the rules: how many connections, living sessions and living rooms an address may have, what
+//! gives way to a new session or room, and how fast it may open them. `address` stores the counts.
+//! Must not know how a client's address is determined. The invariant: an address with an entry has a
+//! connection, a living session, a living room or an armed timer, so that every entry is removed
+//! eventually.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use super::address::{Address, Quota, Usage};
+use super::address::{Address, Created, Quota, ShareKind, Usage};
 use super::error::Refusal;
-use super::keys::AddressKey;
+use super::keys::{AddressKey, IdleKey};
+use super::sink::Sink;
 use super::state::Chat;
 use super::timer::ChatTimer;
 use crate::clock::Now;
 use crate::rate::{Meter, Pace};
+
+/// A session or a room gives way if it has had no connection for this long (contract §3.13).
+const GIVES_WAY_AFTER: Duration = Duration::from_secs(600);
+
+/// How many times the share of one address a /48 network of IPv6 may have (contract §3.14).
+const NETWORK_SHARES: usize = 8;
 
 /// Most connections that one address may have open in addition to its limit. Each of them is
 /// refused with an answer. Further ones are dropped without an answer.
@@ -41,11 +50,15 @@ impl Chat {
     /// A connection that [`Chat::on_arrival`] counted has ended.
     pub fn on_departure(&mut self, now: Now, address: Address) {
         let key = self.addresses.key(address);
-        self.release(now, Some(key), |usage| &mut usage.connections);
+        if let Some(usage) = self.addresses.get_mut(key) {
+            usage.connections = usage.connections.saturating_sub(1);
+        }
+        self.keep_reviewed(now, key);
     }
 
     /// Counts one use against the rate of an address, and returns the address's key; `None`:
-    /// exempt. If this succeeds, the caller must count what it creates at the address.
+    /// exempt. If this succeeds, the caller must add what it creates to the share of the
+    /// address.
     pub(super) fn pace_address(
         &mut self,
         now: Now,
@@ -65,30 +78,50 @@ impl Chat {
         }
     }
 
-    /// Counts one more of what an address holds.
-    pub(super) fn hold(
-        &mut self,
-        address: Option<AddressKey>,
-        count: impl FnOnce(&mut Usage) -> &mut u32,
-    ) {
-        if let Some(usage) = address.and_then(|key| self.addresses.get_mut(key)) {
-            *count(usage) += 1;
+    /// What gives way if the address creates one more of this kind; `Ok(None)`: nothing, because the
+    /// address is not at its bound. Changes nothing, so that a later check can still refuse.
+    pub(super) fn share(
+        &self,
+        now: Now,
+        from: Option<Address>,
+        kind: ShareKind,
+    ) -> Result<Option<Created>, Refusal> {
+        let (Some(address), Some(max)) = (from, self.config.address_sessions_max) else {
+            return Ok(None);
+        };
+        let (count, of_network) = self.addresses.counts(address, kind);
+        if count < max && of_network < max.saturating_mul(NETWORK_SHARES) {
+            return Ok(None);
+        }
+        match self.addresses.first_idle(address, kind) {
+            Some((first, since)) if since.after(GIVES_WAY_AFTER) <= now.mono => Ok(Some(first)),
+            _ => Err(match kind {
+                ShareKind::Sessions => Refusal::AddressSessions,
+                ShareKind::Rooms => Refusal::AddressRooms,
+            }),
         }
     }
 
-    /// Counts one less of what an address holds.
-    pub(super) fn release(
+    /// Ends what [`Chat::share`] has returned, as if its ttl had run out.
+    pub(super) fn give_way(&mut self, now: Now, first: Option<Created>, sink: &mut dyn Sink) {
+        match first {
+            Some(Created::Session(session)) => self.end_session(now, session, sink),
+            Some(Created::Room(room)) => self.end_room(now, room, sink),
+            None => {}
+        }
+    }
+
+    /// Subtracts something that has ended from the share of the address that created it.
+    pub(super) fn subtract_from_share(
         &mut self,
         now: Now,
-        address: Option<AddressKey>,
-        count: impl FnOnce(&mut Usage) -> &mut u32,
+        creator: Option<AddressKey>,
+        created: Created,
+        idle: Option<IdleKey>,
     ) {
-        let Some(key) = address else { return };
-        if let Some(usage) = self.addresses.get_mut(key) {
-            let count = count(usage);
-            *count = count.saturating_sub(1);
-        }
-        self.keep_reviewed(now, key);
+        let Some(creator) = creator else { return };
+        self.addresses.subtract(creator, created, idle);
+        self.keep_reviewed(now, creator);
     }
 
     /// Reviews the address now, unless a timer for a review is armed.
@@ -106,18 +139,31 @@ impl Chat {
     }
 
     pub(super) fn check_shares(&self) {
-        self.addresses.check();
-        let mut held: HashMap<AddressKey, (u32, u32)> = HashMap::new();
-        for key in self.sessions.iter().filter_map(|(_, session)| session.creator) {
-            held.entry(key).or_default().0 += 1;
+        let mut created: HashMap<AddressKey, [u32; 2]> = HashMap::new();
+        for (_, session) in self.sessions.iter() {
+            if let Some(creator) = session.creator {
+                created.entry(creator).or_default()[ShareKind::Sessions as usize] += 1;
+            }
+            let is_idle = session.creator.is_some() && session.attachments.is_empty();
+            agree!(session.idle.is_some(), is_idle);
         }
-        for key in self.feeds.rooms().filter_map(|(_, room)| room.creator) {
-            held.entry(key).or_default().1 += 1;
+        for (key, room) in self.feeds.rooms() {
+            if let Some(creator) = room.creator {
+                created.entry(creator).or_default()[ShareKind::Rooms as usize] += 1;
+            }
+            let is_idle = room.creator.is_some() && self.feeds.recipients(key).is_empty();
+            agree!(room.idle.is_some(), is_idle);
         }
         for (key, usage) in self.addresses.iter() {
-            let held = held.remove(&key).unwrap_or_default();
-            agree!((usage.sessions, usage.rooms), held, "an address counts what it has created");
+            let counts =
+                [ShareKind::Sessions, ShareKind::Rooms].map(|kind| usage.share(kind).count);
+            let created = created.remove(&key).unwrap_or_default();
+            agree!(counts, created, "an address counts what it has created");
         }
-        assert!(held.is_empty(), "the address that created something has an entry");
+        assert!(created.is_empty(), "a creator's address has an entry");
+        self.addresses.check(|created| match created {
+            Created::Session(key) => self.sessions.get(key).map(|one| (one.creator, one.idle)),
+            Created::Room(key) => self.feeds.room(key).map(|one| (one.creator, one.idle)),
+        });
     }
 }

@@ -17,7 +17,7 @@ use super::guesses::Guesses;
 use super::heap::{list_bytes, map_bytes, tree_bytes, vec_bytes};
 use super::id::{MessageIds, RoomId, SessionId, UserId};
 use super::keys::{
-    AddressKey, AttachmentKey, MemberKey, MemberTag, RoomKey, SessionKey, SessionTag,
+    AddressKey, AttachmentKey, IdleKey, MemberKey, MemberTag, RoomKey, SessionKey, SessionTag,
 };
 use super::name::{Name, Title};
 use super::password::Lock;
@@ -78,6 +78,8 @@ pub(super) struct Session {
     pub owned: Vec<RoomKey>,
     /// The address that opened the session; `None`: exempt from limits per address.
     pub creator: Option<AddressKey>,
+    /// `Some` while there is a creator and no attachment.
+    pub idle: Option<IdleKey>,
     /// Armed while there is no attachment.
     pub timer: Option<TimerKey>,
     /// The meter of the rate of chat messages.
@@ -100,6 +102,8 @@ pub(super) struct Room {
     /// The address that opened the room, also after a hand-over; `None`: exempt from limits per
     /// address.
     pub creator: Option<AddressKey>,
+    /// `Some` while there is a creator and no connection.
+    pub idle: Option<IdleKey>,
     /// The number of rooms that were opened earlier.
     pub number: u64,
     /// In arbitrary order; each member stores its index.
@@ -148,7 +152,7 @@ pub(super) struct Probe {
 // The table in `ledger` contains these sizes.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(
-    size_of::<Session>() == 144 && size_of::<Feed<Room>>() == 384 && size_of::<Member>() == 72
+    size_of::<Session>() == 152 && size_of::<Feed<Room>>() == 392 && size_of::<Member>() == 72
 );
 
 /// Bytes of a session id on the heap, with the two counts of its `Rc`.
@@ -186,6 +190,7 @@ impl Room {
             owner: None,
             is_closing: false,
             creator: None,
+            idle: None,
             number,
             members: Vec::new(),
             present: BTreeMap::new(),

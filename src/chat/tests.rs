@@ -20,6 +20,7 @@ mod probes;
 mod random;
 mod recorder;
 mod restarts;
+mod shares;
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -52,6 +53,7 @@ const SETTINGS: ChatConfig = ChatConfig {
     room_pace: Pace::UNLIMITED,
     guess_paces: GuessPaces { address: Pace::new(6, MINUTE, 5), room: Pace::new(60, MINUTE, 60) },
     address_connections_max: Some(200),
+    address_sessions_max: Some(2000),
     sessions_max: 100_000,
     rooms_max: 100_000,
 };
@@ -137,10 +139,15 @@ impl Story {
     }
 
     fn person(&mut self, name: &str) -> SessionKey {
+        self.try_person(name, None).unwrap()
+    }
+
+    /// Asks for a session from an address.
+    fn try_person(&mut self, name: &str, from: Option<Address>) -> Result<SessionKey, Refusal> {
         let name = Name::parse(name).unwrap();
-        let id = self.chat.open_session(self.now, name, None).unwrap();
+        let opened = self.chat.open_session(self.now, name, from, &mut self.sink);
         self.step();
-        self.chat.session(id).unwrap()
+        opened.map(|id| self.chat.session(id).unwrap())
     }
 
     fn room(&mut self, by: SessionKey) -> RoomKey {
@@ -148,9 +155,23 @@ impl Story {
     }
 
     fn room_with(&mut self, by: SessionKey, options: RoomOptions<'_>) -> RoomKey {
-        let id = self.chat.open_room(self.now, by, options, None).unwrap();
+        self.try_room_with(by, options, None).unwrap()
+    }
+
+    /// Asks for a room from an address.
+    fn try_room(&mut self, by: SessionKey, from: Option<Address>) -> Result<RoomKey, Refusal> {
+        self.try_room_with(by, RoomOptions::default(), from)
+    }
+
+    fn try_room_with(
+        &mut self,
+        by: SessionKey,
+        options: RoomOptions<'_>,
+        from: Option<Address>,
+    ) -> Result<RoomKey, Refusal> {
+        let opened = self.chat.open_room(self.now, by, options, from, &mut self.sink);
         self.step();
-        self.chat.room(id).unwrap()
+        opened.map(|id| self.chat.room(id).unwrap())
     }
 
     fn new_conn(&mut self, room: RoomKey) -> ConnKey {

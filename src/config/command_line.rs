@@ -136,6 +136,7 @@ impl Default for Config {
             guess_rate: 0,
             room_guess_rate: 0,
             address_connections_max: None,
+            address_sessions_max: None,
             trusted_proxies: Vec::new(),
             connections_max: None,
             sessions_max: 0,

@@ -150,6 +150,16 @@ pub static FLAGS: &[Flag] = &[
         "Maximum number of connections from one address (IPv6: from one /64 network); 0 \
          means unlimited",
     ),
+    flag(
+        "address-sessions",
+        "2000",
+        Count(COUNT, |config, n| config.address_sessions_max = unlimited_if_zero(n)),
+    )
+    .help(
+        "Maximum number of living sessions, and of living rooms, created from one address \
+         (IPv6: from one /64 network, and eight times as many from one /48 network); 0 \
+         means unlimited",
+    ),
     flag("trusted-proxy", "none", Proxies).help(
         "Address or range (10.0.0.0/8) of a proxy whose X-Forwarded-For is believed; \
          repeatable",

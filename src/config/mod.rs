@@ -81,6 +81,8 @@ pub struct Config {
     pub room_guess_rate: u32,
     /// Connections from one address; `None` is unlimited.
     pub address_connections_max: Option<usize>,
+    /// Living sessions, and living rooms, created from one address; `None` is unlimited.
+    pub address_sessions_max: Option<usize>,
     /// Peers whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<Cidr>,
     /// Open connections; `None`: as many as the descriptor limit allows.

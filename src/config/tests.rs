@@ -122,6 +122,15 @@ const CASES: &[FlagCase] = &[
         "many",
     ),
     (
+        "address-sessions",
+        |c| format!("{:?}", c.address_sessions_max),
+        "Some(2000)",
+        ["0", "None"],
+        &["10000001"],
+        "0 to 10000000",
+        "few",
+    ),
+    (
         "trusted-proxy",
         |c| format!("{:?}", c.trusted_proxies),
         "[]",

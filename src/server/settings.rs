@@ -94,6 +94,7 @@ pub(super) fn chat_config(config: &Config) -> chat::ChatConfig {
             room: Pace::new(config.room_guess_rate, 60 * SECOND, ROOM_GUESS_BURST),
         },
         address_connections_max: config.address_connections_max,
+        address_sessions_max: config.address_sessions_max,
         sessions_max: config.sessions_max,
         rooms_max: config.rooms_max,
     }

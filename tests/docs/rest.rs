@@ -175,6 +175,9 @@ fn operations_on_sessions_answer_as_documented() {
     let limited = Server::start(&["--trusted-proxy", "127.0.0.1", "--session-rate", "1"]);
     let open = post("/sessions").field(FORWARDED.0, FORWARDED.1).json(&json!({"username": "ana"}));
     ask_until_429(checker, &limited, "/sessions", &open);
+    let limited = Server::start(&["--trusted-proxy", "127.0.0.1", "--address-sessions", "2"]);
+    let answer = ask_until_429(checker, &limited, "/sessions", &open);
+    assert_eq!(answer.json()["code"], "too_many_sessions");
     checker.expect_all_of(SESSIONS, &[]);
 }
 
@@ -382,7 +385,7 @@ fn every_code_in_a_description_has_its_status() {
                     "bad_body" | "bad_query" | "bad_message" | "bad_nonce" | "empty_message"
                     | "too_long" => 422,
                     "upgrade_required" => 426,
-                    "rate_limited" | "too_many_rooms" => 429,
+                    "rate_limited" | "too_many_rooms" | "too_many_sessions" => 429,
                     other => panic!("the code {other} is not in the contract"),
                 };
                 assert_eq!(status, expected, "{code}");

@@ -48,7 +48,7 @@ struct Town {
 }
 
 /// What must occur in a run of several seeds. See `Facts::outcomes`.
-pub const OUTCOMES: [Expected; 19] = [
+pub const OUTCOMES: [Expected; 21] = [
     (0, ""), // A chat over WebSocket, which has no status.
     (101, ""),
     (200, ""),
@@ -60,6 +60,8 @@ pub const OUTCOMES: [Expected; 19] = [
     (404, "room_not_found"),
     (409, "name_taken"),
     (429, "rate_limited"),
+    (429, "too_many_rooms"),
+    (429, "too_many_sessions"),
     (503, "server_full"),
     (1000, ""),
     (4401, ""),
@@ -94,6 +96,7 @@ pub fn run(seed: u64) -> Facts {
         session_rate: *dice.pick(&[rate(0, 1), rate(1, 2), rate(3, 4)]),
         room_rate: *dice.pick(&[rate(0, 1), rate(1, 1), rate(2, 3)]),
         address_connections_max: *dice.pick(&[None, Some(1), Some(3)]),
+        address_sessions_max: *dice.pick(&[None, Some(1), Some(3)]),
         connections_max: *dice.pick(&[None, Some(6), Some(12)]),
         sessions_max: *dice.pick(&[3, 8, 1000]),
         rooms_max: *dice.pick(&[1, 4, 1000]),

@@ -184,6 +184,60 @@ fn the_last_forwarded_address_that_is_no_trusted_proxy_counts() {
     http.ask(&forwarded(create("ana"), "203.0.113.9, 203.0.113.10")).expect(201);
 }
 
+// The share of each address.
+
+// contract §3.13 §3.15 §12.25
+#[test]
+fn address_sessions_limits_the_living_sessions_and_rooms_of_each_address() {
+    let server = proxied(&["--address-sessions", "2", "--session-rate", "1", "--room-rate", "1"]);
+    let mut http = server.http();
+    let ana = server.session("ana");
+    let from = |request: Request, address: &str| forwarded(request, address);
+    let room = || post("/rooms").session(&ana);
+    let mut sessions = Vec::new();
+    let mut rooms = Vec::new();
+    for _ in 0..2 {
+        let opened = http.ask(&from(create("bob"), "203.0.113.7")).expect(201);
+        sessions.push(opened.string("session_id"));
+        let opened = http.ask(&from(room(), "203.0.113.7")).expect(201);
+        rooms.push(opened.string("room_id"));
+    }
+    // More than the burst of sixty: a refusal charges no rate.
+    for _ in 0..100 {
+        let refused = http.ask(&from(create("bob"), "203.0.113.7"));
+        assert!(refused.field("Retry-After").is_some());
+        refused.refused(429, "too_many_sessions");
+        http.ask(&from(room(), "203.0.113.7")).refused(429, "too_many_rooms");
+    }
+    http.ask(&from(create("bob"), "203.0.113.8")).expect(201);
+    http.ask(&from(room(), "203.0.113.8")).expect(201);
+    for _ in 0..5 {
+        http.ask(&create("bob")).expect(201); // Loopback itself is exempt.
+        http.ask(&room()).expect(201);
+    }
+    http.ask(&delete("/sessions/me").session(&sessions[0])).expect(200);
+    http.ask(&delete(&format!("/rooms/{}", rooms[0])).session(&ana)).expect(200);
+    http.ask(&from(create("bob"), "203.0.113.7")).expect(201);
+    http.ask(&from(room(), "203.0.113.7")).expect(201);
+    http.ask(&from(create("bob"), "203.0.113.7")).refused(429, "too_many_sessions");
+    http.ask(&from(room(), "203.0.113.7")).refused(429, "too_many_rooms");
+}
+
+// contract §3.13
+#[test]
+fn an_ipv6_network_of_48_bits_has_eight_shares_and_one_of_64_bits_has_one() {
+    let server = proxied(&["--address-sessions", "1"]);
+    let mut http = server.http();
+    let from = |n: usize| forwarded(create("ana"), &format!("2001:db8:0:{n:x}::1"));
+    for n in 0..8 {
+        http.ask(&from(n)).expect(201);
+        let other = forwarded(create("ana"), &format!("2001:db8:0:{n:x}::2"));
+        http.ask(&other).refused(429, "too_many_sessions");
+    }
+    http.ask(&from(8)).refused(429, "too_many_sessions");
+    http.ask(&forwarded(create("ana"), "2001:db8:1::1")).expect(201);
+}
+
 // Connections for each address.
 
 fn socket_from(server: &Server, room: &str, session: &str, address: &str) -> Ws {

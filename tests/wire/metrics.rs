@@ -323,9 +323,18 @@ fn messages_connections_refusals_and_closes_are_counted() {
 // contract §1.3 §1.5
 #[test]
 fn every_refusal_is_counted_by_its_code() {
-    let flags =
-        ["--cors-origin", "https://a.example", "--body-timeout", "1s", "--max-rooms", "203"];
-    let server = Server::start_with_metrics(&flags);
+    let server = Server::start_with_metrics(&[
+        "--cors-origin",
+        "https://a.example",
+        "--body-timeout",
+        "1s",
+        "--max-rooms",
+        "203",
+        "--trusted-proxy",
+        "127.0.0.1",
+        "--address-sessions",
+        "1",
+    ]);
     let [ana, namesake, carl] = ["ana", "Ana", "carl"].map(|name| server.session(name));
     let room = server.room(&ana);
     let locked = server.room_with(&ana, &json!({"password": "sesame"}));
@@ -335,6 +344,9 @@ fn every_refusal_is_counted_by_its_code() {
     let rooms: Vec<_> = (0..200).map(|_| post("/rooms").session(&carl)).collect();
     opener.pipeline(&rooms).into_iter().for_each(|answer| _ = answer.expect(201));
 
+    let dan = json!({"username": "dan"});
+    let dan = post("/sessions").json(&dan).field("X-Forwarded-For", "203.0.113.7");
+    server.ask(dan.clone()).expect(201);
     let messages = format!("/rooms/{room}/messages");
     let say = |text: &str| post(&messages).json(&json!({"message": text}));
     let socket = format!("/ws/{room}?session_id={ana}");
@@ -362,6 +374,7 @@ fn every_refusal_is_counted_by_its_code() {
         ("bad_query", 422, get(&format!("{messages}?limit=0")).session(&ana)),
         ("upgrade_required", 426, get(&socket)),
         ("too_many_rooms", 429, post("/rooms").session(&carl)),
+        ("too_many_sessions", 429, dan),
         ("headers_too_large", 431, get("/ping").field("X", &"x".repeat(16 * 1024))),
     ];
     let mut expected = Vec::new();
@@ -396,7 +409,7 @@ fn every_refusal_is_counted_by_its_code() {
         assert_eq!(sample.value, count as f64, "{code}");
         assert_eq!(count == 0, ["internal_error", "shutting_down"].contains(&code), "{code}");
     }
-    assert_eq!(samples.len(), 30, "the number of codes");
+    assert_eq!(samples.len(), 31, "the number of codes");
 }
 
 #[test]

@@ -174,7 +174,7 @@ fn the_cost_of_ending_a_room_does_not_grow_with_the_rooms_of_its_owner() {
     let ana = story.person("ana");
     let (now, chat, sink) = (story.now, &mut story.chat, &mut story.sink);
     for _ in 0..20_000 {
-        let id = chat.open_room(now, ana, RoomOptions::default(), None).unwrap();
+        let id = chat.open_room(now, ana, RoomOptions::default(), None, sink).unwrap();
         let room = chat.room(id).unwrap();
         chat.leave(now, ana, room, sink);
     }

@@ -171,7 +171,8 @@ fn public_rooms_are_listed_newest_first_up_to_a_maximum() {
         }
         let sessions = story.chat.sessions.iter().map(|(key, _)| key);
         let opener = sessions.max_by_key(|session| session.index()).unwrap();
-        ids.push(story.chat.open_room(story.now, opener, RoomOptions::default(), None).unwrap());
+        let room = story.room(opener);
+        ids.push(story.chat.room_id(room).unwrap());
     }
     story.step();
     ids.reverse();

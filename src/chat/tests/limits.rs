@@ -7,10 +7,6 @@ use super::*;
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
-fn ana() -> Name {
-    Name::parse("ana").unwrap()
-}
-
 #[test]
 fn a_session_may_be_a_member_of_two_hundred_rooms() {
     let mut story = Story::new();
@@ -21,10 +17,7 @@ fn a_session_may_be_a_member_of_two_hundred_rooms() {
         rooms.push(story.room(ana));
     }
     assert_eq!(story.join(ana, room), Err(Refusal::TooManyRooms));
-    assert_eq!(
-        story.chat.open_room(story.now, ana, RoomOptions::default(), None),
-        Err(Refusal::TooManyRooms)
-    );
+    assert_eq!(story.try_room(ana, None), Err(Refusal::TooManyRooms));
     assert_eq!(story.try_enter(ana, room).err(), Some(CloseReason::TooManyRooms));
     assert_eq!(story.join(ana, rooms[7]), Ok(()), "ana is a member already");
     story.enter(ana, rooms[7]);
@@ -84,19 +77,13 @@ fn sessions_and_rooms_over_the_servers_limits_are_refused() {
         config.rooms_max = 2;
     });
     let (first, _) = (story.person("ana"), story.person("ana"));
-    assert_eq!(story.chat.open_session(story.now, ana(), None), Err(Refusal::ServerFull));
+    assert_eq!(story.try_person("ana", None), Err(Refusal::ServerFull));
     story.room(first);
     story.room(first);
-    assert_eq!(
-        story.chat.open_room(story.now, first, RoomOptions::default(), None),
-        Err(Refusal::ServerFull)
-    );
+    assert_eq!(story.try_room(first, None), Err(Refusal::ServerFull));
     story.end(first);
     let next = story.person("ana");
-    assert_eq!(
-        story.chat.open_room(story.now, next, RoomOptions::default(), None),
-        Err(Refusal::ServerFull)
-    );
+    assert_eq!(story.try_room(next, None), Err(Refusal::ServerFull));
     story.wait(11 * MINUTE);
     story.room(next);
 }
@@ -111,19 +98,17 @@ fn an_address_opens_sessions_and_rooms_at_a_limited_rate() {
     let refusal = Refusal::RateLimited(Duration::from_millis(500));
     let opener = story.person("ana");
     for _ in 0..60 {
-        story.chat.open_session(story.now, ana(), here).unwrap();
-        story.chat.open_room(story.now, opener, RoomOptions::default(), here).unwrap();
+        story.try_person("ana", here).unwrap();
+        story.try_room(opener, here).unwrap();
     }
-    assert_eq!(story.chat.open_session(story.now, ana(), here), Err(refusal));
-    assert_eq!(story.chat.open_room(story.now, opener, RoomOptions::default(), here), Err(refusal));
-    assert!(story.chat.open_session(story.now, ana(), there).is_ok());
-    assert!(story.chat.open_session(story.now, ana(), None).is_ok(), "exempt");
-    assert!(story.chat.open_room(story.now, opener, RoomOptions::default(), there).is_ok());
-    story.step();
+    assert_eq!(story.try_person("ana", here), Err(refusal));
+    assert_eq!(story.try_room(opener, here), Err(refusal));
+    assert!(story.try_person("ana", there).is_ok());
+    assert!(story.try_person("ana", None).is_ok(), "exempt");
+    assert!(story.try_room(opener, there).is_ok());
     story.wait(Duration::from_millis(500));
-    assert!(story.chat.open_session(story.now, ana(), here).is_ok());
-    assert!(story.chat.open_session(story.now, ana(), here).is_err());
-    story.step();
+    assert!(story.try_person("ana", here).is_ok());
+    assert!(story.try_person("ana", here).is_err());
 }
 
 #[test]
@@ -176,8 +161,7 @@ fn the_entries_of_idle_addresses_are_removed() {
     for n in 0..200 {
         let address = Address::of(IpAddr::from([192, 0, 2, n]));
         for _ in 0..=n % 7 {
-            let id = story.chat.open_session(story.now, ana(), Some(address)).unwrap();
-            let session = story.chat.session(id).unwrap();
+            let session = story.try_person("ana", Some(address)).unwrap();
             story.end(session);
         }
         if n % 3 == 0 {
@@ -197,8 +181,7 @@ fn an_address_with_a_connection_needs_no_timer() {
     let mut story = Story::with(|config| config.session_pace = Pace::new(2, SECOND, 60));
     let here = Address::of(HERE);
     story.chat.on_arrival(here);
-    let id = story.chat.open_session(story.now, ana(), Some(here)).unwrap();
-    let session = story.chat.session(id).unwrap();
+    let session = story.try_person("ana", Some(here)).unwrap();
     story.end(session);
     assert_eq!(story.chat.timer_count(), 0);
     story.chat.on_departure(story.now, here);
@@ -221,9 +204,9 @@ fn thousands_of_sessions_and_rooms_leave_nothing_behind() {
     let mut conns = Slots::default();
     for n in 0..COUNT {
         let name = Name::parse(["ana", "ÀNA", "Bob"][n % 3]).unwrap();
-        let id = chat.open_session(now, name, None).unwrap();
+        let id = chat.open_session(now, name, None, sink).unwrap();
         let session = chat.session(id).unwrap();
-        let id = chat.open_room(now, session, RoomOptions::default(), None).unwrap();
+        let id = chat.open_room(now, session, RoomOptions::default(), None, sink).unwrap();
         let room = chat.room(id).unwrap();
         if n % 2 == 0 {
             let mut enter = |session| {

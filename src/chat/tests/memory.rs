@@ -70,9 +70,8 @@ fn rooms_and_sessions_are_refused_before_memberships_are() {
     let (ana, room, tab) = story.begin("ana");
     let bob = story.person("bob");
     let open = |story: &mut Story| {
-        let name = Name::parse("carl").unwrap();
-        let session = story.chat.open_session(story.now, name, None).map(|_| ());
-        let room = story.chat.open_room(story.now, ana, RoomOptions::default(), None).map(|_| ());
+        let session = story.try_person("carl", None).map(|_| ());
+        let room = story.try_room(ana, None).map(|_| ());
         assert_eq!(session, room);
         session
     };
@@ -99,7 +98,6 @@ fn a_full_server_adds_no_entry_for_an_address() {
     rest.set(CEILING);
     let timers = story.chat.timer_count();
     let here = Some(Address::of([192, 0, 2, 1].into()));
-    let opened = story.chat.open_session(story.now, Name::parse("ana").unwrap(), here);
-    assert_eq!(opened.map(|_| ()), Err(Refusal::ServerFull));
+    assert_eq!(story.try_person("ana", here), Err(Refusal::ServerFull));
     assert_eq!(story.chat.timer_count(), timers);
 }

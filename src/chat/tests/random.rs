@@ -12,12 +12,14 @@
 //! 4. the history is the end of the log;
 //! 5. a message that is sent twice is posted once, as long as the history has it;
 //! 6. a room has the right owner, and a room with a password admits only members;
-//! 7. a restart preserves the records.
+//! 7. a restart preserves the records;
+//! 8. an address holds at most its share, and the right session or room gives way.
 //!
 //! At the end all sessions and rooms end, and no memory is held.
 
 mod presences;
 mod readers;
+mod shares;
 
 use std::collections::{HashMap, HashSet};
 
@@ -26,6 +28,7 @@ use super::recorder::LogEntry;
 use super::*;
 use presences::Presence;
 use readers::{Reader, kept};
+use shares::{Held, SHARE};
 
 const NAMES: [&str; 5] = ["ana", "ANA", "Ana", "bob", "zoe"];
 const HISTORY: usize = 24;
@@ -58,12 +61,15 @@ struct Model {
     /// The revision of the public listing, and the listing.
     listing: (u64, Vec<(RoomId, usize)>),
     seen: HashSet<&'static str>,
+    held_sessions: Held<SessionKey>,
+    held_rooms: Held<RoomKey>,
+    commands: usize,
 }
 
 #[test]
 fn random_commands_keep_all_invariants() {
     let (seeds, ticks) =
-        if std::env::var_os("SLOW_TESTS").is_some() { (50, 1000) } else { (5, 600) };
+        if std::env::var_os("SLOW_TESTS").is_some() { (50, 1000) } else { (16, 600) };
     let mut seen = HashSet::new();
     for seed in 0..seeds {
         let mut model = Model::new(seed);
@@ -95,6 +101,9 @@ fn random_commands_keep_all_invariants() {
         "deleted",
         "passed on",
         "without an owner",
+        "share used up",
+        "a session gave way",
+        "a room gave way",
     ] {
         assert!(seen.contains(rare), "never happened: {rare}");
     }
@@ -117,6 +126,11 @@ impl Model {
             config.message_pace = Pace::new(10, SECOND, 40);
             config.guess_paces.address = Pace::new(1, MINUTE, 1);
             config.guess_paces.room = Pace::new(3, MINUTE, 3);
+            if seed % 2 == 0 {
+                config.address_sessions_max = Some(SHARE);
+                // Otherwise an empty room would end before it could give way.
+                (config.room_ttl, config.new_room_ttl) = (HOUR, HOUR);
+            }
         });
         Model {
             random: SeededEntropy::new(seed),
@@ -137,6 +151,9 @@ impl Model {
             sent: 0,
             listing: Default::default(),
             seen: HashSet::new(),
+            held_sessions: Held::new(),
+            held_rooms: Held::new(),
+            commands: 0,
         }
     }
 
@@ -175,12 +192,11 @@ impl Model {
         let place = self.roll(self.readers.len().max(1) as u64) as usize;
         let tab = self.readers.get(place).map(|reader| reader.tab);
         match (self.roll(120), session, room, tab) {
-            (0..8, ..) if (self.sessions.len() as u64) < PEOPLE => {
+            (0..8, ..) => {
                 let name = NAMES[self.roll(NAMES.len() as u64) as usize];
-                let session = self.story.person(name);
-                self.sessions.push(session);
+                self.open_session(name);
             }
-            (8..12, Some(session), ..) if (self.rooms.len() as u64) < ROOMS => self.open(session),
+            (8..12, Some(session), ..) => self.open(session),
             (12, Some(session), ..) => self.end_session(session),
             (13..16, Some(session), Some(room), _) => self.story.leave(session, room),
             (16..20, Some(session), Some(room), _) => self.join(session, room),
@@ -202,7 +218,10 @@ impl Model {
             (104..107, _, _, Some(tab)) => _ = self.story.catch_up(tab),
             (107..111, Some(session), Some(room), _) => self.post(session, room),
             (111, Some(session), Some(room), _) => self.delete(session, room),
-            (112, Some(session), ..) => self.story.chat.touch(self.story.now, session),
+            (112, Some(session), ..) => {
+                self.story.chat.touch(self.story.now, session);
+                self.held_sessions.touch(session, self.commands);
+            }
             (113, ..) => {
                 if let Some(tab) = self.pick(|model| &model.ended) {
                     let len = self.story.sink.last_id;
@@ -215,11 +234,13 @@ impl Model {
             }
             (114.., ..) => {
                 let (millis, weight) = (self.roll(2000), self.roll(1000));
+                // With shares there must be time for something to give way.
+                let is_long = if self.has_shares() { 900 } else { 980 };
                 let times = match weight {
                     0..900 => 1,
-                    900..980 => 100, // Rooms without connections end.
-                    980..998 => 700, // So do new rooms.
-                    _ => 100_000,    // So do sessions.
+                    _ if weight < is_long => 100, // Rooms without connections end.
+                    900..998 => 700,              // So do new rooms.
+                    _ => 100_000,                 // So do sessions.
                 };
                 self.story.now = self.story.now.after(Duration::from_millis(millis * times));
                 self.story.sweep();
@@ -233,7 +254,7 @@ impl Model {
         let locked = self.roll(3) == 0;
         let password = if locked { Some(PASSWORD) } else { None };
         let options = RoomOptions { title: None, private: self.roll(3) == 0, password };
-        let room = self.story.room_with(session, options);
+        let Some(room) = self.try_open(session, options) else { return };
         self.rooms.push(room);
         self.owners.insert(room, Some(session));
         if locked {
@@ -433,6 +454,7 @@ impl Model {
         }
         self.listing = listing;
         self.check_presence();
+        self.read_shares();
     }
 
     fn after_tick(&mut self) {
@@ -457,7 +479,7 @@ impl Model {
             self.after_command();
         }
         assert!(self.readers.is_empty());
-        self.story.wait(11 * MINUTE);
+        self.story.wait(2 * HOUR);
         self.after_command();
         self.story.assert_empty();
     }

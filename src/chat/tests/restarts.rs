@@ -64,7 +64,7 @@ pub fn check(story: &Story) {
 
 impl Story {
     /// Replaces the domain by one rebuilt from its records. The new process has another clock.
-    fn restart(&mut self, wall: Wall) {
+    pub(super) fn restart(&mut self, wall: Wall) {
         self.step();
         let lines = recorded(&self.chat, self.now);
         self.now = Now { mono: Mono::from_micros(77), wall };

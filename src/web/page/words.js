@@ -86,7 +86,7 @@ const WORDS = {
 	bad_password: ["Wrong password.", "Senha errada."],
 	rate_limited: ["Too many attempts. Wait {n} second.|Too many attempts. Wait {n} seconds.", "Tentativas demais. Espere {n} segundo.|Tentativas demais. Espere {n} segundos."],
 	server_full: ["The server is full. Try again later.", "O servidor está cheio. Tente mais tarde."],
-	too_many_rooms: ["You are in too many rooms. Leave one first.", "Você está em salas demais. Saia de uma antes."],
+	too_many_rooms: ["Too many rooms. Leave one or try later.", "Salas demais. Saia de uma ou tente mais tarde."],
 };
 
 export const lang = navigator.languages.find((one) => /^(en|pt)\b/i.test(one)) ?? "en";

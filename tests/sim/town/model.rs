@@ -16,6 +16,8 @@ pub type Expected = (u16, &'static str);
 const UNAUTHORIZED: Expected = (401, "invalid_session");
 const NOT_FOUND: Expected = (404, "room_not_found");
 const LIMITED: Expected = (429, "rate_limited");
+const TOO_MANY_SESSIONS: Expected = (429, "too_many_sessions");
+const TOO_MANY_ROOMS: Expected = (429, "too_many_rooms");
 const FULL: Expected = (503, "server_full");
 pub const OK: Expected = (200, "");
 const CREATED: Expected = (201, "");
@@ -34,6 +36,9 @@ pub struct Session {
     timer: Option<Timer>,
     /// When the next message would be due at an even rate.
     meter: Mono,
+    creator: Quota,
+    /// When the last socket left or, if there was none, when the session was opened.
+    alone_since: Mono,
 }
 
 /// Its key is its index in `World::rooms`.
@@ -53,6 +58,10 @@ pub struct Room {
     guesses: BTreeMap<Quota, Mono>,
     /// The meter of wrong guesses from all addresses together.
     all_guesses: Mono,
+    creator: Quota,
+    /// When the last socket left or, if there was none, when the room was opened; and a number that
+    /// orders rooms with the same time.
+    empty_since: (Mono, u64),
 }
 
 #[derive(Clone, Copy)]
@@ -171,16 +180,40 @@ impl Model {
         (quota.is_some() && of_quota >= max).then_some(LIMITED)
     }
 
+    fn share(&self) -> usize {
+        self.config.address_sessions_max.unwrap_or(usize::MAX)
+    }
+
+    /// Whether something that has been without a socket since then may give way.
+    fn is_long_ago(&self, since: Mono) -> bool {
+        since.after(Duration::from_secs(600)) <= self.now
+    }
+
     // ---- Sessions
 
     pub fn open_session(&mut self, user: usize, name: &str, quota: Quota) -> Expected {
         if self.sessions.len() >= self.config.sessions_max {
             return FULL;
         }
+        let of_quota = || self.sessions.iter().filter(|(_, session)| session.creator == quota);
+        let mut gives_way = None;
+        if quota.is_some() && of_quota().count() >= self.share() {
+            // A timer is armed anew at each use.
+            let unused = of_quota().filter_map(|(user, session)| Some((session.timer?, user)));
+            match unused.min_by_key(|(timer, _)| timer.number) {
+                Some((_, user)) if self.is_long_ago(self.sessions[user].alone_since) => {
+                    gives_way = Some(*user);
+                }
+                _ => return TOO_MANY_SESSIONS,
+            }
+        }
         let meter = self.session_meters.entry(quota).or_default();
         let (rate, second) = (self.config.session_rate, Duration::from_secs(1));
         if quota.is_some() && !Self::take(meter, rate, second, self.now) {
             return LIMITED;
+        }
+        if let Some(user) = gives_way {
+            self.remove_session(user);
         }
         let timer = self.arm(0, self.config.session_ttl);
         let session = Session {
@@ -189,6 +222,8 @@ impl Model {
             sockets: Vec::new(),
             timer,
             meter: Mono::ZERO,
+            creator: quota,
+            alone_since: self.now,
         };
         self.sessions.insert(user, session);
         CREATED
@@ -234,10 +269,24 @@ impl Model {
         if self.rooms.len() >= self.config.rooms_max {
             return FULL;
         }
+        let of_quota = || self.rooms.iter().filter(|(_, room)| room.creator == quota);
+        let mut gives_way = None;
+        if quota.is_some() && of_quota().count() >= self.share() {
+            // A post by REST lets a room live on without a socket.
+            let empty = of_quota().filter(|(_, room)| room.sockets.is_empty());
+            let first = empty.min_by_key(|(_, room)| room.empty_since);
+            match first.filter(|(_, room)| self.is_long_ago(room.empty_since.0)) {
+                Some((room, _)) => gives_way = Some(*room),
+                None => return TOO_MANY_ROOMS,
+            }
+        }
         let meter = self.room_meters.entry(quota).or_default();
         let (rate, second) = (self.config.room_rate, Duration::from_secs(1));
         if quota.is_some() && !Self::take(meter, rate, second, self.now) {
             return LIMITED;
+        }
+        if let Some(room) = gives_way {
+            self.remove_room(room);
         }
         let timer = self.arm(2, self.config.new_room_ttl);
         let room = Room {
@@ -251,6 +300,8 @@ impl Model {
             timer,
             guesses: BTreeMap::new(),
             all_guesses: Mono::default(),
+            creator: quota,
+            empty_since: (self.now, self.timers),
         };
         self.rooms.insert(number, room);
         self.insert_member(number, user);
@@ -430,12 +481,14 @@ impl Model {
         session.sockets.retain(|other| *other != peer);
         if session.sockets.is_empty() {
             session.timer = unused;
+            session.alone_since = self.now;
         }
         let empty = self.arm(1, self.config.room_ttl);
         let entry = self.rooms.get_mut(&room).expect("a room");
         entry.sockets.retain(|other| *other != peer);
         if entry.sockets.is_empty() {
             entry.timer = empty;
+            entry.empty_since = (self.now, self.timers);
         }
         if self.is_connected(room, user) {
             return;
