@@ -76,6 +76,12 @@ impl Wall {
         humantime::format_rfc3339_micros(self.system_time())
     }
 
+    /// The time with this text, as [`Wall::rfc3339`] gives it; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Wall> {
+        let time = humantime::parse_rfc3339(text).ok()?;
+        Some(Wall(micros_of(time.duration_since(UNIX_EPOCH).ok()?)))
+    }
+
     /// The IMF-fixdate of RFC 9110 §5.6.7, for the `Date` field.
     pub fn http_date(self) -> impl fmt::Display {
         httpdate::HttpDate::from(self.system_time())
@@ -239,6 +245,8 @@ mod tests {
         let wall = Wall::from_micros(1_755_611_100_123_456);
         assert_eq!(wall.rfc3339().to_string(), "2025-08-19T13:45:00.123456Z");
         assert_eq!(wall.http_date().to_string(), "Tue, 19 Aug 2025 13:45:00 GMT");
+        assert_eq!(Wall::parse("2025-08-19T13:45:00.123456Z"), Some(wall));
+        assert_eq!(Wall::parse("2025-08-19"), None);
         assert_eq!(Wall::from_micros(0).rfc3339().to_string(), "1970-01-01T00:00:00.000000Z");
     }
 

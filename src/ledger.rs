@@ -47,19 +47,22 @@ pub enum Account {
     Burdens,
     /// Sessions, the usage of each address, and the domain's timers.
     Sessions,
-    /// Rooms, their members, their histories without the frames, and the cached listings.
+    /// Rooms, their members, and the cached listings.
     Rooms,
-    /// Encoded frames. A frame in a history and in many outboxes is counted once.
+    /// The messages in the histories of rooms.
+    Histories,
+    /// Encoded frames on their way to connections. A frame in many outboxes is counted once.
     Frames,
 }
 
 impl Account {
     /// All accounts.
-    pub const ALL: [Account; 5] = [
+    pub const ALL: [Account; 6] = [
         Account::Connections,
         Account::Burdens,
         Account::Sessions,
         Account::Rooms,
+        Account::Histories,
         Account::Frames,
     ];
 
@@ -70,6 +73,7 @@ impl Account {
             Account::Burdens => "burdens",
             Account::Sessions => "sessions",
             Account::Rooms => "rooms",
+            Account::Histories => "histories",
             Account::Frames => "frames",
         }
     }

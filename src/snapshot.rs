@@ -25,9 +25,11 @@ use rustix::fs::fstatvfs;
 use rustix::fs::{FallocateFlags, fallocate, fstatfs};
 #[cfg(target_os = "linux")]
 use rustix::io::Errno;
+use serde::Deserialize;
 use siphasher::sip::SipHasher24;
 
-use crate::chat::{InvalidRecord, LockRecord, Record};
+use crate::chat::{InvalidRecord, LockRecord, Record, RecordedKind};
+use crate::clock::Wall;
 
 /// The first line. A change of the records' format must change the number.
 const HEAD: &[u8] = b"disposable-chat state 2\n";
@@ -282,15 +284,21 @@ fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
             out.number((*room).into());
             out.option(*arrival, Encoder::number);
         }
-        Record::Message { room, id, event, nonce } => {
+        Record::Message { room, id, kind, user, user_id, wall, text, nonce, from } => {
             out.bytes(b"T");
             out.number((*room).into());
             out.text(id);
-            out.text(event);
-            out.option(nonce.as_ref(), |out, (user_id, text)| {
-                out.number(*user_id);
-                out.text(text);
+            out.bytes(match kind {
+                RecordedKind::Chat => b"c",
+                RecordedKind::UserJoined => b"j",
+                RecordedKind::UserLeft => b"l",
             });
+            out.text(user);
+            out.number(*user_id);
+            out.number(*wall);
+            out.text(text);
+            out.option(nonce.as_deref(), Encoder::text);
+            out.option(*from, Encoder::ip);
         }
     }
 }
@@ -331,15 +339,59 @@ fn decode(bytes: &[u8], version: u8) -> Option<Record<'_>> {
             room: from.small()?,
             arrival: from.option(Decoder::number)?,
         },
+        [b'T'] if version < 2 => message_1(&mut from)?,
         [b'T'] => Record::Message {
             room: from.small()?,
             id: from.text()?,
-            event: from.text()?,
-            nonce: from.option(|from| Some((from.number()?, from.text()?)))?,
+            kind: match from.array()? {
+                [b'c'] => RecordedKind::Chat,
+                [b'j'] => RecordedKind::UserJoined,
+                [b'l'] => RecordedKind::UserLeft,
+                _ => return None,
+            },
+            user: from.text()?,
+            user_id: from.number()?,
+            wall: from.number()?,
+            text: from.text()?,
+            nonce: from.option(Decoder::text)?,
+            from: from.option(Decoder::ip)?,
         },
         _ => return None,
     };
     from.0.is_empty().then_some(record)
+}
+
+/// A message of version 1: its event as clients received it, and the sender's user id beside its
+/// nonce.
+fn message_1<'a>(from: &mut Decoder<'a>) -> Option<Record<'a>> {
+    #[derive(Deserialize)]
+    struct Recorded {
+        r#type: String,
+        user: String,
+        user_id: String,
+        message: String,
+        timestamp: String,
+    }
+    let (room, id) = (from.small()?, from.text()?);
+    let event: Recorded = serde_json::from_str(&from.text()?).ok()?;
+    let nonce = from.option(|from| Some((from.number()?, from.text()?)))?;
+    let (kind, text) = match &event.r#type[..] {
+        "chat" => (RecordedKind::Chat, event.message),
+        "user_joined" => (RecordedKind::UserJoined, String::new()),
+        "user_left" => (RecordedKind::UserLeft, String::new()),
+        _ => return None,
+    };
+    Some(Record::Message {
+        room,
+        id,
+        kind,
+        user: event.user.into(),
+        user_id: u64::from_str_radix(&event.user_id, 16).ok()?,
+        wall: Wall::parse(&event.timestamp)?.micros(),
+        text: text.into(),
+        nonce: nonce.map(|(_, nonce)| nonce),
+        from: None,
+    })
 }
 
 struct Encoder<'a>(&'a mut Vec<u8>);
@@ -475,6 +527,18 @@ mod tests {
                 }
             };
         let lock = LockRecord { salt: [1; 16], hash: [2; 20] };
+        let message =
+            |kind, text: &'static str, nonce: Option<&'static str>, from| Record::Message {
+                room: 1,
+                id: "an id".into(),
+                kind,
+                user: "\u{1f642}".into(),
+                user_id: 1 << 63,
+                wall: 7,
+                text: text.into(),
+                nonce: nonce.map(Cow::Borrowed),
+                from,
+            };
         vec![
             Record::Chat {
                 newest: (1 << 47, 0xFFF),
@@ -498,13 +562,9 @@ mod tests {
             room(Some("tea"), Some(lock), Some(u32::MAX), Some(0), Some("an id")),
             Record::Member { session: 1, room: 2, arrival: None },
             Record::Member { session: u32::MAX, room: 0, arrival: Some(9) },
-            Record::Message { room: 0, id: "an id".into(), event: "{}".into(), nonce: None },
-            Record::Message {
-                room: 1,
-                id: "another".into(),
-                event: "\n".into(),
-                nonce: Some((1 << 63, "n".into())),
-            },
+            message(RecordedKind::UserLeft, "", None, None),
+            message(RecordedKind::UserJoined, "", None, Some("2001:db8::".parse().unwrap())),
+            message(RecordedKind::Chat, "\n", Some("n"), Some([192, 0, 2, 1].into())),
         ]
     }
 
@@ -639,10 +699,25 @@ mod tests {
         for record in records() {
             let mut bytes = Vec::new();
             encode(&record, &mut bytes);
-            // Version 1 ends these records one optional value earlier.
             match record {
+                // Version 1 ends these records one optional value earlier.
                 Record::Session { creator, .. } | Record::Room { creator, .. } => {
                     bytes.truncate(bytes.len() - creator.map_or(1, |_| 17));
+                }
+                Record::Message { .. } => {
+                    bytes = b"T".to_vec();
+                    let mut out = Encoder(&mut bytes);
+                    out.number(1);
+                    out.text("an id");
+                    out.text(
+                        r#"{"id":"an id","type":"chat","user":"ana","user_id":"00000000000000ff",
+                        "message":"a \"word\"","timestamp":"2025-08-19T13:45:00.123456Z",
+                        "room_id":"0123456789","nonce":"n"}"#,
+                    );
+                    out.option(Some(()), |out, ()| {
+                        out.number(255);
+                        out.text("n");
+                    });
                 }
                 _ => {}
             }
@@ -659,6 +734,11 @@ mod tests {
             match record {
                 Record::Session { creator: None, .. } | Record::Room { creator: None, .. } => {}
                 Record::Session { .. } | Record::Room { .. } => return Err(InvalidRecord),
+                Record::Message { kind, user_id, wall, text, nonce, from, .. } => {
+                    assert_eq!((kind, user_id, from), (RecordedKind::Chat, 255, None));
+                    assert_eq!((wall, &*text), (1_755_611_100_123_456, "a \"word\""));
+                    assert_eq!(nonce.as_deref(), Some("n"));
+                }
                 _ => {}
             }
             Ok(())

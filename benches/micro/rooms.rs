@@ -2,9 +2,7 @@
 
 use std::hint::black_box;
 
-use disposable_chat::chat::{
-    CloseReason, ConnKey, Event, Frame, Message, MessageId, Page, RoomKey, Sink,
-};
+use disposable_chat::chat::MessageId;
 use divan::Bencher;
 
 use crate::server::{Client, Server};
@@ -21,9 +19,9 @@ fn resume_lookup(bencher: Bencher, messages: usize) {
     let (room, _) = server.room_key(&room);
     let id = MessageId::parse(&ids[ids.len() - 1 - MISSED]);
     bencher.bench_local(|| {
-        let (missed, complete) = server.chat().history_after(room, black_box(id), &mut UnusedSink);
-        let next = missed.take(1).count();
-        assert!(complete && next == 1);
+        let mut reading = server.chat().history_after(room, black_box(id), 1);
+        let next = server.chat().read_on(&mut reading, usize::MAX).map_or(0, |next| next.len());
+        assert!(reading.is_complete() && next == 1);
     });
 }
 
@@ -129,23 +127,4 @@ fn with_messages(server: &mut Server, messages: usize) -> (String, String, Vec<S
     let post = wire::request("POST", &path, Some(&session), &text);
     let ids = (0..messages).map(|_| server.ask(&client, &post).field("id")).collect();
     (session, room, ids)
-}
-
-/// A sink that must not receive anything: reading a history sends no events.
-struct UnusedSink;
-
-impl Sink for UnusedSink {
-    fn publish(&mut self, _: RoomKey, event: &Event<'_>, _: usize) -> Frame {
-        let Event::Message(Message { id, .. }) = event else { panic!("an event of typing") };
-        panic!("message {id} was published")
-    }
-    fn seal(&mut self, _: RoomKey, _: &[ConnKey]) {}
-    fn push(&mut self, _: ConnKey, _: &Frame) {}
-    fn push_missed(&mut self, _: ConnKey, _: &Frame) {}
-    fn push_page(&mut self, _: ConnKey, _: &Page<'_>) {}
-    fn begin_catch_up(&mut self, _: ConnKey) {}
-    fn end_catch_up(&mut self, _: ConnKey) {}
-    fn ping(&mut self, _: ConnKey) {}
-    fn admit(&mut self, _: ConnKey) {}
-    fn close(&mut self, _: ConnKey, _: CloseReason) {}
 }

@@ -2,14 +2,15 @@
 //!
 //! Owns the form of events, and the parts that JSON answers share. Must not know which connections
 //! get an event. The invariant: an event has exactly the fields of the contract, in the contract's
-//! order. It is encoded once, and the history returns the same bytes.
+//! order. The same event is always encoded in the same bytes, when it is
+//! new and from the history.
 
 use std::fmt;
 
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
 
-use crate::chat::{Event, MessageKind, Page, UserId};
+use crate::chat::{Event, MessageCopies, MessageKind, Page, UserId};
 use crate::clock::{Stamps, Wall};
 use crate::http::Response;
 
@@ -87,17 +88,22 @@ fn is_plain(bytes: &[u8]) -> bool {
     !words.chain([last]).any(|word| is_escaped(u64::from_ne_bytes(word)))
 }
 
-/// Appends a history frame (contract §8.1, §8.2) with the bytes of the messages as they were sent.
-pub fn page(out: &mut Vec<u8>, page: &Page<'_>) {
-    out.extend_from_slice(b"{\"type\":\"history\",\"room_id\":");
-    write(out, &Displayed(page.room_id));
-    out.extend_from_slice(b",\"messages\":[");
-    for (n, message) in page.messages.iter().enumerate() {
+/// Appends messages of a history, separated by commas.
+pub fn messages(out: &mut Vec<u8>, messages: &MessageCopies, stamps: &mut Stamps) {
+    for (n, message) in messages.iter().enumerate() {
         if n > 0 {
             out.push(b',');
         }
-        out.extend_from_slice(message);
+        event(out, &Event::Message(message), stamps);
     }
+}
+
+/// Appends a history frame (contract §8.1, §8.2).
+pub fn page(out: &mut Vec<u8>, page: &Page<'_>, stamps: &mut Stamps) {
+    out.extend_from_slice(b"{\"type\":\"history\",\"room_id\":");
+    write(out, &Displayed(page.room_id));
+    out.extend_from_slice(b",\"messages\":[");
+    messages(out, page.messages, stamps);
     match &page.last {
         None => out.extend_from_slice(b"],\"more\":true}"),
         Some(last) => {

@@ -1,29 +1,35 @@
 //! Routes of messages.
 //!
-//! Owns `/rooms/{room_id}/messages`. Must not know what a message contains: the response has the
-//! same bytes that were sent to the room. The invariant: a message that is refused gets the same
-//! code as on a socket.
+//! Owns `/rooms/{room_id}/messages`. Must not know how a message is kept. The invariant: a message
+//! that is refused gets the same code as on a socket.
 
 use bytes::Bytes;
 
 use super::call::{Call, Outcome};
 use super::{json, query, socket};
-use crate::chat::{Access, Draft, HistoryEntry, SessionKey};
-use crate::http::Response;
+use crate::chat::{Access, Draft, MessageCopies, SessionKey};
+use crate::clock::Stamps;
 
 /// `GET /rooms/{room_id}/messages`.
 pub fn list(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     let limit = query::limit(call.request)?;
     let after = query::after(call.request);
     let room = call.authorize(session, Access::Read)?;
-    Ok(match after {
-        None => listed(call.chat.history(room, limit, call.sink), "]}"),
+    let (mut reading, end) = match after {
+        None => (call.chat.history(room, limit), "]}"),
         Some(id) => {
-            let (messages, complete) = call.chat.history_after(room, id, call.sink);
-            let end = if complete { "],\"complete\":true}" } else { "],\"complete\":false}" };
-            listed(messages.take(limit), end)
+            let reading = call.chat.history_after(room, id, limit);
+            let is_complete = reading.is_complete();
+            (reading, if is_complete { "],\"complete\":true}" } else { "],\"complete\":false}" })
         }
-    })
+    };
+    let messages = call.chat.read_on(&mut reading, usize::MAX);
+    let mut body = b"{\"messages\":[".to_vec();
+    if let Some(messages) = messages {
+        json::messages(&mut body, &messages, &mut Stamps::default());
+    }
+    body.extend_from_slice(end.as_bytes());
+    Ok(json::response_of(200, vec![body.into()]))
 }
 
 /// `POST /rooms/{room_id}/messages`.
@@ -34,19 +40,12 @@ pub fn post(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     let draft = Draft::new(&message, nonce.as_deref())?;
     let room = call.authorize(session, Access::Post)?;
     let now = call.caller.now;
-    let (payload, is_new) = call.chat.post_from_outside(now, session, room, draft, call.sink)?;
-    Ok(json::response_of(if is_new { 201 } else { 200 }, vec![payload]))
+    let (message, is_new) = call.chat.post_from_outside(now, session, room, draft, call.sink)?;
+    Ok(json::response_of(if is_new { 201 } else { 200 }, vec![encoded(&message)]))
 }
 
-/// The response `{"messages":[…` + `end`.
-fn listed<'a>(messages: impl Iterator<Item = &'a HistoryEntry>, end: &'static str) -> Response {
-    let mut pieces = vec![Bytes::from_static(b"{\"messages\":[")];
-    for (n, message) in messages.enumerate() {
-        if n > 0 {
-            pieces.push(Bytes::from_static(b","));
-        }
-        pieces.push(message.frame.payload());
-    }
-    pieces.push(Bytes::from_static(end.as_bytes()));
-    json::response_of(200, pieces)
+fn encoded(messages: &MessageCopies) -> Bytes {
+    let mut out = Vec::new();
+    json::messages(&mut out, messages, &mut Stamps::default());
+    out.into()
 }

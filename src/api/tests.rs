@@ -3,20 +3,17 @@
 mod metrics;
 mod rooms;
 
-use std::cell::OnceCell;
 use std::net::IpAddr;
-use std::rc::Rc;
 use std::time::Duration;
-
-use bytes::Bytes;
 
 use super::error::{Code, whole_seconds};
 use super::routes::{Endpoint, ROUTES};
 use super::socket::BadEvent;
 use super::*;
 use crate::chat::{
-    AttachmentKey, BadName, ChatConfig, CloseReason, ConnKey, Draft, Event, Frame, GuessPaces,
-    JoinRequest, MessageId, Pace, Page, Refusal, RoomId, RoomKey, SessionId, Start,
+    AttachmentKey, BadName, ChatConfig, CloseReason, ConnKey, Draft, Event, GuessPaces,
+    JoinRequest, Message, MessageCopies, MessageId, Pace, Page, Published, Refusal, RoomId,
+    RoomKey, SessionId, Start,
 };
 use crate::clock::{Mono, Now, SeededEntropy, Stamps, Wall};
 use crate::http::{Codec, Fed, HttpLimits, Reject};
@@ -32,19 +29,19 @@ struct RecordingSink {
 }
 
 impl Sink for RecordingSink {
-    fn publish(&mut self, _: RoomKey, event: &Event<'_>, _: usize) -> Frame {
-        let mut out = b"header".to_vec();
+    fn publish(&mut self, _: RoomKey, event: &Event<'_>, _: usize) -> Published {
+        let mut out = Vec::new();
         json::event(&mut out, event, &mut Stamps::default());
-        self.events.push(String::from_utf8(out[6..].to_vec()).unwrap());
-        let end = out.len() as u32;
-        Frame::new(Rc::new(OnceCell::from(Bytes::from(out))), 0, 6, end)
+        let frame_bytes = out.len();
+        self.events.push(String::from_utf8(out).unwrap());
+        Published { frame_bytes, is_batch_full: false }
     }
     fn seal(&mut self, _: RoomKey, _: &[ConnKey]) {}
-    fn push(&mut self, _: ConnKey, _: &Frame) {}
-    fn push_missed(&mut self, _: ConnKey, _: &Frame) {}
+    fn push(&mut self, _: ConnKey, _: &Message<'_>) {}
+    fn push_missed(&mut self, _: ConnKey, _: &MessageCopies) {}
     fn push_page(&mut self, _: ConnKey, page: &Page<'_>) {
         let mut out = Vec::new();
-        json::page(&mut out, page);
+        json::page(&mut out, page, &mut Stamps::default());
         self.pages.push(String::from_utf8(out).unwrap());
     }
     fn begin_catch_up(&mut self, _: ConnKey) {}

@@ -5,11 +5,12 @@
 //! outbox. The invariant: the pages and the frames after them contain each of the room's messages
 //! once, in order and without a gap.
 
-use super::event::{LastPage, Page};
 use super::history::History;
 use super::id::{MessageId, RoomId};
+use super::kept::MessageCopies;
 use super::keys::ConnKey;
-use super::sink::Sink;
+use super::sink::{LastPage, Page, Sink};
+use super::store::{Place, Store};
 
 /// Bytes of messages in one page. The whole page stays under 64 KiB, unless it lists very many
 /// users: more than 250 if all have the longest names.
@@ -36,7 +37,10 @@ pub(super) struct CatchUp {
     /// The newest message when the connection entered. Messages up to this one are sent in pages,
     /// later ones as single frames.
     until: Option<MessageId>,
-    /// False if the client asked to resume after a message that was not in the history.
+    /// The value of [`History::gaps`] up to which no message after the cursor is missing.
+    gaps: u32,
+    /// False if the client asked to resume after a message that was not in the history, or after
+    /// which another was dropped.
     complete: bool,
     /// The last page has been sent.
     pages_done: bool,
@@ -44,22 +48,24 @@ pub(super) struct CatchUp {
 
 impl CatchUp {
     /// Places the cursor. `None` if the connection begins live.
-    pub fn begin(start: Start, history: &History) -> Option<CatchUp> {
-        let known = |id: &MessageId| history.get(*id).is_some();
+    pub fn begin(start: Start, history: &History, store: &Store) -> Option<CatchUp> {
         let (cursor, complete) = match start {
             Start::Live => return None,
-            Start::Last(count) => (history.before_last(count), true),
-            Start::After(id) => match id.filter(known) {
-                Some(id) => (Some(id), true),
-                None => (history.dropped, false),
+            Start::Last(count) => (history.before_last(store, count), true),
+            Start::After(id) => match id.filter(|id| history.has(store, *id)) {
+                Some(id) => (Some(id), history.is_complete_after(id)),
+                None => (history.floor(), false),
             },
         };
-        Some(CatchUp { cursor, until: history.newest(), complete, pages_done: false })
+        let (until, gaps) = (history.newest(), history.gaps());
+        Some(CatchUp { cursor, until, gaps, complete, pages_done: false })
     }
 
     /// Whether the history has dropped a message that has not been sent.
-    pub fn is_cut_off(&self, history: &History) -> bool {
-        history.has_dropped_after(self.cursor)
+    pub fn is_cut_off(&mut self, history: &History) -> bool {
+        let has_gap = self.gaps != history.gaps() && history.dropped() > self.cursor;
+        self.gaps = history.gaps();
+        has_gap || history.floor() > self.cursor
     }
 
     /// Whether the message has not been sent yet.
@@ -75,22 +81,27 @@ impl CatchUp {
         room_id: RoomId,
         last: &dyn Fn(bool) -> LastPage<'a>,
         history: &History,
+        store: &Store,
         sink: &mut dyn Sink,
     ) -> bool {
         if !self.pages_done {
-            self.send_page(to, room_id, last, history, sink);
+            self.send_page(to, room_id, last, history, store, sink);
             if !self.pages_done {
                 return false;
             }
         }
-        let mut bytes = 0;
-        let mut missed = history.after(self.cursor);
-        while let Some(entry) = missed.next().filter(|_| bytes < PAGE_BYTES_MAX) {
-            sink.push_missed(to, &entry.frame);
-            bytes += entry.frame.len_bytes();
-            self.cursor = Some(entry.id);
+        let (mut messages, mut bytes) = (MessageCopies::of(room_id), 0);
+        let mut missed = history.after(store, self.cursor);
+        while let Some(place) = missed.filter(|_| bytes < PAGE_BYTES_MAX) {
+            history.copy(store, place, &mut messages);
+            bytes += history.encoded_bytes(store, place);
+            self.cursor = Some(history.id(store, place));
+            missed = history.next(store, place);
         }
-        history.newest() <= self.cursor
+        if !messages.is_empty() {
+            sink.push_missed(to, &messages);
+        }
+        missed.is_none()
     }
 
     fn send_page<'a>(
@@ -99,20 +110,24 @@ impl CatchUp {
         room_id: RoomId,
         last: &dyn Fn(bool) -> LastPage<'a>,
         history: &History,
+        store: &Store,
         sink: &mut dyn Sink,
     ) {
-        let (mut messages, mut bytes) = (Vec::new(), 0);
-        let wanted = history.after(self.cursor);
-        let mut wanted = wanted.take_while(|entry| Some(entry.id) <= self.until).peekable();
-        while let Some(entry) = wanted.next_if(|entry| {
-            messages.is_empty() || bytes + entry.frame.len_bytes() <= PAGE_BYTES_MAX
-        }) {
-            bytes += entry.frame.len_bytes();
-            messages.push(entry.frame.payload());
-            self.cursor = Some(entry.id);
+        let (mut messages, mut bytes) = (MessageCopies::of(room_id), 0);
+        let in_pages = |place: &Place| Some(history.id(store, *place)) <= self.until;
+        let mut wanted = history.after(store, self.cursor).filter(in_pages);
+        while let Some(place) = wanted {
+            let encoded_bytes = history.encoded_bytes(store, place);
+            if !messages.is_empty() && bytes + encoded_bytes > PAGE_BYTES_MAX {
+                break;
+            }
+            bytes += encoded_bytes;
+            history.copy(store, place, &mut messages);
+            self.cursor = Some(history.id(store, place));
+            wanted = history.next(store, place).filter(in_pages);
         }
         let mut last_page = None;
-        if wanted.next().is_none() {
+        if wanted.is_none() {
             let page = last(self.complete);
             // JSON escapes a quotation mark or a backslash in a name: two bytes instead of one.
             let user_bytes = |(_, name): &(_, &str)| USER_BYTES + 2 * name.len();
@@ -122,6 +137,9 @@ impl CatchUp {
             last_page = fits.then_some(page);
         }
         self.pages_done = last_page.is_some();
+        if self.pages_done {
+            self.cursor = self.cursor.max(self.until); // The newest may have been dropped.
+        }
         sink.push_page(to, &Page { room_id, messages: &messages, last: last_page });
     }
 

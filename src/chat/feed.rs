@@ -1,28 +1,34 @@
 //! The delivering half of the domain: which connections receive a room's events, and its history.
 //!
-//! Owns the connections and the history of each room, and the order in which rooms lose messages
-//! when memory is short. Must not know the rules of the chat: the part of a room that belongs to
+//! Owns the connections and the history of each room. Must not know the rules of the chat: the part of a room that belongs to
 //! the deciding half (`posting`, `presence`, `membership`, `lifecycle`) is the type parameter `R`,
 //! which this file cannot look into. The invariant: all connections of a room receive the same
 //! messages in the same order, and the history has that order too.
 
-use std::rc::Rc;
+use std::collections::HashMap;
 
+use super::address::Address;
 use super::catch_up::{CatchUp, Start};
 use super::error::CloseReason;
-use super::event::{Event, Frame, LastPage, Message};
+use super::event::{Event, Message};
 use super::heap::vec_bytes;
-use super::history::{History, HistoryEntry, Nonce};
+use super::history::{Archive, History};
 use super::id::{MessageId, RoomId};
-use super::keys::{AttachmentKey, AttachmentTag, ConnKey, MemberKey, RoomKey, RoomTag, SessionKey};
-use super::sink::Sink;
+use super::kept::MessageCopies;
+use super::keys::{
+    AttachmentKey, AttachmentTag, ConnKey, MemberKey, RoomKey, RoomTag, SessionKey, ShareKey,
+};
+use super::shares::Shares;
+use super::sink::{LastPage, Sink};
+use super::store::{Place, Store};
 use crate::ledger::{Account, Ledger, Pressure, Tally};
-use crate::slots::{Linked, Links, List, Slots};
+use crate::slots::Slots;
 
-/// [`Feeds::forget`] stops after about this many messages: one or two milliseconds of work.
+/// [`Feeds::forget`] stops after it has looked at about this many messages: one or two milliseconds
+/// of work.
 const FORGOTTEN_MAX: usize = 8192;
 
-/// Messages that [`Feeds::forget`] drops between two checks of the ledger.
+/// The fewest messages that [`Feeds::forget`] drops between two checks of the ledger.
 const FORGOTTEN_AT_ONCE: usize = 16;
 
 /// The connections and histories of all rooms.
@@ -30,12 +36,12 @@ pub(super) struct Feeds<R> {
     rooms: Slots<Feed<R>, RoomTag>,
     /// Entries are removed only by [`Feeds::detach`].
     pub attachments: Slots<Attachment, AttachmentTag>,
-    /// The rooms with a history, the one that has been silent longest first. [`Feeds::forget`]
-    /// begins there.
-    silent: List<RoomTag>,
+    archive: Archive,
     history_messages_max: usize,
-    /// What the feeds hold on the heap, without `R`.
+    /// What the feeds hold on the heap, without `R` and without the archive.
     heap_tally: Tally,
+    /// The heap of the archive; it counts its blocks itself.
+    archive_tally: Tally,
 }
 
 /// One room's connections and history.
@@ -46,8 +52,8 @@ pub(super) struct Feed<R> {
     /// Parallel to `connections`.
     attachments: Vec<AttachmentKey>,
     history: History,
-    /// Links the room into [`Feeds::silent`].
-    links: Links<RoomTag>,
+    /// The share in which the newest message counts.
+    last_share: Option<ShareKey>,
     /// Bytes of heap last reported to the ledger.
     counted: usize,
 }
@@ -85,21 +91,11 @@ pub(super) enum AttachmentState {
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Attachment>() == 48);
 
-impl<R> Linked<RoomTag> for Feed<R> {
-    fn links(&self) -> &Links<RoomTag> {
-        &self.links
-    }
-
-    fn links_mut(&mut self) -> &mut Links<RoomTag> {
-        &mut self.links
-    }
-}
-
 impl<R> Feed<R> {
     fn heap_bytes(&self) -> usize {
         vec_bytes::<ConnKey>(self.connections.capacity())
             + vec_bytes::<AttachmentKey>(self.attachments.capacity())
-            + self.history.bytes()
+            + self.history.heap_bytes()
     }
 
     /// Reports the heap to the ledger after a change.
@@ -115,9 +111,10 @@ impl<R> Feeds<R> {
         Feeds {
             rooms: Slots::default(),
             attachments: Slots::default(),
-            silent: List::default(),
+            archive: Archive { store: Store::new(ledger), shares: Shares::default() },
             history_messages_max,
             heap_tally: ledger.tally(Account::Rooms),
+            archive_tally: ledger.tally(Account::Histories),
         }
     }
 
@@ -128,7 +125,7 @@ impl<R> Feeds<R> {
             connections: Vec::new(),
             attachments: Vec::new(),
             history: History::default(),
-            links: Links::default(),
+            last_share: None,
             counted: 0,
         })
     }
@@ -136,8 +133,9 @@ impl<R> Feeds<R> {
     /// Removes a room that has no connections, and its history.
     pub fn remove_room(&mut self, key: RoomKey, sink: &mut dyn Sink) -> Option<R> {
         self.seal(key, sink); // Otherwise the sink would keep the room's batch.
-        self.silent.remove(&mut self.rooms, key);
-        let feed = self.rooms.remove(key)?;
+        let mut feed = self.rooms.remove(key)?;
+        feed.history.clear(&mut self.archive);
+        self.recount_archive();
         debug_assert!(feed.connections.is_empty(), "a room with connections has no timer");
         self.heap_tally.change(feed.counted, 0);
         Some(feed.room)
@@ -209,46 +207,65 @@ impl<R> Feeds<R> {
         }
     }
 
-    /// Publishes a message and keeps it in the history. `None` if the room does not exist.
+    /// Publishes a message and keeps it in the history, where it counts for the address `from`.
+    /// `share`: the result of the sender's last call for this room. `None` if the room does not
+    /// exist.
     pub fn deliver(
         &mut self,
         room: RoomKey,
-        message: Message<'_>,
-        nonce: Option<&Rc<Nonce>>,
+        message: &Message<'_>,
+        share: Option<ShareKey>,
+        from: Option<Address>,
         sink: &mut dyn Sink,
-    ) -> Option<Frame> {
+    ) -> Option<ShareKey> {
         let recipients = self.rooms.get(room)?.connections.len();
-        let id = message.id;
-        let frame = sink.publish(room, &Event::Message(message), recipients);
-        self.keep(room, HistoryEntry { id, frame: frame.clone(), nonce: nonce.cloned() });
-        if frame.fills_batch() {
+        let published = sink.publish(room, &Event::Message(*message), recipients);
+        let share = self.keep(room, message, published.frame_bytes, share, from);
+        if published.is_batch_full {
             self.seal(room, sink);
         }
-        Some(frame)
+        share
     }
 
     /// Publishes an event that is not kept in the history.
     pub fn deliver_unkept(&self, room: RoomKey, event: &Event<'_>, sink: &mut dyn Sink) {
-        if sink.publish(room, event, self.recipients(room).len()).fills_batch() {
+        if sink.publish(room, event, self.recipients(room).len()).is_batch_full {
             self.seal(room, sink);
         }
     }
 
-    /// Appends a message to the history. It must be newer than all messages there.
-    pub fn keep(&mut self, room: RoomKey, entry: HistoryEntry) {
-        let Some(feed) = self.rooms.get_mut(room) else { return };
-        feed.history.push(entry, self.history_messages_max);
+    /// Appends a message to the history. It must be newer than all messages there. `frame_bytes`: the
+    /// length of the encoded event.
+    pub fn keep(
+        &mut self,
+        room: RoomKey,
+        message: &Message<'_>,
+        frame_bytes: usize,
+        share: Option<ShareKey>,
+        from: Option<Address>,
+    ) -> Option<ShareKey> {
+        let feed = self.rooms.get_mut(room)?;
+        let Some(others_max) = self.history_messages_max.checked_sub(1) else {
+            feed.history.skip(message.id);
+            return None;
+        };
+        // First, because it can end the share in which the message would count.
+        feed.history.truncate(&mut self.archive, others_max);
+        let shares = &mut self.archive.shares;
+        // All exempt peers, and all sessions of one address that talk to each other, have one share.
+        let share = share.or_else(|| shares.find(feed.last_share?, room, from));
+        let share = shares.open(share, room, from, message.id.order());
+        feed.last_share = Some(share);
+        feed.history.push(&mut self.archive, room, share, message, frame_bytes);
         feed.recount(&mut self.heap_tally);
-        if !feed.history.is_empty() && self.silent.last() != Some(room) {
-            self.silent.remove(&mut self.rooms, room);
-            self.silent.push_back(&mut self.rooms, room);
-        }
+        self.recount_archive();
+        Some(share)
     }
 
     /// Sets [`History::dropped`] in a room that is being restored.
     pub fn restore_dropped(&mut self, room: RoomKey, id: MessageId) {
         if let Some(feed) = self.rooms.get_mut(room) {
-            feed.history.dropped = Some(id);
+            feed.history.restore_dropped(id);
         }
     }
 
@@ -266,7 +283,7 @@ impl<R> Feeds<R> {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
         let Some(feed) = self.rooms.get(attachment.room) else { return };
         let AttachmentState::Present { catch_up, .. } = &mut attachment.state else { return };
-        if let Some(begun) = CatchUp::begin(start, &feed.history) {
+        if let Some(begun) = CatchUp::begin(start, &feed.history, &self.archive.store) {
             *catch_up = Some(Box::new(begun));
             sink.begin_catch_up(attachment.conn);
         }
@@ -287,50 +304,86 @@ impl<R> Feeds<R> {
         };
         let Some(feed) = self.rooms.get(attachment.room) else { return Ok(()) };
         let Some(progress) = catch_up else { return Ok(()) };
-        sink.seal(attachment.room, &feed.connections); // Only sealed frames can be read.
+        sink.seal(attachment.room, &feed.connections); // Or what is sent now would come again.
         if progress.is_cut_off(&feed.history) {
             return Err(CloseReason::TooSlow);
         }
         let conn = attachment.conn;
         let last = |complete| last(&feed.room, complete);
-        if progress.send_next(conn, room_id, &last, &feed.history, sink) {
+        if progress.send_next(conn, room_id, &last, &feed.history, &self.archive.store, sink) {
             *catch_up = None;
             sink.end_catch_up(conn);
         }
         Ok(())
     }
 
-    /// Sends a message to one connection again. Does nothing if the connection is catching up and
-    /// has not received the message yet.
-    pub fn repeat(&self, key: AttachmentKey, id: MessageId, frame: &Frame, sink: &mut dyn Sink) {
+    /// Sends a message of the history to one connection again. Does nothing if the connection is
+    /// catching up and has not received the message yet.
+    pub fn repeat(&self, key: AttachmentKey, room_id: RoomId, place: Place, sink: &mut dyn Sink) {
         let Some(attachment) = self.attachments.get(key) else { return };
+        let Some(feed) = self.rooms.get(attachment.room) else { return };
+        let id = feed.history.id(&self.archive.store, place);
         if attachment.catch_up().is_some_and(|progress| progress.is_due(id)) {
             return;
         }
         self.seal(attachment.room, sink);
-        sink.push(attachment.conn, frame);
+        let mut message = MessageCopies::of(room_id);
+        feed.history.copy(&self.archive.store, place, &mut message);
+        message.iter().for_each(|message| sink.push(attachment.conn, &message));
     }
 
-    /// If memory is short, drops the oldest messages of the rooms that have been silent longest,
-    /// and returns how many. A message's bytes are freed once no outbox and no other frame of its
-    /// batch needs them.
+    /// If memory is short, drops messages of the address that holds most, the oldest of its room that
+    /// has been silent longest, and returns how many.
     pub fn forget(&mut self, ledger: &Ledger) -> usize {
-        let mut forgotten = 0;
-        while forgotten < FORGOTTEN_MAX && ledger.is_at(Pressure::Histories) {
-            let Some(key) = self.silent.first() else { break };
-            let Some(feed) = self.rooms.get_mut(key) else { break };
-            forgotten += feed.history.drop_some(FORGOTTEN_AT_ONCE);
+        let (mut forgotten, mut looked_at) = (0, 0);
+        while looked_at < FORGOTTEN_MAX && ledger.is_at(Pressure::Histories) {
+            let rooms = &self.rooms;
+            let newest = |room| rooms.get(room).and_then(|feed| feed.history.newest());
+            let newest = |room| newest(room).map_or(0, MessageId::order);
+            let Some((share, room, kept)) = self.archive.shares.next_victim(newest) else { break };
+            let Some(feed) = self.rooms.get_mut(room) else { break };
+            let count = FORGOTTEN_AT_ONCE.max(kept / 4);
+            let dropped = feed.history.drop_some(&mut self.archive, room, share, count);
             feed.recount(&mut self.heap_tally);
-            if feed.history.is_empty() {
-                self.silent.remove(&mut self.rooms, key);
-            }
+            forgotten += dropped.0;
+            looked_at += dropped.1;
         }
+        self.recount_archive();
         forgotten
     }
 
+    fn recount_archive(&mut self) {
+        let archive = &self.archive;
+        self.archive_tally.set(archive.store.heap_bytes() + archive.shares.heap_bytes());
+    }
+
+    /// Moves some of the archive's blocks together, if many are unused.
+    pub fn compact(&mut self) {
+        let rooms = &mut self.rooms;
+        self.archive.store.compact(|owner, moved| {
+            let room = rooms.key_at(owner as usize).and_then(|key| rooms.get_mut(key));
+            let feed = room.expect("a room removes its records before it ends");
+            feed.history.queue_mut().on_moved(moved);
+        });
+        self.recount_archive();
+    }
+
+    /// Whether [`Feeds::compact`] has work.
+    pub fn is_sparse(&self) -> bool {
+        self.archive.store.is_sparse()
+    }
+
     /// The rooms with a history, the one that has been silent longest first.
-    pub fn rooms_with_history(&self) -> impl Iterator<Item = RoomKey> {
-        self.silent.iter(&self.rooms)
+    pub fn rooms_with_history(&self) -> Vec<RoomKey> {
+        let rooms = self.rooms.iter().filter(|(_, feed)| !feed.history.is_empty());
+        let mut rooms: Vec<_> = rooms.map(|(key, feed)| (feed.history.newest(), key)).collect();
+        rooms.sort_unstable_by_key(|(newest, _)| *newest);
+        rooms.into_iter().map(|(_, key)| key).collect()
+    }
+
+    /// The memory of all histories.
+    pub fn archive(&self) -> &Archive {
+        &self.archive
     }
 
     /// Bytes of the collections themselves, without the heap that their entries hold.
@@ -340,7 +393,7 @@ impl<R> Feeds<R> {
 
     /// Panics if the feeds contradict themselves or the ledger.
     pub fn check(&self) {
-        let (mut heap, mut placed, mut with_history) = (0, 0, 0);
+        let (mut heap, mut placed, mut sums) = (0, 0, HashMap::new());
         for (key, feed) in self.rooms.iter() {
             agree!(feed.connections.len(), feed.attachments.len());
             for (place, listed) in feed.attachments.iter().enumerate() {
@@ -356,8 +409,7 @@ impl<R> Feeds<R> {
             }
             placed += feed.attachments.len();
             assert!(feed.history.len() <= self.history_messages_max);
-            feed.history.check();
-            with_history += usize::from(!feed.history.is_empty());
+            feed.history.check(&self.archive, &mut sums);
             agree!(feed.counted, feed.heap_bytes());
             heap += feed.counted;
         }
@@ -365,12 +417,12 @@ impl<R> Feeds<R> {
         let present =
             present.filter(|(_, one)| matches!(one.state, AttachmentState::Present { .. }));
         agree!(placed, present.count(), "every present connection is listed in its room");
-        self.silent.check(&self.rooms);
-        agree!(
-            self.rooms_with_history().count(),
-            with_history,
-            "every room with a history is in `silent`"
-        );
+        self.archive.shares.check(&sums);
+        let queues = self.rooms.iter();
+        let queues = queues.map(|(key, feed)| (key.index() as u32, feed.history.queue()));
+        self.archive.store.check(queues);
+        let heap_bytes = self.archive.store.heap_bytes() + self.archive.shares.heap_bytes();
+        agree!(self.archive_tally.bytes(), heap_bytes);
         agree!(heap, self.heap_tally.bytes(), "the ledger counts every feed's heap");
     }
 }

@@ -1,164 +1,331 @@
 //! A room's history.
 //!
-//! Owns the queue of messages, its bound, and the nonces of the messages in it. Must not know what
-//! a message contains. The invariant: ids increase from front to back, so that binary search finds
-//! a message.
+//! Owns the queue of messages, its bound, and the nonces of the messages in it. Must not know the
+//! form in which clients receive a message. The invariant: ids increase from front to back, so that
+//! a message is found by halving; and each message in the queue counts in one share.
 
-use std::collections::{HashMap, VecDeque};
-use std::rc::Rc;
+use std::collections::HashMap;
 
-use super::event::Frame;
-use super::heap::{map_bytes, shrink, vec_bytes};
+use super::address::Address;
+use super::event::Message;
+use super::heap::{map_bytes, shrink};
 use super::id::{MessageId, UserId};
+use super::kept::{
+    HEADER_BYTES, Header, MessageCopies, nonce_hash, parts, record_nonce, record_nonce_hash,
+};
+use super::keys::{RoomKey, ShareKey};
+use super::shares::Shares;
+use super::store::{KEY_BYTES, Place, RecordQueue, Store};
 use crate::ledger::allocation;
-
-/// One kept message.
-pub struct HistoryEntry {
-    /// The message's id.
-    pub id: MessageId,
-    /// The encoded message, shared with the outboxes.
-    pub frame: Frame,
-    /// The sender's own identifier for the message, if it gave one.
-    pub(super) nonce: Option<Rc<Nonce>>,
-}
-
-// A history has a thousand of these by default.
-#[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<HistoryEntry>() == 48);
-
-/// A sender's own identifier for a message. It includes the sender, so that two senders may use the
-/// same text.
-#[derive(PartialEq, Eq, Hash)]
-pub(super) struct Nonce {
-    pub user_id: UserId,
-    pub text: Box<str>,
-}
-
-impl Nonce {
-    fn bytes(&self) -> usize {
-        allocation(2 * size_of::<usize>() + size_of::<Nonce>()) + allocation(self.text.len())
-    }
-}
 
 /// The kept messages of one room.
 #[derive(Default)]
 pub(super) struct History {
-    entries: VecDeque<HistoryEntry>,
-    nonces: HashMap<Rc<Nonce>, MessageId>,
-    /// Bytes of heap that the nonces hold.
-    nonce_bytes: usize,
-    /// The newest message that is no longer kept.
-    pub dropped: Option<MessageId>,
+    queue: RecordQueue,
+    /// Where the messages with a nonce are, by [`nonce_hash`]. `None`: no message has one.
+    #[allow(
+        clippy::box_collection,
+        reason = "`None` takes one word, and most rooms have no nonce"
+    )]
+    nonces: Option<Box<HashMap<u64, Place>>>,
+    /// The newest message that was added.
+    newest: Option<MessageId>,
+    /// The newest message that was dropped as the oldest one. All kept messages are newer.
+    floor: Option<MessageId>,
+    /// The newest message that was dropped at all.
+    dropped: Option<MessageId>,
+    /// How often messages were dropped although older ones were kept.
+    gaps: u32,
+}
+
+/// The memory that all histories share.
+pub(super) struct Archive {
+    pub store: Store,
+    pub shares: Shares,
 }
 
 impl History {
-    /// Appends a message. Drops the oldest if there are `messages_max` already.
-    pub fn push(&mut self, entry: HistoryEntry, messages_max: usize) {
-        debug_assert!(self.entries.back().is_none_or(|last| last.id < entry.id));
-        if messages_max == 0 {
-            self.dropped = Some(entry.id);
-            return;
-        }
-        while self.entries.len() >= messages_max {
-            self.drop_oldest();
-        }
-        if let Some(nonce) = &entry.nonce {
-            self.nonce_bytes += nonce.bytes();
-            self.nonces.insert(nonce.clone(), entry.id);
-        }
-        if self.entries.len() == self.entries.capacity() {
-            // Grows by a quarter instead of doubling, because this queue is most of a small room's
-            // memory.
-            self.entries.reserve_exact((self.entries.len() / 4).max(4));
-        }
-        self.entries.push_back(entry);
-    }
-
-    /// Drops up to `count` of the oldest messages and returns how many. Frees unused capacity.
-    pub fn drop_some(&mut self, count: usize) -> usize {
-        let count = count.min(self.entries.len());
-        (0..count).for_each(|_| self.drop_oldest());
-        if self.entries.len() < self.entries.capacity() / 4 {
-            self.entries.shrink_to(2 * self.entries.len());
-        }
-        count
-    }
-
-    fn drop_oldest(&mut self) {
-        let Some(oldest) = self.entries.pop_front() else { return };
-        self.dropped = Some(oldest.id);
-        if let Some(nonce) = oldest.nonce {
-            self.nonce_bytes -= nonce.bytes();
-            self.nonces.remove(&nonce);
-            shrink(&mut self.nonces);
+    /// Drops the oldest messages until there are at most `count`.
+    pub fn truncate(&mut self, archive: &mut Archive, count: usize) {
+        while self.queue.len() > count {
+            self.drop_oldest(archive);
         }
     }
 
-    /// The message with this nonce, if it is kept.
-    pub fn find(&self, nonce: &Nonce) -> Option<&HistoryEntry> {
-        self.get(*self.nonces.get(nonce)?)
+    /// Appends a message, which is newer than all others. `encoded_bytes`: the length of the encoded
+    /// event.
+    pub fn push(
+        &mut self,
+        archive: &mut Archive,
+        room: RoomKey,
+        share: ShareKey,
+        message: &Message<'_>,
+        encoded_bytes: usize,
+    ) {
+        debug_assert!(self.newest < Some(message.id));
+        let header = Header::of(message, Some(share), encoded_bytes).encode();
+        let id = message.id.to_bytes();
+        let parts = parts(message, &id, &header);
+        let place = archive.store.push(room.index() as u32, &mut self.queue, &parts);
+        archive.shares.add(share, parts.iter().map(|part| part.len()).sum());
+        self.newest = Some(message.id);
+        if let Some(nonce) = message.nonce {
+            let nonces = self.nonces.get_or_insert_default();
+            nonces.insert(nonce_hash(message.user_id, nonce), place);
+        }
     }
 
-    /// The message with this id, if it is kept. Costs O(log n).
-    pub fn get(&self, id: MessageId) -> Option<&HistoryEntry> {
-        let place = self.entries.binary_search_by(|entry| entry.id.cmp(&id)).ok()?;
-        self.entries.get(place)
+    /// A message that is not kept was published.
+    pub fn skip(&mut self, id: MessageId) {
+        (self.newest, self.floor, self.dropped) = (Some(id), Some(id), Some(id));
     }
 
-    /// The messages newer than `id`, oldest first, whether or not `id` is kept. `None`: all.
-    pub fn after(&self, id: Option<MessageId>) -> impl ExactSizeIterator<Item = &HistoryEntry> {
-        let place = id.map_or(0, |id| self.entries.partition_point(|entry| entry.id <= id));
-        self.entries.range(place..)
+    /// Drops up to `count` messages of one share, the oldest first, and returns how many, and how
+    /// many messages had to be looked at. If older messages of other shares are kept, the queue is
+    /// copied to its own end.
+    pub fn drop_some(
+        &mut self,
+        archive: &mut Archive,
+        room: RoomKey,
+        share: ShareKey,
+        count: usize,
+    ) -> (usize, usize) {
+        let share = share.index() as u32;
+        let mut dropped = 0;
+        while let Some(first) = archive.store.first(&self.queue).filter(|_| dropped < count) {
+            if self.header(&archive.store, first).share != share {
+                let (more, looked_at) = self.drop_between(archive, room, share, count - dropped);
+                return (dropped + more, dropped + looked_at);
+            }
+            self.drop_oldest(archive);
+            dropped += 1;
+        }
+        (dropped, dropped)
     }
 
-    /// The last `count` messages, oldest first.
-    pub fn last(&self, count: usize) -> impl ExactSizeIterator<Item = &HistoryEntry> {
-        self.entries.range(self.entries.len().saturating_sub(count)..)
+    fn drop_between(
+        &mut self,
+        archive: &mut Archive,
+        room: RoomKey,
+        share: u32,
+        count: usize,
+    ) -> (usize, usize) {
+        let (len, mut dropped, mut record) = (self.queue.len(), 0, Vec::new());
+        for _ in 0..len {
+            let Some(first) = archive.store.first(&self.queue) else { break };
+            let (key, header) =
+                (archive.store.key(&self.queue, first), self.header(&archive.store, first));
+            let is_kept = header.share != share || dropped == count;
+            record.clear();
+            archive.store.read(&self.queue, first, &mut record);
+            let hash = record_nonce_hash(&header, &record);
+            self.forget_nonce(hash, first);
+            archive.store.pop(&mut self.queue);
+            if is_kept {
+                let place = archive.store.push(room.index() as u32, &mut self.queue, &[&record]);
+                if let (Some(hash), Some(nonces)) = (hash, &mut self.nonces) {
+                    nonces.insert(hash, place);
+                }
+            } else {
+                dropped += 1;
+                self.dropped = self.dropped.max(Some(MessageId::from_bytes(key)));
+                archive.shares.subtract(share, record.len());
+            }
+        }
+        self.gaps = self.gaps.wrapping_add(1);
+        self.shrink_nonces();
+        (dropped, len)
+    }
+
+    fn drop_oldest(&mut self, archive: &mut Archive) {
+        let Some(first) = archive.store.first(&self.queue) else { return };
+        let id = MessageId::from_bytes(archive.store.key(&self.queue, first));
+        let header = self.header(&archive.store, first);
+        if header.nonce_bytes > 0 {
+            let mut record = Vec::new();
+            archive.store.read(&self.queue, first, &mut record);
+            self.forget_nonce(record_nonce_hash(&header, &record), first);
+            self.shrink_nonces();
+        }
+        archive.shares.subtract(header.share, archive.store.length(&self.queue, first));
+        archive.store.pop(&mut self.queue);
+        self.floor = Some(id);
+        self.dropped = self.dropped.max(self.floor);
+    }
+
+    /// Removes the nonce of the message at `place`, unless a later message has taken its entry.
+    fn forget_nonce(&mut self, hash: Option<u64>, place: Place) {
+        if let (Some(hash), Some(nonces)) = (hash, &mut self.nonces) {
+            if nonces.get(&hash) == Some(&place) {
+                nonces.remove(&hash);
+            }
+        }
+    }
+
+    fn shrink_nonces(&mut self) {
+        self.nonces = self.nonces.take().filter(|nonces| !nonces.is_empty());
+        self.nonces.as_deref_mut().map(shrink);
+    }
+
+    /// Drops all messages, because the room has ended.
+    pub fn clear(&mut self, archive: &mut Archive) {
+        let mut place = archive.store.first(&self.queue);
+        while let Some(at) = place {
+            let share = self.header(&archive.store, at).share;
+            archive.shares.subtract(share, archive.store.length(&self.queue, at));
+            place = archive.store.next(&self.queue, at);
+        }
+        archive.store.clear(&mut self.queue);
+        self.nonces = None;
+    }
+
+    fn header(&self, store: &Store, place: Place) -> Header {
+        let mut header = [0; HEADER_BYTES];
+        store.copy(&self.queue, place, KEY_BYTES, &mut header);
+        Header::decode(header)
+    }
+
+    /// The message with this nonce from this user, if it is kept.
+    pub fn find(&self, store: &Store, user_id: UserId, nonce: &str) -> Option<Place> {
+        let place = *self.nonces.as_deref()?.get(&nonce_hash(user_id, nonce))?;
+        let mut record = Vec::new();
+        store.read(&self.queue, place, &mut record);
+        let header = self.header(store, place);
+        let is_same =
+            header.user_id == user_id && record_nonce(&header, &record) == Some(nonce.as_bytes());
+        is_same.then_some(place)
+    }
+
+    /// The id of the message at a place.
+    pub fn id(&self, store: &Store, place: Place) -> MessageId {
+        MessageId::from_bytes(store.key(&self.queue, place))
+    }
+
+    /// Whether the message is kept.
+    pub fn has(&self, store: &Store, id: MessageId) -> bool {
+        let found = store.partition(&self.queue, |key| MessageId::from_bytes(key) < id);
+        found.is_some_and(|place| self.id(store, place) == id)
+    }
+
+    /// The first message newer than `id`, whether or not `id` is kept. `None`: the first of all.
+    pub fn after(&self, store: &Store, id: Option<MessageId>) -> Option<Place> {
+        match id {
+            None => store.first(&self.queue),
+            id => store.partition(&self.queue, |key| Some(MessageId::from_bytes(key)) <= id),
+        }
+    }
+
+    /// The message after the one at `place`.
+    pub fn next(&self, store: &Store, place: Place) -> Option<Place> {
+        store.next(&self.queue, place)
+    }
+
+    /// Bytes of the encoded event of the message at `place`, with the header of its frame.
+    pub fn encoded_bytes(&self, store: &Store, place: Place) -> usize {
+        self.header(store, place).encoded_bytes.into()
+    }
+
+    /// The address that has sent the message at `place`.
+    pub fn address(&self, archive: &Archive, place: Place) -> Option<Address> {
+        archive.shares.address(self.header(&archive.store, place).share)
+    }
+
+    /// Appends a copy of the message at `place`.
+    pub fn copy(&self, store: &Store, place: Place, to: &mut MessageCopies) {
+        to.push(|out| store.read(&self.queue, place, out));
     }
 
     /// The message before the last `count`. A reader with this cursor is sent the last `count`.
-    pub fn before_last(&self, count: usize) -> Option<MessageId> {
-        let before = self.entries.len().checked_sub(count);
-        match before.and_then(|before| before.checked_sub(1)) {
-            Some(place) => self.entries.get(place).map(|entry| entry.id),
-            None => self.dropped,
+    pub fn before_last(&self, store: &Store, count: usize) -> Option<MessageId> {
+        if count >= self.queue.len() {
+            return self.floor;
         }
+        store.last(&self.queue, count + 1).map(|place| self.id(store, place))
     }
 
     /// The newest message, kept or not.
     pub fn newest(&self) -> Option<MessageId> {
-        self.entries.back().map(|entry| entry.id).or(self.dropped)
+        self.newest.max(self.dropped)
     }
 
-    /// Whether a message newer than `id` has been dropped.
-    pub fn has_dropped_after(&self, id: Option<MessageId>) -> bool {
-        self.dropped > id
+    /// The newest message that was added.
+    pub fn newest_added(&self) -> Option<MessageId> {
+        self.newest
+    }
+
+    /// The cursor of a reader that is to be sent all kept messages.
+    pub fn floor(&self) -> Option<MessageId> {
+        self.floor
+    }
+
+    /// The newest message that is no longer kept.
+    pub fn dropped(&self) -> Option<MessageId> {
+        self.dropped
+    }
+
+    /// Sets the newest message that is no longer kept, in a room that is being restored.
+    pub fn restore_dropped(&mut self, id: MessageId) {
+        self.dropped = Some(id);
+    }
+
+    /// Whether all messages after `id` that the room has had are kept.
+    pub fn is_complete_after(&self, id: MessageId) -> bool {
+        self.dropped <= Some(id)
+    }
+
+    /// How often messages were dropped although older ones were kept.
+    pub fn gaps(&self) -> u32 {
+        self.gaps
     }
 
     /// The number of kept messages.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.queue.len()
     }
 
     /// Whether no message is kept.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.queue.len() == 0
     }
 
-    /// Bytes of heap held, without the encoded messages.
-    pub fn bytes(&self) -> usize {
-        vec_bytes::<HistoryEntry>(self.entries.capacity())
-            + map_bytes::<Rc<Nonce>, MessageId>(self.nonces.capacity())
-            + self.nonce_bytes
+    /// The queue, for [`Store::compact`] and for checks.
+    pub fn queue_mut(&mut self) -> &mut RecordQueue {
+        &mut self.queue
     }
 
-    /// Panics if nonces and messages disagree.
-    pub fn check(&self) {
-        let nonces =
-            self.entries.iter().filter_map(|entry| Some((entry.nonce.as_ref()?, entry.id)));
-        let mut bytes = 0;
-        let count = nonces.inspect(|(nonce, _)| bytes += nonce.bytes());
-        let count = count.map(|(nonce, id)| agree!(self.nonces.get(nonce), Some(&id))).count();
-        agree!((count, bytes), (self.nonces.len(), self.nonce_bytes));
+    /// The queue, for checks.
+    pub fn queue(&self) -> &RecordQueue {
+        &self.queue
+    }
+
+    /// Bytes of heap held, without the records.
+    pub fn heap_bytes(&self) -> usize {
+        let nonces = self.nonces.as_ref().map_or(0, |nonces| {
+            allocation(size_of::<HashMap<u64, Place>>())
+                + map_bytes::<u64, Place>(nonces.capacity())
+        });
+        self.queue.heap_bytes() + nonces
+    }
+
+    /// Panics if nonces and messages disagree. Adds each message to the sums of its share.
+    pub fn check(&self, archive: &Archive, sums: &mut HashMap<u32, (u32, usize)>) {
+        let mut nonces = 0;
+        let mut place = archive.store.first(&self.queue);
+        while let Some(at) = place {
+            let mut record = Vec::new();
+            archive.store.read(&self.queue, at, &mut record);
+            let header = self.header(&archive.store, at);
+            let (records, bytes) = sums.entry(header.share).or_default();
+            (*records, *bytes) = (*records + 1, *bytes + record.len());
+            if let Some(hash) = record_nonce_hash(&header, &record) {
+                nonces += 1;
+                agree!(self.nonces.as_ref().and_then(|nonces| nonces.get(&hash)), Some(&at));
+            }
+            let id = Some(self.id(&archive.store, at));
+            assert!(id > self.floor && id <= self.newest);
+            place = archive.store.next(&self.queue, at);
+        }
+        agree!(nonces, self.nonces.as_ref().map_or(0, |nonces| nonces.len()));
+        assert!(self.floor <= self.dropped);
     }
 }

@@ -178,6 +178,21 @@ impl MessageId {
     pub fn text(&self) -> IdText {
         IdText::hyphenated(self.0)
     }
+
+    /// The id whose bytes these are.
+    pub(super) fn from_bytes(bytes: [u8; 16]) -> MessageId {
+        MessageId(Uuid::from_bytes(bytes))
+    }
+
+    /// The id's bytes. They have the same order as the ids.
+    pub(super) fn to_bytes(self) -> [u8; 16] {
+        self.0.into_bytes()
+    }
+
+    /// The part of the id that increases from each id to the next: the millisecond and the counter.
+    pub(super) fn order(self) -> u64 {
+        self.0.as_u64_pair().0
+    }
 }
 
 impl fmt::Display for MessageId {

@@ -20,6 +20,8 @@ pub(super) type AddressKey = Key<AddressTag>;
 pub(super) type IdleKey = Key<IdleTag>;
 /// A handle on a connection. The domain only passes it back to its [`super::Sink`].
 pub type ConnKey = Key<ConnTag>;
+/// A handle on a share: what an address has in the history of one room.
+pub(super) type ShareKey = Key<ShareTag>;
 
 /// The kind of [`SessionKey`].
 pub enum SessionTag {}
@@ -35,3 +37,5 @@ pub enum AddressTag {}
 pub enum IdleTag {}
 /// The kind of [`ConnKey`].
 pub enum ConnTag {}
+/// The kind of [`ShareKey`].
+pub enum ShareTag {}

@@ -4,13 +4,13 @@
 //! domain. The invariant: [`Chat::public_rooms`] gives the same listing as long as
 //! [`Chat::listing_revision`] does not change.
 
-use super::history::HistoryEntry;
 use super::id::{MessageId, RoomId, SessionId, UserId};
+use super::kept::MessageCopies;
 use super::keys::{AttachmentKey, MemberTag, RoomKey, SessionKey, SessionTag};
 use super::limits::ROOMS_LISTED_MAX;
 use super::name::Name;
-use super::sink::Sink;
 use super::state::{Chat, Member, Room, Session};
+use super::store::Store;
 use crate::clock::Wall;
 use crate::slots::Slots;
 
@@ -29,6 +29,38 @@ pub struct RoomInfo<'a> {
     pub user_count: usize,
     /// When the room was opened.
     pub created: Wall,
+}
+
+/// A request for a part of a history, which is read in steps.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    room: RoomKey,
+    /// Messages up to this one have been read, or precede the part.
+    cursor: Option<MessageId>,
+    /// The newest message when the reading began. Later ones are not part of it.
+    until: Option<MessageId>,
+    /// The most messages that are still to be read.
+    left: usize,
+    /// As in a connection that is catching up.
+    gaps: u32,
+    is_complete: bool,
+}
+
+impl Reading {
+    /// Whether everything was read.
+    pub fn is_done(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Whether nothing is missing after the message with which the client resumes.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    /// The room.
+    pub fn room(&self) -> RoomKey {
+        self.room
+    }
 }
 
 impl Chat {
@@ -98,30 +130,71 @@ impl Chat {
         self.feeds.recipients(room).len()
     }
 
-    /// The last `count` messages of a room, oldest first. Seals the room's batch, so that the
-    /// frames can be read.
-    pub fn history<'a>(
-        &'a self,
-        room: RoomKey,
-        count: usize,
-        sink: &mut dyn Sink,
-    ) -> impl Iterator<Item = &'a HistoryEntry> + use<'a> {
-        self.feeds.seal(room, sink);
-        self.feeds.history(room).into_iter().flat_map(move |history| history.last(count))
+    /// The last `count` messages of a room, oldest first.
+    pub fn history(&self, room: RoomKey, count: usize) -> Reading {
+        let history = self.feeds.history(room);
+        let cursor = history.and_then(|history| history.before_last(self.store(), count));
+        self.reading(room, cursor, count, true)
     }
 
-    /// If `id` is in the history: the messages after it, oldest first, and true. Otherwise, or if
-    /// the client's id is malformed (`None`): all kept messages, and false. Seals the room's batch.
-    pub fn history_after<'a>(
-        &'a self,
+    /// If `id` is in the history: up to `count` messages after it, oldest first; complete if none
+    /// after it was dropped. Otherwise, or if the client's id is malformed (`None`): from the oldest
+    /// kept message on, and not complete.
+    pub fn history_after(&self, room: RoomKey, id: Option<MessageId>, count: usize) -> Reading {
+        let Some(history) = self.feeds.history(room) else {
+            return self.reading(room, None, 0, false);
+        };
+        match id.filter(|id| history.has(self.store(), *id)) {
+            Some(id) => self.reading(room, Some(id), count, history.is_complete_after(id)),
+            None => self.reading(room, history.floor(), count, false),
+        }
+    }
+
+    fn reading(
+        &self,
         room: RoomKey,
-        id: Option<MessageId>,
-        sink: &mut dyn Sink,
-    ) -> (impl Iterator<Item = &'a HistoryEntry> + use<'a>, bool) {
-        self.feeds.seal(room, sink);
+        cursor: Option<MessageId>,
+        count: usize,
+        is_complete: bool,
+    ) -> Reading {
         let history = self.feeds.history(room);
-        let known = id.filter(|id| history.is_some_and(|history| history.get(*id).is_some()));
-        (history.into_iter().flat_map(move |history| history.after(known)), known.is_some())
+        let until = history.and_then(|history| history.newest());
+        let gaps = history.map_or(0, |history| history.gaps());
+        Reading { room, cursor, until, left: count, gaps, is_complete }
+    }
+
+    /// Copies the next messages of a reading, with about `bytes_max` bytes when encoded, but at least
+    /// one. `None`: a message that has not been read yet is no longer kept.
+    pub fn read_on(&self, reading: &mut Reading, bytes_max: usize) -> Option<MessageCopies> {
+        let (history, store) = (self.feeds.history(reading.room)?, self.store());
+        let room_id = self.feeds.room(reading.room)?.id;
+        let has_gap = reading.gaps != history.gaps() && history.dropped() > reading.cursor;
+        if has_gap || history.floor() > reading.cursor {
+            return None;
+        }
+        reading.gaps = history.gaps();
+        let (mut copies, mut bytes) = (MessageCopies::of(room_id), 0);
+        let mut place = history.after(store, reading.cursor);
+        while let Some(at) = place.filter(|_| reading.left > 0) {
+            let id = Some(history.id(store, at));
+            let encoded_bytes = history.encoded_bytes(store, at);
+            if id > reading.until || !copies.is_empty() && bytes + encoded_bytes > bytes_max {
+                break;
+            }
+            history.copy(store, at, &mut copies);
+            (bytes, reading.cursor) = (bytes + encoded_bytes, id);
+            reading.left -= 1;
+            place = history.next(store, at);
+        }
+        let is_over = place.is_none_or(|at| Some(history.id(store, at)) > reading.until);
+        if is_over {
+            reading.left = 0;
+        }
+        Some(copies)
+    }
+
+    fn store(&self) -> &Store {
+        &self.feeds.archive().store
     }
 
     /// The number of sessions.

@@ -147,6 +147,7 @@ impl Chat {
             arrival: None,
             grace: None,
             probe: None,
+            share: None,
             typing_due: Mono::ZERO,
         });
         joined.members.push(member);

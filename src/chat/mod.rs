@@ -24,6 +24,9 @@
 //! |---|---|
 //! | [`feed`] | the connections of each room, and its history |
 //! | [`history`] | one room's queue of messages, and their nonces |
+//! | [`kept`] | the form in which a message is kept |
+//! | [`store`] | the memory of all histories: queues of records in blocks of one size |
+//! | [`shares`] | which address has sent how much of the histories |
 //! | [`catch_up`] | one connection's cursor in the history, on entry and when it resumes |
 //! | [`sink`] | the interface to the connections |
 //!
@@ -41,6 +44,9 @@
 //! [`records`]: ../../src/disposable_chat/chat/records.rs.html
 //! [`feed`]: ../../src/disposable_chat/chat/feed.rs.html
 //! [`history`]: ../../src/disposable_chat/chat/history.rs.html
+//! [`kept`]: ../../src/disposable_chat/chat/kept.rs.html
+//! [`store`]: ../../src/disposable_chat/chat/store.rs.html
+//! [`shares`]: ../../src/disposable_chat/chat/shares.rs.html
 //! [`catch_up`]: ../../src/disposable_chat/chat/catch_up.rs.html
 //! [`sink`]: ../../src/disposable_chat/chat/sink.rs.html
 
@@ -54,6 +60,7 @@ mod guesses;
 mod heap;
 mod history;
 mod id;
+mod kept;
 mod keys;
 mod lifecycle;
 mod limits;
@@ -65,8 +72,10 @@ mod posting;
 mod presence;
 mod quota;
 mod records;
+mod shares;
 mod sink;
 mod state;
+mod store;
 #[cfg(test)]
 mod tests;
 mod timer;
@@ -76,21 +85,21 @@ pub use address::{Address, Quota};
 pub use catch_up::Start;
 pub use config::{ChatConfig, GuessPaces};
 pub use error::{BadName, CloseReason, Refusal};
-pub use event::{BATCH_BYTES_FULL, Event, Frame, LastPage, Message, MessageKind, Page};
-pub use history::HistoryEntry;
+pub use event::{BATCH_BYTES_FULL, Event, Message, MessageKind};
 pub use id::{MessageId, RoomId, SessionId, UserId};
+pub use kept::MessageCopies;
 pub use keys::{AttachmentKey, ConnKey, ConnTag, RoomKey, SessionKey};
 pub use lifecycle::RoomOptions;
 pub use limits::{
     MESSAGE_CHARS_MAX, NAME_CHARS_MAX, NAME_CHARS_MIN, NONCE_BYTES_MAX, PASSWORD_BYTES_MAX,
     ROOMS_LISTED_MAX, SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX, TITLE_CHARS_MAX, TITLE_CHARS_MIN,
 };
-pub use lookup::RoomInfo;
+pub use lookup::{Reading, RoomInfo};
 pub use membership::Access;
 pub use name::{Name, Title};
 pub use password::LockRecord;
 pub use posting::{Draft, is_nonce};
 pub use presence::{Admission, Departure, JoinRequest};
-pub use records::{InvalidRecord, Record, Restoring};
-pub use sink::Sink;
+pub use records::{InvalidRecord, Record, RecordedKind, Restoring};
+pub use sink::{LastPage, Page, Published, Sink};
 pub use state::Chat;

@@ -4,19 +4,16 @@
 //! `feed` delivers. The invariant: a message gets its id and its time, and with them its position
 //! in the order, in one function, [`Chat::accept`], and nowhere else.
 
-use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::error::Refusal;
-use super::event::{Event, Frame, Message, MessageKind};
-use super::history::Nonce;
-use super::id::MessageId;
+use super::event::{Event, Message, MessageKind};
+use super::kept::MessageCopies;
 use super::keys::{AttachmentKey, MemberKey, RoomKey, SessionKey};
 use super::limits::{MESSAGE_CHARS_MAX, NONCE_BYTES_MAX};
 use super::sink::Sink;
 use super::state::Chat;
+use super::store::Place;
 use crate::clock::Now;
 
 /// The shortest time between two published typing events of a member (contract §6.3).
@@ -52,11 +49,12 @@ pub fn is_nonce(text: &str) -> bool {
     (1..=NONCE_BYTES_MAX).contains(&text.len())
 }
 
-/// The message for a draft: a new one, or an earlier one with the same nonce.
-struct Posted {
-    id: MessageId,
-    frame: Frame,
-    is_new: bool,
+/// The outcome of posting a draft.
+enum Posted {
+    /// It is a new message.
+    New,
+    /// The history has an earlier message of the member with the same nonce.
+    Known(Place),
 }
 
 impl Chat {
@@ -70,15 +68,16 @@ impl Chat {
         sink: &mut dyn Sink,
     ) -> Result<(), Refusal> {
         let Some(member) = self.member_of(attachment) else { return Ok(()) };
-        let posted = self.post_as(now, member, draft, sink)?;
-        if !posted.is_new {
-            self.feeds.repeat(attachment, posted.id, &posted.frame, sink);
+        if let Posted::Known(place) = self.post_as(now, member, draft, |_| (), sink)? {
+            if let Some(room_id) = self.room_of(attachment).and_then(|room| self.room_id(room)) {
+                self.feeds.repeat(attachment, room_id, place, sink);
+            }
         }
         Ok(())
     }
 
-    /// Posts a message for a member that need not have a connection in the room. Returns the
-    /// message's payload, and false if it is an earlier message with the same nonce.
+    /// Posts a message for a member that need not have a connection in the room. Returns a
+    /// copy of the message, and false if it is an earlier message with the same nonce.
     pub fn post_from_outside(
         &mut self,
         now: Now,
@@ -86,18 +85,25 @@ impl Chat {
         room: RoomKey,
         draft: Draft<'_>,
         sink: &mut dyn Sink,
-    ) -> Result<(Bytes, bool), Refusal> {
+    ) -> Result<(MessageCopies, bool), Refusal> {
         let member = self.sessions.get(session).and_then(|session| session.member_in(room));
         let member = member.ok_or(Refusal::NotAMember)?;
         if self.holder_in_the_way(member).is_some_and(|holder| self.is_connected(holder)) {
             return Err(Refusal::NameTaken);
         }
-        let posted = self.post_as(now, member, draft, sink)?;
+        let room_id = self.feeds.room(room).ok_or(Refusal::RoomNotFound)?.id;
+        let mut copy = MessageCopies::of(room_id);
+        let posted = self.post_as(now, member, draft, |message| copy.push_new(message), sink)?;
         if let Some(timer) = self.feeds.room(room).and_then(|room| room.timer) {
             self.timers.rearm(timer, now.mono);
         }
-        self.feeds.seal(room, sink); // Only sealed frames can be read.
-        Ok((posted.frame.payload(), posted.is_new))
+        match (posted, self.feeds.history(room)) {
+            (Posted::Known(place), Some(history)) => {
+                history.copy(&self.feeds.archive().store, place, &mut copy);
+                Ok((copy, false))
+            }
+            _ => Ok((copy, true)),
+        }
     }
 
     /// Publishes that a member is typing, at most once in `TYPING_INTERVAL`.
@@ -127,11 +133,13 @@ impl Chat {
         self.feeds.seal(room, sink);
     }
 
+    /// Calls `on_new` with the message if it is a new one.
     fn post_as(
         &mut self,
         now: Now,
         key: MemberKey,
         draft: Draft<'_>,
+        on_new: impl FnOnce(&Message<'_>),
         sink: &mut dyn Sink,
     ) -> Result<Posted, Refusal> {
         let member = self.members.get(key).ok_or(Refusal::NotAMember)?;
@@ -139,20 +147,18 @@ impl Chat {
             let taken = self.config.message_pace.take(&mut session.messages, now.mono);
             taken.map_err(Refusal::RateLimited)?;
         }
-        let user_id = member.user_id;
-        let nonce = draft.nonce.map(|text| Rc::new(Nonce { user_id, text: text.into() }));
-        if let Some(nonce) = &nonce {
-            let history = self.feeds.history(member.room);
-            if let Some(known) = history.and_then(|history| history.find(nonce)) {
-                return Ok(Posted { id: known.id, frame: known.frame.clone(), is_new: false });
+        if let (Some(nonce), Some(history)) = (draft.nonce, self.feeds.history(member.room)) {
+            let store = &self.feeds.archive().store;
+            if let Some(place) = history.find(store, member.user_id, nonce) {
+                return Ok(Posted::Known(place));
             }
         }
         if let Some(holder) = self.holder_in_the_way(key) {
             self.depart(now, holder, sink); // A holder in its grace gives way to a post.
         }
-        let accepted = self.accept(now, key, MessageKind::Chat(draft.text), nonce, sink);
-        let (id, frame) = accepted.ok_or(Refusal::RoomNotFound)?;
-        Ok(Posted { id, frame, is_new: true })
+        let kind = MessageKind::Chat(draft.text);
+        self.accept(now, key, kind, draft.nonce, on_new, sink).ok_or(Refusal::RoomNotFound)?;
+        Ok(Posted::New)
     }
 
     /// Assigns a message its id and its time, and with them its position in the order, and delivers
@@ -162,10 +168,11 @@ impl Chat {
         now: Now,
         member: MemberKey,
         kind: MessageKind<'_>,
-        nonce: Option<Rc<Nonce>>,
+        nonce: Option<&str>,
+        on_new: impl FnOnce(&Message<'_>),
         sink: &mut dyn Sink,
-    ) -> Option<(MessageId, Frame)> {
-        let member = self.members.get(member)?;
+    ) -> Option<()> {
+        let member = self.members.get_mut(member)?;
         let session = self.sessions.get(member.session)?;
         let room = self.feeds.room(member.room).filter(|room| !room.is_closing)?;
         let id = self.message_ids.next(now.wall, &mut *self.entropy);
@@ -176,10 +183,12 @@ impl Chat {
             user_id: member.user_id,
             wall: now.wall,
             room_id: room.id,
-            nonce: nonce.as_ref().map(|nonce| &*nonce.text),
+            nonce,
         };
-        let frame = self.feeds.deliver(member.room, message, nonce.as_ref(), sink)?;
-        Some((id, frame))
+        on_new(&message);
+        let from = session.creator.and_then(|key| Some(self.addresses.get(key)?.address));
+        member.share = self.feeds.deliver(member.room, &message, member.share, from, sink);
+        Some(())
     }
 }
 

@@ -8,13 +8,13 @@
 use super::address::{Created, ShareKind};
 use super::catch_up::Start;
 use super::error::{CloseReason, Refusal};
-use super::event::{LastPage, MessageKind};
+use super::event::MessageKind;
 use super::feed::{Attachment, AttachmentState};
 use super::keys::{AttachmentKey, ConnKey, MemberKey, RoomKey, SessionKey};
 use super::limits::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX};
 use super::lookup;
 use super::membership::Access;
-use super::sink::Sink;
+use super::sink::{LastPage, Sink};
 use super::state::{Chat, Probe};
 use super::timer::ChatTimer;
 use crate::clock::Now;
@@ -168,7 +168,7 @@ impl Chat {
             room.recount(&mut self.room_heap_tally);
             self.listing_revision += 1;
         }
-        self.accept(now, key, MessageKind::UserLeft, None, sink);
+        self.accept(now, key, MessageKind::UserLeft, None, |_| (), sink);
         probe.as_ref().map(|probe| self.timers.cancel(probe.timer));
         self.recount();
         let Some(probe) = probe else { return };
@@ -265,7 +265,7 @@ impl Chat {
         self.feeds.begin_catch_up(key, start, sink);
         self.catch_up(now, key, sink);
         if is_arrival {
-            self.accept(now, member, MessageKind::UserJoined, None, sink);
+            self.accept(now, member, MessageKind::UserJoined, None, |_| (), sink);
         }
     }
 

@@ -9,16 +9,16 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::rc::Rc;
 use std::time::Duration;
 
 use super::address::Address;
-use super::event::Frame;
-use super::history::{HistoryEntry, Nonce};
+use super::event::{Message, MessageKind};
 use super::id::{MessageId, RoomId, SessionId, UserId};
+use super::kept::MessageCopies;
 use super::keys::{AddressKey, MemberKey, RoomKey, SessionKey};
 use super::name::{Name, Title};
 use super::password::{Lock, LockRecord};
+use super::posting::Draft;
 use super::state::{Chat, Room};
 use super::timer::ChatTimer;
 use crate::clock::{Now, Wall};
@@ -89,11 +89,33 @@ pub enum Record<'a> {
         room: u32,
         /// In hyphenated form.
         id: Cow<'a, str>,
-        /// The frame's payload.
-        event: Cow<'a, str>,
-        /// The sender's user id and its own identifier for the message, if it gave one.
-        nonce: Option<(u64, Cow<'a, str>)>,
+        /// What it reports.
+        kind: RecordedKind,
+        /// The member's name at that time.
+        user: Cow<'a, str>,
+        /// The member's user id.
+        user_id: u64,
+        /// Microseconds since 1970.
+        wall: u64,
+        /// The text of a chat message; otherwise empty.
+        text: Cow<'a, str>,
+        /// The sender's own identifier for the message, if it gave one.
+        nonce: Option<Cow<'a, str>>,
+        /// The address in whose share the message counts; `None`: exempt.
+        from: Option<IpAddr>,
     },
+}
+
+/// [`MessageKind`] without the text.
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RecordedKind {
+    /// See [`MessageKind::Chat`].
+    Chat,
+    /// See [`MessageKind::UserJoined`].
+    UserJoined,
+    /// See [`MessageKind::UserLeft`].
+    UserLeft,
 }
 
 /// A record that has an invalid value or contradicts an earlier record.
@@ -101,7 +123,7 @@ pub enum Record<'a> {
 pub struct InvalidRecord;
 
 impl Chat {
-    /// Passes all records, in their order, to `keep`. All batches must be sealed.
+    /// Passes all records, in their order, to `keep`.
     pub fn keep<E>(
         &self,
         now: Now,
@@ -134,7 +156,7 @@ impl Chat {
         let rooms = Indices::of(rooms.collect());
         for &(remaining, key) in &rooms.order {
             let Some(room) = self.feeds.room(key) else { continue };
-            let dropped = self.feeds.history(key).and_then(|history| history.dropped);
+            let dropped = self.feeds.history(key).and_then(|history| history.dropped());
             keep(Record::Room {
                 id: room.id.to_string().into(),
                 title: room.title().map(Cow::Borrowed),
@@ -156,22 +178,41 @@ impl Chat {
                 keep(Record::Member { session, room, arrival: member.arrival })?;
             }
         }
+        let archive = self.feeds.archive();
         for key in self.feeds.rooms_with_history() {
-            let (Some(history), Some(room)) = (self.feeds.history(key), rooms.index(key)) else {
-                continue;
-            };
-            for entry in history.after(None) {
-                let event = entry.frame.payload();
-                let nonce = entry.nonce.as_deref();
-                keep(Record::Message {
-                    room,
-                    id: entry.id.to_string().into(),
-                    event: String::from_utf8_lossy(&event),
-                    nonce: nonce.map(|nonce| (nonce.user_id.0, Cow::Borrowed(&*nonce.text))),
-                })?;
+            let parts = (self.feeds.history(key), rooms.index(key), self.feeds.room(key));
+            let (Some(history), Some(index), Some(room)) = parts else { continue };
+            let mut place = history.after(&archive.store, None);
+            while let Some(at) = place {
+                let mut copy = MessageCopies::of(room.id);
+                history.copy(&archive.store, at, &mut copy);
+                for message in copy.iter() {
+                    keep(recorded(index, &message, history.address(archive, at)))?;
+                }
+                place = history.next(&archive.store, at);
             }
         }
         Ok(())
+    }
+}
+
+/// The record of a message in the room with this index.
+fn recorded<'m>(room: u32, message: &Message<'m>, from: Option<Address>) -> Record<'m> {
+    let (kind, text) = match message.kind {
+        MessageKind::Chat(text) => (RecordedKind::Chat, text),
+        MessageKind::UserJoined => (RecordedKind::UserJoined, ""),
+        MessageKind::UserLeft => (RecordedKind::UserLeft, ""),
+    };
+    Record::Message {
+        room,
+        id: message.id.to_string().into(),
+        kind,
+        user: message.user.into(),
+        user_id: message.user_id.0,
+        wall: message.wall.micros(),
+        text: text.into(),
+        nonce: message.nonce.map(Cow::Borrowed),
+        from: from.map(Address::ip),
     }
 }
 
@@ -224,11 +265,11 @@ impl<'c> Restoring<'c> {
         Restoring { chat, now, sessions: Vec::new(), rooms: Vec::new() }
     }
 
-    /// Takes the next record. `frame` makes a frame with the given payload.
+    /// Takes the next record. `frame_bytes` gives the length of a message's frame.
     pub fn take(
         &mut self,
         record: Record<'_>,
-        frame: impl FnOnce(&str) -> Frame,
+        frame_bytes: impl FnOnce(&Message<'_>) -> usize,
     ) -> Result<(), InvalidRecord> {
         let chat = &mut *self.chat;
         match record {
@@ -249,6 +290,7 @@ impl<'c> Restoring<'c> {
                 self.sessions.push(key);
             }
             Record::Room { .. } => self.take_room(record)?,
+            Record::Message { .. } => self.take_message(record, frame_bytes)?,
             Record::Member { session, room, arrival } => {
                 let session = *self.sessions.get(session as usize).ok_or(InvalidRecord)?;
                 let room = *self.rooms.get(room as usize).ok_or(InvalidRecord)?;
@@ -260,22 +302,56 @@ impl<'c> Restoring<'c> {
                     self.make_present(member, arrival)?;
                 }
             }
-            Record::Message { room, id, event, nonce } => {
-                let room = *self.rooms.get(room as usize).ok_or(InvalidRecord)?;
-                let history = chat.feeds.history(room).ok_or(InvalidRecord)?;
-                let id = MessageId::parse(&id).ok_or(InvalidRecord)?;
-                let newest = history.newest();
-                if newest.is_some_and(|newest| newest >= id)
-                    || !chat.message_ids.may_have_issued(id)
-                {
-                    return Err(InvalidRecord);
-                }
-                let nonce = nonce.map(|(user_id, text)| {
-                    Rc::new(Nonce { user_id: UserId(user_id), text: text.as_ref().into() })
-                });
-                chat.feeds.keep(room, HistoryEntry { id, frame: frame(&event), nonce });
-            }
         }
+        Ok(())
+    }
+
+    fn take_message(
+        &mut self,
+        record: Record<'_>,
+        frame_bytes: impl FnOnce(&Message<'_>) -> usize,
+    ) -> Result<(), InvalidRecord> {
+        let Record::Message { room, id, kind, user, user_id, wall, text, nonce, from } = record
+        else {
+            return Err(InvalidRecord);
+        };
+        let chat = &mut *self.chat;
+        let room = *self.rooms.get(room as usize).ok_or(InvalidRecord)?;
+        let room_id = chat.feeds.room(room).ok_or(InvalidRecord)?.id;
+        let history = chat.feeds.history(room).ok_or(InvalidRecord)?;
+        let id = MessageId::parse(&id).ok_or(InvalidRecord)?;
+        let is_out_of_order = history.newest_added() >= Some(id);
+        if is_out_of_order || !chat.message_ids.may_have_issued(id) {
+            return Err(InvalidRecord);
+        }
+        let user_id = UserId(user_id);
+        let is_draft = Draft::new(&text, nonce.as_deref()).is_ok();
+        let is_valid = Name::parse(&user).is_ok_and(|name| name.as_str() == user)
+            && match kind {
+                RecordedKind::Chat => is_draft,
+                RecordedKind::UserJoined | RecordedKind::UserLeft => {
+                    text.is_empty() && nonce.is_none()
+                }
+            };
+        let is_known =
+            |nonce: &str| history.find(&chat.feeds.archive().store, user_id, nonce).is_some();
+        if !is_valid || nonce.as_deref().is_some_and(is_known) {
+            return Err(InvalidRecord);
+        }
+        let message = Message {
+            id,
+            kind: match kind {
+                RecordedKind::Chat => MessageKind::Chat(&text),
+                RecordedKind::UserJoined => MessageKind::UserJoined,
+                RecordedKind::UserLeft => MessageKind::UserLeft,
+            },
+            user: &user,
+            user_id,
+            wall: Wall::from_micros(wall),
+            room_id,
+            nonce: nonce.as_deref(),
+        };
+        chat.feeds.keep(room, &message, frame_bytes(&message), None, from.map(Address::of));
         Ok(())
     }
 

@@ -4,8 +4,42 @@
 //! invariant: frames and pages for one connection arrive in the order in which they were queued.
 
 use super::error::CloseReason;
-use super::event::{Event, Frame, Page};
+use super::event::{Event, Message};
+use super::id::{RoomId, UserId};
+use super::kept::MessageCopies;
 use super::keys::{ConnKey, RoomKey};
+
+/// A page of history, for one connection that is catching up.
+pub struct Page<'a> {
+    /// The room.
+    pub room_id: RoomId,
+    /// The messages, oldest first.
+    pub messages: &'a MessageCopies,
+    /// Only in the last page.
+    pub last: Option<LastPage<'a>>,
+}
+
+/// The fields that only the last page has: the room at the time when the page is built.
+pub struct LastPage<'a> {
+    /// False if the client asked to resume after a message that was not in the history, so that
+    /// messages may be missing.
+    pub complete: bool,
+    /// The receiving session, as others in the room see it.
+    pub you: UserId,
+    /// Whether the receiving session owns the room.
+    pub owner: bool,
+    /// The members that are present, by arrival.
+    pub users: Vec<(UserId, &'a str)>,
+}
+
+/// The outcome of [`Sink::publish`].
+#[derive(Clone, Copy)]
+pub struct Published {
+    /// Bytes of the frame.
+    pub frame_bytes: usize,
+    /// The batch has reached [`BATCH_BYTES_FULL`](super::BATCH_BYTES_FULL) and must be sealed.
+    pub is_batch_full: bool,
+}
 
 /// Receives the domain's events, and acts on connections for it.
 ///
@@ -13,16 +47,16 @@ use super::keys::{ConnKey, RoomKey};
 /// a push overflows an outbox, it only marks the connection, and the event loop reports the end
 /// later with [`super::Chat::exit`].
 pub trait Sink {
-    /// Encodes `event` once, appends it to the room's batch and returns its frame. `recipients`:
-    /// the number of connections in the room.
-    fn publish(&mut self, room: RoomKey, event: &Event<'_>, recipients: usize) -> Frame;
+    /// Encodes `event` once, as a frame, and appends it to the room's batch. `recipients`: the number
+    /// of connections in the room.
+    fn publish(&mut self, room: RoomKey, event: &Event<'_>, recipients: usize) -> Published;
     /// Ends the room's batch, if one is open, and queues it for those of `to` that are not
     /// catching up.
     fn seal(&mut self, room: RoomKey, to: &[ConnKey]);
-    /// Queues a frame for one connection, even if it is catching up.
-    fn push(&mut self, to: ConnKey, frame: &Frame);
-    /// Queues a frame of the history for a connection that is catching up.
-    fn push_missed(&mut self, to: ConnKey, frame: &Frame);
+    /// Queues a message of the history for one connection, even if it is catching up.
+    fn push(&mut self, to: ConnKey, message: &Message<'_>);
+    /// Queues messages of the history, each as a frame, for a connection that is catching up.
+    fn push_missed(&mut self, to: ConnKey, messages: &MessageCopies);
     /// Queues a page of history for a connection that is catching up.
     fn push_page(&mut self, to: ConnKey, page: &Page<'_>);
     /// From now on [`Sink::seal`] skips this connection. The event loop calls

@@ -18,6 +18,7 @@ use super::heap::{list_bytes, map_bytes, tree_bytes, vec_bytes};
 use super::id::{MessageIds, RoomId, SessionId, UserId};
 use super::keys::{
     AddressKey, AttachmentKey, IdleKey, MemberKey, MemberTag, RoomKey, SessionKey, SessionTag,
+    ShareKey,
 };
 use super::name::{Name, Title};
 use super::password::Lock;
@@ -134,6 +135,8 @@ pub(super) struct Member {
     pub grace: Option<TimerKey>,
     /// `Some` while connections of other sessions wait for the member's name.
     pub probe: Option<Box<Probe>>,
+    /// The share in which its last message counts. It may have ended.
+    pub share: Option<ShareKey>,
     /// Typing events before this time are not published.
     pub typing_due: Mono,
 }
@@ -152,7 +155,7 @@ pub(super) struct Probe {
 // The table in `ledger` contains these sizes.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(
-    size_of::<Session>() == 152 && size_of::<Feed<Room>>() == 392 && size_of::<Member>() == 72
+    size_of::<Session>() == 152 && size_of::<Feed<Room>>() <= 392 && size_of::<Member>() == 80
 );
 
 /// Bytes of a session id on the heap, with the two counts of its `Rc`.
@@ -275,10 +278,22 @@ impl Chat {
         self.recount();
     }
 
-    /// If memory is short, drops the oldest messages of the rooms that have been silent longest,
-    /// and returns how many. The event loop calls this at the end of each tick.
+    /// If memory is short, drops messages of the address that holds most, the oldest of its room that
+    /// has been silent longest, and returns how many. The event loop calls this at the end of each
+    /// tick.
     pub fn forget(&mut self) -> usize {
         self.feeds.forget(&self.ledger)
+    }
+
+    /// Moves the memory of histories together, if much of it is unused. The event loop calls this at
+    /// the end of each tick.
+    pub fn compact(&mut self) {
+        self.feeds.compact();
+    }
+
+    /// Whether [`Chat::compact`] has work.
+    pub fn is_sparse(&self) -> bool {
+        self.feeds.is_sparse()
     }
 
     pub(super) fn member_of(&self, attachment: AttachmentKey) -> Option<MemberKey> {

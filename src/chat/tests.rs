@@ -22,11 +22,7 @@ mod recorder;
 mod restarts;
 mod shares;
 
-use std::cell::OnceCell;
-use std::rc::Rc;
 use std::time::Duration;
-
-use bytes::Bytes;
 
 use super::quota::REFUSED_CONNECTIONS_MAX;
 use super::*;
@@ -148,6 +144,14 @@ impl Story {
         let opened = self.chat.open_session(self.now, name, from, &mut self.sink);
         self.step();
         opened.map(|id| self.chat.session(id).unwrap())
+    }
+
+    fn person_from(&mut self, name: &str, ip: [u8; 4]) -> SessionKey {
+        let name = Name::parse(name).unwrap();
+        let from = Some(Address::of(ip.into()));
+        let id = self.chat.open_session(self.now, name, from, &mut self.sink).unwrap();
+        self.step();
+        self.chat.session(id).unwrap()
     }
 
     fn room(&mut self, by: SessionKey) -> RoomKey {
@@ -279,9 +283,10 @@ impl Story {
         let draft = Draft::new(text, nonce)?;
         let key = self.chat.gate(self.now, session, Some(room), Access::Post)?;
         let posted = self.chat.post_from_outside(self.now, session, key, draft, &mut self.sink);
-        let read =
-            |(bytes, is_new): (Bytes, bool)| (self.sink.read(room, &bytes).1.to_owned(), is_new);
-        let posted = posted.map(read);
+        let posted = posted.map(|(copy, is_new)| {
+            let message = copy.iter().next().expect("the message");
+            (self.sink.read_message(room, &message).1.to_owned(), is_new)
+        });
         self.step();
         posted
     }
@@ -356,15 +361,25 @@ impl Story {
     }
 
     fn history(&mut self, room: RoomKey, count: usize) -> Vec<String> {
-        let entries: Vec<_> = self.chat.history(room, count, &mut self.sink).collect();
-        entries.into_iter().map(|entry| self.sink.read_entry(room, entry)).collect()
+        let reading = self.chat.history(room, count);
+        self.read(room, reading)
     }
 
-    /// The messages after `id`, and whether `id` was in the history.
+    /// The messages after `id`, and whether none is missing.
     fn history_after(&mut self, room: RoomKey, id: Option<MessageId>) -> (Vec<String>, bool) {
-        let (entries, complete) = self.chat.history_after(room, id, &mut self.sink);
-        let entries: Vec<_> = entries.collect();
-        (entries.into_iter().map(|entry| self.sink.read_entry(room, entry)).collect(), complete)
+        let reading = self.chat.history_after(room, id, usize::MAX);
+        (self.read(room, reading), reading.is_complete())
+    }
+
+    /// Reads to the end, in small steps.
+    fn read(&self, room: RoomKey, mut reading: Reading) -> Vec<String> {
+        let mut lines = Vec::new();
+        while !reading.is_done() {
+            let messages = self.chat.read_on(&mut reading, 100).expect("no message is dropped");
+            let line = |message| self.sink.read_message(room, &message).1.to_owned();
+            lines.extend(messages.iter().map(line));
+        }
+        lines
     }
 
     /// The id of the room's last message.

@@ -1,24 +1,21 @@
 //! Room batches: consecutive events of a room become one shared buffer.
 //!
 //! Owns the buffers that events are encoded into. Must not know the recipients. The invariant: a
-//! batch holds whole frames only, and is sealed before any of them is read.
+//! batch holds whole frames only.
 //!
 //! A batch that only background connections have written to may stay open for some ticks, as the
 //! schedule decides: the more frames leave in one piece, the less each of them costs. A tick can
 //! also make several batches of one room: a batch is sealed early before one connection is sent a
 //! reply of its own.
 
-use std::cell::OnceCell;
-use std::rc::Rc;
-
 use bytes::Bytes;
 
-use crate::chat::{BATCH_BYTES_FULL, Frame, RoomKey};
-use crate::ledger::{Account, Ledger, Tally, allocation};
+use crate::chat::{BATCH_BYTES_FULL, Published, RoomKey};
+use crate::ledger::{Account, Ledger, Tally};
 use crate::ws;
 
 /// The largest capacity of a buffer: a full batch, and the message that filled it.
-const BATCH_BYTES_MAX: usize = 2 * BATCH_BYTES_FULL as usize;
+const BATCH_BYTES_MAX: usize = 2 * BATCH_BYTES_FULL;
 
 /// The capacity that a buffer begins with: a message of a few lines.
 const BUFFER_BYTES: usize = 1024;
@@ -30,10 +27,6 @@ const SPARE_BYTES_MAX: usize = 4 * BATCH_BYTES_MAX;
 /// Up to this length, the memory of `places` is not given back while there are rooms.
 const PLACES_MIN: usize = 1024;
 
-/// The counted size of frames is raised by its eighth part, for fragmentation: frames vary in size,
-/// and a large one does not fit into the gaps that small ones leave.
-const FRAGMENTATION_PARTS: usize = 8;
-
 /// Reads as "no batch" in [`Batches::places`].
 const NONE: u32 = u32::MAX;
 
@@ -42,8 +35,6 @@ struct Batch {
     /// Whole frames up to `complete`; after that, what a panicking encoder left behind.
     buffer: Vec<u8>,
     complete: usize,
-    /// Set by sealing. All frames of the batch share it.
-    sealed: Rc<OnceCell<Bytes>>,
     /// An interactive connection or a timer has written to it, so it is sealed in this tick.
     is_urgent: bool,
 }
@@ -91,7 +82,7 @@ impl Batches {
     }
 
     /// Encodes one frame into the room's batch, which begins here if there is none.
-    pub fn append(&mut self, room: RoomKey, write: impl FnOnce(&mut Vec<u8>)) -> Frame {
+    pub fn append(&mut self, room: RoomKey, write: impl FnOnce(&mut Vec<u8>)) -> Published {
         let place = self.place(room).unwrap_or_else(|| self.open(room));
         let batch = &mut self.open[place];
         batch.buffer.truncate(batch.complete);
@@ -99,29 +90,11 @@ impl Batches {
             self.urgent.push(room);
         }
         let start = batch.buffer.len();
-        let payload = ws::encode_text(&mut batch.buffer, write);
+        ws::encode_text(&mut batch.buffer, write);
         batch.complete = batch.buffer.len();
-        self.is_full |= batch.complete >= BATCH_BYTES_FULL as usize;
-        let [start, payload, end] = [start, payload, batch.complete]
-            .map(|at| u32::try_from(at).expect("a tick's input is bounded far below 4 GiB"));
-        Frame::new(batch.sealed.clone(), start, payload, end)
-    }
-
-    /// A frame for an event that was restored from the state file.
-    pub fn restored(&self, event: &str) -> Frame {
-        let mut bytes = Vec::new();
-        let write = |out: &mut Vec<u8>| out.extend_from_slice(event.as_bytes());
-        let payload = ws::encode_text(&mut bytes, write) as u32;
-        let end = bytes.len() as u32;
-        let frames = self.charge(bytes.into_boxed_slice());
-        Frame::new(Rc::new(OnceCell::from(frames)), 0, payload, end)
-    }
-
-    fn charge(&self, bytes: Box<[u8]>) -> Bytes {
-        /// The cell with the two counters of its `Rc`.
-        const CELL: usize = allocation(2 * size_of::<usize>() + size_of::<OnceCell<Bytes>>());
-        let beside = CELL + bytes.len() / FRAGMENTATION_PARTS;
-        self.ledger.charge(Account::Frames, bytes, beside)
+        let is_batch_full = batch.complete >= BATCH_BYTES_FULL;
+        self.is_full |= is_batch_full;
+        Published { frame_bytes: batch.complete - start, is_batch_full }
     }
 
     /// Ends the room's batch, if one is open.
@@ -134,9 +107,7 @@ impl Batches {
         }
         batch.buffer.truncate(batch.complete);
         // An exact copy: the buffer is for the next batch.
-        let frames = self.charge(batch.buffer.as_slice().into());
-        // Cannot have been set before: the batch has just been taken out of `open`.
-        let _ = batch.sealed.set(frames.clone());
+        let frames = self.ledger.charge(Account::Frames, batch.buffer.as_slice().into(), 0);
         wipe(&mut batch.buffer);
         if self.spare_bytes + batch.buffer.capacity() <= SPARE_BYTES_MAX {
             self.spare_bytes += batch.buffer.capacity();
@@ -193,8 +164,7 @@ impl Batches {
         let spare = self.spare.pop();
         self.spare_bytes -= spare.as_ref().map_or(0, Vec::capacity);
         let buffer = spare.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES));
-        let sealed = Rc::default();
-        self.open.push(Batch { room, buffer, complete: 0, sealed, is_urgent: false });
+        self.open.push(Batch { room, buffer, complete: 0, is_urgent: false });
         if self.places.len() <= room.index() {
             self.places.resize(room.index() + 1, NONE);
         }
@@ -227,24 +197,21 @@ mod tests {
         let say = |batches: &mut Batches, room: usize, text: &str| {
             batches.append(rooms[room], |out| out.extend_from_slice(text.as_bytes()))
         };
-        let frames: Vec<_> = [(0, "a"), (1, "b"), (2, "c"), (0, "d")]
-            .map(|(room, text)| say(&mut batches, room, text))
-            .into();
+        for (room, text) in [(0, "a"), (1, "b"), (2, "c"), (0, "d")] {
+            assert_eq!(say(&mut batches, room, text).frame_bytes, 3);
+        }
         let whole = batches.seal(rooms[0]).unwrap().frames;
         assert_eq!(whole, b"\x81\x01a\x81\x01d"[..]);
-        assert_eq!(frames[3].bytes(), b"\x81\x01d"[..]);
-        assert_eq!(frames[3].payload(), b"d"[..]);
         assert!(batches.seal(rooms[0]).is_none());
-        let again = say(&mut batches, 0, "e");
-        for room in [2, 1, 0] {
-            batches.seal(rooms[room]).unwrap();
+        say(&mut batches, 0, "e");
+        for (room, frame) in [(2, b"\x81\x01c"), (1, b"\x81\x01b"), (0, b"\x81\x01e")] {
+            assert_eq!(batches.seal(rooms[room]).unwrap().frames, frame[..]);
         }
-        assert_eq!(again.payload(), b"e"[..]);
-        assert_eq!(frames[1].payload(), b"b"[..]);
         assert_eq!(batches.any_open(), None);
         assert_eq!([(); 4].map(|()| batches.next_urgent().is_some()), [true; 4], "sealed or not");
         batches.on_tick_over(0);
-        drop((whole, frames, again));
+        assert!(ledger.total() > 0);
+        drop(whole);
         assert_eq!(ledger.total(), 0, "frames are counted as long as they live");
     }
 

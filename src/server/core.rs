@@ -18,16 +18,16 @@ use super::connection::{
 use super::schedule::{self, Coalesce, Lane, Work, is_large_fan_out};
 use super::settings::{self, ConnectionConfig};
 use super::table::Table;
-use crate::api::Api;
-use crate::chat::{Chat, Departure, InvalidRecord, Record, Restoring, RoomKey};
-use crate::clock::{Entropy, Mono, Now, Wall};
+use crate::api::{self, Api};
+use crate::chat::{Chat, Departure, Event, InvalidRecord, Message, Record, Restoring, RoomKey};
+use crate::clock::{Entropy, Mono, Now, Stamps, Wall};
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::http::Phase;
 use crate::ledger::{Ledger, Pressure, Residency};
 use crate::net::Stream;
-use crate::ws::FrameReader;
 use crate::ws::close::Close;
+use crate::ws::{self, FrameReader};
 
 /// The server without its poll: sessions, rooms, connections and their timers.
 pub struct Core<S> {
@@ -198,13 +198,14 @@ impl<S: Stream> Core<S> {
     /// *flush*: output is written. Then, because output that is still queued belongs to slow readers
     /// or to deferred flushes, connections with large burdens are closed if burdens exceed their
     /// share; the oldest messages are dropped if memory is short; and connections are closed if it
-    /// still is.
+    /// still is. Last, memory of histories that is no longer used is given back.
     #[inline(never)]
     fn flush(&mut self) {
         self.table.flush();
         self.shed(Ledger::is_burdened);
         self.table.counters.forgotten += self.chat.forget() as u64;
         self.shed(|ledger| ledger.is_at(Pressure::Readers));
+        self.chat.compact();
     }
 
     /// *reap*: closed connections are freed.
@@ -269,7 +270,7 @@ impl<S: Stream> Core<S> {
     /// Whether the next tick has work already, so that the poll must not wait.
     pub fn has_work(&self) -> bool {
         let is_due = |deadline| deadline <= self.table.now.mono;
-        self.table.has_work() || self.next_deadline().is_some_and(is_due)
+        self.table.has_work() || self.chat.is_sparse() || self.next_deadline().is_some_and(is_due)
     }
 
     /// When the next timer is due.
@@ -358,7 +359,7 @@ impl<S: Stream> Core<S> {
 
     // ---- State over a restart
 
-    /// Seals all batches and gives `keep` every record that a restart must not lose.
+    /// Gives `keep` every record that a restart must not lose.
     pub fn keep<E>(&mut self, keep: impl FnMut(Record<'_>) -> Result<(), E>) -> Result<(), E> {
         self.seal_all();
         self.chat.keep(self.table.now, keep)
@@ -371,8 +372,13 @@ impl<S: Stream> Core<S> {
         read: impl FnOnce(&mut dyn FnMut(Record<'_>) -> Result<(), InvalidRecord>) -> R,
     ) -> R {
         let mut restoring = Restoring::new(&mut self.chat, self.table.now);
-        let batches = &self.table.batches;
-        let read = read(&mut |record| restoring.take(record, |event| batches.restored(event)));
+        let mut stamps = Stamps::default();
+        let mut frame_bytes = |message: &Message<'_>| {
+            let (mut frame, event) = (Vec::new(), Event::Message(*message));
+            ws::encode_text(&mut frame, |out| api::json::event(out, &event, &mut stamps));
+            frame.len()
+        };
+        let read = read(&mut |record| restoring.take(record, &mut frame_bytes));
         restoring.finish();
         read
     }

@@ -9,16 +9,18 @@ use super::connection::Connection;
 use super::schedule::is_large_fan_out;
 use super::table::Table;
 use crate::api;
-use crate::chat::{CloseReason, ConnKey, Departure, Event, Frame, Page, RoomKey, Sink};
+use crate::chat::{
+    CloseReason, ConnKey, Departure, Event, Message, MessageCopies, Page, Published, RoomKey, Sink,
+};
 use crate::net::{Piece, Stream};
 use crate::ws;
 
 impl<S: Stream> Sink for Table<S> {
-    fn publish(&mut self, room: RoomKey, event: &Event<'_>, recipients: usize) -> Frame {
+    fn publish(&mut self, room: RoomKey, event: &Event<'_>, recipients: usize) -> Published {
         let stamps = &mut self.stamps;
-        let frame = self.batches.append(room, |out| api::json::event(out, event, stamps));
-        self.work.on_published(frame.len_bytes(), recipients);
-        frame
+        let published = self.batches.append(room, |out| api::json::event(out, event, stamps));
+        self.work.on_published(published.frame_bytes, recipients);
+        published
     }
 
     fn seal(&mut self, room: RoomKey, to: &[ConnKey]) {
@@ -30,17 +32,23 @@ impl<S: Stream> Sink for Table<S> {
         }
     }
 
-    fn push(&mut self, to: ConnKey, frame: &Frame) {
-        self.push_frames(to, Piece::shared(frame.bytes()));
+    fn push(&mut self, to: ConnKey, message: &Message<'_>) {
+        let (mut frame, event) = (Vec::new(), Event::Message(*message));
+        ws::encode_text(&mut frame, |out| api::json::event(out, &event, &mut self.stamps));
+        self.push_frames(to, Piece::private(frame.into_boxed_slice()));
     }
 
-    fn push_missed(&mut self, to: ConnKey, frame: &Frame) {
-        self.push_history(to, Piece::shared(frame.bytes()));
+    fn push_missed(&mut self, to: ConnKey, messages: &MessageCopies) {
+        let mut frames = Vec::new();
+        for event in messages.iter().map(Event::Message) {
+            ws::encode_text(&mut frames, |out| api::json::event(out, &event, &mut self.stamps));
+        }
+        self.push_history(to, Piece::private(frames.into_boxed_slice()));
     }
 
     fn push_page(&mut self, to: ConnKey, page: &Page<'_>) {
         let mut frame = Vec::new();
-        ws::encode_text(&mut frame, |out| api::json::page(out, page));
+        ws::encode_text(&mut frame, |out| api::json::page(out, page, &mut self.stamps));
         self.push_history(to, Piece::private(frame.into_boxed_slice()));
     }
 

@@ -6,13 +6,12 @@
 //! invariant: as on a network, a connection receives a live event only when the event's batch is
 //! sealed.
 
-use std::collections::HashMap;
-use std::rc::Rc;
+use std::collections::{BTreeMap, HashMap};
 
 use super::*;
 
-/// The header of a frame that a [`Recorder`] encodes.
-pub const HEADER: &str = "|";
+/// Bytes that a [`Recorder`] adds to a line, for the frame.
+pub const HEADER_BYTES: usize = 1;
 
 /// Longer lines are cut to this length.
 const SHOWN_CHARS_MAX: usize = 60;
@@ -78,8 +77,8 @@ impl Received {
 
 #[derive(Default)]
 pub struct Batch {
-    bytes: Rc<OnceCell<Bytes>>,
-    text: String,
+    /// Bytes of its frames.
+    bytes: usize,
     /// The indices of the events in the room's log.
     places: Vec<usize>,
     /// For each event, the number of recipients when it was published.
@@ -94,6 +93,8 @@ pub struct Recorder {
     pub logs: HashMap<RoomKey, Vec<LogEntry>>,
     pub received: HashMap<ConnKey, Received>,
     pub last_id: Option<MessageId>,
+    /// Each message's index in the log of its room.
+    pub places: BTreeMap<MessageId, usize>,
     /// Records nothing, for tests with thousands of rooms.
     pub discards: bool,
 }
@@ -121,68 +122,70 @@ impl Recorder {
         received.admitted = Some(len);
     }
 
-    /// Decodes a payload: the event's index in the log, and its line.
-    pub fn read(&self, room: RoomKey, payload: &[u8]) -> (usize, &str) {
-        let payload = std::str::from_utf8(payload).unwrap();
-        let (place, text) = payload.split_once(' ').expect("a payload is an index and a line");
-        let place: usize = place.parse().unwrap();
-        let line = &self.log(room)[place].line;
-        assert!(text.starts_with(line.trim_end_matches('…')), "{text} is not {line}");
-        (place, line)
-    }
-
-    pub fn read_entry(&self, room: RoomKey, entry: &HistoryEntry) -> String {
-        let payload = entry.frame.payload();
-        assert_eq!(entry.frame.bytes(), [HEADER.as_bytes(), &payload].concat());
-        let (place, line) = self.read(room, &payload);
-        assert_eq!(self.log(room)[place].id, Some(entry.id));
-        line.to_owned()
+    /// A message of the history: its index in the log, and its line.
+    pub fn read_message(&self, room: RoomKey, message: &Message<'_>) -> (usize, &str) {
+        let place = self.places[&message.id];
+        let entry = &self.log(room)[place];
+        let line = shown(line_of(message));
+        assert_eq!(line, entry.line, "the history has the message as it was published");
+        assert_eq!((Some(message.wall), message.user_id), (entry.wall, entry.user_id));
+        (place, &entry.line)
     }
 }
 
+/// The line of a message.
+fn line_of(message: &Message<'_>) -> String {
+    let user = message.user;
+    let mut line = match message.kind {
+        MessageKind::Chat(text) => format!("chat {user}: {text}"),
+        MessageKind::UserJoined => format!("joined {user}"),
+        MessageKind::UserLeft => format!("left {user}"),
+    };
+    if let Some(nonce) = message.nonce {
+        line += &format!(" [{nonce}]");
+    }
+    line
+}
+
+/// Cuts a long line.
+fn shown(mut line: String) -> String {
+    if let Some((end, _)) = line.char_indices().nth(SHOWN_CHARS_MAX) {
+        line.truncate(end);
+        line.push('…');
+    }
+    line
+}
+
 impl Sink for Recorder {
-    fn publish(&mut self, room: RoomKey, event: &Event<'_>, recipients: usize) -> Frame {
-        let mut entry = match *event {
+    fn publish(&mut self, room: RoomKey, event: &Event<'_>, recipients: usize) -> Published {
+        let entry = match *event {
             Event::Typing { user, user_id, .. } => {
                 let line = format!("typing {user}");
                 LogEntry { line, user_id, id: None, wall: None, nonce: None }
             }
-            Event::Message(Message { id, kind, user, user_id, wall, nonce, .. }) => {
-                let mut line = match kind {
-                    MessageKind::Chat(text) => format!("chat {user}: {text}"),
-                    MessageKind::UserJoined => format!("joined {user}"),
-                    MessageKind::UserLeft => format!("left {user}"),
-                };
-                if let Some(nonce) = nonce {
-                    line += &format!(" [{nonce}]");
-                }
+            Event::Message(message) => {
+                let Message { id, user_id, wall, nonce, .. } = message;
                 assert!(self.last_id < Some(id), "ids strictly increase");
                 self.last_id = Some(id);
                 let nonce = nonce.map(str::to_owned);
-                LogEntry { line, user_id, id: Some(id), wall: Some(wall), nonce }
+                LogEntry { line: line_of(&message), user_id, id: Some(id), wall: Some(wall), nonce }
             }
         };
         let batch = self.batches.entry(room).or_default();
         batch.recipients.push(recipients);
-        let start = batch.text.len();
-        let place = self.logs.get(&room).map_or(0, Vec::len);
-        batch.text.push_str(HEADER);
-        batch.text.push_str(&format!("{place} {}", entry.line));
+        let frame_bytes = HEADER_BYTES + entry.line.len();
+        batch.bytes += frame_bytes;
         if !self.discards {
-            if let Some((end, _)) = entry.line.char_indices().nth(SHOWN_CHARS_MAX) {
-                entry.line.truncate(end);
-                entry.line.push('…');
-            }
-            batch.places.push(place);
-            self.logs.entry(room).or_default().push(entry);
+            let log = self.logs.entry(room).or_default();
+            entry.id.map(|id| self.places.insert(id, log.len()));
+            batch.places.push(log.len());
+            log.push(LogEntry { line: shown(entry.line), ..entry });
         }
-        let [start, end] = [start, batch.text.len()].map(|at| at as u32);
-        Frame::new(batch.bytes.clone(), start, start + HEADER.len() as u32, end)
+        Published { frame_bytes, is_batch_full: batch.bytes >= BATCH_BYTES_FULL }
     }
 
     fn seal(&mut self, room: RoomKey, to: &[ConnKey]) {
         let Some(batch) = self.batches.remove(&room) else { return };
-        batch.bytes.set(Bytes::from(batch.text)).expect("a batch is sealed once");
         // Connections may have ended since an event was published. None has been added: that seals
         // first.
         assert!(batch.recipients.iter().all(|recipients| *recipients >= to.len()));
@@ -204,13 +207,13 @@ impl Sink for Recorder {
         }
     }
 
-    fn push(&mut self, to: ConnKey, frame: &Frame) {
+    fn push(&mut self, to: ConnKey, message: &Message<'_>) {
         if self.discards {
             return;
         }
         let room = self.received[&to].room;
         assert!(!self.batches.contains_key(&room), "earlier events must arrive first");
-        let (place, line) = self.read(room, &frame.payload());
+        let (place, line) = self.read_message(room, message);
         let line = line.to_owned();
         let received = self.received_by(to);
         assert!(received.is_open());
@@ -218,26 +221,28 @@ impl Sink for Recorder {
         received.lines.push(format!("again: {line}"));
     }
 
-    fn push_missed(&mut self, to: ConnKey, frame: &Frame) {
+    fn push_missed(&mut self, to: ConnKey, messages: &MessageCopies) {
         if self.discards {
             return;
         }
         let room = self.received[&to].room;
         assert!(!self.batches.contains_key(&room), "the batch must be sealed");
-        let (place, line) = self.read(room, &frame.payload());
-        let line = line.to_owned();
-        let received = self.received_by(to);
-        assert!(
-            received.is_open() && received.is_catching_up && received.complete.is_some(),
-            "single frames follow the last page"
-        );
-        assert!(
-            received.until.is_some_and(|until| place >= until),
-            "an event in a page is not sent again"
-        );
-        assert!(received.places.last().is_none_or(|last| *last < place));
-        received.places.push(place);
-        received.lines.push(line);
+        for message in messages.iter() {
+            let (place, line) = self.read_message(room, &message);
+            let line = line.to_owned();
+            let received = self.received_by(to);
+            assert!(
+                received.is_open() && received.is_catching_up && received.complete.is_some(),
+                "single frames follow the last page"
+            );
+            assert!(
+                received.until.is_some_and(|until| place >= until),
+                "an event in a page is not sent again"
+            );
+            assert!(received.places.last().is_none_or(|last| *last < place));
+            received.places.push(place);
+            received.lines.push(line);
+        }
     }
 
     fn push_page(&mut self, to: ConnKey, page: &Page<'_>) {
@@ -248,10 +253,10 @@ impl Sink for Recorder {
         assert!(!self.batches.contains_key(&room), "the batch must be sealed");
         let mut bytes = 200;
         let mut entries = Vec::new();
-        for payload in page.messages {
-            let (place, line) = self.read(room, payload);
+        for message in page.messages.iter() {
+            let (place, line) = self.read_message(room, &message);
             entries.push((place, format!("· {line}")));
-            bytes += payload.len() + 1;
+            bytes += HEADER_BYTES + line_of(&message).len();
         }
         let received = self.received_by(to);
         assert!(

@@ -1,0 +1,190 @@
+//! The form in which a message is kept.
+//!
+//! Owns the record of a message: the id, then a header of fixed length, then the user's name, the
+//! nonce and the text. Must not know where records are stored. The invariant: a message that is
+//! decoded equals the one that was encoded, so that a reader of the history receives the bytes that
+//! were sent when the message was new.
+//!
+//! A record takes about a fifth of the memory of the encoded event: ids and times are in binary
+//! form, and the room is known from the history.
+
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher24;
+
+use super::event::{Message, MessageKind};
+use super::id::{MessageId, RoomId, UserId};
+use super::keys::ShareKey;
+use super::store::KEY_BYTES;
+use crate::clock::Wall;
+
+/// The part of a record between the id and the texts.
+pub(super) struct Header {
+    /// The index of the share in which the message counts.
+    pub share: u32,
+    /// Bytes of the encoded event, with the header of its frame.
+    pub encoded_bytes: u16,
+    kind: u8,
+    wall: Wall,
+    pub user_id: UserId,
+    /// Bytes of the user's name and of the nonce; 0: no nonce.
+    user_bytes: u8,
+    pub nonce_bytes: u8,
+}
+
+/// Bytes of an encoded [`Header`].
+pub(super) const HEADER_BYTES: usize = 4 + 2 + 1 + 8 + 8 + 1 + 1;
+
+/// Values of [`Header::kind`].
+const CHAT: u8 = 0;
+const USER_JOINED: u8 = 1;
+const USER_LEFT: u8 = 2;
+
+impl Header {
+    /// The header of a message that counts in a share. `encoded_bytes`: the length of its event.
+    pub fn of(message: &Message<'_>, share: Option<ShareKey>, encoded_bytes: usize) -> Header {
+        // Limits keep all lengths far below the largest value.
+        Header {
+            share: share.map_or(0, |share| share.index() as u32),
+            encoded_bytes: u16::try_from(encoded_bytes).unwrap_or(u16::MAX),
+            kind: match message.kind {
+                MessageKind::Chat(_) => CHAT,
+                MessageKind::UserJoined => USER_JOINED,
+                MessageKind::UserLeft => USER_LEFT,
+            },
+            wall: message.wall,
+            user_id: message.user_id,
+            user_bytes: message.user.len() as u8,
+            nonce_bytes: message.nonce.map_or(0, str::len) as u8,
+        }
+    }
+
+    pub fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut out = [0; HEADER_BYTES];
+        out[..4].copy_from_slice(&self.share.to_le_bytes());
+        out[4..6].copy_from_slice(&self.encoded_bytes.to_le_bytes());
+        out[6] = self.kind;
+        out[7..15].copy_from_slice(&self.wall.micros().to_le_bytes());
+        out[15..23].copy_from_slice(&self.user_id.0.to_le_bytes());
+        (out[23], out[24]) = (self.user_bytes, self.nonce_bytes);
+        out
+    }
+
+    pub fn decode(bytes: [u8; HEADER_BYTES]) -> Header {
+        let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|n| bytes[at + n]));
+        Header {
+            share: u32::from_le_bytes(std::array::from_fn(|n| bytes[n])),
+            encoded_bytes: u16::from_le_bytes([bytes[4], bytes[5]]),
+            kind: bytes[6],
+            wall: Wall::from_micros(word(7)),
+            user_id: UserId(word(15)),
+            user_bytes: bytes[23],
+            nonce_bytes: bytes[24],
+        }
+    }
+}
+
+/// Copies of kept messages, in their order.
+pub struct MessageCopies {
+    records: Vec<u8>,
+    /// Where each record ends.
+    ends: Vec<usize>,
+    room_id: RoomId,
+}
+
+impl MessageCopies {
+    /// Copies of messages of this room, none so far.
+    pub(super) fn of(room_id: RoomId) -> MessageCopies {
+        MessageCopies { records: Vec::new(), ends: Vec::new(), room_id }
+    }
+
+    /// Appends the record that `read` appends to its argument.
+    pub(super) fn push(&mut self, read: impl FnOnce(&mut Vec<u8>)) {
+        read(&mut self.records);
+        self.ends.push(self.records.len());
+    }
+
+    /// Appends a message that is not a record.
+    pub(super) fn push_new(&mut self, message: &Message<'_>) {
+        let header = Header::of(message, None, 0).encode();
+        let id = message.id.to_bytes();
+        let parts = parts(message, &id, &header);
+        self.push(|out| parts.iter().for_each(|part| out.extend_from_slice(part)));
+    }
+
+    /// The messages.
+    pub fn iter(&self) -> impl Iterator<Item = Message<'_>> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        starts
+            .zip(&self.ends)
+            .filter_map(|(start, end)| decode(self.records.get(*start..*end)?, self.room_id))
+    }
+
+    /// The number of messages.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+}
+
+/// The parts of a message's record.
+pub(super) fn parts<'m>(
+    message: &Message<'m>,
+    id: &'m [u8; KEY_BYTES],
+    header: &'m [u8; HEADER_BYTES],
+) -> [&'m [u8]; 5] {
+    let text = match message.kind {
+        MessageKind::Chat(text) => text,
+        MessageKind::UserJoined | MessageKind::UserLeft => "",
+    };
+    let nonce = message.nonce.unwrap_or_default();
+    [id, header, message.user.as_bytes(), nonce.as_bytes(), text.as_bytes()]
+}
+
+/// `None` if the bytes are not a record.
+fn decode(record: &[u8], room_id: RoomId) -> Option<Message<'_>> {
+    let (id, rest) = record.split_first_chunk()?;
+    let (header, texts) = rest.split_first_chunk()?;
+    let Header { kind, wall, user_id, user_bytes, nonce_bytes, .. } = Header::decode(*header);
+    let (user, texts) = texts.split_at_checked(user_bytes.into())?;
+    let (nonce, text) = texts.split_at_checked(nonce_bytes.into())?;
+    let kind = match kind {
+        CHAT => MessageKind::Chat(std::str::from_utf8(text).ok()?),
+        USER_JOINED => MessageKind::UserJoined,
+        _ => MessageKind::UserLeft,
+    };
+    Some(Message {
+        id: MessageId::from_bytes(*id),
+        kind,
+        user: std::str::from_utf8(user).ok()?,
+        user_id,
+        wall,
+        room_id,
+        nonce: if nonce.is_empty() { None } else { std::str::from_utf8(nonce).ok() },
+    })
+}
+
+/// The hash by which a nonce is found. It includes the sender, so that two senders may use the same
+/// text. A match is confirmed by the message itself.
+pub(super) fn nonce_hash(user_id: UserId, nonce: &str) -> u64 {
+    let mut hasher = SipHasher24::new();
+    hasher.write(&user_id.0.to_le_bytes());
+    hasher.write(nonce.as_bytes());
+    hasher.finish()
+}
+
+/// The nonce of a record, if it has one.
+pub(super) fn record_nonce<'r>(header: &Header, record: &'r [u8]) -> Option<&'r [u8]> {
+    let start = KEY_BYTES + HEADER_BYTES + usize::from(header.user_bytes);
+    record.get(start..start + usize::from(header.nonce_bytes)).filter(|nonce| !nonce.is_empty())
+}
+
+/// [`nonce_hash`] of a record, if it has a nonce.
+pub(super) fn record_nonce_hash(header: &Header, record: &[u8]) -> Option<u64> {
+    let nonce = std::str::from_utf8(record_nonce(header, record)?).ok()?;
+    Some(nonce_hash(header.user_id, nonce))
+}
