@@ -19,7 +19,7 @@ use crate::slots::{Key, Slots};
 /// All shares, and their holders.
 #[derive(Default)]
 pub(super) struct Shares {
-    shares: Slots<Share, ShareTag>,
+    shares: Slots<HistoryShare, ShareTag>,
     holders: Slots<Holder, HolderTag>,
     by_address: HashMap<Option<Address>, HolderKey>,
     /// The holders, ordered by [`by_bytes`]: the one with most is last.
@@ -32,7 +32,7 @@ type HolderKey = Key<HolderTag>;
 enum HolderTag {}
 
 /// What one address has in the history of one room.
-struct Share {
+struct HistoryShare {
     room: RoomKey,
     holder: HolderKey,
     /// The `MessageId::order` of the newest message of the room, or of an earlier one. It is brought up to date when the share
@@ -56,7 +56,7 @@ fn by_bytes(bytes: usize, holder: HolderKey) -> u128 {
     (bytes as u128) << 32 | holder.index() as u128
 }
 
-/// Orders shares by holder, then by [`Share::silent_since`]. The lowest 32 bits are the share's
+/// Orders shares by holder, then by [`HistoryShare::silent_since`]. The lowest 32 bits are the share's
 /// index.
 fn by_silence(holder: u32, silent_since: u64, share: usize) -> u128 {
     u128::from(holder) << 96 | u128::from(silent_since) << 32 | share as u128
@@ -87,7 +87,7 @@ impl Shares {
         if let Some(holder) = self.holders.get_mut(holder) {
             holder.shares += 1;
         }
-        let share = Share { room, holder, silent_since: order, records: 0, bytes: 0 };
+        let share = HistoryShare { room, holder, silent_since: order, records: 0, bytes: 0 };
         let key = self.shares.insert(share);
         self.by_silence.insert(by_silence(holder.index() as u32, order, key.index()));
         key
