@@ -278,12 +278,22 @@ impl Residency {
         Residency { ledger: ledger.clone(), asked: 0, wait: 0, waited: 0 }
     }
 
-    /// The kernel reports so many resident bytes that no file backs.
-    pub fn on_reading(&mut self, anonymous: usize) {
+    /// The kernel reports so many resident bytes that no file backs. `group`: the limit of the
+    /// process's control group, and what is left of it.
+    ///
+    /// What is left of the group counts as if it were left of the ceiling, in proportion if the
+    /// group is smaller than the ceiling. So the stages begin in time, whatever takes the memory of
+    /// the group: the kernel counts the buffers of sockets in it, and files that are in memory.
+    pub fn on_reading(&mut self, anonymous: usize, group: Option<(usize, usize)>) {
         let totals = &self.ledger.0;
         let (counted, ceiling) = (self.ledger.total(), totals.ceiling);
         let allowed = counted.saturating_add(PROGRAM_BYTES + ceiling / LOSSES_DIVISOR);
-        let excess = anonymous.saturating_sub(allowed);
+        let left = group.map_or(usize::MAX, |(max, left)| {
+            let share = left / (max / 1024).max(1); // In parts of 1024.
+            left.max((ceiling / 1024).saturating_mul(share))
+        });
+        let of_group = ceiling.saturating_sub(left).saturating_sub(counted);
+        let excess = anonymous.saturating_sub(allowed).max(of_group);
         let grown = excess.saturating_sub(totals.excess.swap(excess, Relaxed));
         let was_in_vain = self.asked > 0 && grown > self.asked / 2;
         let used = counted.saturating_add(excess);
@@ -446,12 +456,12 @@ mod tests {
         let (ledger, mut tally, mut residency) = counted(10);
         for (stage, (begin, end)) in Pressure::ALL.map(|stage| (stage, stage.bounds())) {
             for (percent, expected) in [(begin, false), (begin + 1, true), (end, false)] {
-                residency.on_reading(reading(percent));
+                residency.on_reading(reading(percent), None);
                 assert_eq!(ledger.is_at(stage), expected, "{stage:?} at {percent} %");
             }
         }
         // Between two readings the estimate follows the count.
-        residency.on_reading(reading(84));
+        residency.on_reading(reading(84), None);
         assert!(!ledger.is_at(Pressure::Creations));
         tally.set(CEILING / 100 * 12);
         assert!(ledger.is_at(Pressure::Creations));
@@ -460,15 +470,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_of_the_control_group_counts_as_left_of_the_ceiling() {
+        let (ledger, _tally, mut residency) = counted(10);
+        let percent = CEILING / 100;
+        // A group of more than the ceiling, and one that is smaller.
+        for max in [135, 50] {
+            for (left, used) in [(100, 10), (50, 50), (19, 81), (4, 96), (0, 100)] {
+                let left = left * max.min(100) / 100 * percent;
+                residency.on_reading(0, Some((max * percent, left)));
+                let difference = ledger.used().abs_diff(used * percent);
+                assert!(difference <= 2 * percent, "{} of {max}: {used}", ledger.used() / percent);
+            }
+        }
+        assert!(ledger.is_at(Pressure::Readers));
+    }
+
+    #[test]
     fn a_reading_below_the_count_and_the_allowances_changes_nothing() {
         let (ledger, _tally, mut residency) = counted(50);
         for anonymous in [0, reading(50)] {
-            residency.on_reading(anonymous);
+            residency.on_reading(anonymous, None);
             assert_eq!(ledger.used(), ledger.total());
         }
-        residency.on_reading(usize::MAX);
+        residency.on_reading(usize::MAX, None);
         let mut unbounded = Residency::new(&Ledger::new());
-        unbounded.on_reading(usize::MAX);
+        unbounded.on_reading(usize::MAX, Some((1000, 0)));
     }
 
     #[test]
@@ -477,7 +503,7 @@ mod tests {
         let losses = 31; // Percent of the ceiling.
         let mut dropped = Vec::new();
         for _ in 0..5 {
-            residency.on_reading(reading(tally.bytes() / (CEILING / 100) + losses));
+            residency.on_reading(reading(tally.bytes() / (CEILING / 100) + losses), None);
             dropped.push(forget(&ledger, &mut tally));
         }
         assert_eq!(dropped, [5, 5, 3, 0, 0]);
@@ -489,7 +515,7 @@ mod tests {
             let (ledger, mut tally, mut residency) = counted(60);
             let mut seconds = Vec::new();
             for second in 0..60 {
-                residency.on_reading(reading(resident));
+                residency.on_reading(reading(resident), None);
                 if forget(&ledger, &mut tally) > 0 {
                     seconds.push(second);
                 }
@@ -503,9 +529,9 @@ mod tests {
     #[test]
     fn while_it_waits_growth_is_made_up_for() {
         let (ledger, mut tally, mut residency) = counted(60);
-        residency.on_reading(reading(90));
+        residency.on_reading(reading(90), None);
         forget(&ledger, &mut tally);
-        residency.on_reading(reading(90));
+        residency.on_reading(reading(90), None);
         assert_eq!(forget(&ledger, &mut tally), 0, "dropping was in vain");
         let before = tally.bytes();
         for _ in 0..50 {
@@ -520,7 +546,7 @@ mod tests {
         let (ledger, mut tally, mut residency) = counted(60);
         let mut dropped = Vec::new();
         for _ in 0..6 {
-            residency.on_reading(reading(96));
+            residency.on_reading(reading(96), None);
             dropped.push(forget(&ledger, &mut tally));
         }
         assert_eq!(dropped, [5; 6]);

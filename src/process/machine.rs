@@ -64,9 +64,13 @@ pub fn report(config: &Config, connections_allowed: fn(usize) -> usize) -> Strin
     if let Some(warning) = connections_warning(config, allowed) {
         let _ = writeln!(text, "warning: {warning}");
     }
-    let cgroup = cgroup_bytes_max("/sys/fs/cgroup", &read_start("/proc/self/cgroup"));
-    report_memory(&mut text, config, physical_bytes(), cgroup);
+    report_memory(&mut text, config, physical_bytes(), own_group().map(|(_, max)| max));
     text
+}
+
+/// The control group that limits the memory of this process: its folder, and the limit in bytes.
+pub fn own_group() -> Option<(String, u64)> {
+    limiting_group("/sys/fs/cgroup", &read_start("/proc/self/cgroup"))
 }
 
 /// Appends how much memory there is, and a warning if the ceiling does not fit into it.
@@ -81,14 +85,14 @@ fn report_memory(text: &mut String, config: &Config, physical: Option<u64>, cgro
         let _ = write!(text, ", {} MiB for this cgroup", bytes / MIB);
     }
     text.push('\n');
-    // The ceiling bounds what clients make the server keep. The program itself, fragmentation and
-    // the kernel's socket buffers come on top.
+    // Resident memory stays below the ceiling, a tenth of it and 8 MiB. The kernel's buffers of
+    // sockets and a state file in memory come on top.
     let ceiling = config.memory_bytes_max as u64;
-    let needed = ceiling.saturating_add(ceiling / 4);
+    let needed = ceiling.saturating_add(ceiling / 3);
     let least = physical.into_iter().chain(cgroup).min();
     if least.is_some_and(|least| least < needed) {
         let needed = needed.div_ceil(MIB);
-        let _ = writeln!(text, "warning: --max-memory and a quarter more, {needed} MiB, don't fit");
+        let _ = writeln!(text, "warning: --max-memory and a third more, {needed} MiB, don't fit");
     }
 }
 
@@ -103,15 +107,17 @@ fn physical_bytes() -> Option<u64> {
     None
 }
 
-/// The smallest `memory.max`, in bytes, of a control group (version 2) and its ancestors. `own`: the
-/// text of `/proc/self/cgroup`, which names the group.
-fn cgroup_bytes_max(root: &str, own: &str) -> Option<u64> {
+/// The one with the smallest `memory.max`, of a control group (version 2) and its ancestors. `own`:
+/// the text of `/proc/self/cgroup`, which names the group.
+fn limiting_group(root: &str, own: &str) -> Option<(String, u64)> {
     let (_, rest) = own.split_once("0::")?;
     let mut group = rest.split('\n').next()?;
-    let mut least = None;
+    let mut least: Option<(String, u64)> = None;
     loop {
-        let max = whole(read_start(&format!("{root}{group}/memory.max")).trim_end()); // Or "max".
-        least = least.into_iter().chain(max).min();
+        let path = format!("{root}{group}");
+        let max = whole(read_start(&format!("{path}/memory.max")).trim_end()); // Or "max".
+        let max = max.filter(|max| least.as_ref().is_none_or(|(_, least)| max < least));
+        least = max.map(|max| (path, max)).or(least);
         match group.rfind('/') {
             Some(end) => group = &group[..end],
             None => return least,
@@ -141,14 +147,14 @@ mod tests {
             report_memory(&mut text, &config, physical.map(bytes), cgroup.map(bytes));
             assert_eq!(text, expected);
         };
-        let warning = "warning: --max-memory and a quarter more, 80 MiB, don't fit\n";
+        let warning = "warning: --max-memory and a third more, 86 MiB, don't fit\n";
         check(None, None, "memory: unknown\n");
-        check(Some(80), None, "memory: 80 MiB\n");
-        check(Some(79), None, &format!("memory: 79 MiB\n{warning}"));
-        check(Some(512), Some(80), "memory: 512 MiB, 80 MiB for this cgroup\n");
+        check(Some(86), None, "memory: 86 MiB\n");
+        check(Some(85), None, &format!("memory: 85 MiB\n{warning}"));
+        check(Some(512), Some(86), "memory: 512 MiB, 86 MiB for this cgroup\n");
         check(Some(512), Some(16), &format!("memory: 512 MiB, 16 MiB for this cgroup\n{warning}"));
         check(Some(16), Some(512), &format!("memory: 16 MiB, 512 MiB for this cgroup\n{warning}"));
-        check(None, Some(79), &format!("memory: unknown, 79 MiB for this cgroup\n{warning}"));
+        check(None, Some(85), &format!("memory: unknown, 85 MiB for this cgroup\n{warning}"));
     }
 
     #[test]
@@ -157,15 +163,21 @@ mod tests {
         let inner = root.join("system.slice/chat.service");
         fs::create_dir_all(&inner).unwrap();
         let text = root.to_str().unwrap();
-        let check = |own: &str, expected| assert_eq!(cgroup_bytes_max(text, own), expected);
+        let check = |own: &str, expected: Option<(&str, u64)>| {
+            let expected = expected.map(|(group, max)| (format!("{text}{group}"), max));
+            assert_eq!(limiting_group(text, own), expected);
+        };
         check("0::/system.slice/chat.service\n", None);
         fs::write(inner.join("memory.max"), "max\n").unwrap();
         check("0::/system.slice/chat.service\n", None);
         fs::write(root.join("system.slice/memory.max"), "1048576\n").unwrap();
-        check("0::/system.slice/chat.service\n", Some(1 << 20));
+        check("0::/system.slice/chat.service\n", Some(("/system.slice", 1 << 20)));
         fs::write(inner.join("memory.max"), "65536\n").unwrap();
-        check("4:memory:/\n0::/system.slice/chat.service\n", Some(65536));
-        check("0::/system.slice\n", Some(1 << 20));
+        check(
+            "4:memory:/\n0::/system.slice/chat.service\n",
+            Some(("/system.slice/chat.service", 65536)),
+        );
+        check("0::/system.slice\n", Some(("/system.slice", 1 << 20)));
         check("0::/\n", None);
         check("4:memory:/system.slice\n", None);
         check("", None);

@@ -246,9 +246,10 @@ impl<S: Stream> Core<S> {
     }
 
     /// A reading of the process's resident memory: all of it, and the part that no file backs.
-    pub fn on_resident(&mut self, all: usize, anonymous: usize) {
+    /// `group`: the limit of its control group, and what is left of it.
+    pub fn on_resident(&mut self, all: usize, anonymous: usize, group: Option<(usize, usize)>) {
         self.resident_bytes = Some(all);
-        self.residency.on_reading(anonymous);
+        self.residency.on_reading(anonymous, group);
     }
 
     /// Accepting pauses, for lack of descriptors or memory.

@@ -196,7 +196,8 @@ impl Server {
     fn tick(&mut self, now: Now, events: &Events) {
         self.core.begin(now);
         if let Some(resident) = self.resident.poll(now.mono) {
-            self.core.on_resident(resident.all, resident.anonymous);
+            let group = resident.group.map(|group| (group.max, group.left));
+            self.core.on_resident(resident.all, resident.anonymous, group);
         }
         for event in events {
             let Token(token) = event.token();

@@ -83,7 +83,7 @@ the server is not started.
 The program prints the settings that its flags and variables result in, as one flag per line, and the limits of the
 machine: how many connections the descriptor limit allows, and a warning if the memory is less than
 .B \-\-max\-memory
-and a quarter more.
+and a third more.
 .SH OPTIONS
 "#;
 
@@ -160,12 +160,12 @@ fn mib(text: &str) -> u32 {
 }
 
 #[test]
-fn the_memory_limit_of_the_service_is_a_quarter_above_the_ceiling() {
+fn the_memory_limit_of_the_service_is_a_third_above_the_ceiling() {
     let service = read(SERVICE);
     let environment = settings(&service, "Environment");
     let ceiling = environment.iter().find_map(|one| one.strip_prefix("CHAT_MAX_MEMORY="));
     let ceiling = mib(ceiling.expect("a ceiling"));
-    assert_eq!(settings(&service, "MemoryMax"), [format!("{}M", ceiling + ceiling / 4)]);
+    assert_eq!(settings(&service, "MemoryMax"), [format!("{}M", ceiling + ceiling / 3)]);
 }
 
 #[test]

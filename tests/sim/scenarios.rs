@@ -680,12 +680,12 @@ fn what_is_resident_begins_and_ends_the_stages_as_the_count_does() {
     (0..300).for_each(|n| world.chat(guests[0], &format!("message {n}")));
     world.settle();
     assert!(world.ledger.total() < CEILING / 10);
-    world.core.on_resident(5 << 20, 4 << 20);
+    world.core.on_resident(5 << 20, 4 << 20, None);
     assert_eq!((refused(&mut world), world.core.counters().forgotten), (0, 0));
-    world.core.on_resident(30 << 20, 20 << 20);
+    world.core.on_resident(30 << 20, 20 << 20, None);
     assert_eq!(refused(&mut world), 1, "what is resident is far above the ceiling");
     assert!(world.core.counters().forgotten > 0);
-    world.core.on_resident(5 << 20, 4 << 20);
+    world.core.on_resident(5 << 20, 4 << 20, None);
     let before = world.core.counters().forgotten;
     assert_eq!(refused(&mut world), 0, "and then below it");
     world.chat(guests[0], "kept");
