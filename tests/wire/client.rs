@@ -441,14 +441,30 @@ impl Http {
     /// Reads a response, or `None` if the stream ends with FIN before its first byte.
     #[track_caller]
     pub fn try_answer_to(&mut self, method: &str) -> io::Result<Option<Answer>> {
+        let answer = self.answer_or_cut(method);
+        let is_cut = matches!(&answer, Err(error) if error.kind() == ErrorKind::UnexpectedEof);
+        assert!(!is_cut, "the stream ends within a response");
+        answer
+    }
+
+    /// Sends all requests in one write, then reads all responses. `None`: the server ends the stream before that.
+    #[allow(dead_code, reason = "only `tests/wire/ceiling.rs` calls it")]
+    pub fn try_pipeline(&mut self, requests: &[Request]) -> Option<Vec<Answer>> {
+        let bytes: Vec<u8> = requests.iter().flat_map(|one| one.bytes(&self.host)).collect();
+        self.try_send(bytes).ok()?;
+        requests.iter().map(|one| self.answer_or_cut(&one.method).ok()?).collect()
+    }
+
+    /// Like `try_answer_to`. `UnexpectedEof`: the stream ends within a response.
+    fn answer_or_cut(&mut self, method: &str) -> io::Result<Option<Answer>> {
+        let cut = || io::Error::from(ErrorKind::UnexpectedEof);
         let head_len = loop {
             let found = self.wire.received.windows(4).position(|four| four == b"\r\n\r\n");
             if let Some(at) = found {
                 break at + 4;
             }
             if !self.wire.more()? {
-                assert!(self.wire.received.is_empty(), "the stream ends within a response's head");
-                return Ok(None);
+                return if self.wire.received.is_empty() { Ok(None) } else { Err(cut()) };
             }
         };
         let head: Vec<u8> = self.wire.received.drain(..head_len).collect();
@@ -458,7 +474,9 @@ impl Http {
         if !bodiless {
             let length = answer.field("Content-Length").and_then(|length| length.parse().ok());
             let length: usize = length.unwrap_or_else(|| panic!("no length: {answer:?}"));
-            assert!(self.wire.at_least(length)?, "the stream ends within a response's body");
+            if !self.wire.at_least(length)? {
+                return Err(cut());
+            }
             answer.body = self.wire.received.drain(..length).collect();
         }
         if status >= 200 {
@@ -618,6 +636,17 @@ impl Ws {
     /// Closes with a reset (RST).
     pub fn reset(self) {
         self.wire.stream.reset();
+    }
+
+    /// Reads what has arrived and discards it.
+    #[allow(dead_code, reason = "only `tests/wire/ceiling.rs` calls it")]
+    pub fn skim(&mut self) {
+        let Stream::Tcp(stream) = &mut self.wire.stream else { panic!("only over TCP") };
+        self.wire.received.clear();
+        stream.set_nonblocking(true).expect("a mode");
+        let mut buffer = [0; 64 * 1024];
+        while matches!(stream.read(&mut buffer), Ok(count) if count > 0) {}
+        stream.set_nonblocking(false).expect("a mode");
     }
 
     #[track_caller]

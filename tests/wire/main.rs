@@ -46,6 +46,7 @@ mod systemd;
 
 mod attacks;
 mod balanced;
+mod ceiling;
 mod chaos;
 mod fairness;
 mod idle;

@@ -297,6 +297,13 @@ impl Server {
         self.status_kib("VmHWM:")
     }
 
+    /// The part of resident memory that files back, mostly the program's text, in KiB.
+    #[cfg(target_os = "linux")]
+    #[allow(dead_code, reason = "only `tests/wire/ceiling.rs` calls it")]
+    pub fn resident_file_kib(&self) -> u64 {
+        self.status_kib("RssFile:")
+    }
+
     #[cfg(target_os = "linux")]
     fn status_kib(&self, name: &str) -> u64 {
         let status = self.proc("status");
