@@ -5,7 +5,8 @@
 //! is freed by the end of the tick in which it became outdated.
 //!
 //! A listing is cheap to request and expensive to render. With the cache, a thousand simultaneous
-//! requests cost one rendering and one copy in memory.
+//! requests cost one rendering and one copy in memory. It counts with the frames, because slow
+//! readers of outdated listings are what makes many of them.
 
 use bytes::Bytes;
 
@@ -38,7 +39,7 @@ impl Listings {
         let [plain, detailed] = &mut self.rendered;
         let cached = if detail { detailed } else { plain };
         let ledger = &self.ledger;
-        cached.get_or_insert_with(|| ledger.charge(Account::Rooms, render().into(), 0)).clone()
+        cached.get_or_insert_with(|| ledger.charge(Account::Frames, render().into(), 0)).clone()
     }
 
     /// Clears the cache unless it has this revision.

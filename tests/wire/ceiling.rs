@@ -292,6 +292,62 @@ fn declared_frames_cost_nobody_else_anything() {
     });
 }
 
+/// After 18 s the histories of 20 quiet rooms were gone, and those of the attacker were kept.
+// contract §12.22
+#[test]
+fn one_address_that_fills_its_rooms_loses_its_own_messages_and_nobody_elses() {
+    under_each_ceiling("one address fills its rooms", |target| {
+        let quiet = target.quiet_rooms(20);
+        let address = "203.0.113.1";
+        let sessions = target.sessions(address, 60);
+        let rooms: Vec<_> =
+            sessions.iter().map(|one| target.rooms(address, one, 1).remove(0)).collect();
+        let mut http = target.server.http();
+        for size in [4000, 700, 2000] {
+            let text = "x".repeat(size);
+            let both = sessions.iter().zip(&rooms);
+            let posts: Vec<_> = both.map(|(one, room)| say(address, room, one, &text)).collect();
+            for _ in 0..target.ceiling as usize * size / 4000 / (size * posts.len()) {
+                ask_all(&target.server, &mut http, &posts);
+            }
+        }
+        assert!(target.server.metric("chat_messages_forgotten_total") > 1000);
+        target.expect_kept(&quiet);
+    });
+}
+
+/// A listing is one copy for all who ask for it, until a room is opened. Slow readers of one listing each made the
+/// server keep as many: the histories of others were erased for them.
+// contract §12.22
+#[test]
+fn slow_readers_of_outdated_listings_cost_nobody_else_anything() {
+    under_each_ceiling("slow readers of listings", |target| {
+        let quiet = target.quiet_rooms(20);
+        let address = "203.0.113.1";
+        let session = target.session(address);
+        let title = json!({"title": "x".repeat(80)});
+        let open = from(address, post("/rooms")).session(&session).json(&title);
+        let rooms = if is_slow() { 10 * 200 } else { 5 * 200 };
+        for one in target.sessions(address, rooms / 200) {
+            let open = from(address, post("/rooms")).session(&one).json(&title);
+            expect_all(&target.server, 200, &open);
+        }
+        let ask = |_| {
+            let mut http = target.server.http_narrow();
+            http.send_request(&from(address, get("/rooms/all?detail=true")).session(&session));
+            // The listing is rendered, and then outdated.
+            wait_until("the listing is asked for", || {
+                target.server.ask(open.clone()).status == 201
+            });
+            http
+        };
+        let slow: Vec<_> = (0..180).map(ask).collect();
+        target.expect_kept(&quiet);
+        assert_eq!(target.server.metric("chat_messages_forgotten_total"), 0);
+        drop(slow);
+    });
+}
+
 /// 10,000 people entered one room and left: 219 MiB stayed resident, with a count of 5.
 #[test]
 fn many_people_who_enter_one_room_and_leave_leave_nothing_resident() {
