@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::credential;
 use super::error::Error;
 use super::listings::Listings;
+use super::message_list::MessageList;
 use super::object::{self, FieldValue};
 use super::upgrade::UpgradeRequest;
 use crate::chat::{Access, Address, Chat, RoomId, RoomKey, SessionKey, Sink};
@@ -32,8 +33,9 @@ pub struct Caller {
 /// The answer to a request.
 #[derive(Debug)]
 pub enum Answer {
-    /// A response, complete except for its framing.
-    Response(Response),
+    /// A response, complete except for its framing. If there is a rest, its content follows when the
+    /// client has mostly read the response.
+    Response(Response, Option<MessageList>),
     /// An error. The caller counts it by its code and answers with
     /// [`Api::refusal`](super::Api::refusal).
     Refused(Error),
@@ -56,6 +58,8 @@ pub struct Call<'a> {
     pub sink: &'a mut dyn Sink,
     /// The decoded path segment that the route's `{…}` matched; empty if the route has none.
     pub segment: Cow<'a, str>,
+    /// The rest of the response's content, if the route leaves one.
+    pub rest: Option<MessageList>,
 }
 
 impl<'a> Call<'a> {

@@ -6,16 +6,18 @@
 use bytes::Bytes;
 
 use super::call::{Call, Outcome};
+use super::message_list::MessageList;
 use super::{json, query, socket};
 use crate::chat::{Access, Draft, MessageCopies, SessionKey};
 use crate::clock::Stamps;
+use crate::http::Method;
 
 /// `GET /rooms/{room_id}/messages`.
 pub fn list(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     let limit = query::limit(call.request)?;
     let after = query::after(call.request);
     let room = call.authorize(session, Access::Read)?;
-    let (mut reading, end) = match after {
+    let (reading, end) = match after {
         None => (call.chat.history(room, limit), "]}"),
         Some(id) => {
             let reading = call.chat.history_after(room, id, limit);
@@ -23,13 +25,11 @@ pub fn list(call: &mut Call<'_>, session: SessionKey) -> Outcome {
             (reading, if is_complete { "],\"complete\":true}" } else { "],\"complete\":false}" })
         }
     };
-    let messages = call.chat.read_on(&mut reading, usize::MAX);
-    let mut body = b"{\"messages\":[".to_vec();
-    if let Some(messages) = messages {
-        json::messages(&mut body, &messages, &mut Stamps::default());
-    }
-    body.extend_from_slice(end.as_bytes());
-    Ok(json::response_of(200, vec![body.into()]))
+    let (body, rest) = MessageList::begin(call.chat, reading, end);
+    let mut response = json::response_of(200, vec![body.into()]);
+    response.rest_bytes = rest.map_or(0, |rest| rest.left_bytes());
+    call.rest = rest.filter(|_| call.request.method() != Method::Head);
+    Ok(response)
 }
 
 /// `POST /rooms/{room_id}/messages`.

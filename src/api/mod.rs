@@ -12,6 +12,7 @@
 //! | `sessions`, `rooms`, `messages`, `health`, `files` | the routes |
 //! | `credential`, `query`, `upgrade` | the session's id, the query, and upgrade requests |
 //! | `listings` | the cached listings of rooms |
+//! | `message_list` | a list of messages, encoded while the client reads it |
 //! | `metrics` | the answers of a listener for metrics |
 //! | `socket` | client events in, refusals and closes out |
 //! | `json`, `object` | JSON output, JSON input |
@@ -28,6 +29,7 @@ pub mod forwarded;
 mod health;
 pub mod json;
 mod listings;
+mod message_list;
 mod messages;
 pub mod metrics;
 mod object;
@@ -44,6 +46,7 @@ use std::net::IpAddr;
 
 pub use call::{Answer, Caller};
 pub use forwarded::ClientAddress;
+pub use message_list::MessageList;
 pub use upgrade::UpgradeRequest;
 
 use crate::chat::{Address, Chat, Sink};
@@ -81,8 +84,8 @@ impl Api {
         sink: &mut dyn Sink,
     ) -> Answer {
         match self.answer_or_error(chat, request, caller, sink) {
-            Ok(Answer::Response(response)) => {
-                Answer::Response(self.with_cors_fields(Some(request), response))
+            Ok(Answer::Response(response, rest)) => {
+                Answer::Response(self.with_cors_fields(Some(request), response), rest)
             }
             Ok(answer) => answer,
             Err(error) => Answer::Refused(error),
@@ -142,9 +145,10 @@ impl Api {
         sink: &mut dyn Sink,
     ) -> Result<Answer, Error> {
         if let Some(preflight) = self.cors.preflight(request) {
-            return Ok(Answer::Response(preflight));
+            return Ok(Answer::Response(preflight, None));
         }
-        let options = |allow: String| Answer::Response(Response::new(204).with("Allow", allow));
+        let options =
+            |allow: String| Answer::Response(Response::new(204).with("Allow", allow), None);
         if request.path() == "*" {
             // RFC 9110 §9.3.7: a request about the server as a whole.
             return Ok(options("GET, HEAD, POST, DELETE, OPTIONS".to_owned()));
@@ -155,7 +159,8 @@ impl Api {
         }
         let route = found.route(request.method())?;
         let listings = &mut self.listings;
-        route.answer(&mut Call { chat, listings, request, caller, sink, segment: found.segment })
+        let segment = found.segment;
+        route.answer(&mut Call { chat, listings, request, caller, sink, segment, rest: None })
     }
 
     /// Frees listings that are outdated, or that are empty because there are no rooms.

@@ -159,7 +159,7 @@ impl Route {
                 return Ok(Answer::Socket(UpgradeRequest::of(call.request, &call.segment)));
             }
         };
-        Ok(Answer::Response(response))
+        Ok(Answer::Response(response, call.rest.take()))
     }
 
     fn check_body(&self, request: &Request) -> Result<(), Error> {

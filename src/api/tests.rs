@@ -32,9 +32,9 @@ impl Sink for RecordingSink {
     fn publish(&mut self, _: RoomKey, event: &Event<'_>, _: usize) -> Published {
         let mut out = Vec::new();
         json::event(&mut out, event, &mut Stamps::default());
-        let frame_bytes = out.len();
+        let event_bytes = out.len();
         self.events.push(String::from_utf8(out).unwrap());
-        Published { frame_bytes, is_batch_full: false }
+        Published { event_bytes, is_batch_full: false }
     }
     fn seal(&mut self, _: RoomKey, _: &[ConnKey]) {}
     fn push(&mut self, _: ConnKey, _: &Message<'_>) {}
@@ -106,7 +106,7 @@ impl World {
 
     fn send(&mut self, request: &Request) -> Response {
         match self.ask(request) {
-            Answer::Response(response) => response,
+            Answer::Response(response, _) => response,
             Answer::Refused(error) => self.api.refusal(Some(request), error),
             Answer::Socket(upgrade) => panic!("a socket: {upgrade:?}"),
         }
@@ -345,7 +345,7 @@ fn an_ignored_body_is_empty_or_an_object_on_every_route() {
         if !matches!(route.endpoint, Endpoint::Bearer(_)) {
             let fields = authorization(&token);
             let answer = w.ask(&request(&line, &fields, r#"{"a":[{}],"a":1}"#));
-            let Answer::Response(response) = answer else { continue };
+            let Answer::Response(response, _) = answer else { continue };
             assert!(response.status < 300, "{line}: {}", text(&response));
         }
     }
@@ -363,7 +363,7 @@ fn head_is_answered_like_get_on_every_route() {
             let field = if token.is_empty() { String::new() } else { authorization(token) };
             let [get, head] = ["GET", "HEAD"].map(|method| {
                 match w.ask(&request(&format!("{method} {target}"), &field, "")) {
-                    Answer::Response(response) => response,
+                    Answer::Response(response, _) => response,
                     Answer::Refused(error) => error.response(),
                     Answer::Socket(_) => Response::new(426),
                 }

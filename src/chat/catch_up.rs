@@ -94,7 +94,7 @@ impl CatchUp {
         let mut missed = history.after(store, self.cursor);
         while let Some(place) = missed.filter(|_| bytes < PAGE_BYTES_MAX) {
             history.copy(store, place, &mut messages);
-            bytes += history.encoded_bytes(store, place);
+            bytes += history.event_bytes(store, place);
             self.cursor = Some(history.id(store, place));
             missed = history.next(store, place);
         }
@@ -117,11 +117,11 @@ impl CatchUp {
         let in_pages = |place: &Place| Some(history.id(store, *place)) <= self.until;
         let mut wanted = history.after(store, self.cursor).filter(in_pages);
         while let Some(place) = wanted {
-            let encoded_bytes = history.encoded_bytes(store, place);
-            if !messages.is_empty() && bytes + encoded_bytes > PAGE_BYTES_MAX {
+            let event_bytes = history.event_bytes(store, place);
+            if !messages.is_empty() && bytes + event_bytes > PAGE_BYTES_MAX {
                 break;
             }
-            bytes += encoded_bytes;
+            bytes += event_bytes;
             history.copy(store, place, &mut messages);
             self.cursor = Some(history.id(store, place));
             wanted = history.next(store, place).filter(in_pages);

@@ -220,7 +220,7 @@ impl<R> Feeds<R> {
     ) -> Option<ShareKey> {
         let recipients = self.rooms.get(room)?.connections.len();
         let published = sink.publish(room, &Event::Message(*message), recipients);
-        let share = self.keep(room, message, published.frame_bytes, share, from);
+        let share = self.keep(room, message, published.event_bytes, share, from);
         if published.is_batch_full {
             self.seal(room, sink);
         }
@@ -234,13 +234,13 @@ impl<R> Feeds<R> {
         }
     }
 
-    /// Appends a message to the history. It must be newer than all messages there. `frame_bytes`: the
+    /// Appends a message to the history. It must be newer than all messages there. `event_bytes`: the
     /// length of the encoded event.
     pub fn keep(
         &mut self,
         room: RoomKey,
         message: &Message<'_>,
-        frame_bytes: usize,
+        event_bytes: usize,
         share: Option<ShareKey>,
         from: Option<Address>,
     ) -> Option<ShareKey> {
@@ -256,7 +256,7 @@ impl<R> Feeds<R> {
         let share = share.or_else(|| shares.find(feed.last_share?, room, from));
         let share = shares.open(share, room, from, message.id.order());
         feed.last_share = Some(share);
-        feed.history.push(&mut self.archive, room, share, message, frame_bytes);
+        feed.history.push(&mut self.archive, room, share, message, event_bytes);
         feed.recount(&mut self.heap_tally);
         self.recount_archive();
         Some(share)

@@ -52,7 +52,7 @@ impl History {
         }
     }
 
-    /// Appends a message, which is newer than all others. `encoded_bytes`: the length of the encoded
+    /// Appends a message, which is newer than all others. `event_bytes`: the length of the encoded
     /// event.
     pub fn push(
         &mut self,
@@ -60,10 +60,10 @@ impl History {
         room: RoomKey,
         share: ShareKey,
         message: &Message<'_>,
-        encoded_bytes: usize,
+        event_bytes: usize,
     ) {
         debug_assert!(self.newest < Some(message.id));
-        let header = Header::of(message, Some(share), encoded_bytes).encode();
+        let header = Header::of(message, Some(share), event_bytes).encode();
         let id = message.id.to_bytes();
         let parts = parts(message, &id, &header);
         let place = archive.store.push(room.index() as u32, &mut self.queue, &parts);
@@ -220,9 +220,9 @@ impl History {
         store.next(&self.queue, place)
     }
 
-    /// Bytes of the encoded event of the message at `place`, with the header of its frame.
-    pub fn encoded_bytes(&self, store: &Store, place: Place) -> usize {
-        self.header(store, place).encoded_bytes.into()
+    /// Bytes of the encoded event of the message at `place`.
+    pub fn event_bytes(&self, store: &Store, place: Place) -> usize {
+        self.header(store, place).event_bytes.into()
     }
 
     /// The address that has sent the message at `place`.

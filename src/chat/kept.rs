@@ -22,8 +22,8 @@ use crate::clock::Wall;
 pub(super) struct Header {
     /// The index of the share in which the message counts.
     pub share: u32,
-    /// Bytes of the encoded event, with the header of its frame.
-    pub encoded_bytes: u16,
+    /// Bytes of the encoded event.
+    pub event_bytes: u16,
     kind: u8,
     wall: Wall,
     pub user_id: UserId,
@@ -41,12 +41,12 @@ const USER_JOINED: u8 = 1;
 const USER_LEFT: u8 = 2;
 
 impl Header {
-    /// The header of a message that counts in a share. `encoded_bytes`: the length of its event.
-    pub fn of(message: &Message<'_>, share: Option<ShareKey>, encoded_bytes: usize) -> Header {
+    /// The header of a message that counts in a share. `event_bytes`: the length of its event.
+    pub fn of(message: &Message<'_>, share: Option<ShareKey>, event_bytes: usize) -> Header {
         // Limits keep all lengths far below the largest value.
         Header {
             share: share.map_or(0, |share| share.index() as u32),
-            encoded_bytes: u16::try_from(encoded_bytes).unwrap_or(u16::MAX),
+            event_bytes: u16::try_from(event_bytes).unwrap_or(u16::MAX),
             kind: match message.kind {
                 MessageKind::Chat(_) => CHAT,
                 MessageKind::UserJoined => USER_JOINED,
@@ -62,7 +62,7 @@ impl Header {
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut out = [0; HEADER_BYTES];
         out[..4].copy_from_slice(&self.share.to_le_bytes());
-        out[4..6].copy_from_slice(&self.encoded_bytes.to_le_bytes());
+        out[4..6].copy_from_slice(&self.event_bytes.to_le_bytes());
         out[6] = self.kind;
         out[7..15].copy_from_slice(&self.wall.micros().to_le_bytes());
         out[15..23].copy_from_slice(&self.user_id.0.to_le_bytes());
@@ -74,7 +74,7 @@ impl Header {
         let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|n| bytes[at + n]));
         Header {
             share: u32::from_le_bytes(std::array::from_fn(|n| bytes[n])),
-            encoded_bytes: u16::from_le_bytes([bytes[4], bytes[5]]),
+            event_bytes: u16::from_le_bytes([bytes[4], bytes[5]]),
             kind: bytes[6],
             wall: Wall::from_micros(word(7)),
             user_id: UserId(word(15)),

@@ -63,6 +63,15 @@ impl Reading {
     }
 }
 
+/// The extent of what a [`Reading`] has still to read.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Extent {
+    /// The number of messages.
+    pub messages: usize,
+    /// Bytes of all their encoded events.
+    pub event_bytes: usize,
+}
+
 impl Chat {
     /// The session with this id.
     pub fn session(&self, id: SessionId) -> Option<SessionKey> {
@@ -177,12 +186,12 @@ impl Chat {
         let mut place = history.after(store, reading.cursor);
         while let Some(at) = place.filter(|_| reading.left > 0) {
             let id = Some(history.id(store, at));
-            let encoded_bytes = history.encoded_bytes(store, at);
-            if id > reading.until || !copies.is_empty() && bytes + encoded_bytes > bytes_max {
+            let event_bytes = history.event_bytes(store, at);
+            if id > reading.until || !copies.is_empty() && bytes + event_bytes > bytes_max {
                 break;
             }
             history.copy(store, at, &mut copies);
-            (bytes, reading.cursor) = (bytes + encoded_bytes, id);
+            (bytes, reading.cursor) = (bytes + event_bytes, id);
             reading.left -= 1;
             place = history.next(store, at);
         }
@@ -191,6 +200,21 @@ impl Chat {
             reading.left = 0;
         }
         Some(copies)
+    }
+
+    /// How much the reading will give, unless messages are dropped meanwhile.
+    pub fn extent(&self, reading: &Reading) -> Extent {
+        let (Some(history), store) = (self.feeds.history(reading.room), self.store()) else {
+            return Extent::default();
+        };
+        let first = history.after(store, reading.cursor);
+        let places = std::iter::successors(first, |place| history.next(store, *place));
+        let mut extent = Extent::default();
+        for place in places.take(reading.left) {
+            extent.messages += 1;
+            extent.event_bytes += history.event_bytes(store, place);
+        }
+        extent
     }
 
     fn store(&self) -> &Store {

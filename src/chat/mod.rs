@@ -94,7 +94,7 @@ pub use limits::{
     MESSAGE_CHARS_MAX, NAME_CHARS_MAX, NAME_CHARS_MIN, NONCE_BYTES_MAX, PASSWORD_BYTES_MAX,
     ROOMS_LISTED_MAX, SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX, TITLE_CHARS_MAX, TITLE_CHARS_MIN,
 };
-pub use lookup::{Reading, RoomInfo};
+pub use lookup::{Extent, Reading, RoomInfo};
 pub use membership::Access;
 pub use name::{Name, Title};
 pub use password::LockRecord;

@@ -265,11 +265,11 @@ impl<'c> Restoring<'c> {
         Restoring { chat, now, sessions: Vec::new(), rooms: Vec::new() }
     }
 
-    /// Takes the next record. `frame_bytes` gives the length of a message's frame.
+    /// Takes the next record. `event_bytes` gives the length of a message's encoded event.
     pub fn take(
         &mut self,
         record: Record<'_>,
-        frame_bytes: impl FnOnce(&Message<'_>) -> usize,
+        event_bytes: impl FnOnce(&Message<'_>) -> usize,
     ) -> Result<(), InvalidRecord> {
         let chat = &mut *self.chat;
         match record {
@@ -290,7 +290,7 @@ impl<'c> Restoring<'c> {
                 self.sessions.push(key);
             }
             Record::Room { .. } => self.take_room(record)?,
-            Record::Message { .. } => self.take_message(record, frame_bytes)?,
+            Record::Message { .. } => self.take_message(record, event_bytes)?,
             Record::Member { session, room, arrival } => {
                 let session = *self.sessions.get(session as usize).ok_or(InvalidRecord)?;
                 let room = *self.rooms.get(room as usize).ok_or(InvalidRecord)?;
@@ -309,7 +309,7 @@ impl<'c> Restoring<'c> {
     fn take_message(
         &mut self,
         record: Record<'_>,
-        frame_bytes: impl FnOnce(&Message<'_>) -> usize,
+        event_bytes: impl FnOnce(&Message<'_>) -> usize,
     ) -> Result<(), InvalidRecord> {
         let Record::Message { room, id, kind, user, user_id, wall, text, nonce, from } = record
         else {
@@ -351,7 +351,7 @@ impl<'c> Restoring<'c> {
             room_id,
             nonce: nonce.as_deref(),
         };
-        chat.feeds.keep(room, &message, frame_bytes(&message), None, from.map(Address::of));
+        chat.feeds.keep(room, &message, event_bytes(&message), None, from.map(Address::of));
         Ok(())
     }
 

@@ -35,8 +35,8 @@ pub struct LastPage<'a> {
 /// The outcome of [`Sink::publish`].
 #[derive(Clone, Copy)]
 pub struct Published {
-    /// Bytes of the frame.
-    pub frame_bytes: usize,
+    /// Bytes of the encoded event, without the frame's header.
+    pub event_bytes: usize,
     /// The batch has reached [`BATCH_BYTES_FULL`](super::BATCH_BYTES_FULL) and must be sealed.
     pub is_batch_full: bool,
 }

@@ -33,8 +33,10 @@ pub struct Response {
     /// All fields except `Date` and `Content-Length`, which [`Response::encode`] writes. If
     /// there is a `Connection` field (a 426 has one), `encode` adds its own options to that field.
     pub fields: Vec<ResponseField>,
-    /// The content, in pieces so that the bytes of messages need not be copied.
+    /// The content, in pieces so that large ones need not be copied.
     pub body: Vec<Bytes>,
+    /// Bytes of content that the caller sends later, after `body`.
+    pub rest_bytes: usize,
 }
 
 /// The parts of a response that depend on the connection and not on the resource.
@@ -54,7 +56,7 @@ pub struct Framing<'a> {
 impl Response {
     /// A response without content.
     pub fn new(status: u16) -> Response {
-        Response { status, fields: Vec::new(), body: Vec::new() }
+        Response { status, fields: Vec::new(), body: Vec::new(), rest_bytes: 0 }
     }
 
     /// This response with one more field.
@@ -67,13 +69,14 @@ impl Response {
     /// small, else the head and then the pieces of the content.
     pub fn encode(self, framing: Framing<'_>, mut push: impl FnMut(Bytes)) {
         // Saturating: a wrong length fails at the peer, an overflow would panic here.
-        let content_bytes = self.body.iter().fold(0, |sum: usize, p| sum.saturating_add(p.len()));
+        let body_bytes = self.body.iter().fold(0, |sum: usize, p| sum.saturating_add(p.len()));
+        let content_bytes = body_bytes.saturating_add(self.rest_bytes);
         let is_sent = !framing.is_head && may_have_content(self.status);
-        let is_copied = is_sent && content_bytes <= COPIED_BYTES_MAX;
+        let is_copied = is_sent && body_bytes <= COPIED_BYTES_MAX;
         // Capacity for copied content is reserved at once, so that the response takes one
         // allocation. Other content gets no capacity, because the outbox keeps a piece together
         // with its unused capacity.
-        let extra = if is_copied { content_bytes } else { 0 };
+        let extra = if is_copied { body_bytes } else { 0 };
         let mut head = self.encode_head(framing, content_bytes, extra).into_bytes();
         if !is_sent || is_copied {
             let content = if is_sent { self.body.as_slice() } else { &[] };

@@ -89,12 +89,11 @@ impl Batches {
         if !self.is_background && !std::mem::replace(&mut batch.is_urgent, true) {
             self.urgent.push(room);
         }
-        let start = batch.buffer.len();
-        ws::encode_text(&mut batch.buffer, write);
+        let event = ws::encode_text(&mut batch.buffer, write);
         batch.complete = batch.buffer.len();
         let is_batch_full = batch.complete >= BATCH_BYTES_FULL;
         self.is_full |= is_batch_full;
-        Published { frame_bytes: batch.complete - start, is_batch_full }
+        Published { event_bytes: batch.complete - event, is_batch_full }
     }
 
     /// Ends the room's batch, if one is open.
@@ -198,7 +197,7 @@ mod tests {
             batches.append(rooms[room], |out| out.extend_from_slice(text.as_bytes()))
         };
         for (room, text) in [(0, "a"), (1, "b"), (2, "c"), (0, "d")] {
-            assert_eq!(say(&mut batches, room, text).frame_bytes, 3);
+            assert_eq!(say(&mut batches, room, text).event_bytes, 1);
         }
         let whole = batches.seal(rooms[0]).unwrap().frames;
         assert_eq!(whole, b"\x81\x01a\x81\x01d"[..]);

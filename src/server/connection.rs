@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::outgoing::FlushMarks;
 use super::settings::ConnectionConfig;
+use crate::api::MessageList;
 use crate::chat::{Address, AttachmentKey, ConnKey};
 use crate::clock::Mono;
 use crate::counters::Counters;
@@ -101,6 +102,17 @@ pub(super) struct Http {
     pub purpose: Purpose,
     /// The part of the PROXY header that has arrived; `None`: no header is due, or it was read.
     pub proxy_header: Option<Vec<u8>>,
+    /// The rest of the response that it is sent; `None`: all of it is queued.
+    pub rest: Option<Box<ResponseRest>>,
+}
+
+/// The rest of a response.
+pub(super) struct ResponseRest {
+    pub content: MessageList,
+    /// Whether the connection persists after the response.
+    pub keep_alive: bool,
+    /// On the list of connections that are due a page.
+    pub is_page_due: bool,
 }
 
 /// A connection that speaks WebSocket.
@@ -222,6 +234,13 @@ impl HeldTallies {
 }
 
 impl<S: Stream> Connection<S> {
+    pub(super) fn response_rest(&mut self) -> Option<&mut ResponseRest> {
+        match &mut self.protocol {
+            Protocol::Http(http) => http.rest.as_deref_mut(),
+            _ => None,
+        }
+    }
+
     pub(super) fn ws(&mut self) -> Option<&mut Ws> {
         match &mut self.protocol {
             Protocol::Ws(ws) => Some(ws),
@@ -263,7 +282,8 @@ impl<S: Stream> Connection<S> {
         let unfinished = match &self.protocol {
             Protocol::Http(http) => {
                 let header = http.proxy_header.as_ref().map_or(0, Vec::capacity);
-                http.codec.bytes() + header
+                let rest = http.rest.as_ref().map_or(0, |_| allocation(size_of::<ResponseRest>()));
+                http.codec.bytes() + header + rest
             }
             Protocol::Ws(ws) => ws.context.bytes(),
             Protocol::Closing => 0,

@@ -26,8 +26,8 @@ use crate::counters::Counters;
 use crate::http::Phase;
 use crate::ledger::{Ledger, Pressure, Residency};
 use crate::net::Stream;
+use crate::ws::FrameReader;
 use crate::ws::close::Close;
-use crate::ws::{self, FrameReader};
 
 /// The server without its poll: sessions, rooms, connections and their timers.
 pub struct Core<S> {
@@ -290,6 +290,11 @@ impl<S: Stream> Core<S> {
             let Some(connection) = self.table.slots.get(key) else { continue };
             match &connection.protocol {
                 Protocol::Ws(_) => self.table.close(key, Close::SHUTTING_DOWN),
+                Protocol::Http(http) if http.rest.is_some() => {
+                    if let Some(rest) = self.table.response_rest(key) {
+                        rest.keep_alive = false;
+                    }
+                }
                 Protocol::Http(http) if http.codec.phase() == Phase::Idle => {
                     self.table.finish(key, Departure::Closed);
                 }
@@ -316,13 +321,15 @@ impl<S: Stream> Core<S> {
         room.map_or(1, |room| self.chat.connection_count(room))
     }
 
-    /// Queues the next page for connections that are catching up and are due one.
+    /// Queues the next page of history, or the next part of a response, for connections that are due
+    /// one.
     fn send_due_pages(&mut self) {
         while !self.table.outgoing.is_paged_out() {
             let Some(key) = self.table.next_page_due() else { break };
             let ws = self.table.slots.get_mut(key).and_then(Connection::ws);
-            if let Some(attachment) = ws.and_then(|ws| ws.attachment) {
-                self.chat.catch_up(self.table.now, attachment, &mut self.table);
+            match ws.and_then(|ws| ws.attachment) {
+                Some(key) => self.chat.catch_up(self.table.now, key, &mut self.table),
+                None => self.continue_response(key),
             }
         }
         self.table.outgoing.reset_paged();
@@ -374,12 +381,12 @@ impl<S: Stream> Core<S> {
     ) -> R {
         let mut restoring = Restoring::new(&mut self.chat, self.table.now);
         let mut stamps = Stamps::default();
-        let mut frame_bytes = |message: &Message<'_>| {
-            let (mut frame, event) = (Vec::new(), Event::Message(*message));
-            ws::encode_text(&mut frame, |out| api::json::event(out, &event, &mut stamps));
-            frame.len()
+        let mut event_bytes = |message: &Message<'_>| {
+            let (mut out, event) = (Vec::new(), Event::Message(*message));
+            api::json::event(&mut out, &event, &mut stamps);
+            out.len()
         };
-        let read = read(&mut |record| restoring.take(record, &mut frame_bytes));
+        let read = read(&mut |record| restoring.take(record, &mut event_bytes));
         restoring.finish();
         read
     }

@@ -5,7 +5,7 @@
 //! been written. The invariant: a connection that is catching up and whose previous page has mostly
 //! been written is on the page-due list. Off that list it would wait for ever.
 
-use super::connection::{Connection, ConnectionKey, Protocol, TimeoutKind, Ws};
+use super::connection::{ConnectionKey, Protocol, TimeoutKind, Ws};
 use super::outgoing::is_page_due;
 use super::schedule;
 use super::table::Table;
@@ -207,24 +207,32 @@ impl<S: Stream> Table<S> {
                     self.set_timer(key, Some(TimeoutKind::Linger));
                 }
             }
-            Protocol::Http(_) if !connection.buffered.is_empty() => self.schedule(key),
+            Protocol::Http(http) if http.rest.is_none() && !connection.buffered.is_empty() => {
+                self.schedule(key);
+            }
             Protocol::Http(_) | Protocol::Ws(_) => {}
         }
     }
 
     // ---- History
 
-    /// A connection that is due its next page.
+    /// A connection that is due its next page, or the next part of its response.
     pub fn next_page_due(&mut self) -> Option<ConnectionKey> {
         let key = self.outgoing.next_page_due()?;
-        if let Some(ws) = self.slots.get_mut(key).and_then(Connection::ws) {
-            ws.is_page_due = false;
+        match self.slots.get_mut(key).map(|connection| &mut connection.protocol) {
+            Some(Protocol::Ws(ws)) => ws.is_page_due = false,
+            Some(Protocol::Http(http)) => {
+                if let Some(rest) = &mut http.rest {
+                    rest.is_page_due = false;
+                }
+            }
+            Some(Protocol::Closing) | None => {}
         }
         Some(key)
     }
 
-    /// After a flush: the connection is due a page if it is catching up and the previous page has
-    /// mostly been written.
+    /// After a flush: the connection is due a page if it is catching up, or is sent a response in
+    /// parts, and the previous page or part has mostly been written.
     fn note_page_due(&mut self, key: ConnectionKey) {
         let Some(connection) = self.slots.get_mut(key) else { return };
         let queued = connection.link.outbox().queued();
@@ -232,6 +240,10 @@ impl<S: Stream> Table<S> {
             ws.paged_bytes = ws.paged_bytes.min(queued);
             let is_due = ws.is_catching_up && is_page_due(queued);
             if is_due && !std::mem::replace(&mut ws.is_page_due, true) {
+                self.outgoing.push_page_due(key);
+            }
+        } else if let Some(rest) = connection.response_rest() {
+            if is_page_due(queued) && !std::mem::replace(&mut rest.is_page_due, true) {
                 self.outgoing.push_page_due(key);
             }
         }

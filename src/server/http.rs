@@ -9,13 +9,15 @@
 use bytes::Bytes;
 
 use super::admission;
-use super::connection::{Connection, ConnectionKey, OverLimit, Protocol, Purpose, TimeoutKind, Ws};
+use super::connection::{
+    Connection, ConnectionKey, OverLimit, Protocol, Purpose, ResponseRest, TimeoutKind, Ws,
+};
 use super::core::Core;
 use super::schedule::ANSWERED_BYTES_MAX;
 use super::table::Table;
 use crate::api::error::Error;
 use crate::api::metrics::Metrics;
-use crate::api::{self, Answer, Caller, ClientAddress, UpgradeRequest};
+use crate::api::{self, Answer, Caller, ClientAddress, MessageList, UpgradeRequest};
 use crate::chat::{Admission, Departure, JoinRequest, Quota};
 use crate::http::{self, Fed, Framing, Method, Phase, Request, Response, Version};
 use crate::ledger::{Account, Pressure};
@@ -33,7 +35,8 @@ impl<S: Stream> Core<S> {
             let Protocol::Http(http) = &mut connection.protocol else {
                 return self.on_bytes(key, input); // Upgraded or closing: no more requests.
             };
-            if connection.link.outbox().queued() > ANSWERED_BYTES_MAX
+            if http.rest.is_some()
+                || connection.link.outbox().queued() > ANSWERED_BYTES_MAX
                 || self.table.work.bytes_out > ANSWERED_BYTES_MAX
             {
                 return self.buffer(key, input); // Continued when the responses have left.
@@ -117,7 +120,10 @@ impl<S: Stream> Core<S> {
             (_, Some(over_limit)) => {
                 self.reject(key, Some(request), admission::refusal(over_limit));
             }
-            (Answer::Response(response), None) => self.respond(key, request, response),
+            (Answer::Response(response, None), None) => self.respond(key, request, response),
+            (Answer::Response(response, Some(rest)), None) => {
+                self.begin_response(key, request, response, rest);
+            }
             (Answer::Refused(error), None) => {
                 let response = self.refusal(Some(request), error);
                 self.respond(key, request, response);
@@ -159,6 +165,28 @@ impl<S: Stream> Core<S> {
             self.table.set_timer(key, Some(TimeoutKind::Idle));
         } else {
             self.table.finish(key, Departure::Closed);
+        }
+    }
+
+    /// Sends the first part of a response. Its rest follows as the peer reads.
+    fn begin_response(
+        &mut self,
+        key: ConnectionKey,
+        request: &Request,
+        response: Response,
+        content: MessageList,
+    ) {
+        self.table.work.bytes_out += response.body.iter().map(Bytes::len).sum::<usize>();
+        let keep_alive = request.keep_alive();
+        let framing = framing(&self.date.1, Some(request), keep_alive);
+        queue(&mut self.table, key, response, framing);
+        self.table.extend_response_deadline(key, content.left_bytes());
+        self.table.set_timer(key, Some(TimeoutKind::Idle));
+        if let Some(Protocol::Http(http)) =
+            self.table.slots.get_mut(key).map(|connection| &mut connection.protocol)
+        {
+            let rest = ResponseRest { content, keep_alive, is_page_due: false };
+            http.rest = Some(Box::new(rest));
         }
     }
 

@@ -107,6 +107,11 @@ impl<S: Stream> Core<S> {
         let Some(connection) = self.table.slots.get_mut(key) else { return };
         connection.is_read_shut_down = true;
         match &connection.protocol {
+            Protocol::Http(http) if http.rest.is_some() => {
+                if let Some(rest) = connection.response_rest() {
+                    rest.keep_alive = false; // It ends after the response.
+                }
+            }
             // The peer may have ended one direction only, and still read its responses.
             Protocol::Http(_) => self.table.finish(key, Departure::Closed),
             // RFC 6455 §7.1.5: an end without a close frame is abnormal, as if the network failed.

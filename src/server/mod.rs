@@ -13,6 +13,7 @@
 //! | [`table`], [`connection`] | all connections, and what is kept of each |
 //! | [`admission`] | which connections are let in, and how the others are refused |
 //! | [`input`] | one connection's turn: reading, and what a panic costs |
+//! | [`streaming`] | responses whose content is made while the peer reads it |
 //! | [`http`], [`ws`] | one connection's input through its protocol into the domain |
 //! | [`sink`], [`coalesce`] | the domain's output on its way to connections; room batches |
 //! | [`outgoing`], [`flush`] | what is queued and not written yet; writing it |
@@ -28,6 +29,7 @@
 //! [`admission`]: ../../src/disposable_chat/server/admission.rs.html
 //! [`input`]: ../../src/disposable_chat/server/input.rs.html
 //! [`http`]: ../../src/disposable_chat/server/http.rs.html
+//! [`streaming`]: ../../src/disposable_chat/server/streaming.rs.html
 //! [`ws`]: ../../src/disposable_chat/server/ws.rs.html
 //! [`sink`]: ../../src/disposable_chat/server/sink.rs.html
 //! [`coalesce`]: ../../src/disposable_chat/server/coalesce.rs.html
@@ -54,6 +56,7 @@ mod settings;
 mod shedding;
 mod shutdown;
 mod sink;
+mod streaming;
 mod table;
 mod ws;
 

@@ -19,7 +19,7 @@ impl<S: Stream> Sink for Table<S> {
     fn publish(&mut self, room: RoomKey, event: &Event<'_>, recipients: usize) -> Published {
         let stamps = &mut self.stamps;
         let published = self.batches.append(room, |out| api::json::event(out, event, stamps));
-        self.work.on_published(published.frame_bytes, recipients);
+        self.work.on_published(published.event_bytes, recipients);
         published
     }
 

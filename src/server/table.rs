@@ -105,7 +105,7 @@ impl<S: Stream> Table<S> {
         let proxy_header = (purpose == Purpose::Proxied).then(Vec::new);
         let key = self.slots.insert(Connection {
             link: Link::new(stream),
-            protocol: Protocol::Http(Box::new(Http { codec, purpose, proxy_header })),
+            protocol: Protocol::Http(Box::new(Http { codec, purpose, proxy_header, rest: None })),
             peer,
             quota_address,
             over_limit: None,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::client::{Answer, Request, Ws, chat, chat_with, delete, get, post};
+use crate::client::{Answer, Request, Ws, chat, chat_with, delete, get, post, request};
 use crate::server::{Server, wait_until};
 
 const NO_SESSION: &str = "00000000-0000-4000-8000-000000000000";
@@ -574,4 +574,59 @@ fn a_refused_post_does_not_keep_a_room() {
         let strange = posting(&room, &eve).json(&json!({"message": "x"}));
         server.ask(strange).status == 404
     });
+}
+
+/// Regression: a list of messages was encoded at once. Four requests for the longest held most of a
+/// small server's memory for as long as their clients read slowly.
+// contract §2.10 §8.11
+#[test]
+fn a_long_list_of_messages_arrives_whole_while_its_reader_is_slow() {
+    let server = Server::start(&["--message-rate", "0"]);
+    let ana = server.session("ana");
+    let room = server.room(&ana);
+    let say = |n: usize| {
+        let text = format!("{n} \u{1F984}\"\\").repeat(1 + n * 37 % 400);
+        server.say(&room, &ana, &text)
+    };
+    let said: Vec<_> = (0..300).map(say).collect();
+    let list = get(&format!("/rooms/{room}/messages?limit=1000")).session(&ana);
+    let mut http = server.http_narrow();
+    // The next response waits for the end of the list.
+    for request in [&list, &get("/ping"), &list] {
+        http.send_request(request);
+    }
+    let first = http.answer().expect(200);
+    assert_eq!(http.answer().expect(200).json(), json!({"status": "ok"}));
+    let again = http.answer().expect(200);
+    assert_eq!(first.text(), again.text());
+    assert!(first.text().len() > 500_000, "{} bytes", first.text().len());
+    assert_eq!(first.json()["messages"].as_array().unwrap()[..], said[..]);
+    let after = said[100]["id"].as_str().unwrap();
+    let target = format!("/rooms/{room}/messages?limit=150&after={after}");
+    let rest = server.ask(get(&target).session(&ana)).expect(200).json();
+    assert_eq!(rest["messages"].as_array().unwrap()[..], said[101..251]);
+    assert_eq!(rest["complete"], json!(true));
+    let mut http = server.http();
+    http.send_request(&request("HEAD", &target).session(&ana));
+    let head = http.answer_to("HEAD").expect(200);
+    assert_eq!(head.field("Content-Length"), Some(&*rest_bytes(&server, &target, &ana)));
+    assert_eq!(http.ask(&get("/ping")).status, 200);
+}
+
+fn rest_bytes(server: &Server, target: &str, session: &str) -> String {
+    server.ask(get(target).session(session)).expect(200).text().len().to_string()
+}
+
+/// A client that ends its own direction after the request still gets all of a long list.
+#[test]
+fn a_long_list_reaches_a_client_that_has_ended_its_direction() {
+    let server = Server::start(&["--message-rate", "0"]);
+    let ana = server.session("ana");
+    let room = server.room(&ana);
+    (0..60).for_each(|n| _ = server.say(&room, &ana, &format!("{n:04000}")));
+    let mut http = server.http_narrow();
+    http.send_request(&get(&format!("/rooms/{room}/messages?limit=1000")).session(&ana));
+    http.stream().finish();
+    assert_eq!(http.answer().expect(200).json()["messages"].as_array().unwrap().len(), 60);
+    http.expect_end();
 }

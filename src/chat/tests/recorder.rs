@@ -173,15 +173,15 @@ impl Sink for Recorder {
         };
         let batch = self.batches.entry(room).or_default();
         batch.recipients.push(recipients);
-        let frame_bytes = HEADER_BYTES + entry.line.len();
-        batch.bytes += frame_bytes;
+        let event_bytes = HEADER_BYTES + entry.line.len();
+        batch.bytes += event_bytes;
         if !self.discards {
             let log = self.logs.entry(room).or_default();
             entry.id.map(|id| self.places.insert(id, log.len()));
             batch.places.push(log.len());
             log.push(LogEntry { line: shown(entry.line), ..entry });
         }
-        Published { frame_bytes, is_batch_full: batch.bytes >= BATCH_BYTES_FULL }
+        Published { event_bytes, is_batch_full: batch.bytes >= BATCH_BYTES_FULL }
     }
 
     fn seal(&mut self, room: RoomKey, to: &[ConnKey]) {

@@ -1,0 +1,47 @@
+//! Responses whose content is made while the peer reads it.
+//!
+//! Owns the next part: when it is made, and what follows the last. Must not know how the content is
+//! encoded. The invariant: a connection with a rest handles no further request until the rest is
+//! queued, so that responses keep the order of their requests.
+
+use super::connection::{Connection, ConnectionKey, Protocol, ResponseRest, TimeoutKind};
+use super::core::Core;
+use super::table::Table;
+use crate::chat::Departure;
+use crate::net::{Piece, Stream};
+
+impl<S: Stream> Core<S> {
+    /// Queues the next part of a response, whose earlier parts have mostly been written.
+    pub(super) fn continue_response(&mut self, key: ConnectionKey) {
+        let Some(rest) = self.table.response_rest(key) else { return };
+        let mut part = Vec::new();
+        let keep_alive = rest.keep_alive;
+        match rest.content.append(&self.chat, &mut part) {
+            // The peer sees that the response is incomplete.
+            None => return self.table.end(key, Departure::Closed),
+            Some(true) => self.table.drop_response_rest(key),
+            Some(false) => {}
+        }
+        self.table.outgoing.on_paged(part.len());
+        self.table.push(key, Piece::private(part.into_boxed_slice()));
+        if self.table.response_rest(key).is_none() {
+            match keep_alive {
+                true => self.table.set_timer(key, Some(TimeoutKind::Idle)),
+                false => self.table.finish(key, Departure::Closed),
+            }
+        }
+    }
+}
+
+impl<S: Stream> Table<S> {
+    /// The rest of the response that the connection is sent.
+    pub(super) fn response_rest(&mut self, key: ConnectionKey) -> Option<&mut ResponseRest> {
+        self.slots.get_mut(key).and_then(Connection::response_rest)
+    }
+
+    fn drop_response_rest(&mut self, key: ConnectionKey) {
+        if let Some(Protocol::Http(http)) = self.slots.get_mut(key).map(|one| &mut one.protocol) {
+            http.rest = None;
+        }
+    }
+}
