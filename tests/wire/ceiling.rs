@@ -6,6 +6,9 @@
 //! seconds; nothing else is. Attackers and others have addresses of their own, by `X-Forwarded-For`.
 #![cfg(target_os = "linux")]
 
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -15,7 +18,7 @@ use crate::client::{
     upgrade,
 };
 use crate::memory::{PATIENT, counted};
-use crate::server::{Server, alone, is_slow, raise_descriptor_limit, wait_until};
+use crate::server::{Server, after, alone, command, is_slow, raise_descriptor_limit, wait_until};
 
 /// The longest message: 4,000 characters of four bytes.
 fn longest() -> String {
@@ -43,10 +46,16 @@ struct Target {
 
 impl Target {
     fn new(mib: usize, more: &[&str]) -> Target {
+        Target::after("", mib, more)
+    }
+
+    /// After a shell's commands in the same process.
+    fn after(commands: &str, mib: usize, more: &[&str]) -> Target {
         let ceiling = format!("{mib}M");
         let limits = ["--max-memory", &ceiling, "--history", "100000"];
         let flags = [&PATIENT[..], &limits, more].concat();
-        let server = Server::start_with_metrics(&flags);
+        let command = if commands.is_empty() { command(&[], &[]) } else { after(commands) };
+        let server = Server::spawn_with_metrics(command, &flags);
         Target { server, ceiling: (mib << 20) as u64 }
     }
 
@@ -210,25 +219,27 @@ fn messages_of_growing_sizes_between_which_rooms_are_deleted_do_not_fragment_the
 #[test]
 fn longest_messages_beside_unfinished_ones_stay_within_the_ceiling() {
     let _alone = alone();
-    under_each_ceiling("longest messages", |target| {
-        let address = "203.0.113.1";
-        let sessions = target.sessions(address, 60);
-        let rooms: Vec<_> =
-            sessions.iter().map(|one| target.rooms(address, one, 1).remove(0)).collect();
-        let unfinished: Vec<_> = (1..=5).flat_map(|n| fragments(target, n, 40, 40_000)).collect();
-        let text = longest();
-        let both = sessions.iter().zip(&rooms);
-        let mut talkers: Vec<_> =
-            both.map(|(one, room)| target.enter(address, room, one)).collect();
-        // Twice the ceiling.
-        for _ in 0..2 * target.ceiling as usize / (16_000 * talkers.len()) {
-            for ws in &mut talkers {
-                ws.chat(&text);
-                ws.skim();
-            }
+    under_each_ceiling("longest messages", say_longest);
+}
+
+/// 60 sessions of one address say the longest message, while 200 sockets of others hold an unfinished one.
+fn say_longest(target: &Target) {
+    let address = "203.0.113.1";
+    let sessions = target.sessions(address, 60);
+    let rooms: Vec<_> =
+        sessions.iter().map(|one| target.rooms(address, one, 1).remove(0)).collect();
+    let unfinished: Vec<_> = (1..=5).flat_map(|n| fragments(target, n, 40, 40_000)).collect();
+    let text = longest();
+    let both = sessions.iter().zip(&rooms);
+    let mut talkers: Vec<_> = both.map(|(one, room)| target.enter(address, room, one)).collect();
+    // Twice the ceiling.
+    for _ in 0..2 * target.ceiling as usize / (16_000 * talkers.len()) {
+        for ws in &mut talkers {
+            ws.chat(&text);
+            ws.skim();
         }
-        drop(unfinished);
-    });
+    }
+    drop(unfinished);
 }
 
 /// Sockets of one address that hold an unfinished message of `bytes` bytes in fragments of 1,000.
@@ -326,7 +337,8 @@ fn slow_readers_of_outdated_listings_cost_nobody_else_anything() {
         let address = "203.0.113.1";
         let session = target.session(address);
         let title = json!({"title": "x".repeat(80)});
-        let open = from(address, post("/rooms")).session(&session).json(&title);
+        let other = "203.0.113.2";
+        let open = from(other, post("/rooms")).session(&target.session(other)).json(&title);
         let rooms = if is_slow() { 10 * 200 } else { 5 * 200 };
         for one in target.sessions(address, rooms / 200) {
             let open = from(address, post("/rooms")).session(&one).json(&title);
@@ -382,45 +394,48 @@ fn many_people_who_enter_one_room_and_leave_leave_nothing_resident() {
 /// size, so that its frames leave holes.
 #[test]
 fn slow_readers_that_leave_holes_do_not_fragment_the_heap() {
-    const READERS: usize = 16;
     raise_descriptor_limit();
     let sizes: &[usize] = if is_slow() { &[32, 64, 256] } else { &[32] };
     for mib in sizes {
         let target = Target::new(*mib, &["--history", "0", "--outbox", "8M"]);
         let start = Instant::now();
-        let address = "203.0.113.1";
-        let session = target.session(address);
-        let rooms = target.rooms(address, &session, READERS);
-        let stall = |room: &String| {
-            let path = format!("/ws/{room}?session_id={session}");
-            target.server.http_narrow().upgrade(&from(address, upgrade(&path)))
-        };
-        let mut readers: Vec<_> = rooms.iter().map(stall).map(Some).collect();
-        let mut http = target.server.http();
-        let outboxes = || target.server.metric("chat_outbox_bytes");
-        // First the kernel's buffers are filled.
-        let posts: Vec<_> =
-            rooms.iter().map(|room| say(address, room, &session, &longest())).collect();
-        while outboxes() < target.percent(5) {
-            (0..10).for_each(|_| _ = ask_all(&target.server, &mut http, &posts));
-        }
-        for step in 0..5 {
-            for (place, reader) in readers.iter_mut().enumerate() {
-                if place % (1 << step) != 0 {
-                    let _ = reader.take().map(Ws::reset);
-                }
-            }
-            let live = rooms.iter().zip(&readers).filter(|(_, one)| one.is_some());
-            let text = "x".repeat(250 << step);
-            let posts: Vec<_> = live.map(|(room, _)| say(address, room, &session, &text)).collect();
-            for _ in 0..target.percent(40) as usize / text.len() / posts.len() {
-                ask_all(&target.server, &mut http, &posts);
-                if outboxes() > target.percent(35) || target.server.metric("chat_shed_total") > 0 {
-                    break;
-                }
-            }
-        }
+        hold_outboxes(&target);
         target.check("slow readers that leave holes", start.elapsed());
+    }
+}
+
+fn hold_outboxes(target: &Target) {
+    const READERS: usize = 16;
+    let address = "203.0.113.1";
+    let session = target.session(address);
+    let rooms = target.rooms(address, &session, READERS);
+    let stall = |room: &String| {
+        let path = format!("/ws/{room}?session_id={session}");
+        target.server.http_narrow().upgrade(&from(address, upgrade(&path)))
+    };
+    let mut readers: Vec<_> = rooms.iter().map(stall).map(Some).collect();
+    let mut http = target.server.http();
+    let outboxes = || target.server.metric("chat_outbox_bytes");
+    // First the kernel's buffers are filled.
+    let posts: Vec<_> = rooms.iter().map(|room| say(address, room, &session, &longest())).collect();
+    while outboxes() < target.percent(5) {
+        (0..10).for_each(|_| _ = ask_all(&target.server, &mut http, &posts));
+    }
+    for step in 0..5 {
+        for (place, reader) in readers.iter_mut().enumerate() {
+            if place % (1 << step) != 0 {
+                let _ = reader.take().map(Ws::reset);
+            }
+        }
+        let live = rooms.iter().zip(&readers).filter(|(_, one)| one.is_some());
+        let text = "x".repeat(250 << step);
+        let posts: Vec<_> = live.map(|(room, _)| say(address, room, &session, &text)).collect();
+        for _ in 0..target.percent(40) as usize / text.len() / posts.len() {
+            ask_all(&target.server, &mut http, &posts);
+            if outboxes() > target.percent(35) || target.server.metric("chat_shed_total") > 0 {
+                break;
+            }
+        }
     }
 }
 
@@ -453,4 +468,105 @@ fn wrong_passwords_take_no_more_than_their_table() {
         // 4,096 guessers of about 115 bytes.
         assert!(grown < 640 << 10, "{grown} bytes counted for wrong passwords");
     });
+}
+
+/// A control group of version 2, as files in a folder that is mounted over the real ones for the server alone.
+struct Group {
+    folder: PathBuf,
+}
+
+impl Group {
+    /// `None`: this user may not mount anything.
+    fn new(max: u64) -> Option<Group> {
+        let folder = std::env::temp_dir().join(format!("wire-{}-group", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let group = Group { folder };
+        group.write("memory.max", max);
+        group.take(0);
+        let mut unshare = Command::new("unshare");
+        let run = unshare.args(["--mount", "sh", "-c", &group.mount()]).stderr(Stdio::null());
+        run.status().is_ok_and(|status| status.success()).then_some(group)
+    }
+
+    fn mount(&self) -> String {
+        format!("mount --bind {} /sys/fs/cgroup", self.folder.display())
+    }
+
+    fn write(&self, name: &str, number: u64) {
+        // In place, because the server has the file open.
+        fs::write(self.folder.join(name), format!("{number:<20}\n")).expect("a file");
+    }
+
+    /// Lets the group have taken so many bytes, beside a MiB of cached files.
+    fn take(&self, bytes: u64) {
+        let text = "anon 1\ninactive_file 524288\nactive_file 524288\n";
+        fs::write(self.folder.join("memory.stat"), text).expect("a file");
+        self.write("memory.current", bytes + (1 << 20));
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The kernel counts the buffers of sockets and files in memory against `MemoryMax=`. Nothing of it is resident.
+// contract §12.22
+#[test]
+fn near_the_limit_of_the_control_group_the_server_gives_way_although_little_is_resident() {
+    let Some(group) = Group::new(90 << 20) else {
+        println!("skipped: needs the right to mount");
+        return;
+    };
+    // The shell becomes the one that mounts, in a mount namespace of its own, and that one the server.
+    let mount = group.mount();
+    let enter = format!("exec unshare --mount sh -c '{mount}; exec \"$0\" \"$@\"' \"$0\" \"$@\"");
+    let target = Target::after(&enter, 64, &[]);
+    let mut http = target.server.http();
+    let mut status = |expected: u16| {
+        let open = post("/sessions").json(&json!({"username": "late"}));
+        wait_until("a reading follows", || http.ask(&open).status == expected);
+    };
+    status(201);
+    group.take(86 << 20);
+    status(503);
+    group.take(20 << 20);
+    status(201);
+}
+
+/// Flags, and an attack on a server that has them.
+type Attack = (&'static [&'static str], fn(&Target));
+
+/// With `CHAT_CGROUP=/sys/fs/cgroup/…`, a folder in which this user may make control groups, and `SLOW_TESTS=1`.
+#[test]
+fn under_the_limit_of_the_service_the_server_is_not_killed() {
+    let Some(parent) = std::env::var_os("CHAT_CGROUP").filter(|_| is_slow()) else {
+        println!("skipped: needs SLOW_TESTS=1 and CHAT_CGROUP");
+        return;
+    };
+    let _alone = alone();
+    raise_descriptor_limit();
+    let without_histories: &[&str] = &["--history", "0", "--outbox", "8M"];
+    let attacks: [Attack; 2] = [(&[], say_longest), (without_histories, hold_outboxes)];
+    for (more, attack) in attacks {
+        for mib in [32_usize, 64, 256] {
+            let folder = Path::new(&parent).join(format!("chat-{}", std::process::id()));
+            fs::create_dir(&folder).expect("a control group");
+            let max = (mib << 20) + (mib << 20) / 3;
+            let [first, second] = ["memory.max", "memory.limit_in_bytes"];
+            let name = if folder.join(first).exists() { first } else { second };
+            fs::write(folder.join(name), max.to_string()).expect("a limit");
+            let state = Path::new("/dev/shm").join(format!("chat-{}-state", std::process::id()));
+            let join = format!("echo $$ >{}/cgroup.procs", folder.display());
+            let more = [more, &["--state", state.to_str().expect("a path")]].concat();
+            let mut target = Target::after(&join, mib, &more);
+            attack(&target);
+            target.check("in a control group", Duration::ZERO);
+            target.server.terminate();
+            assert_eq!(target.server.wait().code(), Some(0), "it has written its state");
+            fs::remove_file(&state).expect("a state file");
+            fs::remove_dir(&folder).expect("an empty control group");
+        }
+    }
 }

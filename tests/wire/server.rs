@@ -96,8 +96,13 @@ pub fn command(flags: &[&str], env: &[(&str, &str)]) -> Command {
 
 /// The server's command line without flags, with at most `descriptors` file descriptors.
 pub fn limited(descriptors: u32) -> Command {
+    after(&format!("ulimit -n {descriptors}"))
+}
+
+/// The server's command line without flags, after a shell's commands in the same process.
+pub fn after(commands: &str) -> Command {
     let mut shell = Command::new("sh");
-    shell.arg("-c").arg(format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")).args(program());
+    shell.arg("-c").arg(format!("{commands}; exec \"$0\" \"$@\"")).args(program());
     clean(&mut shell, &[]);
     shell
 }
@@ -130,7 +135,8 @@ impl Server {
         Server::spawn_with_metrics(command(&[], &[]), flags)
     }
 
-    fn spawn_with_metrics(mut command: Command, flags: &[&str]) -> Server {
+    /// Runs `command` with a metrics listener, whose address comes second.
+    pub fn spawn_with_metrics(mut command: Command, flags: &[&str]) -> Server {
         command.args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]).args(flags);
         let mut server = Server::spawn(command, 2);
         // The order of the two lines is not specified.
