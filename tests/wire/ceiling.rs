@@ -327,6 +327,42 @@ fn one_address_that_fills_its_rooms_loses_its_own_messages_and_nobody_elses() {
     });
 }
 
+/// Four readers that took 4 KiB/s of `GET …/messages` held 78 % of 64M for as long as watched, although the rooms
+/// were deleted.
+// contract §12.22
+#[test]
+fn a_slow_reader_of_messages_does_not_keep_a_deleted_room() {
+    under_each_ceiling("slow readers of messages", |target| {
+        let address = "203.0.113.1";
+        let session = target.session(address);
+        let rooms = target.rooms(address, &session, 4);
+        let mut http = target.server.http();
+        let text = longest();
+        for room in &rooms {
+            let posts = vec![say(address, room, &session, &text); 40];
+            for _ in 0..target.percent(17) as usize / 16_000 / 40 {
+                ask_all(&target.server, &mut http, &posts);
+            }
+        }
+        let slow: Vec<_> = rooms
+            .iter()
+            .flat_map(|room| [room; 3])
+            .map(|room| {
+                let mut http = target.server.http_narrow();
+                let path = format!("/rooms/{room}/messages?limit=1000");
+                http.send_request(&from(address, get(&path)).session(&session));
+                http
+            })
+            .collect();
+        for room in &rooms {
+            let end = delete(&format!("/rooms/{room}")).session(&session);
+            ask_all(&target.server, &mut http, &[end]);
+        }
+        assert!(counted(&target.server) < target.percent(30), "{}", counted(&target.server));
+        drop(slow);
+    });
+}
+
 /// A listing is one copy for all who ask for it, until a room is opened. Slow readers of one listing each made the
 /// server keep as many: the histories of others were erased for them.
 // contract §12.22
