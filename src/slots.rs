@@ -73,6 +73,21 @@ struct SlotEntry<T> {
 /// How many entries a page has.
 const PAGE: usize = 32;
 
+/// Has the layout of `slab`'s private entry: vacant with the index of the next vacant one, or
+/// occupied. The tag takes no space, because the compiler stores it in the generation, which is
+/// never zero.
+#[allow(dead_code, reason = "only its size is used")]
+enum SlabEntry<T> {
+    Vacant(usize),
+    Occupied(SlotEntry<T>),
+}
+
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(
+    size_of::<SlabEntry<[u64; 2]>>() == size_of::<SlotEntry<[u64; 2]>>()
+        && size_of::<SlotEntry<[u64; 2]>>() == 24
+);
+
 /// Entries of type `T` behind keys of kind `K`.
 ///
 /// Entries are stored in pages. One slab for all entries would have to be moved when it grows: with
@@ -202,8 +217,8 @@ impl<T, K> Slots<T, K> {
 
     /// Bytes of heap held, used or not, without what the values own.
     pub fn bytes(&self) -> usize {
-        // One word more per entry than `SlotEntry<T>`: slab's tag, padded.
-        self.allocated * PAGE * (size_of::<SlotEntry<T>>() + size_of::<usize>())
+        // Two words more for each page: the allocator's header.
+        self.allocated * (PAGE * size_of::<SlabEntry<T>>() + 2 * size_of::<usize>())
             + self.pages.capacity() * size_of::<Slab<SlotEntry<T>>>()
             + self.vacant.capacity() * size_of::<u32>()
     }
@@ -388,7 +403,7 @@ mod tests {
     #[test]
     fn one_more_entry_allocates_at_most_one_page() {
         let mut slots = slots();
-        let page = PAGE * (size_of::<SlotEntry<u64>>() + size_of::<usize>());
+        let page = PAGE * size_of::<SlotEntry<u64>>() + 2 * size_of::<usize>();
         for n in 0..100_000u64 {
             let before = slots.bytes();
             slots.insert(n);

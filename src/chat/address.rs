@@ -30,12 +30,15 @@ impl Address {
         })
     }
 
-    /// The /48 network of IPv6 that the address is in, as its first 48 bits. One site may control
-    /// such a network (RFC 6177), and with it 65,536 addresses in the sense of this type.
-    fn network(self) -> Option<Network> {
+    /// Stands for the /48 network of IPv6 that the address is in. One site may control such a network
+    /// (RFC 6177), and with it 65,536 addresses in the sense of this type. No address is equal to
+    /// it, because the last 64 bits of an address are zero.
+    fn network(self) -> Option<Address> {
         match self.0 {
             IpAddr::V4(_) => None,
-            IpAddr::V6(ip) => Some((ip.to_bits() >> 80) as Network),
+            IpAddr::V6(ip) => {
+                Some(Address(IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !0 << 80 | 1))))
+            }
         }
     }
 
@@ -44,8 +47,6 @@ impl Address {
         self.0
     }
 }
-
-type Network = u64;
 
 /// The number of an address's connections, compared with its limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -143,13 +144,12 @@ impl Usage {
     }
 }
 
-/// Usage by address.
+/// Usage by address. A /48 network with a share has an entry of its own, in which only the shares are
+/// counted.
 #[derive(Default)]
 pub(super) struct Addresses {
     entries: Slots<Usage, AddressTag>,
     keys: HashMap<Address, AddressKey>,
-    /// The counts of all shares in a network, by [`ShareKind`]. None of the entries is zero twice.
-    networks: HashMap<Network, [u32; 2]>,
     /// The entries of all [`Share::idle`].
     idle: Slots<Idle, IdleTag>,
 }
@@ -188,26 +188,28 @@ impl Addresses {
     /// Adds something that has no connection to the share of the address that created it. `None`:
     /// exempt.
     pub fn add(&mut self, by: Option<AddressKey>, created: Created, now: Mono) -> Option<IdleKey> {
-        let usage = self.entries.get_mut(by?)?;
-        usage.shares[created.kind() as usize].count += 1;
-        if let Some(network) = usage.address.network() {
-            self.networks.entry(network).or_default()[created.kind() as usize] += 1;
+        let network = self.entries.get(by?)?.address.network();
+        let network = network.map(|network| self.key(network));
+        for key in by.into_iter().chain(network) {
+            if let Some(usage) = self.entries.get_mut(key) {
+                usage.shares[created.kind() as usize].count += 1;
+            }
         }
         self.push_idle(by, created, now)
     }
 
     /// Something has ended. The caller must review the address.
-    pub fn subtract(&mut self, by: AddressKey, created: Created, idle: Option<IdleKey>) {
+    pub fn subtract(&mut self, by: AddressKey, created: Created, idle: Option<IdleKey>, now: Mono) {
         self.remove_idle(Some(by), created.kind(), idle);
-        let Some(usage) = self.entries.get_mut(by) else { return };
-        usage.shares[created.kind() as usize].count -= 1;
-        let Some(network) = usage.address.network() else { return };
-        if let Some(counts) = self.networks.get_mut(&network) {
-            counts[created.kind() as usize] -= 1;
-            if *counts == [0; 2] {
-                self.networks.remove(&network);
-                shrink(&mut self.networks);
+        let Some(usage) = self.entries.get(by) else { return };
+        let network = usage.address.network().and_then(|network| self.keys.get(&network).copied());
+        for key in [by].into_iter().chain(network) {
+            if let Some(usage) = self.entries.get_mut(key) {
+                usage.shares[created.kind() as usize].count -= 1;
             }
+        }
+        if let Some(network) = network {
+            self.review(network, now); // It has no meters, so it needs no timer.
         }
     }
 
@@ -243,10 +245,11 @@ impl Addresses {
 
     /// The counts of the address and of its network.
     pub fn counts(&self, address: Address, kind: ShareKind) -> (usize, usize) {
-        let usage = self.keys.get(&address).and_then(|key| self.entries.get(*key));
-        let count = usage.map_or(0, |usage| usage.share(kind).count);
-        let network = address.network().and_then(|network| self.networks.get(&network));
-        (count as usize, network.map_or(0, |counts| counts[kind as usize]) as usize)
+        let count = |address| {
+            let usage = self.keys.get(&address).and_then(|key| self.entries.get(*key));
+            usage.map_or(0, |usage| usage.share(kind).count as usize)
+        };
+        (count(address), address.network().map_or(0, count))
     }
 
     /// The first of the address's list, and since when it has had no connection.
@@ -254,6 +257,12 @@ impl Addresses {
         let usage = self.entries.get(*self.keys.get(&address)?)?;
         let idle = self.idle.get(usage.share(kind).idle.first()?)?;
         Some((idle.created, idle.since))
+    }
+
+    /// The entry in which the network of this address is counted.
+    pub fn network_key(&self, key: AddressKey) -> Option<AddressKey> {
+        let network = self.entries.get(key)?.address.network()?;
+        self.keys.get(&network).copied()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (AddressKey, &Usage)> {
@@ -269,7 +278,6 @@ impl Addresses {
     pub fn bytes(&self) -> usize {
         self.entries.bytes()
             + map_bytes::<Address, AddressKey>(self.keys.capacity())
-            + map_bytes::<Network, [u32; 2]>(self.networks.capacity())
             + self.idle.bytes()
     }
 
@@ -280,14 +288,10 @@ impl Addresses {
         idle_of: impl Fn(Created) -> Option<(Option<AddressKey>, Option<IdleKey>)>,
     ) {
         agree!(self.entries.len(), self.keys.len());
-        let mut networks: HashMap<Network, [u32; 2]> = HashMap::new();
         let mut listed = 0;
         for (key, usage) in self.entries.iter() {
             agree!(self.keys.get(&usage.address), Some(&key));
             for (kind, share) in usage.shares.iter().enumerate() {
-                if let Some(network) = usage.address.network().filter(|_| share.count > 0) {
-                    networks.entry(network).or_default()[kind] += share.count;
-                }
                 share.idle.check(&self.idle);
                 for idle in share.idle.iter(&self.idle) {
                     let created = self.idle.get(idle).expect("a listed entry exists").created;
@@ -298,7 +302,6 @@ impl Addresses {
             }
         }
         agree!(listed, self.idle.len(), "every idle entry is in the list of its address");
-        agree!(networks, self.networks, "a network counts what its addresses count");
     }
 }
 

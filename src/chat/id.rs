@@ -14,6 +14,9 @@ use crate::clock::{Entropy, Wall};
 pub struct SessionId(Uuid);
 
 impl SessionId {
+    /// Takes the place of an id that must not stay in memory.
+    pub(super) const BLANK: SessionId = SessionId(Uuid::nil());
+
     pub(super) fn new(entropy: &mut dyn Entropy) -> SessionId {
         SessionId(uuid::Builder::from_random_bytes(entropy.bytes()).into_uuid())
     }

@@ -4,7 +4,6 @@
 //! Must not know by which route a request arrived. The invariant: a session or a room that has
 //! ended leaves no connection, member or ownership behind.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -55,7 +54,10 @@ impl Chat {
         let first = self.share(now, from, ShareKind::Sessions)?;
         let pace = self.config.session_pace;
         let creator = self.pace_address(now, from, pace, |usage| &mut usage.session_meter)?;
-        let id = SessionId::new(&mut *self.entropy);
+        let mut id = SessionId::new(&mut *self.entropy);
+        while self.session_hashes.contains_key(&self.session_hash(id)) {
+            id = SessionId::new(&mut *self.entropy);
+        }
         self.insert_session(id, name, creator, now, Duration::MAX);
         // Last: the address keeps its entry because it has something to count at any time.
         self.give_way(now, first, sink);
@@ -75,13 +77,12 @@ impl Chat {
         now: Now,
         remaining: Duration,
     ) -> SessionKey {
-        let id = Rc::new(id);
         let key = self.sessions.insert(Session {
-            id: id.clone(),
+            id,
             name,
             rooms: SmallVec::new(),
             attachments: SmallVec::new(),
-            owned: Vec::new(),
+            owned: SmallVec::new(),
             creator,
             idle: None,
             timer: None,
@@ -94,7 +95,7 @@ impl Chat {
             session.timer = Some(self.timers.arm_within(timer, now.mono, remaining));
             session.recount(&mut self.session_heap_tally);
         }
-        self.session_ids.insert(id, key);
+        self.session_hashes.insert(self.session_hash(id), key);
         key
     }
 
@@ -130,15 +131,20 @@ impl Chat {
         for room in owned.unwrap_or_default() {
             self.pass_on(room);
         }
+        let hash = self.sessions.get(key).map(|session| self.session_hash(session.id));
+        hash.and_then(|hash| self.session_hashes.remove(&hash));
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.id = SessionId::BLANK;
+            session.name = Name::BLANK;
+        }
         if let Some(session) = self.sessions.remove(key) {
             // Closing its last connection has armed a new timer.
             session.timer.map(|timer| self.timers.cancel(timer));
-            self.session_ids.remove(&session.id);
             self.session_heap_tally.change(session.counted, 0);
             let (creator, idle) = (session.creator, session.idle);
             self.subtract_from_share(now, creator, Created::Session(key), idle);
         }
-        shrink(&mut self.session_ids);
+        shrink(&mut self.session_hashes);
         self.recount();
     }
 
@@ -220,8 +226,8 @@ impl Chat {
             return Err(Refusal::NotTheOwner);
         }
         room.is_closing = true;
-        let members = room.members.iter().filter_map(|member| self.members.get(*member));
-        let probes = members.filter_map(|member| member.probe.as_deref());
+        let members = room.roster.members().iter();
+        let probes = members.filter_map(|member| self.members.get(*member)?.probe());
         // Waiting connections come first: closing the holder of their name would admit them.
         let mut attachments: Vec<AttachmentKey> =
             probes.flat_map(|probe| probe.waiting.iter().copied()).collect();
@@ -250,9 +256,9 @@ impl Chat {
         self.public_rooms.remove(&room.number);
         self.listing_revision += 1;
         self.room_heap_tally.change(room.counted, 0);
-        for member in room.members {
-            let Some(member) = self.members.remove(member) else { continue };
-            member.grace.map(|timer| self.timers.cancel(timer));
+        for member in room.roster.members() {
+            let Some(mut member) = self.members.remove(*member) else { continue };
+            member.take_grace().map(|timer| self.timers.cancel(timer));
             if let Some(session) = self.sessions.get_mut(member.session) {
                 session.rooms.retain(|(joined, _)| *joined != key);
             }
@@ -273,7 +279,8 @@ impl Chat {
     fn pass_on(&mut self, key: RoomKey) {
         let Some(room) = self.feeds.room_mut(key) else { return };
         room.owner = None;
-        let next = room.present.values().next().and_then(|member| self.members.get(*member));
+        let next = room.roster.present(|key| self.members.get(key)?.arrival).next();
+        let next = next.and_then(|member| self.members.get(member));
         if let Some(next) = next.map(|member| member.session) {
             self.make_owner(key, next);
         }
@@ -285,26 +292,26 @@ impl Chat {
         else {
             return;
         };
-        room.owner = Some((session, owner.owned.len()));
+        room.owner = Some((session, owner.owned.len() as u32));
         owner.owned.push(key);
         self.recount_session(session);
     }
 
     /// Removes a room that has ended from its owner's list.
-    fn disown(&mut self, owner: SessionKey, place: usize) {
+    fn disown(&mut self, owner: SessionKey, place: u32) {
         let Some(owner) = self.sessions.get_mut(owner) else { return };
-        owner.owned.swap_remove(place);
-        let moved = owner.owned.get(place).and_then(|moved| self.feeds.room_mut(*moved));
+        owner.owned.swap_remove(place as usize);
+        let moved = owner.owned.get(place as usize).and_then(|moved| self.feeds.room_mut(*moved));
         if let Some((_, moved)) = moved.and_then(|room| room.owner.as_mut()) {
             *moved = place;
         }
     }
 
     pub(super) fn check_sessions(&self) {
-        agree!(self.sessions.len(), self.session_ids.len());
+        agree!(self.sessions.len(), self.session_hashes.len());
         let mut heap = 0;
         for (key, session) in self.sessions.iter() {
-            agree!(self.session_ids.get(&session.id), Some(&key));
+            agree!(self.session(session.id), Some(key));
             let is_unused = session.attachments.is_empty();
             agree!(
                 session.timer.is_some(),
@@ -333,10 +340,10 @@ impl Chat {
             assert!(!room.is_closing, "a deleted room is removed at once");
             if let Some((owner, place)) = room.owner {
                 let owner = self.sessions.get(owner).expect("an owner's session exists");
-                agree!(owner.owned.get(place), Some(&key));
+                agree!(owner.owned.get(place as usize), Some(&key));
                 owned += 1;
             }
-            members += room.members.len();
+            members += room.roster.members().len();
             agree!(room.counted, room.heap_bytes());
             heap += room.counted;
         }

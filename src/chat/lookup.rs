@@ -4,6 +4,10 @@
 //! domain. The invariant: [`Chat::public_rooms`] gives the same listing as long as
 //! [`Chat::listing_revision`] does not change.
 
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher24;
+
 use super::id::{MessageId, RoomId, SessionId, UserId};
 use super::kept::MessageCopies;
 use super::keys::{AttachmentKey, MemberTag, RoomKey, SessionKey, SessionTag};
@@ -75,7 +79,15 @@ pub struct Extent {
 impl Chat {
     /// The session with this id.
     pub fn session(&self, id: SessionId) -> Option<SessionKey> {
-        self.session_ids.get(&id).copied()
+        let key = *self.session_hashes.get(&self.session_hash(id))?;
+        self.sessions.get(key).filter(|session| session.id == id).map(|_| key)
+    }
+
+    /// The key of [`Chat::session_hashes`].
+    pub(super) fn session_hash(&self, id: SessionId) -> u64 {
+        let mut hasher = SipHasher24::new_with_key(&self.session_hash_secret);
+        hasher.write(id.as_bytes());
+        hasher.finish()
     }
 
     /// The session's name.
@@ -118,7 +130,7 @@ impl Chat {
             title: room.title(),
             is_private: room.id.is_private(),
             has_password: room.lock.is_some(),
-            user_count: room.present.len(),
+            user_count: room.roster.present_count(),
             created: room.created,
         })
     }
@@ -248,8 +260,9 @@ pub(super) fn users<'a>(
     members: &'a Slots<Member, MemberTag>,
     sessions: &'a Slots<Session, SessionTag>,
 ) -> impl Iterator<Item = (UserId, &'a str)> {
-    room.present.values().filter_map(|member| {
-        let member = members.get(*member)?;
+    let present = room.roster.present(|key| members.get(key)?.arrival);
+    present.filter_map(|member| {
+        let member = members.get(member)?;
         Some((member.user_id, sessions.get(member.session)?.name.as_str()))
     })
 }

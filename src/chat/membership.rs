@@ -15,7 +15,7 @@ use super::id::UserId;
 use super::keys::{MemberKey, RoomKey, SessionKey};
 use super::limits::SESSION_ROOMS_MAX;
 use super::sink::Sink;
-use super::state::{Chat, Member};
+use super::state::{Chat, Member, present_facts};
 use super::timer::ChatTimer;
 use crate::clock::{Mono, Now};
 use crate::ledger::Pressure;
@@ -137,20 +137,20 @@ impl Chat {
         }
         let user_id = self.user_id(session, room)?;
         let joined = self.feeds.room_mut(room)?;
-        let place = joined.members.len() as u32;
         let member = self.members.insert(Member {
             session,
             room,
             user_id,
-            place,
+            place: 0,
             connections: 0,
             arrival: None,
-            grace: None,
-            probe: None,
+            pending: None,
             share: None,
             typing_due: Mono::ZERO,
         });
-        joined.members.push(member);
+        let (members, sessions) = (&self.members, &self.sessions);
+        let place = joined.roster.join(member, |key| present_facts(members, sessions, key));
+        self.members.get_mut(member)?.place = place;
         self.sessions.get_mut(session)?.rooms.push((room, member));
         self.recount_room(room);
         self.recount_session(session);
@@ -165,9 +165,7 @@ impl Chat {
             session.rooms.retain(|(_, joined)| *joined != key);
         }
         if let Some(room) = self.feeds.room_mut(member.room) {
-            let place = member.place as usize;
-            room.members.swap_remove(place);
-            let moved = room.members.get(place).copied();
+            let moved = room.roster.leave(member.place);
             if let Some(moved) = moved.and_then(|moved| self.members.get_mut(moved)) {
                 moved.place = member.place;
             }
@@ -188,7 +186,7 @@ impl Chat {
 
     pub(super) fn check_members(&self) {
         for (key, room) in self.feeds.rooms() {
-            for (place, member) in room.members.iter().enumerate() {
+            for (place, member) in room.roster.members().iter().enumerate() {
                 let member = self.members.get(*member).expect("a room's members exist");
                 agree!((member.room, member.place as usize), (key, place));
                 assert!(self.sessions.get(member.session).is_some(), "a member's session exists");

@@ -4,19 +4,26 @@
 //! which session has a name. The invariant: every [`Name`] and [`Title`] is valid, so that it need
 //! not be checked again.
 
-use std::rc::Rc;
-
 use super::error::BadName;
 use super::limits::{NAME_CHARS_MAX, NAME_CHARS_MIN, TITLE_CHARS_MAX, TITLE_CHARS_MIN};
 use crate::ledger::allocation;
 
 /// A person's name, trimmed and valid (contract §3.1, §3.2).
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Name {
-    shown: Rc<str>,
-    /// In lower case. The same allocation as `shown` if that is in lower case already.
-    folded: Rc<str>,
+pub struct Name(NameText);
+
+/// The name as the client sent it. If its lower-case form is another text, U+0000 and that form
+/// follow; a valid name does not contain U+0000.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum NameText {
+    /// The bytes and their number. Most names are so short that they need no allocation.
+    Short([u8; SHORT_BYTES_MAX], u8),
+    Long(Box<str>),
 }
+
+/// A name takes 24 bytes: these, their number, and which variant it is.
+const SHORT_BYTES_MAX: usize = 22;
+const _: () = assert!(size_of::<Name>() <= 24);
 
 /// A room's title, trimmed and valid (contract §10.2).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,30 +43,63 @@ impl Title {
 }
 
 impl Name {
+    /// Takes the place of a name that must not stay in memory.
+    pub(super) const BLANK: Name = Name(NameText::Short([0; SHORT_BYTES_MAX], 0));
+
     /// Trims Unicode white space, then checks the length and the characters.
     pub fn parse(text: &str) -> Result<Name, BadName> {
         let text = check(text, NAME_CHARS_MIN, NAME_CHARS_MAX)?;
-        let shown: Rc<str> = text.into();
         let folded = text.to_lowercase();
-        let folded = if *folded == *text { shown.clone() } else { folded.into() };
-        Ok(Name { shown, folded })
+        Ok(Name(match *folded == *text {
+            true => NameText::new(text),
+            false => NameText::new(&[text, &folded].join(SEPARATOR)),
+        }))
     }
 
     /// The name as the client sent it, trimmed.
     pub fn as_str(&self) -> &str {
-        &self.shown
+        let text = self.0.as_str();
+        text.split_once(SEPARATOR).map_or(text, |(shown, _)| shown)
     }
 
     /// The name in lower case (Unicode). Two names are the same if these are equal.
-    pub fn folded(&self) -> &Rc<str> {
-        &self.folded
+    pub fn folded(&self) -> &str {
+        let text = self.0.as_str();
+        text.split_once(SEPARATOR).map_or(text, |(_, folded)| folded)
     }
 
     /// Bytes of heap held.
     pub fn bytes(&self) -> usize {
-        let counted = |text: &str| allocation(2 * size_of::<usize>() + text.len());
-        let is_same = Rc::ptr_eq(&self.shown, &self.folded);
-        counted(&self.shown) + if is_same { 0 } else { counted(&self.folded) }
+        match &self.0 {
+            NameText::Short(..) => 0,
+            NameText::Long(text) => allocation(text.len()),
+        }
+    }
+}
+
+/// Between the two forms of a name.
+const SEPARATOR: &str = "\0";
+
+impl NameText {
+    fn new(text: &str) -> NameText {
+        let mut bytes = [0; SHORT_BYTES_MAX];
+        match bytes.get_mut(..text.len()) {
+            Some(short) => {
+                short.copy_from_slice(text.as_bytes());
+                NameText::Short(bytes, text.len() as u8)
+            }
+            None => NameText::Long(text.into()),
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        match self {
+            NameText::Short(bytes, len) => {
+                let text = bytes.get(..usize::from(*len)).map(std::str::from_utf8);
+                text.and_then(Result::ok).unwrap_or_default() // Both hold by construction.
+            }
+            NameText::Long(text) => text,
+        }
     }
 }
 
@@ -127,8 +167,25 @@ mod tests {
     // contract §3.4
     #[test]
     fn names_that_differ_in_case_are_the_same() {
-        let folded = |text| Name::parse(text).unwrap().folded().clone();
+        let folded = |text| Name::parse(text).unwrap().folded().to_owned();
         assert_eq!(folded("ÀNA"), folded("àna"));
         assert_ne!(folded("ana"), folded("àna"));
+    }
+
+    #[test]
+    fn a_name_is_read_as_it_was_written_whether_or_not_it_needs_an_allocation() {
+        for (text, folded, bytes) in [
+            ("ana", "ana", 0),
+            ("Ana", "ana", 0),
+            (&*"x".repeat(22), &*"x".repeat(22), 0),
+            (&"x".repeat(23), &"x".repeat(23), 32),
+            ("ABCDEFGHIJ", "abcdefghij", 0), // 10 + 1 + 10 bytes
+            ("ABCDEFGHIJK", "abcdefghijk", 32),
+            (&"Ä".repeat(50), &"ä".repeat(50), 224),
+        ] {
+            let name = Name::parse(text).unwrap();
+            assert_eq!((name.as_str(), name.folded()), (text, folded));
+            assert!(cfg!(not(target_pointer_width = "64")) || name.bytes() == bytes, "{text}");
+        }
     }
 }

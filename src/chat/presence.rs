@@ -14,8 +14,9 @@ use super::keys::{AttachmentKey, ConnKey, MemberKey, RoomKey, SessionKey};
 use super::limits::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX};
 use super::lookup;
 use super::membership::Access;
+use super::roster::Arrival;
 use super::sink::{LastPage, Sink};
-use super::state::{Chat, Probe};
+use super::state::{Chat, Pending, Probe, present_facts};
 use super::timer::ChatTimer;
 use crate::clock::Now;
 
@@ -154,19 +155,19 @@ impl Chat {
     /// Ends a member's presence and announces it. Does nothing if the member is not present.
     pub(super) fn depart(&mut self, now: Now, key: MemberKey, sink: &mut dyn Sink) {
         let Some(member) = self.members.get_mut(key) else { return };
-        let Some(arrival) = member.arrival.take() else { return };
-        member.grace.take().map(|timer| self.timers.cancel(timer));
-        let probe = member.probe.take();
-        let (room, session) = (member.room, member.session);
-        let name = self.sessions.get(session).map(|session| session.name.folded().clone());
-        if let (Some(room), Some(name)) = (self.feeds.room_mut(room), name) {
-            room.present.remove(&arrival);
-            room.names.remove(&name);
-            if room.names.is_empty() {
-                room.names = Default::default();
-            }
+        if member.arrival.is_none() {
+            return;
+        }
+        member.take_grace().map(|timer| self.timers.cancel(timer));
+        let (room, probe) = (member.room, member.take_probe());
+        let (members, sessions) = (&self.members, &self.sessions);
+        if let Some(room) = self.feeds.room_mut(room) {
+            room.roster.depart(key, |key| present_facts(members, sessions, key));
             room.recount(&mut self.room_heap_tally);
             self.listing_revision += 1;
+        }
+        if let Some(member) = self.members.get_mut(key) {
+            member.arrival = None;
         }
         self.accept(now, key, MessageKind::UserLeft, None, |_| (), sink);
         probe.as_ref().map(|probe| self.timers.cancel(probe.timer));
@@ -185,7 +186,7 @@ impl Chat {
     /// A member whose connection broke has not come back in time.
     pub(super) fn on_grace_expired(&mut self, now: Now, key: MemberKey, sink: &mut dyn Sink) {
         if let Some(member) = self.members.get_mut(key) {
-            member.grace = None;
+            member.pending = None;
         }
         self.depart(now, key, sink);
     }
@@ -203,13 +204,14 @@ impl Chat {
     fn wait_for(&mut self, now: Now, key: AttachmentKey, holder: MemberKey, sink: &mut dyn Sink) {
         self.set_holder(key, Some(holder));
         let Some(member) = self.members.get_mut(holder) else { return };
-        if let Some(probe) = &mut member.probe {
+        if let Some(probe) = member.probe_mut() {
             probe.waiting.push(key);
             probe.live += 1;
             return;
         }
         let timer = self.timers.arm(ChatTimer::Probe(holder), now.mono);
-        member.probe = Some(Box::new(Probe { waiting: vec![key], live: 1, timer }));
+        let probe = Probe { waiting: vec![key], live: 1, timer };
+        member.pending = Some(Box::new(Pending::Probe(probe)));
         for attachment in self.attachments_of(holder) {
             if let Some(attachment) = self.feeds.attachments.get(attachment) {
                 sink.ping(attachment.conn);
@@ -220,7 +222,7 @@ impl Chat {
     /// Ends a probe because the member has responded: refuses the connections that want its name.
     fn answer_probe(&mut self, now: Now, holder: MemberKey, sink: &mut dyn Sink) {
         let Some(member) = self.members.get_mut(holder) else { return };
-        let Some(probe) = member.probe.take() else { return };
+        let Some(probe) = member.take_probe() else { return };
         self.timers.cancel(probe.timer);
         for waiting in probe.waiting {
             self.refuse(now, waiting, sink);
@@ -260,7 +262,7 @@ impl Chat {
         if has_waited {
             sink.admit(conn);
         }
-        let is_arrival = self.register(member, self.arrivals);
+        let is_arrival = self.register(member, Arrival::after(self.arrivals));
         self.arrivals += u64::from(is_arrival);
         self.feeds.begin_catch_up(key, start, sink);
         self.catch_up(now, key, sink);
@@ -275,23 +277,22 @@ impl Chat {
         let Some(member) = self.members.get_mut(member_key) else { return };
         let Some(room) = self.feeds.room_mut(member.room) else { return };
         member.connections += 1;
-        member.grace.take().map(|timer| self.timers.cancel(timer));
+        member.take_grace().map(|timer| self.timers.cancel(timer));
         room.timer.take().map(|timer| self.timers.cancel(timer));
         self.addresses.remove_idle(room.creator, ShareKind::Rooms, room.idle.take());
         self.feeds.place(key, member_key);
     }
 
     /// Makes a member present. False if it is present already.
-    pub(super) fn register(&mut self, key: MemberKey, arrival: u64) -> bool {
+    pub(super) fn register(&mut self, key: MemberKey, arrival: Arrival) -> bool {
         let Some(member) = self.members.get_mut(key) else { return false };
-        let Some(session) = self.sessions.get(member.session) else { return false };
         let Some(room) = self.feeds.room_mut(member.room) else { return false };
         if member.arrival.is_some() {
             return false;
         }
         member.arrival = Some(arrival);
-        room.present.insert(arrival, key);
-        room.names.insert(session.name.folded().clone(), key);
+        let (members, sessions) = (&self.members, &self.sessions);
+        room.roster.arrive(key, |key| present_facts(members, sessions, key));
         room.recount(&mut self.room_heap_tally);
         self.listing_revision += 1;
         true
@@ -329,11 +330,11 @@ impl Chat {
     /// A connection that wanted a member's name has ended.
     fn stop_waiting(&mut self, holder: MemberKey) {
         let Some(member) = self.members.get_mut(holder) else { return };
-        let Some(probe) = &mut member.probe else { return };
+        let Some(probe) = member.probe_mut() else { return };
         probe.live -= 1;
         if probe.live == 0 {
             self.timers.cancel(probe.timer);
-            member.probe = None;
+            member.pending = None;
         }
     }
 
@@ -359,12 +360,13 @@ impl Chat {
         if member.connections > 0 {
             return;
         }
-        let is_wanted = member.probe.is_some(); // If so, there is no grace: the name is free at once.
+        let is_wanted = member.probe().is_some(); // If so, there is no grace: the name is free at once.
         let grace = self.config.leave_grace;
         if departure == Departure::Closed || is_wanted || grace.is_zero() {
             self.depart(now, key, sink);
         } else {
-            member.grace = Some(self.timers.arm(ChatTimer::LeaveGrace(key), now.mono));
+            let grace = self.timers.arm(ChatTimer::LeaveGrace(key), now.mono);
+            member.pending = Some(Box::new(Pending::Grace(grace)));
         }
     }
 
@@ -383,7 +385,8 @@ impl Chat {
     /// The present member of another session that holds this session's name in the room.
     fn other_holder(&self, session: SessionKey, room: RoomKey) -> Option<MemberKey> {
         let session = self.sessions.get(session)?;
-        let holder = self.feeds.room(room)?.names.get(session.name.folded()).copied()?;
+        let roster = &self.feeds.room(room)?.roster;
+        let holder = roster.holder(session.name.folded(), |key| self.present_facts(key))?;
         if Some(holder) == session.member_in(room) { None } else { Some(holder) }
     }
 
@@ -396,30 +399,26 @@ impl Chat {
     }
 
     pub(super) fn check_presence(&self) {
-        for (key, room) in self.feeds.rooms() {
-            agree!(room.present.len(), room.names.len(), "each present member holds one name");
-            for (arrival, member) in &room.present {
-                let member = self.members.get(*member).expect("a present member exists");
-                agree!((member.room, member.arrival), (key, Some(*arrival)));
-                let session = self.sessions.get(member.session).expect("a member's session exists");
-                let holder = room.names.get(session.name.folded());
-                assert!(holder.is_some_and(|holder| room.present.get(arrival) == Some(holder)));
-            }
+        for (_, room) in self.feeds.rooms() {
+            room.roster.check(|key| self.present_facts(key));
         }
         let (mut connected, mut waiting) = (0, 0);
         for (key, member) in self.members.iter() {
             let is_present = member.arrival.is_some();
             agree!(
                 is_present,
-                member.connections > 0 || member.grace.is_some(),
+                member.connections > 0 || member.grace().is_some(),
                 "a present member is connected or in its grace"
             );
-            assert!(member.connections == 0 || member.grace.is_none(), "no grace while connected");
+            assert!(
+                member.connections == 0 || member.grace().is_none(),
+                "no grace while connected"
+            );
             let own = self.attachments_of(key).into_iter();
             let own = own.filter(|attachment| self.member_of(*attachment) == Some(key)).count();
             agree!(member.connections as usize, own);
             connected += own;
-            if let Some(probe) = &member.probe {
+            if let Some(probe) = member.probe() {
                 assert!(
                     member.connections > 0 && probe.live > 0,
                     "a probe has a connected holder and a waiting connection"

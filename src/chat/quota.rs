@@ -120,7 +120,7 @@ impl Chat {
         idle: Option<IdleKey>,
     ) {
         let Some(creator) = creator else { return };
-        self.addresses.subtract(creator, created, idle);
+        self.addresses.subtract(creator, created, idle, now.mono);
         self.keep_reviewed(now, creator);
     }
 
@@ -138,19 +138,24 @@ impl Chat {
         self.recount();
     }
 
+    /// The entries of an address and of its network.
+    fn counted_in(&self, creator: Option<AddressKey>) -> impl Iterator<Item = AddressKey> {
+        let network = creator.and_then(|key| self.addresses.network_key(key));
+        creator.into_iter().chain(network)
+    }
+
     pub(super) fn check_shares(&self) {
         let mut created: HashMap<AddressKey, [u32; 2]> = HashMap::new();
         for (_, session) in self.sessions.iter() {
-            if let Some(creator) = session.creator {
-                created.entry(creator).or_default()[ShareKind::Sessions as usize] += 1;
-            }
+            let counted = self.counted_in(session.creator);
+            counted
+                .for_each(|key| created.entry(key).or_default()[ShareKind::Sessions as usize] += 1);
             let is_idle = session.creator.is_some() && session.attachments.is_empty();
             agree!(session.idle.is_some(), is_idle);
         }
         for (key, room) in self.feeds.rooms() {
-            if let Some(creator) = room.creator {
-                created.entry(creator).or_default()[ShareKind::Rooms as usize] += 1;
-            }
+            let counted = self.counted_in(room.creator);
+            counted.for_each(|key| created.entry(key).or_default()[ShareKind::Rooms as usize] += 1);
             let is_idle = room.creator.is_some() && self.feeds.recipients(key).is_empty();
             agree!(room.idle.is_some(), is_idle);
         }
@@ -158,7 +163,11 @@ impl Chat {
             let counts =
                 [ShareKind::Sessions, ShareKind::Rooms].map(|kind| usage.share(kind).count);
             let created = created.remove(&key).unwrap_or_default();
-            agree!(counts, created, "an address counts what it has created");
+            agree!(
+                counts,
+                created,
+                "an address counts what it has created, and so does its network"
+            );
         }
         assert!(created.is_empty(), "a creator's address has an entry");
         self.addresses.check(|created| match created {

@@ -19,7 +19,8 @@ use super::keys::{AddressKey, MemberKey, RoomKey, SessionKey};
 use super::name::{Name, Title};
 use super::password::{Lock, LockRecord};
 use super::posting::Draft;
-use super::state::{Chat, Room};
+use super::roster::Arrival;
+use super::state::{Chat, Pending, Room};
 use super::timer::ChatTimer;
 use crate::clock::{Now, Wall};
 use crate::slots::Key;
@@ -175,7 +176,8 @@ impl Chat {
             for (room, member) in &session.rooms {
                 let indices = (sessions.index(key), rooms.index(*room), self.members.get(*member));
                 let (Some(session), Some(room), Some(member)) = indices else { continue };
-                keep(Record::Member { session, room, arrival: member.arrival })?;
+                let arrival = member.arrival.map(Arrival::earlier);
+                keep(Record::Member { session, room, arrival })?;
             }
         }
         let archive = self.feeds.archive();
@@ -281,7 +283,8 @@ impl<'c> Restoring<'c> {
             Record::Session { id, name, remaining, creator } => {
                 let id = SessionId::parse(&id).ok_or(InvalidRecord)?;
                 let name = Name::parse(&name).map_err(|_| InvalidRecord)?;
-                if chat.session_ids.contains_key(&id) {
+                // That two ids have the same hash is as unlikely as that they are the same.
+                if chat.session_hashes.contains_key(&chat.session_hash(id)) {
                     return Err(InvalidRecord);
                 }
                 let creator = creator.map(|ip| chat.addresses.key(Address::of(ip)));
@@ -401,17 +404,21 @@ impl<'c> Restoring<'c> {
     /// Makes a member present without a connection.
     fn make_present(&mut self, key: MemberKey, arrival: u64) -> Result<(), InvalidRecord> {
         let chat = &mut *self.chat;
-        let member = chat.members.get_mut(key).ok_or(InvalidRecord)?;
+        let member = chat.members.get(key).ok_or(InvalidRecord)?;
         let session = chat.sessions.get(member.session).ok_or(InvalidRecord)?;
         let room = chat.feeds.room(member.room).ok_or(InvalidRecord)?;
         let name = session.name.folded();
-        if arrival >= chat.arrivals
-            || room.present.contains_key(&arrival)
-            || room.names.contains_key(name)
+        let is_new = arrival < chat.arrivals;
+        let arrival = Arrival::after(arrival);
+        if !is_new
+            || room.roster.has_arrival(arrival, |key| chat.present_facts(key))
+            || room.roster.holder(name, |key| chat.present_facts(key)).is_some()
         {
             return Err(InvalidRecord);
         }
-        member.grace = Some(chat.timers.arm(ChatTimer::LeaveGrace(key), self.now.mono));
+        let member = chat.members.get_mut(key).ok_or(InvalidRecord)?;
+        let grace = chat.timers.arm(ChatTimer::LeaveGrace(key), self.now.mono);
+        member.pending = Some(Box::new(Pending::Grace(grace)));
         chat.register(key, arrival);
         Ok(())
     }

@@ -6,7 +6,6 @@
 //! boxes), and no key refers to a removed entry, except in [`Probe::waiting`].
 
 use std::collections::{BTreeMap, HashMap};
-use std::rc::Rc;
 
 use smallvec::SmallVec;
 
@@ -14,7 +13,7 @@ use super::address::Addresses;
 use super::config::ChatConfig;
 use super::feed::{Feed, Feeds};
 use super::guesses::Guesses;
-use super::heap::{list_bytes, map_bytes, tree_bytes, vec_bytes};
+use super::heap::{list_bytes, map_bytes, tree_bytes};
 use super::id::{MessageIds, RoomId, SessionId, UserId};
 use super::keys::{
     AddressKey, AttachmentKey, IdleKey, MemberKey, MemberTag, RoomKey, SessionKey, SessionTag,
@@ -22,6 +21,7 @@ use super::keys::{
 };
 use super::name::{Name, Title};
 use super::password::Lock;
+use super::roster::{Arrival, PresentFacts, Roster};
 use super::sink::Sink;
 use super::timer::ChatTimer;
 use crate::clock::{Entropy, Mono, Now, Wall};
@@ -38,7 +38,11 @@ pub struct Chat {
     pub(super) user_id_secret: [u8; 16],
     pub(super) message_ids: MessageIds,
     pub(super) sessions: Slots<Session, SessionTag>,
-    pub(super) session_ids: HashMap<Rc<SessionId>, SessionKey>,
+    /// The key of the hash that makes [`Chat::session_hashes`].
+    pub(super) session_hash_secret: [u8; 16],
+    /// By the hash of the id. The id itself is a secret, and a map leaves the bytes of removed keys
+    /// in place.
+    pub(super) session_hashes: HashMap<u64, SessionKey>,
     pub(super) feeds: Feeds<Room>,
     pub(super) room_ids: HashMap<RoomId, RoomKey>,
     /// By [`Room::number`], so that the newest is last.
@@ -66,9 +70,9 @@ pub struct Chat {
 
 /// A user's identity: a name, with its rooms and connections.
 pub(super) struct Session {
-    /// A secret, shared with [`Chat::session_ids`]. It has an allocation of its own because the
-    /// allocator zeroes freed memory, whereas a map leaves the bytes of removed keys in place.
-    pub id: Rc<SessionId>,
+    /// A secret. It is overwritten before the slot is vacated, and so is the name: the allocator zeroes
+    /// freed memory, but a slot keeps its bytes until it is used again.
+    pub id: SessionId,
     pub name: Name,
     /// In the order of joining; at most `SESSION_ROOMS_MAX`.
     pub rooms: SmallVec<[(RoomKey, MemberKey); 1]>,
@@ -76,7 +80,7 @@ pub(super) struct Session {
     pub attachments: SmallVec<[AttachmentKey; 2]>,
     /// Rooms that the session may delete, in arbitrary order; each room stores its index. Not
     /// bounded by `SESSION_ROOMS_MAX`: an owner that leaves a room still owns it.
-    pub owned: Vec<RoomKey>,
+    pub owned: SmallVec<[RoomKey; 2]>,
     /// The address that opened the session; `None`: exempt from limits per address.
     pub creator: Option<AddressKey>,
     /// `Some` while there is a creator and no attachment.
@@ -97,7 +101,7 @@ pub(super) struct Room {
     pub lock: Option<Box<Lock>>,
     /// The session that may delete the room, and the room's index in [`Session::owned`]. `None` if
     /// the owner's session has ended while no member was present.
-    pub owner: Option<(SessionKey, usize)>,
+    pub owner: Option<(SessionKey, u32)>,
     /// The room is being deleted: it gets no further messages.
     pub is_closing: bool,
     /// The address that opened the room, also after a hand-over; `None`: exempt from limits per
@@ -107,12 +111,7 @@ pub(super) struct Room {
     pub idle: Option<IdleKey>,
     /// The number of rooms that were opened earlier.
     pub number: u64,
-    /// In arbitrary order; each member stores its index.
-    pub members: Vec<MemberKey>,
-    /// The present members, by [`Member::arrival`].
-    pub present: BTreeMap<u64, MemberKey>,
-    /// The present members, by folded name.
-    pub names: HashMap<Rc<str>, MemberKey>,
+    pub roster: Roster,
     /// Armed while the room has no connection.
     pub timer: Option<TimerKey>,
     /// Bytes of heap last reported to the ledger.
@@ -124,24 +123,73 @@ pub(super) struct Member {
     pub session: SessionKey,
     pub room: RoomKey,
     pub user_id: UserId,
-    /// The index in [`Room::members`].
+    /// The index in [`Roster::members`].
     pub place: u32,
     /// The number of connections in the room. A present member without a connection is in its
     /// grace.
     pub connections: u32,
-    /// The key in [`Room::present`]; `None`: the member is not present.
-    pub arrival: Option<u64>,
-    /// Armed while the member is present without a connection.
-    pub grace: Option<TimerKey>,
-    /// `Some` while connections of other sessions wait for the member's name.
-    pub probe: Option<Box<Probe>>,
+    /// Its place in the order of all arrivals; `None`: the member is not present.
+    pub arrival: Option<Arrival>,
+    /// What the member waits for. In a box, because few members wait at a time. The ledger does not
+    /// count it: the end of a connection, with which a grace begins, frees more.
+    pub pending: Option<Box<Pending>>,
     /// The share in which its last message counts. It may have ended.
     pub share: Option<ShareKey>,
     /// Typing events before this time are not published.
     pub typing_due: Mono,
 }
 
-/// A probe: the member's connections were pinged, because another session wants its name.
+/// What a present member waits for.
+pub(super) enum Pending {
+    /// It has no connection, and departs when the timer expires.
+    Grace(TimerKey),
+    /// It has a connection, and connections of other sessions wait for its name.
+    Probe(Probe),
+}
+
+impl Member {
+    /// `Some` while the member is present without a connection.
+    pub fn grace(&self) -> Option<TimerKey> {
+        match self.pending.as_deref()? {
+            Pending::Grace(timer) => Some(*timer),
+            Pending::Probe(_) => None,
+        }
+    }
+
+    /// `Some` while connections of other sessions wait for the member's name.
+    pub fn probe(&self) -> Option<&Probe> {
+        match self.pending.as_deref()? {
+            Pending::Grace(_) => None,
+            Pending::Probe(probe) => Some(probe),
+        }
+    }
+
+    pub fn probe_mut(&mut self) -> Option<&mut Probe> {
+        match self.pending.as_deref_mut()? {
+            Pending::Grace(_) => None,
+            Pending::Probe(probe) => Some(probe),
+        }
+    }
+
+    /// Ends the grace, if there is one.
+    pub fn take_grace(&mut self) -> Option<TimerKey> {
+        let grace = self.grace()?;
+        self.pending = None;
+        Some(grace)
+    }
+
+    /// Ends the probe, if there is one.
+    pub fn take_probe(&mut self) -> Option<Probe> {
+        self.probe()?;
+        match *self.pending.take()? {
+            Pending::Grace(_) => None,
+            Pending::Probe(probe) => Some(probe),
+        }
+    }
+}
+
+/// A probe: the member's connections were pinged, because connections of other sessions wait for
+/// its name.
 pub(super) struct Probe {
     /// The waiting connections, in the order in which they asked. The key of a connection that has
     /// ended stays in the list: removing it would take a search, and many ends would take quadratic
@@ -155,11 +203,8 @@ pub(super) struct Probe {
 // The table in `ledger` contains these sizes.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(
-    size_of::<Session>() == 152 && size_of::<Feed<Room>>() <= 392 && size_of::<Member>() == 80
+    size_of::<Session>() == 152 && size_of::<Feed<Room>>() == 312 && size_of::<Member>() == 64
 );
-
-/// Bytes of a session id on the heap, with the two counts of its `Rc`.
-const ID_BYTES: usize = size_of::<SessionId>() + 2 * size_of::<usize>();
 
 impl Session {
     /// The session's membership in a room.
@@ -168,11 +213,10 @@ impl Session {
     }
 
     pub fn heap_bytes(&self) -> usize {
-        ID_BYTES
-            + self.name.bytes()
+        self.name.bytes()
             + list_bytes(&self.rooms)
             + list_bytes(&self.attachments)
-            + vec_bytes::<RoomKey>(self.owned.capacity())
+            + list_bytes(&self.owned)
     }
     /// Reports the heap to the ledger after a change.
     pub fn recount(&mut self, tally: &mut Tally) {
@@ -195,9 +239,7 @@ impl Room {
             creator: None,
             idle: None,
             number,
-            members: Vec::new(),
-            present: BTreeMap::new(),
-            names: HashMap::new(),
+            roster: Roster::default(),
             timer: None,
             counted: 0,
         }
@@ -212,9 +254,7 @@ impl Room {
     }
 
     pub fn heap_bytes(&self) -> usize {
-        vec_bytes::<MemberKey>(self.members.capacity())
-            + tree_bytes::<u64, MemberKey>(self.present.len())
-            + map_bytes::<Rc<str>, MemberKey>(self.names.capacity())
+        self.roster.bytes()
             + self.title.as_ref().map_or(0, |title| allocation(title.as_str().len()))
             + self.lock.as_ref().map_or(0, |_| allocation(size_of::<Lock>()))
     }
@@ -230,13 +270,15 @@ impl Room {
 impl Chat {
     /// A domain without sessions and rooms.
     pub fn new(config: ChatConfig, mut entropy: Box<dyn Entropy>, ledger: &Ledger) -> Chat {
+        let (user_id_secret, session_hash_secret) = (entropy.bytes(), entropy.bytes());
         Chat {
             config,
-            user_id_secret: entropy.bytes(),
+            user_id_secret,
             entropy,
             message_ids: MessageIds::default(),
             sessions: Slots::default(),
-            session_ids: HashMap::new(),
+            session_hash_secret,
+            session_hashes: HashMap::new(),
             feeds: Feeds::new(config.history_messages_max, ledger),
             room_ids: HashMap::new(),
             public_rooms: BTreeMap::new(),
@@ -296,6 +338,11 @@ impl Chat {
         self.feeds.is_sparse()
     }
 
+    /// What a room's [`Roster`] has to know of a member; `None`: the member is not present.
+    pub(super) fn present_facts(&self, key: MemberKey) -> Option<PresentFacts<'_>> {
+        present_facts(&self.members, &self.sessions, key)
+    }
+
     pub(super) fn member_of(&self, attachment: AttachmentKey) -> Option<MemberKey> {
         self.feeds.attachments.get(attachment)?.member()
     }
@@ -330,7 +377,7 @@ impl Chat {
     /// Bytes of the collections, for the account of sessions and for the account of rooms.
     fn slots_bytes(&self) -> (usize, usize) {
         let sessions = self.sessions.bytes()
-            + map_bytes::<Rc<SessionId>, SessionKey>(self.session_ids.capacity())
+            + map_bytes::<u64, SessionKey>(self.session_hashes.capacity())
             + self.addresses.bytes()
             + self.guesses.bytes()
             + self.timers.bytes();
@@ -352,9 +399,7 @@ impl Chat {
         self.guesses.check(|room| self.feeds.room(room).is_some_and(|room| room.lock.is_some()));
         let of_session = |session: &Session| usize::from(session.timer.is_some());
         let of_room = |room: &Room| usize::from(room.timer.is_some());
-        let of_member = |member: &Member| {
-            usize::from(member.grace.is_some()) + usize::from(member.probe.is_some())
-        };
+        let of_member = |member: &Member| usize::from(member.pending.is_some());
         let owned = self.sessions.iter().map(|(_, session)| of_session(session)).sum::<usize>()
             + self.feeds.rooms().map(|(_, room)| of_room(room)).sum::<usize>()
             + self.members.iter().map(|(_, member)| of_member(member)).sum::<usize>()
@@ -364,4 +409,14 @@ impl Chat {
         let counted = (self.session_slots_tally.bytes(), self.room_slots_tally.bytes());
         agree!(counted, self.slots_bytes(), "the ledger counts all collections");
     }
+}
+
+/// [`Chat::present_facts`], for while another part of the domain is borrowed.
+pub(super) fn present_facts<'a>(
+    members: &'a Slots<Member, MemberTag>,
+    sessions: &'a Slots<Session, SessionTag>,
+    key: MemberKey,
+) -> Option<PresentFacts<'a>> {
+    let member = members.get(key)?;
+    Some((member.arrival?, sessions.get(member.session)?.name.folded()))
 }

@@ -401,7 +401,7 @@ impl Story {
     }
 
     fn session_id(&self, session: SessionKey) -> SessionId {
-        *self.chat.sessions.get(session).unwrap().id
+        self.chat.sessions.get(session).unwrap().id
     }
 
     /// The session's user id in a room that it has joined.

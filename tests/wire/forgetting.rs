@@ -119,6 +119,10 @@ fn nothing_of_a_room_stays_in_memory_when_it_has_ended() {
     let (ana, bob) = (server.session(&ana_name), server.session(&bob_name));
     secrets.session("ana", &ana);
     secrets.session("bob", &bob);
+    // A name that is kept without an allocation.
+    secrets.add("short name", "zx9qshortkv7w");
+    let shorty = server.session("zx9qshortkv7w");
+    secrets.session("shorty", &shorty);
     let title = secrets.word("title");
     let password = secrets.word("password");
     let room = server.room_with(&ana, &json!({"title": title, "password": password}));
@@ -135,13 +139,16 @@ fn nothing_of_a_room_stays_in_memory_when_it_has_ended() {
     assert!(slow.try_frame().is_ok(), "the first frame, and no more is read");
 
     let kept = secrets.found_in(&server).expect("readable memory");
-    for what in ["ananame", "ana's raw id", "title", "socket", "nonce", "rest", "page"] {
+    for what in
+        ["ananame", "ana's raw id", "short name", "title", "socket", "nonce", "rest", "page"]
+    {
         assert!(kept.contains(&what), "{what} is in memory while the room exists: {kept:?}");
     }
 
     http.ask(&delete(&format!("/rooms/{room}")).session(&ana)).expect(200);
     http.ask(&delete("/sessions/me").session(&ana)).expect(200);
     http.ask(&delete("/sessions/me").session(&bob)).expect(200);
+    http.ask(&delete("/sessions/me").session(&shorty)).expect(200);
     drop(slow);
     wait_until("all others have ended", || http.ask(&get("/health")).json()["connections"] == 2);
     let left = secrets.found_in(&server).expect("readable memory");

@@ -109,7 +109,7 @@ fn ids_increase_across_restarts_whatever_the_clock() {
     let (_, room, tab) = story.begin("ana");
     story.send(tab, "before");
     let (before, room_id) = (story.last_id(room), story.chat.room_id(room).unwrap());
-    let ana = story.chat.sessions.iter().next().map(|(_, session)| *session.id).unwrap();
+    let ana = story.chat.sessions.iter().next().map(|(_, session)| session.id).unwrap();
     for wall in [Wall::default(), LATER, Wall::from_micros(1)] {
         story.restart(wall);
         let room = story.chat.room(room_id).unwrap();

@@ -331,10 +331,12 @@ fn the_entry_of_an_address_lives_as_long_as_its_sessions_and_rooms() {
         let session = story.try_person("bob", from(text)).unwrap();
         let room = story.try_room(ana, from(text)).unwrap();
         story.wait(HOUR);
-        assert_eq!(story.chat.addresses.iter().count(), 1);
+        // A network of IPv6 has an entry of its own.
+        let count = if text == HERE { 1 } else { 2 };
+        assert_eq!(story.chat.addresses.iter().count(), count);
         story.end(session);
         story.wait(HOUR);
-        assert_eq!(story.chat.addresses.iter().count(), 1);
+        assert_eq!(story.chat.addresses.iter().count(), count);
         story.delete(ana, room).unwrap();
         assert_eq!((story.chat.addresses.iter().count(), story.chat.addresses.bytes()), (0, 0));
     }
