@@ -53,14 +53,14 @@ pub enum Received {
 /// A stream with its outbox.
 pub struct Link<S> {
     stream: S,
+    /// Closed once the write half is shut down.
     outbox: Outbox,
-    is_write_shut_down: bool,
 }
 
 impl<S: Stream> Link<S> {
     /// A link with an empty outbox.
     pub fn new(stream: S) -> Link<S> {
-        Link { stream, outbox: Outbox::default(), is_write_shut_down: false }
+        Link { stream, outbox: Outbox::default() }
     }
 
     /// The stream.
@@ -100,7 +100,7 @@ impl<S: Stream> Link<S> {
     /// flush. After [`Link::shutdown_write`] the piece is dropped, and the result is true.
     #[must_use = "a piece that does not fit is not queued"]
     pub fn push(&mut self, piece: Piece, bytes_max: usize) -> bool {
-        if self.is_write_shut_down {
+        if self.outbox.is_closed() {
             return true;
         }
         if !self.outbox.fits(&piece, bytes_max) {
@@ -131,9 +131,10 @@ impl<S: Stream> Link<S> {
 
     /// Shuts down the write half. Later calls have no effect. The outbox must be empty.
     pub fn shutdown_write(&mut self) -> io::Result<()> {
-        if std::mem::replace(&mut self.is_write_shut_down, true) {
+        if self.outbox.is_closed() {
             return Ok(());
         }
+        self.outbox.close();
         debug_assert!(self.outbox.is_empty());
         self.stream.shutdown_write()
     }

@@ -4,21 +4,29 @@
 //! copy them: an event for a thousand connections is in memory once, and its owner counts it once.
 //! The invariant: pieces are written in the order in which they were queued. Once a byte of a piece
 //! is written, the rest of the piece follows, unless the stream fails.
+//!
+//! Readers that lag behind in one room have the same pieces in their queues. Therefore a piece for
+//! many queues knows the piece that follows it, and a queue stores a run of such pieces as its ends
+//! and its length. One place for each piece in each queue would be memory by the square: ten
+//! thousand people who entered one room took 180 MB of places.
 
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Write};
+use std::mem;
+use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::ledger::allocation;
+use crate::ledger::{Tally, allocation};
 
 /// Pieces in one `writev`. Linux takes at most 1024; a tick rarely queues more than a few.
 const PIECES_PER_WRITE_MAX: usize = 64;
 
-/// Memory of a piece in addition to its bytes: its slot in the queue, whose capacity can be twice
-/// its length, and the smallest allocation. The bound of the outbox includes it. Otherwise a peer
-/// that pings and does not read could claim 60 bytes of memory for each two-byte pong.
-const PIECE_BYTES: usize = 2 * size_of::<Piece>() + allocation(1);
+/// Memory of a run in addition to its bytes: its place in the queue, and the smallest piece. The
+/// bound of the outbox includes it. Otherwise a peer that pings and does not read could claim 150
+/// bytes of memory for each two-byte pong.
+const RUN_BYTES: usize = size_of::<Run>() * 5 / 4 + Piece::HEAP_BYTES + allocation(1);
 
 /// The result of a flush.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,54 +40,194 @@ pub enum Flushed {
     Paused,
 }
 
-/// Bytes that are queued as one unit, such as a frame or a batch of frames.
-pub struct Piece {
-    bytes: Bytes,
-    /// Whether another owner has the same bytes and counts their memory.
-    is_shared: bool,
+/// Bytes that are queued as one unit, such as a frame or a batch of frames. A clone shares them.
+#[derive(Clone)]
+pub struct Piece(Rc<PieceBytes>);
+
+struct PieceBytes {
+    content: Content,
+    /// The piece that followed in the first queue that had both. Only between pieces for many
+    /// queues. It keeps what follows from being freed, also for a queue that is not sent it any
+    /// more: until that queue is truncated, or its connection ends after the linger timeout.
+    next: OnceCell<Piece>,
+}
+
+/// The bytes of a piece, and what counts their memory.
+enum Content {
+    /// Counted by the queue.
+    Private(Bytes),
+    /// Counted by another owner. The queue counts [`Piece::HEAP_BYTES`].
+    Shared(Bytes),
+    /// Counted by the tally, once for all queues.
+    ForMany(Box<[u8]>, #[allow(dead_code, reason = "counts until dropped")] Tally),
 }
 
 impl Piece {
+    /// Heap that a piece takes in addition to its bytes.
+    pub const HEAP_BYTES: usize = allocation(2 * size_of::<usize>() + size_of::<PieceBytes>());
+
     /// Bytes whose memory this queue owns and counts.
     pub fn private(bytes: impl Into<Bytes>) -> Piece {
-        Piece { bytes: bytes.into(), is_shared: false }
+        Piece::new(Content::Private(bytes.into()))
     }
 
     /// Bytes whose memory another owner counts.
     pub fn shared(bytes: Bytes) -> Piece {
-        Piece { bytes, is_shared: true }
+        Piece::new(Content::Shared(bytes))
+    }
+
+    /// Bytes for many queues, each of which gets a clone. `tally` counts them until the last clone
+    /// is dropped.
+    pub fn for_many(bytes: Box<[u8]>, mut tally: Tally) -> Piece {
+        tally.set(allocation(bytes.len()) + Piece::HEAP_BYTES);
+        Piece::new(Content::ForMany(bytes, tally))
+    }
+
+    fn new(content: Content) -> Piece {
+        Piece(Rc::new(PieceBytes { content, next: OnceCell::new() }))
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.0.content {
+            Content::Private(bytes) | Content::Shared(bytes) => bytes,
+            Content::ForMany(bytes, _) => bytes,
+        }
     }
 
     /// Number of bytes.
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.bytes().len()
     }
 
     /// Whether the piece has no bytes.
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.bytes().is_empty()
     }
 
-    /// Memory that this queue owns for the piece, in addition to its slot.
+    /// Memory that this queue owns for the piece, in addition to its place.
     fn private_bytes(&self) -> usize {
-        if self.is_shared { 0 } else { allocation(self.bytes.len()) }
+        match &self.0.content {
+            Content::Private(bytes) => Piece::HEAP_BYTES + allocation(bytes.len()),
+            Content::Shared(_) => Piece::HEAP_BYTES,
+            Content::ForMany(..) => 0,
+        }
+    }
+
+    fn is_for_many(&self) -> bool {
+        matches!(self.0.content, Content::ForMany(..))
+    }
+
+    /// Whether `next` follows this piece in every queue that stores both as one run. Makes it so if
+    /// possible.
+    fn leads_to(&self, next: &Piece) -> bool {
+        if !self.is_for_many() || !next.is_for_many() {
+            return false;
+        }
+        // A piece that leads to another one is older, and could lead back here: no circles.
+        let may_follow = next.0.next.get().is_none() && !Rc::ptr_eq(&self.0, &next.0);
+        match self.0.next.get() {
+            Some(known) => Rc::ptr_eq(&known.0, &next.0),
+            None => may_follow && self.0.next.set(next.clone()).is_ok(),
+        }
+    }
+
+    /// The bytes from `start` on, at most `bytes_max`.
+    fn part(&self, start: usize, bytes_max: usize) -> &[u8] {
+        let rest = &self.bytes()[start..];
+        &rest[..rest.len().min(bytes_max)]
     }
 }
 
-/// A queue of pieces. The first piece is stored inline: most ticks queue only one, and a heap
+impl Drop for PieceBytes {
+    /// Drops the pieces that follow one after the other. A call for each within the previous one
+    /// could overflow the stack.
+    fn drop(&mut self) {
+        let mut next = self.next.take();
+        while let Some(mut piece) = next.and_then(|piece| Rc::into_inner(piece.0)) {
+            next = piece.next.take();
+        }
+    }
+}
+
+/// A queue of pieces. A single piece is stored inline: most ticks queue only one, and a heap
 /// allocation for each recipient would dominate the fan-out.
 #[derive(Default)]
 pub struct Outbox {
-    first: Option<Piece>,
-    /// Further pieces; `None` if there is no first one.
-    #[allow(clippy::box_collection, reason = "`None` takes one word instead of four")]
-    rest: Option<Box<VecDeque<Piece>>>,
-    /// Bytes of the first piece that the kernel has taken.
-    written: usize,
-    /// Bytes of all pieces that the kernel has not taken.
-    queued: usize,
+    queue: Queued,
+    /// Bytes of the first piece that the kernel has taken; no piece has 4 GiB.
+    written: u32,
+    /// What is pushed from now on is dropped.
+    is_closed: bool,
+}
+
+#[derive(Default)]
+enum Queued {
+    #[default]
+    Empty,
+    One(Piece),
+    /// Two pieces or more.
+    Many(Box<Pieces>),
+}
+
+#[derive(Default)]
+struct Pieces {
+    runs: VecDeque<Run>,
+    /// Bytes of all pieces.
+    bytes: usize,
     /// Memory of the private pieces; a piece counts in full until its last byte is written.
     private: usize,
+}
+
+/// Pieces of which each knows the next.
+struct Run {
+    first: Piece,
+    last: Piece,
+    count: usize,
+}
+
+impl Pieces {
+    fn push(&mut self, piece: Piece) {
+        self.bytes += piece.len();
+        self.private += piece.private_bytes();
+        match self.runs.back_mut() {
+            Some(run) if run.last.leads_to(&piece) => {
+                run.last = piece;
+                run.count += 1;
+            }
+            _ => {
+                if self.runs.len() == self.runs.capacity() {
+                    self.runs.reserve_exact((self.runs.len() / 4).max(2));
+                }
+                self.runs.push_back(Run { first: piece.clone(), last: piece, count: 1 });
+            }
+        }
+    }
+
+    fn pop(&mut self) -> Option<Piece> {
+        let run = self.runs.front_mut()?;
+        let piece = match run.first.0.next.get().filter(|_| run.count > 1).cloned() {
+            Some(next) => {
+                run.count -= 1;
+                mem::replace(&mut run.first, next)
+            }
+            None => self.runs.pop_front()?.first,
+        };
+        self.bytes -= piece.len();
+        self.private -= piece.private_bytes();
+        Some(piece)
+    }
+
+    /// Whether one piece is left, or none.
+    fn is_short(&self) -> bool {
+        self.runs.len() <= 1 && self.runs.front().is_none_or(|run| run.count == 1)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Piece> {
+        self.runs.iter().flat_map(|run| {
+            std::iter::successors(Some(&run.first), |piece| piece.0.next.get()).take(run.count)
+        })
+    }
 }
 
 impl Outbox {
@@ -89,48 +237,84 @@ impl Outbox {
         if !self.fits(&piece, bytes_max) {
             return false;
         }
-        if !piece.is_empty() {
-            self.queued += piece.len();
-            self.private += piece.private_bytes();
-            match &self.first {
-                None => self.first = Some(piece),
-                Some(_) => self.rest.get_or_insert_default().push_back(piece),
+        if !piece.is_empty() && !self.is_closed {
+            match &mut self.queue {
+                Queued::Empty => self.queue = Queued::One(piece),
+                Queued::Many(pieces) => pieces.push(piece),
+                Queued::One(_) => self.push_second(piece),
             }
         }
         true
     }
 
-    /// Whether at most `bytes_max` bytes would be queued, `piece` included. Each piece that is
-    /// already queued counts `PIECE_BYTES` in addition to its bytes.
+    #[inline(never)]
+    fn push_second(&mut self, piece: Piece) {
+        if let Queued::One(first) = mem::take(&mut self.queue) {
+            let mut pieces = Box::<Pieces>::default();
+            pieces.push(first);
+            pieces.push(piece);
+            self.queue = Queued::Many(pieces);
+        }
+    }
+
+    /// Whether at most `bytes_max` bytes would be queued, `piece` included. Each run of pieces that
+    /// is already queued counts `RUN_BYTES` in addition to its bytes.
     pub fn fits(&self, piece: &Piece, bytes_max: usize) -> bool {
-        let count = self.first.iter().len() + self.rest.as_ref().map_or(0, |rest| rest.len());
-        let pieces = count.saturating_mul(PIECE_BYTES);
-        self.queued.saturating_add(pieces).saturating_add(piece.len()) <= bytes_max
+        let runs = match &self.queue {
+            Queued::Empty => 0,
+            Queued::One(_) => 1,
+            Queued::Many(pieces) => pieces.runs.len(),
+        };
+        let beside = runs.saturating_mul(RUN_BYTES);
+        self.queued().saturating_add(beside).saturating_add(piece.len()) <= bytes_max
     }
 
     /// Bytes that the kernel has not taken.
     pub fn queued(&self) -> usize {
-        self.queued
+        let bytes = match &self.queue {
+            Queued::Empty => 0,
+            Queued::One(piece) => piece.len(),
+            Queued::Many(pieces) => pieces.bytes,
+        };
+        bytes - self.written as usize
     }
 
     /// Whether nothing is queued.
     pub fn is_empty(&self) -> bool {
-        self.queued == 0
+        matches!(self.queue, Queued::Empty)
+    }
+
+    /// Whether [`Outbox::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// Drops what is pushed from now on.
+    pub fn close(&mut self) {
+        self.is_closed = true;
     }
 
     /// Drops every piece of which no byte has been written. A partly written piece stays: without
     /// its rest the stream would be corrupt.
     pub fn truncate(&mut self) {
-        self.first = self.first.take().filter(|_| self.written > 0);
-        self.rest = None;
-        self.queued = self.first.as_ref().map_or(0, |piece| piece.len() - self.written);
-        self.private = self.first.as_ref().map_or(0, Piece::private_bytes);
+        let first = match mem::take(&mut self.queue) {
+            Queued::Empty => None,
+            Queued::One(first) => Some(first),
+            Queued::Many(mut pieces) => pieces.pop(),
+        };
+        if let Some(first) = first.filter(|_| self.written > 0) {
+            // A copy, so that the queue keeps nothing of what the room says from now on.
+            self.queue = Queued::One(match first.is_for_many() {
+                true => Piece::private(first.bytes().to_vec().into_boxed_slice()),
+                false => first,
+            });
+        }
     }
 
     /// Writes until the queue is empty, the kernel takes no more, or `budget` bytes are written.
     /// Errors are those of the stream.
     pub fn flush(&mut self, stream: &mut impl Write, mut budget: usize) -> io::Result<Flushed> {
-        while self.queued > 0 {
+        while !self.is_empty() {
             if budget == 0 {
                 return Ok(Flushed::Paused);
             }
@@ -150,56 +334,69 @@ impl Outbox {
 
     /// Heap memory in bytes, without that of shared pieces.
     pub fn bytes(&self) -> usize {
-        let rest = self.rest.as_ref().map_or(0, |rest| {
-            allocation(size_of::<VecDeque<Piece>>())
-                + allocation(rest.capacity() * size_of::<Piece>())
-        });
-        rest + self.private
-    }
-
-    fn pieces(&self) -> impl Iterator<Item = &Piece> {
-        self.first.iter().chain(self.rest.iter().flat_map(|rest| rest.iter()))
+        match &self.queue {
+            Queued::Empty => 0,
+            Queued::One(piece) => piece.private_bytes(),
+            Queued::Many(pieces) => {
+                allocation(size_of::<Pieces>())
+                    + allocation(pieces.runs.capacity() * size_of::<Run>())
+                    + pieces.private
+            }
+        }
     }
 
     /// Writes once, at most `bytes_max` bytes.
     fn write_some(&self, stream: &mut impl Write, bytes_max: usize) -> io::Result<usize> {
-        let mut pieces = self.pieces();
-        let first = pieces.next().map_or(&[][..], |piece| &piece.bytes[self.written..]);
-        let first = &first[..first.len().min(bytes_max)];
-        let mut left = bytes_max - first.len();
-        if self.rest.is_none() || left == 0 {
-            return stream.write(first);
-        }
+        let written = self.written as usize;
+        let pieces = match &self.queue {
+            Queued::Empty => return Ok(0),
+            Queued::One(piece) => return stream.write(piece.part(written, bytes_max)),
+            Queued::Many(pieces) => pieces.iter(),
+        };
         let mut slices = [IoSlice::new(&[]); PIECES_PER_WRITE_MAX];
-        slices[0] = IoSlice::new(first);
-        let mut count = 1;
-        for (slice, piece) in slices[1..].iter_mut().zip(pieces) {
-            let piece = &piece.bytes[..piece.len().min(left)];
-            if piece.is_empty() {
+        let (mut start, mut left, mut count) = (written, bytes_max, 0);
+        for (slice, piece) in slices.iter_mut().zip(pieces) {
+            let part = piece.part(mem::take(&mut start), left);
+            if part.is_empty() {
                 break;
             }
-            *slice = IoSlice::new(piece);
-            left -= piece.len();
+            *slice = IoSlice::new(part);
+            left -= part.len();
             count += 1;
         }
         stream.write_vectored(&slices[..count])
     }
 
     fn advance(&mut self, count: usize) {
-        self.queued = self.queued.saturating_sub(count);
-        self.written += count;
-        while let Some(first) = self.first.as_ref().filter(|first| first.len() <= self.written) {
-            self.written -= first.len();
-            self.private -= first.private_bytes();
-            self.first = self.rest.as_mut().and_then(|rest| rest.pop_front());
-            self.rest = self.rest.take().filter(|rest| !rest.is_empty());
+        let mut written = self.written as usize + count;
+        match &mut self.queue {
+            Queued::Empty => {}
+            Queued::One(piece) => {
+                if piece.len() <= written {
+                    written -= piece.len();
+                    self.queue = Queued::Empty;
+                }
+            }
+            Queued::Many(pieces) => {
+                while pieces.runs.front().is_some_and(|run| run.first.len() <= written) {
+                    written -= pieces.pop().map_or(0, |piece| piece.len());
+                }
+                if pieces.is_short() {
+                    self.queue = pieces.pop().map(Queued::One).unwrap_or_default();
+                } else if pieces.runs.capacity() / 4 > pieces.runs.len() {
+                    pieces.runs.shrink_to(2 * pieces.runs.len());
+                }
+            }
         }
+        debug_assert!(written == 0 || !self.is_empty(), "more was written than was queued");
+        self.written = written as u32;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::{Account, Ledger};
 
     /// A stream that takes `capacity` bytes, at most `step` in one call, and then blocks.
     struct Pipe {
@@ -280,7 +477,7 @@ mod tests {
     #[test]
     fn the_bound_is_exact_to_the_byte() {
         let mut outbox = Outbox::default();
-        let max = PIECE_BYTES + 8;
+        let max = RUN_BYTES + 8;
         assert!(outbox.push(Piece::private(&b"12345"[..]), max));
         assert!(!outbox.push(Piece::private(&b"6789"[..]), max));
         assert!(outbox.push(Piece::private(&b"678"[..]), max));
@@ -294,7 +491,7 @@ mod tests {
         let mut outbox = Outbox::default();
         while outbox.push(Piece::private(Bytes::copy_from_slice(b"\x8a\0")), 256 * 1024) {}
         assert!(outbox.bytes() <= 256 * 1024, "{}", outbox.bytes());
-        assert!(outbox.queued() > 4000, "the overhead leaves capacity for many pieces");
+        assert!(outbox.queued() > 3000, "the overhead leaves capacity for many pieces");
     }
 
     #[test]
@@ -310,20 +507,140 @@ mod tests {
         let mut pipe = Pipe { taken: Vec::new(), capacity: 6, step: usize::MAX };
         let shared = Piece::shared(Bytes::from_static(b"shared"));
         assert!(outbox.push(shared, 999));
-        assert_eq!(outbox.bytes(), 0, "a single piece is stored inline");
+        assert_eq!(outbox.bytes(), Piece::HEAP_BYTES, "a single piece is stored inline");
         assert!(outbox.push(Piece::private("private"), 999));
-        let capacity = outbox.rest.as_ref().unwrap().capacity();
+        let Queued::Many(pieces) = &outbox.queue else { panic!("two pieces") };
         let queue =
-            allocation(size_of::<VecDeque<Piece>>()) + allocation(capacity * size_of::<Piece>());
-        assert_eq!(outbox.bytes(), queue + allocation(7));
+            allocation(size_of::<Pieces>()) + allocation(pieces.runs.capacity() * size_of::<Run>());
+        let private = Piece::HEAP_BYTES + allocation(7);
+        assert_eq!(outbox.bytes(), queue + Piece::HEAP_BYTES + private);
         outbox.flush(&mut pipe, usize::MAX).unwrap();
-        assert_eq!(outbox.bytes(), allocation(7));
+        assert_eq!(outbox.bytes(), private);
         pipe.capacity = 12;
         outbox.flush(&mut pipe, usize::MAX).unwrap();
-        assert_eq!(outbox.bytes(), allocation(7), "a piece is kept until its last byte is written");
+        assert_eq!(outbox.bytes(), private, "a piece is kept until its last byte is written");
         pipe.capacity = 13;
         outbox.flush(&mut pipe, usize::MAX).unwrap();
         assert_eq!(outbox.bytes(), 0);
+    }
+
+    fn batches(count: usize) -> Vec<Piece> {
+        let piece = |n| {
+            let tally = Ledger::new().tally(Account::Frames);
+            Piece::for_many(format!("batch {n};").into_bytes().into(), tally)
+        };
+        (0..count).map(piece).collect()
+    }
+
+    fn text(pieces: &[Piece]) -> String {
+        pieces.iter().map(|piece| String::from_utf8_lossy(piece.part(0, 99)).into_owned()).collect()
+    }
+
+    /// Regression: each of ten thousand readers that lagged behind in one room had 40 bytes for each
+    /// batch, and the capacity of the longest queue until it had caught up.
+    #[test]
+    fn queues_share_the_places_of_the_batches_of_a_room() {
+        let batches = batches(1000);
+        let mut outboxes: Vec<_> = (0..10).map(|_| Outbox::default()).collect();
+        for (n, batch) in batches.iter().enumerate() {
+            // Some enter later, and one reads now and then.
+            for outbox in &mut outboxes[..10.min(1 + n / 50)] {
+                assert!(outbox.push(batch.clone(), usize::MAX));
+            }
+            if n % 7 == 0 {
+                let mut pipe = Pipe { taken: Vec::new(), capacity: 10, step: 3 };
+                outboxes[0].flush(&mut pipe, usize::MAX).unwrap();
+            }
+        }
+        for outbox in &outboxes {
+            let most = allocation(size_of::<Pieces>()) + allocation(2 * size_of::<Run>());
+            assert!(outbox.bytes() <= most, "{}", outbox.bytes());
+        }
+        let whole = text(&batches);
+        drop(batches);
+        for (n, outbox) in outboxes.iter_mut().enumerate().skip(1) {
+            let mut pipe = Pipe { taken: Vec::new(), capacity: usize::MAX, step: 77 };
+            assert_eq!(outbox.flush(&mut pipe, usize::MAX).unwrap(), Flushed::Done);
+            let start = whole.find(&format!("batch {};", n * 50)).unwrap();
+            assert_eq!(pipe.taken, &whole.as_bytes()[start..]);
+        }
+    }
+
+    #[test]
+    fn other_pieces_between_batches_keep_their_place_in_each_queue() {
+        let batches = batches(4);
+        let mut outboxes: Vec<_> = (0..4).map(|_| Outbox::default()).collect();
+        for (n, batch) in batches.iter().enumerate() {
+            for (m, outbox) in outboxes.iter_mut().enumerate() {
+                if n == m {
+                    assert!(outbox.push(Piece::private("pong;"), usize::MAX));
+                }
+                // The last one misses a batch.
+                if (n, m) != (1, 3) {
+                    assert!(outbox.push(batch.clone(), usize::MAX));
+                }
+            }
+        }
+        let expected = [
+            "pong;batch 0;batch 1;batch 2;batch 3;",
+            "batch 0;pong;batch 1;batch 2;batch 3;",
+            "batch 0;batch 1;pong;batch 2;batch 3;",
+            "batch 0;batch 2;pong;batch 3;",
+        ];
+        for (outbox, expected) in outboxes.iter_mut().zip(expected) {
+            for step in [1, 9, usize::MAX] {
+                let mut pipe = Pipe { taken: Vec::new(), capacity: usize::MAX, step };
+                let mut copy = Outbox::default();
+                if let Queued::Many(pieces) = &outbox.queue {
+                    pieces.iter().for_each(|piece| assert!(copy.push(piece.clone(), usize::MAX)));
+                }
+                assert_eq!(copy.flush(&mut pipe, usize::MAX).unwrap(), Flushed::Done);
+                assert_eq!(String::from_utf8(pipe.taken).unwrap(), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_piece_that_is_queued_again_makes_no_circle() {
+        let (one, two) = (batches(1).remove(0), batches(2).remove(1));
+        let mut outbox = Outbox::default();
+        for piece in [&one, &one, &two, &one, &two] {
+            assert!(outbox.push(piece.clone(), usize::MAX));
+        }
+        let weak = [Rc::downgrade(&one.0), Rc::downgrade(&two.0)];
+        drop((one, two));
+        let mut pipe = Pipe { taken: Vec::new(), capacity: usize::MAX, step: 5 };
+        assert_eq!(outbox.flush(&mut pipe, usize::MAX).unwrap(), Flushed::Done);
+        assert_eq!(pipe.taken, b"batch 0;batch 0;batch 1;batch 0;batch 1;");
+        assert!(weak.iter().all(|piece| piece.upgrade().is_none()), "freed");
+    }
+
+    #[test]
+    fn a_queue_that_was_truncated_keeps_no_later_batches() {
+        let batches = batches(3);
+        let mut outboxes = [Outbox::default(), Outbox::default()];
+        for outbox in &mut outboxes {
+            assert!(batches[..2].iter().all(|batch| outbox.push(batch.clone(), usize::MAX)));
+        }
+        let mut pipe = Pipe { taken: Vec::new(), capacity: 3, step: 3 };
+        outboxes[0].flush(&mut pipe, usize::MAX).unwrap();
+        outboxes[0].truncate();
+        assert!(outboxes[1].push(batches[2].clone(), usize::MAX));
+        let later: Vec<_> = batches[1..].iter().map(|batch| Rc::downgrade(&batch.0)).collect();
+        drop(batches);
+        let [one, other] = outboxes;
+        drop(other);
+        assert!(later.iter().all(|piece| piece.upgrade().is_none()), "freed");
+        assert_eq!(one.queued(), "ch 0;".len());
+    }
+
+    #[test]
+    fn a_long_run_is_dropped_without_recursion() {
+        let mut outbox = Outbox::default();
+        for piece in batches(1_000_000) {
+            assert!(outbox.push(piece, usize::MAX));
+        }
+        drop(outbox);
     }
 
     #[test]

@@ -8,10 +8,9 @@
 //! also make several batches of one room: a batch is sealed early before one connection is sent a
 //! reply of its own.
 
-use bytes::Bytes;
-
 use crate::chat::{BATCH_BYTES_FULL, Published, RoomKey};
 use crate::ledger::{Account, Ledger, Tally};
+use crate::net::Piece;
 use crate::ws;
 
 /// The largest capacity of a buffer: a full batch, and the message that filled it.
@@ -41,7 +40,7 @@ struct Batch {
 
 /// A sealed batch.
 pub(super) struct Sealed {
-    pub frames: Bytes,
+    pub frames: Piece,
     /// False: only background connections have written to it.
     pub is_urgent: bool,
 }
@@ -106,7 +105,8 @@ impl Batches {
         }
         batch.buffer.truncate(batch.complete);
         // An exact copy: the buffer is for the next batch.
-        let frames = self.ledger.charge(Account::Frames, batch.buffer.as_slice().into(), 0);
+        let tally = self.ledger.tally(Account::Frames);
+        let frames = Piece::for_many(batch.buffer.as_slice().into(), tally);
         wipe(&mut batch.buffer);
         if self.spare_bytes + batch.buffer.capacity() <= SPARE_BYTES_MAX {
             self.spare_bytes += batch.buffer.capacity();
@@ -200,11 +200,11 @@ mod tests {
             assert_eq!(say(&mut batches, room, text).event_bytes, 1);
         }
         let whole = batches.seal(rooms[0]).unwrap().frames;
-        assert_eq!(whole, b"\x81\x01a\x81\x01d"[..]);
+        assert_eq!(whole.bytes(), b"\x81\x01a\x81\x01d");
         assert!(batches.seal(rooms[0]).is_none());
         say(&mut batches, 0, "e");
         for (room, frame) in [(2, b"\x81\x01c"), (1, b"\x81\x01b"), (0, b"\x81\x01e")] {
-            assert_eq!(batches.seal(rooms[room]).unwrap().frames, frame[..]);
+            assert_eq!(batches.seal(rooms[room]).unwrap().frames.bytes(), &frame[..]);
         }
         assert_eq!(batches.any_open(), None);
         assert_eq!([(); 4].map(|()| batches.next_urgent().is_some()), [true; 4], "sealed or not");
@@ -262,6 +262,6 @@ mod tests {
         });
         assert!(std::panic::catch_unwind(panicking).is_err());
         batches.append(room, |out| out.push(b'b'));
-        assert_eq!(batches.seal(room).unwrap().frames, b"\x81\x01a\x81\x01b"[..]);
+        assert_eq!(batches.seal(room).unwrap().frames.bytes(), b"\x81\x01a\x81\x01b");
     }
 }

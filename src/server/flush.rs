@@ -46,6 +46,10 @@ impl<S: Stream> Table<S> {
             if !pushed {
                 return false;
             }
+            // Otherwise it is flushed in this tick, and reported then.
+            if before > 0 || may_defer {
+                connection.recount(&mut self.held, &mut self.counters);
+            }
         }
         match may_defer {
             true => self.outgoing.mark_deferred(key, &mut connection.marks),

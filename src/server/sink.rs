@@ -27,7 +27,7 @@ impl<S: Stream> Sink for Table<S> {
         if let Some(Sealed { frames, is_urgent }) = self.batches.seal(room) {
             let may_defer = !is_urgent || is_large_fan_out(to.len());
             for key in to {
-                self.push_batch(*key, Piece::shared(frames.clone()), may_defer);
+                self.push_batch(*key, frames.clone(), may_defer);
             }
         }
     }

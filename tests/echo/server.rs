@@ -348,9 +348,14 @@ mod tests {
 
     /// Starts a server, which runs until the process ends, and connects to it.
     fn connect() -> TcpStream {
-        let mut echo = Echo::new(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let address = echo.listener.address().unwrap();
-        std::thread::spawn(move || echo.run().unwrap());
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            // A server stays on the thread that it was made on: its outboxes share bytes by `Rc`.
+            let mut echo = Echo::new(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+            sender.send(echo.listener.address().unwrap()).unwrap();
+            echo.run().unwrap()
+        });
+        let address = receiver.recv().unwrap();
         let peer = TcpStream::connect(address.strip_prefix("http://").unwrap()).unwrap();
         peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         peer
