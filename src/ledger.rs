@@ -202,6 +202,11 @@ impl Ledger {
         self.0.ceiling / 100 * percent
     }
 
+    /// How many bytes can be added before the total exceeds the bound at which the stage ends.
+    pub fn left(&self, stage: Pressure) -> usize {
+        (self.0.ceiling / 100 * stage.bounds().1).saturating_sub(self.total())
+    }
+
     /// Whether this stage has begun and not ended. Updates that state from the bytes in use.
     pub fn is_at(&self, stage: Pressure) -> bool {
         let excused = match stage {

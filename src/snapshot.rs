@@ -5,19 +5,22 @@
 //! next; it is complete, and only its owner can read it. A file of other origin is never overwritten.
 //!
 //! The format: a line with the version; the records, each preceded by its length; a line with a
-//! checksum of everything before it. A number has 64 bits, little endian. A text begins with its
-//! length. An optional value begins with a byte: 1 if the value follows, 0 if nothing does. An IP
-//! address is 16 bytes; IPv4 is mapped into IPv6.
+//! checksum of everything before it. A number has as many bytes as it needs, a text begins with its
+//! length, and an id is in binary form. So a message takes about as many bytes as in memory, which
+//! matters in a file system that is memory. An optional value begins with a byte: 1 if the value
+//! follows, 0 if nothing does.
 //!
-//! Version 1, which is still read, does not have the addresses that created sessions and rooms.
+//! Version 1, which is still read, has numbers of 64 bits, ids as text, and messages as the JSON that
+//! clients received. It does not have the addresses that created sessions and rooms.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt;
+use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::hash::Hasher;
 use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Seek, Write};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::fstatvfs;
@@ -104,11 +107,13 @@ fn write_new(
     mut keep: impl FnMut(Pass, &mut dyn FnMut(Record<'_>) -> io::Result<()>) -> io::Result<()>,
 ) -> io::Result<()> {
     let file = create(path)?;
-    let mut bytes = Vec::new();
+    let (mut length, mut bytes) = (Vec::new(), Vec::new());
     let mut size = (HEAD.len() + FOOT_BYTES) as u64;
     keep(Pass::Count, &mut |record| {
         encode(&record, &mut bytes);
-        size += (size_of::<u64>() + bytes.len()) as u64;
+        Encoder(&mut length).number(bytes.len() as u64);
+        size += (length.len() + bytes.len()) as u64;
+        length.clear();
         bytes.clear();
         Ok(())
     })?;
@@ -117,7 +122,9 @@ fn write_new(
     out.write_all(HEAD)?;
     keep(Pass::Write, &mut |record| {
         encode(&record, &mut bytes);
-        out.write_all(&(bytes.len() as u64).to_le_bytes())?;
+        length.clear();
+        Encoder(&mut length).number(bytes.len() as u64);
+        out.write_all(&length)?;
         out.write_all(&bytes)?;
         bytes.clear();
         Ok(())
@@ -209,17 +216,29 @@ fn read_records(
     check_sum(&mut file, &head, records)?;
     file.seek(io::SeekFrom::Start(HEAD.len() as u64))?;
     let mut records = file.take(records);
-    let (mut length, mut bytes) = ([0; 8], Vec::new());
+    let mut bytes = Vec::new();
     // The checksum is right, so the lengths need no check against a bound.
     while !records.fill_buf()?.is_empty() {
-        records.read_exact(&mut length)?;
-        (&mut records).take(u64::from_le_bytes(length)).read_to_end(&mut bytes)?;
+        let length = read_length(&mut records, version)?;
+        (&mut records).take(length).read_to_end(&mut bytes)?;
         let record = decode(&bytes, version).ok_or(SnapshotError::Damaged)?;
         take(record).map_err(|InvalidRecord| SnapshotError::Damaged)?;
         bytes.fill(0);
         bytes.clear();
     }
     Ok(())
+}
+
+/// The length before a record.
+fn read_length(records: &mut impl Read, version: u8) -> Result<u64, SnapshotError> {
+    let mut bytes = [0; 10];
+    for end in 1..=bytes.len() {
+        records.read_exact(&mut bytes[end - 1..end])?;
+        if let Some(length) = (Decoder { bytes: &bytes[..end], version }).number() {
+            return Ok(length);
+        }
+    }
+    Err(SnapshotError::Damaged)
 }
 
 /// Compares the last line with the checksum of the first line and of the `records` bytes after it.
@@ -236,20 +255,27 @@ fn check_sum(file: &mut BufReader<File>, head: &[u8], records: u64) -> Result<()
 fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
     let mut out = Encoder(out);
     match record {
-        Record::Chat { newest: (millis, counter), user_id_secret, rooms_opened, arrivals } => {
+        Record::Chat {
+            newest: (millis, counter),
+            user_id_secret,
+            rooms_opened,
+            arrivals,
+            history_bytes,
+        } => {
             out.bytes(b"C");
             out.number(*millis);
             out.number((*counter).into());
             out.bytes(user_id_secret);
             out.number(*rooms_opened);
             out.number(*arrivals);
+            history_bytes.iter().for_each(|bytes| out.number(*bytes));
         }
         Record::Session { id, name, remaining, creator } => {
             out.bytes(b"S");
-            out.text(id);
+            out.digits(id);
             out.text(name);
             out.option(*remaining, Encoder::number);
-            out.option(*creator, Encoder::ip);
+            out.ip(*creator);
         }
         Record::Room {
             id,
@@ -264,7 +290,8 @@ fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
             creator,
         } => {
             out.bytes(b"R");
-            out.text(id);
+            out.number(id.len() as u64 / 2);
+            out.digits(id);
             out.option(title.as_deref(), Encoder::text);
             out.number(*created);
             out.option(lock.as_ref(), |out, lock| {
@@ -275,8 +302,8 @@ fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
             out.number(*number);
             out.bytes(&[u8::from(*is_new)]);
             out.option(*remaining, Encoder::number);
-            out.option(dropped.as_deref(), Encoder::text);
-            out.option(*creator, Encoder::ip);
+            out.option(dropped.as_deref(), Encoder::digits);
+            out.ip(*creator);
         }
         Record::Member { session, room, arrival } => {
             out.bytes(b"M");
@@ -287,42 +314,45 @@ fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
         Record::Message { room, id, kind, user, user_id, wall, text, nonce, from } => {
             out.bytes(b"T");
             out.number((*room).into());
-            out.text(id);
+            out.digits(id);
             out.bytes(match kind {
                 RecordedKind::Chat => b"c",
                 RecordedKind::UserJoined => b"j",
                 RecordedKind::UserLeft => b"l",
             });
             out.text(user);
-            out.number(*user_id);
+            out.bytes(&user_id.to_le_bytes());
             out.number(*wall);
             out.text(text);
             out.option(nonce.as_deref(), Encoder::text);
-            out.option(*from, Encoder::ip);
+            out.ip(*from);
         }
     }
 }
 
 /// `None` if the bytes are not one record as the version of [`encode`] writes it.
 fn decode(bytes: &[u8], version: u8) -> Option<Record<'_>> {
-    let mut from = Decoder(bytes);
-    let creator =
-        |from: &mut Decoder<'_>| if version < 2 { Some(None) } else { from.option(Decoder::ip) };
+    let mut from = Decoder { bytes, version };
     let record = match from.array()? {
         [b'C'] => Record::Chat {
             newest: (from.number()?, from.small()?),
             user_id_secret: from.array()?,
             rooms_opened: from.number()?,
             arrivals: from.number()?,
+            history_bytes: if version < 2 {
+                [0; 3]
+            } else {
+                [from.number()?, from.number()?, from.number()?]
+            },
         },
         [b'S'] => Record::Session {
-            id: from.text()?,
+            id: from.id()?,
             name: from.text()?,
             remaining: from.option(Decoder::number)?,
-            creator: creator(&mut from)?,
+            creator: from.ip()?,
         },
         [b'R'] => Record::Room {
-            id: from.text()?,
+            id: from.room_id()?,
             title: from.option(Decoder::text)?,
             created: from.number()?,
             lock: from
@@ -331,8 +361,8 @@ fn decode(bytes: &[u8], version: u8) -> Option<Record<'_>> {
             number: from.number()?,
             is_new: from.array()? == [1],
             remaining: from.option(Decoder::number)?,
-            dropped: from.option(Decoder::text)?,
-            creator: creator(&mut from)?,
+            dropped: from.option(Decoder::id)?,
+            creator: from.ip()?,
         },
         [b'M'] => Record::Member {
             session: from.small()?,
@@ -342,7 +372,7 @@ fn decode(bytes: &[u8], version: u8) -> Option<Record<'_>> {
         [b'T'] if version < 2 => message_1(&mut from)?,
         [b'T'] => Record::Message {
             room: from.small()?,
-            id: from.text()?,
+            id: from.id()?,
             kind: match from.array()? {
                 [b'c'] => RecordedKind::Chat,
                 [b'j'] => RecordedKind::UserJoined,
@@ -350,15 +380,15 @@ fn decode(bytes: &[u8], version: u8) -> Option<Record<'_>> {
                 _ => return None,
             },
             user: from.text()?,
-            user_id: from.number()?,
+            user_id: u64::from_le_bytes(from.array()?),
             wall: from.number()?,
             text: from.text()?,
             nonce: from.option(Decoder::text)?,
-            from: from.option(Decoder::ip)?,
+            from: from.ip()?,
         },
         _ => return None,
     };
-    from.0.is_empty().then_some(record)
+    from.bytes.is_empty().then_some(record)
 }
 
 /// A message of version 1: its event as clients received it, and the sender's user id beside its
@@ -401,8 +431,13 @@ impl Encoder<'_> {
         self.0.extend_from_slice(bytes);
     }
 
-    fn number(&mut self, number: u64) {
-        self.bytes(&number.to_le_bytes());
+    /// In groups of seven bits, the lowest first; the highest bit of a byte says that more follow.
+    fn number(&mut self, mut number: u64) {
+        while number > 0x7F {
+            self.0.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        self.0.push(number as u8);
     }
 
     fn text(&mut self, text: &str) {
@@ -410,11 +445,28 @@ impl Encoder<'_> {
         self.bytes(text.as_bytes());
     }
 
-    fn ip(&mut self, ip: IpAddr) {
-        self.bytes(&match ip {
-            IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
-            IpAddr::V6(ip) => ip.octets(),
-        });
+    /// An id in hexadecimal digits, with or without hyphens.
+    fn digits(&mut self, text: &str) {
+        let mut digits = text.chars().filter_map(|c| c.to_digit(16));
+        while let (Some(high), Some(low)) = (digits.next(), digits.next()) {
+            self.0.push((high << 4 | low) as u8);
+        }
+    }
+
+    /// The number of bytes first. Of an IPv6 address, limits apply to the first eight.
+    fn ip(&mut self, ip: Option<IpAddr>) {
+        let (v4, v6) = match ip {
+            None => return self.0.push(0),
+            Some(IpAddr::V4(ip)) => (ip.octets(), [0; 16]),
+            Some(IpAddr::V6(ip)) => ([0; 4], ip.octets()),
+        };
+        let bytes = match ip {
+            Some(IpAddr::V4(_)) => &v4[..],
+            _ if v6[8..] == [0; 8] => &v6[..8],
+            _ => &v6,
+        };
+        self.0.push(bytes.len() as u8);
+        self.bytes(bytes);
     }
 
     fn option<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
@@ -425,12 +477,15 @@ impl Encoder<'_> {
     }
 }
 
-struct Decoder<'a>(&'a [u8]);
+struct Decoder<'a> {
+    bytes: &'a [u8],
+    version: u8,
+}
 
 impl<'a> Decoder<'a> {
     fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (bytes, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
+        let (bytes, rest) = self.bytes.split_at_checked(count)?;
+        self.bytes = rest;
         Some(bytes)
     }
 
@@ -439,7 +494,18 @@ impl<'a> Decoder<'a> {
     }
 
     fn number(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
+        if self.version < 2 {
+            return self.array().map(u64::from_le_bytes);
+        }
+        let mut number = 0;
+        for shift in (0..u64::BITS).step_by(7) {
+            let [byte] = self.array()?;
+            number |= u64::from(byte & 0x7F).checked_shl(shift)?;
+            if byte < 0x80 {
+                return Some(number);
+            }
+        }
+        None
     }
 
     fn small<T: TryFrom<u64>>(&mut self) -> Option<T> {
@@ -451,8 +517,44 @@ impl<'a> Decoder<'a> {
         std::str::from_utf8(self.bytes(length)?).ok().map(Cow::Borrowed)
     }
 
-    fn ip(&mut self) -> Option<IpAddr> {
-        Some(Ipv6Addr::from(self.array::<16>()?).to_canonical())
+    /// The id of a session or a message, in hyphenated form.
+    fn id(&mut self) -> Option<Cow<'a, str>> {
+        if self.version < 2 {
+            return self.text();
+        }
+        let mut text = String::with_capacity(36);
+        for (place, byte) in self.array::<16>()?.into_iter().enumerate() {
+            let hyphen = if [4, 6, 8, 10].contains(&place) { "-" } else { "" };
+            let _ = write!(text, "{hyphen}{byte:02x}");
+        }
+        Some(text.into())
+    }
+
+    fn room_id(&mut self) -> Option<Cow<'a, str>> {
+        if self.version < 2 {
+            return self.text();
+        }
+        let length = self.small()?;
+        let mut text = String::new();
+        for byte in self.bytes(length)? {
+            let _ = write!(text, "{byte:02x}");
+        }
+        Some(text.into())
+    }
+
+    fn ip(&mut self) -> Option<Option<IpAddr>> {
+        if self.version < 2 {
+            return Some(None);
+        }
+        let [length] = self.array()?;
+        let mut v6 = [0; 16];
+        match length {
+            0 => return Some(None),
+            4 => return Some(Some(IpAddr::from(self.array::<4>()?))),
+            8 | 16 => v6[..length.into()].copy_from_slice(self.bytes(length.into())?),
+            _ => return None,
+        }
+        Some(Some(v6.into()))
     }
 
     fn option<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
@@ -508,7 +610,14 @@ impl fmt::Display for SnapshotError {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::chat::{Chat, ChatConfig, GuessPaces, Pace, Restoring};
+    use crate::clock::{Mono, Now, SeededEntropy};
+    use crate::ledger::{Account, Ledger};
+
+    const ID: &str = "01234567-89ab-cdef-0123-456789abcdef";
 
     fn records() -> Vec<Record<'static>> {
         let room =
@@ -530,7 +639,7 @@ mod tests {
         let message =
             |kind, text: &'static str, nonce: Option<&'static str>, from| Record::Message {
                 room: 1,
-                id: "an id".into(),
+                id: ID.into(),
                 kind,
                 user: "\u{1f642}".into(),
                 user_id: 1 << 63,
@@ -545,21 +654,22 @@ mod tests {
                 user_id_secret: *b"0123456789abcdef",
                 rooms_opened: 3,
                 arrivals: 0,
+                history_bytes: [1 << 30, 1 << 40, 0],
             },
             Record::Session {
-                id: "an id".into(),
+                id: ID.into(),
                 name: "\u{1f642}".into(),
                 remaining: None,
                 creator: Some("2001:db8::".parse().unwrap()),
             },
             Record::Session {
-                id: "".into(),
+                id: ID.into(),
                 name: "".into(),
                 remaining: Some(u64::MAX),
                 creator: None,
             },
             room(None, None, None, None, None),
-            room(Some("tea"), Some(lock), Some(u32::MAX), Some(0), Some("an id")),
+            room(Some("tea"), Some(lock), Some(u32::MAX), Some(0), Some(ID)),
             Record::Member { session: 1, room: 2, arrival: None },
             Record::Member { session: u32::MAX, room: 0, arrival: Some(9) },
             message(RecordedKind::UserLeft, "", None, None),
@@ -611,8 +721,8 @@ mod tests {
         );
         let mut bytes = Vec::new();
         records().iter().for_each(|record| encode(record, &mut bytes));
-        let size = HEAD.len() + FOOT_BYTES + 8 * records().len() + bytes.len();
-        assert_eq!(fs::metadata(&path).unwrap().len(), size as u64);
+        let size = HEAD.len() + FOOT_BYTES + records().len() + bytes.len();
+        assert_eq!(fs::metadata(&path).unwrap().len(), size as u64, "all records are short");
         let mut count = 0;
         let read = read(&path, |_| {
             count += 1;
@@ -691,59 +801,139 @@ mod tests {
         assert!(decode(b"X", 2).is_none());
     }
 
-    #[test]
-    fn a_file_of_version_1_is_read_without_creators() {
-        let directory = std::env::temp_dir();
-        let path = directory.join(format!("disposable-chat-version-1-{}", std::process::id()));
-        let mut file = HEAD_1.to_vec();
-        for record in records() {
-            let mut bytes = Vec::new();
-            encode(&record, &mut bytes);
-            match record {
-                // Version 1 ends these records one optional value earlier.
-                Record::Session { creator, .. } | Record::Room { creator, .. } => {
-                    bytes.truncate(bytes.len() - creator.map_or(1, |_| 17));
-                }
-                Record::Message { .. } => {
-                    bytes = b"T".to_vec();
-                    let mut out = Encoder(&mut bytes);
-                    out.number(1);
-                    out.text("an id");
-                    out.text(
-                        r#"{"id":"an id","type":"chat","user":"ana","user_id":"00000000000000ff",
-                        "message":"a \"word\"","timestamp":"2025-08-19T13:45:00.123456Z",
-                        "room_id":"0123456789","nonce":"n"}"#,
-                    );
-                    out.option(Some(()), |out, ()| {
-                        out.number(255);
-                        out.text("n");
-                    });
-                }
-                _ => {}
-            }
-            file.extend((bytes.len() as u64).to_le_bytes());
-            file.extend(bytes);
+    /// A domain with 20 rooms of 400 short messages, each from an address of its own. The rooms' blocks are
+    /// scattered.
+    fn chat_with_histories(ledger: &Ledger) -> Chat {
+        let (second, unlimited) = (Duration::from_secs(1), Pace::UNLIMITED);
+        let config = ChatConfig {
+            session_ttl: second,
+            room_ttl: second,
+            new_room_ttl: second,
+            leave_grace: second,
+            probe_timeout: second,
+            history_messages_max: 1000,
+            message_pace: unlimited,
+            session_pace: unlimited,
+            room_pace: unlimited,
+            guess_paces: GuessPaces { address: unlimited, room: unlimited },
+            address_connections_max: None,
+            address_sessions_max: None,
+            sessions_max: 100,
+            rooms_max: 100,
+        };
+        let mut chat = Chat::new(config, Box::new(SeededEntropy::new(1)), ledger);
+        let mut restoring =
+            Restoring::new(&mut chat, Now { mono: Mono::ZERO, wall: Wall::default() });
+        let mut take = |record| restoring.take(record, |_| 100).unwrap();
+        take(Record::Chat {
+            newest: (1 << 47, 0),
+            user_id_secret: [0; 16],
+            rooms_opened: 20,
+            arrivals: 0,
+            history_bytes: [0; 3],
+        });
+        for number in 0..20 {
+            take(Record::Room {
+                id: format!("{number:010x}").into(),
+                title: None,
+                created: 0,
+                lock: None,
+                owner: None,
+                number,
+                is_new: true,
+                remaining: None,
+                dropped: None,
+                creator: None,
+            });
         }
-        let mut sum = SipHasher24::new();
-        sum.write(&file);
-        file.extend(format!("{FOOT}{:016x}\n", sum.finish()).bytes());
-        fs::write(&path, file).unwrap();
-        let mut count = 0;
+        for n in 0..8000u32 {
+            take(Record::Message {
+                room: n % 20,
+                id: format!("00000000-{:04x}-7000-8000-000000000000", n).into(),
+                kind: RecordedKind::Chat,
+                user: "ana".into(),
+                user_id: 7,
+                wall: 1_755_611_100_123_456,
+                text: "a short message".into(),
+                nonce: None,
+                from: Some([203, 0, 113, (n % 20) as u8].into()),
+            });
+        }
+        restoring.finish();
+        chat
+    }
+
+    #[test]
+    fn writing_needs_no_more_memory_than_it_frees_even_if_the_file_is_memory() {
+        let folder = Folder::new("memory");
+        let (path, new) = (folder.0.join("state"), folder.0.join("state.new"));
+        let ledger = Ledger::new();
+        let mut chat = chat_with_histories(&ledger);
+        let now = Now { mono: Mono::ZERO, wall: Wall::default() };
+        let (before, mut messages) = (ledger.total(), 0);
+        let written = write(&path, |pass, keep| match pass {
+            Pass::Count => chat.keep(now, keep),
+            Pass::Write => chat.give_up(now, |record| {
+                messages += usize::from(matches!(record, Record::Message { .. }));
+                keep(record)?;
+                let file = fs::metadata(&new)?.len() as usize;
+                assert!(ledger.total() + file < before + 16_384, "after {messages} messages");
+                Ok(())
+            }),
+        });
+        assert!(written.is_ok());
+        assert_eq!((messages, ledger.bytes(Account::Histories)), (8000, 0));
+        assert!(!chat.is_sparse());
+        chat.check_invariants();
+        assert!(fs::metadata(&path).unwrap().len() > 400_000);
+    }
+
+    #[test]
+    fn memory_that_written_messages_leave_is_given_back_at_once() {
+        let ledger = Ledger::new();
+        let mut chat = chat_with_histories(&ledger);
+        let (all, mut messages) = (ledger.bytes(Account::Histories), 0);
+        let now = Now { mono: Mono::ZERO, wall: Wall::default() };
+        let failed = chat.give_up(now, |record| {
+            messages += usize::from(matches!(record, Record::Message { .. }));
+            if messages < 6000 { Ok(()) } else { Err(()) }
+        });
+        assert_eq!(failed, Err(()));
+        let left = ledger.bytes(Account::Histories);
+        assert!(left < all / 3, "{left} of {all}");
+        assert!(!chat.is_sparse(), "their blocks are scattered");
+        chat.check_invariants();
+    }
+
+    /// `tests/wire/restarts.rs` starts a server with the same file.
+    #[test]
+    fn a_file_of_version_1_is_read() {
+        let folder = Folder::new("version-1");
+        let path = folder.0.join("state");
+        fs::write(&path, include_bytes!("../tests/wire/state-version-1")).unwrap();
+        let mut shown = Vec::new();
         let taken = read(&path, |record| {
-            count += 1;
-            match record {
-                Record::Session { creator: None, .. } | Record::Room { creator: None, .. } => {}
-                Record::Session { .. } | Record::Room { .. } => return Err(InvalidRecord),
-                Record::Message { kind, user_id, wall, text, nonce, from, .. } => {
-                    assert_eq!((kind, user_id, from), (RecordedKind::Chat, 255, None));
-                    assert_eq!((wall, &*text), (1_755_611_100_123_456, "a \"word\""));
-                    assert_eq!(nonce.as_deref(), Some("n"));
-                }
-                _ => {}
-            }
+            shown.push(serde_json::to_string(&record).unwrap());
             Ok(())
         });
         assert!(matches!(taken, Ok(true)) && !path.exists());
-        assert_eq!(count, records().len());
+        assert_eq!(shown.len(), 15);
+        assert!(shown[0].contains("\"history_bytes\":[0,0,0]"), "{}", shown[0]);
+        let session = r#"{"Session":{"id":"a2e06815-acfa-4d9a-b2ad-d18362c9e397","name":"Ana","remaining":null,"creator":null}}"#;
+        assert_eq!(shown[2], session);
+        let message = r#"{"Message":{"room":0,"id":"01a22632-0e98-7000-b840-2f9eab55bb94","kind":"Chat","user":"Ana","user_id":3962523220279139535,"wall":1795937144472846,"text":"message 0 \"quoted\" 🙂","nonce":"n0","from":null}}"#;
+        assert_eq!(shown[8], message);
+    }
+
+    #[test]
+    fn a_number_has_as_many_bytes_as_it_needs() {
+        for (number, length) in [(0, 1), (127, 1), (128, 2), (1 << 14, 3), (u64::MAX, 10)] {
+            let mut bytes = Vec::new();
+            Encoder(&mut bytes).number(number);
+            assert_eq!(bytes.len(), length);
+            assert_eq!(Decoder { bytes: &bytes, version: 2 }.number(), Some(number));
+        }
+        let endless = [0xFF; 11];
+        assert_eq!(Decoder { bytes: &endless, version: 2 }.number(), None);
     }
 }

@@ -262,6 +262,26 @@ impl<R> Feeds<R> {
         Some(share)
     }
 
+    /// A message of a room that is being restored is left out.
+    pub fn skip(&mut self, room: RoomKey, id: MessageId) {
+        if let Some(feed) = self.rooms.get_mut(room) {
+            feed.history.skip(id);
+        }
+    }
+
+    /// The oldest message of a room.
+    pub fn first_message(&self, room: RoomKey) -> Option<Place> {
+        self.rooms.get(room)?.history.after(&self.archive.store, None)
+    }
+
+    /// Drops the oldest message of a room.
+    pub fn drop_first_message(&mut self, room: RoomKey) {
+        let Some(feed) = self.rooms.get_mut(room) else { return };
+        feed.history.drop_oldest(&mut self.archive);
+        feed.recount(&mut self.heap_tally);
+        self.recount_archive();
+    }
+
     /// Sets [`History::dropped`] in a room that is being restored.
     pub fn restore_dropped(&mut self, room: RoomKey, id: MessageId) {
         if let Some(feed) = self.rooms.get_mut(room) {
@@ -376,14 +396,21 @@ impl<R> Feeds<R> {
     /// The rooms with a history, the one that has been silent longest first.
     pub fn rooms_with_history(&self) -> Vec<RoomKey> {
         let rooms = self.rooms.iter().filter(|(_, feed)| !feed.history.is_empty());
-        let mut rooms: Vec<_> = rooms.map(|(key, feed)| (feed.history.newest(), key)).collect();
-        rooms.sort_unstable_by_key(|(newest, _)| *newest);
-        rooms.into_iter().map(|(_, key)| key).collect()
+        let mut rooms: Vec<_> = rooms.map(|(key, _)| key).collect();
+        rooms.sort_unstable_by_key(|key| self.history(*key).and_then(History::newest));
+        rooms
     }
 
     /// The memory of all histories.
     pub fn archive(&self) -> &Archive {
         &self.archive
+    }
+
+    /// See `Record::Chat`.
+    pub fn history_bytes(&self) -> [u64; 3] {
+        let lists = self.rooms.iter().map(|(_, feed)| feed.history.heap_bytes()).sum::<usize>();
+        let took = self.archive.store.bytes() + lists;
+        [self.archive.shares.bytes(), took, self.archive_tally.bytes()].map(|bytes| bytes as u64)
     }
 
     /// Bytes of the collections themselves, without the heap that their entries hold.

@@ -137,7 +137,8 @@ impl History {
         (dropped, len)
     }
 
-    fn drop_oldest(&mut self, archive: &mut Archive) {
+    /// Drops the oldest message.
+    pub fn drop_oldest(&mut self, archive: &mut Archive) {
         let Some(first) = archive.store.first(&self.queue) else { return };
         let id = MessageId::from_bytes(archive.store.key(&self.queue, first));
         let header = self.header(&archive.store, first);

@@ -131,6 +131,12 @@ impl MessageCopies {
     }
 }
 
+/// Bytes of a message's record.
+pub(super) fn record_bytes(message: &Message<'_>) -> usize {
+    let header = Header::of(message, None, 0).encode();
+    parts(message, &message.id.to_bytes(), &header).iter().map(|part| part.len()).sum()
+}
+
 /// The parts of a message's record.
 pub(super) fn parts<'m>(
     message: &Message<'m>,

@@ -8,21 +8,24 @@
 //! state of rate limits and the wrong guesses of passwords are not recorded.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::address::Address;
 use super::event::{Message, MessageKind};
 use super::id::{MessageId, RoomId, SessionId, UserId};
-use super::kept::MessageCopies;
-use super::keys::{AddressKey, MemberKey, RoomKey, SessionKey};
+use super::kept::{MessageCopies, record_bytes};
+use super::keys::{AddressKey, MemberKey, RoomKey, RoomTag, SessionKey, ShareKey};
 use super::name::{Name, Title};
 use super::password::{Lock, LockRecord};
 use super::posting::Draft;
 use super::roster::Arrival;
 use super::state::{Chat, Pending, Room};
+use super::store::Place;
 use super::timer::ChatTimer;
 use crate::clock::{Now, Wall};
+use crate::ledger::Pressure;
 use crate::slots::Key;
 use crate::timers::TimerKey;
 
@@ -39,6 +42,9 @@ pub enum Record<'a> {
         rooms_opened: u64,
         /// How often a member has become present, in any room.
         arrivals: u64,
+        /// Bytes of all messages as they are kept, bytes of memory that they took, and of what all
+        /// histories share. 0: unknown.
+        history_bytes: [u64; 3],
     },
     /// Ordered by remaining time, the shortest first.
     Session {
@@ -130,11 +136,51 @@ impl Chat {
         now: Now,
         mut keep: impl FnMut(Record<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
+        let rooms = self.keep_without_messages(now, &mut keep)?;
+        let store = &self.feeds.archive().store;
+        for key in self.feeds.rooms_with_history() {
+            let Some(history) = self.feeds.history(key) else { continue };
+            let mut place = history.after(store, None);
+            while let Some(at) = place {
+                self.keep_message(&rooms, key, at, &mut keep)?;
+                place = history.next(store, at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Like [`Chat::keep`], but drops each message as soon as `keep` has taken it, and gives its
+    /// memory back to the system, so that `keep` can use as much.
+    pub fn give_up<E>(
+        &mut self,
+        now: Now,
+        mut keep: impl FnMut(Record<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let rooms = self.keep_without_messages(now, &mut keep)?;
+        for key in self.feeds.rooms_with_history() {
+            while let Some(first) = self.feeds.first_message(key) {
+                self.keep_message(&rooms, key, first, &mut keep)?;
+                self.feeds.drop_first_message(key);
+                while self.feeds.is_sparse() {
+                    self.feeds.compact();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes all records before those of messages to `keep`. Returns the indices of the rooms.
+    fn keep_without_messages<E>(
+        &self,
+        now: Now,
+        keep: &mut impl FnMut(Record<'_>) -> Result<(), E>,
+    ) -> Result<Indices<RoomTag>, E> {
         keep(Record::Chat {
             newest: self.message_ids.newest(),
             user_id_secret: self.user_id_secret,
             rooms_opened: self.rooms_opened,
             arrivals: self.arrivals,
+            history_bytes: self.feeds.history_bytes(),
         })?;
         let remaining = |timer: Option<TimerKey>| {
             let (timer, deadline) = self.timers.get(timer?)?;
@@ -142,22 +188,23 @@ impl Chat {
         };
         let creator =
             |key: Option<AddressKey>| self.addresses.get(key?).map(|usage| usage.address.ip());
-        let sessions = self.sessions.iter().map(|(key, one)| (remaining(one.timer), key));
-        let sessions = Indices::of(sessions.collect());
-        for &(remaining, key) in &sessions.order {
+        let of_session = |key| remaining(self.sessions.get(key).and_then(|one| one.timer));
+        let sessions = Indices::of(self.sessions.iter().map(|(key, _)| key).collect(), of_session);
+        for &key in &sessions.order {
             let Some(session) = self.sessions.get(key) else { continue };
             keep(Record::Session {
                 id: session.id.to_string().into(),
                 name: session.name.as_str().into(),
-                remaining: remaining.map(|(_, micros)| micros),
+                remaining: of_session(key).map(|(_, micros)| micros),
                 creator: creator(session.creator),
             })?;
         }
-        let rooms = self.feeds.rooms().map(|(key, one)| (remaining(one.timer), key));
-        let rooms = Indices::of(rooms.collect());
-        for &(remaining, key) in &rooms.order {
+        let of_room = |key| remaining(self.feeds.room(key).and_then(|one| one.timer));
+        let rooms = Indices::of(self.feeds.rooms().map(|(key, _)| key).collect(), of_room);
+        for &key in &rooms.order {
             let Some(room) = self.feeds.room(key) else { continue };
             let dropped = self.feeds.history(key).and_then(|history| history.dropped());
+            let remaining = of_room(key);
             keep(Record::Room {
                 id: room.id.to_string().into(),
                 title: room.title().map(Cow::Borrowed),
@@ -171,7 +218,7 @@ impl Chat {
                 creator: creator(room.creator),
             })?;
         }
-        for &(_, key) in &sessions.order {
+        for &key in &sessions.order {
             let Some(session) = self.sessions.get(key) else { continue };
             for (room, member) in &session.rooms {
                 let indices = (sessions.index(key), rooms.index(*room), self.members.get(*member));
@@ -180,21 +227,24 @@ impl Chat {
                 keep(Record::Member { session, room, arrival })?;
             }
         }
+        Ok(rooms)
+    }
+
+    /// Passes the record of one message to `keep`.
+    fn keep_message<E>(
+        &self,
+        rooms: &Indices<RoomTag>,
+        key: RoomKey,
+        at: Place,
+        keep: &mut impl FnMut(Record<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let parts = (self.feeds.history(key), rooms.index(key), self.feeds.room(key));
+        let (Some(history), Some(index), Some(room)) = parts else { return Ok(()) };
         let archive = self.feeds.archive();
-        for key in self.feeds.rooms_with_history() {
-            let parts = (self.feeds.history(key), rooms.index(key), self.feeds.room(key));
-            let (Some(history), Some(index), Some(room)) = parts else { continue };
-            let mut place = history.after(&archive.store, None);
-            while let Some(at) = place {
-                let mut copy = MessageCopies::of(room.id);
-                history.copy(&archive.store, at, &mut copy);
-                for message in copy.iter() {
-                    keep(recorded(index, &message, history.address(archive, at)))?;
-                }
-                place = history.next(&archive.store, at);
-            }
-        }
-        Ok(())
+        let mut copy = MessageCopies::of(room.id);
+        history.copy(&archive.store, at, &mut copy);
+        let from = history.address(archive, at);
+        copy.iter().try_for_each(|message| keep(recorded(index, &message, from)))
     }
 }
 
@@ -221,9 +271,10 @@ fn recorded<'m>(room: u32, message: &Message<'m>, from: Option<Address>) -> Reco
 /// A timer and the microseconds until it expires; `None`: no timer is armed.
 type Remaining = Option<(ChatTimer, u64)>;
 
-/// Sessions or rooms in the order of their records.
+/// Sessions or rooms in the order of their records. Small, because it is made when memory may be
+/// used up.
 struct Indices<K> {
-    order: Vec<(Remaining, Key<K>)>,
+    order: Vec<Key<K>>,
     /// For each slot, the index in `order`.
     by_slot: Vec<u32>,
 }
@@ -231,15 +282,15 @@ struct Indices<K> {
 impl<K> Indices<K> {
     /// Sorts by class of timer, then by deadline: timers of a class must be armed in the order of
     /// their deadlines.
-    fn of(mut order: Vec<(Remaining, Key<K>)>) -> Indices<K> {
-        order.sort_by_key(|(remaining, _)| match remaining {
-            Some((ChatTimer::RoomNew(_), micros)) => (true, *micros),
-            Some((_, micros)) => (false, *micros),
-            None => (false, u64::MAX),
+    fn of(mut order: Vec<Key<K>>, remaining: impl Fn(Key<K>) -> Remaining) -> Indices<K> {
+        order.sort_unstable_by_key(|key| match remaining(*key) {
+            Some((ChatTimer::RoomNew(_), micros)) => (true, micros, *key),
+            Some((_, micros)) => (false, micros, *key),
+            None => (false, u64::MAX, *key),
         });
-        let slots = order.iter().map(|(_, key)| key.index() + 1).max().unwrap_or_default();
+        let slots = order.iter().map(|key| key.index() + 1).max().unwrap_or_default();
         let mut by_slot = vec![u32::MAX; slots];
-        for (index, (_, key)) in order.iter().enumerate() {
+        for (index, key) in order.iter().enumerate() {
             by_slot[key.index()] = index as u32;
         }
         Indices { order, by_slot }
@@ -247,8 +298,7 @@ impl<K> Indices<K> {
 
     fn index(&self, key: Key<K>) -> Option<u32> {
         let index = *self.by_slot.get(key.index())?;
-        let (_, found) = self.order.get(index as usize)?;
-        (*found == key).then_some(index)
+        (*self.order.get(index as usize)? == key).then_some(index)
     }
 }
 
@@ -259,12 +309,27 @@ pub struct Restoring<'c> {
     now: Now,
     sessions: Vec<SessionKey>,
     rooms: Vec<RoomKey>,
+    /// See [`Record::Chat`].
+    history_bytes: [u64; 3],
+    /// Bytes of the next messages that are not kept, because there is less memory for histories than
+    /// they took. `None` before the first message.
+    surplus_bytes: Option<u64>,
+    /// The room of the last message, and the shares of the addresses that have sent messages there.
+    shares: (Option<RoomKey>, HashMap<Option<Address>, ShareKey>),
 }
 
 impl<'c> Restoring<'c> {
     /// `chat` must be new. If a record is refused, the caller must discard `chat`.
     pub fn new(chat: &'c mut Chat, now: Now) -> Restoring<'c> {
-        Restoring { chat, now, sessions: Vec::new(), rooms: Vec::new() }
+        Restoring {
+            chat,
+            now,
+            sessions: Vec::new(),
+            rooms: Vec::new(),
+            history_bytes: [0; 3],
+            surplus_bytes: None,
+            shares: Default::default(),
+        }
     }
 
     /// Takes the next record. `event_bytes` gives the length of a message's encoded event.
@@ -275,10 +340,17 @@ impl<'c> Restoring<'c> {
     ) -> Result<(), InvalidRecord> {
         let chat = &mut *self.chat;
         match record {
-            Record::Chat { newest: (millis, counter), user_id_secret, rooms_opened, arrivals } => {
+            Record::Chat {
+                newest: (millis, counter),
+                user_id_secret,
+                rooms_opened,
+                arrivals,
+                history_bytes,
+            } => {
                 chat.message_ids.continue_after(millis, counter);
                 chat.user_id_secret = user_id_secret;
                 (chat.rooms_opened, chat.arrivals) = (rooms_opened, arrivals);
+                self.history_bytes = history_bytes;
             }
             Record::Session { id, name, remaining, creator } => {
                 let id = SessionId::parse(&id).ok_or(InvalidRecord)?;
@@ -354,7 +426,32 @@ impl<'c> Restoring<'c> {
             room_id,
             nonce: nonce.as_deref(),
         };
-        chat.feeds.keep(room, &message, event_bytes(&message), None, from.map(Address::of));
+        let surplus = match self.surplus_bytes {
+            Some(bytes) => bytes,
+            None => {
+                chat.recount();
+                let [messages, took, shared] = self.history_bytes;
+                let left = chat.ledger.left(Pressure::Histories) as u64;
+                let surplus = took.saturating_sub(left.saturating_sub(shared));
+                let part = u128::from(surplus) * u128::from(messages) / u128::from(took.max(1));
+                part.try_into().unwrap_or(u64::MAX)
+            }
+        };
+        self.surplus_bytes = Some(surplus.saturating_sub(record_bytes(&message) as u64));
+        if surplus > 0 {
+            chat.feeds.skip(room, id);
+            return Ok(());
+        }
+        if self.shares.0 != Some(room) {
+            self.shares = (Some(room), HashMap::new());
+        }
+        let from = from.map(Address::of);
+        let share = self.shares.1.get(&from).copied();
+        if let Some(share) = chat.feeds.keep(room, &message, event_bytes(&message), share, from) {
+            self.shares.1.insert(from, share);
+        }
+        // If the records are of another version, or their messages differ in size.
+        chat.forget();
         Ok(())
     }
 

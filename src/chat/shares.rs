@@ -172,6 +172,11 @@ impl Shares {
         self.holders.get(share.holder)?.address
     }
 
+    /// Bytes of all messages.
+    pub fn bytes(&self) -> usize {
+        self.holders.iter().map(|(_, holder)| holder.bytes).sum()
+    }
+
     /// Bytes of heap held.
     pub fn heap_bytes(&self) -> usize {
         self.shares.bytes()

@@ -465,6 +465,11 @@ impl Store {
         }
     }
 
+    /// Bytes of the blocks in use.
+    pub fn bytes(&self) -> usize {
+        self.used * BLOCK_BYTES
+    }
+
     /// Bytes of heap that the lists of segments hold.
     pub fn heap_bytes(&self) -> usize {
         vec_bytes::<Segment>(self.segments.capacity()) + vec_bytes::<u64>(self.vacant.capacity())

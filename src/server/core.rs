@@ -26,6 +26,7 @@ use crate::counters::Counters;
 use crate::http::Phase;
 use crate::ledger::{Ledger, Pressure, Residency};
 use crate::net::Stream;
+use crate::snapshot::Pass;
 use crate::ws::FrameReader;
 use crate::ws::close::Close;
 
@@ -367,10 +368,18 @@ impl<S: Stream> Core<S> {
 
     // ---- State over a restart
 
-    /// Gives `keep` every record that a restart must not lose.
-    pub fn keep<E>(&mut self, keep: impl FnMut(Record<'_>) -> Result<(), E>) -> Result<(), E> {
+    /// Gives `keep` every record that a restart must not lose. In the second pass, messages are
+    /// dropped as soon as `keep` has taken them.
+    pub fn keep<E>(
+        &mut self,
+        pass: Pass,
+        keep: impl FnMut(Record<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         self.seal_all();
-        self.chat.keep(self.table.now, keep)
+        match pass {
+            Pass::Count => self.chat.keep(self.table.now, keep),
+            Pass::Write => self.chat.give_up(self.table.now, keep),
+        }
     }
 
     /// Restores the records that `keep` has given; `read` feeds them in. The core must be new, and

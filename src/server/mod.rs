@@ -310,7 +310,7 @@ impl Server {
     /// have been sent.
     fn keep_state(&mut self) {
         let Some(path) = &self.state else { return };
-        match snapshot::write(path, |_, keep| self.core.keep(keep)) {
+        match snapshot::write(path, |pass, keep| self.core.keep(pass, keep)) {
             Ok(()) => info!("sessions and rooms are kept in {}", path.display()),
             Err(error) => error!("--state {}: {error}; nothing is kept", path.display()),
         }

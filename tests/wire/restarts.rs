@@ -40,6 +40,12 @@ impl Folder {
         all
     }
 
+    /// The metrics have a listener of their own.
+    fn start_with_metrics(&self, flags: &[&str]) -> Server {
+        let state = self.state().display().to_string();
+        Server::start_with_metrics(&[&["--state", &state][..], flags].concat())
+    }
+
     fn start(&self, flags: &[&str]) -> Server {
         let (state, socket) = (self.state(), self.0.join("socket"));
         let mut command = command(&[], &[]);
@@ -208,6 +214,43 @@ fn a_damaged_state_is_refused_and_kept_under_another_name() {
     }
 }
 
+/// A server of the first edition has written the file: two users, a room with six messages whose older ones were
+/// dropped, and one with a password and a message.
+// contract §12.10
+#[test]
+fn a_state_of_the_first_edition_is_read() {
+    let folder = Folder::new("first-edition");
+    fs::write(folder.state(), include_bytes!("state-version-1")).unwrap();
+    let server = folder.start(&["--leave-grace", "1h"]);
+    assert_eq!(folder.files(), ["socket"]);
+    let (ana, bob) =
+        ("a2e06815-acfa-4d9a-b2ad-d18362c9e397", "3acc2863-d0ff-44a2-b7cb-898034d96c5b");
+    let (room, private) = ("76bdffee04", "d05e16f3f8eabee916b6bd734055195d");
+    let messages = server.messages(room, bob);
+    let texts: Vec<_> = messages.iter().map(|one| one["message"].as_str().unwrap()).collect();
+    let expected = [0, 1, 2].map(|n| format!("message {n} \"quoted\" \u{1f642}"));
+    assert_eq!(texts[..3], expected);
+    assert_eq!(texts[3..], ["answer 0", "answer 1", "answer 2"]);
+    let first = json!({
+        "id": "01a22632-0e98-7000-b840-2f9eab55bb94", "type": "chat", "user": "Ana",
+        "user_id": "36fdb5dfdef99ccf", "message": expected[0],
+        "timestamp": "2026-11-29T07:25:44.472846Z", "room_id": room, "nonce": "n0",
+    });
+    assert_eq!(messages[0], first);
+    let info = server.ask(get(&format!("/rooms/{room}"))).expect(200).json();
+    assert_eq!((&info["title"], &info["user_count"]), (&json!("tea & \u{1f370}"), &json!(1)));
+    // The nonce is known, and a reader that resumes learns of the messages that were dropped.
+    let again = post(&format!("/rooms/{room}/messages")).session(ana);
+    let again = server.ask(again.json(&json!({"message": expected[1], "nonce": "n1"})));
+    assert_eq!(again.expect(200).json()["id"], messages[1]["id"]);
+    let missed = resume(&server, room, ana, messages[4]["id"].as_str().unwrap()).history();
+    assert_eq!((missed.messages.len(), missed.complete), (1, true));
+    let missed = resume(&server, room, ana, "01a22632-0d6c-7000-bfaf-035b3cb44b83").history();
+    assert_eq!((missed.messages.len(), missed.complete), (6, false));
+    server.join_with(private, bob, "sesame");
+    assert_eq!(server.messages(private, bob)[0]["message"], "secret");
+}
+
 // contract §12.10
 #[test]
 fn a_file_that_is_no_state_is_kept_under_another_name() {
@@ -335,6 +378,100 @@ fn a_state_larger_than_its_file_system_is_not_begun() {
         assert_eq!(files, if is_small { vec!["state"] } else { vec![] }, "{log}");
         assert_eq!(log.contains("nothing is kept"), !is_small, "{log}");
     }
+}
+
+/// Posts messages of 4,000 bytes until histories are this part of the server's ceiling. Returns the room and the
+/// session.
+#[cfg(target_os = "linux")]
+fn fill(server: &Server, percent: u64) -> (String, String) {
+    let ana = server.session("ana");
+    let room = server.room(&ana);
+    let mut http = server.http();
+    let text = "x".repeat(3990);
+    let mut number = 0;
+    while server.metric("chat_memory_bytes") * 100
+        < server.metric("chat_memory_max_bytes") * percent
+    {
+        let mut batch = Vec::new();
+        for _ in 0..100 {
+            number += 1;
+            let message = json!({"message": format!("{number} {text}")});
+            batch.push(post(&format!("/rooms/{room}/messages")).session(&ana).json(&message));
+        }
+        assert!(http.pipeline(&batch).iter().all(|answer| answer.status == 201));
+    }
+    (room, ana)
+}
+
+/// The ids of all messages of a room, read in pages that are small compared with a small ceiling.
+#[cfg(target_os = "linux")]
+fn ids(server: &Server, room: &str, session: &str) -> Vec<String> {
+    let mut ids = Vec::new();
+    loop {
+        let after = ids.last().map_or("unknown", String::as_str);
+        let page = get(&format!("/rooms/{room}/messages?limit=10&after={after}")).session(session);
+        let page = server.ask(page).expect(200).json();
+        let messages = page["messages"].as_array().expect("messages");
+        if messages.is_empty() {
+            return ids;
+        }
+        ids.extend(messages.iter().map(|one| one["id"].as_str().expect("an id").to_owned()));
+    }
+}
+
+/// Regression: at 77 % of the ceiling, the file took twice the memory of the histories, and what was written of them
+/// stayed in memory too.
+// contract §12.10
+#[test]
+#[cfg(target_os = "linux")]
+fn writing_the_state_takes_no_more_memory_and_the_file_is_no_larger_than_the_histories() {
+    let folder = Folder::new("full-memory");
+    let flags = ["--max-memory", "16M", "--message-rate", "0", "--history", "100000"];
+    let server = folder.start_with_metrics(&flags);
+    fill(&server, 75);
+    let histories = server.metric("chat_memory_account_bytes{account=\"histories\"}");
+    let (before, pid) = (server.resident_kib(), server.pid());
+    server.terminate();
+    let mut most = 0;
+    while !folder.state().exists() {
+        let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+        let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+        most = most.max(4 * pages);
+    }
+    assert!(most < before + 1024, "{most} KiB, before {before}");
+    let file = fs::metadata(folder.state()).unwrap().len();
+    assert!(file < histories && file > 10 << 20, "{file}, histories {histories}");
+}
+
+/// Regression: after a restart, histories took half as much memory again, and a third was forgotten.
+// contract §12.10
+#[test]
+#[cfg(target_os = "linux")]
+fn a_restart_with_less_memory_keeps_the_newest_messages() {
+    let folder = Folder::new("less-memory");
+    let flags = ["--message-rate", "0", "--history", "100000", "--new-room-ttl", "1h"];
+    let start =
+        |memory: &str| folder.start_with_metrics(&[&flags[..], &["--max-memory", memory]].concat());
+    let server = start("4M");
+    let (room, ana) = fill(&server, 75);
+    let (all, bytes) = (ids(&server, &room, &ana), server.metric("chat_memory_bytes"));
+    stop(server);
+    let server = start("4M");
+    assert_eq!(ids(&server, &room, &ana), all);
+    let restored = server.metric("chat_memory_bytes");
+    assert!(restored <= bytes, "{restored} bytes, before {bytes}");
+    stop(server);
+    let server = start("2M");
+    let kept = ids(&server, &room, &ana);
+    assert!((300..450).contains(&kept.len()), "{} messages", kept.len());
+    assert_eq!(kept, all[all.len() - kept.len()..]);
+    let restored = server.metric("chat_memory_bytes");
+    assert!(restored <= 2 << 20, "{restored}");
+    assert_eq!(
+        server.metric("chat_messages_forgotten_total"),
+        0,
+        "none had to be dropped afterwards"
+    );
 }
 
 /// A client that chats through restarts the way the chat page does: it sends a message again, with the same
