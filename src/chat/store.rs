@@ -224,9 +224,10 @@ impl Store {
 
     /// Appends the bytes of the record at `place` to `out`.
     pub fn read(&self, queue: &RecordQueue, place: Place, out: &mut Vec<u8>) {
-        let start = out.len();
-        out.resize(start + self.length(queue, place), 0);
-        self.copy(queue, place, 0, &mut out[start..]);
+        let length = self.length(queue, place);
+        self.pieces(queue, advance(place, LENGTH_BYTES), length, |piece| {
+            out.extend_from_slice(piece);
+        });
     }
 
     /// Copies the bytes that follow the first `skip` bytes of the record at `place`. The record must
@@ -235,14 +236,30 @@ impl Store {
         self.copy_from(queue, advance(place, LENGTH_BYTES + skip), out);
     }
 
-    fn copy_from(&self, queue: &RecordQueue, from: Place, mut out: &mut [u8]) {
+    fn copy_from(&self, queue: &RecordQueue, from: Place, out: &mut [u8]) {
+        let mut at = 0;
+        self.pieces(queue, from, out.len(), |piece| {
+            out[at..at + piece.len()].copy_from_slice(piece);
+            at += piece.len();
+        });
+    }
+
+    /// Passes `length` bytes to `each`, in one piece for each block in which they are.
+    fn pieces(
+        &self,
+        queue: &RecordQueue,
+        from: Place,
+        mut length: usize,
+        mut each: impl FnMut(&[u8]),
+    ) {
         let Place { mut ordinal, offset } = from;
         let mut offset = usize::from(offset);
-        while !out.is_empty() {
+        while length > 0 {
             let payload = &self.block(queue.block(ordinal))[HEADER_BYTES + offset..];
-            let (now, later) = out.split_at_mut(out.len().min(payload.len()));
-            now.copy_from_slice(&payload[..now.len()]);
-            (ordinal, offset, out) = (ordinal.wrapping_add(1), 0, later);
+            let piece = &payload[..length.min(payload.len())];
+            each(piece);
+            length -= piece.len();
+            (ordinal, offset) = (ordinal.wrapping_add(1), 0);
         }
     }
 
