@@ -57,11 +57,14 @@ pub enum SnapshotError {
     Damaged,
 }
 
-/// The two times that [`write`] asks for all records.
+/// What [`write`] asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pass {
     /// The records are counted, and must stay.
     Count,
+    /// No records are needed now. The oldest messages are to be dropped, until what is left makes a
+    /// file that is so many bytes shorter. (Fewer or more will do: the records are counted again.)
+    Shrink(u64),
     /// The records are written. What they are made of may be freed, one after the other.
     Write,
 }
@@ -84,18 +87,22 @@ pub fn check_path(path: &Path) -> io::Result<()> {
 }
 
 /// Writes a state file and replaces any file at `path`. `keep` is called for each [`Pass`], and
-/// calls its argument with each record. The records of both passes must have the same lengths.
+/// calls its argument with each record. The records that are written must have the lengths of those
+/// that were counted last.
 ///
-/// The space for the whole file is reserved before the second pass begins. Of the file, only one
-/// record and a few kilobytes are in memory at a time.
+/// `memory_left`: how much memory the process's control group may still take. If the file would
+/// take more, because its file system is memory, the oldest messages are left out; otherwise the
+/// kernel would kill the process. The space for the whole file is reserved before the last pass
+/// begins. Of the file, only one record and a few kilobytes are in memory at a time.
 ///
 /// If this fails, a file at `path` stays as it was.
 pub fn write(
     path: &Path,
+    memory_left: Option<u64>,
     keep: impl FnMut(Pass, &mut dyn FnMut(Record<'_>) -> io::Result<()>) -> io::Result<()>,
 ) -> io::Result<()> {
     let new = beside(path, ".new");
-    let written = write_new(&new, keep).and_then(|()| fs::rename(&new, path));
+    let written = write_new(&new, memory_left, keep).and_then(|()| fs::rename(&new, path));
     if written.is_err() {
         let _ = fs::remove_file(&new); // It may not exist.
     }
@@ -104,19 +111,30 @@ pub fn write(
 
 fn write_new(
     path: &Path,
+    memory_left: Option<u64>,
     mut keep: impl FnMut(Pass, &mut dyn FnMut(Record<'_>) -> io::Result<()>) -> io::Result<()>,
 ) -> io::Result<()> {
     let file = create(path)?;
     let (mut length, mut bytes) = (Vec::new(), Vec::new());
-    let mut size = (HEAD.len() + FOOT_BYTES) as u64;
-    keep(Pass::Count, &mut |record| {
-        encode(&record, &mut bytes);
-        Encoder(&mut length).number(bytes.len() as u64);
-        size += (length.len() + bytes.len()) as u64;
-        length.clear();
-        bytes.clear();
-        Ok(())
-    })?;
+    let most = memory_left.filter(|_| is_in_memory(&file)).unwrap_or(u64::MAX);
+    let mut last = u64::MAX;
+    let size = loop {
+        let mut size = (HEAD.len() + FOOT_BYTES) as u64;
+        keep(Pass::Count, &mut |record| {
+            encode(&record, &mut bytes);
+            Encoder(&mut length).number(bytes.len() as u64);
+            size += (length.len() + bytes.len()) as u64;
+            length.clear();
+            bytes.clear();
+            Ok(())
+        })?;
+        // It does not shrink if there are no messages; the rest is small.
+        if size <= most || size == last {
+            break size;
+        }
+        last = size;
+        keep(Pass::Shrink(size - most), &mut |_| Ok(()))?;
+    };
     reserve(&file, size)?;
     let mut out = Summing { to: BufWriter::new(file), sum: SipHasher24::new() };
     out.write_all(HEAD)?;
@@ -153,7 +171,7 @@ fn create(path: &Path) -> io::Result<File> {
 /// this process's control group.
 fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     #[cfg(target_os = "linux")]
-    if !is_in_memory(file)? {
+    if !is_in_memory(file) {
         let done = fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes);
         if !matches!(done, Err(Errno::OPNOTSUPP | Errno::NOSYS)) {
             return Ok(done?);
@@ -167,8 +185,14 @@ fn reserve(file: &File, bytes: u64) -> io::Result<()> {
 
 /// Whether the file is on tmpfs or ramfs (`include/uapi/linux/magic.h`).
 #[cfg(target_os = "linux")]
-fn is_in_memory(file: &File) -> io::Result<bool> {
-    Ok(matches!(fstatfs(file)?.f_type as u32, 0x0102_1994 | 0x8584_58f6))
+fn is_in_memory(file: &File) -> bool {
+    fstatfs(file).is_ok_and(|system| matches!(system.f_type as u32, 0x0102_1994 | 0x8584_58f6))
+}
+
+/// Other systems have no control groups.
+#[cfg(not(target_os = "linux"))]
+fn is_in_memory(_file: &File) -> bool {
+    false
 }
 
 /// Passes a state file's records to `take`, then removes the file. False if there is no file.
@@ -709,7 +733,7 @@ mod tests {
         let folder = Folder::new("size");
         let path = folder.0.join("state");
         let mut passes = Vec::new();
-        let written = write(&path, |pass, keep| {
+        let written = write(&path, None, |pass, keep| {
             passes.push((pass, fs::metadata(folder.0.join("state.new")).unwrap().len()));
             records().into_iter().try_for_each(keep)
         });
@@ -756,7 +780,7 @@ mod tests {
         let path = folder.0.join("state");
         fs::write(&path, "before").unwrap();
         for failing in [Pass::Count, Pass::Write] {
-            let written = write(&path, |pass, keep| {
+            let written = write(&path, None, |pass, keep| {
                 records().into_iter().try_for_each(keep)?;
                 if pass == failing { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
             });
@@ -871,8 +895,9 @@ mod tests {
         let mut chat = chat_with_histories(&ledger);
         let now = Now { mono: Mono::ZERO, wall: Wall::default() };
         let (before, mut messages) = (ledger.total(), 0);
-        let written = write(&path, |pass, keep| match pass {
+        let written = write(&path, None, |pass, keep| match pass {
             Pass::Count => chat.keep(now, keep),
+            Pass::Shrink(_) => unreachable!("there is no limit"),
             Pass::Write => chat.give_up(now, |record| {
                 messages += usize::from(matches!(record, Record::Message { .. }));
                 keep(record)?;
@@ -886,6 +911,46 @@ mod tests {
         assert!(!chat.is_sparse());
         chat.check_invariants();
         assert!(fs::metadata(&path).unwrap().len() > 400_000);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_file_in_memory_leaves_out_the_oldest_messages_rather_than_exceed_the_limit() {
+        let path = Path::new("/dev/shm").join(format!("chat-limit-{}", std::process::id()));
+        if !path.parent().is_some_and(Path::is_dir) {
+            return println!("skipped: no /dev/shm");
+        }
+        let ledger = Ledger::new();
+        let mut chat = chat_with_histories(&ledger);
+        let now = Now { mono: Mono::ZERO, wall: Wall::default() };
+        let mut shrunk = false;
+        let written = write(&path, Some(200_000), |pass, keep| match pass {
+            Pass::Count => chat.keep(now, keep),
+            Pass::Shrink(bytes) => {
+                shrunk = true;
+                chat.drop_oldest(bytes);
+                chat.check_invariants();
+                Ok(())
+            }
+            Pass::Write => chat.give_up(now, keep),
+        });
+        assert!(written.is_ok() && shrunk);
+        let size = fs::metadata(&path).unwrap().len();
+        assert!((150_000..=200_000).contains(&size), "{size}");
+        // The rooms that have been silent longest have lost their messages, and know it.
+        let (mut rooms, mut dropped) = (Vec::new(), 0);
+        let is_read = read(&path, |record| {
+            match record {
+                Record::Room { dropped: Some(_), .. } => dropped += 1,
+                Record::Message { room, .. } => rooms.push(room),
+                _ => {}
+            }
+            Ok(())
+        });
+        assert!(is_read.is_ok_and(|is_there| is_there));
+        rooms.dedup();
+        assert!(rooms.len() < 12 && rooms.len() + dropped >= 20, "{rooms:?}, {dropped} dropped");
+        assert_eq!(rooms.last(), Some(&19), "the newest are kept");
     }
 
     #[test]

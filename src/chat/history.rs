@@ -244,6 +244,11 @@ impl History {
         store.last(&self.queue, count + 1).map(|place| self.id(store, place))
     }
 
+    /// Bytes of the record at `place`.
+    pub fn record_bytes(&self, archive: &Archive, place: Place) -> usize {
+        archive.store.length(&self.queue, place)
+    }
+
     /// The newest message, kept or not.
     pub fn newest(&self) -> Option<MessageId> {
         self.newest.max(self.dropped)

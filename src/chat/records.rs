@@ -169,6 +169,21 @@ impl Chat {
         Ok(())
     }
 
+    /// Drops the oldest messages, those of the room that has been silent longest first, until they
+    /// had so many bytes.
+    pub fn drop_oldest(&mut self, bytes: u64) {
+        let mut left = bytes;
+        for key in self.feeds.rooms_with_history() {
+            while let Some(first) = self.feeds.first_message(key).filter(|_| left > 0) {
+                let archive = self.feeds.archive();
+                let history = self.feeds.history(key);
+                let length = history.map_or(0, |history| history.record_bytes(archive, first));
+                left = left.saturating_sub(length as u64);
+                self.feeds.drop_first_message(key);
+            }
+        }
+    }
+
     /// Passes all records before those of messages to `keep`. Returns the indices of the rooms.
     fn keep_without_messages<E>(
         &self,

@@ -61,6 +61,11 @@ impl ResidentGauge {
             return None;
         }
         self.next = now.after(INTERVAL);
+        self.read()
+    }
+
+    /// A new reading.
+    pub fn read(&self) -> Option<Resident> {
         let mut text = [0; 4096];
         let status = read(self.status.as_ref()?, &mut text)?;
         let [all, anonymous] = [b"VmRSS:" as &[u8], b"RssAnon:"].map(|name| field(status, name));

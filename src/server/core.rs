@@ -368,8 +368,8 @@ impl<S: Stream> Core<S> {
 
     // ---- State over a restart
 
-    /// Gives `keep` every record that a restart must not lose. In the second pass, messages are
-    /// dropped as soon as `keep` has taken them.
+    /// Gives `keep` every record that a restart must not lose. When they are written, messages
+    /// are dropped as soon as `keep` has taken them.
     pub fn keep<E>(
         &mut self,
         pass: Pass,
@@ -378,6 +378,10 @@ impl<S: Stream> Core<S> {
         self.seal_all();
         match pass {
             Pass::Count => self.chat.keep(self.table.now, keep),
+            Pass::Shrink(bytes) => {
+                self.chat.drop_oldest(bytes);
+                Ok(())
+            }
             Pass::Write => self.chat.give_up(self.table.now, keep),
         }
     }

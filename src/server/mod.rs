@@ -85,7 +85,7 @@ use crate::process::resident::ResidentGauge;
 use crate::process::signals;
 use crate::process::signals::Signals;
 use crate::process::systemd::{self, Supervisor};
-use crate::snapshot;
+use crate::snapshot::{self, Pass};
 use listeners::Acceptor;
 
 /// Events taken from one poll. More stay with the kernel for the next.
@@ -310,7 +310,20 @@ impl Server {
     /// have been sent.
     fn keep_state(&mut self) {
         let Some(path) = &self.state else { return };
-        match snapshot::write(path, |pass, keep| self.core.keep(pass, keep)) {
+        let group = self.resident.read().and_then(|resident| resident.group);
+        let memory_left = group.map(|group| group.left.saturating_sub(group.max / 32) as u64);
+        let mut left_out = 0;
+        let written = snapshot::write(path, memory_left, |pass, keep| {
+            if let Pass::Shrink(bytes) = pass {
+                left_out += bytes;
+            }
+            self.core.keep(pass, keep)
+        });
+        if left_out > 0 {
+            let path = path.display();
+            warn!("--state {path}: the oldest {left_out} bytes would exceed the memory limit");
+        }
+        match written {
             Ok(()) => info!("sessions and rooms are kept in {}", path.display()),
             Err(error) => error!("--state {}: {error}; nothing is kept", path.display()),
         }
