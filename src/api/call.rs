@@ -33,9 +33,11 @@ pub struct Caller {
 /// The answer to a request.
 #[derive(Debug)]
 pub enum Answer {
-    /// A response, complete except for its framing. If there is a rest, its content follows when the
-    /// client has mostly read the response.
-    Response(Response, Option<MessageList>),
+    /// A response, complete except for its framing.
+    Response(Response),
+    /// A response with messages of a room. If there is a rest, its content follows when the client
+    /// has mostly read the response.
+    Messages(Response, RoomKey, Option<MessageList>),
     /// An error. The caller counts it by its code and answers with
     /// [`Api::refusal`](super::Api::refusal).
     Refused(Error),
@@ -58,8 +60,9 @@ pub struct Call<'a> {
     pub sink: &'a mut dyn Sink,
     /// The decoded path segment that the route's `{…}` matched; empty if the route has none.
     pub segment: Cow<'a, str>,
-    /// The rest of the response's content, if the route leaves one.
-    pub rest: Option<MessageList>,
+    /// The room whose messages the response has, and the rest of its content, if the route leaves
+    /// one.
+    pub messages_of: Option<(RoomKey, Option<MessageList>)>,
 }
 
 impl<'a> Call<'a> {

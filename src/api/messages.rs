@@ -28,7 +28,8 @@ pub fn list(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     let (body, rest) = MessageList::begin(call.chat, reading, end);
     let mut response = json::response_of(200, vec![body.into()]);
     response.rest_bytes = rest.map_or(0, |rest| rest.left_bytes());
-    call.rest = rest.filter(|_| call.request.method() != Method::Head);
+    let is_head = call.request.method() == Method::Head;
+    call.messages_of = Some((room, rest.filter(|_| !is_head)));
     Ok(response)
 }
 
@@ -41,6 +42,7 @@ pub fn post(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     let room = call.authorize(session, Access::Post)?;
     let now = call.caller.now;
     let (message, is_new) = call.chat.post_from_outside(now, session, room, draft, call.sink)?;
+    call.messages_of = Some((room, None));
     Ok(json::response_of(if is_new { 201 } else { 200 }, vec![encoded(&message)]))
 }
 

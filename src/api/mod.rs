@@ -84,8 +84,11 @@ impl Api {
         sink: &mut dyn Sink,
     ) -> Answer {
         match self.answer_or_error(chat, request, caller, sink) {
-            Ok(Answer::Response(response, rest)) => {
-                Answer::Response(self.with_cors_fields(Some(request), response), rest)
+            Ok(Answer::Messages(response, room, rest)) => {
+                Answer::Messages(self.with_cors_fields(Some(request), response), room, rest)
+            }
+            Ok(Answer::Response(response)) => {
+                Answer::Response(self.with_cors_fields(Some(request), response))
             }
             Ok(answer) => answer,
             Err(error) => Answer::Refused(error),
@@ -145,10 +148,9 @@ impl Api {
         sink: &mut dyn Sink,
     ) -> Result<Answer, Error> {
         if let Some(preflight) = self.cors.preflight(request) {
-            return Ok(Answer::Response(preflight, None));
+            return Ok(Answer::Response(preflight));
         }
-        let options =
-            |allow: String| Answer::Response(Response::new(204).with("Allow", allow), None);
+        let options = |allow: String| Answer::Response(Response::new(204).with("Allow", allow));
         if request.path() == "*" {
             // RFC 9110 §9.3.7: a request about the server as a whole.
             return Ok(options("GET, HEAD, POST, DELETE, OPTIONS".to_owned()));
@@ -160,7 +162,15 @@ impl Api {
         let route = found.route(request.method())?;
         let listings = &mut self.listings;
         let segment = found.segment;
-        route.answer(&mut Call { chat, listings, request, caller, sink, segment, rest: None })
+        route.answer(&mut Call {
+            chat,
+            listings,
+            request,
+            caller,
+            sink,
+            segment,
+            messages_of: None,
+        })
     }
 
     /// Frees listings that are outdated, or that are empty because there are no rooms.

@@ -159,7 +159,10 @@ impl Route {
                 return Ok(Answer::Socket(UpgradeRequest::of(call.request, &call.segment)));
             }
         };
-        Ok(Answer::Response(response, call.rest.take()))
+        Ok(match call.messages_of.take() {
+            Some((room, rest)) => Answer::Messages(response, room, rest),
+            None => Answer::Response(response),
+        })
     }
 
     fn check_body(&self, request: &Request) -> Result<(), Error> {

@@ -251,6 +251,7 @@ impl Chat {
     /// its history.
     pub(super) fn remove_room(&mut self, now: Now, key: RoomKey, sink: &mut dyn Sink) {
         let Some(room) = self.feeds.remove_room(key, sink) else { return };
+        sink.end_room(key);
         self.room_ids.remove(&room.id);
         shrink(&mut self.room_ids);
         self.public_rooms.remove(&room.number);

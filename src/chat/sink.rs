@@ -69,6 +69,10 @@ pub trait Sink {
     /// A connection that waited is now in the room. Its input may be handled from now on.
     fn admit(&mut self, to: ConnKey);
     /// Closes the connection. The domain removes the attachment itself, so the event loop must not
-    /// report the end with [`super::Chat::exit`].
+    /// report the end with [`super::Chat::exit`]. With [`CloseReason::RoomDeleted`], events that were
+    /// queued earlier are dropped.
     fn close(&mut self, to: ConnKey, reason: CloseReason);
+    /// The room has ended, after all its connections were closed: what else is queued of its messages
+    /// must not be sent.
+    fn end_room(&mut self, room: RoomKey);
 }

@@ -118,6 +118,11 @@ impl<S: Stream> Link<S> {
         self.outbox.truncate();
     }
 
+    /// See [`Outbox::cut`].
+    pub fn cut(&mut self, is_boundary: impl FnOnce(&[u8], usize) -> bool) -> bool {
+        self.outbox.cut(is_boundary)
+    }
+
     /// Writes at most `budget` queued bytes. After an error the connection is unusable.
     pub fn flush(&mut self, budget: usize) -> io::Result<Flushed> {
         match self.outbox.flush(&mut self.stream, budget)? {

@@ -311,6 +311,24 @@ impl Outbox {
         }
     }
 
+    /// Drops everything, and returns true, if the bytes written so far end where `is_boundary` allows:
+    /// it gets the partly written piece, and how much of it is written. False: the stream would be
+    /// corrupt, so nothing is dropped.
+    pub fn cut(&mut self, is_boundary: impl FnOnce(&[u8], usize) -> bool) -> bool {
+        let first = match &self.queue {
+            Queued::Empty => None,
+            Queued::One(piece) => Some(piece),
+            Queued::Many(pieces) => pieces.iter().next(),
+        };
+        let written = self.written as usize;
+        let partly_written = first.filter(|_| written > 0);
+        let may_cut = partly_written.is_none_or(|piece| is_boundary(piece.bytes(), written));
+        if may_cut {
+            (self.queue, self.written) = Default::default();
+        }
+        may_cut
+    }
+
     /// Writes until the queue is empty, the kernel takes no more, or `budget` bytes are written.
     /// Errors are those of the stream.
     pub fn flush(&mut self, stream: &mut impl Write, mut budget: usize) -> io::Result<Flushed> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::outgoing::FlushMarks;
 use super::settings::ConnectionConfig;
 use crate::api::MessageList;
-use crate::chat::{Address, AttachmentKey, ConnKey};
+use crate::chat::{Address, AttachmentKey, ConnKey, RoomKey};
 use crate::clock::Mono;
 use crate::counters::Counters;
 use crate::http;
@@ -45,6 +45,11 @@ pub struct Connection<S> {
     /// Queued in the schedule.
     pub(super) is_queued: bool,
     pub(super) marks: FlushMarks,
+    /// The room whose messages may be in the outbox: that of the WebSocket, or of the last response
+    /// with messages.
+    pub(super) carries: Option<RoomKey>,
+    /// Entered in [`super::leftovers::Leftovers`] under that room.
+    pub(super) is_left_over: bool,
     /// On the list of connections to be freed.
     pub(super) is_closed: bool,
     /// The last readable edge came with the end of the peer's direction (EPOLLRDHUP): input is
@@ -70,7 +75,7 @@ pub(super) struct Held {
 // The ledger's account of an idle connection rests on these sizes. Debug builds of mio add checks.
 #[cfg(all(target_pointer_width = "64", not(debug_assertions)))]
 const _: () = assert!(
-    size_of::<Connection<crate::net::Socket>>() <= 216 + if cfg!(feature = "tls") { 8 } else { 0 }
+    size_of::<Connection<crate::net::Socket>>() <= 232 + if cfg!(feature = "tls") { 8 } else { 0 }
         && size_of::<Ws>() == 40
 );
 

@@ -9,7 +9,7 @@ use super::connection::{ConnectionKey, Protocol, TimeoutKind, Ws};
 use super::outgoing::is_page_due;
 use super::schedule;
 use super::table::Table;
-use crate::chat::Departure;
+use crate::chat::{Departure, RoomKey};
 use crate::net::{Flushed, Piece, Stream};
 use crate::ws::close::Close;
 
@@ -184,6 +184,7 @@ impl<S: Stream> Table<S> {
             Err(_) => self.on_broken(key),
         }
         self.note_page_due(key);
+        self.note_leftover(key);
         self.recount(key);
         written
     }
@@ -250,6 +251,53 @@ impl<S: Stream> Table<S> {
             if is_page_due(queued) && !std::mem::replace(&mut rest.is_page_due, true) {
                 self.outgoing.push_page_due(key);
             }
+        }
+    }
+
+    // ---- Messages for connections outside their room
+
+    /// After a flush: keeps the connection on the list while it is outside the rooms whose messages
+    /// it has queued.
+    pub fn note_leftover(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        let Some(room) = connection.carries else { return };
+        if matches!(connection.protocol, Protocol::Ws(_)) {
+            return;
+        }
+        if connection.response_rest().is_none() && connection.link.outbox().is_empty() {
+            return self.forget_leftover(key);
+        }
+        connection.is_left_over = true;
+        self.leftovers.insert(room, key);
+    }
+
+    /// The connection is freed, or has no messages queued.
+    pub fn forget_leftover(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        let room = connection.carries.take();
+        if std::mem::take(&mut connection.is_left_over) {
+            self.leftovers.remove(room, key);
+        }
+    }
+
+    /// From now on, messages of this room are queued for the connection.
+    pub fn carry(&mut self, key: ConnectionKey, room: RoomKey) {
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        let earlier = connection.carries.replace(room);
+        let is_empty = connection.link.outbox().is_empty();
+        if let Some(earlier) = earlier.filter(|earlier| *earlier != room && !is_empty) {
+            connection.is_left_over = true;
+            self.leftovers.insert_earlier(earlier, key);
+            self.leftovers.insert(room, key);
+        }
+    }
+
+    /// A room has ended: ends the connections outside it that have messages of it queued.
+    pub fn end_leftovers(&mut self, room: RoomKey) {
+        while let Some(index) = self.leftovers.any_of(room) {
+            let Some(key) = self.slots.key_at(index) else { break };
+            self.forget_leftover(key);
+            self.end(key, Departure::Closed);
         }
     }
 }

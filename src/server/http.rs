@@ -120,9 +120,13 @@ impl<S: Stream> Core<S> {
             (_, Some(over_limit)) => {
                 self.reject(key, Some(request), admission::refusal(over_limit));
             }
-            (Answer::Response(response, None), None) => self.respond(key, request, response),
-            (Answer::Response(response, Some(rest)), None) => {
-                self.begin_response(key, request, response, rest);
+            (Answer::Response(response), None) => self.respond(key, request, response),
+            (Answer::Messages(response, room, rest), None) => {
+                self.table.carry(key, room);
+                match rest {
+                    Some(rest) => self.begin_response(key, request, response, rest),
+                    None => self.respond(key, request, response),
+                }
             }
             (Answer::Refused(error), None) => {
                 let response = self.refusal(Some(request), error);
@@ -269,6 +273,9 @@ impl<S: Stream> Core<S> {
             share_exceeded,
             start: upgrade.start,
         };
+        if let Some(room) = request.room {
+            self.table.carry(key, room);
+        }
         match self.chat.enter(self.table.now, request, &mut self.table) {
             Ok((attachment, admission)) => {
                 if let Some(ws) = self.table.slots.get_mut(key).and_then(Connection::ws) {

@@ -13,6 +13,7 @@
 //! | [`table`], [`connection`] | all connections, and what is kept of each |
 //! | [`admission`] | which connections are let in, and how the others are refused |
 //! | [`input`] | one connection's turn: reading, and what a panic costs |
+//! | [`leftovers`] | messages queued for connections outside their room |
 //! | [`streaming`] | responses whose content is made while the peer reads it |
 //! | [`http`], [`ws`] | one connection's input through its protocol into the domain |
 //! | [`sink`], [`coalesce`] | the domain's output on its way to connections; room batches |
@@ -29,6 +30,7 @@
 //! [`admission`]: ../../src/disposable_chat/server/admission.rs.html
 //! [`input`]: ../../src/disposable_chat/server/input.rs.html
 //! [`http`]: ../../src/disposable_chat/server/http.rs.html
+//! [`leftovers`]: ../../src/disposable_chat/server/leftovers.rs.html
 //! [`streaming`]: ../../src/disposable_chat/server/streaming.rs.html
 //! [`ws`]: ../../src/disposable_chat/server/ws.rs.html
 //! [`sink`]: ../../src/disposable_chat/server/sink.rs.html
@@ -49,6 +51,7 @@ mod error;
 mod flush;
 mod http;
 mod input;
+mod leftovers;
 mod listeners;
 mod outgoing;
 mod schedule;

@@ -5,7 +5,7 @@
 //! to one connection arrives in the order of the pushes.
 
 use super::coalesce::Sealed;
-use super::connection::Connection;
+use super::connection::{Connection, ConnectionKey};
 use super::schedule::is_large_fan_out;
 use super::table::Table;
 use crate::api;
@@ -14,6 +14,14 @@ use crate::chat::{
 };
 use crate::net::{Piece, Stream};
 use crate::ws;
+
+impl<S: Stream> Table<S> {
+    /// Drops the frames of which no byte was written. False: another frame was written in part.
+    fn drop_frames(&mut self, key: ConnectionKey) -> bool {
+        let connection = self.slots.get_mut(key);
+        connection.is_none_or(|connection| connection.link.cut(ws::is_boundary))
+    }
+}
 
 impl<S: Stream> Sink for Table<S> {
     fn publish(&mut self, room: RoomKey, event: &Event<'_>, recipients: usize) -> Published {
@@ -76,9 +84,16 @@ impl<S: Stream> Sink for Table<S> {
         self.schedule(to); // The readable edge of what arrived meanwhile has passed.
     }
 
+    fn end_room(&mut self, room: RoomKey) {
+        self.end_leftovers(room);
+    }
+
     fn close(&mut self, to: ConnKey, reason: CloseReason) {
         if let Some(ws) = self.slots.get_mut(to).and_then(Connection::ws) {
             ws.attachment = None; // The domain has removed it already.
+        }
+        if reason == CloseReason::RoomDeleted && !self.drop_frames(to) {
+            return self.end(to, Departure::Closed);
         }
         match api::socket::close(reason) {
             Some(close) => Table::close(self, to, close),

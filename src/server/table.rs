@@ -17,6 +17,7 @@ use super::connection::{
     Connection, ConnectionKey, ConnectionTimer, Held, HeldTallies, Http, OverLimit, Protocol,
     Purpose, TimeoutKind,
 };
+use super::leftovers::Leftovers;
 use super::outgoing::Outgoing;
 use super::schedule::{Output, Queue, Schedule, Work};
 use super::settings::ConnectionConfig;
@@ -47,6 +48,7 @@ pub(super) struct Table<S> {
     pub schedule: Schedule<ConnectionKey>,
     pub outgoing: Outgoing<ConnectionKey>,
     pub batches: Batches,
+    pub leftovers: Leftovers,
     /// What the turn that is under way has done so far.
     pub work: Work,
     pub stamps: Stamps,
@@ -74,6 +76,7 @@ impl<S: Stream> Table<S> {
             schedule: Schedule::new(),
             outgoing: Outgoing::new(),
             batches: Batches::new(ledger),
+            leftovers: Leftovers::default(),
             work: Work::default(),
             stamps: Stamps::default(),
             counters: Counters::default(),
@@ -115,6 +118,8 @@ impl<S: Stream> Table<S> {
             allowance: Meter::default(),
             is_queued: false,
             marks: Default::default(),
+            carries: None,
+            is_left_over: false,
             is_closed: false,
             has_hung_up: false,
             is_read_shut_down: false,
@@ -233,6 +238,7 @@ impl<S: Stream> Table<S> {
     pub fn reap(&mut self, mut on_departure: impl FnMut(Address)) {
         for key in std::mem::take(&mut self.closed) {
             self.set_timer(key, None);
+            self.forget_leftover(key);
             let Some(connection) = self.slots.remove(key) else { continue };
             debug!("connection {key:?} is closed");
             self.held.change(connection.counted, Held::default(), &mut self.counters);
@@ -376,6 +382,7 @@ impl<S: Stream> Table<S> {
 
     fn recount_slots(&mut self) {
         let lists = self.schedule.bytes()
+            + self.leftovers.bytes()
             + self.outgoing.bytes()
             + self.closed.capacity() * size_of::<ConnectionKey>();
         let bytes = self.slots.bytes() + self.timers.bytes() + lists + self.control.capacity();
@@ -418,6 +425,8 @@ impl<S: Stream> Table<S> {
             };
             agree!((fits, key, timeout), (true, key, timeout), "a timer fits the state");
         }
+        let left_over = self.slots.iter().filter(|(_, connection)| connection.is_left_over);
+        self.leftovers.check(left_over.map(|(key, _)| key));
         // A key on a list may be stale: its connection was freed meanwhile. That is harmless.
         let count = |keys: &mut dyn Iterator<Item = ConnectionKey>,
                      mark: fn(&Connection<S>) -> bool| {

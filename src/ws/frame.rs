@@ -25,6 +25,25 @@ pub fn encode_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> usize
     start + header_len
 }
 
+/// Whether a frame ends after the first `at` of `frames`, which are whole frames of a server.
+pub fn is_boundary(frames: &[u8], at: usize) -> bool {
+    let mut end = 0;
+    while end < at {
+        // RFC 6455 §5.2: the bytes of an extended length, and the lengths that it takes.
+        let length = |bytes: usize| {
+            let bytes = frames.get(end + 2..end + 2 + bytes).unwrap_or_default();
+            bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte))
+        };
+        let Some(first) = frames.get(end + 1) else { return false };
+        end += match first & 0x7F {
+            127 => 10 + length(8),
+            126 => 4 + length(2),
+            short => 2 + usize::from(short),
+        };
+    }
+    end == at
+}
+
 /// The bytes of the header, and how many of them are used.
 fn header(payload_len: usize) -> ([u8; 10], usize) {
     const FINAL_TEXT: u8 = 0x81;
@@ -76,6 +95,18 @@ mod tests {
         check(65_535, &[0x81, 126, 0xFF, 0xFF]);
         check(65_536, &[0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
         check(70_000, &[0x81, 127, 0, 0, 0, 0, 0, 1, 0x11, 0x70]);
+    }
+
+    #[test]
+    fn frames_end_at_their_boundaries_and_nowhere_else() {
+        let mut frames = Vec::new();
+        let mut ends = vec![0];
+        for payload_len in [0, 5, 125, 126, 300, 65_535, 65_536] {
+            encode_text(&mut frames, |out| out.resize(out.len() + payload_len, 0xFE));
+            ends.push(frames.len());
+        }
+        let found: Vec<_> = (0..=frames.len()).filter(|at| is_boundary(&frames, *at)).collect();
+        assert_eq!(found, ends);
     }
 
     #[test]

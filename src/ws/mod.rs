@@ -22,5 +22,5 @@ mod partial;
 
 pub use close::Violation;
 pub use context::{Context, FrameReader, Incoming};
-pub use frame::encode_text;
+pub use frame::{encode_text, is_boundary};
 pub use partial::WsLimits;

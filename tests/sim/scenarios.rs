@@ -939,3 +939,63 @@ fn coalesced_messages_leave_after_ten_milliseconds() {
     }
     assert!((16..=128).contains(&ticks), "{ticks} ticks");
 }
+
+/// Regression: texts of deleted rooms were still being sent, and took most of the memory, as long as
+/// a slow reader of the list of messages took a few bytes now and then.
+// contract §10.10
+#[test]
+fn a_deleted_room_leaves_none_of_its_bytes_queued() {
+    let narrow = Network { buffer_bytes: 16 * 1024, ..RELIABLE };
+    let (mut world, guests) = room_with_guests(&no_message_rate(), narrow, 1);
+    let session = world.users[1].session.clone();
+    let path = format!("/rooms/{}", world.rooms[0].id);
+    let other = world.open_room(1, false);
+    let other = format!("/rooms/{}/messages?limit=1000", world.rooms[other].id);
+    // A socket in the room, one that leaves it, and readers of its messages. They read nothing.
+    let open = |world: &mut World, bytes: &[u8]| {
+        let peer = world.connect(Protocol::Unchecked, LOOPBACK);
+        world.stall(peer);
+        world.send(peer, bytes);
+        peer
+    };
+    let upgrade = wire::upgrade(&world.rooms[0].id, session.as_deref().unwrap(), "");
+    let inside = open(&mut world, &upgrade);
+    world.deliver_all(usize::MAX);
+    world.tick(true);
+    for _ in 0..40 {
+        world.chat(guests[0], &"x".repeat(3900));
+        world.settle();
+    }
+    let list = |path: &str| wire::request("GET", path, session.as_deref(), "");
+    let messages = format!("{path}/messages?limit=1000");
+    let first = list(&format!("{path}/messages?limit=5"));
+    let long = open(&mut world, &list(&messages));
+    let several = open(&mut world, &[first.clone(), list(&other)].concat());
+    let short = open(&mut world, &first);
+    let elsewhere = open(&mut world, &list(&other));
+    world.deliver_all(usize::MAX);
+    world.tick(true);
+    let queued = |world: &World| {
+        [Account::Frames, Account::Burdens].map(|account| world.ledger.bytes(account)).iter().sum()
+    };
+    let before: usize = queued(&world);
+    assert!(before > 150_000, "{before}");
+    world.core.check_invariants();
+    world.allow_close(0, Some(0), 4410);
+    world.allow_close(1, Some(0), 4410);
+    let host = world.users[0].session.clone();
+    let deletion = world.connect(Protocol::Unchecked, LOOPBACK);
+    world.send(deletion, &wire::request("DELETE", &path, host.as_deref(), ""));
+    world.deliver(deletion, usize::MAX);
+    world.tick(true);
+    world.core.check_invariants();
+    for peer in [inside, long, several, short] {
+        assert!(world.peers[peer].is_dropped(), "it is in the middle of a frame or of a response");
+    }
+    assert!(!world.peers[elsewhere].is_dropped());
+    // The rest is for buffers that are used again.
+    assert!(queued(&world) < 40_000, "{}", queued(&world));
+    world.settle();
+    assert_eq!(close_of(&world, guests[0]), Some((4410, "room deleted")));
+    world.close_all();
+}

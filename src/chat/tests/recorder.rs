@@ -335,6 +335,8 @@ impl Sink for Recorder {
         self.received_by(to).lines.push("admitted".into());
     }
 
+    fn end_room(&mut self, _: RoomKey) {}
+
     fn close(&mut self, to: ConnKey, close: CloseReason) {
         if self.discards {
             return;
