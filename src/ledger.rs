@@ -47,7 +47,7 @@ pub enum Account {
     Burdens,
     /// Sessions, the usage of each address, and the domain's timers.
     Sessions,
-    /// Rooms and their members.
+    /// Rooms, their members, and the buffers in which their batches begin.
     Rooms,
     /// The messages in the histories of rooms.
     Histories,

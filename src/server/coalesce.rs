@@ -66,7 +66,7 @@ pub(super) struct Batches {
 
 impl Batches {
     pub fn new(ledger: &Ledger) -> Batches {
-        let tally = ledger.tally(Account::Frames);
+        let tally = ledger.tally(Account::Rooms);
         Batches {
             open: Vec::new(),
             places: Vec::new(),

@@ -2,8 +2,8 @@
 //!
 //! Owns the choice: the connections with the largest burdens, which are unread output and input
 //! under way, of the address whose connections have the largest together. Must not decide how much
-//! is too much; the ledger does. The invariant: a connection with nothing queued, buffered or
-//! unfinished is never shed.
+//! is too much; the ledger does. The invariant: a connection with less than a kilobyte queued,
+//! buffered or unfinished is never shed.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -19,6 +19,10 @@ use crate::ws::close::Close;
 /// Connections closed in one tick. The search before that takes a few milliseconds in the worst
 /// case, with every descriptor in use, and the closes about as long.
 const SHED_MAX: usize = 1000;
+
+/// A burden that is shed. What has filled the memory may be no burden at all, and then all who are
+/// sent a message would be closed, one by one, for nothing. A connection itself takes as much.
+const SHED_BYTES_MIN: usize = 1024;
 
 impl<S: Stream> Core<S> {
     /// Closes the connections with the largest burdens, one by one, while the ledger demands it.
@@ -42,7 +46,7 @@ impl<S: Stream> Core<S> {
         let connections = self.table.slots.iter().filter(|(_, connection)| !connection.is_closed);
         let burdens = connections
             .map(|(key, connection)| (connection.quota_address, connection.burden_bytes(), key));
-        Burdens::new(burdens.filter(|(_, bytes, _)| *bytes > 0).collect())
+        Burdens::new(burdens.filter(|(_, bytes, _)| *bytes >= SHED_BYTES_MIN).collect())
     }
 
     fn shed_one(&mut self, key: ConnectionKey) {

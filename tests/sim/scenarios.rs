@@ -662,6 +662,26 @@ fn burdens_beyond_a_quarter_are_shed_before_any_message_is_forgotten() {
     world.close_all();
 }
 
+/// Members were closed for the message that they were about to be sent, one after the other: closing
+/// them frees next to nothing, so the memory stayed short.
+#[test]
+fn connections_with_next_to_nothing_queued_are_not_closed_when_other_things_fill_the_memory() {
+    const CEILING: usize = 4 << 20;
+    let config = Config { memory_bytes_max: CEILING, ..no_message_rate() };
+    let network = Network { buffer_bytes: 200, ..RELIABLE };
+    let (mut world, guests) = room_with_guests(&config, network, 3);
+    world.core.on_resident(100 << 20, 50 << 20, None);
+    for n in 0..20 {
+        world.chat(guests[0], &format!("message {n}"));
+        world.deliver(guests[0], usize::MAX);
+        world.tick(true);
+        world.settle();
+    }
+    assert_eq!(world.core.counters().shed, 0);
+    assert!(guests.iter().all(|guest| world.peers[*guest].is_healthy()));
+    world.close_all();
+}
+
 /// The count was at 77 % of the ceiling while the kernel showed 217 %, and nothing gave way.
 #[test]
 fn what_is_resident_begins_and_ends_the_stages_as_the_count_does() {

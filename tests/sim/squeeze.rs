@@ -2,11 +2,13 @@
 //! a few members talk in a room of their own and must not be affected.
 //!
 //! Owns the attackers and their requests. Must not know how the server decides what to give up. The
-//! invariant: the ledger never counts more than the ceiling, and no member is closed.
+//! invariant: no more bytes than the ceiling are in use, burdens have no more than their share, and
+//! no member is closed.
 
 use std::time::Duration;
 
 use disposable_chat::config::{Config, Rate};
+use disposable_chat::ledger::Account;
 
 use crate::pipe::{Dice, Network, RELIABLE};
 use crate::wire::{self, TEXT};
@@ -28,8 +30,10 @@ const ROUNDS: usize = 40;
 pub struct Facts {
     pub hash: u64,
     pub ceiling: usize,
-    /// The largest total of the ledger between two ticks.
+    /// The most bytes in use between two ticks, with what is resident beyond the count.
     pub peak: usize,
+    /// The largest sum of all burdens between two ticks.
+    pub burdens_peak: usize,
     pub forgotten: u64,
     pub shed: u64,
 }
@@ -142,21 +146,33 @@ impl Squeeze {
         for member in &self.members {
             self.world.chat(*member, &format!("round {round}"));
         }
+        // What the allocator has lost, beyond the tenth that does not count.
+        let losses = *self.world.dice.pick(&[0, 0, 1, 2]) * self.facts.ceiling / 20;
         for _ in 0..20 {
+            let anonymous =
+                (3 << 20) + self.facts.ceiling / 10 + self.world.ledger.total() + losses;
+            self.world.core.on_resident(2 * anonymous, anonymous, None);
             self.world.deliver_all(20_000);
             self.world.tick(true);
-            self.facts.peak = self.facts.peak.max(self.world.ledger.total());
+            self.note_peaks();
             self.world.receive_all(20_000);
         }
         if round % 5 == 0 {
             self.world.settle(); // Compares what the members have received.
-            self.facts.peak = self.facts.peak.max(self.world.ledger.total());
+            self.note_peaks();
         }
         for member in &self.members {
             assert!(self.world.peers[*member].is_healthy(), "member {member} is affected");
         }
         let time = self.world.dice.below(3000) as u64;
         self.world.pass_time(Duration::from_millis(time));
+    }
+
+    fn note_peaks(&mut self) {
+        let (facts, ledger) = (&mut self.facts, &self.world.ledger);
+        facts.peak = facts.peak.max(ledger.used());
+        let burdens = ledger.bytes(Account::Burdens) + ledger.bytes(Account::Frames);
+        facts.burdens_peak = facts.burdens_peak.max(burdens);
     }
 
     /// The attackers disconnect. Then there is capacity again, and nothing of them is left.
@@ -178,6 +194,8 @@ impl Squeeze {
         let path = format!("/rooms/{}/messages?limit=1000", self.world.rooms[0].id);
         self.world.get(&path, host.as_deref(), Check::Messages(0));
         assert!(self.facts.peak <= self.facts.ceiling, "{:?}", self.facts);
+        let share = self.facts.ceiling / 4;
+        assert!(self.facts.burdens_peak <= share, "{:?}", self.facts);
         self.world.close_all();
         self.facts.hash = self.world.hash;
         self.facts
