@@ -7,11 +7,13 @@
 
 use std::collections::HashMap;
 
+use smallvec::SmallVec;
+
 use super::address::Address;
 use super::catch_up::{CatchUp, Start};
 use super::error::CloseReason;
 use super::event::{Event, Message};
-use super::heap::vec_bytes;
+use super::heap::list_bytes;
 use super::history::{Archive, History};
 use super::id::{MessageId, RoomId};
 use super::kept::MessageCopies;
@@ -48,9 +50,9 @@ pub(super) struct Feeds<R> {
 pub(super) struct Feed<R> {
     room: R,
     /// In arbitrary order; each attachment stores its index.
-    connections: Vec<ConnKey>,
+    connections: SmallVec<[ConnKey; 2]>,
     /// Parallel to `connections`.
-    attachments: Vec<AttachmentKey>,
+    attachments: SmallVec<[AttachmentKey; 2]>,
     history: History,
     /// The share in which the newest message counts.
     last_share: Option<ShareKey>,
@@ -93,9 +95,7 @@ const _: () = assert!(size_of::<Attachment>() == 48);
 
 impl<R> Feed<R> {
     fn heap_bytes(&self) -> usize {
-        vec_bytes::<ConnKey>(self.connections.capacity())
-            + vec_bytes::<AttachmentKey>(self.attachments.capacity())
-            + self.history.heap_bytes()
+        list_bytes(&self.connections) + list_bytes(&self.attachments) + self.history.heap_bytes()
     }
 
     /// Reports the heap to the ledger after a change.
@@ -122,8 +122,8 @@ impl<R> Feeds<R> {
     pub fn insert_room(&mut self, room: R) -> RoomKey {
         self.rooms.insert(Feed {
             room,
-            connections: Vec::new(),
-            attachments: Vec::new(),
+            connections: SmallVec::new(),
+            attachments: SmallVec::new(),
             history: History::default(),
             last_share: None,
             counted: 0,
@@ -197,7 +197,7 @@ impl<R> Feeds<R> {
         feed.attachments.swap_remove(place as usize);
         let moved = feed.attachments.get(place as usize).copied();
         if feed.connections.is_empty() {
-            (feed.connections, feed.attachments) = (Vec::new(), Vec::new());
+            (feed.connections, feed.attachments) = (SmallVec::new(), SmallVec::new());
         }
         feed.recount(&mut self.heap_tally);
         let moved = moved.and_then(|moved| self.attachments.get_mut(moved));

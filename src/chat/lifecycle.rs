@@ -55,7 +55,7 @@ impl Chat {
         let pace = self.config.session_pace;
         let creator = self.pace_address(now, from, pace, |usage| &mut usage.session_meter)?;
         let mut id = SessionId::new(&mut *self.entropy);
-        while self.session_hashes.contains_key(&self.session_hash(id)) {
+        while self.session_index.is_taken(id) {
             id = SessionId::new(&mut *self.entropy);
         }
         self.insert_session(id, name, creator, now, Duration::MAX);
@@ -82,7 +82,7 @@ impl Chat {
             name,
             rooms: SmallVec::new(),
             attachments: SmallVec::new(),
-            owned: SmallVec::new(),
+            owned: None,
             creator,
             idle: None,
             timer: None,
@@ -95,7 +95,7 @@ impl Chat {
             session.timer = Some(self.timers.arm_within(timer, now.mono, remaining));
             session.recount(&mut self.session_heap_tally);
         }
-        self.session_hashes.insert(self.session_hash(id), key);
+        self.session_index.insert(id, key);
         key
     }
 
@@ -128,12 +128,11 @@ impl Chat {
             self.remove_member(now, member, sink);
         }
         let owned = self.sessions.get_mut(key).map(|session| std::mem::take(&mut session.owned));
-        for room in owned.unwrap_or_default() {
+        for room in owned.flatten().into_iter().flat_map(|owned| *owned) {
             self.pass_on(room);
         }
-        let hash = self.sessions.get(key).map(|session| self.session_hash(session.id));
-        hash.and_then(|hash| self.session_hashes.remove(&hash));
         if let Some(session) = self.sessions.get_mut(key) {
+            self.session_index.remove(session.id, key);
             session.id = SessionId::BLANK;
             session.name = Name::BLANK;
         }
@@ -144,7 +143,6 @@ impl Chat {
             let (creator, idle) = (session.creator, session.idle);
             self.subtract_from_share(now, creator, Created::Session(key), idle);
         }
-        shrink(&mut self.session_hashes);
         self.recount();
     }
 
@@ -293,23 +291,30 @@ impl Chat {
         else {
             return;
         };
-        room.owner = Some((session, owner.owned.len() as u32));
-        owner.owned.push(key);
+        let owned = owner.owned.get_or_insert_default();
+        room.owner = Some((session, owned.len() as u32));
+        owned.push(key);
         self.recount_session(session);
     }
 
     /// Removes a room that has ended from its owner's list.
-    fn disown(&mut self, owner: SessionKey, place: u32) {
-        let Some(owner) = self.sessions.get_mut(owner) else { return };
-        owner.owned.swap_remove(place as usize);
-        let moved = owner.owned.get(place as usize).and_then(|moved| self.feeds.room_mut(*moved));
+    fn disown(&mut self, key: SessionKey, place: u32) {
+        let Some(owner) = self.sessions.get_mut(key) else { return };
+        if let Some(owned) = &mut owner.owned {
+            owned.swap_remove(place as usize);
+        }
+        if owner.owned().is_empty() {
+            owner.owned = None;
+        }
+        let moved = owner.owned().get(place as usize).and_then(|moved| self.feeds.room_mut(*moved));
         if let Some((_, moved)) = moved.and_then(|room| room.owner.as_mut()) {
             *moved = place;
         }
+        self.recount_session(key);
     }
 
     pub(super) fn check_sessions(&self) {
-        agree!(self.sessions.len(), self.session_hashes.len());
+        agree!(self.sessions.len(), self.session_index.len());
         let mut heap = 0;
         for (key, session) in self.sessions.iter() {
             agree!(self.session(session.id), Some(key));
@@ -341,7 +346,7 @@ impl Chat {
             assert!(!room.is_closing, "a deleted room is removed at once");
             if let Some((owner, place)) = room.owner {
                 let owner = self.sessions.get(owner).expect("an owner's session exists");
-                agree!(owner.owned.get(place as usize), Some(&key));
+                agree!(owner.owned().get(place as usize), Some(&key));
                 owned += 1;
             }
             members += room.roster.members().len();
@@ -349,7 +354,7 @@ impl Chat {
             heap += room.counted;
         }
         agree!(members, self.members.len(), "every member is in a room's list");
-        let all = self.sessions.iter().map(|(_, session)| session.owned.len());
+        let all = self.sessions.iter().map(|(_, session)| session.owned().len());
         agree!(owned, all.sum::<usize>(), "every listed room has the session as its owner");
         agree!(heap, self.room_heap_tally.bytes(), "the ledger counts every room's heap");
     }

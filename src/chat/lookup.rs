@@ -4,10 +4,6 @@
 //! domain. The invariant: [`Chat::public_rooms`] gives the same listing as long as
 //! [`Chat::listing_revision`] does not change.
 
-use std::hash::Hasher;
-
-use siphasher::sip::SipHasher24;
-
 use super::id::{MessageId, RoomId, SessionId, UserId};
 use super::kept::MessageCopies;
 use super::keys::{AttachmentKey, MemberTag, RoomKey, SessionKey, SessionTag};
@@ -79,15 +75,10 @@ pub struct Extent {
 impl Chat {
     /// The session with this id.
     pub fn session(&self, id: SessionId) -> Option<SessionKey> {
-        let key = *self.session_hashes.get(&self.session_hash(id))?;
-        self.sessions.get(key).filter(|session| session.id == id).map(|_| key)
-    }
-
-    /// The key of [`Chat::session_hashes`].
-    pub(super) fn session_hash(&self, id: SessionId) -> u64 {
-        let mut hasher = SipHasher24::new_with_key(&self.session_hash_secret);
-        hasher.write(id.as_bytes());
-        hasher.finish()
+        self.session_index.candidates(id).find_map(|index| {
+            let key = self.sessions.key_at(index)?;
+            (self.sessions.get(key)?.id == id).then_some(key)
+        })
     }
 
     /// The session's name.

@@ -370,8 +370,7 @@ impl<'c> Restoring<'c> {
             Record::Session { id, name, remaining, creator } => {
                 let id = SessionId::parse(&id).ok_or(InvalidRecord)?;
                 let name = Name::parse(&name).map_err(|_| InvalidRecord)?;
-                // That two ids have the same hash is as unlikely as that they are the same.
-                if chat.session_hashes.contains_key(&chat.session_hash(id)) {
+                if chat.session(id).is_some() {
                     return Err(InvalidRecord);
                 }
                 let creator = creator.map(|ip| chat.addresses.key(Address::of(ip)));

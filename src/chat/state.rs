@@ -22,6 +22,7 @@ use super::keys::{
 use super::name::{Name, Title};
 use super::password::Lock;
 use super::roster::{Arrival, PresentFacts, Roster};
+use super::session_index::SessionIndex;
 use super::sink::Sink;
 use super::timer::ChatTimer;
 use crate::clock::{Entropy, Mono, Now, Wall};
@@ -38,11 +39,7 @@ pub struct Chat {
     pub(super) user_id_secret: [u8; 16],
     pub(super) message_ids: MessageIds,
     pub(super) sessions: Slots<Session, SessionTag>,
-    /// The key of the hash that makes [`Chat::session_hashes`].
-    pub(super) session_hash_secret: [u8; 16],
-    /// By the hash of the id. The id itself is a secret, and a map leaves the bytes of removed keys
-    /// in place.
-    pub(super) session_hashes: HashMap<u64, SessionKey>,
+    pub(super) session_index: SessionIndex,
     pub(super) feeds: Feeds<Room>,
     pub(super) room_ids: HashMap<RoomId, RoomKey>,
     /// By [`Room::number`], so that the newest is last.
@@ -80,7 +77,7 @@ pub(super) struct Session {
     pub attachments: SmallVec<[AttachmentKey; 2]>,
     /// Rooms that the session may delete, in arbitrary order; each room stores its index. Not
     /// bounded by `SESSION_ROOMS_MAX`: an owner that leaves a room still owns it.
-    pub owned: SmallVec<[RoomKey; 2]>,
+    pub owned: Option<Box<SmallVec<[RoomKey; 2]>>>,
     /// The address that opened the session; `None`: exempt from limits per address.
     pub creator: Option<AddressKey>,
     /// `Some` while there is a creator and no attachment.
@@ -203,7 +200,7 @@ pub(super) struct Probe {
 // The table in `ledger` contains these sizes.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(
-    size_of::<Session>() == 152 && size_of::<Feed<Room>>() == 312 && size_of::<Member>() == 64
+    size_of::<Session>() == 136 && size_of::<Feed<Room>>() == 312 && size_of::<Member>() == 64
 );
 
 impl Session {
@@ -212,11 +209,18 @@ impl Session {
         self.rooms.iter().find(|(joined, _)| *joined == room).map(|(_, member)| *member)
     }
 
+    /// The rooms that the session may delete.
+    pub fn owned(&self) -> &[RoomKey] {
+        self.owned.as_deref().map_or(&[], |owned| owned)
+    }
+
     pub fn heap_bytes(&self) -> usize {
         self.name.bytes()
             + list_bytes(&self.rooms)
             + list_bytes(&self.attachments)
-            + list_bytes(&self.owned)
+            + self.owned.as_deref().map_or(0, |owned| {
+                allocation(size_of::<SmallVec<[RoomKey; 2]>>()) + list_bytes(owned)
+            })
     }
     /// Reports the heap to the ledger after a change.
     pub fn recount(&mut self, tally: &mut Tally) {
@@ -270,15 +274,14 @@ impl Room {
 impl Chat {
     /// A domain without sessions and rooms.
     pub fn new(config: ChatConfig, mut entropy: Box<dyn Entropy>, ledger: &Ledger) -> Chat {
-        let (user_id_secret, session_hash_secret) = (entropy.bytes(), entropy.bytes());
+        let (user_id_secret, index_secret) = (entropy.bytes(), entropy.bytes());
         Chat {
             config,
             user_id_secret,
             entropy,
             message_ids: MessageIds::default(),
             sessions: Slots::default(),
-            session_hash_secret,
-            session_hashes: HashMap::new(),
+            session_index: SessionIndex::new(index_secret),
             feeds: Feeds::new(config.history_messages_max, ledger),
             room_ids: HashMap::new(),
             public_rooms: BTreeMap::new(),
@@ -377,7 +380,7 @@ impl Chat {
     /// Bytes of the collections, for the account of sessions and for the account of rooms.
     fn slots_bytes(&self) -> (usize, usize) {
         let sessions = self.sessions.bytes()
-            + map_bytes::<u64, SessionKey>(self.session_hashes.capacity())
+            + self.session_index.bytes()
             + self.addresses.bytes()
             + self.guesses.bytes()
             + self.timers.bytes();

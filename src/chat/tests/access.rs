@@ -162,7 +162,7 @@ impl Story {
 fn wrong_guesses_are_limited_per_room_and_address() {
     let (mut story, ana, room) = scene("password", "other room's member");
     let room = room.unwrap();
-    let elsewhere = story.chat.sessions.get(ana).unwrap().owned[0];
+    let elsewhere = story.chat.sessions.get(ana).unwrap().owned()[0];
     let bob = story.person("bob");
     let here = Some(Address::of(IpAddr::from([192, 0, 2, 1])));
     let there = Some(Address::of(IpAddr::from([192, 0, 2, 2])));
@@ -202,7 +202,7 @@ pub fn address(number: usize) -> Option<Address> {
 fn wrong_guesses_are_limited_per_room_from_all_addresses_together() {
     let (mut story, ana, room) = scene("password", "other room's member");
     let (room, bob) = (room.unwrap(), story.person("bob"));
-    let elsewhere = story.chat.sessions.get(ana).unwrap().owned[0];
+    let elsewhere = story.chat.sessions.get(ana).unwrap().owned()[0];
     for n in 0..60 {
         let guessed = story.try_join(bob, room, Some("wrong"), address(n));
         assert_eq!(guessed, Err(Refusal::BadPassword));

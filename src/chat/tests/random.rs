@@ -369,7 +369,7 @@ impl Model {
     fn read_owners(&mut self) {
         for (room, owner) in &mut self.owners {
             let mut sessions = self.story.chat.sessions.iter();
-            let owning = sessions.find(|(_, session)| session.owned.contains(room));
+            let owning = sessions.find(|(_, session)| session.owned().contains(room));
             *owner = owning.map(|(session, _)| session);
         }
     }
