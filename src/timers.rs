@@ -1,7 +1,8 @@
-//! Deadlines: a slab of timers, threaded into one list for each class of timeout.
+//! Deadlines, threaded into one list for each class of timeout.
 //!
-//! Owns the deadlines. Must not know what happens when a timer expires: the caller gets it back as
-//! a value. The invariant: every list is in deadline order. It holds because a class has one
+//! Owns the order of the deadlines: [`Deadlines`] for entries that hold their own, and [`Timers`]
+//! for those that do not. Must not know what happens when a timer expires: the caller gets it back
+//! as a value. The invariant: every list is in deadline order. It holds because a class has one
 //! timeout for the life of the process and the monotonic clock does not go back, so that the timer
 //! armed last expires last. (`Timers::arm_within` has a shorter timeout, and raises its deadline to
 //! the last of the list.) Therefore arming, re-arming and cancelling cost O(1), and the cost of a
@@ -47,22 +48,171 @@ impl<T> Linked<Armed> for TimerEntry<T> {
     }
 }
 
-// The table of bytes in `ledger` rests on this size. A connection's timer is a byte and a key.
-#[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<TimerEntry<(TimerKey, u8)>>() == 40);
+impl<T> Waiting<Armed> for TimerEntry<T> {
+    fn deadline(&self) -> Mono {
+        self.deadline
+    }
+
+    fn set_deadline(&mut self, deadline: Mono) {
+        self.deadline = deadline;
+    }
+}
+
+/// An entry that holds a deadline, and is on a list of [`Deadlines`] while that is to come.
+pub trait Waiting<K>: Linked<K> {
+    /// The deadline.
+    fn deadline(&self) -> Mono;
+    /// The same, for [`Deadlines`] to change.
+    fn set_deadline(&mut self, deadline: Mono);
+}
+
+/// The deadlines of the entries of one [`Slots`], each of which has at most one.
+///
+/// The caller keeps the class of each, and names it again to change or cancel the deadline.
+pub struct Deadlines<K> {
+    /// The list of each class, at the index that is the class's number.
+    lists: Vec<List<K>>,
+    /// The number of entries on the lists.
+    len: usize,
+}
+
+impl<K> Deadlines<K> {
+    /// Arms the deadline of an entry that has none, after the timeout of its class.
+    pub fn arm<T: Waiting<K>>(
+        &mut self,
+        slots: &mut Slots<T, K>,
+        key: Key<K>,
+        class: (usize, Duration),
+        now: Mono,
+    ) {
+        let (class, timeout) = class;
+        self.insert(slots, key, class, deadline(now, timeout));
+    }
+
+    fn insert<T: Waiting<K>>(
+        &mut self,
+        slots: &mut Slots<T, K>,
+        key: Key<K>,
+        class: usize,
+        deadline: Mono,
+    ) {
+        debug_assert!(self.last(slots, class) <= deadline, "the monotonic clock went back");
+        let Some(entry) = slots.get_mut(key) else { return };
+        entry.set_deadline(deadline);
+        if self.lists.len() <= class {
+            self.lists.resize_with(class + 1, List::default);
+        }
+        self.lists[class].push_back(slots, key);
+        self.len += 1;
+    }
+
+    /// Restarts the timeout of an entry of this class, which is armed.
+    pub fn rearm<T: Waiting<K>>(
+        &mut self,
+        slots: &mut Slots<T, K>,
+        key: Key<K>,
+        class: (usize, Duration),
+        now: Mono,
+    ) {
+        let (class, timeout) = class;
+        let deadline = deadline(now, timeout);
+        let Some(entry) = slots.get_mut(key) else { return };
+        if entry.deadline() == deadline && entry.links().is_last() {
+            return; // Armed within the same grain: the usual case of a busy connection.
+        }
+        entry.set_deadline(deadline);
+        let list = &mut self.lists[class];
+        list.remove(slots, key);
+        list.push_back(slots, key);
+    }
+
+    /// Cancels the deadline of an entry of this class, which is armed.
+    pub fn cancel<T: Waiting<K>>(&mut self, slots: &mut Slots<T, K>, key: Key<K>, class: usize) {
+        self.lists[class].remove(slots, key);
+        self.len -= 1;
+    }
+
+    /// The earliest deadline.
+    pub fn next<T: Waiting<K>>(&self, slots: &Slots<T, K>) -> Option<Mono> {
+        self.heads(slots).map(|(deadline, ..)| deadline).min()
+    }
+
+    /// Takes one entry whose deadline has come off its list, the most overdue first.
+    pub fn pop_due<T: Waiting<K>>(&mut self, slots: &mut Slots<T, K>, now: Mono) -> Option<Key<K>> {
+        let (deadline, class, key) = self.heads(slots).min_by_key(|(deadline, ..)| *deadline)?;
+        if deadline > now {
+            return None;
+        }
+        self.cancel(slots, key, class);
+        Some(key)
+    }
+
+    /// The number of deadlines to come.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True if there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The first entry of each class that has one.
+    fn heads<T: Waiting<K>>(
+        &self,
+        slots: &Slots<T, K>,
+    ) -> impl Iterator<Item = (Mono, usize, Key<K>)> {
+        self.lists.iter().enumerate().filter_map(|(class, list)| {
+            let key = list.first()?;
+            Some((slots.get(key)?.deadline(), class, key))
+        })
+    }
+
+    /// The last deadline of a class.
+    fn last<T: Waiting<K>>(&self, slots: &Slots<T, K>, class: usize) -> Mono {
+        let last = self.lists.get(class).and_then(List::last).and_then(|last| slots.get(last));
+        last.map(T::deadline).unwrap_or_default()
+    }
+
+    /// Panics unless every list is in order, with its entries of the class that `class_of` names.
+    pub fn check<T: Waiting<K>>(
+        &self,
+        slots: &Slots<T, K>,
+        class_of: impl Fn(&T) -> Option<usize>,
+    ) {
+        let mut count = 0;
+        for (class, list) in self.lists.iter().enumerate() {
+            list.check(slots);
+            let mut before = Mono::ZERO;
+            for entry in list.iter(slots).filter_map(|key| slots.get(key)) {
+                assert!(before <= entry.deadline(), "a list is in deadline order");
+                assert!(class_of(entry) == Some(class), "an entry is on the list of its class");
+                before = entry.deadline();
+                count += 1;
+            }
+        }
+        agree!(count, self.len, "the number of deadlines");
+    }
+}
+
+// By hand: `derive` would require the same traits of `K`.
+impl<K> Default for Deadlines<K> {
+    fn default() -> Self {
+        Deadlines { lists: Vec::new(), len: 0 }
+    }
+}
 
 /// The armed timers of kind `T`.
 pub struct Timers<T: Timer> {
     config: T::Config,
     slots: Slots<TimerEntry<T>, Armed>,
-    /// The list of each class, at the index that is the class's number.
-    lists: Vec<List<Armed>>,
+    deadlines: Deadlines<Armed>,
 }
 
 impl<T: Timer> Timers<T> {
     /// No timers. `config` is where [`Timer::class`] finds the timeouts.
     pub fn new(config: T::Config) -> Self {
-        Timers { config, slots: Slots::default(), lists: Vec::new() }
+        Timers { config, slots: Slots::default(), deadlines: Deadlines::default() }
     }
 
     /// Arms a timer: [`Timers::pop_due`] returns it once its class's timeout has passed.
@@ -77,17 +227,13 @@ impl<T: Timer> Timers<T> {
     /// before those of its class that were armed before it: carry over the earliest deadline first.
     pub fn arm_within(&mut self, timer: T, now: Mono, remaining: Duration) -> TimerKey {
         let (class, timeout) = timer.class(&self.config);
-        let deadline = deadline(now, remaining.min(timeout)).max(self.last_deadline(class));
-        self.insert(timer, class, deadline)
+        let last = self.deadlines.last(&self.slots, class);
+        self.insert(timer, class, deadline(now, remaining.min(timeout)).max(last))
     }
 
     fn insert(&mut self, timer: T, class: usize, deadline: Mono) -> TimerKey {
-        debug_assert!(self.last_deadline(class) <= deadline, "the monotonic clock went back");
         let key = self.slots.insert(TimerEntry { deadline, timer, links: Links::default() });
-        if self.lists.len() <= class {
-            self.lists.resize_with(class + 1, List::default);
-        }
-        self.lists[class].push_back(&mut self.slots, key);
+        self.deadlines.insert(&mut self.slots, key, class, deadline);
         key
     }
 
@@ -98,35 +244,33 @@ impl<T: Timer> Timers<T> {
 
     /// Restarts an armed timer. False if it has expired or was cancelled.
     pub fn rearm(&mut self, key: TimerKey, now: Mono) -> bool {
-        let Some(entry) = self.slots.get_mut(key) else {
+        let Some(entry) = self.slots.get(key) else {
             return false;
         };
-        let (class, timeout) = entry.timer.class(&self.config);
-        let deadline = deadline(now, timeout);
-        if entry.deadline == deadline && entry.links.is_last() {
-            return true; // Armed within the same grain: the usual case of a busy connection.
-        }
-        entry.deadline = deadline;
-        let list = &mut self.lists[class];
-        list.remove(&mut self.slots, key);
-        list.push_back(&mut self.slots, key);
+        let class = entry.timer.class(&self.config);
+        self.deadlines.rearm(&mut self.slots, key, class, now);
         true
     }
 
     /// Disarms a timer. False if it has expired or was cancelled.
     pub fn cancel(&mut self, key: TimerKey) -> bool {
-        self.take(key).is_some()
+        let Some(entry) = self.slots.get(key) else {
+            return false;
+        };
+        let (class, _) = entry.timer.class(&self.config);
+        self.deadlines.cancel(&mut self.slots, key, class);
+        self.slots.remove(key).is_some()
     }
 
     /// The earliest deadline; `None` if no timer is armed.
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.heads().map(|(deadline, _)| deadline).min()
+        self.deadlines.next(&self.slots)
     }
 
     /// Removes one timer whose deadline has come, the most overdue first.
     pub fn pop_due(&mut self, now: Mono) -> Option<T> {
-        let (deadline, key) = self.heads().min_by_key(|(deadline, _)| *deadline)?;
-        if deadline > now { None } else { self.take(key) }
+        let key = self.deadlines.pop_due(&mut self.slots, now)?;
+        self.slots.remove(key).map(|entry| entry.timer)
     }
 
     /// The number of armed timers.
@@ -142,25 +286,6 @@ impl<T: Timer> Timers<T> {
     /// Bytes of heap held.
     pub fn bytes(&self) -> usize {
         self.slots.bytes()
-    }
-
-    /// The first timer of each class that has one.
-    fn heads(&self) -> impl Iterator<Item = (Mono, TimerKey)> {
-        self.lists.iter().filter_map(|list| {
-            let key = list.first()?;
-            Some((self.slots.get(key)?.deadline, key))
-        })
-    }
-
-    fn take(&mut self, key: TimerKey) -> Option<T> {
-        let (class, _) = self.slots.get(key)?.timer.class(&self.config);
-        self.lists[class].remove(&mut self.slots, key);
-        self.slots.remove(key).map(|entry| entry.timer)
-    }
-
-    fn last_deadline(&self, class: usize) -> Mono {
-        let last = self.lists.get(class).and_then(List::last).and_then(|last| self.slots.get(last));
-        last.map(|entry| entry.deadline).unwrap_or_default()
     }
 }
 
@@ -264,7 +389,7 @@ mod tests {
             let mut timers = timers();
             let keys: Vec<_> = (0..3).map(|n| timers.arm(Test::Short(n), at(0))).collect();
             assert!(timers.cancel(keys[cancelled as usize]));
-            timers.lists[0].check(&timers.slots);
+            timers.deadlines.check(&timers.slots, |_| Some(0));
             let others: Vec<_> = (0..3).filter(|n| *n != cancelled).collect();
             assert_eq!(due(&mut timers, at(1000)), others);
         }

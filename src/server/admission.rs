@@ -90,7 +90,8 @@ impl<S: Stream> Core<S> {
     /// address is far over its quota, and the connection has ended.
     fn believe(&mut self, key: ConnectionKey, source: Option<IpAddr>) -> Option<()> {
         let connection = self.table.slots.get(key)?;
-        if source.is_none() || !self.api.is_proxy(connection.peer) {
+        let Protocol::Http(http) = &connection.protocol else { return None };
+        if source.is_none() || !self.api.is_proxy(http.peer) {
             return Some(());
         }
         let Some((quota_address, over_limit)) = self.count_in(source) else {
@@ -98,7 +99,9 @@ impl<S: Stream> Core<S> {
             return None;
         };
         let connection = self.table.slots.get_mut(key)?;
-        (connection.peer, connection.quota_address) = (source, quota_address);
+        connection.quota_address = quota_address;
+        let Protocol::Http(http) = &mut connection.protocol else { return None };
+        http.peer = source;
         if let Some(over_limit) = over_limit {
             self.table.set_over_limit(key, over_limit);
         }

@@ -9,14 +9,15 @@ use std::time::Duration;
 use super::outgoing::FlushMarks;
 use super::settings::ConnectionConfig;
 use crate::api::MessageList;
-use crate::chat::{Address, AttachmentKey, ConnKey, RoomKey};
+use crate::chat::{Address, AttachmentKey, ConnKey, ConnTag, RoomKey};
 use crate::clock::Mono;
 use crate::counters::Counters;
 use crate::http;
 use crate::ledger::{Account, Ledger, Tally, allocation};
 use crate::net::{Link, Stream};
 use crate::rate::Meter;
-use crate::timers::{Timer, TimerKey};
+use crate::slots::{Linked, Links};
+use crate::timers::Waiting;
 use crate::ws;
 
 /// The key of a connection. The domain uses the same key.
@@ -26,20 +27,19 @@ pub type ConnectionKey = ConnKey;
 pub struct Connection<S> {
     pub(super) link: Link<S>,
     pub(super) protocol: Protocol,
-    /// The client's address: the peer's, or the one that a trusted balancer has named in a PROXY
-    /// header. `None`: a Unix-domain peer.
-    pub(super) peer: Option<IpAddr>,
     /// The address whose quota of connections it counts against.
     pub(super) quota_address: Option<Address>,
     /// Set if the connection is over a limit: then its first request is refused.
     pub(super) over_limit: Option<OverLimit>,
-    pub(super) timer: Option<(TimeoutKind, TimerKey)>,
+    /// What it waits for, until its deadline.
+    pub(super) timeout: Option<TimeoutKind>,
+    /// Meaningless without `timeout`.
+    deadline: Mono,
+    /// Its neighbours among the connections with the same timeout.
+    links: Links<ConnTag>,
     /// Input that has arrived and cannot be handled yet. At most one scratch buffer, because
     /// nothing more is read meanwhile.
-    pub(super) buffered: Box<[u8]>,
-    /// The response deadline: the latest time at which the peer must have read the queued
-    /// responses, even if it makes progress all the while.
-    pub(super) response_deadline: Mono,
+    pub(super) buffered: Buffered,
     /// What its turns have cost.
     pub(super) allowance: Meter,
     /// Queued in the schedule.
@@ -75,8 +75,8 @@ pub(super) struct Held {
 // The ledger's account of an idle connection rests on these sizes. Debug builds of mio add checks.
 #[cfg(all(target_pointer_width = "64", not(debug_assertions)))]
 const _: () = assert!(
-    size_of::<Connection<crate::net::Socket>>() <= 232 + if cfg!(feature = "tls") { 8 } else { 0 }
-        && size_of::<Ws>() == 40
+    size_of::<Connection<crate::net::Socket>>() <= 152 + if cfg!(feature = "tls") { 8 } else { 0 }
+        && size_of::<Ws>() == 32
 );
 
 /// What a connection speaks.
@@ -84,9 +84,10 @@ pub(super) enum Protocol {
     /// Requests and responses.
     Http(Box<Http>),
     /// Frames, after an upgrade.
-    Ws(Box<Ws>),
-    /// Nothing more: what is queued is written, what arrives is discarded (RFC 9112 §9.6).
-    Closing,
+    Ws(Ws),
+    /// Nothing more: what is queued is written, what arrives is discarded (RFC 9112 §9.6). With the
+    /// response deadline (see [`Http::response_deadline`]).
+    Closing(Mono),
 }
 
 /// What the connections of a listener are for.
@@ -105,6 +106,12 @@ pub enum Purpose {
 pub(super) struct Http {
     pub codec: http::Codec,
     pub purpose: Purpose,
+    /// The client's address: the peer's, or the one that a trusted balancer has named in a PROXY
+    /// header. `None`: a Unix-domain peer.
+    pub peer: Option<IpAddr>,
+    /// The latest time at which the peer must have read the queued responses, even if it makes
+    /// progress all the while.
+    pub response_deadline: Mono,
     /// The part of the PROXY header that has arrived; `None`: no header is due, or it was read.
     pub proxy_header: Option<Vec<u8>>,
     /// The rest of the response that it is sent; `None`: all of it is queued.
@@ -139,7 +146,7 @@ pub(super) struct Ws {
     /// An upper bound on the bytes in the outbox that the last page and everything before it take.
     /// They do not count against the outbox's limit, or a long history would make its reader look
     /// slow.
-    pub paged_bytes: usize,
+    pub paged_bytes: u32,
 }
 
 impl Ws {
@@ -188,17 +195,10 @@ pub(super) enum TimeoutKind {
     Linger,
 }
 
-/// A connection's timer.
-#[derive(Clone, Copy)]
-pub(super) struct ConnectionTimer {
-    pub kind: TimeoutKind,
-    pub key: ConnectionKey,
-}
-
-impl Timer for ConnectionTimer {
-    type Config = ConnectionConfig;
-    fn class(self, config: &ConnectionConfig) -> (usize, Duration) {
-        let timeout = match self.kind {
+impl TimeoutKind {
+    /// The class of its deadlines, with their timeout.
+    pub fn class(self, config: &ConnectionConfig) -> (usize, Duration) {
+        let timeout = match self {
             TimeoutKind::Head => config.header_timeout,
             TimeoutKind::Body => config.body_timeout,
             TimeoutKind::Idle => config.idle_timeout,
@@ -207,7 +207,57 @@ impl Timer for ConnectionTimer {
             TimeoutKind::Message => config.body_timeout,
             TimeoutKind::Linger => config.linger_timeout,
         };
-        (self.kind as usize, timeout)
+        (self as usize, timeout)
+    }
+}
+
+impl<S> Linked<ConnTag> for Connection<S> {
+    fn links(&self) -> &Links<ConnTag> {
+        &self.links
+    }
+
+    fn links_mut(&mut self) -> &mut Links<ConnTag> {
+        &mut self.links
+    }
+}
+
+impl<S> Waiting<ConnTag> for Connection<S> {
+    fn deadline(&self) -> Mono {
+        self.deadline
+    }
+
+    fn set_deadline(&mut self, deadline: Mono) {
+        self.deadline = deadline;
+    }
+}
+
+/// Input that has arrived and was not handled. Few connections have any, so it takes a word.
+#[derive(Default)]
+pub(super) struct Buffered(
+    #[allow(clippy::box_collection, reason = "`None` takes one word instead of three")]
+    Option<Box<Vec<u8>>>,
+);
+
+impl Buffered {
+    /// A copy of this input.
+    pub fn of(input: &[u8]) -> Buffered {
+        Buffered((!input.is_empty()).then(|| Box::new(input.to_vec())))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Takes the input.
+    pub fn take(&mut self) -> Vec<u8> {
+        self.0.take().map(|input| *input).unwrap_or_default()
+    }
+
+    /// Bytes of heap in use.
+    fn bytes(&self) -> usize {
+        let bytes =
+            |input: &Vec<u8>| allocation(size_of::<Vec<u8>>()) + allocation(input.capacity());
+        self.0.as_deref().map_or(0, bytes)
     }
 }
 
@@ -239,6 +289,38 @@ impl HeldTallies {
 }
 
 impl<S: Stream> Connection<S> {
+    /// Right after *accept*.
+    pub(super) fn new(stream: S, http: Http, quota_address: Option<Address>) -> Connection<S> {
+        Connection {
+            link: Link::new(stream),
+            protocol: Protocol::Http(Box::new(http)),
+            quota_address,
+            over_limit: None,
+            timeout: None,
+            deadline: Mono::ZERO,
+            links: Links::default(),
+            buffered: Buffered::default(),
+            allowance: Meter::default(),
+            is_queued: false,
+            marks: FlushMarks::default(),
+            carries: None,
+            is_left_over: false,
+            is_closed: false,
+            has_hung_up: false,
+            is_read_shut_down: false,
+            counted: Held::default(),
+        }
+    }
+
+    /// Where the response deadline is kept; `None` for a WebSocket.
+    pub(super) fn response_deadline(&mut self) -> Option<&mut Mono> {
+        match &mut self.protocol {
+            Protocol::Http(http) => Some(&mut http.response_deadline),
+            Protocol::Closing(deadline) => Some(deadline),
+            Protocol::Ws(_) => None,
+        }
+    }
+
     pub(super) fn response_rest(&mut self) -> Option<&mut ResponseRest> {
         match &mut self.protocol {
             Protocol::Http(http) => http.rest.as_deref_mut(),
@@ -275,8 +357,7 @@ impl<S: Stream> Connection<S> {
     fn idle_bytes(&self) -> usize {
         let protocol = match &self.protocol {
             Protocol::Http(_) => allocation(size_of::<Http>()),
-            Protocol::Ws(_) => allocation(size_of::<Ws>()),
-            Protocol::Closing => 0,
+            Protocol::Ws(_) | Protocol::Closing(_) => 0,
         };
         self.link.stream().heap_bytes() + protocol
     }
@@ -291,9 +372,9 @@ impl<S: Stream> Connection<S> {
                 http.codec.bytes() + header + rest
             }
             Protocol::Ws(ws) => ws.context.bytes(),
-            Protocol::Closing => 0,
+            Protocol::Closing(_) => 0,
         };
-        allocation(self.buffered.len()) + unfinished
+        self.buffered.bytes() + unfinished
     }
 
     /// Bytes that the peer makes the server hold beyond what every connection does: output that

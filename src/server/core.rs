@@ -12,9 +12,7 @@ use std::time::Duration;
 
 use log::debug;
 
-use super::connection::{
-    Connection, ConnectionKey, ConnectionTimer, OverLimit, Protocol, Purpose, TimeoutKind,
-};
+use super::connection::{Connection, ConnectionKey, OverLimit, Protocol, Purpose, TimeoutKind};
 use super::schedule::{self, Coalesce, Lane, Work, is_large_fan_out};
 use super::settings::{self, ConnectionConfig};
 use super::table::Table;
@@ -159,8 +157,8 @@ impl<S: Stream> Core<S> {
     #[inline(never)]
     fn sweep(&mut self) {
         for _ in 0..schedule::TIMERS_MAX {
-            let Some(ConnectionTimer { kind, key }) = self.table.pop_due() else { break };
-            match kind {
+            let Some((timeout, key)) = self.table.pop_due() else { break };
+            match timeout {
                 TimeoutKind::Head | TimeoutKind::Body => self.on_request_timeout(key),
                 TimeoutKind::Idle | TimeoutKind::Linger => self.table.end(key, Departure::Closed),
                 TimeoutKind::Ping => {
@@ -299,7 +297,7 @@ impl<S: Stream> Core<S> {
                 Protocol::Http(http) if http.codec.phase() == Phase::Idle => {
                     self.table.finish(key, Departure::Closed);
                 }
-                Protocol::Http(_) | Protocol::Closing => {}
+                Protocol::Http(_) | Protocol::Closing(_) => {}
             }
         }
     }

@@ -35,7 +35,7 @@ impl<S: Stream> Table<S> {
         let Some(connection) = self.slots.get_mut(key) else { return true };
         if let Some(piece) = piece {
             let paged = match &connection.protocol {
-                Protocol::Ws(ws) => ws.paged_bytes,
+                Protocol::Ws(ws) => ws.paged_bytes as usize,
                 _ => 0,
             };
             let (before, bytes) = (connection.link.outbox().queued(), piece.len());
@@ -96,7 +96,7 @@ impl<S: Stream> Table<S> {
         self.outgoing.on_paged(frames.len());
         self.work.bytes_out += frames.len();
         let _ = connection.link.push(frames, usize::MAX);
-        ws.paged_bytes = connection.link.outbox().queued();
+        ws.paged_bytes = u32::try_from(connection.link.outbox().queued()).unwrap_or(u32::MAX);
         self.mark_dirty(key);
     }
 
@@ -191,8 +191,9 @@ impl<S: Stream> Table<S> {
 
     /// Restarts the idle timeout if the peer makes progress, up to the response deadline.
     fn on_partly_flushed(&mut self, key: ConnectionKey, written: usize) {
-        let Some(connection) = self.slots.get(key) else { return };
-        let is_overdue = connection.response_deadline <= self.now.mono;
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        let is_overdue =
+            connection.response_deadline().is_none_or(|deadline| *deadline <= self.now.mono);
         if written > 0 && !is_overdue && self.timeout(key) == Some(TimeoutKind::Idle) {
             self.set_timer(key, Some(TimeoutKind::Idle));
         }
@@ -201,7 +202,7 @@ impl<S: Stream> Table<S> {
     fn on_flushed(&mut self, key: ConnectionKey) {
         let Some(connection) = self.slots.get_mut(key) else { return };
         match &connection.protocol {
-            Protocol::Closing => {
+            Protocol::Closing(_) => {
                 // RFC 9112 §9.6: shut down the write half first and go on reading for a while. A
                 // close with unread input sends a reset, which can destroy what the peer has not
                 // read yet.
@@ -231,7 +232,7 @@ impl<S: Stream> Table<S> {
                     rest.is_page_due = false;
                 }
             }
-            Some(Protocol::Closing) | None => {}
+            Some(Protocol::Closing(_)) | None => {}
         }
         Some(key)
     }
@@ -242,7 +243,7 @@ impl<S: Stream> Table<S> {
         let Some(connection) = self.slots.get_mut(key) else { return };
         let queued = connection.link.outbox().queued();
         if let Protocol::Ws(ws) = &mut connection.protocol {
-            ws.paged_bytes = ws.paged_bytes.min(queued);
+            ws.paged_bytes = ws.paged_bytes.min(u32::try_from(queued).unwrap_or(u32::MAX));
             let is_due = ws.is_catching_up && is_page_due(queued);
             if is_due && !std::mem::replace(&mut ws.is_page_due, true) {
                 self.outgoing.push_page_due(key);

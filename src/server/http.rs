@@ -94,7 +94,8 @@ impl<S: Stream> Core<S> {
         {
             return self.on_metrics_request(key, request);
         }
-        let client = self.api.client(request, connection.peer);
+        let Protocol::Http(http) = &connection.protocol else { return };
+        let client = self.api.client(request, http.peer);
         // An upgrade over the address's quota succeeds and is refused by a close, because a
         // browser cannot read a failed handshake.
         let over_limit = connection.over_limit;
@@ -236,7 +237,7 @@ impl<S: Stream> Core<S> {
         response.encode(framing, |head| self.table.push(key, Piece::private(head)));
         self.table.set_timer(key, None);
         let Some(connection) = self.table.slots.get_mut(key) else { return };
-        connection.protocol = Protocol::Ws(Box::new(Ws::new(Context::new())));
+        connection.protocol = Protocol::Ws(Ws::new(Context::new()));
         self.table.counters.websockets += 1;
         self.enter(key, upgrade, client);
     }

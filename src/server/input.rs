@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use log::error;
 
-use super::connection::{ConnectionKey, Protocol};
+use super::connection::{Buffered, ConnectionKey, Protocol};
 use super::core::Core;
 use crate::api;
 use crate::chat::{AttachmentKey, Departure};
@@ -58,7 +58,7 @@ impl<S: Stream> Core<S> {
 
     fn handle_buffered(&mut self, key: ConnectionKey) {
         let Some(connection) = self.table.slots.get_mut(key) else { return };
-        let buffered = std::mem::take(&mut connection.buffered);
+        let buffered = connection.buffered.take();
         self.table.work.bytes_in += buffered.len();
         self.dispatch(key, &buffered);
         let connection = self.table.slots.get(key);
@@ -89,7 +89,7 @@ impl<S: Stream> Core<S> {
                 self.seal(ws.attachment);
                 self.table.close(key, Close::INTERNAL);
             }
-            Some(Protocol::Closing) | None => self.table.end(key, Departure::Closed),
+            Some(Protocol::Closing(_)) | None => self.table.end(key, Departure::Closed),
         }
     }
 
@@ -98,7 +98,7 @@ impl<S: Stream> Core<S> {
         match self.table.slots.get(key).map(|connection| &connection.protocol) {
             Some(Protocol::Http(_)) => self.on_http_bytes(key, input),
             Some(Protocol::Ws(_)) => self.on_ws_bytes(key, input),
-            Some(Protocol::Closing) | None => {} // Discarded, RFC 9112 §9.6.
+            Some(Protocol::Closing(_)) | None => {} // Discarded, RFC 9112 §9.6.
         }
     }
 
@@ -116,17 +116,17 @@ impl<S: Stream> Core<S> {
             Protocol::Http(_) => self.table.finish(key, Departure::Closed),
             // RFC 6455 §7.1.5: an end without a close frame is abnormal, as if the network failed.
             Protocol::Ws(_) => self.table.end(key, Departure::Broken),
-            Protocol::Closing if connection.link.is_flushed() => {
+            Protocol::Closing(_) if connection.link.is_flushed() => {
                 self.table.end(key, Departure::Closed);
             }
-            Protocol::Closing => {}
+            Protocol::Closing(_) => {}
         }
     }
 
     /// Keeps input for a later turn; nothing more is read meanwhile.
     pub(super) fn buffer(&mut self, key: ConnectionKey, input: &[u8]) {
         if let Some(connection) = self.table.slots.get_mut(key) {
-            connection.buffered = input.into();
+            connection.buffered = Buffered::of(input);
         }
     }
 

@@ -61,7 +61,7 @@ impl<S: Stream> Core<S> {
             }
             // Part of a response was sent. An early end of the connection shows the peer that the
             // response is incomplete.
-            Protocol::Http(_) | Protocol::Closing => self.table.end(key, Departure::Closed),
+            Protocol::Http(_) | Protocol::Closing(_) => self.table.end(key, Departure::Closed),
         }
     }
 }

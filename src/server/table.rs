@@ -14,8 +14,7 @@ use log::debug;
 
 use super::coalesce::Batches;
 use super::connection::{
-    Connection, ConnectionKey, ConnectionTimer, Held, HeldTallies, Http, OverLimit, Protocol,
-    Purpose, TimeoutKind,
+    Connection, ConnectionKey, Held, HeldTallies, Http, OverLimit, Protocol, Purpose, TimeoutKind,
 };
 use super::leftovers::Leftovers;
 use super::outgoing::Outgoing;
@@ -26,10 +25,9 @@ use crate::clock::{Mono, Now, Stamps};
 use crate::counters::Counters;
 use crate::http;
 use crate::ledger::{Account, Ledger, Pressure, Tally};
-use crate::net::{Link, Piece, Stream};
-use crate::rate::Meter;
+use crate::net::{Piece, Stream};
 use crate::slots::Slots;
-use crate::timers::Timers;
+use crate::timers::Deadlines;
 use crate::ws::close::Close;
 
 /// Minimum average rate at which a peer must read a response: 32 kbit/s, which GPRS reaches.
@@ -60,7 +58,7 @@ pub(super) struct Table<S> {
     /// How many connections are over a limit.
     pub over_limit: usize,
     pub(super) config: ConnectionConfig,
-    timers: Timers<ConnectionTimer>,
+    deadlines: Deadlines<ConnTag>,
     /// To be freed at the end of this tick.
     closed: Vec<ConnectionKey>,
     /// Control frames on their way from a context to an outbox.
@@ -84,7 +82,7 @@ impl<S: Stream> Table<S> {
             ledger: ledger.clone(),
             ended: Vec::new(),
             over_limit: 0,
-            timers: Timers::new(config),
+            deadlines: Deadlines::default(),
             config,
             closed: Vec::new(),
             control: Vec::new(),
@@ -104,27 +102,15 @@ impl<S: Stream> Table<S> {
         over_limit: Option<OverLimit>,
         purpose: Purpose,
     ) -> ConnectionKey {
-        let codec = http::Codec::new(self.config.http);
-        let proxy_header = (purpose == Purpose::Proxied).then(Vec::new);
-        let key = self.slots.insert(Connection {
-            link: Link::new(stream),
-            protocol: Protocol::Http(Box::new(Http { codec, purpose, proxy_header, rest: None })),
+        let http = Http {
+            codec: http::Codec::new(self.config.http),
+            purpose,
             peer,
-            quota_address,
-            over_limit: None,
-            timer: None,
-            buffered: Box::default(),
             response_deadline: Mono::ZERO,
-            allowance: Meter::default(),
-            is_queued: false,
-            marks: Default::default(),
-            carries: None,
-            is_left_over: false,
-            is_closed: false,
-            has_hung_up: false,
-            is_read_shut_down: false,
-            counted: Held::default(),
-        });
+            proxy_header: (purpose == Purpose::Proxied).then(Vec::new),
+            rest: None,
+        };
+        let key = self.slots.insert(Connection::new(stream, http, quota_address));
         self.counters.accepted += 1;
         match over_limit {
             Some(over_limit) => self.set_over_limit(key, over_limit),
@@ -183,7 +169,7 @@ impl<S: Stream> Table<S> {
         let ended = self.end_protocol(key, departure);
         let Some(connection) = self.slots.get_mut(key) else { return };
         let was_paused = matches!(&ended, Some(Protocol::Ws(ws)) if ws.is_paused);
-        let is_unread = !std::mem::take(&mut connection.buffered).is_empty() || was_paused;
+        let is_unread = !connection.buffered.take().is_empty() || was_paused;
         if connection.is_read_shut_down && connection.link.is_flushed() {
             return self.mark_closed(key);
         }
@@ -216,7 +202,8 @@ impl<S: Stream> Table<S> {
     /// attachment. Returns the previous protocol.
     fn end_protocol(&mut self, key: ConnectionKey, departure: Departure) -> Option<Protocol> {
         let connection = self.slots.get_mut(key)?;
-        let ended = std::mem::replace(&mut connection.protocol, Protocol::Closing);
+        let deadline = connection.response_deadline().map_or(Mono::ZERO, |deadline| *deadline);
+        let ended = std::mem::replace(&mut connection.protocol, Protocol::Closing(deadline));
         if let Protocol::Ws(ws) = &ended {
             self.counters.websockets -= 1;
             self.ended.extend(ws.attachment.map(|attachment| Ended { attachment, departure }));
@@ -258,35 +245,38 @@ impl<S: Stream> Table<S> {
 
     /// When a connection's timer is next due.
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.timers.next_deadline()
+        self.deadlines.next(&self.slots)
     }
 
-    /// A connection's timer that has expired.
-    pub fn pop_due(&mut self) -> Option<ConnectionTimer> {
-        let timer = self.timers.pop_due(self.now.mono)?;
-        if let Some(connection) = self.slots.get_mut(timer.key) {
-            connection.timer = None;
-        }
-        Some(timer)
+    /// A connection whose timer has expired, and what it was for.
+    pub fn pop_due(&mut self) -> Option<(TimeoutKind, ConnectionKey)> {
+        let key = self.deadlines.pop_due(&mut self.slots, self.now.mono)?;
+        let timeout = self.slots.get_mut(key)?.timeout.take()?;
+        Some((timeout, key))
     }
 
     /// Timers that are armed.
     pub fn timer_count(&self) -> usize {
-        self.timers.len()
+        self.deadlines.len()
     }
 
     /// Re-arms the connection's one timer for `kind`, or disarms it.
     pub fn set_timer(&mut self, key: ConnectionKey, kind: Option<TimeoutKind>) {
         let Some(connection) = self.slots.get_mut(key) else { return };
-        match (connection.timer, kind) {
-            (Some((before, timer)), Some(kind)) if before == kind => {
-                self.timers.rearm(timer, self.now.mono);
+        let before = std::mem::replace(&mut connection.timeout, kind);
+        let now = self.now.mono;
+        match (before, kind) {
+            (Some(before), Some(kind)) if before == kind => {
+                self.deadlines.rearm(&mut self.slots, key, kind.class(&self.config), now);
             }
             (before, kind) => {
-                before.map(|(_, timer)| self.timers.cancel(timer));
-                let now = self.now.mono;
-                let arm = |kind| (kind, self.timers.arm(ConnectionTimer { kind, key }, now));
-                connection.timer = kind.map(arm);
+                if let Some(before) = before {
+                    let (class, _) = before.class(&self.config);
+                    self.deadlines.cancel(&mut self.slots, key, class);
+                }
+                if let Some(kind) = kind {
+                    self.deadlines.arm(&mut self.slots, key, kind.class(&self.config), now);
+                }
             }
         }
     }
@@ -298,15 +288,15 @@ impl<S: Stream> Table<S> {
 
     /// What the connection's timer is for.
     pub fn timeout(&self, key: ConnectionKey) -> Option<TimeoutKind> {
-        self.slots.get(key)?.timer.map(|(timeout, _)| timeout)
+        self.slots.get(key)?.timeout
     }
 
     /// A response of `bytes` bytes is queued: its peer has more time to read, in proportion.
     pub fn extend_response_deadline(&mut self, key: ConnectionKey, bytes: usize) {
-        if let Some(connection) = self.slots.get_mut(key) {
+        let connection = self.slots.get_mut(key);
+        if let Some(deadline) = connection.and_then(Connection::response_deadline) {
             let seconds = (bytes / RESPONSE_BYTES_PER_SECOND_MIN) as u64;
-            let deadline = connection.response_deadline.max(self.now.mono);
-            connection.response_deadline = deadline.after(Duration::from_secs(seconds));
+            *deadline = (*deadline).max(self.now.mono).after(Duration::from_secs(seconds));
         }
     }
 
@@ -318,7 +308,7 @@ impl<S: Stream> Table<S> {
         if !std::mem::replace(&mut connection.is_queued, true) {
             let queue = match &connection.protocol {
                 Protocol::Ws(_) => Queue::Messages,
-                Protocol::Http(_) | Protocol::Closing => Queue::Requests,
+                Protocol::Http(_) | Protocol::Closing(_) => Queue::Requests,
             };
             self.schedule.push(key, connection.allowance, queue, self.now.mono);
         }
@@ -385,7 +375,7 @@ impl<S: Stream> Table<S> {
             + self.leftovers.bytes()
             + self.outgoing.bytes()
             + self.closed.capacity() * size_of::<ConnectionKey>();
-        let bytes = self.slots.bytes() + self.timers.bytes() + lists + self.control.capacity();
+        let bytes = self.slots.bytes() + lists + self.control.capacity();
         self.slots_tally.set(bytes);
         self.counters.connections = self.slots.len() as u64;
     }
@@ -397,12 +387,12 @@ impl<S: Stream> Table<S> {
         for (key, connection) in self.slots.iter() {
             idle += connection.counted.idle as usize;
             burden += connection.counted.burden as usize;
-            timers += usize::from(connection.timer.is_some());
+            timers += usize::from(connection.timeout.is_some());
             queued += usize::from(connection.is_queued);
             dirty += usize::from(connection.marks.is_dirty);
             deferred += usize::from(connection.marks.is_deferred);
             closed += usize::from(connection.is_closed);
-            let timeout = connection.timer.map(|(timeout, _)| timeout);
+            let timeout = connection.timeout;
             let fits = match &connection.protocol {
                 _ if connection.is_closed => true,
                 Protocol::Http(_) if connection.over_limit.is_some() => {
@@ -419,7 +409,7 @@ impl<S: Stream> Table<S> {
                 Protocol::Ws(ws) => {
                     !ws.is_overdue && matches!(timeout, Some(TimeoutKind::Ping | TimeoutKind::Pong))
                 }
-                Protocol::Closing => {
+                Protocol::Closing(_) => {
                     matches!(timeout, Some(TimeoutKind::Idle | TimeoutKind::Linger))
                 }
             };
@@ -439,7 +429,9 @@ impl<S: Stream> Table<S> {
         let over_limit =
             self.slots.iter().filter(|(_, connection)| connection.over_limit.is_some());
         agree!(over_limit.count(), self.over_limit);
-        agree!(timers, self.timers.len(), "every timer has its connection");
+        agree!(timers, self.deadlines.len(), "every timer has its connection");
+        let class_of = |connection: &Connection<S>| Some(connection.timeout?.class(&self.config).0);
+        self.deadlines.check(&self.slots, class_of);
         agree!((idle, burden), self.held.bytes(), "the ledger has every connection's heap");
     }
 

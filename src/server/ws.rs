@@ -29,7 +29,7 @@ impl<S: Stream> Core<S> {
         let mut control = std::mem::take(&mut self.control);
         // Until the input is used up, or has closed the connection.
         while let Some(connection) = self.table.slots.get_mut(key) {
-            let timeout = connection.timer.map(|(timeout, _)| timeout);
+            let timeout = connection.timeout;
             let Some(ws) = connection.ws() else { break };
             if self.table.work.bytes_out > ANSWERED_BYTES_MAX {
                 self.buffer(key, input);
