@@ -162,6 +162,11 @@ impl Addresses {
         *self.keys.entry(address).or_insert_with(|| entries.insert(Usage::new(address)))
     }
 
+    /// The index of the address's entry, if it has one.
+    pub fn place(&self, address: Address) -> Option<usize> {
+        self.keys.get(&address).map(|key| key.index())
+    }
+
     pub fn get(&self, key: AddressKey) -> Option<&Usage> {
         self.entries.get(key)
     }

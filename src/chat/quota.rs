@@ -47,6 +47,11 @@ impl Chat {
         }
     }
 
+    /// A small number that no other address has as long as this one is in use.
+    pub fn place_of(&self, address: Address) -> Option<usize> {
+        self.addresses.place(address)
+    }
+
     /// A connection that [`Chat::on_arrival`] counted has ended.
     pub fn on_departure(&mut self, now: Now, address: Address) {
         let key = self.addresses.key(address);
