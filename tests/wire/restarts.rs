@@ -612,9 +612,9 @@ fn restarts_lose_repeat_and_reorder_no_message() {
         let chat = |client: ResumingClient| scope.spawn(move || client.chat(address, is_over));
         let chatting: Vec<_> = (0..count).map(client).map(chat).collect();
         for restart in 1..=restarts {
-            wait_until("twenty more messages were sent", || {
-                server.messages(&rooms[0], &sessions[0]).len() > 20 * restart
-            });
+            let has_enough =
+                |n: usize| server.messages(&rooms[n], &sessions[n]).len() > 20 * restart;
+            wait_until("twenty more messages were sent in each room", || (0..5).all(has_enough));
             stop(server);
             server = start();
         }
