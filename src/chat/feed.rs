@@ -22,6 +22,7 @@ use super::keys::{
 };
 use super::shares::Shares;
 use super::sink::{LastPage, Sink};
+use super::sort::sort_by_key;
 use super::store::{Place, Store};
 use crate::ledger::{Account, Ledger, Pressure, Tally};
 use crate::slots::Slots;
@@ -397,7 +398,7 @@ impl<R> Feeds<R> {
     pub fn rooms_with_history(&self) -> Vec<RoomKey> {
         let rooms = self.rooms.iter().filter(|(_, feed)| !feed.history.is_empty());
         let mut rooms: Vec<_> = rooms.map(|(key, _)| key).collect();
-        rooms.sort_unstable_by_key(|key| self.history(*key).and_then(History::newest));
+        sort_by_key(&mut rooms, |key| self.history(key).and_then(History::newest));
         rooms
     }
 

@@ -32,7 +32,7 @@
 //!
 //! The deciding half works on `state`: [`Chat`] and the entries in it. Both halves use `event` (the
 //! events for clients), `error` (the reasons for refusing and closing) and `timer` (the timers).
-//! The other files (`keys`, `roster`, `session_index`, `id`, `name`, `password`, `guesses`, `address`, `limits`, `config`, `heap`)
+//! The other files (`keys`, `roster`, `session_index`, `sort`, `id`, `name`, `password`, `guesses`, `address`, `limits`, `config`, `heap`)
 //! contain shared types, constants and functions.
 //!
 //! [`lifecycle`]: ../../src/disposable_chat/chat/lifecycle.rs.html
@@ -76,6 +76,7 @@ mod roster;
 mod session_index;
 mod shares;
 mod sink;
+mod sort;
 mod state;
 mod store;
 #[cfg(test)]

@@ -21,6 +21,7 @@ use super::name::{Name, Title};
 use super::password::{Lock, LockRecord};
 use super::posting::Draft;
 use super::roster::Arrival;
+use super::sort::sort_by_key;
 use super::state::{Chat, Pending, Room};
 use super::store::Place;
 use super::timer::ChatTimer;
@@ -298,10 +299,10 @@ impl<K> Indices<K> {
     /// Sorts by class of timer, then by deadline: timers of a class must be armed in the order of
     /// their deadlines.
     fn of(mut order: Vec<Key<K>>, remaining: impl Fn(Key<K>) -> Remaining) -> Indices<K> {
-        order.sort_unstable_by_key(|key| match remaining(*key) {
-            Some((ChatTimer::RoomNew(_), micros)) => (true, micros, *key),
-            Some((_, micros)) => (false, micros, *key),
-            None => (false, u64::MAX, *key),
+        sort_by_key(&mut order, |key| match remaining(key) {
+            Some((ChatTimer::RoomNew(_), micros)) => (true, micros, key.index()),
+            Some((_, micros)) => (false, micros, key.index()),
+            None => (false, u64::MAX, key.index()),
         });
         let slots = order.iter().map(|key| key.index() + 1).max().unwrap_or_default();
         let mut by_slot = vec![u32::MAX; slots];
