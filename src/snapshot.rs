@@ -28,7 +28,6 @@ use rustix::fs::fstatvfs;
 use rustix::fs::{FallocateFlags, fallocate, fstatfs};
 #[cfg(target_os = "linux")]
 use rustix::io::Errno;
-use serde::Deserialize;
 use siphasher::sip::SipHasher24;
 
 use crate::chat::{InvalidRecord, LockRecord, Record, RecordedKind};
@@ -195,17 +194,22 @@ fn is_in_memory(_file: &File) -> bool {
     false
 }
 
+/// Reads the fields `names` of a JSON object that are strings; `None` if it is no object. Only files
+/// of version 1 have JSON.
+pub type ReadObject = for<'a> fn(&'a str, [&str; 5]) -> Option<[Cow<'a, str>; 5]>;
+
 /// Passes a state file's records to `take`, then removes the file. False if there is no file.
 ///
 /// If the file is refused, the caller must discard the records that `take` has received, and
 /// [`set_aside`] the file. It has passed [`check_path`], so it is no named pipe, which would block.
 pub fn read(
     path: &Path,
+    read_object: ReadObject,
     take: impl FnMut(Record<'_>) -> Result<(), InvalidRecord>,
 ) -> Result<bool, SnapshotError> {
     match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        opened => read_records(opened?, take)?,
+        opened => read_records(opened?, read_object, take)?,
     }
     fs::remove_file(path)?;
     Ok(true)
@@ -218,6 +222,7 @@ pub fn set_aside(path: &Path) -> io::Result<()> {
 
 fn read_records(
     file: File,
+    read_object: ReadObject,
     mut take: impl FnMut(Record<'_>) -> Result<(), InvalidRecord>,
 ) -> Result<(), SnapshotError> {
     let length = file.metadata()?.len();
@@ -245,7 +250,7 @@ fn read_records(
     while !records.fill_buf()?.is_empty() {
         let length = read_length(&mut records, version)?;
         (&mut records).take(length).read_to_end(&mut bytes)?;
-        let record = decode(&bytes, version).ok_or(SnapshotError::Damaged)?;
+        let record = decode(&bytes, version, read_object).ok_or(SnapshotError::Damaged)?;
         take(record).map_err(|InvalidRecord| SnapshotError::Damaged)?;
         bytes.fill(0);
         bytes.clear();
@@ -355,7 +360,7 @@ fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
 }
 
 /// `None` if the bytes are not one record as the version of [`encode`] writes it.
-fn decode(bytes: &[u8], version: u8) -> Option<Record<'_>> {
+fn decode(bytes: &[u8], version: u8, read_object: ReadObject) -> Option<Record<'_>> {
     let mut from = Decoder { bytes, version };
     let record = match from.array()? {
         [b'C'] => Record::Chat {
@@ -393,7 +398,7 @@ fn decode(bytes: &[u8], version: u8) -> Option<Record<'_>> {
             room: from.small()?,
             arrival: from.option(Decoder::number)?,
         },
-        [b'T'] if version < 2 => message_1(&mut from)?,
+        [b'T'] if version < 2 => message_1(&mut from, read_object)?,
         [b'T'] => Record::Message {
             room: from.small()?,
             id: from.id()?,
@@ -417,20 +422,13 @@ fn decode(bytes: &[u8], version: u8) -> Option<Record<'_>> {
 
 /// A message of version 1: its event as clients received it, and the sender's user id beside its
 /// nonce.
-fn message_1<'a>(from: &mut Decoder<'a>) -> Option<Record<'a>> {
-    #[derive(Deserialize)]
-    struct Recorded {
-        r#type: String,
-        user: String,
-        user_id: String,
-        message: String,
-        timestamp: String,
-    }
-    let (room, id) = (from.small()?, from.text()?);
-    let event: Recorded = serde_json::from_str(&from.text()?).ok()?;
+fn message_1<'a>(from: &mut Decoder<'a>, read_object: ReadObject) -> Option<Record<'a>> {
+    let (room, id, event) = (from.small()?, from.text()?, from.text()?);
     let nonce = from.option(|from| Some((from.number()?, from.text()?)))?;
-    let (kind, text) = match &event.r#type[..] {
-        "chat" => (RecordedKind::Chat, event.message),
+    let names = ["type", "user", "user_id", "message", "timestamp"];
+    let [kind, user, user_id, text, timestamp] = read_object(&event, names)?;
+    let (kind, text) = match &*kind {
+        "chat" => (RecordedKind::Chat, text.into_owned()),
         "user_joined" => (RecordedKind::UserJoined, String::new()),
         "user_left" => (RecordedKind::UserLeft, String::new()),
         _ => return None,
@@ -439,9 +437,9 @@ fn message_1<'a>(from: &mut Decoder<'a>) -> Option<Record<'a>> {
         room,
         id,
         kind,
-        user: event.user.into(),
-        user_id: u64::from_str_radix(&event.user_id, 16).ok()?,
-        wall: Wall::parse(&event.timestamp)?.micros(),
+        user: user.into_owned().into(),
+        user_id: u64::from_str_radix(&user_id, 16).ok()?,
+        wall: Wall::parse(&timestamp)?.micros(),
         text: text.into(),
         nonce: nonce.map(|(_, nonce)| nonce),
         from: None,
@@ -637,6 +635,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::api::texts;
     use crate::chat::{Chat, ChatConfig, GuessPaces, Pace, Restoring};
     use crate::clock::{Mono, Now, SeededEntropy};
     use crate::ledger::{Account, Ledger};
@@ -748,7 +747,7 @@ mod tests {
         let size = HEAD.len() + FOOT_BYTES + records().len() + bytes.len();
         assert_eq!(fs::metadata(&path).unwrap().len(), size as u64, "all records are short");
         let mut count = 0;
-        let read = read(&path, |_| {
+        let read = read(&path, texts, |_| {
             count += 1;
             Ok(())
         });
@@ -813,16 +812,20 @@ mod tests {
         for record in records() {
             let mut bytes = Vec::new();
             encode(&record, &mut bytes);
-            let read = decode(&bytes, 2).expect("an encoded record is decoded");
+            let read = decode(&bytes, 2, texts).expect("an encoded record is decoded");
             let shown = |record: &Record<'_>| serde_json::to_string(record).unwrap();
             assert_eq!(shown(&read), shown(&record));
             for cut in 0..bytes.len() {
-                assert!(decode(&bytes[..cut], 2).is_none(), "{} cut at {cut}", shown(&record));
+                assert!(
+                    decode(&bytes[..cut], 2, texts).is_none(),
+                    "{} cut at {cut}",
+                    shown(&record)
+                );
             }
             bytes.push(0);
-            assert!(decode(&bytes, 2).is_none());
+            assert!(decode(&bytes, 2, texts).is_none());
         }
-        assert!(decode(b"X", 2).is_none());
+        assert!(decode(b"X", 2, texts).is_none());
     }
 
     /// A domain with 20 rooms of 400 short messages, each from an address of its own. The rooms' blocks are
@@ -939,7 +942,7 @@ mod tests {
         assert!((150_000..=200_000).contains(&size), "{size}");
         // The rooms that have been silent longest have lost their messages, and know it.
         let (mut rooms, mut dropped) = (Vec::new(), 0);
-        let is_read = read(&path, |record| {
+        let is_read = read(&path, texts, |record| {
             match record {
                 Record::Room { dropped: Some(_), .. } => dropped += 1,
                 Record::Message { room, .. } => rooms.push(room),
@@ -977,7 +980,7 @@ mod tests {
         let path = folder.0.join("state");
         fs::write(&path, include_bytes!("../tests/wire/state-version-1")).unwrap();
         let mut shown = Vec::new();
-        let taken = read(&path, |record| {
+        let taken = read(&path, texts, |record| {
             shown.push(serde_json::to_string(&record).unwrap());
             Ok(())
         });

@@ -47,6 +47,7 @@ use std::net::IpAddr;
 pub use call::{Answer, Caller};
 pub use forwarded::ClientAddress;
 pub use message_list::MessageList;
+pub use object::texts;
 pub use upgrade::UpgradeRequest;
 
 use crate::chat::{Address, Chat, Sink};

@@ -54,6 +54,13 @@ pub fn fields<'a, const N: usize>(
     Ok(values)
 }
 
+/// Like [`fields`], for an object in which all `names` are strings.
+pub fn texts<'a>(text: &'a str, names: [&str; 5]) -> Option<[Cow<'a, str>; 5]> {
+    let fields = fields(text, names).ok()?;
+    let [a, b, c, d, e] = fields.map(|field| field.and_then(FieldValue::text));
+    Some([a?, b?, c?, d?, e?])
+}
+
 /// Like [`fields`], for a request's body, which must be UTF-8 (RFC 8259 §8.1).
 pub fn body_fields<'a, const N: usize>(
     body: &'a [u8],

@@ -46,6 +46,19 @@ impl Address {
     pub fn ip(self) -> IpAddr {
         self.0
     }
+
+    /// A number of [`Address::RANK_BITS`] bits for each address, and 0 for `None`: a part of the keys
+    /// of sorted sets, all of which are numbers, because each type of key is another 10 KB of code.
+    pub fn rank(address: Option<Address>) -> u128 {
+        match address.map(Address::ip) {
+            None => 0,
+            Some(IpAddr::V4(ip)) => 1 << 64 | u128::from(ip.to_bits()),
+            Some(IpAddr::V6(ip)) => 2 << 64 | ip.to_bits() >> 64,
+        }
+    }
+
+    /// The number of bits of [`Address::rank`].
+    pub const RANK_BITS: u32 = 66;
 }
 
 /// The number of an address's connections, compared with its limit.

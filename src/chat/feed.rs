@@ -154,6 +154,11 @@ impl<R> Feeds<R> {
         self.rooms.iter().map(|(key, feed)| (key, &feed.room))
     }
 
+    /// The room in a slot.
+    pub fn key_at(&self, index: usize) -> Option<RoomKey> {
+        self.rooms.key_at(index)
+    }
+
     pub fn room_count(&self) -> usize {
         self.rooms.len()
     }
@@ -445,6 +450,9 @@ impl<R> Feeds<R> {
         let present =
             present.filter(|(_, one)| matches!(one.state, AttachmentState::Present { .. }));
         agree!(placed, present.count(), "every present connection is listed in its room");
+        if !cfg!(debug_assertions) {
+            return; // The rest would make the release binary 2 % larger.
+        }
         self.archive.shares.check(&sums);
         let queues = self.rooms.iter();
         let queues = queues.map(|(key, feed)| (key.index() as u32, feed.history.queue()));

@@ -5,7 +5,7 @@
 //! [`Pace::idle_after`] after its last wrong guess, when its meter is idle, or with its room, and
 //! the table has at most [`GUESSERS_MAX`] entries, so that clients cannot make it grow.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use super::address::Address;
 use super::heap::tree_bytes;
@@ -30,8 +30,8 @@ type Guesser = (RoomKey, Option<Address>);
 #[derive(Default)]
 pub(super) struct Guesses {
     entries: Slots<WrongGuesses, GuessTag>,
-    /// The entries' keys, in the order of rooms, so that a room that ends finds its own.
-    keys: BTreeMap<Guesser, Key<GuessTag>>,
+    /// The entries' [`set_key`]s, in the order of rooms, so that a room that ends finds its own.
+    keys: BTreeSet<u128>,
     /// The entries in the order of their last wrong guesses, and thus of their deadlines.
     order: List<GuessTag>,
     /// Armed while there are entries, at the latest for the first deadline.
@@ -50,6 +50,15 @@ struct WrongGuesses {
     links: Links<GuessTag>,
 }
 
+/// The bits of an entry's index in its [`set_key`], and those of address and index together.
+const INDEX_MAX: u128 = (1 << 30) - 1;
+const ROOM_MAX: u128 = (1 << (30 + Address::RANK_BITS)) - 1;
+
+/// Orders entries by room, then by address.
+fn set_key((room, from): Guesser, index: usize) -> u128 {
+    (room.index() as u128) << 96 | Address::rank(from) << 30 | index as u128
+}
+
 impl Linked<GuessTag> for WrongGuesses {
     fn links(&self) -> &Links<GuessTag> {
         &self.links
@@ -63,7 +72,7 @@ impl Linked<GuessTag> for WrongGuesses {
 impl Guesses {
     /// The meter of an address in a room; an idle one if the table has none.
     pub fn meter(&self, room: RoomKey, from: Option<Address>) -> Meter {
-        let entry = self.keys.get(&(room, from)).and_then(|key| self.entries.get(*key));
+        let entry = self.find((room, from)).and_then(|key| self.entries.get(key));
         entry.map(|entry| entry.meter).unwrap_or_default()
     }
 
@@ -81,7 +90,7 @@ impl Guesses {
             return;
         }
         let (guesser, deadline) = ((room, from), now.after(pace.idle_after()));
-        let known = self.keys.get(&guesser).copied();
+        let known = self.find(guesser);
         if let Some((key, entry)) = known.and_then(|key| Some((key, self.entries.get_mut(key)?))) {
             (entry.meter, entry.deadline) = (meter, deadline);
             self.order.remove(&mut self.entries, key);
@@ -93,7 +102,7 @@ impl Guesses {
         }
         let entry = WrongGuesses { guesser, meter, deadline, links: Links::default() };
         let key = self.entries.insert(entry);
-        self.keys.insert(guesser, key);
+        self.keys.insert(set_key(guesser, key.index()));
         self.order.push_back(&mut self.entries, key);
     }
 
@@ -111,14 +120,19 @@ impl Guesses {
 
     /// Forgets the entries of a room that has ended.
     pub fn forget_room(&mut self, room: RoomKey) {
-        // No address is less than `None`.
-        let next = |guesses: &Guesses| {
-            let (guesser, key) = guesses.keys.range((room, None)..).next()?;
-            (guesser.0 == room).then_some(*key)
-        };
-        while let Some(key) = next(self) {
+        let first = set_key((room, None), 0);
+        while let Some(found) = self.keys.range(first..=first | ROOM_MAX).next() {
+            let Some(key) = self.entries.key_at((found & INDEX_MAX) as usize) else { break };
             self.remove(key);
         }
+    }
+
+    fn find(&self, guesser: Guesser) -> Option<Key<GuessTag>> {
+        let first = set_key(guesser, 0);
+        let found = self.keys.range(first..=first | INDEX_MAX);
+        let mut found = found.filter_map(|key| self.entries.key_at((key & INDEX_MAX) as usize));
+        // Another entry can have the index of an earlier room in its slot.
+        found.find(|key| self.entries.get(*key).is_some_and(|entry| entry.guesser == guesser))
     }
 
     fn forget_first(&mut self) {
@@ -130,7 +144,7 @@ impl Guesses {
     fn remove(&mut self, key: Key<GuessTag>) {
         self.order.remove(&mut self.entries, key);
         if let Some(entry) = self.entries.remove(key) {
-            self.keys.remove(&entry.guesser);
+            self.keys.remove(&set_key(entry.guesser, key.index()));
         }
     }
 
@@ -141,7 +155,7 @@ impl Guesses {
 
     /// Bytes of heap held.
     pub fn bytes(&self) -> usize {
-        self.entries.bytes() + tree_bytes::<Guesser, Key<GuessTag>>(self.keys.len())
+        self.entries.bytes() + tree_bytes::<u128, ()>(self.keys.len())
     }
 
     /// Panics if the table contradicts itself, or has entries of a room without a lock.
@@ -153,7 +167,7 @@ impl Guesses {
         let mut count = 0;
         for key in self.order.iter(&self.entries) {
             let entry = self.entries.get(key).expect("a listed entry exists");
-            agree!(self.keys.get(&entry.guesser), Some(&key));
+            agree!(self.find(entry.guesser), Some(key));
             assert!(is_locked(entry.guesser.0), "guesses end with their room");
             assert!(last <= entry.deadline, "the guesses are in the order of their deadlines");
             (last, count) = (entry.deadline, count + 1);

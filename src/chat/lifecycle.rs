@@ -203,7 +203,7 @@ impl Chat {
             room.recount(&mut self.room_heap_tally);
             self.room_ids.insert(room.id, key);
             if !room.id.is_private() {
-                self.public_rooms.insert(room.number, key);
+                self.public_rooms.insert(Room::public_entry(room.number, key.index()));
                 self.listing_revision += 1;
             }
         }
@@ -252,7 +252,7 @@ impl Chat {
         sink.end_room(key);
         self.room_ids.remove(&room.id);
         shrink(&mut self.room_ids);
-        self.public_rooms.remove(&room.number);
+        self.public_rooms.remove(&Room::public_entry(room.number, key.index()));
         self.listing_revision += 1;
         self.room_heap_tally.change(room.counted, 0);
         for member in room.roster.members() {

@@ -104,8 +104,8 @@ impl Chat {
 
     /// The newest [`ROOMS_LISTED_MAX`] public rooms, newest first.
     pub fn public_rooms(&self) -> impl Iterator<Item = RoomInfo<'_>> + Clone {
-        let newest = self.public_rooms.values().rev().take(ROOMS_LISTED_MAX);
-        newest.filter_map(|room| self.room_info(*room))
+        let newest = self.public_rooms.iter().rev().take(ROOMS_LISTED_MAX);
+        newest.filter_map(|entry| self.room_info(self.feeds.key_at(*entry as u32 as usize)?))
     }
 
     /// Changes whenever [`Chat::public_rooms`] may have changed.

@@ -491,9 +491,11 @@ impl<'c> Restoring<'c> {
         let title =
             title.map(|title| Title::parse(&title)).transpose().map_err(|_| InvalidRecord)?;
         let lock = lock.map(|lock| Box::new(Lock::restored(lock)));
+        let same_number =
+            Room::public_entry(number, 0)..=Room::public_entry(number, u32::MAX as usize);
         if chat.room_ids.contains_key(&id)
             || number >= chat.rooms_opened
-            || chat.public_rooms.contains_key(&number)
+            || chat.public_rooms.range(same_number).next().is_some()
         {
             return Err(InvalidRecord);
         }

@@ -5,7 +5,7 @@
 //! method returns, the ledger counts the heap of all collections and entries (without a few small
 //! boxes), and no key refers to a removed entry, except in [`Probe::waiting`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use smallvec::SmallVec;
 
@@ -42,8 +42,8 @@ pub struct Chat {
     pub(super) session_index: SessionIndex,
     pub(super) feeds: Feeds<Room>,
     pub(super) room_ids: HashMap<RoomId, RoomKey>,
-    /// By [`Room::number`], so that the newest is last.
-    pub(super) public_rooms: BTreeMap<u64, RoomKey>,
+    /// The public rooms, each as its [`Room::public_entry`], so that the newest is last.
+    pub(super) public_rooms: BTreeSet<u128>,
     /// Changes whenever a public room, or its number of present members, may have changed.
     pub(super) listing_revision: u64,
     /// The number of rooms ever opened, and thus the next [`Room::number`].
@@ -249,6 +249,11 @@ impl Room {
         }
     }
 
+    /// Orders public rooms by number. The lowest 32 bits are the room's index.
+    pub fn public_entry(number: u64, index: usize) -> u128 {
+        u128::from(number) << 32 | index as u128
+    }
+
     pub fn title(&self) -> Option<&str> {
         self.title.as_ref().map(Title::as_str)
     }
@@ -284,7 +289,7 @@ impl Chat {
             session_index: SessionIndex::new(index_secret),
             feeds: Feeds::new(config.history_messages_max, ledger),
             room_ids: HashMap::new(),
-            public_rooms: BTreeMap::new(),
+            public_rooms: BTreeSet::new(),
             listing_revision: 0,
             rooms_opened: 0,
             members: Slots::default(),
@@ -387,7 +392,7 @@ impl Chat {
         let rooms = self.feeds.slots_bytes()
             + self.members.bytes()
             + map_bytes::<RoomId, RoomKey>(self.room_ids.capacity())
-            + tree_bytes::<u64, RoomKey>(self.public_rooms.len());
+            + tree_bytes::<u128, ()>(self.public_rooms.len());
         (sessions, rooms)
     }
 

@@ -5,7 +5,7 @@
 //! §10.10). Must not know the connections inside a room: the domain closes these. The invariant: after
 //! each flush, a connection outside a room that has messages of that room queued is on the list.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::connection::ConnectionKey;
 use crate::chat::RoomKey;
@@ -15,53 +15,61 @@ use crate::chat::RoomKey;
 pub(super) struct Leftovers {
     /// The room's index, and in the lowest 64 bits the connection's.
     entries: BTreeSet<u128>,
-    /// For connections, by index, that have messages of several rooms queued: the rooms before
-    /// `Connection::carries`. Only a peer that sends requests without waiting for responses causes
-    /// this.
-    earlier: BTreeMap<usize, Vec<RoomKey>>,
+    /// For connections that have messages of several rooms queued, the rooms before
+    /// `Connection::carries`: the connection's index, and in the lowest 64 bits the room's. Only a
+    /// peer that sends requests without waiting for responses causes this.
+    earlier: BTreeSet<u128>,
 }
 
-fn entry(room: RoomKey, connection: usize) -> u128 {
-    (room.index() as u128) << 64 | connection as u128
+/// An entry for a pair of indices. All entries with the same `first` follow each other.
+fn entry(first: usize, second: usize) -> u128 {
+    (first as u128) << 64 | second as u128
+}
+
+/// The second index of any entry with this first one.
+fn any_with(entries: &BTreeSet<u128>, first: usize) -> Option<usize> {
+    let range = entry(first, 0)..=entry(first, usize::MAX);
+    entries.range(range).next().map(|entry| *entry as u64 as usize)
 }
 
 impl Leftovers {
     /// Puts a connection on the list of a room.
     pub fn insert(&mut self, room: RoomKey, key: ConnectionKey) {
-        self.entries.insert(entry(room, key.index()));
+        self.entries.insert(entry(room.index(), key.index()));
     }
 
     /// The same for a connection that is sent messages of another room from now on.
     pub fn insert_earlier(&mut self, room: RoomKey, key: ConnectionKey) {
         self.insert(room, key);
-        self.earlier.entry(key.index()).or_default().push(room);
+        self.earlier.insert(entry(key.index(), room.index()));
     }
 
     /// The index of a connection on the list of this room.
     pub fn any_of(&self, room: RoomKey) -> Option<usize> {
-        let range = entry(room, 0)..=entry(room, usize::MAX);
-        self.entries.range(range).next().map(|entry| *entry as u64 as usize)
+        any_with(&self.entries, room.index())
     }
 
     /// Takes a connection off all lists. `last`: the room whose messages it was sent last.
     pub fn remove(&mut self, last: Option<RoomKey>, key: ConnectionKey) {
-        for room in self.earlier.remove(&key.index()).into_iter().flatten().chain(last) {
-            self.entries.remove(&entry(room, key.index()));
+        let mut room = last.map(RoomKey::index);
+        while let Some(index) = room {
+            self.entries.remove(&entry(index, key.index()));
+            self.earlier.remove(&entry(key.index(), index));
+            room = any_with(&self.earlier, key.index());
         }
     }
 
     /// Bytes of heap held, approximately.
     pub fn bytes(&self) -> usize {
-        let rooms: usize = self.earlier.values().map(Vec::capacity).sum();
         (self.entries.len() + self.earlier.len()) * 2 * size_of::<u128>()
-            + rooms * size_of::<RoomKey>()
     }
 
     /// Panics unless exactly these connections are on the list.
     pub fn check(&self, mut left_over: impl Iterator<Item = ConnectionKey>) {
-        let mut connections: BTreeSet<_> =
-            self.entries.iter().map(|entry| *entry as u64 as usize).collect();
-        assert!(left_over.all(|key| connections.remove(&key.index())));
-        assert!(connections.is_empty());
+        if cfg!(debug_assertions) {
+            let all = self.entries.iter().map(|entry| *entry as u64 as usize);
+            let all: BTreeSet<_> = all.collect();
+            assert!(left_over.all(|key| all.contains(&key.index())));
+        }
     }
 }

@@ -75,6 +75,7 @@ pub use core::Core;
 pub use error::StartError;
 pub use shutdown::Ending;
 
+use crate::api;
 use crate::clock::{Clock, Mono, Now, OsEntropy};
 use crate::config::Config;
 use crate::journal;
@@ -380,7 +381,7 @@ fn restored(config: &Config, connections_max: usize, now: Now) -> Result<Core<So
     let Some(path) = &config.state else { return Ok(core) };
     let cannot_write = |error| StartError::State(path.clone(), error);
     snapshot::check_path(path).map_err(cannot_write)?;
-    match core.restore(|take| snapshot::read(path, take)) {
+    match core.restore(|take| snapshot::read(path, api::texts, take)) {
         Ok(true) => info!("sessions and rooms are as they were"),
         Ok(false) => {}
         Err(refused) => {
