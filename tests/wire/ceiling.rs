@@ -407,14 +407,30 @@ fn many_people_who_enter_one_room_and_leave_leave_nothing_resident() {
     let owner = target.session("198.51.100.1");
     let room = target.server.room(&owner);
     let mut sockets: Vec<Ws> = Vec::new();
-    for n in 0..count {
-        let address = format!("10.0.{}.{}", n >> 8, n & 255);
-        let session = target.session(&address);
-        sockets.push(target.enter(&address, &room, &session));
-        if n % 200 == 199 {
+    let mut http = target.server.http();
+    for first in (0..count).step_by(100) {
+        let clients: Vec<_> =
+            (first..first + 100).map(|n| (n, format!("10.0.{}.{}", n >> 8, n & 255))).collect();
+        let open = |(n, address): &(usize, String)| {
+            from(address, post("/sessions")).json(&json!({"username": format!("guest {n}")}))
+        };
+        let open: Vec<_> = clients.iter().map(open).collect();
+        let sessions = ask_all(&target.server, &mut http, &open);
+        let ask = |((_, address), session): (&(usize, String), &Answer)| {
+            let target_path = format!("/ws/{room}?session_id={}", session.string("session_id"));
+            let mut http = target.server.http();
+            http.send_request(&from(address, upgrade(&target_path)));
+            http
+        };
+        let asked: Vec<_> = clients.iter().zip(&sessions).map(ask).collect();
+        sockets.extend(asked.into_iter().map(Http::upgraded));
+        // Most lag behind: they read what has happened since they entered only now and then.
+        if first % 1000 == 900 {
             sockets.iter_mut().for_each(Ws::skim);
         }
     }
+    let present = target.server.user_count(&room);
+    assert!(present.is_some_and(|present| present > count as u64 / 2), "{present:?}");
     for ws in sockets {
         ws.reset();
     }
