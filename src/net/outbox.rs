@@ -46,6 +46,8 @@ pub struct Piece(Rc<PieceBytes>);
 
 struct PieceBytes {
     content: Content,
+    /// The number of bytes in `content`. It is asked for several times for each recipient.
+    len: usize,
     /// The piece that followed in the first queue that had both. Only between pieces for many
     /// queues. It keeps what follows from being freed, also for a queue that is not sent it any
     /// more: until that queue is truncated, or its connection ends after the linger timeout.
@@ -60,6 +62,15 @@ enum Content {
     Shared(Bytes),
     /// Counted by the tally, once for all queues.
     ForMany(Box<[u8]>, #[allow(dead_code, reason = "counts until dropped")] Tally),
+}
+
+impl Content {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Content::Private(bytes) | Content::Shared(bytes) => bytes,
+            Content::ForMany(bytes, _) => bytes,
+        }
+    }
 }
 
 impl Piece {
@@ -84,25 +95,23 @@ impl Piece {
     }
 
     fn new(content: Content) -> Piece {
-        Piece(Rc::new(PieceBytes { content, next: OnceCell::new() }))
+        let len = content.bytes().len();
+        Piece(Rc::new(PieceBytes { content, len, next: OnceCell::new() }))
     }
 
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
-        match &self.0.content {
-            Content::Private(bytes) | Content::Shared(bytes) => bytes,
-            Content::ForMany(bytes, _) => bytes,
-        }
+        self.0.content.bytes()
     }
 
     /// Number of bytes.
     pub fn len(&self) -> usize {
-        self.bytes().len()
+        self.0.len
     }
 
     /// Whether the piece has no bytes.
     pub fn is_empty(&self) -> bool {
-        self.bytes().is_empty()
+        self.0.len == 0
     }
 
     /// Memory that this queue owns for the piece, in addition to its place.
