@@ -261,6 +261,11 @@ impl Buffered {
     }
 }
 
+/// A number of bytes for [`Held`].
+fn saturated(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
 /// The sums of what all connections hold.
 pub(super) struct HeldTallies {
     idle: Tally,
@@ -275,11 +280,9 @@ impl HeldTallies {
 
     /// One connection holds `after` instead of `before`.
     pub fn change(&mut self, before: Held, after: Held, counters: &mut Counters) {
-        if before != after {
-            self.idle.change(before.idle as usize, after.idle as usize);
-            self.burden.change(before.burden as usize, after.burden as usize);
-            counters.on_outbox_change(before.queued as usize, after.queued as usize);
-        }
+        self.idle.change(before.idle as usize, after.idle as usize);
+        self.burden.change(before.burden as usize, after.burden as usize);
+        counters.on_outbox_change(before.queued as usize, after.queued as usize);
     }
 
     /// The sums of [`Held::idle`] and [`Held::burden`].
@@ -337,19 +340,31 @@ impl<S: Stream> Connection<S> {
 
     /// Reports what it holds.
     pub(super) fn recount(&mut self, tallies: &mut HeldTallies, counters: &mut Counters) {
-        let held = self.held();
-        tallies.change(self.counted, held, counters);
-        self.counted = held;
+        let held = match self.is_idle_ws() {
+            true => Held { idle: saturated(self.link.stream().heap_bytes()), ..Held::default() },
+            false => self.held(),
+        };
+        if held != self.counted {
+            tallies.change(self.counted, held, counters);
+            self.counted = held;
+        }
+    }
+
+    /// Whether it is a WebSocket with nothing queued, buffered or under way. Each recipient of each
+    /// batch is, after its flush.
+    fn is_idle_ws(&self) -> bool {
+        self.link.outbox().is_empty()
+            && self.buffered.is_empty()
+            && matches!(&self.protocol, Protocol::Ws(ws) if !ws.context.is_under_way())
     }
 
     /// What it holds now. `counted` is what it held when that was last reported.
     pub(super) fn held(&self) -> Held {
-        let number = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
         let outbox = self.link.outbox();
         Held {
-            idle: number(self.idle_bytes()),
-            burden: number(outbox.bytes() + self.input_bytes()),
-            queued: number(outbox.queued()),
+            idle: saturated(self.idle_bytes()),
+            burden: saturated(outbox.bytes() + self.input_bytes()),
+            queued: saturated(outbox.queued()),
         }
     }
 

@@ -5,7 +5,7 @@
 //! been written. The invariant: a connection that is catching up and whose previous page has mostly
 //! been written is on the page-due list. Off that list it would wait for ever.
 
-use super::connection::{ConnectionKey, Protocol, TimeoutKind, Ws};
+use super::connection::{ConnectionKey, Protocol, TimeoutKind};
 use super::outgoing::is_page_due;
 use super::schedule;
 use super::table::Table;
@@ -18,44 +18,16 @@ impl<S: Stream> Table<S> {
 
     /// Marks the connection to be flushed in this tick.
     pub fn mark_dirty(&mut self, key: ConnectionKey) {
-        self.queue(key, None, false);
+        if let Some(connection) = self.slots.get_mut(key) {
+            self.outgoing.mark_dirty(key, &mut connection.marks);
+        }
     }
 
     /// Marks the connection for a deferred flush, in this tick or a later one.
     fn mark_deferred(&mut self, key: ConnectionKey) {
-        self.queue(key, None, true);
-    }
-
-    /// Queues a piece and marks the connection for a flush. Returns false and queues nothing if the
-    /// piece exceeds the outbox's limit even after the outbox was flushed.
-    ///
-    /// One function for all of it, with one look-up of the connection, because it runs for every
-    /// recipient of every batch.
-    fn queue(&mut self, key: ConnectionKey, piece: Option<Piece>, may_defer: bool) -> bool {
-        let Some(connection) = self.slots.get_mut(key) else { return true };
-        if let Some(piece) = piece {
-            let paged = match &connection.protocol {
-                Protocol::Ws(ws) => ws.paged_bytes as usize,
-                _ => 0,
-            };
-            let (before, bytes) = (connection.link.outbox().queued(), piece.len());
-            let pushed = connection.link.push(piece, self.config.outbox_bytes_max + paged);
-            let offered = if pushed { before + bytes } else { before };
-            let written = offered.saturating_sub(connection.link.outbox().queued());
-            self.counters.bytes_out += written as u64;
-            if !pushed {
-                return false;
-            }
-            // Otherwise it is flushed in this tick, and reported then.
-            if before > 0 || may_defer {
-                connection.recount(&mut self.held, &mut self.counters);
-            }
+        if let Some(connection) = self.slots.get_mut(key) {
+            self.outgoing.mark_deferred(key, &mut connection.marks);
         }
-        match may_defer {
-            true => self.outgoing.mark_deferred(key, &mut connection.marks),
-            false => self.outgoing.mark_dirty(key, &mut connection.marks),
-        }
-        true
     }
 
     /// Queues a piece regardless of the outbox's limit: a part of a response, or a close frame.
@@ -72,19 +44,15 @@ impl<S: Stream> Table<S> {
     /// There is no need to ask the context whether it has closed: frames that are queued before our
     /// close frame still precede it, and after it the protocol is `Closing`.
     pub fn push_frames(&mut self, key: ConnectionKey, frames: Piece) {
-        if self.is_ws(key, |ws| !ws.is_paused) {
-            self.counters.deliveries += 1;
-            self.queue_or_close(key, frames, false);
-        }
+        let is_recipient = self.queue_or_close(key, frames, false, false);
+        self.counters.deliveries += u64::from(is_recipient);
     }
 
     /// Queues a room's batch, unless the connection is catching up: then it reads the same messages
     /// from the history later. `may_defer`: the flush may wait for a later tick.
     pub fn push_batch(&mut self, key: ConnectionKey, frames: Piece, may_defer: bool) {
-        if self.is_ws(key, |ws| !ws.is_paused && !ws.is_catching_up) {
-            self.counters.deliveries += 1;
-            self.queue_or_close(key, frames, may_defer);
-        }
+        let is_recipient = self.queue_or_close(key, frames, true, may_defer);
+        self.counters.deliveries += u64::from(is_recipient);
     }
 
     /// Queues history for a connection that is catching up. The outbox's limit does not bound it,
@@ -103,27 +71,52 @@ impl<S: Stream> Table<S> {
     /// Queues control frames that a context has written.
     pub fn push_control(&mut self, key: ConnectionKey, control: &[u8]) {
         if !control.is_empty() {
-            self.queue_or_close(key, Piece::private(control.to_vec()), false);
+            self.queue_or_close(key, Piece::private(control.to_vec()), false, false);
         }
     }
 
-    /// Whether a connection speaks WebSocket, has not closed, and satisfies `filter`.
-    fn is_ws(&self, key: ConnectionKey, filter: impl FnOnce(&Ws) -> bool) -> bool {
-        let protocol = self.slots.get(key).map(|connection| &connection.protocol);
-        matches!(protocol, Some(Protocol::Ws(ws)) if filter(ws))
-    }
-
-    /// Queues frames, or closes a slow reader. Frames of which nothing was written are dropped.
-    /// Pieces are whole frames, so the peer can parse the close frame that follows.
-    fn queue_or_close(&mut self, key: ConnectionKey, frames: Piece, may_defer: bool) {
-        if self.queue(key, Some(frames), may_defer) {
-            return;
+    /// Queues frames for a WebSocket connection and marks it for a flush, unless it is paused or has
+    /// closed, or is catching up and `is_live_only`; then returns false.
+    ///
+    /// If the frames exceed the outbox's limit even after the outbox was flushed, the connection is
+    /// closed as a slow reader. Frames of which nothing was written are dropped. Pieces are whole
+    /// frames, so the peer can parse the close frame that follows.
+    ///
+    /// One function for all of it, with one look-up of the connection, because it runs for every
+    /// recipient of every batch.
+    fn queue_or_close(
+        &mut self,
+        key: ConnectionKey,
+        frames: Piece,
+        is_live_only: bool,
+        may_defer: bool,
+    ) -> bool {
+        let Some(connection) = self.slots.get_mut(key) else { return false };
+        let Protocol::Ws(ws) = &connection.protocol else { return false };
+        if ws.is_paused || is_live_only && ws.is_catching_up {
+            return false;
         }
-        self.counters.too_slow += 1;
-        if let Some(connection) = self.slots.get_mut(key) {
+        let bytes_max = self.config.outbox_bytes_max + ws.paged_bytes as usize;
+        let (before, bytes) = (connection.link.outbox().queued(), frames.len());
+        let is_queued = connection.link.push(frames, bytes_max);
+        let offered = if is_queued { before + bytes } else { before };
+        let written = offered.saturating_sub(connection.link.outbox().queued());
+        self.counters.bytes_out += written as u64;
+        if !is_queued {
+            self.counters.too_slow += 1;
             connection.link.truncate();
+            self.close(key, Close::TOO_SLOW);
+            return true;
         }
-        self.close(key, Close::TOO_SLOW);
+        // Otherwise it is flushed in this tick, and reported then.
+        if before > 0 || may_defer {
+            connection.recount(&mut self.held, &mut self.counters);
+        }
+        match may_defer {
+            true => self.outgoing.mark_deferred(key, &mut connection.marks),
+            false => self.outgoing.mark_dirty(key, &mut connection.marks),
+        }
+        true
     }
 
     // ---- Out of the outbox
@@ -140,28 +133,27 @@ impl<S: Stream> Table<S> {
     pub fn flush(&mut self) {
         let dirty = self.outgoing.begin_dirty();
         for key in &dirty {
-            if let Some(connection) = self.slots.get_mut(*key) {
-                connection.marks.is_dirty = false;
-                self.flush_one(*key);
-            }
+            self.flush_one(*key, false);
         }
         self.outgoing.end_dirty(dirty);
         self.outgoing.begin_deferred();
         while let Some(key) = self.outgoing.next_deferred() {
-            let Some(connection) = self.slots.get_mut(key) else { continue };
-            connection.marks.is_deferred = false;
-            if !connection.link.is_flushed() {
-                let written = self.flush_one(key);
-                self.outgoing.on_deferred_written(written);
-            }
+            let written = self.flush_one(key, true);
+            self.outgoing.on_deferred_written(written);
         }
     }
 
-    /// Returns how many bytes were written.
-    fn flush_one(&mut self, key: ConnectionKey) -> usize {
-        let Some(connection) = self.slots.get_mut(key).filter(|one| !one.is_closed) else {
+    /// Flushes a connection from one of the two lists. Returns how many bytes were written.
+    fn flush_one(&mut self, key: ConnectionKey, is_deferred: bool) -> usize {
+        let Some(connection) = self.slots.get_mut(key) else { return 0 };
+        match is_deferred {
+            true => connection.marks.is_deferred = false,
+            false => connection.marks.is_dirty = false,
+        }
+        // A flush in between can have written what was deferred.
+        if connection.is_closed || is_deferred && connection.link.is_flushed() {
             return 0;
-        };
+        }
         let queued = connection.link.outbox().queued();
         let flushed = connection.link.flush(schedule::FLUSH_BYTES_MAX);
         let written = queued - connection.link.outbox().queued();
