@@ -12,18 +12,18 @@ use crate::ledger::allocation;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Name(NameText);
 
-/// The name as the client sent it. If its lower-case form is another text, U+0000 and that form
-/// follow; a valid name does not contain U+0000.
+/// The name as the client sent it and, if its lower-case form is another text, that form after it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum NameText {
-    /// The bytes and their number. Most names are so short that they need no allocation.
-    Short([u8; SHORT_BYTES_MAX], u8),
-    Long(Box<str>),
+    /// Most names are so short that they need no allocation.
+    Short { shown_bytes: u8, bytes: u8, text: [u8; SHORT_BYTES_MAX] },
+    /// A name has at most 200 bytes.
+    Long { shown_bytes: u8, text: Box<str> },
 }
 
-/// A name takes 24 bytes: these, their number, and which variant it is.
-const SHORT_BYTES_MAX: usize = 22;
-const _: () = assert!(size_of::<Name>() <= 24);
+/// A name takes 24 bytes: these, two lengths, and which variant it is.
+const SHORT_BYTES_MAX: usize = 21;
+const _: () = assert!(size_of::<Name>() <= 24 && 4 * NAME_CHARS_MAX <= u8::MAX as usize);
 
 /// A room's title, trimmed and valid (contract §10.2).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,63 +44,67 @@ impl Title {
 
 impl Name {
     /// Takes the place of a name that must not stay in memory.
-    pub(super) const BLANK: Name = Name(NameText::Short([0; SHORT_BYTES_MAX], 0));
+    pub(super) const BLANK: Name =
+        Name(NameText::Short { shown_bytes: 0, bytes: 0, text: [0; SHORT_BYTES_MAX] });
 
     /// Trims Unicode white space, then checks the length and the characters.
     pub fn parse(text: &str) -> Result<Name, BadName> {
         let text = check(text, NAME_CHARS_MIN, NAME_CHARS_MAX)?;
         let folded = text.to_lowercase();
+        let shown_bytes = text.len() as u8;
         Ok(Name(match *folded == *text {
-            true => NameText::new(text),
-            false => NameText::new(&[text, &folded].join(SEPARATOR)),
+            true => NameText::new(text, shown_bytes),
+            false => NameText::new(&[text, &folded].concat(), shown_bytes),
         }))
     }
 
     /// The name as the client sent it, trimmed.
     pub fn as_str(&self) -> &str {
-        let text = self.0.as_str();
-        text.split_once(SEPARATOR).map_or(text, |(shown, _)| shown)
+        match &self.0 {
+            NameText::Short { shown_bytes, text, .. } => utf8(text, 0, *shown_bytes),
+            NameText::Long { shown_bytes, text } => {
+                text.get(..usize::from(*shown_bytes)).unwrap_or_default()
+            }
+        }
     }
 
     /// The name in lower case (Unicode). Two names are the same if these are equal.
     pub fn folded(&self) -> &str {
-        let text = self.0.as_str();
-        text.split_once(SEPARATOR).map_or(text, |(_, folded)| folded)
+        let folded = match &self.0 {
+            NameText::Short { shown_bytes, bytes, text } => utf8(text, *shown_bytes, *bytes),
+            NameText::Long { shown_bytes, text } => {
+                text.get(usize::from(*shown_bytes)..).unwrap_or_default()
+            }
+        };
+        if folded.is_empty() { self.as_str() } else { folded }
     }
 
     /// Bytes of heap held.
     pub fn bytes(&self) -> usize {
         match &self.0 {
-            NameText::Short(..) => 0,
-            NameText::Long(text) => allocation(text.len()),
+            NameText::Short { .. } => 0,
+            NameText::Long { text, .. } => allocation(text.len()),
         }
     }
 }
 
-/// Between the two forms of a name.
-const SEPARATOR: &str = "\0";
-
 impl NameText {
-    fn new(text: &str) -> NameText {
-        let mut bytes = [0; SHORT_BYTES_MAX];
-        match bytes.get_mut(..text.len()) {
+    fn new(both: &str, shown_bytes: u8) -> NameText {
+        let mut text = [0; SHORT_BYTES_MAX];
+        match text.get_mut(..both.len()) {
             Some(short) => {
-                short.copy_from_slice(text.as_bytes());
-                NameText::Short(bytes, text.len() as u8)
+                short.copy_from_slice(both.as_bytes());
+                NameText::Short { shown_bytes, bytes: both.len() as u8, text }
             }
-            None => NameText::Long(text.into()),
+            None => NameText::Long { shown_bytes, text: both.into() },
         }
     }
+}
 
-    fn as_str(&self) -> &str {
-        match self {
-            NameText::Short(bytes, len) => {
-                let text = bytes.get(..usize::from(*len)).map(std::str::from_utf8);
-                text.and_then(Result::ok).unwrap_or_default() // Both hold by construction.
-            }
-            NameText::Long(text) => text,
-        }
-    }
+/// A part of a short name. The range is one of characters by construction.
+fn utf8(text: &[u8], start: u8, end: u8) -> &str {
+    let part = text.get(start.into()..end.into()).map(std::str::from_utf8);
+    part.and_then(Result::ok).unwrap_or_default()
 }
 
 fn check(text: &str, chars_min: usize, chars_max: usize) -> Result<&str, BadName> {
@@ -177,11 +181,11 @@ mod tests {
         for (text, folded, bytes) in [
             ("ana", "ana", 0),
             ("Ana", "ana", 0),
-            (&*"x".repeat(22), &*"x".repeat(22), 0),
-            (&"x".repeat(23), &"x".repeat(23), 32),
-            ("ABCDEFGHIJ", "abcdefghij", 0), // 10 + 1 + 10 bytes
+            (&*"x".repeat(21), &*"x".repeat(21), 0),
+            (&"x".repeat(22), &"x".repeat(22), 32),
+            ("ABCDEFGHIJ", "abcdefghij", 0),
             ("ABCDEFGHIJK", "abcdefghijk", 32),
-            (&"Ä".repeat(50), &"ä".repeat(50), 224),
+            (&"Ä".repeat(50), &"ä".repeat(50), 208),
         ] {
             let name = Name::parse(text).unwrap();
             assert_eq!((name.as_str(), name.folded()), (text, folded));
