@@ -492,18 +492,47 @@ fn mutated_frames_never_panic_and_stay_within_the_limits() {
         }
         let (mut context, mut out) = (Context::new(), Vec::new());
         let mut rest = &input[..];
-        let mut last = String::new();
+        let mut seen = Vec::new();
         while !rest.is_empty() {
             let (piece, after) = rest.split_at((1 + below(80)).min(rest.len()));
             rest = after;
-            last = feed(&mut context, piece, &mut out).pop().unwrap_or(last);
+            seen.extend(feed(&mut context, piece, &mut out));
         }
+        let last = seen.last().map(String::as_str).unwrap_or_default();
         let ended = last.split(' ').next().map(str::to_owned);
         *outcomes.entry(ended).or_insert(0) += 1;
+        let is_violation = ["Protocol", "NotUtf8", "TooBig"].contains(&last);
+        let (delivered, is_refused) = second_opinion(&input);
+        assert_eq!(seen[..seen.len() - usize::from(is_violation)], delivered);
+        // The converse does not hold: some frames are refused by their headers alone.
+        assert!(!is_refused || is_violation, "tungstenite refuses {input:?}");
     }
     // The mutations lead to each kind of result.
     for end in ["closed", "Protocol", "NotUtf8", "TooBig"] {
         assert!(outcomes.contains_key(&Some(end.to_owned())), "{outcomes:?}");
+    }
+}
+
+/// What tungstenite delivers when it reads all of the stream and joins the fragments itself, and
+/// whether it refuses the stream.
+fn second_opinion(input: &[u8]) -> (Vec<String>, bool) {
+    let (mut inner, mut out) = (new_context(LIMITS, READ_BUFFER_BYTES), Vec::new());
+    let mut stream = FrameStream { frame: input, out: &mut out };
+    let mut delivered = Vec::new();
+    loop {
+        delivered.push(describe(match inner.read(&mut stream) {
+            Ok(Message::Text(text)) => Incoming::Text(text),
+            Ok(Message::Binary(payload)) => Incoming::Binary(payload),
+            Ok(Message::Ping(_)) => Incoming::Ping,
+            Ok(Message::Pong(payload)) => Incoming::Pong(payload),
+            Ok(Message::Close(_)) => Incoming::Closed,
+            Ok(Message::Frame(_)) => unreachable!("tungstenite reads no raw frames"),
+            Err(Error::Io(_) | Error::ConnectionClosed) => return (delivered, false),
+            Err(_) => return (delivered, true),
+        }));
+        if delivered.last().is_some_and(|last| last == "closed") {
+            return (delivered, false);
+        }
     }
 }
 
