@@ -18,17 +18,15 @@
 //! | what | bytes |
 //! |---|---|
 //! | `server`: the slot of a `Connection` (152), which includes its timer | 160 |
-//! | `chat`: the slot of a `Session` (136), its id, its name, its entry in the map of ids | 144 + 48 + 48 + 28 |
-//! | the slots of a `Member` (72) and an `Attachment` (48) | 88 + 64 |
-//! | a tenth of a `Feed` with its `Room` (376), of its lists and of its entries in maps | 39 + 150 |
-//! | two history entries (`HistoryEntry`, 48), with a fifth of spare capacity | 115 |
-//! | the frames of two messages: a join (235) and a chat message (275) | 510 |
-//! | the overhead of these frames: reference counts, their owners, the allocator | 250 |
-//! | sum | 1,644 |
+//! | `chat`: the slot of a `Session` (136), its place in the index of ids | 144 + 15 |
+//! | the slots of a `Member` (64) and an `Attachment` (48) | 72 + 56 |
+//! | a tenth of a `Feed` with its `Room` (312), of its lists and of its entries in maps | 32 + 52 |
+//! | the records of two messages, a join and a chat message, in blocks that are nine tenths full | 260 |
+//! | sum | 791 |
 //!
-//! The measured total is about 80 less, because messages of one tick share their overhead. An idle
-//! socket has no buffer, no queue and no tungstenite state. A socket with TLS takes 7,400 more,
-//! which `net::tls` reports.
+//! `cargo bench --bench load -- --only idle` measures 815, which include the allocator's losses. An
+//! idle socket has no buffer, no queue and no tungstenite state, and a name of up to 21 bytes is in
+//! the session's slot. A socket with TLS takes 7,400 more, which `net::tls` reports.
 //!
 //! The totals are atomics behind an `Arc`, although there is no second thread: [`Ledger::charge`]
 //! puts a tally into a `Bytes`, and `Bytes::from_owner` requires `Send`.

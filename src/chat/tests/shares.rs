@@ -357,6 +357,7 @@ fn a_share_of_one_that_gives_way_keeps_the_entry_of_its_address() {
     assert_eq!((story.chat.session_count(), story.chat.room_count()), (2, 1));
 }
 
+// contract §3.13
 #[test]
 fn shares_survive_a_restart() {
     let mut story = story(2);
