@@ -185,3 +185,48 @@ fn public_rooms_are_listed_newest_first_up_to_a_maximum() {
         story.chat.public_rooms().map(|room| room.id).eq(ids[1..=ROOMS_LISTED_MAX].iter().copied())
     );
 }
+
+#[test]
+fn a_large_room_keeps_the_names_and_the_order_of_a_small_one() {
+    let mut story = Story::new();
+    let (host, room, _) = story.begin("name 0");
+    let mut people = vec![host];
+    let mut tabs = Vec::new();
+    for number in 1..40 {
+        let person = story.person(&format!("Name {number}"));
+        if number % 7 == 3 {
+            story.join(person, room).unwrap(); // A member that is not present.
+        } else {
+            tabs.push((number, story.enter(person, room)));
+        }
+        people.push(person);
+    }
+    let users = |story: &Story| -> Vec<String> {
+        story.chat.users(room).map(|(_, name)| name.to_owned()).collect()
+    };
+    let expected: Vec<_> = (1..40).filter(|number| number % 7 != 3).collect();
+    let names = |numbers: &[i32]| -> Vec<String> {
+        let named = numbers.iter().map(|number| format!("Name {number}"));
+        std::iter::once("name 0".to_owned()).chain(named).collect()
+    };
+    assert_eq!(users(&story), names(&expected));
+    let namesake = story.person("NAME 30");
+    story.enter_waiting(namesake, room);
+    // Half of them come back, and are the last in the order.
+    let (away, stay): (Vec<_>, Vec<_>) = tabs.into_iter().partition(|(number, _)| number % 2 == 1);
+    for (_, tab) in &away {
+        story.close(*tab);
+    }
+    let numbers: Vec<_> = stay.iter().map(|(number, _)| *number).collect();
+    assert_eq!(users(&story), names(&numbers));
+    for (number, _) in &away {
+        story.enter(people[*number as usize], room);
+    }
+    let again: Vec<_> = numbers.iter().copied().chain(away.iter().map(|(n, _)| *n)).collect();
+    assert_eq!(users(&story), names(&again));
+    // Until the room is small again.
+    for number in 5..40 {
+        story.leave(people[number], room);
+    }
+    assert_eq!(users(&story).last().map(String::as_str), Some("NAME 30"), "it was let in");
+}
