@@ -45,6 +45,8 @@ pub(super) struct Feeds<R> {
     heap_tally: Tally,
     /// The heap of the archive; it counts its blocks itself.
     archive_tally: Tally,
+    /// [`Archive::extent`] when the tally was last set.
+    counted_extent: (usize, [usize; 3]),
 }
 
 /// One room's connections and history.
@@ -116,6 +118,7 @@ impl<R> Feeds<R> {
             history_messages_max,
             heap_tally: ledger.tally(Account::Rooms),
             archive_tally: ledger.tally(Account::Histories),
+            counted_extent: Default::default(),
         }
     }
 
@@ -264,7 +267,9 @@ impl<R> Feeds<R> {
         feed.last_share = Some(share);
         feed.history.push(&mut self.archive, room, share, message, event_bytes);
         feed.recount(&mut self.heap_tally);
-        self.recount_archive();
+        if self.archive.extent() != self.counted_extent {
+            self.recount_archive();
+        }
         Some(share)
     }
 
@@ -380,6 +385,7 @@ impl<R> Feeds<R> {
 
     fn recount_archive(&mut self) {
         let archive = &self.archive;
+        self.counted_extent = archive.extent();
         self.archive_tally.set(archive.store.heap_bytes() + archive.shares.heap_bytes());
     }
 

@@ -44,6 +44,13 @@ pub(super) struct Archive {
     pub shares: Shares,
 }
 
+impl Archive {
+    /// Changes whenever the archive's heap may have changed, without its blocks.
+    pub fn extent(&self) -> (usize, [usize; 3]) {
+        (self.store.segment_count(), self.shares.extent())
+    }
+}
+
 impl History {
     /// Drops the oldest messages until there are at most `count`.
     pub fn truncate(&mut self, archive: &mut Archive, count: usize) {

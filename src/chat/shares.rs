@@ -48,7 +48,14 @@ struct Holder {
     address: Option<Address>,
     shares: u32,
     bytes: usize,
+    /// `bytes` as in [`Shares::by_bytes`]. It may be less than `bytes`, or more, by [`LISTED_PARTS`]:
+    /// otherwise each message would change that set.
+    listed: usize,
 }
+
+/// The part of a holder's bytes, and the bytes, by which its place among the holders may be wrong.
+const LISTED_PARTS: usize = 64;
+const LISTED_BYTES: usize = 1024;
 
 /// Orders holders by their bytes. The lowest 32 bits are the holder's index. (Sets of one type take
 /// half the code of two.)
@@ -78,7 +85,8 @@ impl Shares {
         let holder = match self.by_address.get(&address) {
             Some(holder) => *holder,
             None => {
-                let holder = self.holders.insert(Holder { address, shares: 0, bytes: 0 });
+                let holder =
+                    self.holders.insert(Holder { address, shares: 0, bytes: 0, listed: 0 });
                 self.by_address.insert(address, holder);
                 self.by_bytes.insert(by_bytes(0, holder));
                 holder
@@ -129,7 +137,7 @@ impl Shares {
         let Some(holder) = self.holders.get_mut(share.holder) else { return };
         holder.shares -= 1;
         if holder.shares == 0 {
-            self.by_bytes.remove(&by_bytes(holder.bytes, share.holder));
+            self.by_bytes.remove(&by_bytes(holder.listed, share.holder));
             self.by_address.remove(&holder.address);
             shrink(&mut self.by_address);
             self.holders.remove(share.holder);
@@ -138,10 +146,22 @@ impl Shares {
 
     fn change_holder(&mut self, key: HolderKey, change: impl FnOnce(usize) -> usize) {
         let Some(holder) = self.holders.get_mut(key) else { return };
-        let before = holder.bytes;
-        holder.bytes = change(before);
+        holder.bytes = change(holder.bytes);
+        if holder.bytes.abs_diff(holder.listed) > holder.listed / LISTED_PARTS + LISTED_BYTES {
+            self.list(key);
+        }
+    }
+
+    /// Corrects a holder's place among the holders. False if it was right.
+    fn list(&mut self, key: HolderKey) -> bool {
+        let Some(holder) = self.holders.get_mut(key) else { return false };
+        let before = std::mem::replace(&mut holder.listed, holder.bytes);
+        if before == holder.bytes {
+            return false;
+        }
         self.by_bytes.remove(&by_bytes(before, key));
         self.by_bytes.insert(by_bytes(holder.bytes, key));
+        true
     }
 
     /// The share that loses messages next, its room, and how many messages it has. `newest`: the
@@ -150,7 +170,10 @@ impl Shares {
         &mut self,
         newest: impl Fn(RoomKey) -> u64,
     ) -> Option<(ShareKey, RoomKey, usize)> {
-        let holder = *self.by_bytes.last()? as u32;
+        let mut holder = *self.by_bytes.last()? as u32;
+        while self.holders.key_at(holder as usize).is_some_and(|key| self.list(key)) {
+            holder = *self.by_bytes.last()? as u32;
+        }
         loop {
             let entry = *self.by_silence.range(by_silence(holder, 0, 0)..).next()?;
             let (known, index) = ((entry >> 32) as u64, entry as u32 as usize);
@@ -175,6 +198,11 @@ impl Shares {
     /// Bytes of all messages.
     pub fn bytes(&self) -> usize {
         self.holders.iter().map(|(_, holder)| holder.bytes).sum()
+    }
+
+    /// Changes whenever [`Shares::heap_bytes`] may have changed.
+    pub fn extent(&self) -> [usize; 3] {
+        [self.shares.len(), self.holders.len(), self.by_address.capacity()]
     }
 
     /// Bytes of heap held.
@@ -206,7 +234,7 @@ impl Shares {
         for (key, holder) in self.holders.iter() {
             agree!(by_holder.get(&key), Some(&(holder.shares, holder.bytes)));
             agree!(self.by_address.get(&holder.address), Some(&key));
-            assert!(self.by_bytes.contains(&by_bytes(holder.bytes, key)));
+            assert!(self.by_bytes.contains(&by_bytes(holder.listed, key)));
         }
     }
 }

@@ -160,7 +160,6 @@ impl Store {
         for part in parts {
             self.append(owner, queue, part);
         }
-        self.tally.set(self.used * BLOCK_BYTES);
         place
     }
 
@@ -348,7 +347,6 @@ impl Store {
                 queue.blocks.shrink_to_fit();
             }
         }
-        self.tally.set(self.used * BLOCK_BYTES);
     }
 
     /// Removes all records, and erases their bytes.
@@ -357,7 +355,6 @@ impl Store {
             self.free_block(*index);
         }
         *queue = RecordQueue::default();
-        self.tally.set(self.used * BLOCK_BYTES);
     }
 
     // ---- Blocks
@@ -418,6 +415,7 @@ impl Store {
             self.set_vacant(number, false);
         }
         self.used += 1;
+        self.tally.set(self.used * BLOCK_BYTES);
         number as u32 * SEGMENT_BLOCKS + block
     }
 
@@ -428,6 +426,7 @@ impl Store {
         let segment = &mut self.segments[number];
         segment.used &= !(1 << (index % SEGMENT_BLOCKS));
         self.used -= 1;
+        self.tally.set(self.used * BLOCK_BYTES);
         if segment.used == 0 {
             segment.bytes = None;
             self.allocated -= 1;
@@ -485,6 +484,11 @@ impl Store {
     /// Bytes of the blocks in use.
     pub fn bytes(&self) -> usize {
         self.used * BLOCK_BYTES
+    }
+
+    /// The number of segments, with or without memory.
+    pub fn segment_count(&self) -> usize {
+        self.segments.len()
     }
 
     /// Bytes of heap that the lists of segments hold.
