@@ -314,7 +314,7 @@ fn one_address_that_fills_its_rooms_loses_its_own_messages_and_nobody_elses() {
         let rooms: Vec<_> =
             sessions.iter().map(|one| target.rooms(address, one, 1).remove(0)).collect();
         let mut http = target.server.http();
-        for size in [4000, 700, 2000] {
+        for size in [4000, 700] {
             let text = "x".repeat(size);
             let both = sessions.iter().zip(&rooms);
             let posts: Vec<_> = both.map(|(one, room)| say(address, room, one, &text)).collect();

@@ -203,7 +203,8 @@ fn stall(server: &Server, ws: &mut Ws, payload: usize) {
     let pings = ping.repeat(25_000 / ping.len());
     let before = counted(server);
     let deadline = Instant::now() + DEADLINE;
-    while counted(server) < before + 150_000 {
+    // A server with a low ceiling may have closed it meanwhile, if it read much at once.
+    while counted(server) < before + 150_000 && server.metric("chat_shed_total") == 0 {
         assert!(Instant::now() < deadline, "the outbox does not grow");
         ws.send(&pings);
     }
