@@ -177,7 +177,7 @@ pub static FLAGS: &[Flag] = &[
     flag("max-memory", "256M", Size(1 << 20..=MEMORY_MAX, |config, n| config.memory_bytes_max = n))
         .help(
             "Bytes kept for all clients together. Near this limit the oldest messages of the \
-             longest idle rooms are dropped; then new sessions and rooms are refused, then new \
+             address that has most are dropped, in its longest idle room; then new sessions and rooms are refused, then new \
              connections; then the connections that hold the most memory are closed",
         ),
     flag("outbox", "256K", Size(64 << 10..=1 << 30, |config, n| config.outbox_bytes_max = n))
