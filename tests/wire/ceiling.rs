@@ -580,9 +580,15 @@ fn near_the_limit_of_the_control_group_the_server_gives_way_although_little_is_r
         let open = post("/sessions").json(&json!({"username": "late"}));
         wait_until("a reading follows", || http.ask(&open).status == expected);
     };
+    let (_room, mut ana, mut bob) = target.server.room_of_two();
     status(201);
-    group.take(86 << 20);
+    group.take(90 << 20);
     status(503);
+    for n in 0..20 {
+        ana.chat(&format!("still here {n}"));
+        bob.expect_chat("ana", &format!("still here {n}"));
+        ana.expect_chat("ana", &format!("still here {n}"));
+    }
     group.take(20 << 20);
     status(201);
 }
