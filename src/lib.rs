@@ -99,11 +99,12 @@
 //!    its time. Joins and leaves pass through it, too. The order of these calls is the order that
 //!    every client sees.
 //! 3. [`src/chat/feed.rs`] delivers. [`chat::Sink::publish`] encodes the message once and appends it to
-//!    its room's batch, and the room's history keeps a range of that batch.
+//!    its room's batch. The room's history keeps the message as a record ([`src/chat/kept.rs`]), a
+//!    fifth of the size, in blocks that all histories share ([`src/chat/store.rs`]).
 //! 4. In *settle* the batch is sealed: it becomes one shared buffer, queued for every recipient. It
-//!    is sealed earlier when a connection enters or leaves, after a message by REST, and before one
-//!    connection is sent a reply of its own. A batch that only background connections have written
-//!    to may stay open for a few ticks.
+//!    is sealed earlier when a connection enters or leaves, and before one connection is sent a reply
+//!    of its own. A batch that only background connections have written to may stay open for a few
+//!    ticks.
 //! 5. *flush* writes it to each recipient. A recipient that reads too slowly fills its outbox and
 //!    is closed with 1013.
 //!
@@ -112,14 +113,19 @@
 //! live batches are withheld meanwhile, and live delivery begins once the newest message is
 //! queued.
 //!
-//! So a message is serialised once and is in memory once, whatever the number of recipients, and
-//! the bytes that a client receives live are the bytes that the history returns.
+//! So a message is serialised once for all recipients. A reader of the history causes another
+//! encoding, by the same function, so the bytes are the same. Lists of messages and pages of history
+//! are encoded while they are read ([`src/server/streaming.rs`]), so that a slow reader holds one part
+//! of them.
 //!
+//! [`src/chat/kept.rs`]: ../src/disposable_chat/chat/kept.rs.html
+//! [`src/chat/store.rs`]: ../src/disposable_chat/chat/store.rs.html
 //! [`src/chat/catch_up.rs`]: ../src/disposable_chat/chat/catch_up.rs.html
 //! [`src/chat/feed.rs`]: ../src/disposable_chat/chat/feed.rs.html
 //! [`src/chat/posting.rs`]: ../src/disposable_chat/chat/posting.rs.html
 //! [`src/server/admission.rs`]: ../src/disposable_chat/server/admission.rs.html
 //! [`src/server/schedule.rs`]: ../src/disposable_chat/server/schedule.rs.html
+//! [`src/server/streaming.rs`]: ../src/disposable_chat/server/streaming.rs.html
 //! [`src/server/shedding.rs`]: ../src/disposable_chat/server/shedding.rs.html
 
 #![forbid(unsafe_code)]

@@ -56,7 +56,7 @@ pub enum SnapshotError {
     Damaged,
 }
 
-/// What [`write`] asks for.
+/// What [`write()`] asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pass {
     /// The records are counted, and must stay.

@@ -54,7 +54,8 @@ pub fn fields<'a, const N: usize>(
     Ok(values)
 }
 
-/// Like [`fields`], for an object in which all `names` are strings.
+/// The values of `names` in a JSON object. `None` if it is no object, or a value is missing or not a
+/// string.
 pub fn texts<'a>(text: &'a str, names: [&str; 5]) -> Option<[Cow<'a, str>; 5]> {
     let fields = fields(text, names).ok()?;
     let [a, b, c, d, e] = fields.map(|field| field.and_then(FieldValue::text));

@@ -306,7 +306,7 @@ fn framing<'a>(date: &'a str, request: Option<&Request>, keep_alive: bool) -> Fr
 }
 
 /// Queues a response: its head together with small content, then larger content as pieces of its
-/// own. Most of those share their bytes with a history, where the ledger counts them already, or
+/// own. Those are private, or share their bytes with a listing, where the ledger counts them, or
 /// with the binary.
 fn queue<S: Stream>(
     table: &mut Table<S>,
