@@ -133,6 +133,8 @@ struct Totals {
     is_burdened: AtomicBool,
     /// What was resident beyond the count and the allowances at the last reading.
     excess: AtomicUsize,
+    /// What was resident beyond the count and the program at the last reading.
+    free: AtomicUsize,
     /// The part of `excess` for which no message is dropped.
     excused: AtomicUsize,
 }
@@ -151,6 +153,7 @@ impl Ledger {
             begun: Default::default(),
             is_burdened: AtomicBool::new(false),
             excess: AtomicUsize::new(0),
+            free: AtomicUsize::new(0),
             excused: AtomicUsize::new(0),
         }))
     }
@@ -189,6 +192,12 @@ impl Ledger {
     /// Bytes in use: the total, or the estimate of what is resident if that is more.
     pub fn used(&self) -> usize {
         self.total().saturating_add(self.0.excess.load(Relaxed))
+    }
+
+    /// Whether the heap has much free memory: at the last reading, clearly more was resident than
+    /// was counted.
+    pub fn has_free_heap(&self) -> bool {
+        self.0.free.load(Relaxed) > self.0.ceiling / 32
     }
 
     /// The bound that the bytes in use should not exceed.
@@ -294,6 +303,8 @@ impl Residency {
         let totals = &self.ledger.0;
         let (counted, ceiling) = (self.ledger.total(), totals.ceiling);
         let allowed = counted.saturating_add(PROGRAM_BYTES + ceiling / LOSSES_DIVISOR);
+        let free = anonymous.saturating_sub(counted.saturating_add(PROGRAM_BYTES));
+        totals.free.store(free, Relaxed);
         let left = group.map_or(usize::MAX, |(max, left)| {
             let share = left / (max / 1024).max(1); // In parts of 1024.
             left.max((ceiling / 1024).saturating_mul(share))

@@ -60,6 +60,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("lexopt", &["config"]),
     ("log", &[]),
     ("miniz_oxide", &["web"]),
+    ("memmap2", &["chat"]),
     ("mio", &["net", "process", "server"]),
     ("pbkdf2", &["chat"]),
     ("proxy_header", &["net"]),

@@ -10,9 +10,13 @@
 //! storage allocation strategies", 1977: an allocator that does not move memory can need several
 //! times the memory that is in use.) Blocks lie in segments of 4 KiB. A segment without used blocks
 //! is freed, and [`Store::compact`] moves blocks out of sparsely used segments, so that memory that
-//! histories no longer need can be used for other purposes. Segments come from the heap and not from
-//! `mmap`: memory that sessions and rooms have left can become segments, and the reverse. (Mapped
-//! segments were measured: after a flood of sessions, resident memory was the sum of both peaks.)
+//! histories no longer need can be used for other purposes.
+//!
+//! The kernel maps segments. What is unmapped is given back at once, whereas an allocator keeps most
+//! of what is freed: when the state is written to a file system that is memory, the file takes the
+//! place of the histories. But while the heap has free memory, which sessions and rooms have left,
+//! segments come from there; otherwise, after a flood of sessions, resident memory would become the
+//! sum of both peaks.
 //!
 //! ```text
 //! queue   [7, 3, 12]
@@ -24,6 +28,9 @@
 //! └──────┴──────────────────┘ └──────┴────────┘ └──────┴────────────────┘
 //! ```
 
+use std::ops::{Deref, DerefMut};
+
+use memmap2::MmapMut;
 use smallvec::SmallVec;
 
 use super::heap::{list_bytes, vec_bytes};
@@ -43,6 +50,12 @@ const PAYLOAD_BYTES: usize = BLOCK_BYTES - HEADER_BYTES;
 /// Blocks of a segment. A segment has about the size of a page of `Slots`, so that each fits where
 /// the other was.
 const SEGMENT_BLOCKS: u32 = 16;
+
+/// Most mapped segments: 240 MiB. Linux allows a process 65,530 mappings. (It merges neighbours, but
+/// a segment that is unmapped between two others divides one mapping into two.)
+///
+/// None where pages may be larger than a segment: each segment would take a whole page.
+const MAPPED_MAX: usize = if cfg!(target_arch = "x86_64") { 60_000 } else { 0 };
 
 /// Unused blocks that the store may keep: these, and a part of the used blocks.
 const SPARE_BLOCKS_MAX: usize = 8 * SEGMENT_BLOCKS as usize;
@@ -76,24 +89,64 @@ pub struct Store {
     vacant: Vec<u64>,
     /// All words of `vacant` before this one are 0.
     vacant_from: usize,
-    /// Segments with memory.
+    /// Segments with memory, and those of them that are mapped.
     allocated: usize,
+    mapped: usize,
     /// Blocks in use.
     used: usize,
     /// Counts the blocks in use. The few other blocks are left out, because dropping messages would
     /// not free them.
     tally: Tally,
+    /// Knows whether the heap has free memory.
+    ledger: Ledger,
 }
 
 #[derive(Default)]
 struct Segment {
     /// `None` if no block is in use.
-    bytes: Option<Box<SegmentBytes>>,
+    bytes: Option<Memory>,
     /// A set bit marks a block in use.
     used: u16,
 }
 
 type SegmentBytes = [u8; SEGMENT_BLOCKS as usize * BLOCK_BYTES];
+
+/// The memory of a segment.
+enum Memory {
+    Mapped(MmapMut),
+    Heap(Box<SegmentBytes>),
+}
+
+impl Memory {
+    fn new(is_mapped: bool) -> Memory {
+        let mapped = is_mapped.then(|| MmapMut::map_anon(size_of::<SegmentBytes>()).ok()).flatten();
+        let on_heap = || Memory::Heap(Box::new([0; size_of::<SegmentBytes>()]));
+        mapped.map_or_else(on_heap, Memory::Mapped)
+    }
+
+    fn is_mapped(&self) -> bool {
+        matches!(self, Memory::Mapped(_))
+    }
+}
+
+impl Deref for Memory {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Memory::Mapped(bytes) => bytes,
+            Memory::Heap(bytes) => &bytes[..],
+        }
+    }
+}
+
+impl DerefMut for Memory {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Memory::Mapped(bytes) => bytes,
+            Memory::Heap(bytes) => &mut bytes[..],
+        }
+    }
+}
 
 /// A queue of records. Its memory belongs to a [`Store`], so it must be cleared before it is dropped.
 #[derive(Default)]
@@ -134,7 +187,9 @@ impl Store {
             vacant: Vec::new(),
             vacant_from: 0,
             allocated: 0,
+            mapped: 0,
             used: 0,
+            ledger: ledger.clone(),
             tally: ledger.tally(Account::Histories),
         }
     }
@@ -406,7 +461,10 @@ impl Store {
         }
         let segment = &mut self.segments[number];
         if segment.bytes.is_none() {
-            segment.bytes = Some(Box::new([0; SEGMENT_BLOCKS as usize * BLOCK_BYTES]));
+            let may_map = self.mapped < MAPPED_MAX && !self.ledger.has_free_heap();
+            let memory = Memory::new(may_map);
+            self.mapped += usize::from(memory.is_mapped());
+            segment.bytes = Some(memory);
             self.allocated += 1;
         }
         let block = segment.used.trailing_ones();
@@ -428,7 +486,8 @@ impl Store {
         self.used -= 1;
         self.tally.set(self.used * BLOCK_BYTES);
         if segment.used == 0 {
-            segment.bytes = None;
+            let freed = segment.bytes.take();
+            self.mapped -= usize::from(freed.is_some_and(|memory| memory.is_mapped()));
             self.allocated -= 1;
         }
         self.set_vacant(number, true);
@@ -513,14 +572,15 @@ impl Store {
             assert!(keys.is_sorted(), "keys increase");
         }
         agree!(used, self.used, "every used block belongs to a queue");
-        let mut allocated = 0;
+        let (mut allocated, mut mapped) = (0, 0);
         for (number, segment) in self.segments.iter().enumerate() {
             let is_vacant = self.vacant[number / 64] >> (number % 64) & 1 == 1;
             agree!(is_vacant, segment.used != u16::MAX);
             agree!(segment.bytes.is_some(), segment.used != 0);
             allocated += usize::from(segment.bytes.is_some());
+            mapped += usize::from(segment.bytes.as_ref().is_some_and(Memory::is_mapped));
         }
-        agree!(allocated, self.allocated);
+        agree!((allocated, mapped), (self.allocated, self.mapped));
         let vacant: u32 = self.vacant.iter().map(|word| word.count_ones()).sum();
         assert!(vacant as usize <= self.segments.len());
         agree!(self.tally.bytes(), self.used * BLOCK_BYTES);
