@@ -225,8 +225,8 @@ fn a_large_room_keeps_the_names_and_the_order_of_a_small_one() {
     let again: Vec<_> = numbers.iter().copied().chain(away.iter().map(|(n, _)| *n)).collect();
     assert_eq!(users(&story), names(&again));
     // Until the room is small again.
-    for number in 5..40 {
-        story.leave(people[number], room);
+    for person in &people[5..40] {
+        story.leave(*person, room);
     }
     assert_eq!(users(&story).last().map(String::as_str), Some("NAME 30"), "it was let in");
 }
