@@ -750,7 +750,7 @@ mod tests {
         let mut stored = Stored::new();
         let mut owner = 0;
         for bytes in [100, 300, 700, 1500, 3000, 6000, 12_000] {
-            for _ in 0..4_000_000 / bytes {
+            for _ in 0..600_000 / bytes {
                 stored.push(owner, bytes);
                 stored.push(owner + 1, bytes);
             }
