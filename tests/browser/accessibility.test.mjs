@@ -330,7 +330,7 @@ scenario("a browser set to Portuguese gets Brazilian Portuguese, all others Engl
 	await ana.button("Mais", { exact: true }).click();
 	await ana.button("Apagar a sala").click();
 	await ana.page.getByRole("dialog", { name: "Apagar a sala" }).getByRole("button", { name: "Apagar a sala" }).click();
-	await ana.page.getByText("Você é ana.").waitFor();
+	await ana.page.locator("p.row").getByText("Você é ana.").waitFor();
 	await bo.heading("This room was deleted").waitFor();
 });
 
