@@ -133,8 +133,10 @@ struct Totals {
     is_burdened: AtomicBool,
     /// What was resident beyond the count and the allowances at the last reading.
     excess: AtomicUsize,
-    /// What was resident beyond the count and the program at the last reading.
-    free: AtomicUsize,
+    /// Counted bytes that the kernel has mapped for histories, outside the heap.
+    mapped: AtomicUsize,
+    /// What was resident at the last reading, without these bytes.
+    heap: AtomicUsize,
     /// The part of `excess` for which no message is dropped.
     excused: AtomicUsize,
 }
@@ -153,7 +155,8 @@ impl Ledger {
             begun: Default::default(),
             is_burdened: AtomicBool::new(false),
             excess: AtomicUsize::new(0),
-            free: AtomicUsize::new(0),
+            mapped: AtomicUsize::new(0),
+            heap: AtomicUsize::new(0),
             excused: AtomicUsize::new(0),
         }))
     }
@@ -194,10 +197,22 @@ impl Ledger {
         self.total().saturating_add(self.0.excess.load(Relaxed))
     }
 
-    /// Whether the heap has much free memory: at the last reading, clearly more was resident than
-    /// was counted.
+    /// Whether the heap has much free memory: at the last reading it was clearly larger than what is
+    /// counted in it now. (It can only have grown since.)
     pub fn has_free_heap(&self) -> bool {
-        self.0.free.load(Relaxed) > self.0.ceiling / 32
+        let counted = self.total().saturating_sub(self.0.mapped.load(Relaxed));
+        let free = self.0.heap.load(Relaxed).saturating_sub(counted.saturating_add(PROGRAM_BYTES));
+        free > self.0.ceiling / 32
+    }
+
+    /// Reports that bytes which a tally counts were mapped outside the heap.
+    pub fn on_mapped(&self, bytes: usize) {
+        self.0.mapped.fetch_add(bytes, Relaxed);
+    }
+
+    /// Reports that such bytes were unmapped.
+    pub fn on_unmapped(&self, bytes: usize) {
+        self.0.mapped.fetch_sub(bytes, Relaxed);
     }
 
     /// The bound that the bytes in use should not exceed.
@@ -303,8 +318,7 @@ impl Residency {
         let totals = &self.ledger.0;
         let (counted, ceiling) = (self.ledger.total(), totals.ceiling);
         let allowed = counted.saturating_add(PROGRAM_BYTES + ceiling / LOSSES_DIVISOR);
-        let free = anonymous.saturating_sub(counted.saturating_add(PROGRAM_BYTES));
-        totals.free.store(free, Relaxed);
+        totals.heap.store(anonymous.saturating_sub(totals.mapped.load(Relaxed)), Relaxed);
         let left = group.map_or(usize::MAX, |(max, left)| {
             let share = left / (max / 1024).max(1); // In parts of 1024.
             left.max((ceiling / 1024).saturating_mul(share))
@@ -433,6 +447,31 @@ mod tests {
         }
         frames.set(150);
         assert!(!ledger.is_burdened());
+    }
+
+    /// Regression: sessions had ended since the last reading, and histories were mapped beside the free
+    /// heap that they had left.
+    #[test]
+    fn free_heap_is_known_as_soon_as_the_count_falls() {
+        const MIB: usize = 1 << 20;
+        let ledger = Ledger::with_ceiling(64 * MIB);
+        let mut sessions = ledger.tally(Account::Sessions);
+        let mut histories = ledger.tally(Account::Histories);
+        sessions.set(40 * MIB);
+        Residency::new(&ledger).on_reading(42 * MIB, None);
+        assert!(!ledger.has_free_heap());
+        sessions.set(10 * MIB);
+        assert!(ledger.has_free_heap());
+        // What is mapped takes nothing of it; what is on the heap does.
+        histories.set(20 * MIB);
+        ledger.on_mapped(20 * MIB);
+        assert!(ledger.has_free_heap());
+        histories.set(50 * MIB);
+        assert!(!ledger.has_free_heap());
+        // When mapped histories go, the heap has no more than before.
+        histories.set(30 * MIB);
+        ledger.on_unmapped(20 * MIB);
+        assert!(!ledger.has_free_heap());
     }
 
     #[test]

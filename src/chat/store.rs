@@ -463,7 +463,10 @@ impl Store {
         if segment.bytes.is_none() {
             let may_map = self.mapped < MAPPED_MAX && !self.ledger.has_free_heap();
             let memory = Memory::new(may_map);
-            self.mapped += usize::from(memory.is_mapped());
+            if memory.is_mapped() {
+                self.mapped += 1;
+                self.ledger.on_mapped(size_of::<SegmentBytes>());
+            }
             segment.bytes = Some(memory);
             self.allocated += 1;
         }
@@ -487,7 +490,10 @@ impl Store {
         self.tally.set(self.used * BLOCK_BYTES);
         if segment.used == 0 {
             let freed = segment.bytes.take();
-            self.mapped -= usize::from(freed.is_some_and(|memory| memory.is_mapped()));
+            if freed.is_some_and(|memory| memory.is_mapped()) {
+                self.mapped -= 1;
+                self.ledger.on_unmapped(size_of::<SegmentBytes>());
+            }
             self.allocated -= 1;
         }
         self.set_vacant(number, true);
