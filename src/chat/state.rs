@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::address::Addresses;
 use super::config::ChatConfig;
-use super::feed::{Feed, Feeds};
+use super::feed::Feeds;
 use super::guesses::Guesses;
 use super::heap::{list_bytes, map_bytes, tree_bytes};
 use super::id::{MessageIds, RoomId, SessionId, UserId};
@@ -200,7 +200,9 @@ pub(super) struct Probe {
 // The table in `ledger` contains these sizes.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(
-    size_of::<Session>() == 136 && size_of::<Feed<Room>>() == 312 && size_of::<Member>() == 64
+    size_of::<Session>() == 136
+        && size_of::<super::feed::Feed<Room>>() == 312
+        && size_of::<Member>() == 64
 );
 
 impl Session {
