@@ -322,10 +322,10 @@ impl History {
 
     /// Panics if nonces and messages disagree. Adds each message to the sums of its share.
     pub fn check(&self, archive: &Archive, sums: &mut HashMap<u32, (u32, usize)>) {
-        let mut nonces = 0;
+        let (mut nonces, mut record) = (0, Vec::new());
         let mut place = archive.store.first(&self.queue);
         while let Some(at) = place {
-            let mut record = Vec::new();
+            record.clear();
             archive.store.read(&self.queue, at, &mut record);
             let header = self.header(&archive.store, at);
             let (records, bytes) = sums.entry(header.share).or_default();

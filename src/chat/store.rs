@@ -573,9 +573,12 @@ impl Store {
                 used += 1;
             }
             let places = std::iter::successors(self.first(queue), |at| self.next(queue, *at));
-            let keys: Vec<_> = places.map(|place| self.key(queue, place)).collect();
-            agree!(keys.len(), queue.len());
-            assert!(keys.is_sorted(), "keys increase");
+            let (mut last, mut len) = ([0; KEY_BYTES], 0);
+            for key in places.map(|place| self.key(queue, place)) {
+                assert!(last <= key, "keys increase");
+                (last, len) = (key, len + 1);
+            }
+            agree!(len, queue.len());
         }
         agree!(used, self.used, "every used block belongs to a queue");
         let (mut allocated, mut mapped) = (0, 0);
