@@ -132,12 +132,12 @@ struct Totals {
     /// Whether burdens have exceeded their first bound and not come down to the second.
     is_burdened: AtomicBool,
     /// What was resident beyond the count and the allowances at the last reading.
-    excess: AtomicUsize,
+    uncounted: AtomicUsize,
     /// Counted bytes that the kernel has mapped for histories, outside the heap.
     mapped: AtomicUsize,
     /// What was resident at the last reading, without these bytes.
     heap: AtomicUsize,
-    /// The part of `excess` for which no message is dropped.
+    /// The part of `uncounted` for which no message is dropped.
     excused: AtomicUsize,
 }
 
@@ -154,7 +154,7 @@ impl Ledger {
             ceiling: bytes,
             begun: Default::default(),
             is_burdened: AtomicBool::new(false),
-            excess: AtomicUsize::new(0),
+            uncounted: AtomicUsize::new(0),
             mapped: AtomicUsize::new(0),
             heap: AtomicUsize::new(0),
             excused: AtomicUsize::new(0),
@@ -194,7 +194,7 @@ impl Ledger {
 
     /// Bytes in use: the total, or the estimate of what is resident if that is more.
     pub fn used(&self) -> usize {
-        self.total().saturating_add(self.0.excess.load(Relaxed))
+        self.total().saturating_add(self.0.uncounted.load(Relaxed))
     }
 
     /// Whether the heap has much free memory: at the last reading it was clearly larger than what is
@@ -324,10 +324,10 @@ impl Residency {
             left.max((ceiling / 1024).saturating_mul(share))
         });
         let of_group = ceiling.saturating_sub(left).saturating_sub(counted);
-        let excess = anonymous.saturating_sub(allowed).max(of_group);
-        let grown = excess.saturating_sub(totals.excess.swap(excess, Relaxed));
+        let uncounted = anonymous.saturating_sub(allowed).max(of_group);
+        let grown = uncounted.saturating_sub(totals.uncounted.swap(uncounted, Relaxed));
         let was_in_vain = self.asked > 0 && grown > self.asked / 2;
-        let used = counted.saturating_add(excess);
+        let used = counted.saturating_add(uncounted);
         let (begin, end) = Pressure::Histories.bounds();
         let is_short = used > self.ledger.percent(begin);
         let is_urgent = used > self.ledger.percent(Pressure::Readers.bounds().0);
@@ -338,7 +338,7 @@ impl Residency {
             (self.wait, self.waited) = (0, 0);
         }
         // What forgetting would have to free because of this reading alone.
-        let over = used.saturating_sub(self.ledger.percent(end)).min(excess);
+        let over = used.saturating_sub(self.ledger.percent(end)).min(uncounted);
         let may_ask = is_short && (self.wait == 0 || is_urgent);
         self.asked = if may_ask { over.min(ceiling / ASKED_DIVISOR) } else { 0 };
         self.wait = self.wait.saturating_sub(1);

@@ -1,4 +1,4 @@
-//! A room's members: which of them are present, in which order they arrived, and who has a name.
+//! A room's members: which of them are present, the order of their arrivals, and the holders of names.
 //!
 //! Owns the order and the lookup by name. Must not know what a member is: the callers pass what they
 //! know of each as functions, because the members and their names are in other tables. The

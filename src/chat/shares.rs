@@ -7,7 +7,7 @@
 //! A share is what one address has in one room. (A member of an address that has a share there
 //! already may begin a second one.) Messages are dropped from the address that holds most, and of
 //! its rooms from the one that has been silent longest. So an address, or many, cannot displace the
-//! messages of people who hold less, however many rooms it uses.
+//! messages of addresses that hold less, however many rooms it uses.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -36,8 +36,8 @@ struct HistoryShare {
     room: RoomKey,
     holder: HolderKey,
     /// The `MessageId::order` of the newest message of the room, or of an earlier one. It is brought up to date when the share
-    /// is about to lose messages: otherwise each message would change an entry for everyone who has
-    /// ever written in the room.
+    /// is about to lose messages: otherwise each message would change an entry for every address
+    /// that has written in the room.
     silent_since: u64,
     records: u32,
     bytes: usize,

@@ -37,7 +37,7 @@ use super::heap::{list_bytes, vec_bytes};
 use crate::ledger::{Account, Ledger, Tally};
 
 /// Bytes of a block. A smaller block wastes less at the ends of a queue, a larger one has fewer
-/// headers. With 256, a room of two people who have said a few words takes one block.
+/// headers. With 256, a room of two with a few short messages takes one block.
 const BLOCK_BYTES: usize = 256;
 
 /// Bytes of a block's header: the queue's owner, the block's ordinal in the queue, and where the

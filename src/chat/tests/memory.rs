@@ -97,8 +97,8 @@ fn an_address_that_holds_more_cannot_displace_the_messages_of_others() {
     assert_eq!(kept(&mut story, &noisy), before - forgotten);
 }
 
-/// Many addresses that write into other people's public room displace each other there, and nobody
-/// who holds less.
+/// Many addresses that write into a public room of others displace each other there, and no address
+/// that holds less.
 // contract §12.22
 #[test]
 fn messages_between_those_of_others_are_dropped_alone() {
