@@ -128,7 +128,7 @@ pub(super) struct Usage {
     pub connections: u32,
     pub session_meter: Meter,
     pub room_meter: Meter,
-    /// By [`ShareKind`]. A room stays in the share of the address that created it, whoever owns it.
+    /// By [`ShareKind`]. A room stays in the share of the address that created it when it gets a new owner.
     shares: [Share; 2],
     /// Whether a timer is armed for the entry's review.
     pub timed: bool,

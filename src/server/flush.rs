@@ -160,7 +160,9 @@ impl<S: Stream> Table<S> {
         self.counters.bytes_out += written as u64;
         match (&flushed, &connection.protocol) {
             // The common case, which runs for every recipient: nothing else is to be done.
-            (Ok(Flushed::Done), Protocol::Ws(ws)) if !ws.is_catching_up && ws.paged_bytes == 0 => {
+            (Ok(Flushed::Done), Protocol::Ws(ws))
+                if !ws.is_catching_up && ws.paged_bytes == 0 && !connection.is_left_over =>
+            {
                 connection.recount(&mut self.held, &mut self.counters);
                 return written;
             }
@@ -254,11 +256,21 @@ impl<S: Stream> Table<S> {
     pub fn note_leftover(&mut self, key: ConnectionKey) {
         let Some(connection) = self.slots.get_mut(key) else { return };
         let Some(room) = connection.carries else { return };
+        let is_flushed =
+            connection.response_rest().is_none() && connection.link.outbox().is_empty();
         if matches!(connection.protocol, Protocol::Ws(_)) {
+            // It may have been sent messages of another room before the upgrade.
+            if is_flushed && std::mem::take(&mut connection.is_left_over) {
+                self.leftovers.remove(Some(room), key);
+            }
             return;
         }
-        if connection.response_rest().is_none() && connection.link.outbox().is_empty() {
+        if is_flushed {
             return self.forget_leftover(key);
+        }
+        if self.leftovers.has_ended(room) {
+            self.forget_leftover(key);
+            return self.end(key, Departure::Closed);
         }
         connection.is_left_over = true;
         self.leftovers.insert(room, key);
@@ -287,6 +299,7 @@ impl<S: Stream> Table<S> {
 
     /// A room has ended: ends the connections outside it that have messages of it queued.
     pub fn end_leftovers(&mut self, room: RoomKey) {
+        self.leftovers.on_ended(room);
         while let Some(index) = self.leftovers.any_of(room) {
             let Some(key) = self.slots.key_at(index) else { break };
             self.forget_leftover(key);

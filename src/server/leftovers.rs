@@ -19,6 +19,9 @@ pub(super) struct Leftovers {
     /// `Connection::carries`: the connection's index, and in the lowest 64 bits the room's. Only a
     /// peer that sends requests without waiting for responses causes this.
     earlier: BTreeSet<u128>,
+    /// The rooms that have ended in this tick. Connections get on the list only after a flush, so what
+    /// was queued earlier in the tick is found here.
+    ended: Vec<RoomKey>,
 }
 
 /// An entry for a pair of indices. All entries with the same `first` follow each other.
@@ -42,6 +45,21 @@ impl Leftovers {
     pub fn insert_earlier(&mut self, room: RoomKey, key: ConnectionKey) {
         self.insert(room, key);
         self.earlier.insert(entry(key.index(), room.index()));
+    }
+
+    /// The room has ended.
+    pub fn on_ended(&mut self, room: RoomKey) {
+        self.ended.push(room);
+    }
+
+    /// Whether the room has ended in this tick.
+    pub fn has_ended(&self, room: RoomKey) -> bool {
+        self.ended.contains(&room)
+    }
+
+    /// The tick is over.
+    pub fn on_tick_over(&mut self) {
+        self.ended = Vec::new();
     }
 
     /// The index of a connection on the list of this room.

@@ -20,8 +20,8 @@ use crate::ws::close::Close;
 /// case, with every descriptor in use, and the closes about as long.
 const SHED_MAX: usize = 1000;
 
-/// A burden that is shed. What has filled the memory may be no burden at all, and then all who are
-/// sent a message would be closed, one by one, for nothing. A connection itself takes as much.
+/// The smallest burden that is shed. If something other than burdens has filled the memory, shedding
+/// smaller ones would close every connection that is sent a message, and free next to nothing.
 const SHED_BYTES_MIN: usize = 1024;
 
 impl<S: Stream> Core<S> {

@@ -232,6 +232,7 @@ impl<S: Stream> Table<S> {
             self.over_limit -= usize::from(connection.over_limit.is_some());
             connection.quota_address.map(&mut on_departure);
         }
+        self.leftovers.on_tick_over();
         let connections = self.slots.len();
         self.schedule.shrink(connections);
         self.outgoing.shrink(connections);

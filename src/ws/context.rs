@@ -1,4 +1,4 @@
-//! The WebSocket state of one connection: which frame or message is arriving, and who has closed.
+//! The WebSocket state of one connection: the frame or message that is arriving, and which side has closed.
 //!
 //! Owns the message that is arriving, and the closing handshake. Must not know a socket: bytes come
 //! in as a slice and go out in a buffer. The invariant: each read by tungstenite gets exactly one

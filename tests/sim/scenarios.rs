@@ -1019,3 +1019,55 @@ fn a_deleted_room_leaves_none_of_its_bytes_queued() {
     assert_eq!(close_of(&world, guests[0]), Some((4410, "room deleted")));
     world.close_all();
 }
+
+/// Regression: a list that was requested in the tick of the deletion, before it, stayed queued.
+// contract §10.10
+#[test]
+fn a_list_of_messages_and_the_deletion_of_their_room_in_one_tick_leave_nothing_queued() {
+    let narrow = Network { buffer_bytes: 16 * 1024, ..RELIABLE };
+    let (mut world, guests) = room_with_guests(&no_message_rate(), narrow, 1);
+    for _ in 0..20 {
+        world.chat(guests[0], &"x".repeat(3900));
+        world.settle();
+    }
+    let (host, guest) = (world.users[0].session.clone(), world.users[1].session.clone());
+    let path = format!("/rooms/{}", world.rooms[0].id);
+    let [reader, owner] = [(); 2].map(|()| world.connect(Protocol::Unchecked, LOOPBACK));
+    world.stall(reader);
+    let list = format!("{path}/messages?limit=1000");
+    world.send(reader, &wire::request("GET", &list, guest.as_deref(), ""));
+    world.send(owner, &wire::request("DELETE", &path, host.as_deref(), ""));
+    world.allow_close(0, Some(0), 4410);
+    world.allow_close(1, Some(0), 4410);
+    world.deliver_all(usize::MAX);
+    world.tick(true);
+    world.core.check_invariants();
+    assert!(world.peers[reader].is_dropped(), "it is in the middle of a response");
+    world.settle();
+    world.close_all();
+}
+
+/// Regression: a socket was cut when another room ended, whose messages its connection had been sent
+/// before the upgrade.
+#[test]
+fn a_socket_outlives_a_room_whose_messages_its_connection_was_sent_before() {
+    let (mut world, guests) = room_with_guests(&no_message_rate(), RELIABLE, 1);
+    world.chat(guests[0], "hello");
+    world.settle();
+    let other = world.open_room(1, false);
+    let (host, guest) = (world.users[0].session.clone(), world.users[1].session.clone());
+    let path = format!("/rooms/{}", world.rooms[0].id);
+    let list = wire::request("GET", &format!("{path}/messages"), guest.as_deref(), "");
+    let upgrade = wire::upgrade(&world.rooms[other].id, guest.as_deref().unwrap(), "");
+    let socket = world.connect(Protocol::Unchecked, LOOPBACK);
+    world.send(socket, &[list, upgrade].concat());
+    world.settle();
+    world.core.check_invariants();
+    world.allow_close(0, Some(0), 4410);
+    world.allow_close(1, Some(0), 4410);
+    let owner = world.connect(Protocol::Unchecked, LOOPBACK);
+    world.send(owner, &wire::request("DELETE", &path, host.as_deref(), ""));
+    world.settle();
+    assert!(!world.peers[socket].is_dropped());
+    world.close_all();
+}
