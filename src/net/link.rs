@@ -5,7 +5,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use super::outbox::{Flushed, Outbox, Piece};
+use super::outbox::{Cut, Flushed, Outbox, Piece};
 
 /// A byte stream whose write half can be shut down: a socket, or a pipe of the simulation.
 ///
@@ -119,8 +119,8 @@ impl<S: Stream> Link<S> {
     }
 
     /// See [`Outbox::cut`].
-    pub fn cut(&mut self, is_boundary: impl FnOnce(&[u8], usize) -> bool) -> bool {
-        self.outbox.cut(is_boundary)
+    pub fn cut(&mut self, decide: impl FnOnce(&[u8], usize) -> Cut) -> bool {
+        self.outbox.cut(decide)
     }
 
     /// Writes at most `budget` queued bytes. After an error the connection is unusable.

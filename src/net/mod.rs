@@ -28,7 +28,7 @@ mod tls;
 pub use identity::{Identity, IdentityError};
 pub use link::{Link, Received, Stream};
 pub use listener::Listener;
-pub use outbox::{Flushed, Outbox, Piece};
+pub use outbox::{Cut, Flushed, Outbox, Piece};
 pub use socket::{Accepted, Socket};
 #[cfg(feature = "tls")]
 pub use tls::TlsStream;

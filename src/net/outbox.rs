@@ -40,6 +40,17 @@ pub enum Flushed {
     Paused,
 }
 
+/// What [`Outbox::cut`] drops.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cut {
+    /// Nothing: without the rest the stream would be corrupt.
+    Nothing,
+    /// What follows the first piece.
+    AfterFirst,
+    /// All pieces, also a partly written one.
+    All,
+}
+
 /// Bytes that are queued as one unit, such as a frame or a batch of frames. A clone shares them.
 #[derive(Clone)]
 pub struct Piece(Rc<PieceBytes>);
@@ -306,36 +317,41 @@ impl Outbox {
     /// Drops every piece of which no byte has been written. A partly written piece stays: without
     /// its rest the stream would be corrupt.
     pub fn truncate(&mut self) {
+        self.keep_first(self.written > 0);
+    }
+
+    /// Drops what `decide` allows. It gets the first piece, and how many bytes of it are written.
+    /// Returns whether something may be dropped.
+    pub fn cut(&mut self, decide: impl FnOnce(&[u8], usize) -> Cut) -> bool {
+        let first = match &self.queue {
+            Queued::Empty => return true,
+            Queued::One(piece) => Some(piece),
+            Queued::Many(pieces) => pieces.iter().next(),
+        };
+        match first.map_or(Cut::All, |first| decide(first.bytes(), self.written as usize)) {
+            Cut::Nothing => return false,
+            Cut::AfterFirst => self.keep_first(true),
+            Cut::All => self.keep_first(false),
+        }
+        true
+    }
+
+    /// Drops all pieces, or all but the first.
+    fn keep_first(&mut self, is_kept: bool) {
         let first = match mem::take(&mut self.queue) {
             Queued::Empty => None,
             Queued::One(first) => Some(first),
             Queued::Many(mut pieces) => pieces.pop(),
         };
-        if let Some(first) = first.filter(|_| self.written > 0) {
+        match first.filter(|_| is_kept) {
             // A copy, so that the queue keeps nothing of what the room says from now on.
-            self.queue = Queued::One(match first.is_for_many() {
-                true => Piece::private(first.bytes().to_vec().into_boxed_slice()),
-                false => first,
-            });
+            Some(first) if first.is_for_many() => {
+                let copy = Piece::private(first.bytes().to_vec().into_boxed_slice());
+                self.queue = Queued::One(copy);
+            }
+            Some(first) => self.queue = Queued::One(first),
+            None => self.written = 0,
         }
-    }
-
-    /// Drops everything, and returns true, if the bytes written so far end where `is_boundary` allows:
-    /// it gets the partly written piece, and how much of it is written. False: the stream would be
-    /// corrupt, so nothing is dropped.
-    pub fn cut(&mut self, is_boundary: impl FnOnce(&[u8], usize) -> bool) -> bool {
-        let first = match &self.queue {
-            Queued::Empty => None,
-            Queued::One(piece) => Some(piece),
-            Queued::Many(pieces) => pieces.iter().next(),
-        };
-        let written = self.written as usize;
-        let partly_written = first.filter(|_| written > 0);
-        let may_cut = partly_written.is_none_or(|piece| is_boundary(piece.bytes(), written));
-        if may_cut {
-            (self.queue, self.written) = Default::default();
-        }
-        may_cut
     }
 
     /// Writes until the queue is empty, the kernel takes no more, or `budget` bytes are written.

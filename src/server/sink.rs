@@ -12,14 +12,20 @@ use crate::api;
 use crate::chat::{
     CloseReason, ConnKey, Departure, Event, Message, MessageCopies, Page, Published, RoomKey, Sink,
 };
-use crate::net::{Piece, Stream};
+use crate::net::{Cut, Piece, Stream};
 use crate::ws;
 
 impl<S: Stream> Table<S> {
-    /// Drops the frames of which no byte was written. False: another frame was written in part.
+    /// Drops the frames that are queued. False: one is written in part, or an earlier response is
+    /// queued before them.
     fn drop_frames(&mut self, key: ConnectionKey) -> bool {
+        let decide = |first: &[u8], written| match first {
+            _ if ws::is_boundary(first, written) => Cut::All,
+            [b'H', ..] if first.starts_with(b"HTTP/1.1 101 ") => Cut::AfterFirst,
+            _ => Cut::Nothing,
+        };
         let connection = self.slots.get_mut(key);
-        connection.is_none_or(|connection| connection.link.cut(ws::is_boundary))
+        connection.is_none_or(|connection| connection.link.cut(decide))
     }
 }
 
@@ -92,8 +98,11 @@ impl<S: Stream> Sink for Table<S> {
         if let Some(ws) = self.slots.get_mut(to).and_then(Connection::ws) {
             ws.attachment = None; // The domain has removed it already.
         }
-        if reason == CloseReason::RoomDeleted && !self.drop_frames(to) {
-            return self.end(to, Departure::Closed);
+        if reason == CloseReason::RoomDeleted {
+            if !self.drop_frames(to) {
+                return self.end(to, Departure::Closed);
+            }
+            self.forget_leftover(to);
         }
         match api::socket::close(reason) {
             Some(close) => Table::close(self, to, close),

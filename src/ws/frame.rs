@@ -25,8 +25,13 @@ pub fn encode_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> usize
     start + header_len
 }
 
-/// Whether a frame ends after the first `at` of `frames`, which are whole frames of a server.
+/// Whether these are whole frames of a server, one of which ends (or the first begins) at `at`.
 pub fn is_boundary(frames: &[u8], at: usize) -> bool {
+    // Each of the server's frames is final; a response begins with a byte of ASCII.
+    const FINAL: u8 = 0x80;
+    if frames.first().is_none_or(|first| first & FINAL == 0) {
+        return false;
+    }
     let mut end = 0;
     while end < at {
         // RFC 6455 §5.2: the bytes of an extended length, and the lengths that it takes.
@@ -107,6 +112,7 @@ mod tests {
         }
         let found: Vec<_> = (0..=frames.len()).filter(|at| is_boundary(&frames, *at)).collect();
         assert_eq!(found, ends);
+        assert!(!is_boundary(b"HTTP/1.1 200 OK", 0));
     }
 
     #[test]

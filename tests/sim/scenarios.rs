@@ -1071,3 +1071,64 @@ fn a_socket_outlives_a_room_whose_messages_its_connection_was_sent_before() {
     assert!(!world.peers[socket].is_dropped());
     world.close_all();
 }
+
+/// Regression: the response to a handshake was dropped together with the frames behind it.
+#[test]
+fn a_room_that_is_deleted_in_the_tick_of_a_handshake_closes_the_socket_with_4410() {
+    // The draws decide which of the two requests is handled first.
+    let closes = (0..8).map(|draws| {
+        let (mut world, _) = room_with_guests(&no_message_rate(), RELIABLE, 1);
+        let host = world.users[0].session.clone();
+        let path = format!("/rooms/{}", world.rooms[0].id);
+        world.rooms[0].watched = false;
+        let socket = world.enter(1, 0);
+        let owner = world.connect(Protocol::Unchecked, LOOPBACK);
+        world.send(owner, &wire::request("DELETE", &path, host.as_deref(), ""));
+        world.allow_close(0, Some(0), 4410);
+        world.allow_close(1, Some(0), 4410);
+        world.deliver_all(usize::MAX);
+        for _ in 0..draws {
+            world.dice.next();
+        }
+        world.tick(true);
+        world.settle();
+        let (code, _) = close_of(&world, socket).expect("a socket that is closed");
+        world.close_all();
+        code
+    });
+    let closes: Vec<_> = closes.collect();
+    assert!(closes.iter().all(|code| [4404, 4410].contains(code)), "{closes:?}");
+    assert!(closes.contains(&4410), "{closes:?}");
+}
+
+/// Regression: a socket whose frames were cut off was dropped if the kernel took only a part of the
+/// close.
+#[test]
+fn a_socket_that_reads_nothing_is_closed_with_4410_unless_a_frame_is_written_in_part() {
+    let closed = (1000..1256).filter(|buffer_bytes| {
+        let narrow = Network { buffer_bytes: *buffer_bytes, ..RELIABLE };
+        let (mut world, guests) = room_with_guests(&no_message_rate(), narrow, 2);
+        world.stall(guests[0]);
+        for _ in 0..10 {
+            world.chat(guests[1], "hello");
+        }
+        world.settle();
+        world.allow_close(0, Some(0), 4410);
+        world.allow_close(1, Some(0), 4410);
+        world.allow_close(2, Some(0), 4410);
+        let owner = world.connect(Protocol::Unchecked, LOOPBACK);
+        let path = format!("/rooms/{}", world.rooms[0].id);
+        let host = world.users[0].session.clone();
+        world.send(owner, &wire::request("DELETE", &path, host.as_deref(), ""));
+        world.settle();
+        world.peers[guests[0]].reading = true;
+        world.settle();
+        let close = close_of(&world, guests[0]);
+        assert!(close.is_none_or(|close| close == (4410, "room deleted")), "{close:?}");
+        let is_closed = close.is_some();
+        assert!(is_closed || world.peers[guests[0]].is_dropped());
+        world.close_all();
+        is_closed
+    });
+    assert!(closed.count() > 0, "no frame ended where the kernel's buffer does");
+}
