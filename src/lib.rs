@@ -101,9 +101,9 @@
 //! 3. [`src/chat/feed.rs`] delivers. [`chat::Sink::publish`] encodes the message once and appends it to
 //!    its room's batch. The room's history keeps the message as a record ([`src/chat/kept.rs`]), a
 //!    fifth of the size, in blocks that all histories share ([`src/chat/store.rs`]).
-//! 4. In *settle* the batch is sealed: it becomes one shared buffer, queued for every recipient. It
-//!    is sealed earlier when a connection enters or leaves, and before one connection is sent a reply
-//!    of its own. A batch that only background connections have written to may stay open for a few
+//! 4. In *settle* the batch is sealed: it becomes one shared buffer, queued for every recipient. A
+//!    connection that is sent a reply of its own before that is sent the batch so far first, and the
+//!    rest later; one that enters gets what follows. A batch that only background connections have written to may stay open for a few
 //!    ticks.
 //! 5. *flush* writes it to each recipient. A recipient that reads too slowly fills its outbox and
 //!    is closed with 1013.

@@ -37,6 +37,8 @@ impl Sink for RecordingSink {
         Published { event_bytes, is_batch_full: false }
     }
     fn seal(&mut self, _: RoomKey, _: &[ConnKey]) {}
+    fn advance(&mut self, _: RoomKey, _: ConnKey) {}
+    fn skip(&mut self, _: RoomKey, _: ConnKey) {}
     fn push(&mut self, _: ConnKey, _: &Message<'_>) {}
     fn push_missed(&mut self, _: ConnKey, _: &MessageCopies) {}
     fn push_page(&mut self, _: ConnKey, page: &Page<'_>) {

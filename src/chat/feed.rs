@@ -181,13 +181,14 @@ impl<R> Feeds<R> {
     }
 
     /// Lists a connection in its room. From now on it receives the room's events.
-    pub fn place(&mut self, key: AttachmentKey, member: MemberKey) {
+    pub fn place(&mut self, key: AttachmentKey, member: MemberKey, sink: &mut dyn Sink) {
         let Some(attachment) = self.attachments.get_mut(key) else { return };
         let Some(feed) = self.rooms.get_mut(attachment.room) else { return };
         let place = feed.connections.len() as u32;
         attachment.state = AttachmentState::Present { member, place, catch_up: None };
         feed.connections.push(attachment.conn);
         feed.attachments.push(key);
+        sink.skip(attachment.room, attachment.conn); // Earlier events are not for it.
         feed.recount(&mut self.heap_tally);
     }
 
@@ -300,9 +301,8 @@ impl<R> Feeds<R> {
         }
     }
 
-    /// Ends the room's batch, if one is open, and queues it for the room's connections. Necessary
-    /// before a connection is added, closed or sent something of its own, and before frames are
-    /// read. The event loop decides when other batches end.
+    /// Ends the room's batch, if one is open, and queues it for the room's connections. The event
+    /// loop decides when, unless the batch is full or the room ends.
     pub fn seal(&self, room: RoomKey, sink: &mut dyn Sink) {
         if let Some(feed) = self.rooms.get(room) {
             sink.seal(room, &feed.connections);
@@ -335,7 +335,6 @@ impl<R> Feeds<R> {
         };
         let Some(feed) = self.rooms.get(attachment.room) else { return Ok(()) };
         let Some(progress) = catch_up else { return Ok(()) };
-        sink.seal(attachment.room, &feed.connections); // Or what is sent now would come again.
         if progress.is_cut_off(&feed.history) {
             return Err(CloseReason::TooSlow);
         }
@@ -343,6 +342,7 @@ impl<R> Feeds<R> {
         let last = |complete| last(&feed.room, complete);
         if progress.send_next(conn, room_id, &last, &feed.history, &self.archive.store, sink) {
             *catch_up = None;
+            sink.skip(attachment.room, conn); // Or what was sent now would come again.
             sink.end_catch_up(conn);
         }
         Ok(())
@@ -357,7 +357,7 @@ impl<R> Feeds<R> {
         if attachment.catch_up().is_some_and(|progress| progress.is_due(id)) {
             return;
         }
-        self.seal(attachment.room, sink);
+        sink.advance(attachment.room, attachment.conn);
         let mut message = MessageCopies::of(room_id);
         feed.history.copy(&self.archive.store, place, &mut message);
         message.iter().for_each(|message| sink.push(attachment.conn, &message));

@@ -126,9 +126,8 @@ impl Chat {
         self.feeds.deliver_unkept(member.room, &event, sink);
     }
 
-    /// Ends the room's batch, if one is open, and queues it for the room's connections. Necessary
-    /// before a connection of the room is sent something of its own; otherwise the event loop
-    /// decides when.
+    /// Ends the room's batch, if one is open, and queues it for the room's connections. The event
+    /// loop decides when.
     pub fn seal(&self, room: RoomKey, sink: &mut dyn Sink) {
         self.feeds.seal(room, sink);
     }

@@ -147,7 +147,9 @@ impl Chat {
     ) {
         let Some(attachment) = self.feeds.attachments.get(key) else { return };
         let conn = attachment.conn;
-        self.feeds.seal(attachment.room, sink); // Earlier events must arrive before the close.
+        if attachment.member().is_some() {
+            sink.advance(attachment.room, conn); // Earlier events must arrive before the close.
+        }
         sink.close(conn, reason);
         self.exit(now, key, Departure::Closed, sink);
     }
@@ -256,8 +258,7 @@ impl Chat {
             return self.close(now, key, CloseReason::TooManyRooms, sink);
         }
         let Some(member) = self.member(session, room) else { return };
-        self.feeds.seal(room, sink); // Earlier events are not for the new connection.
-        self.place(key, member);
+        self.place(key, member, sink);
         self.answer_probe(now, member, sink); // A new connection is a sign of life too.
         if has_waited {
             sink.admit(conn);
@@ -273,14 +274,14 @@ impl Chat {
 
     /// Lists the connection in its room, and cancels the timers that run while the room or the
     /// member has no connection.
-    fn place(&mut self, key: AttachmentKey, member_key: MemberKey) {
+    fn place(&mut self, key: AttachmentKey, member_key: MemberKey, sink: &mut dyn Sink) {
         let Some(member) = self.members.get_mut(member_key) else { return };
         let Some(room) = self.feeds.room_mut(member.room) else { return };
         member.connections += 1;
         member.take_grace().map(|timer| self.timers.cancel(timer));
         room.timer.take().map(|timer| self.timers.cancel(timer));
         self.addresses.remove_idle(room.creator, ShareKind::Rooms, room.idle.take());
-        self.feeds.place(key, member_key);
+        self.feeds.place(key, member_key, sink);
     }
 
     /// Makes a member present. False if it is present already.

@@ -51,8 +51,14 @@ pub trait Sink {
     /// of connections in the room.
     fn publish(&mut self, room: RoomKey, event: &Event<'_>, recipients: usize) -> Published;
     /// Ends the room's batch, if one is open, and queues it for those of `to` that are not
-    /// catching up.
+    /// catching up, to each without the part that it does not need.
     fn seal(&mut self, room: RoomKey, to: &[ConnKey]);
+    /// Queues what is in the room's batch now for one connection, which is about to be sent
+    /// something of its own. Does nothing if the connection is catching up.
+    fn advance(&mut self, room: RoomKey, to: ConnKey);
+    /// What is in the room's batch now is not for this connection: it has just entered, or has been
+    /// sent the same messages from the history.
+    fn skip(&mut self, room: RoomKey, to: ConnKey);
     /// Queues a message of the history for one connection, even if it is catching up.
     fn push(&mut self, to: ConnKey, message: &Message<'_>);
     /// Queues messages of the history, each as a frame, for a connection that is catching up.

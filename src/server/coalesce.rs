@@ -1,14 +1,16 @@
 //! Room batches: consecutive events of a room become one shared buffer.
 //!
-//! Owns the buffers that events are encoded into. Must not know the recipients. The invariant: a
-//! batch holds whole frames only.
+//! Owns the buffers that events are encoded into. Must not know the recipients, except those that
+//! are ahead. The invariant: a batch holds whole frames only, and a connection that is ahead is at
+//! the end of one.
 //!
 //! A batch that only background connections have written to may stay open for some ticks, as the
-//! schedule decides: the more frames leave in one piece, the less each of them costs. A tick can
-//! also make several batches of one room: a batch is sealed early before one connection is sent a
-//! reply of its own.
+//! schedule decides: the more frames leave in one piece, the less each of them costs. A connection
+//! that is sent something of its own meanwhile is sent the batch's frames so far before it, and one
+//! that enters needs none of them. Both are *ahead*: when the batch is sealed, they are sent the
+//! rest. Sealing early instead would cost a visit to every recipient.
 
-use crate::chat::{BATCH_BYTES_FULL, Published, RoomKey};
+use crate::chat::{BATCH_BYTES_FULL, ConnKey, Published, RoomKey};
 use crate::ledger::{Account, Ledger, Tally};
 use crate::net::Piece;
 use crate::ws;
@@ -36,13 +38,30 @@ struct Batch {
     complete: usize,
     /// An interactive connection or a timer has written to it, so it is sealed in this tick.
     is_urgent: bool,
+    ahead: Ahead,
 }
+
+/// The connections that do not need all of a batch, each with the bytes that it does not need. In
+/// the order of their keys.
+type Ahead = Vec<(ConnKey, u32)>;
 
 /// A sealed batch.
 pub(super) struct Sealed {
-    pub frames: Piece,
+    frames: Piece,
     /// False: only background connections have written to it.
     pub is_urgent: bool,
+    ahead: Ahead,
+}
+
+impl Sealed {
+    /// The frames that a connection still needs; `None`: it has them all.
+    pub fn frames_for(&self, to: ConnKey) -> Option<Piece> {
+        let Ok(place) = self.ahead.binary_search_by_key(&to, |(key, _)| *key) else {
+            return Some(self.frames.clone());
+        };
+        let rest = self.frames.bytes().get(self.ahead[place].1 as usize..)?;
+        (!rest.is_empty()).then(|| Piece::private(rest.to_vec()))
+    }
 }
 
 /// The open batches, at most one for each room.
@@ -112,7 +131,22 @@ impl Batches {
             self.spare_bytes += batch.buffer.capacity();
             self.spare.push(batch.buffer);
         }
-        Some(Sealed { frames, is_urgent: batch.is_urgent })
+        Some(Sealed { frames, is_urgent: batch.is_urgent, ahead: batch.ahead })
+    }
+
+    /// The connection needs nothing of what is in the room's batch now. Returns the frames that
+    /// it has not been sent.
+    pub fn advance(&mut self, room: RoomKey, key: ConnKey) -> &[u8] {
+        let Some(place) = self.place(room) else { return &[] };
+        let Batch { buffer, complete, ahead, .. } = &mut self.open[place];
+        let (before, now) = match ahead.binary_search_by_key(&key, |(key, _)| *key) {
+            Ok(place) => (std::mem::replace(&mut ahead[place].1, *complete as u32), *complete),
+            Err(place) => {
+                ahead.insert(place, (key, *complete as u32));
+                (0, *complete)
+            }
+        };
+        &buffer[before as usize..now]
     }
 
     /// Takes a room off the urgent list. Its batch may have been sealed since.
@@ -149,6 +183,8 @@ impl Batches {
             + self.urgent.capacity() * size_of::<RoomKey>()
             + self.open.capacity() * size_of::<Batch>()
             + self.spare.capacity() * size_of::<Vec<u8>>();
+        let ahead: usize = self.open.iter().map(|batch| batch.ahead.capacity()).sum();
+        let lists = lists + ahead * size_of::<(ConnKey, u32)>();
         self.tally.set(self.spare_bytes + open + lists);
     }
 
@@ -163,7 +199,7 @@ impl Batches {
         let spare = self.spare.pop();
         self.spare_bytes -= spare.as_ref().map_or(0, Vec::capacity);
         let buffer = spare.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES));
-        self.open.push(Batch { room, buffer, complete: 0, is_urgent: false });
+        self.open.push(Batch { room, buffer, complete: 0, is_urgent: false, ahead: Ahead::new() });
         if self.places.len() <= room.index() {
             self.places.resize(room.index() + 1, NONE);
         }
@@ -212,6 +248,30 @@ mod tests {
         assert!(ledger.total() > 0);
         drop(whole);
         assert_eq!(ledger.total(), 0, "frames are counted as long as they live");
+    }
+
+    #[test]
+    fn a_connection_that_is_ahead_is_sent_the_rest_of_a_batch() {
+        let mut batches = Batches::new(&Ledger::new());
+        let room = rooms(1)[0];
+        let mut slots = Slots::default();
+        let [late, early, new] = [(); 3].map(|()| slots.insert(()));
+        assert_eq!(batches.advance(room, early), b"", "no batch is open");
+        let say = |batches: &mut Batches, text: &[u8]| {
+            batches.append(room, |out| out.extend_from_slice(text));
+        };
+        say(&mut batches, b"a");
+        assert_eq!(batches.advance(room, early), b"\x81\x01a");
+        say(&mut batches, b"b");
+        batches.advance(room, new);
+        assert_eq!(batches.advance(room, early), b"\x81\x01b");
+        assert_eq!(batches.advance(room, early), b"");
+        say(&mut batches, b"c");
+        assert_eq!(batches.advance(room, early), b"\x81\x01c");
+        let sealed = batches.seal(room).unwrap();
+        let rest = [late, early, new].map(|key| sealed.frames_for(key));
+        let rest = rest.each_ref().map(|rest| rest.as_ref().map(Piece::bytes));
+        assert_eq!(rest, [Some(&b"\x81\x01a\x81\x01b\x81\x01c"[..]), None, Some(b"\x81\x01c")]);
     }
 
     #[test]

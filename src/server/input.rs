@@ -86,7 +86,7 @@ impl<S: Stream> Core<S> {
         match self.table.slots.get(key).map(|connection| &connection.protocol) {
             Some(Protocol::Http(_)) => self.reject(key, None, api::error::internal()),
             Some(Protocol::Ws(ws)) => {
-                self.seal(ws.attachment);
+                self.advance(key, ws.attachment);
                 self.table.close(key, Close::INTERNAL);
             }
             Some(Protocol::Closing(_)) | None => self.table.end(key, Departure::Closed),
@@ -130,11 +130,10 @@ impl<S: Stream> Core<S> {
         }
     }
 
-    /// Seals the batch of the attachment's room, before this connection is sent a reply: the room's
-    /// earlier events must precede that reply.
-    pub(super) fn seal(&mut self, attachment: Option<AttachmentKey>) {
+    /// Before this connection is sent a reply: the room's earlier events must precede that reply.
+    pub(super) fn advance(&mut self, key: ConnectionKey, attachment: Option<AttachmentKey>) {
         if let Some(room) = attachment.and_then(|attachment| self.chat.room_of(attachment)) {
-            self.chat.seal(room, &mut self.table);
+            self.table.advance(room, key);
         }
     }
 

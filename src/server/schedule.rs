@@ -97,10 +97,10 @@ const PRICE_WRITTEN_KIB: Cost = Cost::nanos(1_280);
 /// 1024 bytes of published events, for each recipient. Charged to the connection only.
 const PRICE_FAN_OUT_KIB: Cost = Cost::nanos(1_280);
 
-/// One recipient of one published event, charged to the tick. Zero, because writes to large rooms
-/// have a budget of their own, [`DEFERRED_FLUSHES_MAX`]. Measured: 0.06 µs to queue (`--bench micro
-/// -- fan_out`), 0.5 µs to write (`--bench load`, rooms of 100).
-const PRICE_RECIPIENT: Cost = Cost::nanos(0);
+/// One recipient of a batch that is sealed in a turn, charged to the tick. Measured: 0.06 µs to
+/// queue (`--bench micro -- fan_out`), twice that if nothing of the recipient is in the caches.
+/// Writes have a budget of their own, [`DEFERRED_FLUSHES_MAX`].
+const PRICE_RECIPIENT: Cost = Cost::nanos(100);
 
 // ---- Budgets: how much may be done at a time.
 //
@@ -188,7 +188,7 @@ pub(super) struct Work {
     pub events: usize,
     /// Bytes generated for this connection: responses, pages of history.
     pub bytes_out: usize,
-    /// Connections that its events go to, summed over the events.
+    /// Connections to which batches were queued.
     pub recipients: usize,
     /// Bytes of its events, times the recipients of each.
     pub fan_out_bytes: usize,
@@ -197,7 +197,6 @@ pub(super) struct Work {
 impl Work {
     /// One event of `bytes` was published to `recipients` connections.
     pub fn on_published(&mut self, bytes: usize, recipients: usize) {
-        self.recipients = self.recipients.saturating_add(recipients);
         self.fan_out_bytes = self.fan_out_bytes.saturating_add(bytes.saturating_mul(recipients));
     }
 

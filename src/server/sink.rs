@@ -4,7 +4,6 @@
 //! domain: a connection that ends here is reported to it in *settle*. The invariant: what is pushed
 //! to one connection arrives in the order of the pushes.
 
-use super::coalesce::Sealed;
 use super::connection::{Connection, ConnectionKey};
 use super::schedule::is_large_fan_out;
 use super::table::Table;
@@ -16,6 +15,17 @@ use crate::net::{Cut, Piece, Stream};
 use crate::ws;
 
 impl<S: Stream> Table<S> {
+    /// Sends a connection what the batch of its room has for it so far, before it is sent something
+    /// of its own.
+    pub fn advance(&mut self, room: RoomKey, key: ConnectionKey) {
+        let frames = self.batches.advance(room, key);
+        if !frames.is_empty() {
+            let frames = Piece::private(frames.to_vec());
+            self.work.bytes_out += frames.len();
+            self.push_batch(key, frames, false);
+        }
+    }
+
     /// Drops the frames that are queued. False: one is written in part, or an earlier response is
     /// queued before them.
     fn drop_frames(&mut self, key: ConnectionKey) -> bool {
@@ -38,12 +48,23 @@ impl<S: Stream> Sink for Table<S> {
     }
 
     fn seal(&mut self, room: RoomKey, to: &[ConnKey]) {
-        if let Some(Sealed { frames, is_urgent }) = self.batches.seal(room) {
-            let may_defer = !is_urgent || is_large_fan_out(to.len());
+        if let Some(sealed) = self.batches.seal(room) {
+            self.work.recipients += to.len();
+            let may_defer = !sealed.is_urgent || is_large_fan_out(to.len());
             for key in to {
-                self.push_batch(*key, frames.clone(), may_defer);
+                if let Some(frames) = sealed.frames_for(*key) {
+                    self.push_batch(*key, frames, may_defer);
+                }
             }
         }
+    }
+
+    fn advance(&mut self, room: RoomKey, to: ConnKey) {
+        Table::advance(self, room, to);
+    }
+
+    fn skip(&mut self, room: RoomKey, to: ConnKey) {
+        self.batches.advance(room, to);
     }
 
     fn push(&mut self, to: ConnKey, message: &Message<'_>) {

@@ -1,8 +1,8 @@
 //! WebSocket: one connection's frames on their way into the domain, and the replies to it alone.
 //!
 //! Owns the order of a connection's replies relative to the events of its room. Must not know a
-//! socket, or the rules of the chat. The invariant: the room's batch is sealed before a reply is
-//! queued, so that the connection receives both in the order in which they happened. While a
+//! socket, or the rules of the chat. The invariant: what the room's batch has so far is queued
+//! before a reply, so that the connection receives both in the order in which they happened. While a
 //! message is under way, the connection's timer is `Message`, armed at the first byte.
 
 use super::coalesce::wipe;
@@ -46,7 +46,9 @@ impl<S: Stream> Core<S> {
             match &fed {
                 // Pongs are collected: a flood of pings must not become a flood of pieces.
                 Ok(Some(Incoming::Ping | Incoming::Fragment)) => continue,
-                Ok(Some(Incoming::Closed | Incoming::Binary(_))) | Err(_) => self.seal(attachment),
+                Ok(Some(Incoming::Closed | Incoming::Binary(_))) | Err(_) => {
+                    self.advance(key, attachment);
+                }
                 Ok(_) => {}
             }
             self.table.push_control(key, &control);
@@ -86,7 +88,7 @@ impl<S: Stream> Core<S> {
     pub(super) fn close_overdue(&mut self, key: ConnectionKey) {
         let ws = self.table.slots.get_mut(key).and_then(Connection::ws);
         let attachment = ws.and_then(|ws| ws.attachment);
-        self.seal(attachment);
+        self.advance(key, attachment);
         self.table.close(key, Close::MESSAGE_TIMEOUT);
     }
 
@@ -137,7 +139,7 @@ impl<S: Stream> Core<S> {
         attachment: AttachmentKey,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
-        self.seal(Some(attachment));
+        self.advance(key, Some(attachment));
         let mut frame = Vec::new();
         ws::encode_text(&mut frame, write);
         self.table.work.bytes_out += frame.len();

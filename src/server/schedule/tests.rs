@@ -170,8 +170,10 @@ fn a_tick_ends_when_its_turns_have_cost_its_budget() {
     check(Work { bytes_out: 16 * 1024, ..NOTHING }, 16, 4);
     // Seven small chat messages in one read.
     check(Work { bytes_in: 700, events: 7, ..NOTHING }, 29, 8);
-    // The price of a recipient is zero, so far.
-    check(Work { recipients: 9000, fan_out_bytes: 9000 * 200, ..NOTHING }, 64, 16);
+    // A batch for a large room ends the turns of its tick.
+    check(Work { recipients: 100, ..NOTHING }, 22, 6);
+    check(Work { recipients: 4000, ..NOTHING }, 1, 1);
+    check(Work { fan_out_bytes: 9000 * 200, ..NOTHING }, 64, 16);
 }
 
 #[test]
