@@ -840,6 +840,7 @@ mod tests {
             probe_timeout: second,
             history_messages_max: 1000,
             message_pace: unlimited,
+            join_pace: unlimited,
             session_pace: unlimited,
             room_pace: unlimited,
             guess_paces: GuessPaces { address: unlimited, room: unlimited },

@@ -140,6 +140,7 @@ pub fn close(reason: chat::CloseReason) -> Option<Close> {
         CloseReason::TooSlow => Close::TOO_SLOW,
         CloseReason::TooManyConnections => Close::TOO_MANY_CONNECTIONS,
         CloseReason::TooManyRooms => Close::TOO_MANY_ROOMS,
+        CloseReason::RateLimited => Close::RATE_LIMITED,
         CloseReason::Silent => return None,
     })
 }
@@ -296,6 +297,7 @@ mod tests {
             (RoomDeleted, 4410),
             (TooManyConnections, 4429),
             (TooManyRooms, 4429),
+            (RateLimited, 4429),
         ];
         for (closed, code) in all {
             assert_eq!(close(closed).map(|close| close.code), Some(code));

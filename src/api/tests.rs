@@ -81,6 +81,7 @@ impl World {
             probe_timeout: second * 3,
             history_messages_max: 1000,
             message_pace: Pace::UNLIMITED,
+            join_pace: Pace::UNLIMITED,
             session_pace: Pace::new(2, second, 2),
             room_pace: Pace::new(2, second, 2),
             guess_paces: GuessPaces {

@@ -26,6 +26,8 @@ pub struct ChatConfig {
     pub history_messages_max: usize,
     /// The rate of one session's chat messages.
     pub message_pace: Pace,
+    /// The rate of one session's announced joins.
+    pub join_pace: Pace,
     /// The rate at which one address may open sessions.
     pub session_pace: Pace,
     /// The rate at which one address may open rooms.

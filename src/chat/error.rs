@@ -64,6 +64,8 @@ pub enum CloseReason {
     TooManyConnections,
     /// The session has reached its limit of rooms.
     TooManyRooms,
+    /// The rate of the session's announced joins is exceeded.
+    RateLimited,
     /// The peer did not respond to a probe. The connection is dropped without a close frame.
     Silent,
 }

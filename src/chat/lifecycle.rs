@@ -87,6 +87,7 @@ impl Chat {
             idle: None,
             timer: None,
             messages: Meter::default(),
+            joins: Meter::default(),
             counted: 0,
         });
         if let Some(session) = self.sessions.get_mut(key) {

@@ -79,9 +79,11 @@ impl Chat {
             return Err(CloseReason::TooManyRooms);
         }
         let mut contested = self.other_holder(session_key, room_key);
-        if let Some(holder) = contested.filter(|holder| !self.is_connected(*holder)) {
-            self.depart(now, holder, sink); // A holder in its grace gives way without a probe.
-            contested = None;
+        if contested.is_none_or(|holder| !self.is_connected(holder)) {
+            self.pace_join(now, session_key, room_key)?;
+            if let Some(holder) = contested.take() {
+                self.depart(now, holder, sink); // A holder in its grace gives way without a probe.
+            }
         }
 
         let start = (request.start != Start::Live).then(|| Box::new(request.start));
@@ -243,6 +245,23 @@ impl Chat {
         }
     }
 
+    /// Counts a join of a session that is not present in the room, and so will be announced (contract
+    /// §6.17).
+    fn pace_join(
+        &mut self,
+        now: Now,
+        session: SessionKey,
+        room: RoomKey,
+    ) -> Result<(), CloseReason> {
+        let Some(session) = self.sessions.get_mut(session) else { return Ok(()) };
+        let member = session.member_in(room).and_then(|member| self.members.get(member));
+        if member.is_some_and(|member| member.arrival.is_some()) {
+            return Ok(());
+        }
+        let taken = self.config.join_pace.take(&mut session.joins, now.mono);
+        taken.map_err(|_| CloseReason::RateLimited)
+    }
+
     /// Puts a connection into the room. Its session's name must be free, or held by the session.
     fn admit(&mut self, now: Now, key: AttachmentKey, sink: &mut dyn Sink) {
         let Some(attachment) = self.feeds.attachments.get_mut(key) else { return };
@@ -256,6 +275,12 @@ impl Chat {
         }) {
             // The session has joined other rooms while the connection waited.
             return self.close(now, key, CloseReason::TooManyRooms, sink);
+        }
+        if has_waited {
+            // Other connections were counted before they took their place.
+            if let Err(reason) = self.pace_join(now, session, room) {
+                return self.close(now, key, reason, sink);
+            }
         }
         let Some(member) = self.member(session, room) else { return };
         self.place(key, member, sink);

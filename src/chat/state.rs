@@ -86,6 +86,8 @@ pub(super) struct Session {
     pub timer: Option<TimerKey>,
     /// The meter of the rate of chat messages.
     pub messages: Meter,
+    /// The meter of the rate of announced joins.
+    pub joins: Meter,
     /// Bytes of heap last reported to the ledger.
     pub counted: usize,
 }
@@ -200,7 +202,7 @@ pub(super) struct Probe {
 // The table in `ledger` contains these sizes.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(
-    size_of::<Session>() == 136
+    size_of::<Session>() == 144
         && size_of::<super::feed::Feed<Room>>() == 312
         && size_of::<Member>() == 64
 );

@@ -10,6 +10,7 @@ mod catching_up;
 mod deleting;
 mod departures;
 mod entering;
+mod joins;
 mod lifetimes;
 mod limits;
 mod memory;
@@ -45,6 +46,7 @@ const SETTINGS: ChatConfig = ChatConfig {
     probe_timeout: Duration::from_secs(3),
     history_messages_max: 1000,
     message_pace: Pace::UNLIMITED,
+    join_pace: Pace::UNLIMITED,
     session_pace: Pace::UNLIMITED,
     room_pace: Pace::UNLIMITED,
     guess_paces: GuessPaces { address: Pace::new(6, MINUTE, 5), room: Pace::new(60, MINUTE, 60) },

@@ -70,6 +70,9 @@ impl ConnectionConfig {
     }
 }
 
+/// The least burst of announced joins of a session (contract §6.17). A join and the leave that
+/// follows are two messages, so the rate is half of that of chat messages.
+const JOIN_BURST_MIN: u32 = 20;
 /// Burst of wrong passwords for a room from one address, in guesses (contract §12.17).
 const GUESS_BURST: u32 = 5;
 /// Burst of wrong passwords for a room from all addresses together.
@@ -87,6 +90,11 @@ pub(super) fn chat_config(config: &Config) -> chat::ChatConfig {
         probe_timeout: config.probe_timeout,
         history_messages_max: config.history_messages_max,
         message_pace: pace(config.message_rate),
+        join_pace: Pace::new(
+            config.message_rate.per_second,
+            2 * SECOND,
+            (config.message_rate.burst / 2).max(JOIN_BURST_MIN),
+        ),
         session_pace: pace(config.session_rate),
         room_pace: pace(config.room_rate),
         guess_paces: chat::GuessPaces {

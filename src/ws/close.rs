@@ -52,6 +52,8 @@ impl Close {
     pub const TOO_MANY_CONNECTIONS: Close = close(4429, "too many connections");
     /// The limit on rooms per session is reached (contract §7.15).
     pub const TOO_MANY_ROOMS: Close = close(4429, "too many rooms");
+    /// The rate of announced joins is exceeded (contract §7.15).
+    pub const RATE_LIMITED: Close = close(4429, "rate limited");
 }
 
 /// How the peer violated RFC 6455 or a limit. Its later input is discarded.
@@ -86,7 +88,7 @@ const fn close(code: u16, reason: &'static str) -> Close {
 mod tests {
     use super::*;
 
-    const TABLE: [Close; 17] = [
+    const TABLE: [Close; 18] = [
         Close::LEFT_ROOM,
         Close::SHUTTING_DOWN,
         Close::PROTOCOL,
@@ -104,6 +106,7 @@ mod tests {
         Close::ROOM_DELETED,
         Close::TOO_MANY_CONNECTIONS,
         Close::TOO_MANY_ROOMS,
+        Close::RATE_LIMITED,
     ];
 
     #[test]

@@ -28,6 +28,7 @@ const CLOSES: &[Close] = &[
     Close::ROOM_DELETED,
     Close::TOO_MANY_CONNECTIONS,
     Close::TOO_MANY_ROOMS,
+    Close::RATE_LIMITED,
 ];
 
 #[test]

@@ -1132,3 +1132,43 @@ fn a_socket_that_reads_nothing_is_closed_with_4410_unless_a_frame_is_written_in_
     });
     assert!(closed.count() > 0, "no frame ended where the kernel's buffer does");
 }
+
+/// Regression: a session that connected and closed 500 times pushed the chats out of the history, and
+/// a member that reads 1 Mbit/s was closed with 1013.
+// contract §6.17
+#[test]
+fn a_reader_of_one_megabit_keeps_up_with_a_session_that_comes_and_goes() {
+    let config = Config { history_messages_max: 150, ..Config::default() };
+    let narrow = Network { buffer_bytes: 16 * 1024, ..RELIABLE };
+    let (mut world, guests) = room_with_guests(&config, narrow, 2);
+    let comer = world.add_user(&"c".repeat(50));
+    for _ in 0..40 {
+        world.chat(guests[1], "hello");
+    }
+    world.settle();
+    world.peers[guests[0]].reading = false;
+    let mut joins = 0;
+    for _ in 0..500 {
+        let socket = world.enter(comer, 0);
+        world.peers[socket].ws_mut().expect("a WebSocket").closes_possible.insert(4429);
+        world.settle();
+        if close_of(&world, socket).is_none() {
+            joins += 1;
+            let close = world.frame(0x88, &1000_u16.to_be_bytes());
+            world.send_and_expect_close(socket, &close, 1000);
+            world.settle();
+        }
+        world.pass_time(Duration::from_millis(10));
+        world.receive(guests[0], 1250);
+    }
+    assert!((20..=46).contains(&joins), "{joins} in five seconds");
+    world.peers[guests[0]].reading = true;
+    world.settle(); // Compares what the peers have received.
+    assert_eq!(close_of(&world, guests[0]), None);
+    let path = format!("/rooms/{}/messages?limit=1000", world.rooms[0].id);
+    let session = world.users[0].session.clone();
+    let response = world.get(&path, session.as_deref(), Check::ByCaller);
+    let text = String::from_utf8(response.body).expect("UTF-8");
+    assert_eq!(text.matches("hello").count(), 40, "every chat is kept");
+    world.close_all();
+}

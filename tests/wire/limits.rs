@@ -4,7 +4,7 @@ use std::net::{IpAddr, UdpSocket};
 
 use serde_json::json;
 
-use crate::client::{Answer, Http, Request, Ws, delete, get, post, upgrade};
+use crate::client::{Answer, CLOSE, Http, Request, Ws, delete, get, post, upgrade};
 use crate::server::{Address, Server, command, wait_until};
 
 fn create(name: &str) -> Request {
@@ -243,6 +243,28 @@ fn an_ipv6_network_of_48_bits_has_eight_shares_and_one_of_64_bits_has_one() {
 fn socket_from(server: &Server, room: &str, session: &str, address: &str) -> Ws {
     let request = upgrade(&format!("/ws/{room}?session_id={session}"));
     server.upgrade(forwarded(request, address))
+}
+
+// contract §6.17 §7.15 §12.15
+#[test]
+fn a_session_that_comes_and_goes_too_often_is_closed_with_4429() {
+    let server = Server::start(&["--message-rate", "1", "--leave-grace", "0s"]);
+    let room = server.room(&server.session("bob"));
+    let ana = server.session("ana");
+    let mut joins = 0;
+    loop {
+        let mut socket = server.socket(&room, &ana);
+        if socket.frame().opcode == CLOSE {
+            break;
+        }
+        socket.close();
+        joins += 1;
+    }
+    server.socket(&room, &ana).expect_close(4429, "rate limited");
+    assert!(joins >= 20, "{joins} joins");
+    // Its posts have a rate of their own.
+    let request = post(&format!("/rooms/{room}/messages")).session(&ana);
+    server.ask(request.json(&json!({"message": "hello"}))).expect(201);
 }
 
 // contract §7.15 §12.18 §12.19

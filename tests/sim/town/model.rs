@@ -36,6 +36,7 @@ pub struct Session {
     timer: Option<Timer>,
     /// When the next message would be due at an even rate.
     meter: Mono,
+    joins: Mono,
     creator: Quota,
     /// When the last socket left or, if there was none, when the session was opened.
     alone_since: Mono,
@@ -222,6 +223,7 @@ impl Model {
             sockets: Vec::new(),
             timer,
             meter: Mono::ZERO,
+            joins: Mono::ZERO,
             creator: quota,
             alone_since: self.now,
         };
@@ -436,6 +438,16 @@ impl Model {
                 self.touch(user);
                 return Some(4409);
             }
+        }
+        if !self.rooms[&room].present.iter().any(|(present, _)| *present == user) {
+            let Rate { per_second, burst } = self.config.message_rate;
+            let rate = Rate { per_second, burst: 20.max(burst / 2) };
+            let joins = &mut self.sessions.get_mut(&user).expect("a session").joins;
+            if !Self::take(joins, rate, Duration::from_secs(2), self.now) {
+                return Some(4429);
+            }
+        }
+        if let Some(holder) = self.holder(room, user) {
             self.depart(room, holder);
         }
         self.insert_member(room, user);
