@@ -56,7 +56,8 @@ const fn route(method: Method, path: &'static str, endpoint: Endpoint, body: Bod
     Route { path, method, endpoint, body }
 }
 
-/// All routes. A fixed path that matches the pattern of another route must precede that route.
+/// All routes. A fixed path that matches the pattern of another route must precede that route, and
+/// the methods of one path follow one another.
 pub const ROUTES: &[Route] = &[
     route(Post, "/sessions", Public(sessions::open), Read),
     route(Get, "/sessions/me", Session(sessions::show), Ignored),
@@ -87,6 +88,8 @@ pub const ROUTES: &[Route] = &[
 /// The path of [`ROUTES`] that a request's path matches.
 pub struct PathMatch<'a> {
     path: &'static str,
+    /// [`ROUTES`] from the first method of that path on.
+    routes: &'static [Route],
     /// The decoded segment that the braces matched; empty if the path has none.
     pub segment: Cow<'a, str>,
 }
@@ -94,11 +97,15 @@ pub struct PathMatch<'a> {
 /// Finds the routes of a path. Segments are decoded after splitting, so that `%2F` does not
 /// separate segments. One final slash is ignored (contract §1.6).
 pub fn match_path(path: &str) -> Option<PathMatch<'_>> {
-    let segments: Vec<_> = split(path).take(SEGMENTS_MAX + 1).map(decode).collect();
-    let route = ROUTES.iter().find(|route| matches(route.path, &segments))?;
-    let parameter = split(route.path).position(is_parameter);
-    let segment = parameter.and_then(|index| segments.into_iter().nth(index));
-    Some(PathMatch { path: route.path, segment: segment.unwrap_or_default() })
+    let (mut segments, count) = decoded(path)?;
+    let segments = &mut segments[..count];
+    for (n, route) in ROUTES.iter().enumerate() {
+        if let Some(parameter) = matches(route.path, segments) {
+            let segment = segments.get_mut(parameter).map(std::mem::take).unwrap_or_default();
+            return Some(PathMatch { path: route.path, routes: &ROUTES[n..], segment });
+        }
+    }
+    None
 }
 
 impl PathMatch<'_> {
@@ -128,7 +135,7 @@ impl PathMatch<'_> {
     }
 
     fn rows(&self) -> impl Iterator<Item = &'static Route> {
-        ROUTES.iter().filter(|route| route.path == self.path)
+        self.routes.iter().take_while(|route| route.path == self.path)
     }
 }
 
@@ -172,12 +179,22 @@ impl Route {
 
 /// Whether `path` is `expected`, which has no parameter.
 pub fn is_path(path: &str, expected: &str) -> bool {
-    let segments: Vec<_> = split(path).take(SEGMENTS_MAX + 1).map(decode).collect();
-    matches(expected, &segments)
+    decoded(path).is_some_and(|(segments, count)| matches(expected, &segments[..count]).is_some())
 }
 
-/// Upper bound on the segments of a route. At most one more segment of a request's path is decoded.
+/// Upper bound on the segments of a route.
 const SEGMENTS_MAX: usize = 4;
+
+/// The decoded segments of a path, and how many there are. `None`: more than any route has.
+fn decoded(path: &str) -> Option<([Cow<'_, str>; SEGMENTS_MAX], usize)> {
+    let mut segments = [const { Cow::Borrowed("") }; SEGMENTS_MAX];
+    let mut count = 0;
+    for segment in split(path) {
+        *segments.get_mut(count)? = decode(segment);
+        count += 1;
+    }
+    Some((segments, count))
+}
 
 /// The segments of a path. The root has one, which is empty.
 fn split(path: &str) -> impl Iterator<Item = &str> {
@@ -195,15 +212,24 @@ fn decode(segment: &str) -> Cow<'_, str> {
     percent_decode(segment).unwrap_or(Cow::Borrowed(segment))
 }
 
-fn is_parameter(segment: &str) -> bool {
-    segment.starts_with('{')
-}
-
-fn matches(pattern: &str, segments: &[Cow<'_, str>]) -> bool {
-    split(pattern).count() == segments.len()
-        && split(pattern).zip(segments).all(|(expected, segment)| {
-            if is_parameter(expected) { !segment.is_empty() } else { expected == segment }
-        })
+/// Whether the segments are those of a path of [`ROUTES`]. Returns the index of the one that the
+/// braces match, or the number of segments if the path has no braces.
+///
+/// The segments are taken off the front of `pattern`, which is not split: nearly every pattern
+/// differs in its first segment, and is left after one comparison.
+fn matches(pattern: &str, segments: &[Cow<'_, str>]) -> Option<usize> {
+    let (mut rest, mut parameter) = (pattern, segments.len());
+    for (index, segment) in segments.iter().enumerate() {
+        rest = rest.strip_prefix('/')?;
+        if rest.starts_with('{') && !segment.is_empty() {
+            parameter = index;
+            rest = &rest[rest.find('/').unwrap_or(rest.len())..];
+        } else {
+            // A slash inside a segment was escaped, so it separates nothing.
+            rest = rest.strip_prefix(&**segment).filter(|_| !segment.contains('/'))?;
+        }
+    }
+    rest.is_empty().then_some(parameter)
 }
 
 #[cfg(test)]
@@ -229,6 +255,10 @@ mod tests {
         for path in ["//", "//rooms", "/rooms//", "/rooms//join", "/Rooms", "/rooms%2F", "/x"] {
             check(path, None);
         }
+        for path in ["/room", "/roomsall", "/rooms%2Fall", "/rooms/a%2Fjoin/b", "/docs%2Fa"] {
+            check(path, None);
+        }
+        check("/rooms/{room_id}", Some(("/rooms/{room_id}", "{room_id}")));
         check("/rooms/a/join/", Some(("/rooms/{room_id}/join", "a")));
         check("/rooms/a/join//", None);
         check("/rooms/a/dance", None);
@@ -255,7 +285,7 @@ mod tests {
                 route.path
             );
             assert!(split(route.path).count() <= SEGMENTS_MAX, "{}", route.path);
-            assert!(split(route.path).filter(|s| is_parameter(s)).count() <= 1, "{}", route.path);
+            assert!(route.path.matches('{').count() <= 1, "{}", route.path);
             assert_eq!(
                 match_path(route.path).map(|found| found.path),
                 Some(route.path),
@@ -263,6 +293,8 @@ mod tests {
             );
             let same = |other: &&Route| other.path == route.path && other.method == route.method;
             assert!(!ROUTES.iter().skip(n + 1).any(|other| same(&other)), "{} twice", route.path);
+            let found = match_path(route.path).unwrap();
+            assert!(found.rows().any(|row| same(&row)), "{} is not beside its path", route.path);
         }
     }
 
