@@ -14,6 +14,32 @@ pub fn eq_ignore_case(one: &[u8], other: &[u8]) -> bool {
     one.eq_ignore_ascii_case(other)
 }
 
+/// The number of bytes at the front of `bytes` that are ASCII from `first` to `~`, and not `#`.
+/// `first` is a space or the exclamation mark after it.
+///
+/// Looks at eight bytes at once. Subtracting a bound from each byte sets the high bit of every byte
+/// below the bound. A borrow can set it in the next byte too, but only above a byte that is below
+/// the bound, so the lowest high bit is right. A byte equals another if their exclusive or is below
+/// 1.
+pub(super) fn graphic_run(bytes: &[u8], first: u8) -> usize {
+    const EACH: u64 = u64::MAX / 0xFF;
+    let below = |word: u64, bound: u8| word.wrapping_sub(EACH * u64::from(bound)) & !word;
+    let equal = |word: u64, byte: u8| below(word ^ (EACH * u64::from(byte)), 1);
+    let (words, rest) = bytes.split_at(bytes.len() & !7);
+    let mut last = [0; 8]; // A run ends at 0.
+    last[..rest.len()].copy_from_slice(rest);
+    let words = words.chunks_exact(8).map(|word| word.try_into().unwrap_or(last));
+    let mut run = 0;
+    for word in words.chain([last]).map(u64::from_le_bytes) {
+        let ends = word | below(word, first) | equal(word, 0x7f) | equal(word, b'#');
+        match ends & (EACH * 0x80) {
+            0 => run += 8,
+            ends => return run + ends.trailing_zeros() as usize / 8,
+        }
+    }
+    run
+}
+
 /// The members of one line of a list field (RFC 9110 §5.6.1), without surrounding white space.
 /// Empty members are included. A comma inside quotes separates members, too: the server accepts no
 /// quoted member that contains a comma.
@@ -132,6 +158,27 @@ mod tests {
             "a|b",
         ] {
             assert!(!is_authority(bad), "{bad}");
+        }
+    }
+
+    /// Tries every byte at every index of a word, and beside several kinds of bytes.
+    #[test]
+    fn a_run_ends_at_the_first_other_byte() {
+        for odd in 0..=0xff {
+            for length in [0, 1, 7, 8, 9, 16, 20] {
+                for index in 0..=length {
+                    for (filler, after) in [(b'a', b'a'), (b'!', 0), (b'~', 0x80), (b'"', b'#')] {
+                        let mut text = vec![filler; index];
+                        text.push(odd);
+                        text.resize(length + 1, after);
+                        for first in [b' ', b'!'] {
+                            let is_in = |byte: &u8| (first..=b'~').contains(byte) && *byte != b'#';
+                            let run = text.iter().take_while(|byte| is_in(byte)).count();
+                            assert_eq!(graphic_run(&text, first), run, "{text:?}");
+                        }
+                    }
+                }
+            }
         }
     }
 
