@@ -1,7 +1,7 @@
 //! Grammar that several files share.
 //!
-//! Owns tokens, lists, authorities and percent-encoding (RFC 9110 §5.6, RFC 3986). Must not know
-//! which field or target a text comes from. The invariant: each function accepts or refuses the
+//! Owns tokens, lists, authorities, numbers and percent-encoding (RFC 9110 §5.6, RFC 3986). Must
+//! not know which field or target a text comes from. The invariant: each function accepts or refuses the
 //! whole text, and repairs nothing.
 
 use std::borrow::Cow;
@@ -38,6 +38,21 @@ pub(super) fn graphic_run(bytes: &[u8], first: u8) -> usize {
         }
     }
     run
+}
+
+/// Appends a number in decimal digits (`1*DIGIT`).
+pub fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [b'0'; 20]; // A `u64` has at most 20.
+    let mut start = digits.len();
+    while let Some(before) = start.checked_sub(1) {
+        start = before;
+        digits[start] += (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[start..]);
 }
 
 /// The members of one line of a list field (RFC 9110 §5.6.1), without surrounding white space.
@@ -179,6 +194,15 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_number_has_no_leading_zeros() {
+        for number in [0, 1, 9, 10, 99, 100, 12_345, u64::MAX / 10, u64::MAX] {
+            let mut out = b"x".to_vec();
+            push_decimal(&mut out, number);
+            assert_eq!(out, format!("x{number}").into_bytes());
         }
     }
 

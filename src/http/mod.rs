@@ -14,7 +14,7 @@
 //! | `request` | one request, and access to its parts |
 //! | `response` | the encoding of a response |
 //! | `coding` | `Accept-Encoding`: whether the peer prefers gzip |
-//! | `grammar` | grammar that several files share: tokens, lists, authorities, percent-encoding |
+//! | `grammar` | grammar that several files share: tokens, lists, authorities, numbers, percent-encoding |
 //! | `limits`, `reject` | the limits on one request, and the reasons to refuse it |
 
 mod body;
@@ -29,7 +29,7 @@ mod response;
 mod section;
 
 pub use codec::{Codec, Fed, Phase};
-pub use grammar::{eq_ignore_case, is_token, list_members, percent_decode};
+pub use grammar::{eq_ignore_case, is_token, list_members, percent_decode, push_decimal};
 pub use limits::HttpLimits;
 pub use reject::Reject;
 pub use request::{BadEscape, Method, Request, Version};

@@ -5,11 +5,10 @@
 //! therefore cannot start a second response (response splitting).
 
 use std::borrow::Cow;
-use std::fmt::Write;
 
 use bytes::Bytes;
 
-use super::grammar::{eq_ignore_case, is_token};
+use super::grammar::{eq_ignore_case, graphic_run, is_token, push_decimal};
 use super::request::Version;
 
 /// The interim response to send for [`Fed::Continue`](super::Fed::Continue) (RFC 9110 §15.2.1).
@@ -77,7 +76,7 @@ impl Response {
         // allocation. Other content gets no capacity, because the outbox keeps a piece together
         // with its unused capacity.
         let extra = if is_copied { body_bytes } else { 0 };
-        let mut head = self.encode_head(framing, content_bytes, extra).into_bytes();
+        let mut head = self.encode_head(framing, content_bytes, extra);
         if !is_sent || is_copied {
             let content = if is_sent { self.body.as_slice() } else { &[] };
             content.iter().for_each(|piece| head.extend_from_slice(piece));
@@ -88,25 +87,27 @@ impl Response {
     }
 
     /// The head, with capacity for `extra` bytes more.
-    fn encode_head(&self, framing: Framing<'_>, content_bytes: usize, extra: usize) -> String {
+    fn encode_head(&self, framing: Framing<'_>, content_bytes: usize, extra: usize) -> Vec<u8> {
         let field_bytes: usize = self.fields.iter().map(|(n, v)| n.len() + v.len() + 4).sum();
-        let mut head = String::with_capacity(HEAD_BYTES_TYPICAL + field_bytes + extra);
+        let mut head = Vec::with_capacity(HEAD_BYTES_TYPICAL + field_bytes + extra);
         // RFC 9112 §4: the version is the server's own. The space before the phrase is required
         // even if the phrase is empty.
-        let _ = write!(head, "HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
-        push_field(&mut head, "Date", framing.date);
+        push_all(&mut head, &["HTTP/1.1 "]);
+        push_decimal(&mut head, u64::from(self.status));
+        push_all(&mut head, &[" ", reason(self.status), "\r\nDate: ", framing.date, "\r\n"]);
         // RFC 9110 §8.6: 1xx and 204 must not have a length. A 304 may have the length of the
         // content that it omits, which no client needs.
         if may_have_content(self.status) {
-            let _ = write!(head, "Content-Length: {content_bytes}\r\n");
+            push_all(&mut head, &["Content-Length: "]);
+            push_decimal(&mut head, content_bytes as u64);
+            push_all(&mut head, &["\r\n"]);
         }
         let mut connection = String::new();
         for (name, value) in &self.fields {
             if eq_ignore_case(name.as_bytes(), b"connection") {
                 push_option(&mut connection, value);
-            } else if is_framing(name) {
-                debug_assert!(false, "{name} is written by `encode`");
             } else {
+                debug_assert!(!is_framing(name), "{name} is written by `encode`");
                 push_field(&mut head, name, value);
             }
         }
@@ -119,7 +120,7 @@ impl Response {
         if !connection.is_empty() {
             push_field(&mut head, "Connection", &connection);
         }
-        head.push_str("\r\n");
+        push_all(&mut head, &["\r\n"]);
         head
     }
 }
@@ -143,21 +144,24 @@ fn push_option(connection: &mut String, option: &str) {
     connection.push_str(option);
 }
 
-/// Appends a field line, or nothing if the name or the value is not valid in one.
-fn push_field(head: &mut String, name: &str, value: &str) {
-    let is_valid = is_token(name) && is_value(value);
-    debug_assert!(is_valid, "no field line: {name:?}: {value:?}");
+/// Appends a field line, or nothing if the value is not valid in one. The name is the server's own.
+fn push_field(head: &mut Vec<u8>, name: &str, value: &str) {
+    let is_valid = is_value(value);
+    debug_assert!(is_valid && is_token(name), "no field line: {name:?}: {value:?}");
     // A release build omits such a field, because a peer may have influenced the value.
     if is_valid {
-        for part in [name, ": ", value, "\r\n"] {
-            head.push_str(part);
-        }
+        push_all(head, &[name, ": ", value, "\r\n"]);
     }
+}
+
+fn push_all(head: &mut Vec<u8>, parts: &[&str]) {
+    parts.iter().for_each(|part| head.extend_from_slice(part.as_bytes()));
 }
 
 /// RFC 9110 §5.5: no control characters. CR, LF and NUL are the dangerous ones.
 fn is_value(value: &str) -> bool {
-    value.bytes().all(|byte| byte == b'\t' || !byte.is_ascii_control())
+    let rest = &value.as_bytes()[graphic_run(value.as_bytes(), b' ')..];
+    rest.iter().all(|byte| *byte == b'\t' || !byte.is_ascii_control())
 }
 
 /// The phrase of RFC 9110 §15 for the statuses of contract §1.5. Clients ignore it (RFC 9112 §4).
