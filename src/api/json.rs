@@ -176,7 +176,12 @@ pub fn sequence<S: Serializer>(
 
 /// A response with `body` as its JSON content.
 pub fn response(status: u16, body: &impl Serialize) -> Response {
-    response_of(status, vec![bytes(body).into_boxed_slice().into()])
+    response_of_text(status, bytes(body))
+}
+
+/// A response whose content is this JSON.
+pub fn response_of_text(status: u16, text: Vec<u8>) -> Response {
+    Response { text, ..response_of(status, Vec::new()) }
 }
 
 /// `body` as JSON.

@@ -45,7 +45,7 @@ pub fn answer(request: &Request, metrics: &Metrics<'_>) -> Outcome {
     let mut response = Response::new(200)
         .with("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
         .with("Cache-Control", "no-store");
-    response.body = vec![text(metrics).into()];
+    response.text = text(metrics).into_bytes();
     Ok(response)
 }
 

@@ -32,6 +32,8 @@ pub struct Response {
     /// All fields except `Date` and `Content-Length`, which [`Response::encode`] writes. If
     /// there is a `Connection` field (a 426 has one), `encode` adds its own options to that field.
     pub fields: Vec<ResponseField>,
+    /// Content made for this response alone. It precedes `body`.
+    pub text: Vec<u8>,
     /// The content, in pieces so that large ones need not be copied.
     pub body: Vec<Bytes>,
     /// Bytes of content that the caller sends later, after `body`.
@@ -55,7 +57,7 @@ pub struct Framing<'a> {
 impl Response {
     /// A response without content.
     pub fn new(status: u16) -> Response {
-        Response { status, fields: Vec::new(), body: Vec::new(), rest_bytes: 0 }
+        Response { status, fields: Vec::new(), text: Vec::new(), body: Vec::new(), rest_bytes: 0 }
     }
 
     /// This response with one more field.
@@ -64,11 +66,16 @@ impl Response {
         self
     }
 
+    /// Bytes of content, without `rest_bytes`.
+    pub fn content_bytes(&self) -> usize {
+        // Saturating: a wrong length fails at the peer, an overflow would panic here.
+        self.body.iter().fold(self.text.len(), |sum, piece| sum.saturating_add(piece.len()))
+    }
+
     /// Encodes the response and passes its pieces to `push` in order: one piece if the content is
     /// small, else the head and then the pieces of the content.
     pub fn encode(self, framing: Framing<'_>, mut push: impl FnMut(Bytes)) {
-        // Saturating: a wrong length fails at the peer, an overflow would panic here.
-        let body_bytes = self.body.iter().fold(0, |sum: usize, p| sum.saturating_add(p.len()));
+        let body_bytes = self.content_bytes();
         let content_bytes = body_bytes.saturating_add(self.rest_bytes);
         let is_sent = !framing.is_head && may_have_content(self.status);
         let is_copied = is_sent && body_bytes <= COPIED_BYTES_MAX;
@@ -77,13 +84,16 @@ impl Response {
         // with its unused capacity.
         let extra = if is_copied { body_bytes } else { 0 };
         let mut head = self.encode_head(framing, content_bytes, extra);
-        if !is_sent || is_copied {
-            let content = if is_sent { self.body.as_slice() } else { &[] };
-            content.iter().for_each(|piece| head.extend_from_slice(piece));
-            return push(Bytes::from(head));
+        if is_copied {
+            head.extend_from_slice(&self.text);
+            self.body.iter().for_each(|piece| head.extend_from_slice(piece));
         }
         push(Bytes::from(head));
-        self.body.into_iter().filter(|piece| !piece.is_empty()).for_each(push);
+        if is_sent && !is_copied {
+            let text = Bytes::from(self.text.into_boxed_slice());
+            let pieces = std::iter::once(text).chain(self.body);
+            pieces.filter(|piece| !piece.is_empty()).for_each(push);
+        }
     }
 
     /// The head, with capacity for `extra` bytes more.
@@ -218,7 +228,7 @@ mod tests {
 
     fn content(text: &'static str) -> Response {
         let mut response = Response::new(200).with("Content-Type", "text/plain");
-        response.body.push(Bytes::from(text));
+        response.text = text.as_bytes().to_vec();
         response
     }
 
@@ -305,10 +315,11 @@ mod tests {
 
         let mut response = Response::new(200);
         response.body = vec![piece.clone(), Bytes::new(), Bytes::from("y")];
+        response.text = b"z".to_vec();
         let pieces = pieces(response, KEPT);
-        assert!(pieces[0].ends_with(b"Content-Length: 16385\r\n\r\n"));
-        assert_eq!(pieces[1].as_ptr(), piece.as_ptr());
-        assert_eq!(pieces[1..], [piece, Bytes::from("y")]);
+        assert!(pieces[0].ends_with(b"Content-Length: 16386\r\n\r\n"));
+        assert_eq!(pieces[2].as_ptr(), piece.as_ptr());
+        assert_eq!(pieces[1..], [Bytes::from("z"), piece, Bytes::from("y")]);
     }
 
     #[test]

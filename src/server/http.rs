@@ -163,7 +163,7 @@ impl<S: Stream> Core<S> {
     }
 
     fn respond(&mut self, key: ConnectionKey, request: &Request, response: Response) {
-        self.table.work.bytes_out += response.body.iter().map(Bytes::len).sum::<usize>();
+        self.table.work.bytes_out += response.content_bytes();
         let framing = framing(&self.date.1, Some(request), request.keep_alive());
         queue(&mut self.table, key, response, framing);
         if request.keep_alive() {
@@ -181,7 +181,7 @@ impl<S: Stream> Core<S> {
         response: Response,
         content: MessageList,
     ) {
-        self.table.work.bytes_out += response.body.iter().map(Bytes::len).sum::<usize>();
+        self.table.work.bytes_out += response.content_bytes();
         let keep_alive = request.keep_alive();
         let framing = framing(&self.date.1, Some(request), keep_alive);
         queue(&mut self.table, key, response, framing);
