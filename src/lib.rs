@@ -74,7 +74,8 @@
 //!    types), then the background lane, each within a budget of its own. A turn reads once, and the
 //!    bytes go through [`http::Codec::feed`] or [`ws::Context::feed`] into the domain.
 //! 3. **sweep**: due timers fire, up to a budget ([`timers::Timers::pop_due`],
-//!    [`chat::Chat::sweep`]).
+//!    [`chat::Chat::sweep`]). What has arrived is read before a peer is called silent
+//!    ([`src/server/silence.rs`]).
 //! 4. **settle**: the next pages are queued for connections that are catching up
 //!    ([`chat::Chat::catch_up`]), the connections that have ended are reported to the domain
 //!    ([`chat::Chat::exit`]), and room batches are sealed.
@@ -125,6 +126,7 @@
 //! [`src/chat/posting.rs`]: ../src/disposable_chat/chat/posting.rs.html
 //! [`src/server/admission.rs`]: ../src/disposable_chat/server/admission.rs.html
 //! [`src/server/schedule.rs`]: ../src/disposable_chat/server/schedule.rs.html
+//! [`src/server/silence.rs`]: ../src/disposable_chat/server/silence.rs.html
 //! [`src/server/streaming.rs`]: ../src/disposable_chat/server/streaming.rs.html
 //! [`src/server/shedding.rs`]: ../src/disposable_chat/server/shedding.rs.html
 

@@ -33,6 +33,9 @@ pub struct Connection<S> {
     pub(super) over_limit: Option<OverLimit>,
     /// What it waits for, until its deadline.
     pub(super) timeout: Option<TimeoutKind>,
+    /// That deadline has passed, and has been armed once more: what has arrived is read before the
+    /// connection is closed. Cleared by every other change of the timer.
+    pub(super) is_overdue: bool,
     /// Meaningless without `timeout`.
     deadline: Mono,
     /// Its neighbours among the connections with the same timeout.
@@ -140,9 +143,6 @@ pub(super) struct Ws {
     pub is_catching_up: bool,
     /// On the list of connections that are due a page.
     pub is_page_due: bool,
-    /// The deadline of the message that is under way has passed. What had arrived by then is read
-    /// before the connection is closed, because the server can have been late to read it.
-    pub is_overdue: bool,
     /// An upper bound on the bytes in the outbox that the last page and everything before it take.
     /// They do not count against the outbox's limit, or a long history would make its reader look
     /// slow.
@@ -158,7 +158,6 @@ impl Ws {
             is_paused: false,
             is_catching_up: false,
             is_page_due: false,
-            is_overdue: false,
             paged_bytes: 0,
         }
     }
@@ -300,6 +299,7 @@ impl<S: Stream> Connection<S> {
             quota_address,
             over_limit: None,
             timeout: None,
+            is_overdue: false,
             deadline: Mono::ZERO,
             links: Links::default(),
             buffered: Buffered::default(),

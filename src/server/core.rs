@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use log::debug;
 
-use super::connection::{Connection, ConnectionKey, OverLimit, Protocol, Purpose, TimeoutKind};
+use super::connection::{Connection, ConnectionKey, OverLimit, Protocol, Purpose};
+use super::listening::Listening;
 use super::schedule::{self, Coalesce, Lane, Work, is_large_fan_out};
 use super::settings::{self, ConnectionConfig};
 use super::table::Table;
@@ -35,6 +36,7 @@ pub struct Core<S> {
     pub(super) table: Table<S>,
     pub(super) config: ConnectionConfig,
     pub(super) is_shutting_down: bool,
+    pub(super) listening: Listening,
     pub(super) ledger: Ledger,
     residency: Residency,
     /// Bytes resident at the last reading; `None` before it.
@@ -69,6 +71,7 @@ impl<S: Stream> Core<S> {
             table: Table::new(connection_config, ledger),
             config: connection_config,
             is_shutting_down: false,
+            listening: Listening::default(),
             ledger: ledger.clone(),
             residency: Residency::new(ledger),
             resident_bytes: None,
@@ -86,6 +89,7 @@ impl<S: Stream> Core<S> {
 
     /// Begins a tick, at this time.
     pub fn begin(&mut self, now: Now) {
+        self.listening.on_tick(now.mono.since(self.table.now.mono));
         self.table.now = now;
         if self.started == Wall::default() {
             self.started = now.wall;
@@ -108,6 +112,7 @@ impl<S: Stream> Core<S> {
         if purpose != Purpose::Metrics && self.is_full() {
             over_limit = Some(OverLimit::Server);
         }
+        self.listening.on_input();
         let key = self.table.insert(stream, peer, quota_address, over_limit, purpose);
         match peer {
             Some(peer) => debug!("connection {key:?} from {peer}"),
@@ -151,26 +156,6 @@ impl<S: Stream> Core<S> {
         self.table.outgoing.reset_paged();
         self.scratch = scratch;
         self.frames.clear();
-    }
-
-    /// *sweep*: some of the due timers fire.
-    #[inline(never)]
-    fn sweep(&mut self) {
-        for _ in 0..schedule::TIMERS_MAX {
-            let Some((timeout, key)) = self.table.pop_due() else { break };
-            match timeout {
-                TimeoutKind::Head | TimeoutKind::Body => self.on_request_timeout(key),
-                TimeoutKind::Idle | TimeoutKind::Linger => self.table.end(key, Departure::Closed),
-                TimeoutKind::Ping => {
-                    // The timer first: an outbox without capacity for a ping ends in a close.
-                    self.table.set_timer(key, Some(TimeoutKind::Pong));
-                    self.table.ping(key);
-                }
-                TimeoutKind::Pong => self.table.end(key, Departure::Broken),
-                TimeoutKind::Message => self.on_message_timeout(key),
-            }
-        }
-        self.chat.sweep(self.table.now, schedule::TIMERS_MAX, &mut self.table);
     }
 
     /// *settle*: the next pages of history are queued, the connections that have ended are reported
@@ -223,6 +208,7 @@ impl<S: Stream> Core<S> {
 
     /// There is input. `has_hung_up`: the peer has also ended its direction (EPOLLRDHUP).
     pub fn on_readable(&mut self, key: ConnectionKey, has_hung_up: bool) {
+        self.listening.on_input();
         if let Some(connection) = self.table.slots.get_mut(key) {
             connection.has_hung_up |= has_hung_up;
         }
@@ -279,8 +265,8 @@ impl<S: Stream> Core<S> {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Closes every WebSocket with 1001 and every idle HTTP connection. A request that has begun is
-    /// read to its end and answered with 503. The caller drops the listeners.
+    /// Closes every WebSocket with 1001 and every idle HTTP connection. A request that has begun, or
+    /// has arrived and was not read yet, is answered with 503. The caller drops the listeners.
     pub fn shut_down(&mut self) {
         self.is_shutting_down = true;
         self.seal_all();
@@ -295,7 +281,10 @@ impl<S: Stream> Core<S> {
                     }
                 }
                 Protocol::Http(http) if http.codec.phase() == Phase::Idle => {
-                    self.table.finish(key, Departure::Closed);
+                    match connection.timeout.filter(|_| connection.link.is_flushed()) {
+                        Some(timeout) => self.table.begin_last_turn(key, timeout),
+                        None => self.table.finish(key, Departure::Closed),
+                    }
                 }
                 Protocol::Http(_) | Protocol::Closing(_) => {}
             }
@@ -309,7 +298,7 @@ impl<S: Stream> Core<S> {
         self.table.work = Work::default();
         self.take_turn(key, scratch);
         if self.table.end_turn(key) {
-            self.close_overdue(key);
+            self.on_silent(key);
         }
     }
 

@@ -169,7 +169,12 @@ impl<S: Stream> Table<S> {
             _ => {}
         }
         match flushed {
-            Ok(Flushed::Done) => self.on_flushed(key),
+            Ok(Flushed::Done) => {
+                if connection.is_overdue {
+                    self.on_partly_flushed(key, written); // Progress that the server saw late.
+                }
+                self.on_flushed(key);
+            }
             Ok(Flushed::Blocked) => self.on_partly_flushed(key, written),
             Ok(Flushed::Paused) => {
                 self.on_partly_flushed(key, written);

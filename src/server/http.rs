@@ -74,12 +74,16 @@ impl<S: Stream> Core<S> {
         }
     }
 
-    /// The deadline of a phase has passed.
+    /// The deadline of a phase has passed, or the server is shutting down.
     pub(super) fn on_request_timeout(&mut self, key: ConnectionKey) {
         let Some(connection) = self.table.slots.get(key) else { return };
         match &connection.protocol {
             Protocol::Http(http) if http.codec.phase() != Phase::Idle => {
-                self.reject(key, None, api::error::timeout());
+                let error = match self.is_shutting_down {
+                    true => api::error::shutting_down(),
+                    false => api::error::timeout(),
+                };
+                self.reject(key, None, error);
             }
             _ => self.table.end(key, Departure::Closed), // No request has begun.
         }

@@ -14,6 +14,8 @@
 //! | [`admission`] | which connections are let in, and how the others are refused |
 //! | [`input`] | one connection's turn: reading, and what a panic costs |
 //! | [`leftovers`] | messages queued for connections outside their room |
+//! | [`silence`] | what an expired timer means, and which peer is silent |
+//! | [`listening`] | whether all that has arrived was read |
 //! | [`streaming`] | responses whose content is made while the peer reads it |
 //! | [`http`], [`ws`] | one connection's input through its protocol into the domain |
 //! | [`sink`], [`coalesce`] | the domain's output on its way to connections; room batches |
@@ -39,8 +41,10 @@
 //! [`flush`]: ../../src/disposable_chat/server/flush.rs.html
 //! [`shedding`]: ../../src/disposable_chat/server/shedding.rs.html
 //! [`settings`]: ../../src/disposable_chat/server/settings.rs.html
+//! [`listening`]: ../../src/disposable_chat/server/listening.rs.html
 //! [`listeners`]: ../../src/disposable_chat/server/listeners.rs.html
 //! [`error`]: ../../src/disposable_chat/server/error.rs.html
+//! [`silence`]: ../../src/disposable_chat/server/silence.rs.html
 //! [`shutdown`]: ../../src/disposable_chat/server/shutdown.rs.html
 
 mod admission;
@@ -53,11 +57,13 @@ mod http;
 mod input;
 mod leftovers;
 mod listeners;
+mod listening;
 mod outgoing;
 mod schedule;
 mod settings;
 mod shedding;
 mod shutdown;
+mod silence;
 mod sink;
 mod streaming;
 mod table;

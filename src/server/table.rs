@@ -264,6 +264,7 @@ impl<S: Stream> Table<S> {
     /// Re-arms the connection's one timer for `kind`, or disarms it.
     pub fn set_timer(&mut self, key: ConnectionKey, kind: Option<TimeoutKind>) {
         let Some(connection) = self.slots.get_mut(key) else { return };
+        connection.is_overdue = false;
         let before = std::mem::replace(&mut connection.timeout, kind);
         let now = self.now.mono;
         match (before, kind) {
@@ -333,14 +334,12 @@ impl<S: Stream> Table<S> {
         Some(key)
     }
 
-    /// The connection's turn is over: charges it for what it did. Returns whether it has a message
-    /// that is overdue, and no input of which the server knows.
+    /// The connection's turn is over: charges it for what it did. Returns whether it is overdue, and
+    /// has no input of which the server knows.
     pub fn end_turn(&mut self, key: ConnectionKey) -> bool {
         let work = std::mem::take(&mut self.work);
         let connection = self.slots.get_mut(key);
-        let is_overdue = connection.as_ref().is_some_and(|one| {
-            matches!(&one.protocol, Protocol::Ws(ws) if ws.is_overdue) && !one.is_queued
-        });
+        let is_overdue = connection.as_ref().is_some_and(|one| one.is_overdue && !one.is_queued);
         let allowance = connection.map(|connection| &mut connection.allowance);
         self.schedule.charge(allowance, &work, self.now.mono);
         is_overdue
@@ -407,14 +406,14 @@ impl<S: Stream> Table<S> {
                 Protocol::Ws(ws) if ws.context.is_under_way() => {
                     timeout == Some(TimeoutKind::Message)
                 }
-                Protocol::Ws(ws) => {
-                    !ws.is_overdue && matches!(timeout, Some(TimeoutKind::Ping | TimeoutKind::Pong))
-                }
+                Protocol::Ws(_) => matches!(timeout, Some(TimeoutKind::Ping | TimeoutKind::Pong)),
                 Protocol::Closing(_) => {
                     matches!(timeout, Some(TimeoutKind::Idle | TimeoutKind::Linger))
                 }
             };
             agree!((fits, key, timeout), (true, key, timeout), "a timer fits the state");
+            let is_judged = !matches!(timeout, None | Some(TimeoutKind::Ping));
+            assert!(is_judged || !connection.is_overdue, "only silence is overdue");
         }
         let left_over = self.slots.iter().filter(|(_, connection)| connection.is_left_over);
         self.leftovers.check(left_over.map(|(key, _)| key));

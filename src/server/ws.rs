@@ -38,7 +38,6 @@ impl<S: Stream> Core<S> {
             }
             let fed = ws.context.feed(&mut input, &mut control, &mut self.frames);
             let is_under_way = ws.context.is_under_way();
-            ws.is_overdue &= is_under_way;
             if is_under_way != (timeout == Some(TimeoutKind::Message)) {
                 let next = if is_under_way { TimeoutKind::Message } else { TimeoutKind::Ping };
                 self.table.set_timer(key, Some(next));
@@ -72,20 +71,8 @@ impl<S: Stream> Core<S> {
         }
     }
 
-    /// The deadline of a message or a control frame has passed. What has arrived of it is read first,
-    /// in the next tick: the server can have been late to read it.
+    /// Closes a connection whose message or control frame was not complete in time.
     pub(super) fn on_message_timeout(&mut self, key: ConnectionKey) {
-        let Some(ws) = self.table.slots.get_mut(key).and_then(Connection::ws) else { return };
-        if std::mem::replace(&mut ws.is_overdue, true) {
-            // It has sent other frames for another timeout, without a pause and without an end.
-            return self.close_overdue(key);
-        }
-        self.table.set_timer(key, Some(TimeoutKind::Message));
-        self.table.schedule(key);
-    }
-
-    /// Closes a connection whose message was not complete in time.
-    pub(super) fn close_overdue(&mut self, key: ConnectionKey) {
         let ws = self.table.slots.get_mut(key).and_then(Connection::ws);
         let attachment = ws.and_then(|ws| ws.attachment);
         self.advance(key, attachment);

@@ -13,6 +13,7 @@
 //! | `squeeze` | peers that fill the memory, beside others that must not be affected |
 //! | `chaos` | connections that break again and again, with nothing lost |
 //! | `waves` | many users that come and go over days, and leave nothing behind |
+//! | `pauses` | a server that did not run for a while |
 //! | `under_way` | messages that are begun and finished late or never |
 //! | `scenarios` | single situations, and the bugs that were found |
 //!
@@ -24,6 +25,7 @@
 
 mod chaos;
 mod model;
+mod pauses;
 mod pipe;
 mod scenarios;
 mod seeds;

@@ -51,4 +51,6 @@ mod chaos;
 mod fairness;
 mod idle;
 mod order;
+#[cfg(target_os = "linux")]
+mod pauses;
 mod ugly;
