@@ -246,6 +246,12 @@ impl Ledger {
         self.is_beyond(burdens, BURDENS_BOUNDS, &self.0.is_burdened)
     }
 
+    /// How many bytes burdens can grow by before connections are closed for them.
+    pub fn burdens_left(&self) -> usize {
+        let burdens = self.bytes(Account::Burdens) + self.bytes(Account::Frames);
+        self.percent(BURDENS_BOUNDS.1).saturating_sub(burdens)
+    }
+
     /// Whether `bytes` are beyond the bound that applies: the first, or once that was exceeded the
     /// second.
     fn is_beyond(&self, bytes: usize, bounds: (usize, usize), exceeded: &AtomicBool) -> bool {

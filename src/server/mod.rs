@@ -311,15 +311,18 @@ impl Server {
         info!("stopping: closing {} connections", self.core.connection_count());
         self.supervisor.stopping();
         self.ending = Some(Ending::begin(signal, now));
-        self.acceptors.clear(); // From now on a successor can listen on the port.
         self.keep_state();
+        // After the file is complete, because from now on a successor can listen on the port, and
+        // reads the file at once.
+        self.acceptors.clear();
         self.core.shut_down();
     }
 
-    /// Writes the state file. No event is published after this, so the file matches what clients
-    /// have been sent.
+    /// Writes the state file. The domain does not change between this and `Core::shut_down`, after
+    /// which no request reaches it, so the file has all that clients are told.
     fn keep_state(&mut self) {
         let Some(path) = &self.state else { return };
+        self.core.complete_responses();
         let group = self.resident.read().and_then(|resident| resident.group);
         let memory_left = group.map(|group| group.left.saturating_sub(group.max / 32) as u64);
         let mut left_out = 0;

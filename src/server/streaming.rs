@@ -31,6 +31,22 @@ impl<S: Stream> Core<S> {
             }
         }
     }
+
+    /// Queues the rest of every response, because the messages are about to be dropped. A response
+    /// whose rest exceeds the memory for output is cut later.
+    pub(super) fn complete_responses(&mut self) {
+        let has_rest = |one: &Connection<S>| matches!(&one.protocol, Protocol::Http(http) if http.rest.is_some());
+        let all = self.table.slots.iter().filter(|(_, one)| has_rest(one));
+        let keys: Vec<_> = all.map(|(key, _)| key).collect();
+        for key in keys {
+            let rest = self.table.response_rest(key);
+            let bytes = rest.map_or(0, |rest| rest.content.left_bytes());
+            while bytes < self.ledger.burdens_left() && self.table.response_rest(key).is_some() {
+                self.continue_response(key);
+            }
+            self.table.recount(key);
+        }
+    }
 }
 
 impl<S: Stream> Table<S> {

@@ -43,16 +43,21 @@ pub enum Stream {
 
 impl Stream {
     pub fn connect(address: &Address) -> Stream {
+        Stream::try_connect(address).expect("connect")
+    }
+
+    /// Connects although there may be no server.
+    pub fn try_connect(address: &Address) -> io::Result<Stream> {
         match address {
             Address::Tcp(address) => {
-                let stream = TcpStream::connect_timeout(address, DEADLINE).expect("connect");
-                Stream::from_tcp(stream)
+                let stream = TcpStream::connect_timeout(address, DEADLINE)?;
+                Ok(Stream::from_tcp(stream))
             }
             Address::Unix(path) => {
-                let stream = UnixStream::connect(path).expect("connect");
+                let stream = UnixStream::connect(path)?;
                 stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
                 stream.set_write_timeout(Some(DEADLINE)).expect("a timeout");
-                Stream::Unix(stream)
+                Ok(Stream::Unix(stream))
             }
         }
     }

@@ -18,6 +18,8 @@ mod rooms;
 mod closes;
 mod socket;
 
+#[cfg(target_os = "linux")]
+mod handover;
 mod posting;
 mod resident;
 mod restarts;

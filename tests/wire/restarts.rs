@@ -1,37 +1,32 @@
 //! Restarts with `--state`: a server writes its state when it ends, and the next one continues with it.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::client::{CLOSE, Http, Stream, TEXT, Ws, chat_with, delete, get, post, upgrade};
-use crate::server::{Address, Server, command, is_slow, run, wait_until};
-#[cfg(target_os = "linux")]
-use crate::systemd;
+use crate::client::{CLOSE, Ws, delete, get, post};
+use crate::server::{Server, command, run};
 
 /// A directory that only one test uses, with the state file and the server's socket.
-struct Folder(PathBuf);
+pub struct Folder(pub PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Folder {
+    pub fn new(name: &str) -> Folder {
         let folder = std::env::temp_dir().join(format!("chat-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir(&folder).expect("a directory");
         Folder(folder)
     }
 
-    fn state(&self) -> PathBuf {
+    pub fn state(&self) -> PathBuf {
         self.0.join("state")
     }
 
     /// The names of all files in the folder, sorted.
-    fn files(&self) -> Vec<String> {
+    pub fn files(&self) -> Vec<String> {
         let all = fs::read_dir(&self.0).expect("a directory");
         let name =
             |entry: std::io::Result<fs::DirEntry>| entry.ok()?.file_name().into_string().ok();
@@ -41,7 +36,7 @@ impl Folder {
     }
 
     /// The metrics have a listener of their own.
-    fn start_with_metrics(&self, flags: &[&str]) -> Server {
+    pub fn start_with_metrics(&self, flags: &[&str]) -> Server {
         let state = self.state().display().to_string();
         Server::start_with_metrics(&[&["--state", &state][..], flags].concat())
     }
@@ -63,7 +58,7 @@ impl Drop for Folder {
 }
 
 /// Shuts a server down with SIGTERM.
-fn stop(mut server: Server) {
+pub fn stop(mut server: Server) {
     server.terminate();
     assert_eq!(server.wait().code(), Some(0));
 }
@@ -470,188 +465,4 @@ fn a_restart_with_less_memory_keeps_the_newest_messages() {
         0,
         "none had to be dropped afterwards"
     );
-}
-
-/// A client that chats through restarts the way the chat page does: it sends a message again, with the same
-/// nonce, until it receives the message itself, and resumes after the last message that it has received.
-struct ResumingClient {
-    name: String,
-    session: String,
-    room: String,
-    /// Ids of messages, joins and leaves with their type, user and text; in order, without repeats of its own.
-    received: Vec<(String, String)>,
-    /// How many messages it has sent. Their texts and nonces are the numbers from 1.
-    sent: usize,
-}
-
-impl ResumingClient {
-    /// Chats until `is_over` and until the last message that it has sent has come back.
-    fn chat(mut self, address: &Address, is_over: &AtomicBool) -> ResumingClient {
-        loop {
-            let after =
-                self.received.last().map_or(String::new(), |(id, _)| format!("&after={id}"));
-            let target = format!("/ws/{}?session_id={}{after}", self.room, self.session);
-            // The listening socket is never closed, so connecting succeeds. A server that is shutting down may
-            // still refuse the upgrade.
-            let http = Http::over(Stream::connect(address), address);
-            let Some(mut ws) = http.try_upgrade(&upgrade(&target)) else { continue };
-            let is_caught_up = after.is_empty() || self.catch_up(&mut ws).is_some();
-            if is_caught_up && self.send_all(&mut ws, is_over).is_some() {
-                return self;
-            }
-        }
-    }
-
-    /// The next event, or `None` if the server has closed.
-    fn next(ws: &mut Ws) -> Option<Value> {
-        loop {
-            let frame = ws.try_frame().ok()??;
-            match frame.opcode {
-                TEXT => return Some(serde_json::from_slice(&frame.payload).expect("an event")),
-                CLOSE => return None,
-                _ => {}
-            }
-        }
-    }
-
-    fn catch_up(&mut self, ws: &mut Ws) -> Option<()> {
-        loop {
-            let page = Self::next(ws)?;
-            page["messages"]
-                .as_array()
-                .expect("a page")
-                .iter()
-                .for_each(|event| self.receive(event));
-            if page["more"] == false {
-                assert_eq!(page["complete"], true, "a gap");
-                return Some(());
-            }
-        }
-    }
-
-    fn send_all(&mut self, ws: &mut Ws, is_over: &AtomicBool) -> Option<()> {
-        // Repeats a message that has arrived already: its nonce must still be known after the restart.
-        let arrived = self.sent - usize::from(self.sent > 0 && !self.has_received_last());
-        if arrived > 0 {
-            let text = arrived.to_string();
-            ws.try_send(chat_with(&text, &text)).ok()?;
-        }
-        loop {
-            // One message at a time: while it has not come back, it may or may not have arrived.
-            if self.sent == 0 || self.has_received_last() {
-                if is_over.load(SeqCst) {
-                    return Some(());
-                }
-                self.sent += 1;
-            }
-            let text = self.sent.to_string();
-            ws.try_send(chat_with(&text, &text)).ok()?;
-            while !self.has_received_last() {
-                let event = Self::next(ws)?;
-                self.receive(&event);
-            }
-        }
-    }
-
-    fn has_received_last(&self) -> bool {
-        let own = format!("chat {} {}", self.name, self.sent);
-        self.received.iter().rev().any(|(_, line)| *line == own)
-    }
-
-    fn receive(&mut self, event: &Value) {
-        let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
-        if ["chat", "user_joined", "user_left"].contains(&&*text("type")) {
-            let entry =
-                (text("id"), format!("{} {} {}", text("type"), text("user"), text("message")));
-            // A repeated nonce brings the same message back to its sender alone.
-            let is_own = entry.1.starts_with(&format!("chat {} ", self.name));
-            if !is_own || !self.received.contains(&entry) {
-                self.received.push(entry);
-            }
-        }
-    }
-
-    fn count(&self, begin: &str) -> usize {
-        self.received.iter().filter(|(_, line)| line.starts_with(begin)).count()
-    }
-}
-
-/// Clients in five rooms chat while the server is restarted again and again on one listening socket. Connecting
-/// always succeeds; every client receives every message once and in the same order, and no client is reported as
-/// having left. Ten restarts and fifty clients under `SLOW_TESTS=1`, three and ten otherwise.
-// contract §7.2 §8.4 §12.10
-#[test]
-#[cfg(target_os = "linux")]
-fn restarts_lose_repeat_and_reorder_no_message() {
-    let (restarts, count) = if is_slow() { (10, 50) } else { (3, 10) };
-    let folder = Folder::new("ten-restarts");
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
-    let address = &Address::Tcp(listener.local_addr().expect("an address"));
-    let state = folder.state().display().to_string();
-    let flags =
-        ["--state", &state, "--leave-grace", "30s", "--message-rate", "0", "--history", "100000"];
-    let start = || {
-        let listener = listener.try_clone().expect("another handle");
-        systemd::start(systemd::activated(listener.into(), None, &flags, &[]), 1)
-    };
-    let server = start();
-    let sessions: Vec<_> = (0..count).map(|n| server.session(&format!("user {n}"))).collect();
-    let rooms: Vec<_> = (0..5).map(|n| server.room(&sessions[n])).collect();
-    let client = |n: usize| ResumingClient {
-        name: format!("user {n}"),
-        session: sessions[n].clone(),
-        room: rooms[n % 5].clone(),
-        received: Vec::new(),
-        sent: 0,
-    };
-    let is_over = &AtomicBool::new(false);
-    let clients: Vec<ResumingClient> = thread::scope(|scope| {
-        let mut server = server;
-        let chat = |client: ResumingClient| scope.spawn(move || client.chat(address, is_over));
-        let chatting: Vec<_> = (0..count).map(client).map(chat).collect();
-        for restart in 1..=restarts {
-            let has_enough =
-                |n: usize| server.messages(&rooms[n], &sessions[n]).len() > 20 * restart;
-            wait_until("twenty more messages were sent in each room", || (0..5).all(has_enough));
-            stop(server);
-            server = start();
-        }
-        is_over.store(true, SeqCst);
-        chatting.into_iter().map(|thread| thread.join().expect("a client")).collect()
-    });
-    for client in &clients {
-        let ResumingClient { name, sent, .. } = client;
-        let ids: Vec<_> = client.received.iter().map(|(id, _)| id).collect();
-        assert!(ids.is_sorted_by(|one, other| one < other), "{name}: ids strictly increase");
-        let own = format!("chat {name} ");
-        let numbers =
-            client.received.iter().filter_map(|(_, line)| line.strip_prefix(&own)?.parse().ok());
-        let numbers: Vec<usize> = numbers.collect();
-        assert_eq!(
-            numbers,
-            (1..=*sent).collect::<Vec<_>>(),
-            "{name}: its own, once each, in order"
-        );
-        assert_eq!(client.count("user_left "), 0, "{name}: no user has left");
-        assert!(client.count("user_joined ") <= count / 5, "{name}: each user joins once");
-    }
-    for room in &rooms {
-        let same: Vec<_> = clients.iter().filter(|client| client.room == *room).collect();
-        // They entered at different times and stopped at different messages.
-        let first = same.iter().map(|client| &client.received[0].0).max().unwrap();
-        let last = same
-            .iter()
-            .filter_map(|client| client.received.last())
-            .map(|(id, _)| id)
-            .min()
-            .unwrap();
-        let common = |client: &ResumingClient| {
-            let between = client.received.iter().filter(|(id, _)| id >= first && id <= last);
-            between.cloned().collect::<Vec<_>>()
-        };
-        assert!(common(same[0]).len() > 5 * restarts);
-        for client in &same[1..] {
-            assert_eq!(common(client), common(same[0]), "all clients receive the same");
-        }
-    }
 }

@@ -166,7 +166,13 @@ impl Server {
     }
 
     /// Like `spawn`, for a process that runs already and whose stderr is piped.
-    pub fn watch(mut child: Child, listeners: usize) -> Server {
+    pub fn watch(child: Child, listeners: usize) -> Server {
+        let watched = Server::try_watch(child, listeners);
+        watched.unwrap_or_else(|lines| panic!("it does not listen; stderr: {lines:#?}"))
+    }
+
+    /// The same, for a process that may end without having listened; then its stderr.
+    pub fn try_watch(mut child: Child, listeners: usize) -> Result<Server, Vec<String>> {
         let stderr = Arc::new(Stderr::default());
         let pipe = child.stderr.take().expect("stderr is piped");
         let writer = Arc::clone(&stderr);
@@ -180,12 +186,15 @@ impl Server {
             writer.grown.notify_all();
         });
         let mut server = Server { child, stderr, addresses: Vec::new() };
-        server.wait_for_stderr("it listens", |lines| {
+        let listen = |lines: &[String]| {
             lines.iter().filter(|line| line.contains("listening on ")).count() >= listeners
-        });
+        };
+        if !server.has_in_stderr(listen) {
+            return Err(server.stderr());
+        }
         server.addresses = server.stderr().iter().filter_map(|l| Address::from_line(l)).collect();
         assert_eq!(server.addresses.len(), listeners, "{:?}", server.stderr());
-        server
+        Ok(server)
     }
 
     /// The first listener.
@@ -205,14 +214,16 @@ impl Server {
         self.stderr.lines.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 
-    fn wait_for_stderr(&self, what: &str, enough: impl Fn(&[String]) -> bool) {
+    /// Waits until stderr has enough. False: it has ended before.
+    fn has_in_stderr(&self, enough: impl Fn(&[String]) -> bool) -> bool {
         let deadline = Instant::now() + DEADLINE;
         let mut state = self.stderr.lines.lock().unwrap();
-        while !enough(&state.0) {
+        while !enough(&state.0) && !state.1 {
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!state.1 && !left.is_zero(), "waited until {what}; stderr: {:#?}", state.0);
+            assert!(!left.is_zero(), "stderr: {:#?}", state.0);
             state = self.stderr.grown.wait_timeout(state, left).unwrap().0;
         }
+        enough(&state.0)
     }
 
     /// All lines, once the process has closed stderr.
