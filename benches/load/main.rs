@@ -4,7 +4,7 @@
 //! ```sh
 //! cargo bench --bench load                    # the table of figures: five rounds, five minutes
 //! cargo bench --bench load -- --growth        # how costs grow with the number of everything
-//! cargo bench --bench load -- --instructions  # instructions per message, counted by callgrind
+//! cargo bench --bench load -- --instructions  # instructions of whole paths, by callgrind
 //! cargo bench --bench load -- --help
 //! ```
 //!
@@ -21,16 +21,19 @@
 //! 6. **Check each delivery**: each message must reach each member once and in order, or the
 //!    benchmark fails: `room`.
 //!
-//! `traffic` is the load of messages, `rest` of requests, `idle` of silent sockets. `trials` lists
-//! the figures of the table, `growth` those of `--growth`, and `instructions` counts instructions.
+//! `traffic` is the load of messages, `rest` of requests, `churn` of coming and going, `idle` of
+//! silent sockets. `trials` lists the figures of the table, `growth` those of `--growth`, and
+//! `instructions` the counts, which `benches/counts.txt` keeps.
 
 use std::env;
-use std::error::Error;
 use std::process::ExitCode;
 
 use options::{HELP, Options};
 
+mod churn;
 mod clients;
+#[path = "../counts.rs"]
+mod counts;
 mod frame;
 mod growth;
 mod http;
@@ -49,7 +52,7 @@ mod yardstick;
 #[cfg(not(target_os = "linux"))]
 compile_error!("the cost of a process is read from Linux's /proc");
 
-pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
+pub use counts::Result;
 
 fn main() -> ExitCode {
     let mode = env::args().nth(1).unwrap_or_default();

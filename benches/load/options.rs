@@ -7,6 +7,7 @@ use std::time::Duration;
 use lexopt::prelude::*;
 
 use crate::Result;
+use crate::counts::Keeping;
 use crate::server::BINARY;
 
 pub const HELP: &str = "\
@@ -16,8 +17,12 @@ cargo bench --bench load -- [OPTIONS]
   --secs S        length of each measurement in seconds (2)
   --only NAME     measure only this figure (names are printed on stderr); repeatable
   --growth        measure how costs grow with members, rooms, sessions, sockets and messages
-  --instructions  count the instructions that the server executes for each message, with
-                  callgrind (part of valgrind); other load on the machine has no effect
+  --instructions  count the instructions that the server executes for a message, a coming and
+                  going, and a request, with callgrind (part of valgrind); other load on the
+                  machine has no effect
+  --check         with --instructions: fail if a count differs by more than 2 % from
+                  benches/counts.txt
+  --update        with --instructions: write benches/counts.txt
   --server PATH   measure this build of the server, to compare it with the one built here
   --short         small and quick, to test that everything runs; the figures mean nothing
   --against URL   measure a running server with the same API; its limits must be switched
@@ -32,6 +37,7 @@ pub struct Options {
     pub only: Vec<String>,
     pub growth: bool,
     pub instructions: bool,
+    pub keeping: Keeping,
     /// The server that is started for each measurement.
     pub binary: PathBuf,
     pub short: bool,
@@ -48,6 +54,7 @@ impl Options {
             only: Vec::new(),
             growth: false,
             instructions: false,
+            keeping: Keeping::Ignore,
             binary: BINARY.into(),
             short: false,
             against: None,
@@ -64,6 +71,8 @@ impl Options {
                 Long("only") => options.only.push(parser.value()?.string()?),
                 Long("growth") => options.growth = true,
                 Long("instructions") => options.instructions = true,
+                Long("check") => options.keeping = Keeping::Check,
+                Long("update") => options.keeping = Keeping::Update,
                 Long("server") => options.binary = parser.value()?.into(),
                 Long("short") => {
                     options.short = true;

@@ -17,7 +17,7 @@ use crate::server::Server;
 use crate::traffic::Span;
 
 /// The number of connections, and so of concurrent requests.
-const CONNECTIONS: usize = 64;
+pub const CONNECTIONS: usize = 64;
 
 /// Three requests, sent in turn: open a session, look up a room, and the health.
 pub fn mix(server: &Server) -> Result<Vec<Vec<u8>>> {
@@ -28,27 +28,31 @@ pub fn mix(server: &Server) -> Result<Vec<Vec<u8>>> {
     Ok(vec![http::open_session("somebody"), look, http::get("/health", None)])
 }
 
-/// Responses per second, and the processor time for them.
-pub fn per_second(server: &Server, requests: &[Vec<u8>], span: Span) -> Result<(f64, Effort)> {
-    let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(CONNECTIONS));
-    let mut askers = Vec::new();
+/// Responses, and the time that they took.
+pub struct Answered {
+    answers: u32,
+    pub effort: Effort,
+}
+
+impl Answered {
+    pub fn cpu_micros_per_answer(&self) -> Option<f64> {
+        let cpu = self.effort.server?.cpu;
+        Some(cpu.as_secs_f64() * 1e6 / f64::from(self.answers))
+    }
+}
+
+/// Sends requests in turn, at full speed.
+pub fn measure(server: &Server, requests: &[Vec<u8>], span: Span) -> Result<Answered> {
+    let mut askers = Askers::connect(server)?;
     for number in 0..CONNECTIONS {
-        let stream = std::net::TcpStream::connect(server.address)?;
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(true)?;
-        let mut stream = TcpStream::from_std(stream);
-        poll.registry().register(&mut stream, Token(number), Interest::READABLE)?;
-        let mut asker = Asker { stream, next: number, answer: Vec::new() };
-        asker.ask(requests)?;
-        askers.push(asker);
+        askers.ask(number, requests)?;
     }
     let mut answers_until = |end: Instant| {
         let mut answers = 0_u32;
         while Instant::now() < end {
-            poll.poll(&mut events, Some(PATIENCE))?;
-            for event in &events {
-                let Token(number) = event.token();
-                answers += u32::from(askers[number].on_readable(requests)?);
+            for number in askers.listen()? {
+                answers += 1;
+                askers.ask(number, requests)?;
             }
         }
         Result::Ok(answers)
@@ -56,8 +60,31 @@ pub fn per_second(server: &Server, requests: &[Vec<u8>], span: Span) -> Result<(
     answers_until(Instant::now() + span.warm_up)?;
     let meter = Meter::start(server.process)?;
     let answers = answers_until(Instant::now() + span.measured)?;
-    let effort = meter.stop()?;
-    Ok((f64::from(answers) / effort.took.as_secs_f64(), effort))
+    Ok(Answered { answers, effort: meter.stop()? })
+}
+
+/// Sends requests on all connections at once, and has the server find all of them together.
+pub fn run_in_rounds(server: &Server, requests: &[Vec<u8>], rounds: usize) -> Result<()> {
+    let mut askers = Askers::connect(server)?;
+    for _ in 0..rounds {
+        server.pause()?;
+        for number in 0..CONNECTIONS {
+            askers.ask(number, requests)?;
+        }
+        server.resume()?;
+        let mut waiting = CONNECTIONS;
+        while waiting > 0 {
+            waiting -= askers.listen()?.len();
+        }
+    }
+    Ok(())
+}
+
+/// All connections.
+struct Askers {
+    poll: Poll,
+    events: Events,
+    all: Vec<Asker>,
 }
 
 struct Asker {
@@ -67,15 +94,48 @@ struct Asker {
     answer: Vec<u8>,
 }
 
-impl Asker {
-    fn ask(&mut self, requests: &[Vec<u8>]) -> Result<()> {
-        let request = &requests[self.next % requests.len()];
-        self.next += 1;
-        Ok(self.stream.write_all(request)?) // The socket's buffer is empty, so this can't block.
+impl Askers {
+    fn connect(server: &Server) -> Result<Askers> {
+        let poll = Poll::new()?;
+        let mut all = Vec::new();
+        for number in 0..CONNECTIONS {
+            let stream = std::net::TcpStream::connect(server.address)?;
+            stream.set_nodelay(true)?;
+            stream.set_nonblocking(true)?;
+            let mut stream = TcpStream::from_std(stream);
+            poll.registry().register(&mut stream, Token(number), Interest::READABLE)?;
+            all.push(Asker { stream, next: number, answer: Vec::new() });
+        }
+        Ok(Askers { poll, events: Events::with_capacity(CONNECTIONS), all })
     }
 
+    fn ask(&mut self, number: usize, requests: &[Vec<u8>]) -> Result<()> {
+        let asker = &mut self.all[number];
+        let request = &requests[asker.next % requests.len()];
+        asker.next += 1;
+        Ok(asker.stream.write_all(request)?) // The socket's buffer is empty, so this can't block.
+    }
+
+    /// Waits for events. Returns the connections with a complete response.
+    fn listen(&mut self) -> Result<Vec<usize>> {
+        self.poll.poll(&mut self.events, Some(PATIENCE))?;
+        if self.events.is_empty() {
+            return Err("the server does not answer".into());
+        }
+        let mut complete = Vec::new();
+        for event in &self.events {
+            let Token(number) = event.token();
+            if self.all[number].on_readable()? {
+                complete.push(number);
+            }
+        }
+        Ok(complete)
+    }
+}
+
+impl Asker {
     /// True if this completed a response.
-    fn on_readable(&mut self, requests: &[Vec<u8>]) -> Result<bool> {
+    fn on_readable(&mut self) -> Result<bool> {
         let mut scratch = [0; 4096];
         match self.stream.read(&mut scratch) {
             Ok(0) => return Err("the server has ended a connection".into()),
@@ -88,7 +148,6 @@ impl Asker {
             return Err(String::from_utf8_lossy(&self.answer).into());
         }
         self.answer.clear();
-        self.ask(requests)?;
         Ok(true)
     }
 }

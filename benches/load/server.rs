@@ -14,12 +14,10 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use crate::http::{self, Http};
 use crate::machine::{self, Cores};
-use crate::{Result, yardstick};
+use crate::{Result, counts, yardstick};
 
 /// The release build that `cargo bench` has made for this benchmark.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_disposable-chat");
-
-pub const VALGRIND: &str = "valgrind";
 
 /// Raises or switches off the limits that a load generator would reach.
 const FLAGS: &[&str] = &[
@@ -41,6 +39,9 @@ const FLAGS: &[&str] = &[
     "2G",
 ];
 
+/// Under callgrind a server is slow, so timers would do more work than on a real one.
+const TIMELESS: &[&str] = &["--ping-interval", "1h", "--leave-grace", "1h"];
+
 /// A server that accepts connections. Dropping it kills the process, if this program started it.
 pub struct Server {
     pub address: SocketAddr,
@@ -49,6 +50,9 @@ pub struct Server {
     pub process: Option<u32>,
     /// False for the yardstick, where the path of a WebSocket alone selects the room.
     has_rest: bool,
+    /// Under callgrind a server must do the same work in every run. How much of a pipeline it finds at
+    /// once varies, so requests come one by one.
+    is_counted: bool,
     running: Option<Running>,
 }
 
@@ -75,11 +79,10 @@ impl Server {
 
     /// The release build in callgrind, which counts instructions and is about fifty times slower.
     pub fn under_callgrind(binary: &Path) -> Result<Server> {
-        let mut command = Command::new(VALGRIND);
-        command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(binary);
-        command.args(FLAGS).args(["--ping-interval", "1h"]);
+        let mut command = counts::callgrind();
+        command.arg(binary).args(FLAGS).args(TIMELESS);
         remove_settings(&mut command);
-        Server::start(command, None, true, false)
+        Ok(Server { is_counted: true, ..Server::start(command, None, true, false)? })
     }
 
     /// This program in a second process, as the yardstick.
@@ -93,7 +96,14 @@ impl Server {
     pub fn running(url: &str, process: Option<u32>) -> Result<Server> {
         let host = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
         let address = host.to_socket_addrs()?.next().ok_or("an address is missing")?;
-        Ok(Server { address, metrics: None, process, has_rest: true, running: None })
+        Ok(Server {
+            address,
+            metrics: None,
+            process,
+            has_rest: true,
+            is_counted: false,
+            running: None,
+        })
     }
 
     fn start(
@@ -111,7 +121,8 @@ impl Server {
         }
         let address = running.next_address()?;
         let metrics = if has_metrics { Some(running.next_address()?) } else { None };
-        Ok(Server { address, metrics, process: Some(process), has_rest, running: Some(running) })
+        let (process, running) = (Some(process), Some(running));
+        Ok(Server { address, metrics, process, has_rest, is_counted: false, running })
     }
 
     /// Stops the process until [`Server::resume`]. Data sent in between waits in its sockets.
@@ -127,14 +138,10 @@ impl Server {
         Ok(kill_process(self.child()?, Signal::CONT)?)
     }
 
-    /// Ends the process by a forced shutdown, which waits for no peer. Returns the rest of its
-    /// stderr.
+    /// Ends a process under callgrind and returns the rest of its stderr. The server does not handle
+    /// this signal, so no instruction of a shutdown is counted, whose cost varies.
     pub fn stop(mut self) -> Result<String> {
-        self.pause()?;
-        let process = self.child()?;
-        kill_process(process, Signal::TERM)?;
-        kill_process(process, Signal::INT)?;
-        self.resume()?;
+        kill_process(self.child()?, Signal::USR1)?;
         let mut output = String::new();
         let running = self.running.as_mut().ok_or("the server is not a child of this process")?;
         running.stderr.read_to_string(&mut output)?;
@@ -156,7 +163,7 @@ impl Server {
             let path = |member| format!("/ws/r{}", member / members);
             return Ok((0..rooms * members).map(path).collect());
         }
-        let mut http = Http::connect(self.address)?;
+        let mut http = self.http()?;
         // Names of equal length put the text at the same place in every message.
         let sessions = self.sessions(&mut http, rooms * members)?;
         let owners = sessions.iter().step_by(members);
@@ -171,6 +178,14 @@ impl Server {
                 some.iter().map(move |session| format!("/ws/{room}?session_id={session}"))
             })
             .collect())
+    }
+
+    pub fn http(&self) -> Result<Http> {
+        let mut http = Http::connect(self.address)?;
+        if self.is_counted {
+            http.pipeline = 1;
+        }
+        Ok(http)
     }
 
     /// Opens sessions and returns their ids.

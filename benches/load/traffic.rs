@@ -105,12 +105,14 @@ impl Traffic {
         Ok((clients, Traffic::new(load)))
     }
 
-    /// Like [`Traffic::connect`], but waits for each member before it connects the next one, so that
-    /// the server does the same work in every run.
+    /// Like [`Traffic::connect`], but waits for each member before it connects the next one, and has
+    /// the server find connection and request together, so that it does the same work in every run.
     pub fn connect_one_by_one(server: &Server, load: Load) -> Result<(Clients, Traffic)> {
         let mut clients = Clients::new()?;
         for path in server.member_paths(load.rooms, load.members)? {
+            server.pause()?;
             clients.open(server.address, &path)?;
+            server.resume()?;
             clients.wait_for_upgrades(0)?;
         }
         clients.settle(Duration::from_millis(50))?;

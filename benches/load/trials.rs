@@ -13,7 +13,7 @@ use crate::options::Options;
 use crate::server::Server;
 use crate::table::{Goal, Sample, Table};
 use crate::traffic::{self, Delivered, Load, Pace, Span};
-use crate::{idle, rest};
+use crate::{churn, http, idle, rest};
 
 /// The conditions of all measurements.
 pub struct Lab {
@@ -48,7 +48,9 @@ const TRIALS: &[Trial] = &[
     ("1000x2", |lab| lab.cpu(["1000x2: CPU per delivery", "1000x2: coalescing"], 1000, 2, 2, 1.15)),
     ("flood", Lab::flood),
     ("latency", Lab::latency),
-    ("rest", Lab::rest),
+    ("churn", Lab::churn),
+    ("rest", |lab| lab.requests("REST mix: CPU per request", true)),
+    ("health", |lab| lab.requests("GET /health: CPU per request", false)),
     ("idle", Lab::idle),
     ("empty", Lab::empty),
     ("size", Lab::size),
@@ -210,23 +212,37 @@ impl Lab {
         ])
     }
 
-    /// A mix of requests, compared with `GET /health` alone on the same server.
-    fn rest(&self) -> Result<Vec<Sample>> {
-        let server = self.server()?;
-        let mix = rest::mix(&server)?;
-        let health = mix.get(2..).ok_or("the health is last")?;
+    /// Coming and going; the goal is the largest ratio of processor time.
+    fn churn(&self) -> Result<Vec<Sample>> {
         let Both { server, other, disturbance } = self.both(
-            || rest::per_second(&server, &mix, self.span),
-            || rest::per_second(&server, health, self.span),
+            || churn::cpu_micros(&self.server()?, self.span),
+            || churn::cpu_micros(&self.yardstick(true)?, self.span),
         )?;
         Ok(vec![Sample {
-            figure: "REST mix, compared with /health alone",
-            unit: "responses/s",
+            figure: "connect, join, one message, close: CPU per cycle",
+            unit: "µs",
             server,
             other: Some(other),
-            goal: Goal::RatioAtLeast(0.85),
+            goal: Goal::RatioAtMost(1.3),
             disturbance: Some(disturbance),
         }])
+    }
+
+    /// `GET /health`, or a mix of requests.
+    fn requests(&self, figure: &'static str, is_mix: bool) -> Result<Vec<Sample>> {
+        let measure = |server: Server| {
+            let health = || Ok(vec![http::get("/health", None)]);
+            let requests = if is_mix { rest::mix(&server) } else { health() }?;
+            let answered = rest::measure(&server, &requests, self.span)?;
+            let effort = answered.effort;
+            Result::Ok((answered.cpu_micros_per_answer(), effort))
+        };
+        let Both { server, other, disturbance } =
+            self.both(|| measure(self.server()?), || measure(self.yardstick(true)?))?;
+        let Some(server) = server else { return Ok(Vec::new()) };
+        let goal = Goal::None;
+        let disturbance = Some(disturbance);
+        Ok(vec![Sample { figure, unit: "µs", server, other, goal, disturbance }])
     }
 
     fn sockets(&self) -> usize {

@@ -1,8 +1,8 @@
 //! The yardstick: a server that does only the work that no chat server can avoid.
 //!
 //! Owns a server of its own: one thread reads frames, unmasks them, and writes each to every member
-//! of the room. Must not know JSON, ids, history, limits, timers or REST. The invariant: nothing is
-//! added that a chat server can do without. The plain form writes once for each member and frame;
+//! of the room. Every other request gets the same response. Must not know JSON, ids, history, limits,
+//! timers or routes. The invariant: nothing is added that a chat server can do without. The plain form writes once for each member and frame;
 //! the coalescing form writes once for each member and wake-up. The additional cost of the real
 //! server is the price of its features. Unlike a figure in a document, this comparison is made in
 //! the same minute on the same machine.
@@ -28,6 +28,15 @@ const ENVELOPE: &[u8] = concat!(
     r#"{"id":"0198c2a4-7d1e-7000-8000-000000000000","user":"member000000","#,
     r#""user_id":"0123456789abcdef","timestamp":"2025-08-19T13:45:00.123456Z","#,
     r#""room_id":"a1b2c3d4e5","#,
+)
+.as_bytes();
+
+/// The response to every request that is no upgrade, as long as the real server's to `GET /health`.
+/// Has the fields of a session and of a room that the generator looks for.
+const ANSWER: &[u8] = concat!(
+    "HTTP/1.1 200 OK\r\nDate: Tue, 19 Aug 2025 13:45:00 GMT\r\nContent-Length: 84\r\n",
+    "Content-Type: application/json\r\nCache-Control: no-store\r\nVary: Origin\r\n\r\n",
+    r#"{"session_id":"01234567-89ab-4cde-8f01-23456789abcd","room_id":"a1b2c3d4e5","up":12}"#,
 )
 .as_bytes();
 
@@ -129,19 +138,23 @@ impl Yardstick {
         };
         let used = match connection.room {
             None => self.enter(number, &scratch[..end])?,
-            Some(room) => self.echo(room, &mut scratch[..end]),
+            Some(room) => self.echo(room, number, &mut scratch[..end]),
         };
-        let connection = &mut self.connections[number];
+        let Some(connection) = self.connections.get_mut(number) else { return Ok(()) };
         connection.unfinished.clear();
         connection.unfinished.extend_from_slice(&scratch[used..end]);
         // A short read has emptied the socket. After a full one there may be more, without a new edge.
         if end == scratch.len() { self.read(number, scratch) } else { Ok(()) }
     }
 
-    /// The handshake. The path is the name of the room.
+    /// The handshake, in which the path is the name of the room, or another request.
     fn enter(&mut self, number: usize, head: &[u8]) -> Result<usize> {
         let Some(end) = frame::end_of_head(head) else { return Ok(0) };
         let path = str::from_utf8(head)?.split(' ').nth(1).ok_or("no path")?;
+        if !path.starts_with("/ws/") {
+            self.connections[number].write(ANSWER);
+            return Ok(head.len()); // The generator sends a request at once, with its body.
+        }
         let room = *self.by_path.entry(path.to_owned()).or_insert_with(|| {
             self.rooms.push(Vec::new());
             self.rooms.len() - 1
@@ -153,18 +166,26 @@ impl Yardstick {
         Ok(end)
     }
 
-    /// Sends each complete frame to all members of the room.
-    fn echo(&mut self, room: usize, bytes: &mut [u8]) -> usize {
+    /// Sends each complete frame to all members of the room. Answers a close frame and ends the
+    /// connection.
+    fn echo(&mut self, room: usize, number: usize, bytes: &mut [u8]) -> usize {
         let mut at = 0;
         while let Some(header) = frame::header(&bytes[at..]) {
             let Some(payload) = bytes[at..].get_mut(header.start..header.end) else { break };
             at += header.end;
             let Some(mask) = header.mask else { continue };
+            frame::unmask(payload, mask);
             if header.opcode != TEXT {
                 debug_assert_eq!(header.opcode, CLOSE, "the generator sends nothing else");
-                continue;
+                let mut frame = Vec::new();
+                frame::push_header(&mut frame, CLOSE, payload.len());
+                frame.extend_from_slice(payload);
+                let connection = &mut self.connections[number];
+                connection.flush();
+                connection.write(&frame);
+                self.leave(number);
+                break;
             }
-            frame::unmask(payload, mask);
             let text = &payload[1..]; // Without the brace, which the envelope has.
             let mut frame = Vec::with_capacity(4 + ENVELOPE.len() + text.len());
             frame::push_header(&mut frame, TEXT, ENVELOPE.len() + text.len());

@@ -4,7 +4,7 @@ use disposable_chat::ws::{Context, FrameReader, Incoming, WsLimits};
 use divan::Bencher;
 use divan::counter::BytesCount;
 
-use crate::wire;
+use crate::{repeat, wire};
 
 const LIMITS: WsLimits = WsLimits { frame_bytes_max: 64 * 1024, message_bytes_max: 64 * 1024 };
 const MASK: u32 = 0x1234_5678;
@@ -51,12 +51,16 @@ fn ping(bencher: Bencher) {
     bench(bencher, &[&wire::frame(wire::PING, b"", MASK)]);
 }
 
-/// Feeds these pieces to a context, which is reused for all iterations.
 fn bench(bencher: Bencher, pieces: &[&[u8]]) {
     let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
+    bencher.counter(BytesCount::new(bytes)).bench_local(feeding(pieces));
+}
+
+/// Feeds these pieces to a context, which is reused for all iterations.
+fn feeding(pieces: &[&[u8]]) -> impl FnMut() -> usize {
     let mut context = Context::new();
     let (mut out, mut reader) = (Vec::new(), FrameReader::new(LIMITS));
-    bencher.counter(BytesCount::new(bytes)).bench_local(|| {
+    move || {
         out.clear();
         let mut delivered = 0;
         for mut piece in pieces.iter().copied() {
@@ -72,5 +76,10 @@ fn bench(bencher: Bencher, pieces: &[&[u8]]) {
         }
         assert!(delivered > 0, "nothing was delivered");
         delivered
-    });
+    }
+}
+
+pub fn count_text_frame(times: usize) {
+    let frame = wire::frame(wire::TEXT, &[b'x'; 100], MASK);
+    repeat(times, feeding(&[&frame]));
 }

@@ -10,6 +10,7 @@ use disposable_chat::ws;
 use divan::Bencher;
 use divan::counter::BytesCount;
 
+use crate::repeat;
 use crate::server::Server;
 
 #[divan::bench(args = [100, 4000])]
@@ -82,11 +83,43 @@ fn bench_parse(bencher: Bencher, text: &str) {
         .bench_local(|| -> ClientEvent<'_> { socket::parse(black_box(text)).expect("an event") });
 }
 
+/// As [`parse_chat_with_nonce`].
+pub fn count_parse(times: usize) {
+    let text = format!(r#"{{"type":"chat","message":"{}","nonce":"0c9f5c2e-7"}}"#, "x".repeat(100));
+    repeat(times, || socket::parse(black_box(&text)).is_ok());
+}
+
+pub fn count_encode(times: usize) {
+    let (mut out, mut stamps) = (Vec::new(), Stamps::default());
+    with_chat(&"x".repeat(100), |event| {
+        repeat(times, || {
+            out.clear();
+            frame(&mut out, black_box(event), &mut stamps);
+            out.len()
+        });
+    });
+}
+
 fn bench_encode(
     bencher: Bencher,
     text: &str,
     encode: impl Fn(&mut Vec<u8>, &Event<'_>, &mut Stamps),
 ) {
+    let (mut out, mut stamps) = (Vec::new(), Stamps::default());
+    with_chat(text, |event| {
+        let mut once = || {
+            out.clear();
+            encode(&mut out, black_box(event), &mut stamps);
+            out.len()
+        };
+        let bytes = once();
+        assert!(bytes > text.len(), "the text is missing");
+        bencher.counter(BytesCount::new(bytes)).bench_local(once);
+    });
+}
+
+/// Calls `run` with a chat message of this text.
+fn with_chat(text: &str, run: impl FnOnce(&Event<'_>)) {
     let mut server = Server::new();
     let (session, room_id, _) = server.room();
     server.enter(&room_id, &session, "");
@@ -95,13 +128,5 @@ fn bench_encode(
     let id = MessageId::parse("0198c1f2-8b00-7000-8000-000000000000").expect("an id");
     let (wall, kind) = (Wall::from_micros(1_755_611_100_123_456), MessageKind::Chat(text));
     let event = Event::Message(Message { id, kind, user, user_id, wall, room_id, nonce: None });
-    let (mut out, mut stamps) = (Vec::new(), Stamps::default());
-    let mut once = || {
-        out.clear();
-        encode(&mut out, black_box(&event), &mut stamps);
-        out.len()
-    };
-    let bytes = once();
-    assert!(bytes > text.len(), "the text is missing");
-    bencher.counter(BytesCount::new(bytes)).bench_local(once);
+    run(&event);
 }

@@ -6,16 +6,29 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 
 use crate::server::{SESSION_SOCKETS, Server};
-use crate::wire;
+use crate::{repeat, wire};
 
 #[divan::bench(args = [1, 100, 10_000])]
 fn outboxes(bencher: Bencher, count: usize) {
-    let text = "x".repeat(100);
-    let text = format!(r#"{{"type":"chat","message":"{text}"}}"#);
-    bench(bencher, count, &wire::frame(wire::TEXT, text.as_bytes(), 0x1234_5678));
+    send(count, &frame(), |once| bencher.counter(ItemsCount::new(count)).bench_local(once));
 }
 
-fn bench(bencher: Bencher, count: usize, frame: &[u8]) {
+/// To the sender alone.
+pub fn count_one(times: usize) {
+    send(1, &frame(), |once| repeat(times, once));
+}
+
+pub fn count_hundred(times: usize) {
+    send(100, &frame(), |once| repeat(times, once));
+}
+
+fn frame() -> Vec<u8> {
+    let text = format!(r#"{{"type":"chat","message":"{}"}}"#, "x".repeat(100));
+    wire::frame(wire::TEXT, text.as_bytes(), 0x1234_5678)
+}
+
+/// Calls `run` with a function that sends the frame to so many members.
+fn send(count: usize, frame: &[u8], run: impl FnOnce(&mut dyn FnMut())) {
     let mut server = Server::new();
     let (mut session, room, _) = server.room();
     let mut members = Vec::new();
@@ -28,7 +41,7 @@ fn bench(bencher: Bencher, count: usize, frame: &[u8]) {
     }
     let before: Vec<_> = members.iter().map(|member| member.received()).collect();
     let mut times = 0;
-    bencher.counter(ItemsCount::new(count)).bench_local(|| {
+    run(&mut || {
         times += 1;
         server.send(&members[0], frame);
         server.run();

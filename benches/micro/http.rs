@@ -1,8 +1,10 @@
 //! Parsing request heads and bodies, with the codec of one persistent connection.
 
-use disposable_chat::http::{Codec, Fed, HttpLimits};
+use disposable_chat::http::{Codec, Fed, HttpLimits, Request};
 use divan::Bencher;
 use divan::counter::BytesCount;
+
+use crate::repeat;
 
 const LIMITS: HttpLimits = HttpLimits {
     head_bytes_max: 16 * 1024,
@@ -77,11 +79,15 @@ fn post(bytes: usize) -> Vec<u8> {
     text
 }
 
-/// Parses a request that arrives in these pieces.
 fn bench(bencher: Bencher, pieces: &[&[u8]]) {
     let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
+    bencher.counter(BytesCount::new(bytes)).bench_local(feeding(pieces));
+}
+
+/// Parses a request that arrives in these pieces.
+fn feeding(pieces: &[&[u8]]) -> impl FnMut() -> Request {
     let mut codec = Codec::new(LIMITS);
-    bencher.counter(BytesCount::new(bytes)).bench_local(|| {
+    move || {
         let mut request = None;
         for mut piece in pieces.iter().copied() {
             match codec.feed(&mut piece).expect("a good request") {
@@ -91,5 +97,9 @@ fn bench(bencher: Bencher, pieces: &[&[u8]]) {
             assert!(piece.is_empty(), "one request and nothing else");
         }
         request.expect("a whole request")
-    });
+    }
+}
+
+pub fn count_head(times: usize) {
+    repeat(times, feeding(&[BROWSER.as_bytes()]));
 }

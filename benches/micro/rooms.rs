@@ -6,7 +6,7 @@ use disposable_chat::chat::MessageId;
 use divan::Bencher;
 
 use crate::server::{Client, Server};
-use crate::wire;
+use crate::{repeat, wire};
 
 /// The number of missed messages.
 const MISSED: usize = 10;
@@ -85,22 +85,55 @@ fn bench_changed(bencher: Bencher, rooms: usize, path: &str) {
     let list = wire::request("GET", path, None, "");
     bencher.bench_local(|| {
         open_and_delete_one(&mut server, &client, &session);
-        server.send(&client, &list);
-        server.run();
-        client.clear()
+        ask(&mut server, &client, &list)
     });
     assert!(!server.ask(&client, &list).body.is_empty());
 }
 
+/// The bytes of ten messages, by REST.
+pub fn count_resume(times: usize) {
+    let mut server = Server::new();
+    let (session, room, ids) = with_messages(&mut server, 1000);
+    let path = format!("/rooms/{room}/messages?after={}", ids[ids.len() - 1 - MISSED]);
+    let client = server.connect();
+    let request = wire::request("GET", &path, Some(&session), "");
+    repeat(times, || ask(&mut server, &client, &request));
+}
+
+/// As [`resume_by_socket`].
+pub fn count_visit(times: usize) {
+    let mut server = Server::new();
+    let (session, room, _) = with_messages(&mut server, MISSED);
+    let close = wire::frame(wire::CLOSE, &1000u16.to_be_bytes(), 0x1234_5678);
+    repeat(times, || {
+        let client = server.enter(&room, &session, "");
+        server.send(&client, &close);
+        server.end(client);
+    });
+}
+
+/// As [`all_changed`].
+pub fn count_listing(times: usize) {
+    let (mut server, client, session) = with_rooms(1000);
+    let list = wire::request("GET", "/rooms/all", None, "");
+    repeat(times, || {
+        open_and_delete_one(&mut server, &client, &session);
+        ask(&mut server, &client, &list)
+    });
+}
+
+/// The length of the response.
+fn ask(server: &mut Server, client: &Client, request: &[u8]) -> usize {
+    server.send(client, request);
+    server.run();
+    let bytes = client.clear();
+    assert!(bytes > 0, "no answer");
+    bytes
+}
+
 fn bench_request(bencher: Bencher, server: &mut Server, client: &Client, request: &[u8]) {
     assert_eq!(server.ask(client, request).status, 200);
-    bencher.bench_local(|| {
-        server.send(client, request);
-        server.run();
-        let bytes = client.clear();
-        assert!(bytes > 0, "no answer");
-        bytes
-    });
+    bencher.bench_local(|| ask(server, client, request));
 }
 
 fn open_and_delete_one(server: &mut Server, client: &Client, session: &str) {

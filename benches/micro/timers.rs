@@ -7,6 +7,8 @@ use disposable_chat::timers::{GRAIN, Timer, TimerKey, Timers};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 
+use crate::repeat;
+
 const COUNT: u32 = 1_000_000;
 
 #[derive(Clone, Copy)]
@@ -32,12 +34,16 @@ fn timers() -> Timers<Lease> {
 
 /// A million timers of the long class, armed within minutes.
 fn armed() -> (Timers<Lease>, Vec<TimerKey>, Mono) {
+    armed_timers(COUNT)
+}
+
+fn armed_timers(count: u32) -> (Timers<Lease>, Vec<TimerKey>, Mono) {
     let (mut timers, mut now) = (timers(), Mono::ZERO);
     let arm = |owner| {
         now = now.after(Duration::from_micros(200));
         timers.arm(Lease::Long(owner), now)
     };
-    let keys = (0..COUNT).map(arm).collect();
+    let keys = (0..count).map(arm).collect();
     (timers, keys, now)
 }
 
@@ -73,6 +79,17 @@ fn rearm_any(bencher: Bencher) {
         now = now.after(GRAIN);
         let key = keys[(dice.next_u64() % u64::from(COUNT)) as usize];
         assert!(timers.rearm(key, now), "it is armed");
+    });
+}
+
+/// As [`rearm_any`], among a thousand.
+pub fn count_rearm(times: usize) {
+    let (mut timers, keys, mut now) = armed_timers(1000);
+    let mut turn = 0;
+    repeat(times, || {
+        now = now.after(GRAIN);
+        turn = (turn + 617) % keys.len();
+        assert!(timers.rearm(keys[turn], now), "it is armed");
     });
 }
 
