@@ -33,7 +33,7 @@ impl<S: Stream> Core<S> {
         loop {
             let Some(connection) = self.table.slots.get_mut(key) else { return };
             let Protocol::Http(http) = &mut connection.protocol else {
-                return self.on_bytes(key, input); // Upgraded or closing: no more requests.
+                return self.on_bytes(key, &mut input.to_vec()); // Upgraded or closing: no more requests.
             };
             if http.rest.is_some()
                 || connection.link.outbox().queued() > ANSWERED_BYTES_MAX

@@ -36,7 +36,7 @@ impl<S: Stream> Core<S> {
                     || connection.link.stream().has_buffered_input();
                 self.table.counters.bytes_in += count as u64;
                 self.table.work.bytes_in += count;
-                self.dispatch(key, &scratch[..count]);
+                self.dispatch(key, &mut scratch[..count]);
                 scratch[..count].fill(0); // The buffer lives as long as the process.
                 if has_more {
                     self.table.schedule_in_background(key);
@@ -58,9 +58,9 @@ impl<S: Stream> Core<S> {
 
     fn handle_buffered(&mut self, key: ConnectionKey) {
         let Some(connection) = self.table.slots.get_mut(key) else { return };
-        let buffered = connection.buffered.take();
+        let mut buffered = connection.buffered.take();
         self.table.work.bytes_in += buffered.len();
-        self.dispatch(key, &buffered);
+        self.dispatch(key, &mut buffered);
         let connection = self.table.slots.get(key);
         if connection.is_some_and(|connection| connection.buffered.is_empty()) {
             self.table.schedule(key); // More may have arrived meanwhile.
@@ -69,7 +69,7 @@ impl<S: Stream> Core<S> {
 
     /// Handles input. A panic on the way is a bug of ours: it costs this connection, and the
     /// process only if it may have damaged what others rely on.
-    fn dispatch(&mut self, key: ConnectionKey, input: &[u8]) {
+    fn dispatch(&mut self, key: ConnectionKey, input: &mut [u8]) {
         let caught = catch_unwind(AssertUnwindSafe(|| self.on_bytes(key, input)));
         if caught.is_err() {
             self.on_panic(key);
@@ -94,7 +94,7 @@ impl<S: Stream> Core<S> {
     }
 
     /// Passes input to the protocol that the connection speaks now.
-    pub(super) fn on_bytes(&mut self, key: ConnectionKey, input: &[u8]) {
+    pub(super) fn on_bytes(&mut self, key: ConnectionKey, input: &mut [u8]) {
         match self.table.slots.get(key).map(|connection| &connection.protocol) {
             Some(Protocol::Http(_)) => self.on_http_bytes(key, input),
             Some(Protocol::Ws(_)) => self.on_ws_bytes(key, input),

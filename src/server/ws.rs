@@ -17,7 +17,7 @@ use crate::ws::close::Close;
 use crate::ws::{self, Incoming};
 
 impl<S: Stream> Core<S> {
-    pub(super) fn on_ws_bytes(&mut self, key: ConnectionKey, mut input: &[u8]) {
+    pub(super) fn on_ws_bytes(&mut self, key: ConnectionKey, mut input: &mut [u8]) {
         let Some(ws) = self.table.slots.get_mut(key).and_then(Connection::ws) else { return };
         let attachment = ws.attachment;
         if ws.is_paused {
@@ -36,7 +36,25 @@ impl<S: Stream> Core<S> {
                 self.table.schedule(key);
                 break;
             }
-            let fed = ws.context.feed(&mut input, &mut control, &mut self.frames);
+            let taken = ws.context.take_text(&mut input, &self.frames);
+            if let Ok(Some(text)) = taken {
+                if !control.is_empty() {
+                    self.table.push_control(key, &control);
+                    wipe(&mut control);
+                }
+                self.on_text(key, attachment, text);
+                if input.is_empty() {
+                    break;
+                }
+                continue;
+            }
+            let mut rest = &*input;
+            let fed = match taken {
+                Ok(_) => ws.context.feed(&mut rest, &mut control, &mut self.frames),
+                Err(violation) => Err(violation),
+            };
+            let read = input.len() - rest.len();
+            input = &mut std::mem::take(&mut input)[read..];
             let is_under_way = ws.context.is_under_way();
             if is_under_way != (timeout == Some(TimeoutKind::Message)) {
                 let next = if is_under_way { TimeoutKind::Message } else { TimeoutKind::Ping };

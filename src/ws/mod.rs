@@ -10,6 +10,7 @@
 //! | `context` | the state of one connection: messages in, control frames out |
 //! | `fragments` | a message that arrives in several frames |
 //! | `partial` | the frame that is arriving, and the limits on its size |
+//! | `text` | the shortcut of a whole text frame |
 //! | `frame` | the encoding of text frames |
 //! | `close` | close codes, reasons, and the violations that lead to some of them |
 
@@ -19,6 +20,7 @@ mod fragments;
 mod frame;
 pub mod handshake;
 mod partial;
+mod text;
 
 pub use close::Violation;
 pub use context::{Context, FrameReader, Incoming};

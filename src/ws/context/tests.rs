@@ -77,10 +77,33 @@ thread_local! {
 }
 
 /// Feeds all of `input`, and closes after a violation, as the server does.
-fn feed(context: &mut Context, mut input: &[u8], out: &mut Vec<u8>) -> Vec<String> {
-    let mut seen = Vec::new();
+fn feed(context: &mut Context, input: &[u8], out: &mut Vec<u8>) -> Vec<String> {
+    feed_some_way(context, input, out, false)
+}
+
+/// `is_short`: whole text frames are taken by the shortcut.
+fn feed_some_way(
+    context: &mut Context,
+    input: &[u8],
+    out: &mut Vec<u8>,
+    is_short: bool,
+) -> Vec<String> {
+    let (mut seen, mut input) = (Vec::new(), input.to_vec());
+    let mut input = &mut input[..];
     loop {
-        match READER.with_borrow_mut(|reader| context.feed(&mut input, out, reader)) {
+        let read = READER.with_borrow_mut(|reader| {
+            if is_short {
+                if let Some(text) = context.take_text(&mut input, reader)? {
+                    return Ok(Some(Incoming::Text(text.into())));
+                }
+            }
+            let mut rest = &*input;
+            let read = context.feed(&mut rest, out, reader);
+            let taken = input.len() - rest.len();
+            input = &mut std::mem::take(&mut input)[taken..];
+            read
+        });
+        match read {
             Ok(Some(Incoming::Fragment)) => {}
             Ok(Some(incoming)) => seen.push(describe(incoming)),
             Ok(None) => break,
@@ -106,18 +129,22 @@ fn check_after(
     expected: &[&str],
     answers: &[u8],
 ) {
-    let check = |pieces: &mut dyn Iterator<Item = &[u8]>, cut: &str| {
+    let check = |pieces: &mut dyn Iterator<Item = &[u8]>, is_short, cut: &str| {
         let (mut context, mut out) = (Context::new(), Vec::new());
         begin(&mut context, &mut out);
-        let seen: Vec<_> = pieces.flat_map(|piece| feed(&mut context, piece, &mut out)).collect();
+        let feed = |piece| feed_some_way(&mut context, piece, &mut out, is_short);
+        let seen: Vec<_> = pieces.flat_map(feed).collect();
         assert_eq!(seen, expected, "{cut}");
         assert_eq!(out.escape_ascii().to_string(), answers.escape_ascii().to_string(), "{cut}");
     };
-    for at in 0..=input.len() {
-        let (front, back) = input.split_at(at);
-        check(&mut [front, back].into_iter(), &format!("cut at {at}"));
+    for is_short in [false, true] {
+        for at in 0..=input.len() {
+            let (front, back) = input.split_at(at);
+            let cut = format!("cut at {at}, with the shortcut: {is_short}");
+            check(&mut [front, back].into_iter(), is_short, &cut);
+        }
+        check(&mut input.chunks(1), is_short, "byte by byte");
     }
-    check(&mut input.chunks(1), "byte by byte");
 }
 
 #[track_caller]
@@ -137,6 +164,60 @@ fn check_violation(input: &[u8], before: &[&str], violation: Violation) {
 #[test]
 fn the_masked_hello_of_the_rfc_is_read() {
     check(b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58", &["text Hello"], b"");
+}
+
+#[test]
+fn the_shortcut_takes_one_form_of_frame_and_leaves_the_others_as_they_are() {
+    let texts = [
+        String::new(),
+        "a".to_owned(),
+        "Grüße, 世界 🦀".to_owned(),
+        "x".repeat(125),
+        "y".repeat(126),
+        "z".repeat(LIMITS.frame_bytes_max),
+    ];
+    let long_form = |text: &str| [&[FIN | TEXT, 0xFE], &frame(0, text)[1..]].concat();
+    let mut unmasked = frame(FIN | TEXT, "a");
+    unmasked[1] &= !0x80;
+    let others = [
+        frame(TEXT, "a"),
+        frame(FIN | CONTINUE, "a"),
+        frame(FIN | BINARY, "a"),
+        frame(FIN | 0x40 | TEXT, "a"),
+        frame(FIN | 3, "a"),
+        frame(PING, "a"),
+        close_frame(1000, ""),
+        unmasked,
+        long_form("a"),
+        frame(FIN | TEXT, "x".repeat(LIMITS.frame_bytes_max + 1)),
+        [head(FIN | TEXT, 65_536), vec![0; 65_536]].concat(),
+    ];
+    let reader = FrameReader::new(LIMITS);
+    let take = |context: &mut Context, bytes: &[u8]| {
+        let mut input = bytes.to_vec();
+        let mut rest = &mut input[..];
+        let taken = context.take_text(&mut rest, &reader).unwrap().map(str::to_owned);
+        let left = rest.to_vec();
+        assert!(taken.is_some() || left == bytes, "it is left as it is");
+        (taken, left)
+    };
+    for text in texts {
+        let bytes = [&frame(FIN | TEXT, &text), &b"rest"[..]].concat();
+        let (taken, left) = take(&mut Context::new(), &bytes);
+        assert_eq!((taken.as_deref(), &left[..]), (Some(&text[..]), &b"rest"[..]));
+        for length in 0..bytes.len() - 4 {
+            assert_eq!(take(&mut Context::new(), &bytes[..length]).0, None, "{length} bytes");
+        }
+    }
+    for other in others {
+        assert_eq!(take(&mut Context::new(), &other).0, None, "{:?}", &other[..2]);
+    }
+    let (mut under_way, mut closing) = (Context::new(), Context::new());
+    feed(&mut under_way, &frame(TEXT, "a"), &mut Vec::new());
+    closing.close(Close::LEFT_ROOM, &mut Vec::new());
+    for mut context in [under_way, closing] {
+        assert_eq!(take(&mut context, &frame(FIN | TEXT, "a")).0, None);
+    }
 }
 
 #[test]

@@ -31,7 +31,9 @@ struct Outcome {
 fuzz_target!(|data: &[u8]| {
     let Some(cut) = Cut::of(data) else { return };
     let limits = if cut.small { SMALL } else { USUAL };
-    let whole = cut.in_any_pieces(|pieces| run(limits, pieces));
+    let whole = cut.in_any_pieces(|pieces| run(limits, pieces, false));
+    let short = cut.in_any_pieces(|pieces| run(limits, pieces, true));
+    assert_eq!(short, whole, "the shortcut for text frames delivers something else");
     let (delivered, failed) = second_opinion(limits, cut.bytes);
     assert_eq!(whole.delivered, delivered, "tungstenite delivers other messages");
     // The converse does not hold: the context rejects some frames by their headers alone.
@@ -39,15 +41,29 @@ fuzz_target!(|data: &[u8]| {
     server_closes_first(limits, &cut);
 });
 
-fn run(limits: WsLimits, pieces: &[&[u8]]) -> Outcome {
+/// `is_short`: with the shortcut for whole text frames.
+fn run(limits: WsLimits, pieces: &[&[u8]], is_short: bool) -> Outcome {
     let mut context = Context::new();
     let mut outcome = Outcome { delivered: Vec::new(), violation: None, answers: Vec::new() };
     let mut is_closed = false;
     let mut reader = FrameReader::new(limits);
-    for mut piece in pieces.iter().copied() {
+    for mut piece in pieces.iter().map(|piece| piece.to_vec()) {
+        let mut piece = &mut piece[..];
         loop {
             let before = piece.len();
-            match context.feed(&mut piece, &mut outcome.answers, &mut reader) {
+            let taken = if is_short { context.take_text(&mut piece, &reader) } else { Ok(None) };
+            let read = match taken {
+                Ok(Some(text)) => Ok(Some(Incoming::Text(text.into()))),
+                Ok(None) => {
+                    let mut rest = &*piece;
+                    let read = context.feed(&mut rest, &mut outcome.answers, &mut reader);
+                    let taken = piece.len() - rest.len();
+                    piece = &mut std::mem::take(&mut piece)[taken..];
+                    read
+                }
+                Err(violation) => Err(violation),
+            };
+            match read {
                 Ok(None) => break,
                 Ok(Some(Incoming::Fragment)) => {}
                 Ok(Some(incoming)) => {
