@@ -59,33 +59,50 @@ fn quoted(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 /// Appends a field whose value may need escapes.
 fn escaped(out: &mut Vec<u8>, name: &str, value: &str) {
     // Most values need no escapes, and checking for that costs a fraction of escaping.
-    if is_plain(value.as_bytes()) {
+    if is_plain(value) {
         return quoted(out, name, value.as_bytes());
     }
     out.extend_from_slice(name.as_bytes());
     write(out, &value);
 }
 
-/// Whether a JSON string needs no escapes (RFC 8259 §7): it has no control character, quotation mark
-/// or backslash.
+/// Whether a JSON string needs no escapes (RFC 8259 §7).
+fn is_plain(text: &str) -> bool {
+    plain_bytes(text) == text.len()
+}
+
+/// How many bytes of `text` come before the first character that a JSON string must escape (RFC 8259
+/// §7): a control character, quotation mark or backslash.
 ///
 /// Looks at eight bytes at once. Subtracting a bound from each byte sets the high bit of every byte
 /// below the bound; bytes whose high bit was set before are masked out. A borrow can set the high
-/// bit of another byte too, but only if some byte is below the bound, so the answer stays right.
+/// bit of the next byte too, but only if this byte is below the bound, so the lowest bit is right.
 /// A byte equals another if their exclusive or is 0, that is, below 1.
-fn is_plain(bytes: &[u8]) -> bool {
+pub(super) fn plain_bytes(text: &str) -> usize {
     const EACH: u64 = u64::MAX / 0xFF;
-    let any_below = |word: u64, bound: u8| {
-        word.wrapping_sub(EACH * u64::from(bound)) & !word & (EACH * 0x80) != 0
+    let below = |word: u64, bound: u8| word.wrapping_sub(EACH * u64::from(bound)) & !word;
+    let equal = |word: u64, byte: u8| below(word ^ (EACH * u64::from(byte)), 1);
+    let escaped = |bytes: [u8; 8]| {
+        let word = u64::from_le_bytes(bytes);
+        (below(word, b' ') | equal(word, b'"') | equal(word, b'\\')) & (EACH * 0x80)
     };
-    let any_equal = |word: u64, byte: u8| any_below(word ^ (EACH * u64::from(byte)), 1);
-    let is_escaped =
-        |word: u64| any_below(word, b' ') || any_equal(word, b'"') || any_equal(word, b'\\');
-    let (words, rest) = bytes.split_at(bytes.len() & !7);
-    let mut last = [b' '; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    let words = words.chunks_exact(8).map(|word| word.try_into().unwrap_or(last));
-    !words.chain([last]).any(|word| is_escaped(u64::from_ne_bytes(word)))
+    let (mut rest, mut found) = (text.as_bytes(), 0);
+    while let Some((word, later)) = rest.split_first_chunk() {
+        found = escaped(*word);
+        if found != 0 {
+            break;
+        }
+        rest = later;
+    }
+    if found == 0 {
+        let mut last = [b' '; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        found = escaped(last);
+    }
+    match found {
+        0 => text.len(),
+        found => text.len() - rest.len() + found.trailing_zeros() as usize / 8,
+    }
 }
 
 /// Appends messages of a history, separated by commas.
@@ -222,11 +239,10 @@ mod tests {
                         let mut out = Vec::new();
                         escaped(&mut out, "", &text);
                         assert_eq!(out, serde_json::to_vec(&text).unwrap(), "{text:?}");
-                        assert_eq!(
-                            is_plain(text.as_bytes()),
-                            out.len() == text.len() + 2,
-                            "{text:?}"
-                        );
+                        let is_escaped =
+                            |c: char| serde_json::to_vec(&c).unwrap().len() > c.len_utf8() + 2;
+                        let plain = text.find(is_escaped).unwrap_or(text.len());
+                        assert_eq!(plain_bytes(&text), plain, "{text:?}");
                     }
                 }
             }
