@@ -20,9 +20,17 @@ pub fn encode_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> usize
     out.extend_from_slice(&[0; HEADER_BYTES_RESERVED]);
     write(out);
     debug_assert!(out.len() >= start + HEADER_BYTES_RESERVED, "`write` removed bytes");
-    let (header, header_len) = header(out.len() - start - HEADER_BYTES_RESERVED);
-    out.splice(start..start + HEADER_BYTES_RESERVED, header.into_iter().take(header_len));
-    start + header_len
+    let (reserved, end) = (start + HEADER_BYTES_RESERVED, out.len());
+    let (header, header_len) = header(end - reserved);
+    let payload = start + header_len;
+    if payload != reserved {
+        let moved_end = payload + (end - reserved);
+        out.resize(end.max(moved_end), 0);
+        out.copy_within(reserved..end, payload);
+        out.truncate(moved_end);
+    }
+    out[start..payload].copy_from_slice(&header[..header_len]);
+    payload
 }
 
 /// Whether these are whole frames of a server, one of which ends (or the first begins) at `at`.
