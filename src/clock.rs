@@ -5,8 +5,8 @@
 //! and randomness are used for. The invariant: within one process neither [`Mono`] nor [`Wall`]
 //! goes backwards, whatever an administrator or NTP does to the system's clock.
 
-use std::fmt::{self, Write as _};
-use std::io;
+use std::fmt;
+use std::io::{self, Write as _};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A point on the monotonic clock: microseconds since the [`Clock`] was created.
@@ -88,29 +88,40 @@ impl Wall {
     }
 
     fn system_time(self) -> SystemTime {
-        // Both formats end with the year 9999, and httpdate panics beyond it. A clock that is set
-        // wrong must not end the process.
-        const LAST: u64 = 253_402_300_799_999_999;
-        UNIX_EPOCH + Duration::from_micros(self.0.min(LAST))
+        UNIX_EPOCH + Duration::from_micros(self.min(LAST).0)
     }
 }
 
+/// Both formats end with the year 9999, and httpdate panics beyond it. A clock that is set wrong must
+/// not end the process.
+const LAST: Wall = Wall(253_402_300_799_999_999);
+
 /// Formats times as in contract §1.16. Caches the last result, because all messages of a tick have
-/// the same time.
+/// the same time, and those of a second differ in six digits only.
 #[derive(Default)]
 pub struct Stamps {
-    wall: Wall,
-    text: String,
+    /// `None`: `text` is not a time yet.
+    wall: Option<Wall>,
+    text: [u8; Stamps::LEN],
 }
 
 impl Stamps {
+    /// Bytes of a time as text.
+    pub const LEN: usize = "2025-08-19T13:45:00.123456Z".len();
+
     /// The same text as [`Wall::rfc3339`].
-    pub fn of(&mut self, wall: Wall) -> &str {
-        if self.wall != wall || self.text.is_empty() {
-            self.wall = wall;
-            self.text.clear();
-            let written = write!(self.text, "{}", wall.rfc3339());
-            debug_assert!(written.is_ok(), "writing to a String cannot fail");
+    pub fn of(&mut self, wall: Wall) -> &[u8; Stamps::LEN] {
+        let wall = wall.min(LAST);
+        let before = self.wall.replace(wall);
+        if before.map(Wall::seconds) != Some(wall.seconds()) {
+            let written = write!(&mut self.text[..], "{}", wall.rfc3339());
+            debug_assert!(written.is_ok(), "all times have this length");
+        } else if before != Some(wall) {
+            let mut micros = wall.micros() % 1_000_000;
+            for digit in self.text[20..26].iter_mut().rev() {
+                *digit = b'0' + (micros % 10) as u8;
+                micros /= 10;
+            }
         }
         &self.text
     }
@@ -253,9 +264,11 @@ mod tests {
     #[test]
     fn a_cached_timestamp_is_of_its_own_time() {
         let mut stamps = Stamps::default();
-        for micros in [0, 0, 1, 1_755_611_100_123_456, 0] {
+        let second = 1_755_611_100_000_000;
+        let times = [0, 0, 1, second + 123_456, second, second + 999_999, second + 1_000_000, 0];
+        for micros in times.into_iter().chain(LAST.0 - 1..LAST.0 + 3).chain([u64::MAX]) {
             let wall = Wall::from_micros(micros);
-            assert_eq!(stamps.of(wall), wall.rfc3339().to_string());
+            assert_eq!(stamps.of(wall), wall.rfc3339().to_string().as_bytes());
         }
     }
 

@@ -17,58 +17,59 @@ use crate::http::Response;
 /// Appends an event in the form that everyone in the room gets (contract §6.5).
 ///
 /// Written without serde, because it runs for every message and only names, texts and nonces can
-/// need an escape.
+/// need an escape. Ids and times are written into templates: every part that is appended by itself
+/// costs forty instructions.
 pub fn event(out: &mut Vec<u8>, event: &Event<'_>, stamps: &mut Stamps) {
     match event {
         Event::Message(message) => {
-            quoted(out, "{\"id\":", message.id.text().as_bytes());
-            let (kind, what) = match message.kind {
-                MessageKind::Chat(_) => (",\"type\":\"chat\",\"user\":", ""),
-                MessageKind::UserJoined => (",\"type\":\"user_joined\",\"user\":", "has joined"),
-                MessageKind::UserLeft => (",\"type\":\"user_left\",\"user\":", "has left"),
+            let mut head = *b"{\"id\":\"00000000-0000-0000-0000-000000000000\",\"type\":\"";
+            head[7..43].copy_from_slice(&message.id.chars());
+            out.extend_from_slice(&head);
+            let (kind, text, what) = match message.kind {
+                MessageKind::Chat(text) => ("chat\",\"user\":\"", text, ""),
+                MessageKind::UserJoined => {
+                    ("user_joined\",\"user\":\"", message.user, " has joined")
+                }
+                MessageKind::UserLeft => ("user_left\",\"user\":\"", message.user, " has left"),
             };
-            escaped(out, kind, message.user);
-            quoted(out, ",\"user_id\":", message.user_id.text().as_bytes());
-            match message.kind {
-                MessageKind::Chat(text) => escaped(out, ",\"message\":", text),
-                _ => escaped(out, ",\"message\":", &format!("{} {what}", message.user)),
-            }
-            quoted(out, ",\"timestamp\":", stamps.of(message.wall).as_bytes());
-            quoted(out, ",\"room_id\":", message.room_id.text().as_bytes());
+            out.extend_from_slice(kind.as_bytes());
+            characters(out, message.user);
+            let mut middle = *b"\",\"user_id\":\"0000000000000000\",\"message\":\"";
+            middle[13..29].copy_from_slice(&message.user_id.chars());
+            out.extend_from_slice(&middle);
+            characters(out, text);
+            out.extend_from_slice(what.as_bytes());
+            let mut tail = *b"\",\"timestamp\":\"0000-00-00T00:00:00.000000Z\",\"room_id\":\"";
+            tail[15..15 + Stamps::LEN].copy_from_slice(stamps.of(message.wall));
+            out.extend_from_slice(&tail);
+            out.extend_from_slice(message.room_id.text().as_bytes());
             if let Some(nonce) = message.nonce {
-                escaped(out, ",\"nonce\":", nonce);
+                out.extend_from_slice(b"\",\"nonce\":\"");
+                characters(out, nonce);
             }
         }
         Event::Typing { user, user_id, room_id } => {
-            escaped(out, "{\"type\":\"typing\",\"user\":", user);
-            quoted(out, ",\"user_id\":", user_id.text().as_bytes());
-            quoted(out, ",\"room_id\":", room_id.text().as_bytes());
+            out.extend_from_slice(b"{\"type\":\"typing\",\"user\":\"");
+            characters(out, user);
+            out.extend_from_slice(b"\",\"user_id\":\"");
+            out.extend_from_slice(&user_id.chars());
+            out.extend_from_slice(b"\",\"room_id\":\"");
+            out.extend_from_slice(room_id.text().as_bytes());
         }
     }
-    out.push(b'}');
+    out.extend_from_slice(b"\"}");
 }
 
-/// Appends a field whose value needs no escapes, such as an id or a time.
-fn quoted(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(name.as_bytes());
-    out.push(b'"');
-    out.extend_from_slice(value);
-    out.push(b'"');
-}
-
-/// Appends a field whose value may need escapes.
-fn escaped(out: &mut Vec<u8>, name: &str, value: &str) {
+/// Appends the characters of a JSON string, without its second quotation mark. The first is in `out`
+/// already.
+fn characters(out: &mut Vec<u8>, value: &str) {
     // Most values need no escapes, and checking for that costs a fraction of escaping.
-    if is_plain(value) {
-        return quoted(out, name, value.as_bytes());
+    if plain_bytes(value) == value.len() {
+        return out.extend_from_slice(value.as_bytes());
     }
-    out.extend_from_slice(name.as_bytes());
+    out.pop(); // serde_json writes both.
     write(out, &value);
-}
-
-/// Whether a JSON string needs no escapes (RFC 8259 §7).
-fn is_plain(text: &str) -> bool {
-    plain_bytes(text) == text.len()
+    out.pop();
 }
 
 /// How many bytes of `text` come before the first character that a JSON string must escape (RFC 8259
@@ -222,6 +223,41 @@ pub fn response_of(status: u16, pieces: Vec<Bytes>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chat::{Message, MessageId, RoomId};
+
+    #[test]
+    fn an_event_is_encoded_as_by_serde_json() {
+        let id = MessageId::parse("01890a5d-ac96-774b-bcce-b302099a8057").unwrap();
+        let wall = Wall::from_micros(1_755_611_100_123_456);
+        let texts = ["", "ana", "\"q\" \\", "a\nb", "1234567", "Grüße, 世界 🦀"];
+        let kinds = texts.map(MessageKind::Chat);
+        let kinds = kinds.into_iter().chain([MessageKind::UserJoined, MessageKind::UserLeft]);
+        for (kind, user) in kinds.flat_map(|kind| texts.map(|user| (kind, user))) {
+            for nonce in texts.map(Some).into_iter().chain([None]) {
+                let room_id = RoomId::parse("0123456789").unwrap();
+                let user_id = UserId::from_bits(0x0123_4567_89ab_cdef);
+                let message = Message { id, kind, user, user_id, wall, room_id, nonce };
+                let mut out = b"before".to_vec();
+                event(&mut out, &Event::Message(message), &mut Stamps::default());
+                let (kind, text) = match kind {
+                    MessageKind::Chat(text) => ("chat", text.to_owned()),
+                    MessageKind::UserJoined => ("user_joined", format!("{user} has joined")),
+                    MessageKind::UserLeft => ("user_left", format!("{user} has left")),
+                };
+                let json = |value: &str| serde_json::to_string(value).unwrap();
+                let nonce = nonce.map(|nonce| format!(",\"nonce\":{}", json(nonce)));
+                let expected = format!(
+                    "before{{\"id\":\"{id}\",\"type\":\"{kind}\",\"user\":{},\
+                     \"user_id\":\"0123456789abcdef\",\"message\":{},\
+                     \"timestamp\":\"2025-08-19T13:45:00.123456Z\",\"room_id\":\"0123456789\"{}}}",
+                    json(user),
+                    json(&text),
+                    nonce.unwrap_or_default(),
+                );
+                assert_eq!(String::from_utf8(out).unwrap(), expected);
+            }
+        }
+    }
 
     /// Tries each character that needs an escape, its neighbours and some longer characters, at
     /// every index of a word and beside several kinds of bytes.
@@ -237,7 +273,9 @@ mod tests {
                         text.insert(index, odd);
                         let text: String = text.into_iter().collect();
                         let mut out = Vec::new();
-                        escaped(&mut out, "", &text);
+                        out.push(b'"');
+                        characters(&mut out, &text);
+                        out.push(b'"');
                         assert_eq!(out, serde_json::to_vec(&text).unwrap(), "{text:?}");
                         let is_escaped =
                             |c: char| serde_json::to_vec(&c).unwrap().len() > c.len_utf8() + 2;

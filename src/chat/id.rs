@@ -99,7 +99,7 @@ impl RoomId {
 
     /// The id as text.
     pub fn text(&self) -> IdText {
-        IdText::hex(self.as_bytes())
+        IdText::hex(self.bytes, self.len)
     }
 }
 
@@ -114,9 +114,21 @@ impl fmt::Display for RoomId {
 pub struct UserId(pub(super) u64);
 
 impl UserId {
+    #[cfg(test)]
+    pub(crate) fn from_bits(bits: u64) -> UserId {
+        UserId(bits)
+    }
+
+    /// The characters of the id as text.
+    pub fn chars(&self) -> [u8; 16] {
+        let mut chars = [0; 16];
+        write_hex(&self.0.to_be_bytes(), &mut chars);
+        chars
+    }
+
     /// The id as text.
     pub fn text(&self) -> IdText {
-        IdText::hex(&self.0.to_be_bytes())
+        IdText::hex((u128::from(self.0) << 64).to_be_bytes(), 8)
     }
 }
 
@@ -136,28 +148,54 @@ pub struct IdText {
 }
 
 impl IdText {
-    const MAX: usize = uuid::fmt::Hyphenated::LENGTH;
+    /// Characters of the longest id.
+    pub const MAX: usize = uuid::fmt::Hyphenated::LENGTH;
 
     fn hyphenated(id: Uuid) -> IdText {
-        let mut text = [0; IdText::MAX];
-        id.hyphenated().encode_lower(&mut text);
-        IdText { text, len: IdText::MAX as u8 }
+        IdText { text: hyphenated(id), len: IdText::MAX as u8 }
     }
 
-    /// `bytes`: at most 16.
-    fn hex(bytes: &[u8]) -> IdText {
-        const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    /// The first `len` bytes of `bytes`.
+    fn hex(bytes: [u8; 16], len: u8) -> IdText {
         let mut text = [0; IdText::MAX];
-        for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
-            pair[0] = DIGITS[usize::from(byte >> 4)];
-            pair[1] = DIGITS[usize::from(byte & 0xF)];
-        }
-        IdText { text, len: 2 * bytes.len() as u8 }
+        write_hex(&bytes, &mut text);
+        IdText { text, len: 2 * len }
     }
 
     /// The characters. None of them needs escaping in JSON.
     pub fn as_bytes(&self) -> &[u8] {
         self.text.get(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+/// The hyphenated form of RFC 9562 §4.
+fn hyphenated(id: Uuid) -> [u8; IdText::MAX] {
+    let mut digits = [0; 32];
+    write_hex(id.as_bytes(), &mut digits);
+    let mut text = [b'-'; IdText::MAX];
+    text[..8].copy_from_slice(&digits[..8]);
+    text[9..13].copy_from_slice(&digits[8..12]);
+    text[14..18].copy_from_slice(&digits[12..16]);
+    text[19..23].copy_from_slice(&digits[16..20]);
+    text[24..].copy_from_slice(&digits[20..]);
+    text
+}
+
+/// Writes the hex digits of `bytes`, whose length is a multiple of four, to the front of `out`.
+///
+/// Makes eight digits at once, one in each byte of a word: the half-bytes are moved apart, and then
+/// those above 9 become letters.
+fn write_hex(bytes: &[u8], out: &mut [u8]) {
+    const EACH: u64 = u64::MAX / 0xFF;
+    for (four, eight) in bytes.chunks_exact(4).zip(out.chunks_exact_mut(8)) {
+        let Ok(four) = four.try_into() else { continue };
+        let mut halves = u64::from(u32::from_be_bytes(four));
+        halves = (halves << 16 | halves) & 0x0000_FFFF_0000_FFFF;
+        halves = (halves << 8 | halves) & 0x00FF_00FF_00FF_00FF;
+        halves = (halves << 4 | halves) & 0x0F0F_0F0F_0F0F_0F0F;
+        let letters = (halves + EACH * 6) >> 4 & EACH;
+        let digits = halves + EACH * u64::from(b'0') + letters * u64::from(b'a' - b'0' - 10);
+        eight.copy_from_slice(&digits.to_be_bytes());
     }
 }
 
@@ -180,6 +218,11 @@ impl MessageId {
     /// The id as text.
     pub fn text(&self) -> IdText {
         IdText::hyphenated(self.0)
+    }
+
+    /// The characters of the id as text.
+    pub fn chars(&self) -> [u8; IdText::MAX] {
+        hyphenated(self.0)
     }
 
     /// The id whose bytes these are.
@@ -283,6 +326,24 @@ mod tests {
         assert_eq!(RoomId::parse(private).unwrap().to_string(), private);
         for bad in ["", "a1b2c3d4e", "A1B2C3D4E5", "a1b2c3d4eg", "a1b2c3d4e5f6", "ééééé"] {
             assert_eq!(RoomId::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn ids_are_written_like_those_of_uuid() {
+        let mut entropy = SeededEntropy::new(5);
+        let ids = (0..=255).map(|byte| [byte; 16]).chain((0..1000).map(|_| {
+            let entropy: &mut dyn Entropy = &mut entropy;
+            entropy.bytes()
+        }));
+        for bytes in ids {
+            let uuid = Uuid::from_bytes(bytes);
+            assert_eq!(MessageId(uuid).to_string(), uuid.hyphenated().to_string());
+            let room = RoomId { bytes, len: 16 };
+            assert_eq!(room.to_string(), uuid.simple().to_string());
+            let (user, simple) = (UserId(uuid.as_u64_pair().0), uuid.simple().to_string());
+            assert_eq!(user.to_string(), simple[..16]);
+            assert_eq!(user.chars(), simple.as_bytes()[..16]);
         }
     }
 
