@@ -11,7 +11,7 @@ use super::event::Message;
 use super::heap::{map_bytes, shrink};
 use super::id::{MessageId, UserId};
 use super::kept::{
-    HEADER_BYTES, Header, MessageCopies, nonce_hash, parts, record_nonce, record_nonce_hash,
+    HEADER_BYTES, Header, MessageCopies, head, nonce_hash, parts, record_nonce, record_nonce_hash,
 };
 use super::keys::{RoomKey, ShareKey};
 use super::shares::Shares;
@@ -70,9 +70,8 @@ impl History {
         event_bytes: usize,
     ) {
         debug_assert!(self.newest < Some(message.id));
-        let header = Header::of(message, Some(share), event_bytes).encode();
-        let id = message.id.to_bytes();
-        let parts = parts(message, &id, &header);
+        let head = head(message, Some(share), event_bytes);
+        let parts = parts(message, &head);
         let place = archive.store.push(room.index() as u32, &mut self.queue, &parts);
         archive.shares.add(share, parts.iter().map(|part| part.len()).sum());
         self.newest = Some(message.id);

@@ -106,9 +106,8 @@ impl MessageCopies {
 
     /// Appends a message that is not a record.
     pub(super) fn push_new(&mut self, message: &Message<'_>) {
-        let header = Header::of(message, None, 0).encode();
-        let id = message.id.to_bytes();
-        let parts = parts(message, &id, &header);
+        let head = head(message, None, 0);
+        let parts = parts(message, &head);
         self.push(|out| parts.iter().for_each(|part| out.extend_from_slice(part)));
     }
 
@@ -133,22 +132,28 @@ impl MessageCopies {
 
 /// Bytes of a message's record.
 pub(super) fn record_bytes(message: &Message<'_>) -> usize {
-    let header = Header::of(message, None, 0).encode();
-    parts(message, &message.id.to_bytes(), &header).iter().map(|part| part.len()).sum()
+    parts(message, &head(message, None, 0)).iter().map(|part| part.len()).sum()
 }
 
-/// The parts of a message's record.
-pub(super) fn parts<'m>(
-    message: &Message<'m>,
-    id: &'m [u8; KEY_BYTES],
-    header: &'m [u8; HEADER_BYTES],
-) -> [&'m [u8]; 5] {
+/// The id and the header of a record.
+type Head = [u8; KEY_BYTES + HEADER_BYTES];
+
+/// See [`Header::of`].
+pub(super) fn head(message: &Message<'_>, share: Option<ShareKey>, event_bytes: usize) -> Head {
+    let mut head = [0; KEY_BYTES + HEADER_BYTES];
+    head[..KEY_BYTES].copy_from_slice(&message.id.to_bytes());
+    head[KEY_BYTES..].copy_from_slice(&Header::of(message, share, event_bytes).encode());
+    head
+}
+
+/// The parts of a message's record, which begins with `head`.
+pub(super) fn parts<'m>(message: &Message<'m>, head: &'m Head) -> [&'m [u8]; 4] {
     let text = match message.kind {
         MessageKind::Chat(text) => text,
         MessageKind::UserJoined | MessageKind::UserLeft => "",
     };
     let nonce = message.nonce.unwrap_or_default();
-    [id, header, message.user.as_bytes(), nonce.as_bytes(), text.as_bytes()]
+    [head, message.user.as_bytes(), nonce.as_bytes(), text.as_bytes()]
 }
 
 /// `None` if the bytes are not a record.

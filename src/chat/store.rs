@@ -203,33 +203,31 @@ impl Store {
             self.grow(owner, queue);
         }
         let place = Place { ordinal: queue.last_ordinal(), offset: queue.tail };
-        let block = self.block_mut(queue.last_block());
-        if block[HEADER_BYTES - 1] == NO_RECORD {
-            block[HEADER_BYTES - 1] = place.offset;
-        }
         if queue.len == 0 {
             queue.head = place.offset;
         }
         queue.len += 1;
-        self.append(owner, queue, &(length as u16).to_le_bytes());
-        for part in parts {
-            self.append(owner, queue, part);
+        let mut block = self.block_mut(queue.last_block());
+        if block[HEADER_BYTES - 1] == NO_RECORD {
+            block[HEADER_BYTES - 1] = place.offset;
         }
-        place
-    }
-
-    fn append(&mut self, owner: u32, queue: &mut RecordQueue, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            if usize::from(queue.tail) == PAYLOAD_BYTES {
+        let (length, mut tail) = ((length as u16).to_le_bytes(), usize::from(queue.tail));
+        for mut part in [&length[..]].into_iter().chain(parts.iter().copied()) {
+            loop {
+                let free = &mut block[HEADER_BYTES + tail..];
+                let (now, later) = part.split_at(part.len().min(free.len()));
+                free[..now.len()].copy_from_slice(now);
+                tail += now.len();
+                if later.is_empty() {
+                    break;
+                }
                 self.grow(owner, queue);
+                block = self.block_mut(queue.last_block());
+                (part, tail) = (later, 0);
             }
-            let tail = usize::from(queue.tail);
-            let (now, later) = bytes.split_at(bytes.len().min(PAYLOAD_BYTES - tail));
-            let start = HEADER_BYTES + tail;
-            self.block_mut(queue.last_block())[start..start + now.len()].copy_from_slice(now);
-            queue.tail += now.len() as u8;
-            bytes = later;
         }
+        queue.tail = tail as u8;
+        place
     }
 
     /// Adds an empty block at the end of a queue.
@@ -616,7 +614,7 @@ impl RecordQueue {
     }
 
     fn last_block(&self) -> BlockIndex {
-        self.block(self.last_ordinal())
+        self.blocks[self.blocks.len() - 1]
     }
 
     fn block(&self, ordinal: u32) -> BlockIndex {
