@@ -245,6 +245,24 @@ fn only_silent_connections_are_pinged() {
     world.close_all();
 }
 
+// contract §6.12
+#[test]
+fn a_busy_connection_is_pinged_at_most_a_sixteenth_early_and_never_late() {
+    for busy in [0, 1249, 1250, 1300, 9000] {
+        let (mut world, guests) = room_with_guests(&no_message_rate(), RELIABLE, 1);
+        world.pass_time(Duration::from_millis(busy));
+        world.chat(guests[0], "the last words");
+        world.settle();
+        for (silent, pings) in [(18_700, 0), (1_350, 1)] {
+            world.pass_time(Duration::from_millis(silent));
+            world.settle();
+            let asked = world.peers[guests[0]].ws().unwrap().pings_received;
+            assert_eq!(asked, pings, "busy for {busy} ms");
+        }
+        world.close_all();
+    }
+}
+
 #[test]
 fn a_dead_connection_is_dropped_after_the_pong_timeout_and_its_user_leaves_after_the_grace() {
     let (mut world, guests) = room_with_guests(&no_message_rate(), RELIABLE, 1);
