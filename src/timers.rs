@@ -273,6 +273,11 @@ impl<T: Timer> Timers<T> {
         self.slots.remove(key).map(|entry| entry.timer)
     }
 
+    /// Whether a timer of this class is armed.
+    pub fn has(&self, class: usize) -> bool {
+        self.deadlines.lists.get(class).is_some_and(|list| list.first().is_some())
+    }
+
     /// The number of armed timers.
     pub fn len(&self) -> usize {
         self.slots.len()

@@ -142,6 +142,7 @@ impl Chat {
         sink: &mut dyn Sink,
     ) -> Result<Posted, Refusal> {
         let member = self.members.get(key).ok_or(Refusal::NotAMember)?;
+        let is_present = member.arrival.is_some();
         if let Some(session) = self.sessions.get_mut(member.session) {
             let taken = self.config.message_pace.take(&mut session.messages, now.mono);
             taken.map_err(Refusal::RateLimited)?;
@@ -152,7 +153,7 @@ impl Chat {
                 return Ok(Posted::Known(place));
             }
         }
-        if let Some(holder) = self.holder_in_the_way(key) {
+        if let Some(holder) = if is_present { None } else { self.holder_in_the_way(key) } {
             self.depart(now, holder, sink); // A holder in its grace gives way to a post.
         }
         let kind = MessageKind::Chat(draft.text);

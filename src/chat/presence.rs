@@ -17,7 +17,7 @@ use super::membership::Access;
 use super::roster::Arrival;
 use super::sink::{LastPage, Sink};
 use super::state::{Chat, Pending, Probe, present_facts};
-use super::timer::ChatTimer;
+use super::timer::{ChatTimer, PROBES};
 use crate::clock::Now;
 
 /// A connection that asks to enter a room.
@@ -116,6 +116,9 @@ impl Chat {
 
     /// The peer has sent something. It answers the member's probe, if there is one.
     pub fn on_sign_of_life(&mut self, now: Now, attachment: AttachmentKey, sink: &mut dyn Sink) {
+        if !self.timers.has(PROBES) {
+            return; // There is no probe at all: nearly always.
+        }
         if let Some(member) = self.member_of(attachment) {
             self.answer_probe(now, member, sink);
         }

@@ -32,6 +32,9 @@ pub(super) enum ChatTimer {
     Guesses,
 }
 
+/// The class of [`ChatTimer::Probe`].
+pub(super) const PROBES: usize = 4;
+
 impl Timer for ChatTimer {
     type Config = ChatConfig;
     fn class(self, config: &ChatConfig) -> (usize, Duration) {
@@ -40,7 +43,7 @@ impl Timer for ChatTimer {
             ChatTimer::RoomEmpty(_) => (1, config.room_ttl),
             ChatTimer::RoomNew(_) => (2, config.new_room_ttl),
             ChatTimer::LeaveGrace(_) => (3, config.leave_grace),
-            ChatTimer::Probe(_) => (4, config.probe_timeout),
+            ChatTimer::Probe(_) => (PROBES, config.probe_timeout),
             ChatTimer::Address(_) => (5, ADDRESS_REVIEW_INTERVAL),
             ChatTimer::Guesses => (6, config.guess_paces.address.idle_after()),
         }

@@ -138,9 +138,8 @@ impl<S: Stream> Core<S> {
             self.table.batches.is_background = lane == Lane::Background;
             self.table.schedule.begin(lane, self.table.output());
             while let Some(key) = self.table.next_turn() {
-                let output = self.table.output();
                 if lane == Lane::Interactive
-                    && output.has_backlog
+                    && self.table.outgoing.has_backlog()
                     && is_large_fan_out(self.recipients(key))
                 {
                     self.table.schedule_in_background(key);
@@ -209,15 +208,15 @@ impl<S: Stream> Core<S> {
     /// There is input. `has_hung_up`: the peer has also ended its direction (EPOLLRDHUP).
     pub fn on_readable(&mut self, key: ConnectionKey, has_hung_up: bool) {
         self.listening.on_input();
+        if !has_hung_up {
+            return self.table.schedule(key);
+        }
         if let Some(connection) = self.table.slots.get_mut(key) {
-            connection.has_hung_up |= has_hung_up;
+            connection.has_hung_up = true;
         }
         // Hang-ups go to the background lane, so that a mass disconnect does not delay live
         // connections.
-        match has_hung_up {
-            true => self.table.schedule_in_background(key),
-            false => self.table.schedule(key),
-        }
+        self.table.schedule_in_background(key);
     }
 
     /// The kernel takes bytes again.
@@ -334,10 +333,10 @@ impl<S: Stream> Core<S> {
 
     fn seal_all(&mut self) {
         self.table.schedule.on_all_sealed(self.table.now.mono);
+        self.seal_urgent();
         while let Some(room) = self.table.batches.any_open() {
             self.seal_one(room);
         }
-        self.seal_urgent();
     }
 
     fn seal_urgent(&mut self) {
