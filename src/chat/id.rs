@@ -247,6 +247,10 @@ impl fmt::Display for MessageId {
     }
 }
 
+/// The last millisecond of the year 9999. Ids do not follow a clock beyond it, and so always have
+/// room to count on: their 48 bits reach the year 10,889.
+const CLOCK_MILLIS_MAX: u64 = 253_402_300_799_999;
+
 /// The source of message ids.
 #[derive(Default)]
 pub(super) struct MessageIds {
@@ -277,9 +281,11 @@ impl MessageIds {
     /// Generates an id greater than all earlier ones.
     pub fn next(&mut self, wall: Wall, entropy: &mut dyn Entropy) -> MessageId {
         // RFC 9562 §6.2, method 1: a counter in the 12 bits after the version. When it overflows,
-        // the ids run ahead of the clock by a millisecond.
-        if wall.millis() > self.millis {
-            (self.millis, self.counter) = (wall.millis(), 0);
+        // the ids run ahead of the clock by a millisecond. They are ahead by years once the clock
+        // has been ahead by years.
+        let millis = wall.millis().min(CLOCK_MILLIS_MAX);
+        if millis > self.millis {
+            (self.millis, self.counter) = (millis, 0);
         } else if self.counter < 0xFFF {
             self.counter += 1;
         } else {
@@ -301,7 +307,9 @@ mod tests {
     fn message_ids_increase_even_if_the_counter_overflows_or_the_clock_goes_back() {
         let mut entropy = SeededEntropy::new(1);
         let mut ids = MessageIds::default();
-        let walls = [5_000_000, 5_000_999, 4_000_000, 5_001_000, 9_000_000];
+        let year_9999 = 253_400_000_000_000_000;
+        let walls =
+            [5_000_000, 5_000_999, 4_000_000, 5_001_000, year_9999, 9_000_000, u64::MAX, 9_000_000];
         let mut last = None;
         for wall in walls {
             for _ in 0..5000 {

@@ -137,7 +137,7 @@ impl Server {
         // inherited.
         let inherited = systemd::inherited();
         machine::forbid_core_dumps();
-        let mut clock = Clock::new();
+        let clock = Clock::new();
         let now = clock.read();
         let poll = Poll::new().map_err(StartError::Poll)?;
         let signals = Signals::new(poll.registry(), SIGNALS).map_err(StartError::Poll)?;

@@ -1192,3 +1192,38 @@ fn a_reader_of_one_megabit_keeps_up_with_a_session_that_comes_and_goes() {
     assert_eq!(text.matches("hello").count(), 40, "every chat is kept");
     world.close_all();
 }
+
+/// Regression: after the clock had run ten years ahead for a second, every timestamp and every `Date`
+/// stayed there.
+// contract §1.14 §1.16
+#[test]
+fn times_follow_a_clock_that_is_set_back_and_ids_go_on_increasing() {
+    const TEN_YEARS: Duration = Duration::from_secs(3653 * 24 * 60 * 60);
+    let (mut world, guests) = room_with_guests(&no_message_rate(), RELIABLE, 1);
+    let mut years = Vec::new();
+    for forward in [true, false, true, false] {
+        world.set_system_clock(TEN_YEARS, forward);
+        for _ in 0..10 {
+            world.chat(guests[0], "what time is it");
+        }
+        world.settle();
+        world.open_rooms(&[0]);
+        let path = format!("/rooms/{}/messages", world.rooms[0].id);
+        let response = world.get(&path, world.users[0].session.clone().as_deref(), Check::ByCaller);
+        let list = world.get("/rooms/all?detail=true", None, Check::ByCaller);
+        let json = |body: &[u8]| serde_json::from_slice::<serde_json::Value>(body).expect("JSON");
+        let (messages, rooms) = (json(&response.body), json(&list.body));
+        let messages = messages["messages"].as_array().expect("messages");
+        let ids: Vec<_> = messages.iter().map(|one| one["id"].as_str()).collect();
+        assert!(ids.is_sorted_by(|one, other| one < other));
+        let times = [
+            messages.last().expect("a message")["timestamp"].as_str(),
+            rooms["rooms"][0]["created_at"].as_str(),
+            response.head.lines().find(|line| line.starts_with("Date: ")),
+        ];
+        let year = if forward { "2035" } else { "2025" };
+        years.push(times.map(|time| time.is_some_and(|time| time.contains(year))));
+    }
+    assert_eq!(years, [[true; 3]; 4]);
+    world.close_all();
+}

@@ -54,8 +54,6 @@ pub struct World {
     /// Peers that have connected and wait to be accepted, the first in front.
     backlog: VecDeque<usize>,
     accept_paused_until: Option<Mono>,
-    /// The wall clock of the system. It may be set back; the one in `now` never goes back.
-    system_clock: Wall,
 }
 
 /// After this many bytes all peers read before more are sent, so that the server has no reason to
@@ -101,7 +99,6 @@ impl World {
             history_messages_max: config.history_messages_max,
             backlog: VecDeque::new(),
             accept_paused_until: None,
-            system_clock: now.wall,
         }
     }
 
@@ -638,22 +635,18 @@ impl World {
         }
     }
 
-    /// Time passes on both clocks. The wall clock that the server uses stands still while the
-    /// system's is behind it.
+    /// Time passes on both clocks.
     pub fn advance_clocks(&mut self, time: Duration) {
-        self.system_clock = self.system_clock.after(time);
-        self.now.mono = self.now.mono.after(time);
-        self.now.wall = self.now.wall.max(self.system_clock);
+        self.now = self.now.after(time);
     }
 
     /// The wall clock of the system is set forward or back.
     pub fn set_system_clock(&mut self, by: Duration, forward: bool) {
-        self.system_clock = if forward {
-            self.system_clock.after(by)
+        self.now.wall = if forward {
+            self.now.wall.after(by)
         } else {
-            Wall::from_micros(self.system_clock.micros().saturating_sub(by.as_micros() as u64))
+            Wall::from_micros(self.now.wall.micros().saturating_sub(by.as_micros() as u64))
         };
-        self.advance_clocks(Duration::ZERO);
     }
 
     /// Lets time pass until the next timer is due. Returns false if there is none.

@@ -203,6 +203,27 @@ fn histories_take_no_more_memory_after_a_restart() {
     assert!(histories(&ledger) <= histories(&story.ledger), "{}", histories(&ledger));
 }
 
+// contract §1.14 §1.16
+#[test]
+fn after_a_restart_ids_follow_those_of_a_clock_that_was_ahead_and_times_follow_the_clock() {
+    let mut story = Story::new();
+    let (session, room, tab) = story.begin("ana");
+    let now = story.now;
+    story.now.wall = now.wall.after(Duration::from_secs(10 * 365 * 24 * 60 * 60));
+    (0..10).for_each(|_| story.send(tab, "ahead"));
+    let newest = story.last_id(room);
+    let lines = recorded(&story.chat, story.now);
+    let (mut chat, _ledger) = restored(story.chat.config, &lines, now).unwrap();
+    let session = chat.session(story.session_id(session)).unwrap();
+    let room = chat.room(story.chat.room_id(room).unwrap()).unwrap();
+    let draft = Draft::new("now", None).unwrap();
+    let (posted, _) =
+        chat.post_from_outside(now, session, room, draft, &mut Recorder::default()).unwrap();
+    let posted = posted.iter().next().unwrap();
+    assert!(posted.id > newest);
+    assert_eq!(posted.wall, now.wall);
+}
+
 #[test]
 fn a_smaller_ceiling_drops_the_oldest_messages_before_they_take_memory() {
     let mut story = Story::new();
