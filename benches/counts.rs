@@ -11,7 +11,7 @@
 
 use std::error::Error;
 use std::process::Command;
-use std::{env, fs, thread};
+use std::{env, fs};
 
 pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -53,22 +53,6 @@ pub fn collected(output: &str) -> Result<u64> {
     let line = output.lines().rev().find(|line| line.contains("Collected"));
     let count = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
     count.ok_or_else(|| format!("callgrind has not reported a count: {output}").into())
-}
-
-/// The instructions of one repetition: the difference of a run with many repetitions and one with
-/// few, so that start and end cancel out. Both run at the same time.
-pub fn per_repetition(
-    [few, many]: [usize; 2],
-    run: impl Fn(usize) -> Result<u64> + Sync,
-) -> Result<f64> {
-    let run = |times| run(times).map_err(|error| error.to_string());
-    let (few_count, many_count) = thread::scope(|scope| {
-        let short = scope.spawn(|| run(few));
-        let long = run(many);
-        (short.join().unwrap_or_else(|_| Err("the shorter run has panicked".into())), long)
-    });
-    let more = many_count?.checked_sub(few_count?).ok_or("more repetitions took less")?;
-    Ok(more as f64 / (many - few) as f64)
 }
 
 /// False, with a line that says so, if callgrind is missing. An error if the counts are to be kept

@@ -62,24 +62,15 @@ pub fn cpu_micros(server: &Server, span: Span) -> Result<(f64, Effort)> {
     Ok((cpu.as_secs_f64() * 1e6 / cycles as f64, effort))
 }
 
-/// Runs cycles on all slots at once, and has the server find each step of all of them together.
-pub fn run_in_rounds(server: &Server, rounds: usize) -> Result<()> {
+/// Counts cycles on all slots at once. The server finds each step of all of them together.
+pub fn count(server: &Server, rounds: usize) -> Result<()> {
     let mut churn = Churn::new(server)?;
-    for _ in 0..rounds {
-        for _step in [Awaits::Upgrade, Awaits::Message, Awaits::Close] {
-            server.pause()?;
-            for slot in 0..SLOTS {
-                churn.advance(slot)?;
-            }
-            server.resume()?;
-            let mut waiting = SLOTS;
-            while waiting > 0 {
-                waiting -= churn.listen()?.len();
-            }
-        }
-    }
-    Ok(())
+    churn.run_in_rounds(server, WARM_UP)?;
+    server.count(|| churn.run_in_rounds(server, rounds))
 }
+
+/// Rounds that are not counted: the first ones allocate what later ones use again.
+const WARM_UP: usize = 5;
 
 impl Churn {
     fn new(server: &Server) -> Result<Churn> {
@@ -88,6 +79,23 @@ impl Churn {
         let slots = server.member_paths(SLOTS, 1)?.into_iter().map(slot).collect();
         let events = Events::with_capacity(SLOTS);
         Ok(Churn { address: server.address, poll: Poll::new()?, events, slots })
+    }
+
+    fn run_in_rounds(&mut self, server: &Server, rounds: usize) -> Result<()> {
+        for _ in 0..rounds {
+            for _step in [Awaits::Upgrade, Awaits::Message, Awaits::Close] {
+                server.pause()?;
+                for slot in 0..SLOTS {
+                    self.advance(slot)?;
+                }
+                server.resume()?;
+                let mut waiting = SLOTS;
+                while waiting > 0 {
+                    waiting -= self.listen()?.len();
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Takes the next step of a slot that waits for nothing.

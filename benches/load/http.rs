@@ -8,22 +8,20 @@ use std::net::{SocketAddr, TcpStream};
 
 use crate::{Result, frame};
 
-/// The usual number of pipelined requests.
+/// The number of pipelined requests.
 const PIPELINE: usize = 64;
 
 pub struct Http {
     stream: TcpStream,
     /// Received bytes of later responses.
     unread: Vec<u8>,
-    /// How many requests [`Http::ask_all`] sends before it waits for responses.
-    pub pipeline: usize,
 }
 
 impl Http {
     pub fn connect(address: SocketAddr) -> Result<Http> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
-        Ok(Http { stream, unread: Vec::new(), pipeline: PIPELINE })
+        Ok(Http { stream, unread: Vec::new() })
     }
 
     /// Sends a request and returns the body of the response, which must be a success.
@@ -40,7 +38,7 @@ impl Http {
     ) -> Result<()> {
         let mut requests = requests.into_iter().peekable();
         while requests.peek().is_some() {
-            let some: Vec<Vec<u8>> = requests.by_ref().take(self.pipeline).collect();
+            let some: Vec<Vec<u8>> = requests.by_ref().take(PIPELINE).collect();
             self.stream.write_all(&some.concat())?;
             for _ in some {
                 on_answer(self.answer()?)?;

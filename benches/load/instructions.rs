@@ -7,9 +7,10 @@
 //! The invariant: the server does the same work in every run. It serves in one tick what it finds
 //! in its sockets, so it is stopped (SIGSTOP) while each round is written, and continued when the
 //! whole round is there. A member sends at most a dozen messages, because one that sends more than a
-//! person moves to the background lane, at a time that depends on the clock. Two runs differ only in the number of rounds, and the difference of their
-//! counts is the cost of the additional rounds: starting, connecting and stopping cancel out.
-//! Instructions in the kernel are not counted.
+//! person moves to the background lane, at a time that depends on the clock. Callgrind counts only
+//! these rounds, and neither starting nor connecting. Instructions in the kernel are not counted.
+
+use std::path::Path;
 
 use crate::counts::{self, Keeping, can_count, collected};
 use crate::options::Options;
@@ -18,45 +19,45 @@ use crate::traffic::{Load, Pace, Traffic};
 use crate::{Result, churn, http, rest};
 
 /// A path through the whole server.
-struct Path {
+struct Counted {
     name: &'static str,
     /// How often a round takes it.
     per_round: usize,
-    /// Rounds of the shorter and of the longer run.
-    rounds: [usize; 2],
-    run: fn(&Server, usize) -> Result<()>,
+    rounds: usize,
+    /// Connects, and has callgrind count so many rounds.
+    count: fn(&Server, usize) -> Result<()>,
 }
 
-const PATHS: &[Path] = &[
-    Path {
+const PATHS: &[Counted] = &[
+    Counted {
         name: "message in 100x10",
         per_round: 100,
-        rounds: [10, 110],
-        run: |server, rounds| messages(server, [100, 10], rounds),
+        rounds: 100,
+        count: |server, rounds| messages(server, [100, 10], rounds),
     },
-    Path {
+    Counted {
         name: "message in 1000x2",
         per_round: 1000,
-        rounds: [2, 12],
-        run: |server, rounds| messages(server, [1000, 2], rounds),
+        rounds: 10,
+        count: |server, rounds| messages(server, [1000, 2], rounds),
     },
-    Path {
+    Counted {
         name: "connect, join, one message, close",
         per_round: churn::SLOTS,
-        rounds: [5, 35],
-        run: churn::run_in_rounds,
+        rounds: 30,
+        count: churn::count,
     },
-    Path {
+    Counted {
         name: "GET /health",
         per_round: rest::CONNECTIONS,
-        rounds: [5, 105],
-        run: |server, rounds| rest::run_in_rounds(server, &[http::get("/health", None)], rounds),
+        rounds: 100,
+        count: |server, rounds| rest::count(server, &[http::get("/health", None)], rounds),
     },
 ];
 
 pub fn measure(options: &Options) -> Result<()> {
     options.check_names(&PATHS.iter().map(|path| path.name).collect::<Vec<_>>())?;
-    if options.keeping != Keeping::Ignore && options.binary != std::path::Path::new(BINARY) {
+    if options.keeping != Keeping::Ignore && options.binary != Path::new(BINARY) {
         return Err("--check and --update are for the server built here, not for --server".into());
     }
     if !can_count(options.keeping)? {
@@ -64,30 +65,39 @@ pub fn measure(options: &Options) -> Result<()> {
     }
     let mut measured = Vec::new();
     for path in PATHS.iter().filter(|path| options.wants(path.name)) {
-        let run = |rounds| {
-            let server = Server::under_callgrind(&options.binary)?;
-            (path.run)(&server, rounds)?;
-            // Clients stay connected until here, because the cost of disconnecting varies with their order.
-            collected(&server.stop()?)
-        };
-        let of_round = counts::per_repetition(path.rounds, run)
+        let all = count(&options.binary, |server| (path.count)(server, path.rounds))
             .map_err(|error| format!("{}: {error}", path.name))?;
-        measured.push((format!("load: {}", path.name), of_round / path.per_round as f64));
+        let each = all / (path.rounds * path.per_round) as f64;
+        measured.push((format!("load: {}", path.name), each));
     }
     counts::settle("load", &measured, options.only.is_empty(), options.keeping)
 }
 
-/// Messages in each of some rooms with some members, so many at once in a room.
+/// The instructions of what `run` passes to [`Server::count`].
+fn count(binary: &Path, run: impl FnOnce(&Server) -> Result<()>) -> Result<f64> {
+    let server = Server::under_callgrind(binary)?;
+    run(&server)?;
+    Ok(collected(&server.stop()?)? as f64)
+}
+
+/// The instructions of a message in 100x10 on a server that `prepare` has connected to.
+pub fn message_after<T>(binary: &Path, prepare: impl FnOnce(&Server) -> Result<T>) -> Result<f64> {
+    const LOAD: [usize; 2] = [100, 10];
+    const ROUNDS: usize = 100;
+    let all = count(binary, |server| {
+        let _prepared = prepare(server)?;
+        messages(server, LOAD, ROUNDS)
+    })?;
+    Ok(all / (LOAD[0] * ROUNDS) as f64)
+}
+
+/// Messages in some rooms with some members.
 fn messages(server: &Server, [rooms, members]: [usize; 2], rounds: usize) -> Result<()> {
     let load = Load { rooms, members, pace: Pace::Window(1) };
-    let (mut clients, mut traffic) = Traffic::connect_one_by_one(server, load)?;
-    for _ in 0..rounds {
-        server.pause()?;
-        for room in 0..rooms {
-            traffic.send(&mut clients, room)?;
-        }
-        server.resume()?;
-        traffic.wait_for_deliveries(&mut clients)?;
-    }
-    Ok(())
+    let (mut clients, mut traffic) = Traffic::connect(server, load)?;
+    traffic.run_in_rounds(&mut clients, server, WARM_UP)?;
+    server.count(|| traffic.run_in_rounds(&mut clients, server, rounds))
 }
+
+/// Rounds that are not counted.
+const WARM_UP: usize = 2;

@@ -16,12 +16,13 @@ cargo bench --bench load -- [OPTIONS]
   --rounds N      measure each figure N times; the table shows medians (5)
   --secs S        length of each measurement in seconds (2)
   --only NAME     measure only this figure (names are printed on stderr); repeatable
-  --growth        measure how costs grow with members, rooms, sessions, sockets and messages
+  --growth        measure how costs grow with members, rooms, sessions, sockets and messages;
+                  with --instructions, how the instructions of a message do
   --instructions  count the instructions that the server executes for a message, a coming and
                   going, and a request, with callgrind (part of valgrind); other load on the
                   machine has no effect
   --check         with --instructions: fail if a count differs by more than 2 % from
-                  benches/counts.txt
+                  benches/counts.txt, or with --growth if it grows by more than 3 %
   --update        with --instructions: write benches/counts.txt
   --server PATH   measure this build of the server, to compare it with the one built here
   --short         small and quick, to test that everything runs; the figures mean nothing

@@ -63,22 +63,29 @@ pub fn measure(server: &Server, requests: &[Vec<u8>], span: Span) -> Result<Answ
     Ok(Answered { answers, effort: meter.stop()? })
 }
 
-/// Sends requests on all connections at once, and has the server find all of them together.
-pub fn run_in_rounds(server: &Server, requests: &[Vec<u8>], rounds: usize) -> Result<()> {
+/// Counts requests on all connections at once. The server finds all of them together.
+pub fn count(server: &Server, requests: &[Vec<u8>], rounds: usize) -> Result<()> {
     let mut askers = Askers::connect(server)?;
-    for _ in 0..rounds {
-        server.pause()?;
-        for number in 0..CONNECTIONS {
-            askers.ask(number, requests)?;
+    let mut run = |rounds| {
+        for _ in 0..rounds {
+            server.pause()?;
+            for number in 0..CONNECTIONS {
+                askers.ask(number, requests)?;
+            }
+            server.resume()?;
+            let mut waiting = CONNECTIONS;
+            while waiting > 0 {
+                waiting -= askers.listen()?.len();
+            }
         }
-        server.resume()?;
-        let mut waiting = CONNECTIONS;
-        while waiting > 0 {
-            waiting -= askers.listen()?.len();
-        }
-    }
-    Ok(())
+        Ok(())
+    };
+    run(WARM_UP)?;
+    server.count(|| run(rounds))
 }
+
+/// Rounds that are not counted.
+const WARM_UP: usize = 5;
 
 /// All connections.
 struct Askers {

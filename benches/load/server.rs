@@ -50,9 +50,6 @@ pub struct Server {
     pub process: Option<u32>,
     /// False for the yardstick, where the path of a WebSocket alone selects the room.
     has_rest: bool,
-    /// Under callgrind a server must do the same work in every run. How much of a pipeline it finds at
-    /// once varies, so requests come one by one.
-    is_counted: bool,
     running: Option<Running>,
 }
 
@@ -77,12 +74,12 @@ impl Server {
         Server::start(command, cores, true, flags.contains(&"--metrics-listen"))
     }
 
-    /// The release build in callgrind, which counts instructions and is about fifty times slower.
+    /// The release build in callgrind, which counts nothing but what [`Server::count`] runs.
     pub fn under_callgrind(binary: &Path) -> Result<Server> {
         let mut command = counts::callgrind();
-        command.arg(binary).args(FLAGS).args(TIMELESS);
+        command.arg("--instr-atstart=no").arg(binary).args(FLAGS).args(TIMELESS);
         remove_settings(&mut command);
-        Ok(Server { is_counted: true, ..Server::start(command, None, true, false)? })
+        Server::start(command, None, true, false)
     }
 
     /// This program in a second process, as the yardstick.
@@ -96,14 +93,7 @@ impl Server {
     pub fn running(url: &str, process: Option<u32>) -> Result<Server> {
         let host = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
         let address = host.to_socket_addrs()?.next().ok_or("an address is missing")?;
-        Ok(Server {
-            address,
-            metrics: None,
-            process,
-            has_rest: true,
-            is_counted: false,
-            running: None,
-        })
+        Ok(Server { address, metrics: None, process, has_rest: true, running: None })
     }
 
     fn start(
@@ -122,7 +112,7 @@ impl Server {
         let address = running.next_address()?;
         let metrics = if has_metrics { Some(running.next_address()?) } else { None };
         let (process, running) = (Some(process), Some(running));
-        Ok(Server { address, metrics, process, has_rest, is_counted: false, running })
+        Ok(Server { address, metrics, process, has_rest, running })
     }
 
     /// Stops the process until [`Server::resume`]. Data sent in between waits in its sockets.
@@ -138,8 +128,16 @@ impl Server {
         Ok(kill_process(self.child()?, Signal::CONT)?)
     }
 
-    /// Ends a process under callgrind and returns the rest of its stderr. The server does not handle
-    /// this signal, so no instruction of a shutdown is counted, whose cost varies.
+    /// Has callgrind count the instructions of `run`, in addition to those counted before.
+    pub fn count(&self, run: impl FnOnce() -> Result<()>) -> Result<()> {
+        let process = self.process.ok_or("the server's process isn't known")?;
+        set_counting(process, true)?;
+        run()?;
+        set_counting(process, false)
+    }
+
+    /// Ends a process under callgrind and returns the rest of its stderr. The signal is one that the
+    /// server does not handle, so that this needs no shutdown.
     pub fn stop(mut self) -> Result<String> {
         kill_process(self.child()?, Signal::USR1)?;
         let mut output = String::new();
@@ -163,7 +161,7 @@ impl Server {
             let path = |member| format!("/ws/r{}", member / members);
             return Ok((0..rooms * members).map(path).collect());
         }
-        let mut http = self.http()?;
+        let mut http = Http::connect(self.address)?;
         // Names of equal length put the text at the same place in every message.
         let sessions = self.sessions(&mut http, rooms * members)?;
         let owners = sessions.iter().step_by(members);
@@ -178,14 +176,6 @@ impl Server {
                 some.iter().map(move |session| format!("/ws/{room}?session_id={session}"))
             })
             .collect())
-    }
-
-    pub fn http(&self) -> Result<Http> {
-        let mut http = Http::connect(self.address)?;
-        if self.is_counted {
-            http.pipeline = 1;
-        }
-        Ok(http)
     }
 
     /// Opens sessions and returns their ids.
@@ -221,5 +211,16 @@ impl Running {
             line.clear();
         }
         Err("the server has not reported its address".into())
+    }
+}
+
+/// Has callgrind begin or end to count the instructions of a process, by valgrind's own client.
+fn set_counting(process: u32, is_on: bool) -> Result<()> {
+    let state = if is_on { "on" } else { "off" };
+    let process = format!("--pid={process}");
+    let done = Command::new("vgdb").args([&process, "instrumentation", state]).output()?;
+    match done.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&done.stderr).into()),
     }
 }

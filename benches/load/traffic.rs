@@ -105,20 +105,6 @@ impl Traffic {
         Ok((clients, Traffic::new(load)))
     }
 
-    /// Like [`Traffic::connect`], but waits for each member before it connects the next one, and has
-    /// the server find connection and request together, so that it does the same work in every run.
-    pub fn connect_one_by_one(server: &Server, load: Load) -> Result<(Clients, Traffic)> {
-        let mut clients = Clients::new()?;
-        for path in server.member_paths(load.rooms, load.members)? {
-            server.pause()?;
-            clients.open(server.address, &path)?;
-            server.resume()?;
-            clients.wait_for_upgrades(0)?;
-        }
-        clients.settle(Duration::from_millis(50))?;
-        Ok((clients, Traffic::new(load)))
-    }
-
     /// Clients `0..members` are in the first room, and so on.
     pub fn new(load: Load) -> Traffic {
         let senders = u32::try_from(load.members.min(SENDERS_MAX)).unwrap_or(u32::MAX);
@@ -175,6 +161,25 @@ impl Traffic {
             }
             clients.listen(end - now, |connection, text, at| self.on_text(connection, text, at))?;
         }
+    }
+
+    /// Sends one message in each room, `rounds` times. The server is stopped meanwhile, so that it
+    /// finds all messages of a round together.
+    pub fn run_in_rounds(
+        &mut self,
+        clients: &mut Clients,
+        server: &Server,
+        rounds: usize,
+    ) -> Result<()> {
+        for _ in 0..rounds {
+            server.pause()?;
+            for room in 0..self.load.rooms {
+                self.send(clients, room)?;
+            }
+            server.resume()?;
+            self.wait_for_deliveries(clients)?;
+        }
+        Ok(())
     }
 
     /// Waits for all deliveries, and a little longer to detect surplus ones.

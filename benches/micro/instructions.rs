@@ -3,8 +3,8 @@
 //!
 //! Owns the list of steps and this benchmark's arguments for it. Must not know how a step is taken.
 
-use std::env;
 use std::process::Command;
+use std::{env, thread};
 
 use crate::counts::{self, Keeping, Result, callgrind, can_count, collected};
 use crate::{context, events, fan_out, http, rooms, timers};
@@ -58,8 +58,7 @@ fn measure(arguments: &[String]) -> Result<()> {
             let done = command.arg(&program).args([REPEAT, name, &times.to_string()]).output()?;
             collected(&String::from_utf8_lossy(&done.stderr))
         };
-        let each =
-            counts::per_repetition(*times, run).map_err(|error| format!("{name}: {error}"))?;
+        let each = per_repetition(*times, run).map_err(|error| format!("{name}: {error}"))?;
         measured.push((format!("micro: {name}"), each));
     }
     counts::settle("micro", &measured, true, keeping)
@@ -70,4 +69,20 @@ fn repeat(arguments: &[String]) -> Result<()> {
     let (.., step) = STEPS.iter().find(|(other, ..)| other == name).ok_or("no such step")?;
     step(times.parse()?);
     Ok(())
+}
+
+/// The instructions of one repetition: the difference of a run with many repetitions and one with
+/// few, so that start and end cancel out. Both run at the same time.
+fn per_repetition(
+    [few, many]: [usize; 2],
+    run: impl Fn(usize) -> Result<u64> + Sync,
+) -> Result<f64> {
+    let run = |times| run(times).map_err(|error| error.to_string());
+    let (few_count, many_count) = thread::scope(|scope| {
+        let short = scope.spawn(|| run(few));
+        let long = run(many);
+        (short.join().unwrap_or_else(|_| Err("the shorter run has panicked".into())), long)
+    });
+    let more = many_count?.checked_sub(few_count?).ok_or("more repetitions took less")?;
+    Ok(more as f64 / (many - few) as f64)
 }

@@ -9,6 +9,7 @@ use crate::Result;
 use crate::options::Options;
 use crate::trials::Lab;
 
+mod counted;
 mod listing;
 mod members;
 mod others;
@@ -35,6 +36,9 @@ pub fn measure(options: &Options) -> Result<()> {
         return Err(
             "--growth needs a fresh server for each row, so --against is not possible".into()
         );
+    }
+    if options.instructions {
+        return counted::measure(options);
     }
     let lab = Lab::open(options)?;
     for (name, largest, print) in TABLES.iter().filter(|(name, ..)| options.wants(name)) {

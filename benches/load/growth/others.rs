@@ -65,7 +65,7 @@ pub fn print(lab: &Lab, kind: Kind, sizes: &[usize]) -> Result<()> {
     Ok(())
 }
 
-fn add(server: &Server, kind: Kind, count: usize) -> Result<Option<Clients>> {
+pub fn add(server: &Server, kind: Kind, count: usize) -> Result<Option<Clients>> {
     let mut http = Http::connect(server.address)?;
     match kind {
         Kind::Rooms => add_rooms(server, &mut http, count)?,
