@@ -34,16 +34,35 @@ struct ResumingClient<'t> {
     sent: usize,
     /// How many of them it has received.
     arrived: &'t AtomicUsize,
+    trial: &'t Trial,
+}
+
+/// What all clients share.
+struct Trial {
+    address: Address,
+    is_over: AtomicBool,
+    /// There is no server any more.
+    has_failed: AtomicBool,
     /// Connects that were refused.
-    refused: &'t AtomicUsize,
+    refused: AtomicUsize,
+}
+
+/// Ends the clients if the test panics.
+struct Guard<'t>(&'t Trial);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.0.has_failed.store(thread::panicking(), SeqCst);
+    }
 }
 
 /// A connection, unless it is refused.
-fn connect(address: &Address, refused: &AtomicUsize) -> Option<Http> {
-    match Stream::try_connect(address) {
-        Ok(stream) => Some(Http::over(stream, address)),
+fn connect(trial: &Trial) -> Option<Http> {
+    assert!(!trial.has_failed.load(SeqCst), "the test has failed");
+    match Stream::try_connect(&trial.address) {
+        Ok(stream) => Some(Http::over(stream, &trial.address)),
         Err(_) => {
-            refused.fetch_add(1, SeqCst);
+            trial.refused.fetch_add(1, SeqCst);
             thread::sleep(Duration::from_millis(1));
             None
         }
@@ -52,29 +71,31 @@ fn connect(address: &Address, refused: &AtomicUsize) -> Option<Http> {
 
 impl ResumingClient<'_> {
     /// Chats until `is_over` and until the last message that it has sent has come back.
-    fn chat(mut self, address: &Address, is_over: &AtomicBool) -> Self {
+    fn chat(mut self) -> Self {
         loop {
             let after =
                 self.received.last().map_or(String::new(), |(id, _)| format!("&after={id}"));
             let target = format!("/ws/{}?session_id={}{after}", self.room, self.session);
-            let Some(http) = connect(address, self.refused) else { continue };
+            let Some(http) = connect(self.trial) else { continue };
             // A server that is shutting down refuses the upgrade, or does not accept it any more.
             let Some(mut ws) = http.try_upgrade(&upgrade(&target)) else { continue };
             let is_caught_up = after.is_empty() || self.catch_up(&mut ws).is_some();
-            if is_caught_up && self.send_all(&mut ws, is_over).is_some() {
+            if is_caught_up && self.send_all(&mut ws).is_some() {
                 return self;
             }
         }
     }
 
-    /// The next event, or `None` if the server has closed, and with what code.
+    /// The next event, or `None` if the server has closed.
     fn next(ws: &mut Ws) -> Option<Value> {
         loop {
             let frame = ws.try_frame().ok()??;
             match frame.opcode {
                 TEXT => return Some(serde_json::from_slice(&frame.payload).expect("an event")),
                 CLOSE => {
-                    assert_eq!(frame.payload[..2], 1001u16.to_be_bytes(), "the code of the close");
+                    // 1013: this thread had no turn for so long that others filled its queue.
+                    let code = u16::from_be_bytes([frame.payload[0], frame.payload[1]]);
+                    assert!([1001, 1013].contains(&code), "closed with {code}");
                     return None;
                 }
                 _ => {}
@@ -94,7 +115,7 @@ impl ResumingClient<'_> {
         }
     }
 
-    fn send_all(&mut self, ws: &mut Ws, is_over: &AtomicBool) -> Option<()> {
+    fn send_all(&mut self, ws: &mut Ws) -> Option<()> {
         // Repeats a message that has arrived already: its nonce must still be known after the restart.
         let arrived = self.arrived.load(SeqCst);
         if arrived > 0 {
@@ -104,10 +125,11 @@ impl ResumingClient<'_> {
         loop {
             // One message at a time: while it has not come back, it may or may not have arrived.
             if self.has_received_last() {
-                if is_over.load(SeqCst) {
+                if self.trial.is_over.load(SeqCst) {
                     return Some(());
                 }
                 self.sent += 1;
+                thread::sleep(Duration::from_millis(2)); // Or the state grows without a bound.
             }
             let text = self.sent.to_string();
             ws.try_send(chat_with(&text, &text)).ok()?;
@@ -162,19 +184,14 @@ impl ResumingClient<'_> {
 
 /// Posts by REST, each message again with its nonce until it is acknowledged, and reads the list of messages in
 /// between. Returns the ids of the messages.
-fn post_all(
-    address: &Address,
-    (room, session): (&str, &str),
-    is_over: &AtomicBool,
-    refused: &AtomicUsize,
-) -> Vec<String> {
+fn post_all(trial: &Trial, room: &str, session: &str) -> Vec<String> {
     let mut ids = Vec::new();
-    while !is_over.load(SeqCst) {
+    while !trial.is_over.load(SeqCst) {
         let target = format!("/rooms/{room}/messages");
         let (nonce, text) = (ids.len().to_string(), "x".repeat(1000));
         let message = json!({"message": text, "nonce": nonce});
         let ask = |request, method| {
-            let mut http = connect(address, refused)?;
+            let mut http = connect(trial)?;
             http.try_send(request).ok()?;
             http.try_answer_to(method).ok()?
         };
@@ -216,13 +233,17 @@ fn chat_through(
     server: Server,
     mut restart: impl FnMut(Server) -> (Server, Duration),
 ) -> usize {
-    let address = &server.address().clone();
+    let trial = &Trial {
+        address: server.address().clone(),
+        is_over: AtomicBool::new(false),
+        has_failed: AtomicBool::new(false),
+        refused: AtomicUsize::new(0),
+    };
     let sessions: Vec<_> = (0..CLIENTS).map(|n| server.session(&format!("user {n}"))).collect();
     let rooms: Vec<_> = (0..ROOMS).map(|n| server.room(&sessions[n])).collect();
     let posters: Vec<_> = (0..POSTERS).map(|n| server.session(&format!("poster {n}"))).collect();
     posters.iter().zip(&rooms).for_each(|(session, room)| server.join(room, session));
     let arrived: Vec<_> = (0..CLIENTS).map(|_| AtomicUsize::new(0)).collect();
-    let (is_over, refused) = (&AtomicBool::new(false), &AtomicUsize::new(0));
     let client = |n: usize| ResumingClient {
         name: format!("user {n}"),
         session: sessions[n].clone(),
@@ -230,21 +251,20 @@ fn chat_through(
         received: Vec::new(),
         sent: 0,
         arrived: &arrived[n],
-        refused,
+        trial,
     };
     let mut times = Vec::new();
     let (clients, acknowledged, server) = thread::scope(|scope| {
+        let _guard = Guard(trial);
         let mut server = server;
-        let clients =
-            (0..CLIENTS).map(client).map(|one| scope.spawn(move || one.chat(address, is_over)));
-        let clients: Vec<_> = clients.collect();
-        let posting: Vec<_> = posters
-            .iter()
-            .zip(&rooms)
-            .map(|(session, room)| {
-                scope.spawn(move || post_all(address, (room, session), is_over, refused))
-            })
-            .collect();
+        let clients: Vec<_> = (0..CLIENTS).map(client).collect();
+        let clients = clients.into_iter();
+        let chatting: Vec<_> = clients.map(|one| scope.spawn(move || one.chat())).collect();
+        let post = |n: usize| {
+            let (room, session) = (&rooms[n], &posters[n]);
+            scope.spawn(move || post_all(trial, room, session))
+        };
+        let posting: Vec<_> = (0..POSTERS).map(post).collect();
         for _ in 0..restarts {
             let before: Vec<_> = arrived.iter().map(|one| one.load(SeqCst)).collect();
             wait_until("each client has chatted", || {
@@ -255,9 +275,9 @@ fn chat_through(
             server = successor;
             times.push(time);
         }
-        is_over.store(true, SeqCst);
-        let clients: Vec<_> =
-            clients.into_iter().map(|one| one.join().expect("a client")).collect();
+        trial.is_over.store(true, SeqCst);
+        let clients: Vec<ResumingClient> =
+            chatting.into_iter().map(|one| one.join().expect("a client")).collect();
         let posted: Vec<_> = posting.into_iter().map(|one| one.join().expect("a poster")).collect();
         (clients, posted, server)
     });
@@ -282,7 +302,8 @@ fn chat_through(
     }
     times.sort_unstable();
     let sent: usize = clients.iter().map(|client| client.sent).sum();
-    let (posts, refused) = (acknowledged.iter().map(Vec::len).sum::<usize>(), refused.load(SeqCst));
+    let posts: usize = acknowledged.iter().map(Vec::len).sum();
+    let refused = trial.refused.load(SeqCst);
     println!(
         "{restarts} restarts: {sent} chats and {posts} posts, none lost, none twice; {refused} connects refused; from \
          SIGTERM to the successor {:?} to {:?}, median {:?}",
