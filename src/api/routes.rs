@@ -14,7 +14,7 @@ use super::call::{Answer, Call, Outcome, check_ignored_body};
 use super::error::{Code, Error};
 use super::upgrade::UpgradeRequest;
 use super::{credential, files, health, messages, rooms, sessions};
-use crate::chat::{SessionId, SessionKey};
+use crate::chat::{RoomId, SessionId, SessionKey};
 use crate::http::{Method, Request, percent_decode};
 use crate::web::{self, File};
 
@@ -175,6 +175,11 @@ impl Route {
     fn check_body(&self, request: &Request) -> Result<(), Error> {
         if self.body == Read { Ok(()) } else { check_ignored_body(request) }
     }
+}
+
+/// The room that a request's path names.
+pub fn room_of(path: &str) -> Option<RoomId> {
+    RoomId::parse(&match_path(path)?.segment)
 }
 
 /// Whether `path` is `expected`, which has no parameter.

@@ -84,6 +84,17 @@ impl Codec {
         })
     }
 
+    /// Takes back a request that [`Codec::feed`] has just handed out. The next call hands it out
+    /// again, before it takes more input.
+    pub fn put_back(&mut self, request: Request) {
+        self.state = CodecState::Body { request, body: BodyDecoder::Length { left: 0 } };
+    }
+
+    /// Whether a request was put back.
+    pub fn has_request(&self) -> bool {
+        matches!(&self.state, CodecState::Body { body: BodyDecoder::Length { left: 0 }, .. })
+    }
+
     /// The part of a request that arrives next.
     pub fn phase(&self) -> Phase {
         match &self.state {

@@ -280,13 +280,17 @@ impl Outbox {
     /// Whether at most `bytes_max` bytes would be queued, `piece` included. Each run of pieces that
     /// is already queued counts `RUN_BYTES` in addition to its bytes.
     pub fn fits(&self, piece: &Piece, bytes_max: usize) -> bool {
+        self.load().saturating_add(piece.len()) <= bytes_max
+    }
+
+    /// Bytes queued, and `RUN_BYTES` for each run of pieces.
+    pub fn load(&self) -> usize {
         let runs = match &self.queue {
             Queued::Empty => 0,
             Queued::One(_) => 1,
             Queued::Many(pieces) => pieces.runs.len(),
         };
-        let beside = runs.saturating_mul(RUN_BYTES);
-        self.queued().saturating_add(beside).saturating_add(piece.len()) <= bytes_max
+        self.queued().saturating_add(runs.saturating_mul(RUN_BYTES))
     }
 
     /// Bytes that the kernel has not taken.

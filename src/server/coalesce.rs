@@ -54,13 +54,20 @@ pub(super) struct Sealed {
 }
 
 impl Sealed {
-    /// The frames that a connection still needs; `None`: it has them all.
-    pub fn frames_for(&self, to: ConnKey) -> Option<Piece> {
-        let Ok(place) = self.ahead.binary_search_by_key(&to, |(key, _)| *key) else {
-            return Some(self.frames.clone());
-        };
-        let rest = self.frames.bytes().get(self.ahead[place].1 as usize..)?;
-        (!rest.is_empty()).then(|| Piece::private(rest.to_vec()))
+    /// The frames that a connection still needs; empty: it has them all.
+    #[inline]
+    pub fn frames_for(&self, to: ConnKey) -> Piece {
+        // The common case, for every recipient of every batch.
+        if self.ahead.is_empty() { self.frames.clone() } else { self.rest_for(to) }
+    }
+
+    #[inline(never)]
+    fn rest_for(&self, to: ConnKey) -> Piece {
+        let place = self.ahead.binary_search_by_key(&to, |(key, _)| *key);
+        match place.ok().and_then(|place| self.ahead.get(place)) {
+            Some((_, start)) => Piece::private(self.frames.bytes()[*start as usize..].to_vec()),
+            None => self.frames.clone(),
+        }
     }
 }
 
@@ -149,14 +156,36 @@ impl Batches {
         &buffer[before as usize..now]
     }
 
-    /// Takes a room off the urgent list. Its batch may have been sealed since.
-    pub fn next_urgent(&mut self) -> Option<RoomKey> {
-        self.urgent.pop()
+    /// Takes the rooms whose batches have become urgent. Some may have been sealed since.
+    /// [`Batches::end_urgent`] gives back those that are not sealed.
+    pub fn begin_urgent(&mut self) -> Vec<RoomKey> {
+        std::mem::take(&mut self.urgent)
     }
 
-    /// A room with an open batch.
-    pub fn any_open(&self) -> Option<RoomKey> {
-        self.open.last().map(|batch| batch.room)
+    /// The rooms whose batches stay open. None has become urgent meanwhile.
+    pub fn end_urgent(&mut self, held: Vec<RoomKey>) {
+        debug_assert!(self.urgent.is_empty());
+        self.urgent = held;
+    }
+
+    /// Whether a batch is open that an interactive connection or a timer has written to.
+    pub fn has_urgent(&self) -> bool {
+        !self.urgent.is_empty()
+    }
+
+    /// How many batches are open.
+    pub fn open_count(&self) -> usize {
+        self.open.len()
+    }
+
+    /// The room of an open batch.
+    pub fn open_at(&self, place: usize) -> Option<RoomKey> {
+        self.open.get(place).map(|batch| batch.room)
+    }
+
+    /// Whether the room has an open batch.
+    pub fn is_open(&self, room: RoomKey) -> bool {
+        self.place(room).is_some()
     }
 
     /// Whether a batch has become full in this tick: it has to leave before more is read.
@@ -164,9 +193,8 @@ impl Batches {
         self.is_full
     }
 
-    /// The tick is over, and all urgent batches are sealed. `rooms`: how many rooms there are.
+    /// The tick is over. `rooms`: how many rooms there are.
     pub fn on_tick_over(&mut self, rooms: usize) {
-        debug_assert!(self.urgent.is_empty());
         self.is_full = false;
         if rooms == 0 {
             (self.places, self.urgent) = (Vec::new(), Vec::new());
@@ -242,8 +270,8 @@ mod tests {
         for (room, frame) in [(2, b"\x81\x01c"), (1, b"\x81\x01b"), (0, b"\x81\x01e")] {
             assert_eq!(batches.seal(rooms[room]).unwrap().frames.bytes(), &frame[..]);
         }
-        assert_eq!(batches.any_open(), None);
-        assert_eq!([(); 4].map(|()| batches.next_urgent().is_some()), [true; 4], "sealed or not");
+        assert_eq!(batches.open_count(), 0);
+        assert_eq!(batches.begin_urgent().len(), 4, "sealed or not");
         batches.on_tick_over(0);
         assert!(ledger.total() > 0);
         drop(whole);
@@ -270,8 +298,9 @@ mod tests {
         assert_eq!(batches.advance(room, early), b"\x81\x01c");
         let sealed = batches.seal(room).unwrap();
         let rest = [late, early, new].map(|key| sealed.frames_for(key));
-        let rest = rest.each_ref().map(|rest| rest.as_ref().map(Piece::bytes));
-        assert_eq!(rest, [Some(&b"\x81\x01a\x81\x01b\x81\x01c"[..]), None, Some(b"\x81\x01c")]);
+        let rest = rest.each_ref().map(Piece::bytes);
+        let all = b"\x81\x01a\x81\x01b\x81\x01c";
+        assert_eq!(rest, [&all[..], b"", b"\x81\x01c"]);
     }
 
     #[test]
@@ -282,7 +311,7 @@ mod tests {
             batches.is_background = is_background;
             batches.append(rooms[room], |out| out.push(b'a'));
         }
-        assert_eq!((batches.next_urgent(), batches.next_urgent()), (Some(rooms[1]), None));
+        assert_eq!(batches.begin_urgent(), [rooms[1]]);
         let is_urgent = |batches: &mut Batches, room| batches.seal(room).unwrap().is_urgent;
         assert!(is_urgent(&mut batches, rooms[1]));
         batches.on_tick_over(2);

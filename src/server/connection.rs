@@ -315,6 +315,13 @@ impl<S: Stream> Connection<S> {
         }
     }
 
+    /// Whether input was kept: a whole request, or bytes.
+    pub(super) fn has_input(&self) -> bool {
+        let has_request =
+            matches!(&self.protocol, Protocol::Http(http) if http.codec.has_request());
+        has_request || !self.buffered.is_empty()
+    }
+
     /// Where the response deadline is kept; `None` for a WebSocket.
     pub(super) fn response_deadline(&mut self) -> Option<&mut Mono> {
         match &mut self.protocol {

@@ -14,7 +14,7 @@ use log::debug;
 
 use super::connection::{Connection, ConnectionKey, OverLimit, Protocol, Purpose};
 use super::listening::Listening;
-use super::schedule::{self, Coalesce, Lane, Work, is_large_fan_out};
+use super::schedule::{self, Coalesce, FanOut, Lane, Work};
 use super::settings::{self, ConnectionConfig};
 use super::table::Table;
 use crate::api::{self, Api};
@@ -138,10 +138,7 @@ impl<S: Stream> Core<S> {
             self.table.batches.is_background = lane == Lane::Background;
             self.table.schedule.begin(lane, self.table.output());
             while let Some(key) = self.table.next_turn() {
-                if lane == Lane::Interactive
-                    && self.table.outgoing.has_backlog()
-                    && is_large_fan_out(self.recipients(key))
-                {
+                if lane == Lane::Interactive && self.must_wait(key) {
                     self.table.schedule_in_background(key);
                     continue;
                 }
@@ -268,7 +265,7 @@ impl<S: Stream> Core<S> {
     /// has arrived and was not read yet, is answered with 503. The caller drops the listeners.
     pub fn shut_down(&mut self) {
         self.is_shutting_down = true;
-        self.seal_all();
+        self.seal_all(false);
         let keys: Vec<_> = self.table.slots.iter().map(|(key, _)| key).collect();
         for key in keys {
             let Some(connection) = self.table.slots.get(key) else { continue };
@@ -301,11 +298,20 @@ impl<S: Stream> Core<S> {
         }
     }
 
-    /// How many connections an event of this WebSocket connection goes to.
-    fn recipients(&mut self, key: ConnectionKey) -> usize {
+    /// Whether earlier output of this WebSocket's room has to be written before it has a turn.
+    fn must_wait(&mut self, key: ConnectionKey) -> bool {
+        if !self.table.outgoing.has_backlog() {
+            return false;
+        }
         let ws = self.table.slots.get_mut(key).and_then(Connection::ws);
         let room = ws.and_then(|ws| ws.attachment).and_then(|key| self.chat.room_of(key));
-        room.map_or(1, |room| self.chat.connection_count(room))
+        room.is_some_and(|room| self.is_behind(room))
+    }
+
+    /// Whether deferred output has to be written before there is more for this room.
+    pub(super) fn is_behind(&self, room: RoomKey) -> bool {
+        let fan_out = FanOut::of(self.chat.connection_count(room));
+        self.table.outgoing.is_behind(fan_out)
     }
 
     /// Queues the next page of history, or the next part of a response, for connections that are due
@@ -323,26 +329,47 @@ impl<S: Stream> Core<S> {
     }
 
     /// Seals every batch, or, while events of background connections are being coalesced, only the
-    /// batches that an interactive connection or a timer has written to.
+    /// batches that an interactive connection or a timer has written to. Those of rooms whose last
+    /// batch is still being written stay open, so that a stream of joins, leaves or posts by REST
+    /// does not visit all members of a large room in every tick.
     fn seal_batches(&mut self) {
+        let may_hold = self.table.schedule.is_skipping() && !self.is_shutting_down;
         match self.table.schedule.coalesce(self.table.now.mono, self.table.output()) {
-            Coalesce::Until(_) if !self.is_shutting_down => self.seal_urgent(),
-            Coalesce::Until(_) | Coalesce::Now => self.seal_all(),
+            Coalesce::Until(_) if !self.is_shutting_down => self.seal_urgent(may_hold),
+            Coalesce::Until(_) | Coalesce::Now => self.seal_all(may_hold),
         }
     }
 
-    fn seal_all(&mut self) {
+    fn seal_all(&mut self, may_hold: bool) {
         self.table.schedule.on_all_sealed(self.table.now.mono);
-        self.seal_urgent();
-        while let Some(room) = self.table.batches.any_open() {
-            self.seal_one(room);
+        self.seal_urgent(may_hold);
+        // From the last on, because the last takes the place of one that is sealed.
+        let mut place = self.table.batches.open_count();
+        while let Some(room) =
+            place.checked_sub(1).and_then(|last| self.table.batches.open_at(last))
+        {
+            place -= 1;
+            if !(may_hold && self.is_held(room)) {
+                self.seal_one(room);
+            }
         }
     }
 
-    fn seal_urgent(&mut self) {
-        while let Some(room) = self.table.batches.next_urgent() {
-            self.seal_one(room);
-        }
+    fn seal_urgent(&mut self, may_hold: bool) {
+        let mut urgent = self.table.batches.begin_urgent();
+        urgent.retain(|room| {
+            let is_held = may_hold && self.is_held(*room);
+            if !is_held {
+                self.seal_one(*room);
+            }
+            is_held
+        });
+        self.table.batches.end_urgent(urgent);
+    }
+
+    /// Whether the room's batch is open and has to wait.
+    fn is_held(&self, room: RoomKey) -> bool {
+        self.is_behind(room) && self.table.batches.is_open(room)
     }
 
     fn seal_one(&mut self, room: RoomKey) {
@@ -361,7 +388,7 @@ impl<S: Stream> Core<S> {
         pass: Pass,
         keep: impl FnMut(Record<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.seal_all();
+        self.seal_all(false);
         match pass {
             Pass::Count => self.chat.keep(self.table.now, keep),
             Pass::Shrink(bytes) => {

@@ -7,7 +7,7 @@
 
 use super::connection::{ConnectionKey, Protocol, TimeoutKind};
 use super::outgoing::is_page_due;
-use super::schedule;
+use super::schedule::{self, FanOut};
 use super::table::Table;
 use crate::chat::{Departure, RoomKey};
 use crate::net::{Flushed, Piece, Stream};
@@ -44,14 +44,15 @@ impl<S: Stream> Table<S> {
     /// There is no need to ask the context whether it has closed: frames that are queued before our
     /// close frame still precede it, and after it the protocol is `Closing`.
     pub fn push_frames(&mut self, key: ConnectionKey, frames: Piece) {
-        let is_recipient = self.queue_or_close(key, frames, false, false);
+        let is_recipient = self.queue_or_close(key, frames, false, None);
         self.counters.deliveries += u64::from(is_recipient);
     }
 
     /// Queues a room's batch, unless the connection is catching up: then it reads the same messages
-    /// from the history later. `may_defer`: the flush may wait for a later tick.
-    pub fn push_batch(&mut self, key: ConnectionKey, frames: Piece, may_defer: bool) {
-        let is_recipient = self.queue_or_close(key, frames, true, may_defer);
+    /// from the history later. `defer`: the flush may wait for a later tick, as output of a room of
+    /// this size.
+    pub fn push_batch(&mut self, key: ConnectionKey, frames: Piece, defer: Option<FanOut>) {
+        let is_recipient = self.queue_or_close(key, frames, true, defer);
         self.counters.deliveries += u64::from(is_recipient);
     }
 
@@ -71,7 +72,7 @@ impl<S: Stream> Table<S> {
     /// Queues control frames that a context has written.
     pub fn push_control(&mut self, key: ConnectionKey, control: &[u8]) {
         if !control.is_empty() {
-            self.queue_or_close(key, Piece::private(control.to_vec()), false, false);
+            self.queue_or_close(key, Piece::private(control.to_vec()), false, None);
         }
     }
 
@@ -79,8 +80,9 @@ impl<S: Stream> Table<S> {
     /// closed, or is catching up and `is_live_only`; then returns false.
     ///
     /// If the frames exceed the outbox's limit even after the outbox was flushed, the connection is
-    /// closed as a slow reader. Frames of which nothing was written are dropped. Pieces are whole
-    /// frames, so the peer can parse the close frame that follows.
+    /// closed as a slow reader. Whether deferred frames exceed it is asked when they are flushed: that
+    /// they wait is no fault of the peer, and a flush for each recipient of a large room would take
+    /// longer than a tick may.
     ///
     /// One function for all of it, with one look-up of the connection, because it runs for every
     /// recipient of every batch.
@@ -89,34 +91,59 @@ impl<S: Stream> Table<S> {
         key: ConnectionKey,
         frames: Piece,
         is_live_only: bool,
-        may_defer: bool,
+        defer: Option<FanOut>,
     ) -> bool {
         let Some(connection) = self.slots.get_mut(key) else { return false };
         let Protocol::Ws(ws) = &connection.protocol else { return false };
         if ws.is_paused || is_live_only && ws.is_catching_up {
             return false;
         }
-        let bytes_max = self.config.outbox_bytes_max + ws.paged_bytes as usize;
+        let is_deferred = defer.is_some();
+        let bytes_max = match is_deferred {
+            false => self.config.outbox_bytes_max + ws.paged_bytes as usize,
+            true => usize::MAX,
+        };
         let (before, bytes) = (connection.link.outbox().queued(), frames.len());
         let is_queued = connection.link.push(frames, bytes_max);
         let offered = if is_queued { before + bytes } else { before };
         let written = offered.saturating_sub(connection.link.outbox().queued());
         self.counters.bytes_out += written as u64;
         if !is_queued {
-            self.counters.too_slow += 1;
-            connection.link.truncate();
-            self.close(key, Close::TOO_SLOW);
+            self.close_slow(key);
             return true;
         }
         // Otherwise it is flushed in this tick, and reported then.
-        if before > 0 || may_defer {
+        if before > 0 || is_deferred {
             connection.recount(&mut self.held, &mut self.counters);
         }
-        match may_defer {
-            true => self.outgoing.mark_deferred(key, &mut connection.marks),
-            false => self.outgoing.mark_dirty(key, &mut connection.marks),
+        match defer {
+            Some(fan_out) => {
+                connection.marks.is_huge = fan_out == FanOut::Huge;
+                self.outgoing.mark_deferred(key, &mut connection.marks);
+            }
+            None => self.outgoing.mark_dirty(key, &mut connection.marks),
         }
         true
+    }
+
+    /// Closes a WebSocket whose peer reads too slowly. Frames of which nothing was written are
+    /// dropped. Pieces are whole frames, so the peer can parse the close frame that follows.
+    fn close_slow(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        self.counters.too_slow += 1;
+        connection.link.truncate();
+        self.close(key, Close::TOO_SLOW);
+    }
+
+    /// Whether a WebSocket has more queued than its outbox may hold.
+    fn is_overfull(&self, key: ConnectionKey) -> bool {
+        self.slots.get(key).is_some_and(|connection| match &connection.protocol {
+            Protocol::Ws(ws) => {
+                let bytes_max = self.config.outbox_bytes_max + ws.paged_bytes as usize;
+                connection.link.outbox().load() > bytes_max
+            }
+            _ => false,
+        })
     }
 
     // ---- Out of the outbox
@@ -175,6 +202,7 @@ impl<S: Stream> Table<S> {
                 }
                 self.on_flushed(key);
             }
+            Ok(Flushed::Blocked) if self.is_overfull(key) => self.close_slow(key),
             Ok(Flushed::Blocked) => self.on_partly_flushed(key, written),
             Ok(Flushed::Paused) => {
                 self.on_partly_flushed(key, written);
@@ -212,7 +240,7 @@ impl<S: Stream> Table<S> {
                     self.set_timer(key, Some(TimeoutKind::Linger));
                 }
             }
-            Protocol::Http(http) if http.rest.is_none() && !connection.buffered.is_empty() => {
+            Protocol::Http(http) if http.rest.is_none() && connection.has_input() => {
                 self.schedule(key);
             }
             Protocol::Http(_) | Protocol::Ws(_) => {}

@@ -46,6 +46,9 @@ impl<S: Stream> Core<S> {
             let over_limit = connection.over_limit.filter(|_| phase == Phase::Body);
             match (fed, over_limit) {
                 (Err(reject), _) => return self.reject(key, None, reject.into()),
+                (Ok(Fed::Request(request)), None) if self.must_hold(&request) => {
+                    return self.hold(key, request, input);
+                }
                 (Ok(Fed::Request(request)), _) => self.on_request(key, &request),
                 // The head is complete; the refusal does not depend on the body.
                 (Ok(_), Some(over_limit)) => {
@@ -57,6 +60,24 @@ impl<S: Stream> Core<S> {
                 (Ok(Fed::Partial), None) => return self.await_rest(key, phase),
             }
         }
+    }
+
+    /// Whether earlier output of the room that the request names has to be written first, as for an
+    /// event of a member. The room is known only from the whole request, so that it is held.
+    fn must_hold(&self, request: &Request) -> bool {
+        let may_wait = self.table.outgoing.has_backlog() && !self.table.batches.is_background;
+        let room = || self.chat.room(api::routes::room_of(request.path())?);
+        may_wait && room().is_some_and(|room| self.is_behind(room))
+    }
+
+    /// Keeps a request, and the input after it, for a turn in the background.
+    fn hold(&mut self, key: ConnectionKey, request: Request, input: &[u8]) {
+        let Some(connection) = self.table.slots.get_mut(key) else { return };
+        let Protocol::Http(http) = &mut connection.protocol else { return };
+        http.codec.put_back(request);
+        self.table.set_timer(key, Some(TimeoutKind::Idle));
+        self.buffer(key, input);
+        self.table.schedule_in_background(key);
     }
 
     /// Arms the timer of a request's phase. Further bytes of the same phase do not extend its

@@ -17,14 +17,14 @@ use crate::net::{Received, Stream};
 use crate::ws::close::Close;
 
 impl<S: Stream> Core<S> {
-    /// Handles what a connection has buffered, or reads once.
+    /// Handles what a connection has kept, or reads once.
     pub(super) fn take_turn(&mut self, key: ConnectionKey, scratch: &mut [u8]) {
         let Some(connection) = self.table.slots.get_mut(key) else { return };
         let is_paused = matches!(&connection.protocol, Protocol::Ws(ws) if ws.is_paused);
         if connection.is_closed || is_paused {
             return;
         }
-        if !connection.buffered.is_empty() {
+        if connection.has_input() {
             return self.handle_buffered(key);
         }
         match connection.link.read_into(scratch) {

@@ -9,13 +9,15 @@
 
 use std::collections::VecDeque;
 
-use super::schedule;
+use super::schedule::{self, FanOut};
 
 /// Which of the lists `dirty` and `deferred` a key is on; kept by the owner of the key.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct FlushMarks {
     pub is_dirty: bool,
     pub is_deferred: bool,
+    /// Its deferred output waits behind that of large rooms, because its own room is huge.
+    pub is_huge: bool,
 }
 
 /// Keys with something to write.
@@ -23,13 +25,16 @@ pub(super) struct FlushMarks {
 pub(super) struct Outgoing<K> {
     /// To be flushed at the end of this tick.
     dirty: Vec<K>,
-    /// To be flushed in turn, as far as the budget of a tick goes.
-    deferred: VecDeque<K>,
+    /// To be flushed in turn, as far as the budget of a tick goes: members of large rooms, and of
+    /// huge ones. The two alternate, so that a huge room delays no other.
+    deferred: [VecDeque<K>; 2],
     /// Catching up, with the previous page mostly written.
     page_due: VecDeque<K>,
     /// Bytes of history queued in this phase.
     paged_bytes: usize,
-    /// Deferred flushes that this tick has left, and the bytes that they may write.
+    /// Deferred flushes that this tick has left for each list and for both, and the bytes that
+    /// they may write.
+    turns_left: [usize; 2],
     flushes_left: usize,
     bytes_left: usize,
 }
@@ -39,9 +44,10 @@ impl<K: Copy> Outgoing<K> {
     pub fn new() -> Outgoing<K> {
         Outgoing {
             dirty: Vec::new(),
-            deferred: VecDeque::new(),
+            deferred: [VecDeque::new(), VecDeque::new()],
             page_due: VecDeque::new(),
             paged_bytes: 0,
+            turns_left: [0, 0],
             flushes_left: 0,
             bytes_left: 0,
         }
@@ -58,7 +64,7 @@ impl<K: Copy> Outgoing<K> {
     /// budget allows.
     pub fn mark_deferred(&mut self, key: K, marks: &mut FlushMarks) {
         if !marks.is_dirty && !std::mem::replace(&mut marks.is_deferred, true) {
-            self.deferred.push_back(key);
+            self.deferred[usize::from(marks.is_huge)].push_back(key);
         }
     }
 
@@ -69,12 +75,22 @@ impl<K: Copy> Outgoing<K> {
 
     /// Whether any flush is deferred.
     pub fn has_backlog(&self) -> bool {
-        !self.deferred.is_empty()
+        self.is_behind(FanOut::Huge)
+    }
+
+    /// Whether flushes are deferred for which a room of this size has to wait.
+    pub fn is_behind(&self, room: FanOut) -> bool {
+        let [large, huge] = self.deferred.each_ref().map(|keys| !keys.is_empty());
+        match room {
+            FanOut::Small => false,
+            FanOut::Large => large,
+            FanOut::Huge => large || huge,
+        }
     }
 
     /// Whether all lists are empty.
     pub fn is_empty(&self) -> bool {
-        self.dirty.is_empty() && self.deferred.is_empty() && self.page_due.is_empty()
+        self.dirty.is_empty() && !self.has_backlog() && self.page_due.is_empty()
     }
 
     /// Takes the dirty keys, to be flushed now. [`Outgoing::end_dirty`] gives the list back.
@@ -93,7 +109,8 @@ impl<K: Copy> Outgoing<K> {
     /// Begins the deferred flushes of this tick: within the budget, one for each key that is queued
     /// now.
     pub fn begin_deferred(&mut self) {
-        self.flushes_left = self.deferred.len().min(schedule::DEFERRED_FLUSHES_MAX);
+        self.turns_left = self.deferred.each_ref().map(VecDeque::len);
+        self.flushes_left = schedule::DEFERRED_FLUSHES_MAX;
         self.bytes_left = schedule::DEFERRED_BYTES_MAX;
     }
 
@@ -102,8 +119,15 @@ impl<K: Copy> Outgoing<K> {
         if self.flushes_left == 0 || self.bytes_left == 0 {
             return None;
         }
+        let list = match self.turns_left {
+            [0, 0] => return None,
+            [_, 0] => 0,
+            [0, _] => 1,
+            _ => self.flushes_left % 2,
+        };
         self.flushes_left -= 1;
-        self.deferred.pop_front()
+        self.turns_left[list] -= 1;
+        self.deferred[list].pop_front()
     }
 
     /// A deferred flush has written `bytes` bytes.
@@ -133,7 +157,7 @@ impl<K: Copy> Outgoing<K> {
 
     /// Shrinks the lists that have grown far beyond `keys`, the number of connections.
     pub fn shrink(&mut self, keys: usize) {
-        schedule::shrink(&mut self.deferred, keys);
+        self.deferred.iter_mut().for_each(|deferred| schedule::shrink(deferred, keys));
         schedule::shrink(&mut self.page_due, keys);
         if keys == 0 {
             self.dirty = Vec::new();
@@ -144,8 +168,8 @@ impl<K: Copy> Outgoing<K> {
 
     /// Bytes of heap held.
     pub fn bytes(&self) -> usize {
-        let keys = self.dirty.capacity() + self.deferred.capacity() + self.page_due.capacity();
-        keys * size_of::<K>()
+        let deferred = self.deferred.iter().map(VecDeque::capacity).sum::<usize>();
+        (self.dirty.capacity() + deferred + self.page_due.capacity()) * size_of::<K>()
     }
 
     /// The dirty keys, for checks.
@@ -155,7 +179,7 @@ impl<K: Copy> Outgoing<K> {
 
     /// The deferred keys, for checks.
     pub fn deferred(&self) -> impl Iterator<Item = K> {
-        self.deferred.iter().copied()
+        self.deferred.iter().flatten().copied()
     }
 }
 
@@ -211,6 +235,23 @@ mod tests {
     }
 
     #[test]
+    fn deferred_flushes_of_a_huge_room_alternate_with_those_of_others() {
+        let mut outgoing = Outgoing::new();
+        let mut mark = |key, is_huge| {
+            outgoing.mark_deferred(key, &mut FlushMarks { is_huge, ..FlushMarks::default() });
+        };
+        (0..100).for_each(|key| mark(key, true));
+        [100, 101, 102].into_iter().for_each(|key| mark(key, false));
+        let rooms = [FanOut::Small, FanOut::Large, FanOut::Huge];
+        assert_eq!(rooms.map(|room| outgoing.is_behind(room)), [false, true, true]);
+        outgoing.begin_deferred();
+        let flushed: Vec<_> = std::iter::from_fn(|| outgoing.next_deferred()).collect();
+        assert_eq!(flushed[..7], [100, 0, 101, 1, 102, 2, 3]);
+        assert_eq!(flushed.len(), 32);
+        assert_eq!(rooms.map(|room| outgoing.is_behind(room)), [false, false, true]);
+    }
+
+    #[test]
     fn history_is_queued_up_to_its_budget_in_each_phase() {
         let mut outgoing = Outgoing::<u32>::new();
         outgoing.on_paged(512 * 1024 - 1);
@@ -233,7 +274,7 @@ mod tests {
         let dirty = outgoing.begin_dirty();
         outgoing.end_dirty(dirty);
         outgoing.begin_deferred();
-        while outgoing.deferred.pop_front().is_some() {}
+        outgoing.deferred[0].clear();
         while outgoing.next_page_due().is_some() {}
         let full = outgoing.bytes();
         outgoing.shrink(1000);

@@ -142,6 +142,10 @@ const BACKGROUND_SKIPS_MAX: u32 = 256;
 /// backlog its members are served in the background lane.
 const FAN_OUT_LARGE: usize = 32;
 
+/// A room is huge from this many connections on: writing to all of them takes ten milliseconds and
+/// more. Large rooms do not wait for its output.
+const FAN_OUT_HUGE: usize = 512;
+
 /// The longest time for which events of background connections are coalesced. Measured: a third
 /// less CPU for each delivery in a hundred busy rooms of ten (`--bench load`).
 const COALESCE_TIME_MAX: Duration = Duration::from_millis(10);
@@ -410,6 +414,12 @@ impl<K: Copy> Schedule<K> {
         if may_wait { Coalesce::Until(deadline) } else { Coalesce::Now }
     }
 
+    /// Whether background turns are being skipped because of pending output. Until they have a turn
+    /// again, a batch for a room that has to wait may stay open.
+    pub fn is_skipping(&self) -> bool {
+        self.skips > 0
+    }
+
     /// All batches were sealed. Their frames may still be in outboxes.
     pub fn on_all_sealed(&mut self, now: Mono) {
         (self.coalescing_since, self.coalescing_cost) = (now, Cost::default());
@@ -434,10 +444,27 @@ impl<K: Copy> Schedule<K> {
     }
 }
 
-/// Whether a room with `recipients` connections is large. Its members wait while there is a
-/// backlog, so that their events are coalesced.
-pub(super) fn is_large_fan_out(recipients: usize) -> bool {
-    recipients >= FAN_OUT_LARGE
+/// The size of a room, as far as its output is concerned.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum FanOut {
+    /// Its output is written in the tick in which it is made.
+    Small,
+    /// Its output is deferred, and its members wait while there is a backlog, so that their events
+    /// are coalesced.
+    Large,
+    /// The same, behind the output of large rooms.
+    Huge,
+}
+
+impl FanOut {
+    /// Of a room with `recipients` connections.
+    pub fn of(recipients: usize) -> FanOut {
+        match recipients {
+            FAN_OUT_HUGE.. => FanOut::Huge,
+            FAN_OUT_LARGE.. => FanOut::Large,
+            _ => FanOut::Small,
+        }
+    }
 }
 
 /// Capacity that is not worth giving back.

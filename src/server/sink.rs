@@ -5,7 +5,7 @@
 //! to one connection arrives in the order of the pushes.
 
 use super::connection::{Connection, ConnectionKey};
-use super::schedule::is_large_fan_out;
+use super::schedule::FanOut;
 use super::table::Table;
 use crate::api;
 use crate::chat::{
@@ -22,7 +22,7 @@ impl<S: Stream> Table<S> {
         if !frames.is_empty() {
             let frames = Piece::private(frames.to_vec());
             self.work.bytes_out += frames.len();
-            self.push_batch(key, frames, false);
+            self.push_batch(key, frames, None);
         }
     }
 
@@ -50,11 +50,11 @@ impl<S: Stream> Sink for Table<S> {
     fn seal(&mut self, room: RoomKey, to: &[ConnKey]) {
         if let Some(sealed) = self.batches.seal(room) {
             self.work.recipients += to.len();
-            let may_defer = !sealed.is_urgent || is_large_fan_out(to.len());
+            let fan_out = FanOut::of(to.len());
+            let may_defer = !sealed.is_urgent || fan_out > FanOut::Small;
+            let defer = may_defer.then_some(fan_out);
             for key in to {
-                if let Some(frames) = sealed.frames_for(*key) {
-                    self.push_batch(*key, frames, may_defer);
-                }
+                self.push_batch(*key, sealed.frames_for(*key), defer);
             }
         }
     }

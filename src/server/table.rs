@@ -369,6 +369,7 @@ impl<S: Stream> Table<S> {
     pub fn has_work(&self) -> bool {
         !(self.schedule.is_empty()
             && self.outgoing.is_empty()
+            && !self.batches.has_urgent()
             && self.ended.is_empty()
             && self.closed.is_empty())
     }

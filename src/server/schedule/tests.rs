@@ -261,8 +261,9 @@ fn an_event_is_charged_for_each_of_its_recipients() {
 }
 
 #[test]
-fn a_room_with_thirty_two_connections_is_large() {
-    assert!(!is_large_fan_out(31) && is_large_fan_out(32));
+fn a_room_with_thirty_two_connections_is_large_and_one_with_five_hundred_and_twelve_is_huge() {
+    use FanOut::{Huge, Large, Small};
+    assert_eq!([31, 32, 511, 512].map(FanOut::of), [Small, Large, Large, Huge]);
 }
 
 #[test]
