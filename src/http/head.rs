@@ -143,7 +143,9 @@ fn split_absolute(target: &str) -> Result<(&str, &str), Reject> {
 /// HTTP/1.1, missing. An empty value is well formed: a client sends it when its URI has no
 /// authority.
 fn check_host<'a>(fields: &[httparse::Header<'a>], version: Version) -> Result<&'a str, Reject> {
-    let mut hosts = fields.iter().filter(|field| eq_ignore_case(field.name.as_bytes(), b"host"));
+    let mut hosts = fields.iter().filter(|field| {
+        field.name.len() == b"host".len() && eq_ignore_case(field.name.as_bytes(), b"host")
+    });
     let first = hosts.next();
     if hosts.next().is_some() {
         return Err(Reject::BadRequest("There is more than one Host field."));

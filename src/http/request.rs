@@ -108,6 +108,8 @@ impl Request {
     /// Names are case-insensitive.
     pub fn fields<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         (self.fields.iter())
+            // The length first: it differs for nearly all pairs of names.
+            .filter(|field| field.name.len() == name.len())
             .filter(|field| eq_ignore_case(self.slice(field.name), name.as_bytes()))
             .map(|field| self.slice(field.value))
     }
@@ -171,6 +173,10 @@ pub(super) struct Span {
 }
 
 impl Span {
+    fn len(self) -> usize {
+        usize::from(self.end - self.start)
+    }
+
     /// The range of `part` in `head`. `part` must be a slice of `head`, unless it is empty.
     pub(super) fn of(head: &[u8], part: &[u8]) -> Span {
         if part.is_empty() {
