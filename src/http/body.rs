@@ -91,8 +91,8 @@ pub(super) fn framing(
     request: &Request,
     limits: &HttpLimits,
 ) -> Result<Option<BodyDecoder>, Reject> {
-    let mut codings = request.fields("transfer-encoding");
-    let mut lengths = request.fields("content-length");
+    let mut codings = request.fields("Transfer-Encoding");
+    let mut lengths = request.fields("Content-Length");
     match (codings.next(), lengths.next()) {
         (None, None) => Ok(None),
         // RFC 9112 §6.1: an HTTP/1.0 peer, or a proxy that forwards as one, does not know the

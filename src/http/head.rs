@@ -50,8 +50,8 @@ pub(super) fn parse(section: Vec<u8>) -> Result<Request, Reject> {
 
     // RFC 9112 §9.3: a connection persists by default in HTTP/1.1, on request in HTTP/1.0, and
     // never after `close`.
-    let persists = version == Version::Http11 || request.lists("connection", "keep-alive");
-    request.keep_alive = persists && !request.lists("connection", "close");
+    let persists = version == Version::Http11 || request.lists("Connection", "keep-alive");
+    request.keep_alive = persists && !request.lists("Connection", "close");
     Ok(request)
 }
 
@@ -60,7 +60,7 @@ pub(super) fn parse(section: Vec<u8>) -> Result<Request, Reject> {
 /// RFC 9110 §10.1.1: an HTTP/1.0 request must not get one. Any other expectation may be answered
 /// with 417 or ignored; it is ignored, because the contract has no code for it.
 pub(super) fn expects_continue(request: &Request) -> bool {
-    request.version == Version::Http11 && request.lists("expect", "100-continue")
+    request.version == Version::Http11 && request.lists("Expect", "100-continue")
 }
 
 /// Refuses trailers that are not well-formed fields.
@@ -144,7 +144,7 @@ fn split_absolute(target: &str) -> Result<(&str, &str), Reject> {
 /// authority.
 fn check_host<'a>(fields: &[httparse::Header<'a>], version: Version) -> Result<&'a str, Reject> {
     let mut hosts = fields.iter().filter(|field| {
-        field.name.len() == b"host".len() && eq_ignore_case(field.name.as_bytes(), b"host")
+        field.name.len() == b"Host".len() && eq_ignore_case(field.name.as_bytes(), b"Host")
     });
     let first = hosts.next();
     if hosts.next().is_some() {

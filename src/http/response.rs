@@ -114,7 +114,7 @@ impl Response {
         }
         let mut connection = String::new();
         for (name, value) in &self.fields {
-            if eq_ignore_case(name.as_bytes(), b"connection") {
+            if eq_ignore_case(name.as_bytes(), b"Connection") {
                 push_option(&mut connection, value);
             } else {
                 debug_assert!(!is_framing(name), "{name} is written by `encode`");
