@@ -152,11 +152,12 @@ impl Api {
             return Ok(Answer::Response(preflight));
         }
         let options = |allow: String| Answer::Response(Response::new(204).with("Allow", allow));
-        if request.path() == "*" {
+        let path = request.path();
+        if path == "*" {
             // RFC 9110 §9.3.7: a request about the server as a whole.
             return Ok(options("GET, HEAD, POST, DELETE, OPTIONS".to_owned()));
         }
-        let found = routes::match_path(request.path()).ok_or_else(error::no_such_path)?;
+        let found = routes::match_path(path).ok_or_else(error::no_such_path)?;
         if request.method() == Method::Options {
             return Ok(options(found.allow()));
         }
