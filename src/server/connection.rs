@@ -58,8 +58,8 @@ pub struct Connection<S> {
     /// The last readable edge came with the end of the peer's direction (EPOLLRDHUP): input is
     /// read until that end, since no further edge comes.
     pub(super) has_hung_up: bool,
-    /// The end of the peer's direction was read.
-    pub(super) is_read_shut_down: bool,
+    /// All that the peer sends was read: to the end of its direction, or to its close frame.
+    pub(super) is_read_to_end: bool,
     pub(super) counted: Held,
 }
 
@@ -310,7 +310,7 @@ impl<S: Stream> Connection<S> {
             is_left_over: false,
             is_closed: false,
             has_hung_up: false,
-            is_read_shut_down: false,
+            is_read_to_end: false,
             counted: Held::default(),
         }
     }

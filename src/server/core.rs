@@ -49,6 +49,8 @@ pub struct Core<S> {
     pub(super) control: Vec<u8>,
     /// Reads the frames of all WebSocket connections.
     pub(super) frames: FrameReader,
+    /// Whether the connection whose turn it is may have input beyond what it was given.
+    pub(super) has_more_input: bool,
     /// The one read buffer.
     pub(super) scratch: Vec<u8>,
     /// For tests: handling this word panics. Debug builds only.
@@ -79,6 +81,7 @@ impl<S: Stream> Core<S> {
             date: (u64::MAX, String::new()),
             control: Vec::new(),
             frames: FrameReader::new(connection_config.ws),
+            has_more_input: false,
             scratch: vec![0; schedule::BACKGROUND_TURN_BYTES_MAX],
             #[cfg(debug_assertions)]
             fault: None,

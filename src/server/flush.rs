@@ -232,9 +232,8 @@ impl<S: Stream> Table<S> {
             Protocol::Closing(_) => {
                 // RFC 9112 §9.6: shut down the write half first and go on reading for a while. A
                 // close with unread input sends a reset, which can destroy what the peer has not
-                // read yet.
-                let shut_down = connection.link.shutdown_write();
-                if shut_down.is_err() || connection.is_read_shut_down {
+                // read yet. Without unread input, closing shuts down both halves.
+                if connection.is_read_to_end || connection.link.shutdown_write().is_err() {
                     self.end(key, Departure::Broken);
                 } else if self.timeout(key) != Some(TimeoutKind::Linger) {
                     self.set_timer(key, Some(TimeoutKind::Linger));

@@ -34,6 +34,7 @@ impl<S: Stream> Core<S> {
                 let has_more = count == scratch.len()
                     || connection.has_hung_up
                     || connection.link.stream().has_buffered_input();
+                self.has_more_input = has_more;
                 self.table.counters.bytes_in += count as u64;
                 self.table.work.bytes_in += count;
                 self.dispatch(key, &mut scratch[..count]);
@@ -60,6 +61,7 @@ impl<S: Stream> Core<S> {
         let Some(connection) = self.table.slots.get_mut(key) else { return };
         let mut buffered = connection.buffered.take();
         self.table.work.bytes_in += buffered.len();
+        self.has_more_input = true; // Perhaps.
         self.dispatch(key, &mut buffered);
         let connection = self.table.slots.get(key);
         if connection.is_some_and(|connection| connection.buffered.is_empty()) {
@@ -105,7 +107,7 @@ impl<S: Stream> Core<S> {
     /// The peer has ended its direction.
     fn on_end(&mut self, key: ConnectionKey) {
         let Some(connection) = self.table.slots.get_mut(key) else { return };
-        connection.is_read_shut_down = true;
+        connection.is_read_to_end = true;
         match &connection.protocol {
             Protocol::Http(http) if http.rest.is_some() => {
                 if let Some(rest) = connection.response_rest() {

@@ -173,7 +173,7 @@ impl<S: Stream> Table<S> {
         let Some(connection) = self.slots.get_mut(key) else { return };
         let was_paused = matches!(&ended, Some(Protocol::Ws(ws)) if ws.is_paused);
         let is_unread = !connection.buffered.take().is_empty() || was_paused;
-        if connection.is_read_shut_down && connection.link.is_flushed() {
+        if connection.is_read_to_end && connection.link.is_flushed() {
             return self.mark_closed(key);
         }
         // A response may take long while its peer makes progress, under the idle timeout. A

@@ -74,7 +74,15 @@ impl<S: Stream> Core<S> {
                 Ok(Some(Incoming::Text(text))) => self.on_text(key, attachment, &text),
                 Ok(Some(Incoming::Fragment | Incoming::Ping | Incoming::Pong(_))) => {}
                 Ok(Some(Incoming::Binary(_))) => self.table.close(key, Close::BINARY),
-                Ok(Some(Incoming::Closed)) => self.table.finish(key, Departure::Closed),
+                Ok(Some(Incoming::Closed)) => {
+                    // RFC 6455 §5.5.1, §7.1.1: the peer sends nothing after it, and waits for our
+                    // end. Unless it has sent more, which must be read first, we end with the answer.
+                    let connection = self.table.slots.get_mut(key);
+                    if let Some(connection) = connection.filter(|_| input.is_empty()) {
+                        connection.is_read_to_end = !self.has_more_input;
+                    }
+                    self.table.finish(key, Departure::Closed);
+                }
                 Err(violation) => self.table.close(key, violation.close()),
                 Ok(None) => break,
             }

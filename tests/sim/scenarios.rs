@@ -364,6 +364,39 @@ fn a_chat_sent_before_a_close_is_echoed_before_the_close() {
     }
 }
 
+// contract §6.10
+/// The server does not wait for the end of a peer that has said that it sends nothing more.
+#[test]
+fn a_socket_is_freed_in_the_tick_in_which_its_close_is_answered() {
+    let (mut world, guests) = room_with_guests(&no_message_rate(), RELIABLE, 1);
+    world.send_and_expect_close(guests[0], &wire::frame(CLOSE, &[3, 232], 7), 1000);
+    world.deliver(guests[0], usize::MAX);
+    assert_eq!(world.core.connection_count(), 2);
+    world.tick(true);
+    assert_eq!(world.core.connection_count(), 1);
+    world.settle();
+    assert_eq!(close_of(&world, guests[0]).map(|(code, _)| code), Some(1000));
+    world.close_all();
+}
+
+/// A stream that is closed with unread input is reset, which can destroy the answer to a close. The
+/// first turn of these peers ends right after their close frame, and more is waiting.
+#[test]
+fn what_a_peer_sends_after_its_close_does_not_destroy_the_answer() {
+    let pongs = [wire::frame(0x8a, &[b'x'; 125], 7).repeat(7), wire::frame(0x8a, &[b'x'; 93], 7)];
+    let close = wire::frame(CLOSE, &[3, 232], 7);
+    let bytes = [pongs.concat(), close, vec![b'x'; 3000]].concat();
+    let (mut world, guests) = room_with_guests(&no_message_rate(), RELIABLE, 16);
+    for guest in &guests {
+        world.send_and_expect_close(*guest, &bytes, 1000);
+    }
+    world.settle();
+    for guest in guests {
+        assert_eq!(close_of(&world, guest).map(|(code, _)| code), Some(1000));
+    }
+    world.close_all();
+}
+
 /// When a write failed in the flush phase and no other connection existed, the reap phase dropped
 /// the list of ended connections. The domain never learned of the end, so the room and the session
 /// never expired.

@@ -531,7 +531,7 @@ impl Http {
         assert_eq!(answer.field("Sec-WebSocket-Extensions"), None, "extensions are not supported");
         let protocol = answer.field("Sec-WebSocket-Protocol").map(str::to_owned);
         let (session, user_id) = (String::new(), String::new());
-        Ws { wire: self.wire, protocol, session, user_id }
+        Ws { wire: self.wire, protocol, session, user_id, has_closed: false }
     }
 }
 
@@ -615,6 +615,8 @@ pub struct Ws {
     pub session: String,
     /// Its user id in the room, or empty if the test has not set it.
     pub user_id: String,
+    /// It has sent a close frame, so it does not answer one (RFC 6455 §5.5.1).
+    has_closed: bool,
 }
 
 impl Ws {
@@ -656,6 +658,7 @@ impl Ws {
 
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.has_closed |= bytes.as_ref().first() == Some(&(FIN | CLOSE));
         self.wire.stream.write_all(bytes.as_ref()).expect("send");
     }
 
@@ -842,14 +845,16 @@ impl Ws {
         assert!(!reason.is_empty(), "a reason");
     }
 
-    /// Reads the next frame, skipping pings and pongs, which must be a close frame. Answers it, asserts that the
-    /// stream ends, and returns code and reason.
+    /// Reads the next frame, skipping pings and pongs, which must be a close frame. Answers it if it
+    /// is not an answer itself, asserts that the stream ends, and returns code and reason.
     #[track_caller]
     pub fn closed(&mut self) -> (u16, String) {
         let frame = self.data_frame();
         assert_eq!(frame.opcode, CLOSE, "{:?}", String::from_utf8_lossy(&frame.payload));
         let closed = parse_close(&frame.payload);
-        let _ = self.try_send(self::frame(FIN | CLOSE, &frame.payload));
+        if !self.has_closed {
+            let _ = self.try_send(self::frame(FIN | CLOSE, &frame.payload));
+        }
         self.wire.expect_end();
         closed
     }
