@@ -132,14 +132,24 @@
 
 #![forbid(unsafe_code)]
 
-/// Asserts that two records of one fact agree, or that a condition holds which the code maintains.
-/// Only debug builds print more than the place: with the values, the release binary would be 2 %
-/// larger, and with the source text of each condition 1 %.
+/// Asserts that two records of one fact agree.
 macro_rules! agree {
     ($one:expr, $other:expr $(, $why:literal)? $(,)?) => {
         if cfg!(debug_assertions) {
             assert_eq!($one, $other $(, $why)?);
-        } else if $one != $other {
+        } else {
+            holds!($one == $other);
+        }
+    };
+}
+
+/// Asserts that what the code maintains holds. Only debug builds print more than the place: with the
+/// values the release binary would be 2 % larger, and with the source text of each condition 1 %.
+macro_rules! holds {
+    ($fact:expr $(, $why:literal)? $(,)?) => {
+        if cfg!(debug_assertions) {
+            assert!($fact $(, $why)?);
+        } else if !$fact {
             $crate::contradiction(file!(), line!());
         }
     };

@@ -325,10 +325,10 @@ impl<K> List<K> {
         let mut before = None;
         for key in self.iter(slots) {
             let entry = slots.get(key).expect("an entry leaves its list before its slot");
-            assert!(entry.links().before == before, "{key:?} has another neighbour");
+            holds!(entry.links().before == before, "{key:?} has another neighbour");
             before = Some(key);
         }
-        assert!(before == self.last, "the list ends with another entry");
+        holds!(before == self.last, "the list ends with another entry");
     }
 }
 

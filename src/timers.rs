@@ -185,8 +185,8 @@ impl<K> Deadlines<K> {
             list.check(slots);
             let mut before = Mono::ZERO;
             for entry in list.iter(slots).filter_map(|key| slots.get(key)) {
-                assert!(before <= entry.deadline(), "a list is in deadline order");
-                assert!(class_of(entry) == Some(class), "an entry is on the list of its class");
+                holds!(before <= entry.deadline(), "a list is in deadline order");
+                holds!(class_of(entry) == Some(class), "an entry is on the list of its class");
                 before = entry.deadline();
                 count += 1;
             }

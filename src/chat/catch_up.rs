@@ -146,14 +146,14 @@ impl CatchUp {
     /// Panics if the cursor contradicts the history.
     pub fn check(&self, history: &History) {
         let newest = history.newest();
-        assert!(self.until <= newest);
+        holds!(self.until <= newest);
         if self.pages_done {
-            assert!(
+            holds!(
                 self.until <= self.cursor && self.cursor < newest,
                 "a connection that has caught up keeps no cursor"
             );
         } else {
-            assert!(self.cursor <= self.until, "pages end at `until`");
+            holds!(self.cursor <= self.until, "pages end at `until`");
         }
     }
 }

@@ -438,7 +438,7 @@ impl<R> Feeds<R> {
             for (place, listed) in feed.attachments.iter().enumerate() {
                 let attachment = self.attachments.get(*listed).expect("a listed attachment exists");
                 agree!((attachment.room, attachment.conn), (key, feed.connections[place]));
-                assert!(matches!(
+                holds!(matches!(
                     attachment.state,
                     AttachmentState::Present { place: own, .. } if own as usize == place
                 ));
@@ -447,7 +447,7 @@ impl<R> Feeds<R> {
                 }
             }
             placed += feed.attachments.len();
-            assert!(feed.history.len() <= self.history_messages_max);
+            holds!(feed.history.len() <= self.history_messages_max);
             feed.history.check(&self.archive, &mut sums);
             agree!(feed.counted, feed.heap_bytes());
             heap += feed.counted;

@@ -160,7 +160,7 @@ impl Guesses {
 
     /// Panics if the table contradicts itself, or has entries of a room without a lock.
     pub fn check(&self, is_locked: impl Fn(RoomKey) -> bool) {
-        assert!(self.len() <= GUESSERS_MAX, "the table of guesses is bounded");
+        holds!(self.len() <= GUESSERS_MAX, "the table of guesses is bounded");
         agree!(self.entries.len(), self.len());
         self.order.check(&self.entries);
         let mut last = Mono::ZERO;
@@ -168,8 +168,8 @@ impl Guesses {
         for key in self.order.iter(&self.entries) {
             let entry = self.entries.get(key).expect("a listed entry exists");
             agree!(self.find(entry.guesser), Some(key));
-            assert!(is_locked(entry.guesser.0), "guesses end with their room");
-            assert!(last <= entry.deadline, "the guesses are in the order of their deadlines");
+            holds!(is_locked(entry.guesser.0), "guesses end with their room");
+            holds!(last <= entry.deadline, "the guesses are in the order of their deadlines");
             (last, count) = (entry.deadline, count + 1);
         }
         agree!(count, self.len(), "every entry is on the list");

@@ -334,10 +334,10 @@ impl History {
                 agree!(self.nonces.as_ref().and_then(|nonces| nonces.get(&hash)), Some(&at));
             }
             let id = Some(self.id(&archive.store, at));
-            assert!(id > self.floor && id <= self.newest);
+            holds!(id > self.floor && id <= self.newest);
             place = archive.store.next(&self.queue, at);
         }
         agree!(nonces, self.nonces.as_ref().map_or(0, |nonces| nonces.len()));
-        assert!(self.floor <= self.dropped);
+        holds!(self.floor <= self.dropped);
     }
 }

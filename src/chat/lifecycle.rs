@@ -325,8 +325,8 @@ impl Chat {
                 is_unused,
                 "a session has a timer exactly while it has no connection"
             );
-            assert!(session.rooms.len() <= SESSION_ROOMS_MAX);
-            assert!(session.attachments.len() <= SESSION_CONNECTIONS_MAX);
+            holds!(session.rooms.len() <= SESSION_ROOMS_MAX);
+            holds!(session.attachments.len() <= SESSION_CONNECTIONS_MAX);
             agree!(session.counted, session.heap_bytes());
             heap += session.counted;
         }
@@ -335,7 +335,7 @@ impl Chat {
 
     pub(super) fn check_rooms(&self) {
         agree!(self.feeds.room_count(), self.room_ids.len());
-        assert!(self.public_rooms.len() <= self.room_ids.len());
+        holds!(self.public_rooms.len() <= self.room_ids.len());
         let (mut heap, mut members, mut owned) = (0, 0, 0);
         for (key, room) in self.feeds.rooms() {
             agree!(self.room_ids.get(&room.id), Some(&key));
@@ -344,7 +344,7 @@ impl Chat {
                 !self.feeds.recipients(key).is_empty(),
                 "a room has a timer exactly while it has no connection"
             );
-            assert!(!room.is_closing, "a deleted room is removed at once");
+            holds!(!room.is_closing, "a deleted room is removed at once");
             if let Some((owner, place)) = room.owner {
                 let owner = self.sessions.get(owner).expect("an owner's session exists");
                 agree!(owner.owned().get(place as usize), Some(&key));

@@ -189,7 +189,7 @@ impl Chat {
             for (place, member) in room.roster.members().iter().enumerate() {
                 let member = self.members.get(*member).expect("a room's members exist");
                 agree!((member.room, member.place as usize), (key, place));
-                assert!(self.sessions.get(member.session).is_some(), "a member's session exists");
+                holds!(self.sessions.get(member.session).is_some(), "a member's session exists");
             }
         }
         for (key, session) in self.sessions.iter() {

@@ -439,16 +439,13 @@ impl Chat {
                 member.connections > 0 || member.grace().is_some(),
                 "a present member is connected or in its grace"
             );
-            assert!(
-                member.connections == 0 || member.grace().is_none(),
-                "no grace while connected"
-            );
+            holds!(member.connections == 0 || member.grace().is_none(), "no grace while connected");
             let own = self.attachments_of(key).into_iter();
             let own = own.filter(|attachment| self.member_of(*attachment) == Some(key)).count();
             agree!(member.connections as usize, own);
             connected += own;
             if let Some(probe) = member.probe() {
-                assert!(
+                holds!(
                     member.connections > 0 && probe.live > 0,
                     "a probe has a connected holder and a waiting connection"
                 );
@@ -457,7 +454,7 @@ impl Chat {
                 agree!(live.clone().count(), probe.live);
                 for attachment in live {
                     agree!(attachment.room, member.room);
-                    assert!(matches!(
+                    holds!(matches!(
                         attachment.state,
                         AttachmentState::Waiting { holder: Some(holder), .. } if holder == key
                     ));

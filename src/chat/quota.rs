@@ -174,7 +174,7 @@ impl Chat {
                 "an address counts what it has created, and so does its network"
             );
         }
-        assert!(created.is_empty(), "a creator's address has an entry");
+        holds!(created.is_empty(), "a creator's address has an entry");
         self.addresses.check(|created| match created {
             Created::Session(key) => self.sessions.get(key).map(|one| (one.creator, one.idle)),
             Created::Room(key) => self.feeds.room(key).map(|one| (one.creator, one.idle)),

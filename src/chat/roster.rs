@@ -194,10 +194,10 @@ impl Roster {
         let present: Vec<_> =
             self.members.iter().filter_map(|key| Some((*key, facts(*key)?))).collect();
         agree!(self.present_count(), present.len());
-        assert!(if self.index.is_some() { count > INDEXED_MIN } else { count <= SMALL_MAX });
+        holds!(if self.index.is_some() { count > INDEXED_MIN } else { count <= SMALL_MAX });
         let in_order: Vec<_> = self.present(|key| facts(key).map(|(arrival, _)| arrival)).collect();
         agree!(in_order.len(), present.len(), "every present member is listed once");
-        assert!(in_order.is_sorted_by_key(|key| facts(*key).map(|(arrival, _)| arrival)));
+        holds!(in_order.is_sorted_by_key(|key| facts(*key).map(|(arrival, _)| arrival)));
         for (key, (_, name)) in present {
             agree!(self.holder(name, &facts), Some(key), "each present member holds its name");
         }

@@ -223,7 +223,7 @@ impl Shares {
             agree!(kept.get(&(key.index() as u32)), Some(&(share.records, share.bytes)));
             let holder = share.holder.index() as u32;
             let entry = by_silence(holder, share.silent_since, key.index());
-            assert!(self.by_silence.contains(&entry));
+            holds!(self.by_silence.contains(&entry));
             let (shares, bytes) = by_holder.entry(share.holder).or_default();
             *shares += 1;
             *bytes += share.bytes;
@@ -234,7 +234,7 @@ impl Shares {
         for (key, holder) in self.holders.iter() {
             agree!(by_holder.get(&key), Some(&(holder.shares, holder.bytes)));
             agree!(self.by_address.get(&holder.address), Some(&key));
-            assert!(self.by_bytes.contains(&by_bytes(holder.listed, key)));
+            holds!(self.by_bytes.contains(&by_bytes(holder.listed, key)));
         }
     }
 }

@@ -566,14 +566,14 @@ impl Store {
         for (owner, queue) in queues {
             for (ordinal, index) in (queue.base..).zip(&queue.blocks[queue.skipped as usize..]) {
                 let block = self.block(*index);
-                assert!(block[..4] == owner.to_le_bytes(), "a block names its owner");
-                assert!(block[4..8] == ordinal.to_le_bytes(), "a block has its ordinal");
+                holds!(block[..4] == owner.to_le_bytes(), "a block names its owner");
+                holds!(block[4..8] == ordinal.to_le_bytes(), "a block has its ordinal");
                 used += 1;
             }
             let places = std::iter::successors(self.first(queue), |at| self.next(queue, *at));
             let (mut last, mut len) = ([0; KEY_BYTES], 0);
             for key in places.map(|place| self.key(queue, place)) {
-                assert!(last <= key, "keys increase");
+                holds!(last <= key, "keys increase");
                 (last, len) = (key, len + 1);
             }
             agree!(len, queue.len());
@@ -589,7 +589,7 @@ impl Store {
         }
         agree!((allocated, mapped), (self.allocated, self.mapped));
         let vacant: u32 = self.vacant.iter().map(|word| word.count_ones()).sum();
-        assert!(vacant as usize <= self.segments.len());
+        holds!(vacant as usize <= self.segments.len());
         agree!(self.tally.bytes(), self.used * BLOCK_BYTES);
     }
 }

@@ -87,7 +87,7 @@ impl Leftovers {
         if cfg!(debug_assertions) {
             let all = self.entries.iter().map(|entry| *entry as u64 as usize);
             let all: BTreeSet<_> = all.collect();
-            assert!(left_over.all(|key| all.contains(&key.index())));
+            holds!(left_over.all(|key| all.contains(&key.index())));
         }
     }
 }

@@ -426,7 +426,7 @@ impl<S: Stream> Table<S> {
             };
             agree!((fits, key, timeout), (true, key, timeout), "a timer fits the state");
             let is_judged = !matches!(timeout, None | Some(TimeoutKind::Ping));
-            assert!(is_judged || !connection.is_overdue, "only silence is overdue");
+            holds!(is_judged || !connection.is_overdue, "only silence is overdue");
         }
         let left_over = self.slots.iter().filter(|(_, connection)| connection.is_left_over);
         self.leftovers.check(left_over.map(|(key, _)| key));
