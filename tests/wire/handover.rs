@@ -4,6 +4,7 @@
 //! the port. `SLOW_TESTS=1` repeats each two hundred times; `--nocapture` prints how long it took.
 
 use std::fs;
+use std::io::Read;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -398,12 +399,14 @@ fn a_successor_that_waits_for_the_port_continues_with_the_state() {
 #[test]
 fn the_port_is_free_only_when_the_state_is_complete() {
     let folder = Folder::new("port");
-    let server = folder.start_with_metrics(&FLAGS[2..]);
+    let mut server = folder.start_with_metrics(&FLAGS[2..]);
     let Address::Tcp(address) = *server.address() else { unreachable!("it is TCP") };
-    let (room, ana, _bob) = server.room_of_two();
+    let ana = server.session("ana");
+    let room = server.room(&ana);
     for _ in 0..200 {
-        server.say(&room, &ana.session, &"x".repeat(3000));
+        server.say(&room, &ana, &"x".repeat(3000));
     }
+    let _open = server.socket(&room, &ana);
     server.terminate();
     let _port = loop {
         if let Ok(bound) = TcpListener::bind(address) {
@@ -411,14 +414,18 @@ fn the_port_is_free_only_when_the_state_is_complete() {
         }
     };
     assert_eq!(folder.files(), ["state"]);
+    // A successor continues while the old server waits for its last sockets to close.
+    let successor = folder.start_with_metrics(&FLAGS[2..]);
+    assert_eq!(successor.messages(&room, &ana).len(), 201);
+    assert!(!server.has_ended());
+    assert!(folder.files().is_empty());
 }
 
-/// Regression: a list that was being read when the server was told to end was cut.
-// contract §12.9
-#[test]
-fn a_list_that_is_being_read_at_the_end_is_complete() {
-    let folder = Folder::new("list");
-    let server = folder.start_with_metrics(&FLAGS[2..]);
+/// Starts to read a list of 2 MB, tells the server to end, and returns the bytes of the answer.
+fn list_at_the_end(name: &str, memory: &str) -> Vec<u8> {
+    let folder = Folder::new(name);
+    let flags = [&FLAGS[2..], &["--max-memory", memory]].concat();
+    let server = folder.start_with_metrics(&flags);
     let ana = server.session("ana");
     let room = server.room(&ana);
     let mut http = server.http();
@@ -428,14 +435,32 @@ fn a_list_that_is_being_read_at_the_end_is_complete() {
         answer.expect(201);
     }
     let mut reader = server.http_narrow();
-    let list = get(&format!("/rooms/{room}/messages?limit=1000")).session(&ana);
-    reader.send_request(&list);
-    assert!(reader.readable_within(Duration::from_secs(10)));
+    reader.send_request(&get(&format!("/rooms/{room}/messages?limit=1000")).session(&ana));
+    let Stream::Tcp(stream) = reader.stream() else { unreachable!("it is TCP") };
+    stream.peek(&mut [0]).expect("the answer begins");
     server.terminate();
     wait_until("the state is written", || folder.state().exists());
-    let messages = reader.answer().expect(200).json();
+    let mut bytes = Vec::new();
+    reader.into_stream().read_to_end(&mut bytes).expect("an end");
+    bytes
+}
+
+/// Regression: a list that was being read when the server was told to end was cut.
+// contract §12.9
+#[test]
+fn a_list_that_is_being_read_at_the_end_is_complete() {
+    let bytes = list_at_the_end("list", "16M");
+    let head = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");
+    let messages: Value = serde_json::from_slice(&bytes[head + 4..]).expect("a whole list");
     assert_eq!(messages["messages"].as_array().map(Vec::len), Some(500));
-    reader.expect_end();
+}
+
+/// What is left of a list may take a fifth of the memory, together with all other output.
+#[test]
+fn a_list_that_exceeds_the_memory_for_output_at_the_end_is_cut() {
+    let bytes = list_at_the_end("long-list", "6M");
+    assert!(bytes.starts_with(b"HTTP/1.1 200 "));
+    assert!(bytes.len() < 1 << 20, "{}", bytes.len());
 }
 
 /// A request that arrives after SIGTERM, or was not read before it, changes nothing and is told so.

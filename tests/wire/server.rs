@@ -259,6 +259,12 @@ impl Server {
         result
     }
 
+    /// Whether the process has ended.
+    #[allow(dead_code, reason = "only `tests/wire/handover.rs` calls it")]
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("our own child").is_some()
+    }
+
     /// Waits until the process has ended.
     pub fn wait(&mut self) -> ExitStatus {
         wait_for(&mut self.child)
