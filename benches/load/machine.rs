@@ -7,7 +7,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::process;
+use std::process::{self, Command};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
@@ -140,6 +140,37 @@ fn pin(process: Option<Pid>, core: usize) -> io::Result<()> {
     let mut only = CpuSet::new();
     only.set(core);
     Ok(sched_setaffinity(process, &only)?)
+}
+
+/// Real-time priority for this process and for those that it starts meanwhile, until this is dropped.
+/// On a machine with other work, latencies would otherwise measure the kernel's scheduler. Only for a
+/// load that leaves both cores mostly idle.
+pub struct RealTime(());
+
+impl RealTime {
+    /// `other` is one more process. `None`, with a warning, without the right to it.
+    pub fn begin(other: Option<u32>) -> Option<RealTime> {
+        let is_set = [Some(process::id()), other]
+            .into_iter()
+            .flatten()
+            .all(|process| set_policy(&["--fifo", "--pid", "1"], process));
+        if !is_set {
+            eprintln!("warning: no real-time priority (chrt, as root): other work delays messages");
+        }
+        is_set.then_some(RealTime(()))
+    }
+}
+
+impl Drop for RealTime {
+    fn drop(&mut self) {
+        set_policy(&["--other", "--pid", "0"], process::id());
+    }
+}
+
+/// By a program of util-linux, because no safe crate has this system call.
+fn set_policy(arguments: &[&str], process: u32) -> bool {
+    let done = Command::new("chrt").args(arguments).arg(process.to_string()).output();
+    done.is_ok_and(|done| done.status.success())
 }
 
 /// Raises the limit on descriptors to the maximum. Child processes inherit it.

@@ -8,7 +8,7 @@ use std::fs;
 use std::time::Duration;
 
 use crate::Result;
-use crate::machine::{Cores, Effort};
+use crate::machine::{Cores, Effort, RealTime};
 use crate::options::Options;
 use crate::server::Server;
 use crate::table::{Goal, Sample, Table};
@@ -47,7 +47,16 @@ const TRIALS: &[Trial] = &[
     }),
     ("1000x2", |lab| lab.cpu(["1000x2: CPU per delivery", "1000x2: coalescing"], 1000, 2, 2, 1.15)),
     ("flood", Lab::flood),
-    ("latency", Lab::latency),
+    ("latency 1x100", |lab| {
+        let figures =
+            ["1x100, 200 messages/s: latency, p50", "1x100, 200 messages/s: latency, p99"];
+        lab.latency(figures, 1, 100, 200)
+    }),
+    ("latency 100x10", |lab| {
+        let figures =
+            ["100x10, 1000 messages/s: latency, p50", "100x10, 1000 messages/s: latency, p99"];
+        lab.latency(figures, 100, 10, 1000)
+    }),
     ("churn", Lab::churn),
     ("rest", |lab| lab.requests("REST mix: CPU per request", true)),
     ("health", |lab| lab.requests("GET /health: CPU per request", false)),
@@ -195,21 +204,28 @@ impl Lab {
         }])
     }
 
-    fn latency(&self) -> Result<Vec<Sample>> {
-        let load = Load { rooms: 1, members: 100, pace: Pace::PerSecond(200) };
+    /// At a fixed rate, with real-time priority. All figures are compared with the form of the
+    /// yardstick that writes each message at once.
+    fn latency(
+        &self,
+        figures: [&'static str; 2],
+        rooms: usize,
+        members: usize,
+        rate: u32,
+    ) -> Result<Vec<Sample>> {
+        let load = Load { rooms, members, pace: Pace::PerSecond(rate) };
+        let _real_time = RealTime::begin(self.options.process);
         let Both { server, other, disturbance } = self.traffic(load, false)?;
-        let sample = |figure, share| Sample {
+        let sample = |figure, share, ratio_max| Sample {
             figure,
             unit: "µs",
             server: server.latency_micros(share),
             other: Some(other.latency_micros(share)),
-            goal: Goal::RatioAtMost(1.15),
+            goal: Goal::RatioAtMost(ratio_max),
             disturbance: Some(disturbance),
         };
-        Ok(vec![
-            sample("1x100, 200 messages/s: latency, p50", 0.50),
-            sample("1x100, 200 messages/s: latency, p99", 0.99),
-        ])
+        let [median, high] = figures;
+        Ok(vec![sample(median, 0.50, 1.1), sample(high, 0.99, 1.25)])
     }
 
     /// Coming and going; the goal is the largest ratio of processor time.
