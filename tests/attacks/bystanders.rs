@@ -46,6 +46,7 @@ struct Event<'a> {
 #[derive(Default)]
 struct Control {
     is_under_attack: AtomicBool,
+    is_unmeasured: AtomicBool,
     is_over: AtomicBool,
     rounds: [AtomicUsize; ROOMS],
 }
@@ -105,6 +106,11 @@ impl Bystanders {
     /// Sets whether latencies count as under attack, from the next round on.
     pub fn set_under_attack(&self, is_under_attack: bool) {
         self.control.is_under_attack.store(is_under_attack, Ordering::SeqCst);
+    }
+
+    /// Sets whether latencies count not at all, from the next round on.
+    pub fn set_unmeasured(&self, is_unmeasured: bool) {
+        self.control.is_unmeasured.store(is_unmeasured, Ordering::SeqCst);
     }
 
     /// Ends the chat. Asserts that all members of a room are connected and have received the same events in the same
@@ -170,12 +176,15 @@ impl Room {
             let began = if now < due { Instant::now() } else { began };
             due = began.max(due) + PACE;
             let attacked = usize::from(control.is_under_attack.load(Ordering::SeqCst));
+            let is_measured = !control.is_unmeasured.load(Ordering::SeqCst);
             let sent = self.send_chats(round);
             for member in &mut self.members {
                 if member.expect_chats(&sent).is_none() {
                     return self;
                 }
-                self.latencies[attacked].push(began.elapsed());
+                if is_measured {
+                    self.latencies[attacked].push(began.elapsed());
+                }
             }
             round += 1;
             control.rounds[self.number].store(round, Ordering::SeqCst);

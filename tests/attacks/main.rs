@@ -6,7 +6,8 @@
 //! has. `bystanders` are those members. Attackers and members have addresses of their own, by `X-Forwarded-For`
 //! through a trusted proxy (`proxied`).
 //!
-//! A report prints how long messages took before and under attack. Time is never asserted:
+//! A report prints how long messages took before and under attack, and a bound on the longest tick of the server
+//! meanwhile, which is the end of a bucket of its histogram. Time is never asserted:
 //!
 //! ```sh
 //! ATTACK_REPORT=1 SLOW_TESTS=1 cargo test --release --test attacks
@@ -29,5 +30,6 @@ mod trial;
 
 mod floods;
 mod http;
+mod large_rooms;
 mod process;
 mod sockets;

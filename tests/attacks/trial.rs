@@ -58,6 +58,8 @@ pub struct Attack<'a> {
     end: Instant,
     /// The metrics at the beginning of the attack.
     metrics: String,
+    /// The durations of ticks at the beginning of what is measured.
+    ticks: Mutex<Ticks>,
     sessions: Mutex<Vec<String>>,
     rooms: Mutex<Vec<(String, String)>>,
 }
@@ -119,7 +121,7 @@ fn run_trial(
     bystanders.while_they_chat(chatting());
     let before = settled(&server);
     bystanders.set_under_attack(true);
-    run(&server, &bystanders, length, attack);
+    let longest_tick = run(&server, &bystanders, length, attack);
     bystanders.set_under_attack(false);
     bystanders.while_they_chat(1);
     assert!(is_healthy(&server), "a new connection is not served");
@@ -128,7 +130,7 @@ fn run_trial(
     drop(sockets);
     assert_eq!(server.metric("chat_panics_total"), 0);
     let resident_kib = server.resident_kib_max();
-    report(what, &latencies, empty_kib, resident_kib);
+    report(what, &latencies, longest_tick, empty_kib, resident_kib);
     let allowed_kib = empty_kib + CEILING_KIB + CEILING_KIB / 4;
     assert!(resident_kib <= allowed_kib, "{resident_kib} KiB resident, {allowed_kib} allowed");
 }
@@ -161,33 +163,61 @@ pub fn until_terminated(what: &str, attack: impl FnOnce(&Address, Vec<Stream>) +
         let status = server.wait();
         assert_eq!(status.code(), Some(0));
         assert!(terminated.elapsed() < SHUTDOWN_MAX, "{:?}", terminated.elapsed());
-        report(what, &latencies, empty_kib, resident_kib);
+        report(what, &latencies, f64::NAN, empty_kib, resident_kib);
     });
 }
 
 /// The attack runs with the lowest priority, so that a report measures the server and not the attacker.
+///
+/// Returns a bound on the longest tick meanwhile, in seconds.
 fn run(
     server: &Server,
     bystanders: &Bystanders,
     length: Duration,
     attack: impl Fn(&Attack) + Sync,
-) {
+) -> f64 {
     let end = Instant::now() + length;
     thread::scope(|scope| {
         let attackers = scope.spawn(|| {
             lower_priority();
+            let mut longest = 0_f64;
             for wave in 0.. {
                 let wave = Attack::new(server, bystanders, wave);
                 attack(&wave);
+                let before = wave.ticks.lock().unwrap();
+                longest = longest.max(Ticks::of(&server.metrics()).longest_since(&before));
+                drop(before);
                 wave.forget();
                 if Instant::now() >= end {
                     break;
                 }
             }
             bystanders.while_they_chat(scale(50, 2));
+            longest
         });
-        attackers.join().expect("the attack");
-    });
+        attackers.join().expect("the attack")
+    })
+}
+
+/// The histogram of the durations of ticks: the number of those up to each bound.
+struct Ticks(Vec<(f64, u64)>);
+
+impl Ticks {
+    fn of(metrics: &str) -> Ticks {
+        let bucket = |line: &str| {
+            let (bound, count) =
+                line.strip_prefix("chat_tick_duration_seconds_bucket{le=\"")?.split_once("\"} ")?;
+            Some((bound.parse().unwrap_or(f64::INFINITY), count.parse().ok()?))
+        };
+        Ticks(metrics.lines().filter_map(bucket).collect())
+    }
+
+    /// The smallest bound that no tick since then has exceeded.
+    fn longest_since(&self, before: &Ticks) -> f64 {
+        let since = || self.0.iter().zip(&before.0).map(|(now, then)| (now.0, now.1 - then.1));
+        let all = since().next_back().map_or(0, |(_, count)| count);
+        since().find(|(_, count)| *count == all).map_or(f64::INFINITY, |(bound, _)| bound)
+    }
 }
 
 /// Rounds of chat without an attack. A report needs five seconds of them for a 99th percentile.
@@ -241,7 +271,8 @@ impl Attack<'_> {
         let length = if is_slow() { Duration::from_secs(4) } else { Duration::from_millis(100) };
         let (sessions, rooms) = (Mutex::default(), Mutex::default());
         let (end, metrics) = (Instant::now() + length, server.metrics());
-        Attack { server, bystanders, wave, end, metrics, sessions, rooms }
+        let ticks = Mutex::new(Ticks::of(&metrics));
+        Attack { server, bystanders, wave, end, metrics, ticks, sessions, rooms }
     }
 
     /// An address that no earlier wave has used.
@@ -299,6 +330,20 @@ impl Attack<'_> {
     /// The room is deleted after the attack.
     pub fn remember_room(&self, id: &str, owner: &str) {
         self.rooms.lock().unwrap().push((id.to_owned(), owner.to_owned()));
+    }
+
+    /// The room has been deleted.
+    pub fn forget_room(&self, id: &str) {
+        self.rooms.lock().unwrap().retain(|(other, _)| other != id);
+    }
+
+    /// Prepares something. The members chat meanwhile, but the report leaves their latencies out.
+    pub fn unmeasured<T>(&self, prepare: impl FnOnce() -> T) -> T {
+        self.bystanders.set_unmeasured(true);
+        let prepared = prepare();
+        self.bystanders.set_unmeasured(false);
+        *self.ticks.lock().unwrap() = Ticks::of(&self.server.metrics());
+        prepared
     }
 
     pub fn socket(&self, room: &str, session: &str, number: usize) -> Ws {
@@ -378,7 +423,7 @@ pub fn scale(full: usize, quick: usize) -> usize {
     if is_slow() { full } else { quick }
 }
 
-fn is_reporting() -> bool {
+pub fn is_reporting() -> bool {
     env::var_os("ATTACK_REPORT").is_some()
 }
 
@@ -398,28 +443,45 @@ pub fn connections(wished: usize) -> usize {
     count
 }
 
-fn report(what: &str, [calm, attacked]: &Latencies, empty_kib: u64, resident_kib: u64) {
+fn report(
+    what: &str,
+    [calm, attacked]: &Latencies,
+    longest_tick: f64,
+    empty_kib: u64,
+    resident_kib: u64,
+) {
     if !is_reporting() {
         return;
     }
     static HEAD: Once = Once::new();
     HEAD.call_once(|| {
         say(&format!(
-            "{:30}|{:>8}{:>8}{:>8} |{:>8}{:>8}{:>8} |{:>6} |{:>7}{:>7}",
-            "attack", "p50", "p99", "calm ms", "p50", "p99", "max ms", "p99/", "MiB", "most"
+            "{:33}|{:>8}{:>8}{:>8} |{:>8}{:>8}{:>8} |{:>6} |{:>8} |{:>7}{:>7}",
+            "attack",
+            "p50",
+            "p99",
+            "calm ms",
+            "p50",
+            "p99",
+            "max ms",
+            "p99/",
+            "tick ms",
+            "MiB",
+            "most"
         ));
     });
     let ms = |latencies: &[Duration], part: f64| percentile(latencies, part).as_secs_f64() * 1000.0;
     let ratio = ms(attacked, 0.99) / ms(calm, 0.99);
     let mib = |kib: u64| kib as f64 / 1024.0;
     say(&format!(
-        "{what:30}|{:8.2}{:8.2}{:8.2} |{:8.2}{:8.2}{:8.2} |{ratio:6.2} |{:7.1}{:7.1}",
+        "{what:33}|{:8.2}{:8.2}{:8.2} |{:8.2}{:8.2}{:8.2} |{ratio:6.2} |{:>8} |{:7.1}{:7.1}",
         ms(calm, 0.5),
         ms(calm, 0.99),
         ms(calm, 1.0),
         ms(attacked, 0.5),
         ms(attacked, 0.99),
         ms(attacked, 1.0),
+        format!("≤{}", longest_tick * 1000.0),
         mib(empty_kib),
         mib(resident_kib),
     ));
