@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use disposable_chat::config::{Config, Rate};
 
-use crate::pipe::RELIABLE;
+use crate::pipe::{Network, RELIABLE};
 use crate::wire;
 use crate::world::{Check, LOOPBACK, Protocol, World};
 
@@ -101,6 +101,46 @@ fn a_request_that_has_arrived_counts_however_late_it_is_read() {
     }
     world.advance_clocks(PAUSE);
     world.settle(); // Fails if a peer does not receive its response.
+    world.close_all();
+}
+
+/// A reader of a response that had made progress was cut.
+// contract §4.9 §6.18
+#[test]
+fn progress_in_reading_a_response_counts_however_late_it_is_seen() {
+    let network = Network { buffer_bytes: 64 * 1024, ..RELIABLE };
+    let config = Config { room_ttl: Duration::from_secs(600), ..config() };
+    let mut world = World::new(1, &config, network);
+    let host = world.add_user("host");
+    let room = world.open_room(host, false);
+    let author = world.enter(host, room);
+    world.settle();
+    for _ in 0..200 {
+        world.chat(author, &"long ".repeat(400));
+        world.settle_if_behind();
+    }
+    world.settle();
+    let readers: Vec<_> = (0..3).map(|_| world.connect_http()).collect();
+    let path = format!("/rooms/{}/messages?limit=1000", world.rooms[room].id);
+    let request = wire::request("GET", &path, world.users[host].session.as_deref(), "");
+    for reader in &readers {
+        world.peers[*reader].reading = false;
+        world.request(*reader, &request, Check::Messages(room));
+        world.deliver(*reader, usize::MAX);
+    }
+    (0..10).for_each(|_| world.tick(true));
+    world.settle_and_close(author);
+    for reader in &readers {
+        world.receive(*reader, usize::MAX);
+    }
+    // Longer than the idle timeout, and less than the slowest reader may take.
+    world.advance_clocks(Duration::from_secs(61));
+    (0..3).for_each(|_| world.tick(false));
+    readers.iter().for_each(|reader| world.peers[*reader].reading = true);
+    world.settle();
+    for reader in readers {
+        assert_eq!(world.peers[reader].http().responses.len(), 1);
+    }
     world.close_all();
 }
 
