@@ -4,8 +4,6 @@
 //! what an answer contains. The invariant: every answer has `Vary: Origin`, even the answer to a
 //! request without an origin. Otherwise a cache could give one origin the answer for another.
 
-use std::borrow::Cow;
-
 use crate::http::{Method, Request, Response, ResponseField, eq_ignore_case};
 
 /// The allowed origins (contract §1.21 to §1.25).
@@ -35,28 +33,28 @@ impl Cors {
         !matches!(self.origin(request), Origin::Foreign)
     }
 
-    /// The fields of CORS for the answer to `request`, including a 101. `request` is `None` if its
-    /// head could not be parsed.
-    pub fn fields(&self, request: Option<&Request>) -> Vec<ResponseField> {
-        const VARY: ResponseField = ("Vary", Cow::Borrowed("Origin"));
-        let origin = match request.map(|request| self.origin(request)) {
-            Some(Origin::Allowed(origin)) => origin.to_owned(),
-            Some(Origin::Absent | Origin::Foreign) => return vec![VARY],
+    /// Adds the fields of CORS to the answer to `request`, including a 101. `request` is `None` if
+    /// its head could not be parsed.
+    pub fn add_fields(&self, request: Option<&Request>, fields: &mut Vec<ResponseField>) {
+        const ALLOW: &str = "Access-Control-Allow-Origin";
+        match request.map(|request| self.origin(request)) {
+            Some(Origin::Allowed(origin)) => fields.extend([
+                (ALLOW, origin.to_owned().into()),
+                ("Access-Control-Allow-Credentials", "true".into()),
+                ("Access-Control-Expose-Headers", "Location, Retry-After, WWW-Authenticate".into()),
+            ]),
             // The origin is unknown, but all origins are allowed, so any page may read the error.
-            None if self.origins.is_empty() => {
-                return vec![("Access-Control-Allow-Origin", "*".into()), VARY];
-            }
-            None => return vec![VARY],
-        };
-        vec![
-            ("Access-Control-Allow-Origin", origin.into()),
-            ("Access-Control-Allow-Credentials", "true".into()),
-            ("Access-Control-Expose-Headers", "Location, Retry-After, WWW-Authenticate".into()),
-            VARY,
-        ]
+            None if self.origins.is_empty() => fields.push((ALLOW, "*".into())),
+            Some(Origin::Absent | Origin::Foreign) | None => {}
+        }
+        // `Vary` stays one line, because nginx before 1.23 reads only the last `Vary` line.
+        match fields.iter_mut().find(|(name, _)| *name == "Vary") {
+            Some((_, list)) => list.to_mut().push_str(", Origin"),
+            None => fields.push(("Vary", "Origin".into())),
+        }
     }
 
-    /// The answer to a preflight, without [`Cors::fields`]. `None` if `request` is not a preflight.
+    /// The answer to a preflight, without [`Cors::add_fields`]. `None` if `request` is not a preflight.
     pub fn preflight(&self, request: &Request) -> Option<Response> {
         const REQUEST_METHOD: &str = "Access-Control-Request-Method";
         if request.method() != Method::Options || request.fields(REQUEST_METHOD).next().is_none() {

@@ -52,7 +52,7 @@ pub use upgrade::UpgradeRequest;
 
 use crate::chat::{Address, Chat, Sink};
 use crate::config::{Cidr, Config};
-use crate::http::{Method, Request, Response, ResponseField};
+use crate::http::{Method, Request, Response};
 use crate::ledger::Ledger;
 use call::Call;
 use cors::Cors;
@@ -101,21 +101,10 @@ impl Api {
         self.with_cors_fields(request, error.response())
     }
 
-    /// Adds the fields of CORS. `Vary` stays one line, because nginx before 1.23 reads only the
-    /// last `Vary` line.
-    fn with_cors_fields(&self, request: Option<&Request>, mut response: Response) -> Response {
-        for (name, value) in self.cors(request) {
-            match response.fields.iter_mut().find(|(own, _)| *own == name) {
-                Some((_, list)) => list.to_mut().extend([", ", &*value]),
-                None => response.fields.push((name, value)),
-            }
-        }
+    /// Adds the fields of CORS, which a 101 has, too.
+    pub fn with_cors_fields(&self, request: Option<&Request>, mut response: Response) -> Response {
+        self.cors.add_fields(request, &mut response.fields);
         response
-    }
-
-    /// The fields of CORS, which the caller adds to a 101.
-    pub fn cors(&self, request: Option<&Request>) -> Vec<ResponseField> {
-        self.cors.fields(request)
     }
 
     /// Whether the page that sent the request may open a socket. If not, the answer is

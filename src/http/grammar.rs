@@ -94,7 +94,10 @@ pub(super) fn is_authority(text: &str) -> bool {
 
 /// A registered name or an IPv4 address: unreserved characters, sub-delimiters and escapes.
 fn is_reg_name(name: &str) -> bool {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte);
+    let is_allowed = |byte| {
+        let is_alphanumeric = matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9');
+        is_alphanumeric || matches!(byte, b'!' | b'$'..=b'.' | b';' | b'=' | b'_' | b'~')
+    };
     !name.is_empty() && name.bytes().all(is_allowed) && has_whole_escapes(name)
 }
 

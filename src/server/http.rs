@@ -49,7 +49,12 @@ impl<S: Stream> Core<S> {
                 (Ok(Fed::Request(request)), None) if self.must_hold(&request) => {
                     return self.hold(key, request, input);
                 }
-                (Ok(Fed::Request(request)), _) => self.on_request(key, &request),
+                (Ok(Fed::Request(request)), _) => {
+                    self.on_request(key, &request);
+                    if input.is_empty() {
+                        return; // As nearly always: no request is pipelined, and no frame sent early.
+                    }
+                }
                 // The head is complete; the refusal does not depend on the body.
                 (Ok(_), Some(over_limit)) => {
                     return self.reject(key, None, admission::refusal(over_limit));
@@ -258,8 +263,8 @@ impl<S: Stream> Core<S> {
                 return self.respond(key, request, response);
             }
         };
-        let mut response = handshake::accept(accept, upgrade.subprotocol);
-        response.fields.extend(self.api.cors(Some(request)));
+        let response = handshake::accept(accept, upgrade.subprotocol);
+        let response = self.api.with_cors_fields(Some(request), response);
         let framing = framing(&self.date.1, Some(request), true);
         response.encode(framing, |head| self.table.push(key, Piece::private(head)));
         self.table.set_timer(key, None);
