@@ -21,6 +21,9 @@ const COPIED_BYTES_MAX: usize = 16 * 1024;
 /// Typical size of the status line, `Date`, `Content-Length` and `Connection`, rounded up.
 const HEAD_BYTES_TYPICAL: usize = 160;
 
+/// Fields of a typical response: type, caching, `Vary` and one more.
+const FIELDS_TYPICAL: usize = 4;
+
 /// Name and value of a response's field.
 pub type ResponseField = (&'static str, Cow<'static, str>);
 
@@ -57,7 +60,13 @@ pub struct Framing<'a> {
 impl Response {
     /// A response without content.
     pub fn new(status: u16) -> Response {
-        Response { status, fields: Vec::new(), text: Vec::new(), body: Vec::new(), rest_bytes: 0 }
+        Response {
+            status,
+            fields: Vec::with_capacity(FIELDS_TYPICAL),
+            text: Vec::new(),
+            body: Vec::new(),
+            rest_bytes: 0,
+        }
     }
 
     /// This response with one more field.
@@ -113,12 +122,13 @@ impl Response {
             push_all(&mut head, &["\r\n"]);
         }
         let mut connection = String::new();
-        for (name, value) in &self.fields {
+        for field in &self.fields {
+            let (name, value) = field;
             if eq_ignore_case(name.as_bytes(), b"Connection") {
                 push_option(&mut connection, value);
             } else {
                 debug_assert!(!is_framing(name), "{name} is written by `encode`");
-                push_field(&mut head, name, value);
+                push_field(&mut head, field);
             }
         }
         // RFC 9112 §9.3: an option is only needed where it differs from the version's default.
@@ -128,7 +138,7 @@ impl Response {
             (true, Version::Http11) => {}
         }
         if !connection.is_empty() {
-            push_field(&mut head, "Connection", &connection);
+            push_field(&mut head, &("Connection", connection.into()));
         }
         push_all(&mut head, &["\r\n"]);
         head
@@ -154,9 +164,10 @@ fn push_option(connection: &mut String, option: &str) {
     connection.push_str(option);
 }
 
-/// Appends a field line, or nothing if the value is not valid in one. The name is the server's own.
-fn push_field(head: &mut Vec<u8>, name: &str, value: &str) {
-    let is_valid = is_value(value);
+/// Appends a field line, or nothing if the value is not valid in one. The name is the server's own,
+/// and so is a value that is borrowed: no peer has influenced it.
+fn push_field(head: &mut Vec<u8>, (name, value): &ResponseField) {
+    let is_valid = matches!(value, Cow::Borrowed(_)) || is_value(value);
     debug_assert!(is_valid && is_token(name), "no field line: {name:?}: {value:?}");
     // A release build omits such a field, because a peer may have influenced the value.
     if is_valid {
@@ -335,7 +346,8 @@ mod tests {
     #[test]
     #[cfg_attr(debug_assertions, should_panic(expected = "no field line"))]
     fn a_field_that_would_split_the_response_is_omitted() {
-        let response = Response::new(200).with("X-Echo", "a\r\n\r\nHTTP/1.1 200 OK");
+        let value = "a\r\n\r\nHTTP/1.1 200 OK".to_owned();
+        let response = Response::new(200).with("X-Echo", value);
         check(response, KEPT, "200 OK\r\nContent-Length: 0\r\n\r\n");
     }
 
