@@ -28,19 +28,21 @@ pub(super) fn graphic_run(bytes: &[u8], first: u8) -> usize {
     const EACH: u64 = u64::MAX / 0xFF;
     let below = |word: u64, bound: u8| word.wrapping_sub(EACH * u64::from(bound)) & !word;
     let equal = |word: u64, byte: u8| below(word ^ (EACH * u64::from(byte)), 1);
-    let (words, rest) = bytes.split_at(bytes.len() & !7);
-    let mut last = [0; 8]; // A run ends at 0.
-    last[..rest.len()].copy_from_slice(rest);
-    let words = words.chunks_exact(8).map(|word| word.try_into().unwrap_or(last));
     let mut run = 0;
-    for word in words.chain([last]).map(u64::from_le_bytes) {
+    loop {
+        let rest = &bytes[run..];
+        let word = rest.first_chunk().copied().unwrap_or_else(|| {
+            let mut last = [0; 8]; // A run ends at 0.
+            last[..rest.len()].copy_from_slice(rest);
+            last
+        });
+        let word = u64::from_le_bytes(word);
         let ends = word | below(word, first) | equal(word, 0x7f) | equal(word, b'#');
         match ends & (EACH * 0x80) {
             0 => run += 8,
             ends => return run + ends.trailing_zeros() as usize / 8,
         }
     }
-    run
 }
 
 /// Appends a number in decimal digits (`1*DIGIT`).
