@@ -12,6 +12,7 @@ use super::schedule;
 use super::table::Table;
 use crate::chat::Departure;
 use crate::net::Stream;
+use crate::timers::Waiting;
 
 impl<S: Stream> Core<S> {
     /// *sweep*: some of the due timers fire.
@@ -56,6 +57,11 @@ impl<S: Stream> Table<S> {
     /// Restarts a timeout, which has passed, and gives the connection one more turn and one more
     /// flush. If neither finds a sign of life, the connection is silent.
     pub(super) fn begin_last_turn(&mut self, key: ConnectionKey, timeout: TimeoutKind) {
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        let late = self.now.mono.since(connection.deadline());
+        if let Some(deadline) = connection.response_deadline() {
+            *deadline = deadline.after(late); // Time in which the server did not write.
+        }
         self.set_timer(key, Some(timeout));
         if let Some(connection) = self.slots.get_mut(key) {
             connection.is_overdue = true;

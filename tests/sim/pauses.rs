@@ -109,7 +109,7 @@ fn a_request_that_has_arrived_counts_however_late_it_is_read() {
 #[test]
 fn progress_in_reading_a_response_counts_however_late_it_is_seen() {
     let network = Network { buffer_bytes: 64 * 1024, ..RELIABLE };
-    let config = Config { room_ttl: Duration::from_secs(600), ..config() };
+    let config = Config { room_ttl: 2 * PAUSE, ..config() };
     let mut world = World::new(1, &config, network);
     let host = world.add_user("host");
     let room = world.open_room(host, false);
@@ -133,8 +133,8 @@ fn progress_in_reading_a_response_counts_however_late_it_is_seen() {
     for reader in &readers {
         world.receive(*reader, usize::MAX);
     }
-    // Longer than the idle timeout, and less than the slowest reader may take.
-    world.advance_clocks(Duration::from_secs(61));
+    // Longer than the idle timeout, and than the slowest reader of it all may take.
+    world.advance_clocks(PAUSE);
     (0..3).for_each(|_| world.tick(false));
     readers.iter().for_each(|reader| world.peers[*reader].reading = true);
     world.settle();
