@@ -106,11 +106,13 @@ impl<S: Stream> Link<S> {
         if !self.outbox.fits(&piece, bytes_max) {
             // One tick can queue more than fits. A peer is a slow reader only if the kernel takes
             // no more bytes either. A broken stream reports its error again when the tick flushes.
-            if self.outbox.flush(&mut self.stream, bytes_max).is_err() {
-                return self.outbox.push(piece, usize::MAX);
+            let flushed = self.outbox.flush(&mut self.stream, bytes_max);
+            if flushed.is_ok() && !self.outbox.fits(&piece, bytes_max) {
+                return false;
             }
         }
-        self.outbox.push(piece, bytes_max)
+        self.outbox.put(piece);
+        true
     }
 
     /// See [`Outbox::truncate`].

@@ -11,6 +11,7 @@
 //! | `link` | a stream with its outbox, and the trait of streams |
 //! | `outbox` | the queue of bytes to write |
 //! | `proxy` | the header that a TCP balancer puts before a connection's own bytes |
+//! | `stock` | pieces whose memory is used again |
 //! | `identity` | certificates and private keys (feature `tls`) |
 //! | `tls` | the TLS layer of a stream (feature `tls`) |
 
@@ -21,6 +22,7 @@ mod listener;
 mod outbox;
 pub mod proxy;
 mod socket;
+mod stock;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -30,6 +32,7 @@ pub use link::{Link, Received, Stream};
 pub use listener::Listener;
 pub use outbox::{Cut, Flushed, Outbox, Piece};
 pub use socket::{Accepted, Socket};
+pub use stock::PieceStock;
 #[cfg(feature = "tls")]
 pub use tls::TlsStream;
 

@@ -57,7 +57,7 @@ pub struct Piece(Rc<PieceBytes>);
 
 struct PieceBytes {
     content: Content,
-    /// The number of bytes in `content`. It is asked for several times for each recipient.
+    /// The number of bytes of the piece. It is asked for several times for each recipient.
     len: usize,
     /// The piece that followed in the first queue that had both. Only between pieces for many
     /// queues. It keeps what follows from being freed, also for a queue that is not sent it any
@@ -71,7 +71,7 @@ enum Content {
     Private(Bytes),
     /// Counted by another owner. The queue counts [`Piece::HEAP_BYTES`].
     Shared(Bytes),
-    /// Counted by the tally, once for all queues.
+    /// Counted by the tally, once for all queues. The memory may be longer than the piece.
     ForMany(Box<[u8]>, #[allow(dead_code, reason = "counts until dropped")] Tally),
 }
 
@@ -105,6 +105,28 @@ impl Piece {
         Piece::new(Content::ForMany(bytes, tally))
     }
 
+    /// If no queue has this piece for many queues: erases its bytes, and returns true.
+    pub(super) fn erase(&mut self) -> bool {
+        let Some(own) = Rc::get_mut(&mut self.0) else { return false };
+        let Content::ForMany(memory, _) = &mut own.content else { return false };
+        memory[..own.len].fill(0);
+        own.next.take();
+        true
+    }
+
+    /// Copies other bytes to an erased piece. False: its memory is too small, or much too large.
+    pub(super) fn refill(&mut self, bytes: &[u8]) -> bool {
+        let Some(own) = Rc::get_mut(&mut self.0) else { return false };
+        let Content::ForMany(memory, _) = &mut own.content else { return false };
+        let is_too_large = memory.len() / 2 > bytes.len();
+        match memory.get_mut(..bytes.len()).filter(|_| !is_too_large) {
+            Some(place) => place.copy_from_slice(bytes),
+            None => return false,
+        }
+        own.len = bytes.len();
+        true
+    }
+
     fn new(content: Content) -> Piece {
         let len = content.bytes().len();
         Piece(Rc::new(PieceBytes { content, len, next: OnceCell::new() }))
@@ -112,7 +134,7 @@ impl Piece {
 
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
-        self.0.content.bytes()
+        &self.0.content.bytes()[..self.0.len]
     }
 
     /// Number of bytes.
@@ -254,9 +276,16 @@ impl Outbox {
     /// Queues a piece, or returns false if it does not fit (see [`Outbox::fits`]).
     #[must_use = "a piece that does not fit is not queued"]
     pub fn push(&mut self, piece: Piece, bytes_max: usize) -> bool {
-        if !self.fits(&piece, bytes_max) {
-            return false;
+        let fits = self.fits(&piece, bytes_max);
+        if fits {
+            self.put(piece);
         }
+        fits
+    }
+
+    /// Queues a piece, whether or not it fits.
+    #[inline(never)]
+    pub(super) fn put(&mut self, piece: Piece) {
         if !piece.is_empty() && !self.is_closed {
             match &mut self.queue {
                 Queued::Empty => self.queue = Queued::One(piece),
@@ -264,7 +293,6 @@ impl Outbox {
                 Queued::One(_) => self.push_second(piece),
             }
         }
-        true
     }
 
     #[inline(never)]

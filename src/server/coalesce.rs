@@ -12,7 +12,7 @@
 
 use crate::chat::{BATCH_BYTES_FULL, ConnKey, Published, RoomKey};
 use crate::ledger::{Account, Ledger, Tally};
-use crate::net::Piece;
+use crate::net::{Piece, PieceStock};
 use crate::ws;
 
 /// The largest capacity of a buffer: a full batch, and the message that filled it.
@@ -82,6 +82,8 @@ pub(super) struct Batches {
     spare: Vec<Vec<u8>>,
     /// The capacity of all of them.
     spare_bytes: usize,
+    /// The memory of sealed batches.
+    stock: PieceStock,
     is_full: bool,
     /// Whether a background connection has its turn.
     pub is_background: bool,
@@ -99,6 +101,7 @@ impl Batches {
             urgent: Vec::new(),
             spare: Vec::new(),
             spare_bytes: 0,
+            stock: PieceStock::default(),
             is_full: false,
             is_background: false,
             ledger: ledger.clone(),
@@ -130,9 +133,9 @@ impl Batches {
             self.places[moved.room.index()] = place as u32;
         }
         batch.buffer.truncate(batch.complete);
-        // An exact copy: the buffer is for the next batch.
-        let tally = self.ledger.tally(Account::Frames);
-        let frames = Piece::for_many(batch.buffer.as_slice().into(), tally);
+        // A copy: the buffer is for the next batch.
+        let ledger = &self.ledger;
+        let frames = self.stock.piece(&batch.buffer, || ledger.tally(Account::Frames));
         wipe(&mut batch.buffer);
         if self.spare_bytes + batch.buffer.capacity() <= SPARE_BYTES_MAX {
             self.spare_bytes += batch.buffer.capacity();
@@ -200,6 +203,7 @@ impl Batches {
             (self.places, self.urgent) = (Vec::new(), Vec::new());
             (self.open, self.spare) = (Vec::new(), Vec::new());
             self.spare_bytes = 0;
+            self.stock.clear();
         } else if self.open.is_empty()
             && self.places.len() > PLACES_MIN
             && self.places.len() / 4 > rooms
@@ -210,10 +214,16 @@ impl Batches {
         let lists = self.places.capacity() * size_of::<u32>()
             + self.urgent.capacity() * size_of::<RoomKey>()
             + self.open.capacity() * size_of::<Batch>()
-            + self.spare.capacity() * size_of::<Vec<u8>>();
+            + self.spare.capacity() * size_of::<Vec<u8>>()
+            + self.stock.bytes();
         let ahead: usize = self.open.iter().map(|batch| batch.ahead.capacity()).sum();
         let lists = lists + ahead * size_of::<(ConnKey, u32)>();
         self.tally.set(self.spare_bytes + open + lists);
+    }
+
+    /// What was sealed has been written, as far as peers take it.
+    pub fn on_flushed(&mut self) {
+        self.stock.collect();
     }
 
     fn place(&self, room: RoomKey) -> Option<usize> {

@@ -168,6 +168,7 @@ impl<S: Stream> Table<S> {
             let written = self.flush_one(key, true);
             self.outgoing.on_deferred_written(written);
         }
+        self.batches.on_flushed();
     }
 
     /// Flushes a connection from one of the two lists. Returns how many bytes were written.
@@ -190,7 +191,11 @@ impl<S: Stream> Table<S> {
             (Ok(Flushed::Done), Protocol::Ws(ws))
                 if !ws.is_catching_up && ws.paged_bytes == 0 && !connection.is_left_over =>
             {
-                connection.recount(&mut self.held, &mut self.counters);
+                // What was queued in this tick was not reported, so there is nothing to take back.
+                // Only the layer of TLS may have changed.
+                if connection.counted.queued > 0 || cfg!(feature = "tls") {
+                    connection.recount(&mut self.held, &mut self.counters);
+                }
                 return written;
             }
             _ => {}
