@@ -127,6 +127,14 @@ fn with_chat(text: &str, run: impl FnOnce(&Event<'_>)) {
     let (user_id, user) = server.chat().users(room).next().expect("a member is present");
     let id = MessageId::parse("0198c1f2-8b00-7000-8000-000000000000").expect("an id");
     let (wall, kind) = (Wall::from_micros(1_755_611_100_123_456), MessageKind::Chat(text));
-    let event = Event::Message(Message { id, kind, user, user_id, wall, room_id, nonce: None });
+    let event = Event::Message(Message {
+        id,
+        kind,
+        user: user.into(),
+        user_id,
+        wall,
+        room_id,
+        nonce: None,
+    });
     run(&event);
 }

@@ -75,10 +75,10 @@ pub fn parse(text: &str) -> Result<ClientEvent<'_>, RejectedEvent<'_>> {
 /// escapes. A shortcut: [`parse_any`] parses these frames, too, to the same event.
 fn plain_chat(text: &str) -> Option<ClientEvent<'_>> {
     let rest = text.strip_prefix(r#"{"type":"chat","message":""#)?;
-    let (message, mut rest) = rest.split_at(json::plain_bytes(rest));
+    let (message, mut rest) = rest.split_at(json::plain_bytes(rest.as_bytes()));
     let mut nonce = None;
     if let Some(second) = rest.strip_prefix(r#"","nonce":""#) {
-        let (text, end) = second.split_at(json::plain_bytes(second));
+        let (text, end) = second.split_at(json::plain_bytes(second.as_bytes()));
         (nonce, rest) = (Some(text.into()), end);
     }
     (rest == "\"}").then(|| ClientEvent::Chat { message: message.into(), nonce })

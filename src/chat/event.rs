@@ -4,6 +4,7 @@
 //! that its encoding needs, so that a message from the history is encoded as it was when it was new.
 
 use super::id::{MessageId, RoomId, UserId};
+use super::name::UserName;
 use crate::clock::Wall;
 
 /// Anything sent to everyone in a room.
@@ -30,7 +31,7 @@ pub struct Message<'a> {
     /// What happened.
     pub kind: MessageKind<'a>,
     /// The member's name.
-    pub user: &'a str,
+    pub user: UserName<'a>,
     /// The user id of the member that wrote, came or left.
     pub user_id: UserId,
     /// When the domain accepted the message.

@@ -97,9 +97,18 @@ impl RoomId {
         &self.bytes[..usize::from(self.len)]
     }
 
+    /// Writes the characters of the id as text to the front of `out`, which has 32 bytes. Returns how
+    /// many they are. What follows them is undefined.
+    pub fn write(&self, out: &mut [u8]) -> usize {
+        write_hex(&self.bytes[..usize::from(self.len).next_multiple_of(4)], out);
+        2 * usize::from(self.len)
+    }
+
     /// The id as text.
     pub fn text(&self) -> IdText {
-        IdText::hex(self.bytes, self.len)
+        let mut text = [0; IdText::MAX];
+        let len = self.write(&mut text) as u8;
+        IdText { text, len }
     }
 }
 
@@ -122,13 +131,17 @@ impl UserId {
     /// The characters of the id as text.
     pub fn chars(&self) -> [u8; 16] {
         let mut chars = [0; 16];
-        write_hex(&self.0.to_be_bytes(), &mut chars);
+        let (high, low) = ((self.0 >> 32) as u32, self.0 as u32);
+        chars[..8].copy_from_slice(&digits(high.to_be_bytes()));
+        chars[8..].copy_from_slice(&digits(low.to_be_bytes()));
         chars
     }
 
     /// The id as text.
     pub fn text(&self) -> IdText {
-        IdText::hex((u128::from(self.0) << 64).to_be_bytes(), 8)
+        let mut text = [0; IdText::MAX];
+        write_hex(&self.0.to_be_bytes(), &mut text);
+        IdText { text, len: 16 }
     }
 }
 
@@ -155,13 +168,6 @@ impl IdText {
         IdText { text: hyphenated(id), len: IdText::MAX as u8 }
     }
 
-    /// The first `len` bytes of `bytes`.
-    fn hex(bytes: [u8; 16], len: u8) -> IdText {
-        let mut text = [0; IdText::MAX];
-        write_hex(&bytes, &mut text);
-        IdText { text, len: 2 * len }
-    }
-
     /// The characters. None of them needs escaping in JSON.
     pub fn as_bytes(&self) -> &[u8] {
         self.text.get(..usize::from(self.len)).unwrap_or_default()
@@ -169,34 +175,41 @@ impl IdText {
 }
 
 /// The hyphenated form of RFC 9562 §4.
+#[inline(never)] // It would be inlined five times.
 fn hyphenated(id: Uuid) -> [u8; IdText::MAX] {
-    let mut digits = [0; 32];
-    write_hex(id.as_bytes(), &mut digits);
+    let [a, b, c, d] =
+        [0, 4, 8, 12].map(|at| digits(id.as_bytes()[at..at + 4].try_into().unwrap_or_default()));
     let mut text = [b'-'; IdText::MAX];
-    text[..8].copy_from_slice(&digits[..8]);
-    text[9..13].copy_from_slice(&digits[8..12]);
-    text[14..18].copy_from_slice(&digits[12..16]);
-    text[19..23].copy_from_slice(&digits[16..20]);
-    text[24..].copy_from_slice(&digits[20..]);
+    text[..8].copy_from_slice(&a);
+    text[9..13].copy_from_slice(&b[..4]);
+    text[14..18].copy_from_slice(&b[4..]);
+    text[19..23].copy_from_slice(&c[..4]);
+    text[24..28].copy_from_slice(&c[4..]);
+    text[28..].copy_from_slice(&d);
     text
 }
 
 /// Writes the hex digits of `bytes`, whose length is a multiple of four, to the front of `out`.
-///
-/// Makes eight digits at once, one in each byte of a word: the half-bytes are moved apart, and then
-/// those above 9 become letters.
 fn write_hex(bytes: &[u8], out: &mut [u8]) {
-    const EACH: u64 = u64::MAX / 0xFF;
     for (four, eight) in bytes.chunks_exact(4).zip(out.chunks_exact_mut(8)) {
-        let Ok(four) = four.try_into() else { continue };
-        let mut halves = u64::from(u32::from_be_bytes(four));
-        halves = (halves << 16 | halves) & 0x0000_FFFF_0000_FFFF;
-        halves = (halves << 8 | halves) & 0x00FF_00FF_00FF_00FF;
-        halves = (halves << 4 | halves) & 0x0F0F_0F0F_0F0F_0F0F;
-        let letters = (halves + EACH * 6) >> 4 & EACH;
-        let digits = halves + EACH * u64::from(b'0') + letters * u64::from(b'a' - b'0' - 10);
-        eight.copy_from_slice(&digits.to_be_bytes());
+        eight.copy_from_slice(&digits(four.try_into().unwrap_or_default()));
     }
+}
+
+/// The hex digits of four bytes.
+///
+/// Makes all of them at once, one in each byte of a word: the half-bytes are moved apart, and then
+/// those above 9 become letters.
+#[inline(always)]
+fn digits(bytes: [u8; 4]) -> [u8; 8] {
+    const EACH: u64 = u64::MAX / 0xFF;
+    let mut halves = u64::from(u32::from_be_bytes(bytes));
+    halves = (halves << 16 | halves) & 0x0000_FFFF_0000_FFFF;
+    halves = (halves << 8 | halves) & 0x00FF_00FF_00FF_00FF;
+    halves = (halves << 4 | halves) & 0x0F0F_0F0F_0F0F_0F0F;
+    let letters = (halves + EACH * 6) >> 4 & EACH;
+    let digits = halves + EACH * u64::from(b'0') + letters * u64::from(b'a' - b'0' - 10);
+    digits.to_be_bytes()
 }
 
 impl fmt::Display for IdText {

@@ -15,6 +15,7 @@ use siphasher::sip::SipHasher24;
 use super::event::{Message, MessageKind};
 use super::id::{MessageId, RoomId, UserId};
 use super::keys::ShareKey;
+use super::name::UserName;
 use super::store::KEY_BYTES;
 use crate::clock::Wall;
 
@@ -54,7 +55,7 @@ impl Header {
             },
             wall: message.wall,
             user_id: message.user_id,
-            user_bytes: message.user.len() as u8,
+            user_bytes: message.user.as_bytes().len() as u8,
             nonce_bytes: message.nonce.map_or(0, str::len) as u8,
         }
     }
@@ -132,7 +133,16 @@ impl MessageCopies {
 
 /// Bytes of a message's record.
 pub(super) fn record_bytes(message: &Message<'_>) -> usize {
-    parts(message, &head(message, None, 0)).iter().map(|part| part.len()).sum()
+    let texts = message.user.as_bytes().len() + message.nonce.map_or(0, str::len);
+    KEY_BYTES + HEADER_BYTES + texts + text(message).len()
+}
+
+/// The text of a message; empty if it has none.
+fn text<'m>(message: &Message<'m>) -> &'m str {
+    match message.kind {
+        MessageKind::Chat(text) => text,
+        MessageKind::UserJoined | MessageKind::UserLeft => "",
+    }
 }
 
 /// The id and the header of a record.
@@ -148,12 +158,8 @@ pub(super) fn head(message: &Message<'_>, share: Option<ShareKey>, event_bytes: 
 
 /// The parts of a message's record, which begins with `head`.
 pub(super) fn parts<'m>(message: &Message<'m>, head: &'m Head) -> [&'m [u8]; 4] {
-    let text = match message.kind {
-        MessageKind::Chat(text) => text,
-        MessageKind::UserJoined | MessageKind::UserLeft => "",
-    };
     let nonce = message.nonce.unwrap_or_default();
-    [head, message.user.as_bytes(), nonce.as_bytes(), text.as_bytes()]
+    [head, message.user.as_bytes(), nonce.as_bytes(), text(message).as_bytes()]
 }
 
 /// `None` if the bytes are not a record.
@@ -171,7 +177,7 @@ fn decode(record: &[u8], room_id: RoomId) -> Option<Message<'_>> {
     Some(Message {
         id: MessageId::from_bytes(*id),
         kind,
-        user: std::str::from_utf8(user).ok()?,
+        user: UserName::of(user),
         user_id,
         wall,
         room_id,

@@ -99,7 +99,7 @@ pub use limits::{
 };
 pub use lookup::{Extent, Reading, RoomInfo};
 pub use membership::Access;
-pub use name::{Name, Title};
+pub use name::{Name, Title, UserName};
 pub use password::LockRecord;
 pub use posting::{Draft, is_nonce};
 pub use presence::{Admission, Departure, JoinRequest};

@@ -32,7 +32,7 @@ impl<'a> Draft<'a> {
         if nonce.is_some_and(|nonce| !is_nonce(nonce)) {
             return Err(Refusal::BadNonce);
         }
-        let text = text.trim();
+        let text = trim(text);
         if text.is_empty() {
             return Err(Refusal::EmptyMessage);
         }
@@ -41,6 +41,15 @@ impl<'a> Draft<'a> {
             return Err(Refusal::TooLong);
         }
         Ok(Draft { text, nonce })
+    }
+}
+
+/// Without white space (Unicode) at both ends. Most texts begin and end with a printable character of
+/// ASCII, which is seen without decoding characters.
+fn trim(text: &str) -> &str {
+    match text.as_bytes() {
+        [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => text,
+        _ => text.trim(),
     }
 }
 
@@ -179,7 +188,7 @@ impl Chat {
         let message = Message {
             id,
             kind,
-            user: session.name.as_str(),
+            user: session.name.shown(),
             user_id: member.user_id,
             wall: now.wall,
             room_id: room.id,
@@ -202,6 +211,9 @@ mod tests {
             Draft::new(text, nonce).map(|draft| draft.text.len())
         }
         assert_eq!(draft(" a\u{3000}", None), Ok(1));
+        for (text, length) in [("a b", 3), ("a ", 1), (" a", 1), ("a\u{3000}", 1), ("é!", 3)] {
+            assert_eq!(draft(text, None), Ok(length), "{text}");
+        }
         assert_eq!(draft(&"🦀".repeat(4000), Some("x")), Ok(16_000));
         assert_eq!(draft(&"🦀".repeat(4001), Some("x")), Err(Refusal::TooLong));
         assert_eq!(draft(" \n", Some("x")), Err(Refusal::EmptyMessage));

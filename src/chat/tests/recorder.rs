@@ -158,7 +158,7 @@ impl Recorder {
 
 /// The line of a message.
 fn line_of(message: &Message<'_>) -> String {
-    let user = message.user;
+    let user = message.user.as_str();
     let mut line = match message.kind {
         MessageKind::Chat(text) => format!("chat {user}: {text}"),
         MessageKind::UserJoined => format!("joined {user}"),
