@@ -16,7 +16,7 @@ use super::event::{Event, Message};
 use super::heap::list_bytes;
 use super::history::{Archive, History};
 use super::id::{MessageId, RoomId};
-use super::kept::MessageCopies;
+use super::kept::{MessageCopies, record_bytes};
 use super::keys::{
     AttachmentKey, AttachmentTag, ConnKey, MemberKey, RoomKey, RoomTag, SessionKey, ShareKey,
 };
@@ -259,15 +259,19 @@ impl<R> Feeds<R> {
             feed.history.skip(message.id);
             return None;
         };
+        let before = feed.history.extent();
         // First, because it can end the share in which the message would count.
         feed.history.truncate(&mut self.archive, others_max);
         let shares = &mut self.archive.shares;
         // All exempt peers, and all sessions of one address that talk to each other, have one share.
         let share = share.or_else(|| shares.find(feed.last_share?, room, from));
-        let share = shares.open(share, room, from, message.id.order());
+        let (order, bytes) = (message.id.order(), record_bytes(message));
+        let share = shares.count(share, room, from, order, bytes);
         feed.last_share = Some(share);
         feed.history.push(&mut self.archive, room, share, message, event_bytes);
-        feed.recount(&mut self.heap_tally);
+        if feed.history.extent() != before {
+            feed.recount(&mut self.heap_tally);
+        }
         if self.archive.extent() != self.counted_extent {
             self.recount_archive();
         }

@@ -600,6 +600,11 @@ impl RecordQueue {
         self.len as usize
     }
 
+    /// The number of blocks for which the queue has places.
+    pub fn capacity(&self) -> usize {
+        self.blocks.capacity()
+    }
+
     /// Bytes of heap held, without the blocks.
     pub fn heap_bytes(&self) -> usize {
         list_bytes(&self.blocks)
