@@ -114,11 +114,13 @@ impl Chat {
         Ok((key, admission))
     }
 
+    /// Whether any probe is under way.
+    pub fn is_probing(&self) -> bool {
+        self.timers.has(PROBES)
+    }
+
     /// The peer has sent something. It answers the member's probe, if there is one.
     pub fn on_sign_of_life(&mut self, now: Now, attachment: AttachmentKey, sink: &mut dyn Sink) {
-        if !self.timers.has(PROBES) {
-            return; // There is no probe at all: nearly always.
-        }
         if let Some(member) = self.member_of(attachment) {
             self.answer_probe(now, member, sink);
         }

@@ -338,6 +338,11 @@ impl<S: Stream> Connection<S> {
         }
     }
 
+    /// Whether it waits for a ping that is due at this time or later.
+    pub(super) fn is_pinged(&self, from: Mono) -> bool {
+        self.timeout == Some(TimeoutKind::Ping) && self.deadline >= from
+    }
+
     pub(super) fn ws(&mut self) -> Option<&mut Ws> {
         match &mut self.protocol {
             Protocol::Ws(ws) => Some(ws),

@@ -146,7 +146,7 @@ impl<S: Stream> Core<S> {
                     continue;
                 }
                 self.turn(key, &mut scratch[..lane.turn_bytes_max()]);
-                if self.table.output().is_full {
+                if self.table.is_full() {
                     break;
                 }
             }

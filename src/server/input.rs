@@ -50,7 +50,6 @@ impl<S: Stream> Core<S> {
                     self.table.schedule_in_background(key);
                 }
                 self.table.work.bytes_in += cost;
-                self.table.recount(key);
             }
             Ok(Received::End) => self.on_end(key),
             Err(_) => self.table.on_broken(key),
@@ -76,7 +75,6 @@ impl<S: Stream> Core<S> {
         if caught.is_err() {
             self.on_panic(key);
         }
-        self.table.recount(key);
     }
 
     fn on_panic(&mut self, key: ConnectionKey) {

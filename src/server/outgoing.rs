@@ -75,7 +75,7 @@ impl<K: Copy> Outgoing<K> {
 
     /// Whether any flush is deferred.
     pub fn has_backlog(&self) -> bool {
-        self.is_behind(FanOut::Huge)
+        self.deferred.iter().any(|keys| !keys.is_empty())
     }
 
     /// Whether flushes are deferred for which a room of this size has to wait.

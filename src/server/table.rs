@@ -27,7 +27,7 @@ use crate::http;
 use crate::ledger::{Account, Ledger, Pressure, Tally};
 use crate::net::{Piece, Stream};
 use crate::slots::Slots;
-use crate::timers::{Deadlines, Waiting};
+use crate::timers::Deadlines;
 use crate::ws::close::Close;
 
 /// Minimum average rate at which a peer must read a response: 32 kbit/s, which GPRS reaches.
@@ -293,11 +293,16 @@ impl<S: Stream> Table<S> {
     /// not change the list of deadlines with each message. A ping may be that much early (contract
     /// §6.12), and is never late.
     pub fn start_pinging(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.slots.get(key) else { return };
-        let is_fresh = connection.deadline() >= self.now.mono.after(self.ping_interval_min);
-        if !is_fresh || connection.timeout != Some(TimeoutKind::Ping) {
+        let from = self.next_ping_min();
+        let connection = self.slots.get(key);
+        if !connection.is_some_and(|connection| connection.is_pinged(from)) {
             self.set_timer(key, Some(TimeoutKind::Ping));
         }
+    }
+
+    /// A ping that is due then or later need not be put off.
+    pub fn next_ping_min(&self) -> Mono {
+        self.now.mono.after(self.ping_interval_min)
     }
 
     /// What the connection's timer is for.
@@ -350,7 +355,10 @@ impl<S: Stream> Table<S> {
     /// has no input of which the server knows.
     pub fn end_turn(&mut self, key: ConnectionKey) -> bool {
         let work = std::mem::take(&mut self.work);
-        let connection = self.slots.get_mut(key);
+        let mut connection = self.slots.get_mut(key);
+        if let Some(connection) = &mut connection {
+            connection.recount(&mut self.held, &mut self.counters);
+        }
         let is_overdue = connection.as_ref().is_some_and(|one| one.is_overdue && !one.is_queued);
         let allowance = connection.map(|connection| &mut connection.allowance);
         self.schedule.charge(allowance, &work, self.now.mono);
@@ -359,10 +367,14 @@ impl<S: Stream> Table<S> {
 
     /// Which output is pending.
     pub fn output(&self) -> Output {
-        let is_full = self.batches.is_full()
+        Output { has_backlog: self.outgoing.has_backlog(), is_full: self.is_full() }
+    }
+
+    /// See [`Output::is_full`].
+    pub fn is_full(&self) -> bool {
+        self.batches.is_full()
             || self.outgoing.is_paged_out()
-            || self.ledger.is_at(Pressure::Readers);
-        Output { has_backlog: self.outgoing.has_backlog(), is_full }
+            || self.ledger.is_at(Pressure::Readers)
     }
 
     /// Whether any list is not empty, so that the poll must not wait.

@@ -18,12 +18,15 @@ use crate::ws::{self, Incoming};
 
 impl<S: Stream> Core<S> {
     pub(super) fn on_ws_bytes(&mut self, key: ConnectionKey, mut input: &mut [u8]) {
-        let Some(ws) = self.table.slots.get_mut(key).and_then(Connection::ws) else { return };
+        let next_ping_min = self.table.next_ping_min();
+        let Some(connection) = self.table.slots.get_mut(key) else { return };
+        let is_pinged = connection.is_pinged(next_ping_min);
+        let Some(ws) = connection.ws() else { return };
         let attachment = ws.attachment;
         if ws.is_paused {
             return self.buffer(key, input);
         }
-        if !ws.context.is_under_way() {
+        if !is_pinged && !ws.context.is_under_way() {
             self.table.start_pinging(key);
         }
         let mut control = std::mem::take(&mut self.control);
@@ -91,6 +94,9 @@ impl<S: Stream> Core<S> {
         self.control = control;
         // Input answers a probe, unless it has just closed the connection. Then another connection
         // that waits for the name gets it.
+        if !self.chat.is_probing() {
+            return;
+        }
         let ws = self.table.slots.get_mut(key).and_then(Connection::ws);
         if let Some(attachment) = ws.and_then(|ws| ws.attachment) {
             self.chat.on_sign_of_life(self.table.now, attachment, &mut self.table);

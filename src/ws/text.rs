@@ -36,15 +36,26 @@ pub(super) fn take<'a>(input: &mut &'a mut [u8], limits: WsLimits) -> Option<&'a
     Some(payload)
 }
 
-/// RFC 6455 §5.3, eight bytes at once.
+/// RFC 6455 §5.3, in words.
 fn unmask(payload: &mut [u8], mask: [u8; 4]) {
-    let [a, b, c, d] = mask;
-    let mask = [a, b, c, d, a, b, c, d];
-    let mut words = payload.chunks_exact_mut(mask.len());
-    for word in words.by_ref().filter_map(|word| <&mut [u8; 8]>::try_from(word).ok()) {
-        *word = (u64::from_ne_bytes(*word) ^ u64::from_ne_bytes(mask)).to_ne_bytes();
+    let mask = u32::from_ne_bytes(mask);
+    let word = u128::from(mask) * (u128::MAX / u128::from(u32::MAX));
+    let unmask = |bytes: &mut [u8]| {
+        if let Ok(bytes) = <&mut [u8; 16]>::try_from(bytes) {
+            *bytes = (u128::from_ne_bytes(*bytes) ^ word).to_ne_bytes();
+        }
+    };
+    let mut chunks = payload.chunks_exact_mut(32);
+    for chunk in &mut chunks {
+        let (front, back) = chunk.split_at_mut(16);
+        unmask(front);
+        unmask(back);
     }
-    for (byte, mask) in words.into_remainder().iter_mut().zip(mask) {
+    let mut chunks = chunks.into_remainder().chunks_exact_mut(4);
+    for chunk in chunks.by_ref().filter_map(|chunk| <&mut [u8; 4]>::try_from(chunk).ok()) {
+        *chunk = (u32::from_ne_bytes(*chunk) ^ mask).to_ne_bytes();
+    }
+    for (byte, mask) in chunks.into_remainder().iter_mut().zip(mask.to_ne_bytes()) {
         *byte ^= mask;
     }
 }
