@@ -76,14 +76,15 @@
 //! 3. **sweep**: due timers fire, up to a budget ([`timers::Timers::pop_due`],
 //!    [`chat::Chat::sweep`]). What has arrived is read before a peer is called silent
 //!    ([`src/server/silence.rs`]).
-//! 4. **settle**: the next pages are queued for connections that are catching up
-//!    ([`chat::Chat::catch_up`]), the connections that have ended are reported to the domain
+//! 4. **settle**: some members and connections of rooms that have ended are removed
+//!    ([`chat::Chat::end_members`]), the next pages are queued for connections that are catching up
+//!    ([`chat::Chat::catch_up`]), some of the connections that have ended are reported to the domain
 //!    ([`chat::Chat::exit`]), and room batches are sealed.
 //! 5. **flush**: queued output is written, usually by one system call for each connection
 //!    ([`net::Link::flush`]). Output for large rooms and output from the background lane may be
 //!    deferred to later ticks. Then, if memory is short, connections are closed
 //!    ([`src/server/shedding.rs`]) and the oldest messages are dropped ([`chat::Chat::forget`]).
-//! 6. **reap**: ended connections are freed. No connection is freed in any other phase, so a poll
+//! 6. **reap**: some ended connections are freed. No connection is freed in any other phase, so a poll
 //!    token cannot refer to the wrong connection within a tick.
 //!
 //! Then the loop polls: until the next deadline, or without waiting while a connection is scheduled

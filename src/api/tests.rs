@@ -51,6 +51,7 @@ impl Sink for RecordingSink {
     fn ping(&mut self, _: ConnKey) {}
     fn admit(&mut self, _: ConnKey) {}
     fn end_room(&mut self, _: RoomKey) {}
+    fn free_room(&mut self, _: RoomKey) {}
     fn close(&mut self, _: ConnKey, close: CloseReason) {
         self.closes.push(close);
     }

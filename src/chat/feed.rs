@@ -134,15 +134,20 @@ impl<R> Feeds<R> {
         })
     }
 
-    /// Removes a room that has no connections, and its history.
-    pub fn remove_room(&mut self, key: RoomKey, sink: &mut dyn Sink) -> Option<R> {
-        self.seal(key, sink); // Otherwise the sink would keep the room's batch.
-        let mut feed = self.rooms.remove(key)?;
-        feed.history.clear(&mut self.archive);
-        self.recount_archive();
-        debug_assert!(feed.connections.is_empty(), "a room with connections has no timer");
+    /// Removes a room that has no connections and no history.
+    pub fn remove_room(&mut self, key: RoomKey) -> Option<R> {
+        let feed = self.rooms.remove(key)?;
+        debug_assert!(feed.connections.is_empty() && feed.history.is_empty());
         self.heap_tally.change(feed.counted, 0);
         Some(feed.room)
+    }
+
+    /// Drops the history of a room that has ended.
+    pub fn clear_history(&mut self, key: RoomKey) {
+        let Some(feed) = self.rooms.get_mut(key) else { return };
+        feed.history.clear(&mut self.archive);
+        feed.recount(&mut self.heap_tally);
+        self.recount_archive();
     }
 
     pub fn room(&self, key: RoomKey) -> Option<&R> {
@@ -173,11 +178,6 @@ impl<R> Feeds<R> {
     /// The connections that receive the room's events.
     pub fn recipients(&self, room: RoomKey) -> &[ConnKey] {
         self.rooms.get(room).map_or(&[], |feed| &feed.connections)
-    }
-
-    /// The attachments of [`Feeds::recipients`], in the same order.
-    pub fn attachments_in(&self, room: RoomKey) -> &[AttachmentKey] {
-        self.rooms.get(room).map_or(&[], |feed| &feed.attachments)
     }
 
     /// Lists a connection in its room. From now on it receives the room's events.

@@ -1,9 +1,12 @@
 //! The beginning and end of sessions and rooms, and the ownership of rooms.
 //!
 //! Owns the rules for opening and ending sessions and rooms, and for giving a room a new owner.
-//! Must not know by which route a request arrived. The invariant: a session or a room that has
-//! ended leaves no connection, member or ownership behind.
+//! Must not know by which route a request arrived. The invariant: a session that has ended leaves
+//! no connection, member or ownership behind. A room that has ended keeps its connections and
+//! members until [`Chat::end_members`] has removed them; meanwhile no request finds it, and no event
+//! is published in it.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -12,7 +15,7 @@ use super::address::{Address, Created, ShareKind};
 use super::error::{CloseReason, Refusal};
 use super::heap::shrink;
 use super::id::{RoomId, SessionId};
-use super::keys::{AddressKey, AttachmentKey, RoomKey, SessionKey};
+use super::keys::{AddressKey, AttachmentKey, MemberKey, RoomKey, SessionKey};
 use super::limits::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX};
 use super::name::{Name, Title};
 use super::password::Lock;
@@ -158,11 +161,11 @@ impl Chat {
         from: Option<Address>,
         sink: &mut dyn Sink,
     ) -> Result<RoomId, Refusal> {
-        if self.sessions.get(session).is_some_and(|s| s.rooms.len() >= SESSION_ROOMS_MAX) {
+        if self.sessions.get(session).is_some_and(|s| self.joined(s) >= SESSION_ROOMS_MAX) {
             return Err(Refusal::TooManyRooms);
         }
         // Checked before `pace_address`, which would add an entry for the address.
-        if self.feeds.room_count() >= self.config.rooms_max || self.is_full() {
+        if self.room_count() >= self.config.rooms_max || self.is_full() {
             return Err(Refusal::ServerFull);
         }
         let first = self.share(now, from, ShareKind::Rooms)?;
@@ -224,54 +227,113 @@ impl Chat {
         if !room.is_owned_by(session) {
             return Err(Refusal::NotTheOwner);
         }
-        room.is_closing = true;
-        let members = room.roster.members().iter();
-        let probes = members.filter_map(|member| self.members.get(*member)?.probe());
-        // Waiting connections come first: closing the holder of their name would admit them.
-        let mut attachments: Vec<AttachmentKey> =
-            probes.flat_map(|probe| probe.waiting.iter().copied()).collect();
-        attachments.extend(self.feeds.attachments_in(key));
-        for attachment in attachments {
-            self.close(now, attachment, CloseReason::RoomDeleted, sink);
-        }
         self.end_room(now, key, sink);
         Ok(())
     }
 
-    /// Ends a room without connections.
+    /// Ends a room. From now on nobody finds it, its history is gone, and nothing more is published
+    /// in it. [`Chat::end_members`] does the rest.
     pub(super) fn end_room(&mut self, now: Now, key: RoomKey, sink: &mut dyn Sink) {
-        if let Some(timer) = self.feeds.room_mut(key).and_then(|room| room.timer.take()) {
-            self.timers.cancel(timer);
-        }
-        self.remove_room(now, key, sink);
-    }
-
-    /// Like [`Chat::end_room`], for a room whose timer is no longer armed. Removes its members and
-    /// its history.
-    pub(super) fn remove_room(&mut self, now: Now, key: RoomKey, sink: &mut dyn Sink) {
-        let Some(room) = self.feeds.remove_room(key, sink) else { return };
+        let Some(room) = self.feeds.room_mut(key) else { return };
+        room.is_closing = true;
+        let (id, entry) = (room.id, Room::public_entry(room.number, key.index()));
+        let (timer, has_lock) = (room.timer.take(), room.lock.is_some());
+        let (owner, creator, idle) = (room.owner.take(), room.creator.take(), room.idle.take());
+        timer.map(|timer| self.timers.cancel(timer));
+        self.feeds.clear_history(key);
         sink.end_room(key);
-        self.room_ids.remove(&room.id);
+        self.room_ids.remove(&id);
         shrink(&mut self.room_ids);
-        self.public_rooms.remove(&Room::public_entry(room.number, key.index()));
+        self.public_rooms.remove(&entry);
         self.listing_revision += 1;
-        self.room_heap_tally.change(room.counted, 0);
-        for member in room.roster.members() {
-            let Some(mut member) = self.members.remove(*member) else { continue };
-            member.take_grace().map(|timer| self.timers.cancel(timer));
-            if let Some(session) = self.sessions.get_mut(member.session) {
-                session.rooms.retain(|(joined, _)| *joined != key);
-            }
-            self.recount_session(member.session);
-        }
-        if let Some((owner, place)) = room.owner {
+        if let Some((owner, place)) = owner {
             self.disown(owner, place);
         }
-        self.subtract_from_share(now, room.creator, Created::Room(key), room.idle);
-        if room.lock.is_some() {
+        self.subtract_from_share(now, creator, Created::Room(key), idle);
+        if has_lock {
             self.forget_guesses_in(key);
         }
+        self.ending.push_back(key);
         self.recount();
+    }
+
+    /// Like [`Chat::end_room`], for a room whose timer is no longer armed.
+    pub(super) fn on_room_expired(&mut self, now: Now, key: RoomKey, sink: &mut dyn Sink) {
+        if let Some(room) = self.feeds.room_mut(key) {
+            room.timer = None;
+        }
+        self.end_room(now, key, sink);
+    }
+
+    /// Closes connections and removes members of rooms that have ended, at most `steps_max` together,
+    /// and returns how many. The event loop calls this in each tick, because a room may have thousands
+    /// of both.
+    pub fn end_members(&mut self, now: Now, steps_max: usize, sink: &mut dyn Sink) -> usize {
+        let mut steps = 0;
+        while let Some(key) = self.ending.front().copied() {
+            let room = self.feeds.room(key);
+            match room.and_then(|room| room.roster.members().last().copied()) {
+                Some(_) if steps == steps_max => break,
+                Some(member) => self.end_member(now, member, sink),
+                None => {
+                    self.ending.pop_front();
+                    self.free_room(key, sink);
+                    continue;
+                }
+            }
+            steps += 1;
+        }
+        if self.ending.capacity() > 0 {
+            if self.ending.is_empty() {
+                self.ending = VecDeque::new();
+            }
+            self.recount();
+        }
+        steps
+    }
+
+    /// One step: closes a connection of a member, or one that waits for its name, or else removes the
+    /// member. Those that wait come first: closing the holder of their name would admit them.
+    fn end_member(&mut self, now: Now, key: MemberKey, sink: &mut dyn Sink) {
+        let Some(member) = self.members.get_mut(key) else { return };
+        let waiting = member.probe_mut().and_then(|probe| probe.waiting.pop());
+        match waiting.or_else(|| self.attachments_of(key).pop()) {
+            Some(attachment) => self.close(now, attachment, CloseReason::RoomDeleted, sink),
+            None => self.remove_member(now, key, sink),
+        }
+    }
+
+    /// Frees the place of a room that has ended and has no members.
+    fn free_room(&mut self, key: RoomKey, sink: &mut dyn Sink) {
+        if let Some(room) = self.feeds.remove_room(key) {
+            self.room_heap_tally.change(room.counted, 0);
+        }
+        sink.free_room(key);
+        self.recount();
+    }
+
+    /// Whether rooms have ended and still have members.
+    pub fn is_ending(&self) -> bool {
+        !self.ending.is_empty()
+    }
+
+    /// Whether the room has ended.
+    pub(super) fn has_ended(&self, room: RoomKey) -> bool {
+        self.is_ending() && self.feeds.room(room).is_none_or(|room| room.is_closing)
+    }
+
+    /// The number of rooms of which the session is a member, without those that have ended.
+    pub(super) fn joined(&self, session: &Session) -> usize {
+        session.rooms.iter().filter(|(room, _)| !self.has_ended(*room)).count()
+    }
+
+    /// The number of the session's connections, without those in rooms that have ended.
+    pub(super) fn connected(&self, session: &Session) -> usize {
+        let has_ended = |key: &&AttachmentKey| {
+            let attachment = self.feeds.attachments.get(**key);
+            attachment.is_some_and(|attachment| self.has_ended(attachment.room))
+        };
+        session.attachments.len() - session.attachments.iter().filter(has_ended).count()
     }
 
     /// Gives a room whose owner has ended a new owner: the member that has been present longest, or
@@ -325,8 +387,8 @@ impl Chat {
                 is_unused,
                 "a session has a timer exactly while it has no connection"
             );
-            holds!(session.rooms.len() <= SESSION_ROOMS_MAX);
-            holds!(session.attachments.len() <= SESSION_CONNECTIONS_MAX);
+            holds!(self.joined(session) <= SESSION_ROOMS_MAX);
+            holds!(self.connected(session) <= SESSION_CONNECTIONS_MAX);
             agree!(session.counted, session.heap_bytes());
             heap += session.counted;
         }
@@ -334,17 +396,18 @@ impl Chat {
     }
 
     pub(super) fn check_rooms(&self) {
-        agree!(self.feeds.room_count(), self.room_ids.len());
+        agree!(self.feeds.room_count(), self.room_ids.len() + self.ending.len());
         holds!(self.public_rooms.len() <= self.room_ids.len());
         let (mut heap, mut members, mut owned) = (0, 0, 0);
         for (key, room) in self.feeds.rooms() {
-            agree!(self.room_ids.get(&room.id), Some(&key));
+            agree!(room.is_closing, self.ending.contains(&key));
+            let is_listed = self.room_ids.get(&room.id) == Some(&key);
+            agree!(is_listed, !room.is_closing);
             agree!(
                 room.timer.is_none(),
-                !self.feeds.recipients(key).is_empty(),
+                room.is_closing || !self.feeds.recipients(key).is_empty(),
                 "a room has a timer exactly while it has no connection"
             );
-            holds!(!room.is_closing, "a deleted room is removed at once");
             if let Some((owner, place)) = room.owner {
                 let owner = self.sessions.get(owner).expect("an owner's session exists");
                 agree!(owner.owned().get(place as usize), Some(&key));

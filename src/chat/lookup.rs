@@ -89,7 +89,8 @@ impl Chat {
     /// The rooms of which the session is a member, in the order of joining.
     pub fn rooms_of(&self, session: SessionKey) -> impl Iterator<Item = RoomId> + Clone {
         let rooms = self.sessions.get(session).map_or(&[][..], |session| &session.rooms);
-        rooms.iter().filter_map(|(room, _)| Some(self.feeds.room(*room)?.id))
+        let rooms = rooms.iter().filter_map(|(room, _)| self.feeds.room(*room));
+        rooms.filter(|room| !room.is_closing).map(|room| room.id)
     }
 
     /// The room with this id.
@@ -132,9 +133,10 @@ impl Chat {
         room.flat_map(|room| users(room, &self.members, &self.sessions))
     }
 
-    /// The room in which the connection is, or which it waits to enter.
+    /// The room in which the connection is, or which it waits to enter, unless it has ended.
     pub fn room_of(&self, attachment: AttachmentKey) -> Option<RoomKey> {
-        self.feeds.attachments.get(attachment).map(|attachment| attachment.room)
+        let room = self.feeds.attachments.get(attachment)?.room;
+        (!self.has_ended(room)).then_some(room)
     }
 
     /// The number of connections that receive the room's events.
@@ -179,7 +181,7 @@ impl Chat {
     /// one. `None`: a message that has not been read yet is no longer kept.
     pub fn read_on(&self, reading: &mut Reading, bytes_max: usize) -> Option<MessageCopies> {
         let (history, store) = (self.feeds.history(reading.room)?, self.store());
-        let room_id = self.feeds.room(reading.room)?.id;
+        let room_id = self.feeds.room(reading.room).filter(|room| !room.is_closing)?.id;
         let has_gap = reading.gaps != history.gaps() && history.dropped() > reading.cursor;
         if has_gap || history.floor() > reading.cursor {
             return None;
@@ -231,7 +233,7 @@ impl Chat {
 
     /// The number of rooms.
     pub fn room_count(&self) -> usize {
-        self.feeds.room_count()
+        self.room_ids.len()
     }
 
     /// The number of members of all rooms together.

@@ -103,7 +103,7 @@ impl Chat {
         if joining.member_in(room).is_some() {
             return Ok(());
         }
-        if joining.rooms.len() >= SESSION_ROOMS_MAX {
+        if self.joined(joining) >= SESSION_ROOMS_MAX {
             return Err(Refusal::TooManyRooms);
         }
         if self.ledger.is_at(Pressure::Connections) {

@@ -141,6 +141,11 @@ impl Chat {
         self.feeds.seal(room, sink);
     }
 
+    /// From now on no message is accepted: what is kept for a restart has been written.
+    pub fn fall_silent(&mut self) {
+        self.is_silent = true;
+    }
+
     /// Calls `on_new` with the message if it is a new one.
     fn post_as(
         &mut self,
@@ -171,7 +176,7 @@ impl Chat {
     }
 
     /// Assigns a message its id and its time, and with them its position in the order, and delivers
-    /// it. `None`: the room is being deleted.
+    /// it. `None`: the room has ended, or the server ends.
     pub(super) fn accept(
         &mut self,
         now: Now,
@@ -184,6 +189,9 @@ impl Chat {
         let member = self.members.get_mut(member)?;
         let session = self.sessions.get(member.session)?;
         let room = self.feeds.room(member.room).filter(|room| !room.is_closing)?;
+        if self.is_silent {
+            return None;
+        }
         let id = self.message_ids.next(now.wall, &mut *self.entropy);
         let message = Message {
             id,

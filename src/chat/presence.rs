@@ -72,10 +72,10 @@ impl Chat {
             _ => CloseReason::RoomNotFound,
         })?;
         let session = self.sessions.get(session_key).ok_or(CloseReason::InvalidSession)?;
-        if request.share_exceeded || session.attachments.len() >= SESSION_CONNECTIONS_MAX {
+        if request.share_exceeded || self.connected(session) >= SESSION_CONNECTIONS_MAX {
             return Err(CloseReason::TooManyConnections);
         }
-        if session.rooms.len() >= SESSION_ROOMS_MAX && session.member_in(room_key).is_none() {
+        if self.joined(session) >= SESSION_ROOMS_MAX && session.member_in(room_key).is_none() {
             return Err(CloseReason::TooManyRooms);
         }
         let mut contested = self.other_holder(session_key, room_key);
@@ -133,7 +133,8 @@ impl Chat {
         let Some(member) = attachment.member().and_then(|key| self.members.get(key)) else {
             return;
         };
-        let Some(room) = self.feeds.room(attachment.room) else { return };
+        let room = self.feeds.room(attachment.room).filter(|room| !room.is_closing);
+        let Some(room) = room else { return };
         let (you, owner) = (member.user_id, room.is_owned_by(member.session));
         let last = |room: &_, complete| {
             let users = lookup::users(room, &self.members, &self.sessions).collect();
@@ -144,7 +145,7 @@ impl Chat {
         }
     }
 
-    /// Closes a connection.
+    /// Closes a connection. In a room that has ended, that is the reason.
     pub(super) fn close(
         &mut self,
         now: Now,
@@ -154,10 +155,15 @@ impl Chat {
     ) {
         let Some(attachment) = self.feeds.attachments.get(key) else { return };
         let conn = attachment.conn;
-        if attachment.member().is_some() {
-            sink.advance(attachment.room, conn); // Earlier events must arrive before the close.
+        match self.has_ended(attachment.room) {
+            true => sink.close(conn, CloseReason::RoomDeleted),
+            false => {
+                if attachment.member().is_some() {
+                    sink.advance(attachment.room, conn); // Earlier events arrive before the close.
+                }
+                sink.close(conn, reason);
+            }
         }
-        sink.close(conn, reason);
         self.exit(now, key, Departure::Closed, sink);
     }
 
@@ -274,9 +280,11 @@ impl Chat {
         let AttachmentState::Waiting { holder, start } = &mut attachment.state else { return };
         let has_waited = holder.take().is_some();
         let start = start.take().map_or(Start::Live, |start| *start);
-        let rooms = self.sessions.get(session).map(|session| &session.rooms);
-        if rooms.is_some_and(|rooms| {
-            rooms.len() >= SESSION_ROOMS_MAX && rooms.iter().all(|(joined, _)| *joined != room)
+        if self.has_ended(room) {
+            return self.close(now, key, CloseReason::RoomDeleted, sink); // Its holder has just left.
+        }
+        if self.sessions.get(session).is_some_and(|session| {
+            self.joined(session) >= SESSION_ROOMS_MAX && session.member_in(room).is_none()
         }) {
             // The session has joined other rooms while the connection waited.
             return self.close(now, key, CloseReason::TooManyRooms, sink);
@@ -372,7 +380,7 @@ impl Chat {
     /// Arms the room's timer if the room has no connection.
     fn start_room_timer(&mut self, now: Now, key: RoomKey) {
         if self.feeds.recipients(key).is_empty() {
-            if let Some(room) = self.feeds.room_mut(key) {
+            if let Some(room) = self.feeds.room_mut(key).filter(|room| !room.is_closing) {
                 room.timer = Some(self.timers.arm(ChatTimer::RoomEmpty(key), now.mono));
                 room.idle = self.addresses.push_idle(room.creator, Created::Room(key), now.mono);
             }
@@ -422,10 +430,12 @@ impl Chat {
     }
 
     /// The connections of a member's session in the member's room, waiting ones included.
-    fn attachments_of(&self, member: MemberKey) -> Vec<AttachmentKey> {
+    pub(super) fn attachments_of(&self, member: MemberKey) -> Vec<AttachmentKey> {
         let Some(member) = self.members.get(member) else { return Vec::new() };
         let Some(session) = self.sessions.get(member.session) else { return Vec::new() };
-        let in_room = |key: &&AttachmentKey| self.room_of(**key) == Some(member.room);
+        let in_room = |key: &&AttachmentKey| {
+            self.feeds.attachments.get(**key).is_some_and(|other| other.room == member.room)
+        };
         session.attachments.iter().filter(in_room).copied().collect()
     }
 

@@ -78,7 +78,9 @@ pub trait Sink {
     /// report the end with [`super::Chat::exit`]. With [`CloseReason::RoomDeleted`], events that were
     /// queued earlier are dropped.
     fn close(&mut self, to: ConnKey, reason: CloseReason);
-    /// The room has ended, after all its connections were closed: what else is queued of its messages
-    /// must not be sent.
+    /// The room has ended: what is queued of its messages must not be sent, and its batch is dropped.
+    /// Its connections follow with [`Sink::close`], in this tick or later ones.
     fn end_room(&mut self, room: RoomKey);
+    /// All connections of a room that has ended are closed. Another room may get its index.
+    fn free_room(&mut self, room: RoomKey);
 }

@@ -5,7 +5,7 @@
 //! method returns, the ledger counts the heap of all collections and entries (without a few small
 //! boxes), and no key refers to a removed entry, except in [`Probe::waiting`].
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use smallvec::SmallVec;
 
@@ -13,7 +13,7 @@ use super::address::Addresses;
 use super::config::ChatConfig;
 use super::feed::Feeds;
 use super::guesses::Guesses;
-use super::heap::{list_bytes, map_bytes, tree_bytes};
+use super::heap::{list_bytes, map_bytes, tree_bytes, vec_bytes};
 use super::id::{MessageIds, RoomId, SessionId, UserId};
 use super::keys::{
     AddressKey, AttachmentKey, IdleKey, MemberKey, MemberTag, RoomKey, SessionKey, SessionTag,
@@ -46,6 +46,8 @@ pub struct Chat {
     pub(super) public_rooms: BTreeSet<u128>,
     /// Changes whenever a public room, or its number of present members, may have changed.
     pub(super) listing_revision: u64,
+    /// The rooms that have ended and may have members.
+    pub(super) ending: VecDeque<RoomKey>,
     /// The number of rooms ever opened, and thus the next [`Room::number`].
     pub(super) rooms_opened: u64,
     pub(super) members: Slots<Member, MemberTag>,
@@ -54,6 +56,8 @@ pub struct Chat {
     pub(super) addresses: Addresses,
     pub(super) guesses: Guesses,
     pub(super) timers: Timers<ChatTimer>,
+    /// The server ends, and no message is accepted.
+    pub(super) is_silent: bool,
     pub(super) ledger: Ledger,
     /// The heap that the sessions hold.
     pub(super) session_heap_tally: Tally,
@@ -101,7 +105,7 @@ pub(super) struct Room {
     /// The session that may delete the room, and the room's index in [`Session::owned`]. `None` if
     /// the owner's session has ended while no member was present.
     pub owner: Option<(SessionKey, u32)>,
-    /// The room is being deleted: it gets no further messages.
+    /// The room has ended: it gets no further messages.
     pub is_closing: bool,
     /// The address that opened the room, also after a hand-over; `None`: exempt from limits per
     /// address.
@@ -295,12 +299,14 @@ impl Chat {
             room_ids: HashMap::new(),
             public_rooms: BTreeSet::new(),
             listing_revision: 0,
+            ending: VecDeque::new(),
             rooms_opened: 0,
             members: Slots::default(),
             arrivals: 0,
             addresses: Addresses::default(),
             guesses: Guesses::default(),
             timers: Timers::new(config),
+            is_silent: false,
             ledger: ledger.clone(),
             session_heap_tally: ledger.tally(Account::Sessions),
             room_heap_tally: ledger.tally(Account::Rooms),
@@ -321,7 +327,7 @@ impl Chat {
             match timer {
                 ChatTimer::SessionUnused(session) => self.remove_session(now, session, sink),
                 ChatTimer::RoomEmpty(room) | ChatTimer::RoomNew(room) => {
-                    self.remove_room(now, room, sink)
+                    self.on_room_expired(now, room, sink)
                 }
                 ChatTimer::LeaveGrace(member) => self.on_grace_expired(now, member, sink),
                 ChatTimer::Probe(member) => self.on_probe_expired(now, member, sink),
@@ -355,8 +361,10 @@ impl Chat {
         present_facts(&self.members, &self.sessions, key)
     }
 
+    /// The member that a connection belongs to; `None`: the connection waits, or its room has ended.
     pub(super) fn member_of(&self, attachment: AttachmentKey) -> Option<MemberKey> {
-        self.feeds.attachments.get(attachment)?.member()
+        let attachment = self.feeds.attachments.get(attachment)?;
+        attachment.member().filter(|_| !self.has_ended(attachment.room))
     }
 
     /// Whether memory is too short to open sessions and rooms.
@@ -396,7 +404,8 @@ impl Chat {
         let rooms = self.feeds.slots_bytes()
             + self.members.bytes()
             + map_bytes::<RoomId, RoomKey>(self.room_ids.capacity())
-            + tree_bytes::<u128, ()>(self.public_rooms.len());
+            + tree_bytes::<u128, ()>(self.public_rooms.len())
+            + vec_bytes::<RoomKey>(self.ending.capacity());
         (sessions, rooms)
     }
 

@@ -110,6 +110,7 @@ impl Story {
 
     /// Ends the tick, unless it has more commands, and checks the invariants.
     fn step(&mut self) {
+        self.chat.end_members(self.now, usize::MAX, &mut self.sink);
         if !self.ticking {
             for room in self.sink.open_rooms() {
                 self.chat.seal(room, &mut self.sink);

@@ -94,6 +94,10 @@ impl<S: Stream> Core<S> {
     pub fn begin(&mut self, now: Now) {
         self.listening.on_tick(now.mono.since(self.table.now.mono));
         self.table.now = now;
+        #[cfg(debug_assertions)]
+        {
+            self.table.steps = 0;
+        }
         if self.started == Wall::default() {
             self.started = now.wall;
         }
@@ -161,16 +165,24 @@ impl<S: Stream> Core<S> {
     /// to the domain, and batches are sealed.
     #[inline(never)]
     fn settle(&mut self) {
+        self.shut_down_some();
+        let steps = self.chat.end_members(self.table.now, schedule::ENDS_MAX, &mut self.table);
+        self.table.on_steps(steps);
         self.send_due_pages();
         // Reporting one end publishes an event. The event can overflow another outbox, which ends
         // that connection, too.
+        let mut ends_left = schedule::ENDS_MAX;
         loop {
-            for ended in std::mem::take(&mut self.table.ended) {
+            let count = self.table.ended.len().min(ends_left);
+            ends_left -= count;
+            self.table.on_steps(count);
+            for _ in 0..count {
+                let Some(ended) = self.table.ended.pop_front() else { break };
                 let now = self.table.now;
                 self.chat.exit(now, ended.attachment, ended.departure, &mut self.table);
             }
             self.seal_batches();
-            if self.table.ended.is_empty() {
+            if self.table.ended.is_empty() || ends_left == 0 {
                 break;
             }
         }
@@ -255,7 +267,10 @@ impl<S: Stream> Core<S> {
     /// Whether the next tick has work already, so that the poll must not wait.
     pub fn has_work(&self) -> bool {
         let is_due = |deadline| deadline <= self.table.now.mono;
-        self.table.has_work() || self.chat.is_sparse() || self.next_deadline().is_some_and(is_due)
+        self.table.has_work()
+            || self.chat.is_ending()
+            || self.chat.is_sparse()
+            || self.next_deadline().is_some_and(is_due)
     }
 
     /// When the next timer is due.
@@ -269,8 +284,17 @@ impl<S: Stream> Core<S> {
     pub fn shut_down(&mut self) {
         self.is_shutting_down = true;
         self.seal_all(false);
-        let keys: Vec<_> = self.table.slots.iter().map(|(key, _)| key).collect();
-        for key in keys {
+        self.chat.fall_silent();
+        self.table.shutting_down = self.table.slots.iter().map(|(key, _)| key).collect();
+        self.shut_down_some();
+    }
+
+    /// Closes the next of the connections that [`Core::shut_down`] closes.
+    fn shut_down_some(&mut self) {
+        for _ in 0..schedule::ENDS_MAX {
+            let Some(key) = self.table.shutting_down.pop() else {
+                return self.table.shutting_down = Vec::new();
+            };
             let Some(connection) = self.table.slots.get(key) else { continue };
             match &connection.protocol {
                 Protocol::Ws(_) => self.table.close(key, Close::SHUTTING_DOWN),
@@ -295,6 +319,7 @@ impl<S: Stream> Core<S> {
     /// One turn of one connection, charged for what it did.
     fn turn(&mut self, key: ConnectionKey, scratch: &mut [u8]) {
         self.table.work = Work::default();
+        self.table.on_steps(1);
         self.take_turn(key, scratch);
         if self.table.end_turn(key) {
             self.on_silent(key);
@@ -391,6 +416,7 @@ impl<S: Stream> Core<S> {
         pass: Pass,
         keep: impl FnMut(Record<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.chat.end_members(self.table.now, usize::MAX, &mut self.table);
         self.seal_all(false);
         match pass {
             Pass::Count => self.chat.keep(self.table.now, keep),
@@ -445,6 +471,13 @@ impl<S: Stream> Core<S> {
     /// Time since the clock began.
     pub(super) fn uptime(&self) -> Duration {
         self.table.now.mono.since(Mono::ZERO)
+    }
+
+    /// For tests: what this tick has done, in steps that each take well below ten microseconds: turns,
+    /// recipients of batches, flushes, ends and closes.
+    #[cfg(debug_assertions)]
+    pub fn steps(&self) -> usize {
+        self.table.steps
     }
 
     /// For tests: handling a request whose first path segment is `word`, or a message that equals

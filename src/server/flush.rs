@@ -108,6 +108,10 @@ impl<S: Stream> Table<S> {
         let offered = if is_queued { before + bytes } else { before };
         let written = offered.saturating_sub(connection.link.outbox().queued());
         self.counters.bytes_out += written as u64;
+        #[cfg(debug_assertions)]
+        {
+            self.steps += usize::from(written > 0);
+        }
         if !is_queued {
             self.close_slow(key);
             return true;
@@ -173,6 +177,7 @@ impl<S: Stream> Table<S> {
 
     /// Flushes a connection from one of the two lists. Returns how many bytes were written.
     fn flush_one(&mut self, key: ConnectionKey, is_deferred: bool) -> usize {
+        self.on_steps(1);
         let Some(connection) = self.slots.get_mut(key) else { return 0 };
         match is_deferred {
             true => connection.marks.is_deferred = false,
@@ -180,6 +185,10 @@ impl<S: Stream> Table<S> {
         }
         // A flush in between can have written what was deferred.
         if connection.is_closed || is_deferred && connection.link.is_flushed() {
+            return 0;
+        }
+        // Its close, which drops what is queued, follows.
+        if connection.ws().is_some() && self.leftovers.has_ended(connection.carries) {
             return 0;
         }
         let queued = connection.link.outbox().queued();
@@ -305,7 +314,7 @@ impl<S: Stream> Table<S> {
         if is_flushed {
             return self.forget_leftover(key);
         }
-        if self.leftovers.has_ended(room) {
+        if self.leftovers.has_ended(Some(room)) {
             self.forget_leftover(key);
             return self.end(key, Departure::Closed);
         }

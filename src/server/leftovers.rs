@@ -19,9 +19,10 @@ pub(super) struct Leftovers {
     /// `Connection::carries`: the connection's index, and in the lowest 64 bits the room's. Only a
     /// peer that sends requests without waiting for responses causes this.
     earlier: BTreeSet<u128>,
-    /// The rooms that have ended in this tick. Connections get on the list only after a flush, so what
-    /// was queued earlier in the tick is found here.
-    ended: Vec<RoomKey>,
+    /// The rooms that have ended, and whether all their connections are closed. Connections get on the
+    /// list only after a flush, so what was queued earlier in the tick is found here, and what is
+    /// queued for connections that wait for their close.
+    ended: Vec<(RoomKey, bool)>,
 }
 
 /// An entry for a pair of indices. All entries with the same `first` follow each other.
@@ -49,17 +50,27 @@ impl Leftovers {
 
     /// The room has ended.
     pub fn on_ended(&mut self, room: RoomKey) {
-        self.ended.push(room);
+        self.ended.push((room, false));
     }
 
-    /// Whether the room has ended in this tick.
-    pub fn has_ended(&self, room: RoomKey) -> bool {
-        self.ended.contains(&room)
+    /// All connections of a room that has ended are closed.
+    pub fn on_freed(&mut self, room: RoomKey) {
+        let ended = self.ended.iter_mut().find(|(ended, _)| *ended == room);
+        ended.into_iter().for_each(|(_, is_freed)| *is_freed = true);
+    }
+
+    /// Whether the room has ended, in this tick or with connections that wait for their close.
+    pub fn has_ended(&self, room: Option<RoomKey>) -> bool {
+        let is_it = |(ended, _): &(RoomKey, bool)| Some(*ended) == room;
+        !self.ended.is_empty() && self.ended.iter().any(is_it)
     }
 
     /// The tick is over.
     pub fn on_tick_over(&mut self) {
-        self.ended = Vec::new();
+        if !self.ended.is_empty() {
+            self.ended.retain(|(_, is_freed)| !is_freed);
+            self.ended.shrink_to_fit();
+        }
     }
 
     /// The index of a connection on the list of this room.
@@ -79,7 +90,8 @@ impl Leftovers {
 
     /// Bytes of heap held, approximately.
     pub fn bytes(&self) -> usize {
-        (self.entries.len() + self.earlier.len()) * 2 * size_of::<u128>()
+        let ended = self.ended.capacity() * size_of::<(RoomKey, bool)>();
+        (self.entries.len() + self.earlier.len()) * 2 * size_of::<u128>() + ended
     }
 
     /// Panics unless exactly these connections are on the list.

@@ -158,6 +158,11 @@ const COALESCE_COST_MAX: Cost = Cost::nanos(10_485_760);
 /// of them. Measured: 64 of them took up to a millisecond.
 pub(super) const TIMERS_MAX: usize = 16;
 
+/// Steps of endings in one tick, of each kind: ends that are reported to the domain, members and
+/// connections of rooms that have ended, connections that are closed because the server ends, and
+/// connections that are freed. Measured: 7 µs for a close, most of it in the kernel.
+pub(super) const ENDS_MAX: usize = 128;
+
 /// Connections accepted from one listener in one tick.
 pub(super) const ACCEPTS_MAX: usize = 16;
 

@@ -50,6 +50,7 @@ impl<S: Stream> Sink for Table<S> {
     fn seal(&mut self, room: RoomKey, to: &[ConnKey]) {
         if let Some(sealed) = self.batches.seal(room) {
             self.work.recipients += to.len();
+            self.on_steps(to.len());
             let fan_out = FanOut::of(to.len());
             let may_defer = !sealed.is_urgent || fan_out > FanOut::Small;
             let defer = may_defer.then_some(fan_out);
@@ -112,7 +113,12 @@ impl<S: Stream> Sink for Table<S> {
     }
 
     fn end_room(&mut self, room: RoomKey) {
+        self.batches.seal(room); // The domain has dropped the messages.
         self.end_leftovers(room);
+    }
+
+    fn free_room(&mut self, room: RoomKey) {
+        self.leftovers.on_freed(room);
     }
 
     fn close(&mut self, to: ConnKey, reason: CloseReason) {

@@ -7,6 +7,7 @@
 //! connection with output is on an outgoing list or waits for a writable edge. Breaking it strands
 //! bytes.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use super::connection::{
 };
 use super::leftovers::Leftovers;
 use super::outgoing::Outgoing;
-use super::schedule::{Output, Queue, Schedule, Work};
+use super::schedule::{self, Output, Queue, Schedule, Work};
 use super::settings::ConnectionConfig;
 use crate::chat::{Address, AttachmentKey, ConnTag, Departure};
 use crate::clock::{Mono, Now, Stamps};
@@ -49,12 +50,18 @@ pub(super) struct Table<S> {
     pub leftovers: Leftovers,
     /// What the turn that is under way has done so far.
     pub work: Work,
+    /// For tests: what this tick has done so far, in recipients, turns, flushes, ends and closes.
+    /// Debug builds only.
+    #[cfg(debug_assertions)]
+    pub steps: usize,
     pub stamps: Stamps,
     pub counters: Counters,
     pub now: Now,
     pub ledger: Ledger,
     /// To be reported to the domain in *settle*.
-    pub ended: Vec<Ended>,
+    pub ended: VecDeque<Ended>,
+    /// To be closed because the server ends.
+    pub shutting_down: Vec<ConnectionKey>,
     /// How many connections are over a limit.
     pub over_limit: usize,
     pub(super) config: ConnectionConfig,
@@ -78,11 +85,14 @@ impl<S: Stream> Table<S> {
             batches: Batches::new(ledger),
             leftovers: Leftovers::default(),
             work: Work::default(),
+            #[cfg(debug_assertions)]
+            steps: 0,
             stamps: Stamps::default(),
             counters: Counters::default(),
             now: Now::default(),
             ledger: ledger.clone(),
-            ended: Vec::new(),
+            ended: VecDeque::new(),
+            shutting_down: Vec::new(),
             over_limit: 0,
             deadlines: Deadlines::default(),
             ping_interval_min: config.ping_interval - config.ping_interval / 16,
@@ -92,6 +102,15 @@ impl<S: Stream> Table<S> {
             slots_tally: ledger.tally(Account::Connections),
             held: HeldTallies::new(ledger),
         }
+    }
+
+    /// Counts steps for tests.
+    pub fn on_steps(&mut self, count: usize) {
+        #[cfg(debug_assertions)]
+        {
+            self.steps += count;
+        }
+        let _ = count;
     }
 
     // ---- Lifecycle
@@ -137,6 +156,7 @@ impl<S: Stream> Table<S> {
     /// Closes a WebSocket connection: the close frame is written, then the server's direction is
     /// shut down, then the peer has the linger timeout to end its own.
     pub fn close(&mut self, key: ConnectionKey, close: Close) {
+        self.on_steps(1);
         let mut control = self.take_control();
         if let Some(ws) = self.slots.get_mut(key).and_then(Connection::ws) {
             ws.context.close(close, &mut control);
@@ -226,7 +246,10 @@ impl<S: Stream> Table<S> {
     /// Frees the closed connections. Calls `on_departure` once for each freed connection that
     /// counted against the quota of an address.
     pub fn reap(&mut self, mut on_departure: impl FnMut(Address)) {
-        for key in std::mem::take(&mut self.closed) {
+        let count = self.closed.len().min(schedule::ENDS_MAX);
+        self.on_steps(count);
+        let mut closed = std::mem::take(&mut self.closed);
+        for key in closed.drain(..count) {
             self.set_timer(key, None);
             self.forget_leftover(key);
             let Some(connection) = self.slots.remove(key) else { continue };
@@ -234,6 +257,9 @@ impl<S: Stream> Table<S> {
             self.held.change(connection.counted, Held::default(), &mut self.counters);
             self.over_limit -= usize::from(connection.over_limit.is_some());
             connection.quota_address.map(&mut on_departure);
+        }
+        if !closed.is_empty() {
+            self.closed = closed;
         }
         self.leftovers.on_tick_over();
         let connections = self.slots.len();
@@ -383,6 +409,7 @@ impl<S: Stream> Table<S> {
             && self.outgoing.is_empty()
             && !self.batches.has_urgent()
             && self.ended.is_empty()
+            && self.shutting_down.is_empty()
             && self.closed.is_empty())
     }
 
@@ -399,7 +426,7 @@ impl<S: Stream> Table<S> {
         let lists = self.schedule.bytes()
             + self.leftovers.bytes()
             + self.outgoing.bytes()
-            + self.closed.capacity() * size_of::<ConnectionKey>();
+            + (self.closed.capacity() + self.shutting_down.capacity()) * size_of::<ConnectionKey>();
         let bytes = self.slots.bytes() + lists + self.control.capacity();
         self.slots_tally.set(bytes);
         self.counters.connections = self.slots.len() as u64;

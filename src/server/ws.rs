@@ -21,10 +21,14 @@ impl<S: Stream> Core<S> {
         let next_ping_min = self.table.next_ping_min();
         let Some(connection) = self.table.slots.get_mut(key) else { return };
         let is_pinged = connection.is_pinged(next_ping_min);
+        let carries = connection.carries;
         let Some(ws) = connection.ws() else { return };
         let attachment = ws.attachment;
         if ws.is_paused {
             return self.buffer(key, input);
+        }
+        if self.is_shutting_down || self.table.leftovers.has_ended(carries) {
+            return; // Its close follows.
         }
         if !is_pinged && !ws.context.is_under_way() {
             self.table.start_pinging(key);

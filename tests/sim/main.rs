@@ -15,6 +15,7 @@
 //! | `waves` | many users that come and go over days, and leave nothing behind |
 //! | `pauses` | a server that did not run for a while |
 //! | `under_way` | messages that are begun and finished late or never |
+//! | `crowd` | rooms of more than a thousand connections, and what one tick does for them |
 //! | `scenarios` | single situations, and the bugs that were found |
 //!
 //! This module runs each simulation with several seeds. The seed decides everything that happens, so
@@ -24,6 +25,7 @@
 //! thousand seeds. `.ci/mutations` plants bugs to show that the simulation finds them.
 
 mod chaos;
+mod crowd;
 mod model;
 mod pauses;
 mod pipe;

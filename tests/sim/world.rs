@@ -46,6 +46,9 @@ pub struct World {
     /// Bytes that all peers have read.
     pub bytes_read: u64,
     ticks: u64,
+    /// The most steps that the core has counted in a tick, in debug builds.
+    #[cfg(debug_assertions)]
+    pub steps_max: usize,
     /// Ticks between two checks of all invariants. A check visits all state, so that worlds with
     /// long histories or many sessions use a larger number.
     pub ticks_per_check: u64,
@@ -95,6 +98,8 @@ impl World {
             panics_expected: 0,
             bytes_read: 0,
             ticks: 0,
+            #[cfg(debug_assertions)]
+            steps_max: 0,
             ticks_per_check: 4,
             history_messages_max: config.history_messages_max,
             backlog: VecDeque::new(),
@@ -483,6 +488,10 @@ impl World {
             }
         }
         self.core.tick();
+        #[cfg(debug_assertions)]
+        {
+            self.steps_max = self.steps_max.max(self.core.steps());
+        }
         self.ticks += 1;
         if self.ticks % self.ticks_per_check == 0 {
             self.core.check_invariants();

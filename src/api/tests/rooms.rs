@@ -246,6 +246,7 @@ fn only_the_owner_deletes_a_room() {
     refused(&mut w, &delete, &bob, "", 403, "not_the_owner");
     let deleted = format!(r#"{{"message":"Room {room} deleted"}}"#);
     assert_eq!(w.rest(&delete, &ana, "{}"), (200, deleted));
+    w.chat.end_members(w.now, usize::MAX, &mut w.sink);
     assert_eq!(w.sink.closes, [CloseReason::RoomDeleted]);
     refused(&mut w, &delete, &ana, "", 404, "room_not_found");
     w.chat.check_invariants();

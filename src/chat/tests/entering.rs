@@ -180,7 +180,7 @@ fn public_rooms_are_listed_newest_first_up_to_a_maximum() {
         story.chat.public_rooms().map(|room| room.id).eq(ids[..ROOMS_LISTED_MAX].iter().copied())
     );
     let newest = story.chat.room(ids[0]).unwrap();
-    story.chat.remove_room(story.now, newest, &mut story.sink);
+    story.chat.end_room(story.now, newest, &mut story.sink);
     assert!(
         story.chat.public_rooms().map(|room| room.id).eq(ids[1..=ROOMS_LISTED_MAX].iter().copied())
     );

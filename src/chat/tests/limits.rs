@@ -243,6 +243,7 @@ fn thousands_of_sessions_and_rooms_leave_nothing_behind() {
         }
         now = now.after((hours + 1) * 10 * HOUR);
         chat.sweep(now, usize::MAX, sink);
+        chat.end_members(now, usize::MAX, sink);
         chat.check_invariants();
     }
     assert_eq!((chat.session_count(), chat.room_count()), (0, 0));

@@ -364,7 +364,11 @@ impl Sink for Recorder {
         self.received_by(to).lines.push("admitted".into());
     }
 
-    fn end_room(&mut self, _: RoomKey) {}
+    fn end_room(&mut self, room: RoomKey) {
+        self.batches.remove(&room);
+    }
+
+    fn free_room(&mut self, _: RoomKey) {}
 
     fn close(&mut self, to: ConnKey, close: CloseReason) {
         if self.discards {

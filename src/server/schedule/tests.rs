@@ -360,6 +360,7 @@ fn the_longest_queues_are_worked_off_within_these_numbers_of_ticks() {
     let ticks = |queued: usize, each: usize| queued.div_ceil(each);
     assert_eq!(ticks(4096, ACCEPTS_MAX), 256, "a full backlog of connections");
     assert_eq!(ticks(10_000, TIMERS_MAX), 625, "ten thousand connections that time out at once");
+    assert_eq!(ticks(10_000, ENDS_MAX), 79, "a room of ten thousand that is deleted");
     assert_eq!(ticks(10_000, DEFERRED_FLUSHES_MAX), 313, "a batch for a room of ten thousand");
     assert_eq!(ticks(16 << 20, FLUSH_BYTES_MAX), 256, "a response with a full history");
     assert_eq!(ticks(1000 * 60 * 1024, PAGED_BYTES_MAX), 118, "a page for each of a thousand");

@@ -90,8 +90,11 @@ impl Model {
                 Some(_) => _ = self.seen.insert("closed while catching up"),
             }
         } else {
+            // What a room has published in the tick of its end is dropped.
+            let is_deleted = matches!(received.closed, Some((CloseReason::RoomDeleted, _)));
+            let is_cut = is_deleted && *next < ends.end;
             assert!(
-                ends.contains(next) || reader.read == 0 && *next >= ends.start,
+                is_cut || ends.contains(next) || reader.read == 0 && *next >= ends.start,
                 "the connection has received too little or too much"
             );
         }
