@@ -16,9 +16,10 @@ use crate::ledger::Ledger;
 use crate::net::Stream;
 use crate::ws::close::Close;
 
-/// Connections closed in one tick. The search before that takes a few milliseconds in the worst
-/// case, with every descriptor in use, and the closes about as long.
-const SHED_MAX: usize = 1000;
+/// Connections closed in one tick. The search before that takes up to two milliseconds, with ten
+/// thousand connections, and the closes about as long. They free at least a quarter of a mebibyte,
+/// more than a tick can read.
+const SHED_MAX: usize = 256;
 
 /// The smallest burden that is shed. If something other than burdens has filled the memory, shedding
 /// smaller ones would close every connection that is sent a message, and free next to nothing.
