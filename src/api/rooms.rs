@@ -148,7 +148,9 @@ pub fn users(call: &mut Call<'_>, session: SessionKey) -> Outcome {
         users: Vec<Person<'a>>,
     }
     let room = call.authorize(session, Access::Read)?;
-    Ok(json::response(200, &Users { users: json::people(call.chat.users(room)) }))
+    let users = json::people(call.chat.users(room));
+    call.sink.on_listed(users.len());
+    Ok(json::response(200, &Users { users }))
 }
 
 fn title(value: FieldValue<'_>) -> Result<Title, Error> {

@@ -46,6 +46,7 @@ impl Sink for RecordingSink {
         json::page(&mut out, page, &mut Stamps::default());
         self.pages.push(String::from_utf8(out).unwrap());
     }
+    fn on_listed(&mut self, _: usize) {}
     fn begin_catch_up(&mut self, _: ConnKey) {}
     fn end_catch_up(&mut self, _: ConnKey) {}
     fn ping(&mut self, _: ConnKey) {}

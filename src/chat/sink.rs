@@ -65,6 +65,8 @@ pub trait Sink {
     fn push_missed(&mut self, to: ConnKey, messages: &MessageCopies);
     /// Queues a page of history for a connection that is catching up.
     fn push_page(&mut self, to: ConnKey, page: &Page<'_>);
+    /// The list of all users of a room is made, of so many.
+    fn on_listed(&mut self, users: usize);
     /// From now on [`Sink::seal`] skips this connection. The event loop calls
     /// [`super::Chat::catch_up`] whenever most of the connection's output has been written.
     fn begin_catch_up(&mut self, to: ConnKey);

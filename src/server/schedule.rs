@@ -182,6 +182,11 @@ pub(super) const DEFERRED_BYTES_MAX: usize = 128 * 1024;
 /// connections resume at once, they are served in turns, and other connections between them.
 pub(super) const PAGED_BYTES_MAX: usize = 512 * 1024;
 
+/// What one person in a list of users costs, as bytes that are generated and, against
+/// [`PAGED_BYTES_MAX`], queued. Measured: 0.5 µs in a room of 6,000, four fifths of it for memory
+/// that is in no cache.
+pub(super) const LISTED_BYTES: usize = 512;
+
 /// A page of history has mostly been written, and the next page is due, when at most this many
 /// bytes are queued.
 pub(super) const PAGE_LEFT_BYTES_MAX: usize = 16 * 1024;

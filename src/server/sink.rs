@@ -5,7 +5,7 @@
 //! to one connection arrives in the order of the pushes.
 
 use super::connection::{Connection, ConnectionKey};
-use super::schedule::FanOut;
+use super::schedule::{FanOut, LISTED_BYTES};
 use super::table::Table;
 use crate::api;
 use crate::chat::{
@@ -85,7 +85,15 @@ impl<S: Stream> Sink for Table<S> {
     fn push_page(&mut self, to: ConnKey, page: &Page<'_>) {
         let mut frame = Vec::new();
         ws::encode_text(&mut frame, |out| api::json::page(out, page, &mut self.stamps));
+        self.on_listed(page.last.as_ref().map_or(0, |last| last.users.len()));
         self.push_history(to, Piece::private(frame.into_boxed_slice()));
+    }
+
+    fn on_listed(&mut self, users: usize) {
+        self.on_steps(users);
+        let bytes = users * LISTED_BYTES;
+        self.work.bytes_out += bytes;
+        self.outgoing.on_paged(bytes);
     }
 
     fn begin_catch_up(&mut self, to: ConnKey) {

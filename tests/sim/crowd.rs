@@ -194,6 +194,30 @@ fn a_room_that_expires_with_many_members_gives_them_up_over_several_ticks() {
 }
 
 #[test]
+fn lists_of_many_users_are_made_over_several_ticks() {
+    const USERS: usize = 300;
+    let mut world = World::new(1, &Config::default(), RELIABLE);
+    world.ticks_per_check = 64;
+    let host = world.add_user("host");
+    let room = world.open_room(host, false);
+    for user in world.add_users(USERS) {
+        enter(&mut world, user, room, "");
+    }
+    world.settle();
+    world.steps_max = 0;
+    let path = format!("/rooms/{}/users", world.rooms[0].id);
+    for user in 1..=40 {
+        let peer = world.connect_http();
+        let request = wire::request("GET", &path, world.users[user].session.as_deref(), "");
+        world.request(peer, &request, Check::Status(&[200]));
+    }
+    world.settle();
+    let steps = world.steps_max;
+    assert!(steps < 5 * USERS, "{steps} steps in a tick");
+    world.close_all();
+}
+
+#[test]
 fn a_crowd_is_told_of_the_end_of_the_server_over_several_ticks() {
     let mut crowd = Crowd::new(3);
     let before = crowd.world.bytes_read;

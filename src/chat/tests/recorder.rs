@@ -317,6 +317,8 @@ impl Sink for Recorder {
         assert!(bytes < 64 * 1024, "a page of {bytes} bytes");
     }
 
+    fn on_listed(&mut self, _: usize) {}
+
     fn begin_catch_up(&mut self, to: ConnKey) {
         if self.discards {
             return;
