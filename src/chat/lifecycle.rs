@@ -6,7 +6,6 @@
 //! members until [`Chat::end_members`] has removed them; meanwhile no request finds it, and no event
 //! is published in it.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -253,7 +252,7 @@ impl Chat {
         if has_lock {
             self.forget_guesses_in(key);
         }
-        self.ending.push_back(key);
+        self.ending.push(key);
         self.recount();
     }
 
@@ -270,13 +269,13 @@ impl Chat {
     /// of both.
     pub fn end_members(&mut self, now: Now, steps_max: usize, sink: &mut dyn Sink) -> usize {
         let mut steps = 0;
-        while let Some(key) = self.ending.front().copied() {
+        while let Some(key) = self.ending.last().copied() {
             let room = self.feeds.room(key);
             match room.and_then(|room| room.roster.members().last().copied()) {
                 Some(_) if steps == steps_max => break,
                 Some(member) => self.end_member(now, member, sink),
                 None => {
-                    self.ending.pop_front();
+                    self.ending.pop();
                     self.free_room(key, sink);
                     continue;
                 }
@@ -285,7 +284,7 @@ impl Chat {
         }
         if self.ending.capacity() > 0 {
             if self.ending.is_empty() {
-                self.ending = VecDeque::new();
+                self.ending = Vec::new();
             }
             self.recount();
         }
@@ -318,6 +317,7 @@ impl Chat {
     }
 
     /// Whether the room has ended.
+    #[inline(never)]
     pub(super) fn has_ended(&self, room: RoomKey) -> bool {
         self.is_ending() && self.feeds.room(room).is_none_or(|room| room.is_closing)
     }

@@ -5,7 +5,7 @@
 //! method returns, the ledger counts the heap of all collections and entries (without a few small
 //! boxes), and no key refers to a removed entry, except in [`Probe::waiting`].
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 
 use smallvec::SmallVec;
 
@@ -47,7 +47,7 @@ pub struct Chat {
     /// Changes whenever a public room, or its number of present members, may have changed.
     pub(super) listing_revision: u64,
     /// The rooms that have ended and may have members.
-    pub(super) ending: VecDeque<RoomKey>,
+    pub(super) ending: Vec<RoomKey>,
     /// The number of rooms ever opened, and thus the next [`Room::number`].
     pub(super) rooms_opened: u64,
     pub(super) members: Slots<Member, MemberTag>,
@@ -299,7 +299,7 @@ impl Chat {
             room_ids: HashMap::new(),
             public_rooms: BTreeSet::new(),
             listing_revision: 0,
-            ending: VecDeque::new(),
+            ending: Vec::new(),
             rooms_opened: 0,
             members: Slots::default(),
             arrivals: 0,

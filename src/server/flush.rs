@@ -188,7 +188,7 @@ impl<S: Stream> Table<S> {
             return 0;
         }
         // Its close, which drops what is queued, follows.
-        if connection.ws().is_some() && self.leftovers.has_ended(connection.carries) {
+        if self.leftovers.has_ended(connection.carries) && connection.ws().is_some() {
             return 0;
         }
         let queued = connection.link.outbox().queued();

@@ -60,9 +60,14 @@ impl Leftovers {
     }
 
     /// Whether the room has ended, in this tick or with connections that wait for their close.
+    #[inline]
     pub fn has_ended(&self, room: Option<RoomKey>) -> bool {
-        let is_it = |(ended, _): &(RoomKey, bool)| Some(*ended) == room;
-        !self.ended.is_empty() && self.ended.iter().any(is_it)
+        !self.ended.is_empty() && self.lists_ended(room) // Asked for every flush.
+    }
+
+    #[inline(never)]
+    fn lists_ended(&self, room: Option<RoomKey>) -> bool {
+        self.ended.iter().any(|(ended, _)| Some(*ended) == room)
     }
 
     /// The tick is over.

@@ -229,7 +229,9 @@ impl<S: Stream> Table<S> {
         let ended = std::mem::replace(&mut connection.protocol, Protocol::Closing(deadline));
         if let Protocol::Ws(ws) = &ended {
             self.counters.websockets -= 1;
-            self.ended.extend(ws.attachment.map(|attachment| Ended { attachment, departure }));
+            if let Some(attachment) = ws.attachment {
+                self.ended.push_back(Ended { attachment, departure });
+            }
         }
         Some(ended)
     }
@@ -246,10 +248,9 @@ impl<S: Stream> Table<S> {
     /// Frees the closed connections. Calls `on_departure` once for each freed connection that
     /// counted against the quota of an address.
     pub fn reap(&mut self, mut on_departure: impl FnMut(Address)) {
-        let count = self.closed.len().min(schedule::ENDS_MAX);
-        self.on_steps(count);
-        let mut closed = std::mem::take(&mut self.closed);
-        for key in closed.drain(..count) {
+        for _ in 0..schedule::ENDS_MAX {
+            let Some(key) = self.closed.pop() else { break };
+            self.on_steps(1);
             self.set_timer(key, None);
             self.forget_leftover(key);
             let Some(connection) = self.slots.remove(key) else { continue };
@@ -258,8 +259,8 @@ impl<S: Stream> Table<S> {
             self.over_limit -= usize::from(connection.over_limit.is_some());
             connection.quota_address.map(&mut on_departure);
         }
-        if !closed.is_empty() {
-            self.closed = closed;
+        if self.closed.is_empty() {
+            self.closed = Vec::new();
         }
         self.leftovers.on_tick_over();
         let connections = self.slots.len();
