@@ -38,11 +38,12 @@ impl Cors {
     pub fn add_fields(&self, request: Option<&Request>, fields: &mut Vec<ResponseField>) {
         const ALLOW: &str = "Access-Control-Allow-Origin";
         match request.map(|request| self.origin(request)) {
-            Some(Origin::Allowed(origin)) => fields.extend([
-                (ALLOW, origin.to_owned().into()),
-                ("Access-Control-Allow-Credentials", "true".into()),
-                ("Access-Control-Expose-Headers", "Location, Retry-After, WWW-Authenticate".into()),
-            ]),
+            Some(Origin::Allowed(origin)) => {
+                const EXPOSED: &str = "Location, Retry-After, WWW-Authenticate";
+                fields.push((ALLOW, origin.to_owned().into()));
+                fields.push(("Access-Control-Allow-Credentials", "true".into()));
+                fields.push(("Access-Control-Expose-Headers", EXPOSED.into()));
+            }
             // The origin is unknown, but all origins are allowed, so any page may read the error.
             None if self.origins.is_empty() => fields.push((ALLOW, "*".into())),
             Some(Origin::Absent | Origin::Foreign) | None => {}

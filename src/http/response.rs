@@ -99,9 +99,9 @@ impl Response {
         }
         push(Bytes::from(head));
         if is_sent && !is_copied {
-            let text = Bytes::from(self.text.into_boxed_slice());
-            let pieces = std::iter::once(text).chain(self.body);
-            pieces.filter(|piece| !piece.is_empty()).for_each(push);
+            let mut pieces = self.body;
+            pieces.insert(0, Bytes::from(self.text.into_boxed_slice()));
+            pieces.into_iter().filter(|piece| !piece.is_empty()).for_each(push);
         }
     }
 

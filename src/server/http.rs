@@ -266,7 +266,7 @@ impl<S: Stream> Core<S> {
         let response = handshake::accept(accept, upgrade.subprotocol);
         let response = self.api.with_cors_fields(Some(request), response);
         let framing = framing(&self.date.1, Some(request), true);
-        response.encode(framing, |head| self.table.push(key, Piece::private(head)));
+        queue(&mut self.table, key, response, framing);
         self.table.set_timer(key, None);
         let Some(connection) = self.table.slots.get_mut(key) else { return };
         connection.protocol = Protocol::Ws(Ws::new(Context::new()));
