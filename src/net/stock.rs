@@ -36,17 +36,16 @@ impl PieceStock {
         piece
     }
 
-    /// The queues were flushed. Keeps the pieces that are in none of them, but none at all after a
-    /// tick without pieces: an idle server holds no memory for them.
+    /// The queues were flushed. Keeps pieces that are in none of them, at most as many as this tick has
+    /// made: a server that falls idle holds little memory for them.
     pub fn collect(&mut self) {
-        if self.made.is_empty() {
-            return self.clear();
-        }
+        let made = self.made.len();
         while let Some(mut piece) = self.made.pop() {
             if piece.erase() {
                 self.free.push(piece);
             }
         }
+        self.free.truncate(made);
     }
 
     /// Frees all memory.
@@ -94,7 +93,7 @@ mod tests {
         }
         assert!(ledger.total() > 0);
         stock.collect();
-        assert_eq!(ledger.total(), 0, "an idle server keeps none");
+        assert_eq!(ledger.total(), 0, "a tick without pieces keeps none");
     }
 
     #[test]
@@ -108,6 +107,13 @@ mod tests {
         }
         stock.collect();
         assert_eq!(stock.free.len(), PIECES_MAX);
+        for made in [10, 64, 3] {
+            let tally = || ledger.tally(Account::Frames);
+            let pieces: Vec<_> = (0..made).map(|_| stock.piece(b"batch", tally)).collect();
+            drop(pieces);
+            stock.collect();
+            assert_eq!(stock.free.len(), made);
+        }
         assert!(ledger.total() <= PIECES_MAX * 200, "{}", ledger.total());
     }
 }
