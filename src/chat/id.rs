@@ -131,9 +131,7 @@ impl UserId {
     /// The characters of the id as text.
     pub fn chars(&self) -> [u8; 16] {
         let mut chars = [0; 16];
-        let (high, low) = ((self.0 >> 32) as u32, self.0 as u32);
-        chars[..8].copy_from_slice(&digits(high.to_be_bytes()));
-        chars[8..].copy_from_slice(&digits(low.to_be_bytes()));
+        write_hex(&self.0.to_be_bytes(), &mut chars);
         chars
     }
 
@@ -177,39 +175,32 @@ impl IdText {
 /// The hyphenated form of RFC 9562 §4.
 #[inline(never)] // It would be inlined five times.
 fn hyphenated(id: Uuid) -> [u8; IdText::MAX] {
-    let [a, b, c, d] =
-        [0, 4, 8, 12].map(|at| digits(id.as_bytes()[at..at + 4].try_into().unwrap_or_default()));
+    let mut digits = [0; 32];
+    write_hex(id.as_bytes(), &mut digits);
     let mut text = [b'-'; IdText::MAX];
-    text[..8].copy_from_slice(&a);
-    text[9..13].copy_from_slice(&b[..4]);
-    text[14..18].copy_from_slice(&b[4..]);
-    text[19..23].copy_from_slice(&c[..4]);
-    text[24..28].copy_from_slice(&c[4..]);
-    text[28..].copy_from_slice(&d);
+    text[..8].copy_from_slice(&digits[..8]);
+    text[9..13].copy_from_slice(&digits[8..12]);
+    text[14..18].copy_from_slice(&digits[12..16]);
+    text[19..23].copy_from_slice(&digits[16..20]);
+    text[24..].copy_from_slice(&digits[20..]);
     text
 }
 
 /// Writes the hex digits of `bytes`, whose length is a multiple of four, to the front of `out`.
-fn write_hex(bytes: &[u8], out: &mut [u8]) {
-    for (four, eight) in bytes.chunks_exact(4).zip(out.chunks_exact_mut(8)) {
-        eight.copy_from_slice(&digits(four.try_into().unwrap_or_default()));
-    }
-}
-
-/// The hex digits of four bytes.
 ///
-/// Makes all of them at once, one in each byte of a word: the half-bytes are moved apart, and then
+/// Makes eight digits at once, one in each byte of a word: the half-bytes are moved apart, and then
 /// those above 9 become letters.
-#[inline(always)]
-fn digits(bytes: [u8; 4]) -> [u8; 8] {
+fn write_hex(bytes: &[u8], out: &mut [u8]) {
     const EACH: u64 = u64::MAX / 0xFF;
-    let mut halves = u64::from(u32::from_be_bytes(bytes));
-    halves = (halves << 16 | halves) & 0x0000_FFFF_0000_FFFF;
-    halves = (halves << 8 | halves) & 0x00FF_00FF_00FF_00FF;
-    halves = (halves << 4 | halves) & 0x0F0F_0F0F_0F0F_0F0F;
-    let letters = (halves + EACH * 6) >> 4 & EACH;
-    let digits = halves + EACH * u64::from(b'0') + letters * u64::from(b'a' - b'0' - 10);
-    digits.to_be_bytes()
+    for (four, eight) in bytes.chunks_exact(4).zip(out.chunks_exact_mut(8)) {
+        let mut halves = u64::from(u32::from_be_bytes(four.try_into().unwrap_or_default()));
+        halves = (halves << 16 | halves) & 0x0000_FFFF_0000_FFFF;
+        halves = (halves << 8 | halves) & 0x00FF_00FF_00FF_00FF;
+        halves = (halves << 4 | halves) & 0x0F0F_0F0F_0F0F_0F0F;
+        let letters = (halves + EACH * 6) >> 4 & EACH;
+        let digits = halves + EACH * u64::from(b'0') + letters * u64::from(b'a' - b'0' - 10);
+        eight.copy_from_slice(&digits.to_be_bytes());
+    }
 }
 
 impl fmt::Display for IdText {

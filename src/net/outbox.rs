@@ -176,8 +176,7 @@ impl Piece {
 
     /// The bytes from `start` on, at most `bytes_max`.
     fn part(&self, start: usize, bytes_max: usize) -> &[u8] {
-        let rest = &self.bytes()[start..];
-        &rest[..rest.len().min(bytes_max)]
+        &self.0.content.bytes()[start..self.0.len.min(start.saturating_add(bytes_max))]
     }
 }
 
