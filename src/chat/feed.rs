@@ -16,7 +16,7 @@ use super::event::{Event, Message};
 use super::heap::list_bytes;
 use super::history::{Archive, History};
 use super::id::{MessageId, RoomId};
-use super::kept::{MessageCopies, record_bytes};
+use super::kept::MessageCopies;
 use super::keys::{
     AttachmentKey, AttachmentTag, ConnKey, MemberKey, RoomKey, RoomTag, SessionKey, ShareKey,
 };
@@ -265,8 +265,7 @@ impl<R> Feeds<R> {
         let shares = &mut self.archive.shares;
         // All exempt peers, and all sessions of one address that talk to each other, have one share.
         let share = share.or_else(|| shares.find(feed.last_share?, room, from));
-        let (order, bytes) = (message.id.order(), record_bytes(message));
-        let share = shares.count(share, room, from, order, bytes);
+        let share = shares.open(share, room, from, message.id.order());
         feed.last_share = Some(share);
         feed.history.push(&mut self.archive, room, share, message, event_bytes);
         if feed.history.extent() != before {

@@ -59,8 +59,8 @@ impl History {
         }
     }
 
-    /// Appends a message, which is newer than all others and counts in `share`. `event_bytes`: the
-    /// length of the encoded event.
+    /// Appends a message, which is newer than all others. `event_bytes`: the length of the encoded
+    /// event.
     pub fn push(
         &mut self,
         archive: &mut Archive,
@@ -73,6 +73,7 @@ impl History {
         let head = head(message, Some(share), event_bytes);
         let parts = parts(message, &head);
         let place = archive.store.push(room.index() as u32, &mut self.queue, &parts);
+        archive.shares.add(share, parts.iter().map(|part| part.len()).sum());
         self.newest = Some(message.id);
         if let Some(nonce) = message.nonce {
             let nonces = self.nonces.get_or_insert_default();

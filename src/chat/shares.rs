@@ -70,17 +70,16 @@ fn by_silence(holder: u32, silent_since: u64, share: usize) -> u128 {
 }
 
 impl Shares {
-    /// Counts a message from `address`: in the share `known`, if it still exists, or in a new one.
-    /// Returns the share. `order`: the message's `MessageId::order`. `bytes`: those of its record.
-    pub fn count(
+    /// The share in which a message from `address` counts: `known`, if it still exists, or a new
+    /// one. `order`: the message's `MessageId::order`.
+    pub fn open(
         &mut self,
         known: Option<ShareKey>,
         room: RoomKey,
         address: Option<Address>,
         order: u64,
-        bytes: usize,
     ) -> ShareKey {
-        if let Some(known) = known.filter(|known| self.add(*known, bytes)) {
+        if let Some(known) = known.filter(|known| self.shares.get(*known).is_some()) {
             return known;
         }
         let holder = match self.by_address.get(&address) {
@@ -99,7 +98,6 @@ impl Shares {
         let share = HistoryShare { room, holder, silent_since: order, records: 0, bytes: 0 };
         let key = self.shares.insert(share);
         self.by_silence.insert(by_silence(holder.index() as u32, order, key.index()));
-        self.add(key, bytes);
         key
     }
 
@@ -110,14 +108,13 @@ impl Shares {
         (holder.address == address).then_some(key)
     }
 
-    /// Counts a message of so many bytes. False: the share does not exist.
-    fn add(&mut self, key: ShareKey, bytes: usize) -> bool {
-        let Some(share) = self.shares.get_mut(key) else { return false };
+    /// Counts a message of so many bytes.
+    pub fn add(&mut self, key: ShareKey, bytes: usize) {
+        let Some(share) = self.shares.get_mut(key) else { return };
         share.records += 1;
         share.bytes += bytes;
         let holder = share.holder;
         self.change_holder(holder, |total| total + bytes);
-        true
     }
 
     /// A message of so many bytes, which counted in the share with this index, is no longer kept.
