@@ -41,7 +41,9 @@ type Trial = (&'static str, fn(&Lab) -> Result<Vec<Sample>>);
 
 const TRIALS: &[Trial] = &[
     ("1x100", |lab| lab.cpu(["1x100: CPU per delivery", "1x100: coalescing"], 1, 100, 16, 0.9)),
-    ("1x1000", |lab| lab.cpu(["1x1000: CPU per delivery", "1x1000: coalescing"], 1, 1000, 16, 0.95)),
+    ("1x1000", |lab| {
+        lab.cpu(["1x1000: CPU per delivery", "1x1000: coalescing"], 1, 1000, 16, 0.95)
+    }),
     ("100x10", |lab| {
         lab.cpu(["100x10: CPU per delivery", "100x10: coalescing"], 100, 10, 16, 1.06)
     }),

@@ -230,8 +230,9 @@ fn reported() -> Duration {
     if is_reporting() { Duration::from_secs(10) } else { Duration::ZERO }
 }
 
-/// For a report, gives the server a processor of its own. Otherwise a member that the server wakes waits for the
-/// server's time slice to end, and the report measures the kernel's scheduler.
+/// For a report, gives the server a processor of its own, and it and the members real-time priority (as root).
+/// Otherwise a member that the server wakes waits for a time slice to end, of the server or of another program, and
+/// the report measures the kernel's scheduler.
 fn pin_to_processors(server: &Server) {
     static ALL: OnceLock<Vec<usize>> = OnceLock::new();
     let all = ALL.get_or_init(|| {
@@ -250,6 +251,17 @@ fn pin_to_processors(server: &Server) {
     let pid = Pid::from_raw(server.pid() as i32);
     sched_setaffinity(pid, &set(&[*first])).expect("an affinity for the server");
     sched_setaffinity(None, &set(others)).expect("an affinity for this thread and its children");
+    for thread in [server.pid().to_string(), gettid().as_raw_nonzero().to_string()] {
+        if !has_set_policy(&["--fifo", "--pid", "1", &thread]) {
+            say(
+                "no real-time priority (chrt of util-linux, as root): other programs delay members",
+            );
+        }
+    }
+}
+
+fn has_set_policy(arguments: &[&str]) -> bool {
+    Command::new("chrt").args(arguments).status().is_ok_and(|status| status.success())
 }
 
 /// Applies to this thread and to those that it starts. Failing is no error.
@@ -259,8 +271,7 @@ fn lower_priority() {
         // Even at nice 19 a thread finishes its time slice of four milliseconds before a member that wakes up runs.
         // A thread with the idle policy does not.
         let thread = gettid().as_raw_nonzero().to_string();
-        let chrt = Command::new("chrt").args(["--idle", "--pid", "0", &thread]).status();
-        if !chrt.is_ok_and(|status| status.success()) {
+        if !has_set_policy(&["--idle", "--pid", "0", &thread]) {
             say("no chrt (util-linux): attackers delay members");
         }
     }
