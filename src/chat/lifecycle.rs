@@ -230,7 +230,7 @@ impl Chat {
         Ok(())
     }
 
-    /// Ends a room. From now on nobody finds it, its history is gone, and nothing more is published
+    /// Ends a room. From now on no request finds it, its history is gone, and nothing more is published
     /// in it. [`Chat::end_members`] does the rest.
     pub(super) fn end_room(&mut self, now: Now, key: RoomKey, sink: &mut dyn Sink) {
         let Some(room) = self.feeds.room_mut(key) else { return };

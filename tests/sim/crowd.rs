@@ -222,7 +222,7 @@ fn a_crowd_is_told_of_the_end_of_the_server_over_several_ticks() {
     let mut crowd = Crowd::new(3);
     let before = crowd.world.bytes_read;
     crowd.world.shut_down();
-    // Members that are closed later are not told that others have left, and nobody hears this.
+    // Members that are closed later are not told that others have left, nor sent this message.
     crowd.world.send_frame(crowd.peers[7], 0x81, br#"{"type":"chat","message":"too late"}"#);
     let steps = crowd.settle();
     assert!(steps <= STEPS_MAX, "{steps} steps in a tick");
