@@ -8,6 +8,7 @@ use std::time::Duration;
 use disposable_chat::config::{Config, Rate};
 
 use crate::pipe::{Network, RELIABLE};
+use crate::scenarios::room_with_guests;
 use crate::wire;
 use crate::world::{Check, LOOPBACK, Protocol, World};
 
@@ -26,15 +27,10 @@ fn config() -> Config {
     }
 }
 
-/// A room that its host watches, and the connections of `count` guests in it.
-fn room_with_guests(count: usize) -> (World, Vec<usize>) {
-    let mut world = World::new(1, &config(), RELIABLE);
+/// A room that its host watches, with few checks, because some have many connections.
+fn crowded_room(count: usize) -> (World, Vec<usize>) {
+    let (mut world, guests) = room_with_guests(&config(), RELIABLE, count);
     world.ticks_per_check = 64;
-    let host = world.add_user("host");
-    let room = world.open_room(host, true);
-    let users = world.add_users(count);
-    let guests = users.map(|user| world.enter(user, room)).collect();
-    world.settle();
     (world, guests)
 }
 
@@ -51,7 +47,7 @@ fn queue_requests(world: &mut World, count: usize) {
 // contract §6.12 §6.18
 #[test]
 fn a_pong_that_has_arrived_counts_however_late_it_is_read() {
-    let (mut world, guests) = room_with_guests(MANY);
+    let (mut world, guests) = crowded_room(MANY);
     world.stall(guests[0]);
     world.advance_clocks(Duration::from_millis(20_050));
     let pinged = |world: &World| {
@@ -75,7 +71,7 @@ fn a_pong_that_has_arrived_counts_however_late_it_is_read() {
 // contract §4.7 §4.8 §4.9 §6.18
 #[test]
 fn a_request_that_has_arrived_counts_however_late_it_is_read() {
-    let (mut world, _) = room_with_guests(0);
+    let (mut world, _) = crowded_room(0);
     let request = wire::request("GET", "/ping", None, "");
     let with_body = wire::request("POST", "/sessions", None, r#"{"username":"late"}"#);
     let mut peers = Vec::new();
@@ -148,7 +144,7 @@ fn progress_in_reading_a_response_counts_however_late_it_is_seen() {
 // contract §3.5 §6.18
 #[test]
 fn an_answer_to_a_probe_counts_however_late_it_is_read() {
-    let (mut world, guests) = room_with_guests(MANY);
+    let (mut world, guests) = crowded_room(MANY);
     let (one, other) = (world.add_user("namesake"), world.add_user("NAMESAKE"));
     let holder = world.enter(one, 0);
     world.settle();
@@ -173,7 +169,7 @@ fn an_answer_to_a_probe_counts_however_late_it_is_read() {
 // contract §3.10 §3.11 §6.11 §6.18
 #[test]
 fn a_return_within_its_time_counts_however_late_it_is_read() {
-    let (mut world, guests) = room_with_guests(2);
+    let (mut world, guests) = crowded_room(2);
     let quiet = world.open_room(1, false);
     let visit = world.enter(1, quiet);
     world.settle();
@@ -201,7 +197,7 @@ fn a_return_within_its_time_counts_however_late_it_is_read() {
 /// Peers that send without a pause cannot keep the domain's timers from firing.
 #[test]
 fn what_arrives_after_a_pause_delays_timers_for_a_bounded_number_of_ticks() {
-    let (mut world, guests) = room_with_guests(1);
+    let (mut world, guests) = crowded_room(1);
     world.half_close(guests[0]);
     world.settle();
     let peer = world.connect(Protocol::Unchecked, LOOPBACK);

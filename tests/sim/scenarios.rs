@@ -24,7 +24,7 @@ fn small_outboxes() -> Config {
 }
 
 /// A room that its host watches, and the connections of `count` guests in it.
-fn room_with_guests(config: &Config, network: Network, count: usize) -> (World, Vec<usize>) {
+pub fn room_with_guests(config: &Config, network: Network, count: usize) -> (World, Vec<usize>) {
     let mut world = World::new(1, config, network);
     let host = world.add_user("host");
     let room = world.open_room(host, true);

@@ -9,6 +9,7 @@ use disposable_chat::config::{Config, Rate};
 use disposable_chat::ledger::Account;
 
 use crate::pipe::RELIABLE;
+use crate::scenarios::room_with_guests;
 use crate::wire::{PING, TEXT};
 use crate::world::World;
 
@@ -25,17 +26,6 @@ const LAST: u8 = 0x80;
 
 fn config() -> Config {
     Config { message_rate: Rate { per_second: 0, burst: 1 }, ..Config::default() }
-}
-
-/// A room that its host watches, and the connections of `count` guests in it.
-fn room_with_guests(config: &Config, count: usize) -> (World, Vec<usize>) {
-    let mut world = World::new(1, config, RELIABLE);
-    let host = world.add_user("host");
-    let room = world.open_room(host, true);
-    let users = world.add_users(count);
-    let guests = users.map(|user| world.enter(user, room)).collect();
-    world.settle();
-    (world, guests)
 }
 
 /// Sends the beginning of something that the peer does not finish.
@@ -61,7 +51,7 @@ fn chat(text: &str) -> Vec<u8> {
 
 #[test]
 fn whatever_is_begun_and_not_finished_is_closed_at_its_deadline() {
-    let (mut world, guests) = room_with_guests(&config(), 6);
+    let (mut world, guests) = room_with_guests(&config(), RELIABLE, 6);
     let whole = world.frame(TEXT, &chat("never whole"));
     let ping = world.frame(PING, b"half");
     let fragment = world.frame(FIRST, b"{");
@@ -93,7 +83,7 @@ fn whatever_is_begun_and_not_finished_is_closed_at_its_deadline() {
 /// Regression: a peer that sent one byte every 15 s could keep an unfinished message for ever.
 #[test]
 fn no_byte_fragment_or_ping_extends_the_deadline() {
-    let (mut world, guests) = room_with_guests(&config(), 3);
+    let (mut world, guests) = room_with_guests(&config(), RELIABLE, 3);
     let whole = world.frame(TEXT, &chat("never whole"));
     let fragment = world.frame(FIRST, b"{");
     for (guest, bytes) in guests.iter().zip([&whole[..1], &fragment, &fragment]) {
@@ -119,7 +109,7 @@ fn no_byte_fragment_or_ping_extends_the_deadline() {
 
 #[test]
 fn each_message_has_the_whole_time() {
-    let (mut world, guests) = room_with_guests(&config(), 1);
+    let (mut world, guests) = room_with_guests(&config(), RELIABLE, 1);
     let guest = guests[0];
     let before = messages_received(&world, guest);
     let late = TIMEOUT - GRAIN;
@@ -146,7 +136,7 @@ fn each_message_has_the_whole_time() {
 
 #[test]
 fn after_a_message_that_came_in_pieces_the_peer_is_pinged_again() {
-    let (mut world, guests) = room_with_guests(&config(), 1);
+    let (mut world, guests) = room_with_guests(&config(), RELIABLE, 1);
     let guest = guests[0];
     let whole = world.frame(TEXT, &chat("in pieces"));
     world.send(guest, &whole[..9]);
@@ -167,7 +157,7 @@ fn after_a_message_that_came_in_pieces_the_peer_is_pinged_again() {
 /// of many messages pass although the rest of each is there.
 #[test]
 fn what_had_arrived_by_the_deadline_counts_although_the_server_reads_it_late() {
-    let (mut world, guests) = room_with_guests(&config(), 60);
+    let (mut world, guests) = room_with_guests(&config(), RELIABLE, 60);
     let text = "x".repeat(3000);
     let (first, last) = (chat(&text)[..9].to_vec(), chat(&text)[9..].to_vec());
     for guest in &guests {
@@ -194,7 +184,7 @@ fn what_had_arrived_by_the_deadline_counts_although_the_server_reads_it_late() {
 #[test]
 fn the_time_of_a_probe_does_not_count() {
     let config = Config { body_timeout: Duration::from_secs(1), ..config() };
-    let (mut world, _) = room_with_guests(&config, 0);
+    let (mut world, _) = room_with_guests(&config, RELIABLE, 0);
     let (dead, namesake) = (world.add_user("namesake"), world.add_user("NAMESAKE"));
     let holder = world.enter(dead, 0);
     world.settle();
@@ -225,7 +215,7 @@ fn the_time_of_a_probe_does_not_count() {
 /// connection ends nevertheless, one more timeout later at the latest.
 #[test]
 fn a_flood_inside_a_message_ends_with_it() {
-    let (mut world, guests) = room_with_guests(&config(), 1);
+    let (mut world, guests) = room_with_guests(&config(), RELIABLE, 1);
     let guest = guests[0];
     let fragment = world.frame(FIRST, b"{");
     begin(&mut world, guest, &fragment);
@@ -252,7 +242,7 @@ fn a_flood_inside_a_message_ends_with_it() {
 /// 64 KiB took the server to 90 % of its ceiling, and nobody could enter.
 #[test]
 fn the_ledger_counts_what_has_arrived() {
-    let (mut world, guests) = room_with_guests(&config(), 100);
+    let (mut world, guests) = room_with_guests(&config(), RELIABLE, 100);
     let burdens = |world: &World| world.ledger.bytes(Account::Burdens);
     let idle = burdens(&world);
     let whole = world.frame(TEXT, &[b' '; 60_000]);
