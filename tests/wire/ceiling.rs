@@ -78,9 +78,7 @@ impl Target {
             mib(counted(server)),
             took.as_secs_f64(),
         );
-        // A debug build has more text than the 3 MiB of a release, which the 8 MiB are for, too.
-        let text = (server.resident_file_kib() * 1024).saturating_sub(3 << 20);
-        let allowed = self.ceiling + self.ceiling / 10 + (8 << 20) + text;
+        let allowed = server.resident_allowed(self.ceiling);
         assert!(most <= allowed, "{what}: {most} bytes resident, {allowed} allowed");
         wait_until("a newcomer is answered", || {
             let open = from("198.51.100.7", post("/sessions")).json(&json!({"username": "late"}));

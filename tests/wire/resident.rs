@@ -13,8 +13,6 @@ struct FullServer {
     server: Server,
     /// The ceiling on counted memory, in bytes.
     ceiling: u64,
-    /// The bound on resident memory, in bytes: the ceiling, a tenth of it, and 8 MiB.
-    resident_max: u64,
     owner: String,
     rooms: Vec<String>,
     /// Opened early: near the ceiling the server refuses new connections.
@@ -31,17 +29,17 @@ impl FullServer {
         let (_room, _ana, bob) = server.room_of_two();
         bob.close();
         let ceiling = server.metric("chat_memory_max_bytes");
-        let resident_max = ceiling + ceiling / 10 + (8 << 20);
         let owner = server.session("owner");
         let rooms = rooms(&server, &owner, ROOMS);
         let http = server.http();
-        FullServer { server, ceiling, resident_max, owner, rooms, http }
+        FullServer { server, ceiling, owner, rooms, http }
     }
 
     /// Asserts both bounds. The one on resident memory applies to its peak so far.
     fn check(&self, when: &str) {
         let (now, most) = (self.server.resident_kib(), self.server.resident_kib_max());
-        let counted = counted(&self.server);
+        let (counted, allowed) =
+            (counted(&self.server), self.server.resident_allowed(self.ceiling));
         let mib = |bytes: u64| bytes as f64 / 1_048_576.0;
         println!(
             "{when:34} counted {:6.2} of {} MiB, resident {:6.2}, at most {:6.2} of {:6.2} MiB",
@@ -49,10 +47,10 @@ impl FullServer {
             self.ceiling >> 20,
             mib(now * 1024),
             mib(most * 1024),
-            mib(self.resident_max),
+            mib(allowed),
         );
         assert!(counted <= self.ceiling, "{when}: {counted} bytes counted");
-        assert!(most * 1024 <= self.resident_max, "{when}: {most} KiB resident");
+        assert!(most * 1024 <= allowed, "{when}: {most} KiB resident");
     }
 
     /// Posts at least `bytes` of messages of all sizes, fifty at a time, to one room after the other.
