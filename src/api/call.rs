@@ -60,6 +60,8 @@ pub struct Call<'a> {
     pub sink: &'a mut dyn Sink,
     /// The decoded path segment that the route's `{…}` matched; empty if the route has none.
     pub segment: Cow<'a, str>,
+    /// The one that the route's second `{…}` matched; empty if the route has at most one.
+    pub second_segment: Cow<'a, str>,
     /// The room whose messages the response has, and the rest of its content, if the route leaves
     /// one.
     pub messages_of: Option<(RoomKey, Option<MessageList>)>,

@@ -152,7 +152,7 @@ impl Api {
         }
         let route = found.route(request.method())?;
         let listings = &mut self.listings;
-        let segment = found.segment;
+        let [segment, second_segment] = found.segments;
         route.answer(&mut Call {
             chat,
             listings,
@@ -160,6 +160,7 @@ impl Api {
             caller,
             sink,
             segment,
+            second_segment,
             messages_of: None,
         })
     }

@@ -90,8 +90,8 @@ pub struct PathMatch<'a> {
     path: &'static str,
     /// [`ROUTES`] from the first method of that path on.
     routes: &'static [Route],
-    /// The decoded segment that the braces matched; empty if the path has none.
-    pub segment: Cow<'a, str>,
+    /// The decoded segments that the braces matched, in their order; empty if there are fewer.
+    pub segments: [Cow<'a, str>; PARAMETERS_MAX],
 }
 
 /// Finds the routes of a path. Segments are decoded after splitting, so that `%2F` does not
@@ -105,9 +105,11 @@ pub fn match_path(path: &str) -> Option<PathMatch<'_>> {
         if route.path.as_bytes().get(1).copied() != first {
             continue;
         }
-        if let Some(parameter) = matches(route.path, segments) {
-            let segment = segments.get_mut(parameter).map(std::mem::take).unwrap_or_default();
-            return Some(PathMatch { path: route.path, routes: &ROUTES[n..], segment });
+        if let Some(parameters) = matches(route.path, segments) {
+            let segments = parameters.map(|parameter| {
+                segments.get_mut(parameter).map(std::mem::take).unwrap_or_default()
+            });
+            return Some(PathMatch { path: route.path, routes: &ROUTES[n..], segments });
         }
     }
     None
@@ -184,7 +186,8 @@ impl Route {
 
 /// The room that a request's path names.
 pub fn room_of(path: &str) -> Option<RoomId> {
-    RoomId::parse(&match_path(path)?.segment)
+    let [first, _] = match_path(path)?.segments;
+    RoomId::parse(&first)
 }
 
 /// Whether `path` is `expected`, which has no parameter.
@@ -194,6 +197,9 @@ pub fn is_path(path: &str, expected: &str) -> bool {
 
 /// Upper bound on the segments of a route.
 const SEGMENTS_MAX: usize = 4;
+
+/// Upper bound on the segments in braces of a route.
+pub const PARAMETERS_MAX: usize = 2;
 
 /// The decoded segments of a path, and how many there are. `None`: more than any route has.
 fn decoded(path: &str) -> Option<([Cow<'_, str>; SEGMENTS_MAX], usize)> {
@@ -222,24 +228,25 @@ fn decode(segment: &str) -> Cow<'_, str> {
     percent_decode(segment).unwrap_or(Cow::Borrowed(segment))
 }
 
-/// Whether the segments are those of a path of [`ROUTES`]. Returns the index of the one that the
-/// braces match, or the number of segments if the path has no braces.
+/// Whether the segments are those of a path of [`ROUTES`]. Returns the indices of those that braces
+/// match, and the number of segments in place of an index that the path does not have.
 ///
 /// The segments are taken off the front of `pattern`, which is not split: most patterns differ in
 /// their first segment, and are left after one comparison.
-fn matches(pattern: &str, segments: &[Cow<'_, str>]) -> Option<usize> {
-    let (mut rest, mut parameter) = (pattern, segments.len());
+fn matches(pattern: &str, segments: &[Cow<'_, str>]) -> Option<[usize; PARAMETERS_MAX]> {
+    let (mut rest, mut parameters, mut found) = (pattern, [segments.len(); PARAMETERS_MAX], 0);
     for (index, segment) in segments.iter().enumerate() {
         rest = rest.strip_prefix('/')?;
         if rest.starts_with('{') && !segment.is_empty() {
-            parameter = index;
+            *parameters.get_mut(found)? = index;
+            found += 1;
             rest = &rest[rest.find('/').unwrap_or(rest.len())..];
         } else {
             // A slash inside a segment was escaped, so it separates nothing.
             rest = rest.strip_prefix(&**segment).filter(|_| !segment.contains('/'))?;
         }
     }
-    rest.is_empty().then_some(parameter)
+    rest.is_empty().then_some(parameters)
 }
 
 #[cfg(test)]
@@ -249,7 +256,7 @@ mod tests {
     #[track_caller]
     fn check(path: &str, expected: Option<(&str, &str)>) {
         let found = match_path(path);
-        let found = found.as_ref().map(|found| (found.path, &*found.segment));
+        let found = found.as_ref().map(|found| (found.path, &*found.segments[0]));
         assert_eq!(found, expected, "{path}");
     }
 
@@ -287,6 +294,26 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_may_have_two_parameters() {
+        let check = |pattern, path, expected: Option<[&str; PARAMETERS_MAX]>| {
+            let (segments, count) = decoded(path).unwrap();
+            let found = matches(pattern, &segments[..count]);
+            let found = found.map(|found| {
+                found.map(|index| segments[..count].get(index).map_or("", |segment| segment))
+            });
+            assert_eq!(found, expected, "{path}");
+        };
+        let pattern = "/rooms/{room_id}/users/{user_id}";
+        check(pattern, "/rooms/a/users/%62%2F", Some(["a", "b/"]));
+        check(pattern, "/rooms/a/users/b/", Some(["a", "b"]));
+        check(pattern, "/rooms//users/b", None);
+        check(pattern, "/rooms/a/users", None);
+        check(pattern, "/rooms/a/bans/b", None);
+        check("/rooms/{room_id}/users", "/rooms/a/users", Some(["a", ""]));
+        check("/{a}/{b}/{c}", "/a/b/c", None);
+    }
+
+    #[test]
     fn every_route_is_reachable_and_unique() {
         for (n, route) in ROUTES.iter().enumerate() {
             assert!(
@@ -295,7 +322,7 @@ mod tests {
                 route.path
             );
             assert!(split(route.path).count() <= SEGMENTS_MAX, "{}", route.path);
-            assert!(route.path.matches('{').count() <= 1, "{}", route.path);
+            assert!(route.path.matches('{').count() <= PARAMETERS_MAX, "{}", route.path);
             assert!(!route.path.starts_with("/{"), "{}", route.path);
             assert_eq!(
                 match_path(route.path).map(|found| found.path),
