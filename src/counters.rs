@@ -7,11 +7,22 @@ use std::time::Duration;
 
 /// Number of counters for refusals; at least the number of error codes in the contract. `api`
 /// defines the index of each code.
-pub const CODES_MAX: usize = 32;
+pub const CODES_MAX: usize = 40;
 
 /// The close codes by which closed WebSockets are counted, in ascending order.
 pub const CLOSE_CODES: [u16; 15] =
     [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1013, 4401, 4403, 4404, 4409, 4410, 4429];
+
+/// A counter for each error code.
+#[derive(Clone, Debug)]
+pub struct RefusedCounts(pub [u64; CODES_MAX]);
+
+/// By hand: the standard library has `Default` for arrays of up to 32 elements.
+impl Default for RefusedCounts {
+    fn default() -> RefusedCounts {
+        RefusedCounts([0; CODES_MAX])
+    }
+}
 
 /// Counters since the start, and gauges. The server updates them, `api` renders them.
 #[derive(Clone, Default, Debug)]
@@ -37,7 +48,7 @@ pub struct Counters {
     /// Bytes written to peers.
     pub bytes_out: u64,
     /// Requests and events refused, by the index of their code.
-    pub refused: [u64; CODES_MAX],
+    pub refused: RefusedCounts,
     /// WebSockets closed by the server, parallel to [`CLOSE_CODES`].
     pub closed: [u64; CLOSE_CODES.len()],
     /// Connections closed because their outbox overflowed.
@@ -65,7 +76,7 @@ impl Counters {
 
     /// A request or event was refused with the error code of this index.
     pub fn on_refused(&mut self, code: usize) {
-        if let Some(count) = self.refused.get_mut(code) {
+        if let Some(count) = self.refused.0.get_mut(code) {
             *count += 1;
         }
     }

@@ -66,7 +66,7 @@ impl Cors {
             return Some(response);
         }
         let response = response
-            .with("Access-Control-Allow-Methods", "GET, POST, DELETE")
+            .with("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE")
             .with("Access-Control-Allow-Headers", "Authorization, Content-Type")
             .with("Access-Control-Max-Age", "86400");
         Some(response)

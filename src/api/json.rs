@@ -10,7 +10,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
 
-use crate::chat::{Event, MessageCopies, MessageKind, Page, UserId};
+use crate::chat::{Event, MessageCopies, MessageKind, Page, RoomId, RoomInfo, UserId};
 use crate::clock::{Stamps, Wall};
 use crate::http::Response;
 
@@ -165,12 +165,64 @@ pub fn page(out: &mut Vec<u8>, page: &Page<'_>, stamps: &mut Stamps) {
             out.extend_from_slice(b",\"you\":");
             write(out, &Displayed(last.you));
             out.extend_from_slice(b",\"owner\":");
-            write(out, &last.owner);
+            write(out, &last.is_owner);
+            out.extend_from_slice(b",\"room\":");
+            room(out, &last.room, RoomForm::Inside { owner: last.owner });
             out.extend_from_slice(b",\"users\":");
             write(out, &people(last.users.iter().copied()));
             out.push(b'}');
         }
     }
+}
+
+/// Where a room is described.
+#[derive(Clone, Copy)]
+pub enum RoomForm {
+    /// To everyone in the room (contract §13.1).
+    Inside { owner: Option<UserId> },
+    /// To every client that knows its id (contract §2.7, §10.3).
+    Outside,
+}
+
+/// Appends the description of a room.
+pub fn room(out: &mut Vec<u8>, info: &RoomInfo<'_>, form: RoomForm) {
+    #[derive(Serialize)]
+    struct RoomDetails<'a> {
+        room_id: Displayed<RoomId>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        exists: Option<bool>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        user_count: Option<usize>,
+        title: Option<&'a str>,
+        private: bool,
+        password: bool,
+        locked: bool,
+        slow_mode: u16,
+        encrypted: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        owner: Option<Option<Displayed<UserId>>>,
+        created_at: Timestamp,
+        expires_at: Option<Timestamp>,
+    }
+    let is_outside = matches!(form, RoomForm::Outside);
+    let details = RoomDetails {
+        room_id: Displayed(info.id),
+        exists: is_outside.then_some(true),
+        user_count: is_outside.then_some(info.user_count),
+        title: info.title,
+        private: info.is_private,
+        password: info.has_password,
+        locked: info.is_locked,
+        slow_mode: info.slow_mode,
+        encrypted: info.is_encrypted,
+        owner: match form {
+            RoomForm::Inside { owner } => Some(owner.map(Displayed)),
+            RoomForm::Outside => None,
+        },
+        created_at: Timestamp(info.created),
+        expires_at: info.expires.map(Timestamp),
+    };
+    write(out, &details);
 }
 
 /// The body of an answer that confirms an action: a sentence for people, and the room that was

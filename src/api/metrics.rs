@@ -109,7 +109,7 @@ fn traffic(out: &mut Exposition, metrics: &Metrics<'_>) {
 fn ends(out: &mut Exposition, counters: &Counters) {
     out.family("chat_refused_total", "counter", "Requests and events refused, by code.");
     for code in Code::ALL {
-        let count = counters.refused.get(code.index()).copied().unwrap_or_default();
+        let count = counters.refused.0.get(code.index()).copied().unwrap_or_default();
         out.sample("chat_refused_total", Some(("code", code.as_str())), count);
     }
     out.family("chat_closed_total", "counter", "WebSockets closed by the server, by code.");

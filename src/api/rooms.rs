@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::call::{Call, Outcome};
 use super::error::Error;
-use super::json::{self, Confirmation, Displayed, Person, Timestamp};
+use super::json::{self, Confirmation, Displayed, Person, RoomForm, Timestamp};
 use super::object::FieldValue;
 use super::query;
 use crate::chat::{
@@ -90,26 +90,10 @@ pub fn all(call: &mut Call<'_>) -> Outcome {
 
 /// `GET /rooms/{room_id}`.
 pub fn show(call: &mut Call<'_>) -> Outcome {
-    #[derive(Serialize)]
-    struct RoomDetails<'a> {
-        room_id: Displayed<RoomId>,
-        exists: bool,
-        user_count: usize,
-        title: Option<&'a str>,
-        private: bool,
-        password: bool,
-    }
     let info = call.room().and_then(|room| call.chat.room_info(room));
-    let info = info.ok_or(Refusal::RoomNotFound)?;
-    let room = RoomDetails {
-        room_id: Displayed(info.id),
-        exists: true,
-        user_count: info.user_count,
-        title: info.title,
-        private: info.is_private,
-        password: info.has_password,
-    };
-    Ok(json::response(200, &room))
+    let mut out = Vec::new();
+    json::room(&mut out, &info.ok_or(Refusal::RoomNotFound)?, RoomForm::Outside);
+    Ok(json::response_of_text(200, out))
 }
 
 /// `DELETE /rooms/{room_id}`.

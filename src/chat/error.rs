@@ -28,6 +28,8 @@ pub enum Refusal {
     ServerFull,
     /// The room has a password, and the request has a wrong one or none.
     BadPassword,
+    /// The room is locked, and the session is neither a member nor the owner.
+    RoomLocked,
     /// The session is not a member of the room.
     NotAMember,
     /// The session does not own the room.
@@ -55,6 +57,8 @@ pub enum CloseReason {
     NameTaken,
     /// The room has a password, and the session has not joined.
     NotAMember,
+    /// The room is locked, and the session is neither a member nor the owner.
+    RoomLocked,
     /// The room's owner has deleted it.
     RoomDeleted,
     /// While the connection was catching up, the history dropped a message that it had not
@@ -93,6 +97,7 @@ impl fmt::Display for Refusal {
             Refusal::RateLimited(_) => f.write_str("Too many requests; please wait a moment."),
             Refusal::ServerFull => f.write_str("The server is full; please try again later."),
             Refusal::BadPassword => f.write_str("The room's password is missing or wrong."),
+            Refusal::RoomLocked => f.write_str("The room is locked; only its members may enter."),
             Refusal::NotAMember => f.write_str("Please join the room first."),
             Refusal::NotTheOwner => f.write_str("Only the room's owner can delete it."),
             Refusal::NameTaken => f.write_str("Another person in the room has this name."),

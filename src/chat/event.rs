@@ -53,6 +53,31 @@ pub enum MessageKind<'a> {
     UserLeft,
 }
 
+/// The facts about a room that every client with its id may learn.
+#[derive(Clone, Copy, Debug)]
+pub struct RoomInfo<'a> {
+    /// The id.
+    pub id: RoomId,
+    /// The title, if the room has one.
+    pub title: Option<&'a str>,
+    /// Whether the room is left out of listings.
+    pub is_private: bool,
+    /// Whether joining requires a password.
+    pub has_password: bool,
+    /// Whether only members and the owner have access.
+    pub is_locked: bool,
+    /// Each member but the owner may chat once in so many seconds; 0: at any time.
+    pub slow_mode: u16,
+    /// Whether only clients can read the chats.
+    pub is_encrypted: bool,
+    /// The number of present members.
+    pub user_count: usize,
+    /// When the room was opened.
+    pub created: Wall,
+    /// When the room ends at the latest.
+    pub expires: Option<Wall>,
+}
+
 /// The size, in bytes, at which a room's batch is sealed. Even if the longest message (4000
 /// characters, six bytes each when escaped) is the one that reaches it, the batch fits the smallest
 /// outbox, 64 KiB. A larger batch could overflow the outbox of a peer that reads at full speed.

@@ -326,10 +326,10 @@ impl<R> Feeds<R> {
     /// Sends the next page or frames to a connection that is catching up. On an error the caller
     /// must close the connection for that reason.
     pub fn catch_up<'a>(
-        &mut self,
+        &'a mut self,
         key: AttachmentKey,
         room_id: RoomId,
-        last: impl Fn(&R, bool) -> LastPage<'a>,
+        last: impl Fn(&'a R, bool) -> LastPage<'a>,
         sink: &mut dyn Sink,
     ) -> Result<(), CloseReason> {
         let Some(attachment) = self.attachments.get_mut(key) else { return Ok(()) };

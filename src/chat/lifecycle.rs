@@ -19,7 +19,7 @@ use super::limits::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX};
 use super::name::{Name, Title};
 use super::password::Lock;
 use super::sink::Sink;
-use super::state::{Chat, Room, Session};
+use super::state::{Chat, Room, Rules, Session};
 use super::timer::ChatTimer;
 use crate::clock::Now;
 use crate::rate::Meter;
@@ -177,11 +177,14 @@ impl Chat {
         while self.room_ids.contains_key(&id) {
             id = make(entropy);
         }
-        let lock = options.password.map(|password| Box::new(Lock::new(password, entropy)));
+        let rules = options.password.map(|password| {
+            let password = Some(Lock::new(password, entropy));
+            Box::new(Rules { password, ..Rules::default() })
+        });
         let number = self.rooms_opened;
         self.rooms_opened += 1;
         let title = options.title;
-        let room = Room { title, lock, creator, ..Room::new(id, number, now.wall) };
+        let room = Room { title, rules, creator, ..Room::new(id, number, now.wall) };
         let key = self.insert_room(room, ChatTimer::RoomNew, now, Duration::MAX);
         self.make_owner(key, session);
         self.member(session, key);
@@ -205,7 +208,7 @@ impl Chat {
             room.timer = Some(self.timers.arm_within(timer(key), now.mono, remaining));
             room.recount(&mut self.room_heap_tally);
             self.room_ids.insert(room.id, key);
-            if !room.id.is_private() {
+            if room.is_listed() {
                 self.public_rooms.insert(Room::public_entry(room.number, key.index()));
                 self.listing_revision += 1;
             }
@@ -236,7 +239,7 @@ impl Chat {
         let Some(room) = self.feeds.room_mut(key) else { return };
         room.is_closing = true;
         let (id, entry) = (room.id, Room::public_entry(room.number, key.index()));
-        let (timer, has_lock) = (room.timer.take(), room.lock.is_some());
+        let (timer, has_lock) = (room.timer.take(), room.password().is_some());
         let (owner, creator, idle) = (room.owner.take(), room.creator.take(), room.idle.take());
         timer.map(|timer| self.timers.cancel(timer));
         self.feeds.clear_history(key);

@@ -4,6 +4,7 @@
 //! domain. The invariant: [`Chat::public_rooms`] gives the same listing as long as
 //! [`Chat::listing_revision`] does not change.
 
+use super::event::RoomInfo;
 use super::id::{MessageId, RoomId, SessionId, UserId};
 use super::kept::MessageCopies;
 use super::keys::{AttachmentKey, MemberTag, RoomKey, SessionKey, SessionTag};
@@ -11,25 +12,7 @@ use super::limits::ROOMS_LISTED_MAX;
 use super::name::Name;
 use super::state::{Chat, Member, Room, Session};
 use super::store::Store;
-use crate::clock::Wall;
 use crate::slots::Slots;
-
-/// The facts about a room that every client with its id may learn.
-#[derive(Clone, Copy, Debug)]
-pub struct RoomInfo<'a> {
-    /// The id.
-    pub id: RoomId,
-    /// The title, if the room has one.
-    pub title: Option<&'a str>,
-    /// Whether the room is left out of listings.
-    pub is_private: bool,
-    /// Whether joining requires a password.
-    pub has_password: bool,
-    /// The number of present members.
-    pub user_count: usize,
-    /// When the room was opened.
-    pub created: Wall,
-}
 
 /// A request for a part of a history, which is read in steps.
 #[derive(Clone, Copy, Debug)]
@@ -116,15 +99,13 @@ impl Chat {
 
     /// The facts about a room that every client with its id may learn.
     pub fn room_info(&self, room: RoomKey) -> Option<RoomInfo<'_>> {
-        let room = self.feeds.room(room)?;
-        Some(RoomInfo {
-            id: room.id,
-            title: room.title(),
-            is_private: room.id.is_private(),
-            has_password: room.lock.is_some(),
-            user_count: room.roster.present_count(),
-            created: room.created,
-        })
+        self.feeds.room(room).map(info)
+    }
+
+    /// The owner, as members see it. It need not be a member.
+    pub fn owner(&self, room: RoomKey) -> Option<UserId> {
+        let (owner, _) = self.feeds.room(room)?.owner?;
+        self.user_id(owner, room)
     }
 
     /// The present members, in the order of their arrival.
@@ -244,6 +225,22 @@ impl Chat {
     /// The number of armed timers.
     pub fn timer_count(&self) -> usize {
         self.timers.len()
+    }
+}
+
+pub(super) fn info(room: &Room) -> RoomInfo<'_> {
+    let rules = room.rules.as_deref();
+    RoomInfo {
+        id: room.id,
+        title: room.title(),
+        is_private: !room.is_listed(),
+        has_password: room.password().is_some(),
+        is_locked: rules.is_some_and(|rules| rules.is_locked),
+        slow_mode: rules.map_or(0, |rules| rules.slow_mode),
+        is_encrypted: rules.is_some_and(|rules| rules.is_encrypted),
+        user_count: room.roster.present_count(),
+        created: room.created,
+        expires: rules.and_then(|rules| rules.expires),
     }
 }
 

@@ -37,7 +37,8 @@ pub enum Access<'a> {
 }
 
 impl Chat {
-    /// Checks whether a session has access to a room, as members always do. `room`: the room with
+    /// Checks whether a session has access to a room, as members always do: first whether the room is
+    /// locked, then the password. `room`: the room with
     /// the requested id; `None`: no room has it.
     pub fn gate(
         &mut self,
@@ -51,8 +52,14 @@ impl Chat {
         if self.sessions.get(session).is_some_and(|session| session.member_in(key).is_some()) {
             return Ok(key);
         }
-        match (access, &mut room.lock) {
-            (Access::Post, _) | (Access::Read, Some(_)) => Err(Refusal::NotAMember),
+        let is_owner = room.is_owned_by(session);
+        let rules = room.rules.as_deref_mut();
+        let is_locked = rules.as_ref().is_some_and(|rules| rules.is_locked);
+        match (access, rules.and_then(|rules| rules.password.as_mut())) {
+            (Access::Post, _) => Err(Refusal::NotAMember),
+            // Before the password, so that nothing can be guessed meanwhile.
+            _ if is_locked && !is_owner => Err(Refusal::RoomLocked),
+            (Access::Read, Some(_)) => Err(Refusal::NotAMember),
             (Access::Read | Access::Join { .. }, None) => Ok(key),
             (Access::Join { password: None, .. }, Some(_)) => Err(Refusal::BadPassword),
             (Access::Join { password: Some(password), from }, Some(lock)) => {
@@ -177,7 +184,7 @@ impl Chat {
     /// A session's user id in a room. It stays the same if the session leaves and joins again.
     /// Without the secret, a user id cannot be linked to the session or to the session's ids in
     /// other rooms.
-    fn user_id(&self, session: SessionKey, room: RoomKey) -> Option<UserId> {
+    pub(super) fn user_id(&self, session: SessionKey, room: RoomKey) -> Option<UserId> {
         let mut hasher = SipHasher24::new_with_key(&self.user_id_secret);
         hasher.write(self.sessions.get(session)?.id.as_bytes());
         hasher.write(self.feeds.room(room)?.id.as_bytes());

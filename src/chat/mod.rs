@@ -88,7 +88,7 @@ pub use address::{Address, Quota};
 pub use catch_up::Start;
 pub use config::{ChatConfig, GuessPaces};
 pub use error::{BadName, CloseReason, Refusal};
-pub use event::{BATCH_BYTES_FULL, Event, Message, MessageKind};
+pub use event::{BATCH_BYTES_FULL, Event, Message, MessageKind, RoomInfo};
 pub use id::{MessageId, RoomId, SessionId, UserId};
 pub use kept::MessageCopies;
 pub use keys::{AttachmentKey, ConnKey, ConnTag, RoomKey, SessionKey};
@@ -97,7 +97,7 @@ pub use limits::{
     MESSAGE_CHARS_MAX, NAME_CHARS_MAX, NAME_CHARS_MIN, NONCE_BYTES_MAX, PASSWORD_BYTES_MAX,
     ROOMS_LISTED_MAX, SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX, TITLE_CHARS_MAX, TITLE_CHARS_MIN,
 };
-pub use lookup::{Extent, Reading, RoomInfo};
+pub use lookup::{Extent, Reading};
 pub use membership::Access;
 pub use name::{Name, Title, UserName};
 pub use password::LockRecord;

@@ -69,6 +69,7 @@ impl Chat {
         let gate = self.gate(now, session_key, request.room, Access::Read);
         let room_key = gate.map_err(|refusal| match refusal {
             Refusal::NotAMember => CloseReason::NotAMember,
+            Refusal::RoomLocked => CloseReason::RoomLocked,
             _ => CloseReason::RoomNotFound,
         })?;
         let session = self.sessions.get(session_key).ok_or(CloseReason::InvalidSession)?;
@@ -135,10 +136,11 @@ impl Chat {
         };
         let room = self.feeds.room(attachment.room).filter(|room| !room.is_closing);
         let Some(room) = room else { return };
-        let (you, owner) = (member.user_id, room.is_owned_by(member.session));
-        let last = |room: &_, complete| {
+        let (you, is_owner) = (member.user_id, room.is_owned_by(member.session));
+        let owner = self.owner(attachment.room);
+        let last = |room, complete| {
             let users = lookup::users(room, &self.members, &self.sessions).collect();
-            LastPage { complete, you, owner, users }
+            LastPage { complete, you, is_owner, room: lookup::info(room), owner, users }
         };
         if let Err(reason) = self.feeds.catch_up(key, room.id, last, sink) {
             self.close(now, key, reason, sink);

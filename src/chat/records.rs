@@ -22,7 +22,7 @@ use super::password::{Lock, LockRecord};
 use super::posting::Draft;
 use super::roster::Arrival;
 use super::sort::sort_by_key;
-use super::state::{Chat, Pending, Room};
+use super::state::{Chat, Pending, Room, Rules};
 use super::store::Place;
 use super::timer::ChatTimer;
 use crate::clock::{Now, Wall};
@@ -225,7 +225,7 @@ impl Chat {
                 id: room.id.to_string().into(),
                 title: room.title().map(Cow::Borrowed),
                 created: room.created.micros(),
-                lock: room.lock.as_ref().map(|lock| lock.record),
+                lock: room.password().map(|lock| lock.record),
                 owner: room.owner.and_then(|(owner, _)| sessions.index(owner)),
                 number: room.number,
                 is_new: matches!(remaining, Some((ChatTimer::RoomNew(_), _))),
@@ -493,7 +493,9 @@ impl<'c> Restoring<'c> {
         let id = RoomId::parse(&id).ok_or(InvalidRecord)?;
         let title =
             title.map(|title| Title::parse(&title)).transpose().map_err(|_| InvalidRecord)?;
-        let lock = lock.map(|lock| Box::new(Lock::restored(lock)));
+        let rules = lock.map(|lock| {
+            Box::new(Rules { password: Some(Lock::restored(lock)), ..Rules::default() })
+        });
         let same_number =
             Room::public_entry(number, 0)..=Room::public_entry(number, u32::MAX as usize);
         if chat.room_ids.contains_key(&id)
@@ -504,7 +506,7 @@ impl<'c> Restoring<'c> {
         }
         let creator = creator.map(|ip| chat.addresses.key(Address::of(ip)));
         let created = Wall::from_micros(created);
-        let room = Room { title, lock, creator, ..Room::new(id, number, created) };
+        let room = Room { title, rules, creator, ..Room::new(id, number, created) };
         let timer = if is_new { ChatTimer::RoomNew } else { ChatTimer::RoomEmpty };
         let key = chat.insert_room(room, timer, self.now, duration(remaining));
         if let Some(dropped) = dropped {

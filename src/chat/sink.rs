@@ -4,7 +4,7 @@
 //! invariant: frames and pages for one connection arrive in the order in which they were queued.
 
 use super::error::CloseReason;
-use super::event::{Event, Message};
+use super::event::{Event, Message, RoomInfo};
 use super::id::{RoomId, UserId};
 use super::kept::MessageCopies;
 use super::keys::{ConnKey, RoomKey};
@@ -27,7 +27,11 @@ pub struct LastPage<'a> {
     /// The receiving session, as others in the room see it.
     pub you: UserId,
     /// Whether the receiving session owns the room.
-    pub owner: bool,
+    pub is_owner: bool,
+    /// The room.
+    pub room: RoomInfo<'a>,
+    /// The room's owner.
+    pub owner: Option<UserId>,
     /// The members that are present, by arrival.
     pub users: Vec<(UserId, &'a str)>,
 }

@@ -101,7 +101,8 @@ pub(super) struct Room {
     pub id: RoomId,
     pub title: Option<Title>,
     pub created: Wall,
-    pub lock: Option<Box<Lock>>,
+    /// `Some` once any of the rules has been set. In a box, because few rooms have any.
+    pub rules: Option<Box<Rules>>,
     /// The session that may delete the room, and the room's index in [`Session::owned`]. `None` if
     /// the owner's session has ended while no member was present.
     pub owner: Option<(SessionKey, u32)>,
@@ -119,6 +120,23 @@ pub(super) struct Room {
     pub timer: Option<TimerKey>,
     /// Bytes of heap last reported to the ledger.
     pub counted: usize,
+}
+
+/// What its owner has decided about a room, apart from its title. The default is a room without any
+/// rules.
+#[derive(Default)]
+pub(super) struct Rules {
+    pub password: Option<Lock>,
+    /// Sessions that are neither members nor the owner have no access.
+    pub is_locked: bool,
+    /// The room has had a password since it was opened: it is left out of listings for good.
+    pub is_unlisted: bool,
+    /// All chats are envelopes that only clients can open.
+    pub is_encrypted: bool,
+    /// Each member but the owner may chat once in so many seconds; 0: at any time.
+    pub slow_mode: u16,
+    /// When the room ends at the latest.
+    pub expires: Option<Wall>,
 }
 
 /// A session's membership in a room.
@@ -239,13 +257,13 @@ impl Session {
 }
 
 impl Room {
-    /// A room without a title, password, members, owner, creator or timer.
+    /// A room without a title, rules, members, owner, creator or timer.
     pub fn new(id: RoomId, number: u64, created: Wall) -> Room {
         Room {
             id,
             title: None,
             created,
-            lock: None,
+            rules: None,
             owner: None,
             is_closing: false,
             creator: None,
@@ -266,6 +284,16 @@ impl Room {
         self.title.as_ref().map(Title::as_str)
     }
 
+    /// The lock of the room's password.
+    pub fn password(&self) -> Option<&Lock> {
+        self.rules.as_ref()?.password.as_ref()
+    }
+
+    /// Whether the room is in listings.
+    pub fn is_listed(&self) -> bool {
+        !self.id.is_private() && self.rules.as_ref().is_none_or(|rules| !rules.is_unlisted)
+    }
+
     pub fn is_owned_by(&self, session: SessionKey) -> bool {
         self.owner.is_some_and(|(owner, _)| owner == session)
     }
@@ -273,7 +301,7 @@ impl Room {
     pub fn heap_bytes(&self) -> usize {
         self.roster.bytes()
             + self.title.as_ref().map_or(0, |title| allocation(title.as_str().len()))
-            + self.lock.as_ref().map_or(0, |_| allocation(size_of::<Lock>()))
+            + self.rules.as_ref().map_or(0, |_| allocation(size_of::<Rules>()))
     }
 
     /// Reports the heap to the ledger after a change.
@@ -417,7 +445,8 @@ impl Chat {
         self.check_members();
         self.check_presence();
         self.check_shares();
-        self.guesses.check(|room| self.feeds.room(room).is_some_and(|room| room.lock.is_some()));
+        self.guesses
+            .check(|room| self.feeds.room(room).is_some_and(|room| room.password().is_some()));
         let of_session = |session: &Session| usize::from(session.timer.is_some());
         let of_room = |room: &Room| usize::from(room.timer.is_some());
         let of_member = |member: &Member| usize::from(member.pending.is_some());

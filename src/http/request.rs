@@ -15,6 +15,7 @@ pub enum Method {
     Get,
     Head,
     Post,
+    Patch,
     Delete,
     Options,
     /// Any other token.
@@ -28,6 +29,7 @@ impl Method {
             "GET" => Method::Get,
             "HEAD" => Method::Head,
             "POST" => Method::Post,
+            "PATCH" => Method::Patch,
             "DELETE" => Method::Delete,
             "OPTIONS" => Method::Options,
             _ => Method::Other,

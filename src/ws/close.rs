@@ -42,6 +42,8 @@ impl Close {
     pub const INVALID_SESSION: Close = close(4401, "invalid or expired session");
     /// The room has a password and the session has not joined (contract §7.11).
     pub const NOT_A_MEMBER: Close = close(4403, "not a member");
+    /// The room is locked and the session has not joined (contract §7.11).
+    pub const ROOM_LOCKED: Close = close(4403, "room locked");
     /// The room does not exist (contract §7.12).
     pub const ROOM_NOT_FOUND: Close = close(4404, "room not found");
     /// Another person present in the room has the session's name (contract §7.13).

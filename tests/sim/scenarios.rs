@@ -743,7 +743,7 @@ fn what_is_resident_begins_and_ends_the_stages_as_the_count_does() {
     let open = wire::request("POST", "/sessions", None, r#"{"username":"late"}"#);
     let peer = world.connect(Protocol::Unchecked, LOOPBACK);
     let refused = |world: &mut World| {
-        let count = |world: &World| world.core.counters().refused.iter().sum::<u64>();
+        let count = |world: &World| world.core.counters().refused.0.iter().sum::<u64>();
         let before = count(world);
         world.send(peer, &open);
         world.settle();
@@ -797,7 +797,7 @@ fn an_incomplete_proxy_header_leaves_nothing_behind() {
             assert_eq!(world.ledger.total(), before, "cut at {cut}");
         }
     }
-    let refused = |world: &World| world.core.counters().refused.iter().sum::<u64>();
+    let refused = |world: &World| world.core.counters().refused.0.iter().sum::<u64>();
     let ping = b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n";
     let named: Vec<_> =
         (0..3).map(|_| connect(&mut world, &[&header[..], ping].concat())).collect();
@@ -956,7 +956,7 @@ fn timeouts_at_the_same_time_are_handled_over_several_ticks() {
     }
     world.settle();
     world.advance_clocks(Duration::from_secs(11)); // The header timeout is 10 s.
-    let refused = |world: &World| world.core.counters().refused.iter().sum::<u64>();
+    let refused = |world: &World| world.core.counters().refused.0.iter().sum::<u64>();
     world.tick(true); // Each timer fires a tick before its connection is judged.
     for tick in 1..=3 {
         world.tick(true);

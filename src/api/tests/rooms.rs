@@ -16,7 +16,8 @@ fn a_room_has_the_options_of_its_request_and_null_counts_as_absent() {
         let room = w.room_with(&token, options);
         assert_eq!(room.len(), digits, "{options}");
         let (_, body) = w.rest(&format!("GET /rooms/{room}"), "", "");
-        let expected = format!(r#"{{"room_id":"{room}","exists":true,"user_count":0,{shown}}}"#);
+        let expected =
+            format!(r#"{{"room_id":"{room}","exists":true,"user_count":0,{shown},{NO_RULES}}}"#);
         assert_eq!(body, expected, "{options}");
     };
     let plain = r#""title":null,"private":false,"password":false"#;
@@ -137,7 +138,7 @@ fn an_ended_room_and_a_malformed_id_are_answered_like_an_unknown_room() {
     }
 }
 
-// contract §8.1 §8.2 §9.1
+// contract §8.1 §8.2 §9.1 §13.1
 #[test]
 fn history_frames_have_the_messages_as_sent_and_the_last_frame_has_the_users() {
     let mut w = World::new();
@@ -153,8 +154,14 @@ fn history_frames_have_the_messages_as_sent_and_the_last_frame_has_the_users() {
     );
     assert_eq!(users, format!("{{{people}"));
     let head = format!(r#"{{"type":"history","room_id":"{room}","messages":["#);
-    let last =
-        format!(r#"],"more":false,"complete":true,"you":"{}","owner":false,{people}"#, ids[1]);
+    let rules = NO_RULES.replace("\"created", &format!("\"owner\":\"{}\",\"created", ids[0]));
+    let about = format!(
+        r#""room":{{"room_id":"{room}","title":null,"private":false,"password":false,{rules}}}"#
+    );
+    let last = format!(
+        r#"],"more":false,"complete":true,"you":"{}","owner":false,{about},{people}"#,
+        ids[1]
+    );
     assert_eq!(w.sink.pages, [format!("{head}{}{last}", w.sink.events[0])]);
 
     for letter in ["a", "b", "c"] {
