@@ -4,12 +4,19 @@
 //! what an answer contains. The invariant: every answer has `Vary: Origin`, even the answer to a
 //! request without an origin. Otherwise a cache could give one origin the answer for another.
 
+use std::cell::Cell;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use log::warn;
+
 use crate::http::{Method, Request, Response, ResponseField, eq_ignore_case};
 
-/// The allowed origins (contract §1.21 to §1.25).
+/// The allowed origins (contract §1.21 to §1.25, §1.36, §1.37).
 pub struct Cors {
     /// In lower case. Empty: any origin is allowed.
     origins: Vec<String>,
+    /// Whether a page of the server's own host was refused, so that the log names the flag once.
+    is_hinted: Cell<bool>,
 }
 
 /// The origin of the page that sent a request.
@@ -24,7 +31,7 @@ impl Cors {
     /// `origins` are the allowed origins in lower case, in the form that browsers send. Empty: any
     /// origin.
     pub fn new(origins: Vec<String>) -> Cors {
-        Cors { origins }
+        Cors { origins, is_hinted: Cell::new(false) }
     }
 
     /// Whether the page that sent the request may open a socket. Browsers do not restrict sockets
@@ -82,18 +89,39 @@ impl Cors {
 
     /// `origin` is `None` if the field is repeated or not UTF-8.
     fn classify<'a>(&self, origin: Option<&'a str>, host: &str) -> Origin<'a> {
-        match origin {
-            Some(origin) if !is_serialized(origin) => Origin::Foreign,
-            Some(origin) if self.is_listed(origin) || is_own(origin, host) => {
-                Origin::Allowed(origin)
-            }
-            _ => Origin::Foreign,
+        let Some(origin) = origin.filter(|origin| is_serialized(origin)) else {
+            return Origin::Foreign;
+        };
+        if self.is_listed(origin) {
+            return Origin::Allowed(origin);
         }
+        let Some(host) = own_host(origin, host) else { return Origin::Foreign };
+        if self.is_safe(host) {
+            return Origin::Allowed(origin);
+        }
+        if !self.is_hinted.replace(true) {
+            warn!(
+                "a page of the server's own host was refused; if {host} is its name, \
+                 add --cors-origin {origin}"
+            );
+        }
+        Origin::Foreign
     }
 
     fn is_listed(&self, origin: &str) -> bool {
         self.origins.is_empty()
             || self.origins.iter().any(|one| eq_ignore_case(origin.as_bytes(), one.as_bytes()))
+    }
+
+    /// Whether a `Host` with this host says that the page is the server's own. The owner of any other
+    /// name can have it resolve to the server's address (DNS rebinding), and then its pages send that
+    /// name.
+    fn is_safe(&self, host: &str) -> bool {
+        let has_host = |one: &String| {
+            let authority = one.split_once("://").map(|(_, authority)| authority);
+            authority.is_some_and(|one| is_same(split_port(one).0, host))
+        };
+        is_local_name(host) || self.origins.iter().any(has_host)
     }
 }
 
@@ -103,18 +131,40 @@ fn is_serialized(origin: &str) -> bool {
     !origin.is_empty() && origin.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',')
 }
 
-/// Whether `origin` is the server's own (contract §1.23). The schemes are not compared, because a
-/// proxy may have terminated TLS. A port in `host` that is the default of the origin's scheme is
-/// ignored.
-fn is_own(origin: &str, host: &str) -> bool {
-    let Some((scheme, authority)) = origin.split_once("://") else { return false };
-    let port = match scheme {
-        "http" => ":80",
-        "https" => ":443",
-        _ => return false,
+/// The host of `origin`, if it is the host of the request, too (contract §1.23, §1.36). The schemes are
+/// not compared, because a proxy may have terminated TLS. Nor are the ports if `host` has none, because
+/// a proxy may pass on `Host` without it.
+fn own_host<'a>(origin: &'a str, host: &str) -> Option<&'a str> {
+    let (scheme, authority) = origin.split_once("://")?;
+    let default = match scheme {
+        "http" => "80",
+        "https" => "443",
+        _ => return None,
     };
-    let host = host.strip_suffix(port).unwrap_or(host);
-    !host.is_empty() && eq_ignore_case(authority.as_bytes(), host.as_bytes())
+    let (own, own_port) = split_port(authority);
+    let (host, port) = split_port(host);
+    let is_port = port.is_none_or(|port| port == own_port.unwrap_or(default));
+    (is_port && !host.is_empty() && is_same(own, host)).then_some(own)
+}
+
+/// Splits a host from its port. A port may be empty, which is as good as none (RFC 3986 §6.2.3).
+fn split_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port).filter(|p| !p.is_empty())),
+        _ => (authority, None),
+    }
+}
+
+fn is_same(host: &str, other: &str) -> bool {
+    eq_ignore_case(host.as_bytes(), other.as_bytes())
+}
+
+/// Whether `host` is an IP literal or `localhost`, which no DNS server resolves.
+fn is_local_name(host: &str) -> bool {
+    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(literal) => literal.parse::<Ipv6Addr>().is_ok(),
+        None => is_same(host, "localhost") || host.parse::<Ipv4Addr>().is_ok(),
+    }
 }
 
 #[cfg(test)]
@@ -144,19 +194,38 @@ mod tests {
         }
     }
 
-    // contract §1.23
+    // contract §1.23 §1.36 §1.37
     #[test]
-    fn the_servers_own_origin_is_always_allowed() {
-        let one = &["https://a.example"][..];
+    fn the_servers_own_origin_is_allowed_where_its_host_cannot_be_forged() {
+        let one = &["https://b.example"][..];
         check(one, "https://b.example", "b.example", true);
         check(one, "https://b.example", "B.example:443", true);
         check(one, "http://b.example", "b.example:80", true);
-        check(one, "http://[::1]:8000", "[::1]:8000", true);
+        check(one, "http://b.example:8000", "b.example:8000", true);
         check(one, "http://b.example", "b.example:443", false);
-        check(one, "http://b.example:8000", "b.example", false);
         check(one, "http://b.example", "b.example:8000", false);
+        for host in ["127.0.0.1", "[::1]", "LOCALHOST", "192.0.2.7", "b.example"] {
+            check(one, &format!("http://{host}:8000"), &format!("{host}:8000"), true);
+            check(one, &format!("http://{host}:8000"), host, true);
+            check(one, &format!("https://{host}:8443"), &format!("{host}:"), true);
+            check(one, &format!("http://{host}:8000"), &format!("{host}:8001"), false);
+        }
+        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.example", "b.example.c"] {
+            check(one, &format!("http://{host}:8000"), &format!("{host}:8000"), false);
+            check(one, &format!("http://{host}"), host, false);
+        }
         check(one, "moz-extension://b.example", "b.example", false);
         check(one, "http://", "", false);
         check(one, "https://", ":443", false);
+    }
+
+    // contract §1.38
+    #[test]
+    fn the_refusal_of_an_own_host_is_hinted_at_once() {
+        let cors = Cors::new(vec!["https://b.example".to_owned()]);
+        cors.classify(Some("https://c.example"), "d.example");
+        assert!(!cors.is_hinted.get(), "it is another host");
+        cors.classify(Some("https://c.example"), "c.example");
+        assert!(cors.is_hinted.get());
     }
 }

@@ -57,12 +57,14 @@ use crate::ledger::Ledger;
 use call::Call;
 use cors::Cors;
 use error::Error;
+use forwarded::UntrustedProxies;
 use listings::Listings;
 
 /// The configurable parts of the contract, and its cached answers.
 pub struct Api {
     cors: Cors,
     trusted_proxies: Vec<Cidr>,
+    untrusted_proxies: UntrustedProxies,
     listings: Listings,
 }
 
@@ -72,6 +74,7 @@ impl Api {
         Api {
             cors: Cors::new(config.cors_origins.clone()),
             trusted_proxies: config.trusted_proxies.clone(),
+            untrusted_proxies: UntrustedProxies::default(),
             listings: Listings::new(ledger),
         }
     }
@@ -114,8 +117,13 @@ impl Api {
     }
 
     /// The address that a request from `peer` (`None`: a Unix socket) counts against.
-    pub fn client(&self, request: &Request, peer: Option<IpAddr>) -> ClientAddress {
-        forwarded::client(request, peer, &self.trusted_proxies)
+    pub fn client(&mut self, request: &Request, peer: Option<IpAddr>) -> ClientAddress {
+        forwarded::client(request, peer, &self.trusted_proxies, &mut self.untrusted_proxies)
+    }
+
+    /// `peer`, which is not trusted, has sent a PROXY header.
+    pub fn on_proxy_header(&mut self, peer: IpAddr) {
+        self.untrusted_proxies.on_forwarded(peer, "a PROXY header");
     }
 
     /// Whether `peer` is a trusted proxy. A Unix socket (`None`) always is.

@@ -91,7 +91,11 @@ impl<S: Stream> Core<S> {
     fn believe(&mut self, key: ConnectionKey, source: Option<IpAddr>) -> Option<()> {
         let connection = self.table.slots.get(key)?;
         let Protocol::Http(http) = &connection.protocol else { return None };
-        if source.is_none() || !self.api.is_proxy(http.peer) {
+        if source.is_none() {
+            return Some(());
+        }
+        if let Some(peer) = http.peer.filter(|peer| !self.api.is_proxy(Some(*peer))) {
+            self.api.on_proxy_header(peer);
             return Some(());
         }
         let Some((quota_address, over_limit)) = self.count_in(source) else {

@@ -422,27 +422,6 @@ fn without_cors_origin_sockets_of_any_origin_are_accepted() {
     server.upgrade(upgrade(&target).field("Origin", OTHER_PAGE)).expect_join("ana");
 }
 
-// contract §1.23
-#[test]
-fn the_servers_own_origin_is_always_allowed() {
-    let server = Server::start(&["--cors-origin", PAGE]);
-    let ana = server.session("ana");
-    let room = server.room(&ana);
-    let target = format!("/ws/{room}?session_id={ana}");
-    let own = format!("http://{}", server.host());
-    echoes(&server.ask(get("/health").field("Origin", &own)).expect(200), &own);
-    let mut first = server.upgrade(upgrade(&target).field("Origin", &own));
-    first.expect_join("ana");
-    // A proxy that terminates TLS passes the public host on.
-    let public = |request: Request| {
-        request.field("Host", "chat.example").field("Origin", "https://chat.example")
-    };
-    echoes(&server.ask(public(get("/health"))).expect(200), "https://chat.example");
-    server.upgrade(public(upgrade(&target))).expect_nothing();
-    let foreign = upgrade(&target).field("Host", "chat.example").field("Origin", &own);
-    server.ask(foreign).refused(403, "bad_origin");
-}
-
 // The order of checks.
 
 // contract §1.11

@@ -42,6 +42,7 @@ mod slow_readers;
 mod under_way;
 
 mod flags;
+mod operator;
 mod shutdown;
 #[cfg(target_os = "linux")]
 mod systemd;
