@@ -25,7 +25,10 @@ fn main() -> ExitCode {
     let config = match Config::parse(env::args_os().skip(1), |name| env::var_os(name)) {
         Ok(Command::Serve(config)) => config,
         Ok(Command::Check(config, settings)) => {
-            return print(&(settings + "\n" + &server::report(&config)));
+            let warnings = warnings(&config).into_iter();
+            let warnings = warnings.map(|warning| format!("warning: {warning}\n"));
+            let machine = server::report(&config);
+            return print(&(settings + "\n" + &machine + &warnings.collect::<String>()));
         }
         Ok(Command::Help(text)) => return print(&text),
         Ok(Command::Version) => {
@@ -38,7 +41,14 @@ fn main() -> ExitCode {
     };
     journal::install(config.log);
     journal::log_panics();
+    for warning in warnings(&config) {
+        log::warn!("{warning}");
+    }
     serve(&config)
+}
+
+fn warnings(config: &Config) -> Vec<String> {
+    config.warnings(env::vars_os().map(|(name, _)| name))
 }
 
 fn serve(config: &Config) -> ExitCode {

@@ -13,8 +13,6 @@ use log::LevelFilter;
 use super::error::{ConfigError, ValueError};
 use super::flags::{CREATION_BURST, FLAGS, Flag, FlagKind};
 use super::help::help;
-#[cfg(feature = "tls")]
-use super::value::Listen;
 use super::value::port;
 use super::{Config, Rate};
 
@@ -100,8 +98,7 @@ impl Config {
     /// A TLS listener needs a certificate and its key.
     #[cfg(feature = "tls")]
     fn check_tls(&self) -> Result<(), ConfigError> {
-        let mut listeners = self.listen.iter().chain(&self.metrics_listen);
-        if listeners.any(|listen| matches!(listen, Listen::Tls(_))) {
+        if self.has_tls() {
             self.tls_cert.as_ref().ok_or(ConfigError::NoTlsFile("--tls-cert"))?;
             self.tls_key.as_ref().ok_or(ConfigError::NoTlsFile("--tls-key"))?;
         }

@@ -65,6 +65,8 @@ pub enum ValueError {
     HostName,
     /// The value needs a build with this feature.
     Feature(&'static str),
+    /// A PROXY header and TLS on one listener.
+    ProxiedTls,
 }
 
 impl fmt::Display for ValueError {
@@ -77,6 +79,9 @@ impl fmt::Display for ValueError {
             }
             ValueError::Feature(name) => {
                 write!(f, "needs a build with the feature `{name}` (cargo build --features {name})")
+            }
+            ValueError::ProxiedTls => {
+                write!(f, "is not supported: a PROXY header precedes TLS; let the balancer end TLS")
             }
         }
     }

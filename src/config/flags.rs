@@ -25,6 +25,43 @@ pub struct Flag {
     pub help: &'static str,
 }
 
+/// Flags that follow one another in [`FLAGS`], under one heading of `--help`.
+pub struct FlagGroup {
+    /// The name of its first flag.
+    pub first: &'static str,
+    pub title: &'static str,
+    /// Command lines, without the program's name.
+    pub examples: &'static [&'static str],
+}
+
+/// The groups, in the order of `--help`. The first begins with the first flag.
+pub static FLAG_GROUPS: &[FlagGroup] = &[
+    FlagGroup {
+        first: "listen",
+        title: "Addresses",
+        examples: &[
+            "--listen 0.0.0.0:8000 --cors-origin https://chat.example",
+            "--listen unix:/run/chat.sock --metrics-listen 127.0.0.1:9100",
+            "--trusted-proxy 127.0.0.1",
+        ],
+    },
+    FlagGroup {
+        first: "session-ttl",
+        title: "Lifetimes and timeouts",
+        examples: &["--room-ttl 10m --leave-grace 5s"],
+    },
+    FlagGroup {
+        first: "history",
+        title: "Limits",
+        examples: &["--max-memory 1G --history 200", "--message-rate 2 --message-burst 10"],
+    },
+    FlagGroup {
+        first: "state",
+        title: "State and log",
+        examples: &["--state /run/chat/state --log warn"],
+    },
+];
+
 /// The values that a flag takes, their range, and the setter of its field.
 pub enum FlagKind {
     /// A number of seconds, or of the unit that follows it; may be a fraction.
@@ -71,11 +108,11 @@ fn unlimited_if_zero(count: u32) -> Option<usize> {
     (count > 0).then_some(count as usize)
 }
 
-/// Every flag, in the order of `--help`.
+/// Every flag, in the order of `--help`, by groups ([`FLAG_GROUPS`]).
 pub static FLAGS: &[Flag] = &[
     flag("listen", "127.0.0.1:8000", FlagKind::Listen).help(
         "Address to accept connections on; repeatable: an IP address or localhost with a \
-         port ([::1]:8000), or unix:/path. Port 0 picks a free port. With the prefix tls: \
+         port ([::1]:8000), or unix:/path; localhost means 127.0.0.1 and [::1]. Port 0 picks a free port. With the prefix tls: \
          (tls:[::]:443) connections use TLS, in a build with the feature tls. With the \
          prefix proxy: each connection must begin with a PROXY header (version 1 or 2). \
          The client address in it is believed if the peer is a --trusted-proxy or the \
@@ -88,6 +125,18 @@ pub static FLAGS: &[Flag] = &[
     ),
     flag("tls-key", "none", File(|config, file| config.tls_key = file))
         .help("Private key of the certificate, in PEM (PKCS#8, PKCS#1 or SEC1)"),
+    flag("trusted-proxy", "none", Proxies).help(
+        "Address or range (10.0.0.0/8) of a proxy whose X-Forwarded-For, or else whose Forwarded, \
+         is believed; repeatable",
+    ),
+    flag("cors-origin", "*", Origins).help(
+        "Origin (https://chat.example) whose pages may call the API and open WebSockets, \
+         or * for any; repeatable",
+    ),
+    flag("metrics-listen", "none", MetricsListen).help(
+        "Address that answers GET /metrics, for Prometheus, and nothing else; in the forms \
+         of --listen without proxy:; repeatable",
+    ),
     flag("session-ttl", "24h", Time(DURATION, |config, time| config.session_ttl = time))
         .help("How long a session lives after its last use"),
     flag("room-ttl", "120s", Time(DURATION, |config, time| config.room_ttl = time))
@@ -107,8 +156,11 @@ pub static FLAGS: &[Flag] = &[
         .help("How long a request's head may take to arrive"),
     flag("body-timeout", "20s", Time(DURATION, |config, time| config.body_timeout = time))
         .help("How long a request's body may take after its head, or a WebSocket message in all"),
-    flag("idle-timeout", "60s", Time(DURATION, |config, time| config.idle_timeout = time))
-        .help("How long a kept-alive connection may wait for its next request"),
+    flag("idle-timeout", "75s", Time(DURATION, |config, time| config.idle_timeout = time))
+        .help(
+            "How long a kept-alive connection may wait for its next request. Longer than the 60s of \
+             common balancers, so that they close first",
+        ),
     flag("linger-timeout", "2s", Time(DURATION, |config, time| config.linger_timeout = time))
         .help("How long a finished connection has to read the last bytes and to close"),
     flag("ping-interval", "20s", Time(DURATION, |config, time| config.ping_interval = time))
@@ -160,10 +212,6 @@ pub static FLAGS: &[Flag] = &[
          (IPv6: from one /64 network, and eight times as many from one /48 network); 0 \
          means unlimited",
     ),
-    flag("trusted-proxy", "none", Proxies).help(
-        "Address or range (10.0.0.0/8) of a proxy whose X-Forwarded-For is believed; \
-         repeatable",
-    ),
     flag(
         "max-connections",
         "0",
@@ -182,14 +230,6 @@ pub static FLAGS: &[Flag] = &[
         ),
     flag("outbox", "256K", Size(64 << 10..=1 << 30, |config, n| config.outbox_bytes_max = n))
         .help("Bytes queued for a slow reader before its connection is closed"),
-    flag("cors-origin", "*", Origins).help(
-        "Origin (https://chat.example) whose pages may call the API and open WebSockets, \
-         or * for any; repeatable",
-    ),
-    flag("metrics-listen", "none", MetricsListen).help(
-        "Address that answers GET /metrics, for Prometheus, and nothing else; in the forms \
-         of --listen without proxy:; repeatable",
-    ),
     flag("state", "none", File(|config, file| config.state = file)).help(
         "File that carries sessions, rooms and messages over a restart: written at the \
          end, read and removed at the start. Put it on a file system in memory \

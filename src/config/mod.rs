@@ -11,12 +11,14 @@
 //! | `help` | the layout of `--help` |
 //! | `value` | parsing one value |
 //! | `error` | the error messages |
+//! | `warnings` | settings that have no effect |
 
 mod command_line;
 mod error;
 mod flags;
 mod help;
 mod value;
+mod warnings;
 
 #[cfg(test)]
 mod tests;
@@ -28,7 +30,7 @@ use log::LevelFilter;
 
 pub use command_line::Command;
 pub use error::{ConfigError, ValueError};
-pub use flags::{FLAGS, Flag, FlagKind};
+pub use flags::{FLAG_GROUPS, FLAGS, Flag, FlagGroup, FlagKind};
 pub use value::{Cidr, Listen, whole};
 
 /// The server's settings. Durations are from 1 ms to ten years unless noted otherwise.
@@ -83,7 +85,7 @@ pub struct Config {
     pub address_connections_max: Option<usize>,
     /// Living sessions, and living rooms, created from one address; `None` is unlimited.
     pub address_sessions_max: Option<usize>,
-    /// Peers whose `X-Forwarded-For` is trusted.
+    /// Peers whose `X-Forwarded-For` and `Forwarded` are trusted.
     pub trusted_proxies: Vec<Cidr>,
     /// Open connections; `None`: as many as the descriptor limit allows.
     pub connections_max: Option<usize>,
@@ -103,6 +105,18 @@ pub struct Config {
     pub state: Option<PathBuf>,
     /// Never `Trace`.
     pub log: LevelFilter,
+}
+
+impl Config {
+    /// All addresses to accept connections on.
+    pub fn listeners(&self) -> impl Iterator<Item = &Listen> {
+        self.listen.iter().chain(&self.metrics_listen)
+    }
+
+    /// Whether a listener uses TLS.
+    pub fn has_tls(&self) -> bool {
+        self.listeners().any(Listen::has_tls)
+    }
 }
 
 /// A rate limit that allows bursts.

@@ -46,13 +46,40 @@ const CASES: &[FlagCase] = &[
     ),
     ("tls-cert", |c| format!("{:?}", c.tls_cert), "None", ["/c", "Some(\"/c\")"], &[], "", ""),
     ("tls-key", |c| format!("{:?}", c.tls_key), "None", ["k", "Some(\"k\")"], &[], "", ""),
+    (
+        "trusted-proxy",
+        |c| format!("{:?}", c.trusted_proxies),
+        "[]",
+        ["10.1.2.3/8", "[Cidr { address: 10.1.2.3, prefix: 8 }]"],
+        &["10.0.0.0/33"],
+        "its prefix: 0 to 32",
+        "10.0.0.0/",
+    ),
+    (
+        "cors-origin",
+        |c| format!("{:?}", c.cors_origins),
+        "[]",
+        ["HTTPS://Chat.Example:8443", "[\"https://chat.example:8443\"]"],
+        &[],
+        "",
+        "chat.example",
+    ),
+    (
+        "metrics-listen",
+        |c| format!("{:?}", c.metrics_listen),
+        "[]",
+        ["localhost:9100", "[Localhost { port: 9100, has_tls: false }]"],
+        &[],
+        "",
+        "None",
+    ),
     ("session-ttl", |c| ms(c.session_ttl), "86400000", ["2h", "7200000"], &["0"], YEARS, "1y"),
     ("room-ttl", |c| ms(c.room_ttl), "120000", ["0.25", "250"], &["0s"], YEARS, "5x"),
     ("new-room-ttl", |c| ms(c.new_room_ttl), "600000", ["90", "90000"], &["0"], YEARS, ""),
     ("leave-grace", |c| ms(c.leave_grace), "3000", ["0", "0"], &["3651d"], GRACE, "-1"),
     ("header-timeout", |c| ms(c.header_timeout), "10000", ["1ms", "1"], &["0"], YEARS, "1 s"),
     ("body-timeout", |c| ms(c.body_timeout), "20000", ["9s", "9000"], &["0"], YEARS, "9S"),
-    ("idle-timeout", |c| ms(c.idle_timeout), "60000", ["3m", "180000"], &["0"], YEARS, "1."),
+    ("idle-timeout", |c| ms(c.idle_timeout), "75000", ["3m", "180000"], &["0"], YEARS, "1."),
     ("linger-timeout", |c| ms(c.linger_timeout), "2000", ["0.5s", "500"], &["0"], YEARS, ".5"),
     ("ping-interval", |c| ms(c.ping_interval), "20000", ["1h", "3600000"], &["0"], YEARS, "h"),
     ("ping-timeout", |c| ms(c.ping_timeout), "20000", ["1", "1000"], &["0"], YEARS, "1,5"),
@@ -131,15 +158,6 @@ const CASES: &[FlagCase] = &[
         "few",
     ),
     (
-        "trusted-proxy",
-        |c| format!("{:?}", c.trusted_proxies),
-        "[]",
-        ["10.1.2.3/8", "[Cidr { address: 10.1.2.3, prefix: 8 }]"],
-        &["10.0.0.0/33"],
-        "its prefix: 0 to 32",
-        "10.0.0.0/",
-    ),
-    (
         "max-connections",
         |c| format!("{:?}", c.connections_max),
         "None",
@@ -183,24 +201,6 @@ const CASES: &[FlagCase] = &[
         &["65535", "2G", "99999999999999999999999999999999999999G"],
         "64K to 1G",
         "64KiB",
-    ),
-    (
-        "cors-origin",
-        |c| format!("{:?}", c.cors_origins),
-        "[]",
-        ["HTTPS://Chat.Example:8443", "[\"https://chat.example:8443\"]"],
-        &[],
-        "",
-        "chat.example",
-    ),
-    (
-        "metrics-listen",
-        |c| format!("{:?}", c.metrics_listen),
-        "[]",
-        ["localhost:9100", "[Tcp(127.0.0.1:9100)]"],
-        &[],
-        "",
-        "None",
     ),
     ("state", |c| format!("{:?}", c.state), "None", ["/s", "Some(\"/s\")"], &[], "", ""),
     ("log", |c| c.log.to_string(), "INFO", ["debug", "DEBUG"], &[], "", "trace"),
@@ -331,6 +331,26 @@ fn a_tls_address_needs_a_certificate_and_its_key() {
     let both = serve(&["--listen=tls:[::1]:1", "--listen=[::1]:1", cert, key], &[]).unwrap();
     let address = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 1));
     assert_eq!(both.listen, [Listen::Tls(address), Listen::Tcp(address)]);
+}
+
+// contract §12.4
+#[test]
+fn help_is_in_groups_whose_examples_are_valid() {
+    let help = help();
+    assert_eq!(FLAG_GROUPS[0].first, FLAGS[0].name);
+    let mut place = 0;
+    for group in FLAG_GROUPS {
+        let heading = format!("\n\n{}, for example:\n", group.title);
+        let found = help.find(&heading).unwrap();
+        assert!(found > place && FLAGS.iter().any(|flag| flag.name == group.first), "{heading}");
+        place = found;
+        assert!(!group.examples.is_empty(), "{heading}");
+        for example in group.examples {
+            assert!(help.contains(&format!("\n  disposable-chat {example}\n")), "{example}");
+            let args: Vec<&str> = example.split(' ').collect();
+            assert!(serve(&args, &[]).is_ok(), "{example}");
+        }
+    }
 }
 
 // contract §12.4

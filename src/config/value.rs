@@ -4,7 +4,7 @@
 //! The invariant: a parser accepts a value exactly or refuses it; it never rounds, wraps or trims.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -22,16 +22,42 @@ pub enum Listen {
     /// The same, with TLS.
     #[cfg(feature = "tls")]
     Tls(SocketAddr),
+    /// Both loopback addresses, where the machine has both, with one port.
+    Localhost { port: u16, has_tls: bool },
     /// An absolute path.
     Unix(PathBuf),
     /// Another address, where each connection begins with a PROXY header. Never nested, never TLS.
     Proxied(Box<Listen>),
 }
 
+impl Listen {
+    /// Whether connections use TLS.
+    pub fn has_tls(&self) -> bool {
+        match self {
+            #[cfg(feature = "tls")]
+            Listen::Tls(_) => true,
+            Listen::Localhost { has_tls, .. } => *has_tls,
+            Listen::Tcp(_) | Listen::Unix(_) | Listen::Proxied(_) => false,
+        }
+    }
+
+    /// The most sockets that the address takes.
+    pub fn sockets_max(&self) -> usize {
+        match self {
+            Listen::Localhost { .. } => 2,
+            Listen::Proxied(listen) => listen.sockets_max(),
+            _ => 1,
+        }
+    }
+}
+
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Listen::Tcp(address) => address.fmt(f),
+            Listen::Localhost { port, has_tls } => {
+                write!(f, "{}localhost:{port}", if *has_tls { "tls:" } else { "" })
+            }
             #[cfg(feature = "tls")]
             Listen::Tls(address) => write!(f, "tls:{address}"),
             Listen::Unix(path) => write!(f, "unix:{}", path.display()),
@@ -45,11 +71,12 @@ impl FromStr for Listen {
 
     fn from_str(text: &str) -> Result<Listen, ValueError> {
         if let Some(behind) = text.strip_prefix("proxy:") {
+            if behind.starts_with("tls:") {
+                return Err(ValueError::ProxiedTls);
+            }
             return match behind.parse()? {
-                listen @ (Listen::Tcp(_) | Listen::Unix(_)) => {
-                    Ok(Listen::Proxied(Box::new(listen)))
-                }
-                _ => Err(ADDRESS),
+                Listen::Proxied(_) => Err(ADDRESS),
+                listen => Ok(Listen::Proxied(Box::new(listen))),
             };
         }
         if let Some(path) = text.strip_prefix("unix:") {
@@ -60,10 +87,10 @@ impl FromStr for Listen {
         }
         match text.strip_prefix("tls:") {
             #[cfg(feature = "tls")]
-            Some(address) => tcp(address).map(Listen::Tls),
+            Some(address) => tcp(address, Listen::Tls, true),
             #[cfg(not(feature = "tls"))]
             Some(_) => Err(ValueError::Feature("tls")),
-            None => tcp(text).map(Listen::Tcp),
+            None => tcp(text, Listen::Tcp, false),
         }
     }
 }
@@ -72,14 +99,14 @@ const ADDRESS: ValueError = ValueError::Form(
     "an address (127.0.0.1:8000, localhost:8000, [::1]:8000, unix:/run/chat, proxy:0.0.0.0:8000)",
 );
 
-fn tcp(text: &str) -> Result<SocketAddr, ValueError> {
+fn tcp(text: &str, listen: fn(SocketAddr) -> Listen, has_tls: bool) -> Result<Listen, ValueError> {
     if let Ok(address) = text.parse() {
-        return Ok(address);
+        return Ok(listen(address));
     }
     let (host, port_text) = text.rsplit_once(':').ok_or(ADDRESS)?;
     let port = port(port_text).map_err(|_| ADDRESS)?;
     if host.eq_ignore_ascii_case("localhost") {
-        return Ok((Ipv4Addr::LOCALHOST, port).into());
+        return Ok(Listen::Localhost { port, has_tls });
     }
     let name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
     let is_name = host.chars().all(name) && host.chars().any(char::is_alphabetic);
@@ -297,18 +324,20 @@ mod tests {
             assert_eq!(shown, expected.map(str::to_owned), "{text:?}");
         };
         check("0.0.0.0:80", Ok("0.0.0.0:80"));
-        check("localhost:8000", Ok("127.0.0.1:8000"));
-        check("LOCALHOST:0", Ok("127.0.0.1:0"));
+        check("localhost:8000", Ok("localhost:8000"));
+        check("LOCALHOST:0", Ok("localhost:0"));
+        check("proxy:localhost:0", Ok("proxy:localhost:0"));
         check("[::]:8000", Ok("[::]:8000"));
         check("unix:/run/chat.sock", Ok("unix:/run/chat.sock"));
         check("proxy:[::1]:8000", Ok("proxy:[::1]:8000"));
         check("proxy:unix:/run/chat.sock", Ok("proxy:unix:/run/chat.sock"));
         #[cfg(feature = "tls")]
-        check("tls:localhost:443", Ok("tls:127.0.0.1:443"));
+        check("tls:localhost:443", Ok("tls:localhost:443"));
         #[cfg(feature = "tls")]
         check("tls:chat.example:443", Err(ValueError::HostName));
         #[cfg(not(feature = "tls"))]
         check("tls:localhost:443", Err(ValueError::Feature("tls")));
+        check("proxy:tls:[::]:443", Err(ValueError::ProxiedTls));
         for name in ["chat.example:80", "localhost.:80", "bücher:80", "db_1:80"] {
             check(name, Err(ValueError::HostName));
         }

@@ -72,8 +72,15 @@ impl Listener {
     /// Binds a path. Replaces a socket file on which no process listens any more; any other file at
     /// that path is an error.
     pub fn bind_unix(path: &Path) -> io::Result<Listener> {
-        if is_stale_socket(path) {
-            fs::remove_file(path)?;
+        match fs::symlink_metadata(path).map(|metadata| metadata.file_type()) {
+            Ok(kind) if kind.is_socket() && is_stale_socket(path) => fs::remove_file(path)?,
+            Ok(kind) if kind.is_socket() => {} // Binding fails with the right error.
+            Ok(kind) => {
+                let what = if kind.is_dir() { "a folder" } else { "a file that is no socket" };
+                let error = format!("there is {what} at this path");
+                return Err(io::Error::new(ErrorKind::AlreadyExists, error));
+            }
+            Err(_) => {}
         }
         let socket = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
@@ -110,6 +117,17 @@ impl Listener {
                 Ok(format!("unix:{}", path.display()))
             }
         }
+    }
+
+    /// The port; 0 for a Unix socket.
+    pub fn port(&self) -> u16 {
+        let address = match self {
+            Listener::Tcp(listener) => listener.local_addr(),
+            #[cfg(feature = "tls")]
+            Listener::Tls(listener, _) => listener.local_addr(),
+            Listener::Unix(..) => return 0,
+        };
+        address.map_or(0, |address| address.port())
     }
 
     /// Accepts one connection; [`ErrorKind::WouldBlock`] when none is waiting.
@@ -186,9 +204,7 @@ fn unix_listener(socket: RawSocket) -> UnixListener {
 }
 
 fn is_stale_socket(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
-        && unix::UnixStream::connect(path)
-            .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    unix::UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 #[cfg(test)]
@@ -279,8 +295,10 @@ mod tests {
         drop(listener);
         assert!(!path.exists());
         std::fs::write(&path, "another file").unwrap();
-        assert!(Listener::bind_unix(&path).is_err());
+        let why = |path: &Path| Listener::bind_unix(path).err().unwrap().to_string();
+        assert_eq!(why(&path), "there is a file that is no socket at this path");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "another file");
+        assert_eq!(why(&folder), "there is a folder at this path");
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

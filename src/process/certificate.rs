@@ -3,13 +3,12 @@
 //! Owns when they are read: at start and at SIGHUP. Must not know what is in them. The invariant:
 //! once there is a valid certificate there is always one; an invalid new one changes nothing.
 
-use crate::config::{Config, Listen};
+use crate::config::Config;
 use crate::net::{Identity, IdentityError};
 
 /// The certificate, if a listener needs one.
 pub fn read(config: &Config) -> Result<Option<Identity>, IdentityError> {
-    let mut listeners = config.listen.iter().chain(&config.metrics_listen);
-    match listeners.any(|listen| matches!(listen, Listen::Tls(_))) {
+    match config.has_tls() {
         true => read_files(config).map(Some),
         false => Ok(None),
     }

@@ -10,7 +10,7 @@ use std::io::Read;
 use log::warn;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::config::{Config, whole};
+use crate::config::{Config, Listen, whole};
 
 /// Descriptors reserved for everything but connections: the standard streams, the poll, the pipe of
 /// the signals, the supervisor's socket.
@@ -55,7 +55,7 @@ pub fn connections_warning(config: &Config, allowed: usize) -> Option<String> {
 /// number of descriptors allows.
 pub fn report(config: &Config, connections_allowed: fn(usize) -> usize) -> String {
     let limit = getrlimit(Resource::Nofile); // Before it is raised.
-    let listeners = config.listen.len() + config.metrics_listen.len();
+    let listeners = config.listeners().map(Listen::sockets_max).sum();
     let allowed = connections_allowed(descriptors(listeners));
     // Linux has no unlimited number of descriptors.
     let soft = limit.current.unwrap_or(u64::MAX);

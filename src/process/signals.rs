@@ -1,42 +1,97 @@
 //! Signals as events of the poll.
 //!
-//! Owns which signals the process listens for. Must not know what they lead to. The invariant: a
-//! signal only wakes the poll; no code of this crate runs in a signal handler. (signal-hook's
-//! handler writes to a pipe.)
+//! Owns which signals the process listens for, and what each asks for. Must not know how that is done.
+//! The invariant: a signal only wakes the poll; no code of this crate runs in a signal handler.
+//! (signal-hook's handler writes to a pipe.)
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use mio::{Interest, Registry, Token, event::Source};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
-/// Asks for the certificate to be read again.
-#[cfg(feature = "tls")]
-pub const RELOAD: i32 = signal_hook::consts::SIGHUP;
+/// What a signal asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SignalAction {
+    /// Ends the server.
+    End,
+    /// Reads the certificate again.
+    Reload,
+    /// Nothing. Without a handler the signal would end the process at once.
+    Ignore,
+}
 
-/// SIGTERM and SIGINT, which end the server, and `RELOAD` where there is a certificate.
-pub struct Signals(signal_hook_mio::v1_0::Signals);
+/// The signals that have a handler.
+pub struct Signals {
+    source: signal_hook_mio::v1_0::Signals,
+    on_hangup: SignalAction,
+}
 
 impl Signals {
-    /// Registers SIGTERM and SIGINT with a poll.
-    pub fn new(registry: &Registry, token: Token) -> io::Result<Signals> {
-        let mut signals = signal_hook_mio::v1_0::Signals::new([SIGTERM, SIGINT])?;
-        signals.register(registry, token, Interest::READABLE)?;
-        Ok(Signals(signals))
-    }
-
-    /// Registers [`RELOAD`], too. Without this it ends the process, which is its default action.
-    #[cfg(feature = "tls")]
-    pub fn add_reload(&self) -> io::Result<()> {
-        self.0.add_signal(RELOAD)
+    /// Registers the signals with a poll. `has_certificate`: SIGHUP reads it again.
+    pub fn new(registry: &Registry, token: Token, has_certificate: bool) -> io::Result<Signals> {
+        let signals = [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2];
+        let mut source = signal_hook_mio::v1_0::Signals::new(signals)?;
+        source.register(registry, token, Interest::READABLE)?;
+        // Once the terminal is closed, stderr no longer counts as one.
+        let on_hangup = on_hangup(has_certificate, io::stderr().is_terminal());
+        Ok(Signals { source, on_hangup })
     }
 
     /// The signals that have arrived since the last call, by their numbers.
-    pub fn pending(&mut self) -> Vec<i32> {
-        self.0.pending().collect()
+    pub fn pending(&mut self) -> Vec<(i32, SignalAction)> {
+        let on_hangup = self.on_hangup;
+        self.source.pending().map(|signal| (signal, action(signal, on_hangup))).collect()
+    }
+}
+
+fn action(signal: i32, on_hangup: SignalAction) -> SignalAction {
+    match signal {
+        SIGHUP => on_hangup,
+        SIGUSR1 | SIGUSR2 => SignalAction::Ignore,
+        _ => SignalAction::End,
+    }
+}
+
+/// SIGHUP has two meanings: a daemon is to read its configuration again, or the terminal that the
+/// program was started in has been closed.
+fn on_hangup(has_certificate: bool, has_terminal: bool) -> SignalAction {
+    match (has_certificate, has_terminal) {
+        (true, _) => SignalAction::Reload,
+        (false, true) => SignalAction::End,
+        (false, false) => SignalAction::Ignore,
     }
 }
 
 /// The name of a signal that ends the server.
 pub fn name(signal: i32) -> &'static str {
-    if signal == SIGINT { "SIGINT" } else { "SIGTERM" }
+    match signal {
+        SIGINT => "SIGINT",
+        SIGQUIT => "SIGQUIT",
+        SIGHUP => "SIGHUP",
+        _ => "SIGTERM",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // contract §12.33
+    #[test]
+    fn a_hangup_reloads_ends_or_does_nothing() {
+        assert_eq!(on_hangup(true, true), SignalAction::Reload);
+        assert_eq!(on_hangup(true, false), SignalAction::Reload);
+        assert_eq!(on_hangup(false, true), SignalAction::End);
+        assert_eq!(on_hangup(false, false), SignalAction::Ignore);
+        for (signal, expected) in [
+            (SIGTERM, SignalAction::End),
+            (SIGINT, SignalAction::End),
+            (SIGQUIT, SignalAction::End),
+            (SIGHUP, SignalAction::Reload),
+            (SIGUSR1, SignalAction::Ignore),
+            (SIGUSR2, SignalAction::Ignore),
+        ] {
+            assert_eq!(action(signal, SignalAction::Reload), expected, "{signal}");
+        }
+    }
 }

@@ -4,7 +4,8 @@
 //! happens to a connection after it is accepted. The invariant: a listener whose connections were
 //! not all accepted stays ready, because its edge does not come again.
 
-use std::io;
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use log::warn;
 use rustix::io::Errno;
@@ -46,9 +47,9 @@ pub(super) fn open(
     });
     let metrics = config.metrics_listen.iter().map(|listen| (listen, Purpose::Metrics));
     for (listen, purpose) in chat.chain(metrics) {
-        let listener = bind(listen, identity);
-        let listener = listener.map_err(|error| StartError::Listen(listen.clone(), error))?;
-        acceptors.push(Acceptor::new(listener, purpose));
+        let bound = bind(listen, identity);
+        let bound = bound.map_err(|error| StartError::Listen(listen.clone(), error))?;
+        acceptors.extend(bound.into_iter().map(|listener| Acceptor::new(listener, purpose)));
     }
     Ok(acceptors)
 }
@@ -65,16 +66,53 @@ fn take_over(inherited: Vec<Inherited>) -> Vec<Acceptor> {
     acceptors
 }
 
-fn bind(listen: &Listen, identity: Option<&Identity>) -> io::Result<Listener> {
-    match (listen, identity) {
-        (Listen::Tcp(address), _) => Listener::bind_tcp(*address),
+fn bind(listen: &Listen, identity: Option<&Identity>) -> io::Result<Vec<Listener>> {
+    let tcp = |address| match identity.filter(|_| listen.has_tls()) {
         #[cfg(feature = "tls")]
-        (Listen::Tls(address), Some(identity)) => Listener::bind_tls(*address, identity.clone()),
-        (Listen::Unix(path), _) => Listener::bind_unix(path),
-        (Listen::Proxied(listen), _) => bind(listen, identity),
+        Some(identity) => Listener::bind_tls(address, identity.clone()),
+        _ => Listener::bind_tcp(address),
+    };
+    Ok(vec![match listen {
+        Listen::Tcp(address) => tcp(*address)?,
         #[cfg(feature = "tls")]
-        _ => Err(io::ErrorKind::Unsupported.into()),
+        Listen::Tls(address) => tcp(*address)?,
+        Listen::Localhost { port, .. } => return bind_localhost(*port, &tcp),
+        Listen::Unix(path) => Listener::bind_unix(path)?,
+        Listen::Proxied(listen) => return bind(listen, identity),
+    }])
+}
+
+/// How often another port is tried if `localhost:0` gets one that is in use on the other address.
+const PORTS_MAX: usize = 16;
+
+/// Binds both loopback addresses with one port. An address that the machine does not have is left
+/// out.
+fn bind_localhost(
+    port: u16,
+    bind: &dyn Fn(SocketAddr) -> io::Result<Listener>,
+) -> io::Result<Vec<Listener>> {
+    let mut ports_left = PORTS_MAX;
+    loop {
+        let first = bind((Ipv4Addr::LOCALHOST, port).into());
+        let shared = first.as_ref().map_or(port, Listener::port);
+        let second = bind((Ipv6Addr::LOCALHOST, shared).into());
+        return match (first, second) {
+            (first, Err(error)) if is_absent(&error) => Ok(vec![first?]),
+            (Err(error), second) if is_absent(&error) => Ok(vec![second?]),
+            (Ok(first), Ok(second)) => Ok(vec![first, second]),
+            (Ok(_), Err(_)) if port == 0 && ports_left > 0 => {
+                ports_left -= 1;
+                continue;
+            }
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        };
     }
+}
+
+/// Whether the machine lacks the address, or its whole family.
+fn is_absent(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::AddrNotAvailable
+        || Errno::from_io_error(error) == Some(Errno::AFNOSUPPORT)
 }
 
 /// Logs why accepting pauses.

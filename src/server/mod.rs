@@ -91,9 +91,7 @@ use crate::net::{Accepted, Socket};
 use crate::process::certificate;
 use crate::process::machine;
 use crate::process::resident::ResidentGauge;
-#[cfg(feature = "tls")]
-use crate::process::signals;
-use crate::process::signals::Signals;
+use crate::process::signals::{SignalAction, Signals};
 use crate::process::systemd::{self, Supervisor};
 use crate::snapshot::{self, Pass};
 use listeners::Acceptor;
@@ -140,15 +138,12 @@ impl Server {
         let clock = Clock::new();
         let now = clock.read();
         let poll = Poll::new().map_err(StartError::Poll)?;
-        let signals = Signals::new(poll.registry(), SIGNALS).map_err(StartError::Poll)?;
         #[cfg(feature = "tls")]
         let identity = certificate::read(config).map_err(StartError::Tls)?;
-        #[cfg(feature = "tls")]
-        if identity.is_some() {
-            signals.add_reload().map_err(StartError::Poll)?;
-        }
         #[cfg(not(feature = "tls"))]
         let identity = None;
+        let signals = Signals::new(poll.registry(), SIGNALS, identity.is_some());
+        let signals = signals.map_err(StartError::Poll)?;
         let mut acceptors = listeners::open(config, inherited, identity.as_ref())?;
         let connections_max = connections_max(config, acceptors.len());
         for (place, acceptor) in acceptors.iter_mut().enumerate() {
@@ -297,12 +292,15 @@ impl Server {
     }
 
     fn on_signals(&mut self, now: Mono) {
-        for signal in self.signals.pending() {
-            match &mut self.ending {
+        for (signal, action) in self.signals.pending() {
+            match (action, &mut self.ending) {
+                (SignalAction::Ignore, _) => {}
                 #[cfg(feature = "tls")]
-                _ if signal == signals::RELOAD => self.reload_certificate(),
-                Some(ending) => ending.is_forced = true,
-                None => self.begin_ending(signal, now),
+                (SignalAction::Reload, _) => self.reload_certificate(),
+                #[cfg(not(feature = "tls"))]
+                (SignalAction::Reload, _) => {}
+                (SignalAction::End, Some(ending)) => ending.is_forced = true,
+                (SignalAction::End, None) => self.begin_ending(signal, now),
             }
         }
     }

@@ -7,7 +7,7 @@ use std::env;
 use std::fmt::Write as _;
 use std::fs;
 
-use disposable_chat::config::{Command, Config, FLAGS, Listen};
+use disposable_chat::config::{Command, Config, FLAG_GROUPS, FLAGS, Listen};
 
 const PAGE: &str = "src/dist/disposable-chat.1";
 const SERVICE: &str = "src/dist/disposable-chat.service";
@@ -36,14 +36,23 @@ fn page() -> String {
     );
     page.push_str(BEFORE);
     for flag in FLAGS {
+        if let Some(group) = FLAG_GROUPS.iter().find(|group| group.first == flag.name) {
+            writeln!(page, ".SS {}", escaped(group.title)).expect("a String takes it");
+        }
         let label = format!("{} {}", flag.option(), flag.kind.placeholder());
         let notes = format!("Default: {}. Variable: {}.", flag.default, flag.variable());
         entry(&mut page, &label, &format!("{}.\n{notes}", flag.help));
     }
+    page.push_str(".SS The program\n");
     entry(&mut page, "-h, --help", "Print a summary of these options.");
     entry(&mut page, "-V, --version", "Print name and version.");
     page.push_str(".PP\n");
     page.push_str(&escaped(&values()));
+    page.push_str(".SH EXAMPLES\n.EX\n");
+    for example in FLAG_GROUPS.iter().flat_map(|group| group.examples) {
+        writeln!(page, "disposable\\-chat {}", escaped(example)).expect("a String takes it");
+    }
+    page.push_str(".EE\n");
     page.push_str(AFTER);
     page
 }
@@ -111,9 +120,15 @@ answers requests for the metrics only.
 The service manager is told when the server is ready and when it stops, and regularly that it is alive, see
 .BR sd_notify (3).
 .SH SIGNALS
-On SIGTERM or SIGINT the server closes every WebSocket with code 1001, writes what is queued and exits within five
-seconds.
-A second signal ends it at once.
+On SIGTERM, SIGINT or SIGQUIT the server closes every WebSocket with code 1001, writes what is queued and exits within
+five seconds.
+A second one ends it at once.
+.PP
+SIGHUP reads the certificate of
+.B tls:
+addresses again.
+Without such an address it ends the server if standard error is a terminal, and does nothing otherwise.
+SIGUSR1 and SIGUSR2 do nothing.
 .SH EXIT STATUS
 .TP
 .B 0
@@ -127,8 +142,8 @@ The server could not start or continue: for example, an address is in use.
 .B 2
 A flag or variable is invalid; the server was not started.
 .TP
-.BR 130 ", " 143
-A second SIGINT or SIGTERM ended the server.
+.BR 129 ", " 130 ", " 131 ", " 143
+A second SIGHUP, SIGINT, SIGQUIT or SIGTERM ended the server.
 .SH FILES
 .TP
 .I /usr/lib/systemd/system/disposable\-chat.service

@@ -1,9 +1,19 @@
-//! What an operator relies on behind proxies: forwarded addresses, the server's own origin.
+//! What an operator relies on at the start and behind proxies: addresses, variables, signals, forwarded addresses,
+//! the server's own origin.
 
+#[cfg(target_os = "linux")]
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv6Addr, TcpListener};
+#[cfg(target_os = "linux")]
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+#[cfg(target_os = "linux")]
+use rustix::process::{Pid, kill_process};
 use serde_json::json;
 
 use crate::client::{Answer, Http, Request, get, post, upgrade};
-use crate::server::{Server, command};
+use crate::server::{Address, Server, command, run, socket_path};
 
 // Forwarded addresses.
 
@@ -140,4 +150,118 @@ fn a_rebound_name_is_refused_and_the_log_names_the_flag_once() {
     server.ask(from_page(absolute, &own, origin)).refused(403, "bad_origin");
     server.ask(from_page(upgrade(&target), host, "http://other.example:8000"));
     assert_eq!(count(&mut server, "add --cors-origin http://evil.example:8000"), 1);
+}
+
+// Listeners.
+
+// contract §12.7 §12.29
+#[test]
+fn localhost_listens_on_both_loopback_addresses_with_one_port() {
+    let has_both = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    let server =
+        Server::spawn(command(&["--listen", "localhost:0"], &[]), 1 + usize::from(has_both));
+    let ports = server.addresses.iter().map(|address| {
+        Http::connect(address).ask(&get("/ping")).expect(200);
+        let Address::Tcp(address) = address else { panic!("{address:?}") };
+        assert!(address.ip().is_loopback(), "{address}");
+        address.port()
+    });
+    let mut ports: Vec<u16> = ports.collect();
+    ports.dedup();
+    assert_eq!(ports.len(), 1, "{:?}", server.addresses);
+}
+
+// contract §12.30
+#[test]
+fn a_folder_or_file_at_the_path_of_a_socket_is_named_in_one_line() {
+    let path = socket_path("folder");
+    std::fs::create_dir(&path).unwrap();
+    let ended = run(&["--listen", &format!("unix:{}", path.display())], &[]);
+    let line =
+        format!("cannot listen on unix:{}: there is a folder at this path\n", path.display());
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), line.as_str()));
+    std::fs::remove_dir(&path).unwrap();
+}
+
+#[test]
+fn a_proxy_header_before_tls_is_refused_with_the_reason() {
+    let ended = run(&["--listen", "proxy:tls:127.0.0.1:0"], &[]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("a PROXY header precedes TLS"), "{ended:?}");
+    assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+}
+
+// Settings without effect.
+
+// contract §12.31 §12.32
+#[test]
+fn settings_without_effect_are_one_warning_each() {
+    let env = [("CHAT_ROM_TTL", "5s"), ("CHAT_HISTORY", "7")];
+    let mut server = Server::start_with_env(&["--tls-cert", "/nowhere"], &env);
+    server.ask(get("/ping")).expect(200);
+    server.terminate();
+    assert!(server.wait().success());
+    let stderr = server.stderr_to_the_end();
+    let warnings: Vec<&String> = stderr.iter().filter(|line| line.starts_with("warn: ")).collect();
+    assert_eq!(
+        warnings,
+        [
+            "warn: the variable \"CHAT_ROM_TTL\" is unknown; is CHAT_ROOM_TTL meant?",
+            "warn: --tls-cert has no effect without a tls: address",
+        ]
+    );
+    let checked = run(&["check"], &env[..1]);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    let warning = "\nwarning: the variable \"CHAT_ROM_TTL\" is unknown; is CHAT_ROOM_TTL meant?\n";
+    assert!(checked.stdout.contains(warning), "{checked:?}");
+}
+
+// Signals.
+
+// Regression: each of these signals killed the server, without 1001 and without the state.
+// contract §12.33
+#[test]
+fn signals_without_a_meaning_do_nothing() {
+    let mut server = Server::start(&[]);
+    let (_, mut ana, mut bob) = server.room_of_two();
+    for signal in [Signal::HUP, Signal::USR1, Signal::USR2] {
+        server.signal(signal);
+        ana.chat("still here");
+        bob.expect_chat("ana", "still here");
+        ana.expect_chat("ana", "still here");
+    }
+    assert!(!server.has_ended());
+}
+
+// contract §12.33
+#[cfg(target_os = "linux")]
+#[test]
+fn a_hangup_ends_a_server_whose_stderr_is_a_terminal() {
+    let program = command(&["--listen", "127.0.0.1:0"], &[]);
+    let words = std::iter::once(program.get_program()).chain(program.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    // `script` runs a command in a terminal of its own.
+    let inner = format!("echo pid $$; exec {}", words.join(" "));
+    let script = Command::new("script")
+        .args(["-qefc", &inner, "/dev/null"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut script) = script else {
+        assert!(std::env::var_os("REQUIRE_ALL").is_none(), "there is no program `script`");
+        return eprintln!("skipped: there is no program `script`");
+    };
+    let mut lines = BufReader::new(script.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut after = |start: &str| {
+        let rest = lines.find_map(|line| Some(line.trim().strip_prefix(start)?.to_owned()));
+        rest.unwrap_or_else(|| panic!("no line {start}"))
+    };
+    let pid: i32 = after("pid ").parse().unwrap();
+    let address = Address::Tcp(after("listening on http://").parse().unwrap());
+    let mut http = Http::connect(&address);
+    http.ask(&get("/ping")).expect(200);
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::HUP).unwrap();
+    assert!(after("info: stopped: ").starts_with("SIGHUP"));
+    http.expect_end();
+    assert_eq!(script.wait().unwrap().code(), Some(0));
 }

@@ -51,6 +51,12 @@ fn sigint_closes_every_socket_and_ends_the_process() {
     expect_shutdown(Signal::INT, "SIGINT");
 }
 
+// contract §7.2 §12.9
+#[test]
+fn sigquit_closes_every_socket_and_ends_the_process() {
+    expect_shutdown(Signal::QUIT, "SIGQUIT");
+}
+
 #[test]
 fn a_shutdown_announces_no_leaves() {
     let server = Server::start(&[]);
