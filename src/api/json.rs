@@ -151,8 +151,15 @@ pub fn messages(out: &mut Vec<u8>, messages: &MessageCopies, stamps: &mut Stamps
     }
 }
 
-/// Appends a history frame (contract §8.1, §8.2).
-pub fn page(out: &mut Vec<u8>, page: &Page<'_>, stamps: &mut Stamps) {
+/// In a frame with a list of users, the last of them begins before this byte. With the longest name
+/// and the fields after the list, the frame stays under 64 KiB.
+const LIST_BYTES_MAX: usize = 62 * 1024;
+
+/// Appends a history frame (contract §8.1, §8.2). Returns how many of the users fit into it; the others
+/// follow in frames that [`users`] makes.
+pub fn page(out: &mut Vec<u8>, page: &Page<'_>, stamps: &mut Stamps) -> usize {
+    let start = out.len();
+    let mut listed = 0;
     out.extend_from_slice(b"{\"type\":\"history\",\"room_id\":");
     write(out, &Displayed(page.room_id));
     out.extend_from_slice(b",\"messages\":[");
@@ -169,10 +176,56 @@ pub fn page(out: &mut Vec<u8>, page: &Page<'_>, stamps: &mut Stamps) {
             out.extend_from_slice(b",\"room\":");
             room(out, &last.room, RoomForm::Inside { owner: last.owner });
             out.extend_from_slice(b",\"users\":");
-            write(out, &people(last.users.iter().copied()));
-            out.push(b'}');
+            listed = list(out, start, &last.users);
+            let is_whole = listed == last.users.len();
+            out.extend_from_slice(if is_whole { b"}" } else { b",\"users_more\":true}" });
         }
     }
+    listed
+}
+
+/// Appends a frame with the first of `users`, and returns how many they are (contract §8.15).
+pub fn users(out: &mut Vec<u8>, room_id: RoomId, users: &[(UserId, &str)]) -> usize {
+    let start = out.len();
+    out.extend_from_slice(b"{\"type\":\"users\",\"room_id\":");
+    write(out, &Displayed(room_id));
+    out.extend_from_slice(b",\"users\":");
+    let listed = list(out, start, users);
+    out.extend_from_slice(b",\"more\":");
+    write(out, &(listed < users.len()));
+    out.push(b'}');
+    listed
+}
+
+/// Appends the list of as many users as fit into the frame that begins at `start`.
+fn list(out: &mut Vec<u8>, start: usize, users: &[(UserId, &str)]) -> usize {
+    out.push(b'[');
+    let mut listed = 0;
+    for (user_id, user) in users {
+        if out.len() - start >= LIST_BYTES_MAX {
+            break;
+        }
+        if listed > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(b"{\"user_id\":\"");
+        out.extend_from_slice(&user_id.chars());
+        out.extend_from_slice(b"\",\"user\":\"");
+        characters(out, user.as_bytes());
+        out.extend_from_slice(b"\"}");
+        listed += 1;
+    }
+    out.push(b']');
+    listed
+}
+
+/// Appends the first event of a connection that asked for it instead of history (contract §8.16).
+pub fn welcome(out: &mut Vec<u8>, room_id: RoomId, you: UserId) {
+    out.extend_from_slice(b"{\"type\":\"welcome\",\"room_id\":");
+    write(out, &Displayed(room_id));
+    out.extend_from_slice(b",\"you\":");
+    write(out, &Displayed(you));
+    out.push(b'}');
 }
 
 /// Where a room is described.

@@ -37,12 +37,15 @@ pub fn after(request: &Request) -> Option<Option<MessageId>> {
     Some(value.ok().and_then(|id| MessageId::parse(&id)))
 }
 
-/// `after`, else `history`: how much history a socket gets (contract §8.5).
+/// `after`, else `history`, else `welcome`: how a socket begins (contract §8.5, §8.16).
 pub fn start(request: &Request) -> Start {
     if let Some(id) = after(request) {
         return Start::After(id);
     }
+    let welcome = request.query_value("welcome");
+    let is_welcome = welcome.ok().flatten().is_some_and(|value| value == "true");
     match request.query_value("history") {
+        Ok(None) if is_welcome => Start::Welcome,
         Ok(None) => Start::Live,
         Ok(Some(text)) => Start::Last(clamped(&text)),
         Err(_) => Start::Last(0),

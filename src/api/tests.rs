@@ -13,7 +13,7 @@ use super::*;
 use crate::chat::{
     AttachmentKey, BadName, ChatConfig, CloseReason, ConnKey, Draft, Event, GuessPaces,
     JoinRequest, Message, MessageCopies, MessageId, Pace, Page, Published, Refusal, RoomId,
-    RoomKey, SessionId, Start,
+    RoomKey, SessionId, Start, UserId,
 };
 use crate::clock::{Mono, Now, SeededEntropy, Stamps, Wall};
 use crate::http::{Codec, Fed, HttpLimits, Reject};
@@ -46,6 +46,7 @@ impl Sink for RecordingSink {
         json::page(&mut out, page, &mut Stamps::default());
         self.pages.push(String::from_utf8(out).unwrap());
     }
+    fn welcome(&mut self, _: ConnKey, _: RoomId, _: UserId) {}
     fn on_listed(&mut self, _: usize) {}
     fn begin_catch_up(&mut self, _: ConnKey) {}
     fn end_catch_up(&mut self, _: ConnKey) {}

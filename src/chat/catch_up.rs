@@ -12,8 +12,7 @@ use super::keys::ConnKey;
 use super::sink::{LastPage, Page, Sink};
 use super::store::{Place, Store};
 
-/// Bytes of messages in one page. The whole page stays under 64 KiB, unless it lists very many
-/// users: more than 250 if all have the longest names.
+/// Bytes of messages in one page. The whole page stays under 64 KiB.
 const PAGE_BYTES_MAX: usize = 60 * 1024;
 
 /// Bytes of JSON for one user in the last page, without the name.
@@ -24,6 +23,8 @@ const USER_BYTES: usize = 48;
 pub enum Start {
     /// At the next event.
     Live,
+    /// Likewise, after [`Sink::welcome`].
+    Welcome,
     /// This many messages before the end of the history.
     Last(usize),
     /// After this message. `None`: the client gave a malformed id, which counts as unknown.
@@ -50,7 +51,7 @@ impl CatchUp {
     /// Places the cursor. `None` if the connection begins live.
     pub fn begin(start: Start, history: &History, store: &Store) -> Option<CatchUp> {
         let (cursor, complete) = match start {
-            Start::Live => return None,
+            Start::Live | Start::Welcome => return None,
             Start::Last(count) => (history.before_last(store, count), true),
             Start::After(id) => match id.filter(|id| history.has(store, *id)) {
                 Some(id) => (Some(id), history.is_complete_after(id)),
@@ -132,7 +133,8 @@ impl CatchUp {
             // JSON escapes a quotation mark or a backslash in a name: two bytes instead of one.
             let user_bytes = |(_, name): &(_, &str)| USER_BYTES + 2 * name.len();
             let users_bytes = page.users.iter().map(user_bytes).sum::<usize>();
-            // Users that do not fit beside the messages get a page of their own.
+            // Users that do not fit beside the messages get a page of their own, which the sink continues
+            // in further frames.
             let fits = messages.is_empty() || bytes + users_bytes <= PAGE_BYTES_MAX;
             last_page = fits.then_some(page);
         }

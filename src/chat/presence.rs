@@ -305,11 +305,20 @@ impl Chat {
         }
         let is_arrival = self.register(member, Arrival::after(self.arrivals));
         self.arrivals += u64::from(is_arrival);
+        if start == Start::Welcome {
+            self.welcome(member, conn, sink);
+        }
         self.feeds.begin_catch_up(key, start, sink);
         self.catch_up(now, key, sink);
         if is_arrival {
             self.accept(now, member, MessageKind::UserJoined, None, |_| (), sink);
         }
+    }
+
+    fn welcome(&self, member: MemberKey, conn: ConnKey, sink: &mut dyn Sink) {
+        let Some(member) = self.members.get(member) else { return };
+        let Some(room_id) = self.room_id(member.room) else { return };
+        sink.welcome(conn, room_id, member.user_id);
     }
 
     /// Lists the connection in its room, and cancels the timers that run while the room or the

@@ -69,6 +69,9 @@ pub trait Sink {
     fn push_missed(&mut self, to: ConnKey, messages: &MessageCopies);
     /// Queues a page of history for a connection that is catching up.
     fn push_page(&mut self, to: ConnKey, page: &Page<'_>);
+    /// Queues the event that tells a connection its room and its user id. It is the first that the
+    /// connection is sent.
+    fn welcome(&mut self, to: ConnKey, room_id: RoomId, you: UserId);
     /// The list of all users of a room is made, of so many.
     fn on_listed(&mut self, users: usize);
     /// From now on [`Sink::seal`] skips this connection. The event loop calls

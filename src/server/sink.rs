@@ -9,7 +9,8 @@ use super::schedule::{FanOut, LISTED_BYTES};
 use super::table::Table;
 use crate::api;
 use crate::chat::{
-    CloseReason, ConnKey, Departure, Event, Message, MessageCopies, Page, Published, RoomKey, Sink,
+    CloseReason, ConnKey, Departure, Event, Message, MessageCopies, Page, Published, RoomId,
+    RoomKey, Sink, UserId,
 };
 use crate::net::{Cut, Piece, Stream};
 use crate::ws;
@@ -83,10 +84,23 @@ impl<S: Stream> Sink for Table<S> {
     }
 
     fn push_page(&mut self, to: ConnKey, page: &Page<'_>) {
+        let (mut frames, mut listed) = (Vec::new(), 0);
+        ws::encode_text(&mut frames, |out| listed = api::json::page(out, page, &mut self.stamps));
+        let users = page.last.as_ref().map_or(&[][..], |last| &last.users);
+        // In one piece with the page, so that no event comes between.
+        let mut left = &users[listed..];
+        while !left.is_empty() {
+            ws::encode_text(&mut frames, |out| listed = api::json::users(out, page.room_id, left));
+            left = &left[listed..];
+        }
+        self.on_listed(users.len());
+        self.push_history(to, Piece::private(frames.into_boxed_slice()));
+    }
+
+    fn welcome(&mut self, to: ConnKey, room_id: RoomId, you: UserId) {
         let mut frame = Vec::new();
-        ws::encode_text(&mut frame, |out| api::json::page(out, page, &mut self.stamps));
-        self.on_listed(page.last.as_ref().map_or(0, |last| last.users.len()));
-        self.push_history(to, Piece::private(frame.into_boxed_slice()));
+        ws::encode_text(&mut frame, |out| api::json::welcome(out, room_id, you));
+        self.push_frames(to, Piece::private(frame.into_boxed_slice()));
     }
 
     fn on_listed(&mut self, users: usize) {

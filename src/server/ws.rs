@@ -13,7 +13,7 @@ use crate::api::error::Error;
 use crate::api::socket::{self, ClientEvent, PONG};
 use crate::chat::{AttachmentKey, Departure, Draft};
 use crate::net::{Piece, Stream};
-use crate::ws::close::Close;
+use crate::ws::close::{self, Close};
 use crate::ws::{self, Incoming};
 
 impl<S: Stream> Core<S> {
@@ -70,7 +70,7 @@ impl<S: Stream> Core<S> {
             match &fed {
                 // Pongs are collected: a flood of pings must not become a flood of pieces.
                 Ok(Some(Incoming::Ping | Incoming::Fragment)) => continue,
-                Ok(Some(Incoming::Closed | Incoming::Binary(_))) | Err(_) => {
+                Ok(Some(Incoming::Closed(_) | Incoming::Binary(_))) | Err(_) => {
                     self.advance(key, attachment);
                 }
                 Ok(_) => {}
@@ -81,14 +81,16 @@ impl<S: Stream> Core<S> {
                 Ok(Some(Incoming::Text(text))) => self.on_text(key, attachment, &text),
                 Ok(Some(Incoming::Fragment | Incoming::Ping | Incoming::Pong(_))) => {}
                 Ok(Some(Incoming::Binary(_))) => self.table.close(key, Close::BINARY),
-                Ok(Some(Incoming::Closed)) => {
+                Ok(Some(Incoming::Closed(code))) => {
                     // RFC 6455 §5.5.1, §7.1.1: the peer sends nothing after it, and waits for our
                     // end. Unless it has sent more, which must be read first, we end with the answer.
                     let connection = self.table.slots.get_mut(key);
                     if let Some(connection) = connection.filter(|_| input.is_empty()) {
                         connection.is_read_to_end = !self.has_more_input;
                     }
-                    self.table.finish(key, Departure::Closed);
+                    let is_left = !code.is_some_and(close::will_return);
+                    let departure = if is_left { Departure::Closed } else { Departure::Broken };
+                    self.table.finish(key, departure);
                 }
                 Err(violation) => self.table.close(key, violation.close()),
                 Ok(None) => break,

@@ -58,6 +58,16 @@ impl Close {
     pub const RATE_LIMITED: Close = close(4429, "rate limited");
 }
 
+/// Whether a peer that closes with this code may be back soon, so that its close counts as a broken
+/// connection (contract §6.19).
+pub fn will_return(code: u16) -> bool {
+    /// RFC 6455 §7.4.1: what browsers send when a page is reloaded or left.
+    const GOING_AWAY: u16 = 1001;
+    /// From the range for frameworks (RFC 6455 §7.4.2), for clients that reconnect on purpose.
+    const BACK_SOON: u16 = 3001;
+    matches!(code, GOING_AWAY | BACK_SOON)
+}
+
 /// How the peer violated RFC 6455 or a limit. Its later input is discarded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Violation {

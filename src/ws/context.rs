@@ -33,9 +33,9 @@ pub enum Incoming {
     /// A ping. The pong is already in `out`.
     Ping,
     Pong(Bytes),
-    /// The peer's close, or its answer to our close. If the peer's close needed an answer, that is
-    /// already in `out`. Later input is discarded.
-    Closed,
+    /// The peer's close, or its answer to our close, with its code if it has one. If the peer's close
+    /// needed an answer, that is already in `out`. Later input is discarded.
+    Closed(Option<u16>),
 }
 
 /// The WebSocket state of one connection (server role).
@@ -208,7 +208,7 @@ impl Context {
         }
         // After our close, messages that the peer sent before it saw the close are ignored.
         let is_open = self.state == WsState::Open;
-        Ok(incoming.filter(|incoming| is_open || *incoming == Incoming::Closed))
+        Ok(incoming.filter(|incoming| is_open || matches!(incoming, Incoming::Closed(_))))
     }
 
     /// Lets tungstenite read one complete frame.
@@ -240,12 +240,12 @@ impl Context {
             }
             Ok(Message::Ping(_)) => Ok(Incoming::Ping), // Not answered after our close.
             // RFC 6455 §5.5.1: tungstenite queues the answer to the peer's close, too.
-            Ok(Message::Close(_)) => {
+            Ok(Message::Close(close)) => {
                 if self.state == WsState::Open {
                     flush(inner, stream.out);
                 }
                 self.state = WsState::Closed;
-                Ok(Incoming::Closed)
+                Ok(Incoming::Closed(close.map(|close| close.code.into())))
             }
             // Neither is the result of reading a complete frame.
             Ok(Message::Frame(_)) | Err(Error::Io(_)) => Err(Violation::Protocol),

@@ -339,7 +339,7 @@ fn on_ws_bytes(context: &mut Context, input: &mut &[u8], out: &mut Vec<u8>) -> O
         Ok(Some(Incoming::Text(text))) => encode(TEXT, text.as_bytes(), out),
         Ok(Some(Incoming::Binary(payload))) => encode(BINARY, &payload, out),
         Ok(Some(Incoming::Fragment | Incoming::Ping | Incoming::Pong(_)) | None) => {}
-        Ok(Some(Incoming::Closed)) => return Some(Protocol::Closing),
+        Ok(Some(Incoming::Closed(_))) => return Some(Protocol::Closing),
         Err(violation) => {
             context.close(violation.close(), out);
             return Some(Protocol::Closing);

@@ -809,7 +809,19 @@ impl Ws {
             if frame["more"] == false {
                 let complete = frame["complete"].as_bool().expect("complete");
                 let you = frame["you"].as_str().expect("you").to_owned();
-                let users = frame["users"].clone();
+                let mut users = frame["users"].clone();
+                let mut has_more = frame.get("users_more").is_some();
+                while has_more {
+                    let frame = self.data_frame();
+                    assert!(frame.payload.len() < 64 * 1024, "{} bytes", frame.payload.len());
+                    let mut frame = event_of(frame);
+                    assert_eq!(frame["type"], "users", "{frame}");
+                    frames += 1;
+                    let more = frame["users"].as_array_mut().expect("users");
+                    assert!(!more.is_empty());
+                    users.as_array_mut().expect("users").append(more);
+                    has_more = frame["more"].as_bool().expect("more");
+                }
                 return History { messages, frames, complete, you, users };
             }
         }

@@ -85,6 +85,56 @@ fn history_comes_first_and_then_the_own_join() {
     bob.expect_nothing();
 }
 
+/// Regression: the last history frame had all the users, however many, so that it exceeded 64 KiB.
+// contract §8.1 §8.2 §8.15
+#[test]
+fn the_users_of_a_full_room_take_several_frames() {
+    const USERS: usize = 600;
+    let server = Server::start(&["--session-rate", "0"]);
+    let ana = server.session("ana");
+    let room = server.room(&ana);
+    let mut expected = vec![json!({"user_id": "", "user": "ana"})];
+    let mut ana = server.enter_as(&room, "ana", &ana);
+    expected[0]["user_id"] = json!(ana.user_id);
+    let all: Vec<_> = (0..USERS)
+        .map(|number| {
+            let name = format!("{}{number}", "\"".repeat(47 - number.to_string().len()) + "🦀");
+            let socket = server.socket_with(&room, &server.session(&name), "welcome=true");
+            let joined = ana.event();
+            assert_eq!(joined["user"], json!(name));
+            expected.push(json!({"user_id": joined["user_id"], "user": name}));
+            socket
+        })
+        .collect();
+    let mut tab = server.socket_with(&room, &ana.session, "history=0");
+    let history = tab.history();
+    assert!(history.frames > 1);
+    assert_eq!(history.users, json!(expected));
+    ana.chat("and on");
+    tab.expect_chat("ana", "and on");
+    drop(all);
+}
+
+// contract §8.16
+#[test]
+fn a_socket_without_history_can_ask_for_a_welcome() {
+    let server = Server::start(&[]);
+    let (room, ana, _) = room_with_chats(&server, 2);
+    let bob = server.session("bob");
+    let mut socket = server.socket_with(&room, &bob, "welcome=true");
+    let welcome = socket.event();
+    let you = welcome["you"].clone();
+    assert_eq!(welcome, json!({"type": "welcome", "room_id": room, "you": you}));
+    assert_eq!(socket.expect_join("bob")["user_id"], you);
+    socket.expect_nothing();
+    for other in ["welcome=false", "welcome=1", "welcome", "welcome=%zz"] {
+        server.socket_with(&room, &ana.session, other).expect_nothing();
+    }
+    let mut tab = server.socket_with(&room, &bob, "history=0&welcome=true");
+    assert_eq!(tab.history().you, you);
+    tab.expect_nothing();
+}
+
 #[test]
 fn without_history_or_after_there_is_no_history_frame() {
     let server = Server::start(&[]);

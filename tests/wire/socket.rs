@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::client::{
-    FIN, KEY, PING, PONG, Request, Ws, chat, delete, frame, get, post, request, text, typing,
-    upgrade,
+    CLOSE, FIN, KEY, PING, PONG, Request, Ws, chat, close_payload, delete, frame, get, post,
+    request, text, typing, upgrade,
 };
 use crate::server::{Server, wait_until};
 
@@ -538,6 +538,26 @@ fn a_closed_socket_leaves_at_once() {
     let server = Server::start(&["--leave-grace", "1h"]);
     let (_, ana, mut bob) = server.room_of_two();
     ana.close();
+    bob.expect_left("ana");
+}
+
+/// Regression: a browser sends 1001 at each reload, so that everyone read of a leave and a join.
+// contract §6.10 §6.11 §6.19
+#[test]
+fn a_close_with_1001_or_3001_is_a_broken_connection() {
+    let server = Server::start(&["--leave-grace", "1h"]);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    for code in [1001, 3001] {
+        ana.send(frame(FIN | CLOSE, close_payload(code, "back soon")));
+        assert_eq!(ana.closed().0, code);
+        let session = ana.session.clone();
+        ana = server.socket(&room, &session);
+        ana.session = session;
+        ana.chat("did you miss me?");
+        bob.expect_chat("ana", "did you miss me?");
+        ana.expect_chat("ana", "did you miss me?");
+    }
+    ana.send(frame(FIN | CLOSE, close_payload(3000, "")));
     bob.expect_left("ana");
 }
 

@@ -317,6 +317,15 @@ impl Sink for Recorder {
         assert!(bytes < 64 * 1024, "a page of {bytes} bytes");
     }
 
+    fn welcome(&mut self, to: ConnKey, _: RoomId, you: UserId) {
+        if self.discards {
+            return;
+        }
+        let received = self.received_by(to);
+        assert!(received.is_open() && received.lines.is_empty(), "it is the first event");
+        received.lines.push(format!("welcome {you}"));
+    }
+
     fn on_listed(&mut self, _: usize) {}
 
     fn begin_catch_up(&mut self, to: ConnKey) {

@@ -67,7 +67,7 @@ fn describe(incoming: Incoming) -> String {
         Incoming::Fragment => "fragment".to_owned(),
         Incoming::Ping => "ping".to_owned(),
         Incoming::Pong(payload) => format!("pong {}", payload.escape_ascii()),
-        Incoming::Closed => "closed".to_owned(),
+        Incoming::Closed(_) => "closed".to_owned(),
     }
 }
 
@@ -606,7 +606,7 @@ fn second_opinion(input: &[u8]) -> (Vec<String>, bool) {
             Ok(Message::Binary(payload)) => Incoming::Binary(payload),
             Ok(Message::Ping(_)) => Incoming::Ping,
             Ok(Message::Pong(payload)) => Incoming::Pong(payload),
-            Ok(Message::Close(_)) => Incoming::Closed,
+            Ok(Message::Close(close)) => Incoming::Closed(close.map(|close| close.code.into())),
             Ok(Message::Frame(_)) => unreachable!("tungstenite reads no raw frames"),
             Err(Error::Io(_) | Error::ConnectionClosed) => return (delivered, false),
             Err(_) => return (delivered, true),

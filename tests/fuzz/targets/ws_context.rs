@@ -69,7 +69,7 @@ fn run(limits: WsLimits, pieces: &[&[u8]], is_short: bool) -> Outcome {
                 Ok(Some(incoming)) => {
                     assert!(!is_closed, "{incoming:?} after the end");
                     assert!(piece.len() < before, "a message has no bytes");
-                    is_closed = incoming == Incoming::Closed;
+                    is_closed = matches!(incoming, Incoming::Closed(_));
                     outcome.delivered.push(format!("{incoming:?}"));
                 }
                 Err(violation) => {
@@ -117,7 +117,7 @@ fn server_closes_first(limits: WsLimits, cut: &Cut<'_>) {
         let len = out.len();
         while let Ok(Some(incoming)) = context.feed(&mut piece, &mut out, &mut reader) {
             assert!(
-                !closed || incoming == Incoming::Closed,
+                !closed || matches!(incoming, Incoming::Closed(_)),
                 "{incoming:?} after the server's close"
             );
         }
@@ -156,12 +156,14 @@ fn second_opinion(limits: WsLimits, bytes: &[u8]) -> (Vec<String>, bool) {
             Ok(Message::Binary(payload)) => Incoming::Binary(payload),
             Ok(Message::Ping(_)) => Incoming::Ping,
             Ok(Message::Pong(payload)) => Incoming::Pong(payload),
-            Ok(Message::Close(_)) => Incoming::Closed,
+            Ok(Message::Close(close)) => {
+                Incoming::Closed(close.map(|close| close.code.into()))
+            }
             Ok(Message::Frame(_)) => unreachable!("tungstenite reads no raw frames"),
             Err(Error::Io(_) | Error::ConnectionClosed) => return (delivered, false),
             Err(_) => return (delivered, true),
         };
-        let closed = incoming == Incoming::Closed;
+        let closed = matches!(incoming, Incoming::Closed(_));
         delivered.push(format!("{incoming:?}"));
         if closed {
             return (delivered, false);

@@ -43,7 +43,7 @@ impl Model {
         let log = self.story.sink.log(room);
         let kept: Vec<_> = kept(&log[..from]).collect();
         let (next, complete) = match start {
-            Start::Live => (Some(from), true),
+            Start::Live | Start::Welcome => (Some(from), true),
             Start::Last(count) => (kept[kept.len().saturating_sub(count)..].first().copied(), true),
             Start::After(id) => {
                 match kept.iter().position(|place| log[*place].id == id && id.is_some()) {
