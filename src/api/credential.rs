@@ -6,10 +6,7 @@
 
 use super::error::{Code, Error};
 use crate::chat::SessionId;
-use crate::http::{QueryValue, Request, eq_ignore_case, list_members};
-
-/// The beginning of a subprotocol that carries a session's id (contract §5.2).
-pub const BEARER: &str = "bearer.";
+use crate::http::{Request, eq_ignore_case, list_members};
 
 /// The content of `Authorization`.
 enum Authorization {
@@ -40,18 +37,18 @@ pub fn invalid_session() -> Error {
 }
 
 /// The id that an upgrade carries: in `Authorization`, else in a subprotocol, else in the query
-/// (contract §5.3), which has the value `session_id`.
-pub fn upgrade_session_id(
-    request: &Request,
-    session_id: Option<QueryValue<'_>>,
-) -> Option<SessionId> {
+/// (contract §5.3).
+pub fn upgrade_session_id(request: &Request) -> Option<SessionId> {
     match authorization(request) {
         Authorization::Session(id) => Some(id),
         Authorization::Malformed => None,
         Authorization::Missing => {
-            match offered_subprotocols(request).find_map(|token| token.strip_prefix(BEARER)) {
+            match offered_subprotocols(request).find_map(|token| token.strip_prefix("bearer.")) {
                 Some(token) => SessionId::parse(token),
-                None => SessionId::parse(&session_id?.decode().ok()?),
+                None => {
+                    let value = request.query_value("session_id").ok().flatten();
+                    value.and_then(|token| SessionId::parse(&token))
+                }
             }
         }
     }

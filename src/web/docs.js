@@ -22,18 +22,25 @@ const table = (title, rows) => [h("h3", title), h("div", { className: "wide", ta
 
 const resolve = (doc, { $ref, ...rest }) => $ref
  ? { ...resolve(doc, $ref.slice(2).split("/").reduce((at, key) => at[key], doc)), ...rest } : rest;
-// A schema, written as a TypeScript type.
-const shape = (doc, schema, pad = "\n") => {
+// A schema, written as a TypeScript type. Objects of a union are named there, and collected in `named`.
+const shape = (doc, schema, named, pad = "\n") => {
  const s = resolve(doc, schema), values = s.enum ?? ("const" in s ? [s.const] : 0);
  if (values) return values.map((one) => JSON.stringify(one)).join(" | ");
- if (s.anyOf) return s.anyOf.map((one) => shape(doc, one, pad)).join(" | ");
- if (s.items) return shape(doc, s.items, pad) + "[]";
+ if (s.oneOf) return s.oneOf.map((one) => resolve(doc, one).properties
+  ? (named.add(one.$ref), one.$ref.split("/").pop()) : shape(doc, one, named, pad)).join(" | ");
+ if (s.items) return shape(doc, s.items, named, pad).replace(/^\w+ \|.*/, "($&)") + "[]";
  if (!s.properties) return [s.type].flat().join(" | ");
  const inner = `${pad}  `;
  return `{${Object.entries(s.properties).map(([name, one]) => {
   const note = resolve(doc, one).description;
-  return `${inner}${name}${s.required?.includes(name) ? "" : "?"}: ${shape(doc, one, inner)}${note ? `  // ${note.replaceAll("`", "")}` : ""}`;
+  return `${inner}${name}${s.required?.includes(name) ? "" : "?"}: ${shape(doc, one, named, inner)}${note ? `  // ${note.replaceAll("`", "")}` : ""}`;
  }).join("")}${pad}}`;
+};
+const type = (doc, schema) => {
+ const named = new Set();
+ let text = shape(doc, schema, named);
+ for (const $ref of named) text += `\n\n${$ref.split("/").pop()} = ${shape(doc, { $ref }, named)}`;
+ return pre(text);
 };
 
 // Values that all forms share, kept for this tab.
@@ -64,7 +71,7 @@ const field = ({ name, required, schema, description }) => label(name,
  (schema?.maximum ? `${schema.minimum} to ${schema.maximum}. ` : "") + (description ?? ""));
 const target = (path, form, names) => {
  const value = (name) => form.elements[name].value, set = names.filter(value);
- return path.slice(1).replace(/{(\w+)}/, (_, name) => encodeURIComponent(value(name)))
+ return path.slice(1).replace(/{(\w+)}/g, (_, name) => encodeURIComponent(value(name)))
   + (set.length ? `?${new URLSearchParams(set.map((name) => [name, value(name)]))}` : "");
 };
 
@@ -72,7 +79,7 @@ const call = (doc, path, verb, op, shared = []) => {
  const needs = (op.security ?? doc.security).some((one) => one.session), method = verb.toUpperCase();
  const fields = [...shared, ...op.parameters ?? []].map((one) => resolve(doc, one));
  const queries = fields.filter((one) => one.in === "query").map((one) => one.name);
- const content = op.requestBody?.content["application/json"], body = content && text(JSON.stringify(content.example));
+ const content = op.requestBody?.content["application/json"], body = content && text(JSON.stringify(resolve(doc, content.schema).examples[0]));
  const out = h("output"), curl = pre("");
  const form = h("form", fields.map(field), body ? label("Body", body) : "", button("Send"), out);
  const update = () => {
@@ -96,7 +103,7 @@ const call = (doc, path, verb, op, shared = []) => {
  const types = responses.map(([status, one]) => [`Response ${status}`, one.content?.["application/json"]?.schema]).filter(([name, one]) => one && name < "Response 3");
  return h("details", h("summary", h("b", { className: verb }, method), " ", h("code", path),
   h("span", op.summary, needs ? h("small", " · needs a session") : "")), prose(op.description), form, curl,
-  [["Body", content?.schema], ...types].map(([name, one]) => one ? [h("h3", name), pre(shape(doc, one))] : []),
+  [["Body", content?.schema], ...types].map(([name, one]) => one ? [h("h3", name), type(doc, one)] : []),
   table("All responses", [["status", "meaning"], ...responses.map(([status, one]) => [status, one.description])]));
 };
 
@@ -152,7 +159,7 @@ const socket = (doc) => {
   note("→", frame.value);
  };
  const part = (op) => [h("h3", op.title), prose(op.description), messages(op).map((one) =>
-  h("details", h("summary", h("code", one.name), h("span", inline(one.summary))), pre(shape(doc, one.payload))))];
+  h("details", h("summary", h("code", one.name), h("span", inline(one.summary))), type(doc, one.payload)))];
  return section("Socket", prose(doc.info.description), h("h3", "Connecting"), prose(description), h("h3", "Try it"), form, log, writer,
   Object.values(doc.operations).map(part), table("Close codes", [["code", "reason", "when", "reconnect?"], ...closes]));
 };
@@ -165,7 +172,7 @@ const section = (id, ...inside) => {
 const start = async () => {
  const [rest, events] = await Promise.all(["openapi", "asyncapi"].map(async (name) => (await fetch(new URL(`${name}.json`, base))).json()));
  const calls = Object.entries(rest.paths).flatMap(([path, { parameters, ...verbs }]) =>
-  Object.entries(verbs).map(([verb, op]) => [op.tags[0], call(rest, path, verb, op, parameters)]));
+  Object.entries(verbs).filter(([, op]) => op.tags).map(([verb, op]) => [op.tags[0], call(rest, path, verb, op, parameters)]));
  main.replaceChildren(section("Start", h("h3", rest.info.summary), prose(rest.info.description)),
   ...rest.tags.map(({ name, description }) => section(name, prose(description), calls.map(([tag, node]) => tag === name ? node : []))), socket(events));
  $(`[id="${location.hash.slice(1)}"]`)?.scrollIntoView();

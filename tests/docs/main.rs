@@ -2,8 +2,8 @@
 //! is a documented one, and the tests provoke every documented response.
 //!
 //! `document` implements the parts of OpenAPI and JSON Schema that the documents use. `rest` and `socket` provoke the
-//! responses and events. `files` checks how the documents and the pages are sent, `page` how a browser shows the
-//! documents.
+//! responses and events. `generators` checks the names and examples that generators use, `files` how the documents and
+//! the pages are sent, `page` how a browser shows the documents.
 
 // These tests use only a part of each.
 #[allow(dead_code)]
@@ -19,6 +19,7 @@ mod server;
 mod document;
 
 mod files;
+mod generators;
 mod page;
 mod rest;
 mod socket;

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use disposable_chat::ws::close::Close;
 use serde_json::{Value, json};
 
-use crate::client::{Ws, upgrade};
-use crate::document::Document;
+use crate::client::{Ws, get, upgrade};
+use crate::document::{Document, errors_in};
 use crate::server::Server;
 
 /// Every close code and reason of the server.
@@ -111,7 +111,8 @@ fn the_server_sends_exactly_the_documented_events() {
     }
 
     let refused = messages(document, "events").into_iter().find(|one| one["name"] == "refused");
-    let codes = &refused.expect("an event")["payload"]["properties"]["code"]["enum"];
+    let refused = document.resolve(&refused.expect("an event")["payload"]);
+    let codes = &refused["properties"]["code"]["enum"];
     let codes: Vec<_> = codes.as_array().expect("codes").iter().collect();
     let long = json!({"type": "chat", "message": "x".repeat(4001)}).to_string();
     let mut got = Vec::new();
@@ -143,15 +144,51 @@ fn the_server_sends_exactly_the_documented_events() {
     assert_eq!(*seen, documented);
 }
 
+/// The handshake's errors, each provoked, are exactly those that the channel's description names.
 #[test]
-fn both_documents_describe_messages_alike() {
+fn the_errors_of_the_handshake_are_documented() {
+    let document = Document::asyncapi();
+    let description = document.0["channels"]["room"]["description"].as_str().expect("text");
+    let paragraph = description.split("\n\n").find(|text| text.starts_with("The handshake fails"));
+    let documented = errors_in(paragraph.expect("a paragraph"));
+
+    let server = Server::start(&["--cors-origin", "https://chat.example"]);
+    let ana = server.session("ana");
+    let target = format!("/ws/{}?session_id={ana}", server.room(&ana));
+    let without_key =
+        |key: &str| upgrade(&target).without("Sec-WebSocket-Key").field("Sec-WebSocket-Key", key);
+    let old = upgrade(&target).without("Sec-WebSocket-Version").field("Sec-WebSocket-Version", "8");
+    let mut seen = BTreeSet::from([(503, "server_full".to_owned())]);
+    for (request, status, code) in [
+        (get(&target), 426, "upgrade_required"),
+        (old, 426, "upgrade_required"),
+        (without_key("x"), 400, "bad_request"),
+        (upgrade(&target).field("Origin", "https://evil.example"), 403, "bad_origin"),
+    ] {
+        server.ask(request).refused(status, code);
+        seen.insert((status, code.to_owned()));
+    }
+    assert_eq!(documented, seen);
+}
+
+/// A client needs only one set of types. `discriminator` differs, because AsyncAPI has another form of it.
+#[test]
+fn schemas_of_the_same_name_are_the_same_in_both_documents() {
     let (rest, events) = (Document::openapi(), Document::asyncapi());
-    let fields = |document: &Document| -> BTreeSet<String> {
-        let properties = &document.0["components"]["schemas"]["Message"]["properties"];
-        properties.as_object().expect("fields").keys().cloned().collect()
-    };
-    assert_eq!(fields(&rest), fields(&events));
-    let channel = &events.0["channels"]["room"];
-    let path = channel["address"].as_str().expect("an address");
-    assert!(rest.0["paths"][path]["get"].is_object(), "{path}");
+    let mut compared = 0;
+    for (name, schema) in rest.0["components"]["schemas"].as_object().expect("schemas") {
+        let other = &events.0["components"]["schemas"][name];
+        if other.is_object() {
+            let comparable = |schema: &Value| {
+                let mut fields = schema.as_object().expect("an object").clone();
+                fields.retain(|name, _| !["discriminator", "examples"].contains(&&**name));
+                fields
+            };
+            assert_eq!(comparable(schema), comparable(other), "{name}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 5, "{compared}");
+    let path = events.0["channels"]["room"]["address"].as_str().expect("an address");
+    assert!(rest.0["paths"][path].is_object(), "{path}");
 }
