@@ -17,8 +17,8 @@ def fail(message):
     sys.exit(f"{NAME}: {message}")
 
 
-def run(command):
-    if subprocess.run(command, cwd=ROOT).returncode != 0:
+def run(command, **options):
+    if subprocess.run(command, cwd=ROOT, **options).returncode != 0:
         fail(f"`{' '.join(map(str, command[:3]))} …` failed")
 
 

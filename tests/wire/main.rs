@@ -11,7 +11,6 @@ mod client;
 mod server;
 
 mod conventions;
-mod forms;
 mod sessions;
 
 mod rooms;

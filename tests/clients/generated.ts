@@ -1,0 +1,54 @@
+// Calls a real server through `openapi-fetch` with the types that `openapi-typescript` generates from openapi.json.
+//
+// `.ci/documents` generates `schema.d.ts`, checks and compiles this file with strict types, and runs it with the
+// server's URL.
+import { deepStrictEqual as same, ok } from "node:assert";
+import createClient from "openapi-fetch";
+import type { components, paths } from "./schema.js";
+
+type Message = components["schemas"]["Message"];
+
+const baseUrl = process.argv[2];
+const clientOf = (session: string) => createClient<paths>({ baseUrl, headers: { Authorization: `Bearer ${session}` } });
+
+const logIn = async (username: string) => {
+  const { data } = await createClient<paths>({ baseUrl }).POST("/sessions", { body: { username } });
+  ok(data);
+  return clientOf(data.session_id);
+};
+
+// The discriminator narrows a message to its type.
+const describe = (message: Message): string => {
+  switch (message.type) {
+    case "chat":
+      return `${message.user}: ${message.message} (${message.nonce ?? "no nonce"})`;
+    default:
+      return `${message.type} ${message.user_id}`;
+  }
+};
+
+const ana = await logIn("ana");
+const created = await ana.POST("/rooms", { body: { title: "Typed", private: false } });
+ok(created.data);
+const room_id = created.data.room_id;
+const path = { room_id };
+
+// Both forms of the list of public rooms.
+const ids = await ana.GET("/rooms/all");
+ok(ids.data?.rooms.some((room) => room === room_id));
+const detailed = await ana.GET("/rooms/all", { params: { query: { detail: true } } });
+const titles = detailed.data?.rooms.flatMap((room) => (typeof room === "string" ? [] : [room.title]));
+ok(titles?.includes("Typed"));
+
+const posted = await ana.POST("/rooms/{room_id}/messages", {
+  params: { path },
+  body: { message: "Hello world!", nonce: "1" },
+});
+ok(posted.data);
+const listed = await ana.GET("/rooms/{room_id}/messages", { params: { path, query: { limit: 10 } } });
+same(listed.data?.messages.map(describe), ["ana: Hello world! (1)"]);
+
+const { error } = await ana.GET("/rooms/{room_id}", { params: { path: { room_id: "0000000000" } } });
+same(error?.code, "room_not_found");
+const deleted = await ana.DELETE("/rooms/{room_id}", { params: { path } });
+same(deleted.data?.message, `Room ${room_id} deleted`);
