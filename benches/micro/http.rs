@@ -100,6 +100,17 @@ fn feeding(pieces: &[&[u8]]) -> impl FnMut() -> Request {
     }
 }
 
+/// Looks up the parameters of an upgrade in the query that takes longest: 4,000 names that have to
+/// be decoded.
+pub fn count_query(times: usize) {
+    let target = format!("/ws/a1b2c3d4e5?{}", "%73&+&".repeat(1364));
+    let request = feeding(&[format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()])();
+    repeat(times, || {
+        let names = ["session_id", "after", "history"];
+        request.query_values(names).map(|value| assert!(value.is_none()))
+    });
+}
+
 pub fn count_head(times: usize) {
     repeat(times, feeding(&[BROWSER.as_bytes()]));
 }

@@ -73,28 +73,36 @@ impl<'a> Call<'a> {
         &self,
         names: [&str; N],
     ) -> Result<[Option<FieldValue<'a>>; N], Error> {
-        object::body_fields(self.request.body(), names)
-            .map_err(|_| Error::bad_body("The body is not a JSON object."))
+        match object::body_fields(self.request.body(), names) {
+            Ok(Some(fields)) => Ok(fields),
+            _ => Err(Error::bad_body("The body is not a JSON object.")),
+        }
     }
 
     /// Like [`Call::fields`], for a body that may be empty. A field that is `null` counts as
-    /// absent.
+    /// absent (contract §1.29).
     pub fn optional_fields<const N: usize>(
         &self,
         names: [&str; N],
     ) -> Result<[Option<FieldValue<'a>>; N], Error> {
-        if self.request.body().is_empty() {
-            return Ok([const { None }; N]);
-        }
         let fields = object::body_fields(self.request.body(), names);
         let fields = fields.map_err(|_| Error::bad_body(NEITHER_EMPTY_NOR_AN_OBJECT))?;
-        Ok(fields.map(object::optional))
+        Ok(fields.unwrap_or([const { None }; N]).map(object::optional))
     }
 
     /// The room that the path names. `None` if it does not exist or the id is malformed
     /// (contract §1.13).
     pub fn room(&self) -> Option<RoomKey> {
         RoomId::parse(&self.segment).and_then(|id| self.chat.room(id))
+    }
+
+    /// The room's id in the path as an answer shows it: in lower case (contract §1.28). A segment of
+    /// another form, which names no room, stays as it is.
+    pub fn room_text(&self) -> String {
+        match RoomId::parse(&self.segment) {
+            Some(id) => id.to_string(),
+            None => self.segment.clone().into_owned(),
+        }
     }
 
     /// The room that the path names, if the domain grants `session` this access to it.
@@ -115,9 +123,8 @@ impl<'a> Call<'a> {
 
 /// Checks a body that the route ignores: empty or a JSON object, else 422 (contract §1.8).
 pub fn check_ignored_body(request: &Request) -> Result<(), Error> {
-    let body = request.body();
-    if body.is_empty() || object::body_fields(body, []).is_ok() {
-        return Ok(());
+    match object::body_fields(request.body(), []) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Error::bad_body(NEITHER_EMPTY_NOR_AN_OBJECT)),
     }
-    Err(Error::bad_body(NEITHER_EMPTY_NOR_AN_OBJECT))
 }

@@ -6,7 +6,10 @@
 
 use super::error::{Code, Error};
 use crate::chat::SessionId;
-use crate::http::{Request, eq_ignore_case, list_members};
+use crate::http::{QueryValue, Request, eq_ignore_case, list_members};
+
+/// The beginning of a subprotocol that carries a session's id (contract §5.2).
+pub const BEARER: &str = "bearer.";
 
 /// The content of `Authorization`.
 enum Authorization {
@@ -37,18 +40,18 @@ pub fn invalid_session() -> Error {
 }
 
 /// The id that an upgrade carries: in `Authorization`, else in a subprotocol, else in the query
-/// (contract §5.3).
-pub fn upgrade_session_id(request: &Request) -> Option<SessionId> {
+/// (contract §5.3), which has the value `session_id`.
+pub fn upgrade_session_id(
+    request: &Request,
+    session_id: Option<QueryValue<'_>>,
+) -> Option<SessionId> {
     match authorization(request) {
         Authorization::Session(id) => Some(id),
         Authorization::Malformed => None,
         Authorization::Missing => {
-            match offered_subprotocols(request).find_map(|token| token.strip_prefix("bearer.")) {
+            match offered_subprotocols(request).find_map(|token| token.strip_prefix(BEARER)) {
                 Some(token) => SessionId::parse(token),
-                None => {
-                    let value = request.query_value("session_id").ok().flatten();
-                    value.and_then(|token| SessionId::parse(&token))
-                }
+                None => SessionId::parse(&session_id?.decode().ok()?),
             }
         }
     }

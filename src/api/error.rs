@@ -80,6 +80,7 @@ codes! {
         TooManySessions = 429 "too_many_sessions",
         HeadersTooLarge = 431 "headers_too_large",
         InternalError = 500 "internal_error",
+        UnsupportedTransferCoding = 501 "unsupported_transfer_coding",
         ServerFull = 503 "server_full",
         ShuttingDown = 503 "shutting_down",
     }
@@ -215,6 +216,7 @@ impl From<Reject> for Error {
             Reject::HeadersTooLarge => Code::HeadersTooLarge,
             Reject::TargetTooLong => Code::TargetTooLong,
             Reject::BodyTooLarge => Code::BodyTooLarge,
+            Reject::UnknownCoding => Code::UnsupportedTransferCoding,
         };
         Error::of(code, Detail::Reject(reject))
     }
@@ -250,6 +252,12 @@ fn upgrade_required(detail: &'static str) -> Error {
 /// 400: an upgrade without a valid `Sec-WebSocket-Key`.
 pub fn bad_key() -> Error {
     Error::new(Code::BadRequest, "Sec-WebSocket-Key is not the base64 of 16 bytes.")
+}
+
+/// 400: an upgrade that offers a session's id as a subprotocol, and not the one that the server
+/// selects. A browser ends a connection on which none of its subprotocols is selected.
+pub fn no_subprotocol() -> Error {
+    Error::new(Code::BadRequest, "The subprotocol \"chat\" is not offered beside \"bearer.…\".")
 }
 
 /// 403: an upgrade from a page of an origin that is not allowed.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::call::{Call, Outcome};
 use super::message_list::MessageList;
+use super::query::Selection;
 use super::{json, query, socket};
 use crate::chat::{Access, Draft, MessageCopies, SessionKey};
 use crate::clock::Stamps;
@@ -14,8 +15,7 @@ use crate::http::Method;
 
 /// `GET /rooms/{room_id}/messages`.
 pub fn list(call: &mut Call<'_>, session: SessionKey) -> Outcome {
-    let limit = query::limit(call.request)?;
-    let after = query::after(call.request);
+    let Selection { limit, after } = query::selection(call.request)?;
     let room = call.authorize(session, Access::Read)?;
     let (reading, end) = match after {
         None => (call.chat.history(room, limit), "]}"),

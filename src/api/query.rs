@@ -6,17 +6,35 @@
 
 use super::error::Error;
 use crate::chat::{MessageId, Start};
-use crate::http::Request;
+use crate::http::{QueryValue, Request};
 
 /// Maximum of `limit` and `history`, in messages (contract §2.10, §8.1).
 const COUNT_MAX: usize = 1000;
 
-/// `limit`: the number of messages to return (contract §2.10).
-pub fn limit(request: &Request) -> Result<usize, Error> {
+/// Which messages a list has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Selection {
+    /// `limit`: how many messages to return (contract §2.10).
+    pub limit: usize,
+    /// `after`: the message after which to continue. The inner option is `None` if the value is not
+    /// a message's id.
+    pub after: Option<Option<MessageId>>,
+}
+
+/// `limit` and `after`.
+pub fn selection(request: &Request) -> Result<Selection, Error> {
     const DEFAULT: usize = 50;
-    let bad = || Error::bad_query("The limit is not a whole number from 1 to 1000.");
-    let Some(text) = request.query_value("limit").map_err(|_| bad())? else { return Ok(DEFAULT) };
-    count(&text).filter(|limit| (1..=COUNT_MAX).contains(limit)).ok_or_else(bad)
+    let [limit, after] = request.query_values(["limit", "after"]);
+    let limit = match limit {
+        None => DEFAULT,
+        Some(value) => value
+            .decode()
+            .ok()
+            .and_then(|text| count(&text))
+            .filter(|limit| (1..=COUNT_MAX).contains(limit))
+            .ok_or_else(|| Error::bad_query("The limit is not a whole number from 1 to 1000."))?,
+    };
+    Ok(Selection { limit, after: after.map(message) })
 }
 
 /// `detail`: whether a listing describes the rooms, or has only their ids (contract §9.2).
@@ -30,26 +48,32 @@ pub fn detail(request: &Request) -> Result<bool, Error> {
     }
 }
 
-/// `after`: the message after which to continue. The inner option is `None` if the value is not a
-/// message's id.
-pub fn after(request: &Request) -> Option<Option<MessageId>> {
-    let value = request.query_value("after").transpose()?;
-    Some(value.ok().and_then(|id| MessageId::parse(&id)))
+/// What the query of a request to enter a room says.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// `session_id`: the credential that counts if there is no other.
+    pub session_id: Option<QueryValue<'a>>,
+    /// `after`, else `history`, else `welcome`: how a socket begins (contract §8.5, §8.16).
+    pub start: Start,
 }
 
-/// `after`, else `history`, else `welcome`: how a socket begins (contract §8.5, §8.16).
-pub fn start(request: &Request) -> Start {
-    if let Some(id) = after(request) {
-        return Start::After(id);
-    }
-    let welcome = request.query_value("welcome");
-    let is_welcome = welcome.ok().flatten().is_some_and(|value| value == "true");
-    match request.query_value("history") {
-        Ok(None) if is_welcome => Start::Welcome,
-        Ok(None) => Start::Live,
-        Ok(Some(text)) => Start::Last(clamped(&text)),
-        Err(_) => Start::Last(0),
-    }
+/// `session_id`, `after`, `history` and `welcome`.
+pub fn entry(request: &Request) -> Entry<'_> {
+    let [session_id, after, history, welcome] =
+        request.query_values(["session_id", "after", "history", "welcome"]);
+    let is_welcome = || welcome.is_some_and(|value| value.decode().is_ok_and(|it| it == "true"));
+    let start = match (after, history) {
+        (Some(after), _) => Start::After(message(after)),
+        (None, Some(history)) => Start::Last(history.decode().map_or(0, |text| clamped(&text))),
+        (None, None) if is_welcome() => Start::Welcome,
+        (None, None) => Start::Live,
+    };
+    Entry { session_id, start }
+}
+
+/// The id of a message; `None` if the value is none.
+fn message(value: QueryValue<'_>) -> Option<MessageId> {
+    value.decode().ok().and_then(|id| MessageId::parse(&id))
 }
 
 /// The count clamped to the range of `history`. Anything but a number is 0, so that the socket

@@ -100,7 +100,7 @@ pub fn show(call: &mut Call<'_>) -> Outcome {
 pub fn delete(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     let room = call.room();
     call.chat.delete_room(call.caller.now, session, room, call.sink)?;
-    let message = format!("Room {} deleted", call.segment);
+    let message = format!("Room {} deleted", call.room_text());
     Ok(json::response(200, &Confirmation { message: &message, room_id: None }))
 }
 
@@ -111,8 +111,9 @@ pub fn join(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     let access = Access::Join { password: password.as_deref(), from: call.caller.address };
     let room = call.authorize(session, access)?;
     call.chat.join(session, room)?;
-    let message = format!("Joined room {}", call.segment);
-    Ok(json::response(200, &Confirmation { message: &message, room_id: Some(&call.segment) }))
+    let room_id = call.room_text();
+    let message = format!("Joined room {room_id}");
+    Ok(json::response(200, &Confirmation { message: &message, room_id: Some(&room_id) }))
 }
 
 /// `DELETE /rooms/{room_id}/leave`. The answer is the same if the session had not joined or the room
@@ -121,7 +122,7 @@ pub fn leave(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     if let Some(room) = call.room() {
         call.chat.leave(call.caller.now, session, room, call.sink);
     }
-    let message = format!("Left room {}", call.segment);
+    let message = format!("Left room {}", call.room_text());
     Ok(json::response(200, &Confirmation { message: &message, room_id: None }))
 }
 

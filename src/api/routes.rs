@@ -95,7 +95,7 @@ pub struct PathMatch<'a> {
 }
 
 /// Finds the routes of a path. Segments are decoded after splitting, so that `%2F` does not
-/// separate segments. One final slash is ignored (contract §1.6).
+/// separate segments. Empty segments are ignored (contract §1.6, §1.26).
 pub fn match_path(path: &str) -> Option<PathMatch<'_>> {
     let (mut segments, count) = decoded(path)?;
     let segments = &mut segments[..count];
@@ -202,7 +202,8 @@ const SEGMENTS_MAX: usize = 4;
 /// Upper bound on the segments in braces of a route.
 pub const PARAMETERS_MAX: usize = 2;
 
-/// The decoded segments of a path, and how many there are. `None`: more than any route has.
+/// The decoded segments of a path, and how many there are: at least one, which is empty for the
+/// root. `None`: more than any route has.
 fn decoded(path: &str) -> Option<([Cow<'_, str>; SEGMENTS_MAX], usize)> {
     let mut segments = [const { Cow::Borrowed("") }; SEGMENTS_MAX];
     let mut count = 0;
@@ -210,17 +211,12 @@ fn decoded(path: &str) -> Option<([Cow<'_, str>; SEGMENTS_MAX], usize)> {
         *segments.get_mut(count)? = decode(segment);
         count += 1;
     }
-    Some((segments, count))
+    Some((segments, count.max(1)))
 }
 
-/// The segments of a path. The root has one, which is empty.
+/// The segments of a path that are not empty. The root has none.
 fn split(path: &str) -> impl Iterator<Item = &str> {
-    let path = path.strip_prefix('/').unwrap_or(path);
-    let path = match path.strip_suffix('/') {
-        Some("") | None => path,
-        Some(shorter) => shorter,
-    };
-    path.split('/')
+    path.split('/').filter(|segment| !segment.is_empty())
 }
 
 /// Decodes a segment. A segment with a malformed escape stays as it is, so it equals no fixed
@@ -261,26 +257,33 @@ mod tests {
         assert_eq!(found, expected, "{path}");
     }
 
-    // contract §1.6
+    // contract §1.6 §1.26
     #[test]
-    fn a_final_slash_makes_no_difference_and_other_slashes_do() {
-        for path in ["/rooms", "/rooms/", "/%72ooms", "/r%6Foms/"] {
+    fn empty_segments_make_no_difference() {
+        for path in
+            ["/rooms", "/rooms/", "/%72ooms", "/r%6Foms/", "//rooms", "/rooms//", "///rooms///"]
+        {
             check(path, Some(("/rooms", "")));
         }
-        for path in ["/", ""] {
+        let root = "/".repeat(8000);
+        for path in ["/", "", "//", &root] {
             check(path, Some(("/", "")));
         }
-        for path in ["//", "//rooms", "/rooms//", "/rooms//join", "/Rooms", "/rooms%2F", "/x"] {
-            check(path, None);
+        for path in ["/rooms/a/join", "//rooms/a//join/", "/rooms///a/join//", "rooms/a/join"] {
+            check(path, Some(("/rooms/{room_id}/join", "a")));
+        }
+        check("/rooms//join", Some(("/rooms/{room_id}", "join")));
+        check(&format!("{root}/rooms{root}/all{root}"), Some(("/rooms/all", "")));
+        assert!(is_path("//health", "/health") && is_path("//", "/") && !is_path("//", "/health"));
+        for path in ["/Rooms", "/rooms%2F", "/%2Frooms", "/x", "//x", "/rooms/./all", "/rooms/.."] {
+            assert_ne!(match_path(path).map(|found| found.path), Some("/rooms"), "{path}");
         }
         for path in ["/room", "/roomsall", "/rooms%2Fall", "/rooms/a%2Fjoin/b", "/docs%2Fa"] {
             check(path, None);
         }
         check("/rooms/{room_id}", Some(("/rooms/{room_id}", "{room_id}")));
-        check("/rooms/a/join/", Some(("/rooms/{room_id}/join", "a")));
-        check("/rooms/a/join//", None);
         check("/rooms/a/dance", None);
-        check(&"/".repeat(8000), None);
+        check(&"/a".repeat(4000), None);
     }
 
     #[test]
@@ -308,6 +311,7 @@ mod tests {
         check(pattern, "/rooms/a/users/%62%2F", Some(["a", "b/"]));
         check(pattern, "/rooms/a/users/b/", Some(["a", "b"]));
         check(pattern, "/rooms//users/b", None);
+        check(pattern, "//rooms/a//users/b//", Some(["a", "b"]));
         check(pattern, "/rooms/a/users", None);
         check(pattern, "/rooms/a/bans/b", None);
         check("/rooms/{room_id}/users", "/rooms/a/users", Some(["a", ""]));

@@ -5,6 +5,7 @@
 //! malformed id or credential is not an error here, because a browser cannot read why a handshake
 //! failed (contract §5.7).
 
+use super::query::Entry;
 use super::{credential, query};
 use crate::chat::{RoomId, SessionId, Start};
 use crate::http::Request;
@@ -19,6 +20,9 @@ pub struct UpgradeRequest {
     /// The subprotocol to select: `chat` if the peer offers it. The subprotocol that carries the
     /// session's id is never selected, because the response would repeat the secret.
     pub subprotocol: Option<&'static str>,
+    /// The peer offers a session's id as a subprotocol, and not `chat` beside it: the answer is
+    /// [`error::no_subprotocol`](super::error::no_subprotocol) (contract §5.9).
+    pub lacks_subprotocol: bool,
     /// How much history precedes live events.
     pub start: Start,
 }
@@ -26,12 +30,16 @@ pub struct UpgradeRequest {
 impl UpgradeRequest {
     /// Reads `request`, in whose path the room's id is `room`.
     pub fn of(request: &Request, room: &str) -> UpgradeRequest {
-        let is_offered = credential::offered_subprotocols(request).any(|token| token == "chat");
+        let offers = |is_it: fn(&str) -> bool| credential::offered_subprotocols(request).any(is_it);
+        let subprotocol = offers(|token| token == "chat").then_some("chat");
+        let Entry { session_id, start } = query::entry(request);
         UpgradeRequest {
             room: RoomId::parse(room),
-            session: credential::upgrade_session_id(request),
-            subprotocol: is_offered.then_some("chat"),
-            start: query::start(request),
+            session: credential::upgrade_session_id(request, session_id),
+            subprotocol,
+            lacks_subprotocol: subprotocol.is_none()
+                && offers(|token| token.starts_with(credential::BEARER)),
+            start,
         }
     }
 }

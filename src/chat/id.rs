@@ -21,7 +21,7 @@ impl SessionId {
         SessionId(uuid::Builder::from_random_bytes(entropy.bytes()).into_uuid())
     }
 
-    /// Parses the hyphenated form; `None` for anything else.
+    /// Parses the hyphenated form, whose digits may be in capitals; `None` for anything else.
     pub fn parse(text: &str) -> Option<SessionId> {
         parse_hyphenated(text).map(SessionId)
     }
@@ -71,21 +71,17 @@ impl RoomId {
         RoomId { bytes: entropy.bytes(), len: 16 }
     }
 
-    /// Parses an id; `None` if the text does not have the form of one.
+    /// Parses an id, whose digits may be in capitals; `None` if the text does not have the form of
+    /// one.
     pub fn parse(text: &str) -> Option<RoomId> {
+        let mut bytes = [0; 16];
         let len = match text.len() {
             10 => 5,
             32 => 16,
             _ => return None,
         };
-        let mut bytes = [0; 16];
-        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            let digit = |c: u8| char::from(c).to_digit(16);
-            *byte = (digit(digits[0])? << 4 | digit(digits[1])?) as u8;
-        }
-        let id = RoomId { bytes, len };
-        // With upper-case digits one room would have several ids.
-        (id.text().as_bytes() == text.as_bytes()).then_some(id)
+        read_hex(text, &mut bytes[..len])?;
+        Some(RoomId { bytes, len: len as u8 })
     }
 
     /// Whether the room is private.
@@ -126,6 +122,14 @@ impl UserId {
     #[cfg(test)]
     pub(crate) fn from_bits(bits: u64) -> UserId {
         UserId(bits)
+    }
+
+    /// Parses an id, whose digits may be in capitals; `None` if the text does not have the form of
+    /// one.
+    pub fn parse(text: &str) -> Option<UserId> {
+        let mut bytes = [0; 8];
+        read_hex(text, &mut bytes)?;
+        Some(UserId(u64::from_be_bytes(bytes)))
     }
 
     /// The characters of the id as text.
@@ -186,6 +190,16 @@ fn hyphenated(id: Uuid) -> [u8; IdText::MAX] {
     text
 }
 
+/// Reads two hex digits for each of `bytes`; `None` if `text` is not as many hex digits.
+#[inline(never)] // It would be inlined twice.
+fn read_hex(text: &str, bytes: &mut [u8]) -> Option<()> {
+    let mut digits = text.bytes().map(|digit| char::from(digit).to_digit(16));
+    for byte in bytes {
+        *byte = (digits.next()?? << 4 | digits.next()??) as u8;
+    }
+    digits.next().is_none().then_some(())
+}
+
 /// Writes the hex digits of `bytes`, whose length is a multiple of four, to the front of `out`.
 ///
 /// Makes eight digits at once, one in each byte of a word: the half-bytes are moved apart, and then
@@ -214,7 +228,7 @@ impl fmt::Display for IdText {
 pub struct MessageId(Uuid);
 
 impl MessageId {
-    /// Parses the hyphenated form; `None` for anything else.
+    /// Parses the hyphenated form, whose digits may be in capitals; `None` for anything else.
     pub fn parse(text: &str) -> Option<MessageId> {
         parse_hyphenated(text).map(MessageId)
     }
@@ -331,13 +345,39 @@ mod tests {
 
     // contract §1.13
     #[test]
-    fn only_the_canonical_text_of_a_room_id_is_parsed() {
+    fn a_room_id_has_ten_or_thirty_two_digits() {
         let id = RoomId::new_public(&mut SeededEntropy::new(3));
         assert_eq!(RoomId::parse(&id.to_string()), Some(id));
         let private = "0123456789abcdef0123456789abcdef";
         assert_eq!(RoomId::parse(private).unwrap().to_string(), private);
-        for bad in ["", "a1b2c3d4e", "A1B2C3D4E5", "a1b2c3d4eg", "a1b2c3d4e5f6", "ééééé"] {
+        for bad in
+            ["", "a1b2c3d4e", "a1b2c3d4eg", "+1b2c3d4e5", "a1b2c3d4e5f6", "ééééé", "0xa1b2c3d4"]
+        {
             assert_eq!(RoomId::parse(bad), None, "{bad}");
+        }
+    }
+
+    // contract §1.28
+    #[test]
+    fn ids_are_parsed_in_capitals_and_written_in_lower_case() {
+        for text in ["a1b2c3d4ef", "0123456789abcdef0123456789abcdef"] {
+            for text in [text.to_owned(), text.to_uppercase(), text.replace('a', "A")] {
+                let id = RoomId::parse(&text).expect(&text);
+                assert_eq!(id.to_string(), text.to_lowercase());
+            }
+        }
+        let mut entropy = SeededEntropy::new(4);
+        let session = SessionId::new(&mut entropy);
+        assert_eq!(SessionId::parse(&session.to_string().to_uppercase()), Some(session));
+        let message = MessageIds::default().next(Wall::from_micros(5), &mut entropy);
+        assert_eq!(MessageId::parse(&message.to_string().to_uppercase()), Some(message));
+        let user = UserId(0x0123_4567_89ab_cdef);
+        assert_eq!(UserId::parse("0123456789ABCDEF"), Some(user));
+        assert_eq!(UserId::parse(&user.to_string()), Some(user));
+        for bad in
+            ["", "0123456789abcde", "0123456789abcdef0", "0123456789abcdeg", "+123456789abcdef"]
+        {
+            assert_eq!(UserId::parse(bad), None, "{bad}");
         }
     }
 

@@ -8,7 +8,7 @@
 //! reads an empty line as the last chunk, and accepts white space before the line end, a bare LF,
 //! and extensions of any length with any bytes in them.
 
-use super::grammar::eq_ignore_case;
+use super::grammar::{eq_ignore_case, is_token, list_members};
 use super::head;
 use super::limits::HttpLimits;
 use super::reject::Reject;
@@ -103,19 +103,11 @@ pub(super) fn framing(
         (Some(_), Some(_)) => {
             Err(Reject::BadRequest("The request has both Content-Length and Transfer-Encoding."))
         }
-        // RFC 9112 §6.1 asks for 501 if a coding is merely unknown. A coding that only some
-        // recipients know is a common means of smuggling, so the answer is 400, after which the
-        // connection is closed.
-        (Some(coding), None) => {
-            if codings.next().is_some() {
-                Err(Reject::BadRequest("There is more than one Transfer-Encoding field."))
-            } else if eq_ignore_case(coding, b"chunked") {
-                let part = ChunkPart::Framing(NEXT_SIZE);
-                Ok(Some(BodyDecoder::Chunked { part, extension_bytes: 0 }))
-            } else {
-                Err(Reject::BadRequest("The only transfer coding supported is \"chunked\"."))
-            }
+        (Some(coding), None) if is_chunked(coding) && codings.next().is_none() => {
+            let part = ChunkPart::Framing(NEXT_SIZE);
+            Ok(Some(BodyDecoder::Chunked { part, extension_bytes: 0 }))
         }
+        (Some(_), None) => Err(refusal_of_codings(request)),
         (None, Some(length)) => {
             if lengths.next().is_some() {
                 return Err(Reject::BadRequest("There is more than one Content-Length field."));
@@ -127,6 +119,28 @@ pub(super) fn framing(
             }
             Ok((length > 0).then_some(BodyDecoder::Length { left: length }))
         }
+    }
+}
+
+fn is_chunked(coding: &[u8]) -> bool {
+    eq_ignore_case(coding, b"chunked")
+}
+
+/// Why the codings of a request are refused. After either answer the connection is closed, because a
+/// coding that only some recipients know is a common means of smuggling.
+fn refusal_of_codings(request: &Request) -> Reject {
+    let (mut is_list, mut is_last) = (true, false);
+    for member in request.fields("Transfer-Encoding").flat_map(list_members) {
+        let name = member.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        // RFC 9112 §6.1: chunked is applied once, at the end.
+        is_list &= !is_last && std::str::from_utf8(name).is_ok_and(is_token);
+        is_last = is_chunked(member);
+    }
+    match is_list && is_last {
+        true => Reject::UnknownCoding,
+        false => Reject::BadRequest(
+            "The transfer codings are no list that ends in its only \"chunked\".",
+        ),
     }
 }
 

@@ -14,17 +14,17 @@ use super::reject::Reject;
 use super::request::{FieldSpan, Method, Request, Span, Version};
 
 /// Parses a complete head. The request's content is still empty.
-pub(super) fn parse(section: Vec<u8>) -> Result<Request, Reject> {
+pub(super) fn parse(mut section: Vec<u8>) -> Result<Request, Reject> {
     let mut slots = [const { MaybeUninit::uninit() }; FIELDS_CEILING];
     let mut parsed = httparse::Request::new(&mut []);
     match parsed.parse_with_uninit_headers(&section, &mut slots) {
         Ok(Status::Complete(end)) if end == section.len() => {}
         // `section` and `httparse` disagree about where the head ends.
         Ok(_) => return Err(Reject::BadRequest("The end of the head is ambiguous.")),
+        Err(httparse::Error::Version) if lower_version(&mut section) => return parse(section),
         Err(error) => return Err(malformed(error)),
     }
-    // RFC 9112 §2.3, §2.6: httparse accepts only 1.0 and 1.1, and compares the version
-    // case-sensitively.
+    // RFC 9112 §2.3: httparse accepts only 1.0 and 1.1, and compares the version case-sensitively.
     let version = if parsed.version == Some(1) { Version::Http11 } else { Version::Http10 };
     let method = Method::of(parsed.method.unwrap_or_default());
     let target = split_target(method, parsed.method, parsed.path.unwrap_or_default())?;
@@ -55,6 +55,19 @@ pub(super) fn parse(section: Vec<u8>) -> Result<Request, Reject> {
     Ok(request)
 }
 
+/// Makes 1.1 of a higher minor version, as which it is answered (RFC 9110 §2.5). Returns false if the
+/// head has none.
+fn lower_version(section: &mut [u8]) -> bool {
+    let end = section.iter().position(|byte| *byte == b'\r').unwrap_or_default();
+    match section.get_mut(..end) {
+        Some([.., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'2'..=b'9']) => {
+            *minor = b'1';
+            true
+        }
+        _ => false,
+    }
+}
+
 /// Whether the peer waits for `100 Continue` before it sends the content.
 ///
 /// RFC 9110 §10.1.1: an HTTP/1.0 request must not get one. Any other expectation may be answered
@@ -79,7 +92,7 @@ fn malformed(error: httparse::Error) -> Reject {
         httparse::Error::Token => "The method is not a token.",
         // `NewLine`: bytes follow a version that httparse knows, where it expects the line end.
         httparse::Error::Version | httparse::Error::NewLine => {
-            "The version is neither HTTP/1.1 nor HTTP/1.0."
+            "The version is not one of HTTP/1.0 to HTTP/1.9."
         }
         // RFC 9112 §5.1: white space before the colon must be answered with 400.
         httparse::Error::HeaderName => "A field name is not a token with a colon right after it.",

@@ -32,5 +32,5 @@ pub use codec::{Codec, Fed, Phase};
 pub use grammar::{eq_ignore_case, is_token, list_members, percent_decode, push_decimal};
 pub use limits::HttpLimits;
 pub use reject::Reject;
-pub use request::{BadEscape, Method, Request, Version};
+pub use request::{BadEscape, Method, QueryValue, Request, Version};
 pub use response::{CONTINUE, Framing, Response, ResponseField};

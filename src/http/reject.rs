@@ -17,6 +17,8 @@ pub enum Reject {
     TargetTooLong,
     /// 413.
     BodyTooLarge,
+    /// 501: a transfer coding other than chunked.
+    UnknownCoding,
 }
 
 impl fmt::Display for Reject {
@@ -26,6 +28,7 @@ impl fmt::Display for Reject {
             Reject::HeadersTooLarge => "The request's header fields are too large or too many.",
             Reject::TargetTooLong => "The request target is too long.",
             Reject::BodyTooLarge => "The request's body is too large.",
+            Reject::UnknownCoding => "The only transfer coding supported is \"chunked\".",
         })
     }
 }

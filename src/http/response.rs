@@ -208,6 +208,7 @@ fn reason(status: u16) -> &'static str {
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
+        501 => "Not Implemented",
         503 => "Service Unavailable",
         _ => "",
     }
@@ -355,7 +356,7 @@ mod tests {
     fn every_code_of_the_contract_has_a_phrase() {
         for status in [
             200, 201, 204, 304, 400, 401, 403, 404, 405, 408, 409, 413, 414, 422, 426, 429, 431,
-            500, 503,
+            500, 501, 503,
         ] {
             assert_ne!(reason(status), "", "{status}");
         }

@@ -252,7 +252,7 @@ impl<S: Stream> Core<S> {
         upgrade: &UpgradeRequest,
         client: ClientAddress,
     ) {
-        let accept = match self.check_upgrade(request) {
+        let accept = match self.check_upgrade(request, upgrade) {
             Ok(accept) => accept,
             Err(error) => {
                 let over_limit = self.table.slots.get(key).and_then(|one| one.over_limit);
@@ -275,8 +275,8 @@ impl<S: Stream> Core<S> {
     }
 
     /// The value of `Sec-WebSocket-Accept`, or why the handshake fails, checked in the order of
-    /// contract §5.6.
-    fn check_upgrade(&self, request: &Request) -> Result<String, Error> {
+    /// contract §5.6, §5.9.
+    fn check_upgrade(&self, request: &Request, upgrade: &UpgradeRequest) -> Result<String, Error> {
         let accept = handshake::check(request).map_err(|not_accepted| match not_accepted {
             NotAccepted::NotAnUpgrade => api::error::not_an_upgrade(),
             NotAccepted::OtherVersion => api::error::other_version(),
@@ -284,6 +284,9 @@ impl<S: Stream> Core<S> {
         })?;
         if !self.api.allows_origin(request) {
             return Err(api::error::bad_origin());
+        }
+        if upgrade.lacks_subprotocol {
+            return Err(api::error::no_subprotocol());
         }
         match self.ledger.is_at(Pressure::Connections) {
             true => Err(api::error::server_full()),

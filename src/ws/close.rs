@@ -90,6 +90,13 @@ impl Violation {
     }
 }
 
+/// Whether a peer may send this code: the registry of close codes has it as one for endpoints
+/// (<https://www.iana.org/assignments/websocket>), or it is in the ranges for libraries and for
+/// private use. RFC 6455 §7.4.1: 1005, 1006 and 1015 are never sent, and 1004 has no meaning.
+pub(super) fn is_sendable(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
 /// Checks the length of a reason at compile time.
 const fn close(code: u16, reason: &'static str) -> Close {
     assert!(reason.len() <= REASON_BYTES_MAX);
@@ -125,8 +132,7 @@ mod tests {
     fn every_reason_fits_a_close_frame_and_every_code_may_be_sent() {
         for (n, close) in TABLE.iter().enumerate() {
             assert!((1..=REASON_BYTES_MAX).contains(&close.reason.len()), "{close:?}");
-            // RFC 6455 §7.4.1: 1005, 1006 and 1015 must not be sent, and 1004 is reserved.
-            assert!(matches!(close.code, 1000..=1003 | 1007..=1014 | 4000..=4999), "{close:?}");
+            assert!(is_sendable(close.code), "{close:?}");
             assert!(!TABLE.iter().skip(n + 1).any(|other| other == close), "{close:?} twice");
         }
     }

@@ -6,15 +6,15 @@
 //! before memory is reserved for it, the bytes after it stay in the caller's input, and a
 //! tungstenite context has no state between two reads: one serves all connections.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Cursor, ErrorKind, Read, Write};
 
 use bytes::Bytes;
-use tungstenite::protocol::frame::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::frame::{CloseFrame, FrameHeader};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message, Utf8Bytes};
 
-use super::close::{Close, Violation};
+use super::close::{Close, Violation, is_sendable};
 use super::fragments::{Fragments, is_fragment};
 use super::partial::{PartialFrame, WsLimits};
 use super::text;
@@ -239,14 +239,8 @@ impl Context {
                 return Ok(Incoming::Ping);
             }
             Ok(Message::Ping(_)) => Ok(Incoming::Ping), // Not answered after our close.
-            // RFC 6455 §5.5.1: tungstenite queues the answer to the peer's close, too.
-            Ok(Message::Close(close)) => {
-                if self.state == WsState::Open {
-                    flush(inner, stream.out);
-                }
-                self.state = WsState::Closed;
-                Ok(Incoming::Closed(close.map(|close| close.code.into())))
-            }
+            // tungstenite's own answer is dropped with it: its list of codes lacks 1014.
+            Ok(Message::Close(_)) => self.on_close(frame, stream.out),
             // Neither is the result of reading a complete frame.
             Ok(Message::Frame(_)) | Err(Error::Io(_)) => Err(Violation::Protocol),
             Err(why) => Err(violation(&why)),
@@ -255,6 +249,34 @@ impl Context {
         reader.clear();
         incoming
     }
+}
+
+impl Context {
+    /// Answers the peer's close with the same code and reason (RFC 6455 §5.5.1). tungstenite has
+    /// accepted the frame.
+    fn on_close(&mut self, frame: &[u8], out: &mut Vec<u8>) -> Result<Incoming, Violation> {
+        let payload = unmasked(frame).ok_or(Violation::Protocol)?;
+        let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
+        if self.state == WsState::Open {
+            if code.is_some_and(|code| !is_sendable(code)) {
+                return Err(Violation::Protocol);
+            }
+            const CLOSE: u8 = 0x88;
+            out.extend_from_slice(&[CLOSE, payload.len() as u8]);
+            out.extend_from_slice(&payload);
+        }
+        self.state = WsState::Closed;
+        Ok(Incoming::Closed(code))
+    }
+}
+
+/// The payload of a complete frame from a client.
+fn unmasked(frame: &[u8]) -> Option<Vec<u8>> {
+    let mut rest = Cursor::new(frame);
+    let (header, _) = FrameHeader::parse(&mut rest).ok()??;
+    let payload = frame.get(rest.position() as usize..)?;
+    let mask = header.mask?;
+    Some(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect())
 }
 
 impl UnderWay {

@@ -339,6 +339,8 @@ fn errors_of_all_operations_are_listed_completely() {
     checker.refused(&server, health, wide, 431, "headers_too_large");
     let heavy = post(sessions).field("Content-Length", "70000");
     checker.refused(&server, sessions, heavy, 413, "body_too_large");
+    let coded = post(sessions).field("Transfer-Encoding", "gzip, chunked");
+    checker.refused(&server, sessions, coded, 501, "unsupported_transfer_coding");
     let late = post(sessions).field("Content-Length", "5");
     checker.refused(&server, sessions, late, 408, "timeout");
     let open = post(sessions).field(FORWARDED.0, FORWARDED.1).json(&json!({"username": "ana"}));

@@ -342,6 +342,7 @@ fn the_origin_is_echoed_on_responses_that_end_the_connection() {
 }
 
 /// The server does not know the origin of a request whose head it cannot read to the end.
+// contract §1.31
 #[test]
 fn an_unreadable_head_is_refused_to_any_origin_unless_origins_are_restricted() {
     let open = Server::start(&["--header-timeout", "200ms"]);

@@ -237,7 +237,7 @@ fn ambiguous_requests_are_400_and_end_the_connection() {
         bodies("Content-Length: five\r\n", "hello"),
         bodies("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
         bodies("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", "0\r\n\r\n"),
-        // §6.1, §7: only `chunked`, and once.
+        // §6.1, §7: `chunked` at the end, and once.
         bodies("Transfer-Encoding: identity\r\n", ""),
         bodies("Transfer-Encoding: xchunked\r\n", "0\r\n\r\n"),
         bodies("Transfer-Encoding: chunked, chunked\r\n", "0\r\n\r\n"),

@@ -11,6 +11,7 @@ mod client;
 mod server;
 
 mod conventions;
+mod forms;
 mod sessions;
 
 mod rooms;

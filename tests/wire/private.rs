@@ -118,10 +118,8 @@ fn a_similar_id_is_answered_exactly_like_one_that_never_existed() {
     };
     let mut wrong = vec![close_to(&hidden), close_to(&locked), gone];
     wrong.extend([hidden[..10].to_owned(), locked[..10].to_owned(), hidden[22..].to_owned()]);
-    wrong.extend([hidden[..31].to_owned(), format!("{locked}0"), hidden.to_uppercase()]);
+    wrong.extend([hidden[..31].to_owned(), format!("{locked}0")]);
     wrong.extend(["00000000000000000000000000000000".to_owned(), "nonsense".to_owned()]);
-    // An id without letters is its own upper case.
-    wrong.retain(|id| *id != hidden);
     let requests = |room: &str| {
         let at = |path: &str| format!("/rooms/{room}{path}");
         [

@@ -24,6 +24,8 @@ const INNER_BYTES_MAX: usize = 1024;
 struct Outcome {
     delivered: Vec<String>,
     violation: Option<Violation>,
+    /// Whether the peer's close was delivered.
+    is_closed: bool,
     /// Pongs, and the reply to a close.
     answers: Vec<u8>,
 }
@@ -34,8 +36,10 @@ fuzz_target!(|data: &[u8]| {
     let whole = cut.in_any_pieces(|pieces| run(limits, pieces, false));
     let short = cut.in_any_pieces(|pieces| run(limits, pieces, true));
     assert_eq!(short, whole, "the shortcut for text frames delivers something else");
-    let (delivered, failed) = second_opinion(limits, cut.bytes);
+    let (delivered, is_closed, failed) = second_opinion(limits, cut.bytes);
     assert_eq!(whole.delivered, delivered, "tungstenite delivers other messages");
+    // A close with a bad code is a violation here, and a close to tungstenite.
+    assert_eq!(is_closed, whole.is_closed || (is_closed && whole.violation.is_some()));
     // The converse does not hold: the context rejects some frames by their headers alone.
     assert!(!failed || whole.violation.is_some(), "tungstenite rejects the stream");
     server_closes_first(limits, &cut);
@@ -44,7 +48,12 @@ fuzz_target!(|data: &[u8]| {
 /// `is_short`: with the shortcut for whole text frames.
 fn run(limits: WsLimits, pieces: &[&[u8]], is_short: bool) -> Outcome {
     let mut context = Context::new();
-    let mut outcome = Outcome { delivered: Vec::new(), violation: None, answers: Vec::new() };
+    let mut outcome = Outcome {
+        delivered: Vec::new(),
+        violation: None,
+        is_closed: false,
+        answers: Vec::new(),
+    };
     let mut is_closed = false;
     let mut reader = FrameReader::new(limits);
     for mut piece in pieces.iter().map(|piece| piece.to_vec()) {
@@ -70,7 +79,10 @@ fn run(limits: WsLimits, pieces: &[&[u8]], is_short: bool) -> Outcome {
                     assert!(!is_closed, "{incoming:?} after the end");
                     assert!(piece.len() < before, "a message has no bytes");
                     is_closed = matches!(incoming, Incoming::Closed(_));
-                    outcome.delivered.push(format!("{incoming:?}"));
+                    outcome.is_closed |= is_closed;
+                    if !is_closed {
+                        outcome.delivered.push(format!("{incoming:?}"));
+                    }
                 }
                 Err(violation) => {
                     assert!(!is_closed && outcome.violation.is_none(), "two violations");
@@ -125,8 +137,9 @@ fn server_closes_first(limits: WsLimits, cut: &Cut<'_>) {
     }
 }
 
-/// The messages that tungstenite delivers from the whole stream, and whether it rejects the stream.
-fn second_opinion(limits: WsLimits, bytes: &[u8]) -> (Vec<String>, bool) {
+/// The messages that tungstenite delivers from the whole stream, whether a close ends them, and
+/// whether it rejects the stream.
+fn second_opinion(limits: WsLimits, bytes: &[u8]) -> (Vec<String>, bool, bool) {
     struct Stream<'a>(Cursor<&'a [u8]>);
     impl Read for Stream<'_> {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -156,17 +169,11 @@ fn second_opinion(limits: WsLimits, bytes: &[u8]) -> (Vec<String>, bool) {
             Ok(Message::Binary(payload)) => Incoming::Binary(payload),
             Ok(Message::Ping(_)) => Incoming::Ping,
             Ok(Message::Pong(payload)) => Incoming::Pong(payload),
-            Ok(Message::Close(close)) => {
-                Incoming::Closed(close.map(|close| close.code.into()))
-            }
+            Ok(Message::Close(_)) => return (delivered, true, false),
             Ok(Message::Frame(_)) => unreachable!("tungstenite reads no raw frames"),
-            Err(Error::Io(_) | Error::ConnectionClosed) => return (delivered, false),
-            Err(_) => return (delivered, true),
+            Err(Error::Io(_) | Error::ConnectionClosed) => return (delivered, false, false),
+            Err(_) => return (delivered, false, true),
         };
-        let closed = matches!(incoming, Incoming::Closed(_));
         delivered.push(format!("{incoming:?}"));
-        if closed {
-            return (delivered, false);
-        }
     }
 }
