@@ -10,16 +10,18 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
 
-use crate::chat::{Event, MessageCopies, MessageKind, Page, RoomId, RoomInfo, UserId};
+use crate::chat::{Event, Message, MessageCopies, MessageKind, Page, RoomId, RoomInfo, UserId};
 use crate::clock::{Stamps, Wall};
 use crate::http::Response;
 
-/// A message of this kind up to its user's name. The id is in the bytes from 7 to 43.
+/// A message of this kind up to its user's name. The id is in the bytes from 7 to 43, and a target in
+/// those from 80 to 116.
 macro_rules! head {
     ($kind:literal) => {
         concat!(r#"{"id":"00000000-0000-0000-0000-000000000000","type":""#, $kind, r#"","user":""#)
     };
 }
+const DELETION: &str = head!(r#"message_deleted","target":"00000000-0000-0000-0000-000000000000"#);
 
 /// Appends an event in the form that everyone in the room gets (contract §6.5).
 ///
@@ -30,14 +32,23 @@ pub fn event(out: &mut Vec<u8>, event: &Event<'_>, stamps: &mut Stamps) {
     match event {
         Event::Message(message) => {
             let user = message.user.as_bytes();
-            let (head, text, what) = match message.kind {
-                MessageKind::Chat(text) => (head!("chat"), text.as_bytes(), ""),
-                MessageKind::UserJoined => (head!("user_joined"), user, " has joined"),
-                MessageKind::UserLeft => (head!("user_left"), user, " has left"),
+            // The last value: whether `what` ends the text and adds a field.
+            let (head, text, what, is_ended) = match message.kind {
+                MessageKind::Chat(text) => (head!("chat"), text.as_bytes(), "", false),
+                MessageKind::UserJoined => (head!("user_joined"), user, " has joined", false),
+                MessageKind::UserLeft => (head!("user_left"), user, " has left", false),
+                MessageKind::UserRemoved => {
+                    (head!("user_left"), user, r#" has left","removed":true"#, true)
+                }
+                MessageKind::ChatDeleted => (head!("chat"), &b""[..], r#"","deleted":true"#, true),
+                MessageKind::MessageDeleted(_) => (DELETION, user, " has deleted a message", false),
             };
             let start = out.len();
             out.extend_from_slice(head.as_bytes());
             out[start + 7..start + 43].copy_from_slice(&message.id.chars());
+            if let MessageKind::MessageDeleted(target) = message.kind {
+                out[start + 80..start + 116].copy_from_slice(&target.chars());
+            }
             characters(out, user);
             let mut middle = *br#"","user_id":"0000000000000000","message":""#;
             middle[13..29].copy_from_slice(&message.user_id.chars());
@@ -49,14 +60,15 @@ pub fn event(out: &mut Vec<u8>, event: &Event<'_>, stamps: &mut Stamps) {
             // The room's id has up to 32 digits. The end of a message without nonce follows them.
             let mut tail = *br#"","timestamp":"0000-00-00T00:00:00.000000Z","room_id":"00000000000000000000000000000000"}"#;
             tail[15..15 + Stamps::LEN].copy_from_slice(stamps.of(message.wall));
+            let begin = usize::from(is_ended); // Without the quotation mark.
             let end = 55 + message.room_id.write(&mut tail[55..87]);
             match message.nonce {
                 None => {
                     tail[end..end + 2].copy_from_slice(b"\"}");
-                    return out.extend_from_slice(&tail[..end + 2]);
+                    return out.extend_from_slice(&tail[begin..end + 2]);
                 }
                 Some(nonce) => {
-                    out.extend_from_slice(&tail[..end]);
+                    out.extend_from_slice(&tail[begin..end]);
                     out.extend_from_slice(br#"","nonce":""#);
                     characters(out, nonce.as_bytes());
                 }
@@ -72,6 +84,13 @@ pub fn event(out: &mut Vec<u8>, event: &Event<'_>, stamps: &mut Stamps) {
         }
     }
     out.extend_from_slice(b"\"}");
+}
+
+/// Bytes of a message's event.
+pub fn event_bytes(message: &Message<'_>) -> usize {
+    let mut out = Vec::new();
+    event(&mut out, &Event::Message(*message), &mut Stamps::default());
+    out.len()
 }
 
 /// Appends the characters of a JSON string, without its second quotation mark. The first is in `out`
@@ -363,7 +382,7 @@ pub fn response_of(status: u16, pieces: Vec<Bytes>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::{Message, MessageId, RoomId};
+    use crate::chat::{MessageId, RoomId};
 
     #[test]
     fn an_event_is_encoded_as_by_serde_json() {
@@ -371,7 +390,15 @@ mod tests {
         let wall = Wall::from_micros(1_755_611_100_123_456);
         let texts = ["", "ana", "\"q\" \\", "a\nb", "1234567", "Grüße, 世界 🦀"];
         let kinds = texts.map(MessageKind::Chat);
-        let kinds = kinds.into_iter().chain([MessageKind::UserJoined, MessageKind::UserLeft]);
+        let target = MessageId::parse("01890a5d-ac96-774b-bcce-b302099a8058").unwrap();
+        let others = [
+            MessageKind::UserJoined,
+            MessageKind::UserLeft,
+            MessageKind::UserRemoved,
+            MessageKind::ChatDeleted,
+            MessageKind::MessageDeleted(target),
+        ];
+        let kinds = kinds.into_iter().chain(others);
         for (kind, user) in kinds.flat_map(|kind| texts.map(|user| (kind, user))) {
             for nonce in texts.map(Some).into_iter().chain([None]) {
                 let room_id = RoomId::parse("0123456789").unwrap();
@@ -380,16 +407,28 @@ mod tests {
                     Message { id, kind, user: user.into(), user_id, wall, room_id, nonce };
                 let mut out = b"before".to_vec();
                 event(&mut out, &Event::Message(message), &mut Stamps::default());
-                let (kind, text) = match kind {
+                assert_eq!(event_bytes(&message), out.len() - 6);
+                let left = || format!("{user} has left");
+                let (name, text) = match kind {
                     MessageKind::Chat(text) => ("chat", text.to_owned()),
+                    MessageKind::ChatDeleted => ("chat", String::new()),
                     MessageKind::UserJoined => ("user_joined", format!("{user} has joined")),
-                    MessageKind::UserLeft => ("user_left", format!("{user} has left")),
+                    MessageKind::UserLeft | MessageKind::UserRemoved => ("user_left", left()),
+                    MessageKind::MessageDeleted(_) => {
+                        ("message_deleted", format!("{user} has deleted a message"))
+                    }
+                };
+                let (target, more) = match kind {
+                    MessageKind::UserRemoved => (String::new(), ",\"removed\":true"),
+                    MessageKind::ChatDeleted => (String::new(), ",\"deleted\":true"),
+                    MessageKind::MessageDeleted(id) => (format!("\"target\":\"{id}\","), ""),
+                    _ => (String::new(), ""),
                 };
                 let json = |value: &str| serde_json::to_string(value).unwrap();
                 let nonce = nonce.map(|nonce| format!(",\"nonce\":{}", json(nonce)));
                 let expected = format!(
-                    "before{{\"id\":\"{id}\",\"type\":\"{kind}\",\"user\":{},\
-                     \"user_id\":\"0123456789abcdef\",\"message\":{},\
+                    "before{{\"id\":\"{id}\",\"type\":\"{name}\",{target}\"user\":{},\
+                     \"user_id\":\"0123456789abcdef\",\"message\":{}{more},\
                      \"timestamp\":\"2025-08-19T13:45:00.123456Z\",\"room_id\":\"0123456789\"{}}}",
                     json(user),
                     json(&text),

@@ -6,10 +6,11 @@
 use bytes::Bytes;
 
 use super::call::{Call, Outcome};
+use super::json::Confirmation;
 use super::message_list::MessageList;
 use super::query::Selection;
 use super::{json, query, socket};
-use crate::chat::{Access, Draft, MessageCopies, SessionKey};
+use crate::chat::{Access, Draft, MessageCopies, MessageId, SessionKey};
 use crate::clock::Stamps;
 use crate::http::Method;
 
@@ -44,6 +45,14 @@ pub fn post(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     let (message, is_new) = call.chat.post_from_outside(now, session, room, draft, call.sink)?;
     call.messages_of = Some((room, None));
     Ok(json::response_of(if is_new { 201 } else { 200 }, vec![encoded(&message)]))
+}
+
+/// `DELETE /rooms/{room_id}/messages/{message_id}`.
+pub fn delete(call: &mut Call<'_>, session: SessionKey) -> Outcome {
+    let (now, room) = (call.caller.now, call.room());
+    let message = MessageId::parse(&call.second_segment);
+    call.chat.delete_message(now, session, room, message, json::event_bytes, call.sink)?;
+    Ok(json::response(200, &Confirmation { message: "Message deleted", room_id: None }))
 }
 
 fn encoded(messages: &MessageCopies) -> Bytes {

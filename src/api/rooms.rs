@@ -14,7 +14,7 @@ use super::json::{self, Confirmation, Displayed, Person, RoomForm, Timestamp};
 use super::object::FieldValue;
 use super::query;
 use crate::chat::{
-    Access, PASSWORD_BYTES_MAX, Refusal, RoomId, RoomInfo, RoomOptions, SessionKey, Title,
+    Access, PASSWORD_BYTES_MAX, Refusal, RoomId, RoomInfo, RoomOptions, SessionKey, Title, UserId,
 };
 
 #[derive(Serialize)]
@@ -28,6 +28,7 @@ pub fn open(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     #[derive(Serialize)]
     struct OpenedRoom {
         room_id: Displayed<RoomId>,
+        user_id: Option<Displayed<UserId>>,
     }
     let [title, private, password] = call.optional_fields(["title", "private", "password"])?;
     let password = self::password(password)?;
@@ -47,7 +48,9 @@ pub fn open(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     // Relative to the request's path (RFC 3986 §5.2.3), so that it is correct behind a proxy that
     // removes a path prefix.
     let directory = if call.request.path().ends_with('/') { "" } else { "rooms/" };
-    let response = json::response(201, &OpenedRoom { room_id: Displayed(id) });
+    let user_id = call.chat.room(id).and_then(|room| call.chat.user_id(session, room));
+    let opened = OpenedRoom { room_id: Displayed(id), user_id: user_id.map(Displayed) };
+    let response = json::response(201, &opened);
     Ok(response.with("Location", format!("{directory}{id}")))
 }
 
@@ -106,6 +109,12 @@ pub fn delete(call: &mut Call<'_>, session: SessionKey) -> Outcome {
 
 /// `POST /rooms/{room_id}/join`.
 pub fn join(call: &mut Call<'_>, session: SessionKey) -> Outcome {
+    #[derive(Serialize)]
+    struct JoinedRoom<'a> {
+        message: &'a str,
+        room_id: &'a str,
+        user_id: Option<Displayed<UserId>>,
+    }
     let [password] = call.optional_fields(["password"])?;
     let password = self::password(password)?;
     let access = Access::Join { password: password.as_deref(), from: call.caller.address };
@@ -113,7 +122,8 @@ pub fn join(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     call.chat.join(session, room)?;
     let room_id = call.room_text();
     let message = format!("Joined room {room_id}");
-    Ok(json::response(200, &Confirmation { message: &message, room_id: Some(&room_id) }))
+    let user_id = call.chat.user_id(session, room).map(Displayed);
+    Ok(json::response(200, &JoinedRoom { message: &message, room_id: &room_id, user_id }))
 }
 
 /// `DELETE /rooms/{room_id}/leave`. The answer is the same if the session had not joined or the room

@@ -71,6 +71,7 @@ pub const ROUTES: &[Route] = &[
     route(Delete, "/rooms/{room_id}/leave", Session(rooms::leave), Ignored),
     route(Get, "/rooms/{room_id}/messages", Session(messages::list), Ignored),
     route(Post, "/rooms/{room_id}/messages", Session(messages::post), Read),
+    route(Delete, "/rooms/{room_id}/messages/{message_id}", Session(messages::delete), Ignored),
     route(Get, "/rooms/{room_id}/users", Session(rooms::users), Ignored),
     route(Get, "/ws/{room_id}", Socket, Ignored),
     route(Get, "/health", Public(health::health), Ignored),

@@ -208,7 +208,9 @@ fn a_session_and_its_rooms_from_start_to_end() {
 
     let created = w.send(&request("POST /rooms", &authorization(&token), "{}"));
     let room = text(&created)[12..22].to_owned();
-    assert_eq!((created.status, text(&created)), (201, format!(r#"{{"room_id":"{room}"}}"#)));
+    let user_id = text(&created)[35..51].to_owned();
+    let opened = format!(r#"{{"room_id":"{room}","user_id":"{user_id}"}}"#);
+    assert_eq!((created.status, text(&created)), (201, opened));
     assert_eq!(field(&created, "Location"), Some(&*format!("rooms/{room}")));
     let other = w.send(&request("POST /rooms/?a=/b", &authorization(&token), ""));
     let newest = text(&other)[12..22].to_owned();
@@ -226,8 +228,10 @@ fn a_session_and_its_rooms_from_start_to_end() {
     assert_eq!(w.rest(&format!("GET /rooms/{room}"), "", ""), ok(shown));
 
     let bob = w.session("bob");
-    let joined = format!(r#"{{"message":"Joined room {room}","room_id":"{room}"}}"#);
-    assert_eq!(w.rest(&format!("POST /rooms/{room}/join"), &bob, ""), ok(joined));
+    let joined = format!(r#"{{"message":"Joined room {room}","room_id":"{room}","user_id":""#);
+    let (status, answer) = w.rest(&format!("POST /rooms/{room}/join"), &bob, "");
+    assert!(status == 200 && answer.starts_with(&joined), "{answer}");
+    assert!(!answer.contains(&user_id), "each session has its own");
     for room in [&*room, &*room, "0000000000", "what%22"] {
         let left = format!(r#"{{"message":"Left room {}"}}"#, room.replace("%22", "\\\""));
         assert_eq!(w.rest(&format!("DELETE /rooms/{room}/leave"), &bob, ""), ok(left));

@@ -34,6 +34,10 @@ pub enum Refusal {
     NotAMember,
     /// The session does not own the room.
     NotTheOwner,
+    /// The session neither wrote the message nor owns the room.
+    NotTheAuthor,
+    /// No chat message with this id is kept.
+    MessageNotFound,
     /// Another session that is present in the room has the name.
     NameTaken,
     /// The nonce is empty or longer than [`NONCE_BYTES_MAX`].
@@ -100,6 +104,10 @@ impl fmt::Display for Refusal {
             Refusal::RoomLocked => f.write_str("The room is locked; only its members may enter."),
             Refusal::NotAMember => f.write_str("Please join the room first."),
             Refusal::NotTheOwner => f.write_str("Only the room's owner can delete it."),
+            Refusal::NotTheAuthor => {
+                f.write_str("Only its author or the room's owner can delete a message.")
+            }
+            Refusal::MessageNotFound => f.write_str("There is no such chat message."),
             Refusal::NameTaken => f.write_str("Another person in the room has this name."),
             Refusal::BadNonce => write!(f, "A nonce must have 1 to {NONCE_BYTES_MAX} bytes."),
             Refusal::EmptyMessage => f.write_str("The message is empty."),

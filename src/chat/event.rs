@@ -51,6 +51,12 @@ pub enum MessageKind<'a> {
     UserJoined,
     /// The member is no longer present.
     UserLeft,
+    /// The member is no longer present, because it was removed.
+    UserRemoved,
+    /// The member wrote a text, which has been deleted.
+    ChatDeleted,
+    /// The member has deleted the text of this message.
+    MessageDeleted(MessageId),
 }
 
 /// The facts about a room that every client with its id may learn.

@@ -237,6 +237,13 @@ impl<R> Feeds<R> {
         share
     }
 
+    /// Overwrites the text of a chat message in the history. See [`History::delete_text`].
+    pub fn delete_text(&mut self, room: RoomKey, place: Place, event_bytes: usize) {
+        if let Some(feed) = self.rooms.get_mut(room) {
+            feed.history.delete_text(&mut self.archive.store, place, event_bytes);
+        }
+    }
+
     /// Publishes an event that is not kept in the history.
     pub fn deliver_unkept(&self, room: RoomKey, event: &Event<'_>, sink: &mut dyn Sink) {
         if sink.publish(room, event, self.recipients(room).len()).is_batch_full {

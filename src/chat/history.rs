@@ -11,7 +11,8 @@ use super::event::Message;
 use super::heap::{map_bytes, shrink};
 use super::id::{MessageId, UserId};
 use super::kept::{
-    HEADER_BYTES, Header, MessageCopies, head, nonce_hash, parts, record_nonce, record_nonce_hash,
+    HEADER_BYTES, Header, MessageCopies, deleted_part, head, nonce_hash, parts, record_nonce,
+    record_nonce_hash,
 };
 use super::keys::{RoomKey, ShareKey};
 use super::shares::Shares;
@@ -186,7 +187,8 @@ impl History {
         self.nonces = None;
     }
 
-    fn header(&self, store: &Store, place: Place) -> Header {
+    /// The header of the message at a place.
+    pub fn header(&self, store: &Store, place: Place) -> Header {
         let mut header = [0; HEADER_BYTES];
         store.copy(&self.queue, place, KEY_BYTES, &mut header);
         Header::decode(header)
@@ -210,8 +212,23 @@ impl History {
 
     /// Whether the message is kept.
     pub fn has(&self, store: &Store, id: MessageId) -> bool {
+        self.place_of(store, id).is_some()
+    }
+
+    /// Where the message is, if it is kept.
+    pub fn place_of(&self, store: &Store, id: MessageId) -> Option<Place> {
         let found = store.partition(&self.queue, |key| MessageId::from_bytes(key) < id);
-        found.is_some_and(|place| self.id(store, place) == id)
+        found.filter(|place| self.id(store, *place) == id)
+    }
+
+    /// Overwrites the text of a chat message. Its share goes on counting the bytes: the record keeps
+    /// its length. `event_bytes`: the length of the event without the text.
+    pub fn delete_text(&mut self, store: &mut Store, place: Place, event_bytes: usize) {
+        let start = self.header(store, place).text_start();
+        let text_bytes = self.text_bytes(store, place).unwrap_or_default();
+        store.overwrite(&self.queue, place, start, &vec![0; text_bytes]);
+        let (start, part) = deleted_part(event_bytes);
+        store.overwrite(&self.queue, place, start, &part);
     }
 
     /// The first message newer than `id`, whether or not `id` is kept. `None`: the first of all.
@@ -230,6 +247,13 @@ impl History {
     /// Bytes of the encoded event of the message at `place`.
     pub fn event_bytes(&self, store: &Store, place: Place) -> usize {
         self.header(store, place).event_bytes.into()
+    }
+
+    /// Bytes of the text at `place`; `None`: the message has none that can be deleted.
+    pub fn text_bytes(&self, store: &Store, place: Place) -> Option<usize> {
+        let header = self.header(store, place);
+        let is_deletable = header.is_chat() && !header.is_deleted();
+        is_deletable.then(|| store.length(&self.queue, place).saturating_sub(header.text_start()))
     }
 
     /// The address that has sent the message at `place`.

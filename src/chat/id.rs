@@ -249,8 +249,8 @@ impl MessageId {
     }
 
     /// The id's bytes. They have the same order as the ids.
-    pub(super) fn to_bytes(self) -> [u8; 16] {
-        self.0.into_bytes()
+    pub(super) fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
     }
 
     /// The part of the id that increases from each id to the next: the millisecond and the counter.

@@ -7,6 +7,9 @@
 //!
 //! A record takes about a fifth of the memory of the encoded event: ids and times are in binary
 //! form, and the room is known from the history.
+//!
+//! If a chat's text is deleted, its record keeps its length: zero bytes take the place of the text,
+//! so that nothing behind it has to be moved.
 
 use std::hash::Hasher;
 
@@ -40,6 +43,9 @@ pub(super) const HEADER_BYTES: usize = 4 + 2 + 1 + 8 + 8 + 1 + 1;
 const CHAT: u8 = 0;
 const USER_JOINED: u8 = 1;
 const USER_LEFT: u8 = 2;
+const USER_REMOVED: u8 = 3;
+const CHAT_DELETED: u8 = 4;
+const MESSAGE_DELETED: u8 = 5;
 
 impl Header {
     /// The header of a message that counts in a share. `event_bytes`: the length of its event.
@@ -52,12 +58,30 @@ impl Header {
                 MessageKind::Chat(_) => CHAT,
                 MessageKind::UserJoined => USER_JOINED,
                 MessageKind::UserLeft => USER_LEFT,
+                MessageKind::UserRemoved => USER_REMOVED,
+                MessageKind::ChatDeleted => CHAT_DELETED,
+                MessageKind::MessageDeleted(_) => MESSAGE_DELETED,
             },
             wall: message.wall,
             user_id: message.user_id,
             user_bytes: message.user.as_bytes().len() as u8,
             nonce_bytes: message.nonce.map_or(0, str::len) as u8,
         }
+    }
+
+    /// Whether the record is that of a chat, deleted or not.
+    pub fn is_chat(&self) -> bool {
+        matches!(self.kind, CHAT | CHAT_DELETED)
+    }
+
+    /// Whether the text has been deleted.
+    pub fn is_deleted(&self) -> bool {
+        self.kind == CHAT_DELETED
+    }
+
+    /// Bytes of a record before its text.
+    pub fn text_start(&self) -> usize {
+        KEY_BYTES + HEADER_BYTES + usize::from(self.user_bytes) + usize::from(self.nonce_bytes)
     }
 
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
@@ -137,11 +161,15 @@ pub(super) fn record_bytes(message: &Message<'_>) -> usize {
     KEY_BYTES + HEADER_BYTES + texts + text(message).len()
 }
 
-/// The text of a message; empty if it has none.
-fn text<'m>(message: &Message<'m>) -> &'m str {
-    match message.kind {
-        MessageKind::Chat(text) => text,
-        MessageKind::UserJoined | MessageKind::UserLeft => "",
+/// The text of a message, or the id of the message that it reports as deleted; empty if it has none.
+fn text<'m>(message: &'m Message<'_>) -> &'m [u8] {
+    match &message.kind {
+        MessageKind::Chat(text) => text.as_bytes(),
+        MessageKind::MessageDeleted(target) => target.as_bytes(),
+        MessageKind::UserJoined
+        | MessageKind::UserLeft
+        | MessageKind::UserRemoved
+        | MessageKind::ChatDeleted => &[],
     }
 }
 
@@ -151,15 +179,15 @@ type Head = [u8; KEY_BYTES + HEADER_BYTES];
 /// See [`Header::of`].
 pub(super) fn head(message: &Message<'_>, share: Option<ShareKey>, event_bytes: usize) -> Head {
     let mut head = [0; KEY_BYTES + HEADER_BYTES];
-    head[..KEY_BYTES].copy_from_slice(&message.id.to_bytes());
+    head[..KEY_BYTES].copy_from_slice(message.id.as_bytes());
     head[KEY_BYTES..].copy_from_slice(&Header::of(message, share, event_bytes).encode());
     head
 }
 
 /// The parts of a message's record, which begins with `head`.
-pub(super) fn parts<'m>(message: &Message<'m>, head: &'m Head) -> [&'m [u8]; 4] {
+pub(super) fn parts<'m>(message: &'m Message<'_>, head: &'m Head) -> [&'m [u8]; 4] {
     let nonce = message.nonce.unwrap_or_default();
-    [head, message.user.as_bytes(), nonce.as_bytes(), text(message).as_bytes()]
+    [head, message.user.as_bytes(), nonce.as_bytes(), text(message)]
 }
 
 /// `None` if the bytes are not a record.
@@ -172,7 +200,10 @@ fn decode(record: &[u8], room_id: RoomId) -> Option<Message<'_>> {
     let kind = match kind {
         CHAT => MessageKind::Chat(std::str::from_utf8(text).ok()?),
         USER_JOINED => MessageKind::UserJoined,
-        _ => MessageKind::UserLeft,
+        USER_LEFT => MessageKind::UserLeft,
+        USER_REMOVED => MessageKind::UserRemoved,
+        MESSAGE_DELETED => MessageKind::MessageDeleted(MessageId::from_bytes(*text.first_chunk()?)),
+        _ => MessageKind::ChatDeleted,
     };
     Some(Message {
         id: MessageId::from_bytes(*id),
@@ -183,6 +214,13 @@ fn decode(record: &[u8], room_id: RoomId) -> Option<Message<'_>> {
         room_id,
         nonce: if nonce.is_empty() { None } else { std::str::from_utf8(nonce).ok() },
     })
+}
+
+/// The part of a header that changes when a message's text is deleted, and where it begins in a
+/// record. `event_bytes`: the length of the new event.
+pub(super) fn deleted_part(event_bytes: usize) -> (usize, [u8; 3]) {
+    let [low, high] = u16::try_from(event_bytes).unwrap_or(u16::MAX).to_le_bytes();
+    (KEY_BYTES + 4, [low, high, CHAT_DELETED])
 }
 
 /// The hash by which a nonce is found. It includes the sender, so that two senders may use the same

@@ -53,6 +53,8 @@ pub struct Extent {
     pub messages: usize,
     /// Bytes of all their encoded events.
     pub event_bytes: usize,
+    /// By how many bytes the events grow at most if texts are deleted before they are read.
+    pub growth: usize,
 }
 
 impl Chat {
@@ -188,8 +190,9 @@ impl Chat {
         Some(copies)
     }
 
-    /// How much the reading will give, unless messages are dropped meanwhile.
-    pub fn extent(&self, reading: &Reading) -> Extent {
+    /// How much the reading will give, unless messages are dropped meanwhile. `deletion_bytes`: what an
+    /// event has in addition if its text is deleted.
+    pub fn extent(&self, reading: &Reading, deletion_bytes: usize) -> Extent {
         let (Some(history), store) = (self.feeds.history(reading.room), self.store()) else {
             return Extent::default();
         };
@@ -199,6 +202,8 @@ impl Chat {
         for place in places.take(reading.left) {
             extent.messages += 1;
             extent.event_bytes += history.event_bytes(store, place);
+            let text_bytes = history.text_bytes(store, place);
+            extent.growth += text_bytes.map_or(0, |bytes| deletion_bytes.saturating_sub(bytes));
         }
         extent
     }

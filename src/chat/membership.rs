@@ -184,7 +184,7 @@ impl Chat {
     /// A session's user id in a room. It stays the same if the session leaves and joins again.
     /// Without the secret, a user id cannot be linked to the session or to the session's ids in
     /// other rooms.
-    pub(super) fn user_id(&self, session: SessionKey, room: RoomKey) -> Option<UserId> {
+    pub fn user_id(&self, session: SessionKey, room: RoomKey) -> Option<UserId> {
         let mut hasher = SipHasher24::new_with_key(&self.user_id_secret);
         hasher.write(self.sessions.get(session)?.id.as_bytes());
         hasher.write(self.feeds.room(room)?.id.as_bytes());

@@ -14,6 +14,7 @@
 //! | [`membership`] | access to rooms; joining and leaving |
 //! | [`presence`] | connections entering and leaving; names; probes |
 //! | [`posting`] | messages and typing events, and the order of all messages |
+//! | [`moderation`] | deleting messages, removing people |
 //! | [`quota`] | limits per address |
 //! | [`lookup`] | queries |
 //! | [`records`] | the state that survives a restart |
@@ -39,6 +40,7 @@
 //! [`membership`]: ../../src/disposable_chat/chat/membership.rs.html
 //! [`presence`]: ../../src/disposable_chat/chat/presence.rs.html
 //! [`posting`]: ../../src/disposable_chat/chat/posting.rs.html
+//! [`moderation`]: ../../src/disposable_chat/chat/moderation.rs.html
 //! [`quota`]: ../../src/disposable_chat/chat/quota.rs.html
 //! [`lookup`]: ../../src/disposable_chat/chat/lookup.rs.html
 //! [`records`]: ../../src/disposable_chat/chat/records.rs.html
@@ -66,6 +68,7 @@ mod lifecycle;
 mod limits;
 mod lookup;
 mod membership;
+mod moderation;
 mod name;
 mod password;
 mod posting;

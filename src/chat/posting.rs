@@ -2,14 +2,15 @@
 //!
 //! Owns the rules for messages and typing events. Must not know which connections receive them:
 //! `feed` delivers. The invariant: a message gets its id and its time, and with them its position
-//! in the order, in one function, [`Chat::accept`], and nowhere else.
+//! in the order, in one function, [`Chat::accept_from`], and nowhere else.
 
 use std::time::Duration;
 
 use super::error::Refusal;
 use super::event::{Event, Message, MessageKind};
+use super::id::UserId;
 use super::kept::MessageCopies;
-use super::keys::{AttachmentKey, MemberKey, RoomKey, SessionKey};
+use super::keys::{AttachmentKey, MemberKey, RoomKey, SessionKey, ShareKey};
 use super::limits::{MESSAGE_CHARS_MAX, NONCE_BYTES_MAX};
 use super::sink::Sink;
 use super::state::Chat;
@@ -58,6 +59,16 @@ pub fn is_nonce(text: &str) -> bool {
     (1..=NONCE_BYTES_MAX).contains(&text.len())
 }
 
+/// The session in whose name a message is accepted. It need not be a member.
+pub(super) struct Author {
+    pub session: SessionKey,
+    pub room: RoomKey,
+    /// Its user id in the room.
+    pub user_id: UserId,
+    /// The share in which its last message counts, if it is known.
+    pub share: Option<ShareKey>,
+}
+
 /// The outcome of posting a draft.
 enum Posted {
     /// It is a new message.
@@ -77,7 +88,7 @@ impl Chat {
         sink: &mut dyn Sink,
     ) -> Result<(), Refusal> {
         let Some(member) = self.member_of(attachment) else { return Ok(()) };
-        if let Posted::Known(place) = self.post_as(now, member, draft, |_| (), sink)? {
+        if let Posted::Known(place) = self.post_as(now, member, draft, &mut |_| (), sink)? {
             if let Some(room_id) = self.room_of(attachment).and_then(|room| self.room_id(room)) {
                 self.feeds.repeat(attachment, room_id, place, sink);
             }
@@ -102,7 +113,8 @@ impl Chat {
         }
         let room_id = self.feeds.room(room).ok_or(Refusal::RoomNotFound)?.id;
         let mut copy = MessageCopies::of(room_id);
-        let posted = self.post_as(now, member, draft, |message| copy.push_new(message), sink)?;
+        let on_new = &mut |message: &Message<'_>| copy.push_new(message);
+        let posted = self.post_as(now, member, draft, on_new, sink)?;
         if let Some(timer) = self.feeds.room(room).and_then(|room| room.timer) {
             self.timers.rearm(timer, now.mono);
         }
@@ -152,7 +164,7 @@ impl Chat {
         now: Now,
         key: MemberKey,
         draft: Draft<'_>,
-        on_new: impl FnOnce(&Message<'_>),
+        on_new: &mut dyn FnMut(&Message<'_>),
         sink: &mut dyn Sink,
     ) -> Result<Posted, Refusal> {
         let member = self.members.get(key).ok_or(Refusal::NotAMember)?;
@@ -175,20 +187,41 @@ impl Chat {
         Ok(Posted::New)
     }
 
-    /// Assigns a message its id and its time, and with them its position in the order, and delivers
-    /// it. `None`: the room has ended, or the server ends.
+    /// Like [`Chat::accept_from`], for a member.
     pub(super) fn accept(
         &mut self,
         now: Now,
-        member: MemberKey,
+        key: MemberKey,
         kind: MessageKind<'_>,
         nonce: Option<&str>,
-        on_new: impl FnOnce(&Message<'_>),
+        on_new: &mut dyn FnMut(&Message<'_>),
         sink: &mut dyn Sink,
     ) -> Option<()> {
-        let member = self.members.get_mut(member)?;
-        let session = self.sessions.get(member.session)?;
-        let room = self.feeds.room(member.room).filter(|room| !room.is_closing)?;
+        let member = self.members.get(key)?;
+        let author = Author {
+            session: member.session,
+            room: member.room,
+            user_id: member.user_id,
+            share: member.share,
+        };
+        let share = self.accept_from(now, author, kind, nonce, on_new, sink)?;
+        self.members.get_mut(key)?.share = share;
+        Some(())
+    }
+
+    /// Assigns a message its id and its time, and with them its position in the order, and delivers
+    /// it. Returns the share in which it counts. `None`: the room has ended, or the server ends.
+    pub(super) fn accept_from(
+        &mut self,
+        now: Now,
+        author: Author,
+        kind: MessageKind<'_>,
+        nonce: Option<&str>,
+        on_new: &mut dyn FnMut(&Message<'_>),
+        sink: &mut dyn Sink,
+    ) -> Option<Option<ShareKey>> {
+        let session = self.sessions.get(author.session)?;
+        let room = self.feeds.room(author.room).filter(|room| !room.is_closing)?;
         if self.is_silent {
             return None;
         }
@@ -197,15 +230,14 @@ impl Chat {
             id,
             kind,
             user: session.name.shown(),
-            user_id: member.user_id,
+            user_id: author.user_id,
             wall: now.wall,
             room_id: room.id,
             nonce,
         };
         on_new(&message);
         let from = session.creator.and_then(|key| Some(self.addresses.get(key)?.address));
-        member.share = self.feeds.deliver(member.room, &message, member.share, from, sink);
-        Some(())
+        Some(self.feeds.deliver(author.room, &message, author.share, from, sink))
     }
 }
 

@@ -186,7 +186,7 @@ impl Chat {
         if let Some(member) = self.members.get_mut(key) {
             member.arrival = None;
         }
-        self.accept(now, key, MessageKind::UserLeft, None, |_| (), sink);
+        self.accept(now, key, MessageKind::UserLeft, None, &mut |_| (), sink);
         probe.as_ref().map(|probe| self.timers.cancel(probe.timer));
         self.recount();
         let Some(probe) = probe else { return };
@@ -311,7 +311,7 @@ impl Chat {
         self.feeds.begin_catch_up(key, start, sink);
         self.catch_up(now, key, sink);
         if is_arrival {
-            self.accept(now, member, MessageKind::UserJoined, None, |_| (), sink);
+            self.accept(now, member, MessageKind::UserJoined, None, &mut |_| (), sink);
         }
     }
 

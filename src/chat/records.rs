@@ -19,7 +19,7 @@ use super::kept::{MessageCopies, record_bytes};
 use super::keys::{AddressKey, MemberKey, RoomKey, RoomTag, SessionKey, ShareKey};
 use super::name::{Name, Title};
 use super::password::{Lock, LockRecord};
-use super::posting::Draft;
+use super::posting::{Draft, is_nonce};
 use super::roster::Arrival;
 use super::sort::sort_by_key;
 use super::state::{Chat, Pending, Room, Rules};
@@ -105,7 +105,7 @@ pub enum Record<'a> {
         user_id: u64,
         /// Microseconds since 1970.
         wall: u64,
-        /// The text of a chat message; otherwise empty.
+        /// The text of a chat message, or the id of the message that was deleted; otherwise empty.
         text: Cow<'a, str>,
         /// The sender's own identifier for the message, if it gave one.
         nonce: Option<Cow<'a, str>>,
@@ -124,6 +124,12 @@ pub enum RecordedKind {
     UserJoined,
     /// See [`MessageKind::UserLeft`].
     UserLeft,
+    /// See [`MessageKind::UserRemoved`].
+    UserRemoved,
+    /// See [`MessageKind::ChatDeleted`].
+    ChatDeleted,
+    /// See [`MessageKind::MessageDeleted`].
+    MessageDeleted,
 }
 
 /// A record that has an invalid value or contradicts an earlier record.
@@ -267,9 +273,12 @@ impl Chat {
 /// The record of a message in the room with this index.
 fn recorded<'m>(room: u32, message: &Message<'m>, from: Option<Address>) -> Record<'m> {
     let (kind, text) = match message.kind {
-        MessageKind::Chat(text) => (RecordedKind::Chat, text),
-        MessageKind::UserJoined => (RecordedKind::UserJoined, ""),
-        MessageKind::UserLeft => (RecordedKind::UserLeft, ""),
+        MessageKind::Chat(text) => (RecordedKind::Chat, text.into()),
+        MessageKind::UserJoined => (RecordedKind::UserJoined, Cow::default()),
+        MessageKind::UserLeft => (RecordedKind::UserLeft, Cow::default()),
+        MessageKind::UserRemoved => (RecordedKind::UserRemoved, Cow::default()),
+        MessageKind::ChatDeleted => (RecordedKind::ChatDeleted, Cow::default()),
+        MessageKind::MessageDeleted(id) => (RecordedKind::MessageDeleted, id.to_string().into()),
     };
     Record::Message {
         room,
@@ -278,7 +287,7 @@ fn recorded<'m>(room: u32, message: &Message<'m>, from: Option<Address>) -> Reco
         user: message.user.as_str().into(),
         user_id: message.user_id.0,
         wall: message.wall.micros(),
-        text: text.into(),
+        text,
         nonce: message.nonce.map(Cow::Borrowed),
         from: from.map(Address::ip),
     }
@@ -417,13 +426,24 @@ impl<'c> Restoring<'c> {
             return Err(InvalidRecord);
         }
         let user_id = UserId(user_id);
-        let is_draft = Draft::new(&text, nonce.as_deref()).is_ok();
+        let kind = match kind {
+            RecordedKind::Chat => MessageKind::Chat(&text),
+            RecordedKind::UserJoined => MessageKind::UserJoined,
+            RecordedKind::UserLeft => MessageKind::UserLeft,
+            RecordedKind::UserRemoved => MessageKind::UserRemoved,
+            RecordedKind::ChatDeleted => MessageKind::ChatDeleted,
+            RecordedKind::MessageDeleted => {
+                MessageKind::MessageDeleted(MessageId::parse(&text).ok_or(InvalidRecord)?)
+            }
+        };
         let is_valid = Name::parse(&user).is_ok_and(|name| name.as_str() == user)
             && match kind {
-                RecordedKind::Chat => is_draft,
-                RecordedKind::UserJoined | RecordedKind::UserLeft => {
-                    text.is_empty() && nonce.is_none()
+                MessageKind::Chat(_) => Draft::new(&text, nonce.as_deref()).is_ok(),
+                MessageKind::ChatDeleted => {
+                    text.is_empty() && nonce.as_deref().is_none_or(is_nonce)
                 }
+                MessageKind::MessageDeleted(_) => nonce.is_none(),
+                _ => text.is_empty() && nonce.is_none(),
             };
         let is_known =
             |nonce: &str| history.find(&chat.feeds.archive().store, user_id, nonce).is_some();
@@ -432,11 +452,7 @@ impl<'c> Restoring<'c> {
         }
         let message = Message {
             id,
-            kind: match kind {
-                RecordedKind::Chat => MessageKind::Chat(&text),
-                RecordedKind::UserJoined => MessageKind::UserJoined,
-                RecordedKind::UserLeft => MessageKind::UserLeft,
-            },
+            kind,
             user: (&*user).into(),
             user_id,
             wall: Wall::from_micros(wall),

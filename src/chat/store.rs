@@ -288,6 +288,20 @@ impl Store {
         self.copy_from(queue, advance(place, LENGTH_BYTES + skip), out);
     }
 
+    /// Overwrites bytes of the record at `place`, which begin after its first `skip` bytes. They must
+    /// be within the record, and behind its key.
+    pub fn overwrite(&mut self, queue: &RecordQueue, place: Place, skip: usize, bytes: &[u8]) {
+        debug_assert!(skip >= KEY_BYTES && skip + bytes.len() <= self.length(queue, place));
+        let Place { mut ordinal, offset } = advance(place, LENGTH_BYTES + skip);
+        let (mut offset, mut rest) = (usize::from(offset), bytes);
+        while !rest.is_empty() {
+            let payload = &mut self.block_mut(queue.block(ordinal))[HEADER_BYTES + offset..];
+            let (now, later) = rest.split_at(rest.len().min(payload.len()));
+            payload[..now.len()].copy_from_slice(now);
+            (ordinal, offset, rest) = (ordinal.wrapping_add(1), 0, later);
+        }
+    }
+
     fn copy_from(&self, queue: &RecordQueue, from: Place, out: &mut [u8]) {
         let mut at = 0;
         self.pieces(queue, from, out.len(), |piece| {
@@ -678,6 +692,20 @@ mod tests {
             model.pop_front();
         }
 
+        /// Overwrites the end of one of a queue's records.
+        fn overwrite(&mut self, owner: u32, number: usize) {
+            let (queue, model) = self.queues.entry(owner).or_default();
+            let number = number % model.len().max(1);
+            let Some(record) = model.get_mut(number) else { return };
+            let first = self.store.first(queue);
+            let next = |place: &Place| self.store.next(queue, *place);
+            let place = std::iter::successors(first, next).nth(number).unwrap();
+            let skip = KEY_BYTES + (record.len() - KEY_BYTES) / 3;
+            let bytes: Vec<u8> = (skip..record.len()).map(|n| !(n as u8)).collect();
+            record[skip..].copy_from_slice(&bytes);
+            self.store.overwrite(queue, place, skip, &bytes);
+        }
+
         fn compact(&mut self) {
             let moved =
                 |owner, moved: Moved| self.queues.get_mut(&owner).unwrap().0.on_moved(moved);
@@ -739,7 +767,8 @@ mod tests {
             match dice.next_u64() % 8 {
                 0..=3 => stored.push(owner, (dice.next_u64() % 700) as usize),
                 4 => stored.push(owner, (dice.next_u64() % 16_000) as usize),
-                5 | 6 => (0..dice.next_u64() % 6).for_each(|_| stored.pop(owner)),
+                5 | 6 if round % 2 == 0 => stored.overwrite(owner, dice.next_u64() as usize),
+                5 | 6 => (0..dice.next_u64() % 12).for_each(|_| stored.pop(owner)),
                 _ => stored.compact(),
             }
             if round % 200 == 0 {

@@ -15,6 +15,7 @@ mod lifetimes;
 mod limits;
 mod memory;
 mod messages;
+mod moderation;
 mod nonces;
 mod outside;
 mod probes;
@@ -333,6 +334,19 @@ impl Story {
 
     fn delete(&mut self, session: SessionKey, room: RoomKey) -> Result<(), Refusal> {
         let deleted = self.chat.delete_room(self.now, session, Some(room), &mut self.sink);
+        self.step();
+        deleted
+    }
+
+    fn delete_message(
+        &mut self,
+        session: SessionKey,
+        room: RoomKey,
+        id: MessageId,
+    ) -> Result<(), Refusal> {
+        let (room, id) = (Some(room), Some(id));
+        let bytes = recorder::event_bytes;
+        let deleted = self.chat.delete_message(self.now, session, room, id, bytes, &mut self.sink);
         self.step();
         deleted
     }

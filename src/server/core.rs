@@ -18,8 +18,8 @@ use super::schedule::{self, Coalesce, FanOut, Lane, Work};
 use super::settings::{self, ConnectionConfig};
 use super::table::Table;
 use crate::api::{self, Api};
-use crate::chat::{Chat, Departure, Event, InvalidRecord, Message, Record, Restoring, RoomKey};
-use crate::clock::{Entropy, Mono, Now, Stamps, Wall};
+use crate::chat::{Chat, Departure, InvalidRecord, Record, Restoring, RoomKey};
+use crate::clock::{Entropy, Mono, Now, Wall};
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::http::Phase;
@@ -435,13 +435,7 @@ impl<S: Stream> Core<S> {
         read: impl FnOnce(&mut dyn FnMut(Record<'_>) -> Result<(), InvalidRecord>) -> R,
     ) -> R {
         let mut restoring = Restoring::new(&mut self.chat, self.table.now);
-        let mut stamps = Stamps::default();
-        let mut event_bytes = |message: &Message<'_>| {
-            let (mut out, event) = (Vec::new(), Event::Message(*message));
-            api::json::event(&mut out, &event, &mut stamps);
-            out.len()
-        };
-        let read = read(&mut |record| restoring.take(record, &mut event_bytes));
+        let read = read(&mut |record| restoring.take(record, api::json::event_bytes));
         restoring.finish();
         read
     }

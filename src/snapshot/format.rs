@@ -77,6 +77,9 @@ pub(super) fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
                 RecordedKind::Chat => b"c",
                 RecordedKind::UserJoined => b"j",
                 RecordedKind::UserLeft => b"l",
+                RecordedKind::UserRemoved => b"r",
+                RecordedKind::ChatDeleted => b"d",
+                RecordedKind::MessageDeleted => b"x",
             });
             out.text(user);
             out.bytes(&user_id.to_le_bytes());
@@ -144,6 +147,9 @@ pub(super) fn decode<'a>(
                 [b'c'] => RecordedKind::Chat,
                 [b'j'] => RecordedKind::UserJoined,
                 [b'l'] => RecordedKind::UserLeft,
+                [b'r'] => RecordedKind::UserRemoved,
+                [b'd'] => RecordedKind::ChatDeleted,
+                [b'x'] => RecordedKind::MessageDeleted,
                 _ => return None,
             },
             user: from.text()?,

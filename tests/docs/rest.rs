@@ -37,7 +37,7 @@ const ROOMS: &[&str] = &[
     "/rooms/{room_id}/leave",
     "/rooms/{room_id}/users",
 ];
-const MESSAGES: &[&str] = &["/rooms/{room_id}/messages"];
+const MESSAGES: &[&str] = &["/rooms/{room_id}/messages", "/rooms/{room_id}/messages/{message_id}"];
 const OTHERS: &[&str] = &["/health", "/ping", "/", "/openapi.json", "/asyncapi.json", "/docs"];
 
 fn routes() -> BTreeSet<(String, &'static str)> {
@@ -298,6 +298,19 @@ fn operations_on_messages_answer_as_documented() {
     ] {
         checker.refused(&server, path, say(&plain, &ana, body), 422, code);
     }
+
+    let one = "/rooms/{room_id}/messages/{message_id}";
+    let of = |id: &Value| format!("/rooms/{plain}/messages/{}", id.as_str().expect("an id"));
+    let deletion = |session: &str| delete(&of(&sent["id"])).session(session);
+    needs_a_session(checker, &server, one, &delete(&of(&sent["id"])));
+    checker.refused(&server, one, deletion(&bob), 403, "not_the_author");
+    let missing = delete(&of(&json!("x"))).session(&ana);
+    checker.refused(&server, one, missing, 404, "message_not_found");
+    checker.ask(&server, one, deletion(&ana), 200);
+    let got = checker.ask(&server, path, read(&plain, "", &bob), 200).json();
+    assert_eq!(got["messages"][0]["deleted"], true);
+    assert_eq!(got["messages"][1]["target"], sent["id"]);
+    ask_until_429(checker, &server, one, &deletion(&ana));
 
     let _ana = server.enter_as(&plain, "ana", &ana);
     let join = post(&format!("/rooms/{plain}/join")).session(&other_ana);

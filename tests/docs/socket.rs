@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use disposable_chat::ws::close::Close;
 use serde_json::{Value, json};
 
-use crate::client::{Ws, get, upgrade};
+use crate::client::{Ws, delete, get, upgrade};
 use crate::document::{Document, errors_in};
 use crate::server::Server;
 
@@ -109,6 +109,12 @@ fn the_server_sends_exactly_the_documented_events() {
         assert_eq!(answer["type"], expected);
         assert_eq!(answer["nonce"], example["nonce"]);
     }
+
+    let sent = server.say(&room, &bob, "hello");
+    assert_eq!(next(&mut ws, document, seen)["id"], sent["id"]);
+    let deletion = format!("/rooms/{room}/messages/{}", sent["id"].as_str().expect("an id"));
+    server.ask(delete(&deletion).session(&bob)).expect(200);
+    assert_eq!(next(&mut ws, document, seen)["target"], sent["id"]);
 
     let refused = messages(document, "events").into_iter().find(|one| one["name"] == "refused");
     let refused = document.resolve(&refused.expect("an event")["payload"]);

@@ -157,6 +157,64 @@ fn nothing_of_a_room_stays_in_memory_when_it_has_ended() {
     staying.expect_chat("keeper", "still here");
 }
 
+/// Also when a reader has received it so slowly that it was still queued when it was deleted.
+// contract §13.16
+#[test]
+fn a_deleted_text_is_neither_in_memory_nor_in_the_state_file() {
+    let state = std::env::temp_dir().join(format!("forgetting-{}", std::process::id()));
+    let state = state.to_str().expect("UTF-8");
+    let mut server = Server::start(&["--message-rate", "0", "--outbox", "64M", "--state", state]);
+    if !may_read(&server) {
+        return;
+    }
+    let mut secrets = Secrets(Vec::new());
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let target = format!("/ws/{room}?session_id={}", bob.session);
+    let mut slow = server.http_narrow().upgrade(&upgrade(&target));
+    let mut ids = Vec::new();
+    // More than the kernel buffers, so that the last texts are queued.
+    for n in 0..1500 {
+        let text = match n {
+            1499 => secrets.word("socket"),
+            _ => "x".repeat(4000),
+        };
+        ana.chat(&text);
+        let sent = ana.expect_chat("ana", &text);
+        assert_eq!(bob.event(), sent);
+        ids.push(sent["id"].as_str().expect("an id").to_owned());
+    }
+    let nonce = secrets.word("nonce");
+    let rest = json!({"message": secrets.word("rest"), "nonce": nonce});
+    let rest = post(&format!("/rooms/{room}/messages")).session(&bob.session).json(&rest);
+    ids.push(server.ask(rest).expect(201).string("id"));
+    let rest = [ana.event(), bob.event()].map(|event| event["message"].clone());
+    assert_eq!(rest[0], rest[1]);
+    let deleted = &ids[1499..];
+    for (id, session) in deleted.iter().zip([ana.session.clone(), bob.session.clone()]) {
+        let deletion = delete(&format!("/rooms/{room}/messages/{id}"));
+        server.ask(deletion.session(&session)).expect(200);
+        assert_eq!([ana.event(), bob.event()].map(|told| told["target"] == *id), [true; 2]);
+    }
+    let queued = secrets.found_in(&server).expect("readable memory");
+    assert_eq!(queued, ["nonce", "rest", "socket"], "they are queued for the slow reader");
+    for id in &ids {
+        assert_eq!(slow.event()["id"], **id, "what is queued is delivered");
+    }
+    assert_eq!(
+        [slow.event(), slow.event()].map(|told| told["type"] == "message_deleted"),
+        [true; 2]
+    );
+    let left = secrets.found_in(&server).expect("readable memory");
+    assert_eq!(left, ["nonce"], "it stays known");
+    server.terminate();
+    assert!(server.wait().success());
+    let file = std::fs::read(state).expect("a state file");
+    std::fs::remove_file(state).expect("it is there");
+    let is_there = |secret: &[u8]| file.windows(secret.len()).any(|window| window == secret);
+    let found = secrets.0.iter().filter(|(_, secret)| is_there(secret));
+    assert!(found.map(|(what, _)| what).eq(["nonce"]));
+}
+
 // contract §10.6
 #[test]
 fn a_password_is_kept_only_as_a_hash() {

@@ -32,6 +32,7 @@ mod presence;
 mod access;
 mod deleting;
 mod forgetting;
+mod moderation;
 mod private;
 
 mod metrics;

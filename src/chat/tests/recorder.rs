@@ -19,6 +19,8 @@ const SHOWN_CHARS_MAX: usize = 60;
 /// An event that a room has published.
 pub struct LogEntry {
     pub line: String,
+    /// The line in the history since the text was deleted.
+    pub deleted: Option<String>,
     pub user_id: UserId,
     /// `None` for a typing event.
     pub id: Option<MessageId>,
@@ -145,14 +147,24 @@ impl Recorder {
         }
     }
 
+    fn note_deletion(&mut self, room: RoomKey, target: MessageId) {
+        if let Some(entry) = self.logs.get_mut(&room).map(|log| &mut log[self.places[&target]]) {
+            assert!(entry.deleted.is_none(), "a deletion is told once");
+            let (name, _) = entry.line.split_once(':').expect("a chat");
+            let nonce = entry.nonce.as_ref().map_or(String::new(), |nonce| format!(" [{nonce}]"));
+            entry.deleted = Some(format!("deleted {name}{nonce}"));
+        }
+    }
+
     /// A message of the history: its index in the log, and its line.
     pub fn read_message(&self, room: RoomKey, message: &Message<'_>) -> (usize, &str) {
         let place = self.places[&message.id];
         let entry = &self.log(room)[place];
         let line = shown(line_of(message));
-        assert_eq!(line, entry.line, "the history has the message as it was published");
+        let expected = entry.deleted.as_ref().unwrap_or(&entry.line);
+        assert_eq!(line, *expected, "the history has the message as it was published");
         assert_eq!((Some(message.wall), message.user_id), (entry.wall, entry.user_id));
-        (place, &entry.line)
+        (place, expected)
     }
 }
 
@@ -163,11 +175,19 @@ fn line_of(message: &Message<'_>) -> String {
         MessageKind::Chat(text) => format!("chat {user}: {text}"),
         MessageKind::UserJoined => format!("joined {user}"),
         MessageKind::UserLeft => format!("left {user}"),
+        MessageKind::UserRemoved => format!("removed {user}"),
+        MessageKind::ChatDeleted => format!("deleted chat {user}"),
+        MessageKind::MessageDeleted(_) => format!("deletion by {user}"),
     };
     if let Some(nonce) = message.nonce {
         line += &format!(" [{nonce}]");
     }
     line
+}
+
+/// Bytes of a message's event, as [`Recorder`] would encode it.
+pub fn event_bytes(message: &Message<'_>) -> usize {
+    HEADER_BYTES + line_of(message).len()
 }
 
 /// Cuts a long line.
@@ -184,14 +204,23 @@ impl Sink for Recorder {
         let entry = match *event {
             Event::Typing { user, user_id, .. } => {
                 let line = format!("typing {user}");
-                LogEntry { line, user_id, id: None, wall: None, nonce: None }
+                LogEntry { line, deleted: None, user_id, id: None, wall: None, nonce: None }
             }
             Event::Message(message) => {
                 let Message { id, user_id, wall, nonce, .. } = message;
                 assert!(self.last_id < Some(id), "ids strictly increase");
                 self.last_id = Some(id);
-                let nonce = nonce.map(str::to_owned);
-                LogEntry { line: line_of(&message), user_id, id: Some(id), wall: Some(wall), nonce }
+                if let MessageKind::MessageDeleted(target) = message.kind {
+                    self.note_deletion(room, target);
+                }
+                LogEntry {
+                    line: line_of(&message),
+                    deleted: None,
+                    user_id,
+                    id: Some(id),
+                    wall: Some(wall),
+                    nonce: nonce.map(str::to_owned),
+                }
             }
         };
         let batch = self.batches.entry(room).or_default();
