@@ -67,8 +67,8 @@
 //! work only to later phases of the same tick; work for an earlier phase waits for the next tick.
 //!
 //! 1. **accept**: new connections are accepted, up to a budget ([`server::Core::accept`]). A
-//!    connection over a limit is kept just long enough to be refused; one far over its address's
-//!    quota is dropped unanswered ([`src/server/admission.rs`]).
+//!    connection over a limit is kept just long enough to be refused, and gives its place to the next
+//!    while it is silent ([`src/server/admission.rs`]).
 //! 2. **read**: connections with input have turns, in the order that [`src/server/schedule.rs`]
 //!    decides: first the interactive lane (connections that cause no more work than a person who
 //!    types), then the background lane, each within a budget of its own. A turn reads once, and the

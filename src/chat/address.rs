@@ -125,7 +125,10 @@ impl Linked<IdleTag> for Idle {
 /// What one address uses.
 pub(super) struct Usage {
     pub address: Address,
+    /// Connections within the limit.
     pub connections: u32,
+    /// Connections over the limit, which are being refused.
+    pub refused: u32,
     pub session_meter: Meter,
     pub room_meter: Meter,
     /// By [`ShareKind`]. A room stays in the share of the address that created it when it gets a new owner.
@@ -139,6 +142,7 @@ impl Usage {
         Usage {
             address,
             connections: 0,
+            refused: 0,
             session_meter: Meter::default(),
             room_meter: Meter::default(),
             shares: Default::default(),
@@ -153,7 +157,7 @@ impl Usage {
     /// Whether the address has something whose end causes the next review, so that the entry needs
     /// no timer.
     fn is_held(&self) -> bool {
-        self.connections > 0 || self.shares.iter().any(|share| share.count > 0)
+        self.connections > 0 || self.refused > 0 || self.shares.iter().any(|share| share.count > 0)
     }
 }
 

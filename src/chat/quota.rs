@@ -30,21 +30,24 @@ pub(super) const REFUSED_CONNECTIONS_MAX: usize = 16;
 
 impl Chat {
     /// A connection from `address` has been accepted. Counts it until [`Chat::on_departure`], even
-    /// if it is over the limit.
+    /// if it is over the limit. Those over it do not count against the limit, so that they keep no
+    /// connection from a place that is free.
     pub fn on_arrival(&mut self, address: Address) -> Quota {
         let key = self.addresses.key(address);
-        let connections = self.addresses.get_mut(key).map_or(0, |usage| {
-            usage.connections += 1;
-            usage.connections as usize
+        let max = self.config.address_connections_max.unwrap_or(usize::MAX);
+        let quota = self.addresses.get_mut(key).map_or(Quota::Within, |usage| {
+            if (usage.connections as usize) < max {
+                usage.connections += 1;
+                return Quota::Within;
+            }
+            usage.refused += 1;
+            match usage.refused as usize > REFUSED_CONNECTIONS_MAX {
+                true => Quota::FarOver,
+                false => Quota::Over,
+            }
         });
         self.recount();
-        match self.config.address_connections_max {
-            Some(max) if connections > max.saturating_add(REFUSED_CONNECTIONS_MAX) => {
-                Quota::FarOver
-            }
-            Some(max) if connections > max => Quota::Over,
-            _ => Quota::Within,
-        }
+        quota
     }
 
     /// A small number that no other address has as long as this one is in use.
@@ -52,11 +55,12 @@ impl Chat {
         self.addresses.place(address)
     }
 
-    /// A connection that [`Chat::on_arrival`] counted has ended.
-    pub fn on_departure(&mut self, now: Now, address: Address) {
+    /// A connection that [`Chat::on_arrival`] counted has ended. `is_over`: over the limit.
+    pub fn on_departure(&mut self, now: Now, address: Address, is_over: bool) {
         let key = self.addresses.key(address);
         if let Some(usage) = self.addresses.get_mut(key) {
-            usage.connections = usage.connections.saturating_sub(1);
+            let count = if is_over { &mut usage.refused } else { &mut usage.connections };
+            *count = count.saturating_sub(1);
         }
         self.keep_reviewed(now, key);
     }

@@ -3,8 +3,8 @@
 //! Owns the limits on connections: the server's capacity, and the quota of an address, which the
 //! domain counts. Must not know how a refusal is written. The invariant: connections beyond the
 //! server's capacity are accepted only to be refused, a few at a time; the rest wait in the
-//! kernel's queue. A few connections over an address's quota are refused with an answer, and
-//! further ones are dropped unanswered.
+//! kernel's queue. A few connections over an address's quota are refused with an answer. Of both, the
+//! one that has been silent longest gives its place to the next.
 
 use std::net::IpAddr;
 
@@ -20,14 +20,29 @@ use crate::ledger::Pressure;
 use crate::net::{Stream, proxy};
 
 impl<S: Stream> Core<S> {
-    /// Whether another connection can be accepted, if only to be refused.
-    pub fn has_capacity(&self, purpose: Purpose) -> bool {
+    /// Whether another connection can be accepted, if only to be refused. A connection over a limit
+    /// gives way to it if need be (contract §12.34).
+    pub fn can_accept(&self, purpose: Purpose) -> bool {
+        self.has_capacity(purpose) || self.table.next_to_give_way(None).is_some()
+    }
+
+    /// Whether another connection can be accepted in this tick. If not, has one over a limit give way
+    /// where possible, so that the next tick can.
+    pub fn make_way(&mut self, purpose: Purpose) -> bool {
+        let has_capacity = self.has_capacity(purpose);
+        if !has_capacity && !self.table.is_giving_way() {
+            self.table.give_way(None);
+        }
+        has_capacity
+    }
+
+    fn has_capacity(&self, purpose: Purpose) -> bool {
         if purpose == Purpose::Metrics {
             return true; // On an address that only the operator reaches.
         }
         let ConnectionConfig { connections_max, over_limit_connections_max, .. } = self.config;
         if self.ledger.is_at(Pressure::Connections)
-            && self.table.over_limit >= over_limit_connections_max
+            && self.table.over_limit.len() >= over_limit_connections_max
         {
             return false;
         }
@@ -35,26 +50,25 @@ impl<S: Stream> Core<S> {
     }
 
     /// Whether a new connection must be refused: `connections_max` is reached, or memory is short.
+    /// Connections over a limit do not count, because they are about to end.
     pub(super) fn is_full(&self) -> bool {
-        self.connection_count() >= self.config.connections_max
+        self.connection_count() - self.table.over_limit.len() >= self.config.connections_max
             || self.ledger.is_at(Pressure::Connections)
     }
 
     /// Counts a connection from `peer` against the quota of its address. `None`: it is so far over
-    /// the quota that it is dropped without an answer.
+    /// the quota that it is dropped without an answer, because all places for refusals are taken.
     pub(super) fn count_in(
         &mut self,
         peer: Option<IpAddr>,
     ) -> Option<(Option<Address>, Option<OverLimit>)> {
         let Some(address) = self.api.client_at_accept(peer) else { return Some((None, None)) };
-        match self.chat.on_arrival(address) {
-            Quota::Within => Some((Some(address), None)),
-            Quota::Over => Some((Some(address), Some(OverLimit::Address))),
-            Quota::FarOver => {
-                self.chat.on_departure(self.table.now, address);
-                None
-            }
+        let quota = self.chat.on_arrival(address);
+        if quota == Quota::FarOver && !self.table.give_way(Some(address)) {
+            self.chat.on_departure(self.table.now, address, true);
+            return None;
         }
+        Some((Some(address), (quota != Quota::Within).then_some(OverLimit::Address)))
     }
 
     /// Takes the PROXY header off the front of `input`, if one is due. `None`: there is no input
@@ -91,7 +105,7 @@ impl<S: Stream> Core<S> {
     fn believe(&mut self, key: ConnectionKey, source: Option<IpAddr>) -> Option<()> {
         let connection = self.table.slots.get(key)?;
         let Protocol::Http(http) = &connection.protocol else { return None };
-        if source.is_none() {
+        if source.is_none() || connection.over_limit.is_some() {
             return Some(());
         }
         if let Some(peer) = http.peer.filter(|peer| !self.api.is_proxy(Some(*peer))) {

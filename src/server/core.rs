@@ -94,6 +94,7 @@ impl<S: Stream> Core<S> {
     pub fn begin(&mut self, now: Now) {
         self.listening.on_tick(now.mono.since(self.table.now.mono));
         self.table.now = now;
+        self.table.over_limit.on_tick();
         #[cfg(debug_assertions)]
         {
             self.table.steps = 0;
@@ -114,13 +115,15 @@ impl<S: Stream> Core<S> {
         peer: Option<IpAddr>,
         purpose: Purpose,
     ) -> Option<ConnectionKey> {
-        let counted = if purpose == Purpose::Metrics { None } else { peer };
-        let (quota_address, mut over_limit) = self.count_in(counted)?;
-        if purpose != Purpose::Metrics && self.is_full() {
-            over_limit = Some(OverLimit::Server);
-        }
+        // A connection that the server has no capacity for does not count against its address.
+        let (quota_address, over_limit) = match purpose {
+            Purpose::Metrics => (None, None),
+            _ if self.is_full() => (None, Some(OverLimit::Server)),
+            _ => self.count_in(peer)?,
+        };
         self.listening.on_input();
         let key = self.table.insert(stream, peer, quota_address, over_limit, purpose);
+        self.make_way(purpose);
         match peer {
             Some(peer) => debug!("connection {key:?} from {peer}"),
             None => debug!("connection {key:?} from a Unix socket"),
@@ -207,7 +210,7 @@ impl<S: Stream> Core<S> {
     #[inline(never)]
     fn reap(&mut self) {
         let (now, chat) = (self.table.now, &mut self.chat);
-        self.table.reap(|address| chat.on_departure(now, address));
+        self.table.reap(|address, is_over| chat.on_departure(now, address, is_over));
     }
 
     /// The tick is over; `took` is its duration.

@@ -299,8 +299,13 @@ impl<S: Stream> Core<S> {
         let Some(connection) = self.table.slots.get_mut(key) else { return };
         let mut share_exceeded = connection.over_limit == Some(OverLimit::Address);
         if let (true, Some(address)) = (client.is_forwarded, client.address) {
-            share_exceeded |= self.chat.on_arrival(address) != Quota::Within;
-            connection.quota_address = Some(address);
+            match self.chat.on_arrival(address) {
+                Quota::Within => connection.quota_address = Some(address),
+                Quota::Over | Quota::FarOver => {
+                    self.chat.on_departure(self.table.now, address, true);
+                    share_exceeded = true;
+                }
+            }
         }
         let request = JoinRequest {
             conn: key,

@@ -244,8 +244,8 @@ impl Server {
     /// Accepts from one listener; false: no more in this tick.
     fn accept_one(&mut self, place: usize, now: Mono) -> bool {
         let Some(acceptor) = self.acceptors.get_mut(place) else { return false };
-        let has_capacity = self.core.has_capacity(acceptor.purpose);
-        if !acceptor.is_ready || !has_capacity || self.accept_pause.is_some() {
+        let is_open = acceptor.is_ready && self.accept_pause.is_none();
+        if !is_open || !self.core.make_way(acceptor.purpose) {
             return false;
         }
         match acceptor.listener.accept() {
@@ -277,8 +277,9 @@ impl Server {
 
     /// How long the poll may wait: until the next deadline, or not at all.
     fn timeout(&self, now: Mono) -> Option<Duration> {
-        let mut acceptors = self.acceptors.iter().filter(|one| self.core.has_capacity(one.purpose));
-        let can_accept = self.accept_pause.is_none() && acceptors.any(|one| one.is_ready);
+        let mut ready = self.acceptors.iter().filter(|one| one.is_ready);
+        let can_accept =
+            self.accept_pause.is_none() && ready.any(|one| self.core.can_accept(one.purpose));
         if self.core.has_work() || can_accept {
             return Some(Duration::ZERO);
         }

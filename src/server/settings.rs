@@ -21,8 +21,8 @@ const HTTP: http::HttpLimits = http::HttpLimits {
 const WS: ws::WsLimits = ws::WsLimits { frame_bytes_max: 64 * 1024, message_bytes_max: 64 * 1024 };
 
 /// Connections accepted beyond `connections_max`, only to be refused: this many, or a quarter of
-/// `connections_max` if that is less, but at least one. (It does not bound connections over their
-/// address's quota.)
+/// `connections_max` if that is less, but at least two: one that is refused, and one that takes its
+/// place. (It does not bound connections over their address's quota.)
 const OVER_LIMIT_CONNECTIONS_MAX: usize = 32;
 
 /// How many connections a number of descriptors allows, when some are kept for connections that are
@@ -59,7 +59,7 @@ impl ConnectionConfig {
             ws: WS,
             outbox_bytes_max: config.outbox_bytes_max,
             connections_max,
-            over_limit_connections_max: OVER_LIMIT_CONNECTIONS_MAX.min(connections_max / 4).max(1),
+            over_limit_connections_max: OVER_LIMIT_CONNECTIONS_MAX.min(connections_max / 4).max(2),
             header_timeout: config.header_timeout,
             body_timeout: config.body_timeout,
             idle_timeout: config.idle_timeout,

@@ -41,6 +41,52 @@ pub(super) struct Ended {
     pub departure: Departure,
 }
 
+/// The connections over a limit, in the order in which they came to be.
+#[derive(Default)]
+pub(super) struct OverLimits {
+    keys: Vec<ConnectionKey>,
+    /// How many of them, the last, came in this tick.
+    new: usize,
+}
+
+impl OverLimits {
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = ConnectionKey> {
+        self.keys.iter().copied()
+    }
+
+    /// Those that came before this tick.
+    fn earlier(&self) -> impl Iterator<Item = ConnectionKey> {
+        self.iter().take(self.keys.len() - self.new)
+    }
+
+    /// A tick begins.
+    pub fn on_tick(&mut self) {
+        self.new = 0;
+    }
+
+    fn push(&mut self, key: ConnectionKey) {
+        self.keys.push(key);
+        self.new += 1;
+    }
+
+    fn remove(&mut self, key: ConnectionKey) {
+        let Some(place) = self.keys.iter().position(|one| *one == key) else { return };
+        self.new -= usize::from(place >= self.keys.len() - self.new);
+        self.keys.remove(place);
+        if self.keys.is_empty() {
+            self.keys = Vec::new();
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.keys.capacity() * size_of::<ConnectionKey>()
+    }
+}
+
 /// The connections of one [`super::Core`].
 pub(super) struct Table<S> {
     pub slots: Slots<Connection<S>, ConnTag>,
@@ -62,8 +108,7 @@ pub(super) struct Table<S> {
     pub ended: VecDeque<Ended>,
     /// To be closed because the server ends.
     pub shutting_down: Vec<ConnectionKey>,
-    /// How many connections are over a limit.
-    pub over_limit: usize,
+    pub over_limit: OverLimits,
     pub(super) config: ConnectionConfig,
     /// Fifteen sixteenths of the ping interval.
     ping_interval_min: Duration,
@@ -93,7 +138,7 @@ impl<S: Stream> Table<S> {
             ledger: ledger.clone(),
             ended: VecDeque::new(),
             shutting_down: Vec::new(),
-            over_limit: 0,
+            over_limit: OverLimits::default(),
             deadlines: Deadlines::default(),
             ping_interval_min: config.ping_interval - config.ping_interval / 16,
             config,
@@ -148,7 +193,7 @@ impl<S: Stream> Table<S> {
         let Some(connection) = self.slots.get_mut(key) else { return };
         if connection.over_limit.is_none() {
             connection.over_limit = Some(over_limit);
-            self.over_limit += 1;
+            self.over_limit.push(key);
             self.set_timer(key, Some(TimeoutKind::Linger));
         }
     }
@@ -247,7 +292,7 @@ impl<S: Stream> Table<S> {
 
     /// Frees the closed connections. Calls `on_departure` once for each freed connection that
     /// counted against the quota of an address.
-    pub fn reap(&mut self, mut on_departure: impl FnMut(Address)) {
+    pub fn reap(&mut self, mut on_departure: impl FnMut(Address, bool)) {
         for _ in 0..schedule::ENDS_MAX {
             let Some(key) = self.closed.pop() else { break };
             self.on_steps(1);
@@ -256,8 +301,12 @@ impl<S: Stream> Table<S> {
             let Some(connection) = self.slots.remove(key) else { continue };
             debug!("connection {key:?} is closed");
             self.held.change(connection.counted, Held::default(), &mut self.counters);
-            self.over_limit -= usize::from(connection.over_limit.is_some());
-            connection.quota_address.map(&mut on_departure);
+            if connection.over_limit.is_some() {
+                self.over_limit.remove(key);
+            }
+            if let Some(address) = connection.quota_address {
+                on_departure(address, connection.over_limit.is_some());
+            }
         }
         if self.closed.is_empty() {
             self.closed = Vec::new();
@@ -270,6 +319,31 @@ impl<S: Stream> Table<S> {
             self.control = Vec::new();
         }
         self.recount_slots();
+    }
+
+    /// Ends the connection that has been over a limit longest, of those that are silent: nothing that
+    /// has arrived is unread, and nothing is queued. `of`: only one that counts against this address.
+    /// Connections of this tick do not give way, because the poll has not reported their input yet.
+    pub fn give_way(&mut self, of: Option<Address>) -> bool {
+        let Some(key) = self.next_to_give_way(of) else { return false };
+        self.end(key, Departure::Closed);
+        true
+    }
+
+    /// Whether a connection over a limit has ended, and its place is free after *reap*.
+    pub fn is_giving_way(&self) -> bool {
+        let mut over_limit = self.over_limit.iter().take(schedule::GIVE_WAY_SEARCH_MAX);
+        over_limit.any(|key| self.slots.get(key).is_some_and(|one| one.is_closed))
+    }
+
+    /// The connection that [`Table::give_way`] ends.
+    pub fn next_to_give_way(&self, of: Option<Address>) -> Option<ConnectionKey> {
+        self.over_limit.earlier().take(schedule::GIVE_WAY_SEARCH_MAX).find(|key| {
+            self.slots.get(*key).is_some_and(|one| {
+                let is_silent = !one.is_queued && !one.is_closed && one.link.is_flushed();
+                is_silent && of.is_none_or(|of| one.quota_address == Some(of))
+            })
+        })
     }
 
     // ---- Timers
@@ -427,6 +501,7 @@ impl<S: Stream> Table<S> {
         let lists = self.schedule.bytes()
             + self.leftovers.bytes()
             + self.outgoing.bytes()
+            + self.over_limit.bytes()
             + (self.closed.capacity() + self.shutting_down.capacity()) * size_of::<ConnectionKey>();
         let bytes = self.slots.bytes() + lists + self.control.capacity();
         self.slots_tally.set(bytes);
@@ -481,7 +556,9 @@ impl<S: Stream> Table<S> {
         agree!(closed, count(&mut self.closed.iter().copied(), |one| one.is_closed));
         let over_limit =
             self.slots.iter().filter(|(_, connection)| connection.over_limit.is_some());
-        agree!(over_limit.count(), self.over_limit);
+        agree!(over_limit.count(), self.over_limit.len());
+        let is_listed = |key| self.slots.get(key).is_some_and(|one| one.over_limit.is_some());
+        holds!(self.over_limit.iter().all(is_listed));
         agree!(timers, self.deadlines.len(), "every timer has its connection");
         let class_of = |connection: &Connection<S>| Some(connection.timeout?.class(&self.config).0);
         self.deadlines.check(&self.slots, class_of);

@@ -232,6 +232,29 @@ fn a_full_server_responds_503_until_a_connection_has_closed() {
     world.close_all();
 }
 
+// contract §12.34
+#[test]
+fn silent_connections_over_the_limit_give_way_without_waiting() {
+    let mut config = no_message_rate();
+    config.connections_max = Some(130);
+    let (mut world, guests) = room_with_guests(&config, RELIABLE, 1);
+    let within: Vec<_> = (0..128).map(|_| world.connect(Protocol::Unchecked, LOOPBACK)).collect();
+    world.settle();
+    let silent: Vec<_> = (0..100).map(|_| world.connect(Protocol::Unchecked, LOOPBACK)).collect();
+    world.settle();
+    // The clock stands still all the while.
+    world.get("/ping", None, Check::Status(&[503]));
+    let left = silent.iter().filter(|peer| !world.peers[**peer].is_dropped()).count();
+    assert!((30..=32).contains(&left), "{left} silent connections are left");
+    assert!(world.peers[silent[0]].is_dropped(), "the longest silent goes first");
+    assert!(within.iter().all(|peer| !world.peers[*peer].is_dropped()));
+    assert!(world.peers[guests[0]].is_healthy());
+    world.reset(within[0]);
+    world.settle();
+    world.get("/ping", None, Check::Status(&[200]));
+    world.close_all();
+}
+
 #[test]
 fn only_silent_connections_are_pinged() {
     let (mut world, guests) = room_with_guests(&no_message_rate(), RELIABLE, 2);

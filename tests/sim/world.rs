@@ -147,7 +147,7 @@ impl World {
         if self.accept_paused_until.is_some_and(|resume| resume <= self.now.mono) {
             self.accept_paused_until = None;
         }
-        while self.accept_paused_until.is_none() && self.core.has_capacity(Purpose::Chat) {
+        while self.accept_paused_until.is_none() && self.core.make_way(Purpose::Chat) {
             let Some(peer) = self.backlog.pop_front() else { break };
             let peer = &mut self.peers[peer];
             let (end, from, purpose) = peer.backlog.take().expect("it is not accepted yet");

@@ -45,6 +45,38 @@ fn a_full_server_answers_503_until_connections_end() {
     });
 }
 
+// Regression: thirty silent connections over the limit kept the next from its refusal for seconds.
+// contract §12.21 §12.34
+#[test]
+fn a_silent_connection_over_the_limit_gives_way_to_the_next() {
+    for max in ["3", "130"] {
+        let flags = ["--max-connections", max, "--linger-timeout", "1h", "--header-timeout", "1h"];
+        let server = Server::start(&flags);
+        let mut within: Vec<Http> = (0..max.parse().unwrap()).map(|_| server.http()).collect();
+        for http in &mut within {
+            http.ask(&get("/ping")).expect(200);
+        }
+        let silent: Vec<Http> = (0..70).map(|_| server.http()).collect();
+        // A connection that has read its refusal and stays open gives way, too.
+        let mut refused = Vec::new();
+        for _ in 0..70 {
+            let mut http = server.http();
+            let _ = http.try_send(get("/ping").bytes("a"));
+            http.answer().refused(503, "server_full");
+            refused.push(http);
+        }
+        // The place of a connection within the limit is free at once, whatever is being refused.
+        drop(within.pop());
+        wait_until("a newcomer is served", || {
+            let mut http = server.http();
+            let _ = http.try_send(get("/ping").bytes("a"));
+            http.answer().status == 200
+        });
+        within[0].ask(&get("/ping")).expect(200);
+        drop((silent, refused));
+    }
+}
+
 // contract §12.21
 #[test]
 fn max_sessions_limits_sessions() {
@@ -379,6 +411,34 @@ fn address_connections_limits_the_connections_of_a_direct_peer() {
     });
 }
 
+// contract §12.34
+#[test]
+fn a_silent_connection_over_the_limit_of_an_address_gives_way_to_the_next() {
+    let Some(address) = own_address() else {
+        eprintln!("skipped: this machine has no address but loopback");
+        return;
+    };
+    let listen = format!("{address}:0");
+    let flags = ["--listen", &listen, "--address-connections", "2", "--linger-timeout", "1h"];
+    let server = Server::spawn(command(&flags, &[]), 1);
+    let mut within = [server.http(), server.http()];
+    for http in &mut within {
+        http.ask(&get("/ping")).expect(200);
+    }
+    let silent: Vec<Http> = (0..40).map(|_| server.http()).collect();
+    // A connection that has read its refusal and stays open gives way, too.
+    let mut refused = Vec::new();
+    for _ in 0..40 {
+        let mut http = server.http();
+        http.ask(&get("/ping")).refused(429, "rate_limited");
+        refused.push(http);
+    }
+    let [first, _second] = within;
+    drop(first);
+    wait_until("the address may connect again", || server.http().ask(&get("/ping")).status == 200);
+    drop((silent, refused));
+}
+
 // The descriptor limit. One test sleeps, to measure that the server does not spin meanwhile.
 
 #[cfg(target_os = "linux")]
@@ -426,8 +486,8 @@ fn by_default_the_descriptor_limit_limits_connections() {
     let server = Server::start_with_descriptor_limit(128, &[]);
     let (_, mut ana, mut bob) = server.room_of_two();
     let (mut served, mut refused) = (Vec::new(), 0);
-    for http in (0..150).map(|_| server.http()).collect::<Vec<_>>() {
-        let mut http = http;
+    for _ in 0..150 {
+        let mut http = server.http();
         let _ = http.try_send(get("/ping").bytes("a"));
         match http.answer().status {
             200 => served.push(http),

@@ -119,13 +119,16 @@ fn an_address_has_a_limit_of_connections() {
     assert_eq!(story.chat.on_arrival(here), Quota::Within);
     assert_eq!(story.chat.on_arrival(here), Quota::Over);
     assert_eq!(story.chat.on_arrival(there), Quota::Within);
-    story.chat.on_departure(story.now, here); // Ends the connection over the limit.
+    story.chat.on_departure(story.now, here, true);
     assert_eq!(story.chat.on_arrival(here), Quota::Over);
-    story.chat.on_departure(story.now, here);
-    story.chat.on_departure(story.now, here);
+    // The place is free, whatever is still being refused.
+    story.chat.on_departure(story.now, here, false);
     assert_eq!(story.chat.on_arrival(here), Quota::Within);
-    for address in [here, here, there] {
-        story.chat.on_departure(story.now, address);
+    assert_eq!(story.chat.on_arrival(here), Quota::Over);
+    for (address, is_over) in
+        [(here, false), (here, true), (here, false), (here, true), (there, false)]
+    {
+        story.chat.on_departure(story.now, address, is_over);
         story.step();
     }
     story.assert_empty();
@@ -140,8 +143,8 @@ fn an_address_far_over_its_limit_gets_no_more_refusals() {
     assert_eq!(shares[..2], [Quota::Within; 2]);
     assert_eq!(shares[2..2 + REFUSED_CONNECTIONS_MAX], [Quota::Over; REFUSED_CONNECTIONS_MAX]);
     assert_eq!(shares[2 + REFUSED_CONNECTIONS_MAX], Quota::FarOver);
-    for _ in shares {
-        story.chat.on_departure(story.now, here);
+    for share in shares {
+        story.chat.on_departure(story.now, here, share != Quota::Within);
         story.step();
     }
     story.assert_empty();
@@ -167,7 +170,7 @@ fn the_entries_of_idle_addresses_are_removed() {
         if n % 3 == 0 {
             story.chat.on_arrival(address);
             story.wait(Duration::from_millis(300));
-            story.chat.on_departure(story.now, address);
+            story.chat.on_departure(story.now, address, false);
             story.step();
         }
     }
@@ -184,13 +187,13 @@ fn an_address_with_a_connection_needs_no_timer() {
     let session = story.try_person("ana", Some(here)).unwrap();
     story.end(session);
     assert_eq!(story.chat.timer_count(), 0);
-    story.chat.on_departure(story.now, here);
+    story.chat.on_departure(story.now, here, false);
     story.step();
     assert_eq!(story.chat.timer_count(), 1, "the timer for the review of the address");
     story.chat.on_arrival(here);
     story.wait(MINUTE);
     assert_eq!(story.chat.timer_count(), 0);
-    story.chat.on_departure(story.now, here);
+    story.chat.on_departure(story.now, here, false);
     story.assert_empty();
 }
 

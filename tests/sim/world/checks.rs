@@ -326,7 +326,7 @@ impl World {
     pub(super) fn check_served(&self, index: usize) {
         let peer = &self.peers[index];
         if !peer.is_accepted() {
-            let is_full = !self.core.has_capacity(Purpose::Chat);
+            let is_full = !self.core.can_accept(Purpose::Chat);
             return assert!(is_full, "peer {index} is not accepted");
         }
         // A peer with a namesake in the room waits until it is clear that the namesake is gone.
