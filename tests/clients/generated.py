@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import httpx
 from disposable_chat_client import AuthenticatedClient, Client
-from disposable_chat_client.api.messages import list_messages, post_message
+from disposable_chat_client.api.messages import delete_message, list_messages, post_message
 from disposable_chat_client.api.rooms import (
     create_room,
     delete_room,
@@ -31,6 +31,7 @@ from disposable_chat_client.models import (
     Health,
     JoinedRoom,
     JoinRequest,
+    MessageDeleted,
     MessageList,
     MyRooms,
     MySession,
@@ -99,6 +100,11 @@ def test_messages(ana: AuthenticatedClient, room: str) -> None:
     refused = expect(Error, post_message.sync(room, client=ana, body=NewMessage(message=" ")))
     assert refused.code == "empty_message"
 
+    expect(Done, delete_message.sync(room, str(chat.id), client=ana))
+    first_entry, second_entry = expect(MessageList, list_messages.sync(room, client=ana)).messages
+    assert expect(Chat, first_entry).deleted is True
+    assert expect(MessageDeleted, second_entry).target == chat.id
+
 
 TEXTS = [
     "ana", " ana ", "\nana", "ana\u0085", "José", "日本", "👩‍👩‍👧 x", "a\u200d", "a", "", " ", "a ", "\u200b\u200b",
@@ -128,12 +134,12 @@ def main(base: str) -> None:
     ana, bob = log_in(base, "ana"), log_in(base, "bob")
     room = test_rooms(base, ana, bob)
     test_messages(ana, room)
-    test_patterns(base, ana, room)
     assert expect(Health, get_health.sync(client=Client(base_url=base))).status == "ok"
     for call in (ping.sync, get_open_api.sync, get_page.sync):
         assert call(client=Client(base_url=base)) is not None
     expect(Done, end_session.sync(client=bob))
     assert expect(Error, get_session.sync(client=bob)).code == "invalid_session"
+    test_patterns(base, ana, room)
 
 
 if __name__ == "__main__":

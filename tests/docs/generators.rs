@@ -110,6 +110,21 @@ fn the_forms_of_public_rooms_differ_in_the_items() {
     assert_eq!(types, ["object", "string"]);
 }
 
+/// openapi-python-client 0.29 generates a syntax error for an optional constant.
+// contract §11.6
+#[test]
+fn no_optional_field_is_a_constant() {
+    for document in [Document::openapi(), Document::asyncapi()] {
+        each_object(&document.0, "", &mut |path, object| {
+            for (name, schema) in object["properties"].as_object().into_iter().flatten() {
+                let required = object["required"].as_array();
+                let is_required = required.is_some_and(|names| names.contains(&json!(name)));
+                assert!(is_required || schema.get("const").is_none(), "{path}: {name}");
+            }
+        });
+    }
+}
+
 // contract §11.8
 #[test]
 fn every_event_has_an_example_and_every_example_is_valid() {
