@@ -152,7 +152,7 @@ fn title(value: FieldValue<'_>) -> Result<Title, Error> {
     let title = value.text().and_then(|text| Title::parse(&text).ok());
     title.ok_or_else(|| {
         Error::bad_body(
-            "The title is not a string of 1 to 80 characters without control characters.",
+            "The title is not a string of 1 to 80 characters, one of them visible and none a control.",
         )
     })
 }

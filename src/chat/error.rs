@@ -85,6 +85,8 @@ pub enum BadName {
     Length,
     /// It contains a control character or a bidirectional control.
     Character,
+    /// It has no character that shows something.
+    Invisible,
 }
 
 impl fmt::Display for Refusal {
@@ -125,6 +127,7 @@ impl fmt::Display for BadName {
                 f,
                 "A username has {NAME_CHARS_MIN} to {NAME_CHARS_MAX} characters after trimming."
             ),
+            BadName::Invisible => f.write_str("A username has at least one visible character."),
             BadName::Character => f.write_str(
                 "A username must not contain control characters or bidirectional controls.",
             ),

@@ -33,7 +33,7 @@
 //!
 //! The deciding half works on `state`: [`Chat`] and the entries in it. Both halves use `event` (the
 //! events for clients), `error` (the reasons for refusing and closing) and `timer` (the timers).
-//! The other files (`keys`, `roster`, `session_index`, `sort`, `id`, `name`, `password`, `guesses`, `address`, `limits`, `config`, `heap`)
+//! The other files (`keys`, `roster`, `session_index`, `sort`, `id`, `name`, `visible`, `password`, `guesses`, `address`, `limits`, `config`, `heap`)
 //! contain shared types, constants and functions.
 //!
 //! [`lifecycle`]: ../../src/disposable_chat/chat/lifecycle.rs.html
@@ -85,6 +85,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod timer;
+mod visible;
 
 pub use crate::rate::Pace;
 pub use address::{Address, Quota};

@@ -8,6 +8,7 @@ use std::fmt;
 
 use super::error::BadName;
 use super::limits::{NAME_CHARS_MAX, NAME_CHARS_MIN, TITLE_CHARS_MAX, TITLE_CHARS_MIN};
+use super::visible::{has_visible, is_ignorable};
 use crate::ledger::allocation;
 
 /// The name of a message's sender, as it is shown.
@@ -46,7 +47,7 @@ impl fmt::Debug for UserName<'_> {
     }
 }
 
-/// A person's name, trimmed and valid (contract §3.1, §3.2).
+/// A person's name, trimmed and valid (contract §3.1, §3.2, §3.16).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Name(NameText);
 
@@ -70,6 +71,12 @@ pub struct Title(Box<str>);
 impl Title {
     /// Trims Unicode white space, then checks the length and, as for names, the characters.
     pub fn parse(text: &str) -> Result<Title, BadName> {
+        visible(Title::restored(text)?, Title::as_str)
+    }
+
+    /// The same for a title of a state file, which may have no visible character: the first edition
+    /// of the contract allowed it.
+    pub(super) fn restored(text: &str) -> Result<Title, BadName> {
         let text = check(text, TITLE_CHARS_MIN, TITLE_CHARS_MAX)?;
         Ok(Title(text.into()))
     }
@@ -87,8 +94,14 @@ impl Name {
 
     /// Trims Unicode white space, then checks the length and the characters.
     pub fn parse(text: &str) -> Result<Name, BadName> {
+        visible(Name::restored(text)?, Name::as_str)
+    }
+
+    /// The same for a name of a state file, which may have no visible character: the first edition
+    /// of the contract allowed it.
+    pub(super) fn restored(text: &str) -> Result<Name, BadName> {
         let text = check(text, NAME_CHARS_MIN, NAME_CHARS_MAX)?;
-        let folded = text.to_lowercase();
+        let folded = fold(text);
         let shown_bytes = text.len() as u8;
         Ok(Name(match *folded == *text {
             true => NameText::new(text, shown_bytes),
@@ -116,7 +129,8 @@ impl Name {
         }
     }
 
-    /// The name in lower case (Unicode). Two names are the same if these are equal.
+    /// The name in lower case (Unicode) without ignorable characters. Two names are the same if these
+    /// are equal (contract §3.4, §3.17).
     pub fn folded(&self) -> &str {
         let folded = match &self.0 {
             NameText::Short { shown_bytes, bytes, text } => utf8(text, *shown_bytes, *bytes),
@@ -153,6 +167,24 @@ impl NameText {
 fn utf8(text: &[u8], start: u8, end: u8) -> &str {
     let part = text.get(start.into()..end.into()).map(std::str::from_utf8);
     part.and_then(Result::ok).unwrap_or_default()
+}
+
+/// A name in the form in which names are compared. Empty if it shows nothing.
+///
+/// Ignorable characters are left out first: the lower case of a sigma depends on what follows it.
+/// White space that was beside them would be trimmed, too.
+fn fold(text: &str) -> String {
+    if !text.chars().any(is_ignorable) {
+        return text.to_lowercase();
+    }
+    let mut kept = String::new();
+    text.chars().filter(|c| !is_ignorable(*c)).for_each(|c| kept.push(c));
+    kept.trim().to_lowercase()
+}
+
+/// Refuses a name or a title that shows nothing.
+fn visible<T>(name: T, text: fn(&T) -> &str) -> Result<T, BadName> {
+    if has_visible(text(&name)) { Ok(name) } else { Err(BadName::Invisible) }
 }
 
 fn check(text: &str, chars_min: usize, chars_max: usize) -> Result<&str, BadName> {
@@ -222,6 +254,41 @@ mod tests {
         let folded = |text| Name::parse(text).unwrap().folded().to_owned();
         assert_eq!(folded("ÀNA"), folded("àna"));
         assert_ne!(folded("ana"), folded("àna"));
+    }
+
+    // contract §3.17
+    #[test]
+    fn ignorable_characters_make_no_other_name() {
+        let folded = |text| Name::parse(text).unwrap().folded().to_owned();
+        let same =
+            ["Maria", "maria\u{200b}", "\u{feff}MA\u{ad}R\u{2060}IA", "Maria \u{200b}\u{fe0f}"];
+        for name in same {
+            assert_eq!(folded(name), "maria");
+            assert_eq!(Name::parse(name).unwrap().as_str(), name, "it is shown as it was sent");
+        }
+        // The last of these is a final sigma, whatever ignorable characters follow it.
+        for name in ["ΑΣ", "ΑΣ\u{200b}", "ΑΣ\u{3164}", "Α\u{3164}Σ"] {
+            assert_eq!(folded(name), "ας", "{name:?}");
+        }
+        assert_ne!(folded("Maria"), folded("Mar ia"));
+        assert_ne!(folded("Maria"), folded("Maria\u{2800}"), "a letter, although an empty one");
+        assert_ne!(folded("José"), folded("Jose\u{301}"), "no canonical equivalence");
+    }
+
+    // contract §3.16
+    #[test]
+    fn names_and_titles_have_a_visible_character() {
+        for blank in
+            ["\u{200b}\u{200b}", "\u{2800}\u{2800}", "\u{3164} \u{3164}", "\u{feff}\u{180e}"]
+        {
+            name(blank, Err(BadName::Invisible));
+            assert_eq!(Title::parse(blank), Err(BadName::Invisible));
+            // A state file may have them. Each is a name of its own.
+            assert_eq!(Name::restored(blank).unwrap().folded(), blank);
+            assert_eq!(Title::restored(blank).unwrap().as_str(), blank);
+        }
+        name("\u{200b}a", Ok("\u{200b}a"));
+        assert!(Title::parse("\u{2800}.").is_ok());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::limits::{MESSAGE_CHARS_MAX, NONCE_BYTES_MAX};
 use super::sink::Sink;
 use super::state::Chat;
 use super::store::Place;
+use super::visible::has_visible;
 use crate::clock::Now;
 
 /// The shortest time between two published typing events of a member (contract §6.3).
@@ -30,6 +31,13 @@ pub struct Draft<'a> {
 impl<'a> Draft<'a> {
     /// Checks the nonce, then trims and checks the text.
     pub fn new(text: &'a str, nonce: Option<&'a str>) -> Result<Draft<'a>, Refusal> {
+        let draft = Draft::restored(text, nonce)?;
+        if has_visible(draft.text) { Ok(draft) } else { Err(Refusal::EmptyMessage) }
+    }
+
+    /// The same for a message of a state file, whose text may have no visible character: the first
+    /// edition of the contract allowed it.
+    pub(super) fn restored(text: &'a str, nonce: Option<&'a str>) -> Result<Draft<'a>, Refusal> {
         if nonce.is_some_and(|nonce| !is_nonce(nonce)) {
             return Err(Refusal::BadNonce);
         }
@@ -257,6 +265,10 @@ mod tests {
         assert_eq!(draft(&"🦀".repeat(4000), Some("x")), Ok(16_000));
         assert_eq!(draft(&"🦀".repeat(4001), Some("x")), Err(Refusal::TooLong));
         assert_eq!(draft(" \n", Some("x")), Err(Refusal::EmptyMessage));
+        assert_eq!(draft("\u{200b}\u{2800} \u{e0041}", None), Err(Refusal::EmptyMessage));
+        assert_eq!(draft("\u{200b}.", None), Ok(4));
+        assert!(Draft::restored("\u{200b}", None).is_ok() && Draft::restored(" ", None).is_err());
+        assert_eq!(draft(&"\u{200b}".repeat(4001), None), Err(Refusal::TooLong));
         assert_eq!(draft("", Some("")), Err(Refusal::BadNonce));
         assert_eq!(draft("a", Some(&"é".repeat(32))), Ok(1));
         assert_eq!(draft("a", Some(&"x".repeat(65))), Err(Refusal::BadNonce));

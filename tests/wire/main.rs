@@ -13,6 +13,7 @@ mod server;
 mod conventions;
 mod forms;
 mod sessions;
+mod visible;
 
 mod rooms;
 

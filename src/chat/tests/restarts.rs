@@ -260,6 +260,37 @@ fn a_smaller_ceiling_drops_the_oldest_messages_before_they_take_memory() {
     }
 }
 
+/// Regression: what the first edition of the contract allowed made the whole file invalid.
+#[test]
+fn names_and_texts_that_are_no_longer_allowed_survive_a_restart() {
+    let mut story = Story::new();
+    let (ana, room, tab) = story.begin("ana");
+    let bob = story.person("bob");
+    story.enter(bob, room);
+    story.send(tab, "words");
+    let blank = "\u{200b}\u{2800}";
+    let lines: Vec<_> = recorded(&story.chat, story.now)
+        .iter()
+        .map(|line| {
+            line.replace("\"bob\"", "\"ana\u{200b}\"").replace("\"words\"", &format!("\"{blank}\""))
+        })
+        .collect();
+    let room_id = story.chat.room_id(room).unwrap();
+    let present = |chat: &Chat| -> Vec<String> {
+        chat.users(chat.room(room_id).unwrap()).map(|(_, name)| name.to_owned()).collect()
+    };
+    let (chat, _) = restored(SETTINGS, &lines, story.now).unwrap();
+    assert_eq!(present(&chat).len(), 1, "one of two names that are equal now");
+    for session in [ana, bob] {
+        let session = chat.session(story.session_id(session)).unwrap();
+        assert_eq!(chat.rooms_of(session).count(), 1, "both are still members");
+    }
+    let lines: Vec<_> =
+        lines.iter().map(|line| line.replace("\"ana\"", &format!("\"{blank}\""))).collect();
+    let (chat, _) = restored(SETTINGS, &lines, story.now).unwrap();
+    assert_eq!(present(&chat), [blank, "ana\u{200b}"]);
+}
+
 #[test]
 fn contradicting_records_are_refused() {
     let mut story = Story::new();
