@@ -44,17 +44,22 @@ const type = (doc, schema) => {
 };
 
 // Values that all forms share, kept for this tab.
-const IDS = ["session_id", "room_id"], secret = () => you.elements.session_id.value;
+const STREAM = "application/x-ndjson", IDS = ["session_id", "room_id"], secret = () => you.elements.session_id.value;
 const fill = (name, value) => {
  store[name] = value;
  for (const input of document.getElementsByName(name)) input.value = value;
  dispatchEvent(new Event("filled"));
 };
 const status = (text) => $("[role=status]").textContent = text;
-const send = async (method, path, body, withSession) => {
+// `show` gets a stream as far as it has come.
+const send = async (method, path, body, withSession, signal, show) => {
  const headers = withSession && secret() ? { Authorization: `Bearer ${secret()}` } : {};
- const response = await fetch(new URL(path, base), { method, headers, body: body || null });
- let text = await response.text(), json;
+ const response = await fetch(new URL(path, base), { method, headers, body: body || null, signal });
+ let text = "", json;
+ if (response.headers.get("Content-Type") === STREAM) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let part; !(part = await reader.read()).done;) show(response, text += part.value);
+ } else text = await response.text();
  try {
   json = JSON.parse(text);
   text = JSON.stringify(json, null, 2);
@@ -81,26 +86,33 @@ const call = (doc, path, verb, op, shared = []) => {
  const queries = fields.filter((one) => one.in === "query").map((one) => one.name);
  const content = op.requestBody?.content["application/json"], body = content && text(JSON.stringify(resolve(doc, content.schema).examples[0]));
  const out = h("output"), curl = pre("");
- const form = h("form", fields.map(field), body ? label("Body", body) : "", button("Send"), out);
+ const isStream = op.responses[200]?.content?.[STREAM];
+ let last;
+ const form = h("form", fields.map(field), body ? label("Body", body) : "",
+  h("p", button("Send"), isStream ? button("Stop", () => last?.abort()) : ""), out);
  const update = () => {
-  curl.textContent = `curl -i -X ${method} '${new URL(target(path, form, queries), base)}'`
+  curl.textContent = `curl -i${isStream ? "N" : ""} -X ${method} '${new URL(target(path, form, queries), base)}'`
    + (needs ? ` -H 'Authorization: Bearer ${secret()}'` : "") + (body?.value ? ` -d '${body.value.replaceAll("'", "'\\''")}'` : "");
  };
  form.oninput = update;
  addEventListener("filled", update);
+ const show = ({ status, ok, headers }, text) => out.replaceChildren(
+  h("b", { className: ok ? "good" : "bad" }, `${status} `),
+  ...inline(resolve(doc, op.responses[status] ?? op.responses.default).description),
+  pre(["Location", "Retry-After", "WWW-Authenticate"].map((name) => headers.has(name) ? `${name}: ${headers.get(name)}\n` : "").join("") + text));
  form.onsubmit = async (event) => {
   event.preventDefault();
+  last?.abort();
+  last = new AbortController();
+  const { signal } = last;
   try {
-   const { response: { status, ok, headers }, text } = await send(method, target(path, form, queries), body?.value, needs);
-   out.replaceChildren(
-    h("b", { className: ok ? "good" : "bad" }, `${status} `),
-    ...inline(resolve(doc, op.responses[status] ?? op.responses.default).description),
-    pre(["Location", "Retry-After", "WWW-Authenticate"].map((name) => headers.has(name) ? `${name}: ${headers.get(name)}\n` : "").join("") + text));
-  } catch (error) { out.replaceChildren(h("b", { className: "bad" }, "No response. "), error.message); }
+   const { response, text } = await send(method, target(path, form, queries), body?.value, needs, signal, show);
+   show(response, text);
+  } catch (error) { if (!signal.aborted) out.replaceChildren(h("b", { className: "bad" }, "No response. "), error.message); }
  };
  update();
  const responses = Object.entries(op.responses).map(([status, one]) => [status, resolve(doc, one)]);
- const types = responses.map(([status, one]) => [`Response ${status}`, one.content?.["application/json"]?.schema]).filter(([name, one]) => one && name < "Response 3");
+ const types = responses.map(([status, one]) => [`Response ${status}`, (one.content?.[STREAM] ?? one.content?.["application/json"])?.schema]).filter(([name, one]) => one && name < "Response 3");
  return h("details", h("summary", h("b", { className: verb }, method), " ", h("code", path),
   h("span", op.summary, needs ? h("small", " · needs a session") : "")), prose(op.description), form, curl,
   [["Body", content?.schema], ...types].map(([name, one]) => one ? [h("h3", name), type(doc, one)] : []),
