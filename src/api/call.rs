@@ -58,6 +58,8 @@ pub struct Call<'a> {
     pub request: &'a Request,
     pub caller: &'a Caller,
     pub sink: &'a mut dyn Sink,
+    /// The longest ttl of a room.
+    pub room_life_max: Duration,
     /// The decoded path segment that the route's `{…}` matched; empty if the route has none.
     pub segment: Cow<'a, str>,
     /// The one that the route's second `{…}` matched; empty if the route has at most one.
@@ -85,9 +87,17 @@ impl<'a> Call<'a> {
         &self,
         names: [&str; N],
     ) -> Result<[Option<FieldValue<'a>>; N], Error> {
+        Ok(self.nullable_fields(names)?.map(object::optional))
+    }
+
+    /// Like [`Call::optional_fields`], for fields in which `null` has a meaning.
+    pub fn nullable_fields<const N: usize>(
+        &self,
+        names: [&str; N],
+    ) -> Result<[Option<FieldValue<'a>>; N], Error> {
         let fields = object::body_fields(self.request.body(), names);
         let fields = fields.map_err(|_| Error::bad_body(NEITHER_EMPTY_NOR_AN_OBJECT))?;
-        Ok(fields.unwrap_or([const { None }; N]).map(object::optional))
+        Ok(fields.unwrap_or([const { None }; N]))
     }
 
     /// The room that the path names. `None` if it does not exist or the id is malformed

@@ -82,6 +82,13 @@ pub fn event(out: &mut Vec<u8>, event: &Event<'_>, stamps: &mut Stamps) {
             out.extend_from_slice(br#"","room_id":""#);
             out.extend_from_slice(room_id.text().as_bytes());
         }
+        Event::RoomChanged { room: info, owner } => {
+            out.extend_from_slice(br#"{"type":"room_changed","room_id":""#);
+            out.extend_from_slice(info.id.text().as_bytes());
+            out.extend_from_slice(br#"","room":"#);
+            room(out, info, RoomForm::Inside { owner: *owner });
+            return out.push(b'}');
+        }
     }
     out.extend_from_slice(b"\"}");
 }

@@ -43,6 +43,7 @@ mod tests;
 mod upgrade;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 pub use call::{Answer, Caller};
 pub use forwarded::ClientAddress;
@@ -66,16 +67,18 @@ pub struct Api {
     trusted_proxies: Vec<Cidr>,
     untrusted_proxies: UntrustedProxies,
     listings: Listings,
+    room_life_max: Duration,
 }
 
 impl Api {
-    /// Takes the allowed origins and the trusted proxies from `config`.
+    /// Takes the allowed origins, the trusted proxies and the longest ttl from `config`.
     pub fn new(config: &Config, ledger: &Ledger) -> Api {
         Api {
             cors: Cors::new(config.cors_origins.clone()),
             trusted_proxies: config.trusted_proxies.clone(),
             untrusted_proxies: UntrustedProxies::default(),
             listings: Listings::new(ledger),
+            room_life_max: config.room_life_max,
         }
     }
 
@@ -152,7 +155,7 @@ impl Api {
         let path = request.path();
         if path == "*" {
             // RFC 9110 §9.3.7: a request about the server as a whole.
-            return Ok(options("GET, HEAD, POST, DELETE, OPTIONS".to_owned()));
+            return Ok(options("GET, HEAD, POST, PATCH, DELETE, OPTIONS".to_owned()));
         }
         let found = routes::match_path(path).ok_or_else(error::no_such_path)?;
         if request.method() == Method::Options {
@@ -167,6 +170,7 @@ impl Api {
             request,
             caller,
             sink,
+            room_life_max: self.room_life_max,
             segment,
             second_segment,
             messages_of: None,

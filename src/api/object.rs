@@ -16,8 +16,10 @@ pub enum FieldValue<'a> {
     /// A string, borrowed from the input unless it has escapes.
     Text(Cow<'a, str>),
     Bool(bool),
+    /// A whole number that is not negative. `60.0` is one, too (JSON Schema 2020-12 §4.2.3).
+    Number(u64),
     Null,
-    /// A number, an array or an object.
+    /// Another number, an array or an object.
     Other,
 }
 
@@ -26,7 +28,9 @@ impl<'a> FieldValue<'a> {
     pub fn text(self) -> Option<Cow<'a, str>> {
         match self {
             FieldValue::Text(text) => Some(text),
-            FieldValue::Bool(_) | FieldValue::Null | FieldValue::Other => None,
+            FieldValue::Bool(_) | FieldValue::Number(_) | FieldValue::Null | FieldValue::Other => {
+                None
+            }
         }
     }
 }
@@ -175,12 +179,14 @@ impl<'de> Visitor<'de> for FieldValueVisitor {
         Ok(FieldValue::Other)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(FieldValue::Other)
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(FieldValue::Number(number))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(FieldValue::Other)
+    fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+        // The cast saturates, so only whole numbers come back unchanged.
+        let whole = number as u64;
+        Ok(if whole as f64 == number { FieldValue::Number(whole) } else { FieldValue::Other })
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {

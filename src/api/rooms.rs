@@ -5,16 +5,18 @@
 //! request changes no room and no membership.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::call::{Call, Outcome};
 use super::error::Error;
 use super::json::{self, Confirmation, Displayed, Person, RoomForm, Timestamp};
-use super::object::FieldValue;
+use super::object::{FieldValue, optional};
 use super::query;
 use crate::chat::{
-    Access, PASSWORD_BYTES_MAX, Refusal, RoomId, RoomInfo, RoomOptions, SessionKey, Title, UserId,
+    Access, PASSWORD_BYTES_MAX, Refusal, RoomChanges, RoomId, RoomInfo, RoomKey, RoomOptions,
+    SLOW_MODE_MAX, SessionKey, TTL_MIN, Title, UserId,
 };
 
 #[derive(Serialize)]
@@ -30,18 +32,17 @@ pub fn open(call: &mut Call<'_>, session: SessionKey) -> Outcome {
         room_id: Displayed<RoomId>,
         user_id: Option<Displayed<UserId>>,
     }
-    let [title, private, password] = call.optional_fields(["title", "private", "password"])?;
+    let [title, private, password, ttl, slow_mode, encrypted] =
+        call.optional_fields(["title", "private", "password", "ttl", "slow_mode", "encrypted"])?;
     let password = self::password(password)?;
     let options = RoomOptions {
         title: title.map(self::title).transpose()?,
-        private: match private {
-            None => false,
-            Some(FieldValue::Bool(private)) => private,
-            Some(_) => {
-                return Err(Error::bad_body("The value of private is neither true nor false."));
-            }
-        },
+        private: flag(private, "The value of private is neither true nor false.")?.unwrap_or(false),
         password: password.as_deref(),
+        ttl: self::ttl(ttl, call.room_life_max)?,
+        slow_mode: self::slow_mode(slow_mode)?.unwrap_or(0),
+        encrypted: flag(encrypted, "The value of encrypted is neither true nor false.")?
+            .unwrap_or(false),
     };
     let (now, from) = (call.caller.now, call.caller.address);
     let id = call.chat.open_room(now, session, options, from, call.sink)?;
@@ -93,10 +94,43 @@ pub fn all(call: &mut Call<'_>) -> Outcome {
 
 /// `GET /rooms/{room_id}`.
 pub fn show(call: &mut Call<'_>) -> Outcome {
-    let info = call.room().and_then(|room| call.chat.room_info(room));
+    shown(call, call.room())
+}
+
+fn shown(call: &Call<'_>, room: Option<RoomKey>) -> Outcome {
+    let info = room.and_then(|room| call.chat.room_info(room));
     let mut out = Vec::new();
     json::room(&mut out, &info.ok_or(Refusal::RoomNotFound)?, RoomForm::Outside);
     Ok(json::response_of_text(200, out))
+}
+
+/// `PATCH /rooms/{room_id}`. For the title and the password, `null` means none; for the other fields
+/// it counts as absent.
+pub fn change(call: &mut Call<'_>, session: SessionKey) -> Outcome {
+    let [title, password, locked, slow_mode, owner] =
+        call.nullable_fields(["title", "password", "locked", "slow_mode", "owner"])?;
+    let changes = RoomChanges {
+        title: match title {
+            None => None,
+            Some(FieldValue::Null) => Some(None),
+            Some(title) => Some(Some(self::title(title)?)),
+        },
+        locked: flag(optional(locked), "The value of locked is neither true nor false.")?,
+        slow_mode: self::slow_mode(optional(slow_mode))?,
+        password: match &password {
+            None => None,
+            Some(FieldValue::Null) => Some(None),
+            Some(password) => Some(Some(checked_password(password)?)),
+        },
+        owner: match optional(owner).map(FieldValue::text) {
+            None => None,
+            Some(None) => return Err(Error::bad_body("The owner is not a string.")),
+            Some(Some(owner)) => Some(UserId::parse(&owner)),
+        },
+    };
+    let room = call.room();
+    let room = call.chat.change_room(call.caller.now, session, room, changes, call.sink)?;
+    shown(call, Some(room))
 }
 
 /// `DELETE /rooms/{room_id}`.
@@ -159,10 +193,44 @@ fn title(value: FieldValue<'_>) -> Result<Title, Error> {
 
 fn password(value: Option<FieldValue<'_>>) -> Result<Option<Cow<'_, str>>, Error> {
     let Some(value) = value else { return Ok(None) };
-    let fits = |text: &Cow<'_, str>| (1..=PASSWORD_BYTES_MAX).contains(&text.len());
-    let password = value.text().filter(fits);
-    match password {
-        Some(password) => Ok(Some(password)),
-        None => Err(Error::bad_body("The password is not a string of 1 to 128 bytes.")),
+    checked_password(&value)?;
+    Ok(value.text())
+}
+
+fn checked_password<'a>(value: &'a FieldValue<'_>) -> Result<&'a str, Error> {
+    match value {
+        FieldValue::Text(text) if (1..=PASSWORD_BYTES_MAX).contains(&text.len()) => Ok(text),
+        _ => Err(Error::bad_body("The password is not a string of 1 to 128 bytes.")),
+    }
+}
+
+/// The value of a field that is true or false. `detail`: the error if it is something else.
+fn flag(value: Option<FieldValue<'_>>, detail: &'static str) -> Result<Option<bool>, Error> {
+    match value {
+        None => Ok(None),
+        Some(FieldValue::Bool(value)) => Ok(Some(value)),
+        Some(_) => Err(Error::bad_body(detail)),
+    }
+}
+
+fn slow_mode(value: Option<FieldValue<'_>>) -> Result<Option<u16>, Error> {
+    match value {
+        None => Ok(None),
+        Some(FieldValue::Number(seconds @ 0..=SLOW_MODE_MAX)) => Ok(Some(seconds as u16)),
+        Some(_) => {
+            Err(Error::bad_body("The value of slow_mode is not a whole number from 0 to 3600."))
+        }
+    }
+}
+
+fn ttl(value: Option<FieldValue<'_>>, longest: Duration) -> Result<Option<Duration>, Error> {
+    match value {
+        None => Ok(None),
+        Some(FieldValue::Number(seconds)) if (TTL_MIN..=longest.as_secs()).contains(&seconds) => {
+            Ok(Some(Duration::from_secs(seconds)))
+        }
+        Some(_) => Err(Error::bad_body(
+            "The ttl is not a whole number of seconds from 60 to the server's limit.",
+        )),
     }
 }

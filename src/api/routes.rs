@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use BodyUse::{Ignored, Read};
 use Endpoint::{Bearer, Public, Session, Socket, Static};
-use Method::{Delete, Get, Post};
+use Method::{Delete, Get, Patch, Post};
 
 use super::call::{Answer, Call, Outcome, check_ignored_body};
 use super::error::{Code, Error};
@@ -66,6 +66,7 @@ pub const ROUTES: &[Route] = &[
     route(Get, "/rooms", Session(rooms::joined), Ignored),
     route(Get, "/rooms/all", Public(rooms::all), Ignored),
     route(Get, "/rooms/{room_id}", Public(rooms::show), Ignored),
+    route(Patch, "/rooms/{room_id}", Session(rooms::change), Read),
     route(Delete, "/rooms/{room_id}", Session(rooms::delete), Ignored),
     route(Post, "/rooms/{room_id}/join", Session(rooms::join), Read),
     route(Delete, "/rooms/{room_id}/leave", Session(rooms::leave), Ignored),
@@ -323,7 +324,7 @@ mod tests {
     fn every_route_is_reachable_and_unique() {
         for (n, route) in ROUTES.iter().enumerate() {
             assert!(
-                matches!(route.method, Get | Post | Method::Patch | Delete),
+                matches!(route.method, Get | Post | Patch | Delete),
                 "{}: not a method of a row",
                 route.path
             );

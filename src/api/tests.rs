@@ -12,8 +12,8 @@ use super::socket::BadEvent;
 use super::*;
 use crate::chat::{
     AttachmentKey, BadName, ChatConfig, CloseReason, ConnKey, Draft, Event, GuessPaces,
-    JoinRequest, Message, MessageCopies, MessageId, Pace, Page, Published, Refusal, RoomId,
-    RoomKey, SessionId, Start, UserId,
+    JoinRequest, MessageCopies, MessageId, Pace, Page, Published, Refusal, RoomId, RoomKey,
+    SessionId, Start, UserId,
 };
 use crate::clock::{Mono, Now, SeededEntropy, Stamps, Wall};
 use crate::http::{Codec, Fed, HttpLimits, Reject};
@@ -39,7 +39,7 @@ impl Sink for RecordingSink {
     fn seal(&mut self, _: RoomKey, _: &[ConnKey]) {}
     fn advance(&mut self, _: RoomKey, _: ConnKey) {}
     fn skip(&mut self, _: RoomKey, _: ConnKey) {}
-    fn push(&mut self, _: ConnKey, _: &Message<'_>) {}
+    fn push(&mut self, _: ConnKey, _: &Event<'_>) {}
     fn push_missed(&mut self, _: ConnKey, _: &MessageCopies) {}
     fn push_page(&mut self, _: ConnKey, page: &Page<'_>) {
         let mut out = Vec::new();

@@ -45,6 +45,9 @@ pub(super) struct CatchUp {
     complete: bool,
     /// The last page has been sent.
     pages_done: bool,
+    /// How often the room had changed when the last page was sent. Later changes are not in the
+    /// history, and live events skip the connection.
+    pub changes: u16,
 }
 
 impl CatchUp {
@@ -59,7 +62,7 @@ impl CatchUp {
             },
         };
         let (until, gaps) = (history.newest(), history.gaps());
-        Some(CatchUp { cursor, until, gaps, complete, pages_done: false })
+        Some(CatchUp { cursor, until, gaps, complete, pages_done: false, changes: 0 })
     }
 
     /// Whether the history has dropped a message that has not been sent.
@@ -79,7 +82,7 @@ impl CatchUp {
     pub fn send_next<'a>(
         &mut self,
         to: ConnKey,
-        room_id: RoomId,
+        (room_id, changes): (RoomId, u16),
         last: &dyn Fn(bool) -> LastPage<'a>,
         history: &History,
         store: &Store,
@@ -90,6 +93,7 @@ impl CatchUp {
             if !self.pages_done {
                 return false;
             }
+            self.changes = changes;
         }
         let (mut messages, mut bytes) = (MessageCopies::of(room_id), 0);
         let mut missed = history.after(store, self.cursor);

@@ -38,6 +38,8 @@ pub enum Refusal {
     NotTheAuthor,
     /// No chat message with this id is kept.
     MessageNotFound,
+    /// No person with this user id is present in the room.
+    UserNotFound,
     /// Another session that is present in the room has the name.
     NameTaken,
     /// The nonce is empty or longer than [`NONCE_BYTES_MAX`].
@@ -65,6 +67,8 @@ pub enum CloseReason {
     RoomLocked,
     /// The room's owner has deleted it.
     RoomDeleted,
+    /// The room's ttl is over.
+    RoomExpired,
     /// While the connection was catching up, the history dropped a message that it had not
     /// received.
     TooSlow,
@@ -89,6 +93,13 @@ pub enum BadName {
     Invisible,
 }
 
+impl CloseReason {
+    /// Whether the room has ended, and with it what is queued of its events.
+    pub fn is_end(self) -> bool {
+        matches!(self, CloseReason::RoomDeleted | CloseReason::RoomExpired)
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -105,11 +116,12 @@ impl fmt::Display for Refusal {
             Refusal::BadPassword => f.write_str("The room's password is missing or wrong."),
             Refusal::RoomLocked => f.write_str("The room is locked; only its members may enter."),
             Refusal::NotAMember => f.write_str("Please join the room first."),
-            Refusal::NotTheOwner => f.write_str("Only the room's owner can delete it."),
             Refusal::NotTheAuthor => {
                 f.write_str("Only its author or the room's owner can delete a message.")
             }
             Refusal::MessageNotFound => f.write_str("There is no such chat message."),
+            Refusal::NotTheOwner => f.write_str("Only the room's owner can do that."),
+            Refusal::UserNotFound => f.write_str("There is no such person in the room."),
             Refusal::NameTaken => f.write_str("Another person in the room has this name."),
             Refusal::BadNonce => write!(f, "A nonce must have 1 to {NONCE_BYTES_MAX} bytes."),
             Refusal::EmptyMessage => f.write_str("The message is empty."),

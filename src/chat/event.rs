@@ -21,6 +21,13 @@ pub enum Event<'a> {
         /// The room.
         room_id: RoomId,
     },
+    /// The room or its owner has changed. Not kept.
+    RoomChanged {
+        /// The room as it is now.
+        room: RoomInfo<'a>,
+        /// Its owner.
+        owner: Option<UserId>,
+    },
 }
 
 /// An event with an id, which is kept in the history.

@@ -330,32 +330,36 @@ impl<R> Feeds<R> {
         }
     }
 
-    /// Sends the next page or frames to a connection that is catching up. On an error the caller
-    /// must close the connection for that reason.
+    /// Sends the next page or frames to a connection that is catching up. `room`: its id, and its
+    /// [`changes`](super::state::Room::changes). Returns true if the connection has caught up and the
+    /// room has changed since the last page. On an error the caller must close the connection for that
+    /// reason.
     pub fn catch_up<'a>(
         &'a mut self,
         key: AttachmentKey,
-        room_id: RoomId,
+        room: (RoomId, u16),
         last: impl Fn(&'a R, bool) -> LastPage<'a>,
         sink: &mut dyn Sink,
-    ) -> Result<(), CloseReason> {
-        let Some(attachment) = self.attachments.get_mut(key) else { return Ok(()) };
+    ) -> Result<bool, CloseReason> {
+        let Some(attachment) = self.attachments.get_mut(key) else { return Ok(false) };
         let AttachmentState::Present { catch_up, .. } = &mut attachment.state else {
-            return Ok(());
+            return Ok(false);
         };
-        let Some(feed) = self.rooms.get(attachment.room) else { return Ok(()) };
-        let Some(progress) = catch_up else { return Ok(()) };
+        let Some(feed) = self.rooms.get(attachment.room) else { return Ok(false) };
+        let Some(progress) = catch_up else { return Ok(false) };
         if progress.is_cut_off(&feed.history) {
             return Err(CloseReason::TooSlow);
         }
         let conn = attachment.conn;
         let last = |complete| last(&feed.room, complete);
-        if progress.send_next(conn, room_id, &last, &feed.history, &self.archive.store, sink) {
-            *catch_up = None;
-            sink.skip(attachment.room, conn); // Or what was sent now would come again.
-            sink.end_catch_up(conn);
+        if !progress.send_next(conn, room, &last, &feed.history, &self.archive.store, sink) {
+            return Ok(false);
         }
-        Ok(())
+        let has_missed_change = progress.changes != room.1;
+        *catch_up = None;
+        sink.skip(attachment.room, conn); // Or what was sent now would come again.
+        sink.end_catch_up(conn);
+        Ok(has_missed_change)
     }
 
     /// Sends a message of the history to one connection again. Does nothing if the connection is
@@ -370,7 +374,8 @@ impl<R> Feeds<R> {
         sink.advance(attachment.room, attachment.conn);
         let mut message = MessageCopies::of(room_id);
         feed.history.copy(&self.archive.store, place, &mut message);
-        message.iter().for_each(|message| sink.push(attachment.conn, &message));
+        let conn = attachment.conn;
+        message.iter().for_each(|message| sink.push(conn, &Event::Message(message)));
     }
 
     /// If memory is short, drops messages of the address that holds most, the oldest of its room that

@@ -1,6 +1,6 @@
-//! The beginning and end of sessions and rooms, and the ownership of rooms.
+//! The beginning and end of sessions and rooms.
 //!
-//! Owns the rules for opening and ending sessions and rooms, and for giving a room a new owner.
+//! Owns the rules for opening and ending sessions and rooms, and the list of rooms that a session owns.
 //! Must not know by which route a request arrived. The invariant: a session that has ended leaves
 //! no connection, member or ownership behind. A room that has ended keeps its connections and
 //! members until [`Chat::end_members`] has removed them; meanwhile no request finds it, and no event
@@ -19,7 +19,7 @@ use super::limits::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX};
 use super::name::{Name, Title};
 use super::password::Lock;
 use super::sink::Sink;
-use super::state::{Chat, Room, Rules, Session};
+use super::state::{Chat, Expiry, Room, Rules, Session};
 use super::timer::ChatTimer;
 use crate::clock::Now;
 use crate::rate::Meter;
@@ -36,6 +36,12 @@ pub struct RoomOptions<'a> {
     ///
     /// [`PASSWORD_BYTES_MAX`]: super::limits::PASSWORD_BYTES_MAX
     pub password: Option<&'a str>,
+    /// The room ends after this time at the latest; `None`: only the other lifetimes apply.
+    pub ttl: Option<Duration>,
+    /// Each member but the owner may chat once in so many seconds; 0: at any time.
+    pub slow_mode: u16,
+    /// Only clients can read the chats; makes the room private.
+    pub encrypted: bool,
 }
 
 impl Chat {
@@ -132,7 +138,10 @@ impl Chat {
         }
         let owned = self.sessions.get_mut(key).map(|session| std::mem::take(&mut session.owned));
         for room in owned.flatten().into_iter().flat_map(|owned| *owned) {
-            self.pass_on(room);
+            if let Some(room) = self.feeds.room_mut(room) {
+                room.owner = None;
+            }
+            self.pass_on(room, sink);
         }
         if let Some(session) = self.sessions.get_mut(key) {
             self.session_index.remove(session.id, key);
@@ -171,15 +180,25 @@ impl Chat {
         let pace = self.config.room_pace;
         let creator = self.pace_address(now, from, pace, |usage| &mut usage.room_meter)?;
         let entropy = &mut *self.entropy;
-        let is_private = options.private || options.password.is_some();
+        let is_private = options.private || options.encrypted || options.password.is_some();
         let make = if is_private { RoomId::new_private } else { RoomId::new_public };
         let mut id = make(entropy);
         while self.room_ids.contains_key(&id) {
             id = make(entropy);
         }
-        let rules = options.password.map(|password| {
-            let password = Some(Lock::new(password, entropy));
-            Box::new(Rules { password, ..Rules::default() })
+        let RoomOptions { ttl, slow_mode, encrypted, .. } = options;
+        let has_rules = options.password.is_some() || ttl.is_some() || slow_mode > 0 || encrypted;
+        let rules = has_rules.then(|| {
+            Box::new(Rules {
+                password: options.password.map(|password| Lock::new(password, entropy)),
+                is_encrypted: encrypted,
+                slow_mode,
+                expiry: ttl.map(|ttl| {
+                    let Now { mono, wall } = now.after(ttl);
+                    Expiry { wall, mono }
+                }),
+                ..Rules::default()
+            })
         });
         let number = self.rooms_opened;
         self.rooms_opened += 1;
@@ -209,9 +228,10 @@ impl Chat {
             room.recount(&mut self.room_heap_tally);
             self.room_ids.insert(room.id, key);
             if room.is_listed() {
-                self.public_rooms.insert(Room::public_entry(room.number, key.index()));
+                self.public_rooms.insert(Room::ordered_entry(room.number, key.index()));
                 self.listing_revision += 1;
             }
+            self.expiries.extend(Chat::expiry_entry(room, key.index()));
         }
         key
     }
@@ -224,11 +244,7 @@ impl Chat {
         room: Option<RoomKey>,
         sink: &mut dyn Sink,
     ) -> Result<(), Refusal> {
-        let key = room.ok_or(Refusal::RoomNotFound)?;
-        let room = self.feeds.room_mut(key).ok_or(Refusal::RoomNotFound)?;
-        if !room.is_owned_by(session) {
-            return Err(Refusal::NotTheOwner);
-        }
+        let key = self.owned_room(session, room)?;
         self.end_room(now, key, sink);
         Ok(())
     }
@@ -238,7 +254,8 @@ impl Chat {
     pub(super) fn end_room(&mut self, now: Now, key: RoomKey, sink: &mut dyn Sink) {
         let Some(room) = self.feeds.room_mut(key) else { return };
         room.is_closing = true;
-        let (id, entry) = (room.id, Room::public_entry(room.number, key.index()));
+        let (id, entry) = (room.id, Room::ordered_entry(room.number, key.index()));
+        let expiry = Chat::expiry_entry(room, key.index());
         let (timer, has_lock) = (room.timer.take(), room.password().is_some());
         let (owner, creator, idle) = (room.owner.take(), room.creator.take(), room.idle.take());
         timer.map(|timer| self.timers.cancel(timer));
@@ -247,6 +264,7 @@ impl Chat {
         self.room_ids.remove(&id);
         shrink(&mut self.room_ids);
         self.public_rooms.remove(&entry);
+        expiry.map(|entry| self.expiries.remove(&entry));
         self.listing_revision += 1;
         if let Some((owner, place)) = owner {
             self.disown(owner, place);
@@ -260,7 +278,7 @@ impl Chat {
     }
 
     /// Like [`Chat::end_room`], for a room whose timer is no longer armed.
-    pub(super) fn on_room_expired(&mut self, now: Now, key: RoomKey, sink: &mut dyn Sink) {
+    pub(super) fn on_room_unused(&mut self, now: Now, key: RoomKey, sink: &mut dyn Sink) {
         if let Some(room) = self.feeds.room_mut(key) {
             room.timer = None;
         }
@@ -276,7 +294,7 @@ impl Chat {
             let room = self.feeds.room(key);
             match room.and_then(|room| room.roster.members().last().copied()) {
                 Some(_) if steps == steps_max => break,
-                Some(member) => self.end_member(now, member, sink),
+                Some(member) => self.end_member(now, key, member, sink),
                 None => {
                     self.ending.pop();
                     self.free_room(key, sink);
@@ -296,11 +314,11 @@ impl Chat {
 
     /// One step: closes a connection of a member, or one that waits for its name, or else removes the
     /// member. Those that wait come first: closing the holder of their name would admit them.
-    fn end_member(&mut self, now: Now, key: MemberKey, sink: &mut dyn Sink) {
+    fn end_member(&mut self, now: Now, room: RoomKey, key: MemberKey, sink: &mut dyn Sink) {
         let Some(member) = self.members.get_mut(key) else { return };
         let waiting = member.probe_mut().and_then(|probe| probe.waiting.pop());
         match waiting.or_else(|| self.attachments_of(key).pop()) {
-            Some(attachment) => self.close(now, attachment, CloseReason::RoomDeleted, sink),
+            Some(attachment) => self.close(now, attachment, self.end_reason(room), sink),
             None => self.remove_member(now, key, sink),
         }
     }
@@ -339,18 +357,6 @@ impl Chat {
         session.attachments.len() - session.attachments.iter().filter(has_ended).count()
     }
 
-    /// Gives a room whose owner has ended a new owner: the member that has been present longest, or
-    /// none if no member is present.
-    fn pass_on(&mut self, key: RoomKey) {
-        let Some(room) = self.feeds.room_mut(key) else { return };
-        room.owner = None;
-        let next = room.roster.present(|key| self.members.get(key)?.arrival).next();
-        let next = next.and_then(|member| self.members.get(member));
-        if let Some(next) = next.map(|member| member.session) {
-            self.make_owner(key, next);
-        }
-    }
-
     /// Makes a session the owner of a room that has none.
     pub(super) fn make_owner(&mut self, key: RoomKey, session: SessionKey) {
         let (Some(room), Some(owner)) = (self.feeds.room_mut(key), self.sessions.get_mut(session))
@@ -364,7 +370,7 @@ impl Chat {
     }
 
     /// Removes a room that has ended from its owner's list.
-    fn disown(&mut self, key: SessionKey, place: u32) {
+    pub(super) fn disown(&mut self, key: SessionKey, place: u32) {
         let Some(owner) = self.sessions.get_mut(key) else { return };
         if let Some(owned) = &mut owner.owned {
             owned.swap_remove(place as usize);
@@ -401,7 +407,7 @@ impl Chat {
     pub(super) fn check_rooms(&self) {
         agree!(self.feeds.room_count(), self.room_ids.len() + self.ending.len());
         holds!(self.public_rooms.len() <= self.room_ids.len());
-        let (mut heap, mut members, mut owned) = (0, 0, 0);
+        let (mut heap, mut members, mut owned, mut expiring) = (0, 0, 0, 0);
         for (key, room) in self.feeds.rooms() {
             agree!(room.is_closing, self.ending.contains(&key));
             let is_listed = self.room_ids.get(&room.id) == Some(&key);
@@ -416,10 +422,15 @@ impl Chat {
                 agree!(owner.owned().get(place as usize), Some(&key));
                 owned += 1;
             }
+            if let Some(entry) = Chat::expiry_entry(room, key.index()) {
+                agree!(self.expiries.contains(&entry), !room.is_closing);
+                expiring += usize::from(!room.is_closing);
+            }
             members += room.roster.members().len();
             agree!(room.counted, room.heap_bytes());
             heap += room.counted;
         }
+        agree!(expiring, self.expiries.len(), "every expiry belongs to a room");
         agree!(members, self.members.len(), "every member is in a room's list");
         let all = self.sessions.iter().map(|(_, session)| session.owned().len());
         agree!(owned, all.sum::<usize>(), "every listed room has the session as its owner");

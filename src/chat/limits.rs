@@ -16,6 +16,11 @@ pub const TITLE_CHARS_MAX: usize = 80;
 /// Most bytes of a room's password; the minimum is 1 (contract §10.5).
 pub const PASSWORD_BYTES_MAX: usize = 128;
 
+/// Longest slow mode, in seconds (contract §13.8).
+pub const SLOW_MODE_MAX: u64 = 3600;
+/// Shortest ttl of a room, in seconds (contract §10.14). `--room-life-max` is the longest.
+pub const TTL_MIN: u64 = 60;
+
 /// Most characters of a chat message after trimming (contract §6.2).
 pub const MESSAGE_CHARS_MAX: usize = 4000;
 /// Most bytes of a nonce; the minimum is 1 (contract §8.9).

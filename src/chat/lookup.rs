@@ -240,12 +240,12 @@ pub(super) fn info(room: &Room) -> RoomInfo<'_> {
         title: room.title(),
         is_private: !room.is_listed(),
         has_password: room.password().is_some(),
-        is_locked: rules.is_some_and(|rules| rules.is_locked),
-        slow_mode: rules.map_or(0, |rules| rules.slow_mode),
+        is_locked: room.is_locked(),
+        slow_mode: room.slow_mode(),
         is_encrypted: rules.is_some_and(|rules| rules.is_encrypted),
         user_count: room.roster.present_count(),
         created: room.created,
-        expires: rules.and_then(|rules| rules.expires),
+        expires: rules.and_then(|rules| Some(rules.expiry?.wall)),
     }
 }
 

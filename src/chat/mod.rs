@@ -10,11 +10,12 @@
 //!
 //! | file | what it owns |
 //! |---|---|
-//! | [`lifecycle`] | the beginning and end of sessions and rooms; ownership |
+//! | [`lifecycle`] | the beginning and end of sessions and rooms |
 //! | [`membership`] | access to rooms; joining and leaving |
 //! | [`presence`] | connections entering and leaving; names; probes |
 //! | [`posting`] | messages and typing events, and the order of all messages |
 //! | [`moderation`] | deleting messages, removing people |
+//! | [`ruling`] | what the owner decides: title, lock, password, slow mode, the end of the room |
 //! | [`quota`] | limits per address |
 //! | [`lookup`] | queries |
 //! | [`records`] | the state that survives a restart |
@@ -41,6 +42,7 @@
 //! [`presence`]: ../../src/disposable_chat/chat/presence.rs.html
 //! [`posting`]: ../../src/disposable_chat/chat/posting.rs.html
 //! [`moderation`]: ../../src/disposable_chat/chat/moderation.rs.html
+//! [`ruling`]: ../../src/disposable_chat/chat/ruling.rs.html
 //! [`quota`]: ../../src/disposable_chat/chat/quota.rs.html
 //! [`lookup`]: ../../src/disposable_chat/chat/lookup.rs.html
 //! [`records`]: ../../src/disposable_chat/chat/records.rs.html
@@ -76,6 +78,7 @@ mod presence;
 mod quota;
 mod records;
 mod roster;
+mod ruling;
 mod session_index;
 mod shares;
 mod sink;
@@ -99,7 +102,8 @@ pub use keys::{AttachmentKey, ConnKey, ConnTag, RoomKey, SessionKey};
 pub use lifecycle::RoomOptions;
 pub use limits::{
     MESSAGE_CHARS_MAX, NAME_CHARS_MAX, NAME_CHARS_MIN, NONCE_BYTES_MAX, PASSWORD_BYTES_MAX,
-    ROOMS_LISTED_MAX, SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX, TITLE_CHARS_MAX, TITLE_CHARS_MIN,
+    ROOMS_LISTED_MAX, SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX, SLOW_MODE_MAX, TITLE_CHARS_MAX,
+    TITLE_CHARS_MIN, TTL_MIN,
 };
 pub use lookup::{Extent, Reading};
 pub use membership::Access;
@@ -107,6 +111,7 @@ pub use name::{Name, Title, UserName};
 pub use password::LockRecord;
 pub use posting::{Draft, is_nonce};
 pub use presence::{Admission, Departure, JoinRequest};
-pub use records::{InvalidRecord, Record, RecordedKind, Restoring};
+pub use records::{InvalidRecord, Record, RecordedKind, Restoring, RulesRecord};
+pub use ruling::RoomChanges;
 pub use sink::{LastPage, Page, Published, Sink};
 pub use state::Chat;

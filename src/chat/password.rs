@@ -50,6 +50,17 @@ impl Lock {
         Lock { record, guesses: Meter::default() }
     }
 
+    /// Sets another password. The wrong guesses stay counted.
+    pub fn change(&mut self, password: &str, entropy: &mut dyn Entropy) {
+        self.record = Lock::new(password, entropy).record;
+    }
+
+    /// Whether this is the password. For the owner, who does not guess.
+    pub fn opens(&self, password: &str) -> bool {
+        let LockRecord { salt, hash } = &self.record;
+        stretch(password, salt).as_slice().ct_eq(hash.as_slice()).to_bool()
+    }
+
     /// Checks a password. `guesser`: the meter of the address that it comes from. A wrong password
     /// is charged to both meters. After too many, even the right one is refused.
     pub fn try_open(
@@ -67,9 +78,7 @@ impl Lock {
         if let Some(wait) = waits.into_iter().flatten().max() {
             return Err(Refusal::RateLimited(wait));
         }
-        let LockRecord { salt, hash } = &self.record;
-        let given = stretch(password, salt);
-        if given.as_slice().ct_eq(hash.as_slice()).to_bool() {
+        if self.opens(password) {
             return Ok(()); // The meters are not stored: only wrong guesses count.
         }
         (*guesser, self.guesses) = (by_address, by_all);

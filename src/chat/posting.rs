@@ -176,6 +176,7 @@ impl Chat {
         sink: &mut dyn Sink,
     ) -> Result<Posted, Refusal> {
         let member = self.members.get(key).ok_or(Refusal::NotAMember)?;
+        let (room, session, user_id) = (member.room, member.session, member.user_id);
         let is_present = member.arrival.is_some();
         if let Some(session) = self.sessions.get_mut(member.session) {
             let taken = self.config.message_pace.take(&mut session.messages, now.mono);
@@ -187,6 +188,7 @@ impl Chat {
                 return Ok(Posted::Known(place));
             }
         }
+        self.pace_slow_mode(now, room, session, user_id)?;
         if let Some(holder) = if is_present { None } else { self.holder_in_the_way(key) } {
             self.depart(now, holder, sink); // A holder in its grace gives way to a post.
         }

@@ -54,6 +54,15 @@ pub enum Departure {
     Broken,
 }
 
+/// The close of a connection whose session has no access to the room.
+fn without_access(refusal: Refusal) -> CloseReason {
+    match refusal {
+        Refusal::NotAMember => CloseReason::NotAMember,
+        Refusal::RoomLocked => CloseReason::RoomLocked,
+        _ => CloseReason::RoomNotFound,
+    }
+}
+
 impl Chat {
     /// Lets a connection enter a room. The checks come in the order of contract §5.7.
     pub fn enter(
@@ -67,11 +76,7 @@ impl Chat {
             return Err(CloseReason::InvalidSession);
         }
         let gate = self.gate(now, session_key, request.room, Access::Read);
-        let room_key = gate.map_err(|refusal| match refusal {
-            Refusal::NotAMember => CloseReason::NotAMember,
-            Refusal::RoomLocked => CloseReason::RoomLocked,
-            _ => CloseReason::RoomNotFound,
-        })?;
+        let room_key = gate.map_err(without_access)?;
         let session = self.sessions.get(session_key).ok_or(CloseReason::InvalidSession)?;
         if request.share_exceeded || self.connected(session) >= SESSION_CONNECTIONS_MAX {
             return Err(CloseReason::TooManyConnections);
@@ -142,8 +147,10 @@ impl Chat {
             let users = lookup::users(room, &self.members, &self.sessions).collect();
             LastPage { complete, you, is_owner, room: lookup::info(room), owner, users }
         };
-        if let Err(reason) = self.feeds.catch_up(key, room.id, last, sink) {
-            self.close(now, key, reason, sink);
+        match self.feeds.catch_up(key, (room.id, room.changes), last, sink) {
+            Ok(false) => {}
+            Ok(true) => self.repeat_room(key, sink),
+            Err(reason) => self.close(now, key, reason, sink),
         }
     }
 
@@ -158,7 +165,7 @@ impl Chat {
         let Some(attachment) = self.feeds.attachments.get(key) else { return };
         let conn = attachment.conn;
         match self.has_ended(attachment.room) {
-            true => sink.close(conn, CloseReason::RoomDeleted),
+            true => sink.close(conn, self.end_reason(attachment.room)),
             false => {
                 if attachment.member().is_some() {
                     sink.advance(attachment.room, conn); // Earlier events arrive before the close.
@@ -283,7 +290,13 @@ impl Chat {
         let has_waited = holder.take().is_some();
         let start = start.take().map_or(Start::Live, |start| *start);
         if self.has_ended(room) {
-            return self.close(now, key, CloseReason::RoomDeleted, sink); // Its holder has just left.
+            return self.close(now, key, self.end_reason(room), sink); // Its holder has just left.
+        }
+        if has_waited {
+            // The room may have been locked meanwhile, or have got a password.
+            if let Err(refusal) = self.gate(now, session, Some(room), Access::Read) {
+                return self.close(now, key, without_access(refusal), sink);
+            }
         }
         if self.sessions.get(session).is_some_and(|session| {
             self.joined(session) >= SESSION_ROOMS_MAX && session.member_in(room).is_none()
@@ -305,6 +318,7 @@ impl Chat {
         }
         let is_arrival = self.register(member, Arrival::after(self.arrivals));
         self.arrivals += u64::from(is_arrival);
+        let inherits = is_arrival && self.inherit(room, session);
         if start == Start::Welcome {
             self.welcome(member, conn, sink);
         }
@@ -312,6 +326,9 @@ impl Chat {
         self.catch_up(now, key, sink);
         if is_arrival {
             self.accept(now, member, MessageKind::UserJoined, None, &mut |_| (), sink);
+        }
+        if inherits {
+            self.announce_room(room, sink);
         }
     }
 

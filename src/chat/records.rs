@@ -17,12 +17,13 @@ use super::event::{Message, MessageKind};
 use super::id::{MessageId, RoomId, SessionId, UserId};
 use super::kept::{MessageCopies, record_bytes};
 use super::keys::{AddressKey, MemberKey, RoomKey, RoomTag, SessionKey, ShareKey};
+use super::limits::SLOW_MODE_MAX;
 use super::name::{Name, Title};
 use super::password::{Lock, LockRecord};
 use super::posting::{Draft, is_nonce};
 use super::roster::Arrival;
 use super::sort::sort_by_key;
-use super::state::{Chat, Pending, Room, Rules};
+use super::state::{Chat, Expiry, Pending, Room, Rules};
 use super::store::Place;
 use super::timer::ChatTimer;
 use crate::clock::{Now, Wall};
@@ -46,6 +47,8 @@ pub enum Record<'a> {
         /// Bytes of all messages as they are kept, bytes of memory that they took, and of what all
         /// histories share. 0: unknown.
         history_bytes: [u64; 3],
+        /// When the records were made, in microseconds since 1970. 0: unknown.
+        wall: u64,
     },
     /// Ordered by remaining time, the shortest first.
     Session {
@@ -81,6 +84,8 @@ pub enum Record<'a> {
         dropped: Option<Cow<'a, str>>,
         /// The address that opened it; `None`: exempt from limits per address.
         creator: Option<IpAddr>,
+        /// The room's rules, apart from its password.
+        rules: RulesRecord,
     },
     /// Ordered by session, and for each session by joining.
     Member {
@@ -112,6 +117,23 @@ pub enum Record<'a> {
         /// The address in whose share the message counts; `None`: exempt.
         from: Option<IpAddr>,
     },
+}
+
+/// The part of a room's rules that survives a restart, apart from its password.
+#[cfg_attr(test, derive(serde::Serialize, serde::Deserialize))]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct RulesRecord {
+    /// Only members and the owner have access.
+    pub is_locked: bool,
+    /// The room has had a password since it was opened.
+    pub is_unlisted: bool,
+    /// Only clients can read the chats.
+    pub is_encrypted: bool,
+    /// In seconds.
+    pub slow_mode: u16,
+    /// When the room ends, in microseconds since 1970, and in how many microseconds from when the
+    /// records were made.
+    pub expiry: Option<(u64, u64)>,
 }
 
 /// [`MessageKind`] without the text.
@@ -203,6 +225,7 @@ impl Chat {
             rooms_opened: self.rooms_opened,
             arrivals: self.arrivals,
             history_bytes: self.feeds.history_bytes(),
+            wall: now.wall.micros(),
         })?;
         let remaining = |timer: Option<TimerKey>| {
             let (timer, deadline) = self.timers.get(timer?)?;
@@ -238,6 +261,19 @@ impl Chat {
                 remaining: remaining.map(|(_, micros)| micros),
                 dropped: dropped.map(|id| id.to_string().into()),
                 creator: creator(room.creator),
+                rules: room.rules.as_deref().map_or_else(RulesRecord::default, |rules| {
+                    let expiry = rules.expiry.map(|expiry| {
+                        let remaining = expiry.mono.since(now.mono);
+                        (expiry.wall.micros(), remaining.as_micros() as u64)
+                    });
+                    RulesRecord {
+                        is_locked: rules.is_locked,
+                        is_unlisted: rules.is_unlisted,
+                        is_encrypted: rules.is_encrypted,
+                        slow_mode: rules.slow_mode,
+                        expiry,
+                    }
+                }),
             })?;
         }
         for &key in &sessions.order {
@@ -336,6 +372,8 @@ pub struct Restoring<'c> {
     rooms: Vec<RoomKey>,
     /// See [`Record::Chat`].
     history_bytes: [u64; 3],
+    /// The time since the records were made.
+    away: Duration,
     /// Bytes of the next messages that are not kept, because there is less memory for histories than
     /// they took. `None` before the first message.
     surplus_bytes: Option<u64>,
@@ -352,6 +390,7 @@ impl<'c> Restoring<'c> {
             sessions: Vec::new(),
             rooms: Vec::new(),
             history_bytes: [0; 3],
+            away: Duration::ZERO,
             surplus_bytes: None,
             shares: Default::default(),
         }
@@ -372,11 +411,14 @@ impl<'c> Restoring<'c> {
                 rooms_opened,
                 arrivals,
                 history_bytes,
+                wall,
             } => {
                 chat.message_ids.continue_after(millis, counter);
                 chat.user_id_secret = user_id_secret;
                 (chat.rooms_opened, chat.arrivals) = (rooms_opened, arrivals);
                 self.history_bytes = history_bytes;
+                let since = self.now.wall.micros().saturating_sub(wall);
+                self.away = Duration::from_micros(since);
             }
             Record::Session { id, name, remaining, creator } => {
                 let id = SessionId::parse(&id).ok_or(InvalidRecord)?;
@@ -501,6 +543,7 @@ impl<'c> Restoring<'c> {
             remaining,
             dropped,
             creator,
+            rules,
         } = record
         else {
             return Err(InvalidRecord);
@@ -509,11 +552,28 @@ impl<'c> Restoring<'c> {
         let id = RoomId::parse(&id).ok_or(InvalidRecord)?;
         let title =
             title.map(|title| Title::restored(&title)).transpose().map_err(|_| InvalidRecord)?;
-        let rules = lock.map(|lock| {
-            Box::new(Rules { password: Some(Lock::restored(lock)), ..Rules::default() })
+        if rules.slow_mode > SLOW_MODE_MAX as u16 {
+            return Err(InvalidRecord);
+        }
+        let has_rules = lock.is_some() || rules != RulesRecord::default();
+        let rules = has_rules.then(|| {
+            Box::new(Rules {
+                password: lock.map(Lock::restored),
+                is_locked: rules.is_locked,
+                is_unlisted: rules.is_unlisted,
+                is_encrypted: rules.is_encrypted,
+                slow_mode: rules.slow_mode,
+                expiry: rules.expiry.map(|(wall, remaining)| Expiry {
+                    wall: Wall::from_micros(wall),
+                    // Unlike the other times, this one also passes while the server is stopped.
+                    mono: (self.now.mono)
+                        .after(Duration::from_micros(remaining).saturating_sub(self.away)),
+                }),
+                ..Rules::default()
+            })
         });
         let same_number =
-            Room::public_entry(number, 0)..=Room::public_entry(number, u32::MAX as usize);
+            Room::ordered_entry(number, 0)..=Room::ordered_entry(number, u32::MAX as usize);
         if chat.room_ids.contains_key(&id)
             || number >= chat.rooms_opened
             || chat.public_rooms.range(same_number).next().is_some()

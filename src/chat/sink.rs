@@ -4,7 +4,7 @@
 //! invariant: frames and pages for one connection arrive in the order in which they were queued.
 
 use super::error::CloseReason;
-use super::event::{Event, Message, RoomInfo};
+use super::event::{Event, RoomInfo};
 use super::id::{RoomId, UserId};
 use super::kept::MessageCopies;
 use super::keys::{ConnKey, RoomKey};
@@ -63,8 +63,9 @@ pub trait Sink {
     /// What is in the room's batch now is not for this connection: it has just entered, or has been
     /// sent the same messages from the history.
     fn skip(&mut self, room: RoomKey, to: ConnKey);
-    /// Queues a message of the history for one connection, even if it is catching up.
-    fn push(&mut self, to: ConnKey, message: &Message<'_>);
+    /// Queues an event for one connection: a message of the history, even if the connection is
+    /// catching up, or what it has missed of its room.
+    fn push(&mut self, to: ConnKey, event: &Event<'_>);
     /// Queues messages of the history, each as a frame, for a connection that is catching up.
     fn push_missed(&mut self, to: ConnKey, messages: &MessageCopies);
     /// Queues a page of history for a connection that is catching up.
@@ -84,8 +85,8 @@ pub trait Sink {
     /// A connection that waited is now in the room. Its input may be handled from now on.
     fn admit(&mut self, to: ConnKey);
     /// Closes the connection. The domain removes the attachment itself, so the event loop must not
-    /// report the end with [`super::Chat::exit`]. With [`CloseReason::RoomDeleted`], events that were
-    /// queued earlier are dropped.
+    /// report the end with [`super::Chat::exit`]. If the reason is the end of the room
+    /// ([`CloseReason::is_end`]), events that were queued earlier are dropped.
     fn close(&mut self, to: ConnKey, reason: CloseReason);
     /// The room has ended: what is queued of its messages must not be sent, and its batch is dropped.
     /// Its connections follow with [`Sink::close`], in this tick or later ones.

@@ -42,10 +42,13 @@ pub struct Chat {
     pub(super) session_index: SessionIndex,
     pub(super) feeds: Feeds<Room>,
     pub(super) room_ids: HashMap<RoomId, RoomKey>,
-    /// The public rooms, each as its [`Room::public_entry`], so that the newest is last.
+    /// The public rooms, each as its [`Room::ordered_entry`] by number, so that the newest is last.
     pub(super) public_rooms: BTreeSet<u128>,
     /// Changes whenever a public room, or its number of present members, may have changed.
     pub(super) listing_revision: u64,
+    /// The rooms that have a ttl, each as its [`Room::ordered_entry`] by deadline. The durations
+    /// differ, so they cannot be a class of timers.
+    pub(super) expiries: BTreeSet<u128>,
     /// The rooms that have ended and may have members.
     pub(super) ending: Vec<RoomKey>,
     /// The number of rooms ever opened, and thus the next [`Room::number`].
@@ -103,11 +106,13 @@ pub(super) struct Room {
     pub created: Wall,
     /// `Some` once any of the rules has been set. In a box, because few rooms have any.
     pub rules: Option<Box<Rules>>,
-    /// The session that may delete the room, and the room's index in [`Session::owned`]. `None` if
-    /// the owner's session has ended while no member was present.
+    /// The session that may delete and change the room, and the room's index in
+    /// [`Session::owned`]. `None` if the owner's session has ended while no member was present.
     pub owner: Option<(SessionKey, u32)>,
     /// The room has ended: it gets no further messages.
     pub is_closing: bool,
+    /// How often the room has been announced. A connection that is catching up compares it.
+    pub changes: u16,
     /// The address that opened the room, also after a hand-over; `None`: exempt from limits per
     /// address.
     pub creator: Option<AddressKey>,
@@ -135,8 +140,25 @@ pub(super) struct Rules {
     pub is_encrypted: bool,
     /// Each member but the owner may chat once in so many seconds; 0: at any time.
     pub slow_mode: u16,
+    /// The last chats of persons, each as its user id and its time (microseconds), so far as they
+    /// still make the person wait. Kept by person and not by membership, which is quickly ended and
+    /// begun again.
+    pub chats: BTreeSet<u128>,
+    /// When `chats` was last cleared of those that count no more.
+    pub chats_forgotten: Mono,
     /// When the room ends at the latest.
-    pub expires: Option<Wall>,
+    pub expiry: Option<Expiry>,
+    /// The room has ended because of it.
+    pub has_expired: bool,
+}
+
+/// The end of a room with a ttl.
+#[derive(Clone, Copy)]
+pub(super) struct Expiry {
+    /// As clients see it: the time of opening and the ttl.
+    pub wall: Wall,
+    /// As it is measured.
+    pub mono: Mono,
 }
 
 /// A session's membership in a room.
@@ -266,6 +288,7 @@ impl Room {
             rules: None,
             owner: None,
             is_closing: false,
+            changes: 0,
             creator: None,
             idle: None,
             number,
@@ -275,8 +298,8 @@ impl Room {
         }
     }
 
-    /// Orders public rooms by number. The lowest 32 bits are the room's index.
-    pub fn public_entry(number: u64, index: usize) -> u128 {
+    /// Orders rooms by number. The lowest 32 bits are the room's index.
+    pub fn ordered_entry(number: u64, index: usize) -> u128 {
         u128::from(number) << 32 | index as u128
     }
 
@@ -287,6 +310,18 @@ impl Room {
     /// The lock of the room's password.
     pub fn password(&self) -> Option<&Lock> {
         self.rules.as_ref()?.password.as_ref()
+    }
+
+    pub fn is_locked(&self) -> bool {
+        self.rules.as_ref().is_some_and(|rules| rules.is_locked)
+    }
+
+    pub fn slow_mode(&self) -> u16 {
+        self.rules.as_ref().map_or(0, |rules| rules.slow_mode)
+    }
+
+    pub fn rules_mut(&mut self) -> &mut Rules {
+        self.rules.get_or_insert_default()
     }
 
     /// Whether the room is in listings.
@@ -301,7 +336,9 @@ impl Room {
     pub fn heap_bytes(&self) -> usize {
         self.roster.bytes()
             + self.title.as_ref().map_or(0, |title| allocation(title.as_str().len()))
-            + self.rules.as_ref().map_or(0, |_| allocation(size_of::<Rules>()))
+            + self.rules.as_ref().map_or(0, |rules| {
+                allocation(size_of::<Rules>()) + tree_bytes::<u128, ()>(rules.chats.len())
+            })
     }
 
     /// Reports the heap to the ledger after a change.
@@ -327,6 +364,7 @@ impl Chat {
             room_ids: HashMap::new(),
             public_rooms: BTreeSet::new(),
             listing_revision: 0,
+            expiries: BTreeSet::new(),
             ending: Vec::new(),
             rooms_opened: 0,
             members: Slots::default(),
@@ -345,17 +383,23 @@ impl Chat {
 
     /// When [`Chat::sweep`] is due.
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.timers.next_deadline()
+        let expiry = self.expiries.first().map(|entry| Mono::from_micros((entry >> 32) as u64));
+        self.timers.next_deadline().into_iter().chain(expiry).min()
     }
 
-    /// Acts on at most `timers_max` timers that have expired.
+    /// Acts on at most `timers_max` timers and rooms that have expired.
     pub fn sweep(&mut self, now: Now, timers_max: usize, sink: &mut dyn Sink) {
         for _ in 0..timers_max {
-            let Some(timer) = self.timers.pop_due(now.mono) else { break };
+            let Some(timer) = self.timers.pop_due(now.mono) else {
+                match self.end_expired_room(now, sink) {
+                    true => continue,
+                    false => break,
+                }
+            };
             match timer {
                 ChatTimer::SessionUnused(session) => self.remove_session(now, session, sink),
                 ChatTimer::RoomEmpty(room) | ChatTimer::RoomNew(room) => {
-                    self.on_room_expired(now, room, sink)
+                    self.on_room_unused(now, room, sink)
                 }
                 ChatTimer::LeaveGrace(member) => self.on_grace_expired(now, member, sink),
                 ChatTimer::Probe(member) => self.on_probe_expired(now, member, sink),
@@ -433,6 +477,7 @@ impl Chat {
             + self.members.bytes()
             + map_bytes::<RoomId, RoomKey>(self.room_ids.capacity())
             + tree_bytes::<u128, ()>(self.public_rooms.len())
+            + tree_bytes::<u128, ()>(self.expiries.len())
             + vec_bytes::<RoomKey>(self.ending.capacity());
         (sessions, rooms)
     }

@@ -22,6 +22,7 @@ mod probes;
 mod random;
 mod recorder;
 mod restarts;
+mod ruling;
 mod shares;
 
 use std::time::Duration;

@@ -118,6 +118,7 @@ impl Default for Config {
             session_ttl: Duration::ZERO,
             room_ttl: Duration::ZERO,
             new_room_ttl: Duration::ZERO,
+            room_life_max: Duration::ZERO,
             leave_grace: Duration::ZERO,
             header_timeout: Duration::ZERO,
             body_timeout: Duration::ZERO,

@@ -87,6 +87,8 @@ pub enum FlagKind {
 /// Ten years. Added to a time of the clock, it cannot overflow.
 const LONGEST: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 const DURATION: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST;
+/// The shortest ttl of a room (contract §10.14).
+const ROOM_LIFE_MIN: Duration = Duration::from_secs(60);
 const POSITIVE: RangeInclusive<u32> = 1..=10_000_000;
 const COUNT: RangeInclusive<u32> = 0..=10_000_000;
 /// 1 TiB, or on 32-bit machines half of the address space.
@@ -143,6 +145,12 @@ pub static FLAGS: &[Flag] = &[
         .help("How long a room and its messages are kept after its last WebSocket has closed"),
     flag("new-room-ttl", "10m", Time(DURATION, |config, time| config.new_room_ttl = time))
         .help("How long a new room waits for its first WebSocket before it is deleted"),
+    flag(
+        "room-life-max",
+        "7d",
+        Time(ROOM_LIFE_MIN..=LONGEST, |config, time| config.room_life_max = time),
+    )
+    .help("Longest ttl that a room may be given, after which it ends whoever is in it"),
     flag(
         "leave-grace",
         "3s",

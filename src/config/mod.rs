@@ -51,6 +51,8 @@ pub struct Config {
     pub room_ttl: Duration,
     /// How long a new room waits for its first connection.
     pub new_room_ttl: Duration,
+    /// The longest ttl of a room, at least 60 s.
+    pub room_life_max: Duration,
     /// How long a member whose connection broke still counts as present; may be zero.
     pub leave_grace: Duration,
     /// From the first byte of a request head to its last byte.

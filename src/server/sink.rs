@@ -9,8 +9,8 @@ use super::schedule::{FanOut, LISTED_BYTES};
 use super::table::Table;
 use crate::api;
 use crate::chat::{
-    CloseReason, ConnKey, Departure, Event, Message, MessageCopies, Page, Published, RoomId,
-    RoomKey, Sink, UserId,
+    CloseReason, ConnKey, Departure, Event, MessageCopies, Page, Published, RoomId, RoomKey, Sink,
+    UserId,
 };
 use crate::net::{Cut, Piece, Stream};
 use crate::ws;
@@ -69,9 +69,9 @@ impl<S: Stream> Sink for Table<S> {
         self.batches.advance(room, to);
     }
 
-    fn push(&mut self, to: ConnKey, message: &Message<'_>) {
-        let (mut frame, event) = (Vec::new(), Event::Message(*message));
-        ws::encode_text(&mut frame, |out| api::json::event(out, &event, &mut self.stamps));
+    fn push(&mut self, to: ConnKey, event: &Event<'_>) {
+        let mut frame = Vec::new();
+        ws::encode_text(&mut frame, |out| api::json::event(out, event, &mut self.stamps));
         self.push_frames(to, Piece::private(frame.into_boxed_slice()));
     }
 
@@ -147,7 +147,7 @@ impl<S: Stream> Sink for Table<S> {
         if let Some(ws) = self.slots.get_mut(to).and_then(Connection::ws) {
             ws.attachment = None; // The domain has removed it already.
         }
-        if reason == CloseReason::RoomDeleted {
+        if reason.is_end() {
             if !self.drop_frames(to) {
                 return self.end(to, Departure::Closed);
             }

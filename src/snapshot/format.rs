@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use crate::chat::{LockRecord, Record, RecordedKind};
+use crate::chat::{LockRecord, Record, RecordedKind, RulesRecord};
 
 pub(super) fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
     let mut out = Encoder(out);
@@ -19,6 +19,7 @@ pub(super) fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
             rooms_opened,
             arrivals,
             history_bytes,
+            wall,
         } => {
             out.bytes(b"C");
             out.number(*millis);
@@ -27,6 +28,7 @@ pub(super) fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
             out.number(*rooms_opened);
             out.number(*arrivals);
             history_bytes.iter().for_each(|bytes| out.number(*bytes));
+            out.number(*wall);
         }
         Record::Session { id, name, remaining, creator } => {
             out.bytes(b"S");
@@ -46,6 +48,7 @@ pub(super) fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
             remaining,
             dropped,
             creator,
+            rules,
         } => {
             out.bytes(b"R");
             out.number(id.len() as u64 / 2);
@@ -62,6 +65,14 @@ pub(super) fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
             out.option(*remaining, Encoder::number);
             out.option(dropped.as_deref(), Encoder::digits);
             out.ip(*creator);
+            out.bytes(&[u8::from(rules.is_locked)
+                | u8::from(rules.is_unlisted) << 1
+                | u8::from(rules.is_encrypted) << 2]);
+            out.number(rules.slow_mode.into());
+            out.option(rules.expiry, |out, (wall, remaining)| {
+                out.number(wall);
+                out.number(remaining);
+            });
         }
         Record::Member { session, room, arrival } => {
             out.bytes(b"M");
@@ -114,6 +125,7 @@ pub(super) fn decode<'a>(
             } else {
                 [from.number()?, from.number()?, from.number()?]
             },
+            wall: if version < 2 { 0 } else { from.number()? },
         },
         [b'S'] => Record::Session {
             id: from.id()?,
@@ -133,6 +145,7 @@ pub(super) fn decode<'a>(
             remaining: from.option(Decoder::number)?,
             dropped: from.option(Decoder::id)?,
             creator: from.ip()?,
+            rules: if version < 2 { RulesRecord::default() } else { from.rules()? },
         },
         [b'M'] => Record::Member {
             session: from.small()?,
@@ -286,6 +299,18 @@ impl<'a> Decoder<'a> {
             let _ = write!(text, "{byte:02x}");
         }
         Some(text.into())
+    }
+
+    fn rules(&mut self) -> Option<RulesRecord> {
+        let [flags] = self.array()?;
+        Some(RulesRecord {
+            is_locked: flags & 1 > 0,
+            is_unlisted: flags & 2 > 0,
+            is_encrypted: flags & 4 > 0,
+            slow_mode: self.small()?,
+            expiry: self.option(|from| Some((from.number()?, from.number()?)))?,
+        })
+        .filter(|_| flags < 8)
     }
 
     #[inline(never)]

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::api::texts;
-use crate::chat::{Chat, ChatConfig, GuessPaces, LockRecord, Pace, RecordedKind, Restoring};
+use crate::chat::{
+    Chat, ChatConfig, GuessPaces, LockRecord, Pace, RecordedKind, Restoring, RulesRecord,
+};
 use crate::clock::{Mono, Now, SeededEntropy, Wall};
 use crate::ledger::{Account, Ledger};
 
@@ -26,6 +28,13 @@ fn records() -> Vec<Record<'static>> {
                 remaining,
                 dropped: dropped.map(Cow::Borrowed),
                 creator: title.map(|_| IpAddr::from([192, 0, 2, 1])),
+                rules: RulesRecord {
+                    is_locked: title.is_some(),
+                    is_encrypted: title.is_some(),
+                    is_unlisted: title.is_none(),
+                    slow_mode: 3600,
+                    expiry: title.map(|_| (1 << 50, 0)),
+                },
             }
         };
     let lock = LockRecord { salt: [1; 16], hash: [2; 20] };
@@ -47,6 +56,7 @@ fn records() -> Vec<Record<'static>> {
             rooms_opened: 3,
             arrivals: 0,
             history_bytes: [1 << 30, 1 << 40, 0],
+            wall: 1 << 50,
         },
         Record::Session {
             id: ID.into(),
@@ -220,6 +230,7 @@ fn chat_with_histories(ledger: &Ledger) -> Chat {
         rooms_opened: 20,
         arrivals: 0,
         history_bytes: [0; 3],
+        wall: 0,
     });
     for number in 0..20 {
         take(Record::Room {
@@ -233,6 +244,7 @@ fn chat_with_histories(ledger: &Ledger) -> Chat {
             remaining: None,
             dropped: None,
             creator: None,
+            rules: RulesRecord::default(),
         });
     }
     for n in 0..8000u32 {

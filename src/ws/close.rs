@@ -50,6 +50,8 @@ impl Close {
     pub const NAME_TAKEN: Close = close(4409, "name taken");
     /// The owner deleted the room (contract §7.14).
     pub const ROOM_DELETED: Close = close(4410, "room deleted");
+    /// The room's ttl is over (contract §10.15).
+    pub const ROOM_EXPIRED: Close = close(4410, "room expired");
     /// The limit on connections per session or per address is reached (contract §7.15).
     pub const TOO_MANY_CONNECTIONS: Close = close(4429, "too many connections");
     /// The limit on rooms per session is reached (contract §7.15).

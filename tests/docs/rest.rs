@@ -7,7 +7,7 @@ use disposable_chat::api::routes::ROUTES;
 use disposable_chat::http::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Answer, Request, delete, get, post, request};
+use crate::client::{Answer, Request, delete, get, patch, post, request};
 use crate::document::{Checker, Document, codes, method_of, operations};
 use crate::server::Server;
 
@@ -44,6 +44,7 @@ fn routes() -> BTreeSet<(String, &'static str)> {
     let method = |method| match method {
         Method::Get => "get",
         Method::Post => "post",
+        Method::Patch => "patch",
         Method::Delete => "delete",
         other => panic!("{other:?} is no method of a route"),
     };
@@ -241,6 +242,24 @@ fn operations_on_rooms_answer_as_documented() {
     needs_a_session(checker, &server, leave, &delete(&at(leave, &plain)));
     checker.ask(&server, leave, delete(&at(leave, &plain)).session(&bob), 200);
     checker.ask(&server, leave, delete(&at(leave, NO_ROOM)).session(&bob), 200);
+
+    let change =
+        |room: &str, session: &str, body: &Value| patch(&at(one, room)).session(session).json(body);
+    needs_a_session(checker, &server, one, &patch(&at(one, &plain)));
+    let changed = change(&plain, &ana, &json!({"title": "Tea", "slow_mode": 10, "locked": true}));
+    let changed = checker.ask(&server, one, changed, 200).json();
+    assert_eq!(changed["slow_mode"], 10);
+    let stranger = get(&at(users, &plain)).session(&server.session("cy"));
+    checker.refused(&server, users, stranger, 403, "room_locked");
+    checker.ask(&server, one, change(&plain, &ana, &json!({"locked": false})), 200);
+    checker.refused(&server, one, change(&plain, &ana, &json!({"locked": 1})), 422, "bad_body");
+    checker.refused(&server, one, change(&plain, &bob, &json!({})), 403, "not_the_owner");
+    checker.refused(&server, one, change(NO_ROOM, &ana, &json!({})), 404, "room_not_found");
+    let nobody = change(&plain, &ana, &json!({"owner": "0000000000000000"}));
+    checker.refused(&server, one, nobody, 404, "user_not_found");
+    let slow = Server::start(&["--message-rate", "1", "--message-burst", "1"]);
+    let dora = slow.session("dora");
+    ask_until_429(checker, &slow, one, &change(&slow.room(&dora), &dora, &json!({})));
 
     needs_a_session(checker, &server, one, &delete(&at(one, &plain)));
     checker.refused(&server, one, delete(&at(one, &plain)).session(&bob), 403, "not_the_owner");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use disposable_chat::ws::close::Close;
 use serde_json::{Value, json};
 
-use crate::client::{Ws, delete, get, upgrade};
+use crate::client::{Ws, delete, get, patch, upgrade};
 use crate::document::{Document, errors_in};
 use crate::server::Server;
 
@@ -28,6 +28,8 @@ const CLOSES: &[Close] = &[
     Close::ROOM_DELETED,
     Close::TOO_MANY_CONNECTIONS,
     Close::TOO_MANY_ROOMS,
+    Close::ROOM_LOCKED,
+    Close::ROOM_EXPIRED,
     Close::RATE_LIMITED,
 ];
 
@@ -79,7 +81,7 @@ fn next(ws: &mut Ws, document: &Document, seen: &mut BTreeSet<String>) -> Value 
 #[test]
 fn the_server_sends_exactly_the_documented_events() {
     let document = &Document::asyncapi();
-    let server = Server::start(&["--message-rate", "1", "--message-burst", "2"]);
+    let server = Server::start(&["--message-rate", "1", "--message-burst", "3"]);
     let (ana, bob) = (server.session("ana"), server.session("bob"));
     let room = server.room(&ana);
     let mut ws =
@@ -93,6 +95,10 @@ fn the_server_sends_exactly_the_documented_events() {
     next(&mut ws, document, seen);
     other.close();
     next(&mut ws, document, seen);
+
+    let change = patch(&format!("/rooms/{room}")).session(&ana).json(&json!({"locked": true}));
+    server.ask(change).expect(200);
+    assert_eq!(next(&mut ws, document, seen)["room"]["locked"], true);
 
     // The server accepts the document's example of each client event.
     for message in messages(document, "send") {

@@ -94,7 +94,7 @@ pub fn items(json: &[u8]) -> (Vec<&[u8]>, &[u8]) {
     loop {
         match json[at] {
             b']' => return (items, &json[at + 1..]),
-            b',' => at += 1,
+            b',' | b' ' => at += 1, // Spaces stand for texts that have been deleted meanwhile.
             _ => {
                 let len = object_len(&json[at..]);
                 items.push(&json[at..at + len]);

@@ -15,6 +15,7 @@ use disposable_chat::clock::{Mono, Now, SeededEntropy, Wall};
 use disposable_chat::config::Config;
 use disposable_chat::ledger::{Account, Ledger};
 use disposable_chat::server::{Core, Purpose};
+use serde_json::Value;
 
 use crate::model::Room;
 use crate::pipe::{self, Dice, Network, ServerEnd, StreamState};
@@ -247,6 +248,9 @@ impl World {
                 closes_possible,
                 must_close: false,
                 closed: None,
+                room_shown: Value::Null,
+                changes: 0,
+                you: None,
                 pings_received: 0,
                 chats_sent: 0,
             }),

@@ -225,6 +225,10 @@ pub fn post(target: &str) -> Request {
     request("POST", target)
 }
 
+pub fn patch(target: &str) -> Request {
+    request("PATCH", target)
+}
+
 pub fn delete(target: &str) -> Request {
     request("DELETE", target)
 }
@@ -781,6 +785,12 @@ impl Ws {
     #[track_caller]
     pub fn expect_left(&mut self, user: &str) -> Value {
         self.expect_event(&json!({"type": "user_left", "user": user}))
+    }
+
+    /// Returns the room as it is after the change.
+    #[track_caller]
+    pub fn expect_change(&mut self) -> Value {
+        self.expect_event(&json!({"type": "room_changed"}))["room"].clone()
     }
 
     #[track_caller]

@@ -213,18 +213,22 @@ fn end(server: &Server, owner: Ws) {
     owner.expect_close(4401, "invalid or expired session");
 }
 
-// contract §10.12
+// contract §10.12 §13.3
 #[test]
 fn when_the_owners_session_ends_the_user_present_longest_becomes_the_owner() {
     let server = Server::start(&[]);
     let (room, mut ana, mut bob) = server.room_of_two();
+    let bob_id = bob.user_id.clone();
     let mut carl = server.enter(&room, "carl");
     ana.expect_join("carl");
     bob.expect_join("carl");
     server.ask(deletion(&room, &bob.session)).refused(403, "not_the_owner");
     end(&server, ana);
-    bob.expect_left("ana");
-    carl.expect_left("ana");
+    for socket in [&mut bob, &mut carl] {
+        socket.expect_left("ana");
+        let changed = socket.expect_change();
+        assert_eq!(changed["owner"], bob_id);
+    }
     server.ask(deletion(&room, &carl.session)).refused(403, "not_the_owner");
     server.ask(deletion(&room, &bob.session)).expect(200);
     bob.expect_close(4410, "room deleted");
@@ -274,9 +278,12 @@ fn ownership_passes_on_repeatedly() {
     bob.expect_join("carl");
     end(&server, ana);
     bob.expect_left("ana");
+    bob.expect_change();
     end(&server, bob);
     carl.expect_left("ana");
+    carl.expect_change();
     carl.expect_left("bob");
+    carl.expect_change();
     server.ask(deletion(&room, &carl.session)).expect(200);
     carl.expect_close(4410, "room deleted");
 }
@@ -291,6 +298,7 @@ fn ownership_passes_only_to_users_present() {
     let mut carl = server.enter(&room, "carl");
     server.ask(delete("/sessions/me").session(&ana)).expect(200);
     server.ask(deletion(&room, &bob)).refused(403, "not_the_owner");
+    carl.expect_change();
     carl.expect_nothing();
     server.ask(deletion(&room, &carl.session)).expect(200);
 }
@@ -301,7 +309,7 @@ fn ownership_passes_on_when_the_owners_session_expires() {
     let server = Server::start(&["--session-ttl", "500ms"]);
     let ana = server.session("ana");
     let room = server.room(&ana);
-    let bob = server.enter(&room, "bob");
+    let mut bob = server.enter(&room, "bob");
     wait_until("bob is the owner", || {
         let answer = server.ask(deletion(&room, &bob.session));
         if answer.status != 200 {
@@ -310,5 +318,23 @@ fn ownership_passes_on_when_the_owners_session_expires() {
         }
         true
     });
+    bob.expect_change();
     bob.expect_close(4410, "room deleted");
+}
+
+// contract §10.16 §13.3
+#[test]
+fn a_room_without_an_owner_belongs_to_the_next_member_who_comes() {
+    let server = Server::start(&[]);
+    let (ana, bob) = (server.session("ana"), server.session("bob"));
+    let room = server.room(&ana);
+    server.join(&room, &bob);
+    server.ask(delete("/sessions/me").session(&ana)).expect(200);
+    server.ask(deletion(&room, &bob)).refused(403, "not_the_owner");
+    let mut carl = server.enter(&room, "carl");
+    assert_eq!(carl.expect_change()["owner"], carl.user_id);
+    let mut second = server.socket_with(&room, &bob, "history=0");
+    let frame = second.history_frame();
+    assert_eq!((&frame["owner"], &frame["room"]["owner"]), (&json!(false), &json!(carl.user_id)));
+    server.ask(deletion(&room, &carl.session)).expect(200);
 }

@@ -34,6 +34,7 @@ mod access;
 mod deleting;
 mod forgetting;
 mod moderation;
+mod owners;
 mod private;
 
 mod metrics;

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::client::{BINARY, FIN, Http, chat, delete, frame, get, post, request, upgrade};
+use crate::client::{BINARY, FIN, Http, chat, delete, frame, get, patch, post, request, upgrade};
 use crate::server::{Server, run, wait_until};
 
 /// One time series.
@@ -340,6 +340,13 @@ fn every_refusal_is_counted_by_its_code() {
     let locked = server.room_with(&ana, &json!({"password": "sesame"}));
     let mut inside = server.enter_as(&room, "ana", &ana);
     server.join(&room, &namesake);
+    let change = |changes: &Value| patch(&format!("/rooms/{room}")).session(&ana).json(changes);
+    server.ask(change(&json!({"locked": true}))).expect(200);
+    inside.expect_change();
+    inside.chat("hello");
+    let hello = inside.expect_chat("ana", "hello");
+    let erase = |id: &str| delete(&format!("/rooms/{room}/messages/{id}"));
+    let hello = erase(hello["id"].as_str().unwrap());
     let mut opener = server.http();
     let rooms: Vec<_> = (0..200).map(|_| post("/rooms").session(&carl)).collect();
     opener.pipeline(&rooms).into_iter().for_each(|answer| _ = answer.expect(201));
@@ -363,7 +370,11 @@ fn every_refusal_is_counted_by_its_code() {
         ("bad_origin", 403, upgrade(&socket).field("Origin", "https://b.example")),
         ("not_a_member", 403, say("hello").session(&carl)),
         ("not_the_owner", 403, delete(&format!("/rooms/{room}")).session(&carl)),
+        ("room_locked", 403, get(&messages).session(&carl)),
         ("not_found", 404, get("/nowhere")),
+        ("not_the_author", 403, hello.session(&carl)),
+        ("message_not_found", 404, erase("nothing").session(&ana)),
+        ("user_not_found", 404, change(&json!({"owner": "nobody"}))),
         ("room_not_found", 404, get("/rooms/0000000000")),
         ("method_not_allowed", 405, delete("/rooms")),
         ("timeout", 408, post("/sessions").field("Content-Length", "10")),
@@ -375,6 +386,11 @@ fn every_refusal_is_counted_by_its_code() {
         ("upgrade_required", 426, get(&socket)),
         ("too_many_rooms", 429, post("/rooms").session(&carl)),
         ("too_many_sessions", 429, dan),
+        (
+            "unsupported_transfer_coding",
+            501,
+            post("/sessions").field("Transfer-Encoding", "gzip, chunked"),
+        ),
         ("headers_too_large", 431, get("/ping").field("X", &"x".repeat(16 * 1024))),
     ];
     let mut expected = Vec::new();
@@ -409,7 +425,7 @@ fn every_refusal_is_counted_by_its_code() {
         assert_eq!(sample.value, count as f64, "{code}");
         assert_eq!(count == 0, ["internal_error", "shutting_down"].contains(&code), "{code}");
     }
-    assert_eq!(samples.len(), 31, "the number of codes");
+    assert_eq!(samples.len(), 36, "the number of codes");
 }
 
 #[test]

@@ -41,7 +41,7 @@ impl Folder {
         Server::start_with_metrics(&[&["--state", &state][..], flags].concat())
     }
 
-    fn start(&self, flags: &[&str]) -> Server {
+    pub fn start(&self, flags: &[&str]) -> Server {
         let (state, socket) = (self.state(), self.0.join("socket"));
         let mut command = command(&[], &[]);
         command.arg("--state").arg(state).arg("--listen").arg(format!("unix:{}", socket.display()));

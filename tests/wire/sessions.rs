@@ -219,6 +219,7 @@ fn ending_a_session_closes_its_sockets_everywhere() {
         socket.expect_close(4401, "invalid or expired session");
     }
     bob.expect_left("ana");
+    bob.expect_change();
     bob.expect_nothing();
     assert_eq!(server.user_count(&lobby), Some(1));
 }

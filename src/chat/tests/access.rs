@@ -17,7 +17,9 @@ fn scene(kind: &str, session: &str) -> (Story, SessionKey, Option<RoomKey>) {
     let owner = story.person("owner");
     let options = match kind {
         "private" => RoomOptions { private: true, ..RoomOptions::default() },
-        "password" => RoomOptions { password: Some(PASSWORD), ..RoomOptions::default() },
+        "password" | "locked password" => {
+            RoomOptions { password: Some(PASSWORD), ..RoomOptions::default() }
+        }
         _ => RoomOptions::default(),
     };
     let room = story.room_with(owner, options);
@@ -36,15 +38,22 @@ fn scene(kind: &str, session: &str) -> (Story, SessionKey, Option<RoomKey>) {
     if session.ends_with("left") {
         story.leave(asking, room);
     }
+    if kind.starts_with("locked") {
+        let changes = RoomChanges { locked: Some(true), ..RoomChanges::default() };
+        story.change(owner, room, changes).unwrap();
+    }
     if kind == "over" {
         story.delete(owner, room).unwrap();
     }
     (story, asking, if kind == "no such" { None } else { Some(room) })
 }
 
+// contract §13.6 §13.7
 #[test]
 fn the_gate_follows_this_table() {
-    use Refusal::{BadPassword as Bad, NotAMember as Not, RoomNotFound as No};
+    use Refusal::{
+        BadPassword as Bad, NotAMember as Not, RoomLocked as Locked, RoomNotFound as No,
+    };
     let join = |password| Access::Join { password, from: None };
     // Each row has one result for each of `SESSIONS`.
     let open = [Ok(()); 7];
@@ -54,7 +63,23 @@ fn the_gate_follows_this_table() {
             _ => Err(refusal),
         })
     };
+    // The owner passes the lock, but not the password.
+    let locked = |owner| {
+        SESSIONS.map(|session| match session {
+            "member" | "owner" => Ok(()),
+            "owner that left" => owner,
+            _ => Err(Locked),
+        })
+    };
     let table = [
+        ("locked", join(None), locked(Ok(()))),
+        ("locked", Access::Read, locked(Ok(()))),
+        ("locked", Access::Post, members(Not)),
+        ("locked password", join(None), locked(Err(Bad))),
+        ("locked password", join(Some("wrong")), locked(Err(Bad))),
+        ("locked password", join(Some(PASSWORD)), locked(Ok(()))),
+        ("locked password", Access::Read, locked(Err(Not))),
+        ("locked password", Access::Post, members(Not)),
         ("public", join(None), open),
         ("public", join(Some("any")), open),
         ("public", Access::Read, open),
@@ -96,12 +121,15 @@ fn the_gate_follows_this_table() {
 #[test]
 fn a_socket_passes_the_same_gate() {
     for session in SESSIONS {
-        for kind in ["public", "private", "password", "over"] {
+        for kind in ["public", "private", "password", "locked", "locked password", "over"] {
             let (mut story, asking, room) = scene(kind, session);
             let close = match (kind, session) {
                 (_, "ended") => Some(CloseReason::InvalidSession),
+                (_, "member" | "owner") if kind != "over" => None,
+                ("locked password", "owner that left") => Some(CloseReason::NotAMember),
+                ("locked", "owner that left") => None,
+                ("locked" | "locked password", _) => Some(CloseReason::RoomLocked),
                 ("over", _) => Some(CloseReason::RoomNotFound),
-                ("password", "member" | "owner") => None,
                 ("password", _) => Some(CloseReason::NotAMember),
                 _ => None,
             };
@@ -298,7 +326,7 @@ fn a_room_is_listed_only_if_it_is_public() {
         RoomOptions::default(),
         RoomOptions { private: true, title: title.clone(), ..RoomOptions::default() },
         RoomOptions { password: Some("x"), ..RoomOptions::default() },
-        RoomOptions { private: true, password: Some("x"), title: None },
+        RoomOptions { private: true, password: Some("x"), ..RoomOptions::default() },
         RoomOptions { title, ..RoomOptions::default() },
     ];
     let rooms = options.map(|options| {

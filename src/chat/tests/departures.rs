@@ -178,7 +178,7 @@ fn the_end_of_a_session_closes_its_connections_and_leaves_its_rooms() {
     story.assert_received(first, &["joined bob", "chat bob: bye", "closed InvalidSession"]);
     story.assert_received(second, &["chat bob: bye", "closed InvalidSession"]);
     story.assert_received(third, &["joined ana", "closed InvalidSession"]);
-    story.assert_received(b, &["joined bob", "chat bob: bye", "left ana"]);
+    story.assert_received(b, &["joined bob", "chat bob: bye", "left ana", "changed"]);
     assert_eq!(story.history(elsewhere, 9), ["joined ana", "left ana"]);
     assert_eq!(story.history(silent, 9), [""; 0], "a room without connections gets no message");
     assert!(!story.session_exists(ana));

@@ -101,6 +101,7 @@ fn random_commands_keep_all_invariants() {
         "deleted",
         "passed on",
         "without an owner",
+        "inherited",
         "share used up",
         "a session gave way",
         "a room gave way",
@@ -253,7 +254,8 @@ impl Model {
     fn open(&mut self, session: SessionKey) {
         let locked = self.roll(3) == 0;
         let password = if locked { Some(PASSWORD) } else { None };
-        let options = RoomOptions { title: None, private: self.roll(3) == 0, password };
+        let options =
+            RoomOptions { private: self.roll(3) == 0, password, ..RoomOptions::default() };
         let Some(room) = self.try_open(session, options) else { return };
         self.rooms.push(room);
         self.owners.insert(room, Some(session));
@@ -395,9 +397,12 @@ impl Model {
             if late {
                 self.seen.insert("admitted late");
             }
-            // If the session has ended already, its user id is known only from the log.
-            let join = if late { at } else { at.saturating_sub(1) };
-            let user_id = self.story.sink.log(room).get(join).map(|entry| entry.user_id);
+            // If the session has ended already, its user id is known only from the log. A room that
+            // the connection has inherited is announced after its join.
+            let log = self.story.sink.log(room);
+            let earlier = log[..at].iter().rposition(|entry| entry.line.starts_with("joined"));
+            let join = if late { at } else { earlier.unwrap_or(0) };
+            let user_id = log.get(join).map(|entry| entry.user_id);
             let user_id = self.story.user_id(session, room).or(user_id).unwrap();
             let was_here = before.get(&room).is_some_and(|present| present.contains(&user_id));
             let other_tab = |reader: &Reader| {
@@ -408,7 +413,7 @@ impl Model {
                 self.seen.insert("came back");
             }
             // A connection that has waited is admitted before its own join is published.
-            let from = if first && !late { at - 1 } else { at };
+            let from = if first && !late { join } else { at };
             if first {
                 let join = &self.story.sink.log(room)[from];
                 assert!(join.line.starts_with("joined") && join.user_id == user_id);

@@ -190,6 +190,25 @@ pub fn event_bytes(message: &Message<'_>) -> usize {
     HEADER_BYTES + line_of(message).len()
 }
 
+/// The line of a changed room: what it has, without its owner.
+fn line_of_change(event: &Event<'_>) -> String {
+    let Event::RoomChanged { room, owner } = event else { panic!("{event:?}") };
+    let mut line = "changed".to_owned();
+    for (word, is_shown) in [
+        ("locked", room.is_locked),
+        ("password", room.has_password),
+        ("unlisted", room.is_private),
+        ("ownerless", owner.is_none()),
+    ] {
+        line += &if is_shown { format!(" {word}") } else { String::new() };
+    }
+    match room.slow_mode {
+        0 => {}
+        seconds => line += &format!(" slow {seconds}"),
+    }
+    room.title.map_or(line.clone(), |title| format!("{line}: {title}"))
+}
+
 /// Cuts a long line.
 fn shown(mut line: String) -> String {
     if let Some((end, _)) = line.char_indices().nth(SHOWN_CHARS_MAX) {
@@ -205,6 +224,10 @@ impl Sink for Recorder {
             Event::Typing { user, user_id, .. } => {
                 let line = format!("typing {user}");
                 LogEntry { line, deleted: None, user_id, id: None, wall: None, nonce: None }
+            }
+            Event::RoomChanged { .. } => {
+                let (line, user_id) = (line_of_change(event), UserId::from_bits(0));
+                LogEntry { line, user_id, id: None, wall: None, nonce: None, deleted: None }
             }
             Event::Message(message) => {
                 let Message { id, user_id, wall, nonce, .. } = message;
@@ -266,13 +289,17 @@ impl Sink for Recorder {
         }
     }
 
-    fn push(&mut self, to: ConnKey, message: &Message<'_>) {
+    fn push(&mut self, to: ConnKey, event: &Event<'_>) {
         if self.discards {
             return;
         }
         let room = self.received[&to].room;
         let is_catching_up = self.received[&to].is_catching_up;
         assert!(is_catching_up || self.is_ahead(to), "earlier events must arrive first");
+        let Event::Message(message) = event else {
+            let line = format!("missed: {}", line_of_change(event));
+            return self.received_by(to).lines.push(line);
+        };
         let (place, line) = self.read_message(room, message);
         let line = line.to_owned();
         let received = self.received_by(to);

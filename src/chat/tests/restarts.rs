@@ -47,9 +47,12 @@ fn restored_below(
 }
 
 /// Splits a record into the remaining time, which may change in a restart, and the rest. Leaves out
-/// the memory that histories take, which may become less.
+/// the memory that histories take, which may become less, and the time of recording.
 fn without_remaining(line: &str) -> (serde_json::Value, Option<u64>) {
     let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+    if let Some(chat) = line.get_mut("Chat").and_then(|chat| chat.as_object_mut()) {
+        chat.remove("wall");
+    }
     let record = line.as_object_mut().unwrap().values_mut().next().unwrap();
     record.as_object_mut().unwrap().remove("history_bytes");
     let remaining = record.as_object_mut().unwrap().remove("remaining");

@@ -467,6 +467,7 @@ impl Model {
             Some((_, grace)) => *grace = None,
             None => {
                 entry.present.push((user, None));
+                entry.owner = entry.owner.or(Some(user));
                 entry.log.push((format!("{name} has joined"), None));
             }
         }

@@ -7,7 +7,7 @@
 
 use std::ops::Bound;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use disposable_chat::server::Purpose;
 
@@ -211,6 +211,16 @@ impl World {
                 assert_eq!(value["room_id"], *self.rooms[ws.room].id, "typing of another room");
                 assert!(ws.is_live(), "peer {index}: typing before its history");
             }
+            "room_changed" => {
+                let id = &self.rooms[ws.room].id;
+                assert_eq!(
+                    (&value["room_id"], &value["room"]["room_id"]),
+                    (&json!(id), &json!(id))
+                );
+                assert!(ws.is_live(), "peer {index}: a change before its history");
+                ws.room_shown = value["room"].clone();
+                ws.changes += 1;
+            }
             kind => panic!("peer {index}: the server has no event of type {kind}"),
         }
     }
@@ -278,6 +288,8 @@ impl World {
             let has_more = ws.pages.messages > count;
             assert!(complete && !has_more, "peer {index}: more messages than requested");
         }
+        ws.room_shown = rest["room"].clone();
+        ws.you = rest["you"].as_str().map(str::to_owned);
         let users = rest["users"].as_array().expect("a list of users");
         let names = users.iter().map(|user| user["user"].as_str().expect("a name").to_owned());
         ws.pages.users = names.collect();

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Shutdown};
 
 use disposable_chat::server::{ConnectionKey, Purpose};
+use serde_json::Value;
 
 use crate::pipe::{PeerEnd, ServerEnd, StreamState};
 use crate::wire::Response;
@@ -136,6 +137,12 @@ pub struct WsPeer {
     pub must_close: bool,
     /// The close frame received.
     pub closed: Option<(u16, String)>,
+    /// The room in the last page or the last `room_changed`; null before that.
+    pub room_shown: Value,
+    /// How many `room_changed` the peer has received.
+    pub changes: usize,
+    /// The user id in the last page.
+    pub you: Option<String>,
     pub pings_received: usize,
     pub chats_sent: usize,
 }

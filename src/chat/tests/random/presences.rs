@@ -30,10 +30,18 @@ impl Model {
                         self.arrivals += 1;
                         let present = present.insert(entry.user_id, (folded, place));
                         assert!(present.is_none(), "joined twice");
+                        let arrived = |session: &&SessionKey| {
+                            self.story.user_id(**session, *room) == Some(entry.user_id)
+                        };
+                        if let Some(owner @ None) = self.owners.get_mut(room) {
+                            *owner = self.sessions.iter().find(arrived).copied();
+                            self.seen.insert("inherited");
+                        }
                     }
                     Some(("left", _)) => {
                         assert!(present.remove(&entry.user_id).is_some(), "left twice")
                     }
+                    _ if entry.line.starts_with("changed") => {}
                     _ if present.contains_key(&entry.user_id) => {}
                     Some(("chat", text)) => {
                         assert!(
