@@ -13,7 +13,7 @@ use super::listings::Listings;
 use super::message_list::MessageList;
 use super::object::{self, FieldValue};
 use super::upgrade::UpgradeRequest;
-use crate::chat::{Access, Address, Chat, RoomId, RoomKey, SessionKey, Sink};
+use crate::chat::{Access, Address, Chat, RoomId, RoomKey, SessionId, SessionKey, Sink, Start};
 use crate::clock::Now;
 use crate::http::{Request, Response};
 
@@ -41,8 +41,29 @@ pub enum Answer {
     /// An error. The caller counts it by its code and answers with
     /// [`Api::refusal`](super::Api::refusal).
     Refused(Error),
+    /// A request for an event stream. The caller asks the domain.
+    Events(EventsRequest),
     /// A request for a socket. The caller checks the handshake and the origin, then asks the domain.
     Socket(UpgradeRequest),
+}
+
+/// The encoding of a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EventFormat {
+    /// `text/event-stream`, for `EventSource`
+    /// (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
+    EventStream,
+    /// `application/x-ndjson`: each event is a line of JSON.
+    Lines,
+}
+
+/// A request for an event stream that may begin, as far as the request itself goes.
+#[derive(Clone, Copy, Debug)]
+pub struct EventsRequest {
+    pub session: SessionKey,
+    pub room: RoomKey,
+    pub start: Start,
+    pub format: EventFormat,
 }
 
 /// What a route returns.
@@ -124,7 +145,11 @@ impl<'a> Call<'a> {
     /// The session that the request authenticates as (contract §1.18 to §1.20). Restarts the
     /// session's lifetime (contract §3.10).
     pub fn authenticate(&mut self) -> Result<SessionKey, Error> {
-        let id = credential::bearer(self.request)?;
+        self.session(credential::bearer(self.request)?)
+    }
+
+    /// The session with this id, whose lifetime begins anew.
+    pub fn session(&mut self, id: SessionId) -> Result<SessionKey, Error> {
         let session = self.chat.session(id).ok_or_else(credential::invalid_session)?;
         self.chat.touch(self.caller.now, session);
         Ok(session)

@@ -74,7 +74,7 @@ impl Cors {
         }
         let response = response
             .with("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE")
-            .with("Access-Control-Allow-Headers", "Authorization, Content-Type")
+            .with("Access-Control-Allow-Headers", "Authorization, Content-Type, Last-Event-ID")
             .with("Access-Control-Max-Age", "86400");
         Some(response)
     }

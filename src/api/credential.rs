@@ -33,6 +33,21 @@ pub fn bearer(request: &Request) -> Result<SessionId, Error> {
     }
 }
 
+/// The same, or else the id in the query, because an `EventSource` cannot set fields.
+pub fn bearer_or_query(
+    request: &Request,
+    in_query: Option<QueryValue<'_>>,
+) -> Result<SessionId, Error> {
+    let token = match (authorization(request), in_query) {
+        (Authorization::Missing, Some(value)) => value.decode(),
+        _ => return bearer(request),
+    };
+    match token {
+        Ok(token) if token.is_empty() => bearer(request),
+        token => token.ok().and_then(|id| SessionId::parse(&id)).ok_or_else(invalid_session),
+    }
+}
+
 /// 401 for a token that names no session (RFC 6750 §3.1).
 pub fn invalid_session() -> Error {
     let error = Error::new(Code::InvalidSession, "The session does not exist or has expired.");

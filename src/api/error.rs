@@ -65,6 +65,7 @@ codes! {
         MessageNotFound = 404 "message_not_found",
         UserNotFound = 404 "user_not_found",
         MethodNotAllowed = 405 "method_not_allowed",
+        NotAcceptable = 406 "not_acceptable",
         Timeout = 408 "timeout",
         NameTaken = 409 "name_taken",
         BodyTooLarge = 413 "body_too_large",
@@ -274,6 +275,16 @@ pub fn bad_origin() -> Error {
 /// 429: a connection over the limit per address.
 pub fn too_many_connections() -> Error {
     Error::new(Code::RateLimited, "There are too many connections from this address.")
+}
+
+/// 429: a connection over the limit per session or per address.
+pub fn too_many_streams() -> Error {
+    Error::new(Code::RateLimited, "This session or its address has too many connections.")
+}
+
+/// 429: announced joins over their rate.
+pub fn too_many_joins() -> Error {
+    Error::new(Code::RateLimited, "This session comes and goes too often.")
 }
 
 /// 500: a bug of the server.

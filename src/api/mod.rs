@@ -10,6 +10,7 @@
 //! | `routes` | the table of paths and methods, and the checks before a route runs |
 //! | `call` | the values that a route receives and returns |
 //! | `sessions`, `rooms`, `messages`, `health`, `files` | the routes |
+//! | `events` | event streams: when one may begin, and in which format |
 //! | `credential`, `query`, `upgrade` | the session's id, the query, and upgrade requests |
 //! | `listings` | the cached listings of rooms |
 //! | `message_list` | a list of messages, encoded while the client reads it |
@@ -24,6 +25,7 @@ mod call;
 mod cors;
 mod credential;
 pub mod error;
+pub mod events;
 mod files;
 pub mod forwarded;
 mod health;
@@ -45,7 +47,7 @@ mod upgrade;
 use std::net::IpAddr;
 use std::time::Duration;
 
-pub use call::{Answer, Caller};
+pub use call::{Answer, Caller, EventFormat, EventsRequest};
 pub use forwarded::ClientAddress;
 pub use message_list::MessageList;
 pub use object::texts;

@@ -7,13 +7,13 @@
 use std::borrow::Cow;
 
 use BodyUse::{Ignored, Read};
-use Endpoint::{Bearer, Public, Session, Socket, Static};
+use Endpoint::{Bearer, Events, Public, Session, Socket, Static};
 use Method::{Delete, Get, Patch, Post};
 
 use super::call::{Answer, Call, Outcome, check_ignored_body};
 use super::error::{Code, Error};
 use super::upgrade::UpgradeRequest;
-use super::{credential, files, health, messages, rooms, sessions};
+use super::{credential, events, files, health, messages, rooms, sessions};
 use crate::chat::{RoomId, SessionId, SessionKey};
 use crate::http::{Method, Request, percent_decode};
 use crate::web::{self, File};
@@ -40,6 +40,9 @@ pub enum Endpoint {
     /// No credentials at this point: the connection becomes a WebSocket, and a close reports any
     /// refusal of the domain (contract §5.7).
     Socket,
+    /// The id of a session that exists, in the query if there is no `Authorization`: the response is an
+    /// event stream.
+    Events,
     /// No credentials.
     Static(&'static File),
 }
@@ -74,6 +77,8 @@ pub const ROUTES: &[Route] = &[
     route(Post, "/rooms/{room_id}/messages", Session(messages::post), Read),
     route(Delete, "/rooms/{room_id}/messages/{message_id}", Session(messages::delete), Ignored),
     route(Get, "/rooms/{room_id}/users", Session(rooms::users), Ignored),
+    route(Get, "/rooms/{room_id}/events", Events, Ignored),
+    route(Post, "/rooms/{room_id}/typing", Session(events::typing), Ignored),
     route(Get, "/ws/{room_id}", Socket, Ignored),
     route(Get, "/health", Public(health::health), Ignored),
     route(Get, "/ping", Public(health::ping), Ignored),
@@ -171,6 +176,7 @@ impl Route {
                 self.check_body(call.request)?;
                 files::response(call.request, file)
             }
+            Events => return events::begin(call),
             Socket => {
                 self.check_body(call.request)?;
                 return Ok(Answer::Socket(UpgradeRequest::of(call.request, &call.segment)));

@@ -51,6 +51,9 @@ impl Sink for RecordingSink {
     fn begin_catch_up(&mut self, _: ConnKey) {}
     fn end_catch_up(&mut self, _: ConnKey) {}
     fn ping(&mut self, _: ConnKey) {}
+    fn is_alive(&mut self, _: ConnKey) -> bool {
+        false
+    }
     fn admit(&mut self, _: ConnKey) {}
     fn end_room(&mut self, _: RoomKey) {}
     fn free_room(&mut self, _: RoomKey) {}
@@ -119,6 +122,7 @@ impl World {
             Answer::Response(response) | Answer::Messages(response, ..) => response,
             Answer::Refused(error) => self.api.refusal(Some(request), error),
             Answer::Socket(upgrade) => panic!("a socket: {upgrade:?}"),
+            Answer::Events(events) => panic!("a stream: {events:?}"),
         }
     }
 
@@ -382,6 +386,11 @@ fn head_is_answered_like_get_on_every_route() {
                     Answer::Response(response) | Answer::Messages(response, ..) => response,
                     Answer::Refused(error) => error.response(),
                     Answer::Socket(_) => Response::new(426),
+                    Answer::Events(events) => {
+                        let response = super::events::head(events.format);
+                        let request = request(&format!("{method} {target}"), &field, "");
+                        w.api.with_cors_fields(Some(&request), response)
+                    }
                 }
             });
             assert_eq!(text(&head), text(&get), "{target} {token}");
@@ -530,7 +539,7 @@ fn answers_to_other_origins_have_no_cors_fields() {
             let named = allowed || origin.is_empty();
             assert_eq!(methods, named.then_some("GET, POST, PATCH, DELETE"));
             let headers = field(&response, "Access-Control-Allow-Headers");
-            assert_eq!(headers, named.then_some("Authorization, Content-Type"));
+            assert_eq!(headers, named.then_some("Authorization, Content-Type, Last-Event-ID"));
         }
         let upgrade = request("GET /ws/a1b2c3d4e5", &fields, "");
         assert_eq!(w.api.allows_origin(&upgrade), allowed || origin.is_empty());

@@ -137,10 +137,13 @@ impl Chat {
 
     /// Publishes that a member is typing, at most once in `TYPING_INTERVAL`.
     pub fn typing(&mut self, now: Now, attachment: AttachmentKey, sink: &mut dyn Sink) {
-        let Some(member) = self.member_of(attachment).and_then(|key| self.members.get_mut(key))
-        else {
-            return;
-        };
+        if let Some(member) = self.member_of(attachment) {
+            self.typing_as(now, member, sink);
+        }
+    }
+
+    fn typing_as(&mut self, now: Now, key: MemberKey, sink: &mut dyn Sink) {
+        let Some(member) = self.members.get_mut(key) else { return };
         if now.mono < member.typing_due {
             return;
         }
@@ -153,6 +156,23 @@ impl Chat {
         let (user, user_id) = (session.name.as_str(), member.user_id);
         let event = Event::Typing { user, user_id, room_id: room.id };
         self.feeds.deliver_unkept(member.room, &event, sink);
+    }
+
+    /// The same for a member that need not have a connection in the room.
+    pub fn typing_from_outside(
+        &mut self,
+        now: Now,
+        session: SessionKey,
+        room: RoomKey,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Refusal> {
+        let member = self.sessions.get(session).and_then(|session| session.member_in(room));
+        let member = member.ok_or(Refusal::NotAMember)?;
+        if self.holder_in_the_way(member).is_some() {
+            return Err(Refusal::NameTaken);
+        }
+        self.typing_as(now, member, sink);
+        Ok(())
     }
 
     /// Ends the room's batch, if one is open, and queues it for the room's connections. The event

@@ -215,9 +215,15 @@ impl Chat {
         self.depart(now, key, sink);
     }
 
-    /// A member has not answered the probe in time: its connections are dead.
+    /// A member has not answered the probe in time: its connections are dead, unless one of them has a
+    /// peer that need not answer.
     pub(super) fn on_probe_expired(&mut self, now: Now, key: MemberKey, sink: &mut dyn Sink) {
-        for attachment in self.attachments_of(key) {
+        let attachments = self.attachments_of(key);
+        let connections = attachments.iter().filter_map(|key| self.feeds.attachments.get(*key));
+        if connections.map(|attachment| attachment.conn).any(|conn| sink.is_alive(conn)) {
+            return self.answer_probe(now, key, sink);
+        }
+        for attachment in attachments {
             // Closing the last one ends the member's presence and admits the waiting connections.
             self.close(now, attachment, CloseReason::Silent, sink);
         }

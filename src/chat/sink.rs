@@ -82,6 +82,9 @@ pub trait Sink {
     fn end_catch_up(&mut self, to: ConnKey);
     /// Sends a ping.
     fn ping(&mut self, to: ConnKey);
+    /// At the end of a probe: whether a connection counts as alive although its peer has sent nothing.
+    /// False for a peer that answers pings.
+    fn is_alive(&mut self, to: ConnKey) -> bool;
     /// A connection that waited is now in the room. Its input may be handled from now on.
     fn admit(&mut self, to: ConnKey);
     /// Closes the connection. The domain removes the attachment itself, so the event loop must not

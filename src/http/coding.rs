@@ -1,6 +1,7 @@
-//! Content codings: whether the peer prefers gzip (RFC 9110 §12.5.3).
+//! Negotiation: whether the peer prefers gzip (RFC 9110 §12.5.3), and which media types it accepts
+//! (§12.5.1).
 //!
-//! Owns the grammar of `Accept-Encoding`. Must not know which content exists, or in which codings.
+//! Owns the grammar of `Accept-Encoding` and `Accept`. Must not know which content exists, or in which codings.
 //! The invariant: a malformed weight counts as 0, and content is sent uncoded unless the peer
 //! prefers gzip. Every peer can read uncoded content.
 
@@ -31,6 +32,39 @@ pub(super) fn gzip_is_preferred<'a>(fields: impl Iterator<Item = &'a [u8]>) -> b
     // Uncoded content that is not mentioned is acceptable, but any mentioned coding is preferred.
     let weight = |named: Option<Weight>| named.or(others).unwrap_or(0);
     weight(gzip) > 0 && weight(gzip) >= weight(identity)
+}
+
+/// The weights of media types, each by the most specific range that includes it (RFC 9110 §12.5.1).
+/// `fields` are the values of all `Accept` lines; without any range, all types are acceptable.
+/// Parameters other than the weight are ignored.
+pub(super) fn media_weights<'a, const N: usize>(
+    fields: impl Iterator<Item = &'a [u8]>,
+    types: [&str; N],
+) -> [Weight; N] {
+    let mut found = [(0, WEIGHT_MAX); N];
+    let members = fields.flat_map(list_members).filter(|member| !member.is_empty());
+    for (index, member) in members.enumerate() {
+        if index == 0 {
+            found = [(0, 0); N];
+        }
+        let mut parts = member.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+        let range = parts.next().unwrap_or_default();
+        let parameter = parts.find(|part| matches!(part, [b'q' | b'Q', b'=', ..]));
+        let weight = parameter.map_or(WEIGHT_MAX, weight);
+        for (found, whole) in found.iter_mut().zip(types) {
+            let kind = whole.find('/').map_or(0, |slash| slash + 1);
+            let rank = match range.split_last() {
+                _ if eq_ignore_case(range, whole.as_bytes()) => 3,
+                Some((b'*', rest)) if eq_ignore_case(rest, &whole.as_bytes()[..kind]) => 2,
+                Some((b'*', b"*/")) => 1,
+                _ => 0,
+            };
+            if rank > found.0 {
+                *found = (rank, weight);
+            }
+        }
+    }
+    found.map(|(_, weight)| weight)
 }
 
 /// Parses `q=` with up to three decimals (RFC 9110 §12.4.2). Anything else has weight 0.
@@ -110,6 +144,25 @@ mod tests {
         ] {
             check(&[line], false);
         }
+    }
+
+    #[test]
+    fn a_media_type_has_the_weight_of_its_most_specific_range() {
+        #[track_caller]
+        fn check(lines: &[&str], expected: [Weight; 2]) {
+            let fields = lines.iter().map(|line| line.as_bytes());
+            assert_eq!(media_weights(fields, ["text/event-stream", "a/b"]), expected, "{lines:?}");
+        }
+        check(&[], [1000, 1000]);
+        check(&["", " , "], [1000, 1000]);
+        check(&["*/*"], [1000, 1000]);
+        check(&["TEXT/Event-Stream"], [1000, 0]);
+        check(&["text/*;q=0.5", "a/b ; q=0.25"], [500, 250]);
+        check(&["text/event-stream;q=0.1, text/*;q=0.5, */*;q=0.75"], [100, 750]);
+        check(&["*/*, text/event-stream;q=0"], [0, 1000]);
+        check(&["text/event-stream;charset=utf-8;q=0.3, a/*;level=1"], [300, 1000]);
+        check(&["a/b;q=0.2, a/b"], [0, 200]);
+        check(&["application/json", "text/plain", "text", "*", "a/"], [0, 0]);
     }
 
     #[test]

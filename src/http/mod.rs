@@ -13,7 +13,7 @@
 //! | `body` | the framing of content, and its decoding |
 //! | `request` | one request, and access to its parts |
 //! | `response` | the encoding of a response |
-//! | `coding` | `Accept-Encoding`: whether the peer prefers gzip |
+//! | `coding` | `Accept-Encoding` and `Accept`: what the peer prefers |
 //! | `grammar` | grammar that several files share: tokens, lists, authorities, numbers, percent-encoding |
 //! | `limits`, `reject` | the limits on one request, and the reasons to refuse it |
 

@@ -139,6 +139,12 @@ impl Request {
         coding::gzip_is_preferred(self.fields("Accept-Encoding"))
     }
 
+    /// The peer's weights for these media types, in thousandths; 0 is "not acceptable" (RFC 9110
+    /// §12.5.1).
+    pub fn media_weights<const N: usize>(&self, types: [&str; N]) -> [u16; N] {
+        coding::media_weights(self.fields("Accept"), types)
+    }
+
     /// The decoded content.
     pub fn body(&self) -> &[u8] {
         &self.body

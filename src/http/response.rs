@@ -41,6 +41,9 @@ pub struct Response {
     pub body: Vec<Bytes>,
     /// Bytes of content that the caller sends later, after `body`.
     pub rest_bytes: usize,
+    /// The caller sends all of the content later, and it has no length: it ends with its last chunk,
+    /// or in HTTP/1.0 with the connection (RFC 9112 §6.3).
+    pub is_stream: bool,
 }
 
 /// The parts of a response that depend on the connection and not on the resource.
@@ -66,6 +69,7 @@ impl Response {
             text: Vec::new(),
             body: Vec::new(),
             rest_bytes: 0,
+            is_stream: false,
         }
     }
 
@@ -116,7 +120,11 @@ impl Response {
         push_all(&mut head, &[" ", reason(self.status), "\r\nDate: ", framing.date, "\r\n"]);
         // RFC 9110 §8.6: 1xx and 204 must not have a length. A 304 may have the length of the
         // content that it omits, which no client needs.
-        if may_have_content(self.status) {
+        if self.is_stream {
+            if framing.version > Version::Http10 {
+                push_all(&mut head, &["Transfer-Encoding: chunked\r\n"]);
+            }
+        } else if may_have_content(self.status) {
             push_all(&mut head, &["Content-Length: "]);
             push_decimal(&mut head, content_bytes as u64);
             push_all(&mut head, &["\r\n"]);
@@ -199,6 +207,7 @@ fn reason(status: u16) -> &'static str {
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        406 => "Not Acceptable",
         408 => "Request Timeout",
         409 => "Conflict",
         413 => "Content Too Large",

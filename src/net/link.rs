@@ -4,6 +4,7 @@
 //! nothing is queued once the write half is shut down.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::time::Duration;
 
 use super::outbox::{Cut, Flushed, Outbox, Piece};
 
@@ -14,6 +15,10 @@ use super::outbox::{Cut, Flushed, Outbox, Piece};
 pub trait Stream: Read + Write {
     /// Shuts down the write half. The peer can still send.
     fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// From now on the stream fails if the peer acknowledges nothing of what is sent to it for this
+    /// long, where the system can tell. Streams other than TCP ignore it.
+    fn set_ack_timeout(&mut self, _: Duration) {}
 
     /// Whether another read may return bytes although the last one was short or blocked. No edge
     /// announces these bytes, so the caller must schedule the connection again.

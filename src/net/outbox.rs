@@ -156,7 +156,13 @@ impl Piece {
         }
     }
 
-    fn is_for_many(&self) -> bool {
+    /// Whether both are clones of one piece.
+    pub fn is_same(&self, other: &Piece) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether it was made for many queues.
+    pub fn is_for_many(&self) -> bool {
         matches!(self.0.content, Content::ForMany(..))
     }
 

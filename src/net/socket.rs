@@ -5,9 +5,13 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{IpAddr, Shutdown};
+#[cfg(target_os = "linux")]
+use std::time::Duration;
 
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 
 use super::link::Stream;
 #[cfg(feature = "tls")]
@@ -95,6 +99,18 @@ impl Stream for Socket {
             Socket::Tls(stream) => stream.shutdown_write(),
             Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn set_ack_timeout(&mut self, timeout: Duration) {
+        let tcp = match self {
+            Socket::Tcp(stream) => &*stream,
+            #[cfg(feature = "tls")]
+            Socket::Tls(stream) => &*stream.tcp_mut(),
+            Socket::Unix(_) => return,
+        };
+        // Without it, the system gives up after a quarter of an hour.
+        let _ = SockRef::from(tcp).set_tcp_user_timeout(Some(timeout));
     }
 
     #[cfg(feature = "tls")]

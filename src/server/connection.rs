@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::event_stream::{Form, Transcoder};
 use super::outgoing::FlushMarks;
 use super::settings::ConnectionConfig;
 use crate::api::MessageList;
@@ -14,7 +15,7 @@ use crate::clock::Mono;
 use crate::counters::Counters;
 use crate::http;
 use crate::ledger::{Account, Ledger, Tally, allocation};
-use crate::net::{Link, Stream};
+use crate::net::{Link, Piece, Stream};
 use crate::rate::Meter;
 use crate::slots::{Linked, Links};
 use crate::timers::Waiting;
@@ -48,7 +49,7 @@ pub struct Connection<S> {
     /// Queued in the schedule.
     pub(super) is_queued: bool,
     pub(super) marks: FlushMarks,
-    /// The room whose messages may be in the outbox: that of the WebSocket, or of the last response
+    /// The room whose messages may be in the outbox: that of the WebSocket or stream, or of the last response
     /// with messages.
     pub(super) carries: Option<RoomKey>,
     /// Entered in [`super::leftovers::Leftovers`] under that room.
@@ -88,6 +89,8 @@ pub(super) enum Protocol {
     Http(Box<Http>),
     /// Frames, after an upgrade.
     Ws(Ws),
+    /// The events of a room, as the content of a response.
+    Stream(Box<EventStream>),
     /// Nothing more: what is queued is written, what arrives is discarded (RFC 9112 §9.6). With the
     /// response deadline (see [`Http::response_deadline`]).
     Closing(Mono),
@@ -133,6 +136,12 @@ pub(super) struct ResponseRest {
 /// A connection that speaks WebSocket.
 pub(super) struct Ws {
     pub context: ws::Context,
+    pub recipient: Recipient,
+}
+
+/// A connection of a member, which is sent the events of a room: a WebSocket or an event stream.
+#[derive(Default)]
+pub(super) struct Recipient {
     /// Its attachment to a room, until either side ends it.
     pub attachment: Option<AttachmentKey>,
     /// Not read from until the domain admits it: another connection has its name and is being
@@ -152,13 +161,37 @@ pub(super) struct Ws {
 impl Ws {
     /// Right after the upgrade.
     pub fn new(context: ws::Context) -> Ws {
-        Ws {
-            context,
-            attachment: None,
-            is_paused: false,
-            is_catching_up: false,
-            is_page_due: false,
-            paged_bytes: 0,
+        Ws { context, recipient: Recipient::default() }
+    }
+}
+
+/// A connection that is sent an event stream.
+pub(super) struct EventStream {
+    pub recipient: Recipient,
+    pub form: Form,
+    /// Until the first event, or admission: the response, which may still become a refusal.
+    pub opening: Option<Box<Opening>>,
+}
+
+/// A response that has not begun.
+pub(super) struct Opening {
+    /// The connection's state between requests. Its codec has the request.
+    pub http: Box<Http>,
+    /// The head of the stream.
+    pub head: Box<[u8]>,
+    /// Whether the connection counted against the quota of an address before the request. A connection
+    /// of a proxy counts only while it is sent a stream.
+    pub was_counted: bool,
+    /// It is to be refused, whatever the domain decides in this tick.
+    pub is_refused: bool,
+}
+
+impl EventStream {
+    /// Before the first event: begins the response.
+    pub fn begin<S: Stream>(&mut self, link: &mut Link<S>, ack_timeout: Duration) {
+        if let Some(opening) = self.opening.take() {
+            link.stream_mut().set_ack_timeout(ack_timeout);
+            let _ = link.push(Piece::private(opening.head), usize::MAX);
         }
     }
 }
@@ -181,7 +214,7 @@ pub(super) enum TimeoutKind {
     Body,
     /// The next request, or progress of the peer in reading its responses.
     Idle,
-    /// Input from a WebSocket peer; if there is none, the peer is pinged.
+    /// Input from a WebSocket peer; if there is none, the peer is pinged. For an event stream: output.
     Ping,
     /// A pong or any other input, after a ping.
     Pong,
@@ -322,12 +355,12 @@ impl<S: Stream> Connection<S> {
         has_request || !self.buffered.is_empty()
     }
 
-    /// Where the response deadline is kept; `None` for a WebSocket.
+    /// Where the response deadline is kept; `None` for a WebSocket or an event stream.
     pub(super) fn response_deadline(&mut self) -> Option<&mut Mono> {
         match &mut self.protocol {
             Protocol::Http(http) => Some(&mut http.response_deadline),
             Protocol::Closing(deadline) => Some(deadline),
-            Protocol::Ws(_) => None,
+            Protocol::Ws(_) | Protocol::Stream(_) => None,
         }
     }
 
@@ -341,6 +374,28 @@ impl<S: Stream> Connection<S> {
     /// Whether it waits for a ping that is due at this time or later.
     pub(super) fn is_pinged(&self, from: Mono) -> bool {
         self.timeout == Some(TimeoutKind::Ping) && self.deadline >= from
+    }
+
+    pub(super) fn recipient(&mut self) -> Option<&mut Recipient> {
+        match &mut self.protocol {
+            Protocol::Ws(ws) => Some(&mut ws.recipient),
+            Protocol::Stream(stream) => Some(&mut stream.recipient),
+            Protocol::Http(_) | Protocol::Closing(_) => None,
+        }
+    }
+
+    /// What the peer is sent for these frames: their events if it reads a stream, whose response begins
+    /// with the first.
+    pub(super) fn transcode(
+        &mut self,
+        frames: Piece,
+        transcoder: &mut Transcoder,
+        ledger: &Ledger,
+        config: &ConnectionConfig,
+    ) -> Piece {
+        let Protocol::Stream(stream) = &mut self.protocol else { return frames };
+        stream.begin(&mut self.link, config.ping_timeout);
+        transcoder.piece(frames, stream.form, ledger)
     }
 
     pub(super) fn ws(&mut self) -> Option<&mut Ws> {
@@ -384,6 +439,7 @@ impl<S: Stream> Connection<S> {
     fn idle_bytes(&self) -> usize {
         let protocol = match &self.protocol {
             Protocol::Http(_) => allocation(size_of::<Http>()),
+            Protocol::Stream(_) => allocation(size_of::<EventStream>()),
             Protocol::Ws(_) | Protocol::Closing(_) => 0,
         };
         self.link.stream().heap_bytes() + protocol
@@ -399,6 +455,10 @@ impl<S: Stream> Connection<S> {
                 http.codec.bytes() + header + rest
             }
             Protocol::Ws(ws) => ws.context.bytes(),
+            Protocol::Stream(stream) => stream.opening.as_ref().map_or(0, |opening| {
+                let boxes = allocation(size_of::<Opening>()) + allocation(size_of::<Http>());
+                boxes + allocation(opening.head.len()) + opening.http.codec.bytes()
+            }),
             Protocol::Closing(_) => 0,
         };
         self.buffered.bytes() + unfinished

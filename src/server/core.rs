@@ -189,6 +189,7 @@ impl<S: Stream> Core<S> {
                 break;
             }
         }
+        self.answer_refused();
         self.table.batches.on_tick_over(self.chat.room_count());
         self.api.on_tick_end(&self.chat);
     }
@@ -300,7 +301,9 @@ impl<S: Stream> Core<S> {
             };
             let Some(connection) = self.table.slots.get(key) else { continue };
             match &connection.protocol {
-                Protocol::Ws(_) => self.table.close(key, Close::SHUTTING_DOWN),
+                Protocol::Ws(_) | Protocol::Stream(_) => {
+                    self.table.close(key, Close::SHUTTING_DOWN);
+                }
                 Protocol::Http(http) if http.rest.is_some() => {
                     if let Some(rest) = self.table.response_rest(key) {
                         rest.keep_alive = false;
@@ -335,7 +338,7 @@ impl<S: Stream> Core<S> {
             return false;
         }
         let ws = self.table.slots.get_mut(key).and_then(Connection::ws);
-        let room = ws.and_then(|ws| ws.attachment).and_then(|key| self.chat.room_of(key));
+        let room = ws.and_then(|ws| ws.recipient.attachment).and_then(|key| self.chat.room_of(key));
         room.is_some_and(|room| self.is_behind(room))
     }
 
@@ -350,8 +353,8 @@ impl<S: Stream> Core<S> {
     fn send_due_pages(&mut self) {
         while !self.table.outgoing.is_paged_out() {
             let Some(key) = self.table.next_page_due() else { break };
-            let ws = self.table.slots.get_mut(key).and_then(Connection::ws);
-            match ws.and_then(|ws| ws.attachment) {
+            let recipient = self.table.slots.get_mut(key).and_then(Connection::recipient);
+            match recipient.and_then(|recipient| recipient.attachment) {
                 Some(key) => self.chat.catch_up(self.table.now, key, &mut self.table),
                 None => self.continue_response(key),
             }

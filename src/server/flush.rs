@@ -5,6 +5,8 @@
 //! been written. The invariant: a connection that is catching up and whose previous page has mostly
 //! been written is on the page-due list. Off that list it would wait for ever.
 
+use std::time::Duration;
+
 use super::connection::{ConnectionKey, Protocol, TimeoutKind};
 use super::outgoing::is_page_due;
 use super::schedule::{self, FanOut};
@@ -38,8 +40,8 @@ impl<S: Stream> Table<S> {
         self.mark_dirty(key);
     }
 
-    /// Queues frames for one WebSocket connection, unless it is paused or has closed. If they exceed
-    /// its outbox's limit, the connection is closed as a slow reader.
+    /// Queues frames for one WebSocket, or their events for one event stream, unless it is paused or has
+    /// closed. If they exceed its outbox's limit, the connection is closed as a slow reader.
     ///
     /// There is no need to ask the context whether it has closed: frames that are queued before our
     /// close frame still precede it, and after it the protocol is `Closing`.
@@ -60,13 +62,32 @@ impl<S: Stream> Table<S> {
     /// because the next page is built only when this one has mostly been written.
     pub fn push_history(&mut self, key: ConnectionKey, frames: Piece) {
         let Some(connection) = self.slots.get_mut(key) else { return };
-        let Protocol::Ws(ws) = &mut connection.protocol else { return };
-        debug_assert!(ws.is_catching_up, "history goes to connections that are catching up");
+        let frames = connection.transcode(frames, &mut self.transcoder, &self.ledger, &self.config);
+        let Some(recipient) = connection.recipient() else { return };
+        debug_assert!(recipient.is_catching_up, "history goes to connections that are catching up");
         self.outgoing.on_paged(frames.len());
         self.work.bytes_out += frames.len();
         let _ = connection.link.push(frames, usize::MAX);
-        ws.paged_bytes = u32::try_from(connection.link.outbox().queued()).unwrap_or(u32::MAX);
+        let queued = connection.link.outbox().queued();
+        if let Some(recipient) = connection.recipient() {
+            recipient.paged_bytes = u32::try_from(queued).unwrap_or(u32::MAX);
+        }
         self.mark_dirty(key);
+    }
+
+    /// Sends something to an event stream after a time of silence.
+    pub fn ping_stream(&mut self, key: ConnectionKey, ack_timeout: Duration) {
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        let Protocol::Stream(stream) = &connection.protocol else { return };
+        if stream.recipient.is_paused {
+            return;
+        }
+        connection.link.stream_mut().set_ack_timeout(ack_timeout);
+        let bytes_max = self.config.outbox_bytes_max + stream.recipient.paged_bytes as usize;
+        match connection.link.push(Piece::private(stream.form.ping()), bytes_max) {
+            true => self.mark_dirty(key),
+            false => self.close_slow(key),
+        }
     }
 
     /// Queues control frames that a context has written.
@@ -76,8 +97,9 @@ impl<S: Stream> Table<S> {
         }
     }
 
-    /// Queues frames for a WebSocket connection and marks it for a flush, unless it is paused or has
-    /// closed, or is catching up and `is_live_only`; then returns false.
+    /// Queues frames for a WebSocket, or their events for an event stream, and marks the connection
+    /// for a flush, unless it is paused or has closed, or is catching up and `is_live_only`; then
+    /// returns false.
     ///
     /// If the frames exceed the outbox's limit even after the outbox was flushed, the connection is
     /// closed as a slow reader. Whether deferred frames exceed it is asked when they are flushed: that
@@ -89,20 +111,27 @@ impl<S: Stream> Table<S> {
     fn queue_or_close(
         &mut self,
         key: ConnectionKey,
-        frames: Piece,
+        mut frames: Piece,
         is_live_only: bool,
         defer: Option<FanOut>,
     ) -> bool {
         let Some(connection) = self.slots.get_mut(key) else { return false };
-        let Protocol::Ws(ws) = &connection.protocol else { return false };
-        if ws.is_paused || is_live_only && ws.is_catching_up {
+        let (recipient, is_stream) = match &connection.protocol {
+            Protocol::Ws(ws) => (&ws.recipient, false),
+            Protocol::Stream(stream) => (&stream.recipient, true),
+            Protocol::Http(_) | Protocol::Closing(_) => return false,
+        };
+        if recipient.is_paused || is_live_only && recipient.is_catching_up {
             return false;
         }
         let is_deferred = defer.is_some();
         let bytes_max = match is_deferred {
-            false => self.config.outbox_bytes_max + ws.paged_bytes as usize,
+            false => self.config.outbox_bytes_max + recipient.paged_bytes as usize,
             true => usize::MAX,
         };
+        if is_stream {
+            frames = connection.transcode(frames, &mut self.transcoder, &self.ledger, &self.config);
+        }
         let (before, bytes) = (connection.link.outbox().queued(), frames.len());
         let is_queued = connection.link.push(frames, bytes_max);
         let offered = if is_queued { before + bytes } else { before };
@@ -127,11 +156,14 @@ impl<S: Stream> Table<S> {
             }
             None => self.outgoing.mark_dirty(key, &mut connection.marks),
         }
+        if is_stream {
+            self.start_pinging(key); // It is pinged after a time without output.
+        }
         true
     }
 
-    /// Closes a WebSocket whose peer reads too slowly. Frames of which nothing was written are
-    /// dropped. Pieces are whole frames, so the peer can parse the close frame that follows.
+    /// Closes a connection whose peer reads too slowly. Frames of which nothing was written are
+    /// dropped. Pieces are whole frames or chunks, so the peer can parse the close that follows.
     fn close_slow(&mut self, key: ConnectionKey) {
         let Some(connection) = self.slots.get_mut(key) else { return };
         self.counters.too_slow += 1;
@@ -139,14 +171,16 @@ impl<S: Stream> Table<S> {
         self.close(key, Close::TOO_SLOW);
     }
 
-    /// Whether a WebSocket has more queued than its outbox may hold.
+    /// Whether a WebSocket or an event stream has more queued than its outbox may hold.
     fn is_overfull(&self, key: ConnectionKey) -> bool {
-        self.slots.get(key).is_some_and(|connection| match &connection.protocol {
-            Protocol::Ws(ws) => {
-                let bytes_max = self.config.outbox_bytes_max + ws.paged_bytes as usize;
-                connection.link.outbox().load() > bytes_max
-            }
-            _ => false,
+        self.slots.get(key).is_some_and(|connection| {
+            let recipient = match &connection.protocol {
+                Protocol::Ws(ws) => &ws.recipient,
+                Protocol::Stream(stream) => &stream.recipient,
+                Protocol::Http(_) | Protocol::Closing(_) => return false,
+            };
+            let bytes_max = self.config.outbox_bytes_max + recipient.paged_bytes as usize;
+            connection.link.outbox().load() > bytes_max
         })
     }
 
@@ -188,7 +222,7 @@ impl<S: Stream> Table<S> {
             return 0;
         }
         // Its close, which drops what is queued, follows.
-        if self.leftovers.has_ended(connection.carries) && connection.ws().is_some() {
+        if self.leftovers.has_ended(connection.carries) && connection.recipient().is_some() {
             return 0;
         }
         let queued = connection.link.outbox().queued();
@@ -198,7 +232,9 @@ impl<S: Stream> Table<S> {
         match (&flushed, &connection.protocol) {
             // The common case, which runs for every recipient: nothing else is to be done.
             (Ok(Flushed::Done), Protocol::Ws(ws))
-                if !ws.is_catching_up && ws.paged_bytes == 0 && !connection.is_left_over =>
+                if !ws.recipient.is_catching_up
+                    && ws.recipient.paged_bytes == 0
+                    && !connection.is_left_over =>
             {
                 // What was queued in this tick was not reported, so there is nothing to take back.
                 // Only the layer of TLS may have changed.
@@ -256,7 +292,7 @@ impl<S: Stream> Table<S> {
             Protocol::Http(http) if http.rest.is_none() && connection.has_input() => {
                 self.schedule(key);
             }
-            Protocol::Http(_) | Protocol::Ws(_) => {}
+            Protocol::Http(_) | Protocol::Ws(_) | Protocol::Stream(_) => {}
         }
     }
 
@@ -266,7 +302,8 @@ impl<S: Stream> Table<S> {
     pub fn next_page_due(&mut self) -> Option<ConnectionKey> {
         let key = self.outgoing.next_page_due()?;
         match self.slots.get_mut(key).map(|connection| &mut connection.protocol) {
-            Some(Protocol::Ws(ws)) => ws.is_page_due = false,
+            Some(Protocol::Ws(ws)) => ws.recipient.is_page_due = false,
+            Some(Protocol::Stream(stream)) => stream.recipient.is_page_due = false,
             Some(Protocol::Http(http)) => {
                 if let Some(rest) = &mut http.rest {
                     rest.is_page_due = false;
@@ -282,10 +319,11 @@ impl<S: Stream> Table<S> {
     fn note_page_due(&mut self, key: ConnectionKey) {
         let Some(connection) = self.slots.get_mut(key) else { return };
         let queued = connection.link.outbox().queued();
-        if let Protocol::Ws(ws) = &mut connection.protocol {
-            ws.paged_bytes = ws.paged_bytes.min(u32::try_from(queued).unwrap_or(u32::MAX));
-            let is_due = ws.is_catching_up && is_page_due(queued);
-            if is_due && !std::mem::replace(&mut ws.is_page_due, true) {
+        if let Some(recipient) = connection.recipient() {
+            let queued_max = u32::try_from(queued).unwrap_or(u32::MAX);
+            recipient.paged_bytes = recipient.paged_bytes.min(queued_max);
+            let is_due = recipient.is_catching_up && is_page_due(queued);
+            if is_due && !std::mem::replace(&mut recipient.is_page_due, true) {
                 self.outgoing.push_page_due(key);
             }
         } else if let Some(rest) = connection.response_rest() {
@@ -304,7 +342,7 @@ impl<S: Stream> Table<S> {
         let Some(room) = connection.carries else { return };
         let is_flushed =
             connection.response_rest().is_none() && connection.link.outbox().is_empty();
-        if matches!(connection.protocol, Protocol::Ws(_)) {
+        if matches!(connection.protocol, Protocol::Ws(_) | Protocol::Stream(_)) {
             // It may have been sent messages of another room before the upgrade.
             if is_flushed && std::mem::take(&mut connection.is_left_over) {
                 self.leftovers.remove(Some(room), key);

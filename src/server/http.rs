@@ -10,15 +10,20 @@ use bytes::Bytes;
 
 use super::admission;
 use super::connection::{
-    Connection, ConnectionKey, OverLimit, Protocol, Purpose, ResponseRest, TimeoutKind, Ws,
+    Connection, ConnectionKey, EventStream, Opening, OverLimit, Protocol, Purpose, Recipient,
+    ResponseRest, TimeoutKind, Ws,
 };
 use super::core::Core;
+use super::event_stream::Form;
 use super::schedule::ANSWERED_BYTES_MAX;
-use super::table::Table;
+use super::table::{Ended, Table};
 use crate::api::error::Error;
 use crate::api::metrics::Metrics;
-use crate::api::{self, Answer, Caller, ClientAddress, MessageList, UpgradeRequest};
-use crate::chat::{Admission, Departure, JoinRequest, Quota};
+use crate::api::{self, Answer, Caller, ClientAddress, EventsRequest, MessageList, UpgradeRequest};
+use crate::chat::{
+    Admission, CloseReason, Departure, JoinRequest, Quota, RoomKey, SessionKey, Start,
+};
+use crate::clock::Mono;
 use crate::http::{self, Fed, Framing, Method, Phase, Request, Response, Version};
 use crate::ledger::{Account, Pressure};
 use crate::net::{Piece, Stream};
@@ -50,7 +55,7 @@ impl<S: Stream> Core<S> {
                     return self.hold(key, request, input);
                 }
                 (Ok(Fed::Request(request)), _) => {
-                    self.on_request(key, &request);
+                    self.on_request(key, request);
                     if input.is_empty() {
                         return; // As nearly always: no request is pipelined, and no frame sent early.
                     }
@@ -115,7 +120,7 @@ impl<S: Stream> Core<S> {
         }
     }
 
-    fn on_request(&mut self, key: ConnectionKey, request: &Request) {
+    fn on_request(&mut self, key: ConnectionKey, request: Request) {
         if cfg!(debug_assertions) {
             self.trip(request.path().split('/').nth(1).unwrap_or_default());
         }
@@ -124,9 +129,11 @@ impl<S: Stream> Core<S> {
         let Some(connection) = self.table.slots.get(key) else { return };
         if matches!(&connection.protocol, Protocol::Http(http) if http.purpose == Purpose::Metrics)
         {
-            return self.on_metrics_request(key, request);
+            return self.on_metrics_request(key, &request);
         }
         let Protocol::Http(http) = &connection.protocol else { return };
+        let events = request;
+        let request = &events;
         let client = self.api.client(request, http.peer);
         // An upgrade over the address's quota succeeds and is refused by a close, because a
         // browser cannot read a failed handshake.
@@ -161,6 +168,7 @@ impl<S: Stream> Core<S> {
                     None => self.respond(key, request, response),
                 }
             }
+            (Answer::Events(asked), None) => self.begin_events(key, events, asked, client),
             (Answer::Refused(error), None) => {
                 let response = self.refusal(Some(request), error);
                 self.respond(key, request, response);
@@ -271,7 +279,14 @@ impl<S: Stream> Core<S> {
         let Some(connection) = self.table.slots.get_mut(key) else { return };
         connection.protocol = Protocol::Ws(Ws::new(Context::new()));
         self.table.counters.websockets += 1;
-        self.enter(key, upgrade, client);
+        let session = upgrade.session.and_then(|id| self.chat.session(id));
+        let room = upgrade.room.and_then(|id| self.chat.room(id));
+        if let Err(reason) = self.enter(key, session, room, upgrade.start, client) {
+            match api::socket::close(reason) {
+                Some(close) => self.table.close(key, close),
+                None => self.table.end(key, Departure::Broken),
+            }
+        }
     }
 
     /// The value of `Sec-WebSocket-Accept`, or why the handshake fails, checked in the order of
@@ -294,9 +309,16 @@ impl<S: Stream> Core<S> {
         }
     }
 
-    /// Asks the domain to let the upgraded connection into its room.
-    fn enter(&mut self, key: ConnectionKey, upgrade: &UpgradeRequest, client: ClientAddress) {
-        let Some(connection) = self.table.slots.get_mut(key) else { return };
+    /// Asks the domain to let a WebSocket or an event stream into its room.
+    fn enter(
+        &mut self,
+        key: ConnectionKey,
+        session: Option<SessionKey>,
+        room: Option<RoomKey>,
+        start: Start,
+        client: ClientAddress,
+    ) -> Result<(), CloseReason> {
+        let Some(connection) = self.table.slots.get_mut(key) else { return Ok(()) };
         let mut share_exceeded = connection.over_limit == Some(OverLimit::Address);
         if let (true, Some(address)) = (client.is_forwarded, client.address) {
             match self.chat.on_arrival(address) {
@@ -307,31 +329,97 @@ impl<S: Stream> Core<S> {
                 }
             }
         }
-        let request = JoinRequest {
-            conn: key,
-            session: upgrade.session.and_then(|id| self.chat.session(id)),
-            room: upgrade.room.and_then(|id| self.chat.room(id)),
-            share_exceeded,
-            start: upgrade.start,
-        };
-        if let Some(room) = request.room {
+        if let Some(room) = room {
             self.table.carry(key, room);
         }
-        match self.chat.enter(self.table.now, request, &mut self.table) {
-            Ok((attachment, admission)) => {
-                if let Some(ws) = self.table.slots.get_mut(key).and_then(Connection::ws) {
-                    ws.attachment = Some(attachment);
-                    ws.is_paused = admission == Admission::Waiting;
-                }
-                if admission == Admission::Admitted {
-                    self.table.start_pinging(key);
-                }
-            }
-            Err(reason) => match api::socket::close(reason) {
-                Some(close) => self.table.close(key, close),
-                None => self.table.end(key, Departure::Broken),
-            },
+        let request = JoinRequest { conn: key, session, room, share_exceeded, start };
+        let (attachment, admission) = self.chat.enter(self.table.now, request, &mut self.table)?;
+        let recipient = self.table.slots.get_mut(key).and_then(Connection::recipient);
+        if let Some(recipient) = recipient {
+            recipient.attachment = Some(attachment);
+            recipient.is_paused = admission == Admission::Waiting;
         }
+        if admission == Admission::Admitted {
+            self.table.start_pinging(key);
+        }
+        Ok(())
+    }
+
+    // ---- Event streams
+
+    /// Asks the domain to let the connection into its room, and begins the response if it does. While
+    /// the connection waits for a name, the response is withheld.
+    fn begin_events(
+        &mut self,
+        key: ConnectionKey,
+        request: Request,
+        events: EventsRequest,
+        client: ClientAddress,
+    ) {
+        if self.ledger.is_at(Pressure::Connections) {
+            let response = self.refusal(Some(&request), api::error::server_full());
+            return self.respond(key, &request, response);
+        }
+        let response = self.api.with_cors_fields(Some(&request), api::events::head(events.format));
+        let mut head = Vec::new();
+        let framing = framing(&self.date.1, Some(&request), false);
+        response.encode(framing, |bytes| head.extend_from_slice(&bytes));
+        self.table.set_timer(key, None);
+        let Some(connection) = self.table.slots.get_mut(key) else { return };
+        let is_chunked = request.version() > Version::Http10;
+        let was_counted = connection.quota_address.is_some();
+        let ended = std::mem::replace(&mut connection.protocol, Protocol::Closing(Mono::ZERO));
+        let Protocol::Http(mut http) = ended else { return };
+        http.codec.put_back(request);
+        connection.protocol = Protocol::Stream(Box::new(EventStream {
+            recipient: Recipient::default(),
+            form: Form { format: events.format, is_chunked },
+            opening: Some(Box::new(Opening {
+                http,
+                head: head.into(),
+                was_counted,
+                is_refused: false,
+            })),
+        }));
+        let (session, room) = (Some(events.session), Some(events.room));
+        if let Err(reason) = self.enter(key, session, room, events.start, client) {
+            match api::socket::close(reason) {
+                Some(close) => self.refuse_events(key, api::events::refusal(close)),
+                None => self.table.end(key, Departure::Broken),
+            }
+        }
+    }
+
+    /// Answers the event streams that could not begin.
+    pub(super) fn answer_refused(&mut self) {
+        while let Some((key, close)) = self.table.refused.pop() {
+            self.refuse_events(key, api::events::refusal(close));
+        }
+        self.table.refused = Vec::new();
+    }
+
+    /// Answers a request for an event stream with an error. Then the connection is as it was before the
+    /// request.
+    fn refuse_events(&mut self, key: ConnectionKey, error: Error) {
+        let Some(connection) = self.table.slots.get_mut(key) else { return };
+        let Protocol::Stream(stream) = &mut connection.protocol else { return };
+        let Some(opening) = stream.opening.take() else { return };
+        if let Some(attachment) = stream.recipient.attachment {
+            self.table.ended.push_back(Ended { attachment, departure: Departure::Closed });
+        }
+        let mut http = opening.http;
+        let request = http.codec.feed(&mut &[][..]);
+        connection.protocol = Protocol::Http(http);
+        if let Some(address) = connection.quota_address.take_if(|_| !opening.was_counted) {
+            self.chat.on_departure(self.table.now, address, false);
+        }
+        let Ok(Fed::Request(request)) = request else { return };
+        if self.is_shutting_down {
+            return self.reject(key, Some(&request), error);
+        }
+        let response = self.refusal(Some(&request), error);
+        self.respond(key, &request, response);
+        self.table.schedule(key); // What it has sent meanwhile.
     }
 }
 

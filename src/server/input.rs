@@ -20,7 +20,7 @@ impl<S: Stream> Core<S> {
     /// Handles what a connection has kept, or reads once.
     pub(super) fn take_turn(&mut self, key: ConnectionKey, scratch: &mut [u8]) {
         let Some(connection) = self.table.slots.get_mut(key) else { return };
-        let is_paused = matches!(&connection.protocol, Protocol::Ws(ws) if ws.is_paused);
+        let is_paused = connection.recipient().is_some_and(|recipient| recipient.is_paused);
         if connection.is_closed || is_paused {
             return;
         }
@@ -86,9 +86,10 @@ impl<S: Stream> Core<S> {
         match self.table.slots.get(key).map(|connection| &connection.protocol) {
             Some(Protocol::Http(_)) => self.reject(key, None, api::error::internal()),
             Some(Protocol::Ws(ws)) => {
-                self.advance(key, ws.attachment);
+                self.advance(key, ws.recipient.attachment);
                 self.table.close(key, Close::INTERNAL);
             }
+            Some(Protocol::Stream(_)) => self.table.close(key, Close::INTERNAL),
             Some(Protocol::Closing(_)) | None => self.table.end(key, Departure::Closed),
         }
     }
@@ -98,6 +99,9 @@ impl<S: Stream> Core<S> {
         match self.table.slots.get(key).map(|connection| &connection.protocol) {
             Some(Protocol::Http(_)) => self.on_http_bytes(key, input),
             Some(Protocol::Ws(_)) => self.on_ws_bytes(key, input),
+            // It may have sent a request behind this one, for the case of a refusal.
+            Some(Protocol::Stream(stream)) if stream.opening.is_some() => self.buffer(key, input),
+            Some(Protocol::Stream(_)) => {} // No response will follow this one.
             Some(Protocol::Closing(_)) | None => {} // Discarded, RFC 9112 §9.6.
         }
     }
@@ -115,7 +119,8 @@ impl<S: Stream> Core<S> {
             // The peer may have ended one direction only, and still read its responses.
             Protocol::Http(_) => self.table.finish(key, Departure::Closed),
             // RFC 6455 §7.1.5: an end without a close frame is abnormal, as if the network failed.
-            Protocol::Ws(_) => self.table.end(key, Departure::Broken),
+            // The peer of a stream has nothing to end one direction for.
+            Protocol::Ws(_) | Protocol::Stream(_) => self.table.end(key, Departure::Broken),
             Protocol::Closing(_) if connection.link.is_flushed() => {
                 self.table.end(key, Departure::Closed);
             }

@@ -19,6 +19,7 @@
 //! | [`streaming`] | responses whose content is made while the peer reads it |
 //! | [`http`], [`ws`] | one connection's input through its protocol into the domain |
 //! | [`sink`], [`coalesce`] | the domain's output on its way to connections; room batches |
+//! | [`event_stream`] | events as the content of a response |
 //! | [`outgoing`], [`flush`] | what is queued and not written yet; writing it |
 //! | [`shedding`] | which connections are closed when memory is short |
 //! | [`settings`] | the flags, translated for each module |
@@ -37,6 +38,7 @@
 //! [`ws`]: ../../src/disposable_chat/server/ws.rs.html
 //! [`sink`]: ../../src/disposable_chat/server/sink.rs.html
 //! [`coalesce`]: ../../src/disposable_chat/server/coalesce.rs.html
+//! [`event_stream`]: ../../src/disposable_chat/server/event_stream.rs.html
 //! [`outgoing`]: ../../src/disposable_chat/server/outgoing.rs.html
 //! [`flush`]: ../../src/disposable_chat/server/flush.rs.html
 //! [`shedding`]: ../../src/disposable_chat/server/shedding.rs.html
@@ -52,6 +54,7 @@ mod coalesce;
 mod connection;
 mod core;
 mod error;
+mod event_stream;
 mod flush;
 mod http;
 mod input;

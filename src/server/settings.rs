@@ -49,6 +49,8 @@ pub(super) struct ConnectionConfig {
     pub linger_timeout: Duration,
     pub ping_interval: Duration,
     pub ping_timeout: Duration,
+    /// In which the peer of an event stream must acknowledge a ping if its name is wanted.
+    pub probe_timeout: Duration,
 }
 
 impl ConnectionConfig {
@@ -66,6 +68,7 @@ impl ConnectionConfig {
             linger_timeout: config.linger_timeout,
             ping_interval: config.ping_interval,
             ping_timeout: config.ping_timeout,
+            probe_timeout: config.probe_timeout,
         }
     }
 }

@@ -57,7 +57,7 @@ impl<S: Stream> Core<S> {
     fn shed_one(&mut self, key: ConnectionKey) {
         let Some(connection) = self.table.slots.get_mut(key) else { return };
         match &connection.protocol {
-            Protocol::Ws(_) => {
+            Protocol::Ws(_) | Protocol::Stream(_) => {
                 connection.link.truncate();
                 self.table.close(key, Close::SERVER_FULL);
             }

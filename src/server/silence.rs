@@ -6,7 +6,7 @@
 //! reads; and after a gap between ticks the domain's timers wait until all that has arrived was
 //! read ([`super::listening`]).
 
-use super::connection::{ConnectionKey, TimeoutKind};
+use super::connection::{ConnectionKey, Protocol, TimeoutKind};
 use super::core::Core;
 use super::schedule;
 use super::table::Table;
@@ -22,7 +22,10 @@ impl<S: Stream> Core<S> {
         for _ in 0..schedule::TIMERS_MAX {
             let Some((timeout, key)) = self.table.pop_due() else { break };
             let is_overdue = self.table.slots.get(key).is_some_and(|one| one.is_overdue);
-            if timeout == TimeoutKind::Ping {
+            if timeout == TimeoutKind::Ping && self.table.is_stream(key) {
+                self.table.set_timer(key, Some(TimeoutKind::Ping));
+                self.table.ping_stream(key, self.config.ping_timeout);
+            } else if timeout == TimeoutKind::Ping {
                 // The timer first: an outbox without capacity for a ping ends in a close.
                 self.table.set_timer(key, Some(TimeoutKind::Pong));
                 self.table.ping(key);
@@ -54,6 +57,10 @@ impl<S: Stream> Core<S> {
 }
 
 impl<S: Stream> Table<S> {
+    fn is_stream(&self, key: ConnectionKey) -> bool {
+        self.slots.get(key).is_some_and(|one| matches!(one.protocol, Protocol::Stream(_)))
+    }
+
     /// Restarts a timeout, which has passed, and gives the connection one more turn and one more
     /// flush. If neither finds a sign of life, the connection is silent.
     pub(super) fn begin_last_turn(&mut self, key: ConnectionKey, timeout: TimeoutKind) {

@@ -4,7 +4,8 @@
 //! domain: a connection that ends here is reported to it in *settle*. The invariant: what is pushed
 //! to one connection arrives in the order of the pushes.
 
-use super::connection::{Connection, ConnectionKey};
+use super::connection::{Connection, ConnectionKey, Protocol};
+use super::event_stream;
 use super::schedule::{FanOut, LISTED_BYTES};
 use super::table::Table;
 use crate::api;
@@ -30,13 +31,15 @@ impl<S: Stream> Table<S> {
     /// Drops the frames that are queued. False: one is written in part, or an earlier response is
     /// queued before them.
     fn drop_frames(&mut self, key: ConnectionKey) -> bool {
-        let decide = |first: &[u8], written| match first {
-            _ if ws::is_boundary(first, written) => Cut::All,
+        let Some(connection) = self.slots.get_mut(key) else { return true };
+        let is_stream = matches!(connection.protocol, Protocol::Stream(_));
+        connection.link.cut(|first, written| match first {
             [b'H', ..] if first.starts_with(b"HTTP/1.1 101 ") => Cut::AfterFirst,
+            [b'H', ..] if is_stream && event_stream::is_head(first) => Cut::AfterFirst,
+            [b'H', ..] => Cut::Nothing,
+            _ if is_stream && written == 0 || ws::is_boundary(first, written) => Cut::All,
             _ => Cut::Nothing,
-        };
-        let connection = self.slots.get_mut(key);
-        connection.is_none_or(|connection| connection.link.cut(decide))
+        })
     }
 }
 
@@ -58,6 +61,7 @@ impl<S: Stream> Sink for Table<S> {
             for key in to {
                 self.push_batch(*key, sealed.frames_for(*key), defer);
             }
+            self.transcoder.clear();
         }
     }
 
@@ -111,24 +115,43 @@ impl<S: Stream> Sink for Table<S> {
     }
 
     fn begin_catch_up(&mut self, to: ConnKey) {
-        if let Some(ws) = self.slots.get_mut(to).and_then(Connection::ws) {
-            ws.is_catching_up = true;
+        if let Some(recipient) = self.slots.get_mut(to).and_then(Connection::recipient) {
+            recipient.is_catching_up = true;
         }
     }
 
     fn end_catch_up(&mut self, to: ConnKey) {
-        if let Some(ws) = self.slots.get_mut(to).and_then(Connection::ws) {
-            ws.is_catching_up = false;
+        if let Some(recipient) = self.slots.get_mut(to).and_then(Connection::recipient) {
+            recipient.is_catching_up = false;
         }
     }
 
     fn ping(&mut self, to: ConnKey) {
-        Table::ping(self, to);
+        match self.slots.get(to).map(|connection| &connection.protocol) {
+            // If the peer does not acknowledge it, the stream fails before the probe is over.
+            Some(Protocol::Stream(_)) => self.ping_stream(to, self.config.probe_timeout / 4 * 3),
+            _ => Table::ping(self, to),
+        }
+    }
+
+    fn is_alive(&mut self, to: ConnKey) -> bool {
+        let Some(connection) = self.slots.get_mut(to) else { return false };
+        let is_stream = matches!(connection.protocol, Protocol::Stream(_));
+        if is_stream {
+            connection.link.stream_mut().set_ack_timeout(self.config.ping_timeout);
+        }
+        is_stream
     }
 
     fn admit(&mut self, to: ConnKey) {
-        if let Some(ws) = self.slots.get_mut(to).and_then(Connection::ws) {
-            ws.is_paused = false;
+        let Some(connection) = self.slots.get_mut(to) else { return };
+        if let Protocol::Stream(stream) = &connection.protocol {
+            if stream.opening.as_ref().is_some_and(|opening| opening.is_refused) {
+                return;
+            }
+        }
+        if let Some(recipient) = connection.recipient() {
+            recipient.is_paused = false;
         }
         self.start_pinging(to);
         self.schedule(to); // The readable edge of what arrived meanwhile has passed.
@@ -144,8 +167,8 @@ impl<S: Stream> Sink for Table<S> {
     }
 
     fn close(&mut self, to: ConnKey, reason: CloseReason) {
-        if let Some(ws) = self.slots.get_mut(to).and_then(Connection::ws) {
-            ws.attachment = None; // The domain has removed it already.
+        if let Some(recipient) = self.slots.get_mut(to).and_then(Connection::recipient) {
+            recipient.attachment = None; // The domain has removed it already.
         }
         if reason.is_end() {
             if !self.drop_frames(to) {

@@ -17,6 +17,7 @@ use super::coalesce::Batches;
 use super::connection::{
     Connection, ConnectionKey, Held, HeldTallies, Http, OverLimit, Protocol, Purpose, TimeoutKind,
 };
+use super::event_stream::Transcoder;
 use super::leftovers::Leftovers;
 use super::outgoing::Outgoing;
 use super::schedule::{self, Output, Queue, Schedule, Work};
@@ -106,6 +107,9 @@ pub(super) struct Table<S> {
     pub ledger: Ledger,
     /// To be reported to the domain in *settle*.
     pub ended: VecDeque<Ended>,
+    /// Event streams that cannot begin, each with the reason. *settle* answers them.
+    pub refused: Vec<(ConnectionKey, Close)>,
+    pub transcoder: Transcoder,
     /// To be closed because the server ends.
     pub shutting_down: Vec<ConnectionKey>,
     pub over_limit: OverLimits,
@@ -137,6 +141,8 @@ impl<S: Stream> Table<S> {
             now: Now::default(),
             ledger: ledger.clone(),
             ended: VecDeque::new(),
+            refused: Vec::new(),
+            transcoder: Transcoder::default(),
             shutting_down: Vec::new(),
             over_limit: OverLimits::default(),
             deadlines: Deadlines::default(),
@@ -198,13 +204,23 @@ impl<S: Stream> Table<S> {
         }
     }
 
-    /// Closes a WebSocket connection: the close frame is written, then the server's direction is
-    /// shut down, then the peer has the linger timeout to end its own.
+    /// Closes a WebSocket or an event stream: the close frame or the last event is written, then the
+    /// server's direction is shut down, then the peer has the linger timeout to end its own. An event
+    /// stream that has not begun is refused in *settle* instead.
     pub fn close(&mut self, key: ConnectionKey, close: Close) {
         self.on_steps(1);
         let mut control = self.take_control();
-        if let Some(ws) = self.slots.get_mut(key).and_then(Connection::ws) {
-            ws.context.close(close, &mut control);
+        match self.slots.get_mut(key).map(|connection| &mut connection.protocol) {
+            Some(Protocol::Ws(ws)) => ws.context.close(close, &mut control),
+            Some(Protocol::Stream(stream)) => match &mut stream.opening {
+                Some(opening) => {
+                    (opening.is_refused, stream.recipient.is_paused) = (true, true);
+                    self.refused.push((key, close));
+                    return self.control = control;
+                }
+                None => control.extend_from_slice(&stream.form.close(close)),
+            },
+            Some(Protocol::Http(_) | Protocol::Closing(_)) | None => {}
         }
         if !control.is_empty() {
             self.counters.on_closed(close.code);
@@ -236,7 +252,7 @@ impl<S: Stream> Table<S> {
     pub fn finish(&mut self, key: ConnectionKey, departure: Departure) {
         let ended = self.end_protocol(key, departure);
         let Some(connection) = self.slots.get_mut(key) else { return };
-        let was_paused = matches!(&ended, Some(Protocol::Ws(ws)) if ws.is_paused);
+        let was_paused = matches!(&ended, Some(Protocol::Ws(ws)) if ws.recipient.is_paused);
         let is_unread = !connection.buffered.take().is_empty() || was_paused;
         if connection.is_read_to_end && connection.link.is_flushed() {
             return self.mark_closed(key);
@@ -272,11 +288,16 @@ impl<S: Stream> Table<S> {
         let connection = self.slots.get_mut(key)?;
         let deadline = connection.response_deadline().map_or(Mono::ZERO, |deadline| *deadline);
         let ended = std::mem::replace(&mut connection.protocol, Protocol::Closing(deadline));
-        if let Protocol::Ws(ws) = &ended {
-            self.counters.websockets -= 1;
-            if let Some(attachment) = ws.attachment {
-                self.ended.push_back(Ended { attachment, departure });
+        let recipient = match &ended {
+            Protocol::Ws(ws) => {
+                self.counters.websockets -= 1;
+                Some(&ws.recipient)
             }
+            Protocol::Stream(stream) => Some(&stream.recipient),
+            Protocol::Http(_) | Protocol::Closing(_) => None,
+        };
+        if let Some(attachment) = recipient.and_then(|recipient| recipient.attachment) {
+            self.ended.push_back(Ended { attachment, departure });
         }
         Some(ended)
     }
@@ -428,7 +449,7 @@ impl<S: Stream> Table<S> {
         if !std::mem::replace(&mut connection.is_queued, true) {
             let queue = match &connection.protocol {
                 Protocol::Ws(_) => Queue::Messages,
-                Protocol::Http(_) | Protocol::Closing(_) => Queue::Requests,
+                Protocol::Http(_) | Protocol::Stream(_) | Protocol::Closing(_) => Queue::Requests,
             };
             self.schedule.push(key, connection.allowance, queue, self.now.mono);
         }
@@ -484,6 +505,7 @@ impl<S: Stream> Table<S> {
             && self.outgoing.is_empty()
             && !self.batches.has_urgent()
             && self.ended.is_empty()
+            && self.refused.is_empty()
             && self.shutting_down.is_empty()
             && self.closed.is_empty())
     }
@@ -502,7 +524,8 @@ impl<S: Stream> Table<S> {
             + self.leftovers.bytes()
             + self.outgoing.bytes()
             + self.over_limit.bytes()
-            + (self.closed.capacity() + self.shutting_down.capacity()) * size_of::<ConnectionKey>();
+            + (self.closed.capacity() + self.shutting_down.capacity()) * size_of::<ConnectionKey>()
+            + self.refused.capacity() * size_of::<(ConnectionKey, Close)>();
         let bytes = self.slots.bytes() + lists + self.control.capacity();
         self.slots_tally.set(bytes);
         self.counters.connections = self.slots.len() as u64;
@@ -530,7 +553,9 @@ impl<S: Stream> Table<S> {
                     use TimeoutKind::{Body, Head, Idle};
                     matches!(timeout, Some(Head | Body | Idle))
                 }
-                Protocol::Ws(ws) if ws.is_paused => timeout.is_none(),
+                Protocol::Ws(ws) if ws.recipient.is_paused => timeout.is_none(),
+                Protocol::Stream(stream) if stream.opening.is_some() => timeout.is_none(),
+                Protocol::Stream(_) => timeout == Some(TimeoutKind::Ping),
                 Protocol::Ws(ws) if ws.context.is_under_way() => {
                     timeout == Some(TimeoutKind::Message)
                 }

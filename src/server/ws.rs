@@ -23,8 +23,8 @@ impl<S: Stream> Core<S> {
         let is_pinged = connection.is_pinged(next_ping_min);
         let carries = connection.carries;
         let Some(ws) = connection.ws() else { return };
-        let attachment = ws.attachment;
-        if ws.is_paused {
+        let attachment = ws.recipient.attachment;
+        if ws.recipient.is_paused {
             return self.buffer(key, input);
         }
         if self.is_shutting_down || self.table.leftovers.has_ended(carries) {
@@ -104,7 +104,7 @@ impl<S: Stream> Core<S> {
             return;
         }
         let ws = self.table.slots.get_mut(key).and_then(Connection::ws);
-        if let Some(attachment) = ws.and_then(|ws| ws.attachment) {
+        if let Some(attachment) = ws.and_then(|ws| ws.recipient.attachment) {
             self.chat.on_sign_of_life(self.table.now, attachment, &mut self.table);
         }
     }
@@ -112,7 +112,7 @@ impl<S: Stream> Core<S> {
     /// Closes a connection whose message or control frame was not complete in time.
     pub(super) fn on_message_timeout(&mut self, key: ConnectionKey) {
         let ws = self.table.slots.get_mut(key).and_then(Connection::ws);
-        let attachment = ws.and_then(|ws| ws.attachment);
+        let attachment = ws.and_then(|ws| ws.recipient.attachment);
         self.advance(key, attachment);
         self.table.close(key, Close::MESSAGE_TIMEOUT);
     }

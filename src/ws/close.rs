@@ -60,6 +60,13 @@ impl Close {
     pub const RATE_LIMITED: Close = close(4429, "rate limited");
 }
 
+impl Close {
+    /// Whether a client is not to come back by itself.
+    pub fn is_final(self) -> bool {
+        !matches!(self.code, 1001 | 1011 | 1013 | 4403 | 4409 | 4429)
+    }
+}
+
 /// Whether a peer that closes with this code may be back soon, so that its close counts as a broken
 /// connection (contract §6.19).
 pub fn will_return(code: u16) -> bool {

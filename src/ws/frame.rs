@@ -33,6 +33,30 @@ pub fn encode_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> usize
     payload
 }
 
+/// The payloads of frames that [`encode_text`] has made.
+pub fn payloads(mut frames: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (head, payload) = extent(frames)?;
+        let (frame, rest) = frames.split_at_checked(head + payload)?;
+        frames = rest;
+        frame.get(head..)
+    })
+}
+
+/// The lengths of the header and of the payload of the frame at the front (RFC 6455 §5.2). `None`: its
+/// header is not whole.
+fn extent(frames: &[u8]) -> Option<(usize, usize)> {
+    let length = |bytes: usize| {
+        let bytes = frames.get(2..2 + bytes)?;
+        Some(bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)))
+    };
+    Some(match frames.get(1)? & 0x7F {
+        127 => (10, length(8)?),
+        126 => (4, length(2)?),
+        short => (2, usize::from(short)),
+    })
+}
+
 /// Whether these are whole frames of a server, one of which ends (or the first begins) at `at`.
 pub fn is_boundary(frames: &[u8], at: usize) -> bool {
     // Each of the server's frames is final; a response begins with a byte of ASCII.
@@ -42,17 +66,8 @@ pub fn is_boundary(frames: &[u8], at: usize) -> bool {
     }
     let mut end = 0;
     while end < at {
-        // RFC 6455 §5.2: the bytes of an extended length, and the lengths that it takes.
-        let length = |bytes: usize| {
-            let bytes = frames.get(end + 2..end + 2 + bytes).unwrap_or_default();
-            bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte))
-        };
-        let Some(first) = frames.get(end + 1) else { return false };
-        end += match first & 0x7F {
-            127 => 10 + length(8),
-            126 => 4 + length(2),
-            short => 2 + usize::from(short),
-        };
+        let Some((head, payload)) = frames.get(end..).and_then(extent) else { return false };
+        end += head + payload;
     }
     end == at
 }
@@ -121,6 +136,17 @@ mod tests {
         let found: Vec<_> = (0..=frames.len()).filter(|at| is_boundary(&frames, *at)).collect();
         assert_eq!(found, ends);
         assert!(!is_boundary(b"HTTP/1.1 200 OK", 0));
+    }
+
+    #[test]
+    fn payloads_are_read_back() {
+        let mut frames = Vec::new();
+        let all: Vec<_> = [0, 5, 125, 126, 65_535, 65_536].map(|length| vec![b'a'; length]).into();
+        for payload in &all {
+            encode_text(&mut frames, |out| out.extend_from_slice(payload));
+        }
+        assert!(payloads(&frames).eq(all.iter().map(Vec::as_slice)));
+        assert_eq!(payloads(b"").count(), 0);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use disposable_chat::api::routes::ROUTES;
 use disposable_chat::http::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Answer, Request, delete, get, patch, post, request};
+use crate::client::{Answer, Events, Request, delete, get, patch, post, request};
 use crate::document::{Checker, Document, codes, method_of, operations};
 use crate::server::Server;
 
@@ -38,6 +38,7 @@ const ROOMS: &[&str] = &[
     "/rooms/{room_id}/users",
 ];
 const MESSAGES: &[&str] = &["/rooms/{room_id}/messages", "/rooms/{room_id}/messages/{message_id}"];
+const STREAMS: &[&str] = &["/rooms/{room_id}/events", "/rooms/{room_id}/typing"];
 const OTHERS: &[&str] = &["/health", "/ping", "/", "/openapi.json", "/asyncapi.json", "/docs"];
 
 fn routes() -> BTreeSet<(String, &'static str)> {
@@ -80,7 +81,7 @@ fn every_documented_operation_is_a_route() {
 
 #[test]
 fn every_documented_path_is_tested_below() {
-    let mut tested: Vec<_> = [SESSIONS, ROOMS, MESSAGES, OTHERS].concat();
+    let mut tested: Vec<_> = [SESSIONS, ROOMS, MESSAGES, STREAMS, OTHERS].concat();
     tested.sort_unstable();
     let documented: BTreeSet<_> = documented().into_iter().map(|(path, _)| path).collect();
     assert_eq!(tested, Vec::from_iter(&documented));
@@ -337,6 +338,65 @@ fn operations_on_messages_answer_as_documented() {
     checker.refused(&server, path, say(&plain, &other_ana, hello), 409, "name_taken");
     ask_until_429(checker, &server, path, &say(&plain, &ana, hello));
     checker.expect_all_of(MESSAGES, &[]);
+}
+
+#[test]
+fn operations_on_streams_answer_as_documented() {
+    let server = Server::start(&[UNLIMITED, &["--probe-timeout", "100ms"]].concat());
+    let checker = &mut Checker::new();
+    let (ana, bob) = (server.session("ana"), server.session("bob"));
+    let plain = server.room(&ana);
+    let secret = server.room_with(&ana, &json!({"password": "p"}));
+    let at = |path: &str, room: &str| path.replace("{room_id}", room);
+
+    let events = "/rooms/{room_id}/events";
+    needs_a_session(checker, &server, events, &get(&at(events, &plain)));
+    checker.refused(
+        &server,
+        events,
+        get(&at(events, NO_ROOM)).session(&bob),
+        404,
+        "room_not_found",
+    );
+    checker.refused(&server, events, get(&at(events, &secret)).session(&bob), 403, "not_a_member");
+    let plain_events = get(&at(events, &plain));
+    let html = plain_events.clone().field("Accept", "text/html");
+    checker.refused(&server, events, html, 406, "not_acceptable");
+    checker.ask(&server, events, plain_events.clone().field("Last-Event-ID", "end"), 204);
+    let streams = ["application/x-ndjson", "text/event-stream"].map(|format| {
+        let mut http = server.http();
+        http.send_request(&plain_events.clone().session(&ana).field("Accept", format));
+        let stream = Events::begin(http);
+        checker.check(events, "GET", &stream.head);
+        stream
+    });
+    let other = server.session("Ana");
+    let probed = plain_events.clone().session(&other);
+    let mut http = server.http();
+    http.send_request(&probed);
+    // The name is held by a stream, whose peer is alive.
+    let answer = http.answer();
+    checker.check(events, "GET", &answer);
+    assert_eq!(answer.status, 409);
+    let _all: Vec<_> = (0..19).map(|_| server.socket(&plain, &bob)).collect();
+    let _last = server.socket(&plain, &bob);
+    checker.refused(&server, events, plain_events.session(&bob), 429, "rate_limited");
+
+    let typing = "/rooms/{room_id}/typing";
+    needs_a_session(checker, &server, typing, &post(&at(typing, &plain)));
+    checker.refused(
+        &server,
+        typing,
+        post(&at(typing, NO_ROOM)).session(&bob),
+        404,
+        "room_not_found",
+    );
+    checker.refused(&server, typing, post(&at(typing, &secret)).session(&bob), 403, "not_a_member");
+    checker.ask(&server, typing, post(&at(typing, &plain)).session(&bob), 204);
+    server.join(&plain, &other);
+    checker.refused(&server, typing, post(&at(typing, &plain)).session(&other), 409, "name_taken");
+    drop(streams);
+    checker.expect_all_of(STREAMS, &[]);
 }
 
 #[test]

@@ -539,6 +539,121 @@ impl Http {
     }
 }
 
+// Event streams.
+
+/// The response to a request for an event stream, as it arrives.
+#[allow(dead_code, reason = "only `tests/wire` reads streams")]
+pub struct Events {
+    wire: Wire,
+    pub head: Answer,
+    content: Vec<u8>,
+    is_chunked: bool,
+    has_ended: bool,
+}
+
+#[allow(dead_code, reason = "only `tests/wire` reads streams")]
+impl Events {
+    /// Reads the head, whose status must be 200.
+    #[track_caller]
+    pub fn begin(mut http: Http) -> Events {
+        let head_len = loop {
+            let found = http.wire.received.windows(4).position(|four| four == b"\r\n\r\n");
+            if let Some(at) = found {
+                break at + 4;
+            }
+            assert!(http.wire.more().expect("read"), "a response, but the stream ended");
+        };
+        let head: Vec<u8> = http.wire.received.drain(..head_len).collect();
+        let head = Answer::from_head(&head).expect(200);
+        head.check_conventions(false);
+        let is_chunked = head.lists("Transfer-Encoding", "chunked");
+        Events { wire: http.wire, head, content: Vec::new(), is_chunked, has_ended: false }
+    }
+
+    /// Adds what comes next to `content`: a chunk, or some bytes. False at the end of the response.
+    fn more(&mut self) -> bool {
+        if self.has_ended {
+            return false;
+        }
+        if !self.is_chunked {
+            self.has_ended = self.wire.received.is_empty() && !self.wire.more().expect("read");
+            self.content.append(&mut self.wire.received);
+            return !self.has_ended;
+        }
+        let line = loop {
+            match self.wire.received.windows(2).position(|two| two == b"\r\n") {
+                Some(at) => break at,
+                None => assert!(self.wire.more().expect("read"), "the response is cut"),
+            }
+        };
+        let size = String::from_utf8(self.wire.received[..line].to_vec()).expect("a size");
+        assert!(!size.starts_with('0') || size == "0", "{size}");
+        let size = usize::from_str_radix(&size, 16).expect("a size");
+        let end = line + 2 + size;
+        assert!(self.wire.at_least(end + 2).expect("read"), "the response is cut");
+        self.content.extend_from_slice(&self.wire.received[line + 2..end]);
+        assert_eq!(&self.wire.received[end..end + 2], b"\r\n");
+        self.wire.received.drain(..end + 2);
+        self.has_ended = size == 0;
+        size > 0
+    }
+
+    /// The next line, without its end; `None` at the end of the response.
+    pub fn line(&mut self) -> Option<String> {
+        loop {
+            if let Some(at) = self.content.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.content.drain(..=at).collect();
+                return Some(String::from_utf8(line[..at].to_vec()).expect("UTF-8"));
+            }
+            if !self.more() {
+                assert!(self.content.is_empty(), "the last line has no end");
+                return None;
+            }
+        }
+    }
+
+    /// The next event of a `text/event-stream`, with its id. Comments are skipped.
+    #[track_caller]
+    pub fn event(&mut self) -> (Value, Option<String>) {
+        let mut line = self.line().expect("an event, but the response ended");
+        while line == ":" || line.is_empty() {
+            line = self.line().expect("an event, but the response ended");
+        }
+        let data = line.strip_prefix("data: ").unwrap_or_else(|| panic!("no data: {line}"));
+        let data = serde_json::from_str(data).expect("JSON");
+        let mut id = None;
+        let mut line = self.line().expect("a line");
+        if let Some(text) = line.strip_prefix("id: ") {
+            id = Some(text.to_owned());
+            line = self.line().expect("a line");
+        }
+        assert_eq!(line, "", "an event ends with an empty line");
+        (data, id)
+    }
+
+    /// The next event of an NDJSON stream.
+    #[track_caller]
+    pub fn json(&mut self) -> Value {
+        let line = self.line().expect("a line, but the response ended");
+        serde_json::from_str(&line).expect("JSON")
+    }
+
+    /// Asserts that the next event closes the stream, which then ends with the connection. Returns its
+    /// id.
+    #[track_caller]
+    pub fn expect_close(mut self, code: u16, reason: &str) -> Option<String> {
+        let (event, id) = self.event();
+        assert_eq!(event, json!({"type": "close", "code": code, "reason": reason}));
+        assert_eq!(self.line(), None);
+        self.wire.expect_end();
+        id
+    }
+
+    pub fn into_stream(self) -> Stream {
+        self.wire.stream
+    }
+}
+
 // WebSocket.
 
 /// A frame from the server.

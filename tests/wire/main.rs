@@ -27,6 +27,8 @@ mod resident;
 mod restarts;
 mod resume;
 
+mod event_streams;
+
 mod listing;
 mod presence;
 

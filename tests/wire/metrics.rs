@@ -377,6 +377,7 @@ fn every_refusal_is_counted_by_its_code() {
         ("user_not_found", 404, change(&json!({"owner": "nobody"}))),
         ("room_not_found", 404, get("/rooms/0000000000")),
         ("method_not_allowed", 405, delete("/rooms")),
+        ("not_acceptable", 406, get(&format!("/rooms/{room}/events")).field("Accept", "text/html")),
         ("timeout", 408, post("/sessions").field("Content-Length", "10")),
         ("name_taken", 409, say("hello").session(&namesake)),
         ("body_too_large", 413, post("/sessions").field("Content-Length", "65537")),

@@ -423,6 +423,10 @@ impl Sink for Recorder {
         received.lines.push("ping".into());
     }
 
+    fn is_alive(&mut self, _: ConnKey) -> bool {
+        false
+    }
+
     fn admit(&mut self, to: ConnKey) {
         if self.discards {
             return;
