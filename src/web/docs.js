@@ -52,8 +52,8 @@ const fill = (name, value) => {
 };
 const status = (text) => $("[role=status]").textContent = text;
 // `show` gets a stream as far as it has come.
-const send = async (method, path, body, withSession, signal, show) => {
- const headers = withSession && secret() ? { Authorization: `Bearer ${secret()}` } : {};
+const send = async (method, path, body, withSession, headers = {}, signal, show) => {
+ if (withSession && secret()) headers.Authorization = `Bearer ${secret()}`;
  const response = await fetch(new URL(path, base), { method, headers, body: body || null, signal });
  let text = "", json;
  if (response.headers.get("Content-Type") === STREAM) {
@@ -83,7 +83,8 @@ const target = (path, form, names) => {
 const call = (doc, path, verb, op, shared = []) => {
  const needs = (op.security ?? doc.security).some((one) => one.session), method = verb.toUpperCase();
  const fields = [...shared, ...op.parameters ?? []].map((one) => resolve(doc, one));
- const queries = fields.filter((one) => one.in === "query").map((one) => one.name);
+ const names = (place) => fields.filter((one) => one.in === place).map((one) => one.name), queries = names("query");
+ const headers = () => names("header").map((name) => [name, form.elements[name].value]).filter(([, value]) => value);
  const content = op.requestBody?.content["application/json"], body = content && text(JSON.stringify(resolve(doc, content.schema).examples[0]));
  const out = h("output"), curl = pre("");
  const isStream = op.responses[200]?.content?.[STREAM];
@@ -92,7 +93,7 @@ const call = (doc, path, verb, op, shared = []) => {
   h("p", button("Send"), isStream ? button("Stop", () => last?.abort()) : ""), out);
  const update = () => {
   curl.textContent = `curl -i${isStream ? "N" : ""} -X ${method} '${new URL(target(path, form, queries), base)}'`
-   + (needs ? ` -H 'Authorization: Bearer ${secret()}'` : "") + (body?.value ? ` -d '${body.value.replaceAll("'", "'\\''")}'` : "");
+   + (needs ? ` -H 'Authorization: Bearer ${secret()}'` : "") + headers().map(([name, value]) => ` -H '${name}: ${value}'`).join("") + (body?.value ? ` -d '${body.value.replaceAll("'", "'\\''")}'` : "");
  };
  form.oninput = update;
  addEventListener("filled", update);
@@ -106,7 +107,7 @@ const call = (doc, path, verb, op, shared = []) => {
   last = new AbortController();
   const { signal } = last;
   try {
-   const { response, text } = await send(method, target(path, form, queries), body?.value, needs, signal, show);
+   const { response, text } = await send(method, target(path, form, queries), body?.value, needs, Object.fromEntries(headers()), signal, show);
    show(response, text);
   } catch (error) { if (!signal.aborted) out.replaceChildren(h("b", { className: "bad" }, "No response. "), error.message); }
  };
