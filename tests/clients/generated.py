@@ -12,9 +12,9 @@ from typing import TypeVar
 import httpx
 from disposable_chat_client import AuthenticatedClient, Client
 from disposable_chat_client.api.messages import delete_message, list_messages, post_message
+from disposable_chat_client.api.owner import change_room, delete_room
 from disposable_chat_client.api.rooms import (
     create_room,
-    delete_room,
     get_room,
     join_room,
     list_my_rooms,
@@ -40,6 +40,7 @@ from disposable_chat_client.models import (
     NewSession,
     PublicRoom,
     PublicRooms,
+    RoomChanges,
     RoomInfo,
     Session,
     UserList,
@@ -80,6 +81,9 @@ def test_rooms(base: str, ana: AuthenticatedClient, bob: AuthenticatedClient) ->
     assert refused.code == "bad_password", refused
     joined = join_room.sync(hidden, client=bob, body=JoinRequest(password="sesame"))
     assert expect(JoinedRoom, joined).room_id == hidden
+    changes = RoomChanges(title=None, slow_mode=10, locked=True)
+    room = expect(RoomInfo, change_room.sync(hidden, client=ana, body=changes))
+    assert (room.title, room.slow_mode, room.locked, room.expires_at) == (None, 10, True, None)
     assert expect(UserList, list_users.sync(hidden, client=bob)).users == []
     assert expect(Error, delete_room.sync(tea, client=bob)).code == "not_the_owner"
     expect(Done, delete_room.sync(hidden, client=ana))
@@ -118,16 +122,15 @@ def test_patterns(base: str, ana: AuthenticatedClient, room: str) -> None:
     bearer = {"Authorization": f"Bearer {ana.token}"}
     with httpx.Client(base_url=base, headers=bearer) as client:
         schemas = client.get("/openapi.json").json()["components"]["schemas"]
-        for name, field, path in [
-            ("NewSession", "username", "/sessions"),
-            ("NewRoom", "title", "/rooms"),
-            ("NewMessage", "message", f"/rooms/{room}/messages"),
+        for schema, field, path in [
+            (schemas["NewSession"]["properties"]["username"], "username", "/sessions"),
+            (schemas["Title"], "title", "/rooms"),
+            (schemas["NewMessage"]["properties"]["message"], "message", f"/rooms/{room}/messages"),
         ]:
-            schema = schemas[name]["properties"][field]
             for text in TEXTS:
                 fits = re.search(schema["pattern"], text) is not None
                 status = client.post(path, json={field: text}).status_code
-                assert (status == 201) == fits, (name, text, status)
+                assert (status == 201) == fits, (field, text, status)
 
 
 def main(base: str) -> None:

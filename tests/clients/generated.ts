@@ -48,6 +48,9 @@ ok(posted.data);
 const listed = await ana.GET("/rooms/{room_id}/messages", { params: { path, query: { limit: 10 } } });
 same(listed.data?.messages.map(describe), ["ana: Hello world! (1)"]);
 
+const changed = await ana.PATCH("/rooms/{room_id}", { params: { path }, body: { locked: true, title: null } });
+same([changed.data?.locked, changed.data?.title], [true, null]);
+
 const { error } = await ana.GET("/rooms/{room_id}", { params: { path: { room_id: "0000000000" } } });
 same(error?.code, "room_not_found");
 const deleted = await ana.DELETE("/rooms/{room_id}", { params: { path } });
