@@ -10,8 +10,9 @@ use std::time::Duration;
 pub const CODES_MAX: usize = 40;
 
 /// The close codes by which closed WebSockets are counted, in ascending order.
-pub const CLOSE_CODES: [u16; 15] =
-    [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1013, 4401, 4403, 4404, 4409, 4410, 4429];
+pub const CLOSE_CODES: [u16; 16] = [
+    1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1013, 4401, 4403, 4404, 4409, 4410, 4411, 4429,
+];
 
 /// A counter for each error code.
 #[derive(Clone, Debug)]

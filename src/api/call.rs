@@ -139,7 +139,7 @@ impl<'a> Call<'a> {
     /// The room that the path names, if the domain grants `session` this access to it.
     pub fn authorize(&mut self, session: SessionKey, access: Access<'_>) -> Result<RoomKey, Error> {
         let room = self.room();
-        Ok(self.chat.gate(self.caller.now, session, room, access)?)
+        Ok(self.chat.gate(self.caller.now, session, room, access, self.caller.address)?)
     }
 
     /// The session that the request authenticates as (contract §1.18 to §1.20). Restarts the

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `routes` | the table of paths and methods, and the checks before a route runs |
 //! | `call` | the values that a route receives and returns |
-//! | `sessions`, `rooms`, `messages`, `health`, `files` | the routes |
+//! | `sessions`, `rooms`, `messages`, `moderation`, `health`, `files` | the routes |
 //! | `events` | event streams: when one may begin, and in which format |
 //! | `credential`, `query`, `upgrade` | the session's id, the query, and upgrade requests |
 //! | `listings` | the cached listings of rooms |
@@ -34,6 +34,7 @@ mod listings;
 mod message_list;
 mod messages;
 pub mod metrics;
+mod moderation;
 mod object;
 mod query;
 mod rooms;

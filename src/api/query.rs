@@ -4,8 +4,10 @@
 //! invariant: a value that is out of range or of the wrong type gives 422 on REST, and is clamped
 //! on the socket (contract §1.9). An `after` is never an error (contract §1.10).
 
+use std::time::Duration;
+
 use super::error::Error;
-use crate::chat::{MessageId, Start};
+use crate::chat::{BanRequest, MessageId, Start};
 use crate::http::{QueryValue, Request};
 
 /// Maximum of `limit` and `history`, in messages (contract §2.10, §8.1).
@@ -46,6 +48,36 @@ pub fn detail(request: &Request) -> Result<bool, Error> {
             Err(Error::bad_query("The value of detail is neither true nor false."))
         }
     }
+}
+
+/// Longest ban.
+const BAN_SECONDS_MAX: u64 = 30 * 24 * 3600;
+
+/// `ban`: for how many seconds, and `address`: whether the address too (contract §13.21, §13.22).
+pub fn ban(request: &Request) -> Result<Option<BanRequest>, Error> {
+    let [ban, address] = request.query_values(["ban", "address"]);
+    let address = match address {
+        None => None,
+        Some(value) => {
+            let flag = value.decode().ok().and_then(|text| text.parse().ok());
+            Some(flag.ok_or_else(|| {
+                Error::bad_query("The value of address is neither true nor false.")
+            })?)
+        }
+    };
+    let Some(ban) = ban else {
+        return match address {
+            None => Ok(None),
+            Some(_) => Err(Error::bad_query("An address is banned only together with a person.")),
+        };
+    };
+    let seconds = ban.decode().ok().and_then(|text| count(&text)).map(|seconds| seconds as u64);
+    let seconds = seconds.filter(|seconds| (1..=BAN_SECONDS_MAX).contains(seconds));
+    let seconds = seconds.ok_or_else(|| {
+        Error::bad_query("The ban is not a whole number of seconds from 1 to 2592000.")
+    })?;
+    let address = address.unwrap_or_default();
+    Ok(Some(BanRequest { duration: Duration::from_secs(seconds), address }))
 }
 
 /// What the query of a request to enter a room says.

@@ -151,9 +151,9 @@ pub fn join(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     }
     let [password] = call.optional_fields(["password"])?;
     let password = self::password(password)?;
-    let access = Access::Join { password: password.as_deref(), from: call.caller.address };
+    let access = Access::Join { password: password.as_deref() };
     let room = call.authorize(session, access)?;
-    call.chat.join(session, room)?;
+    call.chat.join(session, room, call.caller.address)?;
     let room_id = call.room_text();
     let message = format!("Joined room {room_id}");
     let user_id = call.chat.user_id(session, room).map(Displayed);

@@ -13,7 +13,7 @@ use Method::{Delete, Get, Patch, Post};
 use super::call::{Answer, Call, Outcome, check_ignored_body};
 use super::error::{Code, Error};
 use super::upgrade::UpgradeRequest;
-use super::{credential, events, files, health, messages, rooms, sessions};
+use super::{credential, events, files, health, messages, moderation, rooms, sessions};
 use crate::chat::{RoomId, SessionId, SessionKey};
 use crate::http::{Method, Request, percent_decode};
 use crate::web::{self, File};
@@ -79,6 +79,9 @@ pub const ROUTES: &[Route] = &[
     route(Get, "/rooms/{room_id}/users", Session(rooms::users), Ignored),
     route(Get, "/rooms/{room_id}/events", Events, Ignored),
     route(Post, "/rooms/{room_id}/typing", Session(events::typing), Ignored),
+    route(Delete, "/rooms/{room_id}/users/{user_id}", Session(moderation::remove), Ignored),
+    route(Get, "/rooms/{room_id}/bans", Session(moderation::bans), Ignored),
+    route(Delete, "/rooms/{room_id}/bans/{user_id}", Session(moderation::lift_ban), Ignored),
     route(Get, "/ws/{room_id}", Socket, Ignored),
     route(Get, "/health", Public(health::health), Ignored),
     route(Get, "/ping", Public(health::ping), Ignored),

@@ -159,6 +159,8 @@ pub fn close(reason: chat::CloseReason) -> Option<Close> {
         CloseReason::RoomLocked => Close::ROOM_LOCKED,
         CloseReason::RoomDeleted => Close::ROOM_DELETED,
         CloseReason::RoomExpired => Close::ROOM_EXPIRED,
+        CloseReason::Banned => Close::BANNED,
+        CloseReason::Removed => Close::REMOVED,
         CloseReason::TooSlow => Close::TOO_SLOW,
         CloseReason::TooManyConnections => Close::TOO_MANY_CONNECTIONS,
         CloseReason::TooManyRooms => Close::TOO_MANY_ROOMS,

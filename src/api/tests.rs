@@ -154,7 +154,8 @@ impl World {
         let conn = Slots::default().insert(());
         let session = self.chat.session(SessionId::parse(token).unwrap());
         let room = self.chat.room(RoomId::parse(room).unwrap());
-        let join = JoinRequest { conn, session, room, share_exceeded: false, start };
+        let join =
+            JoinRequest { conn, session, room, share_exceeded: false, from: self.address, start };
         self.chat.enter(self.now, join, &mut self.sink).unwrap().0
     }
 }

@@ -19,9 +19,10 @@ const PAGE_BYTES_MAX: usize = 60 * 1024;
 const USER_BYTES: usize = 48;
 
 /// The position among its room's messages at which a connection begins to receive.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Start {
     /// At the next event.
+    #[default]
     Live,
     /// Likewise, after [`Sink::welcome`].
     Welcome,

@@ -34,11 +34,13 @@ pub enum Refusal {
     NotAMember,
     /// The session does not own the room.
     NotTheOwner,
+    /// The session or its address is banned from the room.
+    Banned,
     /// The session neither wrote the message nor owns the room.
     NotTheAuthor,
     /// No chat message with this id is kept.
     MessageNotFound,
-    /// No person with this user id is present in the room.
+    /// No person with this user id is present in the room, or has joined it.
     UserNotFound,
     /// Another session that is present in the room has the name.
     NameTaken,
@@ -48,6 +50,8 @@ pub enum Refusal {
     EmptyMessage,
     /// The message has more than [`MESSAGE_CHARS_MAX`] characters after trimming.
     TooLong,
+    /// All chats of the room are envelopes, and the message is none.
+    NotEncrypted,
 }
 
 /// Why the domain closes a connection, or does not admit it (contract §7.1 and on).
@@ -69,6 +73,10 @@ pub enum CloseReason {
     RoomDeleted,
     /// The room's ttl is over.
     RoomExpired,
+    /// The session or its address is banned from the room.
+    Banned,
+    /// The owner or the operator has removed the session's member.
+    Removed,
     /// While the connection was catching up, the history dropped a message that it had not
     /// received.
     TooSlow,
@@ -116,6 +124,7 @@ impl fmt::Display for Refusal {
             Refusal::BadPassword => f.write_str("The room's password is missing or wrong."),
             Refusal::RoomLocked => f.write_str("The room is locked; only its members may enter."),
             Refusal::NotAMember => f.write_str("Please join the room first."),
+            Refusal::Banned => f.write_str("You are banned from this room."),
             Refusal::NotTheAuthor => {
                 f.write_str("Only its author or the room's owner can delete a message.")
             }
@@ -125,6 +134,9 @@ impl fmt::Display for Refusal {
             Refusal::NameTaken => f.write_str("Another person in the room has this name."),
             Refusal::BadNonce => write!(f, "A nonce must have 1 to {NONCE_BYTES_MAX} bytes."),
             Refusal::EmptyMessage => f.write_str("The message is empty."),
+            Refusal::NotEncrypted => {
+                f.write_str("The room is encrypted, and the message is no envelope.")
+            }
             Refusal::TooLong => {
                 write!(f, "A message has at most {MESSAGE_CHARS_MAX} characters.")
             }

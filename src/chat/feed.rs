@@ -71,6 +71,15 @@ pub(super) struct Attachment {
     pub state: AttachmentState,
 }
 
+/// How a connection enters its room.
+#[derive(Default)]
+pub(super) struct Entrance {
+    /// Where it will begin.
+    pub start: Start,
+    /// The address that it comes from; `None`: exempt.
+    pub from: Option<Address>,
+}
+
 /// Whether a connection receives its room's events.
 pub(super) enum AttachmentState {
     /// It receives none: it waits for a name, or is being admitted or refused.
@@ -78,8 +87,8 @@ pub(super) enum AttachmentState {
         /// The member that holds the name, and whose probe lists this connection; `None` while the
         /// connection is being admitted or refused.
         holder: Option<MemberKey>,
-        /// Where it will begin; `None`: live.
-        start: Option<Box<Start>>,
+        /// `None`: the default.
+        entrance: Option<Box<Entrance>>,
     },
     /// It receives them: it is in the room.
     Present {

@@ -110,6 +110,12 @@ impl Chat {
         self.user_id(owner, room)
     }
 
+    /// Whether all chats of a room are envelopes.
+    pub fn is_encrypted(&self, room: RoomKey) -> bool {
+        let rules = self.feeds.room(room).and_then(|room| room.rules.as_deref());
+        rules.is_some_and(|rules| rules.is_encrypted)
+    }
+
     /// The present members, in the order of their arrival.
     pub fn users(&self, room: RoomKey) -> impl Iterator<Item = (UserId, &str)> {
         let room = self.feeds.room(room).into_iter();

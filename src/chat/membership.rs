@@ -10,6 +10,7 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher24;
 
 use super::address::Address;
+use super::bans::HashedAddress;
 use super::error::{CloseReason, Refusal};
 use super::id::UserId;
 use super::keys::{MemberKey, RoomKey, SessionKey};
@@ -17,7 +18,7 @@ use super::limits::SESSION_ROOMS_MAX;
 use super::sink::Sink;
 use super::state::{Chat, Member, present_facts};
 use super::timer::ChatTimer;
-use crate::clock::{Mono, Now};
+use crate::clock::Now;
 use crate::ledger::Pressure;
 
 /// The kind of access that a session requests.
@@ -27,8 +28,6 @@ pub enum Access<'a> {
     Join {
         /// The password, if one was given.
         password: Option<&'a str>,
-        /// The address against which a wrong password counts. All exempt peers share `None`.
-        from: Option<Address>,
     },
     /// Reading messages and users, or opening a socket.
     Read,
@@ -37,32 +36,36 @@ pub enum Access<'a> {
 }
 
 impl Chat {
-    /// Checks whether a session has access to a room, as members always do: first whether the room is
-    /// locked, then the password. `room`: the room with
-    /// the requested id; `None`: no room has it.
+    /// Checks whether a session has access to a room, as members always do: first the bans, then
+    /// whether the room is locked, then the password. `room`: the room with the requested id; `None`:
+    /// no room has it. `from`: the address of the peer, against which a wrong password counts; all
+    /// exempt peers share `None`.
     pub fn gate(
         &mut self,
         now: Now,
         session: SessionKey,
         room: Option<RoomKey>,
         access: Access<'_>,
+        from: Option<Address>,
     ) -> Result<RoomKey, Refusal> {
         let key = room.ok_or(Refusal::RoomNotFound)?;
-        let room = self.feeds.room_mut(key).ok_or(Refusal::RoomNotFound)?;
+        let room = self.feeds.room(key).ok_or(Refusal::RoomNotFound)?;
         if self.sessions.get(session).is_some_and(|session| session.member_in(key).is_some()) {
             return Ok(key);
         }
-        let is_owner = room.is_owned_by(session);
-        let rules = room.rules.as_deref_mut();
-        let is_locked = rules.as_ref().is_some_and(|rules| rules.is_locked);
-        match (access, rules.and_then(|rules| rules.password.as_mut())) {
-            (Access::Post, _) => Err(Refusal::NotAMember),
+        if let Access::Post = access {
+            return Err(Refusal::NotAMember);
+        }
+        if room.rules.is_some() {
             // Before the password, so that nothing can be guessed meanwhile.
-            _ if is_locked && !is_owner => Err(Refusal::RoomLocked),
-            (Access::Read, Some(_)) => Err(Refusal::NotAMember),
+            self.check_barriers(now, session, key, self.hashed(from, key))?;
+        }
+        let rules = self.feeds.room_mut(key).and_then(|room| room.rules.as_deref_mut());
+        match (access, rules.and_then(|rules| rules.password.as_mut())) {
+            (Access::Read, Some(_)) | (Access::Post, _) => Err(Refusal::NotAMember),
             (Access::Read | Access::Join { .. }, None) => Ok(key),
-            (Access::Join { password: None, .. }, Some(_)) => Err(Refusal::BadPassword),
-            (Access::Join { password: Some(password), from }, Some(lock)) => {
+            (Access::Join { password: None }, Some(_)) => Err(Refusal::BadPassword),
+            (Access::Join { password: Some(password) }, Some(lock)) => {
                 let mut meter = self.guesses.meter(key, from);
                 let opened = lock.try_open(now.mono, password, &mut meter, self.config.guess_paces);
                 if opened == Err(Refusal::BadPassword) {
@@ -73,6 +76,25 @@ impl Chat {
                 opened.map(|()| key)
             }
         }
+    }
+
+    /// Whether the bans and the lock of a room let a session in that is no member.
+    fn check_barriers(
+        &self,
+        now: Now,
+        session: SessionKey,
+        key: RoomKey,
+        address: HashedAddress,
+    ) -> Result<(), Refusal> {
+        let room = self.feeds.room(key).ok_or(Refusal::RoomNotFound)?;
+        let Some(rules) = room.rules.as_deref().filter(|_| !room.is_owned_by(session)) else {
+            return Ok(());
+        };
+        let user_id = self.user_id(session, key);
+        if user_id.is_some_and(|user_id| rules.bans.apply_to(user_id, address, now.mono)) {
+            return Err(Refusal::Banned);
+        }
+        if rules.is_locked { Err(Refusal::RoomLocked) } else { Ok(()) }
     }
 
     /// Arms the timer of the guesses if there are any.
@@ -100,14 +122,20 @@ impl Chat {
         }
     }
 
-    /// Makes the session a member of a room; the caller has passed [`Chat::gate`]. Changes nothing
-    /// for a session that is a member already.
-    pub fn join(&mut self, session: SessionKey, room: RoomKey) -> Result<(), Refusal> {
+    /// Makes the session a member of a room; the caller has passed [`Chat::gate`]. For a session that is
+    /// a member already, only its address changes.
+    pub fn join(
+        &mut self,
+        session: SessionKey,
+        room: RoomKey,
+        from: Option<Address>,
+    ) -> Result<(), Refusal> {
         if self.feeds.room(room).is_none() {
             return Err(Refusal::RoomNotFound);
         }
         let Some(joining) = self.sessions.get(session) else { return Ok(()) };
-        if joining.member_in(room).is_some() {
+        if let Some(member) = joining.member_in(room) {
+            self.set_address(member, self.hashed(from, room));
             return Ok(());
         }
         if self.joined(joining) >= SESSION_ROOMS_MAX {
@@ -116,9 +144,18 @@ impl Chat {
         if self.ledger.is_at(Pressure::Connections) {
             return Err(Refusal::ServerFull);
         }
-        self.member(session, room);
+        if let Some(member) = self.member(session, room) {
+            self.set_address(member, self.hashed(from, room));
+        }
         self.recount();
         Ok(())
+    }
+
+    /// A member has joined or connected from this address.
+    pub(super) fn set_address(&mut self, member: MemberKey, address: HashedAddress) {
+        if let Some(member) = self.members.get_mut(member) {
+            member.address = address;
+        }
     }
 
     /// Ends the session's membership: closes its connections in the room and, if it was present,
@@ -153,7 +190,8 @@ impl Chat {
             arrival: None,
             pending: None,
             share: None,
-            typing_due: Mono::ZERO,
+            typing_due: 0,
+            address: HashedAddress::default(),
         });
         let (members, sessions) = (&self.members, &self.sessions);
         let place = joined.roster.join(member, |key| present_facts(members, sessions, key));

@@ -14,7 +14,7 @@
 //! | [`membership`] | access to rooms; joining and leaving |
 //! | [`presence`] | connections entering and leaving; names; probes |
 //! | [`posting`] | messages and typing events, and the order of all messages |
-//! | [`moderation`] | deleting messages, removing people |
+//! | [`moderation`] | removing and banning people, deleting messages |
 //! | [`ruling`] | what the owner decides: title, lock, password, slow mode, the end of the room |
 //! | [`quota`] | limits per address |
 //! | [`lookup`] | queries |
@@ -34,7 +34,7 @@
 //!
 //! The deciding half works on `state`: [`Chat`] and the entries in it. Both halves use `event` (the
 //! events for clients), `error` (the reasons for refusing and closing) and `timer` (the timers).
-//! The other files (`keys`, `roster`, `session_index`, `sort`, `id`, `name`, `visible`, `password`, `guesses`, `address`, `limits`, `config`, `heap`)
+//! The other files (`keys`, `roster`, `bans`, `session_index`, `sort`, `id`, `name`, `visible`, `envelope`, `password`, `guesses`, `address`, `limits`, `config`, `heap`)
 //! contain shared types, constants and functions.
 //!
 //! [`lifecycle`]: ../../src/disposable_chat/chat/lifecycle.rs.html
@@ -55,8 +55,10 @@
 //! [`sink`]: ../../src/disposable_chat/chat/sink.rs.html
 
 mod address;
+mod bans;
 mod catch_up;
 mod config;
+mod envelope;
 mod error;
 mod event;
 mod feed;
@@ -107,6 +109,7 @@ pub use limits::{
 };
 pub use lookup::{Extent, Reading};
 pub use membership::Access;
+pub use moderation::{BanInfo, BanRequest};
 pub use name::{Name, Title, UserName};
 pub use password::LockRecord;
 pub use posting::{Draft, is_nonce};

@@ -1,20 +1,150 @@
-//! Moderation: deleting the texts of messages.
+//! Moderation: removing and banning people, and deleting the texts of messages.
 //!
-//! Owns the rules for what may be deleted, and by which session. Must not know how a message is kept.
-//! The invariant: everyone in a room is told of a deletion, by a message that is history too, so that
+//! Owns the rules for what may be removed, banned or deleted, and by which session. Must not know how a
+//! message is kept; `membership` asks for the bans when it decides about access. The invariant:
+//! everyone in a room is told of a removal or a deletion, by a message that is history too, so that
 //! a client that resumes learns of it.
 
-use super::error::Refusal;
+use std::time::Duration;
+
+use super::bans::{Ban, HashedAddress};
+use super::error::{CloseReason, Refusal};
 use super::event::{Message, MessageKind};
-use super::id::MessageId;
+use super::id::{MessageId, UserId};
 use super::kept::MessageCopies;
-use super::keys::{RoomKey, SessionKey};
+use super::keys::{MemberKey, RoomKey, SessionKey};
 use super::posting::Author;
 use super::sink::Sink;
 use super::state::Chat;
-use crate::clock::Now;
+use crate::clock::{Now, Wall};
+
+/// The ban that comes with a removal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BanRequest {
+    /// How long the person has no access.
+    pub duration: Duration,
+    /// Whether other sessions from the person's address that have not joined have none either.
+    pub address: bool,
+}
+
+/// A ban, as the owner sees it.
+#[derive(Debug)]
+pub struct BanInfo<'a> {
+    /// The person.
+    pub user_id: UserId,
+    /// Its name when it was banned.
+    pub user: &'a str,
+    /// When the ban ends, if the clock is not set until then.
+    pub until: Wall,
+    /// Whether the ban includes an address.
+    pub has_address: bool,
+}
 
 impl Chat {
+    /// Removes a person from a room: closes its connections there, ends its membership and, if it was
+    /// present, announces that it has left. `by`: the owner; `None`: the operator, who may remove the
+    /// owner too. Returns whether the person's address is banned.
+    pub fn remove_user(
+        &mut self,
+        now: Now,
+        by: Option<SessionKey>,
+        room: Option<RoomKey>,
+        user_id: Option<UserId>,
+        ban: Option<BanRequest>,
+        sink: &mut dyn Sink,
+    ) -> Result<bool, Refusal> {
+        let key = match by {
+            Some(session) => self.owned_room(session, room)?,
+            None => room.ok_or(Refusal::RoomNotFound)?,
+        };
+        let member_key = self.member_with(key, user_id).ok_or(Refusal::UserNotFound)?;
+        let member = self.members.get(member_key).ok_or(Refusal::UserNotFound)?;
+        let (session, user_id, address) = (member.session, member.user_id, member.address);
+        if let Some(by) = by {
+            self.pace_command(now, by)?;
+        }
+        let mut has_address = false;
+        if let Some(BanRequest { duration, address: with_address }) = ban {
+            if self.is_full() {
+                return Err(Refusal::ServerFull);
+            }
+            let name = self.sessions.get(session).map(|session| session.name.clone());
+            let user = name.ok_or(Refusal::UserNotFound)?;
+            let address = address.known().filter(|_| with_address);
+            has_address = address.is_some();
+            let until = now.mono.after(duration);
+            if let Some(room) = self.feeds.room_mut(key) {
+                let ban = Ban { user_id, user, until, address };
+                room.rules_mut().bans.add(ban, now.mono);
+            }
+            self.recount_room(key);
+        }
+        // Selected by room: some may wait for the name.
+        for attachment in self.attachments_of(member_key) {
+            self.close(now, attachment, CloseReason::Removed, sink);
+        }
+        self.depart_as(now, member_key, MessageKind::UserRemoved, sink); // From its grace.
+        self.remove_member(now, member_key, sink);
+        if self.feeds.room(key).is_some_and(|room| room.is_owned_by(session)) {
+            self.give_up_room(key);
+            self.pass_on(key, sink);
+        }
+        self.recount();
+        Ok(has_address)
+    }
+
+    /// The member of a room with this user id.
+    fn member_with(&self, room: RoomKey, user_id: Option<UserId>) -> Option<MemberKey> {
+        let mut members = self.feeds.room(room)?.roster.members().iter().copied();
+        members.find(|key| self.members.get(*key).map(|member| member.user_id) == user_id)
+    }
+
+    /// The bans of a room, the oldest first, for its owner.
+    pub fn bans(
+        &self,
+        now: Now,
+        session: SessionKey,
+        room: Option<RoomKey>,
+    ) -> Result<impl Iterator<Item = BanInfo<'_>> + use<'_>, Refusal> {
+        let key = self.owned_room(session, room)?;
+        let rules = self.feeds.room(key).and_then(|room| room.rules.as_deref());
+        let bans = rules.into_iter().flat_map(move |rules| rules.bans.iter(now.mono));
+        Ok(bans.map(move |ban| BanInfo {
+            user_id: ban.user_id,
+            user: ban.user.as_str(),
+            until: now.wall.after(ban.until.since(now.mono)),
+            has_address: ban.address.is_some(),
+        }))
+    }
+
+    /// Lifts the ban of a person, if there is one, for the room's owner.
+    pub fn lift_ban(
+        &mut self,
+        session: SessionKey,
+        room: Option<RoomKey>,
+        user_id: Option<UserId>,
+    ) -> Result<(), Refusal> {
+        let key = self.owned_room(session, room)?;
+        let rules = self.feeds.room_mut(key).and_then(|room| room.rules.as_deref_mut());
+        if let (Some(rules), Some(user_id)) = (rules, user_id) {
+            rules.bans.lift(user_id);
+            self.recount_room(key);
+        }
+        Ok(())
+    }
+
+    /// The hash of an address in a room.
+    pub(super) fn hashed(
+        &self,
+        from: Option<super::address::Address>,
+        room: RoomKey,
+    ) -> HashedAddress {
+        let id = self.feeds.room(room).map(|room| room.id);
+        id.map_or_else(HashedAddress::default, |id| {
+            HashedAddress::of(from, id, &self.user_id_secret)
+        })
+    }
+
     /// Deletes the text of a chat message for its author or for the room's owner, who need not be
     /// members. The message's entry stays in the history, and its nonce stays known. Does nothing if
     /// the text has been deleted already. `event_bytes` gives the length of a message's event.

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::envelope::is_envelope;
 use super::error::Refusal;
 use super::event::{Event, Message, MessageKind};
 use super::id::UserId;
@@ -50,6 +51,14 @@ impl<'a> Draft<'a> {
             return Err(Refusal::TooLong);
         }
         Ok(Draft { text, nonce })
+    }
+
+    /// A draft for a room in which all chats are envelopes, with nonces. The text is not trimmed.
+    pub fn envelope(text: &'a str, nonce: Option<&'a str>) -> Result<Draft<'a>, Refusal> {
+        if !nonce.is_some_and(is_nonce) {
+            return Err(Refusal::BadNonce);
+        }
+        if is_envelope(text) { Ok(Draft { text, nonce }) } else { Err(Refusal::NotEncrypted) }
     }
 }
 
@@ -144,10 +153,11 @@ impl Chat {
 
     fn typing_as(&mut self, now: Now, key: MemberKey, sink: &mut dyn Sink) {
         let Some(member) = self.members.get_mut(key) else { return };
-        if now.mono < member.typing_due {
+        let wait = member.typing_due.wrapping_sub(now.mono.micros() as u32);
+        if (1..=TYPING_INTERVAL.as_micros() as u32).contains(&wait) {
             return;
         }
-        member.typing_due = now.mono.after(TYPING_INTERVAL);
+        member.typing_due = now.mono.after(TYPING_INTERVAL).micros() as u32;
         let (Some(room), Some(session)) =
             (self.feeds.room(member.room), self.sessions.get(member.session))
         else {

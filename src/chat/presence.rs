@@ -5,11 +5,11 @@
 //! present in a room have the same name, and each arrival and each departure of a member is
 //! announced once; the end of a room is not a departure.
 
-use super::address::{Created, ShareKind};
+use super::address::{Address, Created, ShareKind};
 use super::catch_up::Start;
 use super::error::{CloseReason, Refusal};
 use super::event::MessageKind;
-use super::feed::{Attachment, AttachmentState};
+use super::feed::{Attachment, AttachmentState, Entrance};
 use super::keys::{AttachmentKey, ConnKey, MemberKey, RoomKey, SessionKey};
 use super::limits::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX};
 use super::lookup;
@@ -31,6 +31,8 @@ pub struct JoinRequest {
     pub room: Option<RoomKey>,
     /// The connection's address is over its limit of connections.
     pub share_exceeded: bool,
+    /// The address; `None`: exempt.
+    pub from: Option<Address>,
     /// Where the connection begins to receive.
     pub start: Start,
 }
@@ -52,6 +54,8 @@ pub enum Departure {
     Closed,
     /// Without a close frame. If it was the member's last, the member may return within the grace.
     Broken,
+    /// The owner or the operator has removed the member.
+    Removed,
 }
 
 /// The close of a connection whose session has no access to the room.
@@ -59,6 +63,7 @@ fn without_access(refusal: Refusal) -> CloseReason {
     match refusal {
         Refusal::NotAMember => CloseReason::NotAMember,
         Refusal::RoomLocked => CloseReason::RoomLocked,
+        Refusal::Banned => CloseReason::Banned,
         _ => CloseReason::RoomNotFound,
     }
 }
@@ -75,7 +80,7 @@ impl Chat {
         if self.sessions.get(session_key).is_none() {
             return Err(CloseReason::InvalidSession);
         }
-        let gate = self.gate(now, session_key, request.room, Access::Read);
+        let gate = self.gate(now, session_key, request.room, Access::Read, request.from);
         let room_key = gate.map_err(without_access)?;
         let session = self.sessions.get(session_key).ok_or(CloseReason::InvalidSession)?;
         if request.share_exceeded || self.connected(session) >= SESSION_CONNECTIONS_MAX {
@@ -92,12 +97,14 @@ impl Chat {
             }
         }
 
-        let start = (request.start != Start::Live).then(|| Box::new(request.start));
+        let JoinRequest { start, from, .. } = request;
+        let is_plain = start == Start::Live && from.is_none();
+        let entrance = (!is_plain).then(|| Box::new(Entrance { start, from }));
         let key = self.feeds.attachments.insert(Attachment {
             conn: request.conn,
             session: session_key,
             room: room_key,
-            state: AttachmentState::Waiting { holder: None, start },
+            state: AttachmentState::Waiting { holder: None, entrance },
         });
         if let Some(session) = self.sessions.get_mut(session_key) {
             session.attachments.push(key);
@@ -173,11 +180,23 @@ impl Chat {
                 sink.close(conn, reason);
             }
         }
-        self.exit(now, key, Departure::Closed, sink);
+        let is_removal = reason == CloseReason::Removed;
+        self.exit(now, key, if is_removal { Departure::Removed } else { Departure::Closed }, sink);
     }
 
     /// Ends a member's presence and announces it. Does nothing if the member is not present.
     pub(super) fn depart(&mut self, now: Now, key: MemberKey, sink: &mut dyn Sink) {
+        self.depart_as(now, key, MessageKind::UserLeft, sink);
+    }
+
+    /// Like [`Chat::depart`], announced by a message of this kind.
+    pub(super) fn depart_as(
+        &mut self,
+        now: Now,
+        key: MemberKey,
+        kind: MessageKind<'_>,
+        sink: &mut dyn Sink,
+    ) {
         let Some(member) = self.members.get_mut(key) else { return };
         if member.arrival.is_none() {
             return;
@@ -193,7 +212,7 @@ impl Chat {
         if let Some(member) = self.members.get_mut(key) {
             member.arrival = None;
         }
-        self.accept(now, key, MessageKind::UserLeft, None, &mut |_| (), sink);
+        self.accept(now, key, kind, None, &mut |_| (), sink);
         probe.as_ref().map(|probe| self.timers.cancel(probe.timer));
         self.recount();
         let Some(probe) = probe else { return };
@@ -292,15 +311,15 @@ impl Chat {
     fn admit(&mut self, now: Now, key: AttachmentKey, sink: &mut dyn Sink) {
         let Some(attachment) = self.feeds.attachments.get_mut(key) else { return };
         let (conn, session, room) = (attachment.conn, attachment.session, attachment.room);
-        let AttachmentState::Waiting { holder, start } = &mut attachment.state else { return };
+        let AttachmentState::Waiting { holder, entrance } = &mut attachment.state else { return };
         let has_waited = holder.take().is_some();
-        let start = start.take().map_or(Start::Live, |start| *start);
+        let Entrance { start, from } = entrance.take().map_or_else(Default::default, |it| *it);
         if self.has_ended(room) {
             return self.close(now, key, self.end_reason(room), sink); // Its holder has just left.
         }
         if has_waited {
-            // The room may have been locked meanwhile, or have got a password.
-            if let Err(refusal) = self.gate(now, session, Some(room), Access::Read) {
+            // The room may have been locked meanwhile, or have got a password, or the address is banned.
+            if let Err(refusal) = self.gate(now, session, Some(room), Access::Read, from) {
                 return self.close(now, key, without_access(refusal), sink);
             }
         }
@@ -317,6 +336,7 @@ impl Chat {
             }
         }
         let Some(member) = self.member(session, room) else { return };
+        self.set_address(member, self.hashed(from, room));
         self.place(key, member, sink);
         self.answer_probe(now, member, sink); // A new connection is a sign of life too.
         if has_waited {
@@ -435,7 +455,9 @@ impl Chat {
         }
         let is_wanted = member.probe().is_some(); // If so, there is no grace: the name is free at once.
         let grace = self.config.leave_grace;
-        if departure == Departure::Closed || is_wanted || grace.is_zero() {
+        if departure == Departure::Removed {
+            self.depart_as(now, key, MessageKind::UserRemoved, sink);
+        } else if departure == Departure::Closed || is_wanted || grace.is_zero() {
             self.depart(now, key, sink);
         } else {
             let grace = self.timers.arm(ChatTimer::LeaveGrace(key), now.mono);

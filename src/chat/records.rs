@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::address::Address;
+use super::bans::{Ban, HashedAddress};
 use super::event::{Message, MessageKind};
 use super::id::{MessageId, RoomId, SessionId, UserId};
 use super::kept::{MessageCopies, record_bytes};
@@ -95,6 +96,21 @@ pub enum Record<'a> {
         room: u32,
         /// The number of earlier arrivals in all rooms; `None`: the member is not present.
         arrival: Option<u64>,
+        /// The hash of the address of its last join or connection, if it had one.
+        address: Option<[u8; 7]>,
+    },
+    /// Ordered by room, and for each room the oldest first.
+    Ban {
+        /// The index of a room.
+        room: u32,
+        /// The person's user id.
+        user_id: u64,
+        /// The person's name when it was banned.
+        user: Cow<'a, str>,
+        /// When the ban ends, in microseconds since 1970. The time of a restart counts.
+        until: u64,
+        /// The hash of the person's address, if that is banned too.
+        address: Option<[u8; 7]>,
     },
     /// Ordered by room, the one that has been silent longest first, and for each room by id.
     Message {
@@ -282,7 +298,20 @@ impl Chat {
                 let indices = (sessions.index(key), rooms.index(*room), self.members.get(*member));
                 let (Some(session), Some(room), Some(member)) = indices else { continue };
                 let arrival = member.arrival.map(Arrival::earlier);
-                keep(Record::Member { session, room, arrival })?;
+                let address = member.address.known().map(|address| address.0);
+                keep(Record::Member { session, room, arrival, address })?;
+            }
+        }
+        for (index, key) in (0..).zip(&rooms.order) {
+            let rules = self.feeds.room(*key).and_then(|room| room.rules.as_deref());
+            for ban in rules.into_iter().flat_map(|rules| rules.bans.iter(now.mono)) {
+                keep(Record::Ban {
+                    room: index,
+                    user_id: ban.user_id.0,
+                    user: ban.user.as_str().into(),
+                    until: now.wall.after(ban.until.since(now.mono)).micros(),
+                    address: ban.address.map(|address| address.0),
+                })?;
             }
         }
         Ok(rooms)
@@ -433,18 +462,38 @@ impl<'c> Restoring<'c> {
             }
             Record::Room { .. } => self.take_room(record)?,
             Record::Message { .. } => self.take_message(record, event_bytes)?,
-            Record::Member { session, room, arrival } => {
+            Record::Ban { .. } => self.take_ban(record)?,
+            Record::Member { session, room, arrival, address } => {
                 let session = *self.sessions.get(session as usize).ok_or(InvalidRecord)?;
                 let room = *self.rooms.get(room as usize).ok_or(InvalidRecord)?;
                 if chat.sessions.get(session).is_none_or(|one| one.member_in(room).is_some()) {
                     return Err(InvalidRecord);
                 }
                 let member = chat.member(session, room).ok_or(InvalidRecord)?;
+                let address = address.map_or_else(HashedAddress::default, HashedAddress);
+                chat.set_address(member, address);
                 if let Some(arrival) = arrival {
                     self.make_present(member, arrival)?;
                 }
             }
         }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn take_ban(&mut self, record: Record<'_>) -> Result<(), InvalidRecord> {
+        let Record::Ban { room, user_id, user, until, address } = record else {
+            return Err(InvalidRecord);
+        };
+        let now = self.now;
+        let key = *self.rooms.get(room as usize).ok_or(InvalidRecord)?;
+        let room = self.chat.feeds.room_mut(key).ok_or(InvalidRecord)?;
+        let user = Name::restored(&user).map_err(|_| InvalidRecord)?;
+        let left = until.saturating_sub(now.wall.micros());
+        let until = now.mono.after(Duration::from_micros(left));
+        let address = address.map(HashedAddress);
+        room.rules_mut().bans.add(Ban { user_id: UserId(user_id), user, until, address }, now.mono);
+        self.chat.recount_room(key);
         Ok(())
     }
 
@@ -461,6 +510,7 @@ impl<'c> Restoring<'c> {
         let chat = &mut *self.chat;
         let room = *self.rooms.get(room as usize).ok_or(InvalidRecord)?;
         let room_id = chat.feeds.room(room).ok_or(InvalidRecord)?.id;
+        let is_encrypted = chat.is_encrypted(room);
         let history = chat.feeds.history(room).ok_or(InvalidRecord)?;
         let id = MessageId::parse(&id).ok_or(InvalidRecord)?;
         let is_out_of_order = history.newest_added() >= Some(id);
@@ -480,6 +530,9 @@ impl<'c> Restoring<'c> {
         };
         let is_valid = Name::restored(&user).is_ok_and(|name| name.as_str() == user)
             && match kind {
+                MessageKind::Chat(_) if is_encrypted => {
+                    Draft::envelope(&text, nonce.as_deref()).is_ok()
+                }
                 MessageKind::Chat(_) => Draft::restored(&text, nonce.as_deref()).is_ok(),
                 MessageKind::ChatDeleted => {
                     text.is_empty() && nonce.as_deref().is_none_or(is_nonce)

@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use smallvec::SmallVec;
 
 use super::address::Addresses;
+use super::bans::{Bans, HashedAddress};
 use super::config::ChatConfig;
 use super::feed::Feeds;
 use super::guesses::Guesses;
@@ -132,6 +133,7 @@ pub(super) struct Room {
 #[derive(Default)]
 pub(super) struct Rules {
     pub password: Option<Lock>,
+    pub bans: Bans,
     /// Sessions that are neither members nor the owner have no access.
     pub is_locked: bool,
     /// The room has had a password since it was opened: it is left out of listings for good.
@@ -168,9 +170,11 @@ pub(super) struct Member {
     pub user_id: UserId,
     /// The index in [`Roster::members`].
     pub place: u32,
-    /// The number of connections in the room. A present member without a connection is in its
-    /// grace.
-    pub connections: u32,
+    /// The number of connections in the room, at most `SESSION_CONNECTIONS_MAX`. A present member
+    /// without a connection is in its grace.
+    pub connections: u8,
+    /// The address of its last join or connection.
+    pub address: HashedAddress,
     /// Its place in the order of all arrivals; `None`: the member is not present.
     pub arrival: Option<Arrival>,
     /// What the member waits for. In a box, because few members wait at a time. The ledger does not
@@ -178,8 +182,9 @@ pub(super) struct Member {
     pub pending: Option<Box<Pending>>,
     /// The share in which its last message counts. It may have ended.
     pub share: Option<ShareKey>,
-    /// Typing events before this time are not published.
-    pub typing_due: Mono,
+    /// Typing events in the second before this time are not published. In microseconds, modulo 2³²: a
+    /// member that has not typed for an hour may lose an event by mistake, one time in four thousand.
+    pub typing_due: u32,
 }
 
 /// What a present member waits for.
@@ -337,7 +342,8 @@ impl Room {
         self.roster.bytes()
             + self.title.as_ref().map_or(0, |title| allocation(title.as_str().len()))
             + self.rules.as_ref().map_or(0, |rules| {
-                allocation(size_of::<Rules>()) + tree_bytes::<u128, ()>(rules.chats.len())
+                let chats = tree_bytes::<u128, ()>(rules.chats.len());
+                allocation(size_of::<Rules>()) + chats + rules.bans.heap_bytes()
             })
     }
 

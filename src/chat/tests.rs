@@ -72,6 +72,8 @@ struct Story {
     sink: Recorder,
     ledger: Ledger,
     conns: Slots<(), ConnTag>,
+    /// The address of those that join or enter.
+    from: Option<Address>,
     /// True within [`Story::tick`]: batches stay open after a command.
     ticking: bool,
 }
@@ -89,7 +91,7 @@ impl Story {
         let now =
             Now { mono: Mono::from_micros(5), wall: Wall::from_micros(1_755_611_100_123_456) };
         let sink = Recorder::default();
-        Story { now, chat, sink, ledger, conns: Slots::default(), ticking: false }
+        Story { now, chat, sink, ledger, conns: Slots::default(), from: None, ticking: false }
     }
 
     /// Opens a session and a room, and enters it. Returns the session, the room and the connection.
@@ -206,7 +208,8 @@ impl Story {
     ) -> Result<(Tab, Admission), CloseReason> {
         let conn = self.new_conn(room);
         let (session, room) = (Some(session), Some(room));
-        let request = JoinRequest { conn, session, room, share_exceeded: false, start };
+        let request =
+            JoinRequest { conn, session, room, share_exceeded: false, from: self.from, start };
         let entered = self.chat.enter(self.now, request, &mut self.sink);
         if let Ok((_, Admission::Admitted)) = entered {
             self.sink.note_admission(conn);
@@ -286,7 +289,7 @@ impl Story {
         nonce: Option<&str>,
     ) -> Result<(String, bool), Refusal> {
         let draft = Draft::new(text, nonce)?;
-        let key = self.chat.gate(self.now, session, Some(room), Access::Post)?;
+        let key = self.chat.gate(self.now, session, Some(room), Access::Post, None)?;
         let posted = self.chat.post_from_outside(self.now, session, key, draft, &mut self.sink);
         let posted = posted.map(|(copy, is_new)| {
             let message = copy.iter().next().expect("the message");
@@ -328,7 +331,7 @@ impl Story {
     }
 
     fn join(&mut self, session: SessionKey, room: RoomKey) -> Result<(), Refusal> {
-        let joined = self.chat.join(session, room);
+        let joined = self.chat.join(session, room, self.from);
         self.step();
         joined
     }

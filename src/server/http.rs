@@ -332,7 +332,8 @@ impl<S: Stream> Core<S> {
         if let Some(room) = room {
             self.table.carry(key, room);
         }
-        let request = JoinRequest { conn: key, session, room, share_exceeded, start };
+        let from = client.address;
+        let request = JoinRequest { conn: key, session, room, share_exceeded, from, start };
         let (attachment, admission) = self.chat.enter(self.table.now, request, &mut self.table)?;
         let recipient = self.table.slots.get_mut(key).and_then(Connection::recipient);
         if let Some(recipient) = recipient {

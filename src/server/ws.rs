@@ -126,7 +126,10 @@ impl<S: Stream> Core<S> {
             Ok(ClientEvent::Chat { message, nonce }) => {
                 self.trip(&message);
                 let nonce = nonce.as_deref();
-                let posted = Draft::new(&message, nonce)
+                let room = self.chat.room_of(attachment);
+                let is_encrypted = room.is_some_and(|room| self.chat.is_encrypted(room));
+                let draft = if is_encrypted { Draft::envelope } else { Draft::new };
+                let posted = draft(&message, nonce)
                     .and_then(|draft| self.chat.post(now, attachment, draft, &mut self.table));
                 if let Err(refusal) = posted {
                     self.refuse(key, attachment, refusal, nonce);

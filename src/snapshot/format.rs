@@ -74,11 +74,20 @@ pub(super) fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
                 out.number(remaining);
             });
         }
-        Record::Member { session, room, arrival } => {
+        Record::Ban { room, user_id, user, until, address } => {
+            out.bytes(b"B");
+            out.number((*room).into());
+            out.bytes(&user_id.to_le_bytes());
+            out.text(user);
+            out.number(*until);
+            out.option(*address, |out, address| out.bytes(&address));
+        }
+        Record::Member { session, room, arrival, address } => {
             out.bytes(b"M");
             out.number((*session).into());
             out.number((*room).into());
             out.option(*arrival, Encoder::number);
+            out.option(*address, |out, address| out.bytes(&address));
         }
         Record::Message { room, id, kind, user, user_id, wall, text, nonce, from } => {
             out.bytes(b"T");
@@ -151,6 +160,14 @@ pub(super) fn decode<'a>(
             session: from.small()?,
             room: from.small()?,
             arrival: from.option(Decoder::number)?,
+            address: if version < 2 { None } else { from.option(Decoder::array)? },
+        },
+        [b'B'] => Record::Ban {
+            room: from.small()?,
+            user_id: u64::from_le_bytes(from.array()?),
+            user: from.text()?,
+            until: from.number()?,
+            address: from.option(Decoder::array)?,
         },
         [b'T'] if version < 2 => message_1(&mut from)?,
         [b'T'] => Record::Message {

@@ -44,6 +44,10 @@ impl Close {
     pub const NOT_A_MEMBER: Close = close(4403, "not a member");
     /// The room is locked and the session has not joined (contract §7.11).
     pub const ROOM_LOCKED: Close = close(4403, "room locked");
+    /// The session or its address is banned from the room (contract §7.11).
+    pub const BANNED: Close = close(4403, "banned");
+    /// The owner has removed this person from the room (contract §7.17).
+    pub const REMOVED: Close = close(4411, "removed");
     /// The room does not exist (contract §7.12).
     pub const ROOM_NOT_FOUND: Close = close(4404, "room not found");
     /// Another person present in the room has the session's name (contract §7.13).

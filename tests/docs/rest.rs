@@ -39,6 +39,11 @@ const ROOMS: &[&str] = &[
 ];
 const MESSAGES: &[&str] = &["/rooms/{room_id}/messages", "/rooms/{room_id}/messages/{message_id}"];
 const STREAMS: &[&str] = &["/rooms/{room_id}/events", "/rooms/{room_id}/typing"];
+const MODERATION: &[&str] = &[
+    "/rooms/{room_id}/users/{user_id}",
+    "/rooms/{room_id}/bans",
+    "/rooms/{room_id}/bans/{user_id}",
+];
 const OTHERS: &[&str] = &["/health", "/ping", "/", "/openapi.json", "/asyncapi.json", "/docs"];
 
 fn routes() -> BTreeSet<(String, &'static str)> {
@@ -81,7 +86,7 @@ fn every_documented_operation_is_a_route() {
 
 #[test]
 fn every_documented_path_is_tested_below() {
-    let mut tested: Vec<_> = [SESSIONS, ROOMS, MESSAGES, STREAMS, OTHERS].concat();
+    let mut tested: Vec<_> = [SESSIONS, ROOMS, MESSAGES, MODERATION, STREAMS, OTHERS].concat();
     tested.sort_unstable();
     let documented: BTreeSet<_> = documented().into_iter().map(|(path, _)| path).collect();
     assert_eq!(tested, Vec::from_iter(&documented));
@@ -397,6 +402,52 @@ fn operations_on_streams_answer_as_documented() {
     checker.refused(&server, typing, post(&at(typing, &plain)).session(&other), 409, "name_taken");
     drop(streams);
     checker.expect_all_of(STREAMS, &[]);
+}
+
+#[test]
+fn operations_of_moderation_answer_as_documented() {
+    let server = Server::start(&["--message-rate", "1", "--message-burst", "2"]);
+    let checker = &mut Checker::new();
+    let (ana, bob) = (server.session("ana"), server.session("bob"));
+    let room = server.room(&ana);
+    let join = post(&format!("/rooms/{room}/join")).session(&bob);
+    let bob_id = server.ask(join).expect(200).string("user_id");
+
+    let one = "/rooms/{room_id}/users/{user_id}";
+    let at = |room: &str, query: &str| delete(&format!("/rooms/{room}/users/{bob_id}{query}"));
+    needs_a_session(checker, &server, one, &at(&room, ""));
+    let removal = |query: &str| at(&room, query).session(&ana);
+    checker.refused(&server, one, removal("?ban=0"), 422, "bad_query");
+    checker.refused(&server, one, at(&room, "").session(&bob), 422, "bad_query");
+    let nobody = delete(&format!("/rooms/{room}/users/x"));
+    checker.refused(&server, one, nobody.clone().session(&bob), 403, "not_the_owner");
+    checker.refused(&server, one, nobody.session(&ana), 404, "user_not_found");
+    checker.refused(&server, one, at(NO_ROOM, "").session(&ana), 404, "room_not_found");
+    let removed = checker.ask(&server, one, removal("?ban=60&address=true"), 200).json();
+    assert_eq!(removed["address"], false);
+
+    let bans = "/rooms/{room_id}/bans";
+    let list = |room: &str| get(&format!("/rooms/{room}/bans"));
+    needs_a_session(checker, &server, bans, &list(&room));
+    checker.refused(&server, bans, list(&room).session(&bob), 403, "not_the_owner");
+    checker.refused(&server, bans, list(NO_ROOM).session(&bob), 404, "room_not_found");
+    let listed = checker.ask(&server, bans, list(&room).session(&ana), 200).json();
+    assert_eq!(listed["bans"][0]["user_id"], json!(bob_id));
+
+    let ban = "/rooms/{room_id}/bans/{user_id}";
+    let lift = |room: &str| delete(&format!("/rooms/{room}/bans/{bob_id}"));
+    needs_a_session(checker, &server, ban, &lift(&room));
+    checker.refused(&server, ban, lift(&room).session(&bob), 403, "not_the_owner");
+    checker.refused(&server, ban, lift(NO_ROOM).session(&ana), 404, "room_not_found");
+    checker.ask(&server, ban, lift(&room).session(&ana), 200);
+    let mut limited = None;
+    while limited.is_none() {
+        server.ask(post(&format!("/rooms/{room}/join")).session(&bob)).expect(200);
+        let answer = server.ask(removal(""));
+        checker.check(one, "DELETE", &answer);
+        limited = (answer.status == 429).then_some(answer);
+    }
+    checker.expect_all_of(MODERATION, &[]);
 }
 
 #[test]

@@ -23,6 +23,8 @@ const CLOSES: &[Close] = &[
     Close::SERVER_FULL,
     Close::INVALID_SESSION,
     Close::NOT_A_MEMBER,
+    Close::BANNED,
+    Close::REMOVED,
     Close::ROOM_NOT_FOUND,
     Close::NAME_TAKEN,
     Close::ROOM_DELETED,
@@ -139,6 +141,10 @@ fn the_server_sends_exactly_the_documented_events() {
         ws.text(text);
         got.push(next(&mut ws, document, seen)["code"].clone());
     }
+    let encrypted = server.room_with(&bob, &json!({"encrypted": true}));
+    let mut envelopes = server.enter_as(&encrypted, "bob", &bob);
+    envelopes.text(r#"{"type":"chat","message":"a","nonce":"1"}"#);
+    got.push(next(&mut envelopes, document, seen)["code"].clone());
     loop {
         ws.chat("again");
         let answer = next(&mut ws, document, seen);

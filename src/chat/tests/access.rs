@@ -54,7 +54,7 @@ fn the_gate_follows_this_table() {
     use Refusal::{
         BadPassword as Bad, NotAMember as Not, RoomLocked as Locked, RoomNotFound as No,
     };
-    let join = |password| Access::Join { password, from: None };
+    let join = |password| Access::Join { password };
     // Each row has one result for each of `SESSIONS`.
     let open = [Ok(()); 7];
     let members = |refusal| {
@@ -98,7 +98,7 @@ fn the_gate_follows_this_table() {
     for (kind, access, answers) in table {
         for (session, answer) in SESSIONS.into_iter().zip(answers) {
             let (mut story, asking, room) = scene(kind, session);
-            let gate = story.chat.gate(story.now, asking, room, access);
+            let gate = story.chat.gate(story.now, asking, room, access, None);
             assert_eq!(gate, answer.map(|()| room.unwrap()), "{kind}, {session}");
             story.step();
         }
@@ -108,7 +108,7 @@ fn the_gate_follows_this_table() {
         for session in SESSIONS {
             for access in [join(None), join(Some(PASSWORD)), Access::Read, Access::Post] {
                 let (mut story, asking, room) = scene(kind, session);
-                assert_eq!(story.chat.gate(story.now, asking, room, access), Err(No));
+                assert_eq!(story.chat.gate(story.now, asking, room, access, None), Err(No));
                 assert_eq!(
                     story.chat.delete_room(story.now, asking, room, &mut story.sink),
                     Err(No)
@@ -180,7 +180,7 @@ impl Story {
         password: Option<&str>,
         from: Option<Address>,
     ) -> Result<(), Refusal> {
-        let gate = self.chat.gate(self.now, session, Some(room), Access::Join { password, from });
+        let gate = self.chat.gate(self.now, session, Some(room), Access::Join { password }, from);
         self.step();
         self.join(session, gate?)
     }
@@ -302,8 +302,9 @@ fn guesses_from_many_addresses_in_many_rooms_take_little_memory_and_lock_out_nob
     let before = story.ledger.total();
     for n in 0..55 {
         for (place, room) in rooms.iter().enumerate() {
-            let access = Access::Join { password: Some("wrong"), from: address(100 * n + place) };
-            let gate = story.chat.gate(story.now, bob, Some(*room), access);
+            let access = Access::Join { password: Some("wrong") };
+            let gate =
+                story.chat.gate(story.now, bob, Some(*room), access, address(100 * n + place));
             assert_eq!(gate, Err(Refusal::BadPassword));
         }
     }

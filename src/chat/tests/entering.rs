@@ -106,7 +106,14 @@ fn the_checks_at_entry_follow_the_order_of_the_contract() {
         ((Some(full), live.1), false, CloseReason::TooManyRooms),
     ] {
         let conn = story.conns.insert(());
-        let request = JoinRequest { conn, session, room, share_exceeded: over, start: Start::Live };
+        let request = JoinRequest {
+            conn,
+            session,
+            room,
+            share_exceeded: over,
+            from: None,
+            start: Start::Live,
+        };
         let entered = story.chat.enter(story.now, request, &mut story.sink);
         assert_eq!(entered.err(), Some(close));
         story.step();

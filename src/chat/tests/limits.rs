@@ -215,7 +215,8 @@ fn thousands_of_sessions_and_rooms_leave_nothing_behind() {
             let mut enter = |session| {
                 let conn = conns.insert(());
                 let (session, room, start) = (Some(session), Some(room), Start::Last(10));
-                let request = JoinRequest { conn, session, room, share_exceeded: false, start };
+                let request =
+                    JoinRequest { conn, session, room, share_exceeded: false, from: None, start };
                 chat.enter(now, request, sink).unwrap().0
             };
             let tab = enter(session);

@@ -268,8 +268,8 @@ impl Model {
         let roll = self.roll(9) as usize;
         let password = [None, Some("wrong"), Some(PASSWORD)][roll % 3];
         let from = [None, address(1), address(2)][roll / 3];
-        let access = Access::Join { password, from };
-        let gate = self.story.chat.gate(self.story.now, session, Some(room), access);
+        let access = Access::Join { password };
+        let gate = self.story.chat.gate(self.story.now, session, Some(room), access, from);
         let is_free = !self.locked.contains(&room) || self.story.user_id(session, room).is_some();
         match gate {
             Ok(_) => assert!(is_free || password == Some(PASSWORD)),

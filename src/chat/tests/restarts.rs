@@ -139,7 +139,7 @@ fn ids_increase_across_restarts_whatever_the_clock() {
         story.restart(wall);
         let room = story.chat.room(room_id).unwrap();
         let ana = story.chat.session(ana).unwrap();
-        story.chat.gate(story.now, ana, Some(room), Access::Post).unwrap();
+        story.chat.gate(story.now, ana, Some(room), Access::Post, None).unwrap();
         let id = story.chat.message_ids.next(wall, &mut SeededEntropy::new(9));
         assert!(id > before);
     }

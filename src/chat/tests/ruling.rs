@@ -164,8 +164,8 @@ fn another_password_opens_and_the_old_one_does_not_while_guesses_stay_counted() 
         story.room_with(ana, RoomOptions { password: Some("old"), ..RoomOptions::default() });
     let bob = story.person("bob");
     let ask = |story: &mut Story, password| {
-        let access = Access::Join { password: Some(password), from: None };
-        let gate = story.chat.gate(story.now, bob, Some(room), access);
+        let access = Access::Join { password: Some(password) };
+        let gate = story.chat.gate(story.now, bob, Some(room), access, None);
         story.step();
         gate.map(|_| ())
     };
@@ -222,12 +222,15 @@ fn a_locked_room_counts_no_guess() {
     story.rule(ana, room, lock(true));
     let bob = story.person("bob");
     for _ in 0..100 {
-        let access = Access::Join { password: Some("wrong"), from: None };
-        assert_eq!(story.chat.gate(story.now, bob, Some(room), access), Err(Refusal::RoomLocked));
+        let access = Access::Join { password: Some("wrong") };
+        assert_eq!(
+            story.chat.gate(story.now, bob, Some(room), access, None),
+            Err(Refusal::RoomLocked)
+        );
     }
     story.rule(ana, room, lock(false));
-    let access = Access::Join { password: Some("x"), from: None };
-    assert!(story.chat.gate(story.now, bob, Some(room), access).is_ok());
+    let access = Access::Join { password: Some("x") };
+    assert!(story.chat.gate(story.now, bob, Some(room), access, None).is_ok());
 }
 
 /// The gate was passed when the connection began to wait for its name.
