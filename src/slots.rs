@@ -205,6 +205,11 @@ impl<T, K> Slots<T, K> {
         Some(Key { index, generation: entry.generation, kind: PhantomData })
     }
 
+    /// All entries have lower indices.
+    pub fn end(&self) -> usize {
+        self.pages.len() * PAGE
+    }
+
     /// The number of entries.
     pub fn len(&self) -> usize {
         self.len
@@ -225,7 +230,7 @@ impl<T, K> Slots<T, K> {
 
     /// All entries in the order of their indices, which are reused.
     pub fn iter(&self) -> impl Iterator<Item = (Key<K>, &T)> {
-        (0..self.pages.len() * PAGE).filter_map(|index| {
+        (0..self.end()).filter_map(|index| {
             let key = self.key_at(index)?;
             Some((key, self.get(key)?))
         })

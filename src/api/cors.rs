@@ -147,6 +147,11 @@ fn own_host<'a>(origin: &'a str, host: &str) -> Option<&'a str> {
     (is_port && !host.is_empty() && is_same(own, host)).then_some(own)
 }
 
+/// Whether a `Host`, with or without a port, is an IP literal or `localhost`.
+pub fn is_local_host(host: &str) -> bool {
+    is_local_name(split_port(host).0)
+}
+
 /// Splits a host from its port. A port may be empty, which is as good as none (RFC 3986 §6.2.3).
 fn split_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {

@@ -6,6 +6,7 @@
 
 use std::fmt::{self, Display, Write};
 
+use super::admin;
 use super::call::{self, Outcome};
 use super::error::{Code, Error};
 use super::routes;
@@ -30,9 +31,10 @@ pub struct Metrics<'a> {
     pub resident: Option<usize>,
 }
 
-/// Answers a request on a listener for metrics. The answer has no CORS fields: pages of other origins
-/// must not read metrics.
+/// Answers a request on a listener for metrics, or for the metrics on the operator's listener. The
+/// answer has no CORS fields: pages must not read metrics.
 pub fn answer(request: &Request, metrics: &Metrics<'_>) -> Outcome {
+    admin::check_sender(request)?;
     if !routes::is_path(request.path(), "/metrics") {
         return Err(Error::new(Code::NotFound, "This listener serves only /metrics."));
     }
@@ -41,6 +43,7 @@ pub fn answer(request: &Request, metrics: &Metrics<'_>) -> Outcome {
             Error::new(Code::MethodNotAllowed, "Metrics can only be read with GET or HEAD.");
         return Err(error.with("Allow", "GET, HEAD"));
     }
+    admin::check_content_type(request)?;
     call::check_ignored_body(request)?;
     let mut response = Response::new(200)
         .with("Content-Type", "text/plain; version=0.0.4; charset=utf-8")

@@ -15,12 +15,14 @@
 //! | `listings` | the cached listings of rooms |
 //! | `message_list` | a list of messages, encoded while the client reads it |
 //! | `metrics` | the answers of a listener for metrics |
+//! | `admin`, `room_list` | the operator's routes, and its list of all rooms |
 //! | `socket` | client events in, refusals and closes out |
 //! | `json`, `object` | JSON output, JSON input |
 //! | `error` | every error code, and the mapping of errors to codes |
 //! | `cors` | requests from pages of other origins |
 //! | `forwarded` | the client address behind proxies |
 
+pub mod admin;
 mod call;
 mod cors;
 mod credential;
@@ -37,6 +39,7 @@ pub mod metrics;
 mod moderation;
 mod object;
 mod query;
+mod room_list;
 mod rooms;
 pub mod routes;
 mod sessions;
@@ -52,6 +55,7 @@ pub use call::{Answer, Caller, EventFormat, EventsRequest};
 pub use forwarded::ClientAddress;
 pub use message_list::MessageList;
 pub use object::texts;
+pub use room_list::RoomList;
 pub use upgrade::UpgradeRequest;
 
 use crate::chat::{Address, Chat, Sink};

@@ -207,6 +207,15 @@ pub fn is_path(path: &str, expected: &str) -> bool {
     decoded(path).is_some_and(|(segments, count)| matches(expected, &segments[..count]).is_some())
 }
 
+/// The decoded segments that the braces of `pattern` match, if `path` matches it.
+pub fn match_pattern<'a>(path: &'a str, pattern: &str) -> Option<[Cow<'a, str>; PARAMETERS_MAX]> {
+    let (mut segments, count) = decoded(path)?;
+    let parameters = matches(pattern, &segments[..count])?;
+    Some(parameters.map(|parameter| {
+        segments[..count].get_mut(parameter).map(std::mem::take).unwrap_or_default()
+    }))
+}
+
 /// Upper bound on the segments of a route.
 const SEGMENTS_MAX: usize = 4;
 

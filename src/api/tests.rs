@@ -165,6 +165,10 @@ fn authorization(token: &str) -> String {
 }
 
 fn request(line: &str, fields: &str, body: impl AsRef<[u8]>) -> Request {
+    request_to("chat.example", line, fields, body)
+}
+
+fn request_to(host: &str, line: &str, fields: &str, body: impl AsRef<[u8]>) -> Request {
     let body = body.as_ref();
     let limits = HttpLimits {
         head_bytes_max: 16384,
@@ -173,7 +177,7 @@ fn request(line: &str, fields: &str, body: impl AsRef<[u8]>) -> Request {
         body_bytes_max: 65536,
     };
     let head = format!(
-        "{line} HTTP/1.1\r\nHost: chat.example\r\n{fields}Content-Length: {}\r\n\r\n",
+        "{line} HTTP/1.1\r\nHost: {host}\r\n{fields}Content-Length: {}\r\n\r\n",
         body.len()
     );
     let bytes = [head.as_bytes(), body].concat();

@@ -176,6 +176,19 @@ impl<R> Feeds<R> {
         self.rooms.key_at(index)
     }
 
+    /// All rooms have lower indices.
+    pub fn end(&self) -> usize {
+        self.rooms.end()
+    }
+
+    /// How many messages of a room are kept, and the bytes that they and the room's connections take.
+    pub fn usage(&self, room: RoomKey) -> (usize, usize) {
+        self.rooms.get(room).map_or((0, 0), |feed| {
+            let history = &feed.history;
+            (history.len(), history.queue().block_bytes() + feed.heap_bytes())
+        })
+    }
+
     pub fn room_count(&self) -> usize {
         self.rooms.len()
     }

@@ -249,6 +249,18 @@ impl Chat {
         Ok(())
     }
 
+    /// Deletes a room for the operator.
+    pub fn delete_any_room(
+        &mut self,
+        now: Now,
+        room: Option<RoomKey>,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Refusal> {
+        let key = room.ok_or(Refusal::RoomNotFound)?;
+        self.end_room(now, key, sink);
+        Ok(())
+    }
+
     /// Ends a room. From now on no request finds it, its history is gone, and nothing more is published
     /// in it. [`Chat::end_members`] does the rest.
     pub(super) fn end_room(&mut self, now: Now, key: RoomKey, sink: &mut dyn Sink) {

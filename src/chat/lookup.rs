@@ -104,6 +104,20 @@ impl Chat {
         self.feeds.room(room).map(info)
     }
 
+    /// All rooms have lower indices for [`Chat::room_usage`].
+    pub fn room_index_end(&self) -> usize {
+        self.feeds.end()
+    }
+
+    /// The room at an index, unless there is none: what is known of it, how many messages of it are
+    /// kept, and the bytes that it and they take.
+    pub fn room_usage(&self, index: usize) -> Option<(RoomInfo<'_>, usize, usize)> {
+        let key = self.feeds.key_at(index)?;
+        let room = self.feeds.room(key).filter(|room| !room.is_closing)?;
+        let (messages, bytes) = self.feeds.usage(key);
+        Some((info(room), messages, bytes + size_of::<Room>() + room.heap_bytes()))
+    }
+
     /// The owner, as members see it. It need not be a member.
     pub fn owner(&self, room: RoomKey) -> Option<UserId> {
         let (owner, _) = self.feeds.room(room)?.owner?;

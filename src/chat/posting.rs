@@ -60,6 +60,11 @@ impl<'a> Draft<'a> {
         }
         if is_envelope(text) { Ok(Draft { text, nonce }) } else { Err(Refusal::NotEncrypted) }
     }
+
+    /// The text, trimmed.
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
 }
 
 /// Without white space (Unicode) at both ends. Most texts begin and end with a printable character of

@@ -624,6 +624,11 @@ impl RecordQueue {
         list_bytes(&self.blocks)
     }
 
+    /// Bytes of the blocks.
+    pub fn block_bytes(&self) -> usize {
+        self.block_count() * BLOCK_BYTES
+    }
+
     fn block_count(&self) -> usize {
         self.blocks.len() - self.skipped as usize
     }

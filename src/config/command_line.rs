@@ -143,6 +143,7 @@ impl Default for Config {
             outbox_bytes_max: 0,
             cors_origins: Vec::new(),
             metrics_listen: Vec::new(),
+            admin_listen: Vec::new(),
             state: None,
             log: LevelFilter::Off,
         };

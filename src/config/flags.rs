@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::error::ValueError;
 use super::value::{Listen, count, duration, file, level, origin, size};
 use super::{Config, ConfigError};
-use FlagKind::{Count, File, Level, MetricsListen, Origins, Proxies, Size, Time};
+use FlagKind::{AdminListen, Count, File, Level, MetricsListen, Origins, Proxies, Size, Time};
 
 /// One setting, as a command-line flag and an environment variable.
 pub struct Flag {
@@ -42,7 +42,7 @@ pub static FLAG_GROUPS: &[FlagGroup] = &[
         examples: &[
             "--listen 0.0.0.0:8000 --cors-origin https://chat.example",
             "--listen unix:/run/chat.sock --metrics-listen 127.0.0.1:9100",
-            "--trusted-proxy 127.0.0.1",
+            "--trusted-proxy 127.0.0.1 --admin-listen unix:/run/chat-admin.sock",
         ],
     },
     FlagGroup {
@@ -74,6 +74,8 @@ pub enum FlagKind {
     Listen,
     /// A list of addresses to serve metrics on, or `none`.
     MetricsListen,
+    /// A list of addresses for the operator, which only this machine reaches, or `none`.
+    AdminListen,
     /// A list of addresses and ranges of addresses, or `none`.
     Proxies,
     /// A list of origins; `*` anywhere in it allows all.
@@ -137,7 +139,12 @@ pub static FLAGS: &[Flag] = &[
     ),
     flag("metrics-listen", "none", MetricsListen).help(
         "Address that answers GET /metrics, for Prometheus, and nothing else; in the forms \
-         of --listen without proxy:; repeatable",
+         of --listen without proxy:; repeatable. A scraper must name it by its IP address",
+    ),
+    flag("admin-listen", "none", AdminListen).help(
+        "Address for the operator: lists and deletes rooms, removes people, announces, and answers \
+         GET /metrics. A Unix socket, made with mode 0600, or a loopback address: whoever reaches it \
+         may do all of this; repeatable",
     ),
     flag("session-ttl", "24h", Time(DURATION, |config, time| config.session_ttl = time))
         .help("How long a session lives after its last use"),
@@ -270,6 +277,7 @@ impl Flag {
                 config.listen_by_default = false;
             }
             FlagKind::MetricsListen => config.metrics_listen.clear(),
+            FlagKind::AdminListen => config.admin_listen.clear(),
             FlagKind::Proxies => config.trusted_proxies.clear(),
             FlagKind::Origins => config.cors_origins.clear(),
             _ => {}
@@ -280,10 +288,18 @@ impl Flag {
                 FlagKind::Size(range, set) => size(text, range).map(|value| set(config, value)),
                 FlagKind::Count(range, set) => count(text, range).map(|value| set(config, value)),
                 FlagKind::Listen => text.parse().map(|listen| config.listen.push(listen)),
-                FlagKind::MetricsListen | FlagKind::Proxies if text == "none" => Ok(()),
+                AdminListen | FlagKind::MetricsListen | FlagKind::Proxies if text == "none" => {
+                    Ok(())
+                }
                 FlagKind::MetricsListen => match text.parse() {
                     Ok(Listen::Proxied(_)) => Err(ValueError::Form("an address without proxy:")),
                     listen => listen.map(|listen| config.metrics_listen.push(listen)),
+                },
+                AdminListen => match text.parse() {
+                    Ok(listen) if !Listen::is_local(&listen) => {
+                        Err(ValueError::Form("a loopback address or unix:/path, without proxy:"))
+                    }
+                    listen => listen.map(|listen| config.admin_listen.push(listen)),
                 },
                 FlagKind::Proxies => text.parse().map(|cidr| config.trusted_proxies.push(cidr)),
                 FlagKind::Origins => origin(text).map(|origin| config.cors_origins.push(origin)),
@@ -304,7 +320,11 @@ impl FlagKind {
     pub fn is_list(&self) -> bool {
         matches!(
             self,
-            FlagKind::Listen | FlagKind::MetricsListen | FlagKind::Proxies | FlagKind::Origins
+            FlagKind::Listen
+                | FlagKind::MetricsListen
+                | FlagKind::AdminListen
+                | FlagKind::Proxies
+                | FlagKind::Origins
         )
     }
 
@@ -314,7 +334,10 @@ impl FlagKind {
             FlagKind::Time(..) => "TIME",
             FlagKind::Size(..) => "SIZE",
             FlagKind::Count(..) => "COUNT",
-            FlagKind::Listen | FlagKind::MetricsListen | FlagKind::Proxies => "ADDR",
+            FlagKind::Listen
+            | FlagKind::MetricsListen
+            | FlagKind::AdminListen
+            | FlagKind::Proxies => "ADDR",
             FlagKind::Origins => "ORIGIN",
             FlagKind::File(_) => "FILE",
             FlagKind::Level => "LEVEL",

@@ -103,6 +103,8 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// Addresses that answer requests for the metrics and nothing else.
     pub metrics_listen: Vec<Listen>,
+    /// Addresses for the operator; only this machine reaches them.
+    pub admin_listen: Vec<Listen>,
     /// File that carries state over a restart; `None`: state is not kept.
     pub state: Option<PathBuf>,
     /// Never `Trace`.
@@ -112,7 +114,7 @@ pub struct Config {
 impl Config {
     /// All addresses to accept connections on.
     pub fn listeners(&self) -> impl Iterator<Item = &Listen> {
-        self.listen.iter().chain(&self.metrics_listen)
+        self.listen.iter().chain(&self.metrics_listen).chain(&self.admin_listen)
     }
 
     /// Whether a listener uses TLS.

@@ -73,6 +73,15 @@ const CASES: &[FlagCase] = &[
         "",
         "None",
     ),
+    (
+        "admin-listen",
+        |c| format!("{:?}", c.admin_listen),
+        "[]",
+        ["unix:/a", "[Unix(\"/a\")]"],
+        &[],
+        "",
+        "0.0.0.0:9200",
+    ),
     ("session-ttl", |c| ms(c.session_ttl), "86400000", ["2h", "7200000"], &["0"], YEARS, "1y"),
     ("room-ttl", |c| ms(c.room_ttl), "120000", ["0.25", "250"], &["0s"], YEARS, "5x"),
     ("new-room-ttl", |c| ms(c.new_room_ttl), "600000", ["90", "90000"], &["0"], YEARS, ""),
@@ -297,6 +306,11 @@ fn the_last_value_counts_and_lists_add_up() {
     assert_eq!(none, Ok(Config::default()));
     let two = serve(&[], &[("CHAT_METRICS_LISTEN", "unix:/a,localhost:0")]).unwrap();
     assert_eq!(two.metrics_listen.len(), 2);
+    let local = "127.0.0.2:1,[::1]:0,localhost:1,[::ffff:127.0.0.1]:1";
+    assert_eq!(serve(&[], &[("CHAT_ADMIN_LISTEN", local)]).unwrap().admin_listen.len(), 4);
+    for wrong in ["proxy:127.0.0.1:1", "proxy:unix:/a", "[::]:1", "10.0.0.1:1"] {
+        assert!(parse(&["--admin-listen", wrong], &[]).is_err(), "{wrong}");
+    }
     let any = serve(&["--cors-origin=http://a", "--cors-origin=*"], &[]);
     assert_eq!(any, Ok(Config::default()));
 }

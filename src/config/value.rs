@@ -41,6 +41,17 @@ impl Listen {
         }
     }
 
+    /// Whether only this machine reaches the address, and its peers are known to be local.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Listen::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            #[cfg(feature = "tls")]
+            Listen::Tls(address) => address.ip().to_canonical().is_loopback(),
+            Listen::Localhost { .. } | Listen::Unix(_) => true,
+            Listen::Proxied(_) => false,
+        }
+    }
+
     /// The most sockets that the address takes.
     pub fn sockets_max(&self) -> usize {
         match self {

@@ -60,6 +60,18 @@ pub fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
     out.extend_from_slice(&digits[start..]);
 }
 
+/// Appends a chunk of content (RFC 9112 §7.1). An empty one ends the content.
+pub fn push_chunk(out: &mut Vec<u8>, content: &[u8]) {
+    let bytes = content.len();
+    let digits = (usize::BITS - bytes.leading_zeros()).div_ceil(4).max(1);
+    for digit in (0..digits).rev() {
+        out.push(b"0123456789abcdef"[bytes >> (4 * digit) & 15]);
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(content);
+    out.extend_from_slice(b"\r\n");
+}
+
 /// The members of one line of a list field (RFC 9110 §5.6.1), without surrounding white space.
 /// Empty members are included. A comma inside quotes separates members, too: the server accepts no
 /// quoted member that contains a comma.
@@ -132,6 +144,15 @@ pub fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chunk_begins_with_its_length_in_hexadecimal() {
+        for (bytes, head) in [(0, "0"), (1, "1"), (15, "f"), (16, "10"), (40_000, "9c40")] {
+            let (mut out, content) = (Vec::new(), "x".repeat(bytes));
+            push_chunk(&mut out, content.as_bytes());
+            assert_eq!(out, format!("{head}\r\n{content}\r\n").as_bytes());
+        }
+    }
 
     #[test]
     fn an_authority_is_a_host_with_an_optional_port() {

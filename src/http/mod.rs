@@ -29,7 +29,9 @@ mod response;
 mod section;
 
 pub use codec::{Codec, Fed, Phase};
-pub use grammar::{eq_ignore_case, is_token, list_members, percent_decode, push_decimal};
+pub use grammar::{
+    eq_ignore_case, is_token, list_members, percent_decode, push_chunk, push_decimal,
+};
 pub use limits::HttpLimits;
 pub use reject::Reject;
 pub use request::{BadEscape, Method, QueryValue, Request, Version};

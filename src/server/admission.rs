@@ -37,8 +37,8 @@ impl<S: Stream> Core<S> {
     }
 
     fn has_capacity(&self, purpose: Purpose) -> bool {
-        if purpose == Purpose::Metrics {
-            return true; // On an address that only the operator reaches.
+        if purpose.is_for_operators() {
+            return true;
         }
         let ConnectionConfig { connections_max, over_limit_connections_max, .. } = self.config;
         if self.ledger.is_at(Pressure::Connections)

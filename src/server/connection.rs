@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::event_stream::{Form, Transcoder};
 use super::outgoing::FlushMarks;
 use super::settings::ConnectionConfig;
-use crate::api::MessageList;
+use crate::api::{MessageList, RoomList};
 use crate::chat::{Address, AttachmentKey, ConnKey, ConnTag, RoomKey};
 use crate::clock::Mono;
 use crate::counters::Counters;
@@ -103,9 +103,18 @@ pub enum Purpose {
     Chat,
     /// The same behind a balancer that begins each connection with a PROXY header.
     Proxied,
-    /// The metrics and nothing else. Accepted even when the server is full, because that is when an
-    /// operator needs them.
+    /// The metrics and nothing else.
     Metrics,
+    /// What only the operator may do, and the metrics.
+    Admin,
+}
+
+impl Purpose {
+    /// Whether the listener is for the operator. Its connections are accepted even when the server is
+    /// full, because that is when an operator needs them, and they have no quota.
+    pub(super) fn is_for_operators(self) -> bool {
+        matches!(self, Purpose::Metrics | Purpose::Admin)
+    }
 }
 
 /// A connection that speaks HTTP.
@@ -124,13 +133,31 @@ pub(super) struct Http {
     pub rest: Option<Box<ResponseRest>>,
 }
 
+/// Content that is encoded while the peer reads it.
+pub(super) enum ResponseContent {
+    /// Its length is known.
+    Messages(MessageList),
+    /// Its length is not known. In HTTP/1.1 each part is a chunk (RFC 9112 §7.1).
+    Rooms { list: RoomList, is_chunked: bool },
+}
+
 /// The rest of a response.
 pub(super) struct ResponseRest {
-    pub content: MessageList,
+    pub content: ResponseContent,
     /// Whether the connection persists after the response.
     pub keep_alive: bool,
     /// On the list of connections that are due a page.
     pub is_page_due: bool,
+}
+
+impl ResponseRest {
+    /// Bytes of messages that are left.
+    pub fn left_bytes(&self) -> usize {
+        match &self.content {
+            ResponseContent::Messages(list) => list.left_bytes(),
+            ResponseContent::Rooms { .. } => 0,
+        }
+    }
 }
 
 /// A connection that speaks WebSocket.

@@ -117,7 +117,7 @@ impl<S: Stream> Core<S> {
     ) -> Option<ConnectionKey> {
         // A connection that the server has no capacity for does not count against its address.
         let (quota_address, over_limit) = match purpose {
-            Purpose::Metrics => (None, None),
+            _ if purpose.is_for_operators() => (None, None),
             _ if self.is_full() => (None, Some(OverLimit::Server)),
             _ => self.count_in(peer)?,
         };
@@ -172,6 +172,7 @@ impl<S: Stream> Core<S> {
         let steps = self.chat.end_members(self.table.now, schedule::ENDS_MAX, &mut self.table);
         self.table.on_steps(steps);
         self.send_due_pages();
+        self.table.announce_some();
         // Reporting one end publishes an event. The event can overflow another outbox, which ends
         // that connection, too.
         let mut ends_left = schedule::ENDS_MAX;

@@ -58,6 +58,13 @@ impl<S: Stream> Table<S> {
         self.counters.deliveries += u64::from(is_recipient);
     }
 
+    /// Queues an announcement, which is no event of a room, so that it goes to connections that are
+    /// catching up, too. The flush may wait for a later tick.
+    pub fn push_announcement(&mut self, key: ConnectionKey, frame: Piece, fan_out: FanOut) {
+        let is_recipient = self.queue_or_close(key, frame, false, Some(fan_out));
+        self.counters.deliveries += u64::from(is_recipient);
+    }
+
     /// Queues history for a connection that is catching up. The outbox's limit does not bound it,
     /// because the next page is built only when this one has mostly been written.
     pub fn push_history(&mut self, key: ConnectionKey, frames: Piece) {

@@ -10,22 +10,21 @@ use bytes::Bytes;
 
 use super::admission;
 use super::connection::{
-    Connection, ConnectionKey, EventStream, Opening, OverLimit, Protocol, Purpose, Recipient,
-    ResponseRest, TimeoutKind, Ws,
+    Connection, ConnectionKey, EventStream, Opening, OverLimit, Protocol, Recipient,
+    ResponseContent, ResponseRest, TimeoutKind, Ws,
 };
 use super::core::Core;
 use super::event_stream::Form;
 use super::schedule::ANSWERED_BYTES_MAX;
 use super::table::{Ended, Table};
 use crate::api::error::Error;
-use crate::api::metrics::Metrics;
-use crate::api::{self, Answer, Caller, ClientAddress, EventsRequest, MessageList, UpgradeRequest};
+use crate::api::{self, Answer, Caller, ClientAddress, EventsRequest, UpgradeRequest};
 use crate::chat::{
     Admission, CloseReason, Departure, JoinRequest, Quota, RoomKey, SessionKey, Start,
 };
 use crate::clock::Mono;
 use crate::http::{self, Fed, Framing, Method, Phase, Request, Response, Version};
-use crate::ledger::{Account, Pressure};
+use crate::ledger::Pressure;
 use crate::net::{Piece, Stream};
 use crate::ws::Context;
 use crate::ws::handshake::{self, NotAccepted};
@@ -127,13 +126,13 @@ impl<S: Stream> Core<S> {
         self.table.counters.requests += 1;
         self.table.work.requests += 1;
         let Some(connection) = self.table.slots.get(key) else { return };
-        if matches!(&connection.protocol, Protocol::Http(http) if http.purpose == Purpose::Metrics)
-        {
-            return self.on_metrics_request(key, &request);
-        }
         let Protocol::Http(http) = &connection.protocol else { return };
         let events = request;
         let request = &events;
+        if http.purpose.is_for_operators() {
+            let purpose = http.purpose;
+            return self.on_operator_request(key, request, purpose);
+        }
         let client = self.api.client(request, http.peer);
         // An upgrade over the address's quota succeeds and is refused by a close, because a
         // browser cannot read a failed handshake.
@@ -164,7 +163,10 @@ impl<S: Stream> Core<S> {
             (Answer::Messages(response, room, rest), None) => {
                 self.table.carry(key, room);
                 match rest {
-                    Some(rest) => self.begin_response(key, request, response, rest),
+                    Some(rest) => {
+                        let rest = ResponseContent::Messages(rest);
+                        self.begin_response(key, request, response, rest);
+                    }
                     None => self.respond(key, request, response),
                 }
             }
@@ -176,24 +178,6 @@ impl<S: Stream> Core<S> {
         }
     }
 
-    fn on_metrics_request(&mut self, key: ConnectionKey, request: &Request) {
-        let memory = Account::ALL.map(|account| (account.as_str(), self.ledger.bytes(account)));
-        let metrics = Metrics {
-            started: self.started,
-            counters: &self.table.counters,
-            chat: &self.chat,
-            timers: self.timer_count(),
-            memory: &memory,
-            memory_max: Some(self.ledger.ceiling()),
-            resident: self.resident_bytes,
-        };
-        let response = match api::metrics::answer(request, &metrics) {
-            Ok(response) => response,
-            Err(error) => self.refusal(Some(request), error),
-        };
-        self.respond(key, request, response);
-    }
-
     // ---- Responses
 
     /// Counts a refusal and makes its response.
@@ -202,7 +186,7 @@ impl<S: Stream> Core<S> {
         self.api.refusal(request, error)
     }
 
-    fn respond(&mut self, key: ConnectionKey, request: &Request, response: Response) {
+    pub(super) fn respond(&mut self, key: ConnectionKey, request: &Request, response: Response) {
         self.table.work.bytes_out += response.content_bytes();
         let framing = framing(&self.date.1, Some(request), request.keep_alive());
         queue(&mut self.table, key, response, framing);
@@ -214,18 +198,22 @@ impl<S: Stream> Core<S> {
     }
 
     /// Sends the first part of a response. Its rest follows as the peer reads.
-    fn begin_response(
+    pub(super) fn begin_response(
         &mut self,
         key: ConnectionKey,
         request: &Request,
         response: Response,
-        content: MessageList,
+        content: ResponseContent,
     ) {
         self.table.work.bytes_out += response.content_bytes();
-        let keep_alive = request.keep_alive();
+        // Content without a length ends with the connection in HTTP/1.0.
+        let is_endless = response.is_stream && request.version() == Version::Http10;
+        let keep_alive = request.keep_alive() && !is_endless;
         let framing = framing(&self.date.1, Some(request), keep_alive);
         queue(&mut self.table, key, response, framing);
-        self.table.extend_response_deadline(key, content.left_bytes());
+        if let ResponseContent::Messages(list) = &content {
+            self.table.extend_response_deadline(key, list.left_bytes());
+        }
         self.table.set_timer(key, Some(TimeoutKind::Idle));
         if let Some(Protocol::Http(http)) =
             self.table.slots.get_mut(key).map(|connection| &mut connection.protocol)
@@ -245,7 +233,11 @@ impl<S: Stream> Core<S> {
             _ => None,
         };
         let request = request.or(head);
-        let response = self.api.refusal(request, error);
+        // An answer to operators has no fields of CORS.
+        let response = match protocol {
+            Some(Protocol::Http(http)) if http.purpose.is_for_operators() => error.response(),
+            _ => self.api.refusal(request, error),
+        };
         let framing = framing(&self.date.1, request, false);
         queue(&mut self.table, key, response, framing);
         self.table.finish(key, Departure::Closed);

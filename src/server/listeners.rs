@@ -8,7 +8,9 @@ use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use log::warn;
+use rustix::fs::Mode;
 use rustix::io::Errno;
+use rustix::process::umask;
 
 use super::connection::Purpose;
 use super::error::StartError;
@@ -46,8 +48,13 @@ pub(super) fn open(
         _ => (listen, Purpose::Chat),
     });
     let metrics = config.metrics_listen.iter().map(|listen| (listen, Purpose::Metrics));
-    for (listen, purpose) in chat.chain(metrics) {
+    let admin = config.admin_listen.iter().map(|listen| (listen, Purpose::Admin));
+    for (listen, purpose) in chat.chain(metrics).chain(admin) {
+        // No other user may connect. The mask is set before the socket is made, because a mode that is
+        // set afterwards leaves a moment between.
+        let mask = (purpose == Purpose::Admin).then(|| umask(Mode::RWXG | Mode::RWXO | Mode::XUSR));
         let bound = bind(listen, identity);
+        mask.map(umask);
         let bound = bound.map_err(|error| StartError::Listen(listen.clone(), error))?;
         acceptors.extend(bound.into_iter().map(|listener| Acceptor::new(listener, purpose)));
     }

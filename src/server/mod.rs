@@ -18,6 +18,8 @@
 //! | [`listening`] | whether all that has arrived was read |
 //! | [`streaming`] | responses whose content is made while the peer reads it |
 //! | [`http`], [`ws`] | one connection's input through its protocol into the domain |
+//! | [`operators`] | the listeners for operators, and sending announcements |
+//! | [`announcements`] | announcements on their way to all connections |
 //! | [`sink`], [`coalesce`] | the domain's output on its way to connections; room batches |
 //! | [`event_stream`] | events as the content of a response |
 //! | [`outgoing`], [`flush`] | what is queued and not written yet; writing it |
@@ -39,6 +41,8 @@
 //! [`sink`]: ../../src/disposable_chat/server/sink.rs.html
 //! [`coalesce`]: ../../src/disposable_chat/server/coalesce.rs.html
 //! [`event_stream`]: ../../src/disposable_chat/server/event_stream.rs.html
+//! [`announcements`]: ../../src/disposable_chat/server/announcements.rs.html
+//! [`operators`]: ../../src/disposable_chat/server/operators.rs.html
 //! [`outgoing`]: ../../src/disposable_chat/server/outgoing.rs.html
 //! [`flush`]: ../../src/disposable_chat/server/flush.rs.html
 //! [`shedding`]: ../../src/disposable_chat/server/shedding.rs.html
@@ -50,6 +54,7 @@
 //! [`shutdown`]: ../../src/disposable_chat/server/shutdown.rs.html
 
 mod admission;
+mod announcements;
 mod coalesce;
 mod connection;
 mod core;
@@ -61,6 +66,7 @@ mod input;
 mod leftovers;
 mod listeners;
 mod listening;
+mod operators;
 mod outgoing;
 mod schedule;
 mod settings;

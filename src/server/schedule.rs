@@ -166,6 +166,9 @@ pub(super) const ENDS_MAX: usize = 128;
 /// Connections accepted from one listener in one tick.
 pub(super) const ACCEPTS_MAX: usize = 16;
 
+/// Most places of connections that one tick visits for an announcement.
+pub(super) const ANNOUNCED_PLACES_MAX: usize = 4096;
+
 /// Most connections over a limit of which one is sought that gives way to a newcomer.
 pub(super) const GIVE_WAY_SEARCH_MAX: usize = 512;
 

@@ -4,10 +4,13 @@
 //! encoded. The invariant: a connection with a rest handles no further request until the rest is
 //! queued, so that responses keep the order of their requests.
 
-use super::connection::{Connection, ConnectionKey, Protocol, ResponseRest, TimeoutKind};
+use super::connection::{
+    Connection, ConnectionKey, Protocol, ResponseContent, ResponseRest, TimeoutKind,
+};
 use super::core::Core;
 use super::table::Table;
 use crate::chat::Departure;
+use crate::http;
 use crate::net::{Piece, Stream};
 
 impl<S: Stream> Core<S> {
@@ -16,11 +19,30 @@ impl<S: Stream> Core<S> {
         let Some(rest) = self.table.response_rest(key) else { return };
         let mut part = Vec::new();
         let keep_alive = rest.keep_alive;
-        match rest.content.append(&self.chat, &mut part) {
+        let is_last = match &mut rest.content {
+            ResponseContent::Messages(list) => list.append(&self.chat, &mut part),
+            ResponseContent::Rooms { list, is_chunked: false } => {
+                Some(list.append(&self.chat, &mut part))
+            }
+            ResponseContent::Rooms { list, is_chunked: true } => {
+                let mut content = Vec::new();
+                let is_last = list.append(&self.chat, &mut content);
+                http::push_chunk(&mut part, &content);
+                if is_last {
+                    http::push_chunk(&mut part, &[]);
+                }
+                Some(is_last)
+            }
+        };
+        let has_length = matches!(rest.content, ResponseContent::Messages(_));
+        match is_last {
             // The peer sees that the response is incomplete.
             None => return self.table.end(key, Departure::Closed),
             Some(true) => self.table.drop_response_rest(key),
             Some(false) => {}
+        }
+        if !has_length {
+            self.table.extend_response_deadline(key, part.len());
         }
         self.table.outgoing.on_paged(part.len());
         self.table.push(key, Piece::private(part.into_boxed_slice()));
@@ -32,15 +54,18 @@ impl<S: Stream> Core<S> {
         }
     }
 
-    /// Queues the rest of every response, because the messages are about to be dropped. A response
-    /// whose rest exceeds the memory for output is cut later.
+    /// Queues the rest of every list of messages, because the messages are about to be dropped. A
+    /// response whose rest exceeds the memory for output is cut later.
     pub(super) fn complete_responses(&mut self) {
-        let has_rest = |one: &Connection<S>| matches!(&one.protocol, Protocol::Http(http) if http.rest.is_some());
+        let has_rest = |one: &Connection<S>| match &one.protocol {
+            Protocol::Http(http) => http.rest.as_ref().is_some_and(|rest| rest.left_bytes() > 0),
+            _ => false,
+        };
         let all = self.table.slots.iter().filter(|(_, one)| has_rest(one));
         let keys: Vec<_> = all.map(|(key, _)| key).collect();
         for key in keys {
             let rest = self.table.response_rest(key);
-            let bytes = rest.map_or(0, |rest| rest.content.left_bytes());
+            let bytes = rest.map_or(0, |rest| rest.left_bytes());
             while bytes < self.ledger.burdens_left() && self.table.response_rest(key).is_some() {
                 self.continue_response(key);
             }

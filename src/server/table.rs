@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use log::debug;
 
+use super::announcements::Announcements;
 use super::coalesce::Batches;
 use super::connection::{
     Connection, ConnectionKey, Held, HeldTallies, Http, OverLimit, Protocol, Purpose, TimeoutKind,
@@ -95,6 +96,7 @@ pub(super) struct Table<S> {
     pub outgoing: Outgoing<ConnectionKey>,
     pub batches: Batches,
     pub leftovers: Leftovers,
+    pub announcements: Announcements,
     /// What the turn that is under way has done so far.
     pub work: Work,
     /// For tests: what this tick has done so far, in recipients, turns, flushes, ends and closes.
@@ -133,6 +135,7 @@ impl<S: Stream> Table<S> {
             outgoing: Outgoing::new(),
             batches: Batches::new(ledger),
             leftovers: Leftovers::default(),
+            announcements: Announcements::default(),
             work: Work::default(),
             #[cfg(debug_assertions)]
             steps: 0,
@@ -507,6 +510,7 @@ impl<S: Stream> Table<S> {
             && self.ended.is_empty()
             && self.refused.is_empty()
             && self.shutting_down.is_empty()
+            && self.announcements.is_empty()
             && self.closed.is_empty())
     }
 
@@ -522,6 +526,7 @@ impl<S: Stream> Table<S> {
     fn recount_slots(&mut self) {
         let lists = self.schedule.bytes()
             + self.leftovers.bytes()
+            + self.announcements.bytes()
             + self.outgoing.bytes()
             + self.over_limit.bytes()
             + (self.closed.capacity() + self.shutting_down.capacity()) * size_of::<ConnectionKey>()

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use disposable_chat::ws::close::Close;
 use serde_json::{Value, json};
 
-use crate::client::{Ws, delete, get, patch, upgrade};
+use crate::client::{Http, Ws, delete, get, patch, post, upgrade};
 use crate::document::{Document, errors_in};
-use crate::server::Server;
+use crate::server::{Server, command};
 
 /// Every close code and reason of the server.
 const CLOSES: &[Close] = &[
@@ -83,7 +83,9 @@ fn next(ws: &mut Ws, document: &Document, seen: &mut BTreeSet<String>) -> Value 
 #[test]
 fn the_server_sends_exactly_the_documented_events() {
     let document = &Document::asyncapi();
-    let server = Server::start(&["--message-rate", "1", "--message-burst", "3"]);
+    let flags = ["--listen", "127.0.0.1:0", "--message-rate", "1", "--message-burst", "3"];
+    let flags = [&flags[..], &["--admin-listen", "127.0.0.1:0"]].concat();
+    let server = Server::spawn(command(&flags, &[]), 2);
     let (ana, bob) = (server.session("ana"), server.session("bob"));
     let room = server.room(&ana);
     let mut ws =
@@ -155,6 +157,10 @@ fn the_server_sends_exactly_the_documented_events() {
         }
     }
     assert_eq!(got.iter().collect::<Vec<_>>(), codes);
+
+    let announce = post("/announcements").json(&json!({"message": "The server restarts at ten."}));
+    Http::connect(&server.addresses[1]).ask(&announce).expect(200);
+    assert_eq!(next(&mut ws, document, seen)["type"], "announcement");
 
     seen.insert("users".to_owned()); // Only in a room full of people: `tests/wire/resume.rs`.
     let all = messages(document, "events").into_iter();

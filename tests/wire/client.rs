@@ -178,6 +178,31 @@ impl Wire {
         Ok(count > 0)
     }
 
+    /// Chunked content (RFC 9112 §7.1) without extensions and trailers. `None`: it is cut.
+    fn chunks(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let mut content = Vec::new();
+        loop {
+            let line = loop {
+                match self.received.windows(2).position(|two| two == b"\r\n") {
+                    Some(at) => break at,
+                    None if !self.more()? => return Ok(None),
+                    None => {}
+                }
+            };
+            let size = std::str::from_utf8(&self.received[..line]).expect("a size");
+            let size = usize::from_str_radix(size, 16).expect("a size");
+            if !self.at_least(line + size + 4)? {
+                return Ok(None);
+            }
+            let chunk: Vec<u8> = self.received.drain(..line + size + 4).collect();
+            assert!(chunk.ends_with(b"\r\n"), "a chunk ends with its line");
+            content.extend_from_slice(&chunk[line + 2..line + 2 + size]);
+            if size == 0 {
+                return Ok(Some(content));
+            }
+        }
+    }
+
     /// Reads until `count` bytes are there. False if the stream ends before that.
     fn at_least(&mut self, count: usize) -> io::Result<bool> {
         while self.received.len() < count {
@@ -480,7 +505,9 @@ impl Http {
         let mut answer = Answer::from_head(&head);
         let status = answer.status;
         let bodiless = method == "HEAD" || status < 200 || status == 204;
-        if !bodiless {
+        if answer.lists("Transfer-Encoding", "chunked") && !bodiless {
+            answer.body = self.wire.chunks()?.ok_or_else(cut)?;
+        } else if !bodiless {
             let length = answer.field("Content-Length").and_then(|length| length.parse().ok());
             let length: usize = length.unwrap_or_else(|| panic!("no length: {answer:?}"));
             if !self.wire.at_least(length)? {

@@ -47,6 +47,7 @@ mod memory;
 mod slow_readers;
 mod under_way;
 
+mod admin;
 mod flags;
 mod operator;
 mod shutdown;

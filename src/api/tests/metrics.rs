@@ -15,7 +15,8 @@ fn ask(w: &World, line: &str, body: &str, counters: &Counters) -> Result<Respons
         memory_max: Some(1000),
         resident: Some(5000),
     };
-    answer(&request(line, "", body), &metrics)
+    let fields = "Content-Type: application/json\r\n";
+    answer(&request_to("127.0.0.1:9100", line, fields, body), &metrics)
 }
 
 #[test]
