@@ -17,6 +17,7 @@ const STEPS: &[Step] = &[
     ("parse a chat event", [100, 5100], events::count_parse),
     ("encode a message", [100, 5100], events::count_encode),
     ("parse a browser's request head", [100, 5100], http::count_head),
+    ("match 8 KB of slashes", [10, 110], http::count_path),
     ("find the parameters in 8 KB of query", [10, 110], http::count_query),
     ("re-arm a timer", [1000, 51_000], timers::count_rearm),
     ("message to its sender", [50, 1050], fan_out::count_one),

@@ -43,17 +43,19 @@ impl Cors {
     /// Adds the fields of CORS to the answer to `request`, including a 101. `request` is `None` if
     /// its head could not be parsed.
     pub fn add_fields(&self, request: Option<&Request>, fields: &mut Vec<ResponseField>) {
-        const ALLOW: &str = "Access-Control-Allow-Origin";
-        match request.map(|request| self.origin(request)) {
+        let allowed = match request.map(|request| self.origin(request)) {
             Some(Origin::Allowed(origin)) => {
-                const EXPOSED: &str = "Location, Retry-After, WWW-Authenticate";
-                fields.push((ALLOW, origin.to_owned().into()));
                 fields.push(("Access-Control-Allow-Credentials", "true".into()));
-                fields.push(("Access-Control-Expose-Headers", EXPOSED.into()));
+                Some(origin.to_owned().into())
             }
             // The origin is unknown, but all origins are allowed, so any page may read the error.
-            None if self.origins.is_empty() => fields.push((ALLOW, "*".into())),
-            Some(Origin::Absent | Origin::Foreign) | None => {}
+            None if self.origins.is_empty() => Some("*".into()),
+            Some(Origin::Absent | Origin::Foreign) | None => None,
+        };
+        if let Some(allowed) = allowed {
+            const EXPOSED: &str = "Location, Retry-After, WWW-Authenticate";
+            fields.push(("Access-Control-Allow-Origin", allowed));
+            fields.push(("Access-Control-Expose-Headers", EXPOSED.into()));
         }
         // `Vary` stays one line, because nginx before 1.23 reads only the last `Vary` line.
         match fields.iter_mut().find(|(name, _)| *name == "Vary") {

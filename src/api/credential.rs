@@ -8,9 +8,6 @@ use super::error::{Code, Error};
 use crate::chat::SessionId;
 use crate::http::{QueryValue, Request, eq_ignore_case, list_members};
 
-/// The beginning of a subprotocol that carries a session's id (contract §5.2).
-pub const BEARER: &str = "bearer.";
-
 /// The content of `Authorization`.
 enum Authorization {
     /// No field, another scheme, or no token.
@@ -55,28 +52,38 @@ pub fn invalid_session() -> Error {
 }
 
 /// The id that an upgrade carries: in `Authorization`, else in a subprotocol, else in the query
-/// (contract §5.3), which has the value `session_id`.
+/// (contract §5.3), where it is `in_query`.
 pub fn upgrade_session_id(
     request: &Request,
-    session_id: Option<QueryValue<'_>>,
+    offered: Subprotocols<'_>,
+    in_query: Option<QueryValue<'_>>,
 ) -> Option<SessionId> {
     match authorization(request) {
         Authorization::Session(id) => Some(id),
         Authorization::Malformed => None,
-        Authorization::Missing => {
-            match offered_subprotocols(request).find_map(|token| token.strip_prefix(BEARER)) {
-                Some(token) => SessionId::parse(token),
-                None => SessionId::parse(&session_id?.decode().ok()?),
-            }
-        }
+        Authorization::Missing => match offered.bearer {
+            Some(token) => SessionId::parse(std::str::from_utf8(token).ok()?),
+            None => SessionId::parse(&in_query?.decode().ok()?),
+        },
     }
 }
 
-/// The subprotocols that an upgrade offers (RFC 6455 §4.1). One of them may be a credential
-/// (contract §5.2).
-pub fn offered_subprotocols(request: &Request) -> impl Iterator<Item = &str> {
-    let members = request.fields("Sec-WebSocket-Protocol").flat_map(list_members);
-    members.filter_map(|token| std::str::from_utf8(token).ok())
+/// What the subprotocols that an upgrade offers (RFC 6455 §4.1) mean to the server (contract §5.2).
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Subprotocols<'a> {
+    pub has_chat: bool,
+    /// The rest of the first one that begins with `bearer.`.
+    pub bearer: Option<&'a [u8]>,
+}
+
+/// Reads the subprotocols in one pass, because a request can offer thousands.
+pub fn offered_subprotocols(request: &Request) -> Subprotocols<'_> {
+    let mut offered = Subprotocols::default();
+    for token in request.fields("Sec-WebSocket-Protocol").flat_map(list_members) {
+        offered.has_chat |= token == b"chat";
+        offered.bearer = offered.bearer.or_else(|| token.strip_prefix(b"bearer."));
+    }
+    offered
 }
 
 fn authorization(request: &Request) -> Authorization {

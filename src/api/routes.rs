@@ -235,8 +235,17 @@ fn decoded(path: &str) -> Option<([Cow<'_, str>; SEGMENTS_MAX], usize)> {
 }
 
 /// The segments of a path that are not empty. The root has none.
-fn split(path: &str) -> impl Iterator<Item = &str> {
-    path.split('/').filter(|segment| !segment.is_empty())
+///
+/// Slashes are skipped byte by byte: a path can have 8,000 of them, and `str::split` searches anew
+/// for each.
+fn split(mut path: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        let start = path.bytes().position(|byte| byte != b'/')?;
+        let rest = &path[start..];
+        let (segment, after) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        path = after;
+        Some(segment)
+    })
 }
 
 /// Decodes a segment. A segment with a malformed escape stays as it is, so it equals no fixed

@@ -30,15 +30,13 @@ pub struct UpgradeRequest {
 impl UpgradeRequest {
     /// Reads `request`, in whose path the room's id is `room`.
     pub fn of(request: &Request, room: &str) -> UpgradeRequest {
-        let offers = |is_it: fn(&str) -> bool| credential::offered_subprotocols(request).any(is_it);
-        let subprotocol = offers(|token| token == "chat").then_some("chat");
+        let offered = credential::offered_subprotocols(request);
         let Entry { session_id, start } = query::entry(request);
         UpgradeRequest {
             room: RoomId::parse(room),
-            session: credential::upgrade_session_id(request, session_id),
-            subprotocol,
-            lacks_subprotocol: subprotocol.is_none()
-                && offers(|token| token.starts_with(credential::BEARER)),
+            session: credential::upgrade_session_id(request, offered, session_id),
+            subprotocol: offered.has_chat.then_some("chat"),
+            lacks_subprotocol: offered.bearer.is_some() && !offered.has_chat,
             start,
         }
     }

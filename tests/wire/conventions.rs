@@ -362,6 +362,7 @@ fn an_unreadable_head_is_refused_to_any_origin_unless_origins_are_restricted() {
         let answer = ending(&open, line, rest).expect(status);
         assert_eq!(answer.field("Access-Control-Allow-Origin"), Some("*"), "{answer:?}");
         assert_eq!(answer.field("Access-Control-Allow-Credentials"), None, "{answer:?}");
+        assert!(answer.lists("Access-Control-Expose-Headers", "Retry-After"), "{answer:?}");
         has_no_cors_fields(&ending(&narrow, line, rest).expect(status));
     }
 }
