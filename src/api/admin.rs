@@ -13,10 +13,12 @@ use super::call::check_ignored_body;
 use super::cors::is_local_host;
 use super::error::{self, Code, Error};
 use super::json::{self, Confirmation, Timestamp};
+use super::moderation;
 use super::object::{self, FieldValue};
+use super::query;
 use super::room_list::RoomList;
 use super::routes::{self, PARAMETERS_MAX};
-use crate::chat::{Chat, Draft, RoomId, Sink};
+use crate::chat::{Chat, Draft, RoomId, Sink, UserId};
 use crate::clock::Now;
 use crate::http::{Method, Request, Response, eq_ignore_case};
 
@@ -45,6 +47,7 @@ type AdminRoute = fn(&mut AdminCall<'_>, Segments<'_>) -> Result<AdminAnswer, Er
 const ROUTES: &[(Method, &str, AdminRoute)] = &[
     (Method::Get, "/rooms", rooms),
     (Method::Delete, "/rooms/{room_id}", delete_room),
+    (Method::Delete, "/rooms/{room_id}/users/{user_id}", remove_user),
     (Method::Post, "/announcements", announce),
 ];
 
@@ -91,6 +94,18 @@ fn delete_room(call: &mut AdminCall<'_>, [id, _]: Segments<'_>) -> Result<AdminA
     call.chat.delete_any_room(call.now, room, call.sink)?;
     let id = id.map(|id| id.to_string()).unwrap_or_default();
     Ok(confirm(&format!("Room {id} deleted")))
+}
+
+/// `DELETE /rooms/{room_id}/users/{user_id}`.
+fn remove_user(call: &mut AdminCall<'_>, [id, user]: Segments<'_>) -> Result<AdminAnswer, Error> {
+    check_ignored_body(call.request)?;
+    let ban = query::ban(call.request)?;
+    let id = RoomId::parse(&id);
+    let (room, user_id) = (id.and_then(|id| call.chat.room(id)), UserId::parse(&user));
+    let has_address = call.chat.remove_user(call.now, None, room, user_id, ban, call.sink)?;
+    let asked = ban.is_some_and(|ban| ban.address);
+    let id = id.map(|id| id.to_string()).unwrap_or_default();
+    Ok(AdminAnswer::Response(moderation::removed(&id, asked.then_some(has_address))))
 }
 
 /// `POST /announcements`.

@@ -143,6 +143,37 @@ fn the_operator_deletes_any_room() {
     wait_until("the room is gone from the list", || rooms(&server).is_empty());
 }
 
+// contract §16.7
+#[test]
+fn the_operator_removes_and_bans_anyone_the_owner_too() {
+    let server = start(&[]);
+    let (room, ana, mut bob) = server.room_of_two();
+    let (ana_session, ana_id) = (ana.session.clone(), ana.user_id.clone());
+    let mut http = admin(&server);
+    let path = |user: &str, query: &str| delete(&format!("/rooms/{room}/users/{user}{query}"));
+    http.ask(&path(&ana_id, "?ban=0")).refused(422, "bad_query");
+    http.ask(&path(&ana_id, "?address=true")).refused(422, "bad_query");
+    let answer = http.ask(&path(&ana_id.to_uppercase(), "?ban=600&address=true")).expect(200);
+    let expected = json!({"message": format!("Removed from room {room}"), "address": false});
+    assert_eq!(answer.json(), expected);
+    ana.expect_close(4411, "removed");
+    let left = bob.event();
+    assert_eq!((&left["type"], &left["removed"]), (&json!("user_left"), &json!(true)));
+    let changed = bob.event();
+    assert_eq!(
+        (&changed["type"], &changed["room"]["owner"]),
+        (&json!("room_changed"), &json!(bob.user_id))
+    );
+    let join = post(&format!("/rooms/{room}/join"));
+    server.ask(join.session(&ana_session)).refused(403, "banned");
+    http.ask(&path(&ana_id, "")).refused(404, "user_not_found");
+    http.ask(&path("nobody", "")).refused(404, "user_not_found");
+    http.ask(&delete(&format!("/rooms/0000000000/users/{ana_id}"))).refused(404, "room_not_found");
+    let answer = http.ask(&path(&bob.user_id, "")).expect(200);
+    assert_eq!(answer.json(), json!({"message": format!("Removed from room {room}")}));
+    bob.expect_close(4411, "removed");
+}
+
 // contract §16.8
 #[test]
 fn an_announcement_reaches_every_connection_and_no_history() {
