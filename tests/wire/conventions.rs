@@ -9,6 +9,7 @@ use crate::server::{Server, wait_until};
 
 const NO_SESSION: &str = "00000000-0000-4000-8000-000000000000";
 const NO_ROOM: &str = "0000000000";
+const NO_USER: &str = "0000000000000000";
 
 /// Every path, with a method that it does not allow and all methods that it allows.
 fn paths(room: &str) -> Vec<(String, &'static str, &'static [&'static str])> {
@@ -21,7 +22,13 @@ fn paths(room: &str) -> Vec<(String, &'static str, &'static [&'static str])> {
         (format!("/rooms/{room}/join"), "GET", &["POST"]),
         (format!("/rooms/{room}/leave"), "POST", &["DELETE"]),
         (format!("/rooms/{room}/messages"), "DELETE", &["GET", "HEAD", "POST"]),
+        (format!("/rooms/{room}/messages/x"), "GET", &["DELETE"]),
         (format!("/rooms/{room}/users"), "POST", &["GET", "HEAD"]),
+        (format!("/rooms/{room}/users/x"), "GET", &["DELETE"]),
+        (format!("/rooms/{room}/bans"), "DELETE", &["GET", "HEAD"]),
+        (format!("/rooms/{room}/bans/x"), "GET", &["DELETE"]),
+        (format!("/rooms/{room}/events"), "POST", &["GET", "HEAD"]),
+        (format!("/rooms/{room}/typing"), "GET", &["POST"]),
         ("/health".into(), "POST", &["GET", "HEAD"]),
         ("/ping".into(), "DELETE", &["GET", "HEAD"]),
         (format!("/ws/{room}"), "POST", &["GET"]),
@@ -39,7 +46,13 @@ fn authenticated(room: &str) -> Vec<Request> {
         delete(&format!("/rooms/{room}/leave")),
         get(&format!("/rooms/{room}/messages")),
         post(&format!("/rooms/{room}/messages")),
+        delete(&format!("/rooms/{room}/messages/x")),
         get(&format!("/rooms/{room}/users")),
+        delete(&format!("/rooms/{room}/users/x")),
+        get(&format!("/rooms/{room}/bans")),
+        delete(&format!("/rooms/{room}/bans/x")),
+        get(&format!("/rooms/{room}/events")),
+        post(&format!("/rooms/{room}/typing")),
         patch(&format!("/rooms/{room}")),
         delete(&format!("/rooms/{room}")),
     ]
@@ -461,6 +474,21 @@ fn the_method_comes_before_authentication() {
 
 // contract §1.11
 #[test]
+fn the_format_comes_after_the_method_and_before_authentication() {
+    let server = Server::start(&[]);
+    let room = server.room(&server.session("ana"));
+    let events = format!("/rooms/{room}/events");
+    let picky = |method: &str, target: &str| {
+        request(method, target).field("Accept", "image/png").session("nonsense").body("nope")
+    };
+    server.ask(picky("GET", &format!("{events}/x"))).refused(404, "not_found");
+    server.ask(picky("POST", &events)).refused(405, "method_not_allowed");
+    server.ask(picky("GET", &events)).refused(406, "not_acceptable");
+    server.ask(get(&events).session("nonsense")).refused(401, "invalid_session");
+}
+
+// contract §1.11
+#[test]
 fn authentication_comes_before_body_and_query() {
     let server = Server::start(&[]);
     let room = server.room(&server.session("ana"));
@@ -539,6 +567,11 @@ fn a_body_where_none_is_needed_must_be_an_object_or_empty() {
         (200, get(&format!("/rooms/{room}"))),
         (200, get(&format!("/rooms/{room}/messages"))),
         (200, get(&format!("/rooms/{room}/users"))),
+        (404, delete(&format!("/rooms/{room}/users/{NO_USER}"))),
+        (200, get(&format!("/rooms/{room}/bans"))),
+        (200, delete(&format!("/rooms/{room}/bans/{NO_USER}"))),
+        (404, delete(&format!("/rooms/{room}/messages/{NO_SESSION}"))),
+        (204, post(&format!("/rooms/{room}/typing"))),
         (200, get("/health")),
         (200, get("/ping")),
         (201, post("/rooms")),

@@ -72,6 +72,27 @@ fn ids_are_accepted_in_capitals_and_answered_in_lower_case() {
         let history = socket.history();
         assert_eq!((history.complete, history.messages.len()), (true, 1));
         socket.expect_join("ana");
+        let users = server.ask(get(&path("/users")).session(&loud)).expect(200).json();
+        let me = users["users"][0]["user_id"].as_str().expect("an id").to_uppercase();
+        let change = request("PATCH", &path("")).session(&loud).json(&json!({"owner": me}));
+        assert_eq!(server.ask(change).expect(200).string("room_id"), room);
+        let own = delete(&path(&format!("/users/{me}"))).session(&loud);
+        server.ask(own).refused(422, "bad_query");
+        let lifted = delete(&path(&format!("/bans/{me}"))).session(&loud);
+        server.ask(lifted).expect(200);
+        let gone = delete(&path(&format!("/messages/{after}"))).session(&loud);
+        server.ask(gone).expect(200);
+        let told = socket.expect_event(&json!({"type": "message_deleted"}));
+        assert_eq!(told["target"], first["id"]);
+        let stranger = server.session("bob");
+        server.join(&room, &stranger);
+        let stays = server.enter_as(&room, "bob", &stranger);
+        let users = server.ask(get(&path("/users")).session(&loud)).expect(200).json();
+        let other = users["users"][1]["user_id"].as_str().expect("an id").to_uppercase();
+        let removed = server.ask(delete(&path(&format!("/users/{other}"))).session(&loud));
+        let removed = removed.expect(200).string("message");
+        assert_eq!(removed, format!("Removed from room {room}"));
+        stays.expect_close(4411, "removed");
         let left = server.ask(delete(&path("/leave")).session(&loud)).expect(200);
         assert_eq!(left.string("message"), format!("Left room {room}"));
         let deleted = server.ask(delete(&path("")).session(&loud)).expect(200);
@@ -113,13 +134,23 @@ fn a_byte_order_mark_before_a_body_is_ignored() {
 fn null_means_absent_for_an_optional_field_and_the_last_of_equal_keys_counts() {
     let server = Server::start(&[]);
     let ana = server.session("ana");
-    let body = r#"{"title":null,"private":null,"password":null}"#;
+    let body = r#"{"title":null,"private":null,"password":null,"ttl":null,"slow_mode":null,"encrypted":null}"#;
     let room = server.ask(post("/rooms").session(&ana).body(body)).expect(201).string("room_id");
     let shown = server.ask(get(&format!("/rooms/{room}"))).expect(200).json();
-    let expected = [("title", Value::Null), ("private", json!(false)), ("password", json!(false))];
+    let expected = [
+        ("title", Value::Null),
+        ("private", json!(false)),
+        ("password", json!(false)),
+        ("slow_mode", json!(0)),
+        ("encrypted", json!(false)),
+        ("expires_at", Value::Null),
+    ];
     for (name, value) in expected {
         assert_eq!(shown[name], value, "{shown}");
     }
+    let change = request("PATCH", &format!("/rooms/{room}")).session(&ana);
+    let nothing = change.body(r#"{"locked":null,"slow_mode":null,"owner":null}"#);
+    assert_eq!(server.ask(nothing).expect(200).json(), shown);
     let join = post(&format!("/rooms/{room}/join")).session(&ana).body(r#"{"password":null}"#);
     server.ask(join).expect(200);
     let talk = post(&format!("/rooms/{room}/messages")).session(&ana);
