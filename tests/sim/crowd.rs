@@ -8,10 +8,11 @@
 use std::time::Duration;
 
 use disposable_chat::config::{Config, Rate};
+use disposable_chat::server::Purpose;
 
 use crate::pipe::{Network, RELIABLE};
 use crate::wire::{self, CLOSE};
-use crate::world::{Check, LOOPBACK, Protocol, World};
+use crate::world::{Check, HttpPeer, LOOPBACK, Protocol, World};
 
 /// Sessions, each with as many connections as it may have. Some of those that count are checked.
 const SESSIONS: usize = 28;
@@ -230,4 +231,58 @@ fn a_crowd_is_told_of_the_end_of_the_server_over_several_ticks() {
     assert!(bytes < 30 * CONNECTIONS as u64, "{bytes} bytes after the end");
     assert_eq!(crowd.world.core.counters().closed.iter().sum::<u64>(), CONNECTIONS as u64 + 3);
     crowd.world.close_all();
+}
+
+#[test]
+fn announcements_reach_a_crowd_over_several_ticks_and_everyone() {
+    const COUNT: usize = 16;
+    let mut crowd = Crowd::new(0);
+    let world = &mut crowd.world;
+    let admin = world.connect_to(Purpose::Admin, Protocol::Http(HttpPeer::default()), LOOPBACK);
+    let body = format!(r#"{{"message":"{}"}}"#, "x".repeat(100));
+    let request = format!(
+        "POST /announcements HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    for _ in 0..COUNT {
+        world.request(admin, request.as_bytes(), Check::Status(&[200]));
+    }
+    // No more are on their way at a time.
+    world.request(admin, request.as_bytes(), Check::Status(&[429]));
+    let before = world.bytes_read;
+    let steps = crowd.settle();
+    assert!(steps <= CONNECTIONS / 2, "{steps} steps in a tick");
+    let frame = r#"{"type":"announcement","message":"","timestamp":"2025-08-19T13:45:00.123456Z"}"#;
+    let least = (COUNT * (frame.len() + 100 + 4) * CONNECTIONS) as u64;
+    let bytes = crowd.world.bytes_read - before;
+    assert!((least..least + 20_000).contains(&bytes), "{bytes} bytes instead of {least}");
+    crowd.world.close_all();
+}
+
+#[test]
+fn the_list_of_many_rooms_is_made_over_several_ticks() {
+    const ROOMS: usize = 1000;
+    let rate = Rate { per_second: 0, burst: 1 };
+    let config = Config { room_rate: rate, session_rate: rate, ..Config::default() };
+    let mut world = World::new(1, &config, RELIABLE);
+    world.ticks_per_check = 64;
+    let hosts: Vec<usize> =
+        (0..ROOMS / 100).map(|n| world.add_user(&format!("host {n}"))).collect();
+    for _ in 0..100 {
+        world.open_rooms(&hosts);
+    }
+    world.settle();
+    let admin = world.connect_to(Purpose::Admin, Protocol::Unchecked, LOOPBACK);
+    world.send(admin, b"GET /rooms HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let before = world.bytes_read;
+    world.deliver_all(usize::MAX);
+    world.tick(true);
+    world.receive_all(usize::MAX);
+    let first = world.bytes_read - before;
+    assert!((1000..70_000).contains(&first), "{first} bytes in the first tick");
+    world.settle();
+    let all = world.bytes_read - before;
+    assert!(all > 2 * first && all > 100 * ROOMS as u64, "{all} bytes");
+    world.close_all();
 }
