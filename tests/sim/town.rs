@@ -34,7 +34,7 @@ const ADDRESSES: [(&str, Quota); 7] = [
     ("2001:db8:0:1::1", Some(4)),
 ];
 
-const NAMES: [&str; 4] = ["ana", "Ana", "BOB", "bob"];
+const NAMES: [&str; 4] = ["ana", "Ana", "BO\u{200b}B", "bob"];
 
 const PASSWORD: &str = "open sesame";
 

@@ -476,7 +476,7 @@ impl Model {
 
     /// Another user with the same name that is present.
     fn holder(&self, room: usize, user: usize) -> Option<usize> {
-        let name = |user: &usize| self.sessions[user].name.to_lowercase();
+        let name = |user: &usize| self.sessions[user].name.replace('\u{200b}', "").to_lowercase();
         let present = self.rooms[&room].present.iter().map(|(other, _)| *other);
         present.into_iter().find(|other| *other != user && name(other) == name(&user))
     }
