@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import httpx
 from disposable_chat_client import AuthenticatedClient, Client
-from disposable_chat_client.api.messages import delete_message, list_messages, post_message
+from disposable_chat_client.api.messages import delete_message, list_messages, post_message, send_typing
 from disposable_chat_client.api.owner import change_room, delete_room
 from disposable_chat_client.api.rooms import (
     create_room,
@@ -103,6 +103,8 @@ def test_messages(ana: AuthenticatedClient, room: str) -> None:
     assert (after.messages, after.complete) == ([], True)
     refused = expect(Error, post_message.sync(room, client=ana, body=NewMessage(message=" ")))
     assert refused.code == "empty_message"
+
+    assert send_typing.sync_detailed(room, client=ana).status_code == HTTPStatus.NO_CONTENT
 
     expect(Done, delete_message.sync(room, str(chat.id), client=ana))
     first_entry, second_entry = expect(MessageList, list_messages.sync(room, client=ana)).messages

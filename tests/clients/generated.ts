@@ -7,6 +7,7 @@ import createClient from "openapi-fetch";
 import type { components, paths } from "./schema.js";
 
 type Message = components["schemas"]["Message"];
+type Event = components["schemas"]["Event"];
 
 const baseUrl = process.argv[2];
 const clientOf = (session: string) => createClient<paths>({ baseUrl, headers: { Authorization: `Bearer ${session}` } });
@@ -53,5 +54,35 @@ same([changed.data?.locked, changed.data?.title], [true, null]);
 
 const { error } = await ana.GET("/rooms/{room_id}", { params: { path: { room_id: "0000000000" } } });
 same(error?.code, "room_not_found");
-const deleted = await ana.DELETE("/rooms/{room_id}", { params: { path } });
-same(deleted.data?.message, `Room ${room_id} deleted`);
+// A stream, from the history to the end of the room.
+async function* follow(room_id: string): AsyncGenerator<Event> {
+  const params = { path: { room_id }, query: { history: 10 } };
+  const { data } = await ana.GET("/rooms/{room_id}/events", { params, parseAs: "stream" });
+  ok(data);
+  let rest = "";
+  for await (const part of data.pipeThrough(new TextDecoderStream())) {
+    const lines = (rest + part).split("\n");
+    rest = lines.pop() ?? "";
+    for (const line of lines) yield JSON.parse(line);
+  }
+}
+
+const seen: string[] = [];
+for await (const event of follow(room_id)) {
+  switch (event.type) {
+    case "history":
+      same(event.messages.map(describe), ["ana: Hello world! (1)"]);
+      same([event.owner, event.room?.locked], [true, true]);
+      break;
+    case "user_joined": {
+      same((await ana.POST("/rooms/{room_id}/typing", { params: { path } })).response.status, 204);
+      const deleted = await ana.DELETE("/rooms/{room_id}", { params: { path } });
+      same(deleted.data?.message, `Room ${room_id} deleted`);
+      break;
+    }
+    case "close":
+      same([event.code, event.reason], [4410, "room deleted"]);
+  }
+  seen.push(event.type);
+}
+same(seen.filter((type) => type !== "typing"), ["history", "user_joined", "close"]);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use disposable_chat::ws::close::Close;
 use serde_json::{Value, json};
 
-use crate::client::{Http, Ws, delete, get, patch, post, upgrade};
+use crate::client::{Events, Http, Ws, delete, get, patch, post, upgrade};
 use crate::document::{Document, errors_in};
 use crate::server::{Server, command};
 
@@ -165,6 +165,53 @@ fn the_server_sends_exactly_the_documented_events() {
     seen.insert("users".to_owned()); // Only in a room full of people: `tests/wire/resume.rs`.
     let all = messages(document, "events").into_iter();
     let documented: BTreeSet<_> = all.flat_map(|message| types(document, message)).collect();
+    assert_eq!(*seen, documented);
+}
+
+/// `users` comes only in a crowded room.
+// contract §14.2 §14.5 §14.8
+#[test]
+fn a_stream_sends_exactly_the_documented_events() {
+    let document = Document::openapi();
+    let server = Server::start(&["--ping-interval", "100ms"]);
+    let (ana, bob) = (server.session("ana"), server.session("bob"));
+    let room = server.room(&ana);
+    let follow = |session: &str, query: &str| {
+        let mut http = server.http();
+        http.send_request(&get(&format!("/rooms/{room}/events{query}")).session(session));
+        Events::begin(http)
+    };
+    let seen = &mut BTreeSet::new();
+    let mut next = |stream: &mut Events| -> String {
+        let event = stream.json();
+        let schema = json!({"$ref": "#/components/schemas/Event"});
+        let mismatch = document.mismatch(&schema, &event);
+        assert!(mismatch.is_none(), "{event}: {}", mismatch.unwrap_or_default());
+        let kind = event["type"].as_str().expect("a type").to_owned();
+        seen.insert(kind.clone());
+        kind
+    };
+    let mut stream = follow(&ana, "?history=10");
+    let mut other = follow(&bob, "");
+    assert_eq!(next(&mut other), "welcome");
+    let at = |path: &str| format!("/rooms/{room}/{path}");
+    let sent = server.say(&room, &bob, "hello");
+    let id = sent["id"].as_str().expect("an id");
+    for (request, status) in [
+        (delete(&at(&format!("messages/{id}"))).session(&bob), 200),
+        (post(&at("typing")).session(&bob), 204),
+        (patch(&format!("/rooms/{room}")).session(&ana).json(&json!({"locked": true})), 200),
+        (delete(&at("leave")).session(&bob), 200),
+    ] {
+        server.ask(request).expect(status);
+    }
+    while next(&mut stream) != "ping" {}
+    server.ask(delete(&format!("/rooms/{room}")).session(&ana)).expect(200);
+    while next(&mut stream) != "close" {}
+
+    seen.insert("users".to_owned());
+    let union = &document.0["components"]["schemas"]["Event"]["discriminator"]["mapping"];
+    let documented: BTreeSet<_> = union.as_object().expect("types").keys().cloned().collect();
     assert_eq!(*seen, documented);
 }
 
