@@ -6,13 +6,14 @@ this file with the server's URL. Exits with 0 only if every answer has the type 
 
 import re
 import sys
+from datetime import datetime, timezone
 from http import HTTPStatus
 from typing import TypeVar
 
 import httpx
 from disposable_chat_client import AuthenticatedClient, Client
 from disposable_chat_client.api.messages import delete_message, list_messages, post_message, send_typing
-from disposable_chat_client.api.owner import change_room, delete_room
+from disposable_chat_client.api.owner import change_room, delete_room, lift_ban, list_bans, remove_user
 from disposable_chat_client.api.rooms import (
     create_room,
     get_room,
@@ -24,6 +25,7 @@ from disposable_chat_client.api.rooms import (
 from disposable_chat_client.api.server import get_health, get_open_api, get_page, ping
 from disposable_chat_client.api.sessions import create_session, end_session, get_session
 from disposable_chat_client.models import (
+    BanList,
     Chat,
     CreatedRoom,
     Done,
@@ -40,6 +42,7 @@ from disposable_chat_client.models import (
     NewSession,
     PublicRoom,
     PublicRooms,
+    RemovedUser,
     RoomChanges,
     RoomInfo,
     Session,
@@ -86,6 +89,16 @@ def test_rooms(base: str, ana: AuthenticatedClient, bob: AuthenticatedClient) ->
     assert (room.title, room.slow_mode, room.locked, room.expires_at) == (None, 10, True, None)
     assert expect(UserList, list_users.sync(hidden, client=bob)).users == []
     assert expect(Error, delete_room.sync(tea, client=bob)).code == "not_the_owner"
+
+    person = expect(JoinedRoom, join_room.sync(tea, client=bob)).user_id
+    removed = remove_user.sync(tea, person, client=ana, ban=60, address=True)
+    assert expect(RemovedUser, removed).address is False, "loopback is exempt"
+    [ban] = expect(BanList, list_bans.sync(tea, client=ana)).bans
+    assert (ban.user_id, ban.user, ban.address) == (person, "bob", False)
+    assert ban.until > datetime.now(timezone.utc)
+    assert expect(Error, join_room.sync(tea, client=bob)).code == "banned"
+    expect(Done, lift_ban.sync(tea, person, client=ana))
+    expect(JoinedRoom, join_room.sync(tea, client=bob))
     expect(Done, delete_room.sync(hidden, client=ana))
     return tea
 

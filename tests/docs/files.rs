@@ -44,8 +44,8 @@ fn check_size(files: &[(String, &str)], kib: usize) {
 }
 
 #[test]
-fn the_documents_and_their_page_have_at_most_72_kib() {
-    check_size(&docs(), 72);
+fn the_documents_and_their_page_have_at_most_80_kib() {
+    check_size(&docs(), 80);
 }
 
 #[test]
