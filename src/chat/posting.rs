@@ -213,13 +213,13 @@ impl Chat {
         let member = self.members.get(key).ok_or(Refusal::NotAMember)?;
         let (room, session, user_id) = (member.room, member.session, member.user_id);
         let is_present = member.arrival.is_some();
-        if let Some(session) = self.sessions.get_mut(member.session) {
+        if let Some(session) = self.sessions.get_mut(session) {
             let taken = self.config.message_pace.take(&mut session.messages, now.mono);
             taken.map_err(Refusal::RateLimited)?;
         }
-        if let (Some(nonce), Some(history)) = (draft.nonce, self.feeds.history(member.room)) {
+        if let (Some(nonce), Some(history)) = (draft.nonce, self.feeds.history(room)) {
             let store = &self.feeds.archive().store;
-            if let Some(place) = history.find(store, member.user_id, nonce) {
+            if let Some(place) = history.find(store, user_id, nonce) {
                 return Ok(Posted::Known(place));
             }
         }

@@ -119,6 +119,7 @@ fn every_response_and_close_is_the_one_that_the_model_predicts() {
     eprintln!("{outcomes:?}");
     assert!(!are_enough || outcomes.keys().eq(&town::OUTCOMES), "an outcome has not occurred");
     assert!(!are_enough || all.iter().any(|facts| facts.deadlines > 0));
+    assert!(!are_enough || all.iter().any(|facts| facts.expired > 0));
 }
 
 #[test]

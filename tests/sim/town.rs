@@ -21,7 +21,7 @@ use crate::model::Room;
 use crate::pipe::{Dice, Network, RELIABLE};
 use crate::wire::{self, CLOSE, Response};
 use crate::world::{Check, HttpPeer, Protocol, Reply, Start, User, World};
-use model::{Expected, Model, OK, Quota, Socket};
+use model::{Changes, Expected, Model, OK, Quota, Shown, Socket};
 
 /// Addresses of users, and the quota that each counts against.
 const ADDRESSES: [(&str, Quota); 7] = [
@@ -36,6 +36,8 @@ const ADDRESSES: [(&str, Quota); 7] = [
 
 const NAMES: [&str; 4] = ["ana", "Ana", "BO\u{200b}B", "bob"];
 
+const TITLE: &str = "a room";
+
 const PASSWORD: &str = "open sesame";
 
 struct Town {
@@ -48,7 +50,7 @@ struct Town {
 }
 
 /// What must occur in a run of several seeds. See `Facts::outcomes`.
-pub const OUTCOMES: [Expected; 21] = [
+pub const OUTCOMES: [Expected; 23] = [
     (0, ""), // A chat over WebSocket, which has no status.
     (101, ""),
     (200, ""),
@@ -57,7 +59,9 @@ pub const OUTCOMES: [Expected; 21] = [
     (403, "bad_password"),
     (403, "not_a_member"),
     (403, "not_the_owner"),
+    (403, "room_locked"),
     (404, "room_not_found"),
+    (404, "user_not_found"),
     (409, "name_taken"),
     (429, "rate_limited"),
     (429, "too_many_rooms"),
@@ -80,6 +84,8 @@ pub struct Facts {
     pub outcomes: BTreeMap<Expected, usize>,
     /// How often time has passed exactly to a deadline.
     pub deadlines: usize,
+    /// How many sockets were in a room when its ttl was over.
+    pub expired: usize,
 }
 
 /// Runs a seed to its end.
@@ -104,7 +110,8 @@ pub fn run(seed: u64) -> Facts {
     };
     let buffer_bytes = *dice.pick(&[200, 1000, RELIABLE.buffer_bytes]);
     let network = Network { fault_percent: *dice.pick(&[0, 10, 30]), buffer_bytes };
-    let world = World::new(seed, &config, network);
+    let mut world = World::new(seed, &config, network);
+    world.has_message_rate = false; // The model predicts what is refused.
     let model = Model::new(world.now.mono, &config);
     let (last_seen, facts) = (BTreeMap::new(), Facts::default());
     let mut town = Town { world, model, last_seen, texts: 0, facts };
@@ -126,11 +133,14 @@ impl Town {
             26..30 => self.leave(),
             30..33 => self.delete_room(),
             33..35 => self.end_session(),
-            35..43 => self.post(),
-            43..55 => self.read(),
-            55..70 => self.enter(),
-            70..82 => self.chat(),
-            82..90 => self.disconnect(),
+            35..43 => self.change_room(),
+            43..48 => self.post(),
+            48..57 => self.read(),
+            57..71 => self.enter(),
+            71..81 => self.chat(),
+            81..84 => self.chat_in_slow_mode(),
+            84..90 => self.disconnect(),
+            90 => self.wait_for_expiry(),
             _ => self.pass_time(),
         }
     }
@@ -252,13 +262,21 @@ impl Town {
     fn open_room(&mut self) {
         let Some(user) = self.pick_user() else { return };
         let (from, quota) = self.address();
-        let private = self.world.dice.percent(20);
-        let password = self.world.dice.percent(30).then_some(PASSWORD);
-        let body = json!({"private": private, "password": password, "title": "a room"}).to_string();
+        let dice = &mut self.world.dice;
+        let private = dice.percent(20);
+        let password = dice.percent(30).then_some(PASSWORD);
+        let (ttl, slow_mode) = (*dice.pick(&[None, Some(60), Some(65)]), *dice.pick(&[0, 0, 0, 4]));
+        let title = Some(TITLE);
+        let shown = Shown { title, private, password, locked: false, slow_mode };
+        let body = json!({
+            "private": private, "password": password, "title": TITLE, "ttl": ttl,
+            "slow_mode": slow_mode,
+        });
+        let body = body.to_string();
         let request = wire::request("POST", "/rooms", self.session(user).as_deref(), &body);
         let Some(response) = self.request(&request, from, quota) else { return };
         let room = self.world.rooms.len();
-        let expected = self.model.open_room(room, user, private, password, quota);
+        let expected = self.model.open_room(room, user, shown, ttl, quota);
         let json = self.expect(expected, &response);
         if let Some(id) = json["room_id"].as_str() {
             assert_eq!(id.len(), if private || password.is_some() { 32 } else { 10 });
@@ -324,6 +342,69 @@ impl Town {
         }
     }
 
+    fn change_room(&mut self) {
+        let owned = self.model.rooms.iter().filter_map(|(room, it)| Some((it.owner?, *room)));
+        let owned: Vec<_> = owned.collect();
+        let anywhere = owned.is_empty() || self.world.dice.percent(20);
+        let both =
+            if anywhere { self.pick_user_and_room() } else { Some(*self.world.dice.pick(&owned)) };
+        let Some((user, room)) = both else { return };
+        // A person of whom a peer has learnt the user id in this room, and who may have gone.
+        let peers = self.world.peers.iter().filter_map(|peer| peer.ws());
+        let known = peers.filter(|ws| ws.room == room);
+        let known: Vec<_> = known.filter_map(|ws| Some((ws.user, ws.you.clone()?))).collect();
+        let mut changes = Changes::default();
+        let mut body = json!({});
+        for _ in 0..self.world.dice.below(4) {
+            let dice = &mut self.world.dice;
+            match dice.below(6) {
+                0 => {
+                    let title = *dice.pick(&[None, Some(TITLE), Some("another")]);
+                    (changes.title, body["title"]) = (Some(title), json!(title));
+                }
+                1 | 2 => {
+                    let locked = dice.percent(40);
+                    (changes.locked, body["locked"]) = (Some(locked), json!(locked));
+                }
+                3 => {
+                    let slow_mode = *dice.pick(&[0, 2, 9]);
+                    (changes.slow_mode, body["slow_mode"]) = (Some(slow_mode), json!(slow_mode));
+                }
+                4 => {
+                    let password = *dice.pick(&[None, Some(PASSWORD), Some("other")]);
+                    (changes.password, body["password"]) = (Some(password), json!(password));
+                }
+                _ if known.is_empty() || dice.percent(10) => {
+                    (changes.owner, body["owner"]) = (Some(None), json!("nobody"));
+                }
+                _ => {
+                    let (heir, user_id) = dice.pick(&known);
+                    (changes.owner, body["owner"]) = (Some(Some(*heir)), json!(user_id));
+                }
+            }
+        }
+        let (from, quota) = self.address();
+        let (path, session) = (self.path(room, ""), self.session(user));
+        let request = wire::request("PATCH", &path, session.as_deref(), &body.to_string());
+        let Some(response) = self.request(&request, from, quota) else { return };
+        let expected = self.model.change_room(room, user, &changes);
+        let json = self.expect(expected, &response);
+        if expected == OK {
+            self.check_shown(&json, room);
+        }
+    }
+
+    /// Checks what is shown of a room.
+    fn check_shown(&self, json: &Value, room: usize) {
+        let Shown { title, private, password, locked, slow_mode } = self.model.rooms[&room].shown;
+        let shown = ["title", "private", "password", "locked", "slow_mode"].map(|name| &json[name]);
+        let password = password.is_some();
+        let expected =
+            [json!(title), json!(private), json!(password), json!(locked), json!(slow_mode)];
+        assert_eq!(shown, expected.each_ref());
+        assert_eq!(json["expires_at"].is_null(), self.model.rooms[&room].expiry.is_none());
+    }
+
     fn post(&mut self) {
         // Often a member posts into an empty room, which then expires later.
         let empty = self.model.rooms.iter().filter(|(_, room)| room.sockets.is_empty());
@@ -379,7 +460,7 @@ impl Town {
         let id = |room: &usize| json!(self.world.rooms[*room].id);
         match what {
             0 => {
-                let public = self.model.rooms.iter().filter(|(_, room)| !room.private);
+                let public = self.model.rooms.iter().filter(|(_, room)| !room.shown.private);
                 let ids: Vec<_> = public.rev().map(|(room, _)| id(room)).collect();
                 assert_eq!(json["rooms"], Value::from(ids));
             }
@@ -387,7 +468,10 @@ impl Town {
                 let ids: Vec<_> = self.model.sessions[&user].rooms.iter().map(id).collect();
                 assert_eq!(json["joined_rooms"], Value::from(ids));
             }
-            2 => assert_eq!(json["user_count"], self.model.rooms[&room].present.len()),
+            2 => {
+                assert_eq!(json["user_count"], self.model.rooms[&room].present.len());
+                self.check_shown(&json, room);
+            }
             3 => {
                 let names = json["users"].as_array().expect("users").iter();
                 let names: Vec<_> = names.map(|user| user["user"].as_str().unwrap()).collect();
@@ -451,7 +535,7 @@ impl Town {
             over_limit => over_limit.is_some(),
         };
         let peer = self.world.enter_with(user, room, start, from);
-        let socket = Socket { user, room, quota, from: 0 };
+        let socket = Socket { user, room, quota, from: 0, changes: 0 };
         let refused = self.model.enter(peer, socket, resume_after, last, is_over_limit);
         let ws = self.world.peers[peer].ws_mut().expect("a WebSocket");
         ws.closes_possible = refused.into_iter().collect();
@@ -492,18 +576,46 @@ impl Town {
     fn chat(&mut self) {
         let Some(peer) = self.open_socket() else { return };
         for _ in 0..1 + self.world.dice.below(4) {
-            let (text, nonce) = self.text_and_nonce();
-            let predicted = self.model.chat(peer, &text, &nonce);
-            self.world.chat_with_nonce(peer, text, nonce);
-            let ws = self.world.peers[peer].ws_mut().expect("a WebSocket");
-            if let (Ok(echo), Some(Reply::EchoOf { text, .. })) =
-                (&predicted, ws.replies_due.back_mut())
-            {
-                text.clone_from(echo);
-            }
-            *self.facts.outcomes.entry(predicted.err().unwrap_or((0, ""))).or_default() += 1;
+            self.say(peer);
         }
         self.world.settle();
+    }
+
+    fn say(&mut self, peer: usize) {
+        let (text, nonce) = self.text_and_nonce();
+        let predicted = self.model.chat(peer, &text, &nonce);
+        self.world.chat_with_nonce(peer, text, nonce);
+        let ws = self.world.peers[peer].ws_mut().expect("a WebSocket");
+        match (&predicted, ws.replies_due.back_mut()) {
+            (Ok(echo), Some(Reply::EchoOf { text, .. })) => text.clone_from(echo),
+            (Err((_, code)), Some(due)) => *due = Reply::Refused(code),
+            _ => unreachable!("a chat has a reply"),
+        }
+        *self.facts.outcomes.entry(predicted.err().unwrap_or((0, ""))).or_default() += 1;
+    }
+
+    /// A member that is not the owner chats, chats too early, and chats when its time has come.
+    fn chat_in_slow_mode(&mut self) {
+        let sockets = self.model.sockets.iter().filter(|(_, socket)| {
+            let room = &self.model.rooms[&socket.room];
+            room.shown.slow_mode > 0 && room.owner != Some(socket.user)
+        });
+        let sockets: Vec<_> = sockets
+            .map(|(peer, socket)| (*peer, self.model.rooms[&socket.room].shown.slow_mode))
+            .collect();
+        if sockets.is_empty() {
+            return;
+        }
+        let (peer, seconds) = *self.world.dice.pick(&sockets);
+        let half = Duration::from_secs(seconds) / 2;
+        for _ in 0..3 {
+            if self.model.sockets.contains_key(&peer) {
+                self.say(peer);
+            }
+            self.world.settle();
+            self.check();
+            self.pass(half);
+        }
     }
 
     fn disconnect(&mut self) {
@@ -549,10 +661,41 @@ impl Town {
             let forward = self.world.dice.percent(50);
             self.world.set_system_clock(Duration::from_secs(3600), forward);
         }
+        self.pass(time);
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.world.now.after(time).mono;
+        let ending = self.model.rooms.values();
+        let ending = ending.filter(|room| room.expiry.is_some_and(|due| due.deadline <= end));
+        let sockets: Vec<usize> = ending.flat_map(|room| room.sockets.clone()).collect();
+        self.allow_close(&sockets, 4410);
         self.world.pass_time(time);
         self.model.now = self.world.now.mono;
         self.model.sweep();
         self.world.settle();
+        self.expect_closed(&sockets, 4410);
+        self.facts.expired += sockets.len();
+        for socket in sockets {
+            let ws = self.world.peers[socket].ws().expect("a WebSocket");
+            assert_eq!(ws.closed.as_ref().map(|(_, reason)| &reason[..]), Some("room expired"));
+        }
+    }
+
+    /// Time passes to the end of a room with sockets, in steps in which peers answer pings.
+    fn wait_for_expiry(&mut self) {
+        let rooms = self.model.rooms.values().filter(|room| !room.sockets.is_empty());
+        let Some(due) = rooms.filter_map(|room| room.expiry).min() else { return };
+        const STEP: Duration = Duration::from_secs(5);
+        const LEAST: Duration = Duration::from_micros(1);
+        loop {
+            let left = due.deadline.since(self.world.now.mono);
+            self.pass(if left > LEAST { STEP.min(left - LEAST) } else { left });
+            self.check();
+            if left <= LEAST {
+                return;
+            }
+        }
     }
 
     // ---- Comparison
@@ -572,6 +715,20 @@ impl Town {
             let seen: Vec<_> = seen.map(|id| &log[id].text).collect();
             let owed = model.rooms[&socket.room].log[socket.from..].iter();
             assert_eq!(seen, owed.map(|(text, _)| text).collect::<Vec<_>>(), "peer {peer}");
+            let ws = client_of.ws().expect("a WebSocket");
+            let room = &model.rooms[&socket.room];
+            if ws.start == Start::Live {
+                assert_eq!(ws.changes, room.changes - socket.changes, "peer {peer}: changes");
+            }
+            if !ws.room_shown.is_null() {
+                self.check_shown(&ws.room_shown, socket.room);
+                let owner = ws.room_shown["owner"].as_str();
+                assert_eq!(owner.is_none(), room.owner.is_none(), "peer {peer}");
+                if let Some(you) = &ws.you {
+                    let is_own = room.owner == Some(socket.user);
+                    assert_eq!(owner == Some(you), is_own, "peer {peer}: the owner");
+                }
+            }
         }
     }
 }

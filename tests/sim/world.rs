@@ -35,7 +35,7 @@ pub struct World {
     pub users: Vec<User>,
     pub rooms: Vec<Room>,
     pub is_shut_down: bool,
-    has_message_rate: bool,
+    pub has_message_rate: bool,
     pub ledger: Ledger,
     ledger_at_start: usize,
     /// Of all bytes that all peers have read, in order.

@@ -3,7 +3,7 @@
 use super::*;
 
 /// All records of a domain, each as a line of JSON.
-fn recorded(chat: &Chat, now: Now) -> Vec<String> {
+pub fn recorded(chat: &Chat, now: Now) -> Vec<String> {
     let mut lines = Vec::new();
     let keep = |record: Record<'_>| {
         lines.push(serde_json::to_string(&record).unwrap());
@@ -14,7 +14,7 @@ fn recorded(chat: &Chat, now: Now) -> Vec<String> {
 }
 
 /// Rebuilds a domain from such lines.
-fn restored(
+pub fn restored(
     config: ChatConfig,
     lines: &[String],
     now: Now,

@@ -556,3 +556,50 @@ fn an_encrypted_room_is_private() {
     assert!(info.is_encrypted && info.is_private && !info.has_password);
     assert_eq!(info.id.to_string().len(), 32);
 }
+
+// contract §10.14 §12.10
+#[test]
+fn the_time_of_a_restart_counts_in_a_ttl_and_the_rules_are_kept() {
+    let mut story = Story::new();
+    let ana = story.person("ana");
+    let rules = RoomOptions { ttl: Some(HOUR), slow_mode: 9, ..RoomOptions::default() };
+    let room = story.room_with(ana, RoomOptions { encrypted: true, ..rules });
+    let _tab = story.enter(ana, room);
+    story.wait(10 * MINUTE);
+    story.rule(ana, room, password(Some("x")));
+    story.rule(ana, room, RoomChanges { password: Some(None), ..lock(true) });
+    let before = story.info(room);
+    let lines = restarts::recorded(&story.chat, story.now);
+    // The wall clock of the next process, and how long the room lives on.
+    let minutes = |minutes: u32| story.now.wall.after(minutes * MINUTE);
+    let set_back = Wall::from_micros(story.now.wall.micros() - 1);
+    for (wall, left) in [(minutes(0), 50), (minutes(20), 30), (set_back, 50), (minutes(90), 0)] {
+        let config = ChatConfig { session_ttl: 48 * HOUR, room_ttl: 48 * HOUR, ..SETTINGS };
+        let mono = Mono::from_micros(7);
+        let (mut chat, _ledger) = restarts::restored(config, &lines, Now { mono, wall }).unwrap();
+        let again = chat.room(before.id).unwrap();
+        let after = chat.room_info(again).unwrap();
+        let rules = |info: RoomInfo<'_>| {
+            (info.is_locked, info.is_private, info.is_encrypted, info.slow_mode, info.expires)
+        };
+        assert_eq!((rules(after), after.has_password), (rules(before), false));
+        assert!(chat.owner(again).is_some());
+        let end = left * 60_000_000_u64;
+        for (micros, is_over) in [(0, left == 0), (end.saturating_sub(1), left == 0), (end, true)] {
+            let mono = Mono::from_micros(7 + micros);
+            chat.sweep(Now { mono, wall }, usize::MAX, &mut Recorder::default());
+            assert_eq!(chat.room(before.id).is_none(), is_over, "{left} minutes, {micros}");
+        }
+    }
+}
+
+#[test]
+fn a_record_with_an_impossible_slow_mode_is_refused() {
+    let mut story = Story::new();
+    let ana = story.person("ana");
+    story.room_with(ana, RoomOptions { slow_mode: 3600, ..RoomOptions::default() });
+    let lines = restarts::recorded(&story.chat, story.now);
+    assert!(restarts::restored(SETTINGS, &lines, story.now).is_ok());
+    let lines: Vec<_> = lines.iter().map(|line| line.replace(":3600", ":3601")).collect();
+    assert!(restarts::restored(SETTINGS, &lines, story.now).is_err());
+}

@@ -15,6 +15,7 @@ pub type Expected = (u16, &'static str);
 
 const UNAUTHORIZED: Expected = (401, "invalid_session");
 const NOT_FOUND: Expected = (404, "room_not_found");
+const LOCKED: Expected = (403, "room_locked");
 const LIMITED: Expected = (429, "rate_limited");
 const TOO_MANY_SESSIONS: Expected = (429, "too_many_sessions");
 const TOO_MANY_ROOMS: Expected = (429, "too_many_rooms");
@@ -42,10 +43,36 @@ pub struct Session {
     alone_since: Mono,
 }
 
+/// What an owner changes. `None`: it stays as it is.
+#[derive(Default)]
+pub struct Changes {
+    pub title: Option<Option<&'static str>>,
+    pub locked: Option<bool>,
+    pub slow_mode: Option<u64>,
+    pub password: Option<Option<&'static str>>,
+    /// The inner `None`: nobody has the user id.
+    pub owner: Option<Option<usize>>,
+}
+
+/// What everyone in a room may know about it, apart from its owner.
+#[derive(Clone, Copy, PartialEq)]
+pub struct Shown {
+    pub title: Option<&'static str>,
+    pub private: bool,
+    pub password: Option<&'static str>,
+    pub locked: bool,
+    pub slow_mode: u64,
+}
+
 /// Its key is its index in `World::rooms`.
 pub struct Room {
-    pub password: Option<&'static str>,
-    pub private: bool,
+    pub shown: Shown,
+    /// How often everyone in the room has been told of a change.
+    pub changes: usize,
+    /// The last chat of each user that has chatted in slow mode.
+    chats: BTreeMap<usize, Mono>,
+    /// When its ttl is over.
+    pub expiry: Option<Timer>,
     pub owner: Option<usize>,
     pub members: Vec<usize>,
     /// The users present, in the order of joining, each with the end of its leave grace if its
@@ -72,13 +99,15 @@ pub struct Socket {
     pub quota: Quota,
     /// The place in the log of the first message that it receives.
     pub from: usize,
+    /// `Room::changes` when it entered.
+    pub changes: usize,
 }
 
 /// A deadline. Timers with the same deadline fire in the order of their classes, and those of one
 /// class in the order in which they were armed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timer {
-    deadline: Mono,
+    pub deadline: Mono,
     class: u8,
     number: u64,
 }
@@ -86,6 +115,7 @@ pub struct Timer {
 enum Due {
     Session(usize),
     Room(usize),
+    Expiry(usize),
     Grace(usize, usize),
 }
 
@@ -123,6 +153,7 @@ impl Model {
             match due {
                 Due::Session(user) => self.remove_session(user),
                 Due::Room(room) => self.remove_room(room),
+                Due::Expiry(room) => self.end_room(room),
                 Due::Grace(room, user) => self.depart(room, user),
             }
         }
@@ -141,11 +172,14 @@ impl Model {
         let rooms = self.rooms.iter();
         let rooms =
             rooms.filter_map(|(room, entry)| entry.timer.map(|timer| (timer, Due::Room(*room))));
+        let expiries = self.rooms.iter();
+        let expiries =
+            expiries.filter_map(|(room, entry)| entry.expiry.map(|due| (due, Due::Expiry(*room))));
         let graces = self.rooms.iter().flat_map(|(room, entry)| {
             let present = entry.present.iter();
             present.filter_map(|(user, grace)| grace.map(|timer| (timer, Due::Grace(*room, *user))))
         });
-        sessions.chain(rooms).chain(graces).min_by_key(|(timer, _)| *timer)
+        sessions.chain(rooms).chain(expiries).chain(graces).min_by_key(|(timer, _)| *timer)
     }
 
     fn arm(&mut self, class: u8, timeout: Duration) -> Option<Timer> {
@@ -251,6 +285,7 @@ impl Model {
         }
         for room in self.rooms.values_mut().filter(|room| room.owner == Some(user)) {
             room.owner = room.present.first().map(|(heir, _)| *heir);
+            room.changes += 1;
         }
         self.sessions.remove(&user);
     }
@@ -261,8 +296,8 @@ impl Model {
         &mut self,
         number: usize,
         user: usize,
-        private: bool,
-        password: Option<&'static str>,
+        shown: Shown,
+        ttl: Option<u64>,
         quota: Quota,
     ) -> Expected {
         if self.touch(user) != OK {
@@ -292,8 +327,14 @@ impl Model {
         }
         let timer = self.arm(2, self.config.new_room_ttl);
         let room = Room {
-            password,
-            private: private || password.is_some(),
+            shown: Shown { private: shown.private || shown.password.is_some(), ..shown },
+            changes: 0,
+            chats: BTreeMap::new(),
+            expiry: ttl.map(|seconds| Timer {
+                deadline: self.now.after(Duration::from_secs(seconds)),
+                class: u8::MAX,
+                number: self.timers,
+            }),
             owner: Some(user),
             members: Vec::new(),
             present: Vec::new(),
@@ -329,7 +370,11 @@ impl Model {
             return UNAUTHORIZED;
         }
         let Some(entry) = self.rooms.get_mut(&room) else { return NOT_FOUND };
-        if let (Some(right), false) = (entry.password, entry.members.contains(&user)) {
+        let is_member = entry.members.contains(&user);
+        if entry.shown.locked && !is_member && entry.owner != Some(user) {
+            return LOCKED;
+        }
+        if let (Some(right), false) = (entry.shown.password, is_member) {
             let Some(password) = password else { return (403, "bad_password") };
             let rate = Rate { per_second: self.config.guess_rate, burst: 5 };
             let room_rate = Rate { per_second: self.config.room_guess_rate, burst: 60 };
@@ -362,10 +407,9 @@ impl Model {
     fn entry_refusal(&self, room: usize, user: usize) -> Option<Expected> {
         match self.rooms.get(&room) {
             None => Some(NOT_FOUND),
-            Some(room) if room.password.is_some() && !room.members.contains(&user) => {
-                Some((403, "not_a_member"))
-            }
-            Some(_) => None,
+            Some(room) if room.members.contains(&user) => None,
+            Some(room) if room.shown.locked && room.owner != Some(user) => Some(LOCKED),
+            Some(room) => room.shown.password.map(|_| (403, "not_a_member")),
         }
     }
 
@@ -390,11 +434,56 @@ impl Model {
         if entry.owner != Some(user) {
             return (403, "not_the_owner");
         }
+        self.end_room(room);
+        OK
+    }
+
+    /// Ends a room that may have sockets.
+    fn end_room(&mut self, room: usize) {
+        let Some(entry) = self.rooms.get_mut(&room) else { return };
         entry.present.clear(); // The end of a room is not announced user by user.
         for peer in entry.sockets.clone() {
             self.close(peer, true);
         }
         self.remove_room(room);
+    }
+
+    /// The owner changes a room.
+    pub fn change_room(&mut self, room: usize, user: usize, changes: &Changes) -> Expected {
+        if self.touch(user) != OK {
+            return UNAUTHORIZED;
+        }
+        let Some(entry) = self.rooms.get_mut(&room) else { return NOT_FOUND };
+        if entry.owner != Some(user) {
+            return (403, "not_the_owner");
+        }
+        let is_present = |heir: usize| entry.present.iter().any(|(present, _)| *present == heir);
+        if changes.owner.is_some_and(|heir| !heir.is_some_and(is_present)) {
+            return (404, "user_not_found");
+        }
+        let meter = &mut self.sessions.get_mut(&user).expect("a session").meter;
+        if !Self::take(meter, self.config.message_rate, Duration::from_secs(1), self.now) {
+            return LIMITED;
+        }
+        let before = (entry.shown, entry.owner);
+        let shown = &mut entry.shown;
+        shown.title = changes.title.unwrap_or(shown.title);
+        shown.locked = changes.locked.unwrap_or(shown.locked);
+        if let Some(slow_mode) = changes.slow_mode.filter(|seconds| *seconds != shown.slow_mode) {
+            let pause = Duration::from_secs(shown.slow_mode);
+            entry.chats.retain(|_, last| slow_mode > 0 && last.after(pause) > self.now);
+            shown.slow_mode = slow_mode;
+        }
+        if let Some(password) = changes.password {
+            if password.is_none() {
+                entry.guesses.clear();
+                entry.all_guesses = Mono::default();
+            }
+            shown.private |= password.is_some();
+            shown.password = password;
+        }
+        entry.owner = changes.owner.unwrap_or(entry.owner);
+        entry.changes += usize::from((entry.shown, entry.owner) != before);
         OK
     }
 
@@ -462,12 +551,16 @@ impl Model {
         // A resume from before the history starts at the first message kept.
         let from =
             resume_after.map_or(entry.log.len() - last.min(entry.log.len()), |place| place + 1);
-        self.sockets.insert(peer, Socket { from: from.max(kept), ..socket });
+        let changes = entry.changes;
+        self.sockets.insert(peer, Socket { from: from.max(kept), changes, ..socket });
         match entry.present.iter_mut().find(|(other, _)| *other == user) {
             Some((_, grace)) => *grace = None,
             None => {
                 entry.present.push((user, None));
-                entry.owner = entry.owner.or(Some(user));
+                if entry.owner.is_none() {
+                    entry.owner = Some(user);
+                    entry.changes += 1;
+                }
                 entry.log.push((format!("{name} has joined"), None));
             }
         }
@@ -578,7 +671,15 @@ impl Model {
         if self.kept(room).iter().any(|(_, known)| known.as_ref() == Some(&by)) {
             return OK;
         }
-        let present = self.rooms[&room].present.iter().any(|(other, _)| *other == user);
+        let entry = self.rooms.get_mut(&room).expect("a room");
+        if entry.shown.slow_mode > 0 && entry.owner != Some(user) {
+            let pause = Duration::from_secs(entry.shown.slow_mode);
+            if entry.chats.get(&user).is_some_and(|last| last.after(pause) > self.now) {
+                return LIMITED;
+            }
+            entry.chats.insert(user, self.now);
+        }
+        let present = entry.present.iter().any(|(other, _)| *other == user);
         if let Some(holder) = self.holder(room, user).filter(|_| !present) {
             self.depart(room, holder);
         }
