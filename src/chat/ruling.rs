@@ -48,7 +48,11 @@ impl Chat {
         let key = self.owned_room(session, room)?;
         let heir = match changes.owner {
             None => None,
-            Some(user_id) => Some(self.present_session(key, user_id).ok_or(Refusal::UserNotFound)?),
+            Some(user_id) => {
+                // The search costs as much as a list, and a refusal costs no rate.
+                sink.on_listed(self.feeds.room(key).map_or(0, |room| room.roster.members().len()));
+                Some(self.present_session(key, user_id).ok_or(Refusal::UserNotFound)?)
+            }
         };
         self.pace_command(now, session)?;
         let Some(room) = self.feeds.room_mut(key) else { return Err(Refusal::RoomNotFound) };
