@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::client::{Events, Http, Request, Ws, delete, get, post, request};
+use crate::client::{Events, Http, Request, Ws, delete, get, patch, post, request};
 use crate::server::{Server, wait_until};
 
 const SSE: &str = "text/event-stream";
@@ -64,6 +64,11 @@ fn a_stream_joins_the_room_and_has_the_events_of_a_socket() {
     ana.typing();
     let typing = ana.event();
     assert_eq!(events.event(), (typing, None));
+    let change = patch(&format!("/rooms/{room}")).session(&ana.session);
+    server.ask(change.json(&json!({"title": "Tea"}))).expect(200);
+    let changed = ana.event();
+    assert_eq!(changed["room"]["title"], "Tea");
+    assert_eq!(events.event(), (changed, None));
     assert_eq!(server.user_count(&room), Some(2));
     let rooms = server.ask(get("/rooms").session(&bob)).expect(200).json();
     assert_eq!(rooms["rooms"], json!([room]));

@@ -67,6 +67,7 @@ fn a_locked_room_admits_members_and_its_owner_only() {
     }
     server.ask(get(&at("/messages")).session(&cy)).refused(403, "room_locked");
     server.ask(get(&at("/users")).session(&cy)).refused(403, "room_locked");
+    server.ask(get(&at("/events")).session(&cy)).refused(403, "room_locked");
     let say = post(&at("/messages")).session(&cy).json(&json!({"message": "hello"}));
     server.ask(say).refused(403, "not_a_member");
     server.socket(&room, &cy).expect_close(4403, "room locked");
