@@ -337,9 +337,13 @@ fn every_refusal_is_counted_by_its_code() {
     ]);
     let [ana, namesake, carl] = ["ana", "Ana", "carl"].map(|name| server.session(name));
     let room = server.room(&ana);
-    let locked = server.room_with(&ana, &json!({"password": "sesame"}));
+    let locked = server.room_with(&ana, &json!({"password": "sesame", "encrypted": true}));
     let mut inside = server.enter_as(&room, "ana", &ana);
     server.join(&room, &namesake);
+    let eve = server.session("eve");
+    let joined = server.ask(post(&format!("/rooms/{room}/join")).session(&eve)).expect(200);
+    let ban = format!("/rooms/{room}/users/{}?ban=600", joined.string("user_id"));
+    server.ask(delete(&ban).session(&ana)).expect(200);
     let change = |changes: &Value| patch(&format!("/rooms/{room}")).session(&ana).json(changes);
     server.ask(change(&json!({"locked": true}))).expect(200);
     inside.expect_change();
@@ -370,6 +374,7 @@ fn every_refusal_is_counted_by_its_code() {
         ("bad_origin", 403, upgrade(&socket).field("Origin", "https://b.example")),
         ("not_a_member", 403, say("hello").session(&carl)),
         ("not_the_owner", 403, delete(&format!("/rooms/{room}")).session(&carl)),
+        ("banned", 403, get(&messages).session(&eve)),
         ("room_locked", 403, get(&messages).session(&carl)),
         ("not_found", 404, get("/nowhere")),
         ("not_the_author", 403, hello.session(&carl)),
@@ -384,6 +389,13 @@ fn every_refusal_is_counted_by_its_code() {
         ("target_too_long", 414, get(&format!("/{}", "x".repeat(8192)))),
         ("bad_body", 422, post("/sessions").json(&json!({}))),
         ("bad_query", 422, get(&format!("{messages}?limit=0")).session(&ana)),
+        (
+            "not_encrypted",
+            422,
+            post(&format!("/rooms/{locked}/messages"))
+                .session(&ana)
+                .json(&json!({"message": "x", "nonce": "n"})),
+        ),
         ("upgrade_required", 426, get(&socket)),
         ("too_many_rooms", 429, post("/rooms").session(&carl)),
         ("too_many_sessions", 429, dan),
@@ -426,7 +438,7 @@ fn every_refusal_is_counted_by_its_code() {
         assert_eq!(sample.value, count as f64, "{code}");
         assert_eq!(count == 0, ["internal_error", "shutting_down"].contains(&code), "{code}");
     }
-    assert_eq!(samples.len(), 36, "the number of codes");
+    assert_eq!(samples.len(), 39, "the number of codes");
 }
 
 #[test]
