@@ -128,7 +128,8 @@ def test_messages(ana: AuthenticatedClient, room: str) -> None:
 TEXTS = [
     "ana", " ana ", "\nana", "ana\u0085", "José", "日本", "👩‍👩‍👧 x", "a\u200d", "a", "", " ", "a ", "\u200b\u200b",
     "\u2060\u00ad", "\u2800\u3164", "\u115f\u1160", "\ufeff\ufeff", "\u180e\ufe0f", "a\0b", "a\nb", "a\x7fb", "a\u0085b",
-    "a\u202eb", "a\u2066b", "\u061cab", "a\u200fb", "x" * 50, "x" * 51, "x" * 80, "x" * 81,
+    "a\u202eb", "a\u2066b", "\u061cab", "a\u200fb",
+    "x" * 50, "x" * 51, "x" * 80, "x" * 81, "x" * 4000, "x" * 4001,
 ]
 
 
