@@ -48,7 +48,7 @@ fn main() -> ExitCode {
 }
 
 fn warnings(config: &Config) -> Vec<String> {
-    config.warnings(env::vars_os().map(|(name, _)| name))
+    config.warnings(&mut env::vars_os().map(|(name, _)| name))
 }
 
 fn serve(config: &Config) -> ExitCode {

@@ -7,18 +7,16 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
-
 use super::call::check_ignored_body;
 use super::cors::is_local_host;
 use super::error::{self, Code, Error};
-use super::json::{self, Confirmation, Timestamp};
+use super::json::{self, Confirmation};
 use super::moderation;
 use super::object::{self, FieldValue};
 use super::query;
 use super::room_list::RoomList;
 use super::routes::{self, PARAMETERS_MAX};
-use crate::chat::{Chat, Draft, RoomId, Sink, UserId};
+use crate::chat::{Chat, Draft, RoomId, RoomKey, Sink, UserId};
 use crate::clock::Now;
 use crate::http::{Method, Request, Response, eq_ignore_case};
 
@@ -89,33 +87,23 @@ fn rooms(call: &mut AdminCall<'_>, _: Segments<'_>) -> Result<AdminAnswer, Error
 /// `DELETE /rooms/{room_id}`.
 fn delete_room(call: &mut AdminCall<'_>, [id, _]: Segments<'_>) -> Result<AdminAnswer, Error> {
     check_ignored_body(call.request)?;
-    let id = RoomId::parse(&id);
-    let room = id.and_then(|id| call.chat.room(id));
+    let (room, id) = named(call, &id);
     call.chat.delete_any_room(call.now, room, call.sink)?;
-    let id = id.map(|id| id.to_string()).unwrap_or_default();
-    Ok(confirm(&format!("Room {id} deleted")))
+    Ok(AdminAnswer::Response(confirm(&format!("Room {id} deleted"))))
 }
 
 /// `DELETE /rooms/{room_id}/users/{user_id}`.
 fn remove_user(call: &mut AdminCall<'_>, [id, user]: Segments<'_>) -> Result<AdminAnswer, Error> {
     check_ignored_body(call.request)?;
     let ban = query::ban(call.request)?;
-    let id = RoomId::parse(&id);
-    let (room, user_id) = (id.and_then(|id| call.chat.room(id)), UserId::parse(&user));
+    let ((room, id), user_id) = (named(call, &id), UserId::parse(&user));
     let has_address = call.chat.remove_user(call.now, None, room, user_id, ban, call.sink)?;
     let asked = ban.is_some_and(|ban| ban.address);
-    let id = id.map(|id| id.to_string()).unwrap_or_default();
     Ok(AdminAnswer::Response(moderation::removed(&id, asked.then_some(has_address))))
 }
 
 /// `POST /announcements`.
 fn announce(call: &mut AdminCall<'_>, _: Segments<'_>) -> Result<AdminAnswer, Error> {
-    #[derive(Serialize)]
-    struct Announcement<'a> {
-        r#type: &'static str,
-        message: &'a str,
-        timestamp: Timestamp,
-    }
     let fields = object::body_fields(call.request.body(), ["message"]);
     let fields = fields.ok().flatten();
     let [message] = fields.ok_or_else(|| Error::bad_body("The body is not a JSON object."))?;
@@ -123,16 +111,19 @@ fn announce(call: &mut AdminCall<'_>, _: Segments<'_>) -> Result<AdminAnswer, Er
         Error::new(Code::BadMessage, "The field `message` is missing or not a string.")
     })?;
     let message = Draft::new(&message, None)?.text();
-    let timestamp = Timestamp(call.now.wall);
-    let event = json::bytes(&Announcement { r#type: "announcement", message, timestamp });
-    match confirm("Announced") {
-        AdminAnswer::Response(response) => Ok(AdminAnswer::Announced(response, event)),
-        other => Ok(other),
-    }
+    let event = json::announcement(message, call.now.wall);
+    Ok(AdminAnswer::Announced(confirm("Announced"), event))
 }
 
-fn confirm(message: &str) -> AdminAnswer {
-    AdminAnswer::Response(json::response(200, &Confirmation { message, room_id: None }))
+fn confirm(message: &str) -> Response {
+    json::response(200, &Confirmation { message, room_id: None })
+}
+
+/// The room that a path names, and its id as an answer shows it.
+fn named(call: &AdminCall<'_>, segment: &str) -> (Option<RoomKey>, String) {
+    let id = RoomId::parse(segment);
+    let room = id.and_then(|id| call.chat.room(id));
+    (room, id.map(|id| id.to_string()).unwrap_or_default())
 }
 
 /// 403 for a request that a page may have caused (contract §16.3). A browser sends `Origin` or

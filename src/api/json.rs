@@ -254,6 +254,16 @@ pub fn welcome(out: &mut Vec<u8>, room_id: RoomId, you: UserId) {
     out.push(b'}');
 }
 
+/// The event that the operator announces (contract §16.8).
+pub fn announcement(message: &str, at: Wall) -> Vec<u8> {
+    let mut out = b"{\"type\":\"announcement\",\"message\":\"".to_vec();
+    characters(&mut out, message.as_bytes());
+    out.extend_from_slice(b"\",\"timestamp\":");
+    write(&mut out, &Timestamp(at));
+    out.push(b'}');
+    out
+}
+
 /// Where a room is described.
 #[derive(Clone, Copy)]
 pub enum RoomForm {

@@ -11,15 +11,23 @@ use super::flags::FLAGS;
 
 impl Config {
     /// One line for each setting that has no effect. `variables`: the names in the environment.
-    pub fn warnings(&self, variables: impl Iterator<Item = OsString>) -> Vec<String> {
+    pub fn warnings(&self, variables: &mut dyn Iterator<Item = OsString>) -> Vec<String> {
         let mut warnings = Vec::new();
-        let known: Vec<String> = FLAGS.iter().map(|flag| flag.variable()).collect();
-        for name in variables.map(|name| name.to_string_lossy().into_owned()) {
+        for name in variables {
+            let name = name.to_string_lossy();
             // The variable that plants a fault, for tests of debug builds.
             let is_for_tests = cfg!(debug_assertions) && name == "CHAT_TEST_FAULT";
-            if name.starts_with("CHAT_") && !is_for_tests && !known.contains(&name) {
-                let nearest = known.iter().min_by_key(|known| distance(known, &name));
-                let nearest = nearest.map_or("", String::as_str);
+            if !name.starts_with("CHAT_") || is_for_tests {
+                continue;
+            }
+            let (mut nearest, mut least) = (String::new(), usize::MAX);
+            for variable in FLAGS.iter().map(|flag| flag.variable()) {
+                let distance = distance(&variable, &name);
+                if distance < least {
+                    (nearest, least) = (variable, distance);
+                }
+            }
+            if least > 0 {
                 warnings.push(format!("the variable {name:?} is unknown; is {nearest} meant?"));
             }
         }
@@ -66,7 +74,7 @@ mod tests {
         let config = Config { tls_cert: Some("/c".into()), ..Config::default() };
         let names =
             ["CHAT_ROM_TTL", "CHAT_ROOM_TTL", "CHATTER", "PORT", "CHAT_", "CHAT_X\n", "chat_x"];
-        let warnings = config.warnings(names.into_iter().map(OsString::from));
+        let warnings = config.warnings(&mut names.into_iter().map(OsString::from));
         let expected = [
             "the variable \"CHAT_ROM_TTL\" is unknown; is CHAT_ROOM_TTL meant?",
             "the variable \"CHAT_\" is unknown; is CHAT_LOG meant?",
@@ -74,6 +82,6 @@ mod tests {
             "--tls-cert has no effect without a tls: address",
         ];
         assert_eq!(warnings, expected);
-        assert_eq!(Config::default().warnings(std::iter::empty()), [""; 0]);
+        assert_eq!(Config::default().warnings(&mut std::iter::empty()), [""; 0]);
     }
 }
