@@ -68,4 +68,4 @@ macro_rules! slow {
     )*};
 }
 
-slow! { start room connection endings sharing hostile accessibility }
+slow! { start room connection endings sharing hostile accessibility docs }
