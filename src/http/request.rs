@@ -221,22 +221,23 @@ impl<'a> QueryValue<'a> {
 /// encoded name is never shorter than the name, so that most of such a crowd is told by its length.
 fn find_parameters<'a>(query: &'a [u8], names: &[&str], values: &mut [Option<QueryValue<'a>>]) {
     let shortest = names.iter().map(|name| name.len()).min().unwrap_or_default();
-    let (mut start, mut key_end) = (0, None);
-    for index in 0..=query.len() {
-        match query.get(index) {
-            Some(b'=') if key_end.is_none() => key_end = Some(index),
-            None | Some(b'&') => {
-                let key = &query[start..key_end.unwrap_or(index)];
-                if key.len() >= shortest {
-                    if let Some(name) = names.iter().position(|name| decodes_to(key, name)) {
-                        let value = key_end.map_or(index, |end| end + 1);
-                        values[name] = Some(QueryValue(&query[value..index]));
-                    }
-                }
-                (start, key_end) = (index + 1, None);
-            }
-            Some(_) => {}
+    let until = |bytes: &'a [u8], is_end: fn(&u8) -> bool| {
+        bytes.split_at(bytes.iter().position(is_end).unwrap_or(bytes.len()))
+    };
+    let mut rest = query;
+    loop {
+        let (key, mut after) = until(rest, |byte| matches!(byte, b'=' | b'&'));
+        let mut value = &[][..];
+        if let Some((b'=', behind)) = after.split_first() {
+            (value, after) = until(behind, |byte| *byte == b'&');
         }
+        if key.len() >= shortest {
+            if let Some(name) = names.iter().position(|name| decodes_to(key, name)) {
+                values[name] = Some(QueryValue(value));
+            }
+        }
+        let Some((_, next)) = after.split_first() else { return };
+        rest = next;
     }
 }
 
