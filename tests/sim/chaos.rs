@@ -1,6 +1,6 @@
 //! Connections that break again and again, while nothing is lost or repeated.
 //!
-//! Twenty readers and five writers are in one room. Each of their connections breaks by a reset, by
+//! Twenty readers and five writers are in one room. Two thirds of the readers read event streams. Each of their connections breaks by a reset, by
 //! an end of the stream, or by a silence until the server gives it up; bytes in flight are lost, or
 //! arrive late. Each participant then resumes after the last message that it has received, and a
 //! writer sends again, with the same nonces, what the server has not echoed.
@@ -15,9 +15,14 @@ use disposable_chat::config::{Config, Rate};
 
 use crate::model::Room;
 use crate::pipe::{Dice, Network, RELIABLE, StreamState};
-use crate::world::{Reply, Start, World};
+use crate::wire::Format;
+use crate::world::{LOOPBACK, Reply, Start, World};
 
 const READERS: usize = 20;
+
+/// How the readers connect, in turn.
+const FORMATS: [Option<Format>; 3] = [None, Some(Format::EventStream), Some(Format::Lines)];
+
 const WRITERS: usize = 5;
 
 /// Many more than any run needs.
@@ -54,6 +59,8 @@ pub struct Facts {
 /// A user whose connections break.
 struct Participant {
     user: usize,
+    /// It reads event streams in this format; `None`: WebSockets.
+    format: Option<Format>,
     /// The present connection.
     peer: usize,
     /// All connections so far.
@@ -107,11 +114,13 @@ pub fn run(seed: u64, breaks: usize, messages: usize, history_messages_max: usiz
     let mut chaos = Chaos { world, host, messages, facts: Facts::default() };
     let participants = users.enumerate().map(|(number, user)| {
         let start = dice.pick(&[Start::Live, Start::Last(0), Start::Last(1000)]).clone();
-        let peer = chaos.world.enter_at(user, room, start);
+        let format = if number < WRITERS { None } else { FORMATS[number % FORMATS.len()] };
+        let peer = chaos.world.enter_as(user, room, start, LOOPBACK, format);
         let mut breaks_at: Vec<_> = (0..breaks).map(|_| dice.below(messages)).collect();
         breaks_at.sort_unstable_by(|one, other| other.cmp(one));
         Participant {
             user,
+            format,
             peer,
             peers: vec![peer],
             silent: Vec::new(),
@@ -233,7 +242,8 @@ impl Chaos {
         participant.window = 1 + dice.below(20);
         self.world.network = Network { fault_percent, buffer_bytes };
         let after = participant.seen.last().map_or("nothing", String::as_str).to_owned();
-        participant.peer = self.world.enter_at(participant.user, 0, Start::After(after));
+        let (user, format, start) = (participant.user, participant.format, Start::After(after));
+        participant.peer = self.world.enter_as(user, 0, start, LOOPBACK, format);
         participant.peers.push(participant.peer);
         let peer = &mut self.world.peers[participant.peer];
         // The server may close the others as too slow.

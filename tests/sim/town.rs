@@ -19,9 +19,9 @@ use disposable_chat::config::{Config, Rate};
 
 use crate::model::Room;
 use crate::pipe::{Dice, Network, RELIABLE};
-use crate::wire::{self, CLOSE, Response};
+use crate::wire::{self, CLOSE, Format, Response};
 use crate::world::{Check, HttpPeer, Protocol, Reply, Start, User, World};
-use model::{Changes, Expected, Model, OK, Quota, Shown, Socket};
+use model::{Changes, Expected, LIMITED, Model, OK, Quota, Shown, Socket};
 
 /// Addresses of users, and the quota that each counts against.
 const ADDRESSES: [(&str, Quota); 7] = [
@@ -50,18 +50,22 @@ struct Town {
 }
 
 /// What must occur in a run of several seeds. See `Facts::outcomes`.
-pub const OUTCOMES: [Expected; 23] = [
+pub const OUTCOMES: [Expected; 27] = [
     (0, ""), // A chat over WebSocket, which has no status.
     (101, ""),
     (200, ""),
     (201, ""),
+    (401, ""), // An event stream that cannot begin, as with the others without a code.
     (401, "invalid_session"),
+    (403, ""),
     (403, "bad_password"),
     (403, "not_a_member"),
     (403, "not_the_owner"),
     (403, "room_locked"),
+    (404, ""),
     (404, "room_not_found"),
     (404, "user_not_found"),
+    (409, ""),
     (409, "name_taken"),
     (429, "rate_limited"),
     (429, "too_many_rooms"),
@@ -522,10 +526,17 @@ impl Town {
         }
     }
 
+    /// Enters by WebSocket, or by an event stream, which is refused by a status.
     fn enter(&mut self) {
         let Some((user, room)) = self.pick_user_and_room() else { return };
         let (from, quota) = self.address();
         let (start, resume_after, last) = self.start(user, room);
+        if self.model.is_held_by_streams(room, user) {
+            return; // It would wait for the end of the probe.
+        }
+        if self.world.dice.percent(30) {
+            return self.enter_stream(user, room, from, quota, (start, resume_after, last));
+        }
         let is_over_limit = match self.model.over_limit(quota) {
             Some((503, _)) => {
                 let session = self.session(user).unwrap_or_default();
@@ -535,7 +546,7 @@ impl Town {
             over_limit => over_limit.is_some(),
         };
         let peer = self.world.enter_with(user, room, start, from);
-        let socket = Socket { user, room, quota, from: 0, changes: 0 };
+        let socket = Socket { user, room, quota, from: 0, changes: 0, is_stream: false };
         let refused = self.model.enter(peer, socket, resume_after, last, is_over_limit);
         let ws = self.world.peers[peer].ws_mut().expect("a WebSocket");
         ws.closes_possible = refused.into_iter().collect();
@@ -543,6 +554,41 @@ impl Town {
         match refused {
             Some(code) => self.expect_closed(&[peer], code),
             None => *self.facts.outcomes.entry((101, "")).or_default() += 1,
+        }
+    }
+
+    fn enter_stream(
+        &mut self,
+        user: usize,
+        room: usize,
+        from: Option<IpAddr>,
+        quota: Quota,
+        (start, resume_after, last): (Start, Option<usize>, usize),
+    ) {
+        let format = *self.world.dice.pick(&[Format::EventStream, Format::Lines]);
+        if self.model.over_limit(quota).is_some() {
+            let session = self.session(user).unwrap_or_default();
+            let id = &self.world.rooms[room].id;
+            return drop(self.request(&wire::events(id, &session, "", "", format), from, quota));
+        }
+        self.model.touch(user);
+        let peer = self.world.enter_as(user, room, start, from, Some(format));
+        let socket = Socket { user, room, quota, from: 0, changes: 0, is_stream: true };
+        let refused = self.model.enter(peer, socket, resume_after, last, false);
+        let refused = refused.map(|code| code - 4000);
+        let ws = self.world.peers[peer].ws_mut().expect("a stream");
+        ws.closes_possible = refused.into_iter().collect();
+        self.world.settle();
+        match refused {
+            Some(status) => {
+                let closed = self.world.peers[peer].ws().and_then(|ws| ws.closed.as_ref());
+                assert_eq!(closed.map(|(status, _)| *status), Some(status), "peer {peer}");
+                // Refusals for joining too often are too rare to be demanded.
+                let outcome = if status == 429 { LIMITED } else { (status, "") };
+                *self.facts.outcomes.entry(outcome).or_default() += 1;
+                self.world.settle_and_close(peer); // The connection persists.
+            }
+            None => *self.facts.outcomes.entry(OK).or_default() += 1,
         }
     }
 
@@ -568,13 +614,14 @@ impl Town {
         (format!("text {}", self.texts), format!("nonce {}", self.world.dice.below(6)))
     }
 
-    fn open_socket(&mut self) -> Option<usize> {
-        let sockets: Vec<usize> = self.model.sockets.keys().copied().collect();
+    fn open_socket(&mut self, must_send: bool) -> Option<usize> {
+        let sockets = self.model.sockets.iter().filter(|(_, one)| !must_send || !one.is_stream);
+        let sockets: Vec<usize> = sockets.map(|(peer, _)| *peer).collect();
         (!sockets.is_empty()).then(|| *self.world.dice.pick(&sockets))
     }
 
     fn chat(&mut self) {
-        let Some(peer) = self.open_socket() else { return };
+        let Some(peer) = self.open_socket(true) else { return };
         for _ in 0..1 + self.world.dice.below(4) {
             self.say(peer);
         }
@@ -598,7 +645,8 @@ impl Town {
     fn chat_in_slow_mode(&mut self) {
         let sockets = self.model.sockets.iter().filter(|(_, socket)| {
             let room = &self.model.rooms[&socket.room];
-            room.shown.slow_mode > 0 && room.owner != Some(socket.user)
+            let can_chat = !socket.is_stream && room.owner != Some(socket.user);
+            room.shown.slow_mode > 0 && can_chat
         });
         let sockets: Vec<_> = sockets
             .map(|(peer, socket)| (*peer, self.model.rooms[&socket.room].shown.slow_mode))
@@ -619,9 +667,9 @@ impl Town {
     }
 
     fn disconnect(&mut self) {
-        let Some(peer) = self.open_socket() else { return };
+        let Some(peer) = self.open_socket(false) else { return };
         self.note_resume_point(peer);
-        let closed = self.world.dice.percent(40);
+        let closed = self.world.dice.percent(40) && !self.model.sockets[&peer].is_stream;
         match self.world.dice.below(3) {
             _ if closed => {
                 let close = self.world.frame(CLOSE, &1000u16.to_be_bytes());

@@ -74,6 +74,75 @@ pub fn take_response(inbox: &mut Vec<u8>, to_head: bool) -> Option<Response> {
     Some(Response { status, head, body })
 }
 
+/// How a stream writes its events.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// `text/event-stream`.
+    EventStream,
+    /// A line of JSON for each.
+    Lines,
+}
+
+/// A request for an event stream. `query` follows the path; `last_id` is a `Last-Event-ID`.
+pub fn events(room: &str, session: &str, query: &str, last_id: &str, format: Format) -> Vec<u8> {
+    let accept = match format {
+        Format::EventStream => "Accept: text/event-stream\r\n",
+        Format::Lines => "",
+    };
+    let last_id = match last_id {
+        "" => String::new(),
+        id => format!("Last-Event-ID: {id}\r\n"),
+    };
+    format!(
+        "GET /rooms/{room}/events?session_id={session}{query} HTTP/1.1\r\nHost: sim\r\n\
+         {accept}{last_id}\r\n"
+    )
+    .into_bytes()
+}
+
+/// Takes the head of a stream from the front of `inbox`, if that is what is there.
+pub fn take_stream_head(inbox: &mut Vec<u8>) -> Option<String> {
+    let end = inbox.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+    let head = String::from_utf8(inbox[..end].to_vec()).expect("a head is text");
+    if !head.contains("\r\nTransfer-Encoding: chunked\r\n") {
+        return None;
+    }
+    inbox.drain(..end);
+    Some(head)
+}
+
+/// Takes one whole chunk from the front of `inbox`. The last is empty.
+pub fn take_chunk(inbox: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let line = inbox.windows(2).position(|two| two == b"\r\n")?;
+    let size = std::str::from_utf8(&inbox[..line]).expect("a size");
+    let size = usize::from_str_radix(size, 16).expect("a size");
+    let chunk = inbox.get(line + 2..line + 2 + size + 2)?;
+    assert_eq!(&chunk[size..], b"\r\n", "the end of a chunk");
+    let chunk = chunk[..size].to_vec();
+    inbox.drain(..line + 2 + size + 2);
+    Some(chunk)
+}
+
+/// The events of a chunk, each with its id. A chunk has whole events only.
+pub fn events_in(chunk: &[u8], format: Format) -> Vec<(String, Option<String>)> {
+    let text = String::from_utf8(chunk.to_vec()).expect("UTF-8");
+    if format == Format::Lines {
+        let lines = text.strip_suffix('\n').expect("a line has an end");
+        return lines.split('\n').map(|line| (line.to_owned(), None)).collect();
+    }
+    let blocks = text.strip_suffix("\n\n").expect("an event ends with an empty line").split("\n\n");
+    let event = |block: &str| {
+        let (data, id) = match block.split_once("\nid: ") {
+            Some((data, id)) => (data, Some(id.to_owned())),
+            None => (block, None),
+        };
+        let data = data.strip_prefix("data: ").expect("one field with data");
+        assert!(!data.contains('\n'), "more lines: {block}");
+        (data.to_owned(), id)
+    };
+    blocks.filter(|block| *block != ":").map(event).collect()
+}
+
 /// A request, with a bearer token if there is a session, and a length if there is a body.
 pub fn request(method: &str, path: &str, session: Option<&str>, body: &str) -> Vec<u8> {
     let mut text = format!("{method} {path} HTTP/1.1\r\nHost: sim\r\n");

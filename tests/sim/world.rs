@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::model::Room;
 use crate::pipe::{self, Dice, Network, ServerEnd, StreamState};
-use crate::wire::{self, CLOSE, PING, Response, TEXT};
+use crate::wire::{self, CLOSE, Format, PING, Response, TEXT};
 pub use peer::{Check, HttpPeer, Pages, Peer, Protocol, Reply, Start, User, WsPeer};
 
 pub const LOOPBACK: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -205,8 +205,25 @@ impl World {
         start: Start,
         from: Option<IpAddr>,
     ) -> usize {
-        let session = self.users[user].session.clone().unwrap_or_default() + &start.query();
-        let request = wire::upgrade(&self.rooms[room].id, &session, "");
+        self.enter_as(user, room, start, from, None)
+    }
+
+    /// Connects a user to a room by WebSocket, or with a `format` by an event stream.
+    pub fn enter_as(
+        &mut self,
+        user: usize,
+        room: usize,
+        start: Start,
+        from: Option<IpAddr>,
+        format: Option<Format>,
+    ) -> usize {
+        let session = self.users[user].session.clone().unwrap_or_default();
+        let id = &self.rooms[room].id;
+        let request = match (format, &start) {
+            (None, _) => wire::upgrade(id, &(session + &start.query()), ""),
+            (Some(format), Start::After(last)) => wire::events(id, &session, "", last, format),
+            (Some(format), _) => wire::events(id, &session, &start.query(), "", format),
+        };
         let mut closes_possible = BTreeSet::new();
         if self.users[user].has_namesake {
             closes_possible.insert(4409);
@@ -233,6 +250,7 @@ impl World {
         }
         let peer = self.connect(
             Protocol::Ws(WsPeer {
+                stream: format,
                 user,
                 room,
                 upgraded: false,
@@ -560,6 +578,7 @@ impl World {
         let mut protocol = std::mem::replace(&mut peer.protocol, Protocol::Unchecked);
         match &mut protocol {
             Protocol::Http(http) => self.on_http(index, http),
+            Protocol::Ws(ws) if ws.stream.is_some() => self.on_stream(index, ws),
             Protocol::Ws(ws) => self.on_ws(index, ws),
             Protocol::Unchecked => self.peers[index].inbox.clear(),
         }
@@ -699,7 +718,8 @@ impl World {
                 continue;
             }
             self.peers[index].reading = true;
-            let is_open_ws = self.peers[index].is_healthy() && self.peers[index].ws().is_some();
+            let is_ws = self.peers[index].ws().is_some_and(|ws| ws.stream.is_none());
+            let is_open_ws = self.peers[index].is_healthy() && is_ws;
             match self.dice.below(4) {
                 0 => self.reset(index),
                 1 if is_open_ws => {

@@ -16,7 +16,7 @@ pub type Expected = (u16, &'static str);
 const UNAUTHORIZED: Expected = (401, "invalid_session");
 const NOT_FOUND: Expected = (404, "room_not_found");
 const LOCKED: Expected = (403, "room_locked");
-const LIMITED: Expected = (429, "rate_limited");
+pub const LIMITED: Expected = (429, "rate_limited");
 const TOO_MANY_SESSIONS: Expected = (429, "too_many_sessions");
 const TOO_MANY_ROOMS: Expected = (429, "too_many_rooms");
 const FULL: Expected = (503, "server_full");
@@ -97,6 +97,8 @@ pub struct Socket {
     pub user: usize,
     pub room: usize,
     pub quota: Quota,
+    /// An event stream, whose peer answers no pings.
+    pub is_stream: bool,
     /// The place in the log of the first message that it receives.
     pub from: usize,
     /// `Room::changes` when it entered.
@@ -572,6 +574,18 @@ impl Model {
         let name = |user: &usize| self.sessions[user].name.replace('\u{200b}', "").to_lowercase();
         let present = self.rooms[&room].present.iter().map(|(other, _)| *other);
         present.into_iter().find(|other| *other != user && name(other) == name(&user))
+    }
+
+    /// Whether another user has the name in the room, and only event streams there.
+    pub fn is_held_by_streams(&self, room: usize, user: usize) -> bool {
+        if !self.rooms.contains_key(&room) || !self.sessions.contains_key(&user) {
+            return false;
+        }
+        let Some(holder) = self.holder(room, user) else { return false };
+        let sockets = self.sockets.values().filter(|one| (one.room, one.user) == (room, holder));
+        let (mut any, mut all) = (false, true);
+        sockets.for_each(|one| (any, all) = (true, all && one.is_stream));
+        any && all
     }
 
     fn is_connected(&self, room: usize, user: usize) -> bool {

@@ -180,6 +180,77 @@ impl World {
         assert!(!ended, "peer {index}: the stream ended without a close");
     }
 
+    /// The events of a stream are checked like those of a WebSocket.
+    pub(super) fn on_stream(&mut self, index: usize, ws: &mut WsPeer) {
+        let format = ws.stream.expect("a stream");
+        if !ws.upgraded {
+            match wire::take_stream_head(&mut self.peers[index].inbox) {
+                Some(head) => {
+                    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+                    ws.upgraded = true;
+                }
+                None => {
+                    let response = wire::take_response(&mut self.peers[index].inbox, false);
+                    let Some(response) = response else { return };
+                    let is_expected = ws.closes_possible.contains(&response.status)
+                        || self.is_shut_down && response.status == 503;
+                    assert!(is_expected, "peer {index}: {response:?}");
+                    return ws.closed = Some((response.status, String::new()));
+                }
+            }
+        }
+        while let Some(chunk) = wire::take_chunk(&mut self.peers[index].inbox) {
+            if chunk.is_empty() {
+                assert!(ws.closed.is_some(), "peer {index}: the response ends without a close");
+                break;
+            }
+            for (event, id) in wire::events_in(&chunk, format) {
+                assert_eq!(ws.closed, None, "peer {index}: {event} after the close");
+                let is_message = event.starts_with("{\"id\"");
+                if format == wire::Format::EventStream && is_message {
+                    assert_eq!(id.as_deref(), event.get(7..43), "the id of a message");
+                }
+                let json: Value = serde_json::from_str(&event).expect("an event is JSON");
+                match json["type"].as_str() {
+                    Some("ping") => {}
+                    Some("welcome") => {
+                        assert!(ws.start == Start::Live && ws.seen.is_empty(), "a late welcome");
+                        assert_eq!(json["room_id"], *self.rooms[ws.room].id);
+                    }
+                    Some("close") => {
+                        let code = json["code"].as_u64().expect("a code") as u16;
+                        let is_final = matches!(code, 1000 | 4401 | 4404 | 4410 | 4411);
+                        let ends = id.as_deref() == Some("end");
+                        assert_eq!(
+                            ends,
+                            is_final && format == wire::Format::EventStream,
+                            "{event}"
+                        );
+                        let is_possible = ws.closes_possible.contains(&code);
+                        assert!(
+                            is_possible || !self.peers[index].must_be_served,
+                            "{index}: {event}"
+                        );
+                        ws.closed = Some((code, String::new()));
+                    }
+                    _ => {
+                        self.on_text(index, ws, event.as_bytes());
+                        let is_page = event.starts_with("{\"type\":\"history\"");
+                        if is_page
+                            && format == wire::Format::EventStream
+                            && json["messages"] != json!([])
+                        {
+                            assert_eq!(id.as_ref(), ws.seen.last(), "the id of a page");
+                        }
+                    }
+                }
+            }
+        }
+        let peer = &self.peers[index];
+        let ended = peer.stream != StreamState::Open && peer.must_be_served && ws.closed.is_none();
+        assert!(!ended, "peer {index}: the stream ended without a close");
+    }
+
     fn on_text(&mut self, index: usize, ws: &mut WsPeer, json: &[u8]) {
         if json.starts_with(b"{\"id\"") {
             return self.on_message(index, ws, json);

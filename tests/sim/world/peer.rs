@@ -11,7 +11,7 @@ use disposable_chat::server::{ConnectionKey, Purpose};
 use serde_json::Value;
 
 use crate::pipe::{PeerEnd, ServerEnd, StreamState};
-use crate::wire::Response;
+use crate::wire::{Format, Response};
 
 /// A user, and the session if there is one.
 pub struct User {
@@ -110,8 +110,10 @@ pub struct HttpPeer {
     pub may_be_closed: bool,
 }
 
-/// The state of a peer that speaks WebSocket.
+/// The state of a peer that speaks WebSocket, or reads an event stream.
 pub struct WsPeer {
+    /// An event stream, in this format.
+    pub stream: Option<Format>,
     pub user: usize,
     pub room: usize,
     pub upgraded: bool,
