@@ -11,7 +11,7 @@ use disposable_chat::ledger::Account;
 use disposable_chat::server::Purpose;
 
 use crate::pipe::{Network, RELIABLE};
-use crate::wire::{self, CLOSE, TEXT};
+use crate::wire::{self, CLOSE, Format, TEXT};
 use crate::world::{Check, HttpPeer, LOOPBACK, Protocol, Start, World};
 
 fn no_message_rate() -> Config {
@@ -366,6 +366,79 @@ fn messages_sent_while_waiting_for_a_name_are_published_on_admission() {
     world.settle(); // Checks that every reply has come.
     assert_eq!(messages_received(&world, waiting), 4);
     assert!(world.peers[holder].is_dropped());
+    world.close_all();
+}
+
+fn enter_by_stream(world: &mut World, user: usize, format: Format) -> usize {
+    world.enter_as(user, 0, Start::Live, LOOPBACK, Some(format))
+}
+
+// contract §14.12
+#[test]
+fn a_name_that_a_stream_holds_stays_its_own() {
+    let (mut world, _) = room_with_guests(&no_message_rate(), RELIABLE, 0);
+    let (holder, namesake) = (world.add_user("namesake"), world.add_user("NAMESAKE"));
+    let stream = enter_by_stream(&mut world, holder, Format::Lines);
+    world.settle();
+    let socket = world.enter(namesake, 0);
+    let other = enter_by_stream(&mut world, namesake, Format::EventStream);
+    world.peers[other].ws_mut().unwrap().closes_possible.insert(409);
+    world.settle();
+    assert!(!world.peers[other].ws().unwrap().upgraded, "its answer is withheld");
+    world.pass_time(Duration::from_millis(3050));
+    world.settle();
+    assert_eq!(close_of(&world, socket), Some((4409, "name taken")));
+    assert_eq!(close_of(&world, other), Some((409, "")));
+    assert!(world.peers[stream].is_healthy());
+    world.close_all();
+}
+
+/// The end of the holder of a name frees the name, for a connection that is refused in the same tick.
+// contract §14.7
+#[test]
+fn a_stream_that_waits_for_a_name_is_refused_when_the_server_ends() {
+    for is_first in [true, false] {
+        let (mut world, _) = room_with_guests(&no_message_rate(), RELIABLE, 0);
+        let (holder, namesake) = (world.add_user("namesake"), world.add_user("NAMESAKE"));
+        let mut enter = |user, is_stream: bool| match is_stream {
+            true => enter_by_stream(&mut world, user, Format::Lines),
+            false => world.enter(user, 0),
+        };
+        let stream = enter(holder, is_first);
+        let socket = enter(holder, !is_first);
+        world.settle();
+        world.stall(stream.min(socket));
+        world.stall(stream.max(socket));
+        let waiting = enter_by_stream(&mut world, namesake, Format::Lines);
+        world.deliver(waiting, usize::MAX);
+        world.tick(true);
+        world.shut_down();
+        world.settle();
+        assert_eq!(close_of(&world, waiting), Some((503, "")));
+        world.close_all();
+    }
+}
+
+// contract §14.5 §14.11
+#[test]
+fn a_stream_is_pinged_after_a_time_without_events_only() {
+    let (mut world, _) = room_with_guests(&no_message_rate(), RELIABLE, 0);
+    let guest = world.add_users(1).start;
+    let stream = enter_by_stream(&mut world, guest, Format::EventStream);
+    world.settle();
+    let host = world.peers.iter().position(|peer| peer.ws().is_some()).unwrap();
+    let pings = |world: &World| world.peers[stream].ws().unwrap().pings_received;
+    for _ in 0..20 {
+        world.pass_time(Duration::from_secs(2)); // No interval is without a message.
+        world.chat(host, "");
+        world.settle();
+    }
+    assert_eq!(pings(&world), 0);
+    for count in 1..4 {
+        world.pass_time(Duration::from_secs(20));
+        world.settle();
+        assert_eq!(pings(&world), count);
+    }
     world.close_all();
 }
 

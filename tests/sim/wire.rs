@@ -140,7 +140,11 @@ pub fn events_in(chunk: &[u8], format: Format) -> Vec<(String, Option<String>)> 
         assert!(!data.contains('\n'), "more lines: {block}");
         (data.to_owned(), id)
     };
-    blocks.filter(|block| *block != ":").map(event).collect()
+    let event = |block: &str| match block {
+        ":" => (r#"{"type":"ping"}"#.to_owned(), None), // A comment.
+        block => event(block),
+    };
+    blocks.map(event).collect()
 }
 
 /// A request, with a bearer token if there is a session, and a length if there is a body.
