@@ -3,10 +3,11 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -199,6 +200,10 @@ fn check(
     for (name, server) in &servers {
         url.push_str(&format!("&{name}=http://{}", server.host()));
     }
+    if let (Some((_, server)), "streams") = (servers.first(), part) {
+        let server = server.host().parse().expect("an address");
+        url.push_str(&format!("&relay=http://{}", relay(server)));
+    }
     let browser = Browser::open(chromium, &name, &url, sender);
     let (report, console) = wait_for_report(&output);
     assert_eq!(report, ALL_HELD, "{console:#?}");
@@ -226,6 +231,53 @@ fn a_page_of_another_origin_can_use_all_of_the_contract() {
 #[test]
 fn a_page_in_a_file_can_use_all_of_the_contract() {
     check("flow", Source::File, open_to_all, &[]);
+}
+
+/// Passes bytes on between its clients and a server. A request for `/cut` resets all connections.
+fn relay(server: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let open = open.clone();
+            thread::spawn(move || -> io::Result<()> {
+                let mut upstream = TcpStream::connect(server)?;
+                open.lock().expect("no panic").extend([client.try_clone()?, upstream.try_clone()?]);
+                let (mut back, mut to) = (upstream.try_clone()?, client.try_clone()?);
+                thread::spawn(move || {
+                    let _ = io::copy(&mut back, &mut to);
+                    let _ = to.shutdown(Shutdown::Both);
+                });
+                let (mut client, mut buffer) = (client, [0; 4096]);
+                loop {
+                    let count = client.read(&mut buffer)?;
+                    if count == 0 {
+                        return upstream.shutdown(Shutdown::Both);
+                    }
+                    if buffer.starts_with(b"GET /cut ") {
+                        for stream in open.lock().expect("no panic").drain(..) {
+                            let _ = stream.shutdown(Shutdown::Both);
+                        }
+                        return Ok(());
+                    }
+                    upstream.write_all(&buffer[..count])?;
+                }
+            });
+        }
+    });
+    address
+}
+
+// contract §14.2 §14.6 §14.9
+#[test]
+fn an_event_source_resumes_after_a_break_and_stops_when_it_is_told_to() {
+    let servers = |_: &str| {
+        let server = Server::start(&[PATIENT, &["--leave-grace", "1h"]].concat());
+        vec![("api", server)]
+    };
+    let expected = ["net::ERR_INCOMPLETE_CHUNKED_ENCODING", "net::ERR_EMPTY_RESPONSE"];
+    check("streams", Source::Port, servers, &expected);
 }
 
 // contract §1.24

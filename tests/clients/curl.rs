@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::client::{Answer, KEY};
+use crate::client::{Answer, KEY, delete};
 use crate::program::{Ended, PATIENT, Running, command, find, needed, run};
 use crate::server::{Server, wait_until};
 
@@ -176,6 +177,40 @@ fn curl_may_use_its_other_options() {
     let ended = run(&mut curl.command(&counted, "/ping")).expect_success();
     let connects: String = ended.stdout().chars().filter(char::is_ascii_digit).collect();
     assert_eq!(connects, "100", "{ended:?}");
+}
+
+// contract §14.2 §14.3 §14.8
+#[test]
+fn curl_follows_a_room() {
+    let server = Server::start(PATIENT);
+    let Some(curl) = Curl::new(&server) else { return };
+    let (ana, bob) = (curl.session("ana"), curl.session("bob"));
+    let room = server.room(&ana);
+    let mut inside = server.enter_as(&room, "ana", &ana);
+    let target = format!("/rooms/{room}/events?history=0");
+    let all: Vec<_> = [&[][..], &["-H", "Accept: text/event-stream"], &["--http1.0"]]
+        .map(|args| {
+            let as_bob = bearer(&bob);
+            let mut command = curl.command(&["-N", "-H", &as_bob], &target);
+            command.args(args);
+            thread::spawn(move || run(&mut command).expect_success().stdout())
+        })
+        .into();
+    inside.expect_join("bob");
+    wait_until("all have connected", || server.health()["connections"] == 5);
+    let said = server.say(&room, &ana, "Hello curl!");
+    server.ask(delete(&format!("/rooms/{room}")).session(&ana)).expect(200);
+    let outputs: Vec<_> = all.into_iter().map(|one| one.join().expect("no panic")).collect();
+    let close = json!({"type": "close", "code": 4410, "reason": "room deleted"});
+    for output in [&outputs[0], &outputs[2]] {
+        let lines: Vec<Value> =
+            output.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!(lines[0]["type"], "history");
+        assert_eq!(lines[lines.len() - 2..], [said.clone(), close.clone()], "{output}");
+    }
+    let id = said["id"].as_str().expect("an id");
+    assert!(outputs[1].contains(&format!("\nid: {id}\n\n")), "{}", outputs[1]);
+    assert!(outputs[1].ends_with("\nid: end\n\n"), "{}", outputs[1]);
 }
 
 // contract §1.22 §1.25
