@@ -85,6 +85,11 @@ impl Response {
         self.body.iter().fold(self.text.len(), |sum, piece| sum.saturating_add(piece.len()))
     }
 
+    /// The head of a response whose content the caller sends by itself.
+    pub fn head(&self, framing: Framing<'_>) -> Vec<u8> {
+        self.encode_head(framing, 0, 0)
+    }
+
     /// Encodes the response and passes its pieces to `push` in order: one piece if the content is
     /// small, else the head and then the pieces of the content.
     pub fn encode(self, framing: Framing<'_>, mut push: impl FnMut(Bytes)) {

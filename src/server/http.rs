@@ -354,9 +354,7 @@ impl<S: Stream> Core<S> {
             return self.respond(key, &request, response);
         }
         let response = self.api.with_cors_fields(Some(&request), api::events::head(events.format));
-        let mut head = Vec::new();
-        let framing = framing(&self.date.1, Some(&request), false);
-        response.encode(framing, |bytes| head.extend_from_slice(&bytes));
+        let head = response.head(framing(&self.date.1, Some(&request), false));
         self.table.set_timer(key, None);
         let Some(connection) = self.table.slots.get_mut(key) else { return };
         let is_chunked = request.version() > Version::Http10;
