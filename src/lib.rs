@@ -107,6 +107,8 @@
 //!    connection that is sent a reply of its own before that is sent the batch so far first, and the
 //!    rest later; one that enters gets what follows. A batch that only background connections have written to may stay open for a few
 //!    ticks.
+//!    A recipient that reads an event stream is queued the same events in its format
+//!    ([`src/server/event_stream.rs`]); this, too, is encoded once for all streams of the room.
 //! 5. *flush* writes it to each recipient. A recipient that reads too slowly fills its outbox and
 //!    is closed with 1013.
 //!
@@ -126,6 +128,7 @@
 //! [`src/chat/feed.rs`]: ../src/disposable_chat/chat/feed.rs.html
 //! [`src/chat/posting.rs`]: ../src/disposable_chat/chat/posting.rs.html
 //! [`src/server/admission.rs`]: ../src/disposable_chat/server/admission.rs.html
+//! [`src/server/event_stream.rs`]: ../src/disposable_chat/server/event_stream.rs.html
 //! [`src/server/schedule.rs`]: ../src/disposable_chat/server/schedule.rs.html
 //! [`src/server/silence.rs`]: ../src/disposable_chat/server/silence.rs.html
 //! [`src/server/streaming.rs`]: ../src/disposable_chat/server/streaming.rs.html

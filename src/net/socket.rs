@@ -136,3 +136,25 @@ impl Stream for Socket {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+
+    #[test]
+    fn an_ack_timeout_is_set_on_tcp() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut socket = Socket::Tcp(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        for seconds in [20, 2] {
+            let timeout = Duration::from_secs(seconds);
+            socket.set_ack_timeout(timeout);
+            let Socket::Tcp(stream) = &socket else { panic!("it is TCP") };
+            assert_eq!(SockRef::from(stream).tcp_user_timeout().unwrap(), Some(timeout));
+        }
+        let (one, _other) = UnixStream::pair().unwrap();
+        Socket::Unix(one).set_ack_timeout(Duration::from_secs(1));
+    }
+}

@@ -464,6 +464,29 @@ fn a_stream_that_is_not_read_is_closed_as_a_slow_reader() {
     assert_eq!(last, json!({"type": "close", "code": 1013, "reason": "too slow"}));
 }
 
+/// A peer whose window stays closed acknowledges nothing either. To lose its acknowledgements a test
+/// would have to change the network of the machine.
+// contract §14.12
+#[test]
+#[cfg(target_os = "linux")]
+fn a_stream_whose_peer_acknowledges_nothing_is_broken() {
+    let flags = ["--message-rate", "0", "--outbox", "1G", "--ping-timeout", "1s"];
+    let server = Server::start_with_metrics(&[&flags[..], &["--leave-grace", "100ms"]].concat());
+    let (room, mut ana) = room_of_ana(&server);
+    let mut http = server.http_narrow();
+    http.send_request(&asked(&room, &server.session("dead")).field("Accept", SSE));
+    ana.expect_join("dead");
+    let padding = "x".repeat(3900);
+    // More than the kernel takes on both sides.
+    for number in 0..300 {
+        ana.chat(&format!("{number} {padding}"));
+        assert_eq!(ana.event()["type"], "chat");
+    }
+    ana.expect_left("dead");
+    assert_eq!(server.metric("chat_too_slow_total"), 0);
+    drop(http);
+}
+
 // contract §10.10 §14.13
 #[test]
 fn what_is_queued_for_a_stream_goes_with_the_room() {
