@@ -216,6 +216,7 @@ impl World {
                     Some("welcome") => {
                         assert!(ws.start == Start::Live && ws.seen.is_empty(), "a late welcome");
                         assert_eq!(json["room_id"], *self.rooms[ws.room].id);
+                        ws.you = json["you"].as_str().map(str::to_owned);
                     }
                     Some("close") => {
                         let code = json["code"].as_u64().expect("a code") as u16;
