@@ -232,7 +232,8 @@ impl World {
                             is_possible || !self.peers[index].must_be_served,
                             "{index}: {event}"
                         );
-                        ws.closed = Some((code, String::new()));
+                        let reason = json["reason"].as_str().expect("a reason").to_owned();
+                        ws.closed = Some((code, reason));
                     }
                     _ => {
                         self.on_text(index, ws, event.as_bytes());
