@@ -120,6 +120,11 @@ impl<S: Stream> Link<S> {
         true
     }
 
+    /// Queues a piece, whether or not it fits. After [`Link::shutdown_write`] the piece is dropped.
+    pub fn put(&mut self, piece: Piece) {
+        self.outbox.put(piece);
+    }
+
     /// See [`Outbox::truncate`].
     pub fn truncate(&mut self) {
         self.outbox.truncate();

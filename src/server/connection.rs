@@ -218,7 +218,7 @@ impl EventStream {
     pub fn begin<S: Stream>(&mut self, link: &mut Link<S>, ack_timeout: Duration) {
         if let Some(opening) = self.opening.take() {
             link.stream_mut().set_ack_timeout(ack_timeout);
-            let _ = link.push(Piece::private(opening.head), usize::MAX);
+            link.put(Piece::private(opening.head));
         }
     }
 }

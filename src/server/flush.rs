@@ -36,7 +36,7 @@ impl<S: Stream> Table<S> {
     /// These are shared or small.
     pub fn push(&mut self, key: ConnectionKey, piece: Piece) {
         let Some(connection) = self.slots.get_mut(key) else { return };
-        let _ = connection.link.push(piece, usize::MAX);
+        connection.link.put(piece);
         self.mark_dirty(key);
     }
 
@@ -74,7 +74,7 @@ impl<S: Stream> Table<S> {
         debug_assert!(recipient.is_catching_up, "history goes to connections that are catching up");
         self.outgoing.on_paged(frames.len());
         self.work.bytes_out += frames.len();
-        let _ = connection.link.push(frames, usize::MAX);
+        connection.link.put(frames);
         let queued = connection.link.outbox().queued();
         if let Some(recipient) = connection.recipient() {
             recipient.paged_bytes = u32::try_from(queued).unwrap_or(u32::MAX);
@@ -89,12 +89,9 @@ impl<S: Stream> Table<S> {
         if stream.recipient.is_paused {
             return;
         }
+        let ping = Piece::private(stream.form.ping());
         connection.link.stream_mut().set_ack_timeout(ack_timeout);
-        let bytes_max = self.config.outbox_bytes_max + stream.recipient.paged_bytes as usize;
-        match connection.link.push(Piece::private(stream.form.ping()), bytes_max) {
-            true => self.mark_dirty(key),
-            false => self.close_slow(key),
-        }
+        self.push(key, ping); // The flush asks whether the outbox is overfull.
     }
 
     /// Queues control frames that a context has written.
