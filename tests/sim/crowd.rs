@@ -33,17 +33,23 @@ struct Crowd {
 impl Crowd {
     /// A host's room with a crowd in it. Outboxes and the buffers of the kernel are small.
     fn new(guests: usize) -> Crowd {
+        Crowd::with_options(guests, "")
+    }
+
+    /// `body`: the request for the room.
+    fn with_options(guests: usize, body: &str) -> Crowd {
         let rate = Rate { per_second: 0, burst: 1 };
         let config = Config {
             message_rate: rate,
             session_rate: rate,
             outbox_bytes_max: 64 * 1024,
+            ping_interval: Duration::from_secs(3600),
             ..Config::default()
         };
         let mut world = World::new(1, &config, Network { buffer_bytes: 20_000, ..RELIABLE });
         world.ticks_per_check = 64;
         let host = world.add_user("host");
-        let room = world.open_room(host, false);
+        let room = world.open_room_with(host, body);
         let mut peers = Vec::new();
         for user in world.add_users(SESSIONS) {
             for _ in 0..20 {
@@ -161,6 +167,62 @@ fn a_crowd_is_told_of_the_end_of_its_room_over_several_ticks_and_of_nothing_else
     assert!(bytes < 20 * CONNECTIONS as u64, "{bytes} bytes after the end of the room");
     for guest in &crowd.guests {
         assert_eq!(world.peers[*guest].ws().unwrap().closed.as_ref().unwrap().0, 4410);
+    }
+    assert_eq!(world.core.chat().member_count(), 0);
+    assert_eq!(world.core.counters().closed.iter().sum::<u64>(), CONNECTIONS as u64 + 3);
+    world.close_all();
+}
+
+// contract §13.3
+#[test]
+fn changes_of_a_room_reach_its_crowd_like_messages() {
+    const COUNT: usize = 120;
+    let mut crowd = Crowd::new(3);
+    let world = &mut crowd.world;
+    let path = format!("/rooms/{}", world.rooms[0].id);
+    let session = world.users[crowd.host].session.clone();
+    for number in 0..COUNT {
+        let body = format!(r#"{{"locked":{}}}"#, number % 2 == 0);
+        let peer = world.connect_http();
+        let request = wire::request("PATCH", &path, session.as_deref(), &body);
+        world.request(peer, &request, Check::Status(&[200]));
+    }
+    let before = world.bytes_read;
+    let steps = crowd.settle();
+    assert!(steps <= 2 * CONNECTIONS + STEPS_MAX, "{steps} steps in a tick");
+    for guest in &crowd.guests {
+        let ws = crowd.world.peers[*guest].ws().unwrap();
+        assert_eq!((ws.changes, &ws.room_shown["locked"]), (COUNT, &false.into()));
+    }
+    assert_eq!(crowd.world.core.counters().too_slow, 0);
+    let bytes = crowd.world.bytes_read - before;
+    assert!(bytes > (COUNT * CONNECTIONS * 250) as u64, "{bytes} bytes");
+    crowd.world.close_all();
+}
+
+// contract §10.15
+#[test]
+fn a_crowd_is_told_over_several_ticks_that_its_room_has_expired() {
+    let mut crowd = Crowd::with_options(3, r#"{"ttl":60}"#);
+    let world = &mut crowd.world;
+    for guest in &crowd.guests {
+        world.peers[*guest].ws_mut().unwrap().closes_possible.insert(4410);
+    }
+    world.advance_clocks(Duration::from_micros(59_999_999));
+    world.tick(true);
+    assert_eq!(world.core.chat().room_count(), 1);
+    world.advance_clocks(Duration::from_micros(1));
+    world.steps_max = 0;
+    while world.core.chat().room_count() > 0 {
+        world.tick(true);
+    }
+    assert!(world.core.chat().member_count() > 0, "it takes more than one tick");
+    let steps = crowd.settle();
+    assert!(steps <= STEPS_MAX, "{steps} steps in a tick");
+    let world = &mut crowd.world;
+    for guest in &crowd.guests {
+        let closed = world.peers[*guest].ws().unwrap().closed.clone();
+        assert_eq!(closed, Some((4410, "room expired".to_owned())));
     }
     assert_eq!(world.core.chat().member_count(), 0);
     assert_eq!(world.core.counters().closed.iter().sum::<u64>(), CONNECTIONS as u64 + 3);

@@ -449,6 +449,16 @@ impl World {
         room
     }
 
+    /// A room with the options in this body.
+    pub fn open_room_with(&mut self, user: usize, body: &str) -> usize {
+        let peer = self.connect_http();
+        let session = self.users[user].session.as_deref();
+        let request = wire::request("POST", "/rooms", session, body);
+        self.request(peer, &request, Check::Room);
+        self.settle_and_close(peer);
+        self.rooms.len() - 1
+    }
+
     /// Each of these users opens a room.
     pub fn open_rooms(&mut self, users: &[usize]) {
         let peer = self.connect_http();

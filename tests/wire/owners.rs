@@ -70,6 +70,7 @@ fn a_locked_room_admits_members_and_its_owner_only() {
     server.ask(get(&at("/events")).session(&cy)).refused(403, "room_locked");
     let say = post(&at("/messages")).session(&cy).json(&json!({"message": "hello"}));
     server.ask(say).refused(403, "not_a_member");
+    server.ask(post(&at("/typing")).session(&cy)).refused(403, "not_a_member");
     server.socket(&room, &cy).expect_close(4403, "room locked");
     server.ask(get(&at("/messages")).session(&bob.session)).expect(200);
     let session = bob.session.clone();

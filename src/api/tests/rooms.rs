@@ -21,7 +21,8 @@ fn a_room_has_the_options_of_its_request_and_null_counts_as_absent() {
         assert_eq!(body, expected, "{options}");
     };
     let plain = r#""title":null,"private":false,"password":false"#;
-    for options in ["", "{}", r#"{"title":null,"private":null,"password":null}"#, r#"{"x":1}"#] {
+    let nulls = r#"{"title":null,"private":null,"password":null,"ttl":null,"slow_mode":null,"encrypted":null}"#;
+    for options in ["", "{}", nulls, r#"{"x":1}"#] {
         check(options, 10, plain);
     }
     let titled = r#""title":"Book \"club\"","private":false,"password":false"#;
