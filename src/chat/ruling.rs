@@ -171,7 +171,11 @@ impl Chat {
         let owner = self.owner(key);
         let Some(room) = self.feeds.room_mut(key).filter(|room| !room.is_closing) else { return };
         room.changes = room.changes.wrapping_add(1);
-        let Some(room) = self.feeds.room(key) else { return };
+        // A session that ends may have owned thousands of empty rooms.
+        let Some(room) = self.feeds.room(key).filter(|_| !self.feeds.recipients(key).is_empty())
+        else {
+            return;
+        };
         let event = Event::RoomChanged { room: lookup::info(room), owner };
         self.feeds.deliver_unkept(key, &event, sink);
     }

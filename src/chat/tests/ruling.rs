@@ -96,6 +96,20 @@ fn everyone_is_told_of_each_change_once_and_of_no_other_command() {
     assert_eq!(story.history(room, 10), ["joined ana", "joined bob"], "it is no history");
 }
 
+/// A session that ends may have owned thousands of rooms.
+#[test]
+fn nothing_is_published_in_a_room_without_connections() {
+    let mut story = Story::new();
+    let ana = story.person("ana");
+    let rooms = [story.room(ana), story.room(ana)];
+    story.tick(|story| {
+        story.rule(ana, rooms[0], title("tea"));
+        story.end(ana);
+        assert!(story.sink.batches.is_empty());
+    });
+    assert_eq!(rooms.map(|room| story.owner(room)), [None; 2]);
+}
+
 // contract §13.2
 #[test]
 fn a_refused_change_changes_nothing_and_the_owner_is_asked_for_before_the_heir_and_the_rate() {
