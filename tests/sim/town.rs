@@ -16,11 +16,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use disposable_chat::config::{Config, Rate};
+use disposable_chat::server::Purpose;
 
 use crate::model::Room;
 use crate::pipe::{Dice, Network, RELIABLE};
 use crate::wire::{self, CLOSE, Format, Response};
-use crate::world::{Check, HttpPeer, Protocol, Reply, Start, User, World};
+use crate::world::{Check, HttpPeer, LOOPBACK, Protocol, Reply, Start, User, World};
 use model::{Changes, Expected, LIMITED, Model, OK, Quota, Shown, Socket};
 
 /// Addresses of users, and the quota that each counts against.
@@ -143,7 +144,8 @@ impl Town {
             57..71 => self.enter(),
             71..81 => self.chat(),
             81..84 => self.chat_in_slow_mode(),
-            84..90 => self.disconnect(),
+            84..89 => self.disconnect(),
+            89 => self.operate(),
             90 => self.wait_for_expiry(),
             _ => self.pass_time(),
         }
@@ -339,6 +341,27 @@ impl Town {
             return self.forbid_close(&sockets);
         };
         let expected = self.model.delete_room(room, user);
+        self.expect(expected, &response);
+        match expected {
+            OK => self.expect_closed(&sockets, 4410),
+            _ => self.forbid_close(&sockets),
+        }
+    }
+
+    /// The operator deletes a room, whoever owns it. Its connections have no quota.
+    fn operate(&mut self) {
+        let Some(room) = self.pick_room() else { return };
+        let sockets = self.model.rooms.get(&room).map(|room| room.sockets.clone());
+        let sockets = sockets.unwrap_or_default();
+        self.allow_close(&sockets, 4410);
+        let path = self.path(room, "");
+        let request = format!("DELETE {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+        let protocol = Protocol::Http(HttpPeer::default());
+        let peer = self.world.connect_to(Purpose::Admin, protocol, LOOPBACK);
+        self.world.request(peer, request.as_bytes(), Check::ByCaller);
+        self.world.settle_and_close(peer);
+        let response = self.world.peers[peer].http().responses.pop().expect("a response");
+        let expected = self.model.operate(room);
         self.expect(expected, &response);
         match expected {
             OK => self.expect_closed(&sockets, 4410),

@@ -148,7 +148,12 @@ impl World {
         if self.accept_paused_until.is_some_and(|resume| resume <= self.now.mono) {
             self.accept_paused_until = None;
         }
-        while self.accept_paused_until.is_none() && self.core.make_way(Purpose::Chat) {
+        while self.accept_paused_until.is_none() {
+            let waiting = self.backlog.front().and_then(|peer| self.peers[*peer].backlog.as_ref());
+            let Some((_, _, purpose)) = waiting else { break };
+            if !self.core.make_way(*purpose) {
+                break;
+            }
             let Some(peer) = self.backlog.pop_front() else { break };
             let peer = &mut self.peers[peer];
             let (end, from, purpose) = peer.backlog.take().expect("it is not accepted yet");

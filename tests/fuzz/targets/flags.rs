@@ -78,6 +78,7 @@ fn one_value(flag: &Flag, text: &str) {
         },
         FlagKind::Listen
         | FlagKind::MetricsListen
+        | FlagKind::AdminListen
         | FlagKind::Proxies
         | FlagKind::Origins
         | FlagKind::Level => return,
@@ -127,7 +128,7 @@ fn exact(text: &str, units: &[(&str, u128)], any_case: bool) -> Option<u128> {
 /// Properties of every configuration.
 fn check(config: &Config) {
     assert!(config.metrics_listen.len() < 4096);
-    for listen in config.listen.iter().chain(&config.metrics_listen) {
+    for listen in config.listeners() {
         assert_eq!(listen.to_string().parse::<Listen>().as_ref(), Ok(listen));
     }
     for cidr in &config.trusted_proxies {

@@ -440,6 +440,15 @@ impl Model {
         OK
     }
 
+    /// The operator deletes a room.
+    pub fn operate(&mut self, room: usize) -> Expected {
+        if !self.rooms.contains_key(&room) {
+            return NOT_FOUND;
+        }
+        self.end_room(room);
+        OK
+    }
+
     /// Ends a room that may have sockets.
     fn end_room(&mut self, room: usize) {
         let Some(entry) = self.rooms.get_mut(&room) else { return };
