@@ -121,7 +121,7 @@ const call = (doc, path, verb, op, shared = []) => {
 };
 
 const socket = (doc) => {
- const { address, description, bindings, parameters, "x-closes": closes } = doc.channels.room, names = ["history", "after"];
+ const { address, description, bindings, parameters, "x-closes": closes } = doc.channels.room, names = ["history", "after", "welcome"];
  const log = h("div", { className: "log", tabIndex: 0, role: "log", ariaLabel: "Frames" });
  const note = (mark, text, className = "") => {
   const follow = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
