@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use super::call::check_ignored_body;
 use super::cors::is_local_host;
 use super::error::{self, Code, Error};
-use super::json::{self, Confirmation};
+use super::json;
 use super::moderation;
 use super::object::{self, FieldValue};
 use super::query;
@@ -116,7 +116,7 @@ fn announce(call: &mut AdminCall<'_>, _: Segments<'_>) -> Result<AdminAnswer, Er
 }
 
 fn confirm(message: &str) -> Response {
-    json::response(200, &Confirmation { message, room_id: None })
+    json::confirmation(message)
 }
 
 /// The room that a path names, and its id as an answer shows it.

@@ -314,13 +314,25 @@ pub fn room(out: &mut Vec<u8>, info: &RoomInfo<'_>, form: RoomForm) {
     write(out, &details);
 }
 
-/// The body of an answer that confirms an action: a sentence for people, and the room that was
-/// joined.
-#[derive(Serialize)]
+/// The body of an answer that confirms an action.
+#[derive(Serialize, Default)]
 pub struct Confirmation<'a> {
+    /// A sentence for people.
     pub message: &'a str,
+    /// The room that was joined.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub room_id: Option<&'a str>,
+    /// The caller's user id in that room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<Displayed<UserId>>,
+    /// Whether an address is banned, if the request asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<bool>,
+}
+
+/// A response that confirms an action with a sentence for people alone.
+pub fn confirmation(message: &str) -> Response {
+    response(200, &Confirmation { message, ..Confirmation::default() })
 }
 
 /// One person in a list of those present.

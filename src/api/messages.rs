@@ -6,7 +6,6 @@
 use bytes::Bytes;
 
 use super::call::{Call, Outcome};
-use super::json::Confirmation;
 use super::message_list::MessageList;
 use super::query::Selection;
 use super::{json, query, socket};
@@ -54,7 +53,7 @@ pub fn delete(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     let (now, room) = (call.caller.now, call.room());
     let message = MessageId::parse(&call.second_segment);
     call.chat.delete_message(now, session, room, message, json::event_bytes, call.sink)?;
-    Ok(json::response(200, &Confirmation { message: "Message deleted", room_id: None }))
+    Ok(json::confirmation("Message deleted"))
 }
 
 fn encoded(messages: &MessageCopies) -> Bytes {

@@ -3,13 +3,12 @@
 //! Owns `/rooms/{room_id}/users/{user_id}` and `/rooms/{room_id}/bans`. Must not decide which session
 //! may remove or ban: the domain does. The invariant: no answer has an address.
 
-use serde::Serialize;
-
 use super::call::{Call, Outcome};
 use super::error::Error;
 use super::json::{self, Confirmation, Displayed, Timestamp};
 use super::query;
-use crate::chat::{BanInfo, SessionKey, UserId};
+use crate::chat::{SessionKey, UserId};
+use crate::http::Response;
 
 /// `DELETE /rooms/{room_id}/users/{user_id}`.
 pub fn remove(call: &mut Call<'_>, session: SessionKey) -> Outcome {
@@ -25,42 +24,33 @@ pub fn remove(call: &mut Call<'_>, session: SessionKey) -> Outcome {
 }
 
 /// The answer to a removal. `address`: whether the address is banned, if the request asked for it.
-pub fn removed(room_id: &str, address: Option<bool>) -> crate::http::Response {
-    #[derive(Serialize)]
-    struct Removed {
-        message: String,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        address: Option<bool>,
-    }
-    json::response(200, &Removed { message: format!("Removed from room {room_id}"), address })
+pub fn removed(room_id: &str, address: Option<bool>) -> Response {
+    let message = format!("Removed from room {room_id}");
+    json::response(200, &Confirmation { message: &message, address, ..Confirmation::default() })
 }
 
 /// `GET /rooms/{room_id}/bans`.
 pub fn bans(call: &mut Call<'_>, session: SessionKey) -> Outcome {
-    #[derive(Serialize)]
-    struct Bans<'a> {
-        bans: Vec<ListedBan<'a>>,
-    }
-    #[derive(Serialize)]
-    struct ListedBan<'a> {
-        user_id: Displayed<UserId>,
-        user: &'a str,
-        until: Timestamp,
-        address: bool,
-    }
     let bans = call.chat.bans(call.caller.now, session, call.room())?;
-    let bans = bans.map(|BanInfo { user_id, user, until, has_address }| ListedBan {
-        user_id: Displayed(user_id),
-        user,
-        until: Timestamp(until),
-        address: has_address,
-    });
-    Ok(json::response(200, &Bans { bans: bans.collect() }))
+    let mut out = b"{\"bans\":[".to_vec();
+    for (n, ban) in bans.enumerate() {
+        out.extend_from_slice(if n > 0 { b",{\"user_id\":" } else { b"{\"user_id\":" });
+        json::write(&mut out, &Displayed(ban.user_id));
+        out.extend_from_slice(b",\"user\":");
+        json::write(&mut out, &ban.user);
+        out.extend_from_slice(b",\"until\":");
+        json::write(&mut out, &Timestamp(ban.until));
+        out.extend_from_slice(b",\"address\":");
+        json::write(&mut out, &ban.has_address);
+        out.push(b'}');
+    }
+    out.extend_from_slice(b"]}");
+    Ok(json::response_of_text(200, out))
 }
 
 /// `DELETE /rooms/{room_id}/bans/{user_id}`. The answer is the same if there is no such ban.
 pub fn lift_ban(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     let user_id = UserId::parse(&call.second_segment);
-    call.chat.lift_ban(session, call.room(), user_id)?;
-    Ok(json::response(200, &Confirmation { message: "Ban lifted", room_id: None }))
+    call.chat.lift_ban(call.caller.now, session, call.room(), user_id)?;
+    Ok(json::confirmation("Ban lifted"))
 }

@@ -138,17 +138,11 @@ pub fn delete(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     let room = call.room();
     call.chat.delete_room(call.caller.now, session, room, call.sink)?;
     let message = format!("Room {} deleted", call.room_text());
-    Ok(json::response(200, &Confirmation { message: &message, room_id: None }))
+    Ok(json::confirmation(&message))
 }
 
 /// `POST /rooms/{room_id}/join`.
 pub fn join(call: &mut Call<'_>, session: SessionKey) -> Outcome {
-    #[derive(Serialize)]
-    struct JoinedRoom<'a> {
-        message: &'a str,
-        room_id: &'a str,
-        user_id: Option<Displayed<UserId>>,
-    }
     let [password] = call.optional_fields(["password"])?;
     let password = self::password(password)?;
     let access = Access::Join { password: password.as_deref() };
@@ -156,8 +150,13 @@ pub fn join(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     call.chat.join(session, room, call.caller.address)?;
     let room_id = call.room_text();
     let message = format!("Joined room {room_id}");
-    let user_id = call.chat.user_id(session, room).map(Displayed);
-    Ok(json::response(200, &JoinedRoom { message: &message, room_id: &room_id, user_id }))
+    let confirmation = Confirmation {
+        message: &message,
+        room_id: Some(&room_id),
+        user_id: call.chat.user_id(session, room).map(Displayed),
+        address: None,
+    };
+    Ok(json::response(200, &confirmation))
 }
 
 /// `DELETE /rooms/{room_id}/leave`. The answer is the same if the session had not joined or the room
@@ -167,7 +166,7 @@ pub fn leave(call: &mut Call<'_>, session: SessionKey) -> Outcome {
         call.chat.leave(call.caller.now, session, room, call.sink);
     }
     let message = format!("Left room {}", call.room_text());
-    Ok(json::response(200, &Confirmation { message: &message, room_id: None }))
+    Ok(json::confirmation(&message))
 }
 
 /// `GET /rooms/{room_id}/users`.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::call::{Call, Outcome};
 use super::credential;
 use super::error::Error;
-use super::json::{self, Confirmation, Displayed};
+use super::json::{self, Displayed};
 use super::object::FieldValue;
 use crate::chat::{Name, SessionId, SessionKey};
 
@@ -52,5 +52,5 @@ pub fn end(call: &mut Call<'_>, id: SessionId) -> Outcome {
     if let Some(session) = call.chat.session(id) {
         call.chat.end_session(call.caller.now, session, call.sink);
     }
-    Ok(json::response(200, &Confirmation { message: "Session ended", room_id: None }))
+    Ok(json::confirmation("Session ended"))
 }

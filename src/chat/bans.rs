@@ -2,15 +2,11 @@
 //!
 //! Owns the list, its bound, and the form in which an address is kept. Must not know who may ban. The
 //! invariant: an address is kept only as a keyed hash, so that neither this list nor the state file
-//! shows it. A ban that is over counts for nothing; it is removed when the next one is added.
-
-use std::hash::Hasher;
-
-use siphasher::sip::SipHasher24;
+//! shows it. A ban that is over counts for nothing; it is removed when another is added or lifted.
 
 use super::address::Address;
 use super::heap::vec_bytes;
-use super::id::{RoomId, UserId};
+use super::id::{RoomId, UserId, keyed_hash};
 use super::name::Name;
 use crate::clock::Mono;
 
@@ -26,10 +22,9 @@ impl HashedAddress {
     /// one after the other.
     pub fn of(address: Option<Address>, room: RoomId, secret: &[u8; 16]) -> HashedAddress {
         let Some(address) = address else { return HashedAddress::default() };
-        let mut hasher = SipHasher24::new_with_key(secret);
-        hasher.write(&Address::rank(Some(address)).to_le_bytes());
-        hasher.write(room.as_bytes());
-        let [hash @ .., _] = hasher.finish().max(1 << 8).to_be_bytes();
+        let address = Address::rank(Some(address)).to_le_bytes();
+        let hash = keyed_hash(secret, [&address, room.as_bytes()]);
+        let [hash @ .., _] = hash.max(1 << 8).to_be_bytes();
         HashedAddress(hash)
     }
 
@@ -57,16 +52,16 @@ impl Bans {
     /// Adds a ban. It replaces an earlier one of the same person and, if there are [`BANS_MAX`], the
     /// oldest.
     pub fn add(&mut self, ban: Ban, now: Mono) {
-        self.0.retain(|other| other.until > now && other.user_id != ban.user_id);
+        self.lift(ban.user_id, now);
         if self.0.len() == BANS_MAX {
             self.0.remove(0);
         }
         self.0.push(ban);
     }
 
-    /// Lifts the ban of a person.
-    pub fn lift(&mut self, user_id: UserId) {
-        self.0.retain(|ban| ban.user_id != user_id);
+    /// Lifts the ban of a person, and forgets those that are over.
+    pub fn lift(&mut self, user_id: UserId, now: Mono) {
+        self.0.retain(|ban| ban.until > now && ban.user_id != user_id);
         if self.0.is_empty() {
             self.0 = Vec::new();
         }
@@ -122,7 +117,7 @@ mod tests {
         bans.add(ban(7, 1000, None), at(150));
         assert_eq!(users(&bans, 150).last(), Some(&7));
         assert_eq!(bans.0.len(), BANS_MAX + 3 - 51, "those that are over are gone");
-        (0..1000).for_each(|user| bans.lift(UserId(user)));
+        (0..1000).for_each(|user| bans.lift(UserId(user), at(150)));
         assert_eq!(bans.heap_bytes(), 0);
     }
 

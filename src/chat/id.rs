@@ -4,7 +4,9 @@
 //! invariant: message ids strictly increase, even if the clock goes back.
 
 use std::fmt;
+use std::hash::Hasher;
 
+use siphasher::sip::SipHasher24;
 use uuid::Uuid;
 
 use crate::clock::{Entropy, Wall};
@@ -112,6 +114,14 @@ impl fmt::Display for RoomId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.text().fmt(f)
     }
+}
+
+/// SipHash-2-4 of two texts, one after the other. Without the key, a hash says nothing about them.
+#[inline(never)] // It would be inlined three times.
+pub(super) fn keyed_hash(key: &[u8; 16], parts: [&[u8]; 2]) -> u64 {
+    let mut hasher = SipHasher24::new_with_key(key);
+    parts.iter().for_each(|part| hasher.write(part));
+    hasher.finish()
 }
 
 /// The id of a session within one room, as its messages there show it: 16 hex digits.

@@ -11,12 +11,8 @@
 //! If a chat's text is deleted, its record keeps its length: zero bytes take the place of the text,
 //! so that nothing behind it has to be moved.
 
-use std::hash::Hasher;
-
-use siphasher::sip::SipHasher24;
-
 use super::event::{Message, MessageKind};
-use super::id::{MessageId, RoomId, UserId};
+use super::id::{MessageId, RoomId, UserId, keyed_hash};
 use super::keys::ShareKey;
 use super::name::UserName;
 use super::store::KEY_BYTES;
@@ -226,10 +222,7 @@ pub(super) fn deleted_part(event_bytes: usize) -> (usize, [u8; 3]) {
 /// The hash by which a nonce is found. It includes the sender, so that two senders may use the same
 /// text. A match is confirmed by the message itself.
 pub(super) fn nonce_hash(user_id: UserId, nonce: &str) -> u64 {
-    let mut hasher = SipHasher24::new();
-    hasher.write(&user_id.0.to_le_bytes());
-    hasher.write(nonce.as_bytes());
-    hasher.finish()
+    keyed_hash(&[0; 16], [&user_id.0.to_le_bytes(), nonce.as_bytes()])
 }
 
 /// The nonce of a record, if it has one.

@@ -206,7 +206,9 @@ impl Chat {
         let room = Room { title, rules, creator, ..Room::new(id, number, now.wall) };
         let key = self.insert_room(room, ChatTimer::RoomNew, now, Duration::MAX);
         self.make_owner(key, session);
-        self.member(session, key);
+        if let Some(member) = self.member(session, key) {
+            self.set_address(member, self.hashed(from, key));
+        }
         self.give_way(now, first, sink);
         self.recount();
         Ok(id)

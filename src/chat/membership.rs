@@ -5,14 +5,10 @@
 //! id and a room that has ended take the same path, so that an answer does not reveal whether a
 //! room has existed.
 
-use std::hash::Hasher;
-
-use siphasher::sip::SipHasher24;
-
 use super::address::Address;
 use super::bans::HashedAddress;
 use super::error::{CloseReason, Refusal};
-use super::id::UserId;
+use super::id::{UserId, keyed_hash};
 use super::keys::{MemberKey, RoomKey, SessionKey};
 use super::limits::SESSION_ROOMS_MAX;
 use super::sink::Sink;
@@ -223,10 +219,8 @@ impl Chat {
     /// Without the secret, a user id cannot be linked to the session or to the session's ids in
     /// other rooms.
     pub fn user_id(&self, session: SessionKey, room: RoomKey) -> Option<UserId> {
-        let mut hasher = SipHasher24::new_with_key(&self.user_id_secret);
-        hasher.write(self.sessions.get(session)?.id.as_bytes());
-        hasher.write(self.feeds.room(room)?.id.as_bytes());
-        Some(UserId(hasher.finish()))
+        let (session, room) = (self.sessions.get(session)?.id, self.feeds.room(room)?.id);
+        Some(UserId(keyed_hash(&self.user_id_secret, [session.as_bytes(), room.as_bytes()])))
     }
 
     pub(super) fn check_members(&self) {

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::address::Address;
 use super::bans::{Ban, HashedAddress};
 use super::error::{CloseReason, Refusal};
 use super::event::{Message, MessageKind};
@@ -120,6 +121,7 @@ impl Chat {
     /// Lifts the ban of a person, if there is one, for the room's owner.
     pub fn lift_ban(
         &mut self,
+        now: Now,
         session: SessionKey,
         room: Option<RoomKey>,
         user_id: Option<UserId>,
@@ -127,18 +129,14 @@ impl Chat {
         let key = self.owned_room(session, room)?;
         let rules = self.feeds.room_mut(key).and_then(|room| room.rules.as_deref_mut());
         if let (Some(rules), Some(user_id)) = (rules, user_id) {
-            rules.bans.lift(user_id);
+            rules.bans.lift(user_id, now.mono);
             self.recount_room(key);
         }
         Ok(())
     }
 
     /// The hash of an address in a room.
-    pub(super) fn hashed(
-        &self,
-        from: Option<super::address::Address>,
-        room: RoomKey,
-    ) -> HashedAddress {
+    pub(super) fn hashed(&self, from: Option<Address>, room: RoomKey) -> HashedAddress {
         let id = self.feeds.room(room).map(|room| room.id);
         id.map_or_else(HashedAddress::default, |id| {
             HashedAddress::of(from, id, &self.user_id_secret)

@@ -118,7 +118,16 @@ fn a_deleted_text_is_gone_from_the_records_and_its_deletion_survives_a_restart()
     story.send_with(a, "a secret", "n");
     let id = story.last_id(room);
     story.send(a, "kept");
+    let text_kept = |story: &Story| {
+        let (history, store) =
+            (story.chat.feeds.history(room).unwrap(), &story.chat.feeds.archive().store);
+        let mut record = Vec::new();
+        store.read(history.queue(), history.place_of(store, id).unwrap(), &mut record);
+        record.windows(8).any(|window| window == b"a secret")
+    };
+    assert!(text_kept(&story));
     story.delete_message(ana, room, id).unwrap();
+    assert!(!text_kept(&story));
     let (session_id, room_id) = (story.session_id(ana), story.chat.room_id(room).unwrap());
     story.restart(story.now.wall);
     let ana = story.chat.session(session_id).unwrap();
@@ -248,8 +257,8 @@ fn only_the_owner_removes_bans_and_sees_bans() {
     let refusal = Refusal::NotTheOwner;
     assert_eq!(story.remove(bob, room, ana_id, Some(BAN)), Err(refusal));
     assert_eq!(story.chat.bans(story.now, bob, Some(room)).err(), Some(refusal));
-    assert_eq!(story.chat.lift_ban(bob, Some(room), ana_id), Err(refusal));
-    assert_eq!(story.chat.lift_ban(ana, None, ana_id), Err(Refusal::RoomNotFound));
+    assert_eq!(story.chat.lift_ban(story.now, bob, Some(room), ana_id), Err(refusal));
+    assert_eq!(story.chat.lift_ban(story.now, ana, None, ana_id), Err(Refusal::RoomNotFound));
     assert_eq!(story.remove(ana, room, None, None), Err(Refusal::UserNotFound));
 }
 
@@ -269,7 +278,7 @@ fn a_banned_person_has_no_access_until_the_ban_ends_or_is_lifted() {
         }
         assert_eq!(story.gate(bob, room, Access::Post), Some(Refusal::NotAMember));
         if is_lifted {
-            story.chat.lift_ban(ana, Some(room), user_id).unwrap();
+            story.chat.lift_ban(story.now, ana, Some(room), user_id).unwrap();
         } else {
             story.wait(MINUTE - Duration::from_micros(1));
             assert_eq!(story.enter_refused(bob, room), Some(CloseReason::Banned));

@@ -13,7 +13,8 @@
 //! 5. a message that is sent twice is posted once, as long as the history has it;
 //! 6. a room has the right owner, and a room with a password admits only members;
 //! 7. a restart preserves the records;
-//! 8. an address holds at most its share, and the right session or room gives way.
+//! 8. an address holds at most its share, and the right session or room gives way;
+//! 9. a deleted text is in the history of nobody, and a banned person enters no more.
 //!
 //! At the end all sessions and rooms end, and no memory is held.
 
@@ -48,6 +49,8 @@ struct Model {
     presences: HashMap<RoomKey, Presence>,
     owners: HashMap<RoomKey, Option<SessionKey>>,
     locked: HashSet<RoomKey>,
+    /// When each ban ends.
+    banned: HashMap<(RoomKey, UserId), Mono>,
     /// Members that have posted from outside in this tick.
     outside: HashSet<UserId>,
     /// The last message that each session has received in each room.
@@ -105,6 +108,9 @@ fn random_commands_keep_all_invariants() {
         "share used up",
         "a session gave way",
         "a room gave way",
+        "a text deleted",
+        "a member removed",
+        "banned",
     ] {
         assert!(seen.contains(rare), "never happened: {rare}");
     }
@@ -143,6 +149,7 @@ impl Model {
             presences: HashMap::new(),
             owners: HashMap::new(),
             locked: HashSet::new(),
+            banned: HashMap::new(),
             outside: HashSet::new(),
             bookmarks: HashMap::new(),
             nonces: 0,
@@ -192,7 +199,7 @@ impl Model {
         let room = self.pick(|model| &model.rooms);
         let place = self.roll(self.readers.len().max(1) as u64) as usize;
         let tab = self.readers.get(place).map(|reader| reader.tab);
-        match (self.roll(120), session, room, tab) {
+        match (self.roll(125), session, room, tab) {
             (0..8, ..) => {
                 let name = NAMES[self.roll(NAMES.len() as u64) as usize];
                 self.open_session(name);
@@ -233,6 +240,8 @@ impl Model {
                     assert_eq!(self.story.sink.last_id, len);
                 }
             }
+            (120..123, Some(session), Some(room), _) => self.delete_message(session, room),
+            (123.., Some(session), Some(room), _) => self.remove(session, room),
             (114.., ..) => {
                 let (millis, weight) = (self.roll(2000), self.roll(1000));
                 // With shares there must be time for something to give way.
@@ -271,7 +280,10 @@ impl Model {
         let access = Access::Join { password };
         let gate = self.story.chat.gate(self.story.now, session, Some(room), access, from);
         let is_free = !self.locked.contains(&room) || self.story.user_id(session, room).is_some();
+        let is_banned = self.is_banned(session, room);
         match gate {
+            Err(Refusal::Banned) => assert!(is_banned),
+            _ if is_banned => panic!("a banned person has passed the gate: {gate:?}"),
             Ok(_) => assert!(is_free || password == Some(PASSWORD)),
             Err(Refusal::BadPassword) => assert!(!is_free && password != Some(PASSWORD)),
             Err(refusal) => {
@@ -289,15 +301,20 @@ impl Model {
     fn enter(&mut self, session: SessionKey, room: RoomKey) {
         let start = self.start(session, room);
         let locked_out = self.locked.contains(&room) && self.story.user_id(session, room).is_none();
+        let is_banned = self.is_banned(session, room);
         match self.story.try_enter_from(session, room, start) {
             Ok((tab, admission)) => {
-                assert!(!locked_out);
+                assert!(!locked_out && !is_banned);
                 if admission == Admission::Waiting {
                     self.seen.insert("waited");
                 }
                 self.readers.push(Reader::new(tab, session, room, start));
             }
-            Err(CloseReason::NotAMember) => assert!(locked_out),
+            Err(CloseReason::Banned) => {
+                assert!(is_banned);
+                self.seen.insert("banned");
+            }
+            Err(CloseReason::NotAMember) => assert!(locked_out && !is_banned),
             Err(close) => assert_eq!(close, CloseReason::TooManyConnections),
         }
     }
@@ -346,6 +363,66 @@ impl Model {
         assert_eq!(self.story.sink.log(room).len(), len, "departures are not announced");
         if deleted.is_ok() {
             self.seen.insert("deleted");
+        }
+    }
+
+    fn is_banned(&self, session: SessionKey, room: RoomKey) -> bool {
+        let user_id = self.story.chat.user_id(session, room).unwrap();
+        self.banned.get(&(room, user_id)).is_some_and(|until| *until > self.story.now.mono)
+    }
+
+    fn delete_message(&mut self, session: SessionKey, room: RoomKey) {
+        let place = self.roll(2 * HISTORY as u64) as usize;
+        let log = self.story.sink.log(room);
+        let Some(place) = log.len().checked_sub(place + 1) else { return };
+        let LogEntry { id: Some(id), ref line, user_id, .. } = log[place] else { return };
+        let is_chat = line.starts_with("chat") && kept(log).any(|kept| kept == place);
+        let is_deleted = log[place].deleted.is_some();
+        let own = self.story.chat.user_id(session, room);
+        let may_delete = self.owners[&room] == Some(session) || own == Some(user_id);
+        let len = log.len();
+        match self.story.delete_message(session, room, id) {
+            Err(Refusal::MessageNotFound) => assert!(!is_chat),
+            Err(Refusal::NotTheAuthor) => assert!(is_chat && !may_delete),
+            Err(refusal) => assert!(matches!(refusal, Refusal::RateLimited(_)), "{refusal:?}"),
+            Ok(()) => {
+                assert!(is_chat && may_delete);
+                let log = self.story.sink.log(room);
+                assert_eq!(log.len(), len + usize::from(!is_deleted));
+                assert!(log[place].deleted.is_some());
+                self.outside.extend(own);
+                self.seen.insert("a text deleted");
+            }
+        }
+    }
+
+    fn remove(&mut self, session: SessionKey, room: RoomKey) {
+        let Some(other) = self.pick(|model| &model.sessions).filter(|other| *other != session)
+        else {
+            return;
+        };
+        let session = self.owners[&room].filter(|_| self.roll(2) == 0).unwrap_or(session);
+        let user_id = self.story.user_id(other, room);
+        let duration = Duration::from_secs(self.roll(100));
+        let ban = (self.roll(2) == 0).then_some(BanRequest { duration, address: true });
+        let is_owner = self.owners[&room] == Some(session) && session != other;
+        if self.owners[&room] == Some(session) && session == other {
+            return; // `api` refuses that.
+        }
+        let by = Some(session);
+        let (now, story) = (self.story.now, &mut self.story);
+        match story.chat.remove_user(now, by, Some(room), user_id, ban, &mut story.sink) {
+            Err(Refusal::NotTheOwner) => assert!(!is_owner),
+            Err(Refusal::UserNotFound) => assert!(is_owner && user_id.is_none()),
+            Err(refusal) => assert!(matches!(refusal, Refusal::RateLimited(_)), "{refusal:?}"),
+            Ok(has_address) => {
+                assert!(is_owner && !has_address);
+                if let (Some(BanRequest { duration, .. }), Some(user_id)) = (ban, user_id) {
+                    self.banned.insert((room, user_id), now.mono.after(duration));
+                }
+                assert!(self.story.user_id(other, room).is_none());
+                self.seen.insert("a member removed");
+            }
         }
     }
 
@@ -470,7 +547,8 @@ impl Model {
         }
         for room in self.rooms.clone() {
             let log = self.story.sink.log(room);
-            let kept: Vec<_> = kept(log).map(|place| log[place].line.clone()).collect();
+            let line = |entry: &LogEntry| entry.deleted.clone().unwrap_or(entry.line.clone());
+            let kept: Vec<_> = kept(log).map(|place| line(&log[place])).collect();
             assert_eq!(self.story.history(room, 1000), kept);
         }
         if self.sent % 128 == 0 {

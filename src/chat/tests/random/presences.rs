@@ -38,10 +38,11 @@ impl Model {
                             self.seen.insert("inherited");
                         }
                     }
-                    Some(("left", _)) => {
+                    Some(("left" | "removed", _)) => {
                         assert!(present.remove(&entry.user_id).is_some(), "left twice")
                     }
                     _ if entry.line.starts_with("changed") => {}
+                    Some(("deletion", _)) => {} // Its author need not be a member.
                     _ if present.contains_key(&entry.user_id) => {}
                     Some(("chat", text)) => {
                         assert!(
