@@ -1,7 +1,7 @@
 //! The log of a room, against which the messages of all its readers are compared.
 //!
 //! Owns every message that any peer has received, in the order of the ids. Must not know how the
-//! server stores or sends messages. The invariant: an id stands for the same bytes everywhere, and
+//! server stores or sends messages. The invariant: an id stands for the same bytes everywhere, apart from a text that is deleted, and
 //! each reader has received one part of the log without a gap.
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,6 +18,21 @@ pub struct Message {
     pub nonce: Option<String>,
     /// The bytes that every reader receives.
     pub json: Vec<u8>,
+    /// The bytes that readers received before the text was deleted.
+    pub original: Option<Vec<u8>>,
+}
+
+impl Message {
+    /// The message has been read again, after its text was deleted.
+    fn delete(&mut self, json: &[u8]) {
+        let parse = |json: &[u8]| serde_json::from_slice::<Value>(json).expect("JSON");
+        let (mut expected, now) = (parse(&self.json), parse(json));
+        (expected["message"], expected["deleted"]) = ("".into(), true.into());
+        let is_deleted = self.original.is_none() && self.kind == "chat";
+        assert!(is_deleted && now == expected, "one message arrived in two versions: {now}");
+        self.original = Some(std::mem::replace(&mut self.json, json.to_vec()));
+        self.text.clear();
+    }
 }
 
 /// Texts that are posted by REST begin with this, so that their author need not be present.
@@ -44,7 +59,10 @@ impl Room {
     /// received the same message in other bytes.
     pub fn record(&mut self, json: &[u8]) -> String {
         if let Some(known) = id_of(json).filter(|id| self.log.contains_key(*id)) {
-            assert_eq!(self.log[known].json, json, "one message arrived in two versions");
+            let message = self.log.get_mut(known).expect("it is there");
+            if message.json != json && message.original.as_deref() != Some(json) {
+                message.delete(json);
+            }
             return known.to_owned();
         }
         let value: Value = serde_json::from_slice(json).expect("a message is JSON");
@@ -61,7 +79,11 @@ impl Room {
             text: field("message"),
             nonce: value["nonce"].as_str().map(str::to_owned),
             json: json.to_vec(),
+            original: None,
         };
+        if let Some(target) = value["target"].as_str().and_then(|id| self.log.get_mut(id)) {
+            target.text.clear();
+        }
         assert_eq!(id_of(json), Some(&id[..]), "a message begins with its id");
         self.log.insert(id.clone(), message);
         id
@@ -77,7 +99,7 @@ impl Room {
             match (message.kind.as_str(), place) {
                 ("user_joined", None) => present.push(user),
                 ("user_left", Some(place)) => drop(present.remove(place)),
-                ("chat", Some(_)) => {}
+                ("chat", Some(_)) | ("message_deleted", _) => {}
                 ("chat", None) if message.text.starts_with(REST_PREFIX) => {}
                 (kind, _) => panic!("{id}: {kind} of {user:?}, present: {present:?}"),
             }

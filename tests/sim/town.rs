@@ -51,7 +51,7 @@ struct Town {
 }
 
 /// What must occur in a run of several seeds. See `Facts::outcomes`.
-pub const OUTCOMES: [Expected; 27] = [
+pub const OUTCOMES: [Expected; 32] = [
     (0, ""), // A chat over WebSocket, which has no status.
     (101, ""),
     (200, ""),
@@ -60,14 +60,18 @@ pub const OUTCOMES: [Expected; 27] = [
     (401, "invalid_session"),
     (403, ""),
     (403, "bad_password"),
+    (403, "banned"),
     (403, "not_a_member"),
+    (403, "not_the_author"),
     (403, "not_the_owner"),
     (403, "room_locked"),
     (404, ""),
+    (404, "message_not_found"),
     (404, "room_not_found"),
     (404, "user_not_found"),
     (409, ""),
     (409, "name_taken"),
+    (422, "bad_query"),
     (429, "rate_limited"),
     (429, "too_many_rooms"),
     (429, "too_many_sessions"),
@@ -78,6 +82,7 @@ pub const OUTCOMES: [Expected; 27] = [
     (4404, ""),
     (4409, ""),
     (4410, ""),
+    (4411, ""),
     (4429, ""),
 ];
 
@@ -131,7 +136,7 @@ pub fn run(seed: u64) -> Facts {
 
 impl Town {
     fn act(&mut self) {
-        match self.world.dice.below(100) {
+        match self.world.dice.below(112) {
             0..12 => self.open_session(),
             12..20 => self.open_room(),
             20..26 => self.join(),
@@ -147,7 +152,10 @@ impl Town {
             84..89 => self.disconnect(),
             89 => self.operate(),
             90 => self.wait_for_expiry(),
-            _ => self.pass_time(),
+            91..100 => self.pass_time(),
+            100..105 => self.remove_user(),
+            105 => self.lift_ban(),
+            _ => self.delete_message(),
         }
     }
 
@@ -376,10 +384,7 @@ impl Town {
         let both =
             if anywhere { self.pick_user_and_room() } else { Some(*self.world.dice.pick(&owned)) };
         let Some((user, room)) = both else { return };
-        // A person of whom a peer has learnt the user id in this room, and who may have gone.
-        let peers = self.world.peers.iter().filter_map(|peer| peer.ws());
-        let known = peers.filter(|ws| ws.room == room);
-        let known: Vec<_> = known.filter_map(|ws| Some((ws.user, ws.you.clone()?))).collect();
+        let known = self.known_users(room);
         let mut changes = Changes::default();
         let mut body = json!({});
         for _ in 0..self.world.dice.below(4) {
@@ -419,6 +424,103 @@ impl Town {
         if expected == OK {
             self.check_shown(&json, room);
         }
+    }
+
+    /// The users of a room of whom a peer has learnt the user id there, and who may have gone.
+    fn known_users(&self, room: usize) -> Vec<(usize, String)> {
+        let peers = self.world.peers.iter().filter_map(|peer| peer.ws());
+        let known = peers.filter(|ws| ws.room == room);
+        known.filter_map(|ws| Some((ws.user, ws.you.clone()?))).collect()
+    }
+
+    /// A room in which the user id of somebody is known, mostly with its owner, and that person.
+    fn pick_target(&mut self) -> Option<(usize, usize, usize, String)> {
+        let rooms = self.model.rooms.keys().map(|room| (*room, self.known_users(*room)));
+        let rooms: Vec<_> = rooms.filter(|(_, known)| !known.is_empty()).collect();
+        if rooms.is_empty() {
+            return None;
+        }
+        let (room, known) = self.world.dice.pick(&rooms).clone();
+        let (target, user_id) = self.world.dice.pick(&known).clone();
+        let by = self.pick_user()?;
+        let by = self.owner(room).filter(|_| self.world.dice.percent(80)).unwrap_or(by);
+        Some((room, by, target, user_id))
+    }
+
+    fn remove_user(&mut self) {
+        let Some((room, by, target, user_id)) = self.pick_target() else { return };
+        let seconds = *self.world.dice.pick(&[1, 20, 600]);
+        let with_address = self.world.dice.percent(50);
+        let ban = self.world.dice.percent(60).then_some((seconds, with_address));
+        let query = ban.map_or(String::new(), |_| format!("?ban={seconds}&address={with_address}"));
+        let (from, quota) = self.address();
+        let sockets = self.sockets_of(target, Some(room));
+        let path = self.path(room, &format!("/users/{user_id}{query}"));
+        let request = wire::request("DELETE", &path, self.session(by).as_deref(), "");
+        self.allow_close(&sockets, 4411);
+        let Some(response) = self.request(&request, from, quota) else {
+            return self.forbid_close(&sockets);
+        };
+        let expected = self.model.remove_user(room, by, target, ban);
+        self.expect(expected, &response);
+        if expected != OK {
+            return self.forbid_close(&sockets);
+        }
+        self.expect_closed(&sockets, 4411);
+        if ban.is_some() {
+            self.knock(target, room);
+        }
+    }
+
+    /// A banned user and others ask for the users of a room, from several addresses.
+    fn knock(&mut self, banned: usize, room: usize) {
+        for _ in 0..6 {
+            let user = if self.world.dice.percent(50) { Some(banned) } else { self.pick_user() };
+            let Some(user) = user else { return };
+            let (from, quota) = self.address();
+            let path = self.path(room, "/users");
+            let request = wire::request("GET", &path, self.session(user).as_deref(), "");
+            let Some(response) = self.request(&request, from, quota) else { continue };
+            let expected = self.model.read(room, user, quota);
+            self.expect(expected, &response);
+            if self.world.dice.percent(20) {
+                self.pass(Duration::from_millis(500));
+            }
+        }
+    }
+
+    fn lift_ban(&mut self) {
+        let Some((room, by, target, user_id)) = self.pick_target() else { return };
+        let (from, quota) = self.address();
+        let path = self.path(room, &format!("/bans/{user_id}"));
+        let request = wire::request("DELETE", &path, self.session(by).as_deref(), "");
+        let Some(response) = self.request(&request, from, quota) else { return };
+        let expected = self.model.lift_ban(room, by, target);
+        self.expect(expected, &response);
+    }
+
+    /// A user, mostly the author or the owner, deletes a message that a peer has received.
+    fn delete_message(&mut self) {
+        let Some(peer) = self.open_socket(false) else { return };
+        let Socket { user, room, from: first, .. } = self.model.sockets[&peer];
+        let seen = &self.world.peers[peer].ws().expect("a WebSocket").seen;
+        let mut wanted: Vec<_> = seen.iter().cloned().enumerate().collect();
+        if self.world.dice.percent(80) {
+            wanted.retain(|(_, id)| self.world.rooms[room].log[id].kind == "chat");
+        }
+        if wanted.is_empty() {
+            return;
+        }
+        let (place, id) = self.world.dice.pick(&wanted).clone();
+        let owner = self.owner(room).unwrap_or(user);
+        let Some(other) = self.pick_user() else { return };
+        let by = *self.world.dice.pick(&[user, owner, other]);
+        let (from, quota) = self.address();
+        let path = self.path(room, &format!("/messages/{id}"));
+        let request = wire::request("DELETE", &path, self.session(by).as_deref(), "");
+        let Some(response) = self.request(&request, from, quota) else { return };
+        let expected = self.model.delete_message(room, first + place, by);
+        self.expect(expected, &response);
     }
 
     /// Checks what is shown of a room.
@@ -478,7 +580,7 @@ impl Town {
             1 => self.model.touch(user),
             2 if self.model.rooms.contains_key(&room) => OK,
             2 => (404, "room_not_found"),
-            _ => self.model.read(room, user),
+            _ => self.model.read(room, user, quota),
         };
         let json = self.expect(expected, &response);
         if expected != OK {

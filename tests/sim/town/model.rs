@@ -15,6 +15,7 @@ pub type Expected = (u16, &'static str);
 
 const UNAUTHORIZED: Expected = (401, "invalid_session");
 const NOT_FOUND: Expected = (404, "room_not_found");
+const BANNED: Expected = (403, "banned");
 const LOCKED: Expected = (403, "room_locked");
 pub const LIMITED: Expected = (429, "rate_limited");
 const TOO_MANY_SESSIONS: Expected = (429, "too_many_sessions");
@@ -69,6 +70,10 @@ pub struct Room {
     pub shown: Shown,
     /// How often everyone in the room has been told of a change.
     pub changes: usize,
+    /// Users that have no access until a time, with the address that has none either.
+    bans: Vec<(usize, Mono, Quota)>,
+    /// The address of each member's last join or connection.
+    addresses: BTreeMap<usize, Quota>,
     /// The last chat of each user that has chatted in slow mode.
     chats: BTreeMap<usize, Mono>,
     /// When its ttl is over.
@@ -119,6 +124,17 @@ enum Due {
     Room(usize),
     Expiry(usize),
     Grace(usize, usize),
+}
+
+impl Room {
+    /// Whether a ban refuses a user, who has this address, access as anything but a member.
+    fn is_banned(&self, user: usize, quota: Quota, now: Mono) -> bool {
+        let applies = |(banned, until, address): &(usize, Mono, Quota)| {
+            *until > now && (*banned == user || address.is_some() && *address == quota)
+        };
+        let is_inside = self.members.contains(&user) || self.owner == Some(user);
+        !is_inside && self.bans.iter().any(applies)
+    }
 }
 
 pub struct Model {
@@ -331,6 +347,8 @@ impl Model {
         let room = Room {
             shown: Shown { private: shown.private || shown.password.is_some(), ..shown },
             changes: 0,
+            bans: Vec::new(),
+            addresses: BTreeMap::from([(user, quota)]),
             chats: BTreeMap::new(),
             expiry: ttl.map(|seconds| Timer {
                 deadline: self.now.after(Duration::from_secs(seconds)),
@@ -373,6 +391,9 @@ impl Model {
         }
         let Some(entry) = self.rooms.get_mut(&room) else { return NOT_FOUND };
         let is_member = entry.members.contains(&user);
+        if entry.is_banned(user, quota, self.now) {
+            return BANNED;
+        }
         if entry.shown.locked && !is_member && entry.owner != Some(user) {
             return LOCKED;
         }
@@ -395,21 +416,27 @@ impl Model {
             }
         }
         self.insert_member(room, user);
+        self.set_address(room, user, quota);
         OK
     }
 
+    fn set_address(&mut self, room: usize, user: usize, quota: Quota) {
+        self.rooms.get_mut(&room).expect("a room").addresses.insert(user, quota);
+    }
+
     /// Whether a user may read a room.
-    pub fn read(&mut self, room: usize, user: usize) -> Expected {
+    pub fn read(&mut self, room: usize, user: usize, quota: Quota) -> Expected {
         if self.touch(user) != OK {
             return UNAUTHORIZED;
         }
-        self.entry_refusal(room, user).unwrap_or(OK)
+        self.entry_refusal(room, user, quota).unwrap_or(OK)
     }
 
-    fn entry_refusal(&self, room: usize, user: usize) -> Option<Expected> {
+    fn entry_refusal(&self, room: usize, user: usize, quota: Quota) -> Option<Expected> {
         match self.rooms.get(&room) {
             None => Some(NOT_FOUND),
             Some(room) if room.members.contains(&user) => None,
+            Some(room) if room.is_banned(user, quota, self.now) => Some(BANNED),
             Some(room) if room.shown.locked && room.owner != Some(user) => Some(LOCKED),
             Some(room) => room.shown.password.map(|_| (403, "not_a_member")),
         }
@@ -498,6 +525,83 @@ impl Model {
         OK
     }
 
+    /// The owner removes a user, and may ban it for so many seconds, with its address or without.
+    pub fn remove_user(
+        &mut self,
+        room: usize,
+        by: usize,
+        user: usize,
+        ban: Option<(u64, bool)>,
+    ) -> Expected {
+        if self.touch(by) != OK {
+            return UNAUTHORIZED;
+        }
+        let Some(entry) = self.rooms.get_mut(&room) else { return NOT_FOUND };
+        match () {
+            () if user == by => return (422, "bad_query"),
+            () if entry.owner != Some(by) => return (403, "not_the_owner"),
+            () if !entry.members.contains(&user) => return (404, "user_not_found"),
+            () => {}
+        }
+        let meter = &mut self.sessions.get_mut(&by).expect("a session").meter;
+        if !Self::take(meter, self.config.message_rate, Duration::from_secs(1), self.now) {
+            return LIMITED;
+        }
+        if let Some((seconds, with_address)) = ban {
+            let until = self.now.after(Duration::from_secs(seconds));
+            let address = entry.addresses.get(&user).copied().flatten().filter(|_| with_address);
+            entry.bans.retain(|(banned, ..)| *banned != user);
+            entry.bans.push((user, until, address));
+        }
+        for peer in self.sessions[&user].sockets.clone() {
+            if self.sockets[&peer].room == room {
+                self.close(peer, true);
+            }
+        }
+        self.remove_member(room, user);
+        OK
+    }
+
+    /// The owner lifts the ban of a user.
+    pub fn lift_ban(&mut self, room: usize, by: usize, user: usize) -> Expected {
+        if self.touch(by) != OK {
+            return UNAUTHORIZED;
+        }
+        let Some(entry) = self.rooms.get_mut(&room) else { return NOT_FOUND };
+        if entry.owner != Some(by) {
+            return (403, "not_the_owner");
+        }
+        entry.bans.retain(|(banned, ..)| *banned != user);
+        OK
+    }
+
+    /// A user deletes the message at a place of the log.
+    pub fn delete_message(&mut self, room: usize, place: usize, user: usize) -> Expected {
+        if self.touch(user) != OK {
+            return UNAUTHORIZED;
+        }
+        let Some(entry) = self.rooms.get_mut(&room) else { return NOT_FOUND };
+        let kept = entry.log.len().saturating_sub(self.config.history_messages_max);
+        let (text, by) = &mut entry.log[place];
+        match by {
+            Some(_) if place < kept => return (404, "message_not_found"),
+            None => return (404, "message_not_found"),
+            Some((author, _)) if *author != user && entry.owner != Some(user) => {
+                return (403, "not_the_author");
+            }
+            Some(_) => {}
+        }
+        let session = self.sessions.get_mut(&user).expect("a session");
+        let rate = self.config.message_rate;
+        if !Self::take(&mut session.meter, rate, Duration::from_secs(1), self.now) {
+            return LIMITED;
+        }
+        if !std::mem::take(text).is_empty() {
+            entry.log.push((format!("{} has deleted a message", session.name), None));
+        }
+        OK
+    }
+
     fn remove_member(&mut self, room: usize, user: usize) {
         self.depart(room, user);
         if let Some(room) = self.rooms.get_mut(&room) {
@@ -526,7 +630,7 @@ impl Model {
     ) -> Option<u16> {
         let Socket { user, room, .. } = socket;
         let Some(session) = self.sessions.get(&user) else { return Some(4401) };
-        match self.entry_refusal(room, user) {
+        match self.entry_refusal(room, user, socket.quota) {
             Some((404, _)) => return Some(4404),
             Some(_) => return Some(4403),
             None if is_over_limit || session.sockets.len() >= 20 => return Some(4429),
@@ -551,6 +655,7 @@ impl Model {
             self.depart(room, holder);
         }
         self.insert_member(room, user);
+        self.set_address(room, user, socket.quota);
         let session = self.sessions.get_mut(&user).expect("a session");
         session.timer = None;
         session.sockets.push(peer);
