@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::connection::{ConnectionKey, Protocol, TimeoutKind};
+use super::connection::{ConnectionKey, Protocol, TimeoutKind, Ws};
 use super::outgoing::is_page_due;
 use super::schedule::{self, FanOut};
 use super::table::Table;
@@ -115,15 +115,13 @@ impl<S: Stream> Table<S> {
     fn queue_or_close(
         &mut self,
         key: ConnectionKey,
-        mut frames: Piece,
+        frames: Piece,
         is_live_only: bool,
         defer: Option<FanOut>,
     ) -> bool {
         let Some(connection) = self.slots.get_mut(key) else { return false };
-        let (recipient, is_stream) = match &connection.protocol {
-            Protocol::Ws(ws) => (&ws.recipient, false),
-            Protocol::Stream(stream) => (&stream.recipient, true),
-            Protocol::Http(_) | Protocol::Closing(_) => return false,
+        let Protocol::Ws(Ws { recipient, .. }) = &connection.protocol else {
+            return self.queue_events(key, frames, is_live_only, defer);
         };
         if recipient.is_paused || is_live_only && recipient.is_catching_up {
             return false;
@@ -133,9 +131,6 @@ impl<S: Stream> Table<S> {
             false => self.config.outbox_bytes_max + recipient.paged_bytes as usize,
             true => usize::MAX,
         };
-        if is_stream {
-            frames = connection.transcode(frames, &mut self.transcoder, &self.ledger, &self.config);
-        }
         let (before, bytes) = (connection.link.outbox().queued(), frames.len());
         let is_queued = connection.link.push(frames, bytes_max);
         let offered = if is_queued { before + bytes } else { before };
@@ -160,9 +155,34 @@ impl<S: Stream> Table<S> {
             }
             None => self.outgoing.mark_dirty(key, &mut connection.marks),
         }
-        if is_stream {
-            self.start_pinging(key); // It is pinged after a time without output.
+        true
+    }
+
+    /// The same for an event stream. Whether it exceeds its outbox's limit is asked when it is flushed.
+    #[inline(never)]
+    fn queue_events(
+        &mut self,
+        key: ConnectionKey,
+        frames: Piece,
+        is_live_only: bool,
+        defer: Option<FanOut>,
+    ) -> bool {
+        let Some(connection) = self.slots.get_mut(key) else { return false };
+        let Protocol::Stream(stream) = &connection.protocol else { return false };
+        if stream.recipient.is_paused || is_live_only && stream.recipient.is_catching_up {
+            return false;
         }
+        let piece = connection.transcode(frames, &mut self.transcoder, &self.ledger, &self.config);
+        connection.link.put(piece);
+        connection.recount(&mut self.held, &mut self.counters);
+        match defer {
+            Some(fan_out) => {
+                connection.marks.is_huge = fan_out == FanOut::Huge;
+                self.outgoing.mark_deferred(key, &mut connection.marks);
+            }
+            None => self.outgoing.mark_dirty(key, &mut connection.marks),
+        }
+        self.start_pinging(key); // It is pinged after a time without output.
         true
     }
 
