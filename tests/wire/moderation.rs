@@ -194,6 +194,8 @@ fn expect_banned(server: &Server, room: &str, session: &str, from: Option<&str>)
     }
     let say = post(&format!("/rooms/{room}/messages")).session(session);
     server.ask(with(say.json(&json!({"message": "hello"})))).refused(403, "not_a_member");
+    let typing = post(&format!("/rooms/{room}/typing")).session(session);
+    server.ask(with(typing)).refused(403, "not_a_member");
     let socket = upgrade(&format!("/ws/{room}?session_id={session}"));
     server.upgrade(with(socket)).expect_close(4403, "banned");
 }
