@@ -58,7 +58,7 @@ impl Chat {
             Some(session) => self.owned_room(session, room)?,
             None => room.ok_or(Refusal::RoomNotFound)?,
         };
-        let member_key = self.member_with(key, user_id).ok_or(Refusal::UserNotFound)?;
+        let member_key = self.member_with(key, user_id, sink).ok_or(Refusal::UserNotFound)?;
         let member = self.members.get(member_key).ok_or(Refusal::UserNotFound)?;
         let (session, user_id, address) = (member.session, member.user_id, member.address);
         if let Some(by) = by {
@@ -94,10 +94,21 @@ impl Chat {
         Ok(has_address)
     }
 
-    /// The member of a room with this user id.
-    fn member_with(&self, room: RoomKey, user_id: Option<UserId>) -> Option<MemberKey> {
-        let mut members = self.feeds.room(room)?.roster.members().iter().copied();
-        members.find(|key| self.members.get(*key).map(|member| member.user_id) == user_id)
+    /// The member of a room with this user id. The search costs as much as a list, and a refusal costs
+    /// no rate.
+    pub(super) fn member_with(
+        &self,
+        room: RoomKey,
+        user_id: Option<UserId>,
+        sink: &mut dyn Sink,
+    ) -> Option<MemberKey> {
+        let user_id = user_id?;
+        let members = self.feeds.room(room)?.roster.members();
+        sink.on_listed(members.len());
+        let has_id = |key: &MemberKey| {
+            self.members.get(*key).is_some_and(|member| member.user_id == user_id)
+        };
+        members.iter().copied().find(has_id)
     }
 
     /// The bans of a room, the oldest first, for its owner.

@@ -49,9 +49,8 @@ impl Chat {
         let heir = match changes.owner {
             None => None,
             Some(user_id) => {
-                // The search costs as much as a list, and a refusal costs no rate.
-                sink.on_listed(self.feeds.room(key).map_or(0, |room| room.roster.members().len()));
-                Some(self.present_session(key, user_id).ok_or(Refusal::UserNotFound)?)
+                let heir = self.present_session(key, user_id, sink);
+                Some(heir.ok_or(Refusal::UserNotFound)?)
             }
         };
         self.pace_command(now, session)?;
@@ -104,10 +103,13 @@ impl Chat {
     }
 
     /// The session of a person that is present in a room.
-    fn present_session(&self, room: RoomKey, user_id: Option<UserId>) -> Option<SessionKey> {
-        let members = self.feeds.room(room)?.roster.members().iter();
-        let mut members = members.filter_map(|member| self.members.get(*member));
-        let member = members.find(|member| Some(member.user_id) == user_id)?;
+    fn present_session(
+        &self,
+        room: RoomKey,
+        user_id: Option<UserId>,
+        sink: &mut dyn Sink,
+    ) -> Option<SessionKey> {
+        let member = self.members.get(self.member_with(room, user_id, sink)?)?;
         member.arrival.map(|_| member.session)
     }
 

@@ -262,6 +262,21 @@ fn only_the_owner_removes_bans_and_sees_bans() {
     assert_eq!(story.remove(ana, room, None, None), Err(Refusal::UserNotFound));
 }
 
+/// Regression: an owner could have a large room searched at any rate, because a user id that nobody has
+/// is refused before the rate is charged.
+#[test]
+fn a_search_for_a_person_is_charged_even_if_it_finds_nobody() {
+    let mut story = Story::new();
+    let (ana, room, _) = story.begin("ana");
+    for _ in 0..9 {
+        let guest = story.person("guest");
+        story.join(guest, room).unwrap();
+    }
+    let (nobody, before) = (Some(UserId::from_bits(1)), story.sink.listed);
+    assert_eq!(story.remove(ana, room, nobody, None), Err(Refusal::UserNotFound));
+    assert_eq!(story.sink.listed - before, 10);
+}
+
 #[test]
 fn a_banned_person_has_no_access_until_the_ban_ends_or_is_lifted() {
     let mut story = Story::new();

@@ -99,6 +99,8 @@ pub struct Recorder {
     pub last_id: Option<MessageId>,
     /// Each message's index in the log of its room.
     pub places: BTreeMap<MessageId, usize>,
+    /// How many users lists and searches had.
+    pub listed: usize,
     /// Records nothing, for tests with thousands of rooms.
     pub discards: bool,
 }
@@ -382,7 +384,9 @@ impl Sink for Recorder {
         received.lines.push(format!("welcome {you}"));
     }
 
-    fn on_listed(&mut self, _: usize) {}
+    fn on_listed(&mut self, users: usize) {
+        self.listed += users;
+    }
 
     fn begin_catch_up(&mut self, to: ConnKey) {
         if self.discards {
