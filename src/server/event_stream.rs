@@ -27,6 +27,9 @@ pub(super) struct Form {
 /// How many forms there are.
 const FORMS: usize = 4;
 
+/// Place for the size of the longest chunk, in hexadecimal digits.
+const CHUNK_HEAD: &[u8] = b"00000000\r\n";
+
 /// The chunk that ends a response, without trailer fields.
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
@@ -37,32 +40,36 @@ impl Form {
 
     /// The events of WebSocket frames.
     pub fn encode(self, frames: &[u8]) -> Box<[u8]> {
-        self.content(frames.len() + frames.len() / 4, |out| {
-            ws::payloads(frames).for_each(|event| self.event(out, event, id_of(event)));
-        })
+        let mut out = Form::begin(frames.len() + frames.len() / 4);
+        ws::payloads(frames).for_each(|event| self.event(&mut out, event, id_of(event)));
+        self.end(out)
     }
 
     /// What is sent after a time of silence, so that proxies do not close the connection.
     pub fn ping(self) -> Box<[u8]> {
-        self.content(0, |out| match self.format {
-            EventFormat::EventStream => out.extend_from_slice(b":\n\n"),
-            EventFormat::Lines => out.extend_from_slice(b"{\"type\":\"ping\"}\n"),
-        })
+        let mut out = Form::begin(0);
+        out.extend_from_slice(match self.format {
+            EventFormat::EventStream => b":\n\n",
+            EventFormat::Lines => b"{\"type\":\"ping\"}\n",
+        });
+        self.end(out)
     }
 
     /// The last event, and the end of the response.
-    pub fn close(self, close: Close) -> Box<[u8]> {
+    pub fn close(self, close: Close) -> Vec<u8> {
         let mut event = b"{\"type\":\"close\",\"code\":".to_vec();
         push_decimal(&mut event, u64::from(close.code));
         event.extend_from_slice(b",\"reason\":\"");
         event.extend_from_slice(close.reason.as_bytes());
         event.extend_from_slice(b"\"}");
         let id = close.is_final().then_some(END.as_bytes());
-        let mut out = self.content(0, |out| self.event(out, &event, id)).into_vec();
+        let mut out = Form::begin(0);
+        self.event(&mut out, &event, id);
+        let mut out = self.end(out).into_vec();
         if self.is_chunked {
             out.extend_from_slice(LAST_CHUNK);
         }
-        out.into_boxed_slice()
+        out
     }
 
     fn event(self, out: &mut Vec<u8>, json: &[u8], id: Option<&[u8]>) {
@@ -81,28 +88,27 @@ impl Form {
         out.push(b'\n');
     }
 
-    /// Content, as one chunk; nothing if `write` appends nothing.
-    fn content(self, capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Box<[u8]> {
-        /// Hexadecimal digits of the longest chunk.
-        const DIGITS: usize = 8;
-        let mut out = Vec::with_capacity(DIGITS + 4 + capacity);
-        out.extend_from_slice(b"00000000\r\n");
-        let start = out.len();
-        write(&mut out);
-        let length = out.len() - start;
-        if length == 0 || !self.is_chunked {
-            out.drain(..start);
-            return out.into_boxed_slice();
+    /// Begins content, for which `capacity` bytes are reserved.
+    fn begin(capacity: usize) -> Vec<u8> {
+        let mut out = Vec::with_capacity(CHUNK_HEAD.len() + capacity + 2);
+        out.extend_from_slice(CHUNK_HEAD);
+        out
+    }
+
+    /// The content, as one chunk; nothing if there is none.
+    fn end(self, mut out: Vec<u8>) -> Box<[u8]> {
+        let mut left = out.len() - CHUNK_HEAD.len();
+        let mut start = CHUNK_HEAD.len();
+        if left > 0 && self.is_chunked {
+            start -= 2; // The line's end.
+            while left > 0 && start > 0 {
+                start -= 1;
+                out[start] = b"0123456789abcdef"[left % 16];
+                left /= 16;
+            }
+            out.extend_from_slice(b"\r\n");
         }
-        let mut zeros = DIGITS;
-        let mut left = length;
-        while left > 0 && zeros > 0 {
-            zeros -= 1;
-            out[zeros] = b"0123456789abcdef"[left % 16];
-            left /= 16;
-        }
-        out.extend_from_slice(b"\r\n");
-        out.drain(..zeros);
+        out.drain(..start);
         out.into_boxed_slice()
     }
 }
@@ -215,7 +221,7 @@ mod tests {
     // contract §14.8 §14.9
     #[test]
     fn the_last_event_tells_whether_to_come_back() {
-        let text = |form: Form, close| String::from_utf8(form.close(close).into()).unwrap();
+        let text = |form: Form, close| String::from_utf8(form.close(close)).unwrap();
         assert_eq!(
             text(Form { is_chunked: true, ..EVENTS }, Close::ROOM_DELETED),
             "44\r\ndata: {\"type\":\"close\",\"code\":4410,\"reason\":\"room deleted\"}\nid: end\n\n\r\n\
