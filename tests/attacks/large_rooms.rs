@@ -5,6 +5,7 @@
 use std::io::Read;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -19,24 +20,24 @@ use crate::proxied::{address, ask_all, enter, from};
 use crate::trial::{Attack, connections, is_reporting, scale, under_attack};
 
 /// Requests that arrive at once.
-const AT_ONCE: usize = 200;
+pub const AT_ONCE: usize = 200;
 
 /// The server's limit on sockets of a session in a room.
 const SESSION_SOCKETS: usize = 20;
 
 /// A room of thousands, most of whom only read.
-struct LargeRoom {
-    id: String,
-    owner: String,
+pub struct LargeRoom {
+    pub id: String,
+    pub owner: String,
     /// The sessions, each with many connections.
     sessions: Vec<String>,
     /// Reads all events and checks them.
-    watcher: Ws,
-    readers: Readers,
+    pub watcher: Ws,
+    pub readers: Readers,
 }
 
 /// Connections whose events are only counted as read.
-struct Readers(Vec<TcpStream>);
+pub struct Readers(Vec<TcpStream>);
 
 impl LargeRoom {
     fn fill(attack: &Attack, people: usize) -> LargeRoom {
@@ -66,7 +67,7 @@ impl LargeRoom {
 
 impl Readers {
     /// Reads on all connections until `act` has returned and, with `until_end`, all have ended.
-    fn while_reading<T>(&mut self, until_end: bool, act: impl FnOnce() -> T) -> T {
+    pub fn while_reading<T>(&mut self, until_end: bool, act: impl FnOnce() -> T) -> T {
         let is_done = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -74,9 +75,10 @@ impl Readers {
                     self.read();
                 }
             });
-            let result = act();
+            // Also if it panics, or the scope would wait for the reading thread without end.
+            let result = catch_unwind(AssertUnwindSafe(act));
             is_done.store(true, Ordering::SeqCst);
-            result
+            result.unwrap_or_else(|panic| resume_unwind(panic))
         })
     }
 
@@ -97,7 +99,7 @@ impl Readers {
 }
 
 /// Sends each request on a connection of its own, all at once.
-fn send_at_once(attack: &Attack, requests: &[Request]) -> Vec<Http> {
+pub fn send_at_once(attack: &Attack, requests: &[Request]) -> Vec<Http> {
     let mut all: Vec<Http> = requests.iter().map(|_| attack.server.http()).collect();
     for (http, request) in all.iter_mut().zip(requests) {
         http.send_request(request);
@@ -106,18 +108,18 @@ fn send_at_once(attack: &Attack, requests: &[Request]) -> Vec<Http> {
 }
 
 /// Fills a room without measuring, then measures `act`.
-fn in_a_large_room(what: &str, act: impl Fn(&Attack, LargeRoom) + Sync) {
-    under_attack(what, &[], |attack| {
+pub fn in_a_large_room(what: &str, flags: &[&str], act: impl Fn(&Attack, &mut LargeRoom) + Sync) {
+    under_attack(what, flags, |attack| {
         let people = connections(if is_reporting() { 4000 } else { scale(2000, 60) });
-        let room = attack.unmeasured(|| LargeRoom::fill(attack, people));
-        act(attack, room);
+        let mut room = attack.unmeasured(|| LargeRoom::fill(attack, people));
+        act(attack, &mut room);
     });
 }
 
 #[test]
 fn posts_to_thousands_at_once_reach_all_of_them_and_disturb_no_member() {
-    in_a_large_room("large room: 200 posts at once", |attack, mut room| {
-        let LargeRoom { id, sessions, watcher, readers, .. } = &mut room;
+    in_a_large_room("large room: 200 posts at once", &[], |attack, room| {
+        let LargeRoom { id, sessions, watcher, readers, .. } = room;
         readers.while_reading(false, || {
             let request = |number: usize| {
                 let session = &sessions[number % sessions.len()];
@@ -139,13 +141,12 @@ fn posts_to_thousands_at_once_reach_all_of_them_and_disturb_no_member() {
             }
             assert_eq!(heard, posted, "a post is lost, doubled or out of order");
         });
-        drop(room);
     });
 }
 
 #[test]
 fn upgrades_at_once_into_a_room_of_thousands_are_all_served_and_disturb_no_member() {
-    in_a_large_room("large room: 200 upgrades at once", |attack, mut room| {
+    in_a_large_room("large room: 200 upgrades at once", &[], |attack, room| {
         let first = 10_000;
         let open = |number| (number, attack.session(number));
         let came: Vec<_> = attack.unmeasured(|| (first..first + AT_ONCE).map(open).collect());
@@ -158,13 +159,13 @@ fn upgrades_at_once_into_a_room_of_thousands_are_all_served_and_disturb_no_membe
             attack.while_members_chat(scale(25, 2));
             all
         });
-        drop((room, entered));
+        drop(entered);
     });
 }
 
 #[test]
 fn deleting_a_room_of_thousands_closes_all_of_them_and_disturbs_no_member() {
-    in_a_large_room("large room: deleted", |attack, mut room| {
+    in_a_large_room("large room: deleted", &[], |attack, room| {
         let delete = delete(&format!("/rooms/{}", room.id)).session(&room.owner);
         room.readers.while_reading(true, || attack.server.ask(delete).expect(200));
         attack.forget_room(&room.id);
@@ -174,7 +175,7 @@ fn deleting_a_room_of_thousands_closes_all_of_them_and_disturbs_no_member() {
 
 #[test]
 fn thousands_of_close_frames_at_once_are_all_answered_and_disturb_no_member() {
-    in_a_large_room("large room: all close at once", |_, mut room| {
+    in_a_large_room("large room: all close at once", &[], |_, room| {
         let close = frame(FIN | CLOSE, close_payload(1000, ""));
         for stream in &mut room.readers.0 {
             std::io::Write::write_all(stream, &close).expect("the socket's buffer is empty");

@@ -31,5 +31,6 @@ mod trial;
 mod floods;
 mod http;
 mod large_rooms;
+mod owners;
 mod process;
 mod sockets;
