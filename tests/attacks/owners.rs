@@ -157,7 +157,7 @@ fn removals_from_a_room_of_thousands_are_told_to_all_and_disturb_no_member() {
 #[test]
 fn deleting_every_message_while_readers_catch_up_loses_nothing_and_disturbs_no_member() {
     under_attack("deleted while 500 catch up", WITHOUT_RATE, |attack| {
-        let (owner, count) = (attack.session(0), scale(900, 90));
+        let (owner, count) = (attack.session(0), scale(450, 90));
         let room = attack.room(&owner);
         let chats = post_chats(attack, &room, &owner, count);
         let sessions: Vec<String> =
