@@ -126,8 +126,8 @@ impl<S: Stream> Link<S> {
     }
 
     /// See [`Outbox::truncate`].
-    pub fn truncate(&mut self) {
-        self.outbox.truncate();
+    pub fn truncate(&mut self, end: usize) {
+        self.outbox.truncate(end);
     }
 
     /// See [`Outbox::cut`].

@@ -351,44 +351,51 @@ impl Outbox {
         self.is_closed = true;
     }
 
-    /// Drops every piece of which no byte has been written. A partly written piece stays: without
-    /// its rest the stream would be corrupt.
-    pub fn truncate(&mut self) {
-        self.keep_first(self.written > 0);
-    }
-
-    /// Drops what `decide` allows. It gets the first piece, and how many bytes of it are written.
-    /// Returns whether something may be dropped.
-    pub fn cut(&mut self, decide: impl FnOnce(&[u8], usize) -> Cut) -> bool {
+    /// The first piece, and how many bytes of it are written.
+    pub fn first(&self) -> Option<(&[u8], usize)> {
         let first = match &self.queue {
-            Queued::Empty => return true,
+            Queued::Empty => return None,
             Queued::One(piece) => Some(piece),
             Queued::Many(pieces) => pieces.iter().next(),
         };
-        match first.map_or(Cut::All, |first| decide(first.bytes(), self.written as usize)) {
-            Cut::Nothing => return false,
-            Cut::AfterFirst => self.keep_first(true),
-            Cut::All => self.keep_first(false),
-        }
-        true
+        first.map(|first| (first.bytes(), self.written as usize))
     }
 
-    /// Drops all pieces, or all but the first.
-    fn keep_first(&mut self, is_kept: bool) {
+    /// Drops all but the first `end` bytes of the first piece. If a part of it is written, `end` must be
+    /// where the bytes may end without corrupting the stream.
+    pub fn truncate(&mut self, end: usize) {
         let first = match mem::take(&mut self.queue) {
             Queued::Empty => None,
             Queued::One(first) => Some(first),
             Queued::Many(mut pieces) => pieces.pop(),
         };
-        match first.filter(|_| is_kept) {
-            // A copy, so that the queue keeps nothing of what the room says from now on.
-            Some(first) if first.is_for_many() => {
-                let copy = Piece::private(first.bytes().to_vec().into_boxed_slice());
-                self.queue = Queued::One(copy);
+        let written = self.written as usize;
+        match first.filter(|_| end > written) {
+            Some(first) if first.is_for_many() || end < first.len() => {
+                // A copy, so that the queue keeps nothing of what the room says from now on.
+                let copy: Box<[u8]> = first.part(written, end - written).into();
+                self.queue = Queued::One(Piece::private(copy));
+                self.written = 0;
             }
             Some(first) => self.queue = Queued::One(first),
             None => self.written = 0,
         }
+    }
+
+    /// Drops what `decide` allows. It gets the first piece, and how many bytes of it are written.
+    /// Returns whether something may be dropped.
+    pub fn cut(&mut self, decide: impl FnOnce(&[u8], usize) -> Cut) -> bool {
+        let Some((first, written)) = self.first() else { return true };
+        let end = first.len();
+        match decide(first, written) {
+            Cut::Nothing => return false,
+            Cut::AfterFirst => self.truncate(end),
+            Cut::All => {
+                self.queue = Queued::Empty;
+                self.written = 0;
+            }
+        }
+        true
     }
 
     /// Writes until the queue is empty, the kernel takes no more, or `budget` bytes are written.
@@ -704,7 +711,7 @@ mod tests {
         }
         let mut pipe = Pipe { taken: Vec::new(), capacity: 3, step: 3 };
         outboxes[0].flush(&mut pipe, usize::MAX).unwrap();
-        outboxes[0].truncate();
+        outboxes[0].truncate("batch 0;".len());
         assert!(outboxes[1].push(batches[2].clone(), usize::MAX));
         let later: Vec<_> = batches[1..].iter().map(|batch| Rc::downgrade(&batch.0)).collect();
         drop(batches);
@@ -724,17 +731,27 @@ mod tests {
     }
 
     #[test]
-    fn truncate_keeps_only_a_partly_written_piece() {
-        for (capacity, left) in [(0, ""), (1, "ne"), (3, ""), (5, "ur")] {
-            let mut outbox = outbox(&["one", "four", "x"]);
-            let mut pipe = Pipe { taken: Vec::new(), capacity, step: usize::MAX };
-            outbox.flush(&mut pipe, usize::MAX).unwrap();
-            outbox.truncate();
-            assert_eq!(outbox.queued(), left.len());
-            assert!(outbox.push(Piece::private(&b"!"[..]), 1000));
-            pipe = Pipe { taken: Vec::new(), capacity: 99, step: usize::MAX };
-            outbox.flush(&mut pipe, usize::MAX).unwrap();
-            assert_eq!(pipe.taken, format!("{left}!").as_bytes());
+    fn truncate_keeps_the_first_piece_up_to_the_end_of_what_is_partly_written() {
+        for (capacity, end, left) in
+            [(0, 0, ""), (1, 3, "ne"), (1, 2, "n"), (3, 0, ""), (5, 4, "ur"), (5, 3, "u")]
+        {
+            for is_for_many in [false, true] {
+                let mut outbox = outbox(&["one", "four", "x"]);
+                if is_for_many {
+                    let tally = || Ledger::new().tally(Account::Frames);
+                    let piece = |text: &str| Piece::for_many(text.as_bytes().into(), tally());
+                    outbox = Outbox::default();
+                    ["one", "four", "x"].iter().for_each(|text| outbox.put(piece(text)));
+                }
+                let mut pipe = Pipe { taken: Vec::new(), capacity, step: usize::MAX };
+                outbox.flush(&mut pipe, usize::MAX).unwrap();
+                outbox.truncate(end);
+                assert_eq!(outbox.queued(), left.len());
+                assert!(outbox.push(Piece::private(&b"!"[..]), 1000));
+                pipe = Pipe { taken: Vec::new(), capacity: 99, step: usize::MAX };
+                outbox.flush(&mut pipe, usize::MAX).unwrap();
+                assert_eq!(pipe.taken, format!("{left}!").as_bytes());
+            }
         }
     }
 }

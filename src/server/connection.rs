@@ -117,6 +117,19 @@ impl Purpose {
     }
 }
 
+impl Protocol {
+    /// The end of the frame or event of which the byte before `at` is a part, or `at` if one ends there.
+    /// `None`: the piece holds no frames or events.
+    pub fn unit_end(&self, piece: &[u8], at: usize) -> Option<usize> {
+        match self {
+            _ if piece.starts_with(b"HTTP/") => None,
+            Protocol::Ws(_) => ws::frame_end(piece, at),
+            Protocol::Stream(stream) => stream.form.event_end(piece, at),
+            Protocol::Http(_) | Protocol::Closing(_) => None,
+        }
+    }
+}
+
 /// A connection that speaks HTTP.
 pub(super) struct Http {
     pub codec: http::Codec,

@@ -2,15 +2,15 @@
 //!
 //! Owns the encoding of events in a stream, and the response until it begins. Must not know what is in
 //! an event, except for the id at its start: the events come as the frames that WebSockets are sent.
-//! The invariant: each piece of a stream is whole, in HTTP/1.1 a chunk, so that pieces that wait may be
-//! dropped. No piece but the last is an empty chunk, which would end the response (RFC 9112 §7.1).
+//! The invariant: each event is whole, in HTTP/1.1 a chunk, so that events that wait may be dropped. No
+//! chunk but the last is empty, because an empty one would end the response (RFC 9112 §7.1).
 //!
 //! A batch is encoded for all streams of a room once in each form, and only if one of its recipients
 //! is a stream.
 
 use crate::api::EventFormat;
 use crate::api::events::END;
-use crate::http::push_decimal;
+use crate::http::{push_chunk, push_decimal};
 use crate::ledger::{Account, Ledger};
 use crate::net::Piece;
 use crate::ws;
@@ -27,9 +27,6 @@ pub(super) struct Form {
 /// How many forms there are.
 const FORMS: usize = 4;
 
-/// Place for the size of the longest chunk, in hexadecimal digits.
-const CHUNK_HEAD: &[u8] = b"00000000\r\n";
-
 /// The chunk that ends a response, without trailer fields.
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
@@ -40,39 +37,70 @@ impl Form {
 
     /// The events of WebSocket frames.
     pub fn encode(self, frames: &[u8]) -> Box<[u8]> {
-        let mut out = Form::begin(frames.len() + frames.len() / 4);
-        ws::payloads(frames).for_each(|event| self.event(&mut out, event, id_of(event)));
-        self.end(out)
+        let mut out = Vec::with_capacity(frames.len() + frames.len() / 4);
+        let mut event = Vec::new();
+        for json in ws::payloads(frames) {
+            event.clear();
+            self.write_event(&mut event, json, id_of(json));
+            self.push(&mut out, &event);
+        }
+        out.into_boxed_slice()
     }
 
     /// What is sent after a time of silence, so that proxies do not close the connection.
     pub fn ping(self) -> Box<[u8]> {
-        let mut out = Form::begin(0);
-        out.extend_from_slice(match self.format {
-            EventFormat::EventStream => b":\n\n",
-            EventFormat::Lines => b"{\"type\":\"ping\"}\n",
-        });
-        self.end(out)
+        let mut out = Vec::new();
+        self.push(
+            &mut out,
+            match self.format {
+                EventFormat::EventStream => b":\n\n",
+                EventFormat::Lines => b"{\"type\":\"ping\"}\n",
+            },
+        );
+        out.into_boxed_slice()
     }
 
     /// The last event, and the end of the response.
     pub fn close(self, close: Close) -> Vec<u8> {
-        let mut event = b"{\"type\":\"close\",\"code\":".to_vec();
-        push_decimal(&mut event, u64::from(close.code));
-        event.extend_from_slice(b",\"reason\":\"");
-        event.extend_from_slice(close.reason.as_bytes());
-        event.extend_from_slice(b"\"}");
+        let mut json = b"{\"type\":\"close\",\"code\":".to_vec();
+        push_decimal(&mut json, u64::from(close.code));
+        json.extend_from_slice(b",\"reason\":\"");
+        json.extend_from_slice(close.reason.as_bytes());
+        json.extend_from_slice(b"\"}");
+        let (mut event, mut out) = (Vec::new(), Vec::new());
         let id = close.is_final().then_some(END.as_bytes());
-        let mut out = Form::begin(0);
-        self.event(&mut out, &event, id);
-        let mut out = self.end(out).into_vec();
+        self.write_event(&mut event, &json, id);
+        self.push(&mut out, &event);
         if self.is_chunked {
             out.extend_from_slice(LAST_CHUNK);
         }
         out
     }
 
-    fn event(self, out: &mut Vec<u8>, json: &[u8], id: Option<&[u8]>) {
+    /// The end of the event of which the byte before `at` is a part, or `at` if an event ends there.
+    pub fn event_end(self, events: &[u8], at: usize) -> Option<usize> {
+        if self.is_chunked {
+            let mut end = 0;
+            while end < at {
+                let rest = events.get(end..)?;
+                let digits = rest.iter().position(|byte| *byte == b'\r')?;
+                let length = std::str::from_utf8(&rest[..digits]).ok()?;
+                let length = usize::from_str_radix(length, 16).ok()?;
+                end += digits + b"\r\n".len() + length + b"\r\n".len();
+            }
+            return Some(end);
+        }
+        let terminator: &[u8] = match self.format {
+            EventFormat::EventStream => b"\n\n",
+            EventFormat::Lines => b"\n",
+        };
+        let start = at.saturating_sub(terminator.len());
+        let mut windows = events.get(start..)?.windows(terminator.len());
+        let found = windows.position(|window| window == terminator)?;
+        Some(if at == 0 { 0 } else { start + found + terminator.len() })
+    }
+
+    fn write_event(self, out: &mut Vec<u8>, json: &[u8], id: Option<&[u8]>) {
         let is_lines = self.format == EventFormat::Lines;
         out.extend_from_slice(if is_lines { b"" } else { b"data: " });
         out.extend_from_slice(json); // Without line ends, which JSON escapes.
@@ -88,28 +116,11 @@ impl Form {
         out.push(b'\n');
     }
 
-    /// Begins content, for which `capacity` bytes are reserved.
-    fn begin(capacity: usize) -> Vec<u8> {
-        let mut out = Vec::with_capacity(CHUNK_HEAD.len() + capacity + 2);
-        out.extend_from_slice(CHUNK_HEAD);
-        out
-    }
-
-    /// The content, as one chunk; nothing if there is none.
-    fn end(self, mut out: Vec<u8>) -> Box<[u8]> {
-        let mut left = out.len() - CHUNK_HEAD.len();
-        let mut start = CHUNK_HEAD.len();
-        if left > 0 && self.is_chunked {
-            start -= 2; // The line's end.
-            while left > 0 && start > 0 {
-                start -= 1;
-                out[start] = b"0123456789abcdef"[left % 16];
-                left /= 16;
-            }
-            out.extend_from_slice(b"\r\n");
+    fn push(self, out: &mut Vec<u8>, event: &[u8]) {
+        match self.is_chunked {
+            true => push_chunk(out, event),
+            false => out.extend_from_slice(event),
         }
-        out.drain(..start);
-        out.into_boxed_slice()
     }
 }
 
@@ -205,17 +216,34 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_is_one_chunk_and_never_an_empty_one() {
+    fn an_event_is_one_chunk_and_no_event_is_none() {
         let chunked = Form { is_chunked: true, ..LINES };
-        assert_eq!(encoded(chunked, &["{}"]), "3\r\n{}\n\r\n");
-        assert_eq!(
-            encoded(chunked, &["{}", &"y".repeat(0xABC)]).split_once('\r').unwrap().0,
-            "ac0"
-        );
+        assert_eq!(encoded(chunked, &["{}", "[]"]), "3\r\n{}\n\r\n3\r\n[]\n\r\n");
+        let long = "y".repeat(0xABC);
+        assert!(encoded(chunked, &["{}", &long]).starts_with("3\r\n{}\n\r\nabd\r\nyyy"));
         assert_eq!(encoded(chunked, &[]), "");
         assert_eq!(encoded(EVENTS, &[]), "");
         assert_eq!(&*chunked.ping(), b"10\r\n{\"type\":\"ping\"}\n\r\n");
         assert_eq!(&*Form { is_chunked: true, ..EVENTS }.ping(), b"3\r\n:\n\n\r\n");
+    }
+
+    #[test]
+    fn the_end_of_an_event_is_found_from_each_of_its_bytes() {
+        let message = format!(r#"{{"id":"{ID}","message":"x"}}"#);
+        let events = [r#"{"type":"typing"}"#, &message, "{}"];
+        for is_chunked in [false, true] {
+            for form in [EVENTS, LINES].map(|form| Form { is_chunked, ..form }) {
+                let mut ends = vec![0];
+                for count in 1..=events.len() {
+                    ends.push(form.encode(&frames(&events[..count])).len());
+                }
+                let all = form.encode(&frames(&events));
+                for at in 0..=all.len() {
+                    let expected = ends.iter().find(|end| **end >= at).copied();
+                    assert_eq!(form.event_end(&all, at), expected, "{form:?}, {at}");
+                }
+            }
+        }
     }
 
     // contract §14.8 §14.9

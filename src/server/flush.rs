@@ -15,6 +15,10 @@ use crate::chat::{Departure, RoomKey};
 use crate::net::{Flushed, Piece, Stream};
 use crate::ws::close::Close;
 
+/// The rest of a partly written frame or event for which there is always memory. An idle connection
+/// takes about as much with its socket.
+const REST_BYTES: usize = 4096;
+
 impl<S: Stream> Table<S> {
     // ---- Into the outbox
 
@@ -186,13 +190,30 @@ impl<S: Stream> Table<S> {
         true
     }
 
-    /// Closes a connection whose peer reads too slowly. Frames of which nothing was written are
-    /// dropped. Pieces are whole frames or chunks, so the peer can parse the close that follows.
+    /// Closes a connection whose peer reads too slowly. Frames and events of which nothing was written
+    /// are dropped.
     fn close_slow(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.slots.get_mut(key) else { return };
         self.counters.too_slow += 1;
-        connection.link.truncate();
-        self.close(key, Close::TOO_SLOW);
+        self.drop_unwritten(key, Close::TOO_SLOW);
+    }
+
+    /// Drops the frames or events of which nothing was written, and closes the connection. The peer can
+    /// parse the close, because a partly written frame or event is sent to its end. If that is long and
+    /// there is no memory for it, the connection ends without a close: thousands may be closed in one tick.
+    pub fn drop_unwritten(&mut self, key: ConnectionKey, close: Close) {
+        let Some(connection) = self.slots.get_mut(key) else { return };
+        if let Some((first, written)) = connection.link.outbox().first() {
+            let end = match written {
+                0 => 0,
+                _ => connection.protocol.unit_end(first, written).unwrap_or(first.len()),
+            };
+            if end - written > REST_BYTES.max(self.ledger.burdens_left()) {
+                return self.end(key, Departure::Closed);
+            }
+            connection.link.truncate(end);
+        }
+        self.close(key, close);
+        self.recount(key);
     }
 
     /// Whether a WebSocket or an event stream has more queued than its outbox may hold.

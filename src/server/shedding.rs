@@ -55,11 +55,10 @@ impl<S: Stream> Core<S> {
     }
 
     fn shed_one(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.table.slots.get_mut(key) else { return };
+        let Some(connection) = self.table.slots.get(key) else { return };
         match &connection.protocol {
             Protocol::Ws(_) | Protocol::Stream(_) => {
-                connection.link.truncate();
-                self.table.close(key, Close::SERVER_FULL);
+                self.table.drop_unwritten(key, Close::SERVER_FULL);
             }
             Protocol::Http(_) if connection.link.outbox().is_empty() => {
                 self.reject(key, None, api::error::server_full());

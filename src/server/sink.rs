@@ -33,11 +33,12 @@ impl<S: Stream> Table<S> {
     fn drop_frames(&mut self, key: ConnectionKey) -> bool {
         let Some(connection) = self.slots.get_mut(key) else { return true };
         let is_stream = matches!(connection.protocol, Protocol::Stream(_));
+        let protocol = &connection.protocol;
         connection.link.cut(|first, written| match first {
             [b'H', ..] if first.starts_with(b"HTTP/1.1 101 ") => Cut::AfterFirst,
             [b'H', ..] if is_stream && event_stream::is_head(first) => Cut::AfterFirst,
             [b'H', ..] => Cut::Nothing,
-            _ if is_stream && written == 0 || ws::is_boundary(first, written) => Cut::All,
+            _ if protocol.unit_end(first, written) == Some(written) => Cut::All,
             _ => Cut::Nothing,
         })
     }

@@ -57,19 +57,20 @@ fn extent(frames: &[u8]) -> Option<(usize, usize)> {
     })
 }
 
-/// Whether these are whole frames of a server, one of which ends (or the first begins) at `at`.
-pub fn is_boundary(frames: &[u8], at: usize) -> bool {
+/// The end of the frame of which the byte before `at` is a part, or `at` if a frame ends there (or the
+/// first begins). `None` if these are no whole frames of a server.
+pub fn frame_end(frames: &[u8], at: usize) -> Option<usize> {
     // Each of the server's frames is final; a response begins with a byte of ASCII.
     const FINAL: u8 = 0x80;
     if frames.first().is_none_or(|first| first & FINAL == 0) {
-        return false;
+        return None;
     }
     let mut end = 0;
     while end < at {
-        let Some((head, payload)) = frames.get(end..).and_then(extent) else { return false };
+        let (head, payload) = frames.get(end..).and_then(extent)?;
         end += head + payload;
     }
-    end == at
+    Some(end)
 }
 
 /// The bytes of the header, and how many of them are used.
@@ -126,16 +127,18 @@ mod tests {
     }
 
     #[test]
-    fn frames_end_at_their_boundaries_and_nowhere_else() {
+    fn the_end_of_a_frame_is_found_from_each_of_its_bytes() {
         let mut frames = Vec::new();
         let mut ends = vec![0];
         for payload_len in [0, 5, 125, 126, 300, 65_535, 65_536] {
             encode_text(&mut frames, |out| out.resize(out.len() + payload_len, 0xFE));
             ends.push(frames.len());
         }
-        let found: Vec<_> = (0..=frames.len()).filter(|at| is_boundary(&frames, *at)).collect();
-        assert_eq!(found, ends);
-        assert!(!is_boundary(b"HTTP/1.1 200 OK", 0));
+        for at in 0..=frames.len() {
+            let expected = ends.iter().find(|end| **end >= at).copied();
+            assert_eq!(frame_end(&frames, at), expected, "{at}");
+        }
+        assert_eq!(frame_end(b"HTTP/1.1 200 OK", 0), None);
     }
 
     #[test]
