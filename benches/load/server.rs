@@ -139,7 +139,7 @@ impl Server {
     /// Ends a process under callgrind and returns the rest of its stderr. The signal is one that the
     /// server does not handle, so that this needs no shutdown.
     pub fn stop(mut self) -> Result<String> {
-        kill_process(self.child()?, Signal::USR1)?;
+        kill_process(self.child()?, Signal::ALARM)?;
         let mut output = String::new();
         let running = self.running.as_mut().ok_or("the server is not a child of this process")?;
         running.stderr.read_to_string(&mut output)?;
