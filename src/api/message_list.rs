@@ -61,8 +61,9 @@ impl MessageList {
         self.reading.room()
     }
 
-    /// Appends the next part of the content, of about 60 KiB, and returns whether it is the last. `None`: a message that belongs to the content is no longer kept, so the response
-    /// cannot be completed.
+    /// Appends the next part of the content, of about 60 KiB, and returns whether it is the last.
+    /// `None`: a message that belongs to the content is no longer kept, so the response cannot be
+    /// completed.
     pub fn append(&mut self, chat: &Chat, out: &mut Vec<u8>) -> Option<bool> {
         let start = out.len();
         if !self.reading.is_done() {

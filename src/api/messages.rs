@@ -38,9 +38,11 @@ pub fn post(call: &mut Call<'_>, session: SessionKey) -> Outcome {
     let [message, nonce] = call.fields(["message", "nonce"])?;
     let (message, nonce) =
         socket::chat_fields(message, nonce).map_err(|rejected| rejected.reason)?;
-    let is_encrypted = call.room().is_some_and(|room| call.chat.is_encrypted(room));
-    let draft = if is_encrypted { Draft::envelope } else { Draft::new };
-    let draft = draft(&message, nonce.as_deref())?;
+    let nonce = nonce.as_deref();
+    let draft = match call.room() {
+        Some(room) => call.chat.draft(room, &message, nonce)?,
+        None => Draft::new(&message, nonce)?, // A bad message is refused before an unknown room.
+    };
     let room = call.authorize(session, Access::Post)?;
     let now = call.caller.now;
     let (message, is_new) = call.chat.post_from_outside(now, session, room, draft, call.sink)?;

@@ -11,9 +11,9 @@ use super::routes::{Endpoint, ROUTES};
 use super::socket::BadEvent;
 use super::*;
 use crate::chat::{
-    AttachmentKey, BadName, ChatConfig, CloseReason, ConnKey, Draft, Event, GuessPaces,
-    JoinRequest, MessageCopies, MessageId, Pace, Page, Published, Refusal, RoomId, RoomKey,
-    SessionId, Start, UserId,
+    AttachmentKey, BadName, ChatConfig, CloseReason, ConnKey, Event, GuessPaces, JoinRequest,
+    MessageCopies, MessageId, Pace, Page, Published, Refusal, RoomId, RoomKey, SessionId, Start,
+    UserId,
 };
 use crate::clock::{Mono, Now, SeededEntropy, Stamps, Wall};
 use crate::http::{Codec, Fed, HttpLimits, Reject};
@@ -265,8 +265,7 @@ fn a_history_has_the_bytes_that_were_sent() {
     let token = w.session("ana");
     let room = w.room(&token);
     let attachment = w.enter(&token, &room, Start::Live);
-    let draft = Draft::new("a \"b\"\n🦀", None).unwrap();
-    w.chat.post(w.now, attachment, draft, &mut w.sink).unwrap();
+    w.chat.post(w.now, attachment, "a \"b\"\n🦀", None, &mut w.sink).unwrap();
     w.chat.typing(w.now, attachment, &mut w.sink);
 
     let path = format!("GET /rooms/{room}/messages");

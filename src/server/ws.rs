@@ -11,7 +11,7 @@ use super::core::Core;
 use super::schedule::ANSWERED_BYTES_MAX;
 use crate::api::error::Error;
 use crate::api::socket::{self, ClientEvent, PONG};
-use crate::chat::{AttachmentKey, Departure, Draft};
+use crate::chat::{AttachmentKey, Departure};
 use crate::net::{Piece, Stream};
 use crate::ws::close::{self, Close};
 use crate::ws::{self, Incoming};
@@ -126,11 +126,7 @@ impl<S: Stream> Core<S> {
             Ok(ClientEvent::Chat { message, nonce }) => {
                 self.trip(&message);
                 let nonce = nonce.as_deref();
-                let room = self.chat.room_of(attachment);
-                let is_encrypted = room.is_some_and(|room| self.chat.is_encrypted(room));
-                let draft = if is_encrypted { Draft::envelope } else { Draft::new };
-                let posted = draft(&message, nonce)
-                    .and_then(|draft| self.chat.post(now, attachment, draft, &mut self.table));
+                let posted = self.chat.post(now, attachment, &message, nonce, &mut self.table);
                 if let Err(refusal) = posted {
                     self.refuse(key, attachment, refusal, nonce);
                 }

@@ -66,7 +66,7 @@ fn a_list_of_messages_has_its_length_when_texts_are_deleted_meanwhile() {
         let attachment = w.enter(&token, &room, Start::Live);
         let mut ids = Vec::new();
         for text in (0..100).flat_map(|_| &texts) {
-            w.chat.post(w.now, attachment, Draft::new(text, None).unwrap(), &mut w.sink).unwrap();
+            w.chat.post(w.now, attachment, text, None, &mut w.sink).unwrap();
             ids.push(w.sink.events.last().unwrap()[7..43].to_owned());
         }
         let list =

@@ -222,7 +222,7 @@ fn thousands_of_sessions_and_rooms_leave_nothing_behind() {
             let tab = enter(session);
             // One session has another name. The other has the same name and has to wait.
             sessions.iter().rev().step_by(2).take(2).for_each(|other| _ = enter(*other));
-            chat.post(now, tab, Draft::new("hello", Some("n")).unwrap(), sink).unwrap();
+            chat.post(now, tab, "hello", Some("n"), sink).unwrap();
             if n % 4 == 0 {
                 chat.exit(now, tab, Departure::Broken, sink);
             }

@@ -486,9 +486,7 @@ fn an_encrypted_room_takes_envelopes_with_nonces_alone() {
         assert_eq!(refused(text, Some("n")), Some(Refusal::NotEncrypted), "{text}");
     }
     for (text, nonce) in [(&short, "short"), (&long, "long")] {
-        let draft = Draft::envelope(text, Some(nonce)).unwrap();
-        story.chat.post(story.now, tab.attachment, draft, &mut story.sink).unwrap();
-        story.step();
+        story.try_send_with(tab, text, Some(nonce)).unwrap();
     }
     // They survive a restart, though the longest have more than 4000 characters.
     let room_id = story.chat.room_id(room).unwrap();
