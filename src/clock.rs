@@ -142,7 +142,7 @@ pub struct Now {
 }
 
 impl Now {
-    /// The same time `timeout` later, for tests that move the clock.
+    /// The time `timeout` later, on both clocks, if neither is set meanwhile.
     pub fn after(self, timeout: Duration) -> Now {
         Now { mono: self.mono.after(timeout), wall: self.wall.after(timeout) }
     }

@@ -8,7 +8,7 @@ use super::address::Address;
 use super::heap::vec_bytes;
 use super::id::{RoomId, UserId, keyed_hash};
 use super::name::Name;
-use crate::clock::Mono;
+use crate::clock::{Mono, Now};
 
 /// Most bans of a room (contract §13.23).
 pub(super) const BANS_MAX: usize = 256;
@@ -39,7 +39,8 @@ pub(super) struct Ban {
     pub user_id: UserId,
     /// The person's name when it was banned.
     pub user: Name,
-    pub until: Mono,
+    /// As it is measured, and as clients see it.
+    pub until: Now,
     /// Sessions from this address that have not joined have no access either.
     pub address: Option<HashedAddress>,
 }
@@ -61,7 +62,7 @@ impl Bans {
 
     /// Lifts the ban of a person, and forgets those that are over.
     pub fn lift(&mut self, user_id: UserId, now: Mono) {
-        self.0.retain(|ban| ban.until > now && ban.user_id != user_id);
+        self.0.retain(|ban| ban.until.mono > now && ban.user_id != user_id);
         if self.0.is_empty() {
             self.0 = Vec::new();
         }
@@ -78,7 +79,7 @@ impl Bans {
 
     /// The bans that are not over, the oldest first.
     pub fn iter(&self, now: Mono) -> impl Iterator<Item = &Ban> {
-        self.0.iter().filter(move |ban| ban.until > now)
+        self.0.iter().filter(move |ban| ban.until.mono > now)
     }
 
     /// Bytes of heap held.
@@ -91,11 +92,11 @@ impl Bans {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::SeededEntropy;
+    use crate::clock::{SeededEntropy, Wall};
 
     fn ban(user_id: u64, until: u64, address: Option<HashedAddress>) -> Ban {
-        let (user, until) = (Name::parse("ana").unwrap(), Mono::from_micros(until));
-        Ban { user_id: UserId(user_id), user, until, address }
+        let until = Now { mono: Mono::from_micros(until), wall: Wall::default() };
+        Ban { user_id: UserId(user_id), user: Name::parse("ana").unwrap(), until, address }
     }
 
     fn users(bans: &Bans, now: u64) -> Vec<u64> {

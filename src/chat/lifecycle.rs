@@ -19,7 +19,7 @@ use super::limits::{SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX};
 use super::name::{Name, Title};
 use super::password::Lock;
 use super::sink::Sink;
-use super::state::{Chat, Expiry, Room, Rules, Session};
+use super::state::{Chat, Room, Rules, Session};
 use super::timer::ChatTimer;
 use crate::clock::Now;
 use crate::rate::Meter;
@@ -193,10 +193,7 @@ impl Chat {
                 password: options.password.map(|password| Lock::new(password, entropy)),
                 is_encrypted: encrypted,
                 slow_mode,
-                expiry: ttl.map(|ttl| {
-                    let Now { mono, wall } = now.after(ttl);
-                    Expiry { wall, mono }
-                }),
+                expiry: ttl.map(|ttl| now.after(ttl)),
                 ..Rules::default()
             })
         });

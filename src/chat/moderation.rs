@@ -35,7 +35,7 @@ pub struct BanInfo<'a> {
     pub user_id: UserId,
     /// Its name when it was banned.
     pub user: &'a str,
-    /// When the ban ends, if the clock is not set until then.
+    /// When the ban ends, if the clock is not set meanwhile.
     pub until: Wall,
     /// Whether the ban includes an address.
     pub has_address: bool,
@@ -73,7 +73,7 @@ impl Chat {
             let user = name.ok_or(Refusal::UserNotFound)?;
             let address = address.known().filter(|_| with_address);
             has_address = address.is_some();
-            let until = now.mono.after(duration);
+            let until = now.after(duration);
             if let Some(room) = self.feeds.room_mut(key) {
                 let ban = Ban { user_id, user, until, address };
                 room.rules_mut().bans.add(ban, now.mono);
@@ -124,7 +124,7 @@ impl Chat {
         Ok(bans.map(move |ban| BanInfo {
             user_id: ban.user_id,
             user: ban.user.as_str(),
-            until: now.wall.after(ban.until.since(now.mono)),
+            until: ban.until.wall,
             has_address: ban.address.is_some(),
         }))
     }

@@ -24,7 +24,7 @@ use super::password::{Lock, LockRecord};
 use super::posting::{Draft, is_nonce};
 use super::roster::Arrival;
 use super::sort::sort_by_key;
-use super::state::{Chat, Expiry, Pending, Room, Rules};
+use super::state::{Chat, Pending, Room, Rules};
 use super::store::Place;
 use super::timer::ChatTimer;
 use crate::clock::{Now, Wall};
@@ -107,8 +107,8 @@ pub enum Record<'a> {
         user_id: u64,
         /// The person's name when it was banned.
         user: Cow<'a, str>,
-        /// When the ban ends, in microseconds since 1970. The time of a restart counts.
-        until: u64,
+        /// When the ban ends.
+        until: EndRecord,
         /// The hash of the person's address, if that is banned too.
         address: Option<[u8; 7]>,
     },
@@ -147,9 +147,8 @@ pub struct RulesRecord {
     pub is_encrypted: bool,
     /// In seconds.
     pub slow_mode: u16,
-    /// When the room ends, in microseconds since 1970, and in how many microseconds from when the
-    /// records were made.
-    pub expiry: Option<(u64, u64)>,
+    /// When the room ends.
+    pub expiry: Option<EndRecord>,
 }
 
 /// [`MessageKind`] without the text.
@@ -278,16 +277,12 @@ impl Chat {
                 dropped: dropped.map(|id| id.to_string().into()),
                 creator: creator(room.creator),
                 rules: room.rules.as_deref().map_or_else(RulesRecord::default, |rules| {
-                    let expiry = rules.expiry.map(|expiry| {
-                        let remaining = expiry.mono.since(now.mono);
-                        (expiry.wall.micros(), remaining.as_micros() as u64)
-                    });
                     RulesRecord {
                         is_locked: rules.is_locked,
                         is_unlisted: rules.is_unlisted,
                         is_encrypted: rules.is_encrypted,
                         slow_mode: rules.slow_mode,
-                        expiry,
+                        expiry: rules.expiry.map(|end| recorded_end(end, now)),
                     }
                 }),
             })?;
@@ -309,7 +304,7 @@ impl Chat {
                     room: index,
                     user_id: ban.user_id.0,
                     user: ban.user.as_str().into(),
-                    until: now.wall.after(ban.until.since(now.mono)).micros(),
+                    until: recorded_end(ban.until, now),
                     address: ban.address.map(|address| address.0),
                 })?;
             }
@@ -356,6 +351,14 @@ fn recorded<'m>(room: u32, message: &Message<'m>, from: Option<Address>) -> Reco
         nonce: message.nonce.map(Cow::Borrowed),
         from: from.map(Address::ip),
     }
+}
+
+/// An end as clients see it, in microseconds since 1970, and the microseconds until then. They differ if
+/// the clock was set. Unlike other times, this one also passes while the server is stopped.
+pub type EndRecord = (u64, u64);
+
+fn recorded_end(end: Now, now: Now) -> EndRecord {
+    (end.wall.micros(), end.mono.since(now.mono).as_micros() as u64)
 }
 
 /// A timer and the microseconds until it expires; `None`: no timer is armed.
@@ -480,6 +483,11 @@ impl<'c> Restoring<'c> {
         Ok(())
     }
 
+    fn restored_end(&self, (wall, remaining): EndRecord) -> Now {
+        let remaining = Duration::from_micros(remaining).saturating_sub(self.away);
+        Now { mono: self.now.mono.after(remaining), wall: Wall::from_micros(wall) }
+    }
+
     #[inline(never)]
     fn take_ban(&mut self, record: Record<'_>) -> Result<(), InvalidRecord> {
         let Record::Ban { room, user_id, user, until, address } = record else {
@@ -487,10 +495,9 @@ impl<'c> Restoring<'c> {
         };
         let now = self.now;
         let key = *self.rooms.get(room as usize).ok_or(InvalidRecord)?;
+        let until = self.restored_end(until);
         let room = self.chat.feeds.room_mut(key).ok_or(InvalidRecord)?;
         let user = Name::restored(&user).map_err(|_| InvalidRecord)?;
-        let left = until.saturating_sub(now.wall.micros());
-        let until = now.mono.after(Duration::from_micros(left));
         let address = address.map(HashedAddress);
         room.rules_mut().bans.add(Ban { user_id: UserId(user_id), user, until, address }, now.mono);
         self.chat.recount_room(key);
@@ -601,6 +608,7 @@ impl<'c> Restoring<'c> {
         else {
             return Err(InvalidRecord);
         };
+        let expiry = rules.expiry.map(|end| self.restored_end(end));
         let chat = &mut *self.chat;
         let id = RoomId::parse(&id).ok_or(InvalidRecord)?;
         let title =
@@ -616,12 +624,7 @@ impl<'c> Restoring<'c> {
                 is_unlisted: rules.is_unlisted,
                 is_encrypted: rules.is_encrypted,
                 slow_mode: rules.slow_mode,
-                expiry: rules.expiry.map(|(wall, remaining)| Expiry {
-                    wall: Wall::from_micros(wall),
-                    // Unlike the other times, this one also passes while the server is stopped.
-                    mono: (self.now.mono)
-                        .after(Duration::from_micros(remaining).saturating_sub(self.away)),
-                }),
+                expiry,
                 ..Rules::default()
             })
         });

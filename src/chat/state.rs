@@ -149,18 +149,9 @@ pub(super) struct Rules {
     /// When `chats` was last cleared of those that count no more.
     pub chats_forgotten: Mono,
     /// When the room ends at the latest.
-    pub expiry: Option<Expiry>,
+    pub expiry: Option<Now>,
     /// The room has ended because of it.
     pub has_expired: bool,
-}
-
-/// The end of a room with a ttl.
-#[derive(Clone, Copy)]
-pub(super) struct Expiry {
-    /// As clients see it: the time of opening and the ttl.
-    pub wall: Wall,
-    /// As it is measured.
-    pub mono: Mono,
 }
 
 /// A session's membership in a room.

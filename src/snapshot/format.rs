@@ -79,7 +79,8 @@ pub(super) fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
             out.number((*room).into());
             out.bytes(&user_id.to_le_bytes());
             out.text(user);
-            out.number(*until);
+            out.number(until.0);
+            out.number(until.1);
             out.option(*address, |out, address| out.bytes(&address));
         }
         Record::Member { session, room, arrival, address } => {
@@ -166,7 +167,7 @@ pub(super) fn decode<'a>(
             room: from.small()?,
             user_id: u64::from_le_bytes(from.array()?),
             user: from.text()?,
-            until: from.number()?,
+            until: (from.number()?, from.number()?),
             address: from.option(Decoder::array)?,
         },
         [b'T'] if version < 2 => message_1(&mut from)?,

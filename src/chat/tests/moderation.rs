@@ -277,6 +277,29 @@ fn a_search_for_a_person_is_charged_even_if_it_finds_nobody() {
     assert_eq!(story.sink.listed - before, 10);
 }
 
+// contract §13.24
+#[test]
+fn the_end_of_a_ban_is_the_same_in_every_list() {
+    let mut story = Story::new();
+    let (ana, room, _) = story.begin("ana");
+    let (bob, ana_id) = (story.person("bob"), story.session_id(ana));
+    story.join(bob, room).unwrap();
+    let user_id = story.user_id(bob, room);
+    story.remove(ana, room, user_id, Some(BAN)).unwrap();
+    let until = |story: &Story, ana| {
+        let room = story.chat.feeds.rooms().next().map(|(key, _)| key);
+        story.chat.bans(story.now, ana, room).unwrap().next().unwrap().until
+    };
+    let before = until(&story, ana);
+    // The two clocks are read one after the other, and the system's may be set.
+    story.now.wall = story.now.wall.after(Duration::from_micros(1));
+    assert_eq!(until(&story, ana), before);
+    story.restart(story.now.wall.after(Duration::from_micros(1)));
+    let ana = story.chat.session(ana_id).unwrap();
+    assert_eq!(until(&story, ana), before);
+}
+
+// contract §13.20 §13.24 §13.25
 #[test]
 fn a_banned_person_has_no_access_until_the_ban_ends_or_is_lifted() {
     let mut story = Story::new();
