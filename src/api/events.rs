@@ -86,8 +86,6 @@ pub fn refusal(close: Close) -> Error {
         4429 => error::too_many_joins(),
         4403 if close == Close::BANNED => Refusal::Banned.into(),
         4403 if close == Close::ROOM_LOCKED => Refusal::RoomLocked.into(),
-        4403 if close == Close::BANNED => Refusal::Banned.into(),
-        4403 if close == Close::ROOM_LOCKED => Refusal::RoomLocked.into(),
         // The session has left the room, or was removed from it, while the request waited.
         1000 | 4403 | 4411 => Refusal::NotAMember.into(),
         1001 => error::shutting_down(),
