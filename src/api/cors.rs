@@ -120,7 +120,7 @@ impl Cors {
     /// name.
     fn is_safe(&self, host: &str) -> bool {
         let has_host = |one: &String| {
-            let authority = one.split_once("://").map(|(_, authority)| authority);
+            let authority = split_scheme(one).map(|(_, authority)| authority);
             authority.is_some_and(|one| is_same(split_port(one).0, host))
         };
         is_local_name(host) || self.origins.iter().any(has_host)
@@ -133,11 +133,17 @@ fn is_serialized(origin: &str) -> bool {
     !origin.is_empty() && origin.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',')
 }
 
+/// The scheme and the authority of an origin.
+fn split_scheme(origin: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = origin.split_once(':')?;
+    Some((scheme, rest.strip_prefix("//")?))
+}
+
 /// The host of `origin`, if it is the host of the request, too (contract §1.23, §1.36). The schemes are
 /// not compared, because a proxy may have terminated TLS. Nor are the ports if `host` has none, because
 /// a proxy may pass on `Host` without it.
 fn own_host<'a>(origin: &'a str, host: &str) -> Option<&'a str> {
-    let (scheme, authority) = origin.split_once("://")?;
+    let (scheme, authority) = split_scheme(origin)?;
     let default = match scheme {
         "http" => "80",
         "https" => "443",

@@ -161,12 +161,16 @@ impl Usage {
     }
 }
 
+/// A map from an address to an index of slots; `None`: all exempt peers. One type for all such maps,
+/// because the code of another would take 3 KB.
+pub(super) type AddressMap = HashMap<Option<Address>, u32>;
+
 /// Usage by address. A /48 network with a share has an entry of its own, in which only the shares are
 /// counted.
 #[derive(Default)]
 pub(super) struct Addresses {
     entries: Slots<Usage, AddressTag>,
-    keys: HashMap<Address, AddressKey>,
+    places: AddressMap,
     /// The entries of all [`Share::idle`].
     idle: Slots<Idle, IdleTag>,
 }
@@ -175,13 +179,22 @@ impl Addresses {
     /// The key of the address's entry. Adds an entry if there is none; the caller must review it
     /// unless it makes the entry count something.
     pub fn key(&mut self, address: Address) -> AddressKey {
-        let entries = &mut self.entries;
-        *self.keys.entry(address).or_insert_with(|| entries.insert(Usage::new(address)))
+        if let Some(key) = self.known(address) {
+            return key;
+        }
+        let key = self.entries.insert(Usage::new(address));
+        self.places.insert(Some(address), key.index() as u32);
+        key
+    }
+
+    /// The key of the address's entry, if it has one.
+    fn known(&self, address: Address) -> Option<AddressKey> {
+        self.entries.key_at(self.place(address)?)
     }
 
     /// The index of the address's entry, if it has one.
     pub fn place(&self, address: Address) -> Option<usize> {
-        self.keys.get(&address).map(|key| key.index())
+        self.places.get(&Some(address)).map(|place| *place as usize)
     }
 
     pub fn get(&self, key: AddressKey) -> Option<&Usage> {
@@ -199,8 +212,8 @@ impl Addresses {
         let is_metered = !usage.session_meter.is_idle(now) || !usage.room_meter.is_idle(now);
         usage.timed = is_metered && !usage.is_held();
         if !is_metered && !usage.is_held() {
-            self.keys.remove(&usage.address);
-            shrink(&mut self.keys);
+            self.places.remove(&Some(usage.address));
+            shrink(&mut self.places);
             self.entries.remove(key);
             return false;
         }
@@ -224,7 +237,7 @@ impl Addresses {
     pub fn subtract(&mut self, by: AddressKey, created: Created, idle: Option<IdleKey>, now: Mono) {
         self.remove_idle(Some(by), created.kind(), idle);
         let Some(usage) = self.entries.get(by) else { return };
-        let network = usage.address.network().and_then(|network| self.keys.get(&network).copied());
+        let network = usage.address.network().and_then(|network| self.known(network));
         for key in [by].into_iter().chain(network) {
             if let Some(usage) = self.entries.get_mut(key) {
                 usage.shares[created.kind() as usize].count -= 1;
@@ -268,7 +281,7 @@ impl Addresses {
     /// The counts of the address and of its network.
     pub fn counts(&self, address: Address, kind: ShareKind) -> (usize, usize) {
         let count = |address| {
-            let usage = self.keys.get(&address).and_then(|key| self.entries.get(*key));
+            let usage = self.known(address).and_then(|key| self.entries.get(key));
             usage.map_or(0, |usage| usage.share(kind).count as usize)
         };
         (count(address), address.network().map_or(0, count))
@@ -276,7 +289,7 @@ impl Addresses {
 
     /// The first of the address's list, and since when it has had no connection.
     pub fn first_idle(&self, address: Address, kind: ShareKind) -> Option<(Created, Mono)> {
-        let usage = self.entries.get(*self.keys.get(&address)?)?;
+        let usage = self.entries.get(self.known(address)?)?;
         let idle = self.idle.get(usage.share(kind).idle.first()?)?;
         Some((idle.created, idle.since))
     }
@@ -284,7 +297,7 @@ impl Addresses {
     /// The entry in which the network of this address is counted.
     pub fn network_key(&self, key: AddressKey) -> Option<AddressKey> {
         let network = self.entries.get(key)?.address.network()?;
-        self.keys.get(&network).copied()
+        self.known(network)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (AddressKey, &Usage)> {
@@ -299,7 +312,7 @@ impl Addresses {
     /// Bytes of heap held.
     pub fn bytes(&self) -> usize {
         self.entries.bytes()
-            + map_bytes::<Address, AddressKey>(self.keys.capacity())
+            + map_bytes::<Option<Address>, u32>(self.places.capacity())
             + self.idle.bytes()
     }
 
@@ -309,10 +322,10 @@ impl Addresses {
         &self,
         idle_of: impl Fn(Created) -> Option<(Option<AddressKey>, Option<IdleKey>)>,
     ) {
-        agree!(self.entries.len(), self.keys.len());
+        agree!(self.entries.len(), self.places.len());
         let mut listed = 0;
         for (key, usage) in self.entries.iter() {
-            agree!(self.keys.get(&usage.address), Some(&key));
+            agree!(self.place(usage.address), Some(key.index()));
             for (kind, share) in usage.shares.iter().enumerate() {
                 share.idle.check(&self.idle);
                 for idle in share.idle.iter(&self.idle) {
@@ -357,6 +370,6 @@ mod tests {
         addresses.get_mut(key).unwrap().connections = 0;
         assert!(addresses.review(key, at(999)), "its meter is not idle");
         assert!(!addresses.review(key, at(1000)));
-        assert_eq!((addresses.keys.len(), addresses.bytes()), (0, 0));
+        assert_eq!((addresses.places.len(), addresses.bytes()), (0, 0));
     }
 }

@@ -348,16 +348,15 @@ impl History {
         self.queue.heap_bytes() + nonces
     }
 
-    /// Panics if nonces and messages disagree. Adds each message to the sums of its share.
-    pub fn check(&self, archive: &Archive, sums: &mut HashMap<u32, (u32, usize)>) {
+    /// Panics if nonces and messages disagree. Passes each message's share and bytes to `add`.
+    pub fn check(&self, archive: &Archive, mut add: impl FnMut(u32, usize)) {
         let (mut nonces, mut record) = (0, Vec::new());
         let mut place = archive.store.first(&self.queue);
         while let Some(at) = place {
             record.clear();
             archive.store.read(&self.queue, at, &mut record);
             let header = self.header(&archive.store, at);
-            let (records, bytes) = sums.entry(header.share).or_default();
-            (*records, *bytes) = (*records + 1, *bytes + record.len());
+            add(header.share, record.len());
             if let Some(hash) = record_nonce_hash(&header, &record) {
                 nonces += 1;
                 agree!(self.nonces.as_ref().and_then(|nonces| nonces.get(&hash)), Some(&at));

@@ -8,16 +8,15 @@
 //! state of rate limits and the wrong guesses of passwords are not recorded.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::address::Address;
+use super::address::{Address, AddressMap};
 use super::bans::{Ban, HashedAddress};
 use super::event::{Message, MessageKind};
 use super::id::{MessageId, RoomId, SessionId, UserId};
 use super::kept::{MessageCopies, record_bytes};
-use super::keys::{AddressKey, MemberKey, RoomKey, RoomTag, SessionKey, ShareKey};
+use super::keys::{AddressKey, MemberKey, RoomKey, RoomTag, SessionKey};
 use super::limits::SLOW_MODE_MAX;
 use super::name::{Name, Title};
 use super::password::{Lock, LockRecord};
@@ -410,7 +409,7 @@ pub struct Restoring<'c> {
     /// they took. `None` before the first message.
     surplus_bytes: Option<u64>,
     /// The room of the last message, and the shares of the addresses that have sent messages there.
-    shares: (Option<RoomKey>, HashMap<Option<Address>, ShareKey>),
+    shares: (Option<RoomKey>, AddressMap),
 }
 
 impl<'c> Restoring<'c> {
@@ -578,12 +577,13 @@ impl<'c> Restoring<'c> {
             return Ok(());
         }
         if self.shares.0 != Some(room) {
-            self.shares = (Some(room), HashMap::new());
+            self.shares = (Some(room), AddressMap::new());
         }
         let from = from.map(Address::of);
-        let share = self.shares.1.get(&from).copied();
+        let known = self.shares.1.get(&from);
+        let share = known.and_then(|index| chat.feeds.archive().shares.key_at(*index));
         if let Some(share) = chat.feeds.keep(room, &message, event_bytes(&message), share, from) {
-            self.shares.1.insert(from, share);
+            self.shares.1.insert(from, share.index() as u32);
         }
         // If the records are of another version, or their messages differ in size.
         chat.forget();

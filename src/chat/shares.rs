@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::address::Address;
+use super::address::{Address, AddressMap};
 use super::heap::{map_bytes, shrink, tree_bytes};
 use super::keys::{RoomKey, ShareKey, ShareTag};
 use crate::slots::{Key, Slots};
@@ -21,7 +21,7 @@ use crate::slots::{Key, Slots};
 pub(super) struct Shares {
     shares: Slots<HistoryShare, ShareTag>,
     holders: Slots<Holder, HolderTag>,
-    by_address: HashMap<Option<Address>, HolderKey>,
+    by_address: AddressMap,
     /// The holders, ordered by [`by_bytes`]: the one with most is last.
     by_bytes: BTreeSet<u128>,
     /// The shares, ordered by [`by_silence`].
@@ -82,12 +82,13 @@ impl Shares {
         if let Some(known) = known.filter(|known| self.shares.get(*known).is_some()) {
             return known;
         }
-        let holder = match self.by_address.get(&address) {
-            Some(holder) => *holder,
+        let known = self.by_address.get(&address);
+        let holder = match known.and_then(|place| self.holders.key_at(*place as usize)) {
+            Some(holder) => holder,
             None => {
                 let holder =
                     self.holders.insert(Holder { address, shares: 0, bytes: 0, listed: 0 });
-                self.by_address.insert(address, holder);
+                self.by_address.insert(address, holder.index() as u32);
                 self.by_bytes.insert(by_bytes(0, holder));
                 holder
             }
@@ -119,7 +120,7 @@ impl Shares {
 
     /// A message of so many bytes, which counted in the share with this index, is no longer kept.
     pub fn subtract(&mut self, index: u32, bytes: usize) {
-        let Some(key) = self.shares.key_at(index as usize) else { return };
+        let Some(key) = self.key_at(index) else { return };
         let Some(share) = self.shares.get_mut(key) else { return };
         share.records -= 1;
         share.bytes -= bytes;
@@ -209,9 +210,14 @@ impl Shares {
     pub fn heap_bytes(&self) -> usize {
         self.shares.bytes()
             + self.holders.bytes()
-            + map_bytes::<Option<Address>, HolderKey>(self.by_address.capacity())
+            + map_bytes::<Option<Address>, u32>(self.by_address.capacity())
             + tree_bytes::<u128, ()>(self.by_bytes.len())
             + tree_bytes::<u128, ()>(self.by_silence.len())
+    }
+
+    /// The key of the share with this index.
+    pub fn key_at(&self, index: u32) -> Option<ShareKey> {
+        self.shares.key_at(index as usize)
     }
 
     /// Panics if the shares contradict each other, or the messages: `kept` gives for each share's
@@ -233,7 +239,7 @@ impl Shares {
         agree!(self.by_bytes.len(), self.holders.len());
         for (key, holder) in self.holders.iter() {
             agree!(by_holder.get(&key), Some(&(holder.shares, holder.bytes)));
-            agree!(self.by_address.get(&holder.address), Some(&key));
+            agree!(self.by_address.get(&holder.address), Some(&(key.index() as u32)));
             holds!(self.by_bytes.contains(&by_bytes(holder.listed, key)));
         }
     }

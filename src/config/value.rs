@@ -191,7 +191,8 @@ pub(super) fn origin(text: &str) -> Result<String, ValueError> {
     if origin == "null" || origin == "*" {
         return Ok(origin);
     }
-    let (scheme, authority) = origin.split_once("://").ok_or(FORM)?;
+    let (scheme, rest) = origin.split_once(':').ok_or(FORM)?;
+    let authority = rest.strip_prefix("//").ok_or(FORM)?;
     let is_scheme = scheme.starts_with(|c: char| c.is_ascii_lowercase())
         && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
     let (is_host, rest) = match authority.strip_prefix('[').and_then(|v6| v6.split_once(']')) {

@@ -137,10 +137,11 @@ fn split_target<'a>(
 /// because a proxy may have terminated TLS.
 fn split_absolute(target: &str) -> Result<(&str, &str), Reject> {
     let (_, rest) = target
-        .split_once("://")
+        .split_once(':')
         .filter(|(scheme, _)| {
             ["http", "https"].iter().any(|one| eq_ignore_case(scheme.as_bytes(), one.as_bytes()))
         })
+        .and_then(|(scheme, rest)| Some((scheme, rest.strip_prefix("//")?)))
         .ok_or(Reject::BadRequest("The request target is neither a path nor an http URI."))?;
     let (authority, path_and_query) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     // RFC 9110 §4.2.1, §4.2.4: an http URI without a host is invalid, and so is one with userinfo.

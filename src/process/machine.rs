@@ -110,8 +110,7 @@ fn physical_bytes() -> Option<u64> {
 /// The one with the smallest `memory.max`, of a control group (version 2) and its ancestors. `own`:
 /// the text of `/proc/self/cgroup`, which names the group.
 fn limiting_group(root: &str, own: &str) -> Option<(String, u64)> {
-    let (_, rest) = own.split_once("0::")?;
-    let mut group = rest.split('\n').next()?;
+    let mut group = own.lines().find_map(|line| line.strip_prefix("0::"))?;
     let mut least: Option<(String, u64)> = None;
     loop {
         let path = format!("{root}{group}");
