@@ -100,7 +100,7 @@ scenario("the content security policy stops injected HTML", async ({ person, all
 
 scenario("direction controls affect only the text that contains them", async ({ person }) => {
 	const bo = await server.openSession("bo"), id = await server.room(bo, { title: "Tea" });
-	const texts = ["abc \u202eevil", "abc \u2067evil", "\u202eevil https://example.com/moc.knab", "plain", "\u2066\u2066\u2066"];
+	const texts = ["abc \u202eevil", "abc \u2067evil", "\u202eevil https://example.com/moc.knab", "plain", "\u2066\u2066.\u2066"];
 	await server.post(bo, id, ...texts);
 	const ana = await person();
 	await ana.enter(`${server.url}#/r/${id}`, "ana");
