@@ -118,6 +118,15 @@ impl Purpose {
 }
 
 impl Protocol {
+    /// Whether a piece holds control frames, or the ping of an event stream: no message of a room.
+    pub fn is_control(&self, piece: &[u8]) -> bool {
+        match self {
+            Protocol::Ws(_) => ws::is_control(piece),
+            Protocol::Stream(stream) => *piece == *stream.form.ping(),
+            Protocol::Http(_) | Protocol::Closing(_) => false,
+        }
+    }
+
     /// The end of the frame or event of which the byte before `at` is a part, or `at` if one ends there.
     /// `None`: the piece holds no frames or events.
     pub fn unit_end(&self, piece: &[u8], at: usize) -> Option<usize> {

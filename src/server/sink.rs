@@ -38,6 +38,7 @@ impl<S: Stream> Table<S> {
             [b'H', ..] if first.starts_with(b"HTTP/1.1 101 ") => Cut::AfterFirst,
             [b'H', ..] if is_stream && event_stream::is_head(first) => Cut::AfterFirst,
             [b'H', ..] => Cut::Nothing,
+            _ if protocol.is_control(first) => Cut::AfterFirst,
             _ if protocol.unit_end(first, written) == Some(written) => Cut::All,
             _ => Cut::Nothing,
         })

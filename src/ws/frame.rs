@@ -57,6 +57,13 @@ fn extent(frames: &[u8]) -> Option<(usize, usize)> {
     })
 }
 
+/// Whether a server's frames begin with a control frame (RFC 6455 §5.5). Text frames are never queued as
+/// one piece with them.
+pub fn is_control(frames: &[u8]) -> bool {
+    const FINAL_CONTROL: u8 = 0x88;
+    frames.first().is_some_and(|first| first & FINAL_CONTROL == FINAL_CONTROL)
+}
+
 /// The end of the frame of which the byte before `at` is a part, or `at` if a frame ends there (or the
 /// first begins). `None` if these are no whole frames of a server.
 pub fn frame_end(frames: &[u8], at: usize) -> Option<usize> {
@@ -139,6 +146,8 @@ mod tests {
             assert_eq!(frame_end(&frames, at), expected, "{at}");
         }
         assert_eq!(frame_end(b"HTTP/1.1 200 OK", 0), None);
+        assert!(!is_control(&frames) && is_control(&[0x89, 0]) && is_control(&[0x8A, 1, b'x']));
+        assert!(!is_control(b"HTTP/1.1 200 OK") && !is_control(b""));
     }
 
     #[test]

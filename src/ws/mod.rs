@@ -24,5 +24,5 @@ mod text;
 
 pub use close::Violation;
 pub use context::{Context, FrameReader, Incoming};
-pub use frame::{encode_text, frame_end, payloads};
+pub use frame::{encode_text, frame_end, is_control, payloads};
 pub use partial::WsLimits;

@@ -1282,6 +1282,36 @@ fn a_socket_that_reads_nothing_is_closed_with_4410_unless_a_frame_is_written_in_
     assert!(closed.count() > 0, "no frame ended where the kernel's buffer does");
 }
 
+/// Regression: a socket was dropped if a pong was written in part, though a pong carries no message.
+// contract §10.10
+#[test]
+fn a_room_that_is_deleted_while_a_pong_is_written_in_part_closes_the_socket_with_4410() {
+    for buffer_bytes in 1000..1010 {
+        let narrow = Network { buffer_bytes, ..RELIABLE };
+        let (mut world, guests) = room_with_guests(&no_message_rate(), narrow, 1);
+        let guest = guests[0];
+        world.stall(guest);
+        for _ in 0..200 {
+            let ping = world.ping_frame(guest);
+            world.send(guest, &ping);
+            world.settle();
+        }
+        world.allow_close(0, Some(0), 4410);
+        world.allow_close(1, Some(0), 4410);
+        let owner = world.connect(Protocol::Unchecked, LOOPBACK);
+        let path = format!("/rooms/{}", world.rooms[0].id);
+        let host = world.users[0].session.clone();
+        world.send(owner, &wire::request("DELETE", &path, host.as_deref(), ""));
+        world.settle();
+        // The pongs that were dropped with the room are due no more.
+        world.peers[guest].must_be_served = false;
+        world.peers[guest].reading = true;
+        world.settle();
+        assert_eq!(close_of(&world, guest), Some((4410, "room deleted")), "{buffer_bytes}");
+        world.close_all();
+    }
+}
+
 /// Regression: a session that connected and closed 500 times pushed the chats out of the history, and
 /// a member that reads 1 Mbit/s was closed with 1013.
 // contract §6.17
