@@ -220,7 +220,8 @@ fn check(
 }
 
 fn open_to_all(_: &str) -> Vec<(&'static str, Server)> {
-    vec![("api", Server::start(PATIENT))]
+    // A page that goes away leaves after the grace.
+    vec![("api", Server::start(&[PATIENT, &["--leave-grace", "1s"]].concat()))]
 }
 
 #[test]

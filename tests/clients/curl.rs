@@ -93,7 +93,10 @@ fn curl_can_use_all_of_rest() {
     let room = created.string("room_id");
     assert_eq!(created.field("Location"), Some(format!("rooms/{room}").as_str()));
     let joined = curl.json(&["-X", "POST", "-H", &as_bob], &format!("/rooms/{room}/join"), 200);
-    assert_eq!(joined, json!({"message": format!("Joined room {room}"), "room_id": room}));
+    let message = format!("Joined room {room}");
+    let expected =
+        json!({"message": message, "room_id": room, "user_id": joined["user_id"].as_str()});
+    assert_eq!(joined, expected);
     for target in ["/rooms", "/rooms/", "/rooms/all"] {
         assert_eq!(curl.json(&["-H", &as_bob], target, 200), json!({"rooms": [room]}));
     }
@@ -108,7 +111,8 @@ fn curl_can_use_all_of_rest() {
     let shown = curl.json(&[], &format!("/rooms/{room}"), 200);
     let expected = json!({
         "room_id": room, "exists": true, "user_count": 2,
-        "title": null, "private": false, "password": false,
+        "title": null, "private": false, "password": false, "locked": false, "slow_mode": 0,
+        "encrypted": false, "created_at": shown["created_at"].as_str(), "expires_at": null,
     });
     assert_eq!(shown, expected);
 

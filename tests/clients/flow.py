@@ -130,9 +130,11 @@ async def with_asyncio():
     e = await connect(url(room), subprotocols=["chat", f"bearer.{eve}"])
     same(e.subprotocol, "chat")
     seen += [await expect([a, b, e], "user_joined", "eve", "eve has joined", room)]
-    same(ask("GET", f"/rooms/{room}"), {
+    shown = ask("GET", f"/rooms/{room}")
+    same(shown, {
         "room_id": room, "exists": True, "user_count": 3,
-        "title": None, "private": False, "password": False,
+        "title": None, "private": False, "password": False, "locked": False, "slow_mode": 0,
+        "encrypted": False, "created_at": shown["created_at"], "expires_at": None,
     })
     same(ask("GET", "/rooms", bob), {"rooms": [room]}, "connecting joins")
 
