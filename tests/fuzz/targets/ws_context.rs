@@ -48,12 +48,8 @@ fuzz_target!(|data: &[u8]| {
 /// `is_short`: with the shortcut for whole text frames.
 fn run(limits: WsLimits, pieces: &[&[u8]], is_short: bool) -> Outcome {
     let mut context = Context::new();
-    let mut outcome = Outcome {
-        delivered: Vec::new(),
-        violation: None,
-        is_closed: false,
-        answers: Vec::new(),
-    };
+    let mut outcome =
+        Outcome { delivered: Vec::new(), violation: None, is_closed: false, answers: Vec::new() };
     let mut is_closed = false;
     let mut reader = FrameReader::new(limits);
     for mut piece in pieces.iter().map(|piece| piece.to_vec()) {
