@@ -1,7 +1,7 @@
 //! The routes of the operator, and the guards of the listeners for operators.
 //!
 //! Owns what a listener for the operator answers, and which requests it refuses because a page could
-//! have sent them. Must not know a session: whoever reaches the listener may do all of this. The
+//! have sent them. Must not know a session: any client that reaches the listener may do all of this. The
 //! invariant: no answer has fields of CORS, and no request of a browser reaches a route, whatever name
 //! the page has made resolve to this machine.
 

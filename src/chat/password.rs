@@ -55,7 +55,7 @@ impl Lock {
         self.record = Lock::new(password, entropy).record;
     }
 
-    /// Whether this is the password. For the owner, who does not guess.
+    /// Whether this is the password. Counts no guess: only the owner's requests ask.
     pub fn opens(&self, password: &str) -> bool {
         let LockRecord { salt, hash } = &self.record;
         stretch(password, salt).as_slice().ct_eq(hash.as_slice()).to_bool()

@@ -241,7 +241,7 @@ impl Chat {
 }
 
 impl Rules {
-    /// Who waits goes on waiting, from the last chat on but for the new time.
+    /// A member that has to wait still has to, for the new time from its last chat on.
     fn set_slow_mode(&mut self, seconds: u16, now: Mono) {
         self.forget_chats(now);
         self.slow_mode = seconds;
