@@ -32,16 +32,16 @@ pub fn event(out: &mut Vec<u8>, event: &Event<'_>, stamps: &mut Stamps) {
     match event {
         Event::Message(message) => {
             let user = message.user.as_bytes();
-            // The last value: whether `what` ends the text and adds a field.
-            let (head, text, what, is_ended) = match message.kind {
-                MessageKind::Chat(text) => (head!("chat"), text.as_bytes(), "", false),
-                MessageKind::UserJoined => (head!("user_joined"), user, " has joined", false),
-                MessageKind::UserLeft => (head!("user_left"), user, " has left", false),
+            // The last value: how many quotation marks after `what` are in it already.
+            let (head, text, what, marks) = match message.kind {
+                MessageKind::Chat(text) => (head!("chat"), text.as_bytes(), "", 0),
+                MessageKind::UserJoined => (head!("user_joined"), user, " has joined", 0),
+                MessageKind::UserLeft => (head!("user_left"), user, " has left", 0),
                 MessageKind::UserRemoved => {
-                    (head!("user_left"), user, r#" has left","removed":true"#, true)
+                    (head!("user_left"), user, r#" has left","removed":true"#, 1)
                 }
-                MessageKind::ChatDeleted => (head!("chat"), &b""[..], r#"","deleted":true"#, true),
-                MessageKind::MessageDeleted(_) => (DELETION, user, " has deleted a message", false),
+                MessageKind::ChatDeleted => (head!("chat"), &b""[..], r#"","deleted":true"#, 1),
+                MessageKind::MessageDeleted(_) => (DELETION, user, " has deleted a message", 0),
             };
             let start = out.len();
             out.extend_from_slice(head.as_bytes());
@@ -60,15 +60,14 @@ pub fn event(out: &mut Vec<u8>, event: &Event<'_>, stamps: &mut Stamps) {
             // The room's id has up to 32 digits. The end of a message without nonce follows them.
             let mut tail = *br#"","timestamp":"0000-00-00T00:00:00.000000Z","room_id":"00000000000000000000000000000000"}"#;
             tail[15..15 + Stamps::LEN].copy_from_slice(stamps.of(message.wall));
-            let begin = usize::from(is_ended); // Without the quotation mark.
             let end = 55 + message.room_id.write(&mut tail[55..87]);
             match message.nonce {
                 None => {
                     tail[end..end + 2].copy_from_slice(b"\"}");
-                    return out.extend_from_slice(&tail[begin..end + 2]);
+                    return out.extend_from_slice(&tail[marks..end + 2]);
                 }
                 Some(nonce) => {
-                    out.extend_from_slice(&tail[begin..end]);
+                    out.extend_from_slice(&tail[marks..end]);
                     out.extend_from_slice(br#"","nonce":""#);
                     characters(out, nonce.as_bytes());
                 }
@@ -82,15 +81,18 @@ pub fn event(out: &mut Vec<u8>, event: &Event<'_>, stamps: &mut Stamps) {
             out.extend_from_slice(br#"","room_id":""#);
             out.extend_from_slice(room_id.text().as_bytes());
         }
-        Event::RoomChanged { room: info, owner } => {
-            out.extend_from_slice(br#"{"type":"room_changed","room_id":""#);
-            out.extend_from_slice(info.id.text().as_bytes());
-            out.extend_from_slice(br#"","room":"#);
-            room(out, info, RoomForm::Inside { owner: *owner });
-            return out.push(b'}');
-        }
+        Event::RoomChanged { room, owner } => return room_changed(out, room, *owner),
     }
     out.extend_from_slice(b"\"}");
+}
+
+#[inline(never)] // It would slow down messages, which are a thousand times as frequent.
+fn room_changed(out: &mut Vec<u8>, info: &RoomInfo<'_>, owner: Option<UserId>) {
+    out.extend_from_slice(br#"{"type":"room_changed","room_id":""#);
+    out.extend_from_slice(info.id.text().as_bytes());
+    out.extend_from_slice(br#"","room":"#);
+    room(out, info, RoomForm::Inside { owner });
+    out.push(b'}');
 }
 
 /// Bytes of a message's event.
@@ -140,10 +142,16 @@ pub(super) fn plain_bytes(text: &[u8]) -> usize {
         }
         rest = later;
     }
-    if found == 0 {
-        let mut last = [b' '; 8];
-        last[..rest.len()].copy_from_slice(rest);
+    if found == 0 && !rest.is_empty() {
+        // The last eight bytes, of which the first have been searched: copying the rest into a word
+        // takes longer.
+        let last = text.last_chunk().copied().unwrap_or_else(|| {
+            let mut last = [b' '; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            last
+        });
         found = escaped(last) & HIGH_BITS;
+        rest = &text[text.len().saturating_sub(8)..];
     }
     match found {
         0 => text.len(),

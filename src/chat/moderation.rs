@@ -167,7 +167,8 @@ impl Chat {
         sink: &mut dyn Sink,
     ) -> Result<(), Refusal> {
         let key = room.ok_or(Refusal::RoomNotFound)?;
-        let room = self.feeds.room(key).ok_or(Refusal::RoomNotFound)?;
+        let room = self.feeds.room(key).filter(|room| !room.is_closing);
+        let room = room.ok_or(Refusal::RoomNotFound)?;
         let history = self.feeds.history(key).ok_or(Refusal::RoomNotFound)?;
         let store = &self.feeds.archive().store;
         let id = id.ok_or(Refusal::MessageNotFound)?;
@@ -183,7 +184,8 @@ impl Chat {
         if self.is_silent {
             return Err(Refusal::RoomNotFound); // The state file has been written.
         }
-        let mut copy = MessageCopies::of(room.id);
+        let room_id = room.id;
+        let mut copy = MessageCopies::of(room_id);
         history.copy(store, place, &mut copy);
         if let Some(session) = self.sessions.get_mut(session) {
             let taken = self.config.message_pace.take(&mut session.messages, now.mono);
@@ -196,9 +198,9 @@ impl Chat {
             let deleted = Message { kind: MessageKind::ChatDeleted, ..message };
             self.feeds.delete_text(key, place, event_bytes(&deleted));
         }
-        let author = Author { session, room: key, user_id, share: None };
+        let author = Author { member: None, session, room: key, room_id, user_id, share: None };
         let kind = MessageKind::MessageDeleted(id);
-        self.accept_from(now, author, kind, None, &mut |_| (), sink);
+        self.accept(now, author, kind, None, &mut |_| (), sink);
         Ok(())
     }
 }

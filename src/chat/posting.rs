@@ -2,19 +2,19 @@
 //!
 //! Owns the rules for messages and typing events. Must not know which connections receive them:
 //! `feed` delivers. The invariant: a message gets its id and its time, and with them its position
-//! in the order, in one function, [`Chat::accept_from`], and nowhere else.
+//! in the order, in one function, [`Chat::accept`], and nowhere else.
 
 use std::time::Duration;
 
 use super::envelope::is_envelope;
 use super::error::Refusal;
 use super::event::{Event, Message, MessageKind};
-use super::id::UserId;
+use super::id::{RoomId, UserId};
 use super::kept::MessageCopies;
 use super::keys::{AttachmentKey, MemberKey, RoomKey, SessionKey, ShareKey};
 use super::limits::{MESSAGE_CHARS_MAX, NONCE_BYTES_MAX};
 use super::sink::Sink;
-use super::state::Chat;
+use super::state::{Chat, Member, Room};
 use super::store::Place;
 use super::visible::has_visible;
 use crate::clock::Now;
@@ -38,7 +38,7 @@ impl<'a> Draft<'a> {
 
     /// The same for a message of a state file, whose text may have no visible character: the first
     /// edition of the contract allowed it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn restored(text: &'a str, nonce: Option<&'a str>) -> Result<Draft<'a>, Refusal> {
         if nonce.is_some_and(|nonce| !is_nonce(nonce)) {
             return Err(Refusal::BadNonce);
@@ -82,10 +82,13 @@ pub fn is_nonce(text: &str) -> bool {
     (1..=NONCE_BYTES_MAX).contains(&text.len())
 }
 
-/// The session in whose name a message is accepted. It need not be a member.
+/// The session in whose name a message is accepted, and the room, which has not ended.
 pub(super) struct Author {
+    /// The session need not be a member.
+    pub member: Option<MemberKey>,
     pub session: SessionKey,
     pub room: RoomKey,
+    pub room_id: RoomId,
     /// Its user id in the room.
     pub user_id: UserId,
     /// The share in which its last message counts, if it is known.
@@ -100,6 +103,29 @@ enum Posted {
     Known(Place),
 }
 
+impl Member {
+    fn author(&self, key: MemberKey, room: &Room) -> Author {
+        Author {
+            member: Some(key),
+            session: self.session,
+            room: self.room,
+            room_id: room.id,
+            user_id: self.user_id,
+            share: self.share,
+        }
+    }
+}
+
+impl Room {
+    /// Checks a message by the rules of the room: an envelope if it is encrypted.
+    fn draft<'a>(&self, text: &'a str, nonce: Option<&'a str>) -> Result<Draft<'a>, Refusal> {
+        match self.rules.as_ref().is_some_and(|rules| rules.is_encrypted) {
+            true => Draft::envelope(text, nonce),
+            false => Draft::new(text, nonce),
+        }
+    }
+}
+
 impl Chat {
     /// Posts a message from a connection to its room. If the history has a message of the member
     /// with the same nonce, posts nothing and sends that message again, to this connection only.
@@ -111,31 +137,24 @@ impl Chat {
         nonce: Option<&str>,
         sink: &mut dyn Sink,
     ) -> Result<(), Refusal> {
-        let Some(attached) = self.feeds.attachments.get(attachment) else { return Ok(()) };
-        let (room, Some(member)) = (attached.room, attached.member()) else { return Ok(()) };
-        if self.has_ended(room) {
-            return Ok(());
-        }
-        let draft = self.draft(room, text, nonce)?;
+        let Some(member) = self.member_of(attachment) else { return Ok(()) };
+        let draft = |room: &Room| room.draft(text, nonce);
         if let Posted::Known(place) = self.post_as(now, member, draft, &mut |_| (), sink)? {
-            if let Some(room_id) = self.room_id(room) {
+            if let Some(room_id) = self.room_of(attachment).and_then(|room| self.room_id(room)) {
                 self.feeds.repeat(attachment, room_id, place, sink);
             }
         }
         Ok(())
     }
 
-    /// Checks a message by the rules of its room: an envelope if the room is encrypted.
+    /// [`Room::draft`] for a room by its key.
     pub fn draft<'a>(
         &self,
         room: RoomKey,
         text: &'a str,
         nonce: Option<&'a str>,
     ) -> Result<Draft<'a>, Refusal> {
-        match self.is_encrypted(room) {
-            true => Draft::envelope(text, nonce),
-            false => Draft::new(text, nonce),
-        }
+        self.feeds.room(room).ok_or(Refusal::RoomNotFound)?.draft(text, nonce)
     }
 
     /// Posts a message for a member that need not have a connection in the room. Returns a
@@ -156,7 +175,7 @@ impl Chat {
         let room_id = self.feeds.room(room).ok_or(Refusal::RoomNotFound)?.id;
         let mut copy = MessageCopies::of(room_id);
         let on_new = &mut |message: &Message<'_>| copy.push_new(message);
-        let posted = self.post_as(now, member, draft, on_new, sink)?;
+        let posted = self.post_as(now, member, |_| Ok(draft), on_new, sink)?;
         if let Some(timer) = self.feeds.room(room).and_then(|room| room.timer) {
             self.timers.rearm(timer, now.mono);
         }
@@ -222,67 +241,63 @@ impl Chat {
     }
 
     /// Calls `on_new` with the message if it is a new one.
-    fn post_as(
+    fn post_as<'a>(
         &mut self,
         now: Now,
         key: MemberKey,
-        draft: Draft<'_>,
+        draft: impl FnOnce(&Room) -> Result<Draft<'a>, Refusal>,
         on_new: &mut dyn FnMut(&Message<'_>),
         sink: &mut dyn Sink,
     ) -> Result<Posted, Refusal> {
         let member = self.members.get(key).ok_or(Refusal::NotAMember)?;
-        let (room, session, user_id) = (member.room, member.session, member.user_id);
-        let is_present = member.arrival.is_some();
-        if let Some(session) = self.sessions.get_mut(session) {
+        let room = self.feeds.room(member.room).filter(|room| !room.is_closing);
+        let room = room.ok_or(Refusal::RoomNotFound)?;
+        let (draft, mut author) = (draft(room)?, member.author(key, room));
+        let (is_present, is_slow) = (member.arrival.is_some(), room.slow_mode() > 0);
+        if let Some(session) = self.sessions.get_mut(author.session) {
             let taken = self.config.message_pace.take(&mut session.messages, now.mono);
             taken.map_err(Refusal::RateLimited)?;
         }
-        if let (Some(nonce), Some(history)) = (draft.nonce, self.feeds.history(room)) {
+        if let (Some(nonce), Some(history)) = (draft.nonce, self.feeds.history(author.room)) {
             let store = &self.feeds.archive().store;
-            if let Some(place) = history.find(store, user_id, nonce) {
+            if let Some(place) = history.find(store, author.user_id, nonce) {
                 return Ok(Posted::Known(place));
             }
         }
-        self.pace_slow_mode(now, room, session, user_id)?;
+        if is_slow {
+            self.pace_slow_mode(now, author.room, author.session, author.user_id)?;
+        }
         if let Some(holder) = if is_present { None } else { self.holder_in_the_way(key) } {
             self.depart(now, holder, sink); // A holder in its grace gives way to a post.
+            author.share = self.members.get(key).and_then(|member| member.share);
         }
         let kind = MessageKind::Chat(draft.text);
-        self.accept(now, key, kind, draft.nonce, on_new, sink).ok_or(Refusal::RoomNotFound)?;
+        let accepted = self.accept(now, author, kind, draft.nonce, on_new, sink);
+        accepted.ok_or(Refusal::RoomNotFound)?;
         Ok(Posted::New)
     }
 
-    /// Like [`Chat::accept_from`], for a member.
-    pub(super) fn accept(
+    /// Tells the room that a member has arrived or left.
+    pub(super) fn accept_presence(
         &mut self,
         now: Now,
         key: MemberKey,
         kind: MessageKind<'_>,
-        nonce: Option<&str>,
-        on_new: &mut dyn FnMut(&Message<'_>),
         sink: &mut dyn Sink,
-    ) -> Option<()> {
-        let member = self.members.get(key)?;
-        let author = Author {
-            session: member.session,
-            room: member.room,
-            user_id: member.user_id,
-            share: member.share,
+    ) {
+        let Some(member) = self.members.get(key) else { return };
+        let Some(room) = self.feeds.room(member.room).filter(|room| !room.is_closing) else {
+            return;
         };
-        let before = member.share;
-        let share = self.accept_from(now, author, kind, nonce, on_new, sink)?;
-        if share != before {
-            self.members.get_mut(key)?.share = share;
-        }
-        Some(())
+        self.accept(now, member.author(key, room), kind, None, &mut |_| (), sink);
     }
 
     /// Assigns a message its id and its time, and with them its position in the order, and delivers
-    /// it. Returns the share in which it counts. `None`: the room has ended, or the server ends.
+    /// it. `None`: the server ends.
     ///
     /// Inlined, because a call with so many arguments takes 1 % of a message's instructions.
     #[inline(always)]
-    pub(super) fn accept_from(
+    pub(super) fn accept(
         &mut self,
         now: Now,
         author: Author,
@@ -290,9 +305,8 @@ impl Chat {
         nonce: Option<&str>,
         on_new: &mut dyn FnMut(&Message<'_>),
         sink: &mut dyn Sink,
-    ) -> Option<Option<ShareKey>> {
+    ) -> Option<()> {
         let session = self.sessions.get(author.session)?;
-        let room = self.feeds.room(author.room).filter(|room| !room.is_closing)?;
         if self.is_silent {
             return None;
         }
@@ -303,12 +317,18 @@ impl Chat {
             user: session.name.shown(),
             user_id: author.user_id,
             wall: now.wall,
-            room_id: room.id,
+            room_id: author.room_id,
             nonce,
         };
         on_new(&message);
         let from = session.creator.and_then(|key| Some(self.addresses.get(key)?.address));
-        Some(self.feeds.deliver(author.room, &message, author.share, from, sink))
+        let share = self.feeds.deliver(author.room, &message, author.share, from, sink);
+        if share != author.share {
+            if let Some(member) = author.member.and_then(|key| self.members.get_mut(key)) {
+                member.share = share;
+            }
+        }
+        Some(())
     }
 }
 

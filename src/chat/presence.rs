@@ -212,7 +212,7 @@ impl Chat {
         if let Some(member) = self.members.get_mut(key) {
             member.arrival = None;
         }
-        self.accept(now, key, kind, None, &mut |_| (), sink);
+        self.accept_presence(now, key, kind, sink);
         probe.as_ref().map(|probe| self.timers.cancel(probe.timer));
         self.recount();
         let Some(probe) = probe else { return };
@@ -351,7 +351,7 @@ impl Chat {
         self.feeds.begin_catch_up(key, start, sink);
         self.catch_up(now, key, sink);
         if is_arrival {
-            self.accept(now, member, MessageKind::UserJoined, None, &mut |_| (), sink);
+            self.accept_presence(now, member, MessageKind::UserJoined, sink);
         }
         if inherits {
             self.announce_room(room, sink);
