@@ -292,8 +292,8 @@ impl Member {
         self.log.extend(event.id.map(Cow::into_owned));
         match &*event.r#type {
             "chat" if event.user.starts_with("member ") => Some(Some(event.message.into_owned())),
-            // Attackers may enter, leave and chat.
-            "chat" | "user_joined" | "user_left" | "typing" => Some(None),
+            // Attackers may enter, leave and chat, and the operator announces something.
+            "chat" | "user_joined" | "user_left" | "typing" | "announcement" => Some(None),
             other => panic!("an event {other}"),
         }
     }

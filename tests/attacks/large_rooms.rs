@@ -110,7 +110,7 @@ pub fn send_at_once(attack: &Attack, requests: &[Request]) -> Vec<Http> {
 /// Fills a room without measuring, then measures `act`.
 pub fn in_a_large_room(what: &str, flags: &[&str], act: impl Fn(&Attack, &mut LargeRoom) + Sync) {
     under_attack(what, flags, |attack| {
-        let people = connections(if is_reporting() { 4000 } else { scale(2000, 60) });
+        let people = connections(if is_reporting() { 9000 } else { scale(2000, 60) });
         let mut room = attack.unmeasured(|| LargeRoom::fill(attack, people));
         act(attack, &mut room);
     });

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::client::{Events, Request, Ws, chat_with, delete, get, patch, post, upgrade};
+use crate::client::{Events, Http, Request, Ws, chat_with, delete, get, patch, post, upgrade};
 use crate::large_rooms::{AT_ONCE, in_a_large_room, send_at_once};
 use crate::proxied::{address, ask_all, from, open_session};
 use crate::trial::{Attack, connections, scale, under_attack};
@@ -215,6 +215,29 @@ fn deletions_in_a_room_of_thousands_reach_all_of_them_and_disturb_no_member() {
             let mut told = 0;
             while told < chats.len() {
                 told += usize::from(room.watcher.event()["type"] == "message_deleted");
+            }
+        });
+    });
+}
+
+#[test]
+fn announcements_to_thousands_reach_them_in_order_and_disturb_no_member() {
+    let flags = ["--admin-listen", "127.0.0.1:0"];
+    in_a_large_room("large room: 20 announcements", &flags, |attack, room| {
+        room.readers.while_reading(false, || {
+            let announce = |number: usize| {
+                let body = json!({"message": format!("announcement {number}")}).to_string();
+                let request = post("/announcements").field("Content-Type", "application/json");
+                let mut operator = Http::connect(&attack.server.addresses[2]);
+                operator.ask(&request.body(body)).expect(200);
+            };
+            (0..20).for_each(announce);
+            for number in 0..20 {
+                let mut event = room.watcher.event();
+                while event["type"] != "announcement" {
+                    event = room.watcher.event();
+                }
+                assert_eq!(event["message"], format!("announcement {number}"));
             }
         });
     });

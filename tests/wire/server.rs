@@ -135,10 +135,12 @@ impl Server {
         Server::spawn_with_metrics(command(&[], &[]), flags)
     }
 
-    /// Runs `command` with a metrics listener, whose address comes second.
+    /// Runs `command` with a metrics listener, whose address comes second. If the flags have an admin
+    /// listener, its address comes third.
     pub fn spawn_with_metrics(mut command: Command, flags: &[&str]) -> Server {
         command.args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]).args(flags);
-        let mut server = Server::spawn(command, 2);
+        let listeners = if flags.contains(&"--admin-listen") { 3 } else { 2 };
+        let mut server = Server::spawn(command, listeners);
         // The order of the two lines is not specified.
         if Http::connect(server.address()).ask(&get("/ping")).status != 200 {
             server.addresses.swap(0, 1);
