@@ -620,7 +620,7 @@ fn a_reset_socket_does_not_leave_while_another_of_its_session_is_open() {
 // contract §6.11 §6.12 §12.13
 #[test]
 fn a_socket_that_answers_no_ping_is_dropped() {
-    let flags = ["--ping-interval", "1s", "--ping-timeout", "1500ms", "--leave-grace", "100ms"];
+    let flags = ["--ping-interval", "1s", "--ping-timeout", "4s", "--leave-grace", "100ms"];
     let server = Server::start(&flags);
     let (_, mut ana, mut bob) = server.room_of_two();
     // Ana reads but does not answer; bob answers.
