@@ -289,7 +289,7 @@ fn permission_is_checked_before_the_limit_of_rooms() {
 // contract §3.11 §12.11
 #[test]
 fn a_room_that_was_never_entered_expires_after_new_room_ttl() {
-    let server = Server::start(&["--new-room-ttl", "200ms", "--room-ttl", "1h"]);
+    let server = Server::start(&["--new-room-ttl", "2s", "--room-ttl", "1h"]);
     let ana = server.session("ana");
     let visited = server.room(&ana);
     server.enter_as(&visited, "ana", &ana).close();
