@@ -147,7 +147,7 @@ impl Chat {
         Ok(())
     }
 
-    /// [`Room::draft`] for a room by its key.
+    /// Checks a message by the rules of its room, as a post from a connection is.
     pub fn draft<'a>(
         &self,
         room: RoomKey,
