@@ -1,8 +1,8 @@
 //! curl: all of REST, and the opening handshake of a WebSocket, written out.
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::process::Command;
-use std::thread;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -192,19 +192,37 @@ fn curl_follows_a_room() {
     let room = server.room(&ana);
     let mut inside = server.enter_as(&room, "ana", &ana);
     let target = format!("/rooms/{room}/events?history=0");
-    let all: Vec<_> = [&[][..], &["-H", "Accept: text/event-stream"], &["--http1.0"]]
+    let mut all: Vec<_> = [&[][..], &["-H", "Accept: text/event-stream"], &["--http1.0"]]
         .map(|args| {
             let as_bob = bearer(&bob);
             let mut command = curl.command(&["-N", "-H", &as_bob], &target);
-            command.args(args);
-            thread::spawn(move || run(&mut command).expect_success().stdout())
+            let curl = command.args(args).stdout(Stdio::piped()).spawn().expect("curl runs");
+            (curl, String::new())
         })
         .into();
     inside.expect_join("bob");
-    wait_until("all have connected", || server.health()["connections"] == 5);
+    // What is said next comes after the history of each.
+    let mut readers: Vec<_> = all
+        .iter_mut()
+        .map(|(curl, output)| {
+            let mut reader = BufReader::new(curl.stdout.take().expect("it is piped"));
+            while !output.contains(r#""type":"history""#) {
+                assert_ne!(reader.read_line(output).expect("text"), 0, "{output}");
+            }
+            reader
+        })
+        .collect();
     let said = server.say(&room, &ana, "Hello curl!");
     server.ask(delete(&format!("/rooms/{room}")).session(&ana)).expect(200);
-    let outputs: Vec<_> = all.into_iter().map(|one| one.join().expect("no panic")).collect();
+    let outputs: Vec<_> = all
+        .into_iter()
+        .zip(&mut readers)
+        .map(|((mut curl, mut output), reader)| {
+            reader.read_to_string(&mut output).expect("text");
+            assert!(curl.wait().expect("curl ends").success(), "{output}");
+            output
+        })
+        .collect();
     let close = json!({"type": "close", "code": 4410, "reason": "room deleted"});
     for output in [&outputs[0], &outputs[2]] {
         let lines: Vec<Value> =
