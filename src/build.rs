@@ -1,9 +1,10 @@
 //! The build script: prepares the embedded files and the guide for `OUT_DIR`.
 //!
-//! Owns two conversions and one flag of the linker. The files for browsers in `src/web` are compressed by gzip (RFC 1952). The
-//! pages in `src/guide` link to each other by file name, as code hosting sites expect, and these
-//! links are rewritten for rustdoc. Must not know what a file contains or where it is served. The
-//! invariant: the output contains no local path and no time, so the same files give the same bytes
+//! Owns two conversions and one flag of the linker. The files for browsers in `src/web` are
+//! compressed by gzip (RFC 1952). The pages in `src/guide` link to each other by file name, as code
+//! hosting sites expect, and these links are rewritten for rustdoc. Must not know what a file
+//! contains or where it is served. The invariant: the output contains no local path and no time, so
+//! the same files give the same bytes
 //! on every machine.
 
 use std::io::{self, Write};
