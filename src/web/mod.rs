@@ -81,6 +81,9 @@ pub static PAGE_PARTS: &[(&str, File)] = &[
     ("store.js", file!("page/store.js", SCRIPT)),
     ("alerts.js", file!("page/alerts.js", SCRIPT)),
     ("words.js", file!("page/words.js", SCRIPT)),
+    ("en.js", file!("page/en.js", SCRIPT)),
+    ("pt.js", file!("page/pt.js", SCRIPT)),
+    ("es.js", file!("page/es.js", SCRIPT)),
     ("dom.js", file!("page/dom.js", SCRIPT)),
     ("qr.js", file!("page/qr.js", SCRIPT)),
 ];

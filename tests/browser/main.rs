@@ -2,7 +2,7 @@
 //! The tests are the files `*.test.mjs`, for Node's own test runner, and share `harness.mjs`. This file runs each of
 //! them as one test of `cargo test --test browser`.
 //!
-//! The smoke test always runs, the others with `SLOW_TESTS=1`. If node, chromium or the packages (`npm ci` in this
+//! The smoke test and those that need no browser always run, the others with `SLOW_TESTS=1`. If node, chromium or the packages (`npm ci` in this
 //! folder) are missing, the tests are skipped with a message, or fail with `REQUIRE_ALL=1`. To run them without cargo:
 //! `node --test tests/browser`.
 
@@ -25,20 +25,27 @@ const FILE_DEADLINE: Duration = Duration::from_secs(600);
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser");
 
-/// Runs the tests of one file, and shows their output if one fails.
+/// Runs the tests of one file in a browser.
 #[track_caller]
 fn run_file(name: &str) {
     let chromium = needed("chromium", find(&["chromium", "chromium-browser", "google-chrome"]));
-    let node = needed("node", find(&["node", "nodejs"]));
     let modules = Path::new(FOLDER).join("node_modules/playwright-core");
     let modules = needed("`npm ci` in tests/browser", modules.exists().then_some(()));
-    let (Some(chromium), Some(node), Some(())) = (chromium, node, modules) else { return };
+    let (Some(chromium), Some(())) = (chromium, modules) else { return };
+    run_node(name, Some(chromium));
+}
+
+/// Runs the tests of one file, and shows their output if one fails.
+#[track_caller]
+fn run_node(name: &str, chromium: Option<PathBuf>) {
+    let Some(node) = needed("node", find(&["node", "nodejs"])) else { return };
     // A file, because a browser that outlives its test would keep a pipe open.
     let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("browser-{name}.log"));
     let output = File::create(&log).expect("a file for the output");
     let mut node = command(node);
     node.args(["--test", "--test-reporter=spec"]).arg(format!("{FOLDER}/{name}.test.mjs"));
-    node.env("CHAT", env!("CARGO_BIN_EXE_disposable-chat")).env("CHROMIUM", chromium);
+    node.env("CHAT", env!("CARGO_BIN_EXE_disposable-chat"));
+    node.envs(chromium.map(|path| ("CHROMIUM", path)));
     node.stderr(output.try_clone().expect("a second handle")).stdout(output);
     // Node starts more processes. One group lets all of them be killed together.
     let mut child = node.process_group(0).spawn().expect("node runs");
@@ -55,6 +62,18 @@ fn run_file(name: &str) {
 fn smoke() {
     run_file("smoke");
 }
+
+/// A test for each of these files, which need no browser.
+macro_rules! pure {
+    ($($name:ident)*) => {$(
+        #[test]
+        fn $name() {
+            run_node(stringify!($name), None);
+        }
+    )*};
+}
+
+pure! { words }
 
 /// A test for each of these files, which together take minutes.
 macro_rules! slow {

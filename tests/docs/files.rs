@@ -49,8 +49,11 @@ fn the_documents_and_their_page_have_at_most_80_kib() {
 }
 
 #[test]
-fn the_chat_page_and_its_parts_have_at_most_60_kib() {
-    check_size(&chat_page(), 60);
+fn the_chat_page_and_what_it_loads_have_at_most_100_kib() {
+    let mut page = chat_page();
+    // Of the languages a browser loads one.
+    page.retain(|(path, _)| !["/page/pt.js", "/page/es.js"].contains(&path.as_str()));
+    check_size(&page, 100);
 }
 
 #[test]

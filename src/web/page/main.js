@@ -8,7 +8,7 @@ import "./connection.js";
 import "./log.js";
 import "./qr.js";
 import { $, h } from "./dom.js";
-import { lang } from "./words.js";
+import { lang, ready } from "./words.js";
 import { setTitle } from "./alerts.js";
 import { codeIn, lobby } from "./lobby.js";
 import { room } from "./room.js";
@@ -29,8 +29,10 @@ const go = () => {
 	if (!isFirst) $("h1", screen.node)?.focus();
 	isFirst = false;
 };
-addEventListener("hashchange", go);
-go();
+ready.then(() => {
+	addEventListener("hashchange", go);
+	go();
+});
 
 // In some browsers an on-screen keyboard covers the page without resizing it.
 const fit = () => {
