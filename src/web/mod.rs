@@ -75,8 +75,6 @@ pub static PAGE_PARTS: &[(&str, File)] = &[
     ("entry.js", file!("page/entry.js", SCRIPT)),
     ("room.js", file!("page/room.js", SCRIPT)),
     ("log.js", file!("page/log.js", SCRIPT)),
-    ("talk.js", file!("page/talk.js", SCRIPT)),
-    ("connection.js", file!("page/connection.js", SCRIPT)),
     ("rest.js", file!("page/rest.js", SCRIPT)),
     ("store.js", file!("page/store.js", SCRIPT)),
     ("alerts.js", file!("page/alerts.js", SCRIPT)),
@@ -87,6 +85,9 @@ pub static PAGE_PARTS: &[(&str, File)] = &[
     ("dom.js", file!("page/dom.js", SCRIPT)),
     ("qr.js", file!("page/qr.js", SCRIPT)),
 ];
+
+/// The client module, which the page imports and other programs may import.
+pub static CLIENT: File = file!("client.js", SCRIPT);
 
 /// The REST API, in OpenAPI 3.1.
 pub static OPENAPI: File = file!("openapi.json", JSON);
@@ -139,6 +140,7 @@ mod tests {
     fn files() -> Vec<(String, &'static File)> {
         let named = [
             ("page/index.html", &PAGE),
+            ("client.js", &CLIENT),
             ("openapi.json", &OPENAPI),
             ("asyncapi.json", &ASYNCAPI),
             ("docs.html", &DOCS),

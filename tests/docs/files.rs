@@ -21,10 +21,10 @@ const DOCS: &[(&str, &str)] = &[
     ("/docs.css", STYLE),
 ];
 
-/// The chat page and its parts.
+/// The chat page and all that it loads.
 fn chat_page() -> Vec<(String, &'static str)> {
     let parts = PAGE_PARTS.iter().map(|(name, part)| (format!("/page/{name}"), part.content_type));
-    [("/".to_owned(), HTML)].into_iter().chain(parts).collect()
+    [("/".to_owned(), HTML), ("/client.js".to_owned(), SCRIPT)].into_iter().chain(parts).collect()
 }
 
 fn docs() -> Vec<(String, &'static str)> {

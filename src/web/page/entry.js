@@ -43,7 +43,7 @@ export const askName = (info, enter) => card(t("whoAreYou"),
 const ASKS = { session: [nameField, (_, name) => takeName(name)], password: [passwordField, join] };
 ASKS.name = ASKS.session;
 
-// The screen for a reason of connection.js. `again()` leads back, if possible; `texts` were not sent.
+// The screen for a reason of client.js. `again()` leads back, if possible; `texts` were not sent.
 export const ended = (reason, room, again, texts) => {
 	const [ask, submit] = ASKS[reason] ?? [], input = ask?.();
 	const on = input ? form(t("goIn"), input, async () => {

@@ -3,8 +3,7 @@
 // Indirect imports are listed too, so that the browser fetches all modules at once.
 import "./rest.js";
 import "./store.js";
-import "./talk.js";
-import "./connection.js";
+import "../client.js";
 import "./log.js";
 import "./qr.js";
 import { $, h } from "./dom.js";

@@ -1,5 +1,7 @@
-// Requests to the REST API (see docs), and the session they use.
-import { shared } from "./store.js";
+// The client module with what this page adds: where the server is, the session that all tabs share, and what is kept
+// over reloads.
+import { Chat, request } from "../client.js";
+import { shared, tab } from "./store.js";
 
 // The folder of the page, which a proxy may mount under a prefix.
 export const base = new URL(".", location.href.split("#")[0]);
@@ -13,21 +15,11 @@ export const forget = (id) => {
 	if (session()?.session_id === id) shared.set("session", null);
 };
 
-// `{ok, status, wait, …fields of the response}`; without a response the status is 0.
+// `{ok, status, wait, now, …fields of the response}`; without a response the status is 0.
 export const ask = async (method, path, body) => {
-	const mine = session()?.session_id;
-	try {
-		const answer = await fetch(new URL(path, base), {
-			method,
-			headers: mine ? { Authorization: `Bearer ${mine}` } : {},
-			body: body ? JSON.stringify(body) : null,
-			signal: AbortSignal.timeout(20000),
-		});
-		if (answer.status === 401) forget(mine);
-		return { ...await answer.json(), ok: answer.ok, status: answer.status, wait: +answer.headers.get("Retry-After") };
-	} catch {
-		return { ok: false, status: 0, code: "ended_lost" };
-	}
+	const mine = session()?.session_id, answer = await request(base, mine, method, path, body);
+	if (answer.status === 401) forget(mine);
+	return answer.status ? answer : { ...answer, code: "ended_lost" };
 };
 
 export const begin = async (username) => {
@@ -43,4 +35,16 @@ export const end = async () => {
 	const answer = await ask("DELETE", "sessions/me");
 	if (answer.ok) shared.set("session", null);
 	return answer;
+};
+
+// The network or the tab is back, or the network is gone.
+const WAKES = ["online", "offline", "pageshow", "focus", "visibilitychange"];
+let current = null;
+for (const name of WAKES) addEventListener(name, () => document.hidden || current?.wake());
+
+// The messages of a room. When the page is unloaded, its socket is left to the browser, which closes it with 1001: the
+// server takes that for a broken connection, and a reload is not announced (contract §6.19).
+export const talkIn = (room, view) => {
+	const key = `pending ${room}`, save = (pending) => tab.set(key, pending.length ? pending : null);
+	return current = new Chat({ base, room, session: () => session()?.session_id, pending: tab.get(key), save, view });
 };

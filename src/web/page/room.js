@@ -1,8 +1,8 @@
 // The screen of a room, and the steps that lead to it.
 import { $, button, copier, dialog, field, form, h, icon, iconButton, svg } from "./dom.js";
 import { said, listed, t, why } from "./words.js";
-import { ask, end, forget, session } from "./rest.js";
-import { LENGTH_MAX, Talk, length } from "./talk.js";
+import { LENGTH_MAX, length } from "../client.js";
+import { ask, end, forget, session, talkIn } from "./rest.js";
 import { Log, face, tag } from "./log.js";
 import { askName, ended, titled } from "./entry.js";
 import { canNotify, isAway, notifies, notify, setNotify, setSound, setTitle, sounds } from "./alerts.js";
@@ -29,7 +29,7 @@ class Room {
 	constructor(info, place) {
 		this.info = info;
 		this.place = place;
-		this.talk = new Talk(info.room_id, {
+		this.talk = talkIn(info.room_id, {
 			state: (state, detail) => {
 				this.state = { state, ...detail };
 				if (state === "closed") this.#end(detail);
@@ -59,7 +59,7 @@ class Room {
 			this.status, this.log.node, h("div.foot", this.jump, this.types, this.#composer()),
 			h("aside", { ariaLabel: t("here") }, this.people = h("ul.people")));
 		this.#draw(this.#drawPending);
-		this.talk.connection.open();
+		this.talk.open();
 	}
 
 	close() {
@@ -113,7 +113,7 @@ class Room {
 			const answer = await deed();
 			if (answer.ok) return location.hash = "";
 			wrong.textContent = why(answer);
-			this.talk.connection.open();
+			this.talk.open();
 		}, question && "danger");
 		dialog(t("more"), h("p", said("youAre", { user: session()?.username ?? "" })),
 			field(t("notify"), { type: "checkbox", checked: notifies(), disabled: !canNotify(), onchange: async ({ target }) => {
@@ -122,7 +122,7 @@ class Room {
 			} }, canNotify() ? "" : t("notifyDenied")),
 			field(t("sound"), { type: "checkbox", checked: sounds(), onchange: ({ target }) => setSound(target.checked) }),
 			act("leave", () => ask("DELETE", `rooms/${room_id}/leave`)),
-			this.talk.owner ? act("remove", () => ask("DELETE", `rooms/${room_id}`), "removeAsk") : "",
+			this.talk.isOwner ? act("remove", () => ask("DELETE", `rooms/${room_id}`), "removeAsk") : "",
 			act("end", end, "endAsk"), wrong);
 	}
 
@@ -163,7 +163,7 @@ class Room {
 		const { state, code } = this.state, words = code === 4429 || code === 1013 ? "busy" : "lost";
 		this.node.dataset.state = state;
 		if (state === "open") this.status.replaceChildren();
-		else if (state === "retrying") this.status.replaceChildren(t(words), button(t("retry"), () => { this.talk.connection.wake(); this.log.node.focus(); }));
+		else if (state === "retrying") this.status.replaceChildren(t(words), button(t("retry"), () => { this.talk.wake(); this.log.node.focus(); }));
 		else if (!this.wasLost) this.status.replaceChildren(t("connecting"));
 		this.wasLost = state === "retrying" || (this.wasLost && state !== "open");
 	}
@@ -203,9 +203,9 @@ class Room {
 		if (reason === "session") {
 			forget(id);
 			// Another tab has opened a new one.
-			if (session()) return talk.connection.open();
+			if (session()) return talk.open();
 		}
-		const isForGood = reason === "deleted" || reason === "gone";
+		const isForGood = ["deleted", "expired", "gone"].includes(reason);
 		const texts = talk.pending.map(({ text }) => text);
 		if (isForGood) {
 			tab.set(`pending ${room}`, null);
@@ -215,7 +215,7 @@ class Room {
 		for (const one of document.querySelectorAll("dialog")) one.close();
 		const screen = ended(reason, room, isForGood ? null : reason === "broken" ? () => location.reload() : () => {
 			place.replaceChildren(this.node);
-			talk.connection.open();
+			talk.open();
 		}, texts);
 		put(place, screen);
 	}
