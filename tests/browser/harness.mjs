@@ -11,6 +11,7 @@ import { createInterface } from "node:readline";
 import test, { after } from "node:test";
 import { setTimeout as moment } from "node:timers/promises";
 import { chromium } from "playwright-core";
+import { launchFirefox } from "./firefox.mjs";
 
 // The longest wait for any condition.
 const DEADLINE = 15_000;
@@ -205,7 +206,7 @@ export const mount = async (port, prefix) => {
 };
 
 // The browser context of one person, and the lines on its console.
-class Person {
+export class Person {
 	console = [];
 
 	static async create(browser, { tabs, ...options } = {}) {
@@ -286,7 +287,10 @@ class Person {
 	}
 }
 
+// Chromium, or with BROWSER=firefox the tests of main flows in Firefox.
+export const isFirefox = process.env.BROWSER === "firefox";
 export const launch = () => {
+	if (isFirefox) return launchFirefox(process.env.FIREFOX ?? ["firefox-esr", "firefox"].map(found).find(Boolean));
 	const executablePath = process.env.CHROMIUM ?? ["chromium", "chromium-browser", "google-chrome"].map(found).find(Boolean);
 	return chromium.launch({ executablePath, args: FLAGS });
 };

@@ -1,10 +1,10 @@
-//! The page in a real browser: Chromium, controlled by npm's playwright-core, against the real server over real sockets.
-//! The tests are the files `*.test.mjs`, for Node's own test runner, and share `harness.mjs`. This file runs each of
-//! them as one test of `cargo test --test browser`.
+//! The page in real browsers, against the real server over real sockets: Chromium, controlled by npm's playwright-core,
+//! and for the main flows also Firefox, controlled by puppeteer-core. The tests are the files `*.test.mjs`, for Node's own
+//! test runner, and share `harness.mjs`. This file runs each of them as one test of `cargo test --test browser`.
 //!
-//! The smoke test and those that need no browser always run, the others with `SLOW_TESTS=1`. If node, chromium or the packages (`npm ci` in this
-//! folder) are missing, the tests are skipped with a message, or fail with `REQUIRE_ALL=1`. To run them without cargo:
-//! `node --test tests/browser`.
+//! The smoke test and those that need no browser always run, the others with `SLOW_TESTS=1`. If node, a browser or the
+//! packages (`npm ci` in this folder) are missing, the tests are skipped with a message, or fail with `REQUIRE_ALL=1`. To run them without cargo:
+//! `node --test tests/browser`, and in Firefox `BROWSER=firefox node --test tests/browser/flows.test.mjs`.
 
 // Finds and runs external programs. These tests need only a part of it.
 #[allow(dead_code)]
@@ -14,6 +14,7 @@ mod program;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -25,27 +26,35 @@ const FILE_DEADLINE: Duration = Duration::from_secs(600);
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser");
 
+/// A browser: the value of `BROWSER`, the variable for its path, and the names of its program.
+type Browser = (&'static str, &'static str, &'static [&'static str]);
+const CHROMIUM: Browser =
+    ("chromium", "CHROMIUM", &["chromium", "chromium-browser", "google-chrome"]);
+const FIREFOX: Browser = ("firefox", "FIREFOX", &["firefox-esr", "firefox"]);
+
 /// Runs the tests of one file in a browser.
 #[track_caller]
-fn run_file(name: &str) {
-    let chromium = needed("chromium", find(&["chromium", "chromium-browser", "google-chrome"]));
-    let modules = Path::new(FOLDER).join("node_modules/playwright-core");
-    let modules = needed("`npm ci` in tests/browser", modules.exists().then_some(()));
-    let (Some(chromium), Some(())) = (chromium, modules) else { return };
-    run_node(name, Some(chromium));
+fn run_file(name: &str, (browser, variable, programs): Browser) {
+    let program = needed(browser, find(programs));
+    let modules = Path::new(FOLDER).join("node_modules");
+    let is_installed =
+        ["playwright-core", "puppeteer-core"].iter().all(|one| modules.join(one).exists());
+    let modules = needed("`npm ci` in tests/browser", is_installed.then_some(()));
+    let (Some(program), Some(())) = (program, modules) else { return };
+    run_node(name, &[("BROWSER", browser.into()), (variable, program)]);
 }
 
 /// Runs the tests of one file, and shows their output if one fails.
 #[track_caller]
-fn run_node(name: &str, chromium: Option<PathBuf>) {
+fn run_node(name: &str, variables: &[(&str, PathBuf)]) {
     let Some(node) = needed("node", find(&["node", "nodejs"])) else { return };
     // A file, because a browser that outlives its test would keep a pipe open.
-    let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("browser-{name}.log"));
+    let test = thread::current().name().unwrap_or(name).to_owned();
+    let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("browser-{test}.log"));
     let output = File::create(&log).expect("a file for the output");
     let mut node = command(node);
     node.args(["--test", "--test-reporter=spec"]).arg(format!("{FOLDER}/{name}.test.mjs"));
-    node.env("CHAT", env!("CARGO_BIN_EXE_disposable-chat"));
-    node.envs(chromium.map(|path| ("CHROMIUM", path)));
+    node.env("CHAT", env!("CARGO_BIN_EXE_disposable-chat")).envs(variables.iter().cloned());
     node.stderr(output.try_clone().expect("a second handle")).stdout(output);
     // Node starts more processes. One group lets all of them be killed together.
     let mut child = node.process_group(0).spawn().expect("node runs");
@@ -60,7 +69,19 @@ fn run_node(name: &str, chromium: Option<PathBuf>) {
 
 #[test]
 fn smoke() {
-    run_file("smoke");
+    run_file("smoke", CHROMIUM);
+}
+
+#[test]
+fn smoke_in_firefox() {
+    run_file("smoke", FIREFOX);
+}
+
+#[test]
+fn flows_in_firefox() {
+    if std::env::var_os("SLOW_TESTS").is_some() {
+        run_file("flows", FIREFOX);
+    }
 }
 
 /// A test for each of these files, which need no browser.
@@ -68,7 +89,7 @@ macro_rules! pure {
     ($($name:ident)*) => {$(
         #[test]
         fn $name() {
-            run_node(stringify!($name), None);
+            run_node(stringify!($name), &[]);
         }
     )*};
 }
@@ -81,10 +102,10 @@ macro_rules! slow {
         #[test]
         fn $name() {
             if std::env::var_os("SLOW_TESTS").is_some() {
-                run_file(stringify!($name));
+                run_file(stringify!($name), CHROMIUM);
             }
         }
     )*};
 }
 
-slow! { start room connection endings sharing hostile accessibility docs }
+slow! { flows start room connection endings sharing hostile accessibility docs }
