@@ -1,0 +1,156 @@
+// Takes a picture of each state of the page, in both sizes and both colour schemes, to be looked at beside earlier ones.
+// Checks nothing: a state that can't be reached is reported and skipped. From the top folder, after a build:
+// node tests/browser/shots.mjs DIR [part of a state's name]
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { FaultyProxy, Person, Server, launch, until } from "./harness.mjs";
+
+const [folder = "target/shots", only = ""] = process.argv.slice(2);
+mkdirSync(folder, { recursive: true });
+const server = await Server.start(["--leave-grace", "1h", "--message-rate", "0", "--guess-rate", "0"]);
+const proxy = await FaultyProxy.to(server.port);
+const browser = await launch();
+const person = async (options) => {
+	const one = await Person.create(browser, { viewport: { width: 1280, height: 800 }, ...options });
+	one.context.setDefaultTimeout(3000);
+	return one;
+};
+
+let number = 0;
+const shoot = async ({ page }, state) => {
+	number++;
+	if (!state.includes(only)) return;
+	const kept = page.viewportSize();
+	for (const [width, height] of [[360, 740], [1280, 800]]) for (const colorScheme of ["light", "dark"]) {
+		await page.setViewportSize({ width, height });
+		await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+		await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+		await page.screenshot({ path: join(folder, `${String(number).padStart(2, "0")}-${state.replace(/\W+/g, "-")}-${width}-${colorScheme}.png`) });
+	}
+	await page.setViewportSize(kept);
+};
+const states = async (what, run) => {
+	try {
+		await run();
+	} catch (error) {
+		console.log(`${what}: ${error.message.split("\n").slice(0, 3).join(" ")}`);
+	}
+};
+// Leads to a state, takes its picture, and leaves it by Escape.
+const aside = (one, state, lead) => states(state, async () => {
+	await lead();
+	await shoot(one, state);
+	await one.page.keyboard.press("Escape");
+});
+
+const owner = await server.openSession("marta");
+for (const title of ["Tea and biscuits", "A rather long title for a room that is to be listed beside the others", "日本語の部屋"])
+	await server.room(owner, { title, listed: true, private: false });
+
+const ana = await person(), bo = await person(), cy = await person();
+let room = "";
+await states("landing", async () => {
+	await ana.page.goto(server.url);
+	await ana.page.getByRole("link", { name: /rather long/ }).waitFor();
+	await shoot(ana, "landing");
+	for (const fold of await ana.page.locator("details").all()) await fold.evaluate((node) => { node.open = true; });
+	await shoot(ana, "landing with options");
+	await ana.page.reload();
+	await ana.page.locator("form .primary").first().click();
+	await ana.page.getByRole("alert").filter({ hasText: /./ }).first().waitFor();
+	await shoot(ana, "landing with an error");
+});
+await states("a new room", async () => {
+	room = await ana.open(proxy.url, "ana", { title: "Sunday lunch" });
+	await shoot(ana, "a new room");
+	await bo.page.goto(`${server.url}${new URL(room).hash}`);
+	await bo.page.getByLabel("Your name").waitFor();
+	await shoot(bo, "invited by a link");
+	await bo.enter(`${server.url}${new URL(room).hash}`, "bo");
+	await cy.enter(`${server.url}${new URL(room).hash}`, "cyril");
+});
+await states("a conversation", async () => {
+	await bo.say("Hi! Is Sunday still on?", "I could bring a salad 🥗", "see https://example.com/a/rather/long/address/that/does/not/fit/into/one/line?of=a&phone=1");
+	await ana.say("Yes, at one o'clock.", "@bo bring bread too, please");
+	await cy.say("I have this for the list:\n```\nfor (const guest of guests) {\n  invite(guest);\n}\n```\nand `npm run lunch` starts it.", "🎉🎉", "שלום, מה שלומך?");
+	await bo.say(`> Yes, at one o'clock.\nGreat, see you then. ${"Some more words, to see how a longer text breaks. ".repeat(4)}`);
+	await ana.say("👍");
+	await ana.page.locator(".bubble").last().waitFor();
+	await until("cyril is typing", async () => {
+		await cy.box.pressSequentially("x");
+		return await ana.page.locator(".typing").textContent() !== "";
+	});
+	await shoot(ana, "a conversation");
+	await bo.page.evaluate(() => document.querySelector(".log").scrollTo(0, 1e6));
+	await shoot(bo, "a conversation, as a guest");
+});
+await aside(ana, "invite", () => ana.button("Invite").click());
+await aside(ana, "people", () => ana.page.locator(".count").click());
+await aside(ana, "more, as the owner", () => ana.button("More", { exact: true }).click());
+await aside(bo, "more, as a guest", () => bo.button("More", { exact: true }).click());
+await aside(ana, "delete the room", async () => {
+	await ana.button("More", { exact: true }).click();
+	await ana.button("Delete the room").click();
+});
+await ana.page.keyboard.press("Escape");
+await states("a long message and a full line", async () => {
+	await bo.say(Array.from({ length: 80 }, (_, n) => `line ${n}`).join("\n"));
+	await ana.box.fill("x ".repeat(2001));
+	await shoot(ana, "a long message");
+	await ana.box.fill("");
+});
+await states("without a connection", async () => {
+	await proxy.close();
+	await ana.page.locator(".room[data-state=retrying]").waitFor();
+	await ana.say("Are you still there?");
+	await shoot(ana, "without a connection");
+	await proxy.reopen();
+	await ana.wake();
+	await ana.isIn();
+});
+await states("landing of a returning person", async () => {
+	await bo.page.goto(server.url);
+	await bo.page.getByRole("link", { name: /Sunday lunch/ }).first().waitFor();
+	await shoot(bo, "landing of a returning person");
+	await bo.page.goto(`${server.url}${new URL(room).hash}`);
+	await bo.isIn();
+});
+await states("a room with a password", async () => {
+	const id = await server.room(owner, { title: "The committee", password: "sesame" });
+	const dan = await person();
+	await dan.page.goto(`${server.url}#/r/${id}`);
+	await dan.page.getByLabel("Password").waitFor();
+	await shoot(dan, "name and password");
+	await bo.page.goto(`${server.url}#/r/${id}`);
+	await bo.page.getByLabel("Password").waitFor();
+	await shoot(bo, "password");
+	const eve = await person();
+	await eve.page.goto(`${server.url}${new URL(room).hash}`);
+	await eve.page.getByLabel("Your name").fill("ana");
+	await eve.button("Join").click();
+	await eve.heading("The name ana is taken").waitFor();
+	await shoot(eve, "name taken");
+});
+await states("gone", async () => {
+	await cy.page.goto(`${server.url}#/r/0123456789`);
+	await cy.page.locator(".card h1").waitFor();
+	await shoot(cy, "gone");
+});
+await states("deleted", async () => {
+	await bo.page.goto(`${server.url}${new URL(room).hash}`);
+	await bo.isIn();
+	await bo.box.fill("never sent");
+	await ana.button("More", { exact: true }).click();
+	await ana.button("Delete the room").click();
+	await ana.page.getByRole("dialog").last().getByRole("button", { name: "Delete the room" }).click();
+	await bo.page.locator(".card h1").waitFor();
+	await shoot(bo, "deleted");
+});
+await states("documents", async () => {
+	await ana.page.goto(`${server.url}docs`);
+	await ana.page.locator("h2").first().waitFor();
+	await shoot(ana, "documents");
+});
+await browser.close();
+await server.stop();
+process.exit(0);
