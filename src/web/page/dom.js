@@ -1,13 +1,17 @@
 // Elements. Text that people typed is inserted as text, never as HTML; only links are made of it.
 import { t } from "./words.js";
 
+// `ariaLabel` sets the attribute, because Firefox before 119 has no such properties.
+export const aria = (node, name, value) => node.setAttribute(name.replace(/^aria/, "aria-").toLowerCase(), value);
+
 // `h("p.class", {property}, …inside)`. Names that are not properties become attributes.
 export const h = (tag, ...inside) => {
 	const [name, ...classes] = tag.split("."), node = document.createElement(name);
 	node.className = classes.join(" ");
 	if (inside[0]?.constructor === Object)
 		for (const [name, value] of Object.entries(inside.shift()))
-			if (name in node) node[name] = value;
+			if (name.startsWith("aria")) aria(node, name, value);
+			else if (name in node) node[name] = value;
 			else node.setAttribute(name, value);
 	node.append(...inside.flat(9));
 	return node;
@@ -51,13 +55,14 @@ export const field = (label, props, hint) => {
 export const form = (action, inside, submit) => {
 	const wrong = h("p.wrong", { role: "alert" }), button = h("button.primary", action);
 	const node = h("form", { noValidate: true }, inside, wrong, button);
+	let isBusy = false;
 	node.onsubmit = async (event) => {
 		event.preventDefault();
-		if (button.ariaBusy === "true") return;
-		button.ariaBusy = "true";
+		if (isBusy) return;
+		aria(button, "ariaBusy", isBusy = true);
 		wrong.textContent = "";
 		wrong.textContent = (await submit(node.elements)) ?? "";
-		button.ariaBusy = "false";
+		aria(button, "ariaBusy", isBusy = false);
 	};
 	return node;
 };

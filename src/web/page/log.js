@@ -1,5 +1,5 @@
 // The conversation on the screen: grouped by day and person, and limited in length.
-import { button, h, linked } from "./dom.js";
+import { aria, button, h, linked } from "./dom.js";
 import { clock, day, listed, said, t, why } from "./words.js";
 
 const SHOWN_MAX = 1000, SCROLLED_MAX = 3000, GROUP_MAX = 50, PAGE = 100;
@@ -62,7 +62,7 @@ export class Log {
 
 	append(messages, isPast) {
 		// Screen readers announce new messages only.
-		this.node.ariaLive = isPast ? "off" : "polite";
+		aria(this.node, "ariaLive", isPast ? "off" : "polite");
 		this.#at = this.#draw(messages, this.#list, this.#at);
 		this.#trim();
 	}

@@ -1,5 +1,5 @@
 // The screen of a room, and the steps that lead to it.
-import { $, button, copier, dialog, field, form, h, icon, iconButton, svg } from "./dom.js";
+import { $, aria, button, copier, dialog, field, form, h, icon, iconButton, svg } from "./dom.js";
 import { said, listed, t, why } from "./words.js";
 import { LENGTH_MAX, length } from "../client.js";
 import { ask, end, forget, session, talkIn } from "./rest.js";
@@ -9,6 +9,9 @@ import { canNotify, isAway, notifies, notify, setNotify, setSound, setTitle, sou
 import { sure } from "./lobby.js";
 import { path, qr } from "./qr.js";
 import { tab } from "./store.js";
+
+// An exception in one step must not stop the steps after it.
+const guard = (deed) => { try { deed(); } catch (wrong) { console.error(wrong); } };
 
 const put = (place, screen) => {
 	place.replaceChildren(screen);
@@ -75,7 +78,7 @@ class Room {
 			input.style.height = "auto";
 			input.style.height = `${input.scrollHeight}px`;
 			left.textContent = rest > 400 ? "" : rest < 0 ? t("tooLong", { n: -rest }) : t("left", { n: rest });
-			input.ariaInvalid = `${rest < 0}`;
+			aria(input, "ariaInvalid", rest < 0);
 			return rest >= 0 && rest < LENGTH_MAX;
 		};
 		const node = h("form.composer", input, send, left);
@@ -135,9 +138,10 @@ class Room {
 			log.append(messages, true);
 		} else if (this.#fresh.push(...messages) > 500) this.#flush(); // A hidden tab rarely draws.
 		const others = messages.filter(({ type, user_id }) => type === "chat" && user_id !== talk.you);
-		if (!isFirst && others.length && isAway()) notify(others.length, others.at(-1), this.info.room_id);
 		if (!log.atEnd) this.#unread += others.length;
 		this.#draw(this.#drawJump);
+		// Last, because a browser may lack what it needs.
+		if (!isFirst && others.length && isAway()) guard(() => notify(others.length, others.at(-1), this.info.room_id));
 	}
 
 	#flush() {
@@ -150,10 +154,10 @@ class Room {
 		this.#dirty.add(what);
 		if (size) return;
 		const draw = () => {
-			this.#flush();
 			const parts = [...this.#dirty];
 			this.#dirty.clear();
-			for (const part of parts) part.call(this);
+			guard(() => this.#flush());
+			for (const part of parts) guard(() => part.call(this));
 		};
 		if (document.hidden) setTimeout(draw, 300);
 		else requestAnimationFrame(draw);
