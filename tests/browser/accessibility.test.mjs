@@ -148,8 +148,8 @@ const look = async (one, screen) => {
 	}
 	await page.setViewportSize({ width: 320, height: 560 });
 	const wide = await page.evaluate(() => [document.documentElement, ...document.querySelectorAll("main, main *, dialog, dialog *")].filter((node) => {
-		// Text with an ellipsis is cut off on purpose, and an input scrolls its text.
-		const { overflowX, textOverflow } = getComputedStyle(node), isMeant = textOverflow === "ellipsis" || node.matches("input");
+		// Text with an ellipsis, or for screen readers only, is cut off on purpose, and an input scrolls its text.
+		const { overflowX, textOverflow, clipPath } = getComputedStyle(node), isMeant = textOverflow === "ellipsis" || clipPath !== "none" || node.matches("input");
 		return node.scrollWidth > node.clientWidth && !isMeant && (overflowX !== "visible" || node === document.documentElement);
 	}).map((node) => `${node.tagName}.${node.className}`));
 	if (wide.length) wrong.push(`${screen} at 320 pixels: ${wide}`);

@@ -11,7 +11,7 @@ const draw = () => {
 };
 
 export const setTitle = (text) => {
-	title = text;
+	title = text.replace(/[\u2066-\u2069]/g, ""); // Window titles show isolates as boxes.
 	unread = 0;
 	draw();
 };

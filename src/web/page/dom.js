@@ -1,4 +1,4 @@
-// Elements. Text that people typed is inserted as text, never as HTML; only links are made of it.
+// Elements. Text that people typed is inserted as text, never as HTML.
 import { t } from "./words.js";
 
 // `ariaLabel` sets the attribute, because Firefox before 119 has no such properties.
@@ -18,30 +18,6 @@ export const h = (tag, ...inside) => {
 };
 
 export const $ = (query, from = document) => from.querySelector(query);
-
-// A link ends at white space, quotes, angle brackets, and characters that change the direction of text.
-const LINK = /(?<![\p{L}\p{N}])https?:\/\/[^\s<>"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+/giu;
-const TAIL = /[.,;:!?'*_~…”’»]+$/u;
-
-const trimmed = (link) => {
-	let rest = link.replace(TAIL, "");
-	// A closing bracket belongs to the link only if the link has opened it.
-	for (const [open, close] of ["()", "[]", "{}"])
-		if (rest.endsWith(close) && rest.split(close).length > rest.split(open).length) rest = rest.slice(0, -1);
-	return rest === link ? link : trimmed(rest);
-};
-
-export const linked = (text) => {
-	const parts = [];
-	let at = 0;
-	for (const { 0: found, index } of text.matchAll(LINK)) {
-		const link = trimmed(found);
-		if (!URL.canParse(link)) continue;
-		parts.push(text.slice(at, index), h("a", { href: link, target: "_blank", rel: "noopener noreferrer nofollow" }, link));
-		at = index + link.length;
-	}
-	return [...parts, text.slice(at)];
-};
 
 let fields = 0;
 export const field = (label, props, hint) => {
@@ -92,11 +68,22 @@ export const icon = (name) => svg(24, ICONS[name], { class: "icon", "aria-hidden
 export const iconButton = (name, label, onclick, className = "") =>
 	h("button", { type: "button", className: `only-icon ${className}`, ariaLabel: label, title: label, onclick }, icon(name));
 
-export const copier = (input) => {
+export const copy = async (text) => {
+	// Without https there is no navigator.clipboard.
+	try { return await navigator.clipboard.writeText(text); } catch {}
+	const { activeElement } = document, area = h("textarea", { value: text, readOnly: true });
+	($("dialog[open]") ?? document.body).append(area);
+	area.select();
+	document.execCommand("copy");
+	area.remove();
+	activeElement?.focus();
+};
+
+// A button that copies the value of an input, or a text.
+export const copier = (source) => {
 	const node = button(t("copy"), async () => {
-		input.select();
-		// Without https there is no navigator.clipboard.
-		try { await navigator.clipboard.writeText(input.value); } catch { document.execCommand("copy"); }
+		await copy(source.value ?? source);
+		source.select?.();
 		node.textContent = t("copied");
 	});
 	return node;

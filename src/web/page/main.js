@@ -5,6 +5,7 @@ import "./rest.js";
 import "./store.js";
 import "../client.js";
 import "./log.js";
+import "./text.js";
 import "./qr.js";
 import { $, h } from "./dom.js";
 import { lang, ready } from "./words.js";

@@ -132,6 +132,7 @@ class Room {
 	#add(messages, isPast) {
 		const { log, talk } = this, isFirst = !log.you;
 		log.you = talk.you;
+		log.name = session()?.username;
 		if (isPast) {
 			this.#flush();
 			if (isFirst) log.hasOlder = messages.length >= 100;

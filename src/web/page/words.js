@@ -43,9 +43,10 @@ export const listed = (names, n = names.length) => {
 export const why = ({ code, detail, wait }) => code in words ? t(code, { n: wait || 1 }) : detail ?? code;
 
 const format = (options) => new Intl.DateTimeFormat(lang, options);
-const hour = format({ hour: "2-digit", minute: "2-digit" }), date = format({ weekday: "long", day: "numeric", month: "long" });
+const hour = format({ hour: "numeric", minute: "2-digit" }), date = format({ weekday: "long", day: "numeric", month: "long" });
 export const clock = (when) => hour.format(when);
-export const day = (when) => {
-	const back = Math.round((new Date().setHours(0, 0, 0, 0) - new Date(when).setHours(0, 0, 0, 0)) / 864e5);
+// `now` is the server's time, because the clock of a device may be wrong.
+export const day = (when, now = Date.now()) => {
+	const back = Math.round((new Date(now).setHours(0, 0, 0, 0) - new Date(when).setHours(0, 0, 0, 0)) / 864e5);
 	return back === 0 ? t("today") : back === 1 ? t("yesterday") : date.format(when);
 };
