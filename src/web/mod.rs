@@ -72,6 +72,7 @@ pub static PAGE_PARTS: &[(&str, File)] = &[
     ("page.css", file!("page/page.css", STYLE)),
     ("main.js", file!("page/main.js", SCRIPT)),
     ("lobby.js", file!("page/lobby.js", SCRIPT)),
+    ("settings.js", file!("page/settings.js", SCRIPT)),
     ("entry.js", file!("page/entry.js", SCRIPT)),
     ("room.js", file!("page/room.js", SCRIPT)),
     ("log.js", file!("page/log.js", SCRIPT)),
@@ -83,6 +84,7 @@ pub static PAGE_PARTS: &[(&str, File)] = &[
     ("en.js", file!("page/en.js", SCRIPT)),
     ("pt.js", file!("page/pt.js", SCRIPT)),
     ("es.js", file!("page/es.js", SCRIPT)),
+    ("link.js", file!("page/link.js", SCRIPT)),
     ("dom.js", file!("page/dom.js", SCRIPT)),
     ("qr.js", file!("page/qr.js", SCRIPT)),
 ];

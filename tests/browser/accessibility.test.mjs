@@ -34,11 +34,12 @@ scenario("everything works by keyboard, with a visible focus that is never lost"
 	await ana.page.getByLabel("Your name").waitFor();
 	await tabTo(ana, "Your name");
 	await keyboard.type("ana");
-	await tabTo(ana, "Title (optional)");
+	await tabTo(ana, "Options");
+	await keyboard.press("Enter");
+	await tabTo(ana, "Title");
 	await keyboard.type("Tea");
-	await tabTo(ana, "Private");
-	await keyboard.press("Space");
-	await tabTo(ana, "Create a room");
+	await tabTo(ana, "List it publicly");
+	await tabTo(ana, "Start a room");
 	await keyboard.press("Enter");
 	await ana.isIn();
 	await ana.page.locator(".title > svg").waitFor();
@@ -171,7 +172,7 @@ scenario("axe finds no fault with the first screen", async ({ person, allow }) =
 	await ana.page.goto(server.url);
 	await ana.page.getByRole("link", { name: /rather long/ }).waitFor();
 	await look(ana, "lobby");
-	await ana.button("Create a room").click();
+	await ana.button("Start a room").click();
 	await ana.page.getByRole("alert").filter({ hasText: /./ }).first().waitFor();
 	await look(ana, "lobby, with an error");
 	await ana.open(server.url, "ana", { isPrivate: true });
@@ -225,7 +226,7 @@ scenario("axe finds no fault with the screens before and after a room", async ({
 	const owner = await person(), ana = await person(), guest = await person();
 	const room = await owner.open(server.url, "owner", { title: "Tea", password: "sesame" });
 	await guest.page.goto(room);
-	await guest.heading("Choose a name").waitFor();
+	await guest.heading(/^Join /).waitFor();
 	await look(guest, "name and password");
 	await ana.open(server.url, "ana");
 	await ana.page.goto(room);
@@ -294,6 +295,78 @@ scenario("an on-screen keyboard leaves space for the conversation", async ({ per
 	}
 });
 
+scenario("zooming changes no layout, and the page follows what the keyboard of iOS scrolls away", async ({ person }) => {
+	const ana = await person({ isMobile: true, hasTouch: true });
+	await ana.open(server.url, "ana");
+	const height = () => ana.log.evaluate((log) => log.clientHeight), before = await height();
+	const devtools = await ana.context.newCDPSession(ana.page);
+	await devtools.send("Emulation.setPageScaleFactor", { pageScaleFactor: 5 });
+	await until("it is zoomed", () => ana.page.evaluate(() => visualViewport.scale > 4.9 && visualViewport.height < 200));
+	await ana.page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+	assert.equal(await height(), before);
+	await devtools.send("Emulation.setPageScaleFactor", { pageScaleFactor: 1 });
+	await until("it is not zoomed", () => ana.page.evaluate(() => visualViewport.scale === 1));
+	// iOS shrinks the visual viewport only, and scrolls it.
+	await ana.page.evaluate(() => {
+		for (const [name, value] of [["height", 400], ["offsetTop", 120]]) Object.defineProperty(visualViewport, name, { value });
+		visualViewport.dispatchEvent(new Event("scroll"));
+	});
+	await eventually(() => ana.page.locator(".room").boundingBox().then(({ y, height }) => [y, height]), [120, 400]);
+});
+
+scenario("a dialog closes by a press outside only, which begins and ends there", async ({ person }) => {
+	const ana = await person({ viewport: { width: 800, height: 700 } }), { mouse } = ana.page;
+	await ana.open(server.url, "ana");
+	await ana.button("Invite").click();
+	const box = ana.page.getByRole("dialog"), { x, y, width, height } = await box.boundingBox();
+	const drag = async (from, to) => {
+		await mouse.move(...from);
+		await mouse.down();
+		await mouse.move(...to);
+		await mouse.up();
+	};
+	const inside = [x + width / 2, y + height / 2], padding = [x + 6, y + height / 2], outside = [x - 40, y + height / 2];
+	for (const [from, to] of [[inside, outside], [outside, inside], [padding, padding], [padding, outside]]) {
+		await drag(from, to);
+		assert.equal(await box.count(), 1, `${from} to ${to}`);
+	}
+	await drag(outside, [outside[0], outside[1] + 5]);
+	await box.waitFor({ state: "detached" });
+});
+
+scenario("with forced colours bubbles have a border, and long names leave what they do readable", async ({ person }) => {
+	const ana = await person({ forcedColors: "active" }), bo = await person();
+	const room = await ana.open(server.url, "ana");
+	await bo.enter(room, "b".repeat(50));
+	await bo.say("Hello");
+	await ana.say("Hi");
+	await ana.reads("Hello", "Hi");
+	assert.deepEqual(await ana.page.locator(".bubble").evaluateAll((all) => all.map((node) => getComputedStyle(node).borderTopWidth)), ["1px", "3px"]);
+	await until("bo is shown as typing", async () => {
+		await bo.box.pressSequentially("x");
+		return await ana.page.locator(".typing").textContent() !== "";
+	});
+	const [typing, end] = await ana.page.locator(".typing").evaluate((node) => {
+		const range = document.createRange();
+		range.selectNodeContents(node.lastChild);
+		return [node.getBoundingClientRect().right, range.getBoundingClientRect().right];
+	});
+	assert.ok(end <= typing && end > 0, `${end} is within ${typing}`);
+	const { height } = await ana.button("2 people").boundingBox();
+	assert.ok(height >= 44, `${height}`);
+});
+
+scenario("on a wide screen the conversation is centred and no wider than 60 rem", async ({ person }) => {
+	const ana = await person({ viewport: { width: 1920, height: 900 } }), bo = await person();
+	const room = await ana.open(server.url, "ana");
+	await bo.enter(room, "bo");
+	await bo.say("Hello");
+	await ana.say("Hi");
+	await ana.reads("Hello", "Hi");
+	const [log, list] = [await ana.log.boundingBox(), await ana.page.locator(".list").first().boundingBox()];
+	assert.ok(list.width <= 960 && Math.abs(list.x + list.width / 2 - log.x - log.width / 2) < 10, JSON.stringify([log, list]));
+});
+
 scenario("with reduced motion nothing is animated", async ({ person }) => {
 	const ana = await person({ reducedMotion: "reduce" });
 	await ana.open(server.url, "ana");
@@ -313,7 +386,7 @@ scenario("a browser set to Portuguese gets Brazilian Portuguese, all others Engl
 	await ana.page.goto(server.url);
 	await ana.page.getByLabel("Seu nome").fill("ana");
 	assert.equal(await ana.page.evaluate(() => document.documentElement.lang), "pt-BR");
-	await ana.button("Criar uma sala").click();
+	await ana.button("Abrir uma sala").click();
 	await ana.isIn();
 	await ana.page.getByText("1 pessoa").waitFor();
 	await bo.enter(ana.page.url(), "bo");
@@ -387,7 +460,7 @@ scenario("everything works under a proxy's prefix", async ({ person }) => {
 	await bo.page.getByRole("link", { name: /Below/ }).first().waitFor();
 	assert.equal(bo.page.url().replace("#", ""), url);
 	await ana.button("1 person").waitFor();
-	await bo.page.getByRole("link", { name: "API docs" }).click();
+	await bo.page.getByRole("link", { name: "API", exact: true }).click();
 	await bo.page.waitForURL(`${url}docs`);
 	assert.deepEqual(asked.filter((one) => !one.startsWith(url) && !one.startsWith("data:")), [], "no requests to other origins");
 	// The session is not shared with another server on the same host.

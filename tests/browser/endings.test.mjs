@@ -210,7 +210,7 @@ scenario("an unreachable server is not taken for a deleted room", async ({ perso
 	await ana.page.clock.fastForward(10_000);
 	await ana.page.getByText("The server can't be reached").waitFor();
 	await ana.page.getByLabel("Your name").fill("ana");
-	await ana.button("Create a room").click();
+	await ana.button("Start a room").click();
 	await ana.page.getByRole("alert").filter({ hasText: "The server can't be reached" }).waitFor();
 	await ana.page.getByLabel("Link or code").fill("0123456789");
 	await ana.button("Join").click();
@@ -252,8 +252,9 @@ scenario("an edited address leads to the other room", async ({ person }) => {
 	const ana = await person();
 	const one = await ana.open(server.url, "ana", { title: "One" });
 	await ana.page.goBack();
+	await ana.options();
 	await ana.page.getByLabel("Title").fill("Two");
-	await ana.button("Create a room").click();
+	await ana.button("Start a room").click();
 	await ana.isIn();
 	await ana.heading("Two").waitFor();
 	await ana.say("in two");

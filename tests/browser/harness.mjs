@@ -239,12 +239,18 @@ export class Person {
 	async open(url, name, { title = "", isPrivate = false, password = "" } = {}) {
 		await this.page.goto(url);
 		await this.page.getByLabel("Your name").fill(name);
+		await this.options();
 		await this.page.getByLabel("Title").fill(title);
-		if (isPrivate) await this.page.getByLabel("Private").check();
+		if (!isPrivate && !password) await this.page.getByLabel("List it publicly").check();
 		await this.page.getByLabel("Password").fill(password);
-		await this.button("Create a room").click();
+		await this.button("Start a room").click();
 		await this.isIn();
 		return this.page.url();
+	}
+
+	// Unfolds what may be chosen for a new room.
+	options() {
+		return this.page.locator("details").evaluate((fold) => { fold.open = true; });
 	}
 
 	// Makes the page reconnect at once. The button would do so too, but may vanish before it is pressed.

@@ -94,7 +94,7 @@ macro_rules! pure {
     )*};
 }
 
-pure! { words text }
+pure! { words text link }
 
 /// A test for each of these files, which together take minutes.
 macro_rules! slow {

@@ -15,17 +15,16 @@ scenario("a name is enough to create a room", async ({ person }) => {
 	await ana.page.getByRole("heading", { name: `Room \u2068${id}\u2069`, exact: true }).waitFor();
 	const info = await server.ask("GET", `rooms/${id}`);
 	assert.deepEqual([info.title, info.private, info.password, info.user_count], [null, false, false, 1]);
-	assert.equal(await ana.page.title(), `Room \u2068${id}\u2069 · Disposable Chat`);
+	assert.equal(await ana.page.title(), `Room ${id} · Disposable Chat`);
 });
 
-scenario("a room may have a title, be private, and have a password", async ({ person }) => {
+scenario("a room is private unless listed, and may have a title and a password", async ({ person }) => {
 	const ana = await person();
 	const secret = await ana.open(server.url, "ana", { title: "Ours", password: "sesame" });
 	await ana.heading("Ours").waitFor();
 	await ana.page.goBack();
 	await ana.heading("Disposable Chat").waitFor();
-	await ana.page.getByLabel("Private").check();
-	await ana.button("Create a room").click();
+	await ana.button("Start a room").click();
 	await ana.isIn();
 	await ana.heading("Private room").waitFor();
 	const hidden = ana.page.url();
@@ -41,21 +40,136 @@ scenario("a room may have a title, be private, and have a password", async ({ pe
 	assert.equal(await rooms(ana, "Your rooms").locator("svg").count(), 2, "each with a lock");
 });
 
-scenario("errors are shown and can be corrected", async ({ person, allow }) => {
+// The field that is wrong: its label, its description, and whether it has the focus.
+const faults = (one) => one.page.locator("[aria-invalid=true]").evaluateAll((all) => all.map((input) => [
+	input.labels[0].textContent, input.getAttribute("aria-describedby").split(" ").map((id) => document.getElementById(id)).filter((node) => node.checkVisibility()).map((node) => node.textContent).join(),
+	input === document.activeElement,
+]));
+
+scenario("an error stands at its field, which has the focus, and goes when it is corrected", async ({ person, allow }) => {
 	allow(/status of (400|422)/);
-	const ana = await person();
+	const ana = await person(), start = () => ana.button("Start a room").click();
+	const wrong = async (label, text) => {
+		await eventually(() => faults(ana), [[label, text, true]]);
+		await eventually(() => alert(ana).allTextContents(), [text]);
+	};
 	await ana.page.goto(server.url);
 	await ana.page.getByLabel("Your name").fill("a");
-	await ana.button("Create a room").click();
-	await eventually(() => alert(ana).allTextContents(), ["A name has 2 to 50 visible characters."]);
-	assert.equal(await focused(ana), "BUTTON", "the focus isn't lost");
+	await start();
+	await wrong("Your name", "A name has 2 to 50 visible characters.");
 	await ana.page.getByLabel("Your name").fill("ana");
+	await eventually(() => faults(ana), []);
+	await ana.options();
 	await ana.page.getByLabel("Title").fill("t".repeat(81));
-	await ana.button("Create a room").click();
-	await eventually(() => alert(ana).allTextContents(), ["Too long, or has invisible characters."]);
+	await ana.page.getByText("Options").click();
+	await start();
+	await wrong("Title", "Too long, or has invisible characters.");
 	await ana.page.getByLabel("Title").fill("t".repeat(80));
-	await ana.button("Create a room").click();
+	await ana.page.getByLabel("Password").fill("p".repeat(129));
+	await start();
+	await wrong("Password", "A password has at most 128 bytes.");
+	await ana.page.getByLabel("Password").fill("");
+	await ana.page.getByLabel("Link or code").fill("what is this?");
+	await ana.button("Join").click();
+	await wrong("Link or code", "There is no room in this link.");
+	await start();
 	await ana.isIn();
+});
+
+scenario("a new room may end after a time, as far as the server allows", async ({ person, allow }) => {
+	allow(/status of 422/);
+	const short = await serve("--room-life-max", "2h");
+	const ana = await person();
+	await ana.page.goto(short.url);
+	await ana.page.getByLabel("Your name").fill("ana");
+	await ana.options();
+	assert.deepEqual(await ana.page.getByLabel("Ends").locator("option").allTextContents(), ["When nobody uses it", "After 1 hour", "After 6 hours", "After 1 day", "After 7 days"]);
+	await ana.page.getByLabel("Ends").selectOption("After 6 hours");
+	await ana.button("Start a room").click();
+	await eventually(() => faults(ana), [["Ends", "Rooms on this server can't last that long.", true]]);
+	await ana.page.getByLabel("Ends").selectOption("After 1 hour");
+	await ana.button("Start a room").click();
+	await ana.isIn();
+	const { created_at, expires_at } = await short.ask("GET", `rooms/${ana.page.url().split("/r/")[1]}`);
+	assert.equal(Math.round((Date.parse(expires_at) - Date.parse(created_at)) / 1000), 3600);
+});
+
+scenario("a room with a password can't be listed", async ({ person }) => {
+	const ana = await person();
+	await ana.page.goto(server.url);
+	await ana.options();
+	const listed = ana.page.getByLabel("List it publicly");
+	await listed.check();
+	await ana.page.getByLabel("Password").fill("sesame");
+	assert.deepEqual([await listed.isChecked(), await listed.isDisabled()], [false, true]);
+	await ana.page.getByLabel("Password").fill("");
+	assert.equal(await listed.isDisabled(), false);
+});
+
+scenario("a name is remembered on the device only if wished", async ({ person }) => {
+	const ana = await person();
+	const named = async () => {
+		const page = await ana.context.newPage();
+		await page.goto(server.url);
+		const name = await page.getByLabel("Your name").inputValue();
+		await page.close();
+		return name;
+	};
+	const end = async () => {
+		await ana.page.goto(server.url);
+		await ana.button("End my session").click();
+		await ana.page.getByRole("dialog").getByRole("button", { name: "End my session" }).click();
+		await eventually(() => ana.page.getByLabel("Your name").inputValue(), "ana");
+	};
+	await ana.open(server.url, "ana");
+	await end();
+	assert.equal(await named(), "");
+	await ana.options();
+	await ana.page.getByLabel("Remember my name").check();
+	await ana.button("Start a room").click();
+	await ana.isIn();
+	await end();
+	assert.equal(await named(), "ana");
+	await ana.options();
+	await ana.page.getByLabel("Remember my name").uncheck();
+	assert.equal(await named(), "");
+});
+
+scenario("the forms keep their height beside long lists, and one room has one count", async ({ person }) => {
+	const ana = await person({ viewport: { width: 1280, height: 800 } });
+	await ana.page.clock.install();
+	const room = await ana.open(server.url, "ana", { title: "Counted" });
+	const id = room.split("/r/")[1];
+	const { session_id } = await server.openSession("bo");
+	for (let n = 0; n < 6; n++) await server.room({ session_id }, { title: `Filler ${n}` });
+	await ana.page.goto(server.url);
+	const counts = () => ana.page.locator(`.rooms a[href="#/r/${id}"] small`).allTextContents();
+	await eventually(counts, ["1 person", "1 person"]);
+	const heights = await ana.page.locator("form").evaluateAll((all) => all.map((form) => [form.getBoundingClientRect().height, [...form.children].reduce((sum, node) => sum + node.getBoundingClientRect().height, 0)]));
+	for (const [whole, parts] of heights) assert.ok(whole - parts < 60, `${whole} is little more than ${parts}`);
+	const cy = await person();
+	await cy.enter(room, "cy");
+	await ana.page.clock.fastForward(10_000);
+	await eventually(counts, ["2 people", "2 people"]);
+});
+
+scenario("language and colours can be chosen, and are kept", async ({ person }) => {
+	const ana = await person({ colorScheme: "light" });
+	const back = () => ana.page.evaluate(() => [getComputedStyle(document.body).backgroundColor, [...document.querySelectorAll("meta[name=theme-color]")].filter((meta) => matchMedia(meta.media).matches).map((meta) => meta.content).join()]);
+	await ana.page.goto(server.url);
+	const light = await back();
+	await ana.page.getByLabel("Colors").selectOption("Dark");
+	const dark = await back();
+	assert.deepEqual([light, dark], [["rgb(244, 243, 248)", "#f4f3f8"], ["rgb(19, 18, 25)", "#131219"]]);
+	await ana.page.emulateMedia({ colorScheme: "dark" });
+	await ana.page.getByLabel("Colors").selectOption("Light");
+	assert.deepEqual(await back(), light);
+	await ana.page.getByLabel("Language").selectOption("Español");
+	await ana.page.getByLabel("Tu nombre").waitFor();
+	assert.equal(await ana.page.evaluate(() => document.documentElement.lang), "es");
+	assert.deepEqual(await back(), light, "kept");
+	await ana.page.getByLabel("Colores").selectOption("Del sistema");
+	assert.deepEqual(await back(), dark);
 });
 
 scenario("a link or a code leads into a room, and a wrong one shows an error", async ({ person, allow }) => {
@@ -69,13 +183,21 @@ scenario("a link or a code leads into a room, and a wrong one shows an error", a
 		await ana.page.getByLabel("Link or code").press("Enter");
 	};
 	await go("what is this?");
-	await eventually(() => alert(ana).allTextContents(), ["Room not found"]);
-	for (const text of [id, ` ${id.toUpperCase()} `, `Come to ${server.url}#/r/${id}!`]) {
+	await eventually(() => alert(ana).allTextContents(), ["There is no room in this link."]);
+	for (const text of [id, ` ${id.toUpperCase()} `, `Come to ${server.url}#/r/${id}!`, `https://0123456789.example/#/r/${id}`]) {
 		await go(text);
-		await ana.page.getByText("You are invited to Tea.").waitFor();
+		await ana.heading("Join Tea").waitFor();
 		await ana.page.getByRole("link", { name: "All rooms" }).click();
 		await ana.heading("Disposable Chat").waitFor();
 	}
+	// Characters that a link has gained on its way.
+	for (const tail of [".", ")", "/", "?utm=1", "%20"]) {
+		await ana.page.goto("about:blank");
+		await ana.page.goto(`${server.url}#/r/${id.toUpperCase()}${tail}`);
+		await ana.heading("Join Tea").waitFor();
+		assert.equal(ana.page.url(), `${server.url}#/r/${id}`);
+	}
+	await ana.page.getByRole("link", { name: "All rooms" }).click();
 	await go("0123456789");
 	await ana.heading("Room not found").waitFor();
 	for (const address of ["#/r/nonsense", "#/r/", `#/r/${id}0`, "#/r/<img src=x>", "#/r/%"]) {
@@ -117,15 +239,15 @@ scenario("the lobby lists public rooms with title and people, and is refreshed",
 	await bo.page.clock.fastForward(10_000);
 	await eventually(first, ["<b>Lively</b>2 people", `Room \u2068${quiet}\u20690 people`]);
 	await bo.page.keyboard.press("Enter");
-	await bo.page.getByText("You are invited to <b>Lively</b>.").waitFor();
+	await bo.heading("Join <b>Lively</b>").waitFor();
 });
 
 scenario("a link first asks for a name", async ({ person }) => {
 	const ana = await person(), bo = await person();
 	const room = await ana.open(server.url, "ana", { title: "Tea" });
 	await bo.page.goto(room);
-	await bo.heading("Choose a name").waitFor();
-	await bo.page.getByText("You are invited to Tea.").waitFor();
+	await bo.heading(/^Join /).waitFor();
+	await bo.heading("Join Tea").waitFor();
 	assert.equal(await focused(bo), "Your name");
 	await bo.page.keyboard.type("bo");
 	await bo.page.keyboard.press("Enter");
@@ -177,7 +299,7 @@ scenario("without storage the session lasts until the tab is closed", async ({ p
 	await ana.isIn();
 	await ana.reads("Hello", "Hi");
 	await ana.page.reload();
-	await ana.heading("Choose a name").waitFor();
+	await ana.heading(/^Join /).waitFor();
 });
 
 scenario("an ended session is shown, and the name is suggested again", async ({ person, allow }) => {
@@ -200,7 +322,7 @@ scenario("an ended session is shown, and the name is suggested again", async ({ 
 	await ana.page.goto(server.url);
 	await eventually(() => ana.page.getByLabel("Your name").inputValue(), "ana");
 	await ana.page.goto(room);
-	await ana.heading("Choose a name").waitFor();
+	await ana.heading(/^Join /).waitFor();
 });
 
 scenario("ending the session in the lobby needs a confirmation", async ({ person }) => {

@@ -25,7 +25,7 @@ test("every language has every text, with the same parts inserted", () => {
 });
 
 // Words that are written alike in two languages.
-const ALIKE = [];
+const ALIKE = ["api"];
 
 test("no text was left in English", () => {
 	for (const [name, words] of languages) if (words !== english)

@@ -20,16 +20,26 @@ export const h = (tag, ...inside) => {
 export const $ = (query, from = document) => from.querySelector(query);
 
 let fields = 0;
-export const field = (label, props, hint) => {
-	const id = `f${++fields}`, input = h("input", { id, autocomplete: "off", ...props });
+const tell = (input, wrong) => {
+	if (wrong) input.setAttribute("aria-invalid", "true");
+	else input.removeAttribute("aria-invalid");
+	$(`#${input.id}e`)?.replaceChildren(wrong);
+};
+// An input, or with `options: [[value, label]]` a choice, with its label and a place for what is wrong.
+export const field = (label, { options, ...props }, hint) => {
+	const id = `f${++fields}`, isBox = props.type === "checkbox";
+	const described = [hint && `${id}h`, !isBox && `${id}e`].filter(Boolean).join(" ");
+	const input = options ? h("select", { id, ...props }, options.map(([value, text]) => h("option", { value }, text))) : h("input", { id, autocomplete: "off", ...props });
+	if (described) input.setAttribute("aria-describedby", described);
 	const words = [h("label", { htmlFor: id }, label), hint ? h("small", { id: `${id}h` }, hint) : ""];
-	if (hint) input.setAttribute("aria-describedby", `${id}h`);
-	return props.type === "checkbox" ? h("div.check", input, h("div", words)) : h("div.field", words[0], input, words[1]);
+	if (isBox) return h("div.check", input, h("div", words));
+	input.addEventListener("input", () => tell(input, ""));
+	return h("div.field", words[0], input, h("small.wrong", { id: `${id}e`, role: "alert" }), words[1]);
 };
 
-// `submit(elements)` returns a sentence about what is wrong, or nothing.
-export const form = (action, inside, submit) => {
-	const wrong = h("p.wrong", { role: "alert" }), button = h("button.primary", action);
+// `submit(elements)` returns nothing, or what is wrong: a sentence, or `{field: sentence}` by the name of the field.
+export const form = (action, inside, submit, className = "primary") => {
+	const wrong = h("p.wrong", { role: "alert" }), button = h("button", { className }, action);
 	const node = h("form", { noValidate: true }, inside, wrong, button);
 	let isBusy = false;
 	node.onsubmit = async (event) => {
@@ -37,7 +47,15 @@ export const form = (action, inside, submit) => {
 		if (isBusy) return;
 		aria(button, "ariaBusy", isBusy = true);
 		wrong.textContent = "";
-		wrong.textContent = (await submit(node.elements)) ?? "";
+		for (const one of node.elements) tell(one, "");
+		const fault = await submit(node.elements) ?? "";
+		if (typeof fault === "string") wrong.textContent = fault;
+		else for (const [name, text] of Object.entries(fault)) {
+			const input = node.elements[name], fold = input.closest("details");
+			if (fold) fold.open = true;
+			tell(input, text);
+			input.focus();
+		}
 		aria(button, "ariaBusy", isBusy = false);
 	};
 	return node;
@@ -89,10 +107,16 @@ export const copier = (source) => {
 	return node;
 };
 
-// Closed by Escape, its cross, or a press outside; then removed.
+// Closed by Escape, its cross, or a press that begins and ends outside: a selection dragged out leaves it open. Then removed.
 export const dialog = (title, ...inside) => {
 	const node = h("dialog", { ariaLabel: title }, h("header", h("h2", title), iconButton("close", t("close"), () => node.close())), inside);
-	node.onclick = ({ target }) => { if (target === node) node.close(); };
+	const isOutside = ({ target, clientX: x, clientY: y }) => {
+		const { left, right, top, bottom } = node.getBoundingClientRect();
+		return target === node && (x < left || x > right || y < top || y > bottom);
+	};
+	let began = false;
+	node.onpointerdown = (event) => { began = isOutside(event); };
+	node.onclick = (event) => { if (began && isOutside(event)) node.close(); };
 	node.onclose = () => node.remove();
 	document.body.append(node);
 	node.showModal();

@@ -1,9 +1,10 @@
 // The screens before and after a room: name, password, and how a visit ended.
 import { $, button, copier, field, form, h } from "./dom.js";
 import { said, t, why } from "./words.js";
-import { ask, begin, nameBefore, session } from "./rest.js";
+import { ask, begin, isNameKept, keepName, nameBefore, session } from "./rest.js";
 
 export const nameField = () => field(t("name"), { name: "name", required: true, maxLength: 100, value: nameBefore(), autocomplete: "nickname", dir: "auto" }, t("nameHint"));
+export const rememberField = () => field(t("remember"), { name: "remember", type: "checkbox", checked: isNameKept(), onchange: ({ target }) => keepName(nameBefore(), target.checked) });
 const passwordField = () => field(t("password"), { name: "password", type: "password", required: true, maxLength: 128 });
 
 export const titled = ({ room_id, title, private: isPrivate }) => title ?? (isPrivate ? t("privateRoom") : t("untitled", { id: room_id }));
@@ -23,17 +24,17 @@ const unsent = (texts) => {
 const takeName = async (name) => {
 	if (session()?.username === name.trim()) return;
 	const answer = await begin(name);
-	if (!answer.ok) return why(answer);
+	if (!answer.ok) return answer.code === "bad_username" ? { name: why(answer) } : why(answer);
 };
 const join = async (room, password) => {
 	const answer = await ask("POST", `rooms/${room}/join`, { password });
-	if (!answer.ok && answer.code !== "room_not_found") return why(answer);
+	if (!answer.ok && answer.code !== "room_not_found") return answer.code === "bad_password" ? { password: why(answer) } : why(answer);
 };
 
 // For a visitor without a session: asks for a name, and for the room's password if there is one.
-export const askName = (info, enter) => card(t("whoAreYou"),
-	h("p", said("invited", { room: titled(info) })),
-	form(t("goIn"), [nameField(), info.password ? passwordField() : ""], async ({ name, password }) => {
+export const askName = (info, enter) => card(said("joinRoom", { room: titled(info) }),
+	h("p", t(info.password ? "whoAreYouPassword" : "whoAreYou")),
+	form(t("goIn"), [nameField(), rememberField(), info.password ? passwordField() : ""], async ({ name, password }) => {
 		const wrong = await takeName(name.value) ?? (password && await join(info.room_id, password.value));
 		if (!wrong) enter();
 		return wrong;

@@ -1,14 +1,13 @@
-// The first screen: create a room, join one by link, and the lists of your rooms and of public rooms.
+// The first screen: start a room, join one by its link, and the lists of your rooms and of public rooms.
 import { $, button, dialog, field, form, h, icon } from "./dom.js";
-import { said, t, why } from "./words.js";
-import { ask, begin, end, session } from "./rest.js";
-import { nameField, titled } from "./entry.js";
-import { shared } from "./store.js";
+import { amount, said, t, why } from "./words.js";
+import { ask, begin, end, keepName, session } from "./rest.js";
+import { nameField, rememberField, titled } from "./entry.js";
+import { pathTo, roomIn } from "./link.js";
+import { settings } from "./settings.js";
 
 const REFRESH = 10_000, MINE_MAX = 20;
-
-// The room id in a pasted text.
-export const codeIn = (text) => text.toLowerCase().match(/(?<![0-9a-f])([0-9a-f]{32}|[0-9a-f]{10})(?![0-9a-f])/)?.[1];
+const ENDS = [[1, "hour"], [6, "hour"], [1, "day"], [7, "day"]], SECONDS = { hour: 3600, day: 86400 };
 
 // Asks before an action that can't be undone.
 export const sure = (question, action) => new Promise((resolve) => {
@@ -22,39 +21,48 @@ const row = (info) => h("li", h("a", { href: `#/r/${info.room_id}` },
 
 export const lobby = (refresh) => {
 	const me = session();
+	const title = field(t("title"), { name: "title", maxLength: 160, dir: "auto" });
+	const password = field(t("password"), { name: "password", type: "password", autocomplete: "new-password", oninput: ({ target }) => {
+		const listed = $("[name=listed]", openForm); // What is listed is open to all.
+		listed.disabled = !!target.value;
+		if (target.value) listed.checked = false;
+	} });
 	const openForm = form(t("openRoom"), [
-		me ? "" : nameField(),
-		field(t("title"), { name: "title", maxLength: 160, dir: "auto" }),
-		field(t("private"), { name: "private", type: "checkbox" }, t("privateHint")),
-		field(t("newPassword"), { name: "password", type: "password", autocomplete: "new-password" }, t("passwordHint")),
-	], async ({ name, title, private: isPrivate, password }) => {
+		me ? h("p.row", h("span", said("youAre", { user: me.username })), button(t("end"), async () => {
+			if (!await sure(t("endAsk"), t("end"))) return;
+			await end();
+			refresh();
+		}, "quiet")) : nameField(),
+		h("details", h("summary", t("options")), h("div", title, password,
+			field(t("ends"), { name: "ttl", options: [["", t("endsUnused")], ...ENDS.map(([n, unit]) => [n * SECONDS[unit], t("endsAfter", { time: amount(n, unit) }).replace(/[\u2068\u2069]/g, "")])] }),
+			field(t("listed"), { name: "listed", type: "checkbox" }, t("listedHint")),
+			me ? "" : rememberField())),
+	], async ({ name, title, listed, password, ttl }) => {
 		if (!session()) {
 			const answer = await begin(name.value);
-			if (!answer.ok) return why(answer);
+			if (!answer.ok) return answer.code === "bad_username" ? { name: why(answer) } : why(answer);
 		}
 		const answer = await ask("POST", "rooms", {
-			title: title.value.trim() || null, private: isPrivate.checked, password: password.value || null,
+			title: title.value.trim() || null, private: !listed.checked, password: password.value || null, ttl: +ttl.value || null,
 		});
-		if (!answer.ok) return answer.status === 401 ? void refresh() : why(answer);
-		location.hash = `#/r/${answer.room_id}`;
+		if (answer.ok) return void (location.hash = pathTo({ id: answer.room_id }));
+		if (answer.status === 401) return void refresh();
+		// The sentence names the field.
+		const [wrong] = answer.code === "bad_body" && answer.detail.match(/title|password|ttl/) || [];
+		return wrong ? { [wrong]: t(wrong === "title" ? "bad_body" : `bad_${wrong}_new`) } : why(answer);
 	});
 	const enterForm = form(t("goIn"), field(t("link"), { name: "link", spellcheck: false, inputMode: "url" }), async ({ link }) => {
-		const code = codeIn(link.value);
-		if (!code) return t("ended_gone");
-		location.hash = `#/r/${code}`;
-	});
+		const found = roomIn(link.value);
+		if (!found) return { link: t("bad_link") };
+		location.hash = pathTo(found);
+	}, "");
 	const mine = h("section.card", { hidden: true }, h("h2", t("yourRooms")), h("ul.rooms"));
 	const open = h("section.card", h("h2", t("publicRooms")), h("ul.rooms"), h("p", { role: "status" }));
 	const node = h("div.lobby",
-		h("header", h("h1", { tabIndex: -1 }, "Disposable Chat"), h("p", t("about")),
-			me ? h("p.row", h("span", said("youAre", { user: me.username })), button(t("end"), async () => {
-				if (!await sure(t("endAsk"), t("end"))) return;
-				await end();
-				refresh();
-			}, "quiet")) : ""),
-		h("section.card", h("h2", t("openRoom")), openForm),
+		h("header", h("h1", { tabIndex: -1 }, "Disposable Chat"), h("p", t("about"))),
+		h("section.card", h("h2", t("openRoom")), openForm, h("small", t("truth"))),
 		h("div", h("section.card", h("h2", t("enterRoom")), enterForm), mine, open),
-		h("footer", h("a", { href: "docs" }, t("api"))));
+		h("footer.row", settings(), h("a", { href: "docs" }, t("api"))));
 
 	// A list is redrawn only if it has changed, and keeps the focus.
 	const shown = new Map();
@@ -66,21 +74,19 @@ export const lobby = (refresh) => {
 		list.replaceChildren(...rooms.map(row));
 		if (focused) $(`a[href="${focused}"]`, list)?.focus();
 	};
+	// Both lists at once, so that a room in both has the same count in each.
 	const look = async () => {
 		if (document.hidden) return;
-		const answer = await ask("GET", "rooms/all?detail=true");
-		if (answer.ok) fill(open, answer.rooms);
-		$("p", open).textContent = answer.ok ? answer.rooms.length ? "" : t("noRooms") : why(answer);
-	};
-	const lookForMine = async () => {
-		const answer = session() && await ask("GET", "rooms");
-		if (!answer?.ok) return answer?.status === 401 ? refresh() : undefined;
-		const rooms = await Promise.all(answer.rooms.slice(-MINE_MAX).reverse().map((id) => ask("GET", `rooms/${id}`)));
-		fill(mine, rooms.filter(({ ok }) => ok));
+		const [all, own] = await Promise.all([ask("GET", "rooms/all?detail=true"), session() && ask("GET", "rooms")]);
+		if (own?.status === 401) return refresh();
+		const rooms = all.ok ? all.rooms : [], known = new Map(rooms.map((info) => [info.room_id, info]));
+		const infos = await Promise.all((own?.ok ? own.rooms : []).slice(-MINE_MAX).reverse().map((id) => known.get(id) ?? ask("GET", `rooms/${id}`)));
+		if (all.ok) fill(open, rooms);
+		if (own?.ok) fill(mine, infos.filter(({ ok, room_id }) => ok ?? room_id));
 		mine.hidden = !$("li", mine);
+		$("p", open).textContent = all.ok ? rooms.length ? "" : t("noRooms") : why(all);
 	};
 	look();
-	lookForMine();
 	const timer = setInterval(look, REFRESH);
 	document.addEventListener("visibilitychange", look);
 	return {
@@ -89,7 +95,7 @@ export const lobby = (refresh) => {
 			clearInterval(timer);
 			document.removeEventListener("visibilitychange", look);
 			const typed = openForm.elements.name?.value.trim();
-			if (typed && !session()) shared.set("name", typed);
+			if (typed && !session()) keepName(typed);
 		},
 	};
 };

@@ -10,7 +10,8 @@ import "./qr.js";
 import { $, h } from "./dom.js";
 import { lang, ready } from "./words.js";
 import { setTitle } from "./alerts.js";
-import { codeIn, lobby } from "./lobby.js";
+import { isLink, pathTo, roomIn } from "./link.js";
+import { lobby } from "./lobby.js";
 import { room } from "./room.js";
 import { ended } from "./entry.js";
 
@@ -21,9 +22,10 @@ const go = () => {
 	screen?.close();
 	for (const one of document.querySelectorAll("dialog")) one.close();
 	setTitle("");
-	const [, code] = location.hash.match(/^#\/r\/(.*)$/) ?? [];
-	screen = code === undefined ? lobby(go)
-		: codeIn(code) === code ? room(code) : { node: h("div.place", ended("gone", code, null, [])), close() {} };
+	const isRoom = isLink(location.hash), link = isRoom && roomIn(location.hash);
+	// A link may have lost or gained characters on its way. What is shared again is the clean one.
+	if (link && location.hash !== pathTo(link)) history.replaceState(null, "", pathTo(link));
+	screen = !isRoom ? lobby(go) : link ? room(link.id) : { node: h("div.place", ended("gone", "", null, [])), close() {} };
 	$("main").replaceChildren(screen.node);
 	// Screen readers announce the focused heading.
 	if (!isFirst) $("h1", screen.node)?.focus();
@@ -34,9 +36,13 @@ ready.then(() => {
 	go();
 });
 
-// In some browsers an on-screen keyboard covers the page without resizing it.
+// In some browsers an on-screen keyboard covers the page without resizing it, and iOS scrolls the page away under it.
+// Zooming changes the same figures, and must not change the layout.
 const fit = () => {
-	document.documentElement.style.setProperty("--height", `${visualViewport.height}px`);
-	if (visualViewport.scale === 1) scrollTo(0, 0);
+	const { height, scale, offsetTop } = visualViewport;
+	if (Math.abs(scale - 1) > .01) return;
+	document.documentElement.style.setProperty("--height", `${height}px`);
+	$("main").style.transform = offsetTop > 1 ? `translateY(${offsetTop}px)` : "";
 };
-visualViewport.addEventListener("resize", fit);
+for (const name of ["resize", "scroll"]) visualViewport.addEventListener(name, fit);
+visualViewport.addEventListener("resize", () => { if (visualViewport.scale === 1) scrollTo(0, 0); });

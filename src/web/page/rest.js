@@ -8,7 +8,13 @@ export const base = new URL(".", location.href.split("#")[0]);
 
 // All tabs share one session: `{session_id, username}`.
 export const session = () => shared.get("session");
-export const nameBefore = () => session()?.username ?? shared.get("name") ?? "";
+// The last name, kept with this tab, or on this device if its owner wishes so.
+export const nameBefore = () => session()?.username ?? tab.get("name") ?? shared.get("name") ?? "";
+export const isNameKept = () => shared.get("name") !== null;
+export const keepName = (name, onDevice = isNameKept()) => {
+	tab.set("name", name);
+	shared.set("name", onDevice ? name : null);
+};
 
 // Forgets a session that has ended, unless another tab has opened a new one since.
 export const forget = (id) => {
@@ -26,7 +32,7 @@ export const begin = async (username) => {
 	const answer = await ask("POST", "sessions", { username });
 	if (answer.ok) {
 		shared.set("session", answer);
-		shared.set("name", answer.username);
+		keepName(answer.username);
 	}
 	return answer;
 };

@@ -20,6 +20,9 @@ export const ready = load(file(lang)).catch(() => load("en")).then((module) => {
 
 const plural = new Intl.PluralRules(lang), list = new Intl.ListFormat(lang), number = new Intl.NumberFormat(lang);
 
+// "7 days".
+export const amount = (n, unit) => new Intl.NumberFormat(lang, { style: "unit", unit, unitDisplay: "long" }).format(n);
+
 const form = (key, n) => {
 	const forms = (words[key] ?? key).split("|");
 	return forms[n === undefined || plural.select(n) === "one" ? 0 : forms.length - 1];
