@@ -77,6 +77,7 @@ pub static PAGE_PARTS: &[(&str, File)] = &[
     ("room.js", file!("page/room.js", SCRIPT)),
     ("log.js", file!("page/log.js", SCRIPT)),
     ("text.js", file!("page/text.js", SCRIPT)),
+    ("save.js", file!("page/save.js", SCRIPT)),
     ("rest.js", file!("page/rest.js", SCRIPT)),
     ("store.js", file!("page/store.js", SCRIPT)),
     ("alerts.js", file!("page/alerts.js", SCRIPT)),

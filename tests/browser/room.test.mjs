@@ -37,6 +37,11 @@ scenario("messages are grouped by day in the reader's time zone", async ({ perso
 	const times = { "four days ago": "2031-03-06T12:00:00", late: "2031-03-10T02:58:00", "after midnight": "2031-03-10T03:01:00", now: "2031-03-11T18:00:00" };
 	const bo = await person({ timezoneId: "America/Sao_Paulo" });
 	await bo.page.clock.install({ time: new Date("2031-03-11T18:00:00Z") });
+	// "Today" is the server's day.
+	await bo.page.route(/\/rooms\/|\/sessions$/, async (route) => {
+		const response = await route.fetch();
+		await route.fulfill({ response, headers: { ...response.headers(), date: "Tue, 11 Mar 2031 18:00:00 GMT" } });
+	});
 	await bo.page.routeWebSocket(/\/ws\//, (socket) => {
 		const far = socket.connectToServer();
 		far.onMessage((text) => {

@@ -1,6 +1,7 @@
 // The conversation on the screen: grouped by day and person, and limited in length. Must not know the network. A message
 // that can't be drawn is shown as plain text, so that it doesn't take those after it along.
 import { $, aria, button, copier, h } from "./dom.js";
+import { shared } from "./store.js";
 import { firstOf, fold, isEmoji, isMixed, split } from "./text.js";
 import { clock, day, listed, said, t, why } from "./words.js";
 
@@ -38,12 +39,12 @@ const watch = new ResizeObserver((all) => requestAnimationFrame(() => {
 	for (const { target: node } of all) if (node.classList.contains("folded")) node.nextSibling.hidden = node.scrollHeight <= node.clientHeight + 1;
 }));
 const foldable = (node, text) => {
-	if (text.length <= SHORT && text.split("\n").length <= SHORT_LINES) return [node];
+	if (text.length <= SHORT && text.split("\n").length <= SHORT_LINES) return node;
 	const more = button(t("showAll"), () => { more.textContent = t(node.classList.toggle("folded") ? "showAll" : "showLess"); }, "quiet");
 	node.classList.add("folded");
 	more.hidden = true;
 	watch.observe(node);
-	return [node, more];
+	return h("div.long", node, more);
 };
 
 export class Log {
@@ -60,9 +61,11 @@ export class Log {
 	hasOlder = false;
 	atEnd = true;
 
-	// `older(id)` fetches messages before this one; `moved()` is called when the end is reached or left.
-	constructor(older, moved) {
+	// `older(id)` fetches messages before this one; `moved()` is called when the end is reached or left; `now()` is the
+	// server's time.
+	constructor(older, moved, now) {
 		this.fetch = older;
+		this.now = now;
 		known.clear();
 		twins.clear();
 		this.node = h("div.log", { role: "log", ariaLive: "polite", ariaLabel: t("log"), tabIndex: 0 }, this.#list, this.#pending);
@@ -75,8 +78,16 @@ export class Log {
 			if (scrollTop < clientHeight) this.#reach();
 		};
 		// A new message or an on-screen keyboard does not move the view away from the end.
+		this.node.classList.toggle("still", !!shared.get("hides moves"));
 		const follow = new ResizeObserver(() => this.atEnd && this.toEnd());
 		for (const node of [this.node, this.#list, this.#pending]) follow.observe(node);
+	}
+
+	// Whether joins and leaves are hidden, in this browser.
+	get hidesMoves() { return this.node.classList.contains("still"); }
+	set hidesMoves(on) {
+		this.node.classList.toggle("still", on);
+		shared.set("hides moves", on || null);
 	}
 
 	toEnd() {
@@ -123,16 +134,16 @@ export class Log {
 
 	// The text of a message as nodes: paragraphs, and blocks of code between them.
 	#text(text) {
-		const node = h("div.text");
+		const node = h("div.text"), own = this.name && fold(this.name);
 		try {
 			let line = null;
-			for (const { type, text: part } of split(text, (name) => this.#names.has(name))) {
+			for (const { type, text: part } of split(text, (name) => name === own || this.#names.has(name))) {
 				if (type === "block") node.append(h("div.code", h("pre", { dir: "ltr" }, h("code", part)), copier(part)));
 				else {
 					if (!line || line !== node.lastChild) node.append(line = h("p", { dir: "auto" }));
 					line.append(type === "link" ? h("a", { href: part, target: "_blank", rel: "noopener noreferrer nofollow" }, part)
 						: type === "code" ? h("code", { dir: "ltr" }, part)
-						: type === "mention" ? h(`bdi.mention${this.name && fold(part.slice(1)) === fold(this.name) ? ".me" : ""}`, part) : part);
+						: type === "mention" ? h(`bdi.mention${fold(part.slice(1)) === own ? ".me" : ""}`, part) : part);
 				}
 			}
 			if (isEmoji(text)) node.classList.add("emoji");
@@ -169,7 +180,9 @@ export class Log {
 		if (type !== "chat" && !move) return at;
 		if (at.date !== date) {
 			this.#drawMoves(at);
-			const line = h("h2.day", day(when));
+			// At midnight "Today" becomes "Yesterday".
+			for (const one of this.#list.querySelectorAll(".day")) one.textContent = day(new Date(one.dataset.date), this.now());
+			const line = h("h2.day", day(when, this.now()));
 			line.dataset.date = date;
 			into.append(line);
 			at = { date };

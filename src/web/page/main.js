@@ -6,6 +6,7 @@ import "./store.js";
 import "../client.js";
 import "./log.js";
 import "./text.js";
+import "./save.js";
 import "./qr.js";
 import { $, h } from "./dom.js";
 import { lang, ready } from "./words.js";

@@ -21,9 +21,14 @@ export const forget = (id) => {
 	if (session()?.session_id === id) shared.set("session", null);
 };
 
+// The server's time. The clock of a device may be wrong by days. A date in an answer has whole seconds, rounded down.
+let ahead = 0;
+export const now = () => Date.now() + ahead;
+
 // `{ok, status, wait, now, …fields of the response}`; without a response the status is 0.
 export const ask = async (method, path, body) => {
 	const mine = session()?.session_id, answer = await request(base, mine, method, path, body);
+	if (answer.now) ahead = answer.now + 1000 - Date.now();
 	if (answer.status === 401) forget(mine);
 	return answer.status ? answer : { ...answer, code: "ended_lost" };
 };

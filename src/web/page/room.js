@@ -2,8 +2,9 @@
 import { $, aria, button, copier, dialog, field, form, h, icon, iconButton, svg } from "./dom.js";
 import { said, listed, t, why } from "./words.js";
 import { LENGTH_MAX, length } from "../client.js";
-import { ask, end, forget, session, talkIn } from "./rest.js";
+import { ask, end, forget, now, session, talkIn } from "./rest.js";
 import { Log, face, tag } from "./log.js";
+import { savers } from "./save.js";
 import { askName, ended, titled } from "./entry.js";
 import { canNotify, isAway, notifies, notify, setNotify, setSound, setTitle, sounds } from "./alerts.js";
 import { sure } from "./lobby.js";
@@ -47,7 +48,7 @@ class Room {
 			people: () => this.#draw(this.#drawPeople),
 			typing: () => this.#draw(this.#drawTyping),
 		});
-		this.log = new Log((id) => this.talk.older(id), () => this.#draw(this.#drawJump));
+		this.log = new Log((id) => this.talk.older(id), () => this.#draw(this.#drawJump), now);
 		this.status = h("div.status", { role: "status" });
 		this.types = h("p.typing");
 		this.jump = h("button.jump", { type: "button", hidden: true, onclick: () => {
@@ -124,6 +125,8 @@ class Room {
 				target.checked = notifies();
 			} }, canNotify() ? "" : t("notifyDenied")),
 			field(t("sound"), { type: "checkbox", checked: sounds(), onchange: ({ target }) => setSound(target.checked) }),
+			field(t("moves"), { type: "checkbox", checked: !this.log.hidesMoves, onchange: ({ target }) => { this.log.hidesMoves = !target.checked; } }),
+			savers(() => this.log.all(), titled(this.info)),
 			act("leave", () => ask("DELETE", `rooms/${room_id}/leave`)),
 			this.talk.isOwner ? act("remove", () => ask("DELETE", `rooms/${room_id}`), "removeAsk") : "",
 			act("end", end, "endAsk"), wrong);
