@@ -1,10 +1,10 @@
 //! The build script: prepares the embedded files and the guide for `OUT_DIR`.
 //!
 //! Owns two conversions and one flag of the linker. The files for browsers in `src/web` are
-//! compressed by gzip (RFC 1952). The pages in `src/guide` link to each other by file name, as code
-//! hosting sites expect, and these links are rewritten for rustdoc. Must not know what a file
-//! contains or where it is served. The invariant: the output contains no local path and no time, so
-//! the same files give the same bytes
+//! compressed by gzip (RFC 1952), the modules of the page without comments. The pages in `src/guide`
+//! link to each other by file name, as code hosting sites expect, and these links are rewritten for
+//! rustdoc. Must not know what a file contains or where it is served. The invariant: the output
+//! contains no local path and no time, so the same files give the same bytes
 //! on every machine.
 
 use std::io::{self, Write};
@@ -42,7 +42,19 @@ fn loads_packed_relocations() -> bool {
     is_native && version().is_some_and(|version: (u32, u32)| version >= (2, 36))
 }
 
-/// Writes a `.gz` file into `to` for each file in `from`, subfolders included.
+/// A module without indentation and without the comments that have lines of their own, which are a
+/// fifth of what would be sent. Lines keep their numbers, so that an error names a line of the
+/// source. The modules must not have template literals of several lines.
+fn condensed(module: &[u8]) -> Vec<u8> {
+    let lines = module.split(|byte| *byte == b'\n').map(|line| {
+        let line = line.trim_ascii_start();
+        if line.starts_with(b"//") { b"" } else { line }
+    });
+    lines.collect::<Vec<_>>().join(&b'\n')
+}
+
+/// Writes each file in `from` into `to` as it is served, and compressed as `.gz`, subfolders
+/// included.
 fn compress(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
@@ -51,8 +63,12 @@ fn compress(from: &Path, to: &Path) -> io::Result<()> {
         if path.is_dir() {
             compress(&path, &to.join(name))?;
         } else if !name.ends_with(".rs") {
+            let is_page_part = to.ends_with("page") && name.ends_with(".js");
+            let content = fs::read(&path)?;
+            let content = if is_page_part { condensed(&content) } else { content };
+            fs::write(to.join(name), &content)?;
             let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-            encoder.write_all(&fs::read(&path)?)?;
+            encoder.write_all(&content)?;
             fs::write(to.join(format!("{name}.gz")), encoder.finish()?)?;
         }
     }
