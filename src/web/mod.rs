@@ -93,6 +93,9 @@ pub static PAGE_PARTS: &[(&str, File)] = &[
 /// The client module, which the page imports and other programs may import.
 pub static CLIENT: File = file!("client.js", SCRIPT);
 
+/// The service worker, whose path decides which pages it serves.
+pub static WORKER: File = file!("sw.js", SCRIPT);
+
 /// The REST API, in OpenAPI 3.1.
 pub static OPENAPI: File = file!("openapi.json", JSON);
 /// The WebSocket API, in AsyncAPI 3.0.
@@ -145,6 +148,7 @@ mod tests {
         let named = [
             ("page/index.html", &PAGE),
             ("client.js", &CLIENT),
+            ("sw.js", &WORKER),
             ("openapi.json", &OPENAPI),
             ("asyncapi.json", &ASYNCAPI),
             ("docs.html", &DOCS),

@@ -108,4 +108,4 @@ macro_rules! slow {
     )*};
 }
 
-slow! { flows start room drawing connection endings sharing hostile accessibility docs }
+slow! { alerts flows start room drawing connection endings sharing hostile accessibility docs }

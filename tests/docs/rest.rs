@@ -13,8 +13,15 @@ use crate::server::Server;
 
 /// Files that only the pages request, and the socket, which the other document describes: they are routes but not
 /// operations.
-const PARTS: &[&str] =
-    &["/client.js", "/page/{file}", "/docs.js", "/docs.css", "/docs/{file}", "/ws/{room_id}"];
+const PARTS: &[&str] = &[
+    "/client.js",
+    "/sw.js",
+    "/page/{file}",
+    "/docs.js",
+    "/docs.css",
+    "/docs/{file}",
+    "/ws/{room_id}",
+];
 
 /// Errors that no request can provoke by itself.
 const UNPROVOKED_ERRORS: &[(u16, &str, &str)] = &[

@@ -22,7 +22,7 @@ let screen, isFirst = true;
 const go = () => {
 	screen?.close();
 	for (const one of document.querySelectorAll("dialog")) one.close();
-	setTitle("");
+	setTitle("", null);
 	const isRoom = isLink(location.hash), link = isRoom && roomIn(location.hash);
 	// A link may have lost or gained characters on its way. What is shared again is the clean one.
 	if (link && location.hash !== pathTo(link)) history.replaceState(null, "", pathTo(link));

@@ -6,7 +6,7 @@ import { ask, end, forget, now, session, talkIn } from "./rest.js";
 import { Log, face, tag } from "./log.js";
 import { savers } from "./save.js";
 import { askName, ended, titled } from "./entry.js";
-import { canNotify, isAway, notifies, notify, setNotify, setSound, setTitle, sounds } from "./alerts.js";
+import { notify, setTitle, switches } from "./alerts.js";
 import { sure } from "./lobby.js";
 import { path, qr } from "./qr.js";
 import { tab } from "./store.js";
@@ -120,11 +120,7 @@ class Room {
 			this.talk.open();
 		}, question && "danger");
 		dialog(t("more"), h("p", said("youAre", { user: session()?.username ?? "" })),
-			field(t("notify"), { type: "checkbox", checked: notifies(), disabled: !canNotify(), onchange: async ({ target }) => {
-				await setNotify(target.checked);
-				target.checked = notifies();
-			} }, canNotify() ? "" : t("notifyDenied")),
-			field(t("sound"), { type: "checkbox", checked: sounds(), onchange: ({ target }) => setSound(target.checked) }),
+			switches(),
 			field(t("moves"), { type: "checkbox", checked: !this.log.hidesMoves, onchange: ({ target }) => { this.log.hidesMoves = !target.checked; } }),
 			savers(() => this.log.all(), titled(this.info)),
 			act("leave", () => ask("DELETE", `rooms/${room_id}/leave`)),
@@ -145,7 +141,7 @@ class Room {
 		if (!log.atEnd) this.#unread += others.length;
 		this.#draw(this.#drawJump);
 		// Last, because a browser may lack what it needs.
-		if (!isFirst && others.length && isAway()) guard(() => notify(others.length, others.at(-1), this.info.room_id));
+		if (!isFirst) guard(() => notify(others, log.name));
 	}
 
 	#flush() {
@@ -236,7 +232,7 @@ export const room = (id) => {
 		const info = await ask("GET", `rooms/${id}`);
 		if (isClosed) return;
 		if (!info.ok) return put(place, info.status === 404 ? ended("gone", id, null, []) : ended("lost", id, enter, []));
-		setTitle(titled(info));
+		setTitle(titled(info), id);
 		if (!session()) return put(place, askName(info, enter));
 		screen = new Room(info, place);
 		place.replaceChildren(screen.node);
