@@ -5,7 +5,7 @@ use std::io::Read;
 use disposable_chat::web::PAGE_PARTS;
 use flate2::read::GzDecoder;
 
-use crate::client::{Answer, Http, get, request};
+use crate::client::{Answer, Http, Request, get, request};
 use crate::server::Server;
 
 const JSON: &str = "application/json";
@@ -24,7 +24,8 @@ const DOCS: &[(&str, &str)] = &[
 /// The chat page and all that it loads.
 fn chat_page() -> Vec<(String, &'static str)> {
     let parts = PAGE_PARTS.iter().map(|(name, part)| (format!("/page/{name}"), part.content_type));
-    [("/".to_owned(), HTML), ("/client.js".to_owned(), SCRIPT)].into_iter().chain(parts).collect()
+    let others = [("/", HTML), ("/client.js", SCRIPT), ("/sw.js", SCRIPT)];
+    others.map(|(path, kind)| (path.to_owned(), kind)).into_iter().chain(parts).collect()
 }
 
 fn docs() -> Vec<(String, &'static str)> {
@@ -35,25 +36,30 @@ fn files() -> Vec<(String, &'static str)> {
     [chat_page(), docs()].concat()
 }
 
+/// Checks the sum of what the responses to `ask(path)` have as their content.
 #[track_caller]
-fn check_size(files: &[(String, &str)], kib: usize) {
+fn check_size(files: &[(String, &str)], ask: fn(&str) -> Request, kib: usize) {
     let server = Server::start(&[]);
-    let sizes = files.iter().map(|(path, _)| server.ask(get(path)).expect(200).body.len());
+    let sizes = files.iter().map(|(path, _)| server.ask(ask(path)).expect(200).body.len());
     let total: usize = sizes.sum();
     assert!(total <= kib * 1024, "{total} bytes");
 }
 
 #[test]
 fn the_documents_and_their_page_have_at_most_80_kib() {
-    check_size(&docs(), 80);
+    check_size(&docs(), get, 80);
 }
 
 #[test]
-fn the_chat_page_and_what_it_loads_have_at_most_100_kib() {
-    let mut page = chat_page();
+fn the_chat_page_and_what_it_loads_have_at_most_100_kib_and_34_kib_as_sent() {
     // Of the languages a browser loads one.
-    page.retain(|(path, _)| !["/page/pt.js", "/page/es.js"].contains(&path.as_str()));
-    check_size(&page, 100);
+    const LANGUAGES: [&str; 3] = ["/page/en.js", "/page/pt.js", "/page/es.js"];
+    for language in LANGUAGES {
+        let mut page = chat_page();
+        page.retain(|(path, _)| path == language || !LANGUAGES.contains(&path.as_str()));
+        check_size(&page, get, 100);
+        check_size(&page, |path| get(path).field("Accept-Encoding", "gzip"), 34);
+    }
 }
 
 #[test]
