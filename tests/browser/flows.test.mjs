@@ -101,3 +101,21 @@ scenario("a name that is taken and a password that is wrong are said, and mended
 	await bo.say("made it");
 	await ana.reads("made it");
 });
+
+scenario("messages of every kind are drawn: links, code, mentions, emoji, long and deleted ones", async ({ person }) => {
+	const bo = await server.openSession("bo"), id = await server.room(bo);
+	// The first text took Firefox 15 s.
+	const dots = `http://a/${".".repeat(1990)}b${")".repeat(1990)}`, many = Array(1500).fill("x").join("\n");
+	await server.post(bo, id, dots, "hi @ana, `a < b`", "```\nlet x\n```", "👍", many, "oops");
+	const { messages } = await server.ask("GET", `rooms/${id}/messages`, null, bo.session_id);
+	await server.ask("DELETE", `rooms/${id}/messages/${messages.at(-1).id}`, null, bo.session_id);
+	const ana = await person();
+	await ana.enter(`${server.url}#/r/${id}`, "ana");
+	await ana.reads(dots, "hi @ana, a < b", "👍", many, "Message deleted");
+	const drawn = await ana.page.evaluate(() => ["a", ".mention.me", "p > code", "pre > code", ".emoji", ".gone"].map((query) => document.querySelector(`.bubble ${query}`)?.textContent));
+	assert.deepEqual(drawn, [dots.slice(0, -1990), "@ana", "a < b", "let x", "👍", "Message deleted"]);
+	const height = () => ana.page.evaluate(() => [...document.querySelectorAll(".long .text")].at(-1).getBoundingClientRect().height);
+	assert.ok(await height() < 31 * 1.45 * 16);
+	await ana.page.evaluate(() => [...document.querySelectorAll(".long button")].at(-1).click());
+	await until("all is shown", async () => await height() > 30_000);
+});

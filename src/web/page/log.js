@@ -6,7 +6,7 @@ import { firstOf, fold, isEmoji, isMixed, split } from "./text.js";
 import { clock, day, listed, said, t, why } from "./words.js";
 
 const SHOWN_MAX = 1000, SCROLLED_MAX = 3000, GROUP_MAX = 50, PAGE = 100;
-const GROUP_TIME = 5 * 60_000; // The longest pause within a group.
+const GROUP_TIME = 5 * 60_000; // A group shows the time of its first message only.
 const NEAR = 80; // Pixels from the end that count as the end.
 const KEPT_MAX = 5000, NAMES_MAX = 2000, MOVES_MAX = 500;
 const SHORT = 300, SHORT_LINES = 30; // A message within both can't fill 30 lines on the narrowest screen.
