@@ -84,6 +84,13 @@ fn flows_in_firefox() {
     }
 }
 
+#[test]
+fn compat_in_firefox() {
+    if std::env::var_os("SLOW_TESTS").is_some() {
+        run_file("compat", FIREFOX);
+    }
+}
+
 /// A test for each of these files, which need no browser.
 macro_rules! pure {
     ($($name:ident)*) => {$(
@@ -108,4 +115,4 @@ macro_rules! slow {
     )*};
 }
 
-slow! { alerts flows start room drawing connection endings sharing hostile accessibility docs }
+slow! { alerts compat flows start room drawing connection endings sharing hostile accessibility docs }
