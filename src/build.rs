@@ -63,7 +63,7 @@ fn compress(from: &Path, to: &Path) -> io::Result<()> {
         if path.is_dir() {
             compress(&path, &to.join(name))?;
         } else if !name.ends_with(".rs") {
-            let is_page_part = to.ends_with("page") && name.ends_with(".js");
+            let is_page_part = name == "client.js" || to.ends_with("page") && name.ends_with(".js");
             let content = fs::read(&path)?;
             let content = if is_page_part { condensed(&content) } else { content };
             fs::write(to.join(name), &content)?;

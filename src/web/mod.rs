@@ -172,7 +172,7 @@ mod tests {
         for (name, file) in files() {
             let written = std::fs::read(format!("src/web/{name}")).expect("tests run at the root");
             let content = file.content();
-            if name.starts_with("page/") && name.ends_with(".js") {
+            if name == "client.js" || name.starts_with("page/") && name.ends_with(".js") {
                 let lines = |text| String::from_utf8(text).expect("UTF-8");
                 let (content, written) = (lines(content), lines(written.clone()));
                 assert_eq!(content.split('\n').count(), written.split('\n').count(), "{name}");
