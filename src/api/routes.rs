@@ -89,6 +89,7 @@ pub const ROUTES: &[Route] = &[
     route(Get, "/page/{file}", Public(files::page_part), Ignored),
     route(Get, "/client.js", Static(&web::CLIENT), Ignored),
     route(Get, "/sw.js", Static(&web::WORKER), Ignored),
+    route(Get, "/client.d.ts", Static(&web::CLIENT_TYPES), Ignored),
     route(Get, "/openapi.json", Static(&web::OPENAPI), Ignored),
     route(Get, "/asyncapi.json", Static(&web::ASYNCAPI), Ignored),
     route(Get, "/docs", Static(&web::DOCS), Ignored),

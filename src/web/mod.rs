@@ -47,6 +47,8 @@ const HTML: &str = "text/html; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const JSON: &str = "application/json";
+/// What TypeScript has no registered type for. Deno goes by the file's extension then.
+const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Builds a [`File`] from the file of that name in this folder.
 macro_rules! file {
@@ -90,8 +92,9 @@ pub static PAGE_PARTS: &[(&str, File)] = &[
     ("qr.js", file!("page/qr.js", SCRIPT)),
 ];
 
-/// The client module, which the page imports and other programs may import.
+/// The client module, which the page imports and other programs may import, and its types.
 pub static CLIENT: File = file!("client.js", SCRIPT);
+pub static CLIENT_TYPES: File = file!("client.d.ts", TEXT);
 
 /// The service worker, whose path decides which pages it serves.
 pub static WORKER: File = file!("sw.js", SCRIPT);
@@ -149,6 +152,7 @@ mod tests {
             ("page/index.html", &PAGE),
             ("client.js", &CLIENT),
             ("sw.js", &WORKER),
+            ("client.d.ts", &CLIENT_TYPES),
             ("openapi.json", &OPENAPI),
             ("asyncapi.json", &ASYNCAPI),
             ("docs.html", &DOCS),

@@ -1,5 +1,6 @@
 //! How the documents and both pages are sent: small, compressed, cacheable, and with a strict security policy.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 
 use disposable_chat::web::PAGE_PARTS;
@@ -11,6 +12,7 @@ use crate::server::Server;
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 
 const DOCS: &[(&str, &str)] = &[
@@ -28,12 +30,18 @@ fn chat_page() -> Vec<(String, &'static str)> {
     others.map(|(path, kind)| (path.to_owned(), kind)).into_iter().chain(parts).collect()
 }
 
+/// The client module and its types.
+fn client() -> Vec<(String, &'static str)> {
+    vec![("/client.js".to_owned(), SCRIPT), ("/client.d.ts".to_owned(), TEXT)]
+}
+
 fn docs() -> Vec<(String, &'static str)> {
     DOCS.iter().map(|(path, content_type)| ((*path).to_owned(), *content_type)).collect()
 }
 
 fn files() -> Vec<(String, &'static str)> {
-    [chat_page(), docs()].concat()
+    // The page loads the client module.
+    [chat_page(), docs(), client().split_off(1)].concat()
 }
 
 /// Checks the sum of what the responses to `ask(path)` have as their content.
@@ -60,6 +68,25 @@ fn the_chat_page_and_what_it_loads_have_at_most_100_kib_and_34_kib_as_sent() {
         check_size(&page, get, 100);
         check_size(&page, |path| get(path).field("Accept-Encoding", "gzip"), 34);
     }
+}
+
+// contract §11.9
+#[test]
+fn the_client_module_is_one_file_of_at_most_20_kib_and_its_types_have_its_names() {
+    check_size(&client()[..1], get, 20);
+    let server = Server::start(&[]);
+    let [module, types] =
+        ["/client.js", "/client.d.ts"].map(|path| server.ask(get(path)).expect(200).text());
+    assert!(!module.contains("import "), "it has no dependency");
+    let exports = |text: &str, kinds: &[&str]| -> BTreeSet<String> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix("export "));
+        let names = lines.filter_map(|line| kinds.iter().find_map(|kind| line.strip_prefix(kind)));
+        let end = |c: char| !c.is_alphanumeric() && c != '_';
+        names.filter_map(|rest| rest.split(end).next()).map(str::to_owned).collect()
+    };
+    let names = exports(&module, &["const ", "class "]);
+    assert!(names.contains("connect"), "{names:?}");
+    assert_eq!(names, exports(&types, &["const ", "class ", "function "]));
 }
 
 #[test]

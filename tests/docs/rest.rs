@@ -13,15 +13,8 @@ use crate::server::Server;
 
 /// Files that only the pages request, and the socket, which the other document describes: they are routes but not
 /// operations.
-const PARTS: &[&str] = &[
-    "/client.js",
-    "/sw.js",
-    "/page/{file}",
-    "/docs.js",
-    "/docs.css",
-    "/docs/{file}",
-    "/ws/{room_id}",
-];
+const PARTS: &[&str] =
+    &["/sw.js", "/page/{file}", "/docs.js", "/docs.css", "/docs/{file}", "/ws/{room_id}"];
 
 /// Errors that no request can provoke by itself.
 const UNPROVOKED_ERRORS: &[(u16, &str, &str)] = &[
@@ -52,7 +45,16 @@ const MODERATION: &[&str] = &[
     "/rooms/{room_id}/bans",
     "/rooms/{room_id}/bans/{user_id}",
 ];
-const OTHERS: &[&str] = &["/health", "/ping", "/", "/openapi.json", "/asyncapi.json", "/docs"];
+const OTHERS: &[&str] = &[
+    "/health",
+    "/ping",
+    "/",
+    "/client.js",
+    "/client.d.ts",
+    "/openapi.json",
+    "/asyncapi.json",
+    "/docs",
+];
 
 fn routes() -> BTreeSet<(String, &'static str)> {
     let method = |method| match method {

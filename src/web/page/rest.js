@@ -55,7 +55,8 @@ for (const name of WAKES) addEventListener(name, () => document.hidden || curren
 
 // The messages of a room. When the page is unloaded, its socket is left to the browser, which closes it with 1001: the
 // server takes that for a broken connection, and a reload is not announced (contract §6.19).
-export const talkIn = (room, view) => {
-	const key = `pending ${room}`, save = (pending) => tab.set(key, pending.length ? pending : null);
-	return current = new Chat({ base, room, session: () => session()?.session_id, pending: tab.get(key), save, view });
+// `key` is that of an encrypted room.
+export const talkIn = (room, view, key) => {
+	const name = `pending ${room}`, save = (pending) => tab.set(name, pending.length ? pending : null);
+	return current = new Chat({ base, room, key, session: () => session()?.session_id, pending: tab.get(name), save, view });
 };
