@@ -18,6 +18,7 @@ mod program;
 
 mod browser;
 mod curl;
+mod module;
 mod proxies;
 mod python;
 mod tour;

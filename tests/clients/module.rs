@@ -1,0 +1,127 @@
+//! The client module `/client.js` in Node, Deno and Bun. The checks are in `module.mjs`; this file runs them against the
+//! server, through a proxy that cuts connections, and through one that refuses upgrades.
+//!
+//! The three programs are packages of npm (`npm ci` in this folder). The Node of this machine runs the checks as well.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use crate::client::get;
+use crate::program::{command, find, needed, run};
+use crate::server::Server;
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
+
+const REFUSAL: &[u8] = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+/// What a proxy does to the connections of a room. Other requests pass.
+#[derive(Clone, Copy)]
+enum Fault {
+    /// Cuts the connection after some bytes from the server: few, so that a test breaks several connections, but more
+    /// for each, so that the history since the last one passes in the end.
+    Cut,
+    /// Answers an upgrade with 403, as a proxy does that knows no WebSocket.
+    RefuseUpgrades,
+}
+
+/// Serves a proxy to `server` until the test ends, and returns its address.
+fn proxy(server: SocketAddr, fault: Fault) -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        for (n, near) in listener.incoming().map_while(Result::ok).enumerate() {
+            thread::spawn(move || pass(near, server, fault, n));
+        }
+    });
+    format!("http://{address}/")
+}
+
+fn pass(mut near: TcpStream, server: SocketAddr, fault: Fault, n: usize) -> io::Result<()> {
+    let far = TcpStream::connect(server)?;
+    let left = Arc::new(AtomicUsize::new(usize::MAX));
+    let (reply, mut sent, replies) = (near.try_clone()?, far.try_clone()?, left.clone());
+    thread::spawn(move || pass_replies(far, reply, &replies));
+    let mut buffer = [0; 16384];
+    while let Ok(count @ 1..) = near.read(&mut buffer) {
+        // An upgrade may come on a connection that has carried other requests.
+        if buffer.starts_with(b"GET /ws/") {
+            match fault {
+                Fault::RefuseUpgrades => {
+                    near.write_all(REFUSAL)?;
+                    break;
+                }
+                Fault::Cut => left.store(1500 + n * 151, Ordering::SeqCst),
+            }
+        }
+        sent.write_all(&buffer[..count])?;
+    }
+    let _ = sent.shutdown(Shutdown::Both);
+    Ok(())
+}
+
+/// Passes on what the server sends, as long as bytes are left.
+fn pass_replies(mut far: TcpStream, mut near: TcpStream, left: &AtomicUsize) {
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = far.read(&mut buffer) {
+        let most = left.load(Ordering::SeqCst).min(count);
+        if near.write_all(&buffer[..most]).is_err() || most < count {
+            break;
+        }
+        let _ = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+            (left < usize::MAX).then(|| left.saturating_sub(most))
+        });
+    }
+    let _ = far.shutdown(Shutdown::Both);
+    let _ = near.shutdown(Shutdown::Both);
+}
+
+/// A program of npm in this folder.
+fn package(name: &str) -> Option<PathBuf> {
+    let file = Path::new(FOLDER).join("node_modules/.bin").join(name);
+    needed(&format!("{name}, by `npm ci` in tests/clients"), file.exists().then_some(file))
+}
+
+/// Runs the checks with `program` and `args`.
+fn expect_all_held(name: &str, program: Option<PathBuf>, args: &[&str]) {
+    let Some(program) = program else { return };
+    let server = Server::start(&["--leave-grace", "1h", "--message-rate", "0"]);
+    let address = server.host().parse().expect("an address");
+    let module = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("client-{name}.mjs"));
+    fs::write(&module, server.ask(get("/client.js")).expect(200).body).expect("a file");
+    let mut command = command(program);
+    command
+        .args(args)
+        .arg(format!("{FOLDER}/module.mjs"))
+        .arg(format!("http://{}/", server.host()));
+    command.arg(proxy(address, Fault::Cut));
+    command.arg(proxy(address, Fault::RefuseUpgrades)).arg(module);
+    let ended = run(&mut command).expect_success();
+    assert!(ended.stdout().ends_with("all held\n"), "{}\n{}", ended.stdout(), ended.stderr);
+}
+
+// contract §6.19 §7.17 §8.4 §8.10 §11.9 §14.10 §15.4 §15.5
+#[test]
+fn the_client_module_works_in_the_node_of_this_machine() {
+    let node = needed("node", find(&["node", "nodejs"]));
+    expect_all_held("node", node, &["--experimental-websocket", "--no-warnings"]);
+}
+
+#[test]
+fn the_client_module_works_in_node_22() {
+    expect_all_held("node22", package("node"), &[]);
+}
+
+#[test]
+fn the_client_module_works_in_deno() {
+    expect_all_held("deno", package("deno"), &["run", "--quiet", "--allow-net", "--allow-read"]);
+}
+
+#[test]
+fn the_client_module_works_in_bun() {
+    expect_all_held("bun", package("bun"), &["run"]);
+}
