@@ -170,6 +170,69 @@ scenario("a connection that opens and then stays silent is given up", async ({ p
 	await ana.isIn();
 });
 
+// It was closed 16 s after it had caught up, if nothing was said until then.
+scenario("a resumed connection in a silent room stays open", async ({ person, allow }) => {
+	allow(REFUSED);
+	const proxy = await faultyProxy(), ana = await person();
+	let sockets = 0;
+	ana.page.on("websocket", () => sockets++);
+	await ana.page.clock.install();
+	await ana.open(proxy.url, "ana");
+	proxy.cut();
+	await eventually(() => state(ana), "retrying");
+	await ana.wake();
+	await ana.isIn();
+	const before = sockets;
+	for (let n = 0; n < 3; n++) await ana.page.clock.runFor(6900);
+	await ana.say("still there");
+	await ana.reads("still there");
+	assert.equal(sockets, before);
+});
+
+// contract §6.19
+scenario("a socket that is given up closes with 3001, one that is left with 1000, and a reload closes none", async ({ person }) => {
+	const ana = await person();
+	await ana.page.clock.install();
+	await ana.page.addInitScript(() => {
+		const { close } = WebSocket.prototype;
+		WebSocket.prototype.close = function (...how) {
+			console.debug(`close ${how}`);
+			close.apply(this, how);
+		};
+	});
+	const closes = () => ana.console.splice(0).map((line) => line.replace(/ \(.*/, ""));
+	const proxy = await faultyProxy();
+	await ana.open(proxy.url, "ana");
+	await ana.page.reload();
+	await ana.isIn();
+	assert.deepEqual(closes(), []);
+	proxy.stall();
+	await ana.wake();
+	await pass(ana, 3);
+	await eventually(() => state(ana), "retrying");
+	assert.deepEqual(closes(), ["close 3001,back soon"]);
+	proxy.resume();
+	await pass(ana, 30);
+	await ana.isIn();
+	await ana.page.evaluate(() => { location.hash = ""; });
+	await ana.heading("Disposable Chat").waitFor();
+	assert.deepEqual(closes(), ["close 1000,"]);
+});
+
+scenario("the page says within three seconds that the network is gone", async ({ person, allow }) => {
+	allow(REFUSED);
+	const proxy = await faultyProxy(), ana = await person();
+	await ana.page.clock.install();
+	await ana.open(proxy.url, "ana");
+	proxy.stall();
+	await ana.page.evaluate(() => dispatchEvent(new Event("offline")));
+	await pass(ana, 3);
+	await eventually(() => state(ana), "retrying");
+	proxy.cut();
+	await ana.wake();
+	await ana.isIn();
+});
+
 for (const [cause, act] of [
 	["the network comes back", async ({ context }) => {
 		await context.setOffline(true);
