@@ -1,10 +1,10 @@
-// Measures the page in a full room: 1,000 messages, 200 people, then 50 messages a second. Prints figures and checks
-// none, because they depend on the machine. From the top folder, after a release build:
-// CHAT=target/release/disposable-chat node --experimental-websocket tests/browser/measure.mjs [seconds]
+// Measures the page by tracing: the first paint of the landing page, then a full room: 1,000 messages, 200 people, and 10
+// and 50 messages a second. Prints figures and checks none, because they depend on the machine. From the top folder, after
+// a release build: CHAT=target/release/disposable-chat node --experimental-websocket tests/browser/measure.mjs [seconds]
 import { setTimeout as moment } from "node:timers/promises";
 import { Server, launch } from "./harness.mjs";
 
-const PEOPLE = 200, KEPT = 1000, PER_SECOND = 50;
+const PEOPLE = 200, KEPT = 1000, RATES = [10, 50];
 const seconds = Number(process.argv[2] ?? 60);
 const server = await Server.start(["--message-rate", "0"]);
 
@@ -32,6 +32,15 @@ await page.addInitScript(() => {
 	};
 	requestAnimationFrame(tick);
 });
+// The events of a trace, and of those the tasks of the page's main thread in milliseconds.
+const traced = async (run) => {
+	await browser.startTracing(page, { categories: ["devtools.timeline", "loading", "toplevel"] });
+	await run();
+	const { traceEvents: events } = JSON.parse(await browser.stopTracing());
+	const main = events.find(({ name }) => name === "firstContentfulPaint") ?? events.find(({ name }) => name === "FunctionCall");
+	const tasks = events.filter(({ name, pid, tid }) => name.endsWith("RunTask") && pid === main?.pid && tid === main?.tid).map(({ dur = 0 }) => dur / 1000);
+	return { events, tasks, sum: tasks.reduce((sum, one) => sum + one, 0), longest: Math.max(0, ...tasks), over: tasks.filter((one) => one > 50).length };
+};
 const measured = async (what) => {
 	const { long, frames, shown } = await page.evaluate(() => ({ long: long.splice(0), frames: frames_.splice(0), shown: document.querySelectorAll(".bubble").length }));
 	frames.sort((a, b) => a - b);
@@ -39,6 +48,17 @@ const measured = async (what) => {
 	console.log(`${what}: frames p50 ${at(0.5)} p99 ${at(0.99)} max ${at(1)} ms; ${long.length} long tasks, the longest ${Math.round(Math.max(0, ...long))} ms; ${shown} messages shown`);
 };
 
+for (let turn = 0; turn < 3; turn++) {
+	await page.goto("about:blank");
+	const { events } = await traced(async () => {
+		await page.goto(server.url);
+		await page.getByLabel("Your name").waitFor();
+	});
+	const html = events.find(({ name, args }) => name === "ResourceSendRequest" && args.data.url === server.url)?.args.data.requestId;
+	const ended = events.find(({ name, args }) => name === "ResourceFinish" && args.data.requestId === html)?.ts;
+	const paint = events.filter(({ name }) => name === "firstContentfulPaint").at(-1)?.ts;
+	console.log(`landing page: first paint ${((paint - ended) / 1000).toFixed(0)} ms after the HTML`);
+}
 await page.goto(`${server.url}#/r/${room_id}`);
 await page.getByLabel("Your name").fill("ana");
 await page.keyboard.press("Enter");
@@ -51,20 +71,27 @@ for (let turn = 0; turn < 3; turn++) {
 	await measured(`opened in ${Math.round(performance.now() - begun)} ms`);
 }
 await page.locator(".log").hover();
-for (let n = 0; n < 120; n++) {
-	await page.mouse.wheel(0, -600);
-	await moment(30);
-}
+const scrolled = await traced(async () => {
+	for (let n = 0; n < 120; n++) {
+		await page.mouse.wheel(0, -600);
+		await moment(30);
+	}
+});
+console.log(`scrolled up: all tasks ${scrolled.sum.toFixed(0)} ms, the longest ${scrolled.longest.toFixed(0)} ms`);
 await measured("scrolled up");
 await page.locator(".jump").click();
 await moment(500);
-await page.evaluate(() => { long.length = frames_.length = 0; });
-const begun = Date.now();
-for (let n = 0; n < seconds * PER_SECOND; n++) {
-	say(n, `live ${n}: ${"and more words ".repeat(1 + n % 5)} https://example.com/${n}`);
-	await moment(Math.max(0, begun + n * 1000 / PER_SECOND - Date.now()));
+for (const rate of RATES) {
+	await page.evaluate(() => { long.length = frames_.length = 0; });
+	const { longest, over } = await traced(async () => {
+		const begun = Date.now();
+		for (let n = 0; n < seconds * rate; n++) {
+			say(n, `live ${n}: ${"and more words ".repeat(1 + n % 5)} https://example.com/${n}`);
+			await moment(Math.max(0, begun + n * 1000 / rate - Date.now()));
+		}
+	});
+	await measured(`${rate} messages a second for ${seconds} s: the longest task ${longest.toFixed(0)} ms, ${over} over 50 ms`);
 }
-await measured(`${PER_SECOND} messages a second for ${seconds} s`);
 await browser.close();
 await server.stop("SIGTERM");
 process.exit(0);
