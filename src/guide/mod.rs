@@ -8,6 +8,7 @@
 //! | page | for |
 //! |---|---|
 //! | [`contract`] | what clients may rely on, in numbered clauses that code and tests cite |
+//! | [`clients`] | writing a bot or another client, with the client module or with curl |
 //! | [`operating`] | running the server: flags, proxies, TLS, systemd, restarts, metrics, logs |
 //! | [`security`] | what it promises against strangers, and by which limits |
 //! | [`performance`] | how it is measured, what it costs, where time and memory go |
@@ -15,6 +16,9 @@
 
 #[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/contract.md"))]
 pub mod contract {}
+
+#[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/clients.md"))]
+pub mod clients {}
 
 #[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/operating.md"))]
 pub mod operating {}

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use crate::client::get;
-use crate::program::{command, find, needed, run};
-use crate::server::Server;
+use crate::program::{PATIENT, Running, command, find, needed, run};
+use crate::server::{Server, wait_until};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
 
@@ -124,4 +124,64 @@ fn the_client_module_works_in_deno() {
 #[test]
 fn the_client_module_works_in_bun() {
     expect_all_held("bun", package("bun"), &["run"]);
+}
+
+const GUIDE: &str = include_str!("../../src/guide/clients.md");
+
+/// The guide's code block in `language`, with the server's address instead of the default one.
+fn guide_block(language: &str, server: &Server) -> String {
+    let (_, block) = GUIDE.split_once(&format!("\n```{language}\n")).expect("a block");
+    let (block, _) = block.split_once("\n```").expect("its end");
+    block.replace("localhost:8000", &server.host())
+}
+
+/// Asserts that the bot makes a room, greets who comes, and removes who sends three links.
+fn expect_greetings(server: &Server, mut bot: std::process::Command) {
+    let _bot = Running::start(&mut bot);
+    let mut room = String::new();
+    wait_until("the bot is in its room", || {
+        let all = server.ask(get("/rooms/all?detail=true")).expect(200).json();
+        let hall = &all["rooms"][0];
+        room = hall["room_id"].as_str().unwrap_or_default().to_owned();
+        hall["title"] == "Hall" && hall["user_count"] == 1
+    });
+    let session = server.session("bo");
+    let _bo = server.socket(&room, &session);
+    let has = |wanted: &dyn Fn(&serde_json::Value) -> bool| {
+        server.messages(&room, &session).iter().any(wanted)
+    };
+    wait_until("bo is welcome", || has(&|one| one["message"] == "Welcome, bo!"));
+    server.say(&room, &session, "http://a http://b");
+    let guest = server.session("guest");
+    server.join(&room, &guest);
+    server.say(&room, &session, "http://a http://b http://c");
+    wait_until("bo is removed", || {
+        let messages = server.messages(&room, &guest);
+        messages.iter().any(|one| one["removed"] == true && one["user"] == "bo")
+    });
+}
+
+#[test]
+fn the_bot_of_the_guide_greets_and_removes() {
+    let Some(node) = needed("node", find(&["node", "nodejs"])) else { return };
+    let server = Server::start(PATIENT);
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("guide-bot");
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::write(folder.join("client.js"), server.ask(get("/client.js")).expect(200).body)
+        .expect("a file");
+    fs::write(folder.join("package.json"), r#"{"type":"module"}"#).expect("a file");
+    fs::write(folder.join("bot.js"), guide_block("js", &server)).expect("a file");
+    let mut bot = command(node);
+    bot.args(["--experimental-websocket", "--no-warnings"]).arg(folder.join("bot.js"));
+    expect_greetings(&server, bot);
+}
+
+#[test]
+fn the_bot_of_curl_and_jq_greets_and_removes() {
+    let programs = ["bash", "curl", "jq"].map(|name| needed(name, find(&[name])));
+    let [Some(bash), Some(_), Some(_)] = programs else { return };
+    let server = Server::start(PATIENT);
+    let mut bot = command(bash);
+    bot.arg("-c").arg(guide_block("sh", &server));
+    expect_greetings(&server, bot);
 }
