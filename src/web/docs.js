@@ -122,7 +122,9 @@ const call = (doc, path, verb, op, shared = []) => {
 
 const socket = (doc) => {
  const { address, description, bindings, parameters, "x-closes": closes } = doc.channels.room, names = ["history", "after", "welcome"];
- const log = h("div", { className: "log", tabIndex: 0, role: "log", ariaLabel: "Frames" });
+ const log = h("div", { className: "log", tabIndex: 0 });
+ // Attributes, because Firefox before 119 has no such properties.
+ for (const [name, value] of [["role", "log"], ["aria-label", "Frames"]]) log.setAttribute(name, value);
  const note = (mark, text, className = "") => {
   const follow = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
   log.append(h("div", { className }, new Date().toTimeString().slice(0, 9), h("b", `${mark} `), inline(text)));
