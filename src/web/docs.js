@@ -193,6 +193,7 @@ const start = async () => {
  $(`[id="${location.hash.slice(1)}"]`)?.scrollIntoView();
 };
 
+$("header a").href = base;
 you.oninput = ({ target }) => fill(target.name, target.value);
 you.onsubmit = async (event) => {
  event.preventDefault();

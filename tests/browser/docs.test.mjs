@@ -1,4 +1,5 @@
 // The page of the API's documents: its forms against the real server.
+import assert from "node:assert/strict";
 import { eventually, harness } from "./harness.mjs";
 
 const { scenario, serve } = await harness();
@@ -62,4 +63,26 @@ scenario("forms send parameters of the path, the query and the head, and a body"
 	await events.fill("Last-Event-ID", "end");
 	await events.press("Send");
 	await events.shows("204");
+});
+
+scenario("the documents have the colours of the page, and a link back to it", async ({ person }) => {
+	const { page } = await person();
+	const SAME = [["--back", "--bg"], ["--box", "--box"], ["--text", "--fg"], ["--soft", "--soft"], ["--line", "--line"], ["--accent", "--accent"], ["--on", "--on"], ["--red", "--red"]];
+	const colours = async (side) => {
+		const read = () => page.evaluate((names) => names.map((name) => getComputedStyle(document.documentElement).getPropertyValue(name)), SAME.map((pair) => pair[side]));
+		await page.emulateMedia({ colorScheme: "light" });
+		const light = await read();
+		await page.emulateMedia({ colorScheme: "dark" });
+		return [light, await read()];
+	};
+	for (const path of ["docs", "docs/"]) {
+		await page.goto(server.url);
+		const expected = await colours(0);
+		await page.goto(`${server.url}${path}`);
+		assert.deepEqual(await colours(1), expected);
+		await page.getByRole("link", { name: "Socket" }).waitFor();
+		await page.getByRole("link", { name: "Disposable Chat" }).click();
+		await page.getByRole("heading", { name: "Disposable Chat", level: 1 }).waitFor();
+		assert.equal(page.url(), server.url);
+	}
 });
