@@ -1,7 +1,8 @@
 //! The files for browsers: the chat page, the API documents, and the page that shows them.
 //!
 //! Owns the files, their content types, and their entity tags, which are computed at compile time.
-//! The build script compresses the files, and only the compressed form is embedded. Must not know
+//! The build script removes the comments of the scripts and compresses the files, and only the
+//! compressed form is embedded. Must not know
 //! requests, or the paths at which the files are served. The invariant: an entity tag is a function
 //! of the bytes, so a client that sends a current tag has the current file.
 
@@ -77,6 +78,13 @@ pub static PAGE_PARTS: &[(&str, File)] = &[
     ("settings.js", file!("page/settings.js", SCRIPT)),
     ("entry.js", file!("page/entry.js", SCRIPT)),
     ("room.js", file!("page/room.js", SCRIPT)),
+    ("composer.js", file!("page/composer.js", SCRIPT)),
+    ("rename.js", file!("page/rename.js", SCRIPT)),
+    ("program.js", file!("page/program.js", SCRIPT)),
+    ("typed.js", file!("page/typed.js", SCRIPT)),
+    ("menu.js", file!("page/menu.js", SCRIPT)),
+    ("people.js", file!("page/people.js", SCRIPT)),
+    ("owner.js", file!("page/owner.js", SCRIPT)),
     ("log.js", file!("page/log.js", SCRIPT)),
     ("text.js", file!("page/text.js", SCRIPT)),
     ("save.js", file!("page/save.js", SCRIPT)),

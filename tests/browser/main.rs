@@ -115,4 +115,4 @@ macro_rules! slow {
     )*};
 }
 
-slow! { alerts compat flows start room drawing connection endings sharing hostile accessibility docs }
+slow! { alerts compat flows start room drawing connection endings sharing hostile accessibility docs menu owner typed }

@@ -5,7 +5,7 @@ import { ask, begin, isNameKept, keepName, nameBefore, session } from "./rest.js
 
 export const nameField = () => field(t("name"), { name: "name", required: true, maxLength: 100, value: nameBefore(), autocomplete: "nickname", dir: "auto" }, t("nameHint"));
 export const rememberField = () => field(t("remember"), { name: "remember", type: "checkbox", checked: isNameKept(), onchange: ({ target }) => keepName(nameBefore(), target.checked) });
-const passwordField = () => field(t("password"), { name: "password", type: "password", required: true, maxLength: 128 });
+export const passwordField = () => field(t("password"), { name: "password", type: "password", required: true, maxLength: 128 });
 
 export const titled = ({ room_id, title, private: isPrivate }) => title ?? (isPrivate ? t("privateRoom") : t("untitled", { id: room_id }));
 

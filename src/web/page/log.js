@@ -68,7 +68,7 @@ export class Log {
 		this.now = now;
 		known.clear();
 		twins.clear();
-		this.node = h("div.log", { role: "log", ariaLive: "polite", ariaLabel: t("log"), tabIndex: 0 }, this.#list, this.#pending);
+		this.node = h("div.log", { role: "log", ariaLive: "polite", ariaLabel: t("log"), ariaDescribedBy: "log-keys", tabIndex: 0 }, this.#list, this.#pending);
 		this.node.onscroll = () => {
 			const { scrollHeight, scrollTop, clientHeight } = this.node, atEnd = scrollHeight - scrollTop - clientHeight < NEAR;
 			if (atEnd !== this.atEnd) {

@@ -4,10 +4,13 @@
 import "./rest.js";
 import "./store.js";
 import "../client.js";
+import "./composer.js";
+import "./typed.js";
+import "./menu.js";
+import "./people.js";
 import "./log.js";
 import "./text.js";
 import "./save.js";
-import "./qr.js";
 import { $, h } from "./dom.js";
 import { lang, ready } from "./words.js";
 import { setTitle } from "./alerts.js";

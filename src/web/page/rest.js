@@ -33,12 +33,15 @@ export const ask = async (method, path, body) => {
 	return answer.status ? answer : { ...answer, code: "ended_lost" };
 };
 
+// From now on all tabs use this session.
+export const adopt = ({ session_id, username }) => {
+	shared.set("session", { session_id, username });
+	keepName(username);
+};
+
 export const begin = async (username) => {
 	const answer = await ask("POST", "sessions", { username });
-	if (answer.ok) {
-		shared.set("session", answer);
-		keepName(answer.username);
-	}
+	if (answer.ok) adopt(answer);
 	return answer;
 };
 

@@ -1,18 +1,28 @@
 // The screen of a room, and the steps that lead to it.
-import { $, aria, button, copier, dialog, field, form, h, icon, iconButton, svg } from "./dom.js";
-import { said, listed, t, why } from "./words.js";
-import { LENGTH_MAX, length } from "../client.js";
+import { $, button, copier, copy, dialog, field, form, h, icon, iconButton, svg } from "./dom.js";
+import { said, listed, span, t, why } from "./words.js";
 import { ask, end, forget, now, session, talkIn } from "./rest.js";
-import { Log, face, tag } from "./log.js";
+import { Composer } from "./composer.js";
+import { Log } from "./log.js";
+import { menu, menusOf } from "./menu.js";
+import { list } from "./people.js";
+import { reply } from "./typed.js";
 import { savers } from "./save.js";
 import { askName, ended, titled } from "./entry.js";
 import { notify, setTitle, switches } from "./alerts.js";
 import { sure } from "./lobby.js";
-import { path, qr } from "./qr.js";
 import { tab } from "./store.js";
 
 // An exception in one step must not stop the steps after it.
 const guard = (deed) => { try { deed(); } catch (wrong) { console.error(wrong); } };
+
+// Loads a module that few people need, when they ask for it.
+const later = async (name, deed) => {
+	try { deed(await import(`./${name}.js`)); } catch (wrong) {
+		console.error(wrong);
+		dialog(t("ended_lost"), h("p", t("ended_lost_text")));
+	}
+};
 
 const put = (place, screen) => {
 	place.replaceChildren(screen);
@@ -20,12 +30,16 @@ const put = (place, screen) => {
 };
 
 const share = (info) => {
-	const link = location.href, grid = qr(link), size = grid && grid.length + 8;
-	const input = h("input", { readOnly: true, value: link, ariaLabel: t("link") });
+	const link = location.href, input = h("input", { readOnly: true, value: link, ariaLabel: t("link") }), code = h("div");
 	dialog(t("share"), h("p", t("shareText")), input,
-		h("div.row", copier(input), navigator.share ? button(t("shareOut"), () => navigator.share({ title: titled(info), url: link }).catch(() => {})) : ""),
-		grid ? svg(size, path(grid), { class: "qr", role: "img", "aria-label": link }) : "");
+		h("div.row", copier(input), navigator.share ? button(t("shareOut"), () => navigator.share({ title: titled(info), url: link }).catch(() => {})) : ""), code);
+	later("qr", ({ path, qr }) => {
+		const grid = qr(link), size = grid && grid.length + 8;
+		if (grid) code.replaceWith(svg(size, path(grid), { class: "qr", role: "img", "aria-label": link }));
+	});
 };
+
+const SOON = 3600; // Seconds before its end in which a room counts down.
 
 class Room {
 	#fresh = []; #dirty = new Set(); #unread = 0;
@@ -40,17 +54,28 @@ class Room {
 				else this.#draw(this.#drawState);
 			},
 			messages: (messages, isPast) => this.#add(messages, isPast),
-			gap: () => {
-				this.#flush();
-				this.log.note(t("gap"));
-			},
+			gap: () => this.#note(t("gap")),
 			pending: () => this.#draw(this.#drawPending),
 			people: () => this.#draw(this.#drawPeople),
 			typing: () => this.#draw(this.#drawTyping),
+			room: (info) => this.#change(info),
+			announced: ({ message }) => this.#note(said("announced", { text: message })),
 		});
 		this.log = new Log((id) => this.talk.older(id), () => this.#draw(this.#drawJump), now);
 		this.status = h("div.status", { role: "status" });
 		this.types = h("p.typing");
+		this.waits = h("p.waits");
+		this.signs = h("small.signs");
+		this.wrong = h("p.wrong", { role: "alert" });
+		this.composer = new Composer(info.room_id, {
+			names: () => [...this.talk.people].flatMap(([user_id, user]) => user_id === this.talk.you ? [] : user),
+			keyed: () => this.talk.keyed(),
+			say: (text) => {
+				const taken = this.talk.say(text);
+				if (taken) this.log.toEnd();
+				return taken;
+			},
+		});
 		this.jump = h("button.jump", { type: "button", hidden: true, onclick: () => {
 			this.log.toEnd();
 			this.log.node.focus();
@@ -58,54 +83,86 @@ class Room {
 		this.count = button("", () => dialog(t("people", { n: this.talk.people.size }), this.#list()), "count quiet");
 		this.node = h("div.room",
 			h("header", h("a.only-icon", { href: "#", ariaLabel: t("home"), title: t("home") }, icon("back")),
-				h("div.title", h("h1", { dir: "auto", tabIndex: -1 }, titled(info)), info.private ? icon("lock") : "", this.count),
+				h("div.title", this.heading = h("h1", { dir: "auto", tabIndex: -1 }, titled(info)), info.private ? icon("lock") : "", this.count, this.signs),
 				iconButton("share", t("share"), () => share(info)), iconButton("more", t("more"), () => this.#more())),
-			this.status, this.log.node, h("div.foot", this.jump, this.types, this.#composer()),
+			this.status, this.log.node, h("p", { id: "log-keys", hidden: true }, t("logKeys")), menusOf(this.log.node, (bubble, place) => this.#message(bubble, place)), h("div.foot", this.jump, this.types, this.waits, this.wrong, this.composer.node),
 			h("aside", { ariaLabel: t("here") }, this.people = h("ul.people")));
 		this.#draw(this.#drawPending);
 		this.talk.open();
 	}
 
 	close() {
+		clearTimeout(this.clock);
+		clearTimeout(this.wait);
 		this.talk.close();
 	}
 
-	#composer() {
-		const key = `draft ${this.info.room_id}`, left = h("small.left", { role: "status" });
-		const input = this.input = h("textarea", { rows: 1, value: tab.get(key) ?? "", ariaLabel: t("message"), placeholder: t("message"), dir: "auto", enterKeyHint: "send" });
-		const send = iconButton("send", t("send"), null, "primary");
-		const measure = () => {
-			const rest = LENGTH_MAX - length(input.value);
-			input.style.height = "auto";
-			input.style.height = `${input.scrollHeight}px`;
-			left.textContent = rest > 400 ? "" : rest < 0 ? t("tooLong", { n: -rest }) : t("left", { n: rest });
-			aria(input, "ariaInvalid", rest < 0);
-			return rest >= 0 && rest < LENGTH_MAX;
-		};
-		const node = h("form.composer", input, send, left);
-		send.type = "submit";
-		node.onsubmit = (event) => {
-			event.preventDefault();
-			if (!measure()) return;
-			if (!this.talk.say(input.value)) return left.textContent = t("full");
-			input.value = "";
-			tab.set(key, null);
-			measure();
-			input.focus();
-			this.log.toEnd();
-		};
-		input.oninput = () => {
-			measure();
-			tab.set(key, input.value || null);
-			if (input.value) this.talk.keyed();
-		};
-		input.onkeydown = (event) => {
-			if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return; // Enter in an input method.
-			event.preventDefault();
-			node.requestSubmit();
-		};
-		requestAnimationFrame(measure);
-		return node;
+	// A line of the page's own among the messages.
+	#note(text) {
+		this.#flush();
+		this.log.note(text);
+	}
+
+	// The room as it is now.
+	#change(info) {
+		const { owner } = this.info, { people, you } = this.talk, isRenamed = titled(info) !== titled(this.info);
+		Object.assign(this.info, info);
+		if (isRenamed) setTitle(titled(info), info.room_id);
+		this.#draw(this.#drawRoom);
+		this.#draw(this.#drawPeople);
+		// The first one comes with the history.
+		if (owner !== undefined && info.owner && info.owner !== owner) this.#note(info.owner === you ? t("ownerYou") : said("ownerIs", { user: people.get(info.owner) ?? "" }));
+	}
+
+	#drawRoom() {
+		const { info } = this, { locked, slow_mode, expires_at } = info, name = titled(info);
+		if (this.heading.textContent !== name) this.heading.textContent = name;
+		const rest = expires_at ? (Date.parse(expires_at) - now()) / 1000 : Infinity;
+		this.signs.textContent = [locked && t("isLocked"), slow_mode && t("slow"), rest < SOON && t("endsIn", { time: span(Math.max(rest, 1)) })].filter(Boolean).join(" · ");
+		clearTimeout(this.clock);
+		if (rest > 0 && rest < Infinity) this.clock = setTimeout(() => this.#draw(this.#drawRoom), 1000 * (rest > SOON ? Math.min(rest - SOON, SOON) : rest > 61 ? rest % 60 || 60 : 1));
+	}
+
+	// The entries of a message's menu.
+	#message(bubble, place) {
+		const { id, user, user_id, message, deleted } = this.log.kept.get(bubble.dataset.id) ?? {}, { composer } = this, mine = user_id === this.talk.you;
+		if (!id || deleted) return;
+		menu(t("actions"), place, [
+			[t("reply"), () => composer.insert(reply(message, mine ? "" : user))],
+			[t("copyText"), () => copy(message)],
+			...mine ? [] : [this.#mention(user)],
+			...mine || this.talk.isOwner ? [[t("deleteOne"), async () => {
+				if (await sure(t("deleteOneAsk"), t("deleteOne"))) this.#do(ask("DELETE", `rooms/${this.info.room_id}/messages/${id}`));
+			}, "danger"]] : [],
+			...mine || !this.talk.isOwner ? [] : [this.#removal(user_id, user)],
+		]);
+	}
+
+	#mention(user) {
+		return [t("mention", { user }), () => {
+			for (const one of document.querySelectorAll("dialog")) one.close();
+			this.composer.insert(`@${user} `);
+		}];
+	}
+
+	#removal(user_id, user) {
+		return [t("removeOne"), () => later("owner", ({ removal }) => removal(this.info.room_id, user_id, user)), "danger"];
+	}
+
+	// The entries of a person's menu.
+	#person(user_id, user) {
+		return [this.#mention(user), ...this.talk.isOwner ? [
+			[t("handOver"), async () => {
+				if (await sure(said("handOverAsk", { user }), t("handOver"))) this.#do(ask("PATCH", `rooms/${this.info.room_id}`, { owner: user_id }));
+			}],
+			this.#removal(user_id, user),
+		] : []];
+	}
+
+	// Says why a request was refused.
+	async #do(request) {
+		const answer = await request;
+		this.wrong.textContent = answer.ok ? "" : why(answer);
 	}
 
 	#more() {
@@ -119,10 +176,13 @@ class Room {
 			wrong.textContent = why(answer);
 			this.talk.open();
 		}, question && "danger");
-		dialog(t("more"), h("p", said("youAre", { user: session()?.username ?? "" })),
+		const { isOwner, people } = this.talk, owner = people.get(this.info.owner);
+		dialog(t("more"), h("p.row", h("span", said("youAre", { user: session()?.username ?? "" })), button(t("rename"), () => later("rename", ({ askRename }) => askRename(this.talk, (user) => this.#note(said("renamed", { user })))), "quiet")),
+			isOwner ? h("p.row", h("span", t("ownerYou")), button(t("settings"), () => later("owner", ({ settings }) => settings(this.info)))) : owner ? h("p", said("ownerIs", { user: owner })) : "",
 			switches(),
 			field(t("moves"), { type: "checkbox", checked: !this.log.hidesMoves, onchange: ({ target }) => { this.log.hidesMoves = !target.checked; } }),
 			savers(() => this.log.all(), titled(this.info)),
+			button(t("program"), () => later("program", ({ program }) => program(this.info))),
 			act("leave", () => ask("DELETE", `rooms/${room_id}/leave`)),
 			this.talk.isOwner ? act("remove", () => ask("DELETE", `rooms/${room_id}`), "removeAsk") : "",
 			act("end", end, "endAsk"), wrong);
@@ -173,8 +233,13 @@ class Room {
 	}
 
 	#drawPending() {
-		const act = (deed) => (entry) => { this.talk[deed](entry); this.input.focus(); };
+		const act = (deed) => (entry) => { this.talk[deed](entry); this.composer.input.focus(); };
 		this.log.pending(this.talk.pending, act("retry"), act("discard"));
+		// Slow mode holds a message back for as long as an hour.
+		const rest = Math.max(0, ...this.talk.pending.map(({ until }) => (until ?? 0) - Date.now())) / 1000;
+		this.waits.textContent = this.info.slow_mode && rest ? t("slowWait", { time: span(Math.max(rest, 1)) }) : "";
+		clearTimeout(this.wait);
+		if (rest) this.wait = setTimeout(() => this.#draw(this.#drawPending), 1000);
 	}
 
 	#drawJump() {
@@ -184,9 +249,7 @@ class Room {
 	}
 
 	#list() {
-		const { people, you } = this.talk;
-		return h("ul.people", [...people].slice(0, 500).map(([user_id, user]) => h("li", face(user, user_id), h("bdi.name", user), tag(user, user_id), user_id === you ? h("small", ` (${t("you")})`) : "")),
-			people.size > 500 ? h("li", t("others", { n: people.size - 500 })) : "");
+		return list(this.talk.people, { you: this.talk.you, owner: this.info.owner }, (user_id, user) => this.#person(user_id, user));
 	}
 
 	#drawPeople() {
@@ -214,7 +277,7 @@ class Room {
 		if (isForGood) {
 			tab.set(`pending ${room}`, null);
 			tab.set(`draft ${room}`, null);
-			if (this.input.value.trim()) texts.push(this.input.value.trim());
+			if (this.composer.input.value.trim()) texts.push(this.composer.input.value.trim());
 		}
 		for (const one of document.querySelectorAll("dialog")) one.close();
 		const screen = ended(reason, room, isForGood ? null : reason === "broken" ? () => location.reload() : () => {
@@ -233,10 +296,10 @@ export const room = (id) => {
 		if (isClosed) return;
 		if (!info.ok) return put(place, info.status === 404 ? ended("gone", id, null, []) : ended("lost", id, enter, []));
 		setTitle(titled(info), id);
-		if (!session()) return put(place, askName(info, enter));
+		if (!session()) return put(place, info.locked ? ended("locked", id, enter, []) : askName(info, enter));
 		screen = new Room(info, place);
 		place.replaceChildren(screen.node);
-		if (matchMedia("(pointer: fine)").matches) screen.input.focus();
+		if (matchMedia("(pointer: fine)").matches) screen.composer.input.focus();
 	};
 	enter();
 	return {

@@ -23,6 +23,13 @@ const plural = new Intl.PluralRules(lang), list = new Intl.ListFormat(lang), num
 // "7 days".
 export const amount = (n, unit) => new Intl.NumberFormat(lang, { style: "unit", unit, unitDisplay: "long" }).format(n);
 
+// A duration in its largest unit, "5 minutes".
+const UNITS = [[86_400, "day"], [3600, "hour"], [60, "minute"], [1, "second"]];
+export const span = (seconds) => {
+	const [size, unit] = UNITS.find(([size]) => seconds >= size) ?? UNITS[3];
+	return amount(Math.ceil(seconds / size), unit);
+};
+
 const form = (key, n) => {
 	const forms = (words[key] ?? key).split("|");
 	return forms[n === undefined || plural.select(n) === "one" ? 0 : forms.length - 1];
