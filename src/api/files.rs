@@ -14,7 +14,7 @@ use crate::web::{self, File};
 /// The content security policy of the pages: scripts, styles and connections of their own origin,
 /// nothing inline. `data:` is for the icon that marks unread messages.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-     img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+     img-src 'self' data:; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// `GET /page/{file}`.
 pub fn page_part(call: &mut Call<'_>) -> Outcome {

@@ -50,6 +50,8 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const JSON: &str = "application/json";
 /// What TypeScript has no registered type for. Deno goes by the file's extension then.
 const TEXT: &str = "text/plain; charset=utf-8";
+const MANIFEST: &str = "application/manifest+json";
+const ICON: &str = "image/svg+xml";
 
 /// Builds a [`File`] from the file of that name in this folder.
 macro_rules! file {
@@ -75,6 +77,9 @@ pub static PAGE_PARTS: &[(&str, File)] = &[
     ("page.css", file!("page/page.css", STYLE)),
     ("main.js", file!("page/main.js", SCRIPT)),
     ("lobby.js", file!("page/lobby.js", SCRIPT)),
+    ("app.webmanifest", file!("page/app.webmanifest", MANIFEST)),
+    ("icon.svg", file!("page/icon.svg", ICON)),
+    ("invite.js", file!("page/invite.js", SCRIPT)),
     ("settings.js", file!("page/settings.js", SCRIPT)),
     ("entry.js", file!("page/entry.js", SCRIPT)),
     ("room.js", file!("page/room.js", SCRIPT)),

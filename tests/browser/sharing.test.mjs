@@ -28,16 +28,66 @@ for (const [what, options, prefix] of [["a public room", { title: "Tea" }, "/"],
 		const url = await mount(server.port, prefix);
 		const ana = await person({ colorScheme: what.endsWith("dark") ? "dark" : "light" });
 		const room = await ana.open(url, "ana", options);
+		// A new room shows it at once.
+		const invitation = ana.page.getByRole("region", { name: "Invite people" });
+		assert.equal(await scan(ana, await invitation.getByRole("img", { name: room }).screenshot()), room);
 		await ana.button("Invite").click();
-		assert.equal(await ana.page.getByRole("textbox", { name: "Link" }).inputValue(), room);
-		assert.equal(await scan(ana, await ana.page.getByRole("img", { name: room }).screenshot()), room);
+		const dialog = ana.page.getByRole("dialog");
+		assert.equal(await dialog.getByRole("textbox", { name: "Link" }).inputValue(), room);
+		assert.equal(await scan(ana, await dialog.getByRole("img", { name: room }).screenshot()), room);
 	});
+
+scenario("a new room invites until the first guest or message, and not again", async ({ person }) => {
+	const ana = await person(), bo = await person(), invitation = ana.page.getByRole("region", { name: "Invite people" });
+	const room = await ana.open(server.url, "ana", { password: "sesame" });
+	await invitation.waitFor();
+	assert.equal(await invitation.getByRole("textbox", { name: "Link" }).inputValue(), room);
+	for (const text of ["Anyone with this link and the password can join.", "Waiting for the first guest…", "This room vanishes soon after the last person leaves."]) await invitation.getByText(text).waitFor();
+	await ana.page.reload();
+	await invitation.waitFor();
+	await bo.page.goto(room);
+	await bo.page.getByLabel("Password").fill("sesame");
+	await bo.page.getByLabel("Your name").fill("bo");
+	await bo.button("Join").click();
+	await bo.isIn();
+	await invitation.waitFor({ state: "detached" });
+	await bo.more("Leave the room");
+	await ana.button("1 person").waitFor();
+	await ana.page.reload();
+	await ana.isIn();
+	await ana.page.locator(".log .moves").waitFor();
+	assert.equal(await invitation.count(), 0);
+	// Talking alone is talking, too.
+	await ana.page.goto(server.url);
+	await ana.options();
+	await ana.page.getByLabel("Ends").selectOption("After 1 hour");
+	await ana.button("Start a room").click();
+	await invitation.getByText("Anyone with this link can join.").waitFor();
+	await invitation.getByText(/^This room ends on /).waitFor();
+	await ana.say("Is anyone there?");
+	await ana.reads("Is anyone there?");
+	await invitation.waitFor({ state: "detached" });
+});
+
+scenario("the page can be installed, below a prefix too", async ({ person }) => {
+	const url = await mount(server.port, "/tools/chat/"), ana = await person();
+	await ana.page.goto(url);
+	const devtools = await ana.context.newCDPSession(ana.page);
+	const { url: manifest, errors, data } = await devtools.send("Page.getAppManifest");
+	assert.deepEqual([manifest, errors], [`${url}page/app.webmanifest`, []]);
+	const { start_url, scope, display, icons } = JSON.parse(data);
+	assert.deepEqual([new URL(start_url, manifest).href, new URL(scope, manifest).href, display], [url, url, "standalone"]);
+	for (const { src, type } of icons) assert.equal((await fetch(new URL(src, manifest))).headers.get("content-type"), type);
+	const { installabilityErrors } = await devtools.send("Page.getInstallabilityErrors");
+	assert.deepEqual(installabilityErrors.filter(({ errorId }) => errorId !== "in-incognito"), []);
+	const og = await ana.page.locator("meta[property^='og:']").evaluateAll((all) => all.map((meta) => meta.getAttribute("property")));
+	assert.deepEqual(og, ["og:title", "og:description", "og:type"]);
+});
 
 scenario("the link can be copied, with and without the clipboard API", async ({ person }) => {
 	const ana = await person();
 	const room = await ana.open(server.url, "ana");
 	await ana.context.grantPermissions(["clipboard-read", "clipboard-write"]);
-	await ana.button("Invite").click();
 	await ana.button("Copy").click();
 	await ana.button("Copied").waitFor();
 	assert.equal(await ana.page.evaluate(() => navigator.clipboard.readText()), room);
@@ -59,7 +109,6 @@ scenario("the system's share sheet is offered where there is one", async ({ pers
 	});
 	await bo.context.addInitScript(() => Object.defineProperty(navigator, "share", { value: undefined }));
 	const room = await ana.open(server.url, "ana", { title: "Tea" });
-	await ana.button("Invite").click();
 	await ana.button("Share…").click();
 	await ana.button("Share…").click();
 	await eventually(() => ana.page.evaluate(() => window.shared), Array(2).fill({ title: "Tea", url: room }));

@@ -100,6 +100,8 @@ fn each_part_has_the_content_type_of_its_extension() {
             None => HTML,
             Some("js") => SCRIPT,
             Some("css") => STYLE,
+            Some("webmanifest") => "application/manifest+json",
+            Some("svg") => "image/svg+xml",
             Some(other) => panic!("{other}"),
         };
         assert_eq!(content_type, expected, "{path}");

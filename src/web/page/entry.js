@@ -32,7 +32,7 @@ const join = async (room, password) => {
 };
 
 // For a visitor without a session: asks for a name, and for the room's password if there is one.
-export const askName = (info, enter) => card(said("joinRoom", { room: titled(info) }),
+export const askName = (info, enter) => card(info.title ? said("joinRoom", { room: info.title }) : t("joinThis"),
 	h("p", t(info.password ? "whoAreYouPassword" : "whoAreYou")),
 	form(t("goIn"), [nameField(), rememberField(), info.password ? passwordField() : ""], async ({ name, password }) => {
 		const wrong = await takeName(name.value) ?? (password && await join(info.room_id, password.value));

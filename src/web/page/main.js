@@ -11,6 +11,8 @@ import "./people.js";
 import "./log.js";
 import "./text.js";
 import "./save.js";
+import "./invite.js";
+import "./settings.js";
 import { $, h } from "./dom.js";
 import { lang, ready } from "./words.js";
 import { setTitle } from "./alerts.js";

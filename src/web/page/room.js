@@ -11,6 +11,7 @@ import { savers } from "./save.js";
 import { askName, ended, titled } from "./entry.js";
 import { notify, setTitle, switches } from "./alerts.js";
 import { sure } from "./lobby.js";
+import { invitation, share } from "./invite.js";
 import { tab } from "./store.js";
 
 // An exception in one step must not stop the steps after it.
@@ -27,16 +28,6 @@ const later = async (name, deed) => {
 const put = (place, screen) => {
 	place.replaceChildren(screen);
 	($("input", screen) ?? $("h1", screen)).focus();
-};
-
-const share = (info) => {
-	const link = location.href, input = h("input", { readOnly: true, value: link, ariaLabel: t("link") }), code = h("div");
-	dialog(t("share"), h("p", t("shareText")), input,
-		h("div.row", copier(input), navigator.share ? button(t("shareOut"), () => navigator.share({ title: titled(info), url: link }).catch(() => {})) : ""), code);
-	later("qr", ({ path, qr }) => {
-		const grid = qr(link), size = grid && grid.length + 8;
-		if (grid) code.replaceWith(svg(size, path(grid), { class: "qr", role: "img", "aria-label": link }));
-	});
 };
 
 const SOON = 3600; // Seconds before its end in which a room counts down.
@@ -62,6 +53,7 @@ class Room {
 			announced: ({ message }) => this.#note(said("announced", { text: message })),
 		});
 		this.log = new Log((id) => this.talk.older(id), () => this.#draw(this.#drawJump), now);
+		this.log.node.prepend(this.invitation = h("div", { hidden: true }));
 		this.status = h("div.status", { role: "status" });
 		this.types = h("p.typing");
 		this.waits = h("p.waits");
@@ -199,6 +191,8 @@ class Room {
 		} else if (this.#fresh.push(...messages) > 500) this.#flush(); // A hidden tab rarely draws.
 		const others = messages.filter(({ type, user_id }) => type === "chat" && user_id !== talk.you);
 		if (!log.atEnd) this.#unread += others.length;
+		this.isVisited ||= messages.some(({ type, user_id }) => type === "chat" || user_id && user_id !== talk.you);
+		this.#draw(this.#drawInvitation);
 		this.#draw(this.#drawJump);
 		// Last, because a browser may lack what it needs.
 		if (!isFirst) guard(() => notify(others, log.name));
@@ -233,6 +227,7 @@ class Room {
 	}
 
 	#drawPending() {
+		this.#drawInvitation();
 		const act = (deed) => (entry) => { this.talk[deed](entry); this.composer.input.focus(); };
 		this.log.pending(this.talk.pending, act("retry"), act("discard"));
 		// Slow mode holds a message back for as long as an hour.
@@ -252,7 +247,15 @@ class Room {
 		return list(this.talk.people, { you: this.talk.you, owner: this.info.owner }, (user_id, user) => this.#person(user_id, user));
 	}
 
+	// Until the first guest or message, in view above the empty conversation.
+	#drawInvitation() {
+		const isShown = !this.isVisited && this.talk.people.size === 1 && !this.talk.pending.length;
+		if (isShown === this.invitation.hidden) this.invitation.replaceChildren(...isShown ? [invitation(this.info)] : []);
+		this.invitation.hidden = !isShown;
+	}
+
 	#drawPeople() {
+		this.#drawInvitation();
 		this.count.replaceChildren(icon("people"), t("people", { n: this.talk.people.size }));
 		const list = this.#list();
 		this.people.replaceWith(list);

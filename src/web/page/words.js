@@ -54,6 +54,8 @@ export const why = ({ code, detail, wait }) => code in words ? t(code, { n: wait
 
 const format = (options) => new Intl.DateTimeFormat(lang, options);
 const hour = format({ hour: "numeric", minute: "2-digit" }), date = format({ weekday: "long", day: "numeric", month: "long" });
+const full = format({ dateStyle: "medium", timeStyle: "short" });
+export const moment = (when) => full.format(new Date(when));
 export const clock = (when) => hour.format(when);
 // `now` is the server's time, because the clock of a device may be wrong.
 export const day = (when, now = Date.now()) => {
