@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
-use flate2::{Compression, write::GzEncoder};
+use zopfli::{Format, Options};
 
 fn main() -> io::Result<()> {
     for folder in ["src/web", "src/guide"] {
@@ -67,9 +67,9 @@ fn compress(from: &Path, to: &Path) -> io::Result<()> {
             let content = fs::read(&path)?;
             let content = if is_page_part { condensed(&content) } else { content };
             fs::write(to.join(name), &content)?;
-            let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-            encoder.write_all(&content)?;
-            fs::write(to.join(format!("{name}.gz")), encoder.finish()?)?;
+            let mut compressed = Vec::new();
+            zopfli::compress(Options::default(), Format::Gzip, &*content, &mut compressed)?;
+            fs::write(to.join(format!("{name}.gz")), compressed)?;
         }
     }
     Ok(())

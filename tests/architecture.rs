@@ -52,7 +52,6 @@ const MODULES: &[(&str, &[&str])] = &[
 const CRATES: &[(&str, &[&str])] = &[
     ("bytes", &[]),
     ("ctutils", &["chat"]),
-    ("flate2", &["build"]),
     ("getrandom", &["clock"]),
     ("httparse", &["http"]),
     ("httpdate", &["clock"]),
@@ -79,6 +78,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("tungstenite", &["ws"]),
     ("uuid", &[]),
     ("zeroizing_alloc", &["main"]),
+    ("zopfli", &["build"]),
 ];
 
 /// Code that only the named modules may contain, with the reason.
