@@ -216,7 +216,10 @@ scenario("a socket that is given up closes with 3001, one that is left with 1000
 	await ana.isIn();
 	await ana.page.evaluate(() => { location.hash = ""; });
 	await ana.heading("Disposable Chat").waitFor();
-	assert.deepEqual(closes(), ["close 1000,"]);
+	// On a busy machine the clock of the page has passed another time limit before a socket is open.
+	const more = closes().filter((line) => line.startsWith("close "));
+	assert.equal(more.pop(), "close 1000,");
+	assert.deepEqual(more.filter((line) => line !== "close 3001,back soon"), []);
 });
 
 scenario("the page says within three seconds that the network is gone", async ({ person, allow }) => {

@@ -248,7 +248,7 @@ scenario("scrolling up loads a thousand older messages without moving the visibl
 			new MutationObserver((_, watch) => {
 				watch.disconnect();
 				requestAnimationFrame(() => resolve(Math.abs(first.getBoundingClientRect().top - before) + (log.querySelectorAll(".bubble").length > count ? 0 : 1e6)));
-			}).observe(log.firstChild, { childList: true });
+			}).observe(first.closest(".log > *"), { childList: true });
 			log.scrollTop = 40;
 			before = first.getBoundingClientRect().top;
 		}));

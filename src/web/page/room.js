@@ -1,5 +1,5 @@
 // The screen of a room, and the steps that lead to it.
-import { $, button, copier, copy, dialog, field, form, h, icon, iconButton, svg } from "./dom.js";
+import { $, button, copy, dialog, field, h, icon, iconButton } from "./dom.js";
 import { said, listed, span, t, why } from "./words.js";
 import { ask, end, forget, now, session, talkIn } from "./rest.js";
 import { Composer } from "./composer.js";
