@@ -54,7 +54,10 @@ export const end = async () => {
 // The network or the tab is back, or the network is gone.
 const WAKES = ["online", "offline", "pageshow", "focus", "visibilitychange"];
 let current = null;
-for (const name of WAKES) addEventListener(name, () => document.hidden || current?.wake());
+for (const name of WAKES) addEventListener(name, ({ type }) => {
+	// Without a network only an open connection is worth a look: a try would still fail when "online" comes.
+	if (!document.hidden && (type !== "offline" || current?.state === "open")) current?.wake();
+});
 
 // The messages of a room. When the page is unloaded, its socket is left to the browser, which closes it with 1001: the
 // server takes that for a broken connection, and a reload is not announced (contract §6.19).
