@@ -3,8 +3,8 @@
 //! test runner, and share `harness.mjs`. This file runs each of them as one test of `cargo test --test browser`.
 //!
 //! The smoke test and those that need no browser always run, the others with `SLOW_TESTS=1`. If node, a browser or the
-//! packages (`npm ci` in this folder) are missing, the tests are skipped with a message, or fail with `REQUIRE_ALL=1`. To run them without cargo:
-//! `node --test tests/browser`, and in Firefox `BROWSER=firefox node --test tests/browser/flows.test.mjs`.
+//! packages (`npm ci` in this folder) are missing, the tests are skipped with a message, or fail with `REQUIRE_ALL=1`. To
+//! run them without cargo: `node --test tests/browser`, and in Firefox `BROWSER=firefox node --test tests/browser/flows.test.mjs`.
 
 // Finds and runs external programs. These tests need only a part of it.
 #[allow(dead_code)]
@@ -13,7 +13,9 @@ mod program;
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
+use std::panic::{catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -23,6 +25,10 @@ use program::{command, find, needed, wait};
 
 /// The time limit for one file, on a machine that runs others at the same time.
 const FILE_DEADLINE: Duration = Duration::from_secs(600);
+
+/// Browsers that run at once. More of them slow each other down on two cores, until waits run out.
+static BROWSERS_LEFT: Mutex<usize> = Mutex::new(3);
+static BROWSER_ENDED: Condvar = Condvar::new();
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser");
 
@@ -41,7 +47,13 @@ fn run_file(name: &str, (browser, variable, programs): Browser) {
         ["playwright-core", "puppeteer-core"].iter().all(|one| modules.join(one).exists());
     let modules = needed("`npm ci` in tests/browser", is_installed.then_some(()));
     let (Some(program), Some(())) = (program, modules) else { return };
-    run_node(name, &[("BROWSER", browser.into()), (variable, program)]);
+    let left = BROWSERS_LEFT.lock().unwrap();
+    *BROWSER_ENDED.wait_while(left, |left| *left == 0).unwrap() -= 1;
+    let ended =
+        catch_unwind(|| run_node(name, &[("BROWSER", browser.into()), (variable, program)]));
+    *BROWSERS_LEFT.lock().unwrap() += 1;
+    BROWSER_ENDED.notify_one();
+    ended.unwrap_or_else(|panic| resume_unwind(panic));
 }
 
 /// Runs the tests of one file, and shows their output if one fails.
