@@ -9,7 +9,7 @@ const ways = (info) => {
 	import("./qr.js").then(({ path, qr }) => {
 		const grid = qr(link), size = grid && grid.length + 8;
 		if (grid) code.replaceWith(svg(size, path(grid), { class: "qr", role: "img", "aria-label": link }));
-	}).catch(console.error); // The link itself is enough.
+	}).catch(() => {}); // Without the network the link itself is enough.
 	const press = copier(copy);
 	press.className = "primary";
 	return [h("p", t(info.password ? "shareTextPassword" : "shareText")), copy,
