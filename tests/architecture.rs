@@ -58,6 +58,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("humantime", &["clock"]),
     ("lexopt", &["config"]),
     ("log", &[]),
+    ("minifier", &["build"]),
     ("miniz_oxide", &["web"]),
     ("memmap2", &["chat"]),
     ("mio", &["net", "process", "server"]),

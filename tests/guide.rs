@@ -10,8 +10,8 @@ use std::process::Command;
 
 use disposable_chat::config::FLAGS;
 
-#[allow(dead_code, reason = "its `main` is cargo's to call")]
-#[path = "../src/build.rs"]
+#[allow(dead_code, reason = "the build script calls the rest")]
+#[path = "../src/build/guide.rs"]
 mod build;
 
 const README: &str = "README.md";

@@ -3,7 +3,7 @@
 //! A forge shows the files `src/guide/*.md` as they are. Here each is a module, so that `cargo doc`
 //! shows them beside the code, and rustdoc compiles their Rust examples. Owns the list of pages;
 //! must not hold any code. The invariant: every page is a module here, and links others by file
-//! name and anchor, which the build script (`src/build.rs`) rewrites and `tests/guide.rs` checks.
+//! name and anchor, which the build script (`src/build/guide.rs`) rewrites and `tests/guide.rs` checks.
 //!
 //! | page | for |
 //! |---|---|

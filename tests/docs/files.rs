@@ -1,6 +1,7 @@
 //! How the documents and both pages are sent: small, compressed, cacheable, and with a strict security policy.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::Read;
 
 use disposable_chat::web::PAGE_PARTS;
@@ -59,18 +60,14 @@ fn the_documents_and_their_page_have_at_most_80_kib() {
 }
 
 #[test]
-fn the_chat_page_and_what_it_loads_have_at_most_101_kib_and_40_kib_as_sent() {
-    // These are loaded when somebody asks for what they do.
-    const ON_DEMAND: [&str; 4] =
-        ["/page/owner.js", "/page/program.js", "/page/qr.js", "/page/rename.js"];
+fn the_chat_page_and_what_it_loads_have_at_most_100_kib_and_34_kib_as_sent() {
     // Of the languages a browser loads one.
     const LANGUAGES: [&str; 3] = ["/page/en.js", "/page/pt.js", "/page/es.js"];
     for language in LANGUAGES {
         let mut page = chat_page();
         page.retain(|(path, _)| path == language || !LANGUAGES.contains(&path.as_str()));
-        page.retain(|(path, _)| !ON_DEMAND.contains(&path.as_str()));
-        check_size(&page, get, 101);
-        check_size(&page, |path| get(path).field("Accept-Encoding", "gzip"), 40);
+        check_size(&page, get, 100);
+        check_size(&page, |path| get(path).field("Accept-Encoding", "gzip"), 34);
     }
 }
 
@@ -79,8 +76,9 @@ fn the_chat_page_and_what_it_loads_have_at_most_101_kib_and_40_kib_as_sent() {
 fn the_client_module_is_one_file_of_at_most_20_kib_and_its_types_have_its_names() {
     check_size(&client()[..1], get, 20);
     let server = Server::start(&[]);
-    let [module, types] =
-        ["/client.js", "/client.d.ts"].map(|path| server.ask(get(path)).expect(200).text());
+    let types = server.ask(get("/client.d.ts")).expect(200).text();
+    // Minified, it has one line.
+    let module = fs::read_to_string("src/web/client.js").expect("tests run at the root");
     assert!(!module.contains("import "), "it has no dependency");
     let exports = |text: &str, kinds: &[&str]| -> BTreeSet<String> {
         let lines = text.lines().filter_map(|line| line.strip_prefix("export "));

@@ -1,18 +1,4 @@
 // Shows the screen that the address names: a room for `#/r/{room_id}`, otherwise the lobby.
-
-// Indirect imports are listed too, so that the browser fetches all modules at once.
-import "./rest.js";
-import "./store.js";
-import "../client.js";
-import "./composer.js";
-import "./typed.js";
-import "./menu.js";
-import "./people.js";
-import "./log.js";
-import "./text.js";
-import "./save.js";
-import "./invite.js";
-import "./settings.js";
 import { $, h } from "./dom.js";
 import { lang, ready } from "./words.js";
 import { setTitle } from "./alerts.js";

@@ -29,7 +29,7 @@ const bans = async (room, place) => {
 };
 
 // `info` is the room as it is now.
-export const settings = (info) => {
+export const roomSettings = (info) => {
 	const { room_id, title, locked, slow_mode, password } = info, place = h("div.bans");
 	const node = dialog(t("settings"), form(t("apply"), [
 		field(t("title"), { name: "title", maxLength: 160, value: title ?? "", dir: "auto" }),

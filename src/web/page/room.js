@@ -17,9 +17,9 @@ import { tab } from "./store.js";
 // An exception in one step must not stop the steps after it.
 const guard = (deed) => { try { deed(); } catch (wrong) { console.error(wrong); } };
 
-// Loads a module that few people need, when they ask for it.
-const later = async (name, deed) => {
-	try { deed(await import(`./${name}.js`)); } catch (wrong) {
+// Loads what few people need, when they ask for it.
+const later = async (deed) => {
+	try { deed(await import("./extras.js")); } catch (wrong) {
 		console.error(wrong);
 		dialog(t("ended_lost"), h("p", t("ended_lost_text")));
 	}
@@ -138,7 +138,7 @@ class Room {
 	}
 
 	#removal(user_id, user) {
-		return [t("removeOne"), () => later("owner", ({ removal }) => removal(this.info.room_id, user_id, user)), "danger"];
+		return [t("removeOne"), () => later(({ removal }) => removal(this.info.room_id, user_id, user)), "danger"];
 	}
 
 	// The entries of a person's menu.
@@ -169,12 +169,12 @@ class Room {
 			this.talk.open();
 		}, question && "danger");
 		const { isOwner, people } = this.talk, owner = people.get(this.info.owner);
-		dialog(t("more"), h("p.row", h("span", said("youAre", { user: session()?.username ?? "" })), button(t("rename"), () => later("rename", ({ askRename }) => askRename(this.talk, (user) => this.#note(said("renamed", { user })))), "quiet")),
-			isOwner ? h("p.row", h("span", t("ownerYou")), button(t("settings"), () => later("owner", ({ settings }) => settings(this.info)))) : owner ? h("p", said("ownerIs", { user: owner })) : "",
+		dialog(t("more"), h("p.row", h("span", said("youAre", { user: session()?.username ?? "" })), button(t("rename"), () => later(({ askRename }) => askRename(this.talk, (user) => this.#note(said("renamed", { user })))), "quiet")),
+			isOwner ? h("p.row", h("span", t("ownerYou")), button(t("settings"), () => later(({ roomSettings }) => roomSettings(this.info)))) : owner ? h("p", said("ownerIs", { user: owner })) : "",
 			switches(),
 			field(t("moves"), { type: "checkbox", checked: !this.log.hidesMoves, onchange: ({ target }) => { this.log.hidesMoves = !target.checked; } }),
 			savers(() => this.log.all(), titled(this.info)),
-			button(t("program"), () => later("program", ({ program }) => program(this.info))),
+			button(t("program"), () => later(({ program }) => program(this.info))),
 			act("leave", () => ask("DELETE", `rooms/${room_id}/leave`)),
 			this.talk.isOwner ? act("remove", () => ask("DELETE", `rooms/${room_id}`), "removeAsk") : "",
 			act("end", end, "endAsk"), wrong);
