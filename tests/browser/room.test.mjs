@@ -180,6 +180,29 @@ scenario("people present are listed: beside the conversation, or on a phone in a
 	assert.equal(await ana.page.getByRole("complementary").count(), 0, "no list beside it on a phone");
 });
 
+scenario("a join or a leave redraws one row of the list, and the others keep the focus", async ({ person }) => {
+	const ana = await person({ viewport: { width: 1280, height: 800 } }), bo = await person();
+	const room = await ana.open(server.url, "ana");
+	await bo.enter(room, "bo");
+	const list = ana.page.getByRole("complementary", { name: "Who is here" });
+	const names = () => list.locator(".name").allTextContents();
+	await eventually(names, ["ana", "bo"]);
+	await ana.page.evaluate(() => {
+		window.rows = [];
+		const note = (sign, nodes) => rows.push(...[...nodes].map((node) => `${sign}${node.querySelector?.(".name")?.textContent ?? node.nodeName}`));
+		new MutationObserver((all) => { for (const { addedNodes, removedNodes } of all) note("+", addedNodes), note("-", removedNodes); })
+			.observe(document.querySelector("aside"), { childList: true, subtree: true });
+	});
+	await list.getByRole("listitem").filter({ hasText: "bo" }).getByRole("button").focus();
+	const cy = await person();
+	await cy.enter(room, "cy");
+	await eventually(names, ["ana", "bo", "cy"]);
+	await cy.more("Leave the room");
+	await eventually(names, ["ana", "bo"]);
+	assert.deepEqual(await ana.page.evaluate(() => rows), ["+cy", "-cy"]);
+	assert.equal(await ana.page.evaluate(() => document.activeElement.closest("li")?.querySelector(".name").textContent), "bo");
+});
+
 scenario("typing is shown until a message comes or the typing stops", async ({ person }) => {
 	const ana = await person(), bo = await person(), cy = await person();
 	await ana.page.clock.install();

@@ -72,13 +72,17 @@ class Room {
 			this.log.toEnd();
 			this.log.node.focus();
 		} });
-		this.count = button("", () => dialog(t("people", { n: this.talk.people.size }), this.#list()), "count quiet");
+		this.count = button("", () => {
+			this.listed = this.#list();
+			dialog(t("people", { n: this.talk.people.size }), this.listed.node);
+			this.listed.draw();
+		}, "count quiet");
 		this.node = h("div.room",
 			h("header", h("a.only-icon", { href: "#", ariaLabel: t("home"), title: t("home") }, icon("back")),
 				h("div.title", this.heading = h("h1", { dir: "auto", tabIndex: -1 }, titled(info)), info.private ? icon("lock") : "", this.count, this.signs),
 				iconButton("share", t("share"), () => share(info)), iconButton("more", t("more"), () => this.#more())),
 			this.status, this.log.node, h("p", { id: "log-keys", hidden: true }, t("logKeys")), menusOf(this.log.node, (bubble, place) => this.#message(bubble, place)), h("div.foot", this.jump, this.types, this.waits, this.wrong, this.composer.node),
-			h("aside", { ariaLabel: t("here") }, this.people = h("ul.people")));
+			h("aside", { ariaLabel: t("here") }, (this.people = this.#list()).node));
 		this.#draw(this.#drawPending);
 		this.talk.open();
 	}
@@ -244,7 +248,7 @@ class Room {
 	}
 
 	#list() {
-		return list(this.talk.people, { you: this.talk.you, owner: this.info.owner }, (user_id, user) => this.#person(user_id, user));
+		return list(this.talk, this.info, (user_id, user) => this.#person(user_id, user));
 	}
 
 	// Until the first guest or message, in view above the empty conversation.
@@ -257,10 +261,8 @@ class Room {
 	#drawPeople() {
 		this.#drawInvitation();
 		this.count.replaceChildren(icon("people"), t("people", { n: this.talk.people.size }));
-		const list = this.#list();
-		this.people.replaceWith(list);
-		this.people = list;
-		$("dialog .people")?.replaceWith(this.#list());
+		this.people.draw();
+		if (this.listed?.node.isConnected) this.listed.draw();
 	}
 
 	#drawTyping() {

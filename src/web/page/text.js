@@ -124,8 +124,9 @@ export const isEmoji = (text) => text.length <= EMOJI_MAX * 30 && EMOJI.test(tex
 
 // The first visible character as people count them. Firefox has Intl.Segmenter since 125.
 const FIRST = /^(?:\p{RI}{2}|\p{ExtPict}[\p{M}\p{EMod}\u{e0020}-\u{e007f}]*(?:\u200d\p{ExtPict}[\p{M}\p{EMod}]*)*|.)\p{M}*/su;
-const segmenter = Intl.Segmenter && new Intl.Segmenter();
+let segmenter;
 export const firstOf = (name) => {
 	const text = name.replace(/^[\p{Default_Ignorable_Code_Point}\u2800\s]+/u, "");
+	segmenter ??= Intl.Segmenter && new Intl.Segmenter();
 	return text && (segmenter ? segmenter.segment(text).containing(0).segment : FIRST.exec(text)[0]);
 };
