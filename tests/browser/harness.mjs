@@ -236,12 +236,13 @@ export class Person {
 	}
 
 	// Creates a room and joins it.
-	async open(url, name, { title = "", isPrivate = false, password = "" } = {}) {
+	async open(url, name, { title = "", isPrivate = false, password = "", encrypted = false } = {}) {
 		await this.page.goto(url);
 		await this.page.getByLabel("Your name").fill(name);
 		await this.options();
 		await this.page.getByLabel("Title").fill(title);
-		if (!isPrivate && !password) await this.page.getByLabel("List it publicly").check();
+		if (encrypted) await this.page.getByLabel("Encrypted").check();
+		else if (!isPrivate && !password) await this.page.getByLabel("List it publicly").check();
 		await this.page.getByLabel("Password").fill(password);
 		await this.button("Start a room").click();
 		await this.isIn();

@@ -30,6 +30,8 @@ test("the key of an encrypted room keeps its case, and a damaged one is none", (
 	assert.deepEqual(roomIn(`https://a.example/#/r/${LONG}/${KEY}.`), { id: LONG, key: KEY });
 	assert.deepEqual(roomIn(`#/r/${LONG}/${KEY}A`), { id: LONG, key: undefined });
 	assert.deepEqual(roomIn(`#/r/${LONG}/${KEY.slice(1)}`), { id: LONG, key: undefined });
+	// The last character stands for four bits only (RFC 4648 §3.5).
+	assert.deepEqual(roomIn(`#/R/${LONG.toUpperCase()}/${KEY.slice(0, -1)}9`), { id: LONG, key: undefined });
 	for (const link of [{ id: ID, key: undefined }, { id: LONG, key: KEY }]) assert.deepEqual(roomIn(pathTo(link)), link);
 	assert.ok(isLink("#/r/x") && !isLink("#/") && !isLink(""));
 });

@@ -127,4 +127,4 @@ macro_rules! slow {
     )*};
 }
 
-slow! { served alerts compat flows start room drawing connection endings sharing hostile accessibility docs menu owner typed }
+slow! { served alerts compat flows start room drawing connection endings sharing hostile accessibility docs menu owner typed encrypted }

@@ -2,6 +2,7 @@
 import { $, button, copier, field, form, h } from "./dom.js";
 import { said, t, why } from "./words.js";
 import { ask, begin, isNameKept, keepName, nameBefore, session } from "./rest.js";
+import { pathTo, roomIn } from "./link.js";
 
 export const nameField = () => field(t("name"), { name: "name", required: true, maxLength: 100, value: nameBefore(), autocomplete: "nickname", dir: "auto" }, t("nameHint"));
 export const rememberField = () => field(t("remember"), { name: "remember", type: "checkbox", checked: isNameKept(), onchange: ({ target }) => keepName(nameBefore(), target.checked) });
@@ -40,17 +41,24 @@ export const askName = (info, enter) => card(info.title ? said("joinRoom", { roo
 		return wrong;
 	}), home());
 
+const linkField = () => field(t("link"), { name: "link", spellcheck: false, inputMode: "url" });
+const followLink = (text) => {
+	const found = roomIn(text);
+	if (!found?.key || pathTo(found) === location.hash) return { link: t("ended_key") };
+	location.hash = pathTo(found);
+};
+
 // By reason: the field that leads back into the room, and its action.
-const ASKS = { session: [nameField, (_, name) => takeName(name)], password: [passwordField, join] };
+const ASKS = { session: [nameField, (_, name) => takeName(name)], password: [passwordField, join], key: [linkField, (_, text) => followLink(text)] };
 ASKS.name = ASKS.session;
 
-// The screen for a reason of client.js. `again()` leads back, if possible; `texts` were not sent.
+// The screen for a reason of client.js, or for a link whose `key` is wrong, or a browser without `crypto`. `again()` leads back, if possible; `texts` were not sent.
 export const ended = (reason, room, again, texts) => {
 	const [ask, submit] = ASKS[reason] ?? [], input = ask?.();
 	const on = input ? form(t("goIn"), input, async () => {
 		const wrong = await submit(room, $("input", input).value);
-		if (!wrong) again();
+		if (!wrong) again?.();
 		return wrong;
 	}) : again ? button(t("retry"), again, "primary") : "";
-	return card(said(`ended_${reason}`, { user: nameBefore() }), reason === "left" ? "" : h("p", t(`ended_${reason}_text`)), on, unsent(texts), home());
+	return card(said(`ended_${reason}`, { user: nameBefore() }), reason === "left" ? "" : h("p", t(reason === "crypto" ? "noCrypto" : `ended_${reason}_text`)), on, unsent(texts), home());
 };

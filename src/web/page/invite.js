@@ -12,7 +12,7 @@ const ways = (info) => {
 	}).catch(() => {}); // Without the network the link itself is enough.
 	const press = copier(copy);
 	press.className = "primary";
-	return [h("p", t(info.password ? "shareTextPassword" : "shareText")), copy,
+	return [h("p", t(info.password ? "shareTextPassword" : "shareText")), copy, info.encrypted ? h("small", t("shareKey")) : "",
 		h("div.row", press, navigator.share ? button(t("shareOut"), () => navigator.share({ title: titled(info), url: link }).catch(() => {})) : ""),
 		code];
 };

@@ -1,10 +1,11 @@
 // The first screen: start a room, join one by its link, and the lists of your rooms and of public rooms.
 import { $, button, dialog, field, form, h, icon } from "./dom.js";
 import { amount, said, t, why } from "./words.js";
-import { ask, begin, end, keepName, session } from "./rest.js";
+import { ask, begin, end, keepName, keptKey, session } from "./rest.js";
 import { nameField, rememberField, titled } from "./entry.js";
 import { pathTo, roomIn } from "./link.js";
 import { settings } from "./settings.js";
+import { canEncrypt, newKey } from "../client.js";
 
 const REFRESH = 10_000, MINE_MAX = 20;
 const ENDS = [[1, "hour"], [6, "hour"], [1, "day"], [7, "day"]], SECONDS = { hour: 3600, day: 86400 };
@@ -16,17 +17,19 @@ export const sure = (question, action) => new Promise((resolve) => {
 	node.addEventListener("close", () => resolve(false));
 });
 
-const row = (info) => h("li", h("a", { href: `#/r/${info.room_id}` },
+const row = (info) => h("li", h("a", { href: pathTo({ id: info.room_id, key: keptKey(info.room_id) }) },
 	h("bdi.name", titled(info)), info.private ? icon("lock") : "", h("small", t("people", { n: info.user_count }))));
 
 export const lobby = (refresh) => {
 	const me = session();
 	const title = field(t("title"), { name: "title", maxLength: 160, dir: "auto" });
-	const password = field(t("password"), { name: "password", type: "password", autocomplete: "new-password", oninput: ({ target }) => {
-		const listed = $("[name=listed]", openForm); // What is listed is open to all.
-		listed.disabled = !!target.value;
-		if (target.value) listed.checked = false;
-	} });
+	const password = field(t("password"), { name: "password", type: "password", autocomplete: "new-password", oninput: () => unlist() });
+	// What is listed is open to all.
+	const unlist = () => {
+		const { listed, password, encrypted } = openForm.elements;
+		listed.disabled = !!password.value || encrypted.checked;
+		if (listed.disabled) listed.checked = false;
+	};
 	const openForm = form(t("openRoom"), [
 		me ? h("p.row", h("span", said("youAre", { user: me.username })), button(t("end"), async () => {
 			if (!await sure(t("endAsk"), t("end"))) return;
@@ -36,16 +39,17 @@ export const lobby = (refresh) => {
 		h("details", h("summary", t("options")), h("div", title, password,
 			field(t("ends"), { name: "ttl", options: [["", t("endsUnused")], ...ENDS.map(([n, unit]) => [n * SECONDS[unit], t("endsAfter", { time: amount(n, unit) }).replace(/[\u2068\u2069]/g, "")])] }),
 			field(t("listed"), { name: "listed", type: "checkbox" }, t("listedHint")),
+			field(t("encrypted"), { name: "encrypted", type: "checkbox", disabled: !canEncrypt(), onchange: unlist }, t(canEncrypt() ? "encryptedHint" : "noCrypto")),
 			me ? "" : rememberField())),
-	], async ({ name, title, listed, password, ttl }) => {
+	], async ({ name, title, listed, password, ttl, encrypted }) => {
 		if (!session()) {
 			const answer = await begin(name.value);
 			if (!answer.ok) return answer.code === "bad_username" ? { name: why(answer) } : why(answer);
 		}
 		const answer = await ask("POST", "rooms", {
-			title: title.value.trim() || null, private: !listed.checked, password: password.value || null, ttl: +ttl.value || null,
+			title: title.value.trim() || null, private: !listed.checked, password: password.value || null, ttl: +ttl.value || null, encrypted: encrypted.checked,
 		});
-		if (answer.ok) return void (location.hash = pathTo({ id: answer.room_id }));
+		if (answer.ok) return void (location.hash = pathTo({ id: answer.room_id, key: encrypted.checked && newKey() }));
 		if (answer.status === 401) return void refresh();
 		// The sentence names the field.
 		const [wrong] = answer.code === "bad_body" && answer.detail.match(/title|password|ttl/) || [];

@@ -199,7 +199,7 @@ export class Log {
 			at.moves.set(user_id, [move, user]);
 			return at;
 		}
-		const text = message.deleted ? h("p.gone", t("deletedMessage")) : this.#text(message.message);
+		const text = message.deleted ? h("p.gone", t("deletedMessage")) : message.unreadable ? h("p.gone", t("unreadable")) : this.#text(message.message);
 		if (at.user_id !== user_id || when - at.when > GROUP_TIME || at.size >= GROUP_MAX) {
 			this.#drawMoves(at);
 			const who = h("div.who", face(user, user_id), h("bdi.name", user), tag(user, user_id), mine ? h("small.unseen", ` (${t("you")})`) : "", h("time", { dateTime: timestamp }, clock(when)));

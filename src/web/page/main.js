@@ -3,6 +3,7 @@ import { $, h } from "./dom.js";
 import { lang, ready } from "./words.js";
 import { setTitle } from "./alerts.js";
 import { isLink, pathTo, roomIn } from "./link.js";
+import { keptKey } from "./rest.js";
 import { lobby } from "./lobby.js";
 import { room } from "./room.js";
 import { ended } from "./entry.js";
@@ -15,9 +16,10 @@ const go = () => {
 	for (const one of document.querySelectorAll("dialog")) one.close();
 	setTitle("", null);
 	const isRoom = isLink(location.hash), link = isRoom && roomIn(location.hash);
+	if (link) link.key ??= keptKey(link.id);
 	// A link may have lost or gained characters on its way. What is shared again is the clean one.
 	if (link && location.hash !== pathTo(link)) history.replaceState(null, "", pathTo(link));
-	screen = !isRoom ? lobby(go) : link ? room(link.id) : { node: h("div.place", ended("gone", "", null, [])), close() {} };
+	screen = !isRoom ? lobby(go) : link ? room(link.id, link.key) : { node: h("div.place", ended("gone", "", null, [])), close() {} };
 	$("main").replaceChildren(screen.node);
 	// Screen readers announce the focused heading.
 	if (!isFirst) $("h1", screen.node)?.focus();

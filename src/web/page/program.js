@@ -16,8 +16,21 @@ const commands = ({ room_id, password }) => [
 	"",
 ].join("\n");
 
-export const program = (info) => {
-	const text = commands(info);
-	dialog(t("program"), h("p", t("programText")), h("pre.commands", { tabIndex: 0, dir: "ltr" }, text),
+// Without the client module a program would have to encrypt by itself.
+const encrypting = ({ room_id: room, password }, key) => [
+	`curl -so client.mjs ${new URL("client.js", base).href}`,
+	"cat > robot.mjs <<'END'",
+	'import { connect } from "./client.mjs";',
+	`const chat = await connect(${JSON.stringify({ base, room, key, name: "robot", password: password ? "…" : undefined })});`,
+	'chat.on("chat", ({ user, message }) => console.log(user, message));',
+	'chat.say("Hello from a program");',
+	"END",
+	"node robot.mjs",
+	"",
+].join("\n");
+
+export const program = (info, key) => {
+	const text = key ? encrypting(info, key) : commands(info);
+	dialog(t("program"), h("p", t(key ? "programTextKey" : "programText")), h("pre.commands", { tabIndex: 0, dir: "ltr" }, text),
 		h("div.row", copier(text), h("a.button", { href: "docs" }, t("api"))));
 };

@@ -16,9 +16,17 @@ export const keepName = (name, onDevice = isNameKept()) => {
 	shared.set("name", onDevice ? name : null);
 };
 
+// Keys of encrypted rooms last as long as the session: "Your rooms" and a bare code open its rooms, and the browser's
+// history has the links anyway.
+const KEYS_MAX = 200; // Like the rooms of a session.
+export const keptKey = (room) => shared.get("keys")?.[room];
+export const keepKey = (room, key) =>
+	shared.set("keys", Object.fromEntries(Object.entries({ ...shared.get("keys"), [room]: key }).slice(-KEYS_MAX)));
+
+const drop = () => { for (const name of ["session", "keys"]) shared.set(name, null); };
 // Forgets a session that has ended, unless another tab has opened a new one since.
 export const forget = (id) => {
-	if (session()?.session_id === id) shared.set("session", null);
+	if (session()?.session_id === id) drop();
 };
 
 // The server's time. The clock of a device may be wrong by days. A date in an answer has whole seconds, rounded down.
@@ -47,7 +55,7 @@ export const begin = async (username) => {
 
 export const end = async () => {
 	const answer = await ask("DELETE", "sessions/me");
-	if (answer.ok) shared.set("session", null);
+	if (answer.ok) drop();
 	return answer;
 };
 

@@ -1,7 +1,7 @@
 // The screen of a room, and the steps that lead to it.
 import { $, button, copy, dialog, field, h, icon, iconButton } from "./dom.js";
 import { said, listed, span, t, why } from "./words.js";
-import { ask, end, forget, now, session, talkIn } from "./rest.js";
+import { ask, end, forget, keepKey, keptKey, now, session, talkIn } from "./rest.js";
 import { Composer } from "./composer.js";
 import { Log } from "./log.js";
 import { menu, menusOf } from "./menu.js";
@@ -13,6 +13,7 @@ import { notify, setTitle, switches } from "./alerts.js";
 import { sure } from "./lobby.js";
 import { invitation, share } from "./invite.js";
 import { tab } from "./store.js";
+import { canEncrypt } from "../client.js";
 
 // An exception in one step must not stop the steps after it.
 const guard = (deed) => { try { deed(); } catch (wrong) { console.error(wrong); } };
@@ -35,12 +36,13 @@ const SOON = 3600; // Seconds before its end in which a room counts down.
 class Room {
 	#fresh = []; #dirty = new Set(); #unread = 0;
 
-	constructor(info, place) {
-		this.info = info;
-		this.place = place;
+	constructor(info, key, place) {
+		Object.assign(this, { info, key, place });
 		this.talk = talkIn(info.room_id, {
 			state: (state, detail) => {
 				this.state = { state, ...detail };
+				// Not in place of one that may be right.
+				if (state === "open" && key && !keptKey(info.room_id)) keepKey(info.room_id, key);
 				if (state === "closed") this.#end(detail);
 				else this.#draw(this.#drawState);
 			},
@@ -51,7 +53,7 @@ class Room {
 			typing: () => this.#draw(this.#drawTyping),
 			room: (info) => this.#change(info),
 			announced: ({ message }) => this.#note(said("announced", { text: message })),
-		});
+		}, key);
 		this.log = new Log((id) => this.talk.older(id), () => this.#draw(this.#drawJump), now);
 		this.log.node.prepend(this.invitation = h("div", { hidden: true }));
 		this.status = h("div.status", { role: "status" });
@@ -93,6 +95,20 @@ class Room {
 		this.talk.close();
 	}
 
+	// A key that opens nothing of others is wrong, and what it sealed could not be read. The owner's is right: it is the
+	// maker's, who must not be shut out by what others send.
+	#try(others) {
+		const { key, talk } = this, chats = others.filter(({ deleted }) => !deleted);
+		if (!key || this.isSure || !chats.length) return;
+		this.isSure = talk.isOwner || chats.some(({ unreadable }) => !unreadable);
+		if (this.isSure) keepKey(talk.room, key);
+		// After the client has done with the event.
+		else queueMicrotask(() => {
+			talk.close();
+			this.#end({ why: "key" });
+		});
+	}
+
 	// A line of the page's own among the messages.
 	#note(text) {
 		this.#flush();
@@ -114,18 +130,17 @@ class Room {
 		const { info } = this, { locked, slow_mode, expires_at } = info, name = titled(info);
 		if (this.heading.textContent !== name) this.heading.textContent = name;
 		const rest = expires_at ? (Date.parse(expires_at) - now()) / 1000 : Infinity;
-		this.signs.textContent = [locked && t("isLocked"), slow_mode && t("slow"), rest < SOON && t("endsIn", { time: span(Math.max(rest, 1)) })].filter(Boolean).join(" · ");
+		this.signs.textContent = [this.key && t("encrypted"), locked && t("isLocked"), slow_mode && t("slow"), rest < SOON && t("endsIn", { time: span(Math.max(rest, 1)) })].filter(Boolean).join(" · ");
 		clearTimeout(this.clock);
 		if (rest > 0 && rest < Infinity) this.clock = setTimeout(() => this.#draw(this.#drawRoom), 1000 * (rest > SOON ? Math.min(rest - SOON, SOON) : rest > 61 ? rest % 60 || 60 : 1));
 	}
 
 	// The entries of a message's menu.
 	#message(bubble, place) {
-		const { id, user, user_id, message, deleted } = this.log.kept.get(bubble.dataset.id) ?? {}, { composer } = this, mine = user_id === this.talk.you;
+		const { id, user, user_id, message, deleted, unreadable } = this.log.kept.get(bubble.dataset.id) ?? {}, { composer } = this, mine = user_id === this.talk.you;
 		if (!id || deleted) return;
 		menu(t("actions"), place, [
-			[t("reply"), () => composer.insert(reply(message, mine ? "" : user))],
-			[t("copyText"), () => copy(message)],
+			...unreadable ? [] : [[t("reply"), () => composer.insert(reply(message, mine ? "" : user))], [t("copyText"), () => copy(message)]],
 			...mine ? [] : [this.#mention(user)],
 			...mine || this.talk.isOwner ? [[t("deleteOne"), async () => {
 				if (await sure(t("deleteOneAsk"), t("deleteOne"))) this.#do(ask("DELETE", `rooms/${this.info.room_id}/messages/${id}`));
@@ -168,7 +183,10 @@ class Room {
 			if (question && !await sure(t(question), t(key))) return;
 			this.talk.close();
 			const answer = await deed();
-			if (answer.ok) return location.hash = "";
+			if (answer.ok) {
+				keepKey(room_id);
+				return location.hash = "";
+			}
 			wrong.textContent = why(answer);
 			this.talk.open();
 		}, question && "danger");
@@ -178,7 +196,7 @@ class Room {
 			switches(),
 			field(t("moves"), { type: "checkbox", checked: !this.log.hidesMoves, onchange: ({ target }) => { this.log.hidesMoves = !target.checked; } }),
 			savers(() => this.log.all(), titled(this.info)),
-			button(t("program"), () => later(({ program }) => program(this.info))),
+			button(t("program"), () => later(({ program }) => program(this.info, this.key))),
 			act("leave", () => ask("DELETE", `rooms/${room_id}/leave`)),
 			this.talk.isOwner ? act("remove", () => ask("DELETE", `rooms/${room_id}`), "removeAsk") : "",
 			act("end", end, "endAsk"), wrong);
@@ -198,8 +216,9 @@ class Room {
 		this.isVisited ||= messages.some(({ type, user_id }) => type === "chat" || user_id && user_id !== talk.you);
 		this.#draw(this.#drawInvitation);
 		this.#draw(this.#drawJump);
+		this.#try(others);
 		// Last, because a browser may lack what it needs.
-		if (!isFirst) guard(() => notify(others, log.name));
+		if (!isFirst) guard(() => notify(others.filter(({ unreadable }) => !unreadable), log.name));
 	}
 
 	#flush() {
@@ -282,10 +301,12 @@ class Room {
 		if (isForGood) {
 			tab.set(`pending ${room}`, null);
 			tab.set(`draft ${room}`, null);
+			keepKey(room);
 			if (this.composer.input.value.trim()) texts.push(this.composer.input.value.trim());
 		}
+		if (reason === "key" && keptKey(room) === this.key) keepKey(room);
 		for (const one of document.querySelectorAll("dialog")) one.close();
-		const screen = ended(reason, room, isForGood ? null : reason === "broken" ? () => location.reload() : () => {
+		const screen = ended(reason, room, isForGood || reason === "key" ? null : reason === "broken" ? () => location.reload() : () => {
 			place.replaceChildren(this.node);
 			talk.open();
 		}, texts);
@@ -293,7 +314,8 @@ class Room {
 	}
 }
 
-export const room = (id) => {
+// `key` is that of an encrypted room.
+export const room = (id, key) => {
 	const place = h("div.place", h("p.notice", { role: "status" }, t("connecting")));
 	let screen, isClosed = false;
 	const enter = async () => {
@@ -301,8 +323,13 @@ export const room = (id) => {
 		if (isClosed) return;
 		if (!info.ok) return put(place, info.status === 404 ? ended("gone", id, null, []) : ended("lost", id, enter, []));
 		setTitle(titled(info), id);
+		if (key || info.encrypted) {
+			if (!canEncrypt()) return put(place, ended("crypto", id, null, []));
+			// A server that denies what the link says would get plain text.
+			if (!key || !info.encrypted) return put(place, ended("key", id, null, []));
+		}
 		if (!session()) return put(place, info.locked ? ended("locked", id, enter, []) : askName(info, enter));
-		screen = new Room(info, place);
+		screen = new Room(info, key, place);
 		place.replaceChildren(screen.node);
 		if (matchMedia("(pointer: fine)").matches) screen.composer.input.focus();
 	};

@@ -7,9 +7,9 @@ const plain = (text) => text.replace(/[\u2066-\u2069]/g, "");
 const two = (n) => String(n).padStart(2, "0");
 const stamp = (when) => `${when.getFullYear()}-${two(when.getMonth() + 1)}-${two(when.getDate())} ${two(when.getHours())}:${two(when.getMinutes())}`;
 
-const line = ({ type, user, message, timestamp, deleted, removed }) => {
+const line = ({ type, user, message, timestamp, deleted, unreadable, removed }) => {
 	const move = { user_joined: "joined", user_left: removed ? "removed" : "gone" }[type];
-	const text = type === "chat" ? `${user}: ${deleted ? `(${t("deletedMessage")})` : message.replace(/\r\n?|[\n\u2028\u2029]/g, "\n\t")}` : move && plain(t(move, { who: user }));
+	const text = type === "chat" ? `${user}: ${deleted || unreadable ? `(${t(deleted ? "deletedMessage" : "unreadable")})` : message.replace(/\r\n?|[\n\u2028\u2029]/g, "\n\t")}` : move && plain(t(move, { who: user }));
 	return text ? `${stamp(new Date(timestamp))}  ${text}\n` : "";
 };
 
