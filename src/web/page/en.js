@@ -178,7 +178,7 @@ export default {
 	actionsOn: "Actions for {user}",
 	encrypted: "Encrypted",
 	encryptedHint: "Only people with the link can read the messages. The server still sees names, times and the title, and you have to trust the page it sends.",
-	noCrypto: "Needs a secure connection (https).",
+	noCrypto: "Encryption needs a secure connection (https).",
 	shareKey: "The end of the link is the key. The server never sees it.",
 	unreadable: "Unreadable message",
 	ended_key: "This link is incomplete",

@@ -178,7 +178,7 @@ export default {
 	actionsOn: "Acciones sobre {user}",
 	encrypted: "Cifrada",
 	encryptedHint: "Solo quien tiene el enlace puede leer los mensajes. El servidor sigue viendo los nombres, las horas y el título, y hay que confiar en la página que envía.",
-	noCrypto: "Requiere una conexión segura (https).",
+	noCrypto: "El cifrado requiere una conexión segura (https).",
 	shareKey: "El final del enlace es la clave. El servidor nunca la ve.",
 	unreadable: "Mensaje ilegible",
 	ended_key: "Este enlace está incompleto",

@@ -178,7 +178,7 @@ export default {
 	actionsOn: "Ações sobre {user}",
 	encrypted: "Criptografada",
 	encryptedHint: "Só quem tem o link lê as mensagens. O servidor ainda vê os nomes, os horários e o título, e é preciso confiar na página que ele envia.",
-	noCrypto: "Exige uma conexão segura (https).",
+	noCrypto: "A criptografia exige uma conexão segura (https).",
 	shareKey: "O final do link é a chave. O servidor nunca a vê.",
 	unreadable: "Mensagem ilegível",
 	ended_key: "Este link está incompleto",
