@@ -149,8 +149,8 @@ const look = async (one, screen) => {
 	}
 	await page.setViewportSize({ width: 320, height: 560 });
 	const wide = await page.evaluate(() => [document.documentElement, ...document.querySelectorAll("main, main *, dialog, dialog *")].filter((node) => {
-		// Text with an ellipsis, or for screen readers only, is cut off on purpose, and an input scrolls its text.
-		const { overflowX, textOverflow, clipPath } = getComputedStyle(node), isMeant = textOverflow === "ellipsis" || clipPath !== "none" || node.matches("input");
+		// Text with an ellipsis, or for screen readers only, is cut off on purpose. Inputs and commands scroll their text.
+		const { overflowX, textOverflow, clipPath } = getComputedStyle(node), isMeant = textOverflow === "ellipsis" || clipPath !== "none" || node.matches("input, .commands");
 		return node.scrollWidth > node.clientWidth && !isMeant && (overflowX !== "visible" || node === document.documentElement);
 	}).map((node) => `${node.tagName}.${node.className}`));
 	if (wide.length) wrong.push(`${screen} at 320 pixels: ${wide}`);
@@ -293,6 +293,36 @@ scenario("an on-screen keyboard leaves space for the conversation", async ({ per
 			return last.y + last.height <= log.y + log.height && log.y + log.height <= box.y && box.y + box.height <= height && log.height > 60;
 		});
 	}
+});
+
+scenario("axe finds no fault with encrypted rooms", async ({ person }) => {
+	const ana = await person(), bo = await person(), cy = await person(), robot = await server.openSession("robot");
+	await ana.page.goto(server.url);
+	await ana.options();
+	await ana.page.getByLabel("Encrypted").check();
+	await look(ana, "an encrypted room is chosen");
+	const link = await ana.open(server.url, "ana", { encrypted: true }), [id, key] = new URL(link).hash.split("/").slice(2);
+	await look(ana, "an empty encrypted room");
+	await dialog(ana, () => ana.button("Invite").click(), "invite, with a key");
+	await server.postSealed(robot, id);
+	await server.postSealed(robot, id, "Hello", key);
+	await ana.reads("Unreadable message", "Hello");
+	await look(ana, "an unreadable message");
+	await ana.more();
+	await dialog(ana, () => ana.button("Use from a program").click(), "from a program, with a key");
+	await bo.page.goto(link.slice(0, -44));
+	await bo.heading("This link is incomplete").waitFor();
+	await look(bo, "a key is missing");
+	await bo.button("Join").click();
+	await bo.page.getByRole("alert").filter({ hasText: /./ }).waitFor();
+	await look(bo, "a key is still missing");
+	await cy.context.addInitScript(() => Object.defineProperty(Crypto.prototype, "subtle", { value: undefined }));
+	await cy.page.goto(link);
+	await cy.heading("This room is encrypted").waitFor();
+	await look(cy, "no WebCrypto");
+	await cy.page.goto(server.url);
+	await cy.options();
+	await look(cy, "no encryption can be chosen");
 });
 
 scenario("zooming changes no layout, and the page follows what the keyboard of iOS scrolls away", async ({ person }) => {

@@ -102,6 +102,26 @@ scenario("a name that is taken and a password that is wrong are said, and mended
 	await ana.reads("made it");
 });
 
+scenario("an encrypted room is made, joined by its link, and read again after a reload", async ({ person }) => {
+	const [ana, bo] = [await person(), await person()];
+	const link = await ana.open(server.url, "ana", { title: "Tea", encrypted: true });
+	assert.equal(await ana.page.locator(".signs").textContent(), "Encrypted");
+	await bo.page.goto(link.slice(0, -1));
+	await bo.heading("This link is incomplete").waitFor();
+	await bo.page.getByLabel("Link or code").fill(link);
+	await bo.button("Join").click();
+	await bo.page.getByLabel("Your name").fill("bo");
+	await bo.button("Join").click();
+	await bo.isIn();
+	await bo.say("Hello", "🦀".repeat(2000) + "x".repeat(2000));
+	await ana.reads("Hello", "🦀".repeat(2000) + "x".repeat(2000));
+	const { session_id } = await server.openSession("cy"), id = new URL(link).hash.split("/")[2];
+	for (const envelope of await server.chats({ session_id }, id)) assert.match(envelope, /^e1\.[\w-]+$/);
+	await ana.page.reload();
+	await ana.reads("Hello", "🦀".repeat(2000) + "x".repeat(2000));
+	assert.equal(ana.page.url(), link);
+});
+
 scenario("messages of every kind are drawn: links, code, mentions, emoji, long and deleted ones", async ({ person }) => {
 	const bo = await server.openSession("bo"), id = await server.room(bo);
 	// The first text took Firefox 15 s.

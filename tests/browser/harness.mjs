@@ -11,6 +11,7 @@ import { createInterface } from "node:readline";
 import test, { after } from "node:test";
 import { setTimeout as moment } from "node:timers/promises";
 import { chromium } from "playwright-core";
+import { cipher, newKey } from "../../src/web/client.js";
 import { launchFirefox } from "./firefox.mjs";
 
 // The longest wait for any condition.
@@ -85,6 +86,13 @@ export class Server {
 	async post({ session_id }, room, ...texts) {
 		await this.ask("POST", `rooms/${room}/join`, null, session_id);
 		for (const message of texts) await this.ask("POST", `rooms/${room}/messages`, { message }, session_id);
+	}
+
+	// A chat in an encrypted room, by default with a key that is not the room's.
+	async postSealed({ session_id }, room, text = "?", key = newKey()) {
+		const { user_id } = await this.ask("POST", `rooms/${room}/join`, null, session_id), nonce = newKey();
+		const message = await (await cipher(room, key)).seal(text, user_id, nonce);
+		return this.ask("POST", `rooms/${room}/messages`, { message, nonce }, session_id);
 	}
 
 	// The texts of all chats, in the server's order.

@@ -131,6 +131,35 @@ await states("a room with a password", async () => {
 	await eve.heading("The name ana is taken").waitFor();
 	await shoot(eve, "name taken");
 });
+await states("encrypted rooms", async () => {
+	const [ena, fay, gil] = [await person(), await person(), await person()];
+	await ena.page.goto(server.url);
+	await ena.options();
+	await ena.page.getByLabel("Encrypted").check();
+	await ena.page.getByLabel("Encrypted").scrollIntoViewIfNeeded();
+	await shoot(ena, "an encrypted room is chosen");
+	const link = await ena.open(server.url, "ena", { title: "Our plans", encrypted: true }), [id, key] = new URL(link).hash.split("/").slice(2);
+	await shoot(ena, "a new encrypted room");
+	await aside(ena, "invite, encrypted", () => ena.button("Invite").click());
+	await server.postSealed(owner, id, "Shall we meet on Sunday?", key);
+	await server.postSealed(owner, id);
+	await ena.say("Yes, let us.");
+	await ena.page.locator(".bubble").last().waitFor();
+	await shoot(ena, "an encrypted conversation");
+	await ena.button("More", { exact: true }).click();
+	await aside(ena, "from a program, encrypted", () => ena.button("Use from a program").click());
+	await fay.page.goto(link.slice(0, -3));
+	await fay.heading("This link is incomplete").waitFor();
+	await shoot(fay, "a key is missing");
+	await gil.context.addInitScript(() => Object.defineProperty(Crypto.prototype, "subtle", { value: undefined }));
+	await gil.page.goto(link);
+	await gil.heading("This room is encrypted").waitFor();
+	await shoot(gil, "no encryption here");
+	await gil.page.goto(server.url);
+	await gil.options();
+	await gil.page.getByLabel("Encrypted").scrollIntoViewIfNeeded();
+	await shoot(gil, "no encryption can be chosen");
+});
 await states("gone", async () => {
 	await cy.page.goto(`${server.url}#/r/0123456789`);
 	await cy.page.locator(".card h1").waitFor();
