@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-/// The entry modules. The second is loaded when something in it is asked for.
+/// The entry modules. The second is loaded when a button for something in it is pressed.
 const ENTRIES: [&str; 2] = ["main.js", "extras.js"];
 
 /// An entry module and all that it imports, as one module: one request instead of twenty, and a

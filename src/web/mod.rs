@@ -77,6 +77,7 @@ pub static PAGE_PARTS: &[(&str, File)] = &[
     ("page.css", file!("page/page.css", STYLE)),
     ("main.js", file!("page/main.js", SCRIPT)),
     ("extras.js", file!("page/extras.js", SCRIPT)),
+    ("qr.js", file!("page/qr.js", SCRIPT)),
     ("en.js", file!("page/en.js", SCRIPT)),
     ("pt.js", file!("page/pt.js", SCRIPT)),
     ("es.js", file!("page/es.js", SCRIPT)),

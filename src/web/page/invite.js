@@ -6,7 +6,7 @@ import { titled } from "./entry.js";
 
 const ways = (info) => {
 	const link = location.href, copy = h("input", { readOnly: true, value: link, ariaLabel: t("link") }), code = h("div");
-	import("./extras.js").then(({ path, qr }) => {
+	import("./qr.js").then(({ path, qr }) => {
 		const grid = qr(link), size = grid && grid.length + 8;
 		if (grid) code.replaceWith(svg(size, path(grid), { class: "qr", role: "img", "aria-label": link }));
 	}).catch(() => {}); // Without the network the link itself is enough.
