@@ -70,7 +70,9 @@ export class Log {
 		twins.clear();
 		this.node = h("div.log", { role: "log", ariaLive: "polite", ariaLabel: t("log"), ariaDescribedBy: "log-keys", tabIndex: 0 }, this.#list, this.#pending);
 		this.node.onscroll = () => {
-			const { scrollHeight, scrollTop, clientHeight } = this.node, atEnd = scrollHeight - scrollTop - clientHeight < NEAR;
+			const { scrollHeight, scrollTop, clientHeight, clientWidth } = this.node, atEnd = scrollHeight - scrollTop - clientHeight < NEAR;
+			// The browser scrolls when a phone is turned, before the observer below has followed the end.
+			if (clientWidth !== this.width) return;
 			if (atEnd !== this.atEnd) {
 				this.atEnd = atEnd;
 				moved();
@@ -79,7 +81,10 @@ export class Log {
 		};
 		// A new message or an on-screen keyboard does not move the view away from the end.
 		this.node.classList.toggle("still", !!shared.get("hides moves"));
-		const follow = new ResizeObserver(() => this.atEnd && this.toEnd());
+		const follow = new ResizeObserver(() => {
+			this.width = this.node.clientWidth;
+			if (this.atEnd) this.toEnd();
+		});
 		for (const node of [this.node, this.#list, this.#pending]) follow.observe(node);
 	}
 
