@@ -42,7 +42,7 @@ scenario("everything works by keyboard, with a visible focus that is never lost"
 	await tabTo(ana, "Start a room");
 	await keyboard.press("Enter");
 	await ana.isIn();
-	await ana.page.locator(".title > svg").waitFor();
+	await ana.page.locator(".kind svg").waitFor();
 	await hasFocus(ana, "Message");
 	await keyboard.type("Hello");
 	await keyboard.press("Enter");
@@ -134,27 +134,29 @@ scenario("a screen reader announces new messages, not the history", async ({ per
 });
 
 const SIZES = [[360, 740], [1280, 800]];
+// Only the size that the screen has: a change of it closes a menu, as turning a phone does.
+const HERE = [["as it is"]];
 // Checks the current screen with axe in both colour schemes and sizes, and that nothing scrolls sideways.
-const look = async (one, screen) => {
+const look = async (one, screen, sizes = SIZES) => {
 	const { page } = one, wrong = [];
 	const kept = page.viewportSize();
 	await page.evaluate(AXE);
 	for (const colorScheme of ["light", "dark"]) {
 		await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
-		for (const [width, height] of SIZES) {
-			await page.setViewportSize({ width, height });
+		for (const [width, height] of sizes) {
+			if (sizes !== HERE) await page.setViewportSize({ width, height });
 			const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
 			for (const { id, nodes } of violations) for (const { html, any } of nodes) wrong.push(`${screen}, ${colorScheme}, ${width}: ${id} ${html} ${any[0]?.message ?? ""}`);
 		}
 	}
-	await page.setViewportSize({ width: 320, height: 560 });
+	if (sizes !== HERE) await page.setViewportSize({ width: 320, height: 560 });
 	const wide = await page.evaluate(() => [document.documentElement, ...document.querySelectorAll("main, main *, dialog, dialog *")].filter((node) => {
 		// Text with an ellipsis, or for screen readers only, is cut off on purpose. Inputs and commands scroll their text.
 		const { overflowX, textOverflow, clipPath } = getComputedStyle(node), isMeant = textOverflow === "ellipsis" || clipPath !== "none" || node.matches("input, .commands");
 		return node.scrollWidth > node.clientWidth && !isMeant && (overflowX !== "visible" || node === document.documentElement);
 	}).map((node) => `${node.tagName}.${node.className}`));
 	if (wide.length) wrong.push(`${screen} at 320 pixels: ${wide}`);
-	await page.setViewportSize(kept);
+	if (sizes !== HERE) await page.setViewportSize(kept);
 	assert.deepEqual(wrong, []);
 };
 const dialog = async (one, open, screen) => {
@@ -205,6 +207,33 @@ scenario("axe finds no fault with a room", async ({ person, allow }) => {
 	await ana.more();
 	await dialog(ana, () => ana.button("Delete the room").click(), "delete?");
 	await ana.page.keyboard.press("Escape");
+	for (const button of ["Change name", "Room settings", "Use from a program"]) {
+		await ana.more();
+		await dialog(ana, () => ana.button(button).click(), button);
+		await ana.page.keyboard.press("Escape");
+	}
+	await bo.say("> Hi\nHello again `code`\n```\nblock\n```", "🎉");
+	await ana.page.locator(".bare").waitFor();
+	await look(ana, "a quote, code and emoji");
+	const menus = async (open, screen) => {
+		await open();
+		await ana.page.getByRole("menu").waitFor();
+		await look(ana, screen, HERE);
+		await ana.page.keyboard.press("Escape");
+	};
+	await menus(async () => {
+		await ana.log.focus();
+		await ana.page.keyboard.press("ArrowUp");
+		await ana.page.keyboard.press("Enter");
+	}, "the menu of a message");
+	await ana.button("2 people").click();
+	await menus(() => ana.button(/Actions for/).click(), "the menu of a person");
+	await ana.button(/Actions for/).click();
+	await dialog(ana, () => ana.page.getByRole("menuitem", { name: "Remove from the room" }).click(), "remove somebody");
+	await ana.page.keyboard.press("Escape");
+	await ana.box.fill("@b");
+	await ana.page.getByRole("option").waitFor();
+	await look(ana, "names that complete", HERE);
 	await ana.box.fill("");
 	const names = "abcdefghijkl".split("").map((letter) => `guest ${letter}`);
 	for (const name of names) await server.post(await server.openSession(name), new URL(room).hash.slice(4), `I am ${name}`);
@@ -325,6 +354,57 @@ scenario("axe finds no fault with encrypted rooms", async ({ person }) => {
 	await look(cy, "no encryption can be chosen");
 });
 
+scenario("a turned phone still shows the end of the conversation", async ({ person }) => {
+	const bo = await server.openSession("bo"), id = await server.room(bo);
+	await server.post(bo, id, ...Array.from({ length: 30 }, (_, n) => `${"some more words ".repeat(12)}${n}`));
+	const ana = await person({ viewport: { width: 740, height: 360 } });
+	await ana.enter(`${server.url}#/r/${id}`, "ana");
+	const end = () => ana.log.evaluate((log) => Math.round(log.scrollHeight - log.scrollTop - log.clientHeight));
+	await until("all messages are shown", async () => (await ana.texts()).length === 30 && await end() === 0);
+	for (const [width, height] of [[360, 740], [740, 360], [360, 740]]) {
+		await ana.page.setViewportSize({ width, height });
+		// The scroll event comes in the frame after the layout.
+		await ana.page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => requestAnimationFrame(resolve)))));
+		await eventually(async () => [await end(), await ana.page.locator(".jump").isVisible()], [0, false]);
+	}
+});
+
+scenario("a text that is too long says by how much", async ({ person }) => {
+	const ana = await person();
+	await ana.open(server.url, "ana");
+	await ana.box.fill("x".repeat(3990));
+	await ana.page.getByText("10 characters left").waitFor();
+	await ana.box.fill("x".repeat(4001));
+	await ana.page.getByText("1 character too many").waitFor();
+});
+
+scenario("the header says whether a room is public, and every question has an action and a way back", async ({ person }) => {
+	const ana = await person(), bo = await person();
+	const room = await ana.open(server.url, "ana", { title: "Tea" });
+	const kind = () => ana.page.locator(".kind").textContent();
+	await eventually(kind, "Public");
+	await bo.enter(room, "bo");
+	await ana.button("2 people").click();
+	await ana.button(/Actions for/).last().click();
+	for (const name of ["Make owner", "Remove from the room"]) {
+		await ana.page.getByRole("menuitem", { name }).click();
+		const box = ana.page.getByRole("dialog").last();
+		await box.getByRole("button", { name, exact: true }).waitFor();
+		await box.getByRole("button", { name: "Cancel" }).click();
+		await eventually(() => ana.page.getByRole("dialog").count(), 1);
+		await ana.button(/Actions for/).last().click();
+	}
+	await ana.page.keyboard.press("Escape");
+	await ana.page.keyboard.press("Escape");
+	await ana.more("Leave the room");
+	await ana.page.goto(server.url);
+	await ana.options();
+	await ana.page.getByLabel("Title").fill("Quiet");
+	await ana.button("Start a room").click();
+	await ana.isIn();
+	await eventually(kind, "Private");
+});
+
 scenario("zooming changes no layout, and the page follows what the keyboard of iOS scrolls away", async ({ person }) => {
 	const ana = await person({ isMobile: true, hasTouch: true });
 	await ana.open(server.url, "ana");
@@ -416,7 +496,7 @@ scenario("a browser set to Portuguese gets Brazilian Portuguese, all others Engl
 	await ana.page.goto(server.url);
 	await ana.page.getByLabel("Seu nome").fill("ana");
 	assert.equal(await ana.page.evaluate(() => document.documentElement.lang), "pt-BR");
-	await ana.button("Abrir uma sala").click();
+	await ana.button("Criar uma sala").click();
 	await ana.isIn();
 	await ana.page.getByText("1 pessoa").waitFor();
 	await bo.enter(ana.page.url(), "bo");

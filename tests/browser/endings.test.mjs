@@ -24,8 +24,8 @@ scenario("only the owner can delete a room, and must confirm", async ({ person }
 	await bo.box.fill("I was about to say");
 	await bo.button("Invite").click();
 	await ana.more("Delete the room");
-	await ana.page.getByText("For everyone, with all messages?").waitFor();
-	await ana.page.getByRole("dialog", { name: "Delete the room" }).getByText("Close").click();
+	await ana.page.getByText("The room and all its messages are deleted for everyone.").waitFor();
+	await ana.page.getByRole("dialog", { name: "Delete the room" }).getByRole("button", { name: "Cancel" }).click();
 	await ana.page.keyboard.press("Escape");
 	await eventually(() => dialogs(ana), 0);
 	await ana.more("Delete the room");

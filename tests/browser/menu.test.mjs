@@ -83,7 +83,7 @@ scenario("the mouse opens the menu of a message: reply, mention, copy", async ({
 	await bo.say("What about\nThursday?");
 	await ana.reads("What about\nThursday?");
 	const open = async (text) => {
-		await bubble(ana, text).hover();
+		await bubble(ana, text).first().hover();
 		await ana.button("Message actions").click();
 	};
 	await open("Thursday");
@@ -96,7 +96,8 @@ scenario("the mouse opens the menu of a message: reply, mention, copy", async ({
 	assert.ok(await ana.box.evaluate((box) => box === document.activeElement && box.selectionStart === box.value.length));
 	await ana.page.keyboard.type("Fine");
 	await ana.page.keyboard.press("Enter");
-	await bo.reads("What about\nThursday?", "> What about\n> Thursday?\n@bo Fine");
+	await bo.reads("What about\nThursday?", "@bo Fine");
+	assert.equal(await bo.page.locator("blockquote").textContent(), "What about\nThursday?");
 	await open("What about Thursday?");
 	await press(ana, "Mention");
 	assert.equal(await ana.box.inputValue(), "@bo ");
@@ -187,7 +188,7 @@ scenario("people delete their own messages, and the owner any", async ({ person 
 	const remove = async (one, text) => {
 		await open(one, text);
 		await press(one, "Delete message");
-		await one.page.getByRole("dialog").getByText("Delete this message for everyone?").waitFor();
+		await one.page.getByRole("dialog").getByText("The message is deleted for everyone.").waitFor();
 		await one.page.getByRole("dialog").getByRole("button", { name: "Delete message" }).click();
 	};
 	const kept = async () => (await server.chats(await bo.page.evaluate(() => JSON.parse(Object.entries(localStorage).find(([key]) => key.endsWith(" session"))[1])), new URL(room).hash.slice(4))).filter(Boolean);

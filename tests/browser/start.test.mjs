@@ -67,7 +67,7 @@ scenario("an error stands at its field, which has the focus, and goes when it is
 	await ana.page.getByLabel("Title").fill("t".repeat(80));
 	await ana.page.getByLabel("Password").fill("p".repeat(129));
 	await start();
-	await wrong("Password", "A password has at most 128 bytes.");
+	await wrong("Password", "That password is too long.");
 	await ana.page.getByLabel("Password").fill("");
 	await ana.page.getByLabel("Link or code").fill("what is this?");
 	await ana.button("Join").click();
@@ -158,17 +158,17 @@ scenario("language and colours can be chosen, and are kept", async ({ person }) 
 	const back = () => ana.page.evaluate(() => [getComputedStyle(document.body).backgroundColor, [...document.querySelectorAll("meta[name=theme-color]")].filter((meta) => matchMedia(meta.media).matches).map((meta) => meta.content).join()]);
 	await ana.page.goto(server.url);
 	const light = await back();
-	await ana.page.getByLabel("Colors").selectOption("Dark");
+	await ana.page.getByLabel("Theme").selectOption("Dark");
 	const dark = await back();
 	assert.deepEqual([light, dark], [["rgb(244, 243, 248)", "#f4f3f8"], ["rgb(19, 18, 25)", "#131219"]]);
 	await ana.page.emulateMedia({ colorScheme: "dark" });
-	await ana.page.getByLabel("Colors").selectOption("Light");
+	await ana.page.getByLabel("Theme").selectOption("Light");
 	assert.deepEqual(await back(), light);
 	await ana.page.getByLabel("Language").selectOption("Español");
 	await ana.page.getByLabel("Tu nombre").waitFor();
 	assert.equal(await ana.page.evaluate(() => document.documentElement.lang), "es");
 	assert.deepEqual(await back(), light, "kept");
-	await ana.page.getByLabel("Colores").selectOption("Del sistema");
+	await ana.page.getByLabel("Tema").selectOption("Del sistema");
 	assert.deepEqual(await back(), dark);
 });
 
@@ -330,7 +330,7 @@ scenario("ending the session in the lobby needs a confirmation", async ({ person
 	await ana.open(server.url, "ana");
 	await ana.page.goBack();
 	await ana.button("End my session").click();
-	await ana.page.getByRole("dialog").getByText("Close").click();
+	await ana.page.getByRole("dialog").getByRole("button", { name: "Cancel" }).click();
 	await ana.page.getByText("You are ana.").waitFor();
 	await ana.button("End my session").click();
 	await ana.page.getByRole("dialog").getByRole("button", { name: "End my session" }).click();

@@ -38,9 +38,10 @@ export const field = (label, { options, ...props }, hint) => {
 };
 
 // `submit(elements)` returns nothing, or what is wrong: a sentence, or `{field: sentence}` by the name of the field.
-export const form = (action, inside, submit, className = "primary") => {
+// `beside` is another button, as in a question.
+export const form = (action, inside, submit, className = "primary", beside = "") => {
 	const wrong = h("p.wrong", { role: "alert" }), button = h("button", { className }, action);
-	const node = h("form", { noValidate: true }, inside, wrong, button);
+	const node = h("form", { noValidate: true }, inside, wrong, beside ? h("div.row.choice", beside, button) : button);
 	let isBusy = false;
 	node.onsubmit = async (event) => {
 		event.preventDefault();

@@ -12,8 +12,8 @@ const ENDS = [[1, "hour"], [6, "hour"], [1, "day"], [7, "day"]], SECONDS = { hou
 
 // Asks before an action that can't be undone.
 export const sure = (question, action) => new Promise((resolve) => {
-	const node = dialog(action, h("p", question), h("div.row",
-		button(t("close"), () => node.close()), button(action, () => { resolve(true); node.close(); }, "danger")));
+	const node = dialog(action, h("p", question), h("div.row.choice",
+		button(t("cancel"), () => node.close()), button(action, () => { resolve(true); node.close(); }, "primary danger")));
 	node.addEventListener("close", () => resolve(false));
 });
 
@@ -63,9 +63,9 @@ export const lobby = (refresh) => {
 	const mine = h("section.card", { hidden: true }, h("h2", t("yourRooms")), h("ul.rooms"));
 	const open = h("section.card", h("h2", t("publicRooms")), h("ul.rooms"), h("p", { role: "status" }));
 	const node = h("div.lobby",
-		h("header", h("h1", { tabIndex: -1 }, "Disposable Chat"), h("p", t("about"))),
+		h("header", h("img", { src: "page/icon.svg", alt: "" }), h("h1", { tabIndex: -1 }, "Disposable Chat"), h("p", t("about"))),
 		h("section.card", h("h2", t("openRoom")), openForm, h("small", t("truth"))),
-		h("div", h("section.card", h("h2", t("enterRoom")), enterForm), mine, open),
+		h("div", mine, h("section.card", h("h2", t("enterRoom")), enterForm), open),
 		h("footer.row", settings(), h("a", { href: "docs" }, t("api"))));
 
 	// A list is redrawn only if it has changed, and keeps the focus.

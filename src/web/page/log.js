@@ -142,7 +142,9 @@ export class Log {
 		const node = h("div.text"), own = this.name && fold(this.name);
 		try {
 			let line = null;
-			for (const { type, text: part } of split(text, (name) => name === own || this.#names.has(name))) {
+			const [quote] = /^(?:>.*\n)*/.exec(text);
+			if (quote) node.append(h("blockquote", { dir: "auto" }, quote.trimEnd().replace(/^> ?/gm, "")));
+			for (const { type, text: part } of split(text.slice(quote.length), (name) => name === own || this.#names.has(name))) {
 				if (type === "block") node.append(h("div.code", h("pre", { dir: "ltr" }, h("code", part)), copier(part)));
 				else {
 					if (!line || line !== node.lastChild) node.append(line = h("p", { dir: "auto" }));
@@ -213,7 +215,7 @@ export class Log {
 			into.append(group);
 			at = { date, user_id, group, when, size: 0 };
 		}
-		const bubble = h(`div.bubble${mine}`, text);
+		const bubble = h(`div.bubble${mine}${text.matches(".emoji") ? ".bare" : ""}`, text);
 		bubble.dataset.id = id;
 		at.group.append(bubble);
 		at.size++;

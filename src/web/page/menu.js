@@ -33,11 +33,13 @@ export const menu = (label, { left, top, bottom }, items) => {
 		event.preventDefault();
 		event.stopPropagation();
 	};
-	// A modal dialog makes everything outside it inert.
-	($("dialog[open]:modal") ?? document.body).append(node);
+	// A modal dialog makes everything outside it inert. What is moved, like the page above the keyboard of iOS, holds what is
+	// fixed in it.
+	const above = $("dialog[open]:modal"), place = above ?? $("main"), y = above ? 0 : place.getBoundingClientRect().top;
+	place.append(node);
 	const { offsetWidth: width, offsetHeight: height } = node;
 	node.style.left = `${Math.max(EDGE, Math.min(left, innerWidth - width - EDGE))}px`;
-	node.style.top = `${Math.max(EDGE, bottom + height + EDGE < innerHeight ? bottom : top - height)}px`;
+	node.style.top = `${Math.max(EDGE, bottom + height + EDGE < innerHeight ? bottom : top - height) - y}px`;
 	buttons[0].focus({ preventScroll: true });
 	for (const sign of SIGNS) addEventListener(sign, outside, true);
 };

@@ -58,7 +58,7 @@ export const removal = (room, user_id, user) => {
 		const answer = await ask("DELETE", `rooms/${room}/users/${user_id}${query}`);
 		if (!answer.ok && answer.code !== "user_not_found") return why(answer);
 		node.close();
-	}));
+	}, "primary danger", button(t("cancel"), () => node.close())));
 	// Without a ban there is no address to keep out.
 	const { ban, address } = node.querySelector("form").elements, follow = () => { address.disabled = !+ban.value; };
 	ban.onchange = follow;

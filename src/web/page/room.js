@@ -81,10 +81,11 @@ class Room {
 		}, "count quiet");
 		this.node = h("div.room",
 			h("header", h("a.only-icon", { href: "#", ariaLabel: t("home"), title: t("home") }, icon("back")),
-				h("div.title", this.heading = h("h1", { dir: "auto", tabIndex: -1 }, titled(info)), info.private ? icon("lock") : "", this.count, this.signs),
+				h("div.title", this.heading = h("h1", { dir: "auto", tabIndex: -1 }, titled(info)), this.kind = h("small.kind"), this.count, this.signs),
 				iconButton("share", t("share"), () => share(info)), iconButton("more", t("more"), () => this.#more())),
 			this.status, this.log.node, h("p", { id: "log-keys", hidden: true }, t("logKeys")), menusOf(this.log.node, (bubble, place) => this.#message(bubble, place)), h("div.foot", this.jump, this.types, this.waits, this.wrong, this.composer.node),
 			h("aside", { ariaLabel: t("here") }, (this.people = this.#list()).node));
+		this.#draw(this.#drawRoom);
 		this.#draw(this.#drawPending);
 		this.talk.open();
 	}
@@ -129,6 +130,7 @@ class Room {
 	#drawRoom() {
 		const { info } = this, { locked, slow_mode, expires_at } = info, name = titled(info);
 		if (this.heading.textContent !== name) this.heading.textContent = name;
+		this.kind.replaceChildren(...info.private ? [icon("lock"), info.title ? t("private") : ""] : [t("public")]);
 		const rest = expires_at ? (Date.parse(expires_at) - now()) / 1000 : Infinity;
 		this.signs.textContent = [this.key && t("encrypted"), locked && t("isLocked"), slow_mode && t("slow"), rest < SOON && t("endsIn", { time: span(Math.max(rest, 1)) })].filter(Boolean).join(" · ");
 		clearTimeout(this.clock);
@@ -191,15 +193,15 @@ class Room {
 			this.talk.open();
 		}, question && "danger");
 		const { isOwner, people } = this.talk, owner = people.get(this.info.owner);
-		dialog(t("more"), h("p.row", h("span", said("youAre", { user: session()?.username ?? "" })), button(t("rename"), () => later(({ askRename }) => askRename(this.talk, (user) => this.#note(said("renamed", { user })))), "quiet")),
-			isOwner ? h("p.row", h("span", t("ownerYou")), button(t("settings"), () => later(({ roomSettings }) => roomSettings(this.info)))) : owner ? h("p", said("ownerIs", { user: owner })) : "",
+		dialog(t("more"), h("p.row.line", h("span", said("youAre", { user: session()?.username ?? "" })), button(t("rename"), () => later(({ askRename }) => askRename(this.talk, (user) => this.#note(said("renamed", { user })))), "quiet")),
+			isOwner ? h("p.row.line", h("span", t("ownerYou")), button(t("settings"), () => later(({ roomSettings }) => roomSettings(this.info)), "quiet")) : owner ? h("p", said("ownerIs", { user: owner })) : "",
 			switches(),
 			field(t("moves"), { type: "checkbox", checked: !this.log.hidesMoves, onchange: ({ target }) => { this.log.hidesMoves = !target.checked; } }),
 			savers(() => this.log.all(), titled(this.info)),
-			button(t("program"), () => later(({ program }) => program(this.info, this.key))),
+			h("div.acts", button(t("program"), () => later(({ program }) => program(this.info, this.key))),
 			act("leave", () => ask("DELETE", `rooms/${room_id}/leave`)),
 			this.talk.isOwner ? act("remove", () => ask("DELETE", `rooms/${room_id}`), "removeAsk") : "",
-			act("end", end, "endAsk"), wrong);
+			act("end", end, "endAsk")), wrong);
 	}
 
 	#add(messages, isPast) {

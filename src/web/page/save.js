@@ -27,5 +27,5 @@ const save = (messages, title, ending) => {
 };
 
 // A button for each format. `all()` gets the messages.
-export const savers = (all, title) => h("div.row", { role: "group", ariaLabel: t("keep") }, h("span", t("keep")),
+export const savers = (all, title) => h("div.row.line", { role: "group", ariaLabel: t("keep") }, h("span", t("keep")),
 	Object.keys(FORMATS).map((ending) => button({ txt: t("asText"), json: "JSON" }[ending], async () => save(await all(), plain(title), ending))));
