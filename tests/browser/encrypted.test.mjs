@@ -112,7 +112,7 @@ scenario("the key is kept with the session: one's own list and a bare code open 
 		await one.reads("Hello");
 		assert.equal(one.page.url(), link);
 	}
-	// It goes with the room, and with the session.
+	// It goes with the room or the membership, and with the session.
 	const kept = (one) => one.page.evaluate(() => Object.entries(localStorage).some(([name, value]) => name.endsWith(" keys") && /[\w-]{43}/.test(value)));
 	assert.equal(await kept(bo), true);
 	await bo.more("Leave the room");
@@ -120,10 +120,23 @@ scenario("the key is kept with the session: one's own list and a bare code open 
 	assert.equal(await kept(bo), false);
 	await bo.page.goto(`${server.url}#/r/${id}`);
 	await bo.heading("This link is incomplete").waitFor();
-	await ana.more("End my session");
-	await ana.page.getByRole("dialog").last().getByRole("button", { name: "End my session" }).click();
+	const cy = await person(), sure = (one, action) => one.page.getByRole("dialog").last().getByRole("button", { name: action }).click();
+	await cy.enter(link, "cy");
+	await ana.more("Delete the room");
+	await sure(ana, "Delete the room");
 	await ana.heading("Disposable Chat").waitFor();
-	assert.equal(await kept(ana), false);
+	await cy.heading("This room was deleted").waitFor();
+	for (const one of [ana, cy]) assert.equal(await kept(one), false);
+	await cy.page.goto(server.url);
+	await cy.options();
+	await cy.page.getByLabel("Encrypted").check();
+	await cy.button("Start a room").click();
+	await cy.isIn();
+	assert.equal(await kept(cy), true);
+	await cy.more("End my session");
+	await sure(cy, "End my session");
+	await cy.heading("Disposable Chat").waitFor();
+	assert.equal(await kept(cy), false);
 });
 
 scenario("a link without its key says so before it asks for a name, and takes the whole one", async ({ person }) => {
@@ -146,7 +159,7 @@ scenario("a link without its key says so before it asks for a name, and takes th
 	await ana.reads("made it");
 });
 
-scenario("a wrong key is noticed by the first message that does not open, and sends nothing", async ({ person }) => {
+scenario("a wrong key is noticed when the owner speaks, and sends nothing", async ({ person }) => {
 	const ana = await person(), bo = await person();
 	const link = await ana.open(server.url, "ana", { encrypted: true }), [, id, secret] = PATH.exec(link);
 	const wrong = `${link.slice(0, -43)}${newKey()}`;
@@ -155,7 +168,7 @@ scenario("a wrong key is noticed by the first message that does not open, and se
 	await bo.box.fill("a draft");
 	await ana.say("Hello");
 	await bo.heading("This link is incomplete").waitFor();
-	// It is not kept, and is wrong again after a reload.
+	// After a reload it still is.
 	await bo.page.reload();
 	await bo.heading("This link is incomplete").waitFor();
 	await bo.page.getByLabel("Link or code").fill(wrong);
@@ -172,6 +185,24 @@ scenario("a wrong key is noticed by the first message that does not open, and se
 	await bo.reads("Hello");
 	assert.equal(await key(bo), secret);
 	assert.equal((await server.chats(await session(ana), id)).length, 1);
+});
+
+scenario("one guest with a wrong key puts nobody out, and two who have the right one show it", async ({ person }) => {
+	const ana = await person(), bo = await person(), cy = await person(), dan = await person();
+	const link = await ana.open(server.url, "ana", { encrypted: true });
+	await bo.enter(link, "bo");
+	// As if something on the way had changed capitals.
+	const changed = [...link].map((one, at) => at < link.length - 43 ? one : one === one.toLowerCase() ? one.toUpperCase() : one.toLowerCase()).join("").replace(/.$/, "A");
+	await cy.enter(changed, "cy");
+	await cy.say("Hello?");
+	for (const one of [ana, bo]) await one.reads("Unreadable message");
+	await bo.say("Hello");
+	await cy.reads("Hello?", "Unreadable message");
+	await dan.enter(link, "dan");
+	await dan.reads("Unreadable message", "Hello");
+	await dan.say("Hey");
+	await cy.heading("This link is incomplete").waitFor();
+	for (const one of [ana, bo, dan]) await one.reads("Unreadable message", "Hello", "Hey");
 });
 
 scenario("a room that the server calls unencrypted is not told what a link with a key encrypts", async ({ person }) => {

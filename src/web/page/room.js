@@ -34,7 +34,7 @@ const put = (place, screen) => {
 const SOON = 3600; // Seconds before its end in which a room counts down.
 
 class Room {
-	#fresh = []; #dirty = new Set(); #unread = 0;
+	#fresh = []; #dirty = new Set(); #strange = new Set(); #unread = 0;
 
 	constructor(info, key, place) {
 		Object.assign(this, { info, key, place });
@@ -96,15 +96,16 @@ class Room {
 		this.talk.close();
 	}
 
-	// A key that opens nothing of others is wrong, and what it sealed could not be read. The owner's is right: it is the
-	// maker's, who must not be shut out by what others send.
+	// Whether the key is right shows by what others say. One that opens nothing of the owner, or of two people, is wrong: a
+	// single guest may be the one whose key is. The owner's own is the maker's, who must not be shut out by garbage.
 	#try(others) {
-		const { key, talk } = this, chats = others.filter(({ deleted }) => !deleted);
-		if (!key || this.isSure || !chats.length) return;
-		this.isSure = talk.isOwner || chats.some(({ unreadable }) => !unreadable);
-		if (this.isSure) keepKey(talk.room, key);
+		const { key, talk, info } = this, chats = others.filter(({ deleted }) => !deleted), strange = this.#strange;
+		if (!key || this.isSure) return;
+		if (this.isSure = chats.some(({ unreadable }) => !unreadable)) return keepKey(info.room_id, key);
+		for (const { user_id } of chats) strange.add(user_id);
+		if (talk.isOwner || strange.size < 2 && !strange.has(info.owner)) return;
 		// After the client has done with the event.
-		else queueMicrotask(() => {
+		queueMicrotask(() => {
 			talk.close();
 			this.#end({ why: "key" });
 		});
@@ -306,7 +307,6 @@ class Room {
 			keepKey(room);
 			if (this.composer.input.value.trim()) texts.push(this.composer.input.value.trim());
 		}
-		if (reason === "key" && keptKey(room) === this.key) keepKey(room);
 		for (const one of document.querySelectorAll("dialog")) one.close();
 		const screen = ended(reason, room, isForGood || reason === "key" ? null : reason === "broken" ? () => location.reload() : () => {
 			place.replaceChildren(this.node);
