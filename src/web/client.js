@@ -213,6 +213,8 @@ class Connection {
 
 	// Exponential backoff, with jitter against all clients reconnecting at once.
 	#lost(least, code) {
+		// At once, so that nobody notices where sockets are blocked.
+		if (this.#blocked > 0 && this.kind === "websocket") return this.#connect();
 		// Without a stream either, it may have been the network: the next one is a socket again.
 		if (this.kind === "events" && this.state === "connecting") this.#blocked = BLOCKED - 1;
 		this.#drop();
@@ -403,19 +405,20 @@ export class Chat {
 		this.you = you;
 		this.people.clear();
 		this.#onRoom(room);
-		this.#add(this.#page, true, isFirst);
 		this.#onUsers(users);
+		this.#add(this.#page, true, isFirst);
 		this.connection.caughtUp();
 	}
 
 	#onRoom(room) {
+		if (this.info?.slow_mode !== room.slow_mode) this.#again();
 		this.info = room;
 		this.#tell("room", room);
 	}
 
 	#onUsers(users) {
 		for (const { user_id, user } of users) this.people.set(user_id, user);
-		this.#tell("people");
+		this.#tell("people", users);
 	}
 
 	// Under its type, only a message from before this chat is past.
@@ -448,17 +451,22 @@ export class Chat {
 		if (!entry) return;
 		if (wait) {
 			// Over a rate limit: the message is sent again without asking.
-			this.#timer = setTimeout(() => {
-				delete entry.until;
-				if (this.#sent === nonce) this.#sent = null;
-				this.#pump();
-			}, wait * second);
+			this.#timer = setTimeout(() => this.#again(), wait * second);
 			entry.until = Date.now() + wait * second;
 			return this.#tell("pending");
 		}
 		this.#sent = null;
 		entry.code = code;
 		this.#changed();
+	}
+
+	// Sends what waits. What is in flight may be sent twice, and comes once, by its nonce.
+	#again() {
+		clearTimeout(this.#timer);
+		this.#sent = null;
+		for (const entry of this.pending) delete entry.until;
+		this.#tell("pending");
+		this.#pump();
 	}
 
 	#onTyping({ user_id, user }) {
