@@ -164,6 +164,7 @@ export default {
 	announced: "From the operator: {text}",
 	program: "Use from a program",
 	programText: "This room speaks plain HTTP. Try it in a terminal:",
+	byStream: "Connected without WebSockets, which are blocked here.",
 	ended_removed: "You were removed from this room",
 	ended_removed_text: "Its owner asked you to leave. You may be able to come back.",
 	ended_banned: "You can't come in for now",

@@ -164,6 +164,7 @@ export default {
 	announced: "Del administrador: {text}",
 	program: "Usar desde un programa",
 	programText: "Esta sala funciona por HTTP, sin más. Pruébalo en una terminal:",
+	byStream: "Conectado sin WebSockets, que aquí están bloqueados.",
 	ended_removed: "Te han sacado de esta sala",
 	ended_removed_text: "Su dueño te ha pedido que salgas. Quizá puedas volver.",
 	ended_banned: "Por ahora no puedes entrar",

@@ -55,7 +55,7 @@ export class Log {
 	you = null;
 	name = null; // One's own, for mentions.
 	kept = new Map(); // Messages by id, for what is done with them later.
-	#names = new Set(); // Of the people seen here, folded.
+	names = new Map(); // Of the people seen here, by their folded form.
 	#older = null; // Older messages, not shown yet; `null` until fetched.
 	#isFetching = false;
 	hasOlder = false;
@@ -129,9 +129,14 @@ export class Log {
 		return [...older || [], ...this.kept.values()].sort((one, other) => one.id < other.id ? -1 : 1);
 	}
 
+	know(user) {
+		if (this.names.size > NAMES_MAX) this.names.clear();
+		this.names.set(fold(user), user);
+	}
+
 	#keep(messages) {
 		for (const message of messages) {
-			if (this.#names.size < NAMES_MAX) this.#names.add(fold(message.user));
+			this.know(message.user);
 			this.kept.set(message.id, message);
 		}
 		for (const id of this.kept.keys()) if (this.kept.size > KEPT_MAX) this.kept.delete(id); else break;
@@ -144,7 +149,7 @@ export class Log {
 			let line = null;
 			const [quote] = /^(?:>.*\n)*/.exec(text);
 			if (quote) node.append(h("blockquote", { dir: "auto" }, quote.trimEnd().replace(/^> ?/gm, "")));
-			for (const { type, text: part } of split(text.slice(quote.length), (name) => name === own || this.#names.has(name))) {
+			for (const { type, text: part } of split(text.slice(quote.length), (name) => this.names.has(name))) {
 				if (type === "block") node.append(h("div.code", h("pre", { dir: "ltr" }, h("code", part)), copier(part)));
 				else {
 					if (!line || line !== node.lastChild) node.append(line = h("p", { dir: "auto" }));
@@ -187,8 +192,7 @@ export class Log {
 		if (type !== "chat" && !move) return at;
 		if (at.date !== date) {
 			this.#drawMoves(at);
-			// At midnight "Today" becomes "Yesterday".
-			for (const one of this.#list.querySelectorAll(".day")) one.textContent = day(new Date(one.dataset.date), this.now());
+			this.drawDays();
 			const line = h("h2.day", day(when, this.now()));
 			line.dataset.date = date;
 			into.append(line);
@@ -221,6 +225,14 @@ export class Log {
 		at.size++;
 		this.#count++;
 		return at;
+	}
+
+	// After midnight "Today" is "Yesterday". What has not changed would be read aloud again.
+	drawDays() {
+		for (const one of this.#list.querySelectorAll(".day")) {
+			const text = day(new Date(one.dataset.date), this.now());
+			if (one.textContent !== text) one.textContent = text;
+		}
 	}
 
 	#drawMoves({ moves, line }) {

@@ -164,6 +164,7 @@ export default {
 	announced: "Do administrador: {text}",
 	program: "Usar com um programa",
 	programText: "Esta sala funciona por HTTP puro. Experimente em um terminal:",
+	byStream: "Conectado sem WebSockets, que estão bloqueados aqui.",
 	ended_removed: "Você não está mais nesta sala",
 	ended_removed_text: "O dono da sala pediu que você saísse. Talvez você possa voltar.",
 	ended_banned: "Você não pode entrar por enquanto",

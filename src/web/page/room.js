@@ -49,7 +49,10 @@ class Room {
 			messages: (messages, isPast) => this.#add(messages, isPast),
 			gap: () => this.#note(t("gap")),
 			pending: () => this.#draw(this.#drawPending),
-			people: () => this.#draw(this.#drawPeople),
+			people: (users = []) => {
+				for (const { user } of users) this.log.know(user);
+				this.#draw(this.#drawPeople);
+			},
 			typing: () => this.#draw(this.#drawTyping),
 			room: (info) => this.#change(info),
 			announced: ({ message }) => this.#note(said("announced", { text: message })),
@@ -62,7 +65,8 @@ class Room {
 		this.signs = h("small.signs");
 		this.wrong = h("p.wrong", { role: "alert" });
 		this.composer = new Composer(info.room_id, {
-			names: () => [...this.talk.people].flatMap(([user_id, user]) => user_id === this.talk.you ? [] : user),
+			// Who is here comes first.
+			names: () => [...this.talk.people.values(), ...this.log.names.values()].filter((user) => user !== this.log.name),
 			keyed: () => this.talk.keyed(),
 			say: (text) => {
 				const taken = this.talk.say(text);
@@ -132,10 +136,12 @@ class Room {
 		const { info } = this, { locked, slow_mode, expires_at } = info, name = titled(info);
 		if (this.heading.textContent !== name) this.heading.textContent = name;
 		this.kind.replaceChildren(...info.private ? [icon("lock"), info.title ? t("private") : ""] : [t("public")]);
-		const rest = expires_at ? (Date.parse(expires_at) - now()) / 1000 : Infinity;
-		this.signs.textContent = [this.key && t("encrypted"), locked && t("isLocked"), slow_mode && t("slow"), rest < SOON && t("endsIn", { time: span(Math.max(rest, 1)) })].filter(Boolean).join(" · ");
+		const rest = expires_at ? Math.max(0, (Date.parse(expires_at) - now()) / 1000) : Infinity;
+		this.signs.textContent = [this.key && t("encrypted"), locked && t("isLocked"), slow_mode && t("slow"), rest < SOON && t("endsIn", { time: span(rest || 1) })].filter(Boolean).join(" · ");
 		clearTimeout(this.clock);
-		if (rest > 0 && rest < Infinity) this.clock = setTimeout(() => this.#draw(this.#drawRoom), 1000 * (rest > SOON ? Math.min(rest - SOON, SOON) : rest > 61 ? rest % 60 || 60 : 1));
+		// Each minute, because a timer for midnight would be late after a sleep.
+		this.log.drawDays();
+		this.clock = setTimeout(() => this.#draw(this.#drawRoom), 1000 * (rest && rest < 61 ? 1 : rest % 60 || 60));
 	}
 
 	// The entries of a message's menu.
@@ -197,6 +203,7 @@ class Room {
 		dialog(t("more"), h("p.row.line", h("span", said("youAre", { user: session()?.username ?? "" })), button(t("rename"), () => later(({ askRename }) => askRename(this.talk, (user) => this.#note(said("renamed", { user })))), "quiet")),
 			isOwner ? h("p.row.line", h("span", t("ownerYou")), button(t("settings"), () => later(({ roomSettings }) => roomSettings(this.info)), "quiet")) : owner ? h("p", said("ownerIs", { user: owner })) : "",
 			switches(),
+			this.talk.connection.kind === "events" ? h("small", t("byStream")) : "",
 			field(t("moves"), { type: "checkbox", checked: !this.log.hidesMoves, onchange: ({ target }) => { this.log.hidesMoves = !target.checked; } }),
 			savers(() => this.log.all(), titled(this.info)),
 			h("div.acts", button(t("program"), () => later(({ program }) => program(this.info, this.key))),

@@ -20,7 +20,7 @@ export const completions = (part, names) => {
 	for (const name of names) {
 		const folded = fold(name);
 		if (folded === typed) return [];
-		if (folded.startsWith(typed)) found.set(folded, name);
+		if (folded.startsWith(typed) && !found.has(folded)) found.set(folded, name);
 		if (found.size === OFFERED_MAX) break;
 	}
 	return [...found.values()];
