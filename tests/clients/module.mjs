@@ -1,8 +1,9 @@
 // What the client module promises, in any of Node, Deno and Bun: `module.rs` runs this file in each, with the address of
-// the server, of a proxy that cuts each connection to a room after some hundred bytes, of one that refuses upgrades, and
-// the path of the module as the server sent it. Waits for conditions, never for a time.
-const [direct, cutting, refusing, path] = globalThis.Deno?.args ?? process.argv.slice(2);
-const { LENGTH_MAX, Chat, canEncrypt, cipher, connect, isKey, length, newKey } = await import(path);
+// the server, of its admin listener, of a proxy that cuts each connection to a room after some hundred bytes, of one that
+// refuses upgrades, of one that does both to event streams, of a server that keeps five messages, and the path of the
+// module as the server sent it. Waits for conditions, never for a time.
+const [direct, admin, cutting, refusing, cuttingStreams, forgetful, path] = globalThis.Deno?.args ?? process.argv.slice(2);
+const client = await import(path), { LENGTH_MAX, Chat, canEncrypt, cipher, connect, isKey, length, newKey } = client;
 
 const same = (found, expected, what) => {
 	const [a, b] = [found, expected].map((one) => JSON.stringify(one));
@@ -81,7 +82,8 @@ const facts = {
 		await until("bo types", () => [...ana.typing.values()].some(({ user }) => user === "bo"));
 		bo.say(" hi, half a pair \ud83d ");
 		await shows(seen, "before bo", "hi, half a pair \ufffd");
-		same([heard.past.length, ana.typing.size, bo.pending.length], [1, 0, 0], "a new one is not past, and bo has stopped typing");
+		await until("bo sees it, too", () => !bo.pending.length);
+		same([heard.past.length, ana.typing.size], [1, 0], "a new one is not past, and bo has stopped typing");
 		let deleted, changes = 0;
 		bo.on("deleted", (id) => { deleted = id; });
 		bo.on("room", () => changes++);
@@ -154,6 +156,168 @@ const facts = {
 		same((await refused(connect({ base: refusing, room: ana.room, name: "bo" }))).code, "room_not_found", "a refusal");
 	},
 
+	async "event streams may break as well"() {
+		const ana = impatient(await connect({ base: cuttingStreams, name: "ana", room: {} })), seen = record(ana);
+		const guest = await connect({ base: direct, name: "guest", room: ana.room }), all = record(guest);
+		for (let n = 0; n < 20; n++) {
+			ana.say(`ana ${n}`);
+			guest.say(`guest ${n}`);
+		}
+		await until("all are sent", () => !ana.pending.length && !guest.pending.length);
+		await until("all have come", () => [seen, all].every(({ texts }) => texts.length === 40));
+		same(seen.texts, all.texts, "the same");
+		same(all.texts.filter((text) => text.startsWith("ana")), numbered("ana", 20), "in order");
+		same(all.types, ["user_joined ana", "user_joined guest"], "no break is announced");
+		same([ana.connection.kind, ana.lost >= 2], ["events", true], `streams broke: ${ana.lost}`);
+		for (const one of [ana, guest]) one.close();
+	},
+
+	async "a silent stream is given up after a minute, and one with comments is not"() {
+		const timers = new Map(), streams = [];
+		let time = 0, armed = 0;
+		// Its clock stands still unless it is moved, and its streams come from here.
+		const place = {
+			globalThis: {}, // Without WebSocket.
+			setTimeout(deed, wait = 0) {
+				timers.set(++armed, { deed, at: time + wait });
+				return armed;
+			},
+			clearTimeout: (timer) => timers.delete(timer),
+			Date: { now: () => time },
+			async fetch(url, { signal }) {
+				let to;
+				streams.push({ query: `${url}`.split("?")[1], write: (text) => to.enqueue(new TextEncoder().encode(text)) });
+				const body = new ReadableStream({ start(controller) { to = controller; } });
+				signal.addEventListener("abort", () => to.error(new Error("aborted")));
+				return new Response(body);
+			},
+		};
+		const source = (await (await fetch(`${direct}client.js`)).text()).replace(/(^|[;}\n])export /g, "$1");
+		const { Chat } = new Function(...Object.keys(place), `${source}\nreturn { Chat };`)(...Object.values(place));
+		const pass = (seconds) => {
+			for (time += seconds * 1000; ;) {
+				const due = [...timers].find(([, { at }]) => at <= time);
+				if (!due) return;
+				timers.delete(due[0]);
+				due[1].deed();
+			}
+		};
+		// Each sign of life arms the timer anew.
+		const writes = async (text) => {
+			const before = armed;
+			streams.at(-1).write(text);
+			await until("it is read", () => armed > before);
+		};
+		const history = (messages) => `data: ${JSON.stringify({ type: "history", messages, more: false, complete: true, you: "a", users: [], room: { slow_mode: 0 } })}\n\n`;
+		const states = [], chat = new Chat({ base: "http://chat.example/", room: "0123456789", session: () => "secret", view: { state: (state) => states.push(state) } });
+		chat.open();
+		await until("a stream", () => streams.length === 1);
+		await writes(history([{ id: "1", type: "chat", user_id: "b", message: "one" }]));
+		await until("it is open", () => chat.state === "open");
+		for (let n = 0; n < 3; n++) {
+			pass(59);
+			await writes(": ping\n\n");
+		}
+		same(states, ["connecting", "open"], "comments are signs of life");
+		pass(59);
+		same(chat.state, "open", "it may be late");
+		pass(1);
+		same(chat.state, "retrying", "it was silent");
+		pass(1);
+		await until("another stream", () => streams.length === 2);
+		same(streams.map(({ query }) => query), ["history=100", "after=1"], "what was missed comes");
+		await writes(history([]));
+		await until("it is open again", () => chat.state === "open");
+		// After a sleep: what has been silent for longer than a ping takes is not trusted.
+		pass(23);
+		chat.wake();
+		same(chat.state, "open", "not silent for long");
+		pass(1);
+		chat.wake();
+		await until("a third stream", () => streams.length === 3);
+		// One that never says anything.
+		pass(16);
+		same(chat.state, "retrying", "given up");
+		chat.close();
+		same(timers.size, 0, "no timer is left");
+	},
+
+	async "people who do not fit into the history frame come behind it"() {
+		const ana = await connect({ base: direct, name: "ana", room: {} }), names = Array.from({ length: 300 }, (_, n) => `${"🦀".repeat(47)}${100 + n}`);
+		const join = async (username, query = "") => {
+			const { session_id } = await client.request(direct, null, "POST", "sessions", { username });
+			const socket = new WebSocket(`${direct.replace("http", "ws")}ws/${ana.room}?session_id=${session_id}${query}`);
+			await new Promise((resolve) => { socket[query ? "onmessage" : "onopen"] = ({ data }) => resolve(socket.first ??= data); });
+			return socket;
+		};
+		const [first] = await Promise.all(names.map((name) => join(name)));
+		await until("ana sees all", () => ana.people.size === 301);
+		const bo = await connect({ base: direct, name: "bo", room: ana.room, history: 0 });
+		await until("bo sees all", () => bo.people.size === 302);
+		await until("ana sees bo", () => ana.people.size === 302);
+		same([...bo.people], [...ana.people], "the same people in the same order");
+		first.close(1000);
+		await until("one has gone", () => bo.people.size === 301 && ana.people.size === 301);
+		const { users, users_more: more } = JSON.parse((await join("cy", "&history=0")).first);
+		same([more, users.length < 302], [true, true], "they did not fit");
+		await ana.ask("DELETE", "");
+	},
+
+	async "what the operator announces is heard, and is no message"() {
+		const ana = await connect({ base: direct, name: "ana", room: {} }), seen = record(ana);
+		const bo = await connect({ base: refusing, name: "bo", room: ana.room });
+		await until("ana sees bo", () => seen.types.includes("user_joined bo"));
+		const last = ana.last, heard = [ana, bo].map((one) => {
+			const all = [];
+			one.on("announced", ({ message }) => all.push(message));
+			return all;
+		});
+		const { ok } = await fetch(`${admin}announcements`, { method: "POST", headers: { "Content-Type": "application/json" }, body: '{"message":"Back at noon"}' });
+		same(ok, true, "announced");
+		await until("both hear it", () => heard.every(({ length }) => length));
+		same([heard, seen.texts, ana.last], [[["Back at noon"], ["Back at noon"]], [], last], "once");
+		for (const one of [ana, bo]) one.close();
+	},
+
+	async "what slow mode holds back is sent when slow mode ends"() {
+		const ana = await connect({ base: direct, name: "ana", room: { slow_mode: 3600 } }), seen = record(ana);
+		const bo = await connect({ base: direct, name: "bo", room: ana.room });
+		for (const text of numbered("bo", 3)) bo.say(text);
+		await until("bo waits", () => bo.pending[0]?.until);
+		same(bo.pending.map(({ text, code }) => [text, code]), [["bo 1", undefined], ["bo 2", undefined]], "in order");
+		await ana.ask("PATCH", "", { title: "Tea", slow_mode: 0 });
+		await shows(seen, ...numbered("bo", 3));
+		await until("nothing waits", () => !bo.pending.length);
+		for (const one of [ana, bo]) one.close();
+	},
+
+	async "where messages are missing, it is told"() {
+		const ana = await connect({ base: forgetful, name: "ana", room: {} }), bo = await connect({ base: forgetful, name: "bo", room: ana.room });
+		const heard = record(bo), told = [];
+		bo.on("gap", () => told.push([...heard.texts]));
+		ana.say("before");
+		await shows(heard, "before");
+		bo.close();
+		for (const text of numbered("ana", 8)) ana.say(text);
+		await until("all are sent", () => !ana.pending.length);
+		bo.open();
+		await until("bo is back", () => bo.state === "open" && heard.texts.length > 1);
+		same(told, [["before"]], "once, before what comes after the gap");
+		same([heard.texts.at(-1), heard.texts.length <= 6], ["ana 7", true], "what is kept");
+		for (const one of [ana, bo]) one.close();
+	},
+
+	async "all that is exported is declared, and the other way round"() {
+		const types = await (await fetch(`${direct}client.d.ts`)).text();
+		const declared = [...types.matchAll(/^export (?:function|const|class) (\w+)/gm)].map(([, name]) => name);
+		same(declared.sort(), Object.keys(client).sort(), "exports");
+		const ana = await connect({ base: direct, name: "ana", room: {} });
+		const [, inside] = /^export class Chat \{\n(.*?)\n\}/ms.exec(types), members = [...inside.matchAll(/^\t(?:readonly )?(\w+)[(:?<]/gm)].map(([, name]) => name);
+		same(members.filter((name) => !(name in ana)), [], "members of Chat");
+		same(members.length > 20, true, "they were found");
+		ana.close();
+	},
+
 	async "in an encrypted room the server sees envelopes only"() {
 		const ana = await connect({ base: direct, name: "ana", room: { encrypted: true } }), seen = record(ana), { room, key } = ana;
 		same([ana.link, isKey(key)], [`${direct}#/r/${room}/${key}`, true], "the link");
@@ -170,8 +334,26 @@ const facts = {
 		await ana.ask("DELETE", `/messages/${chats[0].id}`);
 		const older = await ana.older(chats[2].id);
 		same(older.filter(({ type }) => type === "chat").map(({ message, deleted }) => deleted ?? message), [true, "ana 1"], "older ones");
-		// The same envelope again, as a server or a lost history could show it.
 		for (const one of [ana, bo, eve]) one.close();
+	},
+
+	// A server may send again what it has, or has forgotten that it had.
+	async "a repeated envelope is not shown, and one of another person does not open"() {
+		const ana = await connect({ base: forgetful, name: "ana", room: { encrypted: true } }), { room, key } = ana, mine = record(ana);
+		const bo = await connect({ base: forgetful, room, key, name: "bo" }), heard = record(bo);
+		const cy = await connect({ base: forgetful, room, key, name: "cy" });
+		ana.say("yes");
+		await shows(heard, "yes");
+		const { messages } = await ana.ask("GET", "/messages?limit=1"), [{ message, nonce }] = messages;
+		for (const text of numbered("ana", 6)) ana.say(text);
+		await shows(heard, "yes", ...numbered("ana", 6));
+		const again = await ana.ask("POST", "/messages", { message, nonce });
+		same([again.status, again.id > messages[0].id], [201, true], "the server takes it for a new one");
+		same((await cy.ask("POST", "/messages", { message, nonce })).status, 201, "and that of another person");
+		ana.say("end");
+		for (const all of [mine, heard]) await shows(all, "yes", ...numbered("ana", 6), "(unreadable)", "end");
+		same((await bo.older("g")).filter(({ type, unreadable }) => type === "chat" && !unreadable).some(({ message }) => message === "yes"), false, "nor among older ones");
+		for (const one of [ana, bo, cy]) one.close();
 	},
 };
 

@@ -1,7 +1,7 @@
 //! The client module `/client.js` in Node, Deno and Bun. The checks are in `module.mjs`; this file runs them against the
-//! server, through a proxy that cuts connections, and through one that refuses upgrades.
+//! server, and through proxies that cut connections or refuse upgrades. TypeScript compiles `usage.ts` with `/client.d.ts`.
 //!
-//! The three programs are packages of npm (`npm ci` in this folder). The Node of this machine runs the checks as well.
+//! The four programs are packages of npm (`npm ci` in this folder). The Node of this machine runs the checks as well.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -27,6 +27,8 @@ enum Fault {
     Cut,
     /// Answers an upgrade with 403, as a proxy does that knows no WebSocket.
     RefuseUpgrades,
+    /// Does that, and cuts event streams.
+    CutStreams,
 }
 
 /// Serves a proxy to `server` until the test ends, and returns its address.
@@ -49,14 +51,18 @@ fn pass(mut near: TcpStream, server: SocketAddr, fault: Fault, n: usize) -> io::
     let mut buffer = [0; 16384];
     while let Ok(count @ 1..) = near.read(&mut buffer) {
         // An upgrade may come on a connection that has carried other requests.
-        if buffer.starts_with(b"GET /ws/") {
-            match fault {
-                Fault::RefuseUpgrades => {
-                    near.write_all(REFUSAL)?;
-                    break;
-                }
-                Fault::Cut => left.store(1500 + n * 151, Ordering::SeqCst),
+        let head = String::from_utf8_lossy(&buffer[..count]);
+        let target =
+            head.split(' ').nth(1).filter(|_| head.starts_with("GET ")).unwrap_or_default();
+        let is_stream = target.starts_with("/rooms/") && target.contains("/events");
+        match (fault, target.starts_with("/ws/")) {
+            (Fault::RefuseUpgrades | Fault::CutStreams, true) => {
+                near.write_all(REFUSAL)?;
+                break;
             }
+            (Fault::Cut, true) => left.store(1500 + n * 151, Ordering::SeqCst),
+            (Fault::CutStreams, false) if is_stream => left.store(1500 + n * 151, Ordering::SeqCst),
+            _ => {}
         }
         sent.write_all(&buffer[..count])?;
     }
@@ -89,17 +95,20 @@ fn package(name: &str) -> Option<PathBuf> {
 /// Runs the checks with `program` and `args`.
 fn expect_all_held(name: &str, program: Option<PathBuf>, args: &[&str]) {
     let Some(program) = program else { return };
-    let server = Server::start(&["--leave-grace", "1h", "--message-rate", "0"]);
+    let flags = ["--leave-grace", "1h", "--message-rate", "0"];
+    let admin = ["--admin-listen", "127.0.0.1:0"];
+    let server = Server::start_with_metrics(&[&flags[..], &admin].concat());
+    let forgetful = Server::start(&[&flags[..], &["--history", "5"]].concat());
     let address = server.host().parse().expect("an address");
+    let at = |host: String| format!("http://{host}/");
     let module = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("client-{name}.mjs"));
     fs::write(&module, server.ask(get("/client.js")).expect(200).body).expect("a file");
     let mut command = command(program);
-    command
-        .args(args)
-        .arg(format!("{FOLDER}/module.mjs"))
-        .arg(format!("http://{}/", server.host()));
-    command.arg(proxy(address, Fault::Cut));
-    command.arg(proxy(address, Fault::RefuseUpgrades)).arg(module);
+    command.args(args).arg(format!("{FOLDER}/module.mjs"));
+    command.args([at(server.host()), at(server.addresses[2].host())]);
+    let faults = [Fault::Cut, Fault::RefuseUpgrades, Fault::CutStreams];
+    command.args(faults.map(|fault| proxy(address, fault)));
+    command.arg(at(forgetful.host())).arg(module);
     let ended = run(&mut command).expect_success();
     assert!(ended.stdout().ends_with("all held\n"), "{}\n{}", ended.stdout(), ended.stderr);
 }
@@ -124,6 +133,28 @@ fn the_client_module_works_in_deno() {
 #[test]
 fn the_client_module_works_in_bun() {
     expect_all_held("bun", package("bun"), &["run"]);
+}
+
+/// The options beside `--strict` take nothing from the programs that happen to be installed here.
+const COMPILER: &[&str] =
+    &["--noEmit", "--strict", "--module", "nodenext", "--target", "es2022", "--lib", "es2022,dom"];
+
+#[test]
+fn programs_in_typescript_compile_with_the_types_of_the_client_module() {
+    let Some(compiler) = package("tsc") else { return };
+    let server = Server::start(PATIENT);
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("client-types");
+    fs::create_dir_all(&folder).expect("a folder");
+    for name in ["client.js", "client.d.ts"] {
+        let body = server.ask(get(&format!("/{name}"))).expect(200).body;
+        fs::write(folder.join(name), body).expect("a file");
+    }
+    fs::write(folder.join("package.json"), r#"{"type":"module"}"#).expect("a file");
+    fs::write(folder.join("usage.ts"), include_str!("usage.ts")).expect("a file");
+    let mut command = command(compiler);
+    command.args(COMPILER).arg(folder.join("usage.ts"));
+    let ended = run(&mut command);
+    assert!(ended.status.success(), "{}{}", ended.stdout(), ended.stderr);
 }
 
 const GUIDE: &str = include_str!("../../src/guide/clients.md");
