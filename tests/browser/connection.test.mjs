@@ -13,6 +13,8 @@ const faultyProxy = async (to = server) => {
 	return proxy;
 };
 const state = (one) => one.page.locator(".room").getAttribute("data-state");
+// A broken connection is made again within a second, and then waits for an answer.
+const givenUp = (one) => until("the connection is given up", async () => await state(one) !== "open");
 const numbered = (name, from, to) => Array.from({ length: to - from }, (_, n) => `${name} ${from + n}`);
 // Playwright's clock runs in real time; this makes it jump.
 const pass = (one, seconds) => one.page.clock.fastForward(seconds * 1000);
@@ -145,7 +147,7 @@ scenario("the page's own ping detects a half-open connection", async ({ person, 
 	await pass(ana, 20);
 	assert.equal(await state(ana), "open", "the answer may be slow");
 	await pass(ana, 8);
-	await eventually(() => state(ana), "retrying");
+	await givenUp(ana);
 	proxy.cut();
 	await pass(ana, 30);
 	await ana.reads("works", "missed", "mine");
@@ -209,7 +211,7 @@ scenario("a socket that is given up closes with 3001, one that is left with 1000
 	proxy.stall();
 	await ana.wake();
 	await pass(ana, 3);
-	await eventually(() => state(ana), "retrying");
+	await givenUp(ana);
 	assert.deepEqual(closes(), ["close 3001,back soon"]);
 	proxy.resume();
 	await pass(ana, 30);
@@ -230,7 +232,7 @@ scenario("the page says within three seconds that the network is gone", async ({
 	proxy.stall();
 	await ana.page.evaluate(() => dispatchEvent(new Event("offline")));
 	await pass(ana, 3);
-	await eventually(() => state(ana), "retrying");
+	await givenUp(ana);
 	proxy.cut();
 	await ana.wake();
 	await ana.isIn();
@@ -272,7 +274,7 @@ scenario("an open connection is checked when the network comes back", async ({ p
 	proxy.stall();
 	await ana.page.evaluate(() => dispatchEvent(new Event("online")));
 	await pass(ana, 3);
-	await eventually(() => state(ana), "retrying");
+	await givenUp(ana);
 	proxy.cut();
 	await pass(ana, 30);
 	await ana.isIn();
@@ -426,4 +428,55 @@ scenario("a gap is shown where messages are no longer kept", async ({ person, al
 	await ana.wake();
 	await ana.reads("before", ...numbered("bo", 3, 8));
 	assert.deepEqual((await ana.notices()).at(-1), "Some messages are no longer available.");
+});
+
+const streams = (one) => one.page.evaluate(() => performance.getEntriesByType("resource").filter(({ name }) => /\/events\?/.test(name)).length);
+
+// It was two seconds or more, under a banner that said there was no connection.
+scenario("where upgrades are refused, the event stream takes over, and only the menu says so", async ({ person, allow }) => {
+	allow(/WebSocket connection to .* failed: Error during WebSocket handshake: Unexpected response code: 403/);
+	const proxy = await faultyProxy(), ana = await person(), bo = await person();
+	proxy.isBlocking = true;
+	const note = (one) => one.page.getByText("Connected without WebSockets, which are blocked here.");
+	const room = await bo.open(server.url, "bo");
+	await bo.more();
+	assert.equal(await note(bo).count(), 0, "nothing is said of a socket");
+	await bo.page.keyboard.press("Escape");
+	await ana.page.addInitScript(() => {
+		window.states = [];
+		new MutationObserver(() => {
+			const state = document.querySelector(".room")?.dataset.state;
+			if (state && state !== window.states.at(-1)) window.states.push(state);
+		}).observe(document, { subtree: true, childList: true, attributes: true });
+	});
+	let sockets = 0;
+	ana.page.on("websocket", () => sockets++);
+	await ana.enter(`${proxy.url}${new URL(room).hash}`, "ana");
+	assert.deepEqual(await ana.page.evaluate(() => window.states), ["connecting", "open"]);
+	assert.equal(sockets, 2);
+	assert.equal(await ana.page.locator(".status").textContent(), "");
+	// All goes on as with a socket.
+	await bo.box.press("h");
+	await ana.page.getByText("bo is typing").waitFor();
+	await ana.say(...numbered("ana", 0, 3));
+	await bo.reads(...numbered("ana", 0, 3));
+	await bo.say("bo");
+	await ana.reads(...numbered("ana", 0, 3), "bo");
+	// Rarely said, so that one key may not do.
+	await until("bo sees it", async () => {
+		await ana.box.press("h");
+		return bo.page.getByText("ana is typing").isVisible();
+	});
+	await ana.more();
+	await note(ana).waitFor();
+	await ana.page.keyboard.press("Escape");
+	// A break is mended by a stream, without another socket.
+	allow(/ERR_/);
+	const before = await streams(ana);
+	proxy.cut();
+	await bo.say("missed?");
+	await ana.reads(...numbered("ana", 0, 3), "bo", "missed?");
+	await until("another stream", async () => await streams(ana) > before);
+	assert.equal(sockets, 2);
+	await ana.reads(...numbered("ana", 0, 3), "bo", "missed?");
 });

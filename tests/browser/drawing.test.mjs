@@ -140,23 +140,41 @@ scenario("mentions are highlighted, one's own more than others", async ({ person
 	assert.deepEqual(marks, [["@bo b", false], ["@ana", true], ["@Ana", true]]);
 });
 
+// Comes by event stream, and returns how to leave.
+const visit = async (name, id) => {
+	const { session_id } = await server.openSession(name), gone = new AbortController();
+	const { body } = await fetch(new URL(`rooms/${id}/events?session_id=${session_id}`, server.url), { signal: gone.signal });
+	await body.getReader().read();
+	return async () => {
+		await server.ask("DELETE", `rooms/${id}/leave`, null, session_id);
+		gone.abort();
+	};
+};
+
+// Somebody who had come before the messages that are shown was no name in them.
+scenario("who is here, and who has spoken, can be mentioned", async ({ person }) => {
+	const { owner, id, url } = await roomOf("Bob Dean", "I was here");
+	const leave = await visit("cy", id);
+	await server.post(owner, id, ...Array.from({ length: 110 }, (_, n) => `bo ${n}`), "@cy and @Bob Dean, not @di");
+	const ana = await person();
+	await ana.enter(url, "ana");
+	await until("the last one", async () => (await ana.texts()).at(-1) === "@cy and @Bob Dean, not @di");
+	assert.deepEqual(await ana.page.locator(".mention").allTextContents(), ["@cy", "@Bob Dean"]);
+	await ana.box.pressSequentially("@");
+	assert.deepEqual(await ana.page.getByRole("option").allTextContents(), ["cy", "Bob Dean"], "who is here comes first");
+	await ana.box.pressSequentially("b");
+	await ana.box.press("Enter");
+	assert.equal(await ana.box.inputValue(), "@Bob Dean ");
+	await leave();
+});
+
 scenario("joins and leaves in a row share one line, which can be hidden", async ({ person }) => {
 	const { id, url } = await roomOf("bo", "Hello");
 	const ana = await person();
 	await ana.enter(url, "ana");
 	await eventually(() => ana.notices(), ["ana joined"]);
-	// Comes by event stream, and returns how to leave.
-	const visit = async (name) => {
-		const { session_id } = await server.openSession(name), gone = new AbortController();
-		const { body } = await fetch(new URL(`rooms/${id}/events?session_id=${session_id}`, server.url), { signal: gone.signal });
-		await body.getReader().read();
-		return async () => {
-			await server.ask("DELETE", `rooms/${id}/leave`, null, session_id);
-			gone.abort();
-		};
-	};
-	const leave = await visit("cy");
-	await (await visit("di"))();
+	const leave = await visit("cy", id);
+	await (await visit("di", id))();
 	await eventually(() => ana.notices(), ["ana and cy joined · di left"]);
 	await leave();
 	await eventually(() => ana.notices(), ["ana joined · cy and di left"]);
@@ -202,6 +220,28 @@ scenario("a device clock that is a day ahead doesn't put new messages under Yest
 	await ana.enter(url, "ana");
 	await ana.reads("just now");
 	await eventually(() => ana.page.locator(".day").allTextContents(), ["Today"]);
+});
+
+scenario("at midnight, Today becomes Yesterday by itself", async ({ person }) => {
+	const { owner, id, url } = await roomOf("bo", "today's");
+	const { messages: [{ timestamp }] } = await server.ask("GET", `rooms/${id}/messages`, null, owner.session_id);
+	const ana = await person({ timezoneId: "UTC" });
+	await ana.page.clock.install();
+	let sockets = 0;
+	ana.page.on("websocket", () => sockets++);
+	// The server's clock shows half past eleven.
+	const date = new Date(`${timestamp.slice(0, 10)}T23:30:00Z`).toUTCString();
+	await ana.page.route(/\/(rooms|sessions)/, async (route) => {
+		const response = await route.fetch();
+		await route.fulfill({ response, headers: { ...response.headers(), date } });
+	});
+	await ana.enter(url, "ana");
+	await ana.reads("today's");
+	const days = () => ana.page.locator(".day").allTextContents();
+	assert.deepEqual((await days())[0], "Today");
+	await ana.page.clock.fastForward(31 * 60_000);
+	await eventually(() => days().then(([first]) => first), "Yesterday");
+	assert.equal(sockets, 1, "the connection was not made again");
 });
 
 scenario("the title of the window has no invisible characters", async ({ person }) => {

@@ -223,6 +223,90 @@ scenario("an unreachable server is not taken for a deleted room", async ({ perso
 	await ana.heading("Room not found").waitFor();
 });
 
+// The same words over a socket, and over the event stream that takes over where upgrades are refused.
+for (const isBlocking of [false, true]) {
+	const by = isBlocking ? "an event stream" : "a socket";
+	const visit = async (person, allow) => {
+		allow(/status of 40[34]|Unexpected response code: 403/);
+		const owner = await server.openSession("owner"), id = await server.room(owner, { ttl: 3600 }), proxy = await FaultyProxy.to(server.port);
+		after(() => proxy.close());
+		proxy.isBlocking = isBlocking;
+		const bo = await person();
+		await bo.enter(`${proxy.url}#/r/${id}`, "bo");
+		const tell = (method, path, body) => server.ask(method, `rooms/${id}${path}`, body, owner.session_id);
+		const user = async () => (await tell("GET", "/users")).users.find(({ user }) => user === "bo").user_id;
+		return { bo, id, proxy, tell, user };
+	};
+
+	scenario(`over ${by}: who is removed is told, and may come back`, async ({ person, allow }) => {
+		const { bo, tell, user } = await visit(person, allow);
+		await bo.box.fill("I was about to say");
+		await bo.button("Invite").click();
+		await tell("DELETE", `/users/${await user()}`);
+		await bo.heading("You were removed from this room").waitFor();
+		await bo.page.getByText("Its owner asked you to leave. You may be able to come back.").waitFor();
+		assert.equal(await dialogs(bo), 0, "no dialog covers the screen");
+		await bo.button("Try again").click();
+		await bo.isIn();
+		assert.equal(await bo.box.inputValue(), "I was about to say");
+	});
+
+	scenario(`over ${by}: who is banned is told, and comes in when the ban is lifted`, async ({ person, allow }) => {
+		const { bo, tell, user } = await visit(person, allow);
+		const id = await user();
+		await tell("DELETE", `/users/${id}?ban=3600`);
+		await bo.heading("You were removed from this room").waitFor();
+		for (let n = 0; n < 2; n++) {
+			await bo.button("Try again").click();
+			await bo.heading("You can't come in for now").waitFor();
+			await bo.page.getByText("The owner has asked you to stay away for some time. Try again later.").waitFor();
+		}
+		await bo.page.reload();
+		await bo.heading("You can't come in for now").waitFor();
+		await tell("DELETE", `/bans/${id}`);
+		await bo.button("Try again").click();
+		await bo.isIn();
+	});
+
+	scenario(`over ${by}: a locked room lets in who is in, and nobody else until it is open`, async ({ person, allow }) => {
+		const { bo, id, tell, user } = await visit(person, allow);
+		await tell("PATCH", "", { locked: true });
+		await bo.page.reload();
+		await bo.isIn();
+		// A session that has not joined, without and with a name.
+		await tell("DELETE", `/users/${await user()}`);
+		await bo.heading("You were removed from this room").waitFor();
+		await bo.button("Try again").click();
+		await bo.heading("This room is locked").waitFor();
+		await bo.page.getByText("Nobody new can join right now. Ask someone inside to open it.").waitFor();
+		const cy = await person();
+		await cy.page.goto(`${server.url}#/r/${id}`);
+		await cy.heading("This room is locked").waitFor();
+		await tell("PATCH", "", { locked: false });
+		await bo.button("Try again").click();
+		await bo.isIn();
+		await cy.button("Try again").click();
+		await cy.page.getByLabel("Your name").fill("cy");
+		await cy.button("Join").click();
+		await cy.isIn();
+	});
+
+	// A room lasts a minute at least, so the last word is put into the server's mouth.
+	scenario(`over ${by}: a room whose time is up has ended`, async ({ person, allow }) => {
+		const { bo, proxy } = await visit(person, allow);
+		await bo.box.fill("one more thing");
+		await bo.more();
+		proxy.inject({ type: "close", code: 4410, reason: "room expired" });
+		await bo.heading("This room has ended").waitFor();
+		await bo.page.getByText("Its time was up, and its messages are gone.").waitFor();
+		assert.equal(await unsent(bo).inputValue(), "one more thing");
+		assert.equal(await dialogs(bo), 0);
+		assert.equal(await bo.button("Try again").count(), 0, "a room that has ended can't be retried");
+		await home(bo).click();
+		await bo.heading("Disposable Chat").waitFor();
+	});
+}
+
 scenario("back, forward and reload work as on any page", async ({ person }) => {
 	const ana = await person(), bo = await person();
 	const room = await ana.open(server.url, "ana", { title: "Tea" });

@@ -106,9 +106,10 @@ export class Server {
 	}
 }
 
-// A TCP proxy that can stall, reset its connections, or refuse new ones.
+// A TCP proxy that can stall, reset its connections, or refuse new ones. Where `isBlocking`, it refuses upgrades.
 export class FaultyProxy {
-	#pairs = new Set(); #isStalled = false; #listener; #socket;
+	#pairs = new Set(); #isStalled = false; #listener; #socket; #isStream;
+	isBlocking = false;
 
 	static async to(port) {
 		const proxy = new FaultyProxy();
@@ -121,7 +122,12 @@ export class FaultyProxy {
 		const far = net.connect(port, "127.0.0.1"), pair = [near, far];
 		this.#pairs.add(pair);
 		near.on("data", (bytes) => {
-			if (bytes.subarray(0, 8).toString() === "GET /ws/") this.#socket = near;
+			const [, kind] = /^GET \/(ws|rooms\/\w+\/events)[/?]/.exec(bytes.subarray(0, 60).toString("latin1")) ?? [];
+			if (!kind) return;
+			this.#socket = near;
+			this.#isStream = kind !== "ws";
+			if (this.#isStream) return;
+			if (this.isBlocking) near.end("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
 		});
 		for (const [from, to] of [pair, [far, near]]) {
 			from.on("data", (bytes) => to.write(bytes));
@@ -149,12 +155,21 @@ export class FaultyProxy {
 		for (const [, far] of this.#pairs) far.pause();
 	}
 
-	// Sends the page an event on its latest socket, as if the server had sent it. The server must be silent meanwhile,
-	// because the frame must not fall into another one.
+	// Sends the page an event on its latest socket or event stream, as if the server had sent it: on a socket, `close` is
+	// a frame of its own. The server must be silent meanwhile, because the frame must not fall into another one.
 	inject(event) {
-		const text = Buffer.from(JSON.stringify(event)), { length } = text;
-		const header = length < 126 ? [0x81, length] : [0x81, 126, length >> 8, length & 255];
-		this.#socket.write(Buffer.concat([Buffer.from(header), text]));
+		const text = JSON.stringify(event);
+		if (this.#isStream) {
+			const line = `data: ${text}\n\n`;
+			return this.#socket.write(`${Buffer.byteLength(line).toString(16)}\r\n${line}\r\n`);
+		}
+		const isClose = event.type === "close", code = Buffer.alloc(2);
+		if (isClose) code.writeUInt16BE(event.code);
+		const payload = isClose ? Buffer.concat([code, Buffer.from(event.reason)]) : Buffer.from(text), { length } = payload;
+		const opcode = isClose ? 0x88 : 0x81, header = length < 126 ? [opcode, length] : [opcode, 126, length >> 8, length & 255];
+		const frame = Buffer.concat([Buffer.from(header), payload]);
+		if (isClose) this.#socket.end(frame); // The server's answer to the answer would be a violation.
+		else this.#socket.write(frame);
 	}
 
 	// Delivers what a stall has kept back.

@@ -113,7 +113,7 @@ macro_rules! pure {
     )*};
 }
 
-pure! { words text link }
+pure! { words text link source }
 
 /// A test for each of these files, which together take minutes.
 macro_rules! slow {

@@ -26,7 +26,7 @@ test("a name is completed after an @ that begins a word", () => {
 test("names are offered by their beginning, whatever its case, until one is complete", () => {
 	const names = ["Ana", "ANDRÉ", "bo", "Ana Maria", "ana", "Ａnton"];
 	assert.deepEqual(completions("", ["Ana", "bo"]), ["Ana", "bo"]);
-	assert.deepEqual(completions("an", names), ["ana", "ANDRÉ", "Ana Maria", "Ａnton"]);
+	assert.deepEqual(completions("an", names), ["Ana", "ANDRÉ", "Ana Maria", "Ａnton"]);
 	assert.deepEqual(completions("andré", names), []);
 	assert.deepEqual(completions("ana m", names), ["Ana Maria"]);
 	assert.deepEqual(completions("x", names), []);
