@@ -161,6 +161,8 @@ scenario("a person changes name and keeps the room, and owns it still", async ({
 	await rename(ana, "Ana");
 	await noted(ana, "You are now Ana");
 	await eventually(() => people(bo), ["bo (you)", "Ana (owner)"]);
+	// The contract does not say that both are the same person, so that this is what others see, in one line.
+	await noted(bo, "Ana joined · ana left");
 	await ana.say("after");
 	await bo.reads("before", "after");
 	await ana.reads("before", "after");
