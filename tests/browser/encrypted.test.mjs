@@ -103,6 +103,7 @@ scenario("the key is kept with the session: one's own list and a bare code open 
 	await bo.enter(link, "bo");
 	for (const one of [ana, bo]) {
 		await one.page.goto(server.url);
+		assert.equal(await one.page.getByRole("link", { name: /Kept/ }).evaluate(({ href }) => href), link);
 		await one.page.getByRole("link", { name: /Kept/ }).click();
 		await one.reads("Hello");
 		assert.equal(one.page.url(), link);
@@ -127,11 +128,15 @@ scenario("the key is kept with the session: one's own list and a bare code open 
 	await ana.heading("Disposable Chat").waitFor();
 	await cy.heading("This room was deleted").waitFor();
 	for (const one of [ana, cy]) assert.equal(await kept(one), false);
-	await cy.page.goto(server.url);
-	await cy.options();
-	await cy.page.getByLabel("Encrypted").check();
-	await cy.button("Start a room").click();
-	await cy.isIn();
+	for (const title of ["One", "Two"]) {
+		await cy.page.goto(server.url);
+		await cy.options();
+		await cy.page.getByLabel("Title").fill(title);
+		await cy.page.getByLabel("Encrypted").check();
+		await cy.button("Start a room").click();
+		await cy.heading(title).waitFor();
+		await cy.isIn();
+	}
 	assert.equal(await kept(cy), true);
 	await cy.more("End my session");
 	await sure(cy, "End my session");
@@ -163,8 +168,13 @@ scenario("a wrong key is noticed when the owner speaks, and sends nothing", asyn
 	const ana = await person(), bo = await person();
 	const link = await ana.open(server.url, "ana", { encrypted: true }), [, id, secret] = PATH.exec(link);
 	const wrong = `${link.slice(0, -43)}${newKey()}`;
-	// While nobody has spoken, nothing shows that it is wrong.
+	// While nobody has spoken, nothing shows that it is wrong. A deleted message opens with any key.
+	await ana.say("oops");
+	await ana.reads("oops");
+	const { messages } = await server.ask("GET", `rooms/${id}/messages`, null, (await session(ana)).session_id);
+	await server.ask("DELETE", `rooms/${id}/messages/${messages.at(-1).id}`, null, (await session(ana)).session_id);
 	await bo.enter(wrong, "bo");
+	await bo.reads("Message deleted");
 	await bo.box.fill("a draft");
 	await ana.say("Hello");
 	await bo.heading("This link is incomplete").waitFor();
@@ -176,15 +186,15 @@ scenario("a wrong key is noticed when the owner speaks, and sends nothing", asyn
 	await bo.page.getByRole("alert").filter({ hasText: "This link is incomplete" }).waitFor();
 	await bo.page.getByLabel("Link or code").fill(link);
 	await bo.button("Join").click();
-	await bo.reads("Hello");
+	await bo.reads("Message deleted", "Hello");
 	assert.equal(await bo.box.inputValue(), "a draft");
 	// The right key is sure now, and survives a wrong link.
 	await bo.page.goto(wrong);
 	await bo.heading("This link is incomplete").waitFor();
 	await bo.page.goto(`${server.url}#/r/${id}`);
-	await bo.reads("Hello");
+	await bo.reads("Message deleted", "Hello");
 	assert.equal(await key(bo), secret);
-	assert.equal((await server.chats(await session(ana), id)).length, 1);
+	assert.equal((await server.chats(await session(ana), id)).length, 2);
 });
 
 scenario("one guest with a wrong key puts nobody out, and two who have the right one show it", async ({ person }) => {
@@ -227,12 +237,13 @@ scenario("an envelope that does not open is a quiet line, and raises no alert", 
 	await eventually(() => ana.page.evaluate(() => window.shown.splice(0).length), 1);
 	await ana.page.keyboard.press("Escape");
 	// The maker's key is right, whatever others send first.
+	await server.postSealed(await server.openSession("rogue"), id);
 	await server.postSealed(robot, id);
-	await ana.reads("Unreadable message");
+	await ana.reads("Unreadable message", "Unreadable message");
 	await ana.page.evaluate(() => { Document.prototype.hasFocus = () => false; });
 	await server.postSealed(robot, id);
 	await server.postSealed(robot, id, "Hello", secret);
-	await ana.reads("Unreadable message", "Unreadable message", "Hello");
+	await ana.reads(...Array(3).fill("Unreadable message"), "Hello");
 	await eventually(() => ana.page.evaluate(() => window.shown), ["Hello"]);
 	assert.equal(await ana.page.title(), "(1) Private room · Disposable Chat");
 	// One that can be read can be answered; the other only removed.
@@ -255,15 +266,15 @@ scenario("an envelope that does not open is a quiet line, and raises no alert", 
 		const [file] = await Promise.all([ana.page.waitForEvent("download"), dialog(ana, "More").getByRole("button", { name, exact: true }).click()]);
 		return readFileSync(await file.path(), "utf8");
 	};
-	assert.match(await save("Text"), /robot: \(Unreadable message\)\n.*robot: \(Unreadable message\)\n.*robot: Hello\n$/);
-	assert.deepEqual(JSON.parse(await save("JSON")).filter(({ type }) => type === "chat").map(({ message, unreadable }) => unreadable ?? message), [true, true, "Hello"]);
+	assert.match(await save("Text"), /rogue: \(Unreadable message\)\n.*(robot: \(Unreadable message\)\n.*){2}robot: Hello\n$/);
+	assert.deepEqual(JSON.parse(await save("JSON")).filter(({ type }) => type === "chat").map(({ message, unreadable }) => unreadable ?? message), [true, true, true, "Hello"]);
 	await ana.page.keyboard.press("Escape");
 	// A deleted one is shown as deleted.
 	const { messages } = await server.ask("GET", `rooms/${id}/messages`, null, robot.session_id), [first] = messages.filter(({ type }) => type === "chat");
-	await server.ask("DELETE", `rooms/${id}/messages/${first.id}`, null, robot.session_id);
-	await ana.reads("Message deleted", "Unreadable message", "Hello");
+	await server.ask("DELETE", `rooms/${id}/messages/${first.id}`, null, (await session(ana)).session_id);
+	await ana.reads("Message deleted", "Unreadable message", "Unreadable message", "Hello");
 	await ana.page.reload();
-	await ana.reads("Message deleted", "Unreadable message", "Hello");
+	await ana.reads("Message deleted", "Unreadable message", "Unreadable message", "Hello");
 });
 
 scenario("a change of name, and the owner's settings, keep the key", async ({ person }) => {

@@ -44,7 +44,7 @@ export const askName = (info, enter) => card(info.title ? said("joinRoom", { roo
 const linkField = () => field(t("link"), { name: "link", spellcheck: false, inputMode: "url" });
 const followLink = (text) => {
 	const found = roomIn(text);
-	if (!found?.key || pathTo(found) === location.hash) return { link: t("ended_key") };
+	if (!found || pathTo(found) === location.hash) return { link: t("ended_key") };
 	location.hash = pathTo(found);
 };
 
