@@ -139,3 +139,21 @@ scenario("messages of every kind are drawn: links, code, mentions, emoji, long a
 	await ana.page.evaluate(() => [...document.querySelectorAll(".long button")].at(-1).click());
 	await until("all is shown", async () => await height() > 30_000);
 });
+
+scenario("where upgrades are refused, people talk over event streams", async ({ person, allow }) => {
+	allow(/WebSocket|can’t establish a connection/);
+	const proxy = await FaultyProxy.to(server.port);
+	after(() => proxy.close());
+	proxy.isBlocking = true;
+	const ana = await person(), bo = await person(), room = await ana.open(proxy.url, "ana");
+	await bo.enter(room, "bo");
+	for (let n = 0; n < 3; n++) {
+		await ana.say(`ana ${n}`);
+		await bo.say(`bo ${n}`);
+	}
+	const all = ["ana 0", "ana 1", "ana 2", "bo 0", "bo 1", "bo 2"];
+	for (const one of [ana, bo]) await eventually(async () => (await one.texts()).sort(), all);
+	assert.deepEqual(await ana.texts(), await bo.texts());
+	await bo.more();
+	await bo.page.getByText("Connected without WebSockets, which are blocked here.").waitFor();
+});
