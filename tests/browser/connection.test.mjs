@@ -389,7 +389,14 @@ scenario("at most a hundred messages wait: the next one stays in the input", asy
 	await ana.page.clock.install();
 	await ana.open(proxy.url, "ana");
 	await proxy.close();
-	await ana.say(...numbered("ana", 0, 101));
+	// All in one step: each key press by itself takes a busy machine half a second.
+	await ana.box.evaluate((box, texts) => {
+		for (const text of texts) {
+			box.value = text;
+			box.dispatchEvent(new Event("input", { bubbles: true }));
+			box.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true, cancelable: true }));
+		}
+	}, numbered("ana", 0, 101));
 	assert.equal(await ana.box.inputValue(), "ana 100");
 	await ana.page.getByText("Too many unsent messages.").waitFor();
 	await proxy.reopen();

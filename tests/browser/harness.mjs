@@ -70,8 +70,9 @@ export class Server {
 		return Server.start(this.flags, this.port);
 	}
 
-	async ask(method, path, body, session) {
-		const headers = { Connection: "close", ...session ? { Authorization: `Bearer ${session}` } : {} };
+	// A connection that `isKept` is used by the next request.
+	async ask(method, path, body, session, isKept = false) {
+		const headers = { ...isKept ? {} : { Connection: "close" }, ...session ? { Authorization: `Bearer ${session}` } : {} };
 		const answer = await fetch(new URL(path, this.url), { method, headers, body: body && JSON.stringify(body) });
 		const json = await answer.json();
 		assert.ok(answer.ok, `${method} ${path}: ${JSON.stringify(json)}`);
@@ -89,7 +90,7 @@ export class Server {
 
 	async post({ session_id }, room, ...texts) {
 		await this.ask("POST", `rooms/${room}/join`, null, session_id);
-		for (const message of texts) await this.ask("POST", `rooms/${room}/messages`, { message }, session_id);
+		for (const [n, message] of texts.entries()) await this.ask("POST", `rooms/${room}/messages`, { message }, session_id, n < texts.length - 1);
 	}
 
 	// A chat in an encrypted room, by default with a key that is not the room's.

@@ -145,6 +145,7 @@ scenario("a person changes name and keeps the room, and owns it still", async ({
 	await ana.isIn();
 	await second.goto(other);
 	await second.locator(".room[data-state=open]").waitFor();
+	await ana.page.bringToFront(); // A tab behind another draws once per second.
 	await bo.enter(locked, "bo");
 	await server.ask("PATCH", `rooms/${idOf(locked)}`, { locked: true }, session_id);
 	await ana.say("before");
