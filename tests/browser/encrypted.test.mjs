@@ -18,7 +18,7 @@ const wide = { viewport: { width: 1280, height: 800 } };
 const PATH = /#\/r\/([0-9a-f]{32})\/([\w-]{43})$/;
 const session = (one) => one.page.evaluate(() => JSON.parse(Object.entries(localStorage).find(([key]) => key.endsWith(" session"))[1]));
 const dialog = (one, name) => one.page.getByRole("dialog", { name });
-const signs = (one) => one.page.locator(".signs").textContent();
+const signs = (one) => one.page.locator(".kind, .signs").allTextContents().then((all) => all.filter(Boolean).join(" · "));
 const key = (one) => one.page.evaluate(() => location.hash.split("/")[3]);
 
 

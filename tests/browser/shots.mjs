@@ -17,6 +17,8 @@ const person = async (options) => {
 };
 
 let number = 0;
+const frames = ({ page }) => page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+const picture = ({ page }, state, width, colorScheme) => page.screenshot({ path: join(folder, `${String(number).padStart(2, "0")}-${state.replace(/\W+/g, "-")}-${width}-${colorScheme}.png`) });
 const shoot = async ({ page }, state) => {
 	number++;
 	if (!state.includes(only)) return;
@@ -24,8 +26,8 @@ const shoot = async ({ page }, state) => {
 	for (const [width, height] of [[360, 740], [1280, 800]]) for (const colorScheme of ["light", "dark"]) {
 		await page.setViewportSize({ width, height });
 		await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
-		await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
-		await page.screenshot({ path: join(folder, `${String(number).padStart(2, "0")}-${state.replace(/\W+/g, "-")}-${width}-${colorScheme}.png`) });
+		await frames({ page });
+		await picture({ page }, state, width, colorScheme);
 	}
 	await page.setViewportSize(kept);
 };
@@ -93,6 +95,43 @@ await aside(ana, "delete the room", async () => {
 	await ana.button("Delete the room").click();
 });
 await ana.page.keyboard.press("Escape");
+for (const [state, name] of [["another name", "Change name"], ["the settings of the room", "Room settings"], ["from a program", "Use from a program"]])
+	await states(state, async () => {
+		await ana.more(name);
+		await shoot(ana, state);
+		for (let n = 0; n < 2; n++) await ana.page.keyboard.press("Escape");
+	});
+await states("removing somebody", async () => {
+	await ana.page.locator(".count").click();
+	await ana.button(/Actions for/).last().click();
+	await ana.page.getByRole("menuitem", { name: "Remove from the room" }).click();
+	await shoot(ana, "removing somebody");
+	for (let n = 0; n < 2; n++) await ana.page.keyboard.press("Escape");
+});
+await states("names that complete", async () => {
+	await ana.box.pressSequentially("Hello @");
+	await ana.page.getByRole("option").first().waitFor();
+	await shoot(ana, "names that complete");
+	await ana.box.fill("");
+});
+await states("menus", async () => {
+	const kept = ana.page.viewportSize();
+	// Another size closes a menu.
+	for (const [width, height] of [[360, 740], [1280, 800]]) {
+		await ana.page.setViewportSize({ width, height });
+		await frames(ana);
+		await ana.log.focus();
+		for (let n = 0; n < 2; n++) await ana.page.keyboard.press("ArrowUp");
+		await ana.page.keyboard.press("Enter");
+		for (const colorScheme of ["light", "dark"]) {
+			await ana.page.emulateMedia({ colorScheme });
+			await picture(ana, "the menu of a message", width, colorScheme);
+		}
+		await ana.page.keyboard.press("Escape");
+	}
+	number++;
+	await ana.page.setViewportSize(kept);
+});
 await states("a long message and a full line", async () => {
 	await bo.say(Array.from({ length: 80 }, (_, n) => `line ${n}`).join("\n"));
 	await ana.box.fill("x ".repeat(2001));
@@ -174,6 +213,52 @@ await states("deleted", async () => {
 	await ana.page.getByRole("dialog").last().getByRole("button", { name: "Delete the room" }).click();
 	await bo.page.locator(".card h1").waitFor();
 	await shoot(bo, "deleted");
+});
+await states("how a visit ends", async () => {
+	const guests = {};
+	for (const name of ["removed", "banned", "late", "bye"]) guests[name] = await person();
+	const host = await server.openSession("host"), id = await server.room(host, { title: "The attic", ttl: 3600 }), url = `${server.url}#/r/${id}`;
+	await server.ask("POST", `rooms/${id}/join`, null, host.session_id);
+	for (const name of ["removed", "banned", "bye"]) await guests[name].enter(url, name);
+	await server.ask("PATCH", `rooms/${id}`, { slow_mode: 60 }, host.session_id);
+	await guests.bye.say("One.", "Two, in a hurry.");
+	await guests.bye.page.locator(".waits").filter({ hasText: /./ }).waitFor();
+	await shoot(guests.bye, "slow mode, and a room that ends");
+	await guests.bye.page.goto(`${server.url}#/r/${id}`);
+	const { messages } = await server.ask("GET", `rooms/${id}/messages`, null, host.session_id);
+	const who = (name) => messages.find(({ user }) => user === name).user_id;
+	await server.ask("DELETE", `rooms/${id}/users/${who("removed")}`, null, host.session_id);
+	await server.ask("DELETE", `rooms/${id}/users/${who("banned")}?ban=600`, null, host.session_id);
+	await guests.removed.heading("You were removed from this room").waitFor();
+	await shoot(guests.removed, "removed");
+	await guests.banned.page.locator(".card h1").waitFor();
+	await guests.banned.page.goto(`${server.url}#`);
+	await guests.banned.page.goto(url);
+	await guests.banned.heading("You can't come in for now").waitFor();
+	await shoot(guests.banned, "banned");
+	await server.ask("PATCH", `rooms/${id}`, { locked: true }, host.session_id);
+	await guests.late.page.goto(url);
+	await guests.late.heading("This room is locked").waitFor();
+	await shoot(guests.late, "locked");
+	await guests.bye.page.goto(`${server.url}#`);
+	const fresh = await guests.bye.page.evaluate(() => JSON.parse(Object.entries(localStorage).find(([key]) => key.endsWith(" session"))[1]).session_id);
+	await guests.bye.page.goto(url);
+	await guests.bye.isIn();
+	await server.ask("DELETE", "sessions/me", null, fresh);
+	await guests.bye.heading("Your session has ended").waitFor();
+	await shoot(guests.bye, "the session has ended");
+});
+for (const [locale, start, more] of [["pt-BR", "Criar uma sala", "Mais"], ["es", "Crear una sala", "Más"]]) await states(locale, async () => {
+	const one = await person({ locale });
+	await one.page.goto(server.url);
+	await one.options();
+	await shoot(one, `${locale}, landing`);
+	await one.page.locator("[name=name]").fill("ana");
+	await one.button(start).click();
+	await one.isIn();
+	await shoot(one, `${locale}, a new room`);
+	await one.button(more, { exact: true }).click();
+	await shoot(one, `${locale}, more`);
 });
 await states("documents", async () => {
 	await ana.page.goto(`${server.url}docs`);

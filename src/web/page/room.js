@@ -135,9 +135,10 @@ class Room {
 	#drawRoom() {
 		const { info } = this, { locked, slow_mode, expires_at } = info, name = titled(info);
 		if (this.heading.textContent !== name) this.heading.textContent = name;
-		this.kind.replaceChildren(...info.private ? [icon("lock"), info.title ? t("private") : ""] : [t("public")]);
+		// What is encrypted is private, too, and says so in one word. A room without a title has the other one for it.
+		this.kind.replaceChildren(...info.private ? [icon("lock"), this.key ? t("encrypted") : info.title ? t("private") : ""] : [t("public")]);
 		const rest = expires_at ? Math.max(0, (Date.parse(expires_at) - now()) / 1000) : Infinity;
-		this.signs.textContent = [this.key && t("encrypted"), locked && t("isLocked"), slow_mode && t("slow"), rest < SOON && t("endsIn", { time: span(rest || 1) })].filter(Boolean).join(" · ");
+		this.signs.textContent = [locked && t("isLocked"), slow_mode && t("slow"), rest < SOON && t("endsIn", { time: span(rest || 1) })].filter(Boolean).join(" · ");
 		clearTimeout(this.clock);
 		// Each minute, because a timer for midnight would be late after a sleep.
 		this.log.drawDays();
