@@ -69,7 +69,8 @@ fn compress(from: &Path, to: &Path, joined: &BTreeSet<PathBuf>) -> io::Result<()
 fn write(to: &Path, name: &str, text: &str) -> io::Result<()> {
     let minified = match name.rsplit_once('.') {
         Some((_, "js")) => js::minify(text).map(|script| script.to_string()),
-        Some((_, "css")) => css::minify(text).map(|style| style.to_string()),
+        // The last declaration of a rule needs no semicolon.
+        Some((_, "css")) => css::minify(text).map(|style| style.to_string().replace(";}", "}")),
         _ => Ok(text.to_owned()),
     };
     let content = minified.map_err(|error| io::Error::other(format!("{name}: {error}")))?;
