@@ -105,7 +105,7 @@ scenario("a name that is taken and a password that is wrong are said, and mended
 scenario("an encrypted room is made, joined by its link, and read again after a reload", async ({ person }) => {
 	const [ana, bo] = [await person(), await person()];
 	const link = await ana.open(server.url, "ana", { title: "Tea", encrypted: true });
-	assert.equal(await ana.page.locator(".signs").textContent(), "Encrypted");
+	await eventually(() => ana.page.locator(".kind").textContent(), "Encrypted");
 	await bo.page.goto(link.slice(0, -1));
 	await bo.heading("This link is incomplete").waitFor();
 	await bo.page.getByLabel("Link or code").fill(link);
