@@ -63,7 +63,7 @@ scenario("nothing is lost when both sides type during half a minute without a co
 	await rounds(10);
 	for (const one of [ana, bo]) {
 		await eventually(() => state(one), "retrying");
-		await one.page.getByText("No connection. Your messages will be sent when it is back.").waitFor();
+		await one.page.getByText("No connection. Your messages will be sent when it's back.").waitFor();
 	}
 	for (let second = 0; second < 30; second += 5) await Promise.all([pass(ana, 5), pass(bo, 5)]);
 	await rounds(20);
