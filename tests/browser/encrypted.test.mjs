@@ -146,7 +146,7 @@ scenario("the key is kept with the session: one's own list and a bare code open 
 
 scenario("a link without its key says so before it asks for a name, and takes the whole one", async ({ person }) => {
 	const ana = await person(), bo = await person();
-	const link = await ana.open(server.url, "ana", { title: "Tea", encrypted: true });
+	const link = await ana.open(server.url, "ana", { title: "Tea", password: "sesame", encrypted: true });
 	await bo.page.goto(link.slice(0, -1));
 	await bo.heading("This link is incomplete").waitFor();
 	const field = bo.page.getByLabel("Link or code");
@@ -158,6 +158,7 @@ scenario("a link without its key says so before it asks for a name, and takes th
 	await bo.button("Join").click();
 	await bo.heading("Join Tea").waitFor();
 	await bo.page.getByLabel("Your name").fill("bo");
+	await bo.page.getByLabel("Password").fill("sesame");
 	await bo.button("Join").click();
 	await bo.isIn();
 	await bo.say("made it");
