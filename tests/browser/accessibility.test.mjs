@@ -64,12 +64,12 @@ scenario("everything works by keyboard, with a visible focus that is never lost"
 	}
 	await tabTo(ana, "More");
 	await keyboard.press("Enter");
-	await tabTo(ana, "End my session");
+	await tabTo(ana, "Start over");
 	await keyboard.press("Enter");
-	await ana.page.getByRole("dialog", { name: "End my session" }).waitFor();
+	await ana.page.getByRole("dialog", { name: "Start over" }).waitFor();
 	await keyboard.press("Escape");
-	await ana.page.getByRole("dialog", { name: "End my session" }).waitFor({ state: "detached" });
-	await hasFocus(ana, "End my session");
+	await ana.page.getByRole("dialog", { name: "Start over" }).waitFor({ state: "detached" });
+	await hasFocus(ana, "Start over");
 	await tabTo(ana, "Leave the room", "Shift+Tab");
 	await keyboard.press("Enter");
 	await ana.heading("Disposable Chat").waitFor();
@@ -181,7 +181,7 @@ scenario("axe finds no fault with the first screen", async ({ person, allow }) =
 	await ana.page.goto(server.url);
 	await ana.page.getByText("Private room").waitFor();
 	await look(ana, "lobby, with a session");
-	await dialog(ana, () => ana.button("End my session").click(), "end the session?");
+	await dialog(ana, () => ana.button("Start over").click(), "end the session?");
 });
 
 scenario("axe finds no fault with a room", async ({ person, allow }) => {

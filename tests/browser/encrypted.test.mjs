@@ -138,8 +138,8 @@ scenario("the key is kept with the session: one's own list and a bare code open 
 		await cy.isIn();
 	}
 	assert.equal(await kept(cy), true);
-	await cy.more("End my session");
-	await sure(cy, "End my session");
+	await cy.more("Start over");
+	await sure(cy, "Start over");
 	await cy.heading("Disposable Chat").waitFor();
 	assert.equal(await kept(cy), false);
 });

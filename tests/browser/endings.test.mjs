@@ -45,9 +45,9 @@ scenario("when the owner's session ends, the other member becomes the owner", as
 	const ana = await person(), bo = await person();
 	const room = await ana.open(server.url, "ana");
 	await bo.enter(room, "bo");
-	await ana.more("End my session");
-	await ana.page.getByText("You leave all rooms, in all tabs, and start over.").waitFor();
-	await ana.page.getByRole("dialog", { name: "End my session" }).getByRole("button", { name: "End my session" }).click();
+	await ana.more("Start over");
+	await ana.page.getByText("You leave all rooms, in all tabs, and choose a new name.").waitFor();
+	await ana.page.getByRole("dialog", { name: "Start over" }).getByRole("button", { name: "Start over" }).click();
 	await eventually(() => ana.page.getByLabel("Your name").inputValue(), "ana");
 	await bo.page.getByText("ana left").waitFor();
 	await bo.page.reload();
@@ -85,8 +85,8 @@ scenario("a session ended in one tab has ended in the other", async ({ person })
 	const room = await ana.open(server.url, "ana");
 	const second = await ana.context.newPage();
 	await second.goto(server.url);
-	await second.getByRole("button", { name: "End my session" }).click();
-	await second.getByRole("dialog").getByRole("button", { name: "End my session" }).click();
+	await second.getByRole("button", { name: "Start over" }).click();
+	await second.getByRole("dialog").getByRole("button", { name: "Start over" }).click();
 	await ana.heading("Your session has ended").waitFor();
 	assert.equal(await ana.page.getByLabel("Your name").inputValue(), "ana");
 	await ana.page.getByLabel("Your name").fill("bea");

@@ -117,8 +117,8 @@ scenario("a name is remembered on the device only if wished", async ({ person })
 	};
 	const end = async () => {
 		await ana.page.goto(server.url);
-		await ana.button("End my session").click();
-		await ana.page.getByRole("dialog").getByRole("button", { name: "End my session" }).click();
+		await ana.button("Start over").click();
+		await ana.page.getByRole("dialog").getByRole("button", { name: "Start over" }).click();
 		await eventually(() => ana.page.getByLabel("Your name").inputValue(), "ana");
 	};
 	await ana.open(server.url, "ana");
@@ -329,11 +329,11 @@ scenario("ending the session in the lobby needs a confirmation", async ({ person
 	const ana = await person();
 	await ana.open(server.url, "ana");
 	await ana.page.goBack();
-	await ana.button("End my session").click();
+	await ana.button("Start over").click();
 	await ana.page.getByRole("dialog").getByRole("button", { name: "Cancel" }).click();
 	await ana.page.getByText("You are ana.").waitFor();
-	await ana.button("End my session").click();
-	await ana.page.getByRole("dialog").getByRole("button", { name: "End my session" }).click();
+	await ana.button("Start over").click();
+	await ana.page.getByRole("dialog").getByRole("button", { name: "Start over" }).click();
 	await eventually(() => ana.page.getByLabel("Your name").inputValue(), "ana");
 	await until("the stored session is removed", () => ana.page.evaluate(() => !Object.keys(localStorage).some((key) => key.endsWith(" session"))));
 });
