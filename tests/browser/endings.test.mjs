@@ -107,6 +107,7 @@ scenario("a new session opened in one tab is used by the other", async ({ person
 		const key = Object.keys(localStorage).find((key) => key.endsWith(" session"));
 		localStorage[key] = JSON.stringify(one);
 	}, { session_id, username });
+	await eventually(() => session(ana), session_id); // Each tab has a copy, which is brought up to date a moment later.
 	await server.ask("DELETE", "sessions/me", null, old);
 	await ana.page.getByText("new joined").waitFor();
 	await ana.isIn();

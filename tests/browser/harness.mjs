@@ -358,7 +358,7 @@ export const harness = async () => {
 			const lines = people.flatMap((one) => one.console).filter((line) => !patterns.some((pattern) => pattern.test(line)));
 			assert.deepEqual(lines, [], "the console is empty");
 		} catch (wrong) {
-			for (const person of people) if (!person.page.isClosed()) wrong.message += await report(person);
+			for (const person of people) if (!person.page.isClosed()) wrong.stack += await report(person);
 			throw wrong;
 		} finally {
 			for (const { context } of people) await context.close();
