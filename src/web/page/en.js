@@ -158,7 +158,7 @@ export default {
 	renameHint: "Your earlier messages keep the old name.",
 	renameOthers: "In your other rooms you come back with the new name. If you own one of them, it may pass to someone else.",
 	renamed: "You are now {user}",
-	renameLocked: "While the room is locked, only its owner can change name.",
+	renameLocked: "While the room is locked, only its owner can take another name.",
 	endsIn: "Ends in {time}",
 	slowWait: "Slow mode: your message goes out in {time}.",
 	announced: "From the operator: {text}",

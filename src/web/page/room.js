@@ -142,7 +142,8 @@ class Room {
 		clearTimeout(this.clock);
 		// Each minute, because a timer for midnight would be late after a sleep.
 		this.log.drawDays();
-		this.clock = setTimeout(() => this.#draw(this.#drawRoom), 1000 * (rest && rest < 61 ? 1 : rest % 60 || 60));
+		// Just past the minute: at the full hour a room does not count down yet.
+		this.clock = setTimeout(() => this.#draw(this.#drawRoom), rest < 61 ? 1000 : 1000 * (rest % 60) + 1 || 60_000);
 	}
 
 	// The entries of a message's menu.
