@@ -48,13 +48,18 @@ const socketTo = (base, session, room, query, on) => {
 	// The session goes into the subprotocol, for proxies log URLs.
 	const socket = new WebSocket(url, ["chat", `bearer.${session}`]);
 	let isOpen = false;
-	socket.onopen = () => {
+	const open = () => {
 		isOpen = true;
 		on.open();
 	};
+	socket.onopen = open;
 	socket.onmessage = ({ data }) => on.event(JSON.parse(data));
-	// A failed handshake is no close for Node 20, and a 1002 for Bun.
-	socket.onclose = ({ code, reason }) => on.end(isOpen ? code : 1006, reason);
+	socket.onclose = ({ code, reason }) => {
+		// If the server closes at once, Firefox often reports the close alone. Such a code is always the server's. A failed
+		// handshake is no close for Node 20, and a 1002 for Bun.
+		if (!isOpen && code >= 3000) open();
+		on.end(isOpen ? code : 1006, reason);
+	};
 	socket.onerror = () => isOpen || on.end(1006, "");
 	return {
 		ping: () => socket.send('{"type":"ping"}'),

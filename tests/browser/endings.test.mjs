@@ -159,6 +159,17 @@ scenario("a room with a password asks for it, with or without the name", async (
 	await cy.isIn();
 });
 
+// As Firefox does now and then, if the server closes a socket at once. The page tried again and again.
+scenario("a close is understood that comes without an opening", async ({ person }) => {
+	const ana = await person(), bo = await person();
+	const room = await ana.open(server.url, "ana", { password: "sesame" });
+	await bo.open(server.url, "bo");
+	await bo.context.addInitScript(() => Object.defineProperty(WebSocket.prototype, "onopen", { set() {} }));
+	await bo.page.goto("about:blank");
+	await bo.page.goto(room);
+	await bo.heading("This room has a password").waitFor();
+});
+
 scenario("guessing passwords is limited, and the page shows for how long", async ({ person, allow }) => {
 	allow(/status of (403|429)/);
 	const strict = await serve("--guess-rate", "6");
