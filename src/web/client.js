@@ -218,7 +218,7 @@ class Connection {
 
 	// Exponential backoff, with jitter against all clients reconnecting at once.
 	#lost(least, code) {
-		// At once, so that nobody notices where sockets are blocked.
+		// Without a wait, so that blocked sockets cause no visible pause.
 		if (this.#blocked > 0 && this.kind === "websocket") return this.#connect();
 		// Without a stream either, it may have been the network: the next one is a socket again.
 		if (this.kind === "events" && this.state === "connecting") this.#blocked = BLOCKED - 1;

@@ -151,7 +151,7 @@ const visit = async (name, id) => {
 	};
 };
 
-// Somebody who had come before the messages that are shown was no name in them.
+// A person who was present before the first message shown was not recognized in mentions.
 scenario("who is here, and who has spoken, can be mentioned", async ({ person }) => {
 	const { owner, id, url } = await roomOf("Bob Dean", "I was here");
 	const leave = await visit("cy", id);

@@ -169,7 +169,7 @@ scenario("a wrong key is noticed when the owner speaks, and sends nothing", asyn
 	const ana = await person(), bo = await person();
 	const link = await ana.open(server.url, "ana", { encrypted: true }), [, id, secret] = PATH.exec(link);
 	const wrong = `${link.slice(0, -43)}${newKey()}`;
-	// While nobody has spoken, nothing shows that it is wrong. A deleted message opens with any key.
+	// Until another person writes, nothing shows that the key is wrong. A deleted message opens with any key.
 	await ana.say("oops");
 	await ana.reads("oops");
 	const { messages } = await server.ask("GET", `rooms/${id}/messages`, null, (await session(ana)).session_id);

@@ -53,7 +53,7 @@ scenario("the owner changes the room, and everybody sees it", async ({ person, a
 	}
 	const { locked, slow_mode, title, password } = await info(room);
 	assert.deepEqual({ locked, slow_mode, title, password }, { locked: true, slow_mode: 300, title: "Coffee", password: false });
-	// Nobody new gets in, and is told why.
+	// A newcomer is refused, and told why.
 	await cy.page.goto(room);
 	await cy.heading("This room is locked").waitFor();
 	// What slow mode holds back says so, and is sent later.

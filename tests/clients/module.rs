@@ -166,7 +166,7 @@ fn guide_block(language: &str, server: &Server) -> String {
     block.replace("localhost:8000", &server.host())
 }
 
-/// Asserts that the bot makes a room, greets who comes, and removes who sends three links.
+/// Asserts that the bot makes a room, greets newcomers, and removes a person who sends three links.
 fn expect_greetings(server: &Server, mut bot: std::process::Command) {
     let _bot = Running::start(&mut bot);
     let mut room = String::new();

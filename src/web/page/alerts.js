@@ -28,7 +28,7 @@ const read = () => {
 };
 const isAway = () => document.hidden || !document.hasFocus();
 
-// `["seen", room]` from the tab with the focus, `["left", room]` when it loses it, `["ask", room]` to learn who has it.
+// `["seen", room]` from the tab with the focus, `["left", room]` when it loses it, `["ask", room]` to learn which one has it.
 let tabs = null;
 try { tabs = new BroadcastChannel(`disposable-chat ${base.pathname}`); } catch { /* Then each tab alerts for itself. */ }
 const tell = (what) => room && tabs?.postMessage([what, room]);

@@ -1,5 +1,5 @@
 // The invitation into a room: its link, to be copied, shared or scanned. Owns the dialog behind "Invite", and what a
-// room shows while nobody has come. Must not know who is in the room.
+// room shows until its first guest. Must not know who is in the room.
 import { button, copier, dialog, h, svg } from "./dom.js";
 import { moment, t } from "./words.js";
 import { titled } from "./entry.js";

@@ -1,4 +1,4 @@
-// Another name for somebody in a room: a new session takes the place of the old one, because a session has one name.
+// Another name for a person in a room: a new session takes the place of the old one, because a session has one name.
 // Owns the order of the steps, so that neither the rooms nor what one owns here is lost. Must not know the room's screen.
 import { request } from "../client.js";
 import { dialog, form, h } from "./dom.js";
@@ -12,7 +12,7 @@ const rename = async (talk, name, password) => {
 	const as = (id, ...call) => request(base, id, ...call);
 	const fresh = await as(null, "POST", "sessions", { username: name }), { session_id } = fresh;
 	if (!fresh.ok) return fresh;
-	// Nobody new may enter a locked room, so its owner opens it for this one request.
+	// A locked room admits no new member, so its owner opens it for this one request.
 	const lock = (on) => isOwner && locked && as(old, "PATCH", here, { locked: on });
 	await lock(false);
 	const joined = await as(session_id, "POST", `${here}/join`, { password });
@@ -35,7 +35,7 @@ const rename = async (talk, name, password) => {
 	});
 	talk.open();
 	await settled;
-	// A room is handed over to somebody who is present.
+	// A room can be handed over only to a person who is present.
 	if (isOwner) await as(old, "PATCH", here, { owner: joined.user_id });
 	await as(old, "DELETE", "sessions/me");
 };

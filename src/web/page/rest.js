@@ -8,7 +8,7 @@ export const base = new URL(".", location.href.split("#")[0]);
 
 // All tabs share one session: `{session_id, username}`.
 export const session = () => shared.get("session");
-// The last name, kept with this tab, or on this device if its owner wishes so.
+// The last name, kept with this tab, or on this device if the person has chosen that.
 export const nameBefore = () => session()?.username ?? tab.get("name") ?? shared.get("name") ?? "";
 export const isNameKept = () => shared.get("name") !== null;
 export const keepName = (name, onDevice = isNameKept()) => {

@@ -65,7 +65,7 @@ class Room {
 		this.signs = h("small.signs");
 		this.wrong = h("p.wrong", { role: "alert" });
 		this.composer = new Composer(info.room_id, {
-			// Who is here comes first.
+			// People who are present come first.
 			names: () => [...this.talk.people.values(), ...this.log.names.values()].filter((user) => user !== this.log.name),
 			keyed: () => this.talk.keyed(),
 			say: (text) => {
@@ -100,8 +100,8 @@ class Room {
 		this.talk.close();
 	}
 
-	// Whether the key is right shows by what others say. One that opens nothing of the owner, or of two people, is wrong: a
-	// single guest may be the one whose key is. The owner's own is the maker's, who must not be shut out by garbage.
+	// Messages of others show whether the key is right. It is wrong if it opens nothing that the owner or two other people
+	// have written: a single guest may have the wrong one. The owner's own key is trusted, so that garbage shuts no owner out.
 	#try(others) {
 		const { key, talk, info } = this, chats = others.filter(({ deleted }) => !deleted), strange = this.#strange;
 		if (!key || this.isSure) return;
