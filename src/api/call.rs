@@ -1,19 +1,17 @@
 //! The values that a route receives and returns.
 //!
-//! Owns [`Call`], and the steps that several routes share: reading a body, authentication and
-//! authorization. Must not know which routes exist. The invariant: a route reaches all state
-//! through its [`Call`]. Apart from the domain, only the cached [`Listings`] outlive a request.
+//! Owns [`Call`], and what several routes share: reading a body and naming a room. Must not know which
+//! routes exist. The invariant: a route only reads the request. What it asks of the domain leaves as
+//! a [`Command`], so that the outcome may come in a later tick.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::credential;
 use super::error::Error;
-use super::listings::Listings;
 use super::message_list::MessageList;
 use super::object::{self, FieldValue};
 use super::upgrade::UpgradeRequest;
-use crate::chat::{Access, Address, Chat, RoomId, RoomKey, SessionId, SessionKey, Sink, Start};
+use crate::chat::{Address, Command, RoomId, RoomKey, SessionId, SessionKey, Start};
 use crate::clock::Now;
 use crate::http::{Request, Response};
 
@@ -66,28 +64,32 @@ pub struct EventsRequest {
     pub format: EventFormat,
 }
 
-/// What a route returns.
-pub type Outcome = Result<Response, Error>;
+/// What a route makes of a request.
+pub enum Step<'a> {
+    /// The answer needs nothing of the domain.
+    Respond(Response),
+    /// The answer is made of the outcome.
+    Run(Command<'a>),
+    /// The request will be refused, unless its session does not exist, which is told first (contract
+    /// §1.11).
+    Refuse(SessionId, Error),
+    /// The connection becomes a WebSocket.
+    Upgrade(UpgradeRequest),
+}
 
 /// The `detail` if an optional body is not an object.
 const NEITHER_EMPTY_NOR_AN_OBJECT: &str = "The body is neither empty nor a JSON object.";
 
-/// The request, and all state that a route may use.
+/// The request, and what a route may know besides.
 pub struct Call<'a> {
-    pub chat: &'a mut Chat,
-    pub listings: &'a mut Listings,
     pub request: &'a Request,
     pub caller: &'a Caller,
-    pub sink: &'a mut dyn Sink,
     /// The longest ttl of a room.
     pub room_life_max: Duration,
     /// The decoded path segment that the route's `{…}` matched; empty if the route has none.
     pub segment: Cow<'a, str>,
     /// The one that the route's second `{…}` matched; empty if the route has at most one.
     pub second_segment: Cow<'a, str>,
-    /// The room whose messages the response has, and the rest of its content, if the route leaves
-    /// one.
-    pub messages_of: Option<(RoomKey, Option<MessageList>)>,
 }
 
 impl<'a> Call<'a> {
@@ -121,38 +123,19 @@ impl<'a> Call<'a> {
         Ok(fields.unwrap_or([const { None }; N]))
     }
 
-    /// The room that the path names. `None` if it does not exist or the id is malformed
-    /// (contract §1.13).
-    pub fn room(&self) -> Option<RoomKey> {
-        RoomId::parse(&self.segment).and_then(|id| self.chat.room(id))
+    /// The id of the room that the path names. `None` if it is malformed; like an unknown id it names
+    /// no room (contract §1.13).
+    pub fn room(&self) -> Option<RoomId> {
+        RoomId::parse(&self.segment)
     }
 
     /// The room's id in the path as an answer shows it: in lower case (contract §1.28). A segment of
     /// another form, which names no room, stays as it is.
     pub fn room_text(&self) -> String {
-        match RoomId::parse(&self.segment) {
+        match self.room() {
             Some(id) => id.to_string(),
             None => self.segment.clone().into_owned(),
         }
-    }
-
-    /// The room that the path names, if the domain grants `session` this access to it.
-    pub fn authorize(&mut self, session: SessionKey, access: Access<'_>) -> Result<RoomKey, Error> {
-        let room = self.room();
-        Ok(self.chat.gate(self.caller.now, session, room, access, self.caller.address)?)
-    }
-
-    /// The session that the request authenticates as (contract §1.18 to §1.20). Restarts the
-    /// session's lifetime (contract §3.10).
-    pub fn authenticate(&mut self) -> Result<SessionKey, Error> {
-        self.session(credential::bearer(self.request)?)
-    }
-
-    /// The session with this id, whose lifetime begins anew.
-    pub fn session(&mut self, id: SessionId) -> Result<SessionKey, Error> {
-        let session = self.chat.session(id).ok_or_else(credential::invalid_session)?;
-        self.chat.touch(self.caller.now, session);
-        Ok(session)
     }
 }
 

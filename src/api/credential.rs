@@ -4,7 +4,7 @@
 //! to the log (contract §1.12). The invariant: if a request has several credentials, the first one
 //! decides. If it is malformed, the others are not tried.
 
-use super::error::{Code, Error};
+use super::error::{Code, Error, invalid_session};
 use crate::chat::SessionId;
 use crate::http::{QueryValue, Request, eq_ignore_case, list_members};
 
@@ -43,12 +43,6 @@ pub fn bearer_or_query(
         Ok(token) if token.is_empty() => bearer(request),
         token => token.ok().and_then(|id| SessionId::parse(&id)).ok_or_else(invalid_session),
     }
-}
-
-/// 401 for a token that names no session (RFC 6750 §3.1).
-pub fn invalid_session() -> Error {
-    let error = Error::new(Code::InvalidSession, "The session does not exist or has expired.");
-    error.with("WWW-Authenticate", "Bearer error=\"invalid_token\"")
 }
 
 /// The id that an upgrade carries: in `Authorization`, else in a subprotocol, else in the query

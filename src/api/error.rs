@@ -190,6 +190,7 @@ pub(super) fn whole_seconds(wait: Duration) -> u64 {
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Error {
         let (code, wait) = match refusal {
+            Refusal::NoSession => return invalid_session(),
             Refusal::RoomNotFound => (Code::RoomNotFound, None),
             Refusal::TooManyRooms => (Code::TooManyRooms, Some(RETRY_AFTER_DEFAULT)),
             Refusal::AddressSessions => (Code::TooManySessions, Some(RETRY_AFTER_DEFAULT)),
@@ -204,6 +205,7 @@ impl From<Refusal> for Error {
             Refusal::NotTheAuthor => (Code::NotTheAuthor, None),
             Refusal::MessageNotFound => (Code::MessageNotFound, None),
             Refusal::UserNotFound => (Code::UserNotFound, None),
+            Refusal::RemovesItself => (Code::BadQuery, None),
             Refusal::NameTaken => (Code::NameTaken, None),
             Refusal::BadNonce => (Code::BadNonce, None),
             Refusal::EmptyMessage => (Code::EmptyMessage, None),
@@ -236,6 +238,12 @@ impl From<Reject> for Error {
 /// 404: no route has this path.
 pub fn no_such_path() -> Error {
     Error::new(Code::NotFound, "There is nothing at this path.")
+}
+
+/// 401 for a token that names no session (RFC 6750 §3.1).
+pub fn invalid_session() -> Error {
+    let error = Error::new(Code::InvalidSession, "The session does not exist or has expired.");
+    error.with("WWW-Authenticate", "Bearer error=\"invalid_token\"")
 }
 
 /// 408: the head or the body did not arrive in time.

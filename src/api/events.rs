@@ -4,11 +4,11 @@
 //! begin. Must not know how events are encoded in a stream, or when it begins. The invariant: a
 //! stream that is refused is answered like any other request, also if the refusal comes late.
 
-use super::call::{Answer, Call, EventFormat, EventsRequest, Outcome, check_ignored_body};
+use super::call::{Answer, Call, EventFormat, EventsRequest, Step, check_ignored_body};
 use super::credential;
 use super::error::{self, Code, Error};
-use super::query::{self, Entry};
-use crate::chat::{Access, MessageId, Refusal, SessionKey, Start};
+use super::query;
+use crate::chat::{Command, MessageId, Refusal, RoomKey, SessionCommand, SessionKey, Start};
 use crate::http::{Method, Request, Response};
 use crate::ws::close::Close;
 
@@ -19,34 +19,43 @@ const LAST_EVENT_ID: &str = "Last-Event-ID";
 pub const END: &str = "end";
 
 /// `GET /rooms/{room_id}/events`.
-pub fn begin(call: &mut Call<'_>) -> Result<Answer, Error> {
+pub fn begin<'a>(call: &Call<'a>) -> Result<Step<'a>, Error> {
+    let request = call.request;
+    format(request)?;
+    if last_id(request) == Some(END.as_bytes()) {
+        return Ok(Step::Respond(Response::new(204)));
+    }
+    let id = credential::bearer_or_query(request, query::entry(request).session_id)?;
+    if let Err(error) = check_ignored_body(request) {
+        return Ok(Step::Refuse(id, error));
+    }
+    let watch = SessionCommand::Watch { room: call.room(), from: call.caller.address };
+    Ok(Step::Run(Command::Of(id, watch)))
+}
+
+/// The answer to a request that [`begin`] has read, if the session has access to the room.
+pub fn granted(call: &Call<'_>, session: SessionKey, room: RoomKey) -> Result<Answer, Error> {
     let request = call.request;
     let format = format(request)?;
-    let last_id = request.fields(LAST_EVENT_ID).next().filter(|id| !id.is_empty());
-    if last_id == Some(END.as_bytes()) {
-        return Ok(Answer::Response(Response::new(204)));
-    }
-    let Entry { session_id, start } = query::entry(request);
-    let id = credential::bearer_or_query(request, session_id)?;
-    let session = call.session(id)?;
-    check_ignored_body(request)?;
-    let room = call.authorize(session, Access::Read)?;
     if request.method() == Method::Head {
         return Ok(Answer::Response(head(format)));
     }
-    let start = match last_id {
-        Some(id) => Start::After(std::str::from_utf8(id).ok().and_then(MessageId::parse)),
-        None if start == Start::Live => Start::Welcome,
-        None => start,
+    let start = match (last_id(request), query::entry(request).start) {
+        (Some(id), _) => Start::After(std::str::from_utf8(id).ok().and_then(MessageId::parse)),
+        (None, Start::Live) => Start::Welcome,
+        (None, start) => start,
     };
     Ok(Answer::Events(EventsRequest { session, room, start, format }))
 }
 
+/// The id of the last event that the client has seen, if the request has one.
+fn last_id(request: &Request) -> Option<&[u8]> {
+    request.fields(LAST_EVENT_ID).next().filter(|id| !id.is_empty())
+}
+
 /// `POST /rooms/{room_id}/typing`.
-pub fn typing(call: &mut Call<'_>, session: SessionKey) -> Outcome {
-    let room = call.authorize(session, Access::Post)?;
-    call.chat.typing_from_outside(call.caller.now, session, room, call.sink)?;
-    Ok(Response::new(204))
+pub fn typing<'a>(call: &Call<'a>) -> Result<SessionCommand<'a>, Error> {
+    Ok(SessionCommand::Type { room: call.room() })
 }
 
 /// The format that the request prefers; 406 if it accepts neither (contract §14.3).
@@ -78,7 +87,7 @@ pub fn head(format: EventFormat) -> Response {
 /// The answer to a stream that cannot begin, for a reason that would close a socket.
 pub fn refusal(close: Close) -> Error {
     match close.code {
-        4401 => credential::invalid_session(),
+        4401 => error::invalid_session(),
         4404 | 4410 => Refusal::RoomNotFound.into(),
         4409 => Refusal::NameTaken.into(),
         4429 if close == Close::TOO_MANY_ROOMS => Refusal::TooManyRooms.into(),

@@ -6,8 +6,8 @@
 
 use bytes::Bytes;
 
-use super::call::{Call, Outcome};
-use super::error;
+use super::call::Call;
+use super::error::{self, Error};
 use crate::http::{Request, Response, list_members};
 use crate::web::{self, File};
 
@@ -17,7 +17,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
      img-src 'self' data:; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// `GET /page/{file}`.
-pub fn page_part(call: &mut Call<'_>) -> Outcome {
+pub fn page_part(call: &Call<'_>) -> Result<Response, Error> {
     let part = web::PAGE_PARTS.iter().find(|(name, _)| *name == call.segment);
     let (_, part) = part.ok_or_else(error::no_such_path)?;
     Ok(response(call.request, part))
@@ -26,7 +26,7 @@ pub fn page_part(call: &mut Call<'_>) -> Outcome {
 /// `GET /docs/{file}`: the files that the page at `/docs` loads when it was requested as `/docs/`.
 /// The page's links are relative, so that they work behind any path prefix of a proxy, and the
 /// final slash changes what they resolve to.
-pub fn docs_file(call: &mut Call<'_>) -> Outcome {
+pub fn docs_file(call: &Call<'_>) -> Result<Response, Error> {
     let file = match &*call.segment {
         "docs.js" => &web::DOCS_SCRIPT,
         "docs.css" => &web::DOCS_STYLE,

@@ -7,7 +7,7 @@
 use std::fmt::{self, Display, Write};
 
 use super::admin;
-use super::call::{self, Outcome};
+use super::call;
 use super::error::{Code, Error};
 use super::routes;
 use crate::chat::Chat;
@@ -33,7 +33,7 @@ pub struct Metrics<'a> {
 
 /// Answers a request on a listener for metrics, or for the metrics on the operator's listener. The
 /// answer has no CORS fields: pages must not read metrics.
-pub fn answer(request: &Request, metrics: &Metrics<'_>) -> Outcome {
+pub fn answer(request: &Request, metrics: &Metrics<'_>) -> Result<Response, Error> {
     admin::check_sender(request)?;
     if !routes::is_path(request.path(), "/metrics") {
         return Err(Error::new(Code::NotFound, "This listener serves only /metrics."));

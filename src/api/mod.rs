@@ -9,7 +9,8 @@
 //! |---|---|
 //! | `routes` | the table of paths and methods, and the checks before a route runs |
 //! | `call` | the values that a route receives and returns |
-//! | `sessions`, `rooms`, `messages`, `moderation`, `health`, `files` | the routes |
+//! | `sessions`, `rooms`, `messages`, `moderation`, `health`, `files` | the routes: each reads a request into a command, and puts the outcome into the form of the contract |
+//! | `outcome` | which outcome has which form |
 //! | `events` | event streams: when one may begin, and in which format |
 //! | `credential`, `query`, `upgrade` | the session's id, the query, and upgrade requests |
 //! | `listings` | the cached listings of rooms |
@@ -38,6 +39,7 @@ mod messages;
 pub mod metrics;
 mod moderation;
 mod object;
+mod outcome;
 mod query;
 mod room_list;
 mod rooms;
@@ -58,11 +60,11 @@ pub use object::texts;
 pub use room_list::RoomList;
 pub use upgrade::UpgradeRequest;
 
-use crate::chat::{Address, Chat, Sink};
+use crate::chat::{Address, Chat, Command, SessionCommand, Sink};
 use crate::config::{Cidr, Config};
 use crate::http::{Method, Request, Response};
 use crate::ledger::Ledger;
-use call::Call;
+use call::{Call, Step};
 use cors::Cors;
 use error::Error;
 use forwarded::UntrustedProxies;
@@ -169,19 +171,17 @@ impl Api {
             return Ok(options(found.allow()));
         }
         let route = found.route(request.method())?;
-        let listings = &mut self.listings;
         let [segment, second_segment] = found.segments;
-        route.answer(&mut Call {
-            chat,
-            listings,
-            request,
-            caller,
-            sink,
-            room_life_max: self.room_life_max,
-            segment,
-            second_segment,
-            messages_of: None,
-        })
+        let room_life_max = self.room_life_max;
+        let call = Call { request, caller, room_life_max, segment, second_segment };
+        let command = match route.ask(&call)? {
+            Step::Respond(response) => return Ok(Answer::Response(response)),
+            Step::Upgrade(upgrade) => return Ok(Answer::Socket(upgrade)),
+            Step::Run(command) => command,
+            Step::Refuse(id, _) => Command::Of(id, SessionCommand::Touch),
+        };
+        let outcome = chat.run(caller.now, command, sink)?;
+        outcome::answer(route, &call, &mut self.listings, outcome)
     }
 
     /// Frees listings that are outdated, or that are empty because there are no rooms.

@@ -4,19 +4,22 @@
 //! what: the domain does, in [`Chat::gate`](crate::chat::Chat::gate). The invariant: a refused
 //! request changes no room and no membership.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::call::{Call, Outcome};
+use super::call::Call;
 use super::error::Error;
 use super::json::{self, Confirmation, Displayed, Person, RoomForm, Timestamp};
+use super::listings::Listings;
 use super::object::FieldValue;
 use super::query;
 use crate::chat::{
-    Access, PASSWORD_BYTES_MAX, Refusal, RoomChanges, RoomId, RoomInfo, RoomKey, RoomOptions,
-    SLOW_MODE_MAX, SessionKey, TTL_MIN, Title, UserId,
+    Chat, Command, PASSWORD_BYTES_MAX, RoomChanges, RoomId, RoomInfo, RoomOptions, SLOW_MODE_MAX,
+    SessionCommand, TTL_MIN, Title, UserId,
 };
+use crate::http::Response;
 
 #[derive(Serialize)]
 struct Rooms<I: Iterator<Item: Serialize> + Clone> {
@@ -25,15 +28,10 @@ struct Rooms<I: Iterator<Item: Serialize> + Clone> {
 }
 
 /// `POST /rooms`.
-pub fn open(call: &mut Call<'_>, session: SessionKey) -> Outcome {
-    #[derive(Serialize)]
-    struct OpenedRoom {
-        room_id: Displayed<RoomId>,
-        user_id: Option<Displayed<UserId>>,
-    }
-    let fields =
+pub fn open<'a>(call: &Call<'a>) -> Result<SessionCommand<'a>, Error> {
+    let mut fields =
         call.optional_fields(["title", "private", "password", "ttl", "slow_mode", "encrypted"])?;
-    let [title, private, password, ttl, slow_mode, encrypted] = &fields;
+    let [title, private, password, ttl, slow_mode, encrypted] = &mut fields;
     let options = RoomOptions {
         title: self::title(title)?.flatten(),
         private: flag(private, "The value of private is neither true nor false.")?.unwrap_or(false),
@@ -43,24 +41,41 @@ pub fn open(call: &mut Call<'_>, session: SessionKey) -> Outcome {
         encrypted: flag(encrypted, "The value of encrypted is neither true nor false.")?
             .unwrap_or(false),
     };
-    let (now, from) = (call.caller.now, call.caller.address);
-    let id = call.chat.open_room(now, session, options, from, call.sink)?;
+    Ok(SessionCommand::OpenRoom { options, from: call.caller.address })
+}
+
+/// The answer to [`open`].
+pub fn opened(call: &Call<'_>, room: RoomId, user_id: Option<UserId>) -> Response {
+    #[derive(Serialize)]
+    struct OpenedRoom {
+        room_id: Displayed<RoomId>,
+        user_id: Option<Displayed<UserId>>,
+    }
     // Relative to the request's path (RFC 3986 §5.2.3), so that it is correct behind a proxy that
     // removes a path prefix.
     let directory = if call.request.path().ends_with('/') { "" } else { "rooms/" };
-    let user_id = call.chat.room(id).and_then(|room| call.chat.user_id(session, room));
-    let opened = OpenedRoom { room_id: Displayed(id), user_id: user_id.map(Displayed) };
-    let response = json::response(201, &opened);
-    Ok(response.with("Location", format!("{directory}{id}")))
+    let opened = OpenedRoom { room_id: Displayed(room), user_id: user_id.map(Displayed) };
+    json::response(201, &opened).with("Location", format!("{directory}{room}"))
 }
 
 /// `GET /rooms`.
-pub fn joined(call: &mut Call<'_>, session: SessionKey) -> Outcome {
-    Ok(json::response(200, &Rooms { rooms: call.chat.rooms_of(session).map(Displayed) }))
+pub fn joined<'a>(_: &Call<'a>) -> Result<SessionCommand<'a>, Error> {
+    Ok(SessionCommand::ListJoined)
+}
+
+/// The answer to [`joined`].
+pub fn list(rooms: &[RoomId]) -> Response {
+    json::response(200, &Rooms { rooms: rooms.iter().copied().map(Displayed) })
 }
 
 /// `GET /rooms/all`.
-pub fn all(call: &mut Call<'_>) -> Outcome {
+pub fn all<'a>(call: &Call<'a>) -> Result<Command<'a>, Error> {
+    query::detail(call.request)?;
+    Ok(Command::ListRooms)
+}
+
+/// The answer to [`all`].
+pub fn listing(call: &Call<'_>, listings: &mut Listings, chat: &Chat) -> Result<Response, Error> {
     #[derive(Serialize)]
     struct ListedRoom<'a> {
         room_id: Displayed<RoomId>,
@@ -79,8 +94,7 @@ pub fn all(call: &mut Call<'_>) -> Outcome {
         }
     }
     let detail = query::detail(call.request)?;
-    let chat = &*call.chat;
-    let listing = call.listings.get_or_render(chat.listing_revision(), detail, || {
+    let listing = listings.get_or_render(chat.listing_revision(), detail, || {
         let rooms = chat.public_rooms();
         if detail {
             json::bytes(&Rooms { rooms: rooms.map(ListedRoom::of) })
@@ -92,23 +106,23 @@ pub fn all(call: &mut Call<'_>) -> Outcome {
 }
 
 /// `GET /rooms/{room_id}`.
-pub fn show(call: &mut Call<'_>) -> Outcome {
-    shown(call, call.room())
+pub fn show<'a>(call: &Call<'a>) -> Result<Command<'a>, Error> {
+    Ok(Command::ShowRoom { room: call.room() })
 }
 
-#[inline(never)]
-fn shown(call: &Call<'_>, room: Option<RoomKey>) -> Outcome {
-    let info = room.and_then(|room| call.chat.room_info(room));
+/// The answer to [`show`] and [`change`].
+pub fn shown(info: &RoomInfo<'_>) -> Response {
     let mut out = Vec::new();
-    json::room(&mut out, &info.ok_or(Refusal::RoomNotFound)?, RoomForm::Outside);
-    Ok(json::response_of_text(200, out))
+    json::room(&mut out, info, RoomForm::Outside);
+    json::response_of_text(200, out)
 }
 
 /// `PATCH /rooms/{room_id}`. For the title and the password, `null` means none; for the other fields
 /// it counts as absent.
-pub fn change(call: &mut Call<'_>, session: SessionKey) -> Outcome {
-    let fields = call.nullable_fields(["title", "password", "locked", "slow_mode", "owner"])?;
-    let [title, password, locked, slow_mode, owner] = &fields;
+pub fn change<'a>(call: &Call<'a>) -> Result<SessionCommand<'a>, Error> {
+    let mut fields =
+        call.nullable_fields(["title", "password", "locked", "slow_mode", "owner"])?;
+    let [title, password, locked, slow_mode, owner] = &mut fields;
     let changes = RoomChanges {
         title: self::title(title)?,
         locked: flag(locked, "The value of locked is neither true nor false.")?,
@@ -120,56 +134,62 @@ pub fn change(call: &mut Call<'_>, session: SessionKey) -> Outcome {
             Some(_) => return Err(Error::bad_body("The owner is not a string.")),
         },
     };
-    let room = call.room();
-    let room = call.chat.change_room(call.caller.now, session, room, changes, call.sink)?;
-    shown(call, Some(room))
+    Ok(SessionCommand::ChangeRoom { room: call.room(), changes })
 }
 
 /// `DELETE /rooms/{room_id}`.
-pub fn delete(call: &mut Call<'_>, session: SessionKey) -> Outcome {
-    let room = call.room();
-    call.chat.delete_room(call.caller.now, session, room, call.sink)?;
-    let message = format!("Room {} deleted", call.room_text());
-    Ok(json::confirmation(&message))
+pub fn delete<'a>(call: &Call<'a>) -> Result<SessionCommand<'a>, Error> {
+    Ok(SessionCommand::DeleteRoom { room: call.room() })
+}
+
+/// The answer to [`delete`].
+pub fn deleted(call: &Call<'_>) -> Response {
+    json::confirmation(&format!("Room {} deleted", call.room_text()))
 }
 
 /// `POST /rooms/{room_id}/join`.
-pub fn join(call: &mut Call<'_>, session: SessionKey) -> Outcome {
-    let [password] = &call.optional_fields(["password"])?;
-    let access = Access::Join { password: self::password(password)?.flatten() };
-    let room = call.authorize(session, access)?;
-    call.chat.join(session, room, call.caller.address)?;
+pub fn join<'a>(call: &Call<'a>) -> Result<SessionCommand<'a>, Error> {
+    let [mut password] = call.optional_fields(["password"])?;
+    let password = self::password(&mut password)?.flatten();
+    Ok(SessionCommand::Join { room: call.room(), password, from: call.caller.address })
+}
+
+/// The answer to [`join`].
+pub fn has_joined(call: &Call<'_>, user_id: Option<UserId>) -> Response {
     let room_id = call.room_text();
     let message = format!("Joined room {room_id}");
     let confirmation = Confirmation {
         message: &message,
         room_id: Some(&room_id),
-        user_id: call.chat.user_id(session, room).map(Displayed),
+        user_id: user_id.map(Displayed),
         address: None,
     };
-    Ok(json::response(200, &confirmation))
+    json::response(200, &confirmation)
 }
 
 /// `DELETE /rooms/{room_id}/leave`. The answer is the same if the session had not joined or the room
 /// does not exist (contract §2.9).
-pub fn leave(call: &mut Call<'_>, session: SessionKey) -> Outcome {
-    if let Some(room) = call.room() {
-        call.chat.leave(call.caller.now, session, room, call.sink);
-    }
-    let message = format!("Left room {}", call.room_text());
-    Ok(json::confirmation(&message))
+pub fn leave<'a>(call: &Call<'a>) -> Result<SessionCommand<'a>, Error> {
+    Ok(SessionCommand::Leave { room: call.room() })
+}
+
+/// The answer to [`leave`].
+pub fn has_left(call: &Call<'_>) -> Response {
+    json::confirmation(&format!("Left room {}", call.room_text()))
 }
 
 /// `GET /rooms/{room_id}/users`.
-pub fn users(call: &mut Call<'_>, session: SessionKey) -> Outcome {
+pub fn users<'a>(call: &Call<'a>) -> Result<SessionCommand<'a>, Error> {
+    Ok(SessionCommand::ListPeople { room: call.room(), from: call.caller.address })
+}
+
+/// The answer to [`users`].
+pub fn present(people: &[(UserId, &str)]) -> Response {
     #[derive(Serialize)]
     struct Users<'a> {
         users: Vec<Person<'a>>,
     }
-    let room = call.authorize(session, Access::Read)?;
-    let users = json::people(call.chat.users(room));
-    call.sink.on_listed(users.len());
-    Ok(json::response(200, &Users { users }))
+    json::response(200, &Users { users: json::people(people.iter().copied()) })
 }
 
 // The fields are borrowed, so that a route drops all of them in one place: by value they made the
@@ -194,12 +214,14 @@ fn title(value: &Option<FieldValue<'_>>) -> Result<Option<Option<Title>>, Error>
 
 /// The inner `None`: the value is null.
 #[inline(never)]
-fn password<'a>(value: &'a Option<FieldValue<'_>>) -> Result<Option<Option<&'a str>>, Error> {
+fn password<'a>(
+    value: &mut Option<FieldValue<'a>>,
+) -> Result<Option<Option<Cow<'a, str>>>, Error> {
     match value {
         None => Ok(None),
         Some(FieldValue::Null) => Ok(Some(None)),
         Some(FieldValue::Text(text)) if (1..=PASSWORD_BYTES_MAX).contains(&text.len()) => {
-            Ok(Some(Some(text)))
+            Ok(Some(Some(std::mem::take(text))))
         }
         Some(_) => Err(Error::bad_body("The password is not a string of 1 to 128 bytes.")),
     }

@@ -7,15 +7,15 @@
 use std::borrow::Cow;
 
 use BodyUse::{Ignored, Read};
-use Endpoint::{Bearer, Events, Public, Session, Socket, Static};
+use Endpoint::{Bearer, Events, Plain, Public, Session, Socket, Static};
 use Method::{Delete, Get, Patch, Post};
 
-use super::call::{Answer, Call, Outcome, check_ignored_body};
+use super::call::{Call, Step, check_ignored_body};
 use super::error::{Code, Error};
 use super::upgrade::UpgradeRequest;
 use super::{credential, events, files, health, messages, moderation, rooms, sessions};
-use crate::chat::{RoomId, SessionId, SessionKey};
-use crate::http::{Method, Request, percent_decode};
+use crate::chat::{Command, RoomId, SessionCommand, SessionId};
+use crate::http::{Method, Request, Response, percent_decode};
 use crate::web::{self, File};
 
 /// One method of one path of the contract.
@@ -28,15 +28,18 @@ pub struct Route {
     pub body: BodyUse,
 }
 
-/// The credentials that a route needs, and the function or file that answers.
+/// The credentials that a route needs, and the function that reads its requests, or the file that
+/// answers them.
 #[derive(Clone, Copy)]
 pub enum Endpoint {
+    /// No credentials, and nothing of the domain.
+    Plain(fn(&Call<'_>) -> Result<Response, Error>),
     /// No credentials.
-    Public(fn(&mut Call<'_>) -> Outcome),
+    Public(for<'a> fn(&Call<'a>) -> Result<Command<'a>, Error>),
     /// The id of a session that exists.
-    Session(fn(&mut Call<'_>, SessionKey) -> Outcome),
+    Session(for<'a> fn(&Call<'a>) -> Result<SessionCommand<'a>, Error>),
     /// A well-formed id of a session, which may have ended.
-    Bearer(fn(&mut Call<'_>, SessionId) -> Outcome),
+    Bearer(fn(SessionId) -> Command<'static>),
     /// No credentials at this point: the connection becomes a WebSocket, and a close reports any
     /// refusal of the domain (contract §5.7).
     Socket,
@@ -84,9 +87,9 @@ pub const ROUTES: &[Route] = &[
     route(Delete, "/rooms/{room_id}/bans/{user_id}", Session(moderation::lift_ban), Ignored),
     route(Get, "/ws/{room_id}", Socket, Ignored),
     route(Get, "/health", Public(health::health), Ignored),
-    route(Get, "/ping", Public(health::ping), Ignored),
+    route(Get, "/ping", Plain(health::ping), Ignored),
     route(Get, "/", Static(&web::PAGE), Ignored),
-    route(Get, "/page/{file}", Public(files::page_part), Ignored),
+    route(Get, "/page/{file}", Plain(files::page_part), Ignored),
     route(Get, "/client.js", Static(&web::CLIENT), Ignored),
     route(Get, "/sw.js", Static(&web::WORKER), Ignored),
     route(Get, "/client.d.ts", Static(&web::CLIENT_TYPES), Ignored),
@@ -95,7 +98,7 @@ pub const ROUTES: &[Route] = &[
     route(Get, "/docs", Static(&web::DOCS), Ignored),
     route(Get, "/docs.js", Static(&web::DOCS_SCRIPT), Ignored),
     route(Get, "/docs.css", Static(&web::DOCS_STYLE), Ignored),
-    route(Get, "/docs/{file}", Public(files::docs_file), Ignored),
+    route(Get, "/docs/{file}", Plain(files::docs_file), Ignored),
 ];
 
 /// The path of [`ROUTES`] that a request's path matches.
@@ -161,36 +164,40 @@ impl PathMatch<'_> {
 }
 
 impl Route {
-    /// Checks credentials and the body in the order of contract §1.11, then answers.
-    pub fn answer(&self, call: &mut Call<'_>) -> Result<Answer, Error> {
-        let response = match self.endpoint {
-            Public(serve) => {
-                self.check_body(call.request)?;
-                serve(call)?
+    /// Reads a request: checks the form of its credentials and its body, in the order of contract
+    /// §1.11.
+    pub fn ask<'a>(&self, call: &Call<'a>) -> Result<Step<'a>, Error> {
+        let request = call.request;
+        Ok(match self.endpoint {
+            Plain(answer) => {
+                self.check_body(request)?;
+                Step::Respond(answer(call)?)
             }
-            Session(serve) => {
-                let session = call.authenticate()?;
-                self.check_body(call.request)?;
-                serve(call, session)?
+            Public(ask) => {
+                self.check_body(request)?;
+                Step::Run(ask(call)?)
             }
-            Bearer(serve) => {
-                let id = credential::bearer(call.request)?;
-                self.check_body(call.request)?;
-                serve(call, id)?
+            Session(ask) => {
+                let id = credential::bearer(request)?;
+                match self.check_body(request).and_then(|()| ask(call)) {
+                    Ok(command) => Step::Run(Command::Of(id, command)),
+                    Err(error) => Step::Refuse(id, error),
+                }
+            }
+            Bearer(ask) => {
+                let id = credential::bearer(request)?;
+                self.check_body(request)?;
+                Step::Run(ask(id))
             }
             Static(file) => {
-                self.check_body(call.request)?;
-                files::response(call.request, file)
+                self.check_body(request)?;
+                Step::Respond(files::response(request, file))
             }
-            Events => return events::begin(call),
+            Events => events::begin(call)?,
             Socket => {
-                self.check_body(call.request)?;
-                return Ok(Answer::Socket(UpgradeRequest::of(call.request, &call.segment)));
+                self.check_body(request)?;
+                Step::Upgrade(UpgradeRequest::of(request, &call.segment))
             }
-        };
-        Ok(match call.messages_of.take() {
-            Some((room, rest)) => Answer::Messages(response, room, rest),
-            None => Answer::Response(response),
         })
     }
 

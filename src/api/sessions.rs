@@ -6,31 +6,39 @@
 
 use serde::Serialize;
 
-use super::call::{Call, Outcome};
-use super::credential;
+use super::call::Call;
 use super::error::Error;
 use super::json::{self, Displayed};
 use super::object::FieldValue;
-use crate::chat::{Name, SessionId, SessionKey};
+use crate::chat::{Command, Name, RoomId, SessionCommand, SessionId};
+use crate::http::Response;
 
 /// `POST /sessions`.
-pub fn open(call: &mut Call<'_>) -> Outcome {
+pub fn open<'a>(call: &Call<'a>) -> Result<Command<'a>, Error> {
+    let [username] = call.fields(["username"])?;
+    let username = username.and_then(FieldValue::text);
+    let username = username.ok_or_else(|| Error::bad_body("The username is not a string."))?;
+    let name = Name::parse(&username)?;
+    Ok(Command::OpenSession { name, from: call.caller.address })
+}
+
+/// The answer to [`open`].
+pub fn opened(id: SessionId, name: &Name) -> Response {
     #[derive(Serialize)]
     struct OpenedSession<'a> {
         session_id: Displayed<SessionId>,
         username: &'a str,
     }
-    let [username] = call.fields(["username"])?;
-    let username = username.and_then(FieldValue::text);
-    let username = username.ok_or_else(|| Error::bad_body("The username is not a string."))?;
-    let name = Name::parse(&username)?;
-    let (now, from) = (call.caller.now, call.caller.address);
-    let id = call.chat.open_session(now, name.clone(), from, call.sink)?;
-    Ok(json::response(201, &OpenedSession { session_id: Displayed(id), username: name.as_str() }))
+    json::response(201, &OpenedSession { session_id: Displayed(id), username: name.as_str() })
 }
 
 /// `GET /sessions/me`.
-pub fn show(call: &mut Call<'_>, session: SessionKey) -> Outcome {
+pub fn show<'a>(_: &Call<'a>) -> Result<SessionCommand<'a>, Error> {
+    Ok(SessionCommand::ShowSession)
+}
+
+/// The answer to [`show`].
+pub fn shown(id: SessionId, name: &str, rooms: &[RoomId]) -> Response {
     #[derive(Serialize)]
     struct Me<'a, I: Iterator<Item: Serialize> + Clone> {
         session_id: Displayed<SessionId>,
@@ -38,19 +46,17 @@ pub fn show(call: &mut Call<'_>, session: SessionKey) -> Outcome {
         #[serde(serialize_with = "json::sequence")]
         joined_rooms: I,
     }
-    let me = Me {
-        session_id: Displayed(credential::bearer(call.request)?),
-        username: call.chat.name(session).map_or("", Name::as_str),
-        joined_rooms: call.chat.rooms_of(session).map(Displayed),
-    };
-    Ok(json::response(200, &me))
+    let joined_rooms = rooms.iter().copied().map(Displayed);
+    json::response(200, &Me { session_id: Displayed(id), username: name, joined_rooms })
 }
 
 /// `DELETE /sessions/me`. A session that has ended or never existed gets the same answer (contract
 /// §2.3).
-pub fn end(call: &mut Call<'_>, id: SessionId) -> Outcome {
-    if let Some(session) = call.chat.session(id) {
-        call.chat.end_session(call.caller.now, session, call.sink);
-    }
-    Ok(json::confirmation("Session ended"))
+pub fn end(id: SessionId) -> Command<'static> {
+    Command::EndSession(id)
+}
+
+/// The answer to [`end`].
+pub fn ended() -> Response {
+    json::confirmation("Session ended")
 }

@@ -14,6 +14,8 @@ use super::limits::{
 /// Why the domain refuses a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
+    /// There is no session with the id of the request.
+    NoSession,
     /// The room does not exist, or no longer exists.
     RoomNotFound,
     /// The session is a member of [`SESSION_ROOMS_MAX`] rooms.
@@ -42,6 +44,8 @@ pub enum Refusal {
     MessageNotFound,
     /// No person with this user id is present in the room, or has joined it.
     UserNotFound,
+    /// The session asks to remove itself from a room.
+    RemovesItself,
     /// Another session that is present in the room has the name.
     NameTaken,
     /// The nonce is empty or longer than [`NONCE_BYTES_MAX`].
@@ -111,6 +115,7 @@ impl CloseReason {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Refusal::NoSession => f.write_str("The session does not exist or has expired."),
             Refusal::RoomNotFound => f.write_str("There is no such room."),
             Refusal::TooManyRooms => {
                 write!(f, "A session can be in at most {SESSION_ROOMS_MAX} rooms.")
@@ -131,6 +136,9 @@ impl fmt::Display for Refusal {
             Refusal::MessageNotFound => f.write_str("There is no such chat message."),
             Refusal::NotTheOwner => f.write_str("Only the room's owner can do that."),
             Refusal::UserNotFound => f.write_str("There is no such person in the room."),
+            Refusal::RemovesItself => {
+                f.write_str("A session cannot remove itself; it can leave the room.")
+            }
             Refusal::NameTaken => f.write_str("Another person in the room has this name."),
             Refusal::BadNonce => write!(f, "A nonce must have 1 to {NONCE_BYTES_MAX} bytes."),
             Refusal::EmptyMessage => f.write_str("The message is empty."),

@@ -6,6 +6,7 @@
 //! members until [`Chat::end_members`] has removed them; meanwhile no request finds it, and no event
 //! is published in it.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -35,7 +36,7 @@ pub struct RoomOptions<'a> {
     /// [`PASSWORD_BYTES_MAX`] bytes.
     ///
     /// [`PASSWORD_BYTES_MAX`]: super::limits::PASSWORD_BYTES_MAX
-    pub password: Option<&'a str>,
+    pub password: Option<Cow<'a, str>>,
     /// The room ends after this time at the latest; `None`: only the other lifetimes apply.
     pub ttl: Option<Duration>,
     /// Each member but the owner may chat once in so many seconds; 0: at any time.
@@ -190,7 +191,7 @@ impl Chat {
         let has_rules = options.password.is_some() || ttl.is_some() || slow_mode > 0 || encrypted;
         let rules = has_rules.then(|| {
             Box::new(Rules {
-                password: options.password.map(|password| Lock::new(password, entropy)),
+                password: options.password.map(|password| Lock::new(&password, entropy)),
                 is_encrypted: encrypted,
                 slow_mode,
                 expiry: ttl.map(|ttl| now.after(ttl)),

@@ -57,6 +57,7 @@
 mod address;
 mod bans;
 mod catch_up;
+mod command;
 mod config;
 mod envelope;
 mod error;
@@ -95,6 +96,7 @@ mod visible;
 pub use crate::rate::Pace;
 pub use address::{Address, Quota};
 pub use catch_up::Start;
+pub use command::{Command, Outcome, SessionCommand};
 pub use config::{ChatConfig, GuessPaces};
 pub use error::{BadName, CloseReason, Refusal};
 pub use event::{BATCH_BYTES_FULL, Event, Message, MessageKind, RoomInfo};

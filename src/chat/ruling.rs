@@ -5,6 +5,7 @@
 //! for access. The invariant: whenever what [`RoomInfo`](super::RoomInfo) says about a room changes,
 //! or its owner, everyone in the room is sent it as it is then, once for each command.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ pub struct RoomChanges<'a> {
     pub slow_mode: Option<u16>,
     /// The inner `None`: no password. The caller has checked the length, as for
     /// [`RoomOptions`](super::RoomOptions).
-    pub password: Option<Option<&'a str>>,
+    pub password: Option<Option<Cow<'a, str>>>,
     /// The person that owns the room from now on. The inner `None`: a value that is no user id.
     pub owner: Option<Option<UserId>>,
 }
@@ -69,7 +70,7 @@ impl Chat {
             is_changed = true;
         }
         if let Some(password) = changes.password {
-            is_changed |= self.set_password(key, password);
+            is_changed |= self.set_password(key, password.as_deref());
         }
         if let Some(heir) = heir.filter(|heir| *heir != session) {
             self.give_up_room(key);

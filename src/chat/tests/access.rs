@@ -18,7 +18,7 @@ fn scene(kind: &str, session: &str) -> (Story, SessionKey, Option<RoomKey>) {
     let options = match kind {
         "private" => RoomOptions { private: true, ..RoomOptions::default() },
         "password" | "locked password" => {
-            RoomOptions { password: Some(PASSWORD), ..RoomOptions::default() }
+            RoomOptions { password: Some(PASSWORD.into()), ..RoomOptions::default() }
         }
         _ => RoomOptions::default(),
     };
@@ -29,7 +29,7 @@ fn scene(kind: &str, session: &str) -> (Story, SessionKey, Option<RoomKey>) {
         "other room's member" => {
             _ = story.room_with(
                 asking,
-                RoomOptions { password: Some(PASSWORD), ..RoomOptions::default() },
+                RoomOptions { password: Some(PASSWORD.into()), ..RoomOptions::default() },
             )
         }
         "ended" => story.end(asking),
@@ -280,7 +280,7 @@ fn guesses_are_forgotten_with_their_room_and_do_not_apply_to_the_next_one() {
     story.delete(ana, first).unwrap();
     story.step();
     assert_eq!((story.chat.guesses.len(), story.chat.timer_count()), (0, 2), "the sessions'");
-    let options = RoomOptions { password: Some(PASSWORD), ..RoomOptions::default() };
+    let options = RoomOptions { password: Some(PASSWORD.into()), ..RoomOptions::default() };
     let next = story.room_with(ana, options);
     assert_eq!((next.index(), next == first), (first.index(), false), "the slot is reused");
     assert_eq!(story.try_join(bob, next, Some("wrong"), address(1)), Err(Refusal::BadPassword));
@@ -295,7 +295,7 @@ fn guesses_are_forgotten_with_their_room_and_do_not_apply_to_the_next_one() {
 fn guesses_from_many_addresses_in_many_rooms_take_little_memory_and_lock_out_nobody() {
     let mut story = Story::new();
     let owner = story.person("ana");
-    let options = || RoomOptions { password: Some(PASSWORD), ..RoomOptions::default() };
+    let options = || RoomOptions { password: Some(PASSWORD.into()), ..RoomOptions::default() };
     let rooms: Vec<_> = (0..100).map(|_| story.room_with(owner, options())).collect();
     let bob = story.person("bob");
     story.step();
@@ -326,8 +326,8 @@ fn a_room_is_listed_only_if_it_is_public() {
     let options = [
         RoomOptions::default(),
         RoomOptions { private: true, title: title.clone(), ..RoomOptions::default() },
-        RoomOptions { password: Some("x"), ..RoomOptions::default() },
-        RoomOptions { private: true, password: Some("x"), ..RoomOptions::default() },
+        RoomOptions { password: Some("x".into()), ..RoomOptions::default() },
+        RoomOptions { private: true, password: Some("x".into()), ..RoomOptions::default() },
         RoomOptions { title, ..RoomOptions::default() },
     ];
     let rooms = options.map(|options| {

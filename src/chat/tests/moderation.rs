@@ -331,7 +331,7 @@ fn a_banned_person_has_no_access_until_the_ban_ends_or_is_lifted() {
 fn a_ban_is_told_before_the_lock_and_the_password() {
     let mut story = Story::new();
     let ana = story.person("ana");
-    let options = RoomOptions { password: Some("sesame"), ..RoomOptions::default() };
+    let options = RoomOptions { password: Some("sesame".into()), ..RoomOptions::default() };
     let room = story.room_with(ana, options);
     let bob = story.person("bob");
     let join = Access::Join { password: Some("sesame") };

@@ -44,7 +44,7 @@ fn title(text: &str) -> RoomChanges<'static> {
 }
 
 fn password(password: Option<&str>) -> RoomChanges<'_> {
-    RoomChanges { password: Some(password), ..none() }
+    RoomChanges { password: Some(password.map(Into::into)), ..none() }
 }
 
 fn lock(locked: bool) -> RoomChanges<'static> {
@@ -175,7 +175,7 @@ fn another_password_opens_and_the_old_one_does_not_while_guesses_stay_counted() 
     let mut story = Story::new();
     let ana = story.person("ana");
     let room =
-        story.room_with(ana, RoomOptions { password: Some("old"), ..RoomOptions::default() });
+        story.room_with(ana, RoomOptions { password: Some("old".into()), ..RoomOptions::default() });
     let bob = story.person("bob");
     let ask = |story: &mut Story, password| {
         let access = Access::Join { password: Some(password) };
@@ -232,7 +232,7 @@ fn members_come_and_go_in_a_locked_room_until_they_leave_it() {
 fn a_locked_room_counts_no_guess() {
     let mut story = Story::new();
     let ana = story.person("ana");
-    let room = story.room_with(ana, RoomOptions { password: Some("x"), ..RoomOptions::default() });
+    let room = story.room_with(ana, RoomOptions { password: Some("x".into()), ..RoomOptions::default() });
     story.rule(ana, room, lock(true));
     let bob = story.person("bob");
     for _ in 0..100 {
@@ -254,7 +254,7 @@ fn a_newcomer_that_waits_for_its_name_while_the_room_is_closed_to_it_is_not_let_
     for (changes, reason) in [
         (lock(true), "closed RoomLocked"),
         (password(Some("x")), "closed NotAMember"),
-        (RoomChanges { password: Some(Some("x")), ..lock(true) }, "closed RoomLocked"),
+        (RoomChanges { password: Some(Some("x".into())), ..lock(true) }, "closed RoomLocked"),
     ] {
         let mut story = Story::new();
         let (ana, room, _) = story.begin("ana");
