@@ -11,7 +11,7 @@ use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use disposable_chat::config::{Command, Config};
+use disposable_chat::config::{Config, Task};
 use disposable_chat::journal;
 use disposable_chat::server::{self, Server};
 use zeroizing_alloc::ZeroAlloc;
@@ -23,15 +23,15 @@ static HEAP: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     let config = match Config::parse(env::args_os().skip(1), |name| env::var_os(name)) {
-        Ok(Command::Serve(config)) => config,
-        Ok(Command::Check(config, settings)) => {
+        Ok(Task::Serve(config)) => config,
+        Ok(Task::Check(config, settings)) => {
             let warnings = warnings(&config).into_iter();
             let warnings = warnings.map(|warning| format!("warning: {warning}\n"));
             let machine = server::report(&config);
             return print(&(settings + "\n" + &machine + &warnings.collect::<String>()));
         }
-        Ok(Command::Help(text)) => return print(&text),
-        Ok(Command::Version) => {
+        Ok(Task::Help(text)) => return print(&text),
+        Ok(Task::Version) => {
             return print(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n"));
         }
         Err(error) => {

@@ -60,7 +60,7 @@ pub use object::texts;
 pub use room_list::RoomList;
 pub use upgrade::UpgradeRequest;
 
-use crate::chat::{Address, Chat, Command, SessionCommand, Sink};
+use crate::chat::{Address, Chat, Command, Outcome, Refusal, SessionCommand, Sink};
 use crate::config::{Cidr, Config};
 use crate::http::{Method, Request, Response};
 use crate::ledger::Ledger;
@@ -69,6 +69,19 @@ use cors::Cors;
 use error::Error;
 use forwarded::UntrustedProxies;
 use listings::Listings;
+use routes::Route;
+
+/// What a request asks of the domain, or its answer if it asks nothing.
+pub enum Asked<'a> {
+    Answer(Answer),
+    Command(Command<'a>),
+}
+
+/// A request that a route has read.
+enum Read<'a> {
+    Answer(Answer),
+    Command(&'static Route, Call<'a>, Command<'a>),
+}
 
 /// The configurable parts of the contract, and its cached answers.
 pub struct Api {
@@ -91,7 +104,7 @@ impl Api {
         }
     }
 
-    /// Answers one request.
+    /// Answers a request at once.
     pub fn answer(
         &mut self,
         chat: &mut Chat,
@@ -99,7 +112,45 @@ impl Api {
         caller: &Caller,
         sink: &mut dyn Sink,
     ) -> Answer {
-        match self.answer_or_error(chat, request, caller, sink) {
+        let answer = self.read(request, caller).and_then(|read| match read {
+            Read::Answer(answer) => Ok(answer),
+            Read::Command(route, call, command) => {
+                let outcome = chat.run(caller.now, command, sink)?;
+                outcome::answer(route, &call, &mut self.listings, outcome)
+            }
+        });
+        self.complete(request, answer)
+    }
+
+    /// Reads a request that will be answered by [`Api::tell`].
+    pub fn ask<'a>(&self, request: &'a Request, caller: &'a Caller) -> Asked<'a> {
+        match self.read(request, caller) {
+            Ok(Read::Command(_, _, command)) => Asked::Command(command),
+            Ok(Read::Answer(answer)) => Asked::Answer(self.complete(request, Ok(answer))),
+            Err(error) => Asked::Answer(Answer::Refused(error)),
+        }
+    }
+
+    /// Answers a request whose command has had this outcome.
+    pub fn tell(
+        &mut self,
+        request: &Request,
+        caller: &Caller,
+        outcome: Result<Outcome<'_>, Refusal>,
+    ) -> Answer {
+        let answer =
+            outcome.map_err(Error::from).and_then(|outcome| match self.read(request, caller)? {
+                Read::Answer(_) => Err(error::internal()),
+                Read::Command(route, call, _) => {
+                    outcome::answer(route, &call, &mut self.listings, outcome)
+                }
+            });
+        self.complete(request, answer)
+    }
+
+    /// Adds the fields of CORS to a response.
+    fn complete(&self, request: &Request, answer: Result<Answer, Error>) -> Answer {
+        match answer {
             Ok(Answer::Messages(response, room, rest)) => {
                 Answer::Messages(self.with_cors_fields(Some(request), response), room, rest)
             }
@@ -150,17 +201,13 @@ impl Api {
         forwarded::address_at_accept(peer, &self.trusted_proxies)
     }
 
-    fn answer_or_error(
-        &mut self,
-        chat: &mut Chat,
-        request: &Request,
-        caller: &Caller,
-        sink: &mut dyn Sink,
-    ) -> Result<Answer, Error> {
+    /// Finds the route of a request, which reads it.
+    fn read<'a>(&self, request: &'a Request, caller: &'a Caller) -> Result<Read<'a>, Error> {
         if let Some(preflight) = self.cors.preflight(request) {
-            return Ok(Answer::Response(preflight));
+            return Ok(Read::Answer(Answer::Response(preflight)));
         }
-        let options = |allow: String| Answer::Response(Response::new(204).with("Allow", allow));
+        let options =
+            |allow: String| Read::Answer(Answer::Response(Response::new(204).with("Allow", allow)));
         let path = request.path();
         if path == "*" {
             // RFC 9110 §9.3.7: a request about the server as a whole.
@@ -174,14 +221,14 @@ impl Api {
         let [segment, second_segment] = found.segments;
         let room_life_max = self.room_life_max;
         let call = Call { request, caller, room_life_max, segment, second_segment };
-        let command = match route.ask(&call)? {
-            Step::Respond(response) => return Ok(Answer::Response(response)),
-            Step::Upgrade(upgrade) => return Ok(Answer::Socket(upgrade)),
-            Step::Run(command) => command,
-            Step::Refuse(id, _) => Command::Of(id, SessionCommand::Touch),
-        };
-        let outcome = chat.run(caller.now, command, sink)?;
-        outcome::answer(route, &call, &mut self.listings, outcome)
+        Ok(match route.ask(&call)? {
+            Step::Respond(response) => Read::Answer(Answer::Response(response)),
+            Step::Upgrade(upgrade) => Read::Answer(Answer::Socket(upgrade)),
+            Step::Run(command) => Read::Command(route, call, command),
+            Step::Refuse(id, _) => {
+                Read::Command(route, call, Command::Of(id, SessionCommand::Touch))
+            }
+        })
     }
 
     /// Frees listings that are outdated, or that are empty because there are no rooms.

@@ -120,8 +120,7 @@ pub fn shown(info: &RoomInfo<'_>) -> Response {
 /// `PATCH /rooms/{room_id}`. For the title and the password, `null` means none; for the other fields
 /// it counts as absent.
 pub fn change<'a>(call: &Call<'a>) -> Result<SessionCommand<'a>, Error> {
-    let mut fields =
-        call.nullable_fields(["title", "password", "locked", "slow_mode", "owner"])?;
+    let mut fields = call.nullable_fields(["title", "password", "locked", "slow_mode", "owner"])?;
     let [title, password, locked, slow_mode, owner] = &mut fields;
     let changes = RoomChanges {
         title: self::title(title)?,
@@ -214,9 +213,7 @@ fn title(value: &Option<FieldValue<'_>>) -> Result<Option<Option<Title>>, Error>
 
 /// The inner `None`: the value is null.
 #[inline(never)]
-fn password<'a>(
-    value: &mut Option<FieldValue<'a>>,
-) -> Result<Option<Option<Cow<'a, str>>>, Error> {
+fn password<'a>(value: &mut Option<FieldValue<'a>>) -> Result<Option<Option<Cow<'a, str>>>, Error> {
     match value {
         None => Ok(None),
         Some(FieldValue::Null) => Ok(Some(None)),

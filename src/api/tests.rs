@@ -111,10 +111,17 @@ impl World {
         }
     }
 
+    /// In two steps, as if the outcome came later. The tests over sockets take both at once.
     fn ask(&mut self, request: &Request) -> Answer {
         let uptime = Duration::from_millis(1500);
         let caller = Caller { now: self.now, uptime, connections: 3, address: self.address };
-        self.api.answer(&mut self.chat, request, &caller, &mut self.sink)
+        match self.api.ask(request, &caller) {
+            Asked::Answer(answer) => answer,
+            Asked::Command(command) => {
+                let outcome = self.chat.run(self.now, command, &mut self.sink);
+                self.api.tell(request, &caller, outcome)
+            }
+        }
     }
 
     fn send(&mut self, request: &Request) -> Response {

@@ -90,32 +90,59 @@ pub enum SessionCommand<'a> {
 
 /// What a command led to.
 pub enum Outcome<'a> {
-    Counts { sessions: usize, rooms: usize },
+    Counts {
+        sessions: usize,
+        rooms: usize,
+    },
     /// The public rooms: [`Chat::public_rooms`].
     Listing(&'a Chat),
     Room(RoomInfo<'a>),
-    SessionOpened { id: SessionId, name: Name },
+    SessionOpened {
+        id: SessionId,
+        name: Name,
+    },
     SessionEnded,
     Session,
-    SessionShown { id: SessionId, name: &'a str, rooms: Vec<RoomId> },
+    SessionShown {
+        id: SessionId,
+        name: &'a str,
+        rooms: Vec<RoomId>,
+    },
     Rooms(Vec<RoomId>),
-    RoomOpened { room: RoomId, user_id: Option<UserId> },
+    RoomOpened {
+        room: RoomId,
+        user_id: Option<UserId>,
+    },
     RoomDeleted,
-    Joined { user_id: Option<UserId> },
+    Joined {
+        user_id: Option<UserId>,
+    },
     Left,
     /// `reading` reads from `chat`.
-    Messages { chat: &'a Chat, reading: Reading },
+    Messages {
+        chat: &'a Chat,
+        reading: Reading,
+    },
     /// A copy of the message. It is an earlier one, with the same nonce, if it is not new.
-    Posted { room: RoomKey, message: MessageCopies, is_new: bool },
+    Posted {
+        room: RoomKey,
+        message: MessageCopies,
+        is_new: bool,
+    },
     MessageDeleted,
     People(Vec<(UserId, &'a str)>),
     Typed,
     /// Whether the person's address is banned, if the command asked for it.
-    Removed { address: Option<bool> },
+    Removed {
+        address: Option<bool>,
+    },
     /// The oldest first.
     Bans(Vec<BanInfo<'a>>),
     BanLifted,
-    Access { session: SessionKey, room: RoomKey },
+    Access {
+        session: SessionKey,
+        room: RoomKey,
+    },
 }
 
 impl Chat {

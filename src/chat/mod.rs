@@ -17,6 +17,7 @@
 //! | [`moderation`] | removing and banning people, deleting messages |
 //! | [`ruling`] | what the owner decides: title, lock, password, slow mode, the end of the room |
 //! | [`quota`] | limits per address |
+//! | [`command`] | requests and their outcomes, as values |
 //! | [`lookup`] | queries |
 //! | [`records`] | the state that survives a restart |
 //!
@@ -44,6 +45,7 @@
 //! [`moderation`]: ../../src/disposable_chat/chat/moderation.rs.html
 //! [`ruling`]: ../../src/disposable_chat/chat/ruling.rs.html
 //! [`quota`]: ../../src/disposable_chat/chat/quota.rs.html
+//! [`command`]: ../../src/disposable_chat/chat/command.rs.html
 //! [`lookup`]: ../../src/disposable_chat/chat/lookup.rs.html
 //! [`records`]: ../../src/disposable_chat/chat/records.rs.html
 //! [`feed`]: ../../src/disposable_chat/chat/feed.rs.html

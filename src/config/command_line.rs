@@ -1,4 +1,4 @@
-//! Reads the command line and the environment into a [`Command`].
+//! Reads the command line and the environment into a [`Task`].
 //!
 //! Owns the precedence of the sources, and the settings that `check` prints. Must not know the
 //! purpose of any single flag. The invariant: a setting comes from exactly one source: the flag,
@@ -18,7 +18,7 @@ use super::{Config, Rate};
 
 /// The action that the command line requests.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Command {
+pub enum Task {
     /// Run the server.
     Serve(Config),
     /// Print these lines, each a flag with its value, then the limits of the machine, and exit with
@@ -38,7 +38,7 @@ impl Config {
     pub fn parse(
         args: impl Iterator<Item = OsString>,
         env: impl Fn(&str) -> Option<OsString>,
-    ) -> Result<Command, ConfigError> {
+    ) -> Result<Task, ConfigError> {
         let mut given: Vec<Vec<String>> = vec![Vec::new(); FLAGS.len()];
         let mut is_check = false;
         let mut parser = lexopt::Parser::from_args(args.collect::<Vec<_>>());
@@ -46,8 +46,8 @@ impl Config {
             parser.next().map_err(|error| ConfigError::Usage(error.to_string()))?
         {
             let name = match arg {
-                Long("help") | Short('h') => return Ok(Command::Help(help())),
-                Long("version") | Short('V') => return Ok(Command::Version),
+                Long("help") | Short('h') => return Ok(Task::Help(help())),
+                Long("version") | Short('V') => return Ok(Task::Version),
                 Long(name) => name,
                 Short(letter) => return Err(ConfigError::UnknownFlag(format!("-{letter}"))),
                 Value(text) if text == "check" && !is_check => {
@@ -90,9 +90,9 @@ impl Config {
         #[cfg(feature = "tls")]
         config.check_tls()?;
         if is_check {
-            return Ok(Command::Check(config, settings));
+            return Ok(Task::Check(config, settings));
         }
-        Ok(Command::Serve(config))
+        Ok(Task::Serve(config))
     }
 
     /// A TLS listener needs a certificate and its key.

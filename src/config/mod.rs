@@ -7,7 +7,7 @@
 //! | file | what it owns |
 //! |---|---|
 //! | `flags` | [`FLAGS`]: each flag once, with its default, its range and its help text |
-//! | `command_line` | reading the command line and the environment into a [`Command`] |
+//! | `command_line` | reading the command line and the environment into a [`Task`] |
 //! | `help` | the layout of `--help` |
 //! | `value` | parsing one value |
 //! | `error` | the error messages |
@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-pub use command_line::Command;
+pub use command_line::Task;
 pub use error::{ConfigError, ValueError};
 pub use flags::{FLAG_GROUPS, FLAGS, Flag, FlagGroup, FlagKind};
 pub use value::{Cidr, Listen, whole};

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::help::{COLUMNS, help};
 use super::*;
 
-fn parse(args: &[&str], env: &[(&str, &str)]) -> Result<Command, String> {
+fn parse(args: &[&str], env: &[(&str, &str)]) -> Result<Task, String> {
     let env = |name: &str| {
         env.iter().find(|(given, _)| *given == name).map(|(_, value)| OsString::from(value))
     };
@@ -15,7 +15,7 @@ fn parse(args: &[&str], env: &[(&str, &str)]) -> Result<Command, String> {
 
 fn serve(args: &[&str], env: &[(&str, &str)]) -> Result<Config, String> {
     match parse(args, env)? {
-        Command::Serve(config) => Ok(config),
+        Task::Serve(config) => Ok(config),
         other => panic!("{args:?} {env:?} asks for {other:?}"),
     }
 }
@@ -380,7 +380,7 @@ fn help_is_in_groups_whose_examples_are_valid() {
 #[test]
 fn help_shows_every_flag_within_its_width() {
     for args in [&["--help"][..], &["-h"], &["--room-ttl", "5x", "--help"]] {
-        assert_eq!(parse(args, &[("CHAT_LOG", "x")]), Ok(Command::Help(help())));
+        assert_eq!(parse(args, &[("CHAT_LOG", "x")]), Ok(Task::Help(help())));
     }
     let help = help();
     for flag in FLAGS {
@@ -414,14 +414,14 @@ fn an_invalid_command_line_is_reported_in_one_line() {
          http://localhost:5173, null or *; no path, no final slash, no default port)",
     );
     check(&["--history", "--log"], "--history: \"--log\" is not a whole number");
-    assert_eq!(parse(&["--version"], &[]), Ok(Command::Version));
-    assert_eq!(parse(&["-V"], &[]), Ok(Command::Version));
+    assert_eq!(parse(&["--version"], &[]), Ok(Task::Version));
+    assert_eq!(parse(&["-V"], &[]), Ok(Task::Version));
 }
 
 #[test]
 fn check_prints_flags_that_give_the_same_settings() {
     let check = |args: &[&str], env: &[(&str, &str)]| match parse(args, env) {
-        Ok(Command::Check(config, settings)) => (config, settings),
+        Ok(Task::Check(config, settings)) => (config, settings),
         other => panic!("{other:?}"),
     };
     let (config, settings) = check(&["check"], &[]);

@@ -153,6 +153,8 @@ pub(super) struct Http {
     pub proxy_header: Option<Vec<u8>>,
     /// The rest of the response that it is sent; `None`: all of it is queued.
     pub rest: Option<Box<ResponseRest>>,
+    /// The codec has taken back a request whose outcome comes later. Nothing is read meanwhile.
+    pub is_parked: bool,
 }
 
 /// Content that is encoded while the peer reads it.

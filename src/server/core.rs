@@ -13,6 +13,8 @@ use std::time::Duration;
 use log::debug;
 
 use super::connection::{Connection, ConnectionKey, OverLimit, Protocol, Purpose};
+#[cfg(debug_assertions)]
+use super::delay::Delay;
 use super::listening::Listening;
 use super::schedule::{self, Coalesce, FanOut, Lane, Work};
 use super::settings::{self, ConnectionConfig};
@@ -56,6 +58,9 @@ pub struct Core<S> {
     /// For tests: handling this word panics. Debug builds only.
     #[cfg(debug_assertions)]
     pub(super) fault: Option<String>,
+    /// For tests. Debug builds only.
+    #[cfg(debug_assertions)]
+    pub(super) delay: Delay,
 }
 
 impl<S: Stream> Core<S> {
@@ -85,6 +90,8 @@ impl<S: Stream> Core<S> {
             scratch: vec![0; schedule::BACKGROUND_TURN_BYTES_MAX],
             #[cfg(debug_assertions)]
             fault: None,
+            #[cfg(debug_assertions)]
+            delay: Delay::default(),
         }
     }
 
@@ -143,6 +150,8 @@ impl<S: Stream> Core<S> {
     /// *read*: connections with input have their turns, as the schedule orders them.
     #[inline(never)]
     fn read(&mut self) {
+        #[cfg(debug_assertions)]
+        self.decide_parked();
         let mut scratch = std::mem::take(&mut self.scratch);
         for lane in [Lane::Interactive, Lane::Background] {
             self.table.batches.is_background = lane == Lane::Background;
@@ -272,6 +281,10 @@ impl<S: Stream> Core<S> {
     /// Whether the next tick has work already, so that the poll must not wait.
     pub fn has_work(&self) -> bool {
         let is_due = |deadline| deadline <= self.table.now.mono;
+        #[cfg(debug_assertions)]
+        if self.has_parked() {
+            return true;
+        }
         self.table.has_work()
             || self.chat.is_ending()
             || self.chat.is_sparse()

@@ -39,7 +39,8 @@ impl<S: Stream> Core<S> {
             let Protocol::Http(http) = &mut connection.protocol else {
                 return self.on_bytes(key, &mut input.to_vec()); // Upgraded or closing: no more requests.
             };
-            if http.rest.is_some()
+            if http.is_parked
+                || http.rest.is_some()
                 || connection.link.outbox().queued() > ANSWERED_BYTES_MAX
                 || self.table.work.bytes_out > ANSWERED_BYTES_MAX
             {
@@ -145,12 +146,11 @@ impl<S: Stream> Core<S> {
         if self.is_shutting_down {
             return self.reject(key, Some(request), api::error::shutting_down());
         }
-        let caller = Caller {
-            now: self.table.now,
-            uptime: self.uptime(),
-            connections: self.table.counters.connections,
-            address: client.address,
-        };
+        #[cfg(debug_assertions)]
+        if over_limit.is_none() && self.is_delaying() {
+            return self.park(key, events);
+        }
+        let caller = self.caller(client);
         let answer = self.api.answer(&mut self.chat, request, &caller, &mut self.table);
         match (answer, over_limit) {
             (Answer::Socket(upgrade), _) => self.upgrade(key, request, &upgrade, client),
@@ -159,21 +159,45 @@ impl<S: Stream> Core<S> {
             (_, Some(over_limit)) => {
                 self.reject(key, Some(request), admission::refusal(over_limit));
             }
-            (Answer::Response(response), None) => self.respond(key, request, response),
-            (Answer::Messages(response, room, rest), None) => {
+            (answer, None) => self.on_answer(key, events, answer, client),
+        }
+    }
+
+    /// What the API may know of the peer of a request.
+    pub(super) fn caller(&self, client: ClientAddress) -> Caller {
+        Caller {
+            now: self.table.now,
+            uptime: self.uptime(),
+            connections: self.table.counters.connections,
+            address: client.address,
+        }
+    }
+
+    /// Sends the answer to a request, or begins what it asked for.
+    pub(super) fn on_answer(
+        &mut self,
+        key: ConnectionKey,
+        request: Request,
+        answer: Answer,
+        client: ClientAddress,
+    ) {
+        match answer {
+            Answer::Socket(upgrade) => self.upgrade(key, &request, &upgrade, client),
+            Answer::Response(response) => self.respond(key, &request, response),
+            Answer::Messages(response, room, rest) => {
                 self.table.carry(key, room);
                 match rest {
                     Some(rest) => {
                         let rest = ResponseContent::Messages(rest);
-                        self.begin_response(key, request, response, rest);
+                        self.begin_response(key, &request, response, rest);
                     }
-                    None => self.respond(key, request, response),
+                    None => self.respond(key, &request, response),
                 }
             }
-            (Answer::Events(asked), None) => self.begin_events(key, events, asked, client),
-            (Answer::Refused(error), None) => {
-                let response = self.refusal(Some(request), error);
-                self.respond(key, request, response);
+            Answer::Events(asked) => self.begin_events(key, request, asked, client),
+            Answer::Refused(error) => {
+                let response = self.refusal(Some(&request), error);
+                self.respond(key, &request, response);
             }
         }
     }

@@ -20,7 +20,10 @@ impl<S: Stream> Core<S> {
     /// Handles what a connection has kept, or reads once.
     pub(super) fn take_turn(&mut self, key: ConnectionKey, scratch: &mut [u8]) {
         let Some(connection) = self.table.slots.get_mut(key) else { return };
-        let is_paused = connection.recipient().is_some_and(|recipient| recipient.is_paused);
+        let is_paused = match &connection.protocol {
+            Protocol::Http(http) => http.is_parked,
+            _ => connection.recipient().is_some_and(|recipient| recipient.is_paused),
+        };
         if connection.is_closed || is_paused {
             return;
         }

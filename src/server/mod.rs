@@ -18,6 +18,7 @@
 //! | [`listening`] | whether all that has arrived was read |
 //! | [`streaming`] | responses whose content is made while the peer reads it |
 //! | [`http`], [`ws`] | one connection's input through its protocol into the domain |
+//! | [`parked`], [`delay`] | requests that wait for an outcome of later |
 //! | [`operators`] | the listeners for operators, and sending announcements |
 //! | [`announcements`] | announcements on their way to all connections |
 //! | [`sink`], [`coalesce`] | the domain's output on its way to connections; room batches |
@@ -42,6 +43,8 @@
 //! [`coalesce`]: ../../src/disposable_chat/server/coalesce.rs.html
 //! [`event_stream`]: ../../src/disposable_chat/server/event_stream.rs.html
 //! [`announcements`]: ../../src/disposable_chat/server/announcements.rs.html
+//! [`parked`]: ../../src/disposable_chat/server/parked.rs.html
+//! [`delay`]: ../../src/disposable_chat/server/delay.rs.html
 //! [`operators`]: ../../src/disposable_chat/server/operators.rs.html
 //! [`outgoing`]: ../../src/disposable_chat/server/outgoing.rs.html
 //! [`flush`]: ../../src/disposable_chat/server/flush.rs.html
@@ -58,6 +61,8 @@ mod announcements;
 mod coalesce;
 mod connection;
 mod core;
+#[cfg(debug_assertions)]
+mod delay;
 mod error;
 mod event_stream;
 mod flush;
@@ -68,6 +73,8 @@ mod listeners;
 mod listening;
 mod operators;
 mod outgoing;
+#[cfg(debug_assertions)]
+mod parked;
 mod schedule;
 mod settings;
 mod shedding;

@@ -185,6 +185,7 @@ impl<S: Stream> Table<S> {
             response_deadline: Mono::ZERO,
             proxy_header: (purpose == Purpose::Proxied).then(Vec::new),
             rest: None,
+            is_parked: false,
         };
         let key = self.slots.insert(Connection::new(stream, http, quota_address));
         self.counters.accepted += 1;

@@ -7,7 +7,7 @@ use std::env;
 use std::fmt::Write as _;
 use std::fs;
 
-use disposable_chat::config::{Command, Config, FLAG_GROUPS, FLAGS, Listen};
+use disposable_chat::config::{Config, FLAG_GROUPS, FLAGS, Listen, Task};
 
 const PAGE: &str = "src/dist/disposable-chat.1";
 const SERVICE: &str = "src/dist/disposable-chat.service";
@@ -60,7 +60,7 @@ fn page() -> String {
 /// The last part of `--help`, about the forms of values.
 fn values() -> String {
     match Config::parse(["--help".into()].into_iter(), |_| None) {
-        Ok(Command::Help(text)) => text.rsplit("\n\n").next().expect("a last part").to_owned(),
+        Ok(Task::Help(text)) => text.rsplit("\n\n").next().expect("a last part").to_owned(),
         other => panic!("{other:?}"),
     }
 }
@@ -191,7 +191,7 @@ fn the_service_sets_only_known_variables() {
         let mut given = environment.iter().filter_map(|one| one.split_once('='));
         given.find(|(variable, _)| *variable == name).map(|(_, value)| value.into())
     };
-    let Ok(Command::Serve(config)) = Config::parse(std::iter::empty(), env) else {
+    let Ok(Task::Serve(config)) = Config::parse(std::iter::empty(), env) else {
         panic!("the server would not start: {environment:?}")
     };
     // The service runs with the defaults, except that a restart loses nothing.

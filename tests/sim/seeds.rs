@@ -66,7 +66,13 @@ fn world(seed: u64) -> World {
     }
     let buffer_bytes = *dice.pick(&[150, 1000, 20_000, RELIABLE.buffer_bytes]);
     let network = Network { fault_percent: *dice.pick(&[0, 5, 30]), buffer_bytes };
-    World::new(seed, &config, network)
+    let mut world = World::new(seed, &config, network);
+    // In some worlds requests are decided later, as if by another process.
+    #[cfg(debug_assertions)]
+    if dice.percent(30) {
+        world.core.delay_outcomes(1 + dice.below(4) as u64);
+    }
+    world
 }
 
 /// Adds a user, in some cases with the name of the last one in capitals.

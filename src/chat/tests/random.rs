@@ -263,8 +263,11 @@ impl Model {
     fn open(&mut self, session: SessionKey) {
         let locked = self.roll(3) == 0;
         let password = if locked { Some(PASSWORD) } else { None };
-        let options =
-            RoomOptions { private: self.roll(3) == 0, password: password.map(Into::into), ..RoomOptions::default() };
+        let options = RoomOptions {
+            private: self.roll(3) == 0,
+            password: password.map(Into::into),
+            ..RoomOptions::default()
+        };
         let Some(room) = self.try_open(session, options) else { return };
         self.rooms.push(room);
         self.owners.insert(room, Some(session));

@@ -174,8 +174,8 @@ fn the_list_shows_another_title_at_once() {
 fn another_password_opens_and_the_old_one_does_not_while_guesses_stay_counted() {
     let mut story = Story::new();
     let ana = story.person("ana");
-    let room =
-        story.room_with(ana, RoomOptions { password: Some("old".into()), ..RoomOptions::default() });
+    let room = story
+        .room_with(ana, RoomOptions { password: Some("old".into()), ..RoomOptions::default() });
     let bob = story.person("bob");
     let ask = |story: &mut Story, password| {
         let access = Access::Join { password: Some(password) };
@@ -232,7 +232,8 @@ fn members_come_and_go_in_a_locked_room_until_they_leave_it() {
 fn a_locked_room_counts_no_guess() {
     let mut story = Story::new();
     let ana = story.person("ana");
-    let room = story.room_with(ana, RoomOptions { password: Some("x".into()), ..RoomOptions::default() });
+    let room =
+        story.room_with(ana, RoomOptions { password: Some("x".into()), ..RoomOptions::default() });
     story.rule(ana, room, lock(true));
     let bob = story.person("bob");
     for _ in 0..100 {

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
-use disposable_chat::config::{Command, Config, FLAGS, Flag, FlagKind, Listen};
+use disposable_chat::config::{Config, FLAGS, Flag, FlagKind, Listen, Task};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -16,7 +16,7 @@ fuzz_target!(|data: &[u8]| {
     let lines = data.split(|byte| *byte == b'\n');
     let args = lines.map(|line| OsString::from_vec(line.to_vec()));
     let typed = parse(args, |_| None);
-    if let (Ok(Command::Serve(config)), true) = (typed, data.len() < 4096) {
+    if let (Ok(Task::Serve(config)), true) = (typed, data.len() < 4096) {
         check(&config);
     }
 
@@ -30,7 +30,7 @@ fuzz_target!(|data: &[u8]| {
 fn parse(
     args: impl Iterator<Item = OsString>,
     env: impl Fn(&str) -> Option<OsString>,
-) -> Result<Command, String> {
+) -> Result<Task, String> {
     let parsed = Config::parse(args, env).map_err(|error| error.to_string());
     if let Err(error) = &parsed {
         assert!(
@@ -54,7 +54,7 @@ fn one_value(flag: &Flag, text: &str) {
         assert_eq!(by_variable.as_ref().ok(), by_flag.as_ref().ok());
     }
     let config = match by_flag {
-        Ok(Command::Serve(config)) => Some(config),
+        Ok(Task::Serve(config)) => Some(config),
         Ok(_) => panic!("a value is taken for a command"),
         Err(_) => None,
     };
