@@ -31,6 +31,7 @@
 //! | [`http`] | HTTP/1.1 without I/O (RFC 9110, RFC 9112) | a socket, the time, the chat |
 //! | [`ws`] | WebSocket without I/O (RFC 6455) | a socket, the chat |
 //! | [`chat`] | the domain: sessions, rooms, presence, history | JSON, HTTP, a clock |
+//! | `cluster` (feature) | what is said to the store that several servers share | a socket, a file, a clock |
 //! | [`snapshot`] | the file that carries the domain over a restart | what its records mean |
 //! | [`web`] | the files for browsers: the page, the API's documents | a request |
 //! | [`api`] | the contract: routes, JSON, errors, CORS | a socket |
@@ -168,6 +169,8 @@ fn contradiction(file: &str, line: u32) -> ! {
 pub mod api;
 pub mod chat;
 pub mod clock;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 pub mod config;
 pub mod counters;
 pub mod guide;

@@ -233,6 +233,17 @@ impl fmt::Display for IdText {
     }
 }
 
+/// A message's place in the order of all messages of its room: the part of its id that increases from
+/// each to the next. The default precedes every message.
+#[cfg(feature = "cluster")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub struct MessagePlace {
+    /// Milliseconds since the Unix epoch; at most 48 bits.
+    pub millis: u64,
+    /// Counts the messages within `millis`; at most 12 bits.
+    pub counter: u16,
+}
+
 /// A message's id, by which all messages are ordered: a UUID v7 (RFC 9562 §5.7).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct MessageId(Uuid);
@@ -261,6 +272,29 @@ impl MessageId {
     /// The id's bytes. They have the same order as the ids.
     pub(super) fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
+    }
+
+    /// The id with this place in the order of all messages of its room. Of `tail`, the two highest
+    /// bits are those of the variant (RFC 9562 §4.1); what they are is overwritten.
+    #[cfg(feature = "cluster")]
+    pub fn at(place: MessagePlace, tail: [u8; 8]) -> MessageId {
+        let mut random = [0; 10];
+        random[..2].copy_from_slice(&place.counter.to_be_bytes());
+        random[2..].copy_from_slice(&tail);
+        MessageId(uuid::Builder::from_unix_timestamp_millis(place.millis, &random).into_uuid())
+    }
+
+    /// The id's place in the order of all messages of its room.
+    #[cfg(feature = "cluster")]
+    pub fn place(self) -> MessagePlace {
+        let order = self.order();
+        MessagePlace { millis: order >> 16, counter: (order & 0xFFF) as u16 }
+    }
+
+    /// The random half of the id, with the variant.
+    #[cfg(feature = "cluster")]
+    pub fn tail(self) -> [u8; 8] {
+        self.0.as_u64_pair().1.to_be_bytes()
     }
 
     /// The part of the id that increases from each id to the next: the millisecond and the counter.
@@ -389,6 +423,21 @@ mod tests {
         {
             assert_eq!(UserId::parse(bad), None, "{bad}");
         }
+    }
+
+    #[cfg(feature = "cluster")]
+    #[test]
+    fn a_message_id_consists_of_its_place_and_its_tail() {
+        let mut ids = MessageIds::default();
+        let id = ids.next(Wall::from_micros(1_755_611_100_123_456), &mut SeededEntropy::new(4));
+        let place = MessagePlace { millis: 1_755_611_100_123, counter: 0 };
+        assert_eq!((id.place(), MessageId::at(place, id.tail())), (place, id));
+        let last = MessagePlace { millis: (1 << 48) - 1, counter: 0xFFF };
+        let id = MessageId::at(last, [0xFF; 8]);
+        assert_eq!(
+            (id.place(), id.to_string().as_str()),
+            (last, "ffffffff-ffff-7fff-bfff-ffffffffffff")
+        );
     }
 
     #[test]

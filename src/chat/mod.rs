@@ -33,6 +33,8 @@
 //! | [`catch_up`] | one connection's cursor in the history, on entry and when it resumes |
 //! | [`sink`] | the interface to the connections |
 //!
+//! With the feature `cluster`, `mirror` has the facts that are told about rooms decided elsewhere.
+//!
 //! The deciding half works on `state`: [`Chat`] and the entries in it. Both halves use `event` (the
 //! events for clients), `error` (the reasons for refusing and closing) and `timer` (the timers).
 //! The other files (`keys`, `roster`, `bans`, `session_index`, `sort`, `id`, `name`, `visible`, `envelope`, `password`, `guesses`, `address`, `limits`, `config`, `heap`)
@@ -75,6 +77,8 @@ mod lifecycle;
 mod limits;
 mod lookup;
 mod membership;
+#[cfg(feature = "cluster")]
+mod mirror;
 mod moderation;
 mod name;
 mod password;
@@ -102,6 +106,8 @@ pub use command::{Command, Outcome, SessionCommand};
 pub use config::{ChatConfig, GuessPaces};
 pub use error::{BadName, CloseReason, Refusal};
 pub use event::{BATCH_BYTES_FULL, Event, Message, MessageKind, RoomInfo};
+#[cfg(feature = "cluster")]
+pub use id::MessagePlace;
 pub use id::{MessageId, RoomId, SessionId, UserId};
 pub use kept::MessageCopies;
 pub use keys::{AttachmentKey, ConnKey, ConnTag, RoomKey, SessionKey};
@@ -113,6 +119,8 @@ pub use limits::{
 };
 pub use lookup::{Extent, Reading};
 pub use membership::Access;
+#[cfg(feature = "cluster")]
+pub use mirror::{Appended, RoomFacts, RoomSnapshot};
 pub use moderation::{BanInfo, BanRequest};
 pub use name::{Name, Title, UserName};
 pub use password::LockRecord;

@@ -1,0 +1,13 @@
+//! Several servers on one store, Valkey or Redis (feature `cluster`).
+//!
+//! Owns what is said to the store, and what its replies mean. Must not open a socket or read a file or
+//! a clock: bytes come in and go out, and so do the time and randomness. The invariant: the store's
+//! byte stream is the order of everything; replies and pushes are applied as they come.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `record` | the form in which messages and rooms lie in the store |
+
+mod record;
+
+pub use record::BadRecord;
