@@ -129,8 +129,9 @@ pub(super) fn keyed_hash(key: &[u8; 16], parts: [&[u8]; 2]) -> u64 {
 pub struct UserId(pub(super) u64);
 
 impl UserId {
-    #[cfg(test)]
-    pub(crate) fn from_bits(bits: u64) -> UserId {
+    /// The id with these 64 bits.
+    #[cfg(any(test, feature = "cluster"))]
+    pub fn from_bits(bits: u64) -> UserId {
         UserId(bits)
     }
 

@@ -6,8 +6,10 @@
 //!
 //! | file | what it owns |
 //! |---|---|
+//! | `resp` | packing commands; replies and pushes as values |
 //! | `record` | the form in which messages and rooms lie in the store |
 
-mod record;
+pub mod record;
+mod resp;
 
-pub use record::BadRecord;
+pub use resp::{Arrival, BadReply, Reply, ReplyReader, StoreError, StoreErrorKind, pack};

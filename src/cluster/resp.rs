@@ -1,0 +1,486 @@
+//! RESP3, the protocol of Valkey and Redis, as far as the server speaks it.
+//!
+//! Owns packing commands, and turning what the store sends into [`Reply`] values. Must not know which
+//! command a reply answers. The invariant: a value owns its bytes, because the parser's frames are
+//! views into the read buffer, and a name of ten bytes must not keep 256 KiB; and nothing that the
+//! store sends causes a panic, or memory beyond a fixed multiple of [`REPLY_BYTES_MAX`].
+
+use std::io::Write as _;
+
+use bytes::{Bytes, BytesMut};
+use resp_rs::ParseError;
+use resp_rs::resp3::{Frame, parse_frame};
+
+/// The longest reply or push, in bytes. The longest reply that a function gives is a page of a
+/// history (256 messages of 16 KiB at most).
+pub const REPLY_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The deepest nesting of lists. An entry within a list of entries within a reply is at depth 3.
+pub const REPLY_DEPTH_MAX: usize = 8;
+
+/// An empty buffer larger than this is freed.
+const BUFFER_KEPT_MAX: usize = 256 * 1024;
+
+/// The longest text of an error that is kept for the log.
+const ERROR_TEXT_CHARS_MAX: usize = 200;
+
+/// What the store answers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// A string, whichever kind of string the protocol has.
+    Text(Vec<u8>),
+    /// A number; a boolean is 0 or 1.
+    Number(i64),
+    /// A list or a set. A map is the list of its keys and values, alternating.
+    List(Vec<Reply>),
+    /// Nothing: `nil` or `false` of a function.
+    Null,
+    /// The command was refused.
+    Error(StoreError),
+}
+
+impl Reply {
+    /// The text of a text; else nothing.
+    pub fn as_text(&self) -> Option<&[u8]> {
+        match self {
+            Reply::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The elements of a list; none of anything else.
+    pub fn items(&self) -> &[Reply] {
+        match self {
+            Reply::List(items) => items,
+            _ => &[],
+        }
+    }
+
+    /// The word that a function's reply begins with; empty if it has none.
+    pub fn status(&self) -> &[u8] {
+        match self {
+            Reply::Text(text) => text,
+            _ => self.text(0),
+        }
+    }
+
+    /// The text at this place of a list; empty if there is none.
+    pub fn text(&self, place: usize) -> &[u8] {
+        self.items().get(place).and_then(Reply::as_text).unwrap_or_default()
+    }
+
+    /// The list at this place of a list; empty if there is none.
+    pub fn list(&self, place: usize) -> &[Reply] {
+        self.items().get(place).map(Reply::items).unwrap_or_default()
+    }
+
+    /// The number at this place of a list, which may be written as a text.
+    pub fn number(&self, place: usize) -> Option<u64> {
+        self.items().get(place)?.as_number()
+    }
+
+    /// The number, which may be written as a text of digits.
+    pub fn as_number(&self) -> Option<u64> {
+        match self {
+            Reply::Number(number) => u64::try_from(*number).ok(),
+            Reply::Text(text) => digits(text),
+            _ => None,
+        }
+    }
+}
+
+/// The number that consists of these decimal digits; `None` for anything else.
+pub(super) fn digits(text: &[u8]) -> Option<u64> {
+    // `str::parse` would also take a plus sign.
+    let is_number = text.first().is_some_and(u8::is_ascii_digit);
+    is_number.then(|| std::str::from_utf8(text).ok()?.parse().ok())?
+}
+
+/// Why the store refused a command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoreError {
+    /// What it means for the connection and the command.
+    pub kind: StoreErrorKind,
+    /// Its text, for the log: without the command's arguments, and in one line.
+    pub text: String,
+}
+
+/// The errors that the server tells apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StoreErrorKind {
+    /// The node or its incarnation is not the one that the store knows. Nothing was done.
+    Fenced,
+    /// The store has records of another schema.
+    Schema,
+    /// The function is not loaded. Nothing was done.
+    NoFunction,
+    /// The library to load is there already.
+    LibraryExists,
+    /// The store's memory is full. Nothing was done.
+    OutOfMemory,
+    /// The store takes no writes now, or no commands: it is loading, a replica, without enough
+    /// replicas, or busy with a script. Nothing was done.
+    NotNow,
+    /// The login was refused, or does not allow the command.
+    NoRights,
+    /// The store does not know the command or the protocol.
+    Unknown,
+    /// Anything else: a bug of ours.
+    Other,
+}
+
+impl StoreError {
+    fn parse(text: &[u8]) -> StoreError {
+        let word = text.split(|byte| *byte == b' ').next().unwrap_or_default();
+        let text = String::from_utf8_lossy(text);
+        let has = |part: &str| text.contains(part);
+        let kind = match word {
+            b"FENCED" => StoreErrorKind::Fenced,
+            b"SCHEMA" => StoreErrorKind::Schema,
+            b"OOM" => StoreErrorKind::OutOfMemory,
+            b"READONLY" | b"NOREPLICAS" | b"LOADING" | b"MASTERDOWN" | b"BUSY" | b"TRYAGAIN"
+            | b"CLUSTERDOWN" | b"MISCONF" => StoreErrorKind::NotNow,
+            b"WRONGPASS" | b"NOAUTH" | b"NOPERM" => StoreErrorKind::NoRights,
+            b"NOPROTO" => StoreErrorKind::Unknown,
+            b"ERR" if has("ERR Function not found") => StoreErrorKind::NoFunction,
+            b"ERR" if has("already exists") => StoreErrorKind::LibraryExists,
+            b"ERR" if has("ERR unknown command") => StoreErrorKind::Unknown,
+            b"ERR" if has("max number of clients") => StoreErrorKind::NotNow,
+            _ => StoreErrorKind::Other,
+        };
+        // `unknown command 'X', with args beginning with: …` would put texts of clients into the log.
+        let shown = text.split(", with args").next().unwrap_or_default().chars();
+        let in_one_line = shown.map(|c| if c.is_control() { ' ' } else { c });
+        StoreError { kind, text: in_one_line.take(ERROR_TEXT_CHARS_MAX).collect() }
+    }
+}
+
+/// One thing that the store has sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Arrival {
+    /// The reply to the oldest command without one.
+    Reply(Reply),
+    /// A message on a channel.
+    Message {
+        /// The channel's name.
+        channel: Vec<u8>,
+        /// The text.
+        text: Vec<u8>,
+    },
+    /// The connection is subscribed to a channel, which answers the command.
+    Subscribed,
+    /// Any other push; it answers nothing.
+    OtherPush,
+}
+
+/// The store has sent something that is not RESP3, or exceeds a limit. The connection is unusable,
+/// because where the next reply begins is unknown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BadReply;
+
+/// Splits the store's bytes into replies and pushes.
+#[derive(Default)]
+pub struct ReplyReader {
+    /// Bytes that do not make a whole frame yet, between two calls of [`ReplyReader::drain`].
+    buffer: BytesMut,
+}
+
+impl ReplyReader {
+    /// Appends bytes that the store has sent.
+    pub fn feed(&mut self, input: &[u8]) {
+        self.buffer.extend_from_slice(input);
+    }
+
+    /// Bytes that no reply has been made of yet.
+    pub fn buffered_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Forgets everything: another connection begins.
+    pub fn clear(&mut self) {
+        self.buffer = BytesMut::new();
+    }
+
+    /// Passes on all whole replies and pushes. After an error the reader must be cleared.
+    pub fn drain(&mut self, mut take: impl FnMut(Arrival)) -> Result<(), BadReply> {
+        let size = self.buffer.len();
+        let mut rest = std::mem::take(&mut self.buffer).freeze();
+        loop {
+            match parse_frame(rest.clone()) {
+                Ok((frame, behind)) => {
+                    let frame_bytes = rest.len() - behind.len();
+                    rest = behind;
+                    if frame_bytes > REPLY_BYTES_MAX {
+                        return Err(BadReply);
+                    }
+                    if let Some(arrival) = arrival(frame)? {
+                        take(arrival);
+                    }
+                }
+                Err(ParseError::Incomplete) if rest.len() <= REPLY_BYTES_MAX => break,
+                Err(_) => return Err(BadReply),
+            }
+        }
+        if !rest.is_empty() || size <= BUFFER_KEPT_MAX {
+            // No frame is left, so this copies nothing.
+            self.buffer = rest.try_into_mut().unwrap_or_else(|rest| BytesMut::from(&rest[..]));
+        }
+        Ok(())
+    }
+}
+
+/// What a frame is; `None` for metadata (attributes), of which no reply needs any.
+fn arrival(frame: Frame) -> Result<Option<Arrival>, BadReply> {
+    match frame {
+        Frame::Push(items) => push(&items).map(Some),
+        Frame::Attribute(_) => Ok(None),
+        frame => reply(frame, REPLY_DEPTH_MAX).map(|reply| Some(Arrival::Reply(reply))),
+    }
+}
+
+fn push(items: &[Frame]) -> Result<Arrival, BadReply> {
+    let bytes = |place: usize| items.get(place).and_then(Frame::as_bytes).map(Bytes::as_ref);
+    match bytes(0).ok_or(BadReply)? {
+        b"smessage" => Ok(Arrival::Message {
+            channel: bytes(1).ok_or(BadReply)?.to_vec(),
+            text: bytes(2).ok_or(BadReply)?.to_vec(),
+        }),
+        b"ssubscribe" => Ok(Arrival::Subscribed),
+        _ => Ok(Arrival::OtherPush),
+    }
+}
+
+fn reply(frame: Frame, depth: usize) -> Result<Reply, BadReply> {
+    let list = |items: Vec<Frame>| {
+        let depth = depth.checked_sub(1).ok_or(BadReply)?;
+        items.into_iter().map(|item| reply(item, depth)).collect::<Result<_, _>>().map(Reply::List)
+    };
+    let text = |text: Bytes| Ok(Reply::Text(text.to_vec()));
+    match frame {
+        Frame::SimpleString(string) | Frame::BigNumber(string) => text(string),
+        Frame::BulkString(Some(string)) => text(string),
+        // Three letters and a colon precede the text.
+        Frame::VerbatimString { payload } => {
+            Ok(Reply::Text(payload.get(4..).unwrap_or_default().to_vec()))
+        }
+        Frame::Integer(number) => Ok(Reply::Number(number)),
+        Frame::Boolean(is_true) => Ok(Reply::Number(is_true.into())),
+        Frame::Null | Frame::BulkString(None) | Frame::Array(None) => Ok(Reply::Null),
+        Frame::Error(error) | Frame::BlobError(error) => {
+            Ok(Reply::Error(StoreError::parse(&error)))
+        }
+        Frame::Array(Some(items)) | Frame::Set(items) => list(items),
+        Frame::Map(pairs) => {
+            list(pairs.into_iter().flat_map(|(key, value)| [key, value]).collect())
+        }
+        // No command of ours is answered by a fraction, and no store streams a reply.
+        _ => Err(BadReply),
+    }
+}
+
+/// Appends a command: its name and its arguments.
+pub fn pack(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    pack_head(out, parts.len());
+    parts.iter().for_each(|part| pack_part(out, part));
+}
+
+/// Appends the head of a command of so many parts, its name included.
+pub(super) fn pack_head(out: &mut Vec<u8>, parts: usize) {
+    pack_length(out, b'*', parts);
+}
+
+/// Appends one part of a command. Its length precedes it, so it may contain anything.
+pub(super) fn pack_part(out: &mut Vec<u8>, part: &[u8]) {
+    pack_length(out, b'$', part.len());
+    out.extend_from_slice(part);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn pack_length(out: &mut Vec<u8>, sign: u8, length: usize) {
+    out.push(sign);
+    let written = write!(out, "{length}\r\n");
+    debug_assert!(written.is_ok(), "a vector takes everything");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads `input` whole and split at every byte.
+    #[track_caller]
+    fn check(input: &[u8], expected: Result<&[Arrival], BadReply>) {
+        for split in 0..=input.len() {
+            let (mut reader, mut arrivals) = (ReplyReader::default(), Vec::new());
+            let (one, other) = input.split_at(split);
+            let mut result = Ok(());
+            for part in [one, other] {
+                reader.feed(part);
+                result = result.and_then(|()| reader.drain(|arrival| arrivals.push(arrival)));
+            }
+            match expected {
+                Ok(expected) => {
+                    assert_eq!((result, arrivals.as_slice()), (Ok(()), expected), "at {split}");
+                    assert_eq!(reader.buffered_bytes(), 0);
+                }
+                Err(bad) => assert_eq!(result, Err(bad), "at {split}"),
+            }
+        }
+    }
+
+    fn text(text: &str) -> Reply {
+        Reply::Text(text.as_bytes().to_vec())
+    }
+
+    fn error(kind: StoreErrorKind, text: &str) -> Reply {
+        Reply::Error(StoreError { kind, text: text.to_owned() })
+    }
+
+    #[test]
+    fn replies_of_all_types_are_read() {
+        check(b"", Ok(&[]));
+        let one = |input: &[u8], reply: Reply| check(input, Ok(&[Arrival::Reply(reply)]));
+        one(b"+OK\r\n", text("OK"));
+        one(b"$0\r\n\r\n", text(""));
+        one(b"$4\r\n\r\n\r\n\r\n", text("\r\n\r\n"));
+        one(b"=7\r\ntxt:abc\r\n", text("abc"));
+        one(b":-12\r\n", Reply::Number(-12));
+        one(b"#t\r\n", Reply::Number(1));
+        for null in [&b"_\r\n"[..], b"$-1\r\n", b"*-1\r\n"] {
+            one(null, Reply::Null);
+        }
+        let list = vec![text("OK"), Reply::List(vec![Reply::Number(1)]), Reply::List(vec![])];
+        one(b"*3\r\n$2\r\nOK\r\n*1\r\n:1\r\n~0\r\n", Reply::List(list));
+        let map = vec![text("server"), text("redis"), text("proto"), Reply::Number(3)];
+        one(b"%2\r\n$6\r\nserver\r\n$5\r\nredis\r\n$5\r\nproto\r\n:3\r\n", Reply::List(map));
+        check(
+            b"|1\r\n+ttl\r\n:3\r\n+OK\r\n:1\r\n",
+            Ok(&[Arrival::Reply(text("OK")), Arrival::Reply(Reply::Number(1))]),
+        );
+    }
+
+    #[test]
+    fn pushes_are_told_from_replies() {
+        let message =
+            Arrival::Message { channel: b"dc:{0}:to:n".to_vec(), text: b"E \r\n".to_vec() };
+        check(
+            b"+OK\r\n>3\r\n$8\r\nsmessage\r\n$11\r\ndc:{0}:to:n\r\n$4\r\nE \r\n\r\n:1\r\n",
+            Ok(&[Arrival::Reply(text("OK")), message, Arrival::Reply(Reply::Number(1))]),
+        );
+        check(b">3\r\n$10\r\nssubscribe\r\n$1\r\nc\r\n:1\r\n", Ok(&[Arrival::Subscribed]));
+        check(b">2\r\n$10\r\ninvalidate\r\n_\r\n", Ok(&[Arrival::OtherPush]));
+    }
+
+    #[test]
+    fn what_is_not_resp3_is_refused() {
+        let deep = [&b"*1\r\n".repeat(REPLY_DEPTH_MAX + 1)[..], b":1\r\n"].concat();
+        let bad: [&[u8]; 9] = [
+            b"HTTP/1.1 400 Bad Request\r\n",
+            b"$-2\r\n",
+            b"$3\r\nabcde\r\n",
+            b"*99999999999\r\n",
+            b">0\r\n",
+            b">2\r\n$8\r\nsmessage\r\n:1\r\n",
+            b"$?\r\n;1\r\na\r\n;0\r\n",
+            b",0.5\r\n",
+            &deep,
+        ];
+        for input in bad {
+            check(input, Err(BadReply));
+        }
+        let nested = [&b"*1\r\n".repeat(REPLY_DEPTH_MAX)[..], b":1\r\n"].concat();
+        let mut reader = ReplyReader::default();
+        reader.feed(&nested);
+        assert_eq!(reader.drain(|_| {}), Ok(()));
+    }
+
+    #[test]
+    fn a_reply_over_the_limit_is_refused_before_it_is_whole() {
+        let mut reader = ReplyReader::default();
+        reader.feed(format!("${}\r\n", REPLY_BYTES_MAX).as_bytes());
+        let chunk = vec![b'x'; 1 << 20];
+        let mut fed = 0;
+        let bad = loop {
+            reader.feed(&chunk);
+            fed += chunk.len();
+            if let Err(bad) = reader.drain(|_| panic!("no reply is whole")) {
+                break bad;
+            }
+        };
+        assert_eq!((bad, fed), (BadReply, REPLY_BYTES_MAX));
+    }
+
+    #[test]
+    fn errors_are_told_apart() {
+        let cases = [
+            ("FENCED", StoreErrorKind::Fenced),
+            ("SCHEMA 2", StoreErrorKind::Schema),
+            ("ERR Function not found", StoreErrorKind::NoFunction),
+            ("ERR Library 'dc_01234567' already exists", StoreErrorKind::LibraryExists),
+            (
+                "OOM command not allowed when used memory > 'maxmemory'.",
+                StoreErrorKind::OutOfMemory,
+            ),
+            ("READONLY You can't write against a read only replica.", StoreErrorKind::NotNow),
+            ("NOREPLICAS Not enough good replicas to write.", StoreErrorKind::NotNow),
+            ("LOADING Redis is loading the dataset in memory", StoreErrorKind::NotNow),
+            ("ERR max number of clients reached", StoreErrorKind::NotNow),
+            ("WRONGPASS invalid username-password pair", StoreErrorKind::NoRights),
+            (
+                "NOAUTH HELLO must be called with the client already authenticated",
+                StoreErrorKind::NoRights,
+            ),
+            ("NOPROTO unsupported protocol version", StoreErrorKind::Unknown),
+            ("WRONGTYPE Operation against a key", StoreErrorKind::Other),
+            ("", StoreErrorKind::Other),
+        ];
+        for (line, kind) in cases {
+            let input = format!("-{line}\r\n");
+            check(input.as_bytes(), Ok(&[Arrival::Reply(error(kind, line))]));
+        }
+        let unknown = b"-ERR unknown command 'XYZ', with args beginning with: 'secret' \r\n";
+        let shown = error(StoreErrorKind::Unknown, "ERR unknown command 'XYZ'");
+        check(unknown, Ok(&[Arrival::Reply(shown)]));
+        let long = [b"!300\r\n", &b"\n".repeat(300)[..], b"\r\n"].concat();
+        check(&long, Ok(&[Arrival::Reply(error(StoreErrorKind::Other, &" ".repeat(200)))]));
+    }
+
+    #[test]
+    fn what_is_missing_in_a_reply_is_empty() {
+        let reply = Reply::List(vec![
+            text("OK"),
+            Reply::Number(7),
+            Reply::List(vec![text("a")]),
+            text("12"),
+        ]);
+        assert_eq!(
+            (reply.status(), reply.text(1), reply.text(9)),
+            (&b"OK"[..], &b""[..], &b""[..])
+        );
+        assert_eq!((reply.list(2).len(), reply.list(0).len()), (1, 0));
+        assert_eq!((reply.number(1), reply.number(3), reply.number(0)), (Some(7), Some(12), None));
+        assert_eq!((text("FULL").status(), Reply::Null.status()), (&b"FULL"[..], &b""[..]));
+        for bad in ["", "+1", "-1", "1.5", " 1", "99999999999999999999"] {
+            assert_eq!(text(bad).as_number(), None, "{bad}");
+        }
+        assert_eq!(Reply::Number(-1).as_number(), None);
+    }
+
+    #[test]
+    fn a_command_is_packed_with_the_lengths_of_its_parts() {
+        let mut out = Vec::new();
+        pack(&mut out, &[b"FCALL", b"", b"a\r\nb"]);
+        assert_eq!(out, b"*3\r\n$5\r\nFCALL\r\n$0\r\n\r\n$4\r\na\r\nb\r\n");
+    }
+
+    /// A connection that has been sent a large reply once does not keep its memory.
+    #[test]
+    fn a_large_buffer_is_freed() {
+        let mut reader = ReplyReader::default();
+        let large = vec![b'x'; 2 * BUFFER_KEPT_MAX];
+        reader.feed(format!("${}\r\n", large.len()).as_bytes());
+        reader.feed(&large);
+        reader.feed(b"\r\n");
+        assert_eq!(reader.drain(|_| {}), Ok(()));
+        assert_eq!((reader.buffer.capacity(), reader.buffered_bytes()), (0, 0));
+    }
+}
