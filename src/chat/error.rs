@@ -94,6 +94,17 @@ pub enum CloseReason {
     Silent,
 }
 
+/// How a connection ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Departure {
+    /// With a close frame from either side. If it was the member's last, the member leaves at once.
+    Closed,
+    /// Without a close frame. If it was the member's last, the member may return within the grace.
+    Broken,
+    /// The owner or the operator has removed the member.
+    Removed,
+}
+
 /// Why a text is not a valid name or title.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BadName {

@@ -384,20 +384,24 @@ impl<R> Feeds<R> {
         Ok(has_missed_change)
     }
 
-    /// Sends a message of the history to one connection again. Does nothing if the connection is
-    /// catching up and has not received the message yet.
+    /// [`Feeds::repeat_message`], for a message of the history.
     pub fn repeat(&self, key: AttachmentKey, room_id: RoomId, place: Place, sink: &mut dyn Sink) {
         let Some(attachment) = self.attachments.get(key) else { return };
         let Some(feed) = self.rooms.get(attachment.room) else { return };
-        let id = feed.history.id(&self.archive.store, place);
-        if attachment.catch_up().is_some_and(|progress| progress.is_due(id)) {
+        let mut copy = MessageCopies::of(room_id);
+        feed.history.copy(&self.archive.store, place, &mut copy);
+        copy.iter().for_each(|message| self.repeat_message(key, &message, sink));
+    }
+
+    /// Sends a message of its room to one connection again. Does nothing if the connection is catching
+    /// up and has not received the message yet.
+    pub fn repeat_message(&self, key: AttachmentKey, message: &Message<'_>, sink: &mut dyn Sink) {
+        let Some(attachment) = self.attachments.get(key) else { return };
+        if attachment.catch_up().is_some_and(|progress| progress.is_due(message.id)) {
             return;
         }
         sink.advance(attachment.room, attachment.conn);
-        let mut message = MessageCopies::of(room_id);
-        feed.history.copy(&self.archive.store, place, &mut message);
-        let conn = attachment.conn;
-        message.iter().for_each(|message| sink.push(conn, &Event::Message(message)));
+        sink.push(attachment.conn, &Event::Message(*message));
     }
 
     /// If memory is short, drops messages of the address that holds most, the oldest of its room that

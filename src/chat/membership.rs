@@ -176,6 +176,16 @@ impl Chat {
             return Some(member);
         }
         let user_id = self.user_id(session, room)?;
+        self.insert_member(session, room, user_id)
+    }
+
+    /// Adds a membership to a session that has none in the room.
+    pub(super) fn insert_member(
+        &mut self,
+        session: SessionKey,
+        room: RoomKey,
+        user_id: UserId,
+    ) -> Option<MemberKey> {
         let joined = self.feeds.room_mut(room)?;
         let member = self.members.insert(Member {
             session,
@@ -201,6 +211,11 @@ impl Chat {
     /// Ends a membership. The caller has closed its connections.
     pub(super) fn remove_member(&mut self, now: Now, key: MemberKey, sink: &mut dyn Sink) {
         self.depart(now, key, sink);
+        self.forget_member(key);
+    }
+
+    /// Removes a member that is neither present nor connected.
+    pub(super) fn forget_member(&mut self, key: MemberKey) {
         let Some(member) = self.members.remove(key) else { return };
         if let Some(session) = self.sessions.get_mut(member.session) {
             session.rooms.retain(|(_, joined)| *joined != key);
@@ -224,13 +239,17 @@ impl Chat {
     }
 
     pub(super) fn check_members(&self) {
+        let mut count = 0;
         for (key, room) in self.feeds.rooms() {
+            count += room.roster.members().len();
+            room.roster.check(|key| self.present_facts(key));
             for (place, member) in room.roster.members().iter().enumerate() {
                 let member = self.members.get(*member).expect("a room's members exist");
                 agree!((member.room, member.place as usize), (key, place));
                 holds!(self.sessions.get(member.session).is_some(), "a member's session exists");
             }
         }
+        agree!(count, self.members.len(), "every member is in a room's list");
         for (key, session) in self.sessions.iter() {
             for (room, member) in &session.rooms {
                 let member = self.members.get(*member).expect("a session's memberships exist");

@@ -104,7 +104,7 @@ pub use address::{Address, Quota};
 pub use catch_up::Start;
 pub use command::{Command, Outcome, SessionCommand};
 pub use config::{ChatConfig, GuessPaces};
-pub use error::{BadName, CloseReason, Refusal};
+pub use error::{BadName, CloseReason, Departure, Refusal};
 pub use event::{BATCH_BYTES_FULL, Event, Message, MessageKind, RoomInfo};
 #[cfg(feature = "cluster")]
 pub use id::MessagePlace;
@@ -125,7 +125,7 @@ pub use moderation::{BanInfo, BanRequest};
 pub use name::{Name, Title, UserName};
 pub use password::LockRecord;
 pub use posting::{Draft, is_nonce};
-pub use presence::{Admission, Departure, JoinRequest};
+pub use presence::{Admission, JoinRequest};
 pub use records::{InvalidRecord, Record, RecordedKind, Restoring, RulesRecord};
 pub use ruling::RoomChanges;
 pub use sink::{LastPage, Page, Published, Sink};

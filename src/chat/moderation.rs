@@ -11,12 +11,13 @@ use super::address::Address;
 use super::bans::{Ban, HashedAddress};
 use super::error::{CloseReason, Refusal};
 use super::event::{Message, MessageKind};
-use super::id::{MessageId, UserId};
+use super::id::{MessageId, RoomId, UserId};
 use super::kept::MessageCopies;
 use super::keys::{MemberKey, RoomKey, SessionKey};
 use super::posting::Author;
 use super::sink::Sink;
 use super::state::Chat;
+use super::store::Place;
 use crate::clock::{Now, Wall};
 
 /// The ban that comes with a removal.
@@ -185,8 +186,6 @@ impl Chat {
             return Err(Refusal::RoomNotFound); // The state file has been written.
         }
         let room_id = room.id;
-        let mut copy = MessageCopies::of(room_id);
-        history.copy(store, place, &mut copy);
         if let Some(session) = self.sessions.get_mut(session) {
             let taken = self.config.message_pace.take(&mut session.messages, now.mono);
             taken.map_err(Refusal::RateLimited)?;
@@ -194,13 +193,28 @@ impl Chat {
         if header.is_deleted() {
             return Ok(());
         }
-        for message in copy.iter() {
-            let deleted = Message { kind: MessageKind::ChatDeleted, ..message };
-            self.feeds.delete_text(key, place, event_bytes(&deleted));
-        }
+        self.wipe_text(key, room_id, place, event_bytes);
         let author = Author { member: None, session, room: key, room_id, user_id, share: None };
         let kind = MessageKind::MessageDeleted(id);
         self.accept(now, author, kind, None, &mut |_| (), sink);
         Ok(())
+    }
+
+    /// Deletes the text of the chat message at `place` in a room's history.
+    pub(super) fn wipe_text(
+        &mut self,
+        key: RoomKey,
+        room_id: RoomId,
+        place: Place,
+        event_bytes: fn(&Message<'_>) -> usize,
+    ) {
+        let mut copy = MessageCopies::of(room_id);
+        if let Some(history) = self.feeds.history(key) {
+            history.copy(&self.feeds.archive().store, place, &mut copy);
+        }
+        for message in copy.iter() {
+            let deleted = Message { kind: MessageKind::ChatDeleted, ..message };
+            self.feeds.delete_text(key, place, event_bytes(&deleted));
+        }
     }
 }

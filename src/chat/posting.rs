@@ -77,6 +77,16 @@ fn trim(text: &str) -> &str {
     }
 }
 
+/// Whether a person may type now, who may not before `due`: see [`Member::typing_due`].
+pub(super) fn pace_typing(due: &mut u32, now: Now) -> bool {
+    let wait = due.wrapping_sub(now.mono.micros() as u32);
+    let may_type = !(1..=TYPING_INTERVAL.as_micros() as u32).contains(&wait);
+    if may_type {
+        *due = now.mono.after(TYPING_INTERVAL).micros() as u32;
+    }
+    may_type
+}
+
 /// Whether a text can be a nonce: 1 to [`NONCE_BYTES_MAX`] bytes.
 pub fn is_nonce(text: &str) -> bool {
     (1..=NONCE_BYTES_MAX).contains(&text.len())
@@ -195,21 +205,21 @@ impl Chat {
         }
     }
 
-    fn typing_as(&mut self, now: Now, key: MemberKey, sink: &mut dyn Sink) {
-        let Some(member) = self.members.get_mut(key) else { return };
-        let wait = member.typing_due.wrapping_sub(now.mono.micros() as u32);
-        if (1..=TYPING_INTERVAL.as_micros() as u32).contains(&wait) {
-            return;
+    /// Returns whether the event is published.
+    pub(super) fn typing_as(&mut self, now: Now, key: MemberKey, sink: &mut dyn Sink) -> bool {
+        let Some(member) = self.members.get_mut(key) else { return false };
+        if !pace_typing(&mut member.typing_due, now) {
+            return false;
         }
-        member.typing_due = now.mono.after(TYPING_INTERVAL).micros() as u32;
         let (Some(room), Some(session)) =
             (self.feeds.room(member.room), self.sessions.get(member.session))
         else {
-            return;
+            return false;
         };
         let (user, user_id) = (session.name.as_str(), member.user_id);
         let event = Event::Typing { user, user_id, room_id: room.id };
         self.feeds.deliver_unkept(member.room, &event, sink);
+        true
     }
 
     /// The same for a member that need not have a connection in the room.

@@ -7,7 +7,7 @@
 
 use super::address::{Address, Created, ShareKind};
 use super::catch_up::Start;
-use super::error::{CloseReason, Refusal};
+use super::error::{CloseReason, Departure, Refusal};
 use super::event::MessageKind;
 use super::feed::{Attachment, AttachmentState, Entrance};
 use super::keys::{AttachmentKey, ConnKey, MemberKey, RoomKey, SessionKey};
@@ -45,17 +45,6 @@ pub enum Admission {
     /// The connection waits for a name. [`Sink::admit`] or [`Sink::close`] will follow; its input
     /// must not be handled before.
     Waiting,
-}
-
-/// How a connection ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Departure {
-    /// With a close frame from either side. If it was the member's last, the member leaves at once.
-    Closed,
-    /// Without a close frame. If it was the member's last, the member may return within the grace.
-    Broken,
-    /// The owner or the operator has removed the member.
-    Removed,
 }
 
 /// The close of a connection whose session has no access to the room.
@@ -148,8 +137,8 @@ impl Chat {
         };
         let room = self.feeds.room(attachment.room).filter(|room| !room.is_closing);
         let Some(room) = room else { return };
-        let (you, is_owner) = (member.user_id, room.is_owned_by(member.session));
-        let owner = self.owner(attachment.room);
+        let (you, owner) = (member.user_id, self.owner(attachment.room));
+        let is_owner = owner == Some(you);
         let last = |room, complete| {
             let users = lookup::users(room, &self.members, &self.sessions).collect();
             LastPage { complete, you, is_owner, room: lookup::info(room), owner, users }
@@ -202,16 +191,8 @@ impl Chat {
             return;
         }
         member.take_grace().map(|timer| self.timers.cancel(timer));
-        let (room, probe) = (member.room, member.take_probe());
-        let (members, sessions) = (&self.members, &self.sessions);
-        if let Some(room) = self.feeds.room_mut(room) {
-            room.roster.depart(key, |key| present_facts(members, sessions, key));
-            room.recount(&mut self.room_heap_tally);
-            self.listing_revision += 1;
-        }
-        if let Some(member) = self.members.get_mut(key) {
-            member.arrival = None;
-        }
+        let probe = member.take_probe();
+        self.unregister(key);
         self.accept_presence(now, key, kind, sink);
         probe.as_ref().map(|probe| self.timers.cancel(probe.timer));
         self.recount();
@@ -391,6 +372,20 @@ impl Chat {
         true
     }
 
+    /// Ends the presence of a member that is present. Announces nothing.
+    pub(super) fn unregister(&mut self, key: MemberKey) {
+        let Some(member) = self.members.get(key) else { return };
+        let (members, sessions) = (&self.members, &self.sessions);
+        if let Some(room) = self.feeds.room_mut(member.room) {
+            room.roster.depart(key, |key| present_facts(members, sessions, key));
+            room.recount(&mut self.room_heap_tally);
+            self.listing_revision += 1;
+        }
+        if let Some(member) = self.members.get_mut(key) {
+            member.arrival = None;
+        }
+    }
+
     /// A connection has ended, or its close has begun. It receives no further events.
     pub fn exit(
         &mut self,
@@ -496,9 +491,6 @@ impl Chat {
     }
 
     pub(super) fn check_presence(&self) {
-        for (_, room) in self.feeds.rooms() {
-            room.roster.check(|key| self.present_facts(key));
-        }
         let (mut connected, mut waiting) = (0, 0);
         for (key, member) in self.members.iter() {
             let is_present = member.arrival.is_some();

@@ -248,6 +248,23 @@ const _: () = assert!(
 );
 
 impl Session {
+    /// A session without rooms, connections, creator or timer.
+    pub fn new(id: SessionId, name: Name) -> Session {
+        Session {
+            id,
+            name,
+            rooms: SmallVec::new(),
+            attachments: SmallVec::new(),
+            owned: None,
+            creator: None,
+            idle: None,
+            timer: None,
+            messages: Meter::default(),
+            joins: Meter::default(),
+            counted: 0,
+        }
+    }
+
     /// The session's membership in a room.
     pub fn member_in(&self, room: RoomKey) -> Option<MemberKey> {
         self.rooms.iter().find(|(joined, _)| *joined == room).map(|(_, member)| *member)
@@ -481,12 +498,13 @@ impl Chat {
 
     /// Panics if the domain contradicts itself or the ledger. For tests, and after a caught panic.
     pub fn check_invariants(&self) {
-        self.check_sessions();
         self.feeds.check();
-        self.check_rooms();
         self.check_members();
-        self.check_presence();
         self.check_shares();
+        self.check_heaps();
+        self.check_sessions();
+        self.check_rooms();
+        self.check_presence();
         self.guesses
             .check(|room| self.feeds.room(room).is_some_and(|room| room.password().is_some()));
         let of_session = |session: &Session| usize::from(session.timer.is_some());
@@ -498,6 +516,20 @@ impl Chat {
             + self.addresses.timed()
             + usize::from(self.guesses.timer.is_some());
         agree!(owned, self.timers.len(), "every armed timer belongs to an entry");
+    }
+
+    fn check_heaps(&self) {
+        let (mut heap, mut rooms) = (0, 0);
+        for (_, session) in self.sessions.iter() {
+            agree!(session.counted, session.heap_bytes());
+            heap += session.counted;
+        }
+        for (_, room) in self.feeds.rooms() {
+            agree!(room.counted, room.heap_bytes());
+            rooms += room.counted;
+        }
+        agree!(heap, self.session_heap_tally.bytes(), "the ledger counts every session's heap");
+        agree!(rooms, self.room_heap_tally.bytes(), "the ledger counts every room's heap");
         let counted = (self.session_slots_tally.bytes(), self.room_slots_tally.bytes());
         agree!(counted, self.slots_bytes(), "the ledger counts all collections");
     }
