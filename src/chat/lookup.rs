@@ -120,6 +120,10 @@ impl Chat {
 
     /// The owner, as members see it. It need not be a member.
     pub fn owner(&self, room: RoomKey) -> Option<UserId> {
+        #[cfg(feature = "cluster")]
+        if let Some(mirror) = &self.mirror {
+            return mirror.owners.get(&room).copied();
+        }
         let (owner, _) = self.feeds.room(room)?.owner?;
         self.user_id(owner, room)
     }

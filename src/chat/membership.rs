@@ -228,6 +228,8 @@ impl Chat {
         }
         self.recount_room(member.room);
         self.recount_session(member.session);
+        #[cfg(feature = "cluster")]
+        self.forget_person(key, &member);
     }
 
     /// A session's user id in a room. It stays the same if the session leaves and joins again.

@@ -20,6 +20,7 @@
 //! | [`command`] | requests and their outcomes, as values |
 //! | [`lookup`] | queries |
 //! | [`records`] | the state that survives a restart |
+//! | [`mirror`] | rooms that are decided elsewhere, applied as facts (feature `cluster`) |
 //!
 //! The delivering half does not know these rules. It stores messages and passes them on:
 //!
@@ -50,6 +51,7 @@
 //! [`command`]: ../../src/disposable_chat/chat/command.rs.html
 //! [`lookup`]: ../../src/disposable_chat/chat/lookup.rs.html
 //! [`records`]: ../../src/disposable_chat/chat/records.rs.html
+//! [`mirror`]: ../../src/disposable_chat/chat/mirror.rs.html
 //! [`feed`]: ../../src/disposable_chat/chat/feed.rs.html
 //! [`history`]: ../../src/disposable_chat/chat/history.rs.html
 //! [`kept`]: ../../src/disposable_chat/chat/kept.rs.html
@@ -120,7 +122,7 @@ pub use limits::{
 pub use lookup::{Extent, Reading};
 pub use membership::Access;
 #[cfg(feature = "cluster")]
-pub use mirror::{Appended, RoomFacts, RoomSnapshot};
+pub use mirror::{Appended, MirrorAdmission, PersonHere, RoomFacts, RoomSnapshot};
 pub use moderation::{BanInfo, BanRequest};
 pub use name::{Name, Title, UserName};
 pub use password::LockRecord;
@@ -130,3 +132,5 @@ pub use records::{InvalidRecord, Record, RecordedKind, Restoring, RulesRecord};
 pub use ruling::RoomChanges;
 pub use sink::{LastPage, Page, Published, Sink};
 pub use state::Chat;
+#[cfg(feature = "cluster")]
+pub use state::MirrorExit;

@@ -66,6 +66,12 @@ impl<'a> Draft<'a> {
     pub fn text(&self) -> &'a str {
         self.text
     }
+
+    /// The sender's own identifier for the message.
+    #[cfg(feature = "cluster")]
+    pub fn nonce(&self) -> Option<&'a str> {
+        self.nonce
+    }
 }
 
 /// Without white space (Unicode) at both ends. Most texts begin and end with a printable character of

@@ -118,12 +118,18 @@ impl Chat {
 
     /// Whether any probe is under way.
     pub fn is_probing(&self) -> bool {
+        #[cfg(feature = "cluster")]
+        if self.is_mirror() {
+            return self.is_probed_elsewhere();
+        }
         self.timers.has(PROBES)
     }
 
     /// The peer has sent something. It answers the member's probe, if there is one.
     pub fn on_sign_of_life(&mut self, now: Now, attachment: AttachmentKey, sink: &mut dyn Sink) {
         if let Some(member) = self.member_of(attachment) {
+            #[cfg(feature = "cluster")]
+            self.note_sign_of_life(member);
             self.answer_probe(now, member, sink);
         }
     }
@@ -395,6 +401,10 @@ impl Chat {
         sink: &mut dyn Sink,
     ) {
         let Some(attachment) = self.feeds.detach(key) else { return };
+        #[cfg(feature = "cluster")]
+        if self.is_mirror() {
+            return self.exit_mirrored(key, &attachment, departure);
+        }
         if let Some(session) = self.sessions.get_mut(attachment.session) {
             session.attachments.retain(|other| *other != key);
             if session.attachments.is_empty() {

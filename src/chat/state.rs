@@ -12,6 +12,10 @@ use smallvec::SmallVec;
 use super::address::Addresses;
 use super::bans::{Bans, HashedAddress};
 use super::config::ChatConfig;
+#[cfg(feature = "cluster")]
+use super::error::Departure;
+#[cfg(feature = "cluster")]
+use super::event::Message;
 use super::feed::Feeds;
 use super::guesses::Guesses;
 use super::heap::{list_bytes, map_bytes, tree_bytes, vec_bytes};
@@ -71,6 +75,54 @@ pub struct Chat {
     session_slots_tally: Tally,
     /// The heap of the collections of rooms, attachments and members.
     room_slots_tally: Tally,
+    /// `Some`: the rooms are decided elsewhere. See [`mirror`](super::mirror).
+    #[cfg(feature = "cluster")]
+    pub(super) mirror: Option<Box<Mirror>>,
+}
+
+/// What only a chat has whose rooms are decided elsewhere.
+#[cfg(feature = "cluster")]
+pub(super) struct Mirror {
+    /// The length of a message's event.
+    pub event_bytes: fn(&Message<'_>) -> usize,
+    /// The persons in all rooms: user ids, each with the index of a member.
+    pub people: BTreeSet<u128>,
+    /// The persons that have connections here: the hashes of their sessions' ids, each with the index
+    /// of a session.
+    pub here: BTreeSet<u128>,
+    /// The owners of rooms. They need not be present, and so have no session here.
+    pub owners: HashMap<RoomKey, UserId>,
+    /// Persons whose connections have been pinged because another session wants their name, and
+    /// that have not sent anything since.
+    pub probed: Vec<MemberKey>,
+    /// Persons that were in `probed` and have sent something.
+    pub alive: Vec<(RoomId, UserId)>,
+    /// Connections that have ended. Not bounded, because each had a connection's memory before.
+    pub exits: Vec<MirrorExit>,
+    /// [`Member::typing_due`] of persons that are not present, by the lowest bits of their user ids. If
+    /// two of them have the same, an event may be lost.
+    pub typing_due: [u32; 256],
+}
+
+/// The end of a connection in a room that is decided elsewhere.
+#[cfg(feature = "cluster")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MirrorExit {
+    /// The room.
+    pub room: RoomId,
+    /// The person.
+    pub user_id: UserId,
+    /// The person's session.
+    pub session: SessionId,
+    /// How the connection ended.
+    pub departure: Departure,
+    /// The person has no other connection in the room here.
+    pub is_last_of_person: bool,
+    /// The room has no other connection here.
+    pub is_last_of_room: bool,
+    /// The decision was made elsewhere, where the person's connections in the room no longer count. The
+    /// person may have come back since, so that telling the end there would be wrong.
+    pub is_decided: bool,
 }
 
 /// A user's identity: a name, with its rooms and connections.
@@ -392,7 +444,18 @@ impl Chat {
             room_heap_tally: ledger.tally(Account::Rooms),
             session_slots_tally: ledger.tally(Account::Sessions),
             room_slots_tally: ledger.tally(Account::Rooms),
+            #[cfg(feature = "cluster")]
+            mirror: None,
         }
+    }
+
+    /// Whether the rooms are decided elsewhere. Always false without the feature `cluster`.
+    #[inline(always)]
+    pub fn is_mirror(&self) -> bool {
+        #[cfg(feature = "cluster")]
+        return self.mirror.is_some();
+        #[cfg(not(feature = "cluster"))]
+        false
     }
 
     /// When [`Chat::sweep`] is due.
@@ -493,6 +556,8 @@ impl Chat {
             + tree_bytes::<u128, ()>(self.public_rooms.len())
             + tree_bytes::<u128, ()>(self.expiries.len())
             + vec_bytes::<RoomKey>(self.ending.capacity());
+        #[cfg(feature = "cluster")]
+        let rooms = rooms + self.mirror.as_ref().map_or(0, |mirror| mirror.heap_bytes());
         (sessions, rooms)
     }
 
@@ -502,9 +567,13 @@ impl Chat {
         self.check_members();
         self.check_shares();
         self.check_heaps();
-        self.check_sessions();
-        self.check_rooms();
-        self.check_presence();
+        if !self.is_mirror() {
+            self.check_sessions();
+            self.check_rooms();
+            self.check_presence();
+        }
+        #[cfg(feature = "cluster")]
+        self.check_mirror();
         self.guesses
             .check(|room| self.feeds.room(room).is_some_and(|room| room.password().is_some()));
         let of_session = |session: &Session| usize::from(session.timer.is_some());
