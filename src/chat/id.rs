@@ -245,6 +245,14 @@ pub struct MessagePlace {
     pub counter: u16,
 }
 
+/// As the ids of a stream of Redis are written.
+#[cfg(feature = "cluster")]
+impl fmt::Display for MessagePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.millis, self.counter)
+    }
+}
+
 /// A message's id, by which all messages are ordered: a UUID v7 (RFC 9562 §5.7).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct MessageId(Uuid);

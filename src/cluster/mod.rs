@@ -6,10 +6,18 @@
 //!
 //! | file | what it owns |
 //! |---|---|
+//! | `library` | the functions that decide in the store: their source, and their names |
+//! | `uplink` | the connection: greeting, calls without a reply, deadlines |
 //! | `resp` | packing commands; replies and pushes as values |
 //! | `record` | the form in which messages and rooms lie in the store |
 
+pub mod library;
 pub mod record;
 mod resp;
+mod uplink;
 
-pub use resp::{Arrival, BadReply, Reply, ReplyReader, StoreError, StoreErrorKind, pack};
+pub use resp::{BadReply, Reply, ReplyReader, StoreError, StoreErrorKind, StoreEvent, pack};
+pub use uplink::{
+    CALL_BYTES_MAX, CALLS_MAX, CallFailure, Login, StartProblem, StoreCall, Unavailable, Uplink,
+    UplinkConfig, UplinkCounters, UplinkEvent,
+};

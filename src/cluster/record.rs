@@ -132,15 +132,10 @@ pub fn place(text: &[u8]) -> Result<MessagePlace, BadRecord> {
     }
 }
 
-/// A place as text.
-pub fn place_text(place: MessagePlace) -> String {
-    format!("{}-{}", place.millis, place.counter)
-}
-
 /// Reads an entry, which a function has appended.
 pub fn entry(room: RoomId, entry: &Reply) -> Result<Appended<'_>, BadRecord> {
-    let after = place(entry.text(0))?;
-    Ok(Appended { after, message: message(room, place(entry.text(1))?, entry.text(2))? })
+    let after = place(entry.bytes(0))?;
+    Ok(Appended { after, message: message(room, place(entry.bytes(1))?, entry.bytes(2))? })
 }
 
 /// Reads a flat list of places and records, as `resync` replies with.
@@ -161,8 +156,8 @@ pub fn stream_messages(
     entries: &Reply,
 ) -> impl Iterator<Item = Result<Message<'_>, BadRecord>> {
     entries.items().iter().map(move |entry| {
-        let record = entry.list(1).get(1).and_then(Reply::as_text).ok_or(BadRecord)?;
-        message(room, place(entry.text(0))?, record)
+        let record = entry.list(1).get(1).map(Reply::as_bytes).ok_or(BadRecord)?;
+        message(room, place(entry.bytes(0))?, record)
     })
 }
 
@@ -195,7 +190,7 @@ pub fn facts(room: RoomId, facts: &[u8]) -> Result<RoomFacts<'_>, BadRecord> {
 /// Reads a snapshot of a room.
 pub fn snapshot(room: RoomId, snapshot: &Reply) -> Result<RoomSnapshot<'_>, BadRecord> {
     Ok(RoomSnapshot {
-        facts: facts(room, snapshot.text(0))?,
+        facts: facts(room, snapshot.bytes(0))?,
         people: people(snapshot.list(1)).collect::<Result<_, _>>()?,
         tombstones: messages(room, snapshot.list(2)).collect::<Result<_, _>>()?,
     })
@@ -481,7 +476,7 @@ mod tests {
         ] {
             let expected = MessagePlace { millis, counter };
             assert_eq!(place(text.as_bytes()), Ok(expected), "{text}");
-            assert_eq!(place_text(expected), text);
+            assert_eq!(expected.to_string(), text);
         }
         let bad =
             ["", "-", "1", "1-", "-1", "1-4096", "1-70000", "281474976710656-0", "1-1-1", "1 -1"];

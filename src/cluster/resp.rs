@@ -40,11 +40,11 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// The text of a text; else nothing.
-    pub fn as_text(&self) -> Option<&[u8]> {
+    /// The bytes of a text; none of anything else.
+    pub fn as_bytes(&self) -> &[u8] {
         match self {
-            Reply::Text(text) => Some(text),
-            _ => None,
+            Reply::Text(text) => text,
+            _ => &[],
         }
     }
 
@@ -56,29 +56,6 @@ impl Reply {
         }
     }
 
-    /// The word that a function's reply begins with; empty if it has none.
-    pub fn status(&self) -> &[u8] {
-        match self {
-            Reply::Text(text) => text,
-            _ => self.text(0),
-        }
-    }
-
-    /// The text at this place of a list; empty if there is none.
-    pub fn text(&self, place: usize) -> &[u8] {
-        self.items().get(place).and_then(Reply::as_text).unwrap_or_default()
-    }
-
-    /// The list at this place of a list; empty if there is none.
-    pub fn list(&self, place: usize) -> &[Reply] {
-        self.items().get(place).map(Reply::items).unwrap_or_default()
-    }
-
-    /// The number at this place of a list, which may be written as a text.
-    pub fn number(&self, place: usize) -> Option<u64> {
-        self.items().get(place)?.as_number()
-    }
-
     /// The number, which may be written as a text of digits.
     pub fn as_number(&self) -> Option<u64> {
         match self {
@@ -86,6 +63,31 @@ impl Reply {
             Reply::Text(text) => digits(text),
             _ => None,
         }
+    }
+
+    /// The word that a function's reply begins with; empty if it has none.
+    pub fn status(&self) -> &str {
+        self.text(0)
+    }
+
+    /// The bytes of the text at this place of a list; empty if there is none.
+    pub fn bytes(&self, place: usize) -> &[u8] {
+        self.items().get(place).map(Reply::as_bytes).unwrap_or_default()
+    }
+
+    /// The text at this place of a list; empty if there is none, or if it is not UTF-8.
+    pub fn text(&self, place: usize) -> &str {
+        std::str::from_utf8(self.bytes(place)).unwrap_or_default()
+    }
+
+    /// The number at this place of a list, which may be written as a text; 0 if there is none.
+    pub fn number(&self, place: usize) -> u64 {
+        self.items().get(place).and_then(Reply::as_number).unwrap_or_default()
+    }
+
+    /// The list at this place of a list; empty if there is none.
+    pub fn list(&self, place: usize) -> &[Reply] {
+        self.items().get(place).map(Reply::items).unwrap_or_default()
     }
 }
 
@@ -157,7 +159,7 @@ impl StoreError {
 
 /// One thing that the store has sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Arrival {
+pub enum StoreEvent {
     /// The reply to the oldest command without one.
     Reply(Reply),
     /// A message on a channel.
@@ -202,7 +204,7 @@ impl ReplyReader {
     }
 
     /// Passes on all whole replies and pushes. After an error the reader must be cleared.
-    pub fn drain(&mut self, mut take: impl FnMut(Arrival)) -> Result<(), BadReply> {
+    pub fn drain(&mut self, mut take: impl FnMut(StoreEvent)) -> Result<(), BadReply> {
         let size = self.buffer.len();
         let mut rest = std::mem::take(&mut self.buffer).freeze();
         loop {
@@ -213,8 +215,8 @@ impl ReplyReader {
                     if frame_bytes > REPLY_BYTES_MAX {
                         return Err(BadReply);
                     }
-                    if let Some(arrival) = arrival(frame)? {
-                        take(arrival);
+                    if let Some(event) = event(frame)? {
+                        take(event);
                     }
                 }
                 Err(ParseError::Incomplete) if rest.len() <= REPLY_BYTES_MAX => break,
@@ -230,23 +232,23 @@ impl ReplyReader {
 }
 
 /// What a frame is; `None` for metadata (attributes), of which no reply needs any.
-fn arrival(frame: Frame) -> Result<Option<Arrival>, BadReply> {
+fn event(frame: Frame) -> Result<Option<StoreEvent>, BadReply> {
     match frame {
         Frame::Push(items) => push(&items).map(Some),
         Frame::Attribute(_) => Ok(None),
-        frame => reply(frame, REPLY_DEPTH_MAX).map(|reply| Some(Arrival::Reply(reply))),
+        frame => reply(frame, REPLY_DEPTH_MAX).map(|reply| Some(StoreEvent::Reply(reply))),
     }
 }
 
-fn push(items: &[Frame]) -> Result<Arrival, BadReply> {
+fn push(items: &[Frame]) -> Result<StoreEvent, BadReply> {
     let bytes = |place: usize| items.get(place).and_then(Frame::as_bytes).map(Bytes::as_ref);
     match bytes(0).ok_or(BadReply)? {
-        b"smessage" => Ok(Arrival::Message {
+        b"smessage" => Ok(StoreEvent::Message {
             channel: bytes(1).ok_or(BadReply)?.to_vec(),
             text: bytes(2).ok_or(BadReply)?.to_vec(),
         }),
-        b"ssubscribe" => Ok(Arrival::Subscribed),
-        _ => Ok(Arrival::OtherPush),
+        b"ssubscribe" => Ok(StoreEvent::Subscribed),
+        _ => Ok(StoreEvent::OtherPush),
     }
 }
 
@@ -308,18 +310,18 @@ mod tests {
 
     /// Reads `input` whole and split at every byte.
     #[track_caller]
-    fn check(input: &[u8], expected: Result<&[Arrival], BadReply>) {
+    fn check(input: &[u8], expected: Result<&[StoreEvent], BadReply>) {
         for split in 0..=input.len() {
-            let (mut reader, mut arrivals) = (ReplyReader::default(), Vec::new());
+            let (mut reader, mut events) = (ReplyReader::default(), Vec::new());
             let (one, other) = input.split_at(split);
             let mut result = Ok(());
             for part in [one, other] {
                 reader.feed(part);
-                result = result.and_then(|()| reader.drain(|arrival| arrivals.push(arrival)));
+                result = result.and_then(|()| reader.drain(|event| events.push(event)));
             }
             match expected {
                 Ok(expected) => {
-                    assert_eq!((result, arrivals.as_slice()), (Ok(()), expected), "at {split}");
+                    assert_eq!((result, events.as_slice()), (Ok(()), expected), "at {split}");
                     assert_eq!(reader.buffered_bytes(), 0);
                 }
                 Err(bad) => assert_eq!(result, Err(bad), "at {split}"),
@@ -338,7 +340,7 @@ mod tests {
     #[test]
     fn replies_of_all_types_are_read() {
         check(b"", Ok(&[]));
-        let one = |input: &[u8], reply: Reply| check(input, Ok(&[Arrival::Reply(reply)]));
+        let one = |input: &[u8], reply: Reply| check(input, Ok(&[StoreEvent::Reply(reply)]));
         one(b"+OK\r\n", text("OK"));
         one(b"$0\r\n\r\n", text(""));
         one(b"$4\r\n\r\n\r\n\r\n", text("\r\n\r\n"));
@@ -354,20 +356,20 @@ mod tests {
         one(b"%2\r\n$6\r\nserver\r\n$5\r\nredis\r\n$5\r\nproto\r\n:3\r\n", Reply::List(map));
         check(
             b"|1\r\n+ttl\r\n:3\r\n+OK\r\n:1\r\n",
-            Ok(&[Arrival::Reply(text("OK")), Arrival::Reply(Reply::Number(1))]),
+            Ok(&[StoreEvent::Reply(text("OK")), StoreEvent::Reply(Reply::Number(1))]),
         );
     }
 
     #[test]
     fn pushes_are_told_from_replies() {
         let message =
-            Arrival::Message { channel: b"dc:{0}:to:n".to_vec(), text: b"E \r\n".to_vec() };
+            StoreEvent::Message { channel: b"dc:{0}:to:n".to_vec(), text: b"E \r\n".to_vec() };
         check(
             b"+OK\r\n>3\r\n$8\r\nsmessage\r\n$11\r\ndc:{0}:to:n\r\n$4\r\nE \r\n\r\n:1\r\n",
-            Ok(&[Arrival::Reply(text("OK")), message, Arrival::Reply(Reply::Number(1))]),
+            Ok(&[StoreEvent::Reply(text("OK")), message, StoreEvent::Reply(Reply::Number(1))]),
         );
-        check(b">3\r\n$10\r\nssubscribe\r\n$1\r\nc\r\n:1\r\n", Ok(&[Arrival::Subscribed]));
-        check(b">2\r\n$10\r\ninvalidate\r\n_\r\n", Ok(&[Arrival::OtherPush]));
+        check(b">3\r\n$10\r\nssubscribe\r\n$1\r\nc\r\n:1\r\n", Ok(&[StoreEvent::Subscribed]));
+        check(b">2\r\n$10\r\ninvalidate\r\n_\r\n", Ok(&[StoreEvent::OtherPush]));
     }
 
     #[test]
@@ -435,30 +437,34 @@ mod tests {
         ];
         for (line, kind) in cases {
             let input = format!("-{line}\r\n");
-            check(input.as_bytes(), Ok(&[Arrival::Reply(error(kind, line))]));
+            check(input.as_bytes(), Ok(&[StoreEvent::Reply(error(kind, line))]));
         }
         let unknown = b"-ERR unknown command 'XYZ', with args beginning with: 'secret' \r\n";
         let shown = error(StoreErrorKind::Unknown, "ERR unknown command 'XYZ'");
-        check(unknown, Ok(&[Arrival::Reply(shown)]));
+        check(unknown, Ok(&[StoreEvent::Reply(shown)]));
         let long = [b"!300\r\n", &b"\n".repeat(300)[..], b"\r\n"].concat();
-        check(&long, Ok(&[Arrival::Reply(error(StoreErrorKind::Other, &" ".repeat(200)))]));
+        check(&long, Ok(&[StoreEvent::Reply(error(StoreErrorKind::Other, &" ".repeat(200)))]));
     }
 
     #[test]
     fn what_is_missing_in_a_reply_is_empty() {
-        let reply = Reply::List(vec![
-            text("OK"),
-            Reply::Number(7),
-            Reply::List(vec![text("a")]),
-            text("12"),
-        ]);
+        let inner = Reply::List(vec![text("a")]);
+        let list = vec![text("OK"), Reply::Number(7), inner, text("12"), Reply::Text(vec![0xFF])];
+        let reply = Reply::List(list);
         assert_eq!(
-            (reply.status(), reply.text(1), reply.text(9)),
-            (&b"OK"[..], &b""[..], &b""[..])
+            (reply.status(), reply.text(1), reply.text(4), reply.text(9)),
+            ("OK", "", "", "")
         );
-        assert_eq!((reply.list(2).len(), reply.list(0).len()), (1, 0));
-        assert_eq!((reply.number(1), reply.number(3), reply.number(0)), (Some(7), Some(12), None));
-        assert_eq!((text("FULL").status(), Reply::Null.status()), (&b"FULL"[..], &b""[..]));
+        assert_eq!(
+            (reply.bytes(4), reply.bytes(2), reply.bytes(9)),
+            (&b"\xFF"[..], &b""[..], &b""[..])
+        );
+        assert_eq!((reply.list(2).len(), reply.list(0).len(), reply.list(9).len()), (1, 0, 0));
+        assert_eq!(
+            (reply.number(1), reply.number(3), reply.number(0), reply.number(9)),
+            (7, 12, 0, 0)
+        );
+        assert_eq!((text("FULL").status(), Reply::Null.status()), ("", ""));
         for bad in ["", "+1", "-1", "1.5", " 1", "99999999999999999999"] {
             assert_eq!(text(bad).as_number(), None, "{bad}");
         }
