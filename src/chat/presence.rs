@@ -511,7 +511,8 @@ impl Chat {
             );
             holds!(member.connections == 0 || member.grace().is_none(), "no grace while connected");
             let own = self.attachments_of(key).into_iter();
-            let own = own.filter(|attachment| self.member_of(*attachment) == Some(key)).count();
+            let own = own.filter_map(|key| self.feeds.attachments.get(key)?.member());
+            let own = own.filter(|member| *member == key).count();
             agree!(member.connections as usize, own);
             connected += own;
             if let Some(probe) = member.probe() {
