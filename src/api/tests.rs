@@ -54,6 +54,10 @@ impl Sink for RecordingSink {
     fn is_alive(&mut self, _: ConnKey) -> bool {
         false
     }
+    #[cfg(feature = "cluster")]
+    fn is_open(&mut self, _: ConnKey) -> bool {
+        true
+    }
     fn admit(&mut self, _: ConnKey) {}
     fn end_room(&mut self, _: RoomKey) {}
     fn free_room(&mut self, _: RoomKey) {}

@@ -67,7 +67,7 @@ pub enum MessageKind<'a> {
 }
 
 /// The facts about a room that every client with its id may learn.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RoomInfo<'a> {
     /// The id.
     pub id: RoomId,

@@ -119,6 +119,20 @@ impl MessageCopies {
         MessageCopies { records: Vec::new(), ends: Vec::new(), room_id }
     }
 
+    /// A copy of one message, which need not be kept.
+    #[cfg(feature = "cluster")]
+    pub fn of_message(message: &Message<'_>) -> MessageCopies {
+        let mut copy = MessageCopies::of(message.room_id);
+        copy.push_new(message);
+        copy
+    }
+
+    /// The copies; none are left.
+    #[cfg(feature = "cluster")]
+    pub fn take(&mut self) -> MessageCopies {
+        std::mem::replace(self, MessageCopies::of(self.room_id))
+    }
+
     /// Appends the record that `read` appends to its argument.
     pub(super) fn push(&mut self, read: impl FnOnce(&mut Vec<u8>)) {
         read(&mut self.records);

@@ -91,11 +91,19 @@ impl Chat {
     /// The newest [`ROOMS_LISTED_MAX`] public rooms, newest first.
     pub fn public_rooms(&self) -> impl Iterator<Item = RoomInfo<'_>> + Clone {
         let newest = self.public_rooms.iter().rev().take(ROOMS_LISTED_MAX);
-        newest.filter_map(|entry| self.room_info(self.feeds.key_at(*entry as u32 as usize)?))
+        let newest =
+            newest.filter_map(|entry| self.room_info(self.feeds.key_at(*entry as u32 as usize)?));
+        #[cfg(feature = "cluster")]
+        let newest = newest.chain(self.listed_elsewhere());
+        newest
     }
 
     /// Changes whenever [`Chat::public_rooms`] may have changed.
     pub fn listing_revision(&self) -> u64 {
+        #[cfg(feature = "cluster")]
+        if let Some(mirror) = &self.mirror {
+            return mirror.listing_revision;
+        }
         self.listing_revision
     }
 

@@ -34,6 +34,7 @@ use super::feed::{Attachment, AttachmentState};
 use super::heap::{map_bytes, shrink, tree_bytes, vec_bytes};
 use super::id::{MessageId, MessagePlace, RoomId, SessionId, UserId, keyed_hash};
 use super::keys::{AttachmentKey, ConnKey, MemberKey, RoomKey, SessionKey};
+use super::limits::ROOMS_LISTED_MAX;
 use super::name::{Name, Title, UserName};
 use super::password::Lock;
 use super::posting::{Draft, pace_typing};
@@ -41,7 +42,7 @@ use super::roster::Arrival;
 use super::sink::Sink;
 use super::state::{Chat, Member, Mirror, MirrorExit, Room, Rules, Session};
 use crate::clock::{Entropy, Mono, Now};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, allocation};
 
 /// A room as its members see it.
 #[derive(Clone, Copy, Debug)]
@@ -118,6 +119,8 @@ impl Mirror {
             probed: Vec::new(),
             alive: Vec::new(),
             exits: Vec::new(),
+            listing: Vec::new(),
+            listing_revision: 0,
             typing_due: [0; 256],
         }
     }
@@ -130,6 +133,8 @@ impl Mirror {
             + vec_bytes::<MemberKey>(self.probed.capacity())
             + vec_bytes::<(RoomId, UserId)>(self.alive.capacity())
             + vec_bytes::<MirrorExit>(self.exits.capacity())
+            + vec_bytes::<(RoomInfo<'static>, Option<Title>)>(self.listing.capacity())
+            + self.listing.iter().map(|(_, title)| title_bytes(title.as_ref())).sum::<usize>()
     }
 
     fn set_owner(&mut self, room: RoomKey, owner: Option<UserId>) {
@@ -145,6 +150,29 @@ impl Mirror {
         if self.probed.is_empty() {
             self.probed = Vec::new();
         }
+    }
+}
+
+fn title_bytes(title: Option<&Title>) -> usize {
+    title.map_or(0, |title| allocation(title.as_str().len()))
+}
+
+/// A room that borrows nothing.
+fn without_title(room: RoomInfo<'_>) -> RoomInfo<'static> {
+    let RoomInfo { id, is_private, has_password, is_locked, slow_mode, .. } = room;
+    let RoomInfo { is_encrypted, user_count, created, expires, .. } = room;
+    let title = None;
+    RoomInfo {
+        id,
+        title,
+        is_private,
+        has_password,
+        is_locked,
+        slow_mode,
+        is_encrypted,
+        user_count,
+        created,
+        expires,
     }
 }
 
@@ -281,6 +309,29 @@ impl Chat {
     /// Whether a room is mirrored and has not ended.
     fn is_open(&self, room: RoomKey) -> bool {
         self.feeds.room(room).is_some_and(|room| !room.is_closing)
+    }
+
+    /// Sets what [`Chat::public_rooms`] and [`Chat::listing_revision`] return: the newest public rooms of
+    /// all servers, newest first. At most [`ROOMS_LISTED_MAX`] of them are kept.
+    pub fn list_mirrored<'a>(
+        &mut self,
+        revision: u64,
+        rooms: impl IntoIterator<Item = RoomInfo<'a>>,
+    ) {
+        let rooms = rooms.into_iter().take(ROOMS_LISTED_MAX).map(|room| {
+            let title = room.title.and_then(|title| Title::restored(title).ok());
+            (without_title(room), title)
+        });
+        if let Some(mirror) = &mut self.mirror {
+            (mirror.listing, mirror.listing_revision) = (rooms.collect(), revision);
+        }
+        self.recount();
+    }
+
+    /// What [`Chat::list_mirrored`] was told last.
+    pub(super) fn listed_elsewhere(&self) -> impl Iterator<Item = RoomInfo<'_>> + Clone {
+        let listed = self.mirror.iter().flat_map(|mirror| &mirror.listing);
+        listed.map(|(room, title)| RoomInfo { title: title.as_ref().map(Title::as_str), ..*room })
     }
 
     // ---- Messages

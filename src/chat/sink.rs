@@ -85,6 +85,9 @@ pub trait Sink {
     /// At the end of a probe: whether a connection counts as alive although its peer has sent nothing.
     /// False for a peer that answers pings.
     fn is_alive(&mut self, to: ConnKey) -> bool;
+    /// Whether a connection that waits for a decision made elsewhere has not ended meanwhile.
+    #[cfg(feature = "cluster")]
+    fn is_open(&mut self, conn: ConnKey) -> bool;
     /// A connection that waited is now in the room. Its input may be handled from now on.
     fn admit(&mut self, to: ConnKey);
     /// Closes the connection. The domain removes the attachment itself, so the event loop must not

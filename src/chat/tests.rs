@@ -15,6 +15,8 @@ mod lifetimes;
 mod limits;
 mod memory;
 mod messages;
+#[cfg(feature = "cluster")]
+mod mirror;
 mod moderation;
 mod nonces;
 mod outside;

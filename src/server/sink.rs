@@ -145,6 +145,11 @@ impl<S: Stream> Sink for Table<S> {
         is_stream
     }
 
+    #[cfg(feature = "cluster")]
+    fn is_open(&mut self, conn: ConnKey) -> bool {
+        self.slots.get_mut(conn).and_then(Connection::recipient).is_some()
+    }
+
     fn admit(&mut self, to: ConnKey) {
         let Some(connection) = self.slots.get_mut(to) else { return };
         if let Protocol::Stream(stream) = &connection.protocol {

@@ -431,6 +431,11 @@ impl Sink for Recorder {
         false
     }
 
+    #[cfg(feature = "cluster")]
+    fn is_open(&mut self, conn: ConnKey) -> bool {
+        self.received_by(conn).is_open()
+    }
+
     fn admit(&mut self, to: ConnKey) {
         if self.discards {
             return;
