@@ -44,91 +44,116 @@ impl Library {
     }
 }
 
-/// Defines the functions with the names that they have in the source.
-macro_rules! functions {
-    ($($variant:ident $name:literal)*) => {
-        /// A function of the library.
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-        pub enum Function {
-            $(#[doc = concat!("`", $name, "` in `functions.lua`.")] $variant,)*
-        }
-
-        impl Function {
-            /// All functions.
-            pub const ALL: &'static [Function] = &[$(Function::$variant),*];
-
-            /// The name in the source.
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(Function::$variant => $name,)*
-                }
-            }
-        }
-    };
+/// A function of the library. `functions.lua` says what it does, and what its arguments are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[allow(missing_docs, reason = "the names are those in the source")]
+pub enum Function {
+    Hello,
+    Beat,
+    Reap,
+    Bye,
+    Shed,
+    Announce,
+    Count,
+    OpenSession,
+    Touch,
+    Reserve,
+    Own,
+    Disown,
+    Forget,
+    Attach,
+    Detach,
+    Declare,
+    ChargeJoin,
+    EndSession,
+    Gone,
+    OpenRoom,
+    Guess,
+    Join,
+    Look,
+    Unwatch,
+    Enter,
+    Exit,
+    Leave,
+    Quit,
+    Post,
+    Typing,
+    Alive,
+    Change,
+    DeleteRoom,
+    DeleteMessage,
+    Remove,
+    Bans,
+    Lift,
+    Resync,
+    Listing,
+    Usage,
+    Members,
 }
 
-functions! {
-    Hello "hello"
-    Beat "beat"
-    Reap "reap"
-    Bye "bye"
-    Shed "shed"
-    Announce "announce"
-    Count "count"
-    OpenSession "open_session"
-    Touch "touch"
-    Reserve "reserve"
-    Own "own"
-    Disown "disown"
-    Forget "forget"
-    Attach "attach"
-    Detach "detach"
-    Declare "declare"
-    ChargeJoin "charge_join"
-    EndSession "end_session"
-    Gone "gone"
-    OpenRoom "open_room"
-    Guess "guess"
-    Join "join"
-    Look "look"
-    Unwatch "unwatch"
-    Enter "enter"
-    Exit "exit"
-    Leave "leave"
-    Quit "quit"
-    Post "post"
-    Typing "typing"
-    Alive "alive"
-    Change "change"
-    DeleteRoom "delete_room"
-    DeleteMessage "delete_message"
-    Remove "remove"
-    Bans "bans"
-    Lift "lift"
-    Resync "resync"
-    Listing "listing"
-    Usage "usage"
-    Members "members"
-}
+/// Every function with its name in the source, in the order of the enum.
+pub(super) const FUNCTIONS: &[(Function, &str)] = &[
+    (Function::Hello, "hello"),
+    (Function::Beat, "beat"),
+    (Function::Reap, "reap"),
+    (Function::Bye, "bye"),
+    (Function::Shed, "shed"),
+    (Function::Announce, "announce"),
+    (Function::Count, "count"),
+    (Function::OpenSession, "open_session"),
+    (Function::Touch, "touch"),
+    (Function::Reserve, "reserve"),
+    (Function::Own, "own"),
+    (Function::Disown, "disown"),
+    (Function::Forget, "forget"),
+    (Function::Attach, "attach"),
+    (Function::Detach, "detach"),
+    (Function::Declare, "declare"),
+    (Function::ChargeJoin, "charge_join"),
+    (Function::EndSession, "end_session"),
+    (Function::Gone, "gone"),
+    (Function::OpenRoom, "open_room"),
+    (Function::Guess, "guess"),
+    (Function::Join, "join"),
+    (Function::Look, "look"),
+    (Function::Unwatch, "unwatch"),
+    (Function::Enter, "enter"),
+    (Function::Exit, "exit"),
+    (Function::Leave, "leave"),
+    (Function::Quit, "quit"),
+    (Function::Post, "post"),
+    (Function::Typing, "typing"),
+    (Function::Alive, "alive"),
+    (Function::Change, "change"),
+    (Function::DeleteRoom, "delete_room"),
+    (Function::DeleteMessage, "delete_message"),
+    (Function::Remove, "remove"),
+    (Function::Bans, "bans"),
+    (Function::Lift, "lift"),
+    (Function::Resync, "resync"),
+    (Function::Listing, "listing"),
+    (Function::Usage, "usage"),
+    (Function::Members, "members"),
+];
 
 impl Function {
     /// Whether a call ends something that exists already, so that a lost one would leave something
     /// behind. Such calls may use the reserve of the queue.
     pub fn ends_something(self) -> bool {
-        use Function::*;
         matches!(
             self,
-            Beat | Reap
-                | Bye
-                | Forget
-                | Disown
-                | Detach
-                | EndSession
-                | Gone
-                | Unwatch
-                | Exit
-                | Leave
-                | Quit
+            Function::Beat
+                | Function::Reap
+                | Function::Bye
+                | Function::Forget
+                | Function::Disown
+                | Function::Detach
+                | Function::EndSession
+                | Function::Gone
+                | Function::Unwatch
+                | Function::Exit
+                | Function::Leave
+                | Function::Quit
         )
     }
 }
@@ -141,10 +166,13 @@ mod tests {
     fn the_functions_are_those_that_the_source_registers() {
         let lines = SOURCE.lines().filter_map(|line| line.strip_prefix("register('"));
         let mut registered: Vec<_> = lines.filter_map(|line| line.split('\'').next()).collect();
-        let mut known: Vec<_> = Function::ALL.iter().map(|function| function.name()).collect();
+        let mut known: Vec<_> = FUNCTIONS.iter().map(|(_, name)| *name).collect();
         registered.sort_unstable();
         known.sort_unstable();
         assert_eq!(registered, known);
+        for (place, (function, _)) in FUNCTIONS.iter().enumerate() {
+            assert_eq!(*function as usize, place);
+        }
     }
 
     #[test]

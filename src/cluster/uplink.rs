@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use log::{error, info, warn};
 
-use super::library::{Function, Library, SCHEMA};
+use super::library::{FUNCTIONS, Function, Library, SCHEMA};
 use super::resp::{
     BadReply, Reply, ReplyReader, StoreError, StoreErrorKind, StoreEvent, digits, pack, pack_head,
     pack_part,
@@ -303,13 +303,13 @@ enum Verdict {
 impl<T> Uplink<T> {
     /// A connection that does not exist yet. `library`: what the store is to execute.
     pub fn new(config: UplinkConfig, library: Library) -> Uplink<T> {
-        let head = |function: &Function| {
+        let head = |(_, name): &(Function, &str)| {
             let mut head = Vec::new();
-            pack_part(&mut head, format!("{}_{}", library.name(), function.name()).as_bytes());
+            pack_part(&mut head, format!("{}_{name}", library.name()).as_bytes());
             pack_part(&mut head, b"1");
             head
         };
-        let heads = Function::ALL.iter().map(head).collect();
+        let heads = FUNCTIONS.iter().map(head).collect();
         let key = |partition| {
             let mut key = Vec::new();
             pack_part(&mut key, format!("{}:{{{partition}}}:nodes", config.prefix).as_bytes());
@@ -1070,7 +1070,7 @@ mod tests {
                     assert_eq!(sent, *expected, "{place}");
                 }
                 Says(text) => {
-                    let bytes = text.replace('\n', "\r\n").replace(';', "\r\n").into_bytes();
+                    let bytes = text.replace(['\n', ';'], "\r\n").into_bytes();
                     let at = split.saturating_sub(said).min(bytes.len());
                     let (one, other) = bytes.split_at(at);
                     said += bytes.len();
