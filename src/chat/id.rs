@@ -131,7 +131,7 @@ pub struct UserId(pub(super) u64);
 impl UserId {
     /// The id with these 64 bits.
     #[cfg(any(test, feature = "cluster"))]
-    pub fn from_bits(bits: u64) -> UserId {
+    pub const fn from_bits(bits: u64) -> UserId {
         UserId(bits)
     }
 
