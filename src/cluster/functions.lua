@@ -1055,7 +1055,7 @@ local function guess(P, us, node, room, uid, addr, interval, burst, room_interva
   if interval > 0 then
     call('ZREMRANGEBYSCORE', gu, '-inf', num(us))
     call('ZADD', gu, num(own), who)
-    if call('ZCARD', gu) > GUESSERS then call('ZREMRANGEBYRANK', gu, 0, 0) end
+    call('ZREMRANGEBYRANK', gu, 0, -GUESSERS - 1)
     call('PEXPIRE', gu, num(interval * burst / 1000 + 1))
   end
   if room_interval > 0 then call('SET', gr, num(all), 'PX', num((all - us) / 1000 + 1)) end

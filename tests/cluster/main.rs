@@ -8,8 +8,6 @@
 //! Tests must pass on a busy machine: they wait for conditions, with a deadline. They do not wait for
 //! the store's clock, but move what is stored into the past.
 
-#![allow(dead_code)] // Until the other tests are here.
-
 mod resp;
 mod stores;
 

@@ -132,11 +132,6 @@ impl Client {
         messages.map(|push| push[2].text()).collect()
     }
 
-    /// Whether the store has closed the connection.
-    pub fn is_closed(&mut self) -> bool {
-        matches!(self.stream.fill_buf(), Ok([]) | Err(_))
-    }
-
     fn line(&mut self) -> String {
         let mut line = Vec::new();
         self.stream.read_until(b'\n', &mut line).expect("the store answers in time");

@@ -124,16 +124,8 @@ impl Store {
         let _ = self.process.wait();
     }
 
-    /// The process, for signals.
-    pub fn process_id(&self) -> u32 {
-        self.process.id()
-    }
-
-    pub fn engine(&self) -> Engine {
-        self.engine
-    }
-
     /// For `--cluster`.
+    #[allow(dead_code)] // The tests of the functions start no server.
     pub fn url(&self) -> String {
         format!("unix:{}?user={USER}&pass={PASSWORD}", self.socket().display())
     }

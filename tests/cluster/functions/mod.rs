@@ -4,7 +4,13 @@
 //! use the server's code. The invariant: every test runs on each store, as a user with the documented
 //! rights and no more.
 
+mod endings;
+mod nodes;
+mod owners;
 mod posting;
+mod presence;
+mod rooms;
+mod sessions;
 
 use sha1::{Digest, Sha1};
 
