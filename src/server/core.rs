@@ -55,6 +55,8 @@ pub struct Core<S> {
     pub(super) has_more_input: bool,
     /// The one read buffer.
     pub(super) scratch: Vec<u8>,
+    /// Requests were read in this tick, and with them ids of sessions and passwords.
+    pub(super) has_read_requests: bool,
     /// For tests: handling this word panics. Debug builds only.
     #[cfg(debug_assertions)]
     pub(super) fault: Option<String>,
@@ -88,6 +90,7 @@ impl<S: Stream> Core<S> {
             frames: FrameReader::new(connection_config.ws),
             has_more_input: false,
             scratch: vec![0; schedule::BACKGROUND_TURN_BYTES_MAX],
+            has_read_requests: false,
             #[cfg(debug_assertions)]
             fault: None,
             #[cfg(debug_assertions)]
@@ -171,6 +174,9 @@ impl<S: Stream> Core<S> {
         self.table.outgoing.reset_paged();
         self.scratch = scratch;
         self.frames.clear();
+        if std::mem::take(&mut self.has_read_requests) {
+            clear_stack();
+        }
     }
 
     /// *settle*: the next pages of history are queued, the connections that have ended are reported
@@ -512,4 +518,11 @@ impl<S: Stream> Core<S> {
     pub fn check_ledger(&self) {
         self.table.check_counted();
     }
+}
+
+/// Overwrites the part of the stack that the calls of a request have used. What they were passed by
+/// value, the id of a session above all, would stay there until other calls happen to overwrite it.
+#[inline(never)]
+fn clear_stack() {
+    std::hint::black_box(&mut [0u8; 16 * 1024]);
 }

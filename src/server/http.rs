@@ -125,6 +125,7 @@ impl<S: Stream> Core<S> {
             self.trip(request.path().split('/').nth(1).unwrap_or_default());
         }
         self.table.counters.requests += 1;
+        self.has_read_requests = true;
         self.table.work.requests += 1;
         let Some(connection) = self.table.slots.get(key) else { return };
         let Protocol::Http(http) = &connection.protocol else { return };
