@@ -40,6 +40,12 @@ impl Pace {
         self.interval
     }
 
+    /// Occurrences that may come at once after a pause.
+    #[cfg(feature = "cluster")]
+    pub fn burst(self) -> u32 {
+        self.burst
+    }
+
     /// How long a meter takes at most to become idle after its last occurrence.
     pub fn idle_after(self) -> Duration {
         self.interval * self.burst

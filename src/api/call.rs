@@ -11,7 +11,7 @@ use super::error::Error;
 use super::message_list::MessageList;
 use super::object::{self, FieldValue};
 use super::upgrade::UpgradeRequest;
-use crate::chat::{Address, Command, RoomId, RoomKey, SessionId, SessionKey, Start};
+use crate::chat::{Address, Command, RoomId, RoomKey, SessionId, Start};
 use crate::clock::Now;
 use crate::http::{Request, Response};
 
@@ -58,8 +58,8 @@ pub enum EventFormat {
 /// A request for an event stream that may begin, as far as the request itself goes.
 #[derive(Clone, Copy, Debug)]
 pub struct EventsRequest {
-    pub session: SessionKey,
-    pub room: RoomKey,
+    pub session: SessionId,
+    pub room: RoomId,
     pub start: Start,
     pub format: EventFormat,
 }

@@ -89,6 +89,7 @@ codes! {
         UnsupportedTransferCoding = 501 "unsupported_transfer_coding",
         ServerFull = 503 "server_full",
         ShuttingDown = 503 "shutting_down",
+        Unavailable = 503 "unavailable",
     }
 }
 
@@ -210,6 +211,7 @@ impl From<Refusal> for Error {
             Refusal::BadNonce => (Code::BadNonce, None),
             Refusal::EmptyMessage => (Code::EmptyMessage, None),
             Refusal::NotEncrypted => (Code::NotEncrypted, None),
+            Refusal::Unavailable(wait) => (Code::Unavailable, Some(wait)),
             Refusal::TooLong => (Code::TooLong, None),
         };
         Error { retry_after: wait, ..Error::of(code, Detail::Refusal(refusal)) }
@@ -307,6 +309,11 @@ pub fn internal() -> Error {
 /// 503: a limit of the whole server is reached.
 pub fn server_full() -> Error {
     Refusal::ServerFull.into()
+}
+
+/// 503: the store of the cluster is away.
+pub fn unavailable() -> Error {
+    Refusal::Unavailable(Duration::from_secs(1)).into()
 }
 
 /// 503: the process is ending.

@@ -8,7 +8,7 @@ use super::call::{Answer, Call, EventFormat, EventsRequest, Step, check_ignored_
 use super::credential;
 use super::error::{self, Code, Error};
 use super::query;
-use crate::chat::{Command, MessageId, Refusal, RoomKey, SessionCommand, SessionKey, Start};
+use crate::chat::{Command, MessageId, Refusal, RoomId, SessionCommand, SessionId, Start};
 use crate::http::{Method, Request, Response};
 use crate::ws::close::Close;
 
@@ -34,7 +34,7 @@ pub fn begin<'a>(call: &Call<'a>) -> Result<Step<'a>, Error> {
 }
 
 /// The answer to a request that [`begin`] has read, if the session has access to the room.
-pub fn granted(call: &Call<'_>, session: SessionKey, room: RoomKey) -> Result<Answer, Error> {
+pub fn granted(call: &Call<'_>, session: SessionId, room: RoomId) -> Result<Answer, Error> {
     let request = call.request;
     let format = format(request)?;
     if request.method() == Method::Head {
@@ -98,6 +98,7 @@ pub fn refusal(close: Close) -> Error {
         // The session has left the room, or was removed from it, while the request waited.
         1000 | 4403 | 4411 => Refusal::NotAMember.into(),
         1001 => error::shutting_down(),
+        1013 if close == Close::UNAVAILABLE => error::unavailable(),
         1013 => error::server_full(),
         _ => error::internal(),
     }

@@ -165,6 +165,7 @@ pub fn close(reason: chat::CloseReason) -> Option<Close> {
         CloseReason::TooManyConnections => Close::TOO_MANY_CONNECTIONS,
         CloseReason::TooManyRooms => Close::TOO_MANY_ROOMS,
         CloseReason::RateLimited => Close::RATE_LIMITED,
+        CloseReason::Unavailable => Close::UNAVAILABLE,
         CloseReason::Silent => return None,
     })
 }

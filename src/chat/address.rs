@@ -33,7 +33,7 @@ impl Address {
     /// Stands for the /48 network of IPv6 that the address is in. One site may control such a network
     /// (RFC 6177), and with it 65,536 addresses in the sense of this type. No address is equal to
     /// it, because the last 64 bits of an address are zero.
-    fn network(self) -> Option<Address> {
+    pub(crate) fn network(self) -> Option<Address> {
         match self.0 {
             IpAddr::V4(_) => None,
             IpAddr::V6(ip) => {

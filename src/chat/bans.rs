@@ -15,7 +15,7 @@ pub(super) const BANS_MAX: usize = 256;
 
 /// The hash of an address in one room, or none. Seven bytes, so that a member has space for it.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(super) struct HashedAddress(pub [u8; 7]);
+pub(crate) struct HashedAddress(pub [u8; 7]);
 
 impl HashedAddress {
     /// `None`: an exempt peer, which has no address. `secret`: without it, addresses could be tried

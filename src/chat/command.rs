@@ -88,6 +88,55 @@ pub enum SessionCommand<'a> {
     Watch { room: Option<RoomId>, from: Option<Address> },
 }
 
+#[cfg(feature = "cluster")]
+impl SessionCommand<'_> {
+    /// The command with texts of its own, for an outcome that comes later.
+    pub fn into_owned(self) -> SessionCommand<'static> {
+        fn own(text: Cow<'_, str>) -> Cow<'static, str> {
+            Cow::Owned(text.into_owned())
+        }
+        match self {
+            SessionCommand::Touch => SessionCommand::Touch,
+            SessionCommand::ShowSession => SessionCommand::ShowSession,
+            SessionCommand::ListJoined => SessionCommand::ListJoined,
+            SessionCommand::OpenRoom { options, from } => {
+                let password = options.password.map(own);
+                let RoomOptions { title, private, ttl, slow_mode, encrypted, .. } = options;
+                let options = RoomOptions { title, private, password, ttl, slow_mode, encrypted };
+                SessionCommand::OpenRoom { options, from }
+            }
+            SessionCommand::ChangeRoom { room, changes } => {
+                let password = changes.password.map(|password| password.map(own));
+                let RoomChanges { title, locked, slow_mode, owner, .. } = changes;
+                let changes = RoomChanges { title, locked, slow_mode, password, owner };
+                SessionCommand::ChangeRoom { room, changes }
+            }
+            SessionCommand::DeleteRoom { room } => SessionCommand::DeleteRoom { room },
+            SessionCommand::Join { room, password, from } => {
+                SessionCommand::Join { room, password: password.map(own), from }
+            }
+            SessionCommand::Leave { room } => SessionCommand::Leave { room },
+            SessionCommand::ReadMessages { room, after, limit, from } => {
+                SessionCommand::ReadMessages { room, after, limit, from }
+            }
+            SessionCommand::Post { room, text, nonce } => {
+                SessionCommand::Post { room, text: own(text), nonce: nonce.map(own) }
+            }
+            SessionCommand::DeleteMessage { room, message, event_bytes } => {
+                SessionCommand::DeleteMessage { room, message, event_bytes }
+            }
+            SessionCommand::ListPeople { room, from } => SessionCommand::ListPeople { room, from },
+            SessionCommand::Type { room } => SessionCommand::Type { room },
+            SessionCommand::RemoveUser { room, user_id, ban } => {
+                SessionCommand::RemoveUser { room, user_id, ban }
+            }
+            SessionCommand::ListBans { room } => SessionCommand::ListBans { room },
+            SessionCommand::LiftBan { room, user_id } => SessionCommand::LiftBan { room, user_id },
+            SessionCommand::Watch { room, from } => SessionCommand::Watch { room, from },
+        }
+    }
+}
+
 /// What a command led to.
 pub enum Outcome<'a> {
     Counts {
@@ -140,8 +189,8 @@ pub enum Outcome<'a> {
     Bans(Vec<BanInfo<'a>>),
     BanLifted,
     Access {
-        session: SessionKey,
-        room: RoomKey,
+        session: SessionId,
+        room: RoomId,
     },
 }
 
@@ -271,8 +320,8 @@ impl Chat {
                 Outcome::BanLifted
             }
             SessionCommand::Watch { room, from } => {
-                let room = self.gate(now, session, self.named(room), Access::Read, from)?;
-                Outcome::Access { session, room }
+                self.gate(now, session, self.named(room), Access::Read, from)?;
+                Outcome::Access { session: id, room: room.ok_or(Refusal::RoomNotFound)? }
             }
         })
     }

@@ -56,6 +56,8 @@ pub enum Refusal {
     TooLong,
     /// All chats of the room are envelopes, and the message is none.
     NotEncrypted,
+    /// The store of the cluster cannot be reached; the request may be repeated after this time.
+    Unavailable(Duration),
 }
 
 /// Why the domain closes a connection, or does not admit it (contract §7.1 and on).
@@ -92,6 +94,9 @@ pub enum CloseReason {
     RateLimited,
     /// The peer did not respond to a probe. The connection is dropped without a close frame.
     Silent,
+    /// The store of the cluster could not be reached for too long, or has lost what the connection has
+    /// received.
+    Unavailable,
 }
 
 /// How a connection ended.
@@ -155,6 +160,9 @@ impl fmt::Display for Refusal {
             Refusal::EmptyMessage => f.write_str("The message is empty."),
             Refusal::NotEncrypted => {
                 f.write_str("The room is encrypted, and the message is no envelope.")
+            }
+            Refusal::Unavailable(_) => {
+                f.write_str("The servers' common store is away; please try again in a moment.")
             }
             Refusal::TooLong => {
                 write!(f, "A message has at most {MESSAGE_CHARS_MAX} characters.")

@@ -91,6 +91,27 @@ pub struct RoomInfo<'a> {
     pub expires: Option<Wall>,
 }
 
+/// What clients may learn about a room, with a title of its own.
+#[cfg(feature = "cluster")]
+#[derive(Clone, Debug)]
+pub struct OwnedRoom {
+    title: Option<Box<str>>,
+    room: RoomInfo<'static>,
+}
+
+#[cfg(feature = "cluster")]
+impl OwnedRoom {
+    /// A copy.
+    pub fn of(room: RoomInfo<'_>) -> OwnedRoom {
+        OwnedRoom { title: room.title.map(Into::into), room: RoomInfo { title: None, ..room } }
+    }
+
+    /// The room.
+    pub fn info(&self) -> RoomInfo<'_> {
+        RoomInfo { title: self.title.as_deref(), ..self.room }
+    }
+}
+
 /// The size, in bytes, at which a room's batch is sealed. Even if the longest message (4000
 /// characters, six bytes each when escaped) is the one that reaches it, the batch fits the smallest
 /// outbox, 64 KiB. A larger batch could overflow the outbox of a peer that reads at full speed.

@@ -19,7 +19,7 @@ impl SessionId {
     /// Takes the place of an id that must not stay in memory.
     pub(super) const BLANK: SessionId = SessionId(Uuid::nil());
 
-    pub(super) fn new(entropy: &mut dyn Entropy) -> SessionId {
+    pub(crate) fn new(entropy: &mut dyn Entropy) -> SessionId {
         SessionId(uuid::Builder::from_random_bytes(entropy.bytes()).into_uuid())
     }
 
@@ -28,7 +28,7 @@ impl SessionId {
         parse_hyphenated(text).map(SessionId)
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8; 16] {
+    pub(crate) fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
 }
@@ -62,14 +62,14 @@ pub struct RoomId {
 impl RoomId {
     const PUBLIC_BYTES: usize = 5;
 
-    pub(super) fn new_public(entropy: &mut dyn Entropy) -> RoomId {
+    pub(crate) fn new_public(entropy: &mut dyn Entropy) -> RoomId {
         let mut bytes = [0; 16];
         entropy.fill(&mut bytes[..Self::PUBLIC_BYTES]);
         RoomId { bytes, len: Self::PUBLIC_BYTES as u8 }
     }
 
     /// 128 random bits, because the id is all that protects a private room without a password.
-    pub(super) fn new_private(entropy: &mut dyn Entropy) -> RoomId {
+    pub(crate) fn new_private(entropy: &mut dyn Entropy) -> RoomId {
         RoomId { bytes: entropy.bytes(), len: 16 }
     }
 
@@ -91,7 +91,7 @@ impl RoomId {
         usize::from(self.len) > Self::PUBLIC_BYTES
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
 
@@ -118,7 +118,7 @@ impl fmt::Display for RoomId {
 
 /// SipHash-2-4 of two texts, one after the other. Without the key, a hash says nothing about them.
 #[inline(never)] // It would be inlined three times.
-pub(super) fn keyed_hash(key: &[u8; 16], parts: [&[u8]; 2]) -> u64 {
+pub(crate) fn keyed_hash(key: &[u8; 16], parts: [&[u8]; 2]) -> u64 {
     let mut hasher = SipHasher24::new_with_key(key);
     parts.iter().for_each(|part| hasher.write(part));
     hasher.finish()

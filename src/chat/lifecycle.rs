@@ -42,6 +42,13 @@ pub struct RoomOptions<'a> {
     pub encrypted: bool,
 }
 
+impl RoomOptions<'_> {
+    /// Whether the room's id is a secret, and the room is in no listing.
+    pub fn is_private(&self) -> bool {
+        self.private || self.encrypted || self.password.is_some()
+    }
+}
+
 impl Chat {
     /// Opens a session. `from`: the address whose rate and share it counts against; `None`: exempt.
     /// A session of the address gives way to it if the share is used up.
@@ -166,8 +173,7 @@ impl Chat {
         let pace = self.config.room_pace;
         let creator = self.pace_address(now, from, pace, |usage| &mut usage.room_meter)?;
         let entropy = &mut *self.entropy;
-        let is_private = options.private || options.encrypted || options.password.is_some();
-        let make = if is_private { RoomId::new_private } else { RoomId::new_public };
+        let make = if options.is_private() { RoomId::new_private } else { RoomId::new_public };
         let mut id = make(entropy);
         while self.room_ids.contains_key(&id) {
             id = make(entropy);

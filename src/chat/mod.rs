@@ -103,13 +103,19 @@ mod visible;
 
 pub use crate::rate::Pace;
 pub use address::{Address, Quota};
+#[cfg(feature = "cluster")]
+pub(crate) use bans::HashedAddress;
 pub use catch_up::Start;
 pub use command::{Command, Outcome, SessionCommand};
 pub use config::{ChatConfig, GuessPaces};
 pub use error::{BadName, CloseReason, Departure, Refusal};
+#[cfg(feature = "cluster")]
+pub use event::OwnedRoom;
 pub use event::{BATCH_BYTES_FULL, Event, Message, MessageKind, RoomInfo};
 #[cfg(feature = "cluster")]
 pub use id::MessagePlace;
+#[cfg(feature = "cluster")]
+pub(crate) use id::keyed_hash;
 pub use id::{MessageId, RoomId, SessionId, UserId};
 pub use kept::MessageCopies;
 pub use keys::{AttachmentKey, ConnKey, ConnTag, RoomKey, SessionKey};
@@ -128,6 +134,8 @@ pub use name::{Name, Title, UserName};
 pub use password::LockRecord;
 pub use posting::{Draft, is_nonce};
 pub use presence::{Admission, JoinRequest};
+#[cfg(feature = "cluster")]
+pub(crate) use quota::GIVES_WAY_AFTER;
 pub use records::{InvalidRecord, Record, RecordedKind, Restoring, RulesRecord};
 pub use ruling::RoomChanges;
 pub use sink::{LastPage, Page, Published, Sink};

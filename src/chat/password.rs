@@ -93,6 +93,33 @@ impl Lock {
     }
 }
 
+/// Locks of a cluster. Its secret is not where the locks are, if the operator keeps it in a file.
+#[cfg(feature = "cluster")]
+impl LockRecord {
+    /// The lock of a password.
+    pub(crate) fn with_secret(
+        password: &str,
+        secret: &[u8],
+        entropy: &mut dyn Entropy,
+    ) -> LockRecord {
+        let salt = entropy.bytes();
+        LockRecord { salt, hash: stretch(&keyed(password, secret), &salt) }
+    }
+
+    /// Whether this is the password.
+    pub(crate) fn opens_with_secret(&self, password: &str, secret: &[u8]) -> bool {
+        let hash = stretch(&keyed(password, secret), &self.salt);
+        hash.as_slice().ct_eq(self.hash.as_slice()).to_bool()
+    }
+}
+
+/// With one round, PBKDF2 is HMAC (RFC 8018 §5.2).
+#[cfg(feature = "cluster")]
+fn keyed(password: &str, secret: &[u8]) -> String {
+    let hash = pbkdf2_hmac_array::<Sha1, 20>(secret, password.as_bytes(), 1);
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn stretch(password: &str, salt: &[u8; 16]) -> [u8; 20] {
     // HMAC pads short keys with zero bytes (RFC 2104 §2). If the password were the key, the same
     // password with zero bytes appended would open the room too. So the key is its digest.

@@ -19,7 +19,7 @@ use crate::clock::Now;
 use crate::rate::{Meter, Pace};
 
 /// A session or a room gives way if it has had no connection for this long (contract §3.13).
-const GIVES_WAY_AFTER: Duration = Duration::from_secs(600);
+pub(crate) const GIVES_WAY_AFTER: Duration = Duration::from_secs(600);
 
 /// How many times the share of one address a /48 network of IPv6 may have (contract §3.14).
 const NETWORK_SHARES: usize = 8;

@@ -22,6 +22,8 @@ use super::table::Table;
 use crate::api::{self, Api};
 use crate::chat::{Chat, Departure, InvalidRecord, Record, Restoring, RoomKey};
 use crate::clock::{Entropy, Mono, Now, Wall};
+#[cfg(feature = "cluster")]
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::http::Phase;
@@ -57,6 +59,9 @@ pub struct Core<S> {
     pub(super) scratch: Vec<u8>,
     /// Requests were read in this tick, and with them ids of sessions and passwords.
     pub(super) has_read_requests: bool,
+    /// The part in a cluster, if this server is a node.
+    #[cfg(feature = "cluster")]
+    pub(super) cluster: Option<Box<Cluster>>,
     /// For tests: handling this word panics. Debug builds only.
     #[cfg(debug_assertions)]
     pub(super) fault: Option<String>,
@@ -91,6 +96,8 @@ impl<S: Stream> Core<S> {
             has_more_input: false,
             scratch: vec![0; schedule::BACKGROUND_TURN_BYTES_MAX],
             has_read_requests: false,
+            #[cfg(feature = "cluster")]
+            cluster: None,
             #[cfg(debug_assertions)]
             fault: None,
             #[cfg(debug_assertions)]
@@ -205,6 +212,8 @@ impl<S: Stream> Core<S> {
                 break;
             }
         }
+        #[cfg(feature = "cluster")]
+        self.settle_cluster();
         self.answer_refused();
         self.table.batches.on_tick_over(self.chat.room_count());
         self.api.on_tick_end(&self.chat);
@@ -299,7 +308,11 @@ impl<S: Stream> Core<S> {
 
     /// When the next timer is due.
     pub fn next_deadline(&self) -> Option<Mono> {
-        let deadlines = [self.chat.next_deadline(), self.table.next_deadline()];
+        #[cfg(feature = "cluster")]
+        let of_cluster = self.cluster.as_ref().and_then(|cluster| cluster.next_deadline());
+        #[cfg(not(feature = "cluster"))]
+        let of_cluster = None;
+        let deadlines = [self.chat.next_deadline(), self.table.next_deadline(), of_cluster];
         deadlines.into_iter().flatten().min()
     }
 
@@ -524,5 +537,5 @@ impl<S: Stream> Core<S> {
 /// value, the id of a session above all, would stay there until other calls happen to overwrite it.
 #[inline(never)]
 fn clear_stack() {
-    std::hint::black_box(&mut [0u8; 16 * 1024]);
+    std::hint::black_box(&mut [0u8; 8 * 1024]);
 }

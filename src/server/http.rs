@@ -20,9 +20,11 @@ use super::table::{Ended, Table};
 use crate::api::error::Error;
 use crate::api::{self, Answer, Caller, ClientAddress, EventsRequest, UpgradeRequest};
 use crate::chat::{
-    Admission, CloseReason, Departure, JoinRequest, Quota, RoomKey, SessionKey, Start,
+    Admission, CloseReason, Departure, JoinRequest, Quota, RoomId, SessionId, Start,
 };
 use crate::clock::Mono;
+#[cfg(feature = "cluster")]
+use crate::cluster::EntryRequest;
 use crate::http::{self, Fed, Framing, Method, Phase, Request, Response, Version};
 use crate::ledger::Pressure;
 use crate::net::{Piece, Stream};
@@ -149,9 +151,17 @@ impl<S: Stream> Core<S> {
         }
         #[cfg(debug_assertions)]
         if over_limit.is_none() && self.is_delaying() {
+            self.delay.push(key);
             return self.park(key, events);
         }
         let caller = self.caller(client);
+        #[cfg(feature = "cluster")]
+        let answer = match self.ask_cluster(key, request, &caller) {
+            Some(Some(answer)) => answer,
+            Some(None) => return self.park(key, events),
+            None => self.api.answer(&mut self.chat, request, &caller, &mut self.table),
+        };
+        #[cfg(not(feature = "cluster"))]
         let answer = self.api.answer(&mut self.chat, request, &caller, &mut self.table);
         match (answer, over_limit) {
             (Answer::Socket(upgrade), _) => self.upgrade(key, request, &upgrade, client),
@@ -296,9 +306,7 @@ impl<S: Stream> Core<S> {
         let Some(connection) = self.table.slots.get_mut(key) else { return };
         connection.protocol = Protocol::Ws(Ws::new(Context::new()));
         self.table.counters.websockets += 1;
-        let session = upgrade.session.and_then(|id| self.chat.session(id));
-        let room = upgrade.room.and_then(|id| self.chat.room(id));
-        if let Err(reason) = self.enter(key, session, room, upgrade.start, client) {
+        if let Err(reason) = self.enter(key, upgrade.session, upgrade.room, upgrade.start, client) {
             match api::socket::close(reason) {
                 Some(close) => self.table.close(key, close),
                 None => self.table.end(key, Departure::Broken),
@@ -320,6 +328,10 @@ impl<S: Stream> Core<S> {
         if upgrade.lacks_subprotocol {
             return Err(api::error::no_subprotocol());
         }
+        #[cfg(feature = "cluster")]
+        if self.cluster.as_ref().is_some_and(|cluster| !cluster.is_available()) {
+            return Err(api::error::unavailable());
+        }
         match self.ledger.is_at(Pressure::Connections) {
             true => Err(api::error::server_full()),
             false => Ok(accept),
@@ -330,8 +342,8 @@ impl<S: Stream> Core<S> {
     fn enter(
         &mut self,
         key: ConnectionKey,
-        session: Option<SessionKey>,
-        room: Option<RoomKey>,
+        session: Option<SessionId>,
+        room: Option<RoomId>,
         start: Start,
         client: ClientAddress,
     ) -> Result<(), CloseReason> {
@@ -346,10 +358,24 @@ impl<S: Stream> Core<S> {
                 }
             }
         }
+        let from = client.address;
+        #[cfg(feature = "cluster")]
+        if self.cluster.is_some() {
+            let conn = key;
+            return self.enter_cluster(EntryRequest {
+                conn,
+                session,
+                room,
+                share_exceeded,
+                from,
+                start,
+            });
+        }
+        let session = session.and_then(|id| self.chat.session(id));
+        let room = room.and_then(|id| self.chat.room(id));
         if let Some(room) = room {
             self.table.carry(key, room);
         }
-        let from = client.address;
         let request = JoinRequest { conn: key, session, room, share_exceeded, from, start };
         let (attachment, admission) = self.chat.enter(self.table.now, request, &mut self.table)?;
         let recipient = self.table.slots.get_mut(key).and_then(Connection::recipient);

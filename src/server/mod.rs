@@ -18,6 +18,7 @@
 //! | [`listening`] | whether all that has arrived was read |
 //! | [`streaming`] | responses whose content is made while the peer reads it |
 //! | [`http`], [`ws`] | one connection's input through its protocol into the domain |
+//! | [`domain`] | who decides: the domain of this server, or the store of a cluster |
 //! | [`parked`], [`delay`] | requests that wait for an outcome of later |
 //! | [`operators`] | the listeners for operators, and sending announcements |
 //! | [`announcements`] | announcements on their way to all connections |
@@ -44,6 +45,7 @@
 //! [`event_stream`]: ../../src/disposable_chat/server/event_stream.rs.html
 //! [`announcements`]: ../../src/disposable_chat/server/announcements.rs.html
 //! [`parked`]: ../../src/disposable_chat/server/parked.rs.html
+//! [`domain`]: ../../src/disposable_chat/server/domain.rs.html
 //! [`delay`]: ../../src/disposable_chat/server/delay.rs.html
 //! [`operators`]: ../../src/disposable_chat/server/operators.rs.html
 //! [`outgoing`]: ../../src/disposable_chat/server/outgoing.rs.html
@@ -63,6 +65,7 @@ mod connection;
 mod core;
 #[cfg(debug_assertions)]
 mod delay;
+mod domain;
 mod error;
 mod event_stream;
 mod flush;
@@ -73,7 +76,7 @@ mod listeners;
 mod listening;
 mod operators;
 mod outgoing;
-#[cfg(debug_assertions)]
+#[cfg(any(debug_assertions, feature = "cluster"))]
 mod parked;
 mod schedule;
 mod settings;

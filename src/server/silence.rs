@@ -40,6 +40,8 @@ impl<S: Stream> Core<S> {
         if is_all_read {
             self.chat.sweep(self.table.now, schedule::TIMERS_MAX, &mut self.table);
         }
+        #[cfg(feature = "cluster")]
+        self.sweep_cluster();
     }
 
     /// The deadline of what a connection waits for has passed, and all that had arrived was read.

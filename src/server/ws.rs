@@ -121,17 +121,16 @@ impl<S: Stream> Core<S> {
         self.table.counters.received += 1;
         self.table.work.events += 1;
         let Some(attachment) = attachment else { return };
-        let now = self.table.now;
         match socket::parse(text) {
             Ok(ClientEvent::Chat { message, nonce }) => {
                 self.trip(&message);
                 let nonce = nonce.as_deref();
-                let posted = self.chat.post(now, attachment, &message, nonce, &mut self.table);
+                let posted = self.post(key, attachment, &message, nonce);
                 if let Err(refusal) = posted {
                     self.refuse(key, attachment, refusal, nonce);
                 }
             }
-            Ok(ClientEvent::Typing) => self.chat.typing(now, attachment, &mut self.table),
+            Ok(ClientEvent::Typing) => self.typing(attachment),
             Ok(ClientEvent::Ping) => {
                 self.tell(key, attachment, |out| out.extend_from_slice(PONG.as_bytes()));
             }
@@ -142,7 +141,7 @@ impl<S: Stream> Core<S> {
     }
 
     /// Tells the connection that its event was refused.
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         key: ConnectionKey,
         attachment: AttachmentKey,

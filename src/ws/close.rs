@@ -38,6 +38,8 @@ impl Close {
     pub const TOO_SLOW: Close = close(1013, "too slow");
     /// The memory ceiling is reached (contract §7.9).
     pub const SERVER_FULL: Close = close(1013, "server full");
+    /// The store of the cluster was away for too long (contract §7.18).
+    pub const UNAVAILABLE: Close = close(1013, "unavailable");
     /// The session does not exist or has ended (contract §7.10).
     pub const INVALID_SESSION: Close = close(4401, "invalid or expired session");
     /// The room has a password and the session has not joined (contract §7.11).

@@ -1,0 +1,215 @@
+//! Who decides: the domain of this server, or the store of a cluster.
+//!
+//! Owns that choice, for each thing that connections ask, and the way of the store's answers to their
+//! connections. Must not know a rule of the chat. The invariant: without a cluster, each function is
+//! the one call on [`Chat`](crate::chat::Chat) that it was.
+
+use super::connection::ConnectionKey;
+#[cfg(feature = "cluster")]
+use super::connection::{Connection, ConnectionKey as Conn};
+#[cfg(feature = "cluster")]
+use std::fmt;
+
+use super::core::Core;
+#[cfg(feature = "cluster")]
+use crate::api::{self, Asked, Caller};
+use crate::chat::{AttachmentKey, Refusal};
+#[cfg(feature = "cluster")]
+use crate::chat::{CloseReason, Departure};
+#[cfg(feature = "cluster")]
+use crate::cluster::{Cluster, EntryRequest, Lent, Login, NodeAnswer, Settled, StartProblem};
+#[cfg(feature = "cluster")]
+use crate::http::Request;
+use crate::net::Stream;
+
+impl<S: Stream> Core<S> {
+    /// Posts a message from a connection to its room.
+    #[inline(always)]
+    pub(super) fn post(
+        &mut self,
+        key: ConnectionKey,
+        attachment: AttachmentKey,
+        text: &str,
+        nonce: Option<&str>,
+    ) -> Result<(), Refusal> {
+        #[cfg(feature = "cluster")]
+        if self.cluster.is_some() {
+            return self.post_to_cluster(key, attachment, text, nonce);
+        }
+        let _ = key;
+        self.chat.post(self.table.now, attachment, text, nonce, &mut self.table)
+    }
+
+    /// The person of a connection is typing.
+    pub(super) fn typing(&mut self, attachment: AttachmentKey) {
+        #[cfg(feature = "cluster")]
+        if let Some((cluster, mut lent)) = self.cluster() {
+            return cluster.typing(&mut lent, attachment);
+        }
+        self.chat.typing(self.table.now, attachment, &mut self.table);
+    }
+}
+
+#[cfg(feature = "cluster")]
+impl<S: Stream> Core<S> {
+    /// Makes this server a node of a cluster. It has no sessions and rooms yet.
+    pub fn join_cluster(&mut self, cluster: Cluster) {
+        self.cluster = Some(Box::new(cluster));
+    }
+
+    /// The cluster, and what it is lent.
+    fn cluster(&mut self) -> Option<(&mut Cluster, Lent<'_>)> {
+        let cluster = self.cluster.as_deref_mut()?;
+        let lent = Lent { now: self.table.now, chat: &mut self.chat, sink: &mut self.table };
+        Some((cluster, lent))
+    }
+
+    /// Whether a connection to the store should be made now.
+    pub fn poll_store_connect(&mut self) -> bool {
+        let now = self.table.now.mono;
+        self.cluster.as_deref_mut().is_some_and(|cluster| cluster.poll_connect(now))
+    }
+
+    /// Bytes for the store.
+    pub fn store_output(&mut self) -> Option<Vec<u8>> {
+        self.cluster.as_deref_mut()?.output()
+    }
+
+    /// Why the server should end: the store was reached and cannot be used.
+    pub fn store_problem(&self) -> Option<&StartProblem> {
+        self.cluster.as_deref()?.problem()
+    }
+
+    /// The store has sent bytes.
+    pub fn on_store_bytes(&mut self, bytes: &[u8]) {
+        if let Some((cluster, mut lent)) = self.cluster() {
+            cluster.on_bytes(&mut lent, bytes);
+        }
+    }
+
+    /// The connection to the store is established.
+    pub fn on_store_connected(&mut self, login: Login<'_>) {
+        let now = self.table.now.mono;
+        if let Some(cluster) = self.cluster.as_deref_mut() {
+            cluster.on_connected(now, login);
+        }
+    }
+
+    /// The connection to the store is lost, or cannot be established.
+    pub fn on_store_lost(&mut self, why: &dyn fmt::Display) {
+        if let Some((cluster, mut lent)) = self.cluster() {
+            cluster.on_lost(&mut lent, why);
+        }
+    }
+
+    /// Asks the store for what a request asks. `None`: this server is no node. The inner `None`: the
+    /// answer comes later.
+    pub(super) fn ask_cluster(
+        &mut self,
+        key: ConnectionKey,
+        request: &Request,
+        caller: &Caller,
+    ) -> Option<Option<api::Answer>> {
+        let cluster = self.cluster.as_deref_mut()?;
+        let mut lent = Lent { now: self.table.now, chat: &mut self.chat, sink: &mut self.table };
+        let command = match self.api.ask(request, caller) {
+            Asked::Answer(answer) => return Some(Some(answer)),
+            Asked::Command(command) => command,
+        };
+        match cluster.run(&mut lent, key, command) {
+            Ok(()) => Some(None),
+            Err(refusal) => Some(Some(self.api.tell(request, caller, Err(refusal)))),
+        }
+    }
+
+    /// Asks the store to let a connection into its room. Nothing is read from it before the answer.
+    pub(super) fn enter_cluster(&mut self, request: EntryRequest) -> Result<(), CloseReason> {
+        let conn = request.conn;
+        if let Some((cluster, mut lent)) = self.cluster() {
+            cluster.enter(&mut lent, request)?;
+        }
+        if let Some(recipient) = self.table.slots.get_mut(conn).and_then(Connection::recipient) {
+            recipient.is_paused = true;
+        }
+        Ok(())
+    }
+
+    fn post_to_cluster(
+        &mut self,
+        key: ConnectionKey,
+        attachment: AttachmentKey,
+        text: &str,
+        nonce: Option<&str>,
+    ) -> Result<(), Refusal> {
+        let Some((cluster, mut lent)) = self.cluster() else { return Ok(()) };
+        let must_pause = cluster.post(&mut lent, key, attachment, text, nonce)?;
+        if let Some(recipient) = self.table.slots.get_mut(key).and_then(Connection::recipient) {
+            recipient.is_paused = must_pause;
+        }
+        Ok(())
+    }
+
+    /// Part of *sweep*: what is due in the cluster.
+    pub(super) fn sweep_cluster(&mut self) {
+        if let Some((cluster, mut lent)) = self.cluster() {
+            cluster.sweep(&mut lent);
+        }
+    }
+
+    /// Part of *settle*: the store is told which connections have ended, and its answers reach theirs.
+    pub(super) fn settle_cluster(&mut self) {
+        let Some((cluster, mut lent)) = self.cluster() else { return };
+        cluster.on_exits(&mut lent);
+        for answer in cluster.take_answers() {
+            match answer {
+                NodeAnswer::Outcome { to, outcome } => self.on_outcome(to, outcome),
+                NodeAnswer::Entered { to, attachment } => self.on_entered(to, attachment),
+                NodeAnswer::TurnedAway { to, reason } => self.on_turned_away(to, reason),
+                NodeAnswer::Refused { to, attachment, why, nonce } => {
+                    self.refuse(to, attachment, why, nonce.as_deref());
+                }
+            }
+        }
+    }
+
+    fn on_outcome(&mut self, key: Conn, outcome: Result<Settled, Refusal>) {
+        self.table.work = Default::default();
+        self.unpark(key, |core, request, caller| match outcome {
+            Ok(mut settled) => {
+                let outcome = settled.outcome(&core.chat);
+                core.api.tell(request, caller, outcome)
+            }
+            Err(refusal) => core.api.tell(request, caller, Err(refusal)),
+        });
+        if self.table.end_turn(key) {
+            self.on_silent(key);
+        }
+    }
+
+    fn on_entered(&mut self, key: Conn, attachment: AttachmentKey) {
+        let now = self.table.now;
+        let recipient = self.table.slots.get_mut(key).and_then(Connection::recipient);
+        let Some(recipient) = recipient.filter(|one| one.attachment.is_none()) else {
+            // It has ended meanwhile.
+            return self.chat.exit(now, attachment, Departure::Broken, &mut self.table);
+        };
+        recipient.attachment = Some(attachment);
+        recipient.is_paused = false;
+        if let Some(room) = self.chat.room_of(attachment) {
+            self.table.carry(key, room);
+        }
+        self.table.start_pinging(key);
+        self.table.schedule(key); // The readable edge of what arrived meanwhile has passed.
+    }
+
+    fn on_turned_away(&mut self, key: Conn, reason: CloseReason) {
+        let recipient = self.table.slots.get_mut(key).and_then(Connection::recipient);
+        if recipient.is_none_or(|recipient| recipient.attachment.is_some()) {
+            return; // It has ended meanwhile.
+        }
+        match api::socket::close(reason) {
+            Some(close) => self.table.close(key, close),
+            None => self.table.end(key, Departure::Broken),
+        }
+    }
+}
