@@ -1,22 +1,52 @@
-//! Several servers on one store, Valkey or Redis (feature `cluster`).
+//! Several servers as one, over Valkey or Redis: the store orders and remembers, the servers, here
+//! called nodes, mirror and deliver (feature `cluster`, contract §17).
 //!
-//! Owns what is said to the store, and what its replies mean. Must not open a socket or read a file or
-//! a clock: bytes come in and go out, and so do the time and randomness. The invariant: the store's
-//! byte stream is the order of everything; replies and pushes are applied as they come.
+//! Owns what a node knows of the cluster: its connection to the store, the commands under way, and the
+//! rooms that it mirrors. Must not open a socket or read a file or a clock, and must not know HTTP,
+//! JSON or a rule of the chat: the functions of the store decide. The invariant: *the byte stream from
+//! the store is the order of everything*. A reply comes after all pushes that were sent before its
+//! command ran, so a mirrored room is as new as the last reply.
 //!
 //! | file | what it owns |
 //! |---|---|
-//! | `library` | the functions that decide in the store: their source, and their names |
+//! | `functions.lua` | the rules: functions, each of which is one atomic step in the store |
+//! | `library` | the functions' source, and their names |
 //! | `uplink` | the connection: greeting, calls without a reply, deadlines |
 //! | `resp` | packing commands; replies and pushes as values |
 //! | `record` | the form in which messages and rooms lie in the store |
+//! | `identity` | the names by which the store knows sessions, people and addresses |
+//! | `args` | the arguments of a function |
+//! | `state` | [`Cluster`], and how functions are called |
+//! | `node` | replies and pushes on their way to what they are for |
+//! | `plan`, `advance` | what waits for a reply, and goes on with it |
+//! | `rest` | a request's command as a sequence of calls |
+//! | `entering` | a connection's way into a room, its messages, and its way out |
+//! | `rooms` | the mirrored rooms |
+//! | `beat` | leases, deadlines, and what is left by nodes that have died |
+//! | `refusal` | what replies mean for a client |
+//! | `settled` | outcomes, until the event loop answers |
 
+mod advance;
+mod args;
+mod beat;
+mod entering;
+mod identity;
 pub mod library;
+mod node;
+mod plan;
 pub mod record;
+mod refusal;
 mod resp;
+mod rest;
+mod rooms;
+mod settled;
+mod state;
 mod uplink;
 
+pub use entering::EntryRequest;
 pub use resp::{BadReply, Reply, ReplyReader, StoreError, StoreErrorKind, StoreEvent, pack};
+pub use settled::{Settled, SettledBan};
+pub use state::{Cluster, ClusterSettings, Lent, NodeAnswer};
 pub use uplink::{
     CALL_BYTES_MAX, CALLS_MAX, CallFailure, Login, StartProblem, StoreCall, Unavailable, Uplink,
     UplinkConfig, UplinkCounters, UplinkEvent,

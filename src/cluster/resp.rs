@@ -48,6 +48,11 @@ impl Reply {
         }
     }
 
+    /// A text in UTF-8; empty for anything else.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
     /// The elements of a list; none of anything else.
     pub fn items(&self) -> &[Reply] {
         match self {

@@ -1,0 +1,66 @@
+//! From step to step.
+//!
+//! Owns how a plan begins, goes on and ends. Must not know what a step does. The invariant: a plan is
+//! taken out while it takes a step, so a step cannot find it.
+
+use super::plan::{Awaited, Plan, PlanKey, Progress};
+use super::refusal::refusal_of;
+use super::state::{Cluster, Lent, NodeAnswer};
+use super::uplink::CallFailure;
+use crate::chat::{CloseReason, Refusal};
+
+impl Cluster {
+    /// Adds a plan that waits for its first reply, which `issue` asks for.
+    pub(super) fn begin(
+        &mut self,
+        lent: &mut Lent<'_>,
+        issue: impl FnOnce(&mut Cluster, &mut Lent<'_>, PlanKey) -> Result<Plan, Refusal>,
+    ) -> Result<PlanKey, Refusal> {
+        let key = self.plans.insert(None);
+        match issue(self, lent, key) {
+            Ok(plan) => {
+                if let Some(place) = self.plans.get_mut(key) {
+                    *place = Some(Box::new(plan));
+                }
+                Ok(key)
+            }
+            Err(refusal) => {
+                self.plans.remove(key);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// The next step of a plan.
+    pub(super) fn advance(&mut self, lent: &mut Lent<'_>, key: PlanKey, arrival: Awaited<'_>) {
+        let Some(plan) = self.plans.get_mut(key).and_then(Option::take) else { return };
+        let progress = match *plan {
+            Plan::Request(request) => self.on_request(lent, key, request, arrival),
+            Plan::Entering(entering) => self.on_entering(lent, key, entering, arrival),
+            Plan::Nowhere(conn) => self.on_nowhere(conn, arrival),
+            Plan::Ending(ending) => self.on_ending(lent, key, ending, arrival),
+        };
+        match (progress, self.plans.get_mut(key)) {
+            (Progress::Waits(plan), Some(place)) => *place = Some(Box::new(plan)),
+            _ => _ = self.plans.remove(key),
+        }
+    }
+
+    /// A call of a plan has failed, so the plan ends.
+    pub(super) fn abandon(&mut self, lent: &mut Lent<'_>, key: PlanKey, why: CallFailure) {
+        let Some(plan) = self.plans.remove(key).flatten() else { return };
+        let refusal = refusal_of(why);
+        match *plan {
+            Plan::Request(request) => self.answer_all(request, refusal),
+            Plan::Entering(entering) => self.turn_away(lent, entering, CloseReason::Unavailable),
+            Plan::Nowhere(to) => {
+                self.answers.push(NodeAnswer::TurnedAway { to, reason: CloseReason::Unavailable });
+            }
+            // The session is due in the store: another attempt follows.
+            Plan::Ending(ending) => {
+                let outcome = |to| NodeAnswer::Outcome { to, outcome: Err(refusal) };
+                self.answers.extend(ending.to.map(outcome));
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Leases, deadlines, and what is left by nodes that have died.
+//!
+//! Owns when the node renews its lease and when it asks the store to act on what is due. Must not know
+//! what is due. The invariant: a deadline that this node has set is acted on in time by this node, and
+//! within a second by another one if this node dies.
+
+use std::time::Duration;
+
+use super::args::Args;
+use super::identity::new_tail;
+use super::library::Function;
+use super::plan::Awaited;
+use super::record::SessionHash;
+use super::resp::Reply;
+use super::state::{Cluster, Lent, Token};
+use crate::clock::Mono;
+
+/// How often a node renews its lease.
+const BEAT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Deadlines that one call acts on: less than a millisecond of work for the store.
+const REAPED_MAX: u64 = 16;
+
+impl Cluster {
+    /// Something in this partition becomes due after `time`.
+    pub(super) fn reap_within(&mut self, now: Mono, partition: u16, time: Duration) {
+        // Not before: the store's clock has gone on since the call.
+        let at = now.after(time).after(Duration::from_millis(2));
+        let Some(due) = self.beats.due.get_mut(usize::from(partition)) else { return };
+        *due = Some(due.map_or(at, |due| due.min(at)));
+    }
+
+    /// When [`Cluster::sweep`] is due.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        let timer = self.timers.first_key_value().map(|((at, _), _)| *at);
+        let probe = self.probes.iter().map(|(at, ..)| *at).min();
+        let own = [self.beats.next_deadline(), timer, probe, self.uplink.next_deadline()];
+        own.into_iter().flatten().min()
+    }
+
+    /// Acts on what is due.
+    pub fn sweep(&mut self, lent: &mut Lent<'_>) {
+        let now = lent.now.mono;
+        let mut incoming = Vec::new();
+        self.uplink.sweep(now, &mut incoming);
+        self.take(lent, incoming);
+        while let Some((at, key)) = self.timers.first_key_value().map(|((at, _), key)| (*at, *key))
+        {
+            if at > now {
+                break;
+            }
+            self.timers.pop_first();
+            self.advance(lent, key, Awaited::Time);
+        }
+        self.end_probes(lent);
+        if self.beats.listing.take_if(|at| *at <= now).is_some() {
+            self.on_listing_due(now);
+        }
+        if self.beats.next.is_some_and(|at| at <= now) {
+            self.beats.next = Some(now.after(BEAT_INTERVAL));
+            self.beat(now);
+            self.drop_idle_rooms(lent);
+        }
+        for partition in 0..self.beats.due.len() as u16 {
+            let due = &mut self.beats.due[usize::from(partition)];
+            if due.take_if(|at| *at <= now).is_some() {
+                self.reap(now, partition);
+            }
+        }
+    }
+
+    /// The store can be asked: the first beat follows at once.
+    pub(super) fn begin_beats(&mut self, now: Mono, partitions: u16) {
+        self.beats.next = Some(now);
+        self.beats.due = vec![None; partitions.into()];
+    }
+
+    fn beat(&mut self, now: Mono) {
+        for partition in 0..self.beats.due.len() as u16 {
+            let args = Args::new().time(self.lease);
+            let _ = self.call(now, partition, Function::Beat, args, Token::Beat(partition));
+        }
+    }
+
+    pub(super) fn on_beat(&mut self, now: Mono, partition: u16, reply: &Reply) {
+        let (store, due) = (reply.number(1), reply.number(2));
+        if due > 0 {
+            self.reap_within(now, partition, Duration::from_micros(due.saturating_sub(store)));
+        }
+    }
+
+    fn reap(&mut self, now: Mono, partition: u16) {
+        let config = &self.config;
+        let args = Args::new()
+            .time(self.lease)
+            .time(config.leave_grace)
+            .time(config.room_ttl)
+            .number(config.history_messages_max as u64)
+            .text(new_tail(&mut *self.entropy))
+            .number(REAPED_MAX)
+            .time(config.session_ttl);
+        let _ = self.call(now, partition, Function::Reap, args, Token::Reap(partition));
+    }
+
+    pub(super) fn on_reaped(&mut self, lent: &mut Lent<'_>, partition: u16, reply: &Reply) {
+        let sessions =
+            reply.list(2).iter().filter_map(|one| SessionHash::parse(one.as_bytes()).ok());
+        for session in sessions {
+            self.end_session(lent, session);
+        }
+        if !reply.bytes(1).is_empty() {
+            self.reap(lent.now.mono, partition);
+        }
+    }
+}

@@ -1,0 +1,546 @@
+//! A connection's way into a room, its messages, and its way out.
+//!
+//! Owns the calls for connections. Must not know whether a connection is a WebSocket or an event
+//! stream. The invariant: what the store counts for a connection is given back when it ends, and in
+//! the order in which it was taken: a connection that ends while it is entering enters first, and
+//! then leaves.
+
+use super::args::Args;
+use super::identity::new_tail;
+use super::library::Function;
+use super::plan::{Awaited, Entering, EntryStep, Plan, PlanKey, Posting, Progress};
+use super::record::{self, MessageBody, SessionHash};
+use super::refusal::{accept, away};
+use super::resp::Reply;
+use super::state::{Cluster, Lent, NodeAnswer, Token};
+use crate::chat::{
+    Address, AttachmentKey, CloseReason, ConnKey, Departure, MessageKind, MirrorAdmission,
+    MirrorExit, Name, Refusal, RoomId, SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX, SessionId,
+    Start, UserId,
+};
+use crate::clock::Mono;
+
+/// Messages of one connection that may be under way. Beyond, nothing is read from it.
+const POSTING_MAX: u32 = 64;
+
+/// A connection that asks to enter a room.
+pub struct EntryRequest {
+    pub conn: ConnKey,
+    /// `None`: the credentials are malformed.
+    pub session: Option<SessionId>,
+    /// `None`: no room can have the id.
+    pub room: Option<RoomId>,
+    /// The connection's address is over its limit of connections.
+    pub share_exceeded: bool,
+    /// The address; `None`: exempt.
+    pub from: Option<Address>,
+    /// Where the connection begins to receive.
+    pub start: Start,
+}
+
+impl Cluster {
+    /// Lets a connection enter a room. [`NodeAnswer::Entered`] or [`NodeAnswer::TurnedAway`] follows.
+    pub fn enter(&mut self, lent: &mut Lent<'_>, request: EntryRequest) -> Result<(), CloseReason> {
+        let EntryRequest { conn, session, room, share_exceeded, from, start } = request;
+        let session = session.ok_or(CloseReason::InvalidSession)?;
+        let begun = self.begin(lent, |cluster, lent, key| {
+            let hash = cluster.identity()?.session(session);
+            let ttl = cluster.config.session_ttl;
+            let now = lent.now.mono;
+            let Some(room) = room else {
+                let args = Args::new().text(hash.to_string()).time(ttl).text("");
+                cluster.call_session(now, hash, Function::Touch, args, Token::Plan(key))?;
+                return Ok(Plan::Nowhere(conn));
+            };
+            let user_id = cluster.identity()?.user_id(hash, room);
+            let args = Args::new()
+                .text(hash.to_string())
+                .text(room.to_string())
+                .time(ttl)
+                .number(SESSION_CONNECTIONS_MAX as u64)
+                .number(SESSION_ROOMS_MAX as u64)
+                .pace(cluster.config.join_pace);
+            cluster.call_session(now, hash, Function::Attach, args, Token::Plan(key))?;
+            Ok(Plan::Entering(Entering {
+                conn,
+                session,
+                hash,
+                room,
+                user_id,
+                from,
+                start,
+                over: share_exceeded.then_some(CloseReason::TooManyConnections),
+                is_attached: false,
+                name: None,
+                holder: None,
+                join_wait: 0,
+                step: EntryStep::Attaching,
+            }))
+        });
+        begun.map(|_| ()).map_err(|_| CloseReason::Unavailable)
+    }
+
+    pub(super) fn on_entering(
+        &mut self,
+        lent: &mut Lent<'_>,
+        key: PlanKey,
+        mut entering: Entering,
+        arrival: Awaited<'_>,
+    ) -> Progress {
+        let step = std::mem::replace(&mut entering.step, EntryStep::Asking);
+        let stepped = match (step, arrival) {
+            (EntryStep::Attaching, Awaited::Reply(reply)) => {
+                self.on_attached(lent, key, &mut entering, reply)
+            }
+            (EntryStep::Asking, Awaited::Reply(reply)) => {
+                self.on_entry_answer(lent, key, &mut entering, reply)
+            }
+            (EntryStep::Probing, Awaited::Time) => {
+                self.timers.retain(|_, waiting| *waiting != key);
+                self.ask_to_enter(lent, key, &entering, "later").map(|()| Some(EntryStep::Asking))
+            }
+            (EntryStep::Loading { events, inherits }, Awaited::Room) => {
+                self.let_in(lent, &entering, &events, inherits);
+                return Progress::Done;
+            }
+            (_, Awaited::NoRoom(reason)) => Err(reason),
+            _ => Err(CloseReason::Unavailable),
+        };
+        match stepped {
+            Ok(Some(step)) => {
+                entering.step = step;
+                Progress::Waits(Plan::Entering(entering))
+            }
+            Ok(None) => Progress::Done,
+            Err(reason) => {
+                self.turn_away(lent, entering, reason);
+                Progress::Done
+            }
+        }
+    }
+
+    /// Closes a connection that is not let in, and gives back what the session counts for it.
+    pub(super) fn turn_away(
+        &mut self,
+        lent: &mut Lent<'_>,
+        entering: Entering,
+        reason: CloseReason,
+    ) {
+        if entering.is_attached {
+            self.detach(lent.now.mono, entering.hash);
+        }
+        self.answers.push(NodeAnswer::TurnedAway { to: entering.conn, reason });
+    }
+
+    /// Closes connections that are entering.
+    pub(super) fn close_entering(
+        &mut self,
+        lent: &mut Lent<'_>,
+        is_meant: impl Fn(&Entering) -> bool,
+        reason: CloseReason,
+    ) {
+        let meant = self.plans.iter().filter(|(_, plan)| match plan.as_deref() {
+            Some(Plan::Entering(entering)) => {
+                matches!(entering.step, EntryStep::Probing) && is_meant(entering)
+            }
+            _ => false,
+        });
+        let meant: Vec<_> = meant.map(|(key, _)| key).collect();
+        for key in meant {
+            self.timers.retain(|_, waiting| *waiting != key);
+            if let Some(Plan::Entering(entering)) =
+                self.plans.remove(key).flatten().map(|plan| *plan)
+            {
+                self.turn_away(lent, entering, reason);
+            }
+        }
+    }
+
+    /// The person whose name is wanted is there: who waits for the name is refused.
+    pub(super) fn on_holder_alive(&mut self, lent: &mut Lent<'_>, room: RoomId, holder: UserId) {
+        self.end_waiting(lent, |one| one.room == room && one.holder == Some(holder));
+    }
+
+    /// The probe of a name is over, or the name is free.
+    pub(super) fn on_name_free(&mut self, lent: &mut Lent<'_>, room: RoomId, folded: &str) {
+        self.end_waiting(lent, |one| {
+            one.room == room && one.name.as_ref().is_some_and(|name| name.folded() == folded)
+        });
+    }
+
+    /// Connections that wait for a name ask again.
+    fn end_waiting(&mut self, lent: &mut Lent<'_>, is_meant: impl Fn(&Entering) -> bool) {
+        let waiting = self.plans.iter().filter(|(_, plan)| match plan.as_deref() {
+            Some(Plan::Entering(one)) => matches!(one.step, EntryStep::Probing) && is_meant(one),
+            _ => false,
+        });
+        let waiting: Vec<_> = waiting.map(|(key, _)| key).collect();
+        for key in waiting {
+            self.advance(lent, key, Awaited::Time);
+        }
+    }
+
+    fn on_attached(
+        &mut self,
+        lent: &mut Lent<'_>,
+        key: PlanKey,
+        entering: &mut Entering,
+        reply: &Reply,
+    ) -> Result<Option<EntryStep>, CloseReason> {
+        if reply.status() != "OK" {
+            return Err(CloseReason::InvalidSession);
+        }
+        entering.name = Name::parse(reply.text(1)).ok();
+        let over = match reply.text(2) {
+            "" => None,
+            "rooms" => Some(CloseReason::TooManyRooms),
+            _ => Some(CloseReason::TooManyConnections),
+        };
+        entering.is_attached = over.is_none();
+        entering.over = entering.over.or(over);
+        entering.join_wait = reply.number(3);
+        self.ask_to_enter(lent, key, entering, "first")?;
+        Ok(Some(EntryStep::Asking))
+    }
+
+    fn ask_to_enter(
+        &mut self,
+        lent: &mut Lent<'_>,
+        key: PlanKey,
+        entering: &Entering,
+        mode: &str,
+    ) -> Result<(), CloseReason> {
+        let now = lent.now.mono;
+        if !lent.sink.is_open(entering.conn) {
+            return Err(CloseReason::Silent);
+        }
+        let unavailable = |_| CloseReason::Unavailable;
+        let name = entering.name.as_ref().ok_or(CloseReason::InvalidSession)?;
+        let has_mirror = self.use_room(now, entering.room).is_some();
+        let identity = self.identity.as_ref().ok_or(CloseReason::Unavailable)?;
+        let args = Args::new()
+            .text(entering.room.to_string())
+            .text(entering.user_id.to_string())
+            .text(name.folded())
+            .text(name.as_str())
+            .text(identity.address_in(entering.from, entering.room))
+            .flag(has_mirror)
+            .flag(entering.over.is_some())
+            .number(entering.join_wait)
+            .text(mode)
+            .time(self.config.probe_timeout)
+            .text(new_tail(&mut *self.entropy))
+            .text(new_tail(&mut *self.entropy))
+            .number(self.config.history_messages_max as u64);
+        self.call_room(now, entering.room, Function::Enter, args, Token::Plan(key))
+            .map_err(unavailable)
+    }
+
+    fn on_entry_answer(
+        &mut self,
+        lent: &mut Lent<'_>,
+        key: PlanKey,
+        entering: &mut Entering,
+        reply: &Reply,
+    ) -> Result<Option<EntryStep>, CloseReason> {
+        let now = lent.now.mono;
+        match reply.status() {
+            "IN" => {}
+            "PROBE" => {
+                let wait = std::time::Duration::from_micros(reply.number(1));
+                entering.holder = UserId::parse(reply.text(2));
+                self.arm(now.after(wait), key);
+                return Ok(Some(EntryStep::Probing));
+            }
+            "NOMEMBER" => return Err(CloseReason::NotAMember),
+            "BANNED" => return Err(CloseReason::Banned),
+            "LOCKED" => return Err(CloseReason::RoomLocked),
+            "TAKEN" => return Err(CloseReason::NameTaken),
+            "RATE" => return Err(CloseReason::RateLimited),
+            "OVER" => return Err(entering.over.unwrap_or(CloseReason::TooManyConnections)),
+            "NOROOM" => return Err(CloseReason::RoomNotFound),
+            _ => return Err(CloseReason::Unavailable),
+        }
+        let room = entering.room;
+        let last = record::place(reply.bytes(1)).map_err(|_| CloseReason::Unavailable)?;
+        if !self.rooms.contains_key(&room) {
+            let snapshot = reply.items().get(4).ok_or(CloseReason::Unavailable)?;
+            self.adopt(lent, room, last, snapshot).ok_or(CloseReason::Unavailable)?;
+        }
+        if let Some(evicted) = UserId::parse(reply.text(5)) {
+            self.close_person(lent, room, evicted, CloseReason::Silent);
+        }
+        let (events, inherits) = (reply.list(2), !reply.bytes(3).is_empty());
+        let arrival = events.iter().find_map(|event| {
+            let event = record::entry(room, event).ok()?;
+            let is_own = event.message.user_id == entering.user_id
+                && event.message.kind == MessageKind::UserJoined;
+            is_own.then_some(event.after)
+        });
+        if arrival.is_some() && !self.config.join_pace.interval().is_zero() {
+            let args =
+                Args::new().text(entering.hash.to_string()).time(self.config.join_pace.interval());
+            let _ =
+                self.call_session(now, entering.hash, Function::ChargeJoin, args, Token::Nothing);
+        }
+        // The history ends before the person's arrival (contract §8.3).
+        let is_earlier = |event: &&Reply| {
+            let place = record::entry(room, event).map(|event| event.message.id.place());
+            arrival.is_none_or(|arrival| place.is_ok_and(|place| place <= arrival))
+        };
+        let earlier = events.iter().take_while(is_earlier).count();
+        let ends =
+            events.iter().take(earlier).last().and_then(|event| record::entry(room, event).ok());
+        let last = ends.map_or(last, |event| event.message.id.place());
+        let (earlier, later) = events.split_at(earlier);
+        for event in earlier {
+            self.on_entry(lent, room, event);
+        }
+        if self.await_entry(room, key, last) {
+            self.let_in(lent, entering, later, inherits);
+            return Ok(None);
+        }
+        Ok(Some(EntryStep::Loading { events: later.to_vec(), inherits }))
+    }
+
+    /// The connection is in the room, and what has happened there since follows.
+    fn let_in(
+        &mut self,
+        lent: &mut Lent<'_>,
+        entering: &Entering,
+        events: &[Reply],
+        inherits: bool,
+    ) {
+        let Entering { conn, session, hash, room, user_id, start, ref name, .. } = *entering;
+        let (key, name) = (lent.chat.room(room), name.as_ref());
+        let entered = key.zip(name).and_then(|(key, name)| {
+            let user = name.shown();
+            let admission = MirrorAdmission { conn, user_id, user, session, start, inherits };
+            lent.chat.admit_mirrored(lent.now, key, admission, lent.sink)
+        });
+        match entered {
+            Some(attachment) => {
+                self.sessions.insert(hash, session);
+                self.answers.push(NodeAnswer::Entered { to: conn, attachment });
+            }
+            None => {
+                self.detach(lent.now.mono, hash);
+                let reason = CloseReason::RoomNotFound;
+                self.answers.push(NodeAnswer::TurnedAway { to: conn, reason });
+            }
+        }
+        for event in events {
+            self.on_entry(lent, room, event);
+        }
+        if let Some(key) = key.filter(|_| inherits) {
+            lent.chat.announce_mirrored(key, lent.sink);
+        }
+    }
+
+    pub(super) fn on_nowhere(&mut self, to: ConnKey, arrival: Awaited<'_>) -> Progress {
+        let reason = match arrival {
+            Awaited::Reply(reply) if reply.status() == "NOSESSION" => CloseReason::InvalidSession,
+            Awaited::Reply(_) => CloseReason::RoomNotFound,
+            _ => CloseReason::Unavailable,
+        };
+        self.answers.push(NodeAnswer::TurnedAway { to, reason });
+        Progress::Done
+    }
+
+    // ---- What a connection sends
+
+    /// Posts a message of a connection. [`NodeAnswer::Refused`] may follow. `Ok(true)`: so many are under
+    /// way that nothing more must be read until [`crate::chat::Sink::admit`].
+    pub fn post(
+        &mut self,
+        lent: &mut Lent<'_>,
+        conn: ConnKey,
+        attachment: AttachmentKey,
+        text: &str,
+        nonce: Option<&str>,
+    ) -> Result<bool, Refusal> {
+        let Some((person, draft)) = lent.chat.draft_for(attachment, text, nonce)? else {
+            return Ok(false); // Its close is on its way.
+        };
+        let (room, user_id) = (person.room, person.user_id);
+        let (kind, user) = (MessageKind::Chat(draft.text()), person.name.shown());
+        let mut body = Vec::new();
+        MessageBody { kind, tail: self.entropy.bytes(), user_id, user, nonce }.encode(&mut body);
+        let config = &self.config;
+        let args = Args::new()
+            .text(room.to_string())
+            .text(user_id.to_string())
+            .pace(config.message_pace)
+            .number(config.history_messages_max as u64)
+            .text(nonce.unwrap_or_default())
+            .text(&body)
+            .text("")
+            .time(config.room_ttl)
+            .time(config.new_room_ttl)
+            .text(new_tail(&mut *self.entropy));
+        let nonce = nonce.map(Into::into);
+        let posting = Box::new(Posting { conn, attachment, room, body, nonce });
+        self.call_room(lent.now.mono, room, Function::Post, args, Token::Post(posting))?;
+        let count = self.posting.entry(conn).or_default();
+        *count += 1;
+        Ok(*count >= POSTING_MAX)
+    }
+
+    /// The store has answered, or, with `Err`, has not.
+    pub(super) fn on_post_answer(
+        &mut self,
+        lent: &mut Lent<'_>,
+        posting: Posting,
+        reply: Result<&Reply, Refusal>,
+    ) {
+        let Posting { conn, attachment, room, body, nonce } = posting;
+        if let Some(count) = self.posting.get_mut(&conn) {
+            *count -= 1;
+            if *count == POSTING_MAX / 2 {
+                lent.sink.admit(conn);
+            }
+            if *count == 0 {
+                self.posting.remove(&conn);
+            }
+        }
+        let why = match reply {
+            Ok(reply) if reply.status() == "OK" => {
+                let record = [reply.bytes(3), &body].concat();
+                let place = record::place(reply.bytes(2));
+                if let Ok(message) = place.and_then(|place| record::message(room, place, &record)) {
+                    self.on_own_message(lent, reply, message);
+                }
+                return;
+            }
+            Ok(reply) if reply.status() == "DUP" => {
+                let place = record::place(reply.bytes(1));
+                let message = place.and_then(|place| record::message(room, place, reply.bytes(2)));
+                if let Ok(message) = message {
+                    lent.chat.repeat_mirrored(attachment, &message, lent.sink);
+                }
+                return;
+            }
+            Ok(reply) if reply.status() == "GONE" => return, // Its close is on its way.
+            Ok(reply) => accept(reply).err().unwrap_or_else(away),
+            Err(refusal) => refusal,
+        };
+        self.answers.push(NodeAnswer::Refused { to: conn, attachment, why, nonce });
+    }
+
+    /// The connection's person is typing.
+    pub fn typing(&mut self, lent: &mut Lent<'_>, attachment: AttachmentKey) {
+        let Some(person) = lent.chat.person_of(attachment) else { return };
+        let (room, user_id, name) = (person.room, person.user_id, person.name.clone());
+        if self.on_typing(lent, room, user_id, name.shown()) {
+            let args = Args::new().text(room.to_string()).text(user_id.to_string());
+            let args = args.text("").text(name.as_str());
+            let _ = self.call_room(lent.now.mono, room, Function::Typing, args, Token::Nothing);
+        }
+    }
+
+    /// Tells the store which people have shown a sign of life after a probe.
+    fn on_signs_of_life(&mut self, lent: &mut Lent<'_>) {
+        for (room, user_id) in lent.chat.take_alive() {
+            let args = Args::new().text(room.to_string()).text(user_id.to_string());
+            let _ = self.call_room(lent.now.mono, room, Function::Alive, args, Token::Nothing);
+        }
+    }
+
+    /// Another session wants a person's name.
+    pub(super) fn on_probe(&mut self, lent: &mut Lent<'_>, room: RoomId, user_id: UserId) {
+        let Some(key) = lent.chat.room(room) else { return };
+        if lent.chat.ping_person(key, user_id, lent.sink) {
+            // Peers of event streams send nothing: shortly before the end it is asked whether they are
+            // still there.
+            let at = lent.now.mono.after(self.config.probe_timeout / 8 * 7);
+            self.probes.push((at, room, user_id));
+        }
+    }
+
+    /// Asks for people that are known to be alive without having sent anything.
+    pub(super) fn end_probes(&mut self, lent: &mut Lent<'_>) {
+        let now = lent.now.mono;
+        let (due, rest) = self.probes.drain(..).partition(|(at, ..)| *at <= now);
+        self.probes = rest;
+        let due: Vec<(Mono, RoomId, UserId)> = due;
+        for (_, room, user_id) in due {
+            let key = lent.chat.room(room);
+            if key.is_some_and(|key| lent.chat.is_person_alive(key, user_id, lent.sink)) {
+                let args = Args::new().text(room.to_string()).text(user_id.to_string());
+                let _ = self.call_room(now, room, Function::Alive, args, Token::Nothing);
+            }
+        }
+    }
+
+    // ---- The way out
+
+    /// Tells the store what has happened to connections: which have left, and which people have shown a
+    /// sign of life.
+    pub fn on_exits(&mut self, lent: &mut Lent<'_>) {
+        self.on_signs_of_life(lent);
+        for exit in lent.chat.take_exits() {
+            self.on_exit(lent, exit);
+        }
+    }
+
+    fn on_exit(&mut self, lent: &mut Lent<'_>, exit: MirrorExit) {
+        let now = lent.now.mono;
+        self.use_room(now, exit.room);
+        let Ok(hash) = self.identity().map(|identity| identity.session(exit.session)) else {
+            return;
+        };
+        if lent.chat.connections_of(exit.session).is_empty() {
+            self.sessions.remove(&hash);
+        }
+        self.detach(now, hash);
+        if exit.is_decided || !exit.is_last_of_person || self.is_entering(exit.room, exit.user_id) {
+            return;
+        }
+        let is_broken = exit.departure == Departure::Broken;
+        let config = &self.config;
+        let (grace, ttl) = (config.leave_grace, config.room_ttl);
+        let args = Args::new()
+            .text(exit.room.to_string())
+            .text(exit.user_id.to_string())
+            .text(if is_broken { "broken" } else { "closed" })
+            .time(grace)
+            .time(ttl)
+            .number(config.history_messages_max as u64)
+            .text(new_tail(&mut *self.entropy))
+            .flag(false);
+        // If the store is away, what this node has is compared when it is there again.
+        let _ = self.call_room(now, exit.room, Function::Exit, args, Token::Event(exit.room));
+        if let Ok(partition) = self.identity().map(|one| one.partition_of_room(exit.room)) {
+            self.reap_within(now, partition, grace);
+            self.reap_within(now, partition, ttl);
+        }
+    }
+
+    /// Whether another connection of the person is about to be let in.
+    fn is_entering(&self, room: RoomId, user_id: UserId) -> bool {
+        self.plans.iter().any(|(_, plan)| match plan.as_deref() {
+            Some(Plan::Entering(entering)) => {
+                entering.is_of(room, user_id)
+                    && matches!(entering.step, EntryStep::Asking | EntryStep::Loading { .. })
+            }
+            _ => false,
+        })
+    }
+
+    fn detach(&mut self, now: Mono, session: SessionHash) {
+        let ttl = self.config.session_ttl;
+        let args = Args::new().text(session.to_string()).time(ttl);
+        let _ = self.call_session(now, session, Function::Detach, args, Token::Nothing);
+        if let Ok(partition) = self.identity().map(|one| one.partition_of_session(session)) {
+            self.reap_within(now, partition, ttl);
+        }
+    }
+
+    /// Closes the connections of a session that has ended.
+    pub(super) fn close_session(&mut self, lent: &mut Lent<'_>, session: SessionHash) {
+        if let Some(id) = self.sessions.remove(&session) {
+            lent.chat.close_session(lent.now, id, lent.sink);
+        }
+        self.close_entering(lent, |one| one.hash == session, CloseReason::InvalidSession);
+    }
+}

@@ -1,0 +1,136 @@
+//! The connection to the store, as the event loop drives it.
+//!
+//! Owns the way of each reply and push to what it is for. Must not know what it leads to. The
+//! invariant: replies and pushes are handled in the order in which they came.
+
+use std::fmt;
+
+use super::identity::ClusterIdentity;
+use super::plan::Awaited;
+use super::record::StorePush;
+use super::refusal::refusal_of;
+use super::resp::Reply;
+use super::state::{Cluster, Lent, Token};
+use super::uplink::{CallFailure, Login, UplinkEvent};
+use crate::clock::Mono;
+
+impl Cluster {
+    // ---- The connection to the store
+
+    /// Whether a connection to the store should be made now.
+    pub fn poll_connect(&mut self, now: Mono) -> bool {
+        self.uplink.poll_connect(now, &mut *self.entropy)
+    }
+
+    /// The connection to the store is established.
+    pub fn on_connected(&mut self, now: Mono, login: Login<'_>) {
+        self.uplink.on_connected(now, login);
+    }
+
+    /// The connection to the store is lost, or cannot be established.
+    pub fn on_lost(&mut self, lent: &mut Lent<'_>, why: &dyn fmt::Display) {
+        let mut events = Vec::new();
+        self.uplink.on_lost(lent.now.mono, why, &mut events);
+        self.take(lent, events);
+    }
+
+    /// Bytes of the store.
+    pub fn on_bytes(&mut self, lent: &mut Lent<'_>, bytes: &[u8]) {
+        let mut events = Vec::new();
+        self.uplink.on_bytes(lent.now.mono, bytes, &mut events);
+        self.take(lent, events);
+    }
+
+    /// Bytes for the store. Calls that have left answer nobody who asks later.
+    pub fn output(&mut self) -> Option<Vec<u8>> {
+        self.shown.clear();
+        self.uplink.output()
+    }
+
+    pub(super) fn take(&mut self, lent: &mut Lent<'_>, events: Vec<UplinkEvent<Token>>) {
+        for event in events {
+            match event {
+                UplinkEvent::Reply(token, reply) => self.on_reply(lent, token, &reply),
+                UplinkEvent::Failed(token, why) => self.on_failed(lent, token, why),
+                UplinkEvent::Push { text, .. } => {
+                    if let Ok(push) = StorePush::decode(&text) {
+                        self.on_push(lent, push);
+                    }
+                }
+                UplinkEvent::Connected { is_fresh, secret, .. } => {
+                    self.on_up(lent, is_fresh, &secret);
+                }
+                UplinkEvent::Lost => self.lost = self.lost.or(Some(lent.now.mono)),
+                UplinkEvent::Fenced => self.beats.fenced += 1,
+                UplinkEvent::Fatal(problem) => self.problem = Some(problem),
+            }
+        }
+    }
+
+    fn on_reply(&mut self, lent: &mut Lent<'_>, token: Token, reply: &Reply) {
+        match token {
+            Token::Plan(key) => self.advance(lent, key, Awaited::Reply(reply)),
+            Token::Post(posting) => self.on_post_answer(lent, *posting, Ok(reply)),
+            Token::Event(room) => self.on_entry_at(lent, room, reply, 1),
+            Token::History(room) => self.on_history(lent, room, reply),
+            Token::Resync(room) => self.on_resynced(lent, room, reply),
+            Token::Listing(partition) => self.on_listing(lent, partition, Some(reply)),
+            Token::Beat(partition) => self.on_beat(lent.now.mono, partition, reply),
+            Token::Reap(partition) => self.on_reaped(lent, partition, reply),
+            Token::Nothing => {}
+        }
+    }
+
+    fn on_failed(&mut self, lent: &mut Lent<'_>, token: Token, why: CallFailure) {
+        match token {
+            Token::Plan(key) => self.abandon(lent, key, why),
+            Token::Post(posting) => {
+                self.on_post_answer(lent, *posting, Err(refusal_of(why)));
+            }
+            Token::Listing(partition) => self.on_listing(lent, partition, None),
+            // Rooms are resynchronized when the store is there again.
+            Token::History(_) | Token::Resync(_) | Token::Event(_) => {}
+            Token::Beat(_) | Token::Reap(_) | Token::Nothing => {}
+        }
+    }
+
+    fn on_push(&mut self, lent: &mut Lent<'_>, push: StorePush<'_>) {
+        match push {
+            StorePush::Message(appended) => self.on_said(lent, appended),
+            StorePush::Facts(facts) => {
+                if let Some(key) = lent.chat.room(facts.room.id) {
+                    lent.chat.change_mirrored(key, &facts, lent.sink);
+                }
+            }
+            StorePush::Typing { room, user_id, user } => {
+                self.on_typing(lent, room, user_id, user);
+            }
+            StorePush::Kicked { room, user_id, reason } => {
+                self.close_person(lent, room, user_id, reason);
+            }
+            StorePush::RoomOver { room, reason } => self.on_room_over(lent, room, reason),
+            StorePush::SessionEnded(session) => self.close_session(lent, session),
+            StorePush::Probe { room, user_id } => self.on_probe(lent, room, user_id),
+            StorePush::Alive { room, user_id } => self.on_holder_alive(lent, room, user_id),
+            StorePush::NameFree { room, folded } => self.on_name_free(lent, room, folded),
+            StorePush::Announcement(text) => self.announcements.push(text.to_owned()),
+            StorePush::Unknown => {}
+        }
+    }
+
+    /// The store can be asked: what this node has is compared with it, and then calls go on.
+    fn on_up(&mut self, lent: &mut Lent<'_>, is_fresh: bool, secret: &[u8]) {
+        let secret = self.secret.as_deref().unwrap_or(secret);
+        if self.identity.is_none() {
+            self.identity = Some(ClusterIdentity::new(secret, self.partitions));
+        }
+        self.lost = None;
+        self.begin_beats(lent.now.mono, self.partitions);
+        let rooms: Vec<_> = self.rooms.keys().copied().collect();
+        self.uplink.resume(lent.now.mono);
+        for room in rooms {
+            self.resync(lent.now.mono, room);
+        }
+        let _ = is_fresh;
+    }
+}

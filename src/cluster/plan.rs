@@ -1,0 +1,233 @@
+//! What waits for something of the store.
+//!
+//! Owns the kinds of plans, and what each of them keeps from step to step. Must not know what a step
+//! does. The invariant: a plan waits for exactly one thing, a reply, a room or a time, and ends with
+//! at most one answer to each connection.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+
+use super::identity::ClusterIdentity;
+use super::record::SessionHash;
+use super::resp::Reply;
+use crate::chat::{
+    Address, AttachmentKey, CloseReason, ConnKey, Name, RoomChanges, RoomId, RoomOptions,
+    SessionCommand, SessionId, Start, UserId,
+};
+use crate::slots::Key;
+
+/// The kind of the plans' keys.
+pub(super) enum PlanTag {}
+
+pub(super) type PlanKey = Key<PlanTag>;
+
+/// A sequence of calls.
+pub(super) enum Plan {
+    /// A request's command.
+    Request(RequestPlan),
+    /// A connection's way into a room.
+    Entering(Entering),
+    /// The same for a room that cannot exist: only the session is asked.
+    Nowhere(ConnKey),
+    /// The end of a session.
+    Ending(SessionEnding),
+}
+
+/// What a plan waits for has come.
+pub(super) enum Awaited<'a> {
+    Reply(&'a Reply),
+    /// The room is mirrored and complete.
+    Room,
+    /// The room has ended, or cannot be mirrored.
+    NoRoom(CloseReason),
+    /// The time has come, or what was waited for until then.
+    Time,
+}
+
+/// How a step ends.
+pub(super) enum Progress {
+    /// The plan waits for the next thing.
+    Waits(Plan),
+    Done,
+}
+
+// ---- Requests
+
+/// A request's command that is under way.
+pub(super) struct RequestPlan {
+    /// Who asked. Only requests for what a room is like may be several.
+    pub to: Vec<ConnKey>,
+    pub step: RequestStep,
+    pub attempts: u8,
+}
+
+/// A session whose end is under way.
+pub(super) struct SessionEnding {
+    pub to: Option<ConnKey>,
+    pub session: SessionHash,
+    /// Rooms that it has still to leave; `None`: not known yet.
+    pub left: Option<usize>,
+}
+
+/// A session that exists.
+#[derive(Clone)]
+pub(super) struct KnownSession {
+    pub id: SessionId,
+    pub hash: SessionHash,
+    pub name: Name,
+}
+
+/// What is waited for.
+pub(super) enum RequestStep {
+    Counting {
+        left: u16,
+        sessions: usize,
+        rooms: usize,
+    },
+    Listing,
+    Showing {
+        room: RoomId,
+    },
+    OpeningSession {
+        id: SessionId,
+        name: Name,
+        from: Option<Address>,
+    },
+    /// The session's answer to `touch`, or to `reserve` for a room that it will be a member of.
+    Identifying {
+        id: SessionId,
+        room: Option<RoomId>,
+        command: SessionCommand<'static>,
+    },
+    /// Which rooms of the session still have it as a member.
+    Filtering {
+        person: KnownSession,
+        purpose: FilterPurpose,
+        filter: Filter,
+    },
+    /// The room's answer to `look`, then the room itself.
+    Reaching {
+        person: KnownSession,
+        room: RoomId,
+        command: SessionCommand<'static>,
+    },
+    /// The answer to the function that carries out the command.
+    Acting {
+        person: KnownSession,
+        room: RoomId,
+        command: SessionCommand<'static>,
+        version: u64,
+    },
+    /// Whether a password may be tried.
+    Guessing(Joining),
+    /// The room's answer to `join`.
+    Joining(Joining),
+    Opening {
+        person: KnownSession,
+        room: RoomId,
+        options: RoomOptions<'static>,
+        from: Option<Address>,
+    },
+    Changing {
+        person: KnownSession,
+        room: RoomId,
+        changes: RoomChanges<'static>,
+    },
+}
+
+/// What the rooms of a session are wanted for.
+pub(super) enum FilterPurpose {
+    Show,
+    List,
+    /// A place for one more, for this command.
+    MakePlace(SessionCommand<'static>),
+}
+
+/// The rooms of a session, and those that the partitions have confirmed so far.
+pub(super) struct Filter {
+    /// In the order of joining, with the version of each entry of the index.
+    pub rooms: Vec<(RoomId, u64)>,
+    pub alive: Vec<RoomId>,
+    /// The partitions that have been asked, in the order of their answers.
+    pub asked: VecDeque<u16>,
+}
+
+/// A session that wants to be a member of a room.
+pub(super) struct Joining {
+    pub person: KnownSession,
+    pub room: RoomId,
+    pub password: Option<Cow<'static, str>>,
+    pub from: Option<Address>,
+    /// The session has no place for another room.
+    pub is_over: bool,
+}
+
+impl Filter {
+    pub fn rooms_in(
+        &self,
+        identity: &ClusterIdentity,
+        partition: u16,
+    ) -> impl Iterator<Item = RoomId> {
+        let is_there = move |room: &RoomId| identity.partition_of_room(*room) == partition;
+        self.rooms.iter().map(|(room, _)| *room).filter(is_there)
+    }
+
+    /// The next partition has answered.
+    pub fn on_answer(&mut self, identity: &ClusterIdentity, answers: &[Reply]) {
+        let Some(partition) = self.asked.pop_front() else { return };
+        let rooms = self.rooms_in(identity, partition).zip(answers);
+        let alive = rooms.filter(|(_, answer)| !answer.as_str().is_empty());
+        let alive: Vec<_> = alive.map(|(room, _)| room).collect();
+        self.alive.extend(alive);
+    }
+}
+
+// ---- Connections
+
+/// A connection on its way into a room.
+pub(super) struct Entering {
+    pub conn: ConnKey,
+    pub session: SessionId,
+    pub hash: SessionHash,
+    pub room: RoomId,
+    pub user_id: UserId,
+    pub from: Option<Address>,
+    pub start: Start,
+    /// The limit that the connection is over.
+    pub over: Option<CloseReason>,
+    /// The session counts the connection.
+    pub is_attached: bool,
+    pub name: Option<Name>,
+    /// The person that has the name, while it is being probed.
+    pub holder: Option<UserId>,
+    /// How long the session's announced joins are over their rate, in microseconds.
+    pub join_wait: u64,
+    pub step: EntryStep,
+}
+
+/// What is waited for.
+pub(super) enum EntryStep {
+    /// The session's answer.
+    Attaching,
+    /// The room's answer.
+    Asking,
+    /// The end of a probe: the name is wanted, and its holder may not be there any more.
+    Probing,
+    /// The mirror of the room, up to the event before the person's arrival.
+    Loading { events: Vec<Reply>, inherits: bool },
+}
+
+impl Entering {
+    pub fn is_of(&self, room: RoomId, user_id: UserId) -> bool {
+        (self.room, self.user_id) == (room, user_id)
+    }
+}
+
+/// A message of a connection that is under way.
+pub(super) struct Posting {
+    pub conn: ConnKey,
+    pub attachment: AttachmentKey,
+    pub room: RoomId,
+    pub body: Vec<u8>,
+    pub nonce: Option<Box<str>>,
+}

@@ -1,0 +1,299 @@
+//! A node's state.
+//!
+//! Owns [`Cluster`] and what it consists of, and how functions are called. Must not know what a call
+//! leads to: the other files have that as methods of [`Cluster`]. The invariant: a call's token says
+//! what to do with the reply, so no reply is lost.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+use super::args::Args;
+use super::identity::ClusterIdentity;
+use super::library::{Function, Library};
+use super::plan::{Plan, PlanKey, PlanTag, Posting};
+use super::record::SessionHash;
+use super::refusal::away;
+use super::settled::Settled;
+use super::uplink::{StartProblem, StoreCall, Uplink, UplinkConfig};
+use crate::chat::{
+    AttachmentKey, Chat, ChatConfig, CloseReason, ConnKey, MessagePlace, OwnedRoom, Refusal,
+    RoomId, SessionId, Sink, UserId,
+};
+use crate::clock::{Entropy, Mono, Now};
+use crate::rate::Meter;
+use crate::slots::Slots;
+
+/// What the event loop lends for a call.
+pub struct Lent<'a> {
+    /// The time of the tick.
+    pub now: Now,
+    /// The mirror.
+    pub chat: &'a mut Chat,
+    /// The connections.
+    pub sink: &'a mut dyn Sink,
+}
+
+/// What has become of a request or a connection.
+pub enum NodeAnswer {
+    /// The outcome of a request's command.
+    Outcome {
+        /// The connection of the request.
+        to: ConnKey,
+        /// The outcome.
+        outcome: Result<Settled, Refusal>,
+    },
+    /// The connection is in its room.
+    Entered {
+        /// The connection.
+        to: ConnKey,
+        /// Its attachment to the room.
+        attachment: AttachmentKey,
+    },
+    /// The connection is not let into its room.
+    TurnedAway {
+        /// The connection.
+        to: ConnKey,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// A connection's message was refused.
+    Refused {
+        /// The connection.
+        to: ConnKey,
+        /// Its attachment to its room.
+        attachment: AttachmentKey,
+        /// Why.
+        why: Refusal,
+        /// The message's nonce.
+        nonce: Option<Box<str>>,
+    },
+}
+
+/// What a reply is for.
+pub(super) enum Token {
+    /// The next step of a plan.
+    Plan(PlanKey),
+    /// A message of a connection.
+    Post(Box<Posting>),
+    /// An event of the room may come with the reply.
+    Event(RoomId),
+    /// A part of a room's history.
+    History(RoomId),
+    /// What a mirrored room has missed.
+    Resync(RoomId),
+    /// A partition's part of the listing.
+    Listing(u16),
+    Beat(u16),
+    Reap(u16),
+    /// No one waits for it.
+    Nothing,
+}
+
+/// The settings of a node's part in the cluster.
+pub struct ClusterSettings {
+    /// The limits that the store's functions apply.
+    pub chat: ChatConfig,
+    /// How long a node may be silent before the store takes it for dead.
+    pub lease: Duration,
+    /// How long connections stay open while the store is away.
+    pub patience: Duration,
+    /// What nodes must have in common to be one cluster; `None`: the store keeps it.
+    pub secret: Option<Vec<u8>>,
+}
+
+/// What the node knows of a mirrored room, besides what the mirror has.
+pub(super) struct Mirrored {
+    /// The last message that was applied.
+    pub newest: MessagePlace,
+    /// The last message before the snapshot. Up to it messages change nobody's presence.
+    pub base: MessagePlace,
+    pub is_loading: bool,
+    /// Deleted messages that are still to be loaded, the oldest first.
+    pub tombstones: VecDeque<(MessagePlace, Vec<u8>)>,
+    pub waiting: Vec<RoomWaiter>,
+    /// The last use.
+    pub used: Mono,
+}
+
+/// Who waits for a room that is being loaded.
+pub(super) enum RoomWaiter {
+    /// A request, until all is loaded.
+    Request(PlanKey),
+    /// A connection, until this message is loaded and before the next one is.
+    Entering(PlanKey, MessagePlace),
+}
+
+/// The listing of public rooms, and who waits for it.
+#[derive(Default)]
+pub(super) struct Listing {
+    /// By partition: the store's revision, and the rooms, newest first.
+    pub parts: Vec<(u64, Vec<OwnedRoom>)>,
+    /// Replies that the fetch under way still waits for.
+    pub left: u16,
+    /// They asked before the fetch under way began.
+    pub waiting: Vec<PlanKey>,
+    /// They asked later, and wait for the next one.
+    pub next: Vec<PlanKey>,
+    pub is_changed: bool,
+    pub meter: Meter,
+}
+
+/// When what is due.
+#[derive(Default)]
+pub(super) struct Beats {
+    pub next: Option<Mono>,
+    /// By partition: when something is due there.
+    pub due: Vec<Option<Mono>>,
+    pub listing: Option<Mono>,
+    /// Messages that came without the one before them.
+    pub gaps: u64,
+    /// Calls that the store refused, because it had given up this node or its connection.
+    pub fenced: u64,
+}
+
+impl Beats {
+    /// The listing is asked for again then.
+    pub fn list_at(&mut self, at: Mono) {
+        self.listing = Some(at);
+    }
+
+    pub fn next_deadline(&self) -> Option<Mono> {
+        let due = self.due.iter().flatten().copied();
+        due.chain(self.next).chain(self.listing).min()
+    }
+}
+
+/// A node's part in the cluster.
+pub struct Cluster {
+    pub(super) config: ChatConfig,
+    pub(super) lease: Duration,
+    pub(super) patience: Duration,
+    pub(super) secret: Option<Vec<u8>>,
+    pub(super) partitions: u16,
+    pub(super) entropy: Box<dyn Entropy>,
+    /// `None` until the store has been reached.
+    pub(super) identity: Option<ClusterIdentity>,
+    pub(super) uplink: Uplink<Token>,
+    pub(super) problem: Option<StartProblem>,
+    pub(super) plans: Slots<Option<Box<Plan>>, PlanTag>,
+    /// When plans go on that wait for a time. The number tells those of one time apart.
+    pub(super) timers: BTreeMap<(Mono, u64), PlanKey>,
+    pub(super) timers_armed: u64,
+    pub(super) rooms: HashMap<RoomId, Mirrored>,
+    /// Requests for what a room is like, which one call answers that has not left yet.
+    pub(super) shown: HashMap<RoomId, PlanKey>,
+    /// The sessions that have connections here.
+    pub(super) sessions: HashMap<SessionHash, SessionId>,
+    /// The messages of each connection that are under way.
+    pub(super) posting: HashMap<ConnKey, u32>,
+    /// The people here whose names are wanted, and when it is asked whether they are still there.
+    pub(super) probes: Vec<(Mono, RoomId, UserId)>,
+    pub(super) listing: Listing,
+    pub(super) beats: Beats,
+    /// When the connection to the store was lost.
+    pub(super) lost: Option<Mono>,
+    pub(super) announcements: Vec<String>,
+    pub(super) answers: Vec<NodeAnswer>,
+}
+
+impl Cluster {
+    /// A node that has not reached the store yet.
+    pub fn new(
+        settings: ClusterSettings,
+        uplink: UplinkConfig,
+        library: Library,
+        entropy: Box<dyn Entropy>,
+    ) -> Cluster {
+        let ClusterSettings { chat, lease, patience, secret } = settings;
+        Cluster {
+            config: chat,
+            lease,
+            patience,
+            secret,
+            partitions: uplink.partitions,
+            entropy,
+            identity: None,
+            uplink: Uplink::new(uplink, library),
+            problem: None,
+            plans: Slots::default(),
+            timers: BTreeMap::new(),
+            timers_armed: 0,
+            rooms: HashMap::new(),
+            shown: HashMap::new(),
+            sessions: HashMap::new(),
+            posting: HashMap::new(),
+            probes: Vec::new(),
+            listing: Listing::default(),
+            beats: Beats::default(),
+            lost: None,
+            announcements: Vec::new(),
+            answers: Vec::new(),
+        }
+    }
+
+    /// Whether commands can be carried out now.
+    pub fn is_available(&self) -> bool {
+        self.identity.is_some() && self.uplink.is_up()
+    }
+
+    /// Why the server should end: the store was reached and cannot be used.
+    pub fn problem(&self) -> Option<&StartProblem> {
+        self.problem.as_ref()
+    }
+
+    /// What has become of requests and connections since the last call.
+    pub fn take_answers(&mut self) -> Vec<NodeAnswer> {
+        std::mem::take(&mut self.answers)
+    }
+
+    // ---- Calls
+
+    pub(super) fn identity(&self) -> Result<&ClusterIdentity, Refusal> {
+        self.identity.as_ref().ok_or_else(away)
+    }
+
+    pub(super) fn call(
+        &mut self,
+        now: Mono,
+        partition: u16,
+        function: Function,
+        args: Args,
+        token: Token,
+    ) -> Result<(), Refusal> {
+        let args: Vec<&[u8]> = args.iter().collect();
+        let is_lasting = function.ends_something();
+        let call = StoreCall { partition, function, args: &args, is_lasting };
+        let called = self.uplink.call(now, call, token);
+        called.map_err(|_| away())
+    }
+
+    pub(super) fn call_session(
+        &mut self,
+        now: Mono,
+        session: SessionHash,
+        function: Function,
+        args: Args,
+        token: Token,
+    ) -> Result<(), Refusal> {
+        let partition = self.identity()?.partition_of_session(session);
+        self.call(now, partition, function, args, token)
+    }
+
+    pub(super) fn call_room(
+        &mut self,
+        now: Mono,
+        room: RoomId,
+        function: Function,
+        args: Args,
+        token: Token,
+    ) -> Result<(), Refusal> {
+        let partition = self.identity()?.partition_of_room(room);
+        self.call(now, partition, function, args, token)
+    }
+
+    /// The plan goes on at this time.
+    pub(super) fn arm(&mut self, at: Mono, key: PlanKey) {
+        self.timers_armed += 1;
+        self.timers.insert((at, self.timers_armed), key);
+    }
+}
