@@ -14,8 +14,7 @@ use super::record;
 use super::resp::Reply;
 use super::state::{Cluster, Lent, Mirrored, RoomWaiter, Token};
 use crate::chat::{
-    Appended, CloseReason, Message, MessagePlace, OwnedRoom, ROOMS_LISTED_MAX, Refusal, RoomId,
-    UserId, UserName,
+    Appended, CloseReason, Message, MessagePlace, OwnedRoom, Refusal, RoomId, UserId, UserName,
 };
 use crate::clock::Mono;
 use crate::rate::Pace;
@@ -396,8 +395,8 @@ impl Cluster {
             if listing.parts.len() > 1 {
                 rooms.sort_by_key(|room| std::cmp::Reverse(room.info().created));
             }
-            rooms.truncate(ROOMS_LISTED_MAX);
-            lent.chat.list_mirrored(rooms);
+            listing.revision += 1;
+            lent.chat.list_mirrored(listing.revision, rooms.iter().map(OwnedRoom::info));
         }
         for key in std::mem::take(&mut listing.waiting) {
             let arrival = if reply.is_some() { Awaited::Room } else { Awaited::Time };

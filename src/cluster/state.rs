@@ -135,6 +135,7 @@ pub(super) struct Listing {
     /// They asked later, and wait for the next one.
     pub next: Vec<PlanKey>,
     pub is_changed: bool,
+    pub revision: u64,
     pub meter: Meter,
 }
 
