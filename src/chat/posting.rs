@@ -322,6 +322,7 @@ impl Chat {
         on_new: &mut dyn FnMut(&Message<'_>),
         sink: &mut dyn Sink,
     ) -> Option<()> {
+        debug_assert!(!self.is_mirror(), "a mirror decides nothing");
         let session = self.sessions.get(author.session)?;
         if self.is_silent {
             return None;

@@ -65,6 +65,7 @@ impl Chat {
         request: JoinRequest,
         sink: &mut dyn Sink,
     ) -> Result<(AttachmentKey, Admission), CloseReason> {
+        debug_assert!(!self.is_mirror(), "a mirror decides nothing");
         let session_key = request.session.ok_or(CloseReason::InvalidSession)?;
         if self.sessions.get(session_key).is_none() {
             return Err(CloseReason::InvalidSession);
