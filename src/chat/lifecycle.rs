@@ -332,6 +332,8 @@ impl Chat {
             self.room_heap_tally.change(room.counted, 0);
         }
         sink.free_room(key);
+        #[cfg(feature = "cluster")]
+        self.forget_mirrored_end(key);
         self.recount();
     }
 

@@ -116,6 +116,7 @@ impl Mirror {
             people: BTreeSet::new(),
             here: BTreeSet::new(),
             owners: HashMap::new(),
+            endings: Vec::new(),
             probed: Vec::new(),
             alive: Vec::new(),
             exits: Vec::new(),
@@ -130,6 +131,7 @@ impl Mirror {
         tree_bytes::<u128, ()>(self.people.len())
             + tree_bytes::<u128, ()>(self.here.len())
             + map_bytes::<RoomKey, UserId>(self.owners.capacity())
+            + vec_bytes::<(RoomKey, CloseReason)>(self.endings.capacity())
             + vec_bytes::<MemberKey>(self.probed.capacity())
             + vec_bytes::<(RoomId, UserId)>(self.alive.capacity())
             + vec_bytes::<MirrorExit>(self.exits.capacity())
@@ -276,7 +278,9 @@ impl Chat {
         }
     }
 
-    /// Ends a room that has ended elsewhere: [`Chat::end_members`] closes its connections.
+    /// Ends a room: [`Chat::end_members`] closes its connections for this reason. If it is the end of the
+    /// room, or the room is not found, that was decided elsewhere. For any other reason only this mirror
+    /// of the room ends, and the ends of its connections count as broken.
     pub fn end_mirrored(
         &mut self,
         now: Now,
@@ -284,17 +288,29 @@ impl Chat {
         reason: CloseReason,
         sink: &mut dyn Sink,
     ) {
-        let Some(ending) = self.feeds.room_mut(room).filter(|room| !room.is_closing) else {
+        if !self.is_open(room) {
             return;
-        };
-        if reason == CloseReason::RoomExpired {
-            ending.rules_mut().has_expired = true;
-            ending.recount(&mut self.room_heap_tally);
         }
         if let Some(mirror) = &mut self.mirror {
             mirror.set_owner(room, None);
+            mirror.endings.push((room, reason));
         }
         self.end_room(now, room, sink);
+    }
+
+    /// Why a mirrored room has ended.
+    pub(super) fn mirrored_end(&self, room: RoomKey) -> Option<CloseReason> {
+        let mut endings = self.mirror.as_ref()?.endings.iter();
+        endings.find(|(ended, _)| *ended == room).map(|(_, reason)| *reason)
+    }
+
+    /// Nothing is left of a room that has ended.
+    pub(super) fn forget_mirrored_end(&mut self, room: RoomKey) {
+        let Some(mirror) = &mut self.mirror else { return };
+        mirror.endings.retain(|(ended, _)| *ended != room);
+        if mirror.endings.is_empty() {
+            mirror.endings = Vec::new();
+        }
     }
 
     /// Forgets a room. False: it has connections, so nothing is done.
@@ -580,24 +596,37 @@ impl Chat {
         let Some(member_key) = attachment.member() else { return };
         let Some(member) = self.members.get_mut(member_key) else { return };
         member.connections -= 1;
-        let (is_last_of_person, user_id) = (member.connections == 0, member.user_id);
+        let (is_last_here, user_id) = (member.connections == 0, member.user_id);
         let (session, room) = (self.sessions.get(attachment.session), attachment.room);
-        let exit = session.zip(self.room_id(room)).map(|(session, room_id)| MirrorExit {
-            room: room_id,
-            user_id,
-            session: session.id,
-            departure,
-            is_last_of_person,
-            is_last_of_room: self.feeds.recipients(room).is_empty(),
-            is_decided: self.has_ended(room),
+        let ended = self.mirrored_end(room);
+        let is_decided =
+            ended.is_some_and(|reason| reason.is_end() || reason == CloseReason::RoomNotFound);
+        let exit = session.zip(self.room_id(room)).map(|(session, room_id)| {
+            // The room may be mirrored again while an earlier mirror of it ends.
+            let again = self.room(room_id).filter(|again| *again != room);
+            let is_back = |again| !self.attachments_in(again, user_id).is_empty();
+            let is_used = |again| self.connection_count(again) > 0;
+            MirrorExit {
+                room: room_id,
+                user_id,
+                session: session.id,
+                departure: if ended.is_some() && !is_decided {
+                    Departure::Broken
+                } else {
+                    departure
+                },
+                is_last_of_person: is_last_here && !again.is_some_and(is_back),
+                is_last_of_room: self.connection_count(room) == 0 && !again.is_some_and(is_used),
+                is_decided,
+            }
         });
         if let Some(mirror) = &mut self.mirror {
             mirror.exits.extend(exit);
-            if is_last_of_person {
+            if is_last_here {
                 mirror.end_probe(member_key);
             }
         }
-        if is_last_of_person {
+        if is_last_here {
             self.set_session_id(attachment.session, None);
             self.forget_absent(member_key);
         }
@@ -813,5 +842,7 @@ impl Chat {
         }
         let is_open = |key: &RoomKey| self.is_open(*key);
         holds!(mirror.owners.keys().all(is_open), "an owner's room has not ended");
+        let ending = mirror.endings.iter().map(|(room, _)| room);
+        holds!(ending.eq(&self.ending), "every room that has ended has a reason");
     }
 }

@@ -227,6 +227,10 @@ impl Chat {
 
     /// Why connections are closed that are in a room that has ended.
     pub(super) fn end_reason(&self, room: RoomKey) -> CloseReason {
+        #[cfg(feature = "cluster")]
+        if let Some(reason) = self.mirrored_end(room) {
+            return reason;
+        }
         let rules = self.feeds.room(room).and_then(|room| room.rules.as_deref());
         match rules.is_some_and(|rules| rules.has_expired) {
             true => CloseReason::RoomExpired,

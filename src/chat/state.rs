@@ -13,7 +13,7 @@ use super::address::Addresses;
 use super::bans::{Bans, HashedAddress};
 use super::config::ChatConfig;
 #[cfg(feature = "cluster")]
-use super::error::Departure;
+use super::error::{CloseReason, Departure};
 #[cfg(feature = "cluster")]
 use super::event::{Message, RoomInfo};
 use super::feed::Feeds;
@@ -92,6 +92,8 @@ pub(super) struct Mirror {
     pub here: BTreeSet<u128>,
     /// The owners of rooms. They need not be present, and so have no session here.
     pub owners: HashMap<RoomKey, UserId>,
+    /// Why rooms have ended that still have members.
+    pub endings: Vec<(RoomKey, CloseReason)>,
     /// Persons whose connections have been pinged because another session wants their name, and
     /// that have not sent anything since.
     pub probed: Vec<MemberKey>,

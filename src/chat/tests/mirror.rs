@@ -348,6 +348,33 @@ fn exits_say_what_they_mean_for_the_person_and_the_room() {
     glass.assert_empty();
 }
 
+/// The store has lost messages that connections here have received.
+#[test]
+fn a_mirror_that_ends_alone_tells_its_exits() {
+    let (mut glass, room) = Glass::of(&[]);
+    let tabs = [ANA, BOB, BOB, ZOE].map(|user_id| glass.admit(room, user_id, Start::Live));
+    let reason = CloseReason::TooManyConnections; // Any that is not the room's end.
+    glass.chat.end_mirrored(glass.now, room, reason, &mut glass.sink);
+    glass.chat.check_invariants();
+    // Bob is back in a new mirror of the room before his earlier connections are closed.
+    let again = glass.adopt(&facts(), &[ANA, BOB, ZOE]);
+    let back = glass.admit(again, BOB, Start::Live);
+    glass.chat.end_members(glass.now, usize::MAX, &mut glass.sink);
+    glass.chat.check_invariants();
+    for tab in tabs {
+        assert_eq!(glass.sink.news(tab.conn), ["closed TooManyConnections"]);
+    }
+    let mut exits = glass.chat.take_exits();
+    exits.sort_by_key(|exit| exit.user_id.to_string());
+    let of = |exit: &MirrorExit| (exit.is_last_of_person, exit.is_last_of_room);
+    let expected = [(true, false), (false, false), (false, false), (true, false)];
+    assert_eq!(exits.iter().map(of).collect::<Vec<_>>(), expected);
+    assert!(exits.iter().all(|exit| !exit.is_decided && exit.departure == Departure::Broken));
+    assert!(glass.exit(back, Departure::Closed).is_last_of_room);
+    glass.end(again, CloseReason::RoomNotFound);
+    glass.assert_empty();
+}
+
 #[test]
 fn a_connection_that_is_too_slow_ends_as_if_it_had_closed() {
     let config = ChatConfig { history_messages_max: 10, ..SETTINGS };
