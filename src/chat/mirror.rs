@@ -29,10 +29,11 @@ use std::collections::{BTreeSet, HashMap};
 use super::catch_up::Start;
 use super::config::ChatConfig;
 use super::error::{CloseReason, Departure, Refusal};
-use super::event::{Event, Message, MessageKind, RoomInfo};
+use super::event::{BATCH_BYTES_FULL, Event, Message, MessageKind, RoomInfo};
 use super::feed::{Attachment, AttachmentState};
 use super::heap::{map_bytes, shrink, tree_bytes, vec_bytes};
 use super::id::{MessageId, MessagePlace, RoomId, SessionId, UserId, keyed_hash};
+use super::kept::MessageCopies;
 use super::keys::{AttachmentKey, ConnKey, MemberKey, RoomKey, SessionKey};
 use super::limits::ROOMS_LISTED_MAX;
 use super::name::{Name, Title, UserName};
@@ -402,6 +403,18 @@ impl Chat {
         if header.is_chat() && !header.is_deleted() {
             self.wipe_text(room, message.room_id, place, event_bytes);
         }
+    }
+
+    /// The kept message of a room whose id has this random half.
+    pub fn find_tail(&self, room: RoomKey, tail: [u8; 8]) -> Option<MessageCopies> {
+        let mut reading = self.history(room, usize::MAX);
+        while !reading.is_done() {
+            let part = self.read_on(&mut reading, BATCH_BYTES_FULL)?;
+            if let Some(message) = part.iter().find(|message| message.id.tail() == tail) {
+                return Some(MessageCopies::of_message(&message));
+            }
+        }
+        None
     }
 
     /// A person types. Tells that at most once a second, and returns whether it was told.

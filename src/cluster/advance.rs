@@ -32,13 +32,14 @@ impl Cluster {
     }
 
     /// The next step of a plan.
-    pub(super) fn advance(&mut self, lent: &mut Lent<'_>, key: PlanKey, arrival: Awaited<'_>) {
+    pub(super) fn advance(&mut self, lent: &mut Lent<'_>, key: PlanKey, awaited: Awaited<'_>) {
         let Some(plan) = self.plans.get_mut(key).and_then(Option::take) else { return };
         let progress = match *plan {
-            Plan::Request(request) => self.on_request(lent, key, request, arrival),
-            Plan::Entering(entering) => self.on_entering(lent, key, entering, arrival),
-            Plan::Nowhere(conn) => self.on_nowhere(conn, arrival),
-            Plan::Ending(ending) => self.on_ending(lent, key, ending, arrival),
+            Plan::Request(request) => self.on_request(lent, key, request, awaited),
+            Plan::Entering(entering) => self.on_entering(lent, key, entering, awaited),
+            Plan::Nowhere(conn) => self.on_nowhere(conn, awaited),
+            Plan::Ending(ending) => self.on_ending(lent, key, ending, awaited),
+            Plan::Returning(returning) => self.on_returning(lent, key, returning, awaited),
         };
         match (progress, self.plans.get_mut(key)) {
             (Progress::Waits(plan), Some(place)) => *place = Some(Box::new(plan)),
@@ -55,6 +56,9 @@ impl Cluster {
             Plan::Entering(entering) => self.turn_away(lent, entering, CloseReason::Unavailable),
             Plan::Nowhere(to) => {
                 self.answers.push(NodeAnswer::TurnedAway { to, reason: CloseReason::Unavailable });
+            }
+            Plan::Returning(returning) => {
+                self.returning.push((returning.room, returning.user_id));
             }
             // The session is due in the store: another attempt follows.
             Plan::Ending(ending) => {

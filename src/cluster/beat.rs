@@ -34,7 +34,8 @@ impl Cluster {
     pub fn next_deadline(&self) -> Option<Mono> {
         let timer = self.timers.first_key_value().map(|((at, _), _)| *at);
         let probe = self.probes.iter().map(|(at, ..)| *at).min();
-        let own = [self.beats.next_deadline(), timer, probe, self.uplink.next_deadline()];
+        let patience = self.patience_ends();
+        let own = [self.beats.next_deadline(), timer, probe, patience, self.uplink.next_deadline()];
         own.into_iter().flatten().min()
     }
 
@@ -52,6 +53,7 @@ impl Cluster {
             self.timers.pop_first();
             self.advance(lent, key, Awaited::Time);
         }
+        self.lose_patience(lent);
         self.end_probes(lent);
         if self.beats.listing.take_if(|at| *at <= now).is_some() {
             self.on_listing_due(now);

@@ -85,10 +85,10 @@ impl Cluster {
         lent: &mut Lent<'_>,
         key: PlanKey,
         mut entering: Entering,
-        arrival: Awaited<'_>,
+        awaited: Awaited<'_>,
     ) -> Progress {
         let step = std::mem::replace(&mut entering.step, EntryStep::Asking);
-        let stepped = match (step, arrival) {
+        let stepped = match (step, awaited) {
             (EntryStep::Attaching, Awaited::Reply(reply)) => {
                 self.on_attached(lent, key, &mut entering, reply)
             }
@@ -337,8 +337,8 @@ impl Cluster {
         }
     }
 
-    pub(super) fn on_nowhere(&mut self, to: ConnKey, arrival: Awaited<'_>) -> Progress {
-        let reason = match arrival {
+    pub(super) fn on_nowhere(&mut self, to: ConnKey, awaited: Awaited<'_>) -> Progress {
+        let reason = match awaited {
             Awaited::Reply(reply) if reply.status() == "NOSESSION" => CloseReason::InvalidSession,
             Awaited::Reply(_) => CloseReason::RoomNotFound,
             _ => CloseReason::Unavailable,
@@ -394,15 +394,7 @@ impl Cluster {
         reply: Result<&Reply, Refusal>,
     ) {
         let Posting { conn, attachment, room, body, nonce } = posting;
-        if let Some(count) = self.posting.get_mut(&conn) {
-            *count -= 1;
-            if *count == POSTING_MAX / 2 {
-                lent.sink.admit(conn);
-            }
-            if *count == 0 {
-                self.posting.remove(&conn);
-            }
-        }
+        self.on_post_settled(lent, conn);
         let why = match reply {
             Ok(reply) if reply.status() == "OK" => {
                 let record = [reply.bytes(3), &body].concat();
@@ -425,6 +417,19 @@ impl Cluster {
             Err(refusal) => refusal,
         };
         self.answers.push(NodeAnswer::Refused { to: conn, attachment, why, nonce });
+    }
+
+    /// One message fewer of the connection is under way.
+    pub(super) fn on_post_settled(&mut self, lent: &mut Lent<'_>, conn: ConnKey) {
+        if let Some(count) = self.posting.get_mut(&conn) {
+            *count -= 1;
+            if *count == POSTING_MAX / 2 {
+                lent.sink.admit(conn);
+            }
+            if *count == 0 {
+                self.posting.remove(&conn);
+            }
+        }
     }
 
     /// The connection's person is typing.
@@ -496,12 +501,16 @@ impl Cluster {
         if exit.is_decided || !exit.is_last_of_person || self.is_entering(exit.room, exit.user_id) {
             return;
         }
-        let is_broken = exit.departure == Departure::Broken;
+        self.call_exit(now, exit.room, exit.user_id, exit.departure == Departure::Broken);
+    }
+
+    /// Tells the store that a person has no connection in a room here any more.
+    pub(super) fn call_exit(&mut self, now: Mono, room: RoomId, user_id: UserId, is_broken: bool) {
         let config = &self.config;
         let (grace, ttl) = (config.leave_grace, config.room_ttl);
         let args = Args::new()
-            .text(exit.room.to_string())
-            .text(exit.user_id.to_string())
+            .text(room.to_string())
+            .text(user_id.to_string())
             .text(if is_broken { "broken" } else { "closed" })
             .time(grace)
             .time(ttl)
@@ -509,8 +518,10 @@ impl Cluster {
             .text(new_tail(&mut *self.entropy))
             .flag(false);
         // If the store is away, what this node has is compared when it is there again.
-        let _ = self.call_room(now, exit.room, Function::Exit, args, Token::Event(exit.room));
-        if let Ok(partition) = self.identity().map(|one| one.partition_of_room(exit.room)) {
+        if self.call_room(now, room, Function::Exit, args, Token::Event(room)).is_err() {
+            self.leaving.push((room, user_id));
+        }
+        if let Ok(partition) = self.identity().map(|one| one.partition_of_room(room)) {
             self.reap_within(now, partition, grace);
             self.reap_within(now, partition, ttl);
         }
@@ -530,7 +541,10 @@ impl Cluster {
     fn detach(&mut self, now: Mono, session: SessionHash) {
         let ttl = self.config.session_ttl;
         let args = Args::new().text(session.to_string()).time(ttl);
-        let _ = self.call_session(now, session, Function::Detach, args, Token::Nothing);
+        let token = Token::Detach(session);
+        if self.call_session(now, session, Function::Detach, args, token).is_err() {
+            self.undeclared.insert(session);
+        }
         if let Ok(partition) = self.identity().map(|one| one.partition_of_session(session)) {
             self.reap_within(now, partition, ttl);
         }

@@ -24,6 +24,7 @@
 //! | `rooms` | the mirrored rooms |
 //! | `beat` | leases, deadlines, and what is left by nodes that have died |
 //! | `refusal` | what replies mean for a client |
+//! | `recovery` | catching up after the store was away |
 //! | `settled` | outcomes, until the event loop answers |
 
 mod advance;
@@ -35,6 +36,7 @@ pub mod library;
 mod node;
 mod plan;
 pub mod record;
+mod recovery;
 mod refusal;
 mod resp;
 mod rest;

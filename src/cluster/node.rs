@@ -5,7 +5,6 @@
 
 use std::fmt;
 
-use super::identity::ClusterIdentity;
 use super::plan::Awaited;
 use super::record::StorePush;
 use super::refusal::refusal_of;
@@ -58,7 +57,7 @@ impl Cluster {
                     }
                 }
                 UplinkEvent::Connected { is_fresh, secret, .. } => {
-                    self.on_up(lent, is_fresh, &secret);
+                    self.on_store_reached(lent, is_fresh, &secret);
                 }
                 UplinkEvent::Lost => self.lost = self.lost.or(Some(lent.now.mono)),
                 UplinkEvent::Fenced => self.beats.fenced += 1,
@@ -77,7 +76,9 @@ impl Cluster {
             Token::Listing(partition) => self.on_listing(lent, partition, Some(reply)),
             Token::Beat(partition) => self.on_beat(lent.now.mono, partition, reply),
             Token::Reap(partition) => self.on_reaped(lent, partition, reply),
-            Token::Nothing => {}
+            Token::Declared(session) => self.on_declared(lent, session, Some(reply)),
+            Token::Missed(room) => self.on_missed(lent, room, Some(reply)),
+            Token::Detach(_) | Token::Nothing => {}
         }
     }
 
@@ -90,6 +91,9 @@ impl Cluster {
             Token::Listing(partition) => self.on_listing(lent, partition, None),
             // Rooms are resynchronized when the store is there again.
             Token::History(_) | Token::Resync(_) | Token::Event(_) => {}
+            Token::Detach(session) => _ = self.undeclared.insert(session),
+            // Catching up begins again with the next connection.
+            Token::Declared(_) | Token::Missed(_) => {}
             Token::Beat(_) | Token::Reap(_) | Token::Nothing => {}
         }
     }
@@ -116,21 +120,5 @@ impl Cluster {
             StorePush::Announcement(text) => self.announcements.push(text.to_owned()),
             StorePush::Unknown => {}
         }
-    }
-
-    /// The store can be asked: what this node has is compared with it, and then calls go on.
-    fn on_up(&mut self, lent: &mut Lent<'_>, is_fresh: bool, secret: &[u8]) {
-        let secret = self.secret.as_deref().unwrap_or(secret);
-        if self.identity.is_none() {
-            self.identity = Some(ClusterIdentity::new(secret, self.partitions));
-        }
-        self.lost = None;
-        self.begin_beats(lent.now.mono, self.partitions);
-        let rooms: Vec<_> = self.rooms.keys().copied().collect();
-        self.uplink.resume(lent.now.mono);
-        for room in rooms {
-            self.resync(lent.now.mono, room);
-        }
-        let _ = is_fresh;
     }
 }

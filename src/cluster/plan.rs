@@ -11,8 +11,8 @@ use super::identity::ClusterIdentity;
 use super::record::SessionHash;
 use super::resp::Reply;
 use crate::chat::{
-    Address, AttachmentKey, CloseReason, ConnKey, Name, RoomChanges, RoomId, RoomOptions,
-    SessionCommand, SessionId, Start, UserId,
+    Address, AttachmentKey, CloseReason, ConnKey, MessageCopies, Name, RoomChanges, RoomId,
+    RoomOptions, SessionCommand, SessionId, Start, UserId,
 };
 use crate::slots::Key;
 
@@ -31,6 +31,8 @@ pub(super) enum Plan {
     Nowhere(ConnKey),
     /// The end of a session.
     Ending(SessionEnding),
+    /// A person here that the store has forgotten.
+    Returning(Returning),
 }
 
 /// What a plan waits for has come.
@@ -38,10 +40,33 @@ pub(super) enum Awaited<'a> {
     Reply(&'a Reply),
     /// The room is mirrored and complete.
     Room,
+    /// The message that was posted, found in the history.
+    Posted(MessageCopies),
     /// The room has ended, or cannot be mirrored.
     NoRoom(CloseReason),
     /// The time has come, or what was waited for until then.
     Time,
+}
+
+/// A person with connections here, on the way back into a room.
+pub(super) struct Returning {
+    pub room: RoomId,
+    pub user_id: UserId,
+    /// It is known whether the person is a member, and the room has been asked.
+    pub has_asked: bool,
+}
+
+impl Plan {
+    /// The room and the body of a message that a request has posted.
+    pub fn posted(&self) -> Option<(RoomId, &[u8])> {
+        let Plan::Request(request) = self else { return None };
+        match &request.step {
+            RequestStep::Acting { room, command: SessionCommand::Post { text, .. }, .. } => {
+                Some((*room, text.as_bytes()))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// How a step ends.

@@ -100,6 +100,11 @@ impl<'a> MessageBody<'a> {
     }
 }
 
+/// The random half of the id that a message with this body has.
+pub fn tail_of(body: &[u8]) -> Option<[u8; 8]> {
+    Some(hex(body.get(1..17)?).ok()?.to_be_bytes())
+}
+
 /// The 16 hex digits of the random half of a message's id.
 pub fn tail_digits(tail: [u8; 8]) -> [u8; 16] {
     UserId::from_bits(u64::from_be_bytes(tail)).chars()

@@ -169,7 +169,7 @@ impl Cluster {
         lent: &mut Lent<'_>,
         key: PlanKey,
         request: RequestPlan,
-        arrival: Awaited<'_>,
+        awaited: Awaited<'_>,
     ) -> Progress {
         let RequestPlan { to, step, mut attempts } = request;
         if let RequestStep::Showing { room } = &step {
@@ -179,7 +179,7 @@ impl Cluster {
             u8::from(!matches!(step, RequestStep::Counting { .. } | RequestStep::Filtering { .. }));
         let stepped = match attempts > 2 * ATTEMPTS_MAX {
             true => Err(away()),
-            false => self.on_step(lent, key, step, arrival),
+            false => self.on_step(lent, key, step, awaited),
         };
         match stepped {
             Ok(After::Step(step)) => {
@@ -217,16 +217,20 @@ impl Cluster {
         lent: &mut Lent<'_>,
         key: PlanKey,
         step: RequestStep,
-        arrival: Awaited<'_>,
+        awaited: Awaited<'_>,
     ) -> Stepped {
-        match (step, arrival) {
+        match (step, awaited) {
             (RequestStep::Reaching { person, room, command }, Awaited::Room) => {
                 self.on_reached(lent, key, person, room, command)
             }
             (RequestStep::Listing, Awaited::Room) => Ok(After::Settled(Settled::Listing)),
             (step, Awaited::Reply(reply)) => self.on_step_reply(lent, key, step, reply),
+            (RequestStep::Acting { room, .. }, Awaited::Posted(message)) => {
+                let room = lent.chat.room(room).ok_or(Refusal::RoomNotFound)?;
+                Ok(After::Settled(Settled::Posted { room, message, is_new: true }))
+            }
             (_, Awaited::NoRoom(_)) => Err(Refusal::RoomNotFound),
-            (_, Awaited::Room | Awaited::Time) => Err(away()),
+            (_, Awaited::Room | Awaited::Posted(_) | Awaited::Time) => Err(away()),
         }
     }
 
@@ -921,9 +925,9 @@ impl Cluster {
         lent: &mut Lent<'_>,
         key: PlanKey,
         mut ending: SessionEnding,
-        arrival: Awaited<'_>,
+        awaited: Awaited<'_>,
     ) -> Progress {
-        let Awaited::Reply(reply) = arrival else { return Progress::Done };
+        let Awaited::Reply(reply) = awaited else { return Progress::Done };
         let now = lent.now.mono;
         let mut issued = Ok(());
         let left = match ending.left {

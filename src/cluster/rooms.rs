@@ -129,7 +129,7 @@ impl Cluster {
     }
 
     /// A message, in its order.
-    fn load_one(&mut self, lent: &mut Lent<'_>, message: &Message<'_>) {
+    pub(super) fn load_one(&mut self, lent: &mut Lent<'_>, message: &Message<'_>) {
         let (room, place) = (message.room_id, message.id.place());
         self.load_tombstones(lent, room, Some(place));
         self.admit_waiting(lent, room);
@@ -176,7 +176,7 @@ impl Cluster {
     }
 
     /// The store has given all that it had.
-    fn on_loaded(&mut self, lent: &mut Lent<'_>, room: RoomId) {
+    pub(super) fn on_loaded(&mut self, lent: &mut Lent<'_>, room: RoomId) {
         self.load_tombstones(lent, room, None);
         let Some(mirrored) = self.rooms.get_mut(&room) else { return };
         mirrored.is_loading = false;
@@ -188,8 +188,7 @@ impl Cluster {
 
     fn go_on(&mut self, lent: &mut Lent<'_>, waiting: Vec<RoomWaiter>) {
         for one in waiting {
-            let (RoomWaiter::Request(key) | RoomWaiter::Entering(key, _)) = one;
-            self.advance(lent, key, Awaited::Room);
+            self.advance(lent, one.key(), Awaited::Room);
         }
     }
 
@@ -272,8 +271,7 @@ impl Cluster {
             lent.chat.end_mirrored(lent.now, key, reason, lent.sink);
         }
         for one in mirrored.waiting {
-            let (RoomWaiter::Request(key) | RoomWaiter::Entering(key, _)) = one;
-            self.advance(lent, key, Awaited::NoRoom(reason));
+            self.advance(lent, one.key(), Awaited::NoRoom(reason));
         }
     }
 
@@ -301,9 +299,9 @@ impl Cluster {
                     false => self.resync(lent.now.mono, room),
                 }
             }
-            "NOROOM" => self.on_room_over(lent, room, CloseReason::RoomNotFound),
+            "NOROOM" => self.close_room(lent, room, CloseReason::RoomNotFound),
             // The store has lost what these connections have seen, or has dropped what they lack.
-            _ => self.on_room_over(lent, room, CloseReason::Unavailable),
+            _ => self.close_room(lent, room, CloseReason::Unavailable),
         }
     }
 

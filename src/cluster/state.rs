@@ -4,7 +4,7 @@
 //! leads to: the other files have that as methods of [`Cluster`]. The invariant: a call's token says
 //! what to do with the reply, so no reply is lost.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use super::args::Args;
@@ -85,6 +85,12 @@ pub(super) enum Token {
     Listing(u16),
     Beat(u16),
     Reap(u16),
+    /// A connection of the session is no longer counted.
+    Detach(SessionHash),
+    /// Catching up: the session's connections are declared.
+    Declared(SessionHash),
+    /// Catching up: what a mirrored room has missed.
+    Missed(RoomId),
     /// No one waits for it.
     Nothing,
 }
@@ -123,6 +129,15 @@ pub(super) enum RoomWaiter {
     Entering(PlanKey, MessagePlace),
 }
 
+impl RoomWaiter {
+    /// The plan.
+    pub fn key(&self) -> PlanKey {
+        match self {
+            RoomWaiter::Request(key) | RoomWaiter::Entering(key, _) => *key,
+        }
+    }
+}
+
 /// The listing of public rooms, and who waits for it.
 #[derive(Default)]
 pub(super) struct Listing {
@@ -150,6 +165,8 @@ pub(super) struct Beats {
     pub gaps: u64,
     /// Calls that the store refused, because it had given up this node or its connection.
     pub fenced: u64,
+    /// Rooms whose mirrors could not be brought up to date.
+    pub resyncs_failed: u64,
 }
 
 impl Beats {
@@ -193,6 +210,15 @@ pub struct Cluster {
     pub(super) beats: Beats,
     /// When the connection to the store was lost.
     pub(super) lost: Option<Mono>,
+    /// The store knew nothing of this node when it was last reached.
+    pub(super) is_fresh: bool,
+    /// Calls of catching up without a reply.
+    pub(super) catching_up: usize,
+    /// Sessions whose connections have ended while the store was away.
+    pub(super) undeclared: HashSet<SessionHash>,
+    /// People here that the store has forgotten, and people that it has and that are not here.
+    pub(super) returning: Vec<(RoomId, UserId)>,
+    pub(super) leaving: Vec<(RoomId, UserId)>,
     pub(super) announcements: Vec<String>,
     pub(super) answers: Vec<NodeAnswer>,
 }
@@ -227,6 +253,11 @@ impl Cluster {
             listing: Listing::default(),
             beats: Beats::default(),
             lost: None,
+            is_fresh: false,
+            catching_up: 0,
+            undeclared: HashSet::new(),
+            returning: Vec::new(),
+            leaving: Vec::new(),
             announcements: Vec::new(),
             answers: Vec::new(),
         }

@@ -1,0 +1,339 @@
+//! The store was away: what this node has is compared with what the store has.
+//!
+//! Owns the order of catching up, and what connections are told if the store has lost something. Must
+//! not know why the store was away. The invariant: nothing is sent again before it is known what an
+//! earlier connection has done: the store refuses what earlier connections sent (see `uplink`), so what
+//! is read now is final.
+//!
+//! 1. Each session with connections here is declared, with their number, so that connections that came
+//!    or went meanwhile are counted right.
+//! 2. Each mirrored room is asked for what the mirror lacks, and who of this node's people it has.
+//! 3. People that it does not have enter again, and those that are no longer here leave.
+//! 4. Calls that the answers have settled are answered; the others are sent again.
+
+use std::collections::HashSet;
+
+use super::args::Args;
+use super::identity::{ClusterIdentity, new_tail};
+use super::library::Function;
+use super::plan::{Awaited, Plan, PlanKey, Posting, Progress, Returning};
+use super::record::{self, SessionHash};
+use super::refusal::away;
+use super::resp::Reply;
+use super::state::{Cluster, Lent, Token};
+use super::uplink::StoreCall;
+use crate::chat::{CloseReason, MessageCopies, Refusal, RoomId, UserId};
+use crate::clock::Mono;
+
+impl Cluster {
+    /// The store knows this connection. Nothing but catching up is sent until it is over.
+    pub(super) fn on_store_reached(&mut self, lent: &mut Lent<'_>, is_fresh: bool, secret: &[u8]) {
+        let now = lent.now.mono;
+        let secret = self.secret.as_deref().unwrap_or(secret);
+        if self.identity.is_none() {
+            self.identity = Some(ClusterIdentity::new(secret, self.partitions));
+        }
+        self.is_fresh = is_fresh;
+        self.begin_beats(now, self.partitions);
+        // What was counted down is declared instead.
+        let detached = self.uplink.settle(|token, _| matches!(token, Token::Detach(_)));
+        let detached = detached.into_iter().filter_map(|token| match token {
+            Token::Detach(session) => Some(session),
+            _ => None,
+        });
+        self.undeclared.extend(detached);
+        self.catching_up = 0;
+        let here: HashSet<SessionHash> = self.sessions.keys().copied().collect();
+        for session in here.union(&std::mem::take(&mut self.undeclared)) {
+            let count =
+                self.sessions.get(session).map_or(0, |id| lent.chat.connections_of(*id).len());
+            let args = Args::new().text(session.to_string()).number(count as u64);
+            let args = args.time(self.config.session_ttl);
+            self.catch_up(now, Function::Declare, args, Token::Declared(*session));
+        }
+        let rooms: Vec<_> = self.rooms.keys().copied().collect();
+        for room in rooms {
+            self.ask_for_missed(now, room);
+        }
+        self.on_caught_up_some(lent, 0);
+    }
+
+    /// Calls a function while catching up.
+    fn catch_up(&mut self, now: Mono, function: Function, args: Args, token: Token) {
+        let partition = self.identity().map(|identity| match &token {
+            Token::Declared(session) => identity.partition_of_session(*session),
+            Token::Missed(room) => identity.partition_of_room(*room),
+            _ => 0,
+        });
+        let args: Vec<&[u8]> = args.iter().collect();
+        let Ok(partition) = partition else { return };
+        let call = StoreCall { partition, function, args: &args, is_lasting: false };
+        // If it fails, the connection is lost, and catching up begins again.
+        if self.uplink.call_catching_up(now, call, token).is_ok() {
+            self.catching_up += 1;
+        }
+    }
+
+    fn ask_for_missed(&mut self, now: Mono, room: RoomId) {
+        let Some(mirrored) = self.rooms.get_mut(&room) else { return };
+        mirrored.is_loading = true;
+        let args = Args::new().text(room.to_string()).text(mirrored.newest.to_string());
+        self.catch_up(now, Function::Resync, args, Token::Missed(room));
+    }
+
+    /// A session was declared.
+    pub(super) fn on_declared(
+        &mut self,
+        lent: &mut Lent<'_>,
+        session: SessionHash,
+        reply: Option<&Reply>,
+    ) {
+        if reply.is_some_and(|reply| reply.status() == "NOSESSION") {
+            self.close_session(lent, session);
+        }
+        self.on_caught_up_some(lent, 1);
+    }
+
+    /// What a mirrored room has missed.
+    pub(super) fn on_missed(&mut self, lent: &mut Lent<'_>, room: RoomId, reply: Option<&Reply>) {
+        match reply.map(Reply::status) {
+            Some("OK") => {
+                if let Some(reply) = reply {
+                    self.on_missed_part(lent, room, reply);
+                }
+            }
+            Some("NOROOM") => self.close_room(lent, room, CloseReason::RoomNotFound),
+            // The store has lost what these connections have seen, or has dropped what they lack.
+            Some(_) => {
+                self.beats.resyncs_failed += 1;
+                self.close_room(lent, room, CloseReason::Unavailable);
+            }
+            None => {}
+        }
+        self.on_caught_up_some(lent, 1);
+    }
+
+    fn on_missed_part(&mut self, lent: &mut Lent<'_>, room: RoomId, reply: &Reply) {
+        for message in record::messages(room, reply.list(1)).filter_map(Result::ok) {
+            self.load_one(lent, &message);
+        }
+        if !reply.bytes(2).is_empty() {
+            return self.ask_for_missed(lent.now.mono, room);
+        }
+        self.on_facts(lent, room, reply.bytes(3));
+        let stays = reply.list(4).iter().filter_map(|user_id| UserId::parse(user_id.as_str()));
+        let stays: HashSet<UserId> = stays.collect();
+        let here: HashSet<UserId> = self.people_here(lent, room).into_iter().collect();
+        for user_id in here.difference(&stays) {
+            self.returning.push((room, *user_id));
+        }
+        for user_id in stays.difference(&here) {
+            self.leaving.push((room, *user_id));
+        }
+        self.on_loaded(lent, room);
+    }
+
+    fn people_here(&self, lent: &Lent<'_>, room: RoomId) -> Vec<UserId> {
+        let key = lent.chat.room(room).into_iter();
+        key.flat_map(|key| lent.chat.people_here(key)).map(|person| person.user_id).collect()
+    }
+
+    /// So many calls of catching up have been answered.
+    fn on_caught_up_some(&mut self, lent: &mut Lent<'_>, count: usize) {
+        self.catching_up = self.catching_up.saturating_sub(count);
+        if self.catching_up > 0 || self.uplink.is_up() {
+            return;
+        }
+        let now = lent.now.mono;
+        self.settle_posts(lent);
+        self.lost = None;
+        self.uplink.resume(now);
+        for (room, user_id) in std::mem::take(&mut self.leaving) {
+            self.call_exit(now, room, user_id, true);
+        }
+        for (room, user_id) in std::mem::take(&mut self.returning) {
+            self.enter_again(lent, room, user_id);
+        }
+    }
+
+    /// Answers the posts that were executed before the connection was lost: their messages are in the
+    /// mirror now.
+    fn settle_posts(&mut self, lent: &mut Lent<'_>) {
+        let chat = &*lent.chat;
+        let find = |room: RoomId, body: &[u8]| {
+            let tail = record::tail_of(body)?;
+            let key = chat.room(room)?;
+            chat.find_tail(key, tail)
+        };
+        let mut found: Vec<Option<MessageCopies>> = Vec::new();
+        let plans = &self.plans;
+        let settled = self.uplink.settle(|token, may_have_run| {
+            if !may_have_run {
+                return false;
+            }
+            let message = match token {
+                Token::Post(posting) => find(posting.room, &posting.body),
+                Token::Plan(key) => {
+                    let plan = plans.get(*key).and_then(Option::as_deref);
+                    plan.and_then(Plan::posted).and_then(|(room, body)| find(room, body))
+                }
+                _ => None,
+            };
+            let is_found = message.is_some();
+            if is_found {
+                found.push(message);
+            }
+            is_found
+        });
+        for (token, message) in settled.into_iter().zip(found) {
+            match token {
+                Token::Post(posting) => {
+                    let Posting { conn, .. } = *posting;
+                    self.on_post_settled(lent, conn);
+                }
+                Token::Plan(key) => {
+                    if let Some(message) = message {
+                        self.advance(lent, key, Awaited::Posted(message));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    // ---- People that the store has forgotten
+
+    fn enter_again(&mut self, lent: &mut Lent<'_>, room: RoomId, user_id: UserId) {
+        let begun = self.begin(lent, |cluster, lent, key| {
+            let partition = cluster.identity()?.partition_of_room(room);
+            let args = Args::new().text(room.to_string()).text(user_id.to_string());
+            let (now, token) = (lent.now.mono, Token::Plan(key));
+            cluster.call(now, partition, Function::Members, args, token)?;
+            Ok(Plan::Returning(Returning { room, user_id, has_asked: false }))
+        });
+        if begun.is_err() {
+            self.returning.push((room, user_id)); // With the next connection.
+        }
+    }
+
+    pub(super) fn on_returning(
+        &mut self,
+        lent: &mut Lent<'_>,
+        key: PlanKey,
+        returning: Returning,
+        awaited: Awaited<'_>,
+    ) -> Progress {
+        let Returning { room, user_id, has_asked } = returning;
+        let Awaited::Reply(reply) = awaited else { return Progress::Done };
+        if has_asked {
+            self.on_returned(lent, room, user_id, reply);
+            return Progress::Done;
+        }
+        let is_member = reply.list(1).first().is_some_and(|one| !one.as_bytes().is_empty());
+        if !is_member && !self.is_fresh {
+            self.close_person(lent, room, user_id, CloseReason::LeftRoom);
+            return Progress::Done;
+        }
+        match self.ask_to_return(lent, key, room, user_id) {
+            Ok(true) => {
+                Progress::Waits(Plan::Returning(Returning { room, user_id, has_asked: true }))
+            }
+            Ok(false) => Progress::Done, // Its connections have ended.
+            Err(_) => {
+                self.returning.push((room, user_id));
+                Progress::Done
+            }
+        }
+    }
+
+    fn ask_to_return(
+        &mut self,
+        lent: &mut Lent<'_>,
+        key: PlanKey,
+        room: RoomId,
+        user_id: UserId,
+    ) -> Result<bool, Refusal> {
+        let mirrored = lent.chat.room(room).ok_or_else(away)?;
+        let person = lent.chat.people_here(mirrored).find(|person| person.user_id == user_id);
+        let Some(name) = person.map(|person| person.name.clone()) else { return Ok(false) };
+        let args = Args::new()
+            .text(room.to_string())
+            .text(user_id.to_string())
+            .text(name.folded())
+            .text(name.as_str())
+            .text("")
+            .flag(true)
+            .flag(false)
+            .number(0)
+            .text("later")
+            .time(self.config.probe_timeout)
+            .text(new_tail(&mut *self.entropy))
+            .text(new_tail(&mut *self.entropy))
+            .number(self.config.history_messages_max as u64);
+        self.call_room(lent.now.mono, room, Function::Enter, args, Token::Plan(key))?;
+        Ok(true)
+    }
+
+    fn on_returned(&mut self, lent: &mut Lent<'_>, room: RoomId, user_id: UserId, reply: &Reply) {
+        let reason = match reply.status() {
+            "IN" => {
+                // Before the room knew this node again, messages may have passed it by.
+                let is_new = self.rooms.get(&room).is_some_and(|mirrored| {
+                    record::place(reply.bytes(1)).is_ok_and(|last| last == mirrored.newest)
+                });
+                if !is_new {
+                    return self.resync(lent.now.mono, room);
+                }
+                for event in reply.list(2) {
+                    self.on_entry(lent, room, event);
+                }
+                return self.on_facts(lent, room, reply.bytes(3));
+            }
+            "NOROOM" => return self.close_room(lent, room, CloseReason::RoomNotFound),
+            "BANNED" => CloseReason::Banned,
+            "LOCKED" => CloseReason::RoomLocked,
+            "NOMEMBER" => CloseReason::NotAMember,
+            "TAKEN" | "PROBE" => CloseReason::NameTaken,
+            _ => CloseReason::Unavailable,
+        };
+        self.close_person(lent, room, user_id, reason);
+    }
+
+    // ---- Giving up
+
+    /// Closes all connections of a room, for a reason that is not its end, and forgets it.
+    pub(super) fn close_room(&mut self, lent: &mut Lent<'_>, room: RoomId, reason: CloseReason) {
+        for user_id in self.people_here(lent, room) {
+            if reason == CloseReason::Unavailable {
+                self.leaving.push((room, user_id)); // The store may still have the person.
+            }
+            self.close_person(lent, room, user_id, reason);
+        }
+        let waiting = self.rooms.remove(&room).map(|mirrored| mirrored.waiting);
+        if let Some(key) = lent.chat.room(room) {
+            lent.chat.drop_mirrored(lent.now, key, lent.sink);
+        }
+        for one in waiting.into_iter().flatten() {
+            self.advance(lent, one.key(), Awaited::NoRoom(reason));
+        }
+    }
+
+    /// Closes all connections if the store has been away for too long.
+    pub(super) fn lose_patience(&mut self, lent: &mut Lent<'_>) {
+        let is_over = self.lost.is_some_and(|lost| lost.after(self.patience) <= lent.now.mono);
+        if !is_over {
+            return;
+        }
+        self.lost = None;
+        let rooms: Vec<_> = self.rooms.keys().copied().collect();
+        for room in rooms {
+            self.close_room(lent, room, CloseReason::Unavailable);
+        }
+        self.close_entering(lent, |_| true, CloseReason::Unavailable);
+    }
+
+    /// When [`Cluster::lose_patience`] is due.
+    pub(super) fn patience_ends(&self) -> Option<Mono> {
+        self.lost.map(|lost| lost.after(self.patience))
+    }
+}
