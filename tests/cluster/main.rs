@@ -1,14 +1,27 @@
 //! Black-box tests of a cluster: real stores, started by the tests, and on them the functions of
 //! `src/cluster/functions.lua`, and servers.
 //!
-//! `stores` starts and ends Redis and Valkey; `resp` speaks RESP3 to them, without the server's code.
+//! `stores` starts and ends Redis and Valkey; `resp` speaks RESP3 to them, without the server's code;
+//! `nodes` starts servers on one store, and `balancer` sends each request and socket to the next of them.
+//! `front` puts all of these below the tests of `tests/wire`.
 //! A test runs on each store that is installed. Without any it reports that it is skipped; with
 //! `REQUIRE_ALL=1` it fails.
 //!
 //! Tests must pass on a busy machine: they wait for conditions, with a deadline. They do not wait for
 //! the store's clock, but move what is stored into the past.
 
-mod resp;
-mod stores;
+// These tests use only a part of both.
+#[allow(dead_code)]
+#[path = "../wire/client.rs"]
+mod client;
+#[allow(dead_code)]
+#[path = "../wire/server.rs"]
+mod server;
+
+use server::front::{balancer, resp, stores};
+
+#[allow(dead_code, reason = "nodes need `--cluster`, which is being built")]
+mod nodes;
 
 mod functions;
+mod splitting;

@@ -60,6 +60,8 @@ mod ceiling;
 mod chaos;
 mod fairness;
 mod idle;
+#[cfg(feature = "cluster")]
+mod nodes;
 mod order;
 #[cfg(target_os = "linux")]
 mod pauses;

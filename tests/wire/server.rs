@@ -1,9 +1,17 @@
 //! The process under test: starts it, reads its stderr, signals it, measures it, and makes sure that it ends.
 //!
 //! A server never outlives its test: `Drop` kills it.
+//!
+//! With the feature `cluster` and the variable `CHAT_NODES`, several processes behind a balancer take the place
+//! of one: see `tests/cluster/front.rs`.
+
+#[cfg(feature = "cluster")]
+#[path = "../cluster/front.rs"]
+pub mod front;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -81,8 +89,9 @@ struct Stderr {
 pub struct Server {
     child: Child,
     stderr: Arc<Stderr>,
-    /// One per listener, in the order in which stderr reports them.
-    pub addresses: Vec<Address>,
+    entrance: Entrance,
+    #[cfg(feature = "cluster")]
+    front: Option<front::Front>,
 }
 
 /// The server's command line, in an environment without the variables that the server reads.
@@ -125,9 +134,13 @@ impl Server {
     }
 
     pub fn start_with_env(flags: &[&str], env: &[(&str, &str)]) -> Server {
+        #[cfg(feature = "cluster")]
+        if let Some(server) = front::start(flags, env) {
+            return server;
+        }
         let mut all = vec!["--listen", "127.0.0.1:0"];
         all.extend_from_slice(flags);
-        Server::spawn(command(&all, env), 1)
+        Server::spawn_as_asked(command(&all, env), 1)
     }
 
     /// Starts a server with a metrics listener, whose address comes second.
@@ -143,7 +156,7 @@ impl Server {
         let mut server = Server::spawn(command, listeners);
         // The order of the two lines is not specified.
         if Http::connect(server.address()).ask(&get("/ping")).status != 200 {
-            server.addresses.swap(0, 1);
+            server.entrance.addresses.swap(0, 1);
         }
         server
     }
@@ -162,7 +175,13 @@ impl Server {
     }
 
     /// Runs `command` and waits until stderr has reported `listeners` listeners.
-    pub fn spawn(mut command: Command, listeners: usize) -> Server {
+    pub fn spawn(command: Command, listeners: usize) -> Server {
+        #[cfg(feature = "cluster")]
+        front::starts_alone();
+        Server::spawn_as_asked(command, listeners)
+    }
+
+    fn spawn_as_asked(mut command: Command, listeners: usize) -> Server {
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         Server::watch(command.spawn().expect("the binary runs"), listeners)
     }
@@ -187,25 +206,23 @@ impl Server {
             writer.lines.lock().unwrap().1 = true;
             writer.grown.notify_all();
         });
-        let mut server = Server { child, stderr, addresses: Vec::new() };
+        let mut server = Server {
+            child,
+            stderr,
+            entrance: Entrance { addresses: Vec::new() },
+            #[cfg(feature = "cluster")]
+            front: None,
+        };
         let listen = |lines: &[String]| {
             lines.iter().filter(|line| line.contains("listening on ")).count() >= listeners
         };
         if !server.has_in_stderr(listen) {
             return Err(server.stderr());
         }
-        server.addresses = server.stderr().iter().filter_map(|l| Address::from_line(l)).collect();
+        server.entrance.addresses =
+            server.stderr().iter().filter_map(|l| Address::from_line(l)).collect();
         assert_eq!(server.addresses.len(), listeners, "{:?}", server.stderr());
         Ok(server)
-    }
-
-    /// The first listener.
-    pub fn address(&self) -> &Address {
-        &self.addresses[0]
-    }
-
-    pub fn host(&self) -> String {
-        self.address().host()
     }
 
     // Its stderr.
@@ -348,6 +365,31 @@ impl Server {
         let fields: Vec<&str> = rest.split(' ').collect();
         let ticks = |n: usize| fields[n - 3].parse::<u64>().expect("a number");
         ticks(14) + ticks(15)
+    }
+}
+
+impl Deref for Server {
+    type Target = Entrance;
+
+    fn deref(&self) -> &Entrance {
+        &self.entrance
+    }
+}
+
+/// Where clients reach a server, or several behind a balancer, and what tests ask there.
+pub struct Entrance {
+    /// One per listener, in the order in which stderr reports them.
+    pub addresses: Vec<Address>,
+}
+
+impl Entrance {
+    /// The first listener.
+    pub fn address(&self) -> &Address {
+        &self.addresses[0]
+    }
+
+    pub fn host(&self) -> String {
+        self.address().host()
     }
 
     // Requests. Each of these opens a connection of its own.
