@@ -74,25 +74,44 @@ impl Config {
                 true => flag.by_variable(&env)?,
                 false => (option.clone(), texts),
             };
+            if let (Some(feature), Some(text)) = (flag.missing_feature(), texts.first()) {
+                let error = ValueError::Feature(feature);
+                return Err(ConfigError::bad_value(&source, &flag.kind.shown(text), error));
+            }
             if !texts.is_empty() {
                 flag.apply(&mut config, &source, &texts)?;
-            } else if is_check {
+            } else if is_check && flag.missing_feature().is_none() {
                 texts.push(flag.default.to_owned());
             }
             if is_check {
                 // Unless the flag is a list, the last value counts.
-                let first = if flag.kind.is_list() { 0 } else { texts.len() - 1 };
+                let first = if flag.kind.is_list() { 0 } else { texts.len().saturating_sub(1) };
                 for text in &texts[first..] {
-                    settings.extend([option.as_str(), "=", text, "\n"]);
+                    settings.extend([option.as_str(), "=", &flag.kind.shown(text), "\n"]);
                 }
             }
         }
         #[cfg(feature = "tls")]
         config.check_tls()?;
+        #[cfg(feature = "cluster")]
+        config.check_cluster()?;
         if is_check {
             return Ok(Task::Check(config, settings));
         }
         Ok(Task::Serve(config))
+    }
+
+    /// The store keeps the state of a cluster. A lease that ends before a call is given up would end
+    /// while a healthy server waits.
+    #[cfg(feature = "cluster")]
+    fn check_cluster(&self) -> Result<(), ConfigError> {
+        if self.cluster.is_some() && self.state.is_some() {
+            return Err(ConfigError::StateInCluster);
+        }
+        match self.cluster_lease > self.cluster_timeout {
+            true => Ok(()),
+            false => Err(ConfigError::ShortLease),
+        }
     }
 
     /// A TLS listener needs a certificate and its key.
@@ -145,6 +164,14 @@ impl Default for Config {
             metrics_listen: Vec::new(),
             admin_listen: Vec::new(),
             state: None,
+            #[cfg(feature = "cluster")]
+            cluster: None,
+            cluster_secret: None,
+            cluster_prefix: String::new(),
+            cluster_partitions: 0,
+            cluster_timeout: Duration::ZERO,
+            cluster_lease: Duration::ZERO,
+            cluster_patience: Duration::ZERO,
             log: LevelFilter::Off,
         };
         for flag in FLAGS {

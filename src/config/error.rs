@@ -22,6 +22,12 @@ pub enum ConfigError {
     /// A listener uses TLS, but this flag is missing.
     #[cfg(feature = "tls")]
     NoTlsFile(&'static str),
+    /// A cluster's server keeps no state of its own.
+    #[cfg(feature = "cluster")]
+    StateInCluster,
+    /// The lease is not longer than the timeout.
+    #[cfg(feature = "cluster")]
+    ShortLease,
 }
 
 impl ConfigError {
@@ -46,6 +52,14 @@ impl fmt::Display for ConfigError {
             #[cfg(feature = "tls")]
             ConfigError::NoTlsFile(flag) => {
                 write!(f, "--listen tls:ADDRESS needs {flag} FILE (see --help)")
+            }
+            #[cfg(feature = "cluster")]
+            ConfigError::StateInCluster => {
+                write!(f, "--state and --cluster exclude each other: the store keeps the state")
+            }
+            #[cfg(feature = "cluster")]
+            ConfigError::ShortLease => {
+                write!(f, "--cluster-lease must be longer than --cluster-timeout")
             }
         }
     }

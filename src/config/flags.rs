@@ -9,9 +9,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::ValueError;
-use super::value::{Listen, count, duration, file, level, origin, size};
+#[cfg(feature = "cluster")]
+use super::store_url::redacted;
+use super::value::{Listen, count, duration, file, level, origin, size, word};
 use super::{Config, ConfigError};
-use FlagKind::{AdminListen, Count, File, Level, MetricsListen, Origins, Proxies, Size, Time};
+use FlagKind::{
+    AdminListen, Count, File, Level, MetricsListen, Origins, Proxies, Size, Time, Word,
+};
 
 /// One setting, as a command-line flag and an environment variable.
 pub struct Flag {
@@ -56,6 +60,11 @@ pub static FLAG_GROUPS: &[FlagGroup] = &[
         examples: &["--max-memory 1G --history 200", "--message-rate 2 --message-burst 10"],
     },
     FlagGroup {
+        first: "cluster",
+        title: "Several servers on one Valkey or Redis",
+        examples: &["--cluster redis://127.0.0.1:6379", "--cluster @/etc/chat/store"],
+    },
+    FlagGroup {
         first: "state",
         title: "State and log",
         examples: &["--state /run/chat/state --log warn"],
@@ -82,6 +91,10 @@ pub enum FlagKind {
     Origins,
     /// A file, or `none`.
     File(fn(&mut Config, Option<PathBuf>)),
+    /// Where the store of a cluster is, or `none`.
+    Store,
+    /// A word of letters, digits, hyphens and underscores.
+    Word(fn(&mut Config, String)),
     /// A log level.
     Level,
 }
@@ -93,6 +106,7 @@ const DURATION: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST;
 const ROOM_LIFE_MIN: Duration = Duration::from_secs(60);
 const POSITIVE: RangeInclusive<u32> = 1..=10_000_000;
 const COUNT: RangeInclusive<u32> = 0..=10_000_000;
+const PARTITIONS: RangeInclusive<u32> = 1..=256;
 /// 1 TiB, or on 32-bit machines half of the address space.
 const MEMORY_MAX: usize = 1 << if usize::BITS < 64 { 31 } else { 40 };
 /// Burst of `--session-rate` and `--room-rate` (contract §12.16).
@@ -245,6 +259,34 @@ pub static FLAGS: &[Flag] = &[
         ),
     flag("outbox", "256K", Size(64 << 10..=1 << 30, |config, n| config.outbox_bytes_max = n))
         .help("Bytes queued for a slow reader before its connection is closed"),
+    flag("cluster", "none", FlagKind::Store).help(
+        "Store that several servers share, so that they are one chat: \
+         redis://[user:password@]ADDRESS[,ADDRESS][/database], unix:/path[?db=0&user=U&pass=P], or \
+         @FILE, whose first line is one of these and is read before each attempt to connect; \
+         rediss:// with ?ca=/path is TLS. ADDRESS is an IP address or localhost with a port. In a \
+         build with the feature cluster. Not with --state",
+    ),
+    flag("cluster-secret", "none", File(|config, file| config.cluster_secret = file)).help(
+        "File with at least 32 random bytes, the same on all servers. Without it the store keeps the \
+         secret that the ids of sessions are hashed with",
+    ),
+    flag("cluster-prefix", "dc", Word(|config, word| config.cluster_prefix = word))
+        .help("What the names of all keys and channels in the store begin with"),
+    flag(
+        "cluster-partitions",
+        "1",
+        Count(PARTITIONS, |config, n| config.cluster_partitions = n as u16),
+    )
+    .help("Parts into which rooms and sessions are divided; the same on all servers, for good"),
+    flag("cluster-timeout", "5s", Time(DURATION, |config, time| config.cluster_timeout = time))
+        .help("How long the store may take to answer before the connection to it is given up"),
+    flag("cluster-lease", "10s", Time(DURATION, |config, time| config.cluster_lease = time))
+        .help(
+            "How long a server may be silent before the others let its people leave; longer than \
+             --cluster-timeout",
+        ),
+    flag("cluster-patience", "30s", Time(DURATION, |config, time| config.cluster_patience = time))
+        .help("How long the store may be away before WebSockets are closed"),
     flag("state", "none", File(|config, file| config.state = file)).help(
         "File that carries sessions, rooms and messages over a restart: written at the \
          end, read and removed at the start. Put it on a file system in memory \
@@ -253,7 +295,24 @@ pub static FLAGS: &[Flag] = &[
     flag("log", "info", Level).help("What is logged on stderr: off, error, warn, info or debug"),
 ];
 
+#[cfg(feature = "cluster")]
+fn store(config: &mut Config, text: &str) -> Result<(), ValueError> {
+    config.cluster = if text == "none" { None } else { Some(text.parse()?) };
+    Ok(())
+}
+
+#[cfg(not(feature = "cluster"))]
+fn store(_: &mut Config, text: &str) -> Result<(), ValueError> {
+    if text == "none" { Ok(()) } else { Err(ValueError::Feature("cluster")) }
+}
+
 impl Flag {
+    /// The feature without which no value but the default is accepted.
+    pub(super) fn missing_feature(&self) -> Option<&'static str> {
+        let is_of_cluster = self.name.split('-').next() == Some("cluster");
+        (is_of_cluster && !cfg!(feature = "cluster")).then_some("cluster")
+    }
+
     /// `--room-ttl`
     pub fn option(&self) -> String {
         format!("--{}", self.name)
@@ -304,9 +363,11 @@ impl Flag {
                 FlagKind::Proxies => text.parse().map(|cidr| config.trusted_proxies.push(cidr)),
                 FlagKind::Origins => origin(text).map(|origin| config.cors_origins.push(origin)),
                 FlagKind::File(set) => file(text).map(|file| set(config, file)),
+                FlagKind::Store => store(config, text),
+                FlagKind::Word(set) => word(text).map(|word| set(config, word)),
                 FlagKind::Level => level(text).map(|level| config.log = level),
             }
-            .map_err(|error| ConfigError::bad_value(source, text, error))?;
+            .map_err(|error| ConfigError::bad_value(source, &self.kind.shown(text), error))?;
         }
         if config.cors_origins.iter().any(|origin| origin == "*") {
             config.cors_origins.clear();
@@ -328,6 +389,18 @@ impl FlagKind {
         )
     }
 
+    /// A value, as it may be printed: without a password.
+    pub(super) fn shown(&self, text: &str) -> String {
+        match self {
+            #[cfg(feature = "cluster")]
+            FlagKind::Store => redacted(text),
+            // What form it has is not known in this build.
+            #[cfg(not(feature = "cluster"))]
+            FlagKind::Store if text != "none" => "…".to_owned(),
+            _ => text.to_owned(),
+        }
+    }
+
     /// The placeholder for the value in `--help`.
     pub fn placeholder(&self) -> &'static str {
         match self {
@@ -340,6 +413,8 @@ impl FlagKind {
             | FlagKind::Proxies => "ADDR",
             FlagKind::Origins => "ORIGIN",
             FlagKind::File(_) => "FILE",
+            FlagKind::Store => "URL",
+            FlagKind::Word(_) => "NAME",
             FlagKind::Level => "LEVEL",
         }
     }

@@ -10,6 +10,7 @@
 //! | `command_line` | reading the command line and the environment into a [`Task`] |
 //! | `help` | the layout of `--help` |
 //! | `value` | parsing one value |
+//! | `store_url` | parsing where a cluster's store is (feature `cluster`) |
 //! | `error` | the error messages |
 //! | `warnings` | settings that have no effect |
 
@@ -17,6 +18,8 @@ mod command_line;
 mod error;
 mod flags;
 mod help;
+#[cfg(feature = "cluster")]
+mod store_url;
 mod value;
 mod warnings;
 
@@ -31,6 +34,8 @@ use log::LevelFilter;
 pub use command_line::Task;
 pub use error::{ConfigError, ValueError};
 pub use flags::{FLAG_GROUPS, FLAGS, Flag, FlagGroup, FlagKind};
+#[cfg(feature = "cluster")]
+pub use store_url::{StoreAddress, StoreSource, StoreUrl};
 pub use value::{Cidr, Listen, whole};
 
 /// The server's settings. Durations are from 1 ms to ten years unless noted otherwise.
@@ -107,6 +112,22 @@ pub struct Config {
     pub admin_listen: Vec<Listen>,
     /// File that carries state over a restart; `None`: state is not kept.
     pub state: Option<PathBuf>,
+    /// The store that several servers share; `None`: this server is alone.
+    #[cfg(feature = "cluster")]
+    pub cluster: Option<StoreSource>,
+    /// File with the secret of the cluster; `None`: the store keeps one.
+    pub cluster_secret: Option<PathBuf>,
+    /// What all names in the store begin with: 1 to 32 letters, digits, hyphens and underscores.
+    pub cluster_prefix: String,
+    /// 1 to 256.
+    pub cluster_partitions: u16,
+    /// How long the store may take to answer.
+    pub cluster_timeout: Duration,
+    /// How long another server may be silent before its people have left; longer than
+    /// `cluster_timeout`.
+    pub cluster_lease: Duration,
+    /// How long the store may be away before connections are closed.
+    pub cluster_patience: Duration,
     /// Never `Trace`.
     pub log: LevelFilter,
 }

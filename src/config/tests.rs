@@ -220,12 +220,55 @@ const CASES: &[FlagCase] = &[
         "64K to 1G",
         "64KiB",
     ),
+    #[cfg(feature = "cluster")]
+    (
+        "cluster",
+        |c| format!("{:?}", c.cluster),
+        "None",
+        ["@/store", "Some(File(\"/store\"))"],
+        &[],
+        "",
+        "redis://",
+    ),
+    #[cfg(feature = "cluster")]
+    (
+        "cluster-secret",
+        |c| format!("{:?}", c.cluster_secret),
+        "None",
+        ["/s", "Some(\"/s\")"],
+        &[],
+        "",
+        "",
+    ),
+    #[cfg(feature = "cluster")]
+    ("cluster-prefix", |c| c.cluster_prefix.clone(), "dc", ["a_B-1", "a_B-1"], &[], "", "a b"),
+    #[cfg(feature = "cluster")]
+    (
+        "cluster-partitions",
+        |c| c.cluster_partitions.to_string(),
+        "1",
+        ["256", "256"],
+        &["0", "257"],
+        "1 to 256",
+        "one",
+    ),
+    #[cfg(feature = "cluster")]
+    ("cluster-timeout", |c| ms(c.cluster_timeout), "5000", ["2s", "2000"], &["0"], YEARS, "x"),
+    #[cfg(feature = "cluster")]
+    ("cluster-lease", |c| ms(c.cluster_lease), "10000", ["20", "20000"], &["0"], YEARS, "x"),
+    #[cfg(feature = "cluster")]
+    ("cluster-patience", |c| ms(c.cluster_patience), "30000", ["1m", "60000"], &["0"], YEARS, "x"),
     ("state", |c| format!("{:?}", c.state), "None", ["/s", "Some(\"/s\")"], &[], "", ""),
     ("log", |c| c.log.to_string(), "INFO", ["debug", "DEBUG"], &[], "", "trace"),
 ];
 const YEARS: &str = "1ms to 3650d";
 const GRACE: &str = "0 to 3650d";
 const WHOLE: &str = "0 to 10000000";
+
+/// The flags that have an effect in this build.
+fn flags() -> impl Iterator<Item = &'static Flag> {
+    FLAGS.iter().filter(|flag| flag.missing_feature().is_none())
+}
 
 fn ms(duration: Duration) -> String {
     duration.as_millis().to_string()
@@ -236,9 +279,10 @@ fn ms(duration: Duration) -> String {
 #[test]
 fn every_flag_works_as_flag_and_as_variable() {
     let names: Vec<&str> = CASES.iter().map(|case| case.0).collect();
-    assert_eq!(names, FLAGS.iter().map(|flag| flag.name).collect::<Vec<_>>());
+    assert_eq!(names, flags().map(|flag| flag.name).collect::<Vec<_>>());
 
-    for ((_, read, default, [text, value], outside, range, wrong), flag) in CASES.iter().zip(FLAGS)
+    for ((_, read, default, [text, value], outside, range, wrong), flag) in
+        CASES.iter().zip(flags())
     {
         let (option, variable) = (flag.option(), flag.variable());
         assert_eq!(read(&Config::default()), *default, "{option}");
@@ -275,7 +319,7 @@ fn every_flag_works_as_flag_and_as_variable() {
 
 #[test]
 fn each_flag_sets_only_its_own_field() {
-    for (&(name, _, _, [text, _], ..), flag) in CASES.iter().zip(FLAGS) {
+    for (&(name, _, _, [text, _], ..), flag) in CASES.iter().zip(flags()) {
         let config = serve(&[&flag.option(), text], &[]).unwrap();
         for (other, read, default, ..) in CASES {
             assert_eq!(read(&config) == *default, *other != name, "{name} and {other}");
@@ -332,6 +376,48 @@ fn the_variable_port_means_all_ipv4_addresses() {
     }
 }
 
+#[cfg(not(feature = "cluster"))]
+#[test]
+fn a_cluster_needs_the_feature() {
+    let needs = "needs a build with the feature `cluster` (cargo build --features cluster)";
+    let line = |source, text| Err(format!("{source}: {text:?} {needs}"));
+    let url = "redis://chat:secret@127.0.0.1";
+    assert_eq!(parse(&["--cluster", url], &[]), line("--cluster", "…"));
+    assert_eq!(parse(&["check"], &[("CHAT_CLUSTER", url)]), line("CHAT_CLUSTER", "…"));
+    assert_eq!(parse(&["--cluster-partitions=1"], &[]), line("--cluster-partitions", "1"));
+    let left = FLAGS.iter().filter(|flag| flag.name.starts_with("cluster"));
+    for flag in left {
+        assert!(parse(&[&flag.option(), flag.default], &[]).is_err(), "{}", flag.name);
+    }
+}
+
+#[cfg(feature = "cluster")]
+#[test]
+fn a_cluster_has_no_state_file_and_a_lease_longer_than_the_timeout() {
+    let cluster = "--cluster=redis://127.0.0.1";
+    let state = "--state and --cluster exclude each other: the store keeps the state";
+    assert_eq!(parse(&[cluster, "--state=/s"], &[]), Err(state.to_owned()));
+    assert_eq!(parse(&[cluster], &[("CHAT_STATE", "/s")]), Err(state.to_owned()));
+    assert!(parse(&["--cluster=none", "--state=/s"], &[]).is_ok());
+    let lease = "--cluster-lease must be longer than --cluster-timeout";
+    assert_eq!(parse(&[cluster, "--cluster-timeout=10s"], &[]), Err(lease.to_owned()));
+    assert!(parse(&[cluster, "--cluster-timeout=9999ms"], &[]).is_ok());
+}
+
+#[cfg(feature = "cluster")]
+#[test]
+fn no_password_is_printed() {
+    let url = "redis://chat:hunter2@127.0.0.1/1";
+    let Ok(Task::Check(config, settings)) = parse(&["check", "--cluster", url], &[]) else {
+        panic!("it is valid")
+    };
+    assert!(settings.contains("--cluster=redis://…@127.0.0.1/1\n"), "{settings}");
+    assert!(!format!("{config:?} {settings}").contains("hunter2"));
+    let error = parse(&["--cluster", "redis://chat:hunter2@store"], &[]).unwrap_err();
+    let line = "--cluster: \"redis://…@store\" has a host name, which is never looked up; give an IP address";
+    assert_eq!(error, line);
+}
+
 #[cfg(not(feature = "tls"))]
 #[test]
 fn a_tls_address_needs_the_feature() {
@@ -371,7 +457,8 @@ fn help_is_in_groups_whose_examples_are_valid() {
         for example in group.examples {
             assert!(help.contains(&format!("\n  disposable-chat {example}\n")), "{example}");
             let args: Vec<&str> = example.split(' ').collect();
-            assert!(serve(&args, &[]).is_ok(), "{example}");
+            let is_possible = flags().any(|flag| flag.name == group.first);
+            assert_eq!(serve(&args, &[]).is_ok(), is_possible, "{example}");
         }
     }
 }
@@ -426,7 +513,7 @@ fn check_prints_flags_that_give_the_same_settings() {
     };
     let (config, settings) = check(&["check"], &[]);
     assert_eq!(config, Config::default());
-    let defaults = FLAGS.iter().map(|flag| format!("{}={}", flag.option(), flag.default));
+    let defaults = flags().map(|flag| format!("{}={}", flag.option(), flag.default));
     assert_eq!(settings.lines().collect::<Vec<_>>(), defaults.collect::<Vec<_>>());
 
     let env = [("CHAT_TRUSTED_PROXY", "::1, 10.0.0.0/8"), ("PORT", "9000"), ("CHAT_LOG", "off")];
@@ -436,10 +523,10 @@ fn check_prints_flags_that_give_the_same_settings() {
         assert!(settings.lines().any(|one| one == line), "{line}\n{settings}");
     }
     assert!(settings.contains("\n--trusted-proxy=::1\n--trusted-proxy=10.0.0.0/8\n"));
-    assert_eq!(settings.lines().count(), FLAGS.len() + 1);
+    assert_eq!(settings.lines().count(), flags().count() + 1);
     assert_eq!(serve(&settings.lines().collect::<Vec<_>>(), &[]), Ok(config));
 
-    for ((_, _, _, [text, _], ..), flag) in CASES.iter().zip(FLAGS) {
+    for ((_, _, _, [text, _], ..), flag) in CASES.iter().zip(flags()) {
         let (mut config, settings) = check(&["check", &flag.option(), text], &[]);
         config.listen_by_default = false;
         assert_eq!(serve(&settings.lines().collect::<Vec<_>>(), &[]), Ok(config));

@@ -36,6 +36,10 @@ impl Config {
                 warnings.push(format!("{flag} has no effect without a tls: address"));
             }
         }
+        #[cfg(feature = "cluster")]
+        if self.cluster_secret.is_some() && self.cluster.is_none() {
+            warnings.push("--cluster-secret has no effect without --cluster".to_owned());
+        }
         warnings
     }
 }
