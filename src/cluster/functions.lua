@@ -305,11 +305,22 @@ local function take(P, key, us, interval, burst)
   redis.call('SET', P .. key, num(meter), 'PX', num((meter - us) / 1000 + 1))
 end
 
+-- The interested nodes, and those where somebody only waits for a name.
+local function listeners(P, room, nodes)
+  local probes = redis.call('HGETALL', P .. 'b:' .. room)
+  for at = 2, #probes, 2 do
+    for node in probes[at]:match('^%S+ %d+ (.*)$'):gmatch('%S+') do
+      if not has(nodes, node) then nodes = nodes .. node .. ' ' end
+    end
+  end
+  return nodes
+end
+
 local function raze(P, room, from, why)
   local call = redis.call
   local r = call('HMGET', P .. 'r:' .. room, 'n', 'k')
   local nodes = r[1] or ''
-  tell(P, nodes, from, 'D ' .. room .. ' ' .. why)
+  tell(P, listeners(P, room, nodes), from, 'D ' .. room .. ' ' .. why)
   for node in nodes:gmatch('%S+') do
     call('SREM', P .. 'at:' .. node, room)
     call('UNLINK', P .. 'y:' .. room .. ':' .. node)
@@ -480,7 +491,7 @@ end
 local function expel(P, room, from, uid, why, us, ttl)
   local call, count = redis.call, 0
   local nodes = call('HGET', P .. 'r:' .. room, 'n') or ''
-  tell(P, nodes, from, 'K ' .. room .. ' ' .. uid .. ' ' .. why)
+  tell(P, listeners(P, room, nodes), from, 'K ' .. room .. ' ' .. uid .. ' ' .. why)
   for node in nodes:gmatch('%S+') do
     count = count + call('SREM', P .. 'y:' .. room .. ':' .. node, uid)
   end

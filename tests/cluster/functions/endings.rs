@@ -1,7 +1,9 @@
 //! What is left in the store in the end: nothing but its fixed keys.
 
+use std::time::{Duration, Instant};
+
 use super::{ANA, BO, CY, DAY, Entry, FALSE_ANA, HIDDEN, HOUR, Person, Post, ROOM, Scene};
-use crate::stores::Store;
+use crate::stores::{Engine, Store};
 
 /// Everything that leaves a key behind while it counts.
 fn live(scene: &mut Scene) {
@@ -64,28 +66,46 @@ fn the_story_has_every_kind_of_key_and_each_ends_by_itself_if_no_server_returns(
 
 #[test]
 fn when_all_sessions_have_ended_and_all_rooms_are_empty_nothing_is_left() {
-    Store::each(|store| {
-        let mut scene = Scene::on(store);
-        live(&mut scene);
-        for who in [ANA, BO, CY, FALSE_ANA] {
-            let rooms = scene.a.run(&format!("end_session {}", who.sh));
-            for room in rooms.at(1).list() {
-                scene.a.quit(&room.text(), who);
-            }
-            scene.a.run(&format!("gone {}", who.sh));
+    Store::each(live_and_end);
+}
+
+/// A clustered store refuses keys of another slot than that of the key that a call names.
+#[test]
+fn all_keys_of_a_partition_are_in_one_slot() {
+    for engine in Engine::installed() {
+        let store = Store::start(engine, &["--cluster-enabled", "yes"]);
+        let mut admin = store.admin();
+        admin.must(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !admin.must(&["CLUSTER", "INFO"]).text().contains("cluster_state:ok") {
+            assert!(Instant::now() < deadline, "the store serves its slots");
+            std::thread::sleep(Duration::from_millis(10));
         }
-        assert_eq!(scene.a.says("count"), "[OK 0 2]");
-        for room in [ROOM, HIDDEN] {
-            scene.stored(&format!("HSET ^r:{room} e 1"));
-            scene.make_due(&format!("e:{room}"));
+        live_and_end(&store);
+    }
+}
+
+fn live_and_end(store: &Store) {
+    let mut scene = Scene::on(store);
+    live(&mut scene);
+    for who in [ANA, BO, CY, FALSE_ANA] {
+        let rooms = scene.a.run(&format!("end_session {}", who.sh));
+        for room in rooms.at(1).list() {
+            scene.a.quit(&room.text(), who);
         }
-        scene.b.reap("16");
-        // The meters of creations end by themselves; here soon.
-        assert_eq!(scene.keys(), ["cr:a1", "cs:a1"]);
-        for key in ["cr:a1", "cs:a1"] {
-            assert!((0..5000).contains(&scene.stored(&format!("PTTL ^{key}")).number()));
-        }
-    });
+        scene.a.run(&format!("gone {}", who.sh));
+    }
+    assert_eq!(scene.a.says("count"), "[OK 0 2]");
+    for room in [ROOM, HIDDEN] {
+        scene.stored(&format!("HSET ^r:{room} e 1"));
+        scene.make_due(&format!("e:{room}"));
+    }
+    scene.b.reap("16");
+    // The meters of creations end by themselves; here soon.
+    assert_eq!(scene.keys(), ["cr:a1", "cs:a1"]);
+    for key in ["cr:a1", "cs:a1"] {
+        assert!((0..5000).contains(&scene.stored(&format!("PTTL ^{key}")).number()));
+    }
 }
 
 #[test]

@@ -96,7 +96,11 @@ impl Node {
         let (function, keys) = (format!("{}_{function}", self.library), format!("{P}nodes"));
         let mut command = vec!["FCALL", &function, "1", &keys, self.name, &self.incarnation];
         command.extend(arguments);
-        self.client.call(&command)
+        let reply = self.client.call(&command);
+        if let Value::Error(error) = &reply {
+            assert!(!error.starts_with("ERR"), "{command:?}: {error}");
+        }
+        reply
     }
 
     /// Calls a function: its name and arguments, separated by spaces. `''` is empty, `~` a space.

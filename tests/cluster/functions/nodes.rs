@@ -61,7 +61,6 @@ fn answered(node: &mut Node, reply: &str) -> Vec<&'static str> {
     for (name, arguments) in calls() {
         let words = if arguments.is_empty() { name.into() } else { format!("{name} {arguments}") };
         let said = node.says(&words);
-        assert!(!said.starts_with("!ERR"), "{words}: {said}");
         if said.starts_with(reply) {
             found.push(name);
         }

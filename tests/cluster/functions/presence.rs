@@ -422,3 +422,19 @@ fn a_large_room_is_a_snapshot_too() {
         assert_eq!(names.split(' ').count(), 2501);
     });
 }
+
+#[test]
+fn nodes_where_somebody_only_waits_for_a_name_hear_of_the_end_too() {
+    Store::each(|store| {
+        let mut scene = scene(store);
+        scene.a.admit(ROOM, ANA);
+        scene.a.join(ROOM, FALSE_ANA);
+        assert_eq!(status(&mut scene.b, &Entry::of(FALSE_ANA)), "PROBE");
+        scene.a.leave(ROOM, FALSE_ANA);
+        assert_eq!(scene.b.heard(), [format!("K {ROOM} {} left", FALSE_ANA.uid)]);
+        assert_eq!(scene.c.heard(), [""; 0]);
+        scene.a.run(&format!("delete_room {ROOM} ''"));
+        assert_eq!(scene.b.heard(), [format!("D {ROOM} deleted")]);
+        assert_eq!(scene.keys(), [""; 0]);
+    });
+}
