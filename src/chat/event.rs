@@ -6,6 +6,8 @@
 use super::id::{MessageId, RoomId, UserId};
 use super::name::UserName;
 use crate::clock::Wall;
+#[cfg(feature = "cluster")]
+use crate::ledger::allocation;
 
 /// Anything sent to everyone in a room.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +106,11 @@ impl OwnedRoom {
     /// A copy.
     pub fn of(room: RoomInfo<'_>) -> OwnedRoom {
         OwnedRoom { title: room.title.map(Into::into), room: RoomInfo { title: None, ..room } }
+    }
+
+    /// Bytes of heap held.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.title.as_ref().map_or(0, |title| allocation(title.len()))
     }
 
     /// The room.

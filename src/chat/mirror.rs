@@ -29,7 +29,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::catch_up::Start;
 use super::config::ChatConfig;
 use super::error::{CloseReason, Departure, Refusal};
-use super::event::{BATCH_BYTES_FULL, Event, Message, MessageKind, RoomInfo};
+use super::event::{BATCH_BYTES_FULL, Event, Message, MessageKind, OwnedRoom, RoomInfo};
 use super::feed::{Attachment, AttachmentState};
 use super::heap::{map_bytes, shrink, tree_bytes, vec_bytes};
 use super::id::{MessageId, MessagePlace, RoomId, SessionId, UserId, keyed_hash};
@@ -43,7 +43,7 @@ use super::roster::Arrival;
 use super::sink::Sink;
 use super::state::{Chat, Member, Mirror, MirrorExit, Room, Rules, Session};
 use crate::clock::{Entropy, Mono, Now};
-use crate::ledger::{Ledger, allocation};
+use crate::ledger::Ledger;
 
 /// A room as its members see it.
 #[derive(Clone, Copy, Debug)]
@@ -136,8 +136,8 @@ impl Mirror {
             + vec_bytes::<MemberKey>(self.probed.capacity())
             + vec_bytes::<(RoomId, UserId)>(self.alive.capacity())
             + vec_bytes::<MirrorExit>(self.exits.capacity())
-            + vec_bytes::<(RoomInfo<'static>, Option<Title>)>(self.listing.capacity())
-            + self.listing.iter().map(|(_, title)| title_bytes(title.as_ref())).sum::<usize>()
+            + vec_bytes::<OwnedRoom>(self.listing.capacity())
+            + self.listing.iter().map(OwnedRoom::heap_bytes).sum::<usize>()
     }
 
     fn set_owner(&mut self, room: RoomKey, owner: Option<UserId>) {
@@ -153,29 +153,6 @@ impl Mirror {
         if self.probed.is_empty() {
             self.probed = Vec::new();
         }
-    }
-}
-
-fn title_bytes(title: Option<&Title>) -> usize {
-    title.map_or(0, |title| allocation(title.as_str().len()))
-}
-
-/// A room that borrows nothing.
-fn without_title(room: RoomInfo<'_>) -> RoomInfo<'static> {
-    let RoomInfo { id, is_private, has_password, is_locked, slow_mode, .. } = room;
-    let RoomInfo { is_encrypted, user_count, created, expires, .. } = room;
-    let title = None;
-    RoomInfo {
-        id,
-        title,
-        is_private,
-        has_password,
-        is_locked,
-        slow_mode,
-        is_encrypted,
-        user_count,
-        created,
-        expires,
     }
 }
 
@@ -335,10 +312,7 @@ impl Chat {
         revision: u64,
         rooms: impl IntoIterator<Item = RoomInfo<'a>>,
     ) {
-        let rooms = rooms.into_iter().take(ROOMS_LISTED_MAX).map(|room| {
-            let title = room.title.and_then(|title| Title::restored(title).ok());
-            (without_title(room), title)
-        });
+        let rooms = rooms.into_iter().take(ROOMS_LISTED_MAX).map(OwnedRoom::of);
         if let Some(mirror) = &mut self.mirror {
             (mirror.listing, mirror.listing_revision) = (rooms.collect(), revision);
         }
@@ -347,8 +321,7 @@ impl Chat {
 
     /// What [`Chat::list_mirrored`] was told last.
     pub(super) fn listed_elsewhere(&self) -> impl Iterator<Item = RoomInfo<'_>> + Clone {
-        let listed = self.mirror.iter().flat_map(|mirror| &mirror.listing);
-        listed.map(|(room, title)| RoomInfo { title: title.as_ref().map(Title::as_str), ..*room })
+        self.mirror.iter().flat_map(|mirror| &mirror.listing).map(OwnedRoom::info)
     }
 
     // ---- Messages

@@ -15,7 +15,7 @@ use super::config::ChatConfig;
 #[cfg(feature = "cluster")]
 use super::error::{CloseReason, Departure};
 #[cfg(feature = "cluster")]
-use super::event::{Message, RoomInfo};
+use super::event::{Message, OwnedRoom};
 use super::feed::Feeds;
 use super::guesses::Guesses;
 use super::heap::{list_bytes, map_bytes, tree_bytes, vec_bytes};
@@ -101,8 +101,8 @@ pub(super) struct Mirror {
     pub alive: Vec<(RoomId, UserId)>,
     /// Connections that have ended. Not bounded, because each had a connection's memory before.
     pub exits: Vec<MirrorExit>,
-    /// The newest public rooms of all servers, newest first, each with its title.
-    pub listing: Vec<(RoomInfo<'static>, Option<Title>)>,
+    /// The newest public rooms of all servers, newest first.
+    pub listing: Vec<OwnedRoom>,
     /// See [`Chat::listing_revision`].
     pub listing_revision: u64,
     /// [`Member::typing_due`] of persons that are not present, by the lowest bits of their user ids. If

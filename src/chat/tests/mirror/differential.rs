@@ -514,7 +514,7 @@ impl Town {
         let Some(key) = self.mirrored(room) else { return };
         let inherits = match later {
             [Fact::Message(..), Fact::Changed(_, facts), ..] => {
-                self.mirror.owner(key).is_none() && facts.owner() == Some(user_id)
+                self.mirror.owner(key).is_none() && facts.owner == Some(user_id)
             }
             _ => false,
         };

@@ -18,40 +18,25 @@ pub enum Fact {
 }
 
 /// [`RoomFacts`] that borrow nothing.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, Debug)]
 pub struct OwnedFacts {
-    room: RoomInfo<'static>,
-    title: Option<String>,
-    owner: Option<UserId>,
+    room: OwnedRoom,
+    pub owner: Option<UserId>,
 }
 
 impl OwnedFacts {
     pub fn of(room: RoomInfo<'_>, owner: Option<UserId>) -> OwnedFacts {
-        let title = room.title.map(str::to_owned);
-        let RoomInfo { id, is_private, has_password, is_locked, slow_mode, .. } = room;
-        let RoomInfo { is_encrypted, user_count, created, expires, .. } = room;
-        let room = RoomInfo {
-            id,
-            title: None,
-            is_private,
-            has_password,
-            is_locked,
-            slow_mode,
-            is_encrypted,
-            user_count,
-            created,
-            expires,
-        };
-        OwnedFacts { room, title, owner }
+        OwnedFacts { room: OwnedRoom::of(room), owner }
     }
 
     pub fn facts(&self) -> RoomFacts<'_> {
-        let room = RoomInfo { title: self.title.as_deref(), ..self.room };
-        RoomFacts { room, owner: self.owner }
+        RoomFacts { room: self.room.info(), owner: self.owner }
     }
+}
 
-    pub fn owner(&self) -> Option<UserId> {
-        self.owner
+impl PartialEq for OwnedFacts {
+    fn eq(&self, other: &OwnedFacts) -> bool {
+        (self.room.info(), self.owner) == (other.room.info(), other.owner)
     }
 }
 
