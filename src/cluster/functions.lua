@@ -432,6 +432,11 @@ local function disinterest(P, room, node)
   if at then call('HSET', R, 'n', nodes:sub(1, at - 1) .. nodes:sub(at + #node + 1)) end
 end
 
+-- The node drops its mirror, unless somebody has sockets there by now.
+local function drop(P, room, node)
+  if redis.call('SCARD', P .. 'y:' .. room .. ':' .. node) == 0 then disinterest(P, room, node) end
+end
+
 local function people(P, room)
   local call, list = redis.call, {}
   local uids = call('ZRANGE', P .. 'o:' .. room, 0, -1)
@@ -681,10 +686,8 @@ local function bury(P, us, dead, since, most, grace, ttl_empty, keep, tail, sess
       unstay(P, room, dead, '', uid, us, grace - (us - since), ttl_empty, keep, tail())
       most = most - 1
     end
-    if call('SCARD', here) == 0 then
-      disinterest(P, room, dead)
-      most = most - 1
-    end
+    drop(P, room, dead)
+    most = most - 1
   end
   while most > 0 do
     local sh = call('SRANDMEMBER', P .. 'sat:' .. dead)
@@ -1120,9 +1123,8 @@ local function look(P, us, node, room, uid, access, addr, watch)
   return { 'OK', shot[1], u .. '-' .. q, shot }
 end
 
--- The node drops its mirror, unless somebody has sockets there by now.
 local function unwatch(P, us, node, room)
-  if redis.call('SCARD', P .. 'y:' .. room .. ':' .. node) == 0 then disinterest(P, room, node) end
+  drop(P, room, node)
   return { 'OK' }
 end
 
@@ -1169,7 +1171,7 @@ end
 local function exit(P, us, node, room, uid, how, grace, ttl_empty, keep, tail, last)
   grace = how == 'broken' and tonumber(grace) or 0
   local left = unstay(P, room, node, node, uid, us, grace, ttl_empty, keep, tail)
-  if last == '1' then disinterest(P, room, node) end
+  if last == '1' then drop(P, room, node) end
   return { 'OK', left or '' }
 end
 

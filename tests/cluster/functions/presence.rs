@@ -1,6 +1,8 @@
 //! Presence: entering, names and probes, stays at several nodes, the grace, leaving.
 
-use super::{ANA, BO, CY, Entry, FALSE_ANA, HIDDEN, HOUR, Node, Person, Post, ROOM, Scene, briefs};
+use super::{
+    ANA, BO, CY, Entry, FALSE_ANA, HIDDEN, HOUR, Node, Person, Post, ROOM, Scene, TAIL, briefs,
+};
 use crate::resp::Value;
 use crate::stores::Store;
 
@@ -76,8 +78,15 @@ fn a_person_arrives_with_its_first_socket_and_departs_after_its_last() {
         assert_ne!(scene.field(&format!("r:{ROOM}"), "e"), "-");
         assert_eq!(scene.history(ROOM), ["J ana", "J bo", "L ana", "L bo"]);
         assert_eq!(scene.field(&format!("r:{ROOM}"), "n"), "node1 node2 ", "the mirrors stay");
-        scene.a.run(&format!("exit {ROOM} {} closed 0 0 1000 x 1", ANA.uid));
+        let last = |who: Person| format!("exit {ROOM} {} closed 0 {HOUR} 1000 {TAIL} 1", who.uid);
+        scene.a.run(&last(ANA));
         assert_eq!(scene.field(&format!("r:{ROOM}"), "n"), "node2 ");
+        // Somebody has entered while that was on its way.
+        scene.b.admit(ROOM, BO);
+        scene.b.run(&last(ANA));
+        assert_eq!(scene.field(&format!("r:{ROOM}"), "n"), "node2 ");
+        scene.b.run(&last(BO));
+        assert_eq!(scene.field(&format!("r:{ROOM}"), "n"), "''");
     });
 }
 
