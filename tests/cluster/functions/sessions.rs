@@ -235,6 +235,9 @@ fn a_node_declares_its_sockets_whatever_was_counted_before() {
         assert_eq!(declare(&mut scene.a, "3"), "[OK]");
         assert_eq!(declare(&mut scene.a, "1"), "[OK]");
         assert_eq!(sockets(&mut scene, ANA), "2 1 1");
+        assert_eq!(declare(&mut scene.a, "2"), "[OK]");
+        assert_eq!(sockets(&mut scene, ANA), "3 2 1");
+        assert_eq!(declare(&mut scene.a, "1"), "[OK]");
         assert_eq!(declare(&mut scene.b, "0"), "[OK]");
         assert_eq!(sockets(&mut scene, ANA), "1 1 -");
         assert_eq!(scene.field(&format!("s:{}", ANA.sh), "e"), "-");
