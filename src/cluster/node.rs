@@ -21,6 +21,16 @@ impl Cluster {
         self.uplink.poll_connect(now, &mut *self.entropy)
     }
 
+    /// Whether there must be no connection to the store: one that there is must be closed.
+    pub fn is_store_down(&self) -> bool {
+        self.uplink.is_down()
+    }
+
+    /// Whether the store has welcomed the connection.
+    pub fn is_store_connected(&self) -> bool {
+        self.uplink.is_connected()
+    }
+
     /// The connection to the store is established.
     pub fn on_connected(&mut self, now: Mono, login: Login<'_>) {
         self.uplink.on_connected(now, login);

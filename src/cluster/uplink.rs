@@ -351,6 +351,11 @@ impl<T> Uplink<T> {
         self.state == UplinkState::Up
     }
 
+    /// Whether the store has welcomed this connection.
+    pub fn is_connected(&self) -> bool {
+        matches!(self.state, UplinkState::CatchingUp | UplinkState::Up)
+    }
+
     /// Whether there should be no stream: what there is of one must be closed.
     pub fn is_down(&self) -> bool {
         matches!(self.state, UplinkState::Down { .. })
@@ -609,8 +614,7 @@ impl<T> Uplink<T> {
     }
 
     fn check_once(&self) -> Result<(), Unavailable> {
-        let is_possible = matches!(self.state, UplinkState::CatchingUp | UplinkState::Up);
-        if is_possible && has_capacity(self.once, 1) { Ok(()) } else { Err(Unavailable) }
+        if self.is_connected() && has_capacity(self.once, 1) { Ok(()) } else { Err(Unavailable) }
     }
 
     fn sent_once(&mut self, at: Mono, token: T, bytes: usize) {
@@ -851,6 +855,10 @@ impl<T> Uplink<T> {
 
     /// Gives the connection up, if the verdict says so.
     fn apply(&mut self, now: Mono, verdict: Verdict, events: &mut Vec<UplinkEvent<T>>) {
+        if self.is_down() {
+            return;
+        }
+        let mut is_fatal = false;
         let (why, wants_pause) = match verdict {
             Verdict::Fine => return,
             Verdict::Down(why) => (why, true),
@@ -860,18 +868,18 @@ impl<T> Uplink<T> {
             }
             Verdict::Problem(problem) if self.was_used => (problem.to_string(), true),
             Verdict::Problem(problem) => {
-                events.push(UplinkEvent::Fatal(problem.clone()));
-                (problem.to_string(), true)
+                is_fatal = true;
+                let why = problem.to_string();
+                events.push(UplinkEvent::Fatal(problem));
+                (why, true)
             }
         };
-        if self.is_down() {
-            return;
-        }
-        if why != self.logged {
+        // The server ends with a line of its own.
+        if why != self.logged && !is_fatal {
             warn!("the store is away: {why}; trying again");
             self.logged = why;
         }
-        if matches!(self.state, UplinkState::CatchingUp | UplinkState::Up) {
+        if self.is_connected() {
             events.push(UplinkEvent::Lost);
         }
         let until = if wants_pause { now.after(self.pause()) } else { now };

@@ -117,7 +117,8 @@ pub struct Config {
     pub cluster: Option<StoreSource>,
     /// File with the secret of the cluster; `None`: the store keeps one.
     pub cluster_secret: Option<PathBuf>,
-    /// What all names in the store begin with: 1 to 32 letters, digits, hyphens and underscores.
+    /// What all names in the store begin with: 1 to 32 letters, digits, hyphens,
+    /// underscores and colons.
     pub cluster_prefix: String,
     /// 1 to 256.
     pub cluster_partitions: u16,

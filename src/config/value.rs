@@ -268,10 +268,12 @@ pub(super) fn file(text: &str) -> Result<Option<PathBuf>, ValueError> {
 
 /// A word that is safe in the name of a key, and in a pattern for such names.
 pub(super) fn word(text: &str) -> Result<String, ValueError> {
-    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':');
     match (1..=32).contains(&text.len()) && text.chars().all(is_part) {
         true => Ok(text.to_owned()),
-        false => Err(ValueError::Form("a name (1 to 32 letters, digits, hyphens and underscores)")),
+        false => Err(ValueError::Form(
+            "a name (1 to 32 letters, digits, hyphens, underscores and colons)",
+        )),
     }
 }
 

@@ -14,27 +14,39 @@
 //! | `stock` | pieces whose memory is used again |
 //! | `identity` | certificates and private keys (feature `tls`) |
 //! | `tls` | the TLS layer of a stream (feature `tls`) |
+//! | `outbound` | a connection that this server opens (feature `cluster`) |
+//! | `tls_client` | its TLS layer (features `cluster` and `tls`) |
 
 #[cfg(feature = "tls")]
 mod identity;
 mod link;
 mod listener;
+#[cfg(feature = "cluster")]
+mod outbound;
 mod outbox;
 pub mod proxy;
 mod socket;
 mod stock;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(all(feature = "cluster", feature = "tls"))]
+mod tls_client;
 
 #[cfg(feature = "tls")]
 pub use identity::{Identity, IdentityError};
 pub use link::{Link, Received, Stream};
 pub use listener::Listener;
+#[cfg(all(feature = "cluster", not(feature = "tls")))]
+pub use outbound::Authority;
+#[cfg(feature = "cluster")]
+pub use outbound::OutboundSocket;
 pub use outbox::{Cut, Flushed, Outbox, Piece};
 pub use socket::{Accepted, Socket};
 pub use stock::PieceStock;
 #[cfg(feature = "tls")]
 pub use tls::TlsStream;
+#[cfg(all(feature = "cluster", feature = "tls"))]
+pub use tls_client::Authority;
 
 /// Without the feature `tls` no certificate can exist.
 #[cfg(not(feature = "tls"))]

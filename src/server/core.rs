@@ -70,6 +70,16 @@ pub struct Core<S> {
     pub(super) delay: Delay,
 }
 
+/// What decides here, or, in a cluster, mirrors what the store decides.
+fn new_chat(config: &Config, entropy: Box<dyn Entropy>, ledger: &Ledger) -> Chat {
+    let chat_config = settings::chat_config(config);
+    #[cfg(feature = "cluster")]
+    if config.cluster.is_some() {
+        return Chat::mirror(chat_config, entropy, ledger, api::json::event_bytes);
+    }
+    Chat::new(chat_config, entropy, ledger)
+}
+
 impl<S: Stream> Core<S> {
     /// No connections, no sessions. `connections_max`: beyond this many, connections are refused.
     pub fn new(
@@ -81,7 +91,7 @@ impl<S: Stream> Core<S> {
         let connection_config = ConnectionConfig::new(config, connections_max);
         Core {
             api: Api::new(config, ledger),
-            chat: Chat::new(settings::chat_config(config), entropy, ledger),
+            chat: new_chat(config, entropy, ledger),
             table: Table::new(connection_config, ledger),
             config: connection_config,
             is_shutting_down: false,

@@ -70,6 +70,16 @@ impl<S: Stream> Core<S> {
         self.cluster.as_deref_mut().is_some_and(|cluster| cluster.poll_connect(now))
     }
 
+    /// Whether there must be no connection to the store.
+    pub fn is_store_down(&self) -> bool {
+        self.cluster.as_deref().is_none_or(Cluster::is_store_down)
+    }
+
+    /// Whether the store has welcomed the connection.
+    pub fn is_store_connected(&self) -> bool {
+        self.cluster.as_deref().is_some_and(Cluster::is_store_connected)
+    }
+
     /// Bytes for the store.
     pub fn store_output(&mut self) -> Option<Vec<u8>> {
         self.cluster.as_deref_mut()?.output()

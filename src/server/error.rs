@@ -25,6 +25,9 @@ pub enum StartError {
     Entropy(io::Error),
     /// The state file cannot be written, or a file in its place cannot be set aside.
     State(PathBuf, io::Error),
+    /// The file with the secret of the cluster cannot be used.
+    #[cfg(feature = "cluster")]
+    Secret(PathBuf, io::Error),
 }
 
 impl fmt::Display for StartError {
@@ -37,6 +40,10 @@ impl fmt::Display for StartError {
             StartError::Entropy(error) => write!(f, "the system has no randomness: {error}"),
             StartError::State(path, error) => {
                 write!(f, "cannot write --state {}: {error}", path.display())
+            }
+            #[cfg(feature = "cluster")]
+            StartError::Secret(path, error) => {
+                write!(f, "cannot use --cluster-secret {}: {error}", path.display())
             }
         }
     }

@@ -28,6 +28,8 @@
 //! | [`shedding`] | which connections are closed when memory is short |
 //! | [`settings`] | the flags, translated for each module |
 //! | [`listeners`], [`error`] | listeners, and why the server cannot start |
+//! | [`node`] | this server's part in a cluster, from its settings (feature `cluster`) |
+//! | [`store`] | the stream to the cluster's store (feature `cluster`) |
 //! | [`shutdown`] | when the process ends after a signal, and its exit code |
 //!
 //! [`core`]: ../../src/disposable_chat/server/core.rs.html
@@ -56,6 +58,8 @@
 //! [`listeners`]: ../../src/disposable_chat/server/listeners.rs.html
 //! [`error`]: ../../src/disposable_chat/server/error.rs.html
 //! [`silence`]: ../../src/disposable_chat/server/silence.rs.html
+//! [`node`]: ../../src/disposable_chat/server/node.rs.html
+//! [`store`]: ../../src/disposable_chat/server/store.rs.html
 //! [`shutdown`]: ../../src/disposable_chat/server/shutdown.rs.html
 
 mod admission;
@@ -74,6 +78,8 @@ mod input;
 mod leftovers;
 mod listeners;
 mod listening;
+#[cfg(feature = "cluster")]
+mod node;
 mod operators;
 mod outgoing;
 #[cfg(any(debug_assertions, feature = "cluster"))]
@@ -84,6 +90,8 @@ mod shedding;
 mod shutdown;
 mod silence;
 mod sink;
+#[cfg(feature = "cluster")]
+mod store;
 mod streaming;
 mod table;
 mod ws;
@@ -114,6 +122,8 @@ use crate::process::signals::{SignalAction, Signals};
 use crate::process::systemd::{self, Supervisor};
 use crate::snapshot::{self, Pass};
 use listeners::Acceptor;
+#[cfg(feature = "cluster")]
+use store::StoreStream;
 
 /// Events taken from one poll. More stay with the kernel for the next.
 const EVENTS_MAX: usize = 1024;
@@ -124,7 +134,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 /// A connection's token is the index of its slot. These tokens count down from the end of the range,
 /// which no index reaches.
 const SIGNALS: Token = Token(usize::MAX - 1);
-const LISTENERS: usize = usize::MAX - 2;
+#[cfg(feature = "cluster")]
+const STORE: Token = Token(usize::MAX - 2);
+const LISTENERS: usize = usize::MAX - 3;
 
 /// The server.
 pub struct Server {
@@ -142,6 +154,9 @@ pub struct Server {
     ending: Option<Ending>,
     /// The state file that this process writes at its end, if any.
     state: Option<PathBuf>,
+    /// The stream to the store, if this server is part of a cluster.
+    #[cfg(feature = "cluster")]
+    store: Option<StoreStream>,
     /// Names the certificate's files.
     #[cfg(feature = "tls")]
     config: Config,
@@ -193,6 +208,8 @@ impl Server {
             is_exhausted: false,
             ending: None,
             state: config.state.clone(),
+            #[cfg(feature = "cluster")]
+            store: config.cluster.clone().map(StoreStream::new),
             #[cfg(feature = "tls")]
             config: config.clone(),
         })
@@ -215,6 +232,10 @@ impl Server {
             now = self.clock.read();
             self.supervisor.on_time(now.mono);
             self.tick(now, &events);
+            #[cfg(feature = "cluster")]
+            if let Some(problem) = self.core.store_problem() {
+                return Err(io::Error::other(problem.to_string()));
+            }
             let end = self.clock.read().mono;
             self.core.on_tick_over(end.since(now.mono));
         }
@@ -228,6 +249,11 @@ impl Server {
         }
         for event in events {
             let Token(token) = event.token();
+            #[cfg(feature = "cluster")]
+            if let (STORE, Some(store)) = (event.token(), &mut self.store) {
+                store.on_event(event);
+                continue;
+            }
             if event.token() == SIGNALS {
                 self.on_signals(now.mono);
             } else if let Some(acceptor) = self.acceptors.get_mut(LISTENERS - token) {
@@ -242,8 +268,16 @@ impl Server {
                 }
             }
         }
+        #[cfg(feature = "cluster")]
+        if let Some(store) = &mut self.store {
+            store.read(&mut self.core);
+        }
         self.accept(now.mono);
         self.core.tick();
+        #[cfg(feature = "cluster")]
+        if let Some(store) = &mut self.store {
+            store.write(&mut self.core, self.poll.registry(), STORE);
+        }
     }
 
     #[inline(never)]
@@ -299,7 +333,11 @@ impl Server {
         let mut ready = self.acceptors.iter().filter(|one| one.is_ready);
         let can_accept =
             self.accept_pause.is_none() && ready.any(|one| self.core.can_accept(one.purpose));
-        if self.core.has_work() || can_accept {
+        #[cfg(feature = "cluster")]
+        let has_store_work = self.store.as_ref().is_some_and(StoreStream::has_work);
+        #[cfg(not(feature = "cluster"))]
+        let has_store_work = false;
+        if self.core.has_work() || can_accept || has_store_work {
             return Some(Duration::ZERO);
         }
         let deadlines = [
@@ -395,6 +433,10 @@ fn new_core(config: &Config, connections_max: usize, now: Now) -> Result<Core<So
     let ledger = Ledger::with_ceiling(config.memory_bytes_max);
     let mut core = Core::new(config, connections_max, Box::new(entropy), &ledger);
     core.begin(now);
+    #[cfg(feature = "cluster")]
+    if config.cluster.is_some() {
+        core.join_cluster(node::join(config)?);
+    }
     #[cfg(debug_assertions)]
     if let Ok(word) = std::env::var("CHAT_TEST_FAULT") {
         core.plant_fault(word);
