@@ -12,6 +12,7 @@ use disposable_chat::config::{Config, FLAG_GROUPS, FLAGS, Listen, Task};
 const PAGE: &str = "src/dist/disposable-chat.1";
 const SERVICE: &str = "src/dist/disposable-chat.service";
 const SOCKET: &str = "src/dist/disposable-chat.socket";
+const TEMPLATE: &str = "src/dist/disposable-chat@.service";
 
 fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -152,6 +153,12 @@ The service unit.
 .I /usr/lib/systemd/system/disposable\-chat.socket
 The socket unit, which listens on 127.0.0.1:8000.
 .TP
+.I /usr/lib/systemd/system/disposable\-chat@.service
+The service unit for several servers, which share a store.
+.TP
+.I /etc/disposable\-chat/store
+The URL of that store.
+.TP
 .I /etc/default/disposable\-chat
 Variables for the service, one per line; optional.
 .TP
@@ -176,11 +183,12 @@ fn mib(text: &str) -> u32 {
 
 #[test]
 fn the_memory_limit_of_the_service_is_a_third_above_the_ceiling() {
-    let service = read(SERVICE);
-    let environment = settings(&service, "Environment");
-    let ceiling = environment.iter().find_map(|one| one.strip_prefix("CHAT_MAX_MEMORY="));
-    let ceiling = mib(ceiling.expect("a ceiling"));
-    assert_eq!(settings(&service, "MemoryMax"), [format!("{}M", ceiling + ceiling / 3)]);
+    for service in [SERVICE, TEMPLATE].map(read) {
+        let environment = settings(&service, "Environment");
+        let ceiling = environment.iter().find_map(|one| one.strip_prefix("CHAT_MAX_MEMORY="));
+        let ceiling = mib(ceiling.expect("a ceiling"));
+        assert_eq!(settings(&service, "MemoryMax"), [format!("{}M", ceiling + ceiling / 3)]);
+    }
 }
 
 #[test]
@@ -204,6 +212,50 @@ fn the_service_sets_only_known_variables() {
             FLAGS.iter().any(|flag| one.starts_with(&format!("{}=", flag.variable())))
         })
     );
+}
+
+/// Without the feature the variable is refused, as any other flag of a cluster.
+#[cfg(feature = "cluster")]
+#[test]
+fn the_service_for_several_servers_sets_a_port_and_the_store() {
+    let template = read(TEMPLATE).replace("%i", "8001").replace("%d", "/run/credentials");
+    let environment = settings(&template, "Environment");
+    let env = |name: &str| {
+        let mut given = environment.iter().filter_map(|one| one.split_once('='));
+        given.find(|(variable, _)| *variable == name).map(|(_, value)| value.into())
+    };
+    let Ok(Task::Serve(config)) = Config::parse(std::iter::empty(), env) else {
+        panic!("the server would not start: {environment:?}")
+    };
+    let listen = vec![Listen::Tcp(([127, 0, 0, 1], 8001).into())];
+    let cluster = Some("@/run/credentials/store".parse().expect("a store"));
+    assert_eq!(config, Config { listen, listen_by_default: false, cluster, ..Config::default() });
+    assert_eq!(settings(&template, "LoadCredential"), ["store:/etc/disposable-chat/store"]);
+}
+
+/// What differs is where the server listens and what a restart keeps.
+#[test]
+fn both_services_are_confined_and_supervised_in_the_same_way() {
+    let own = [
+        "Description",
+        "Requires",
+        "After",
+        "Environment",
+        "EnvironmentFile",
+        "LoadCredential",
+        "RuntimeDirectory",
+        "RuntimeDirectoryMode",
+        "RuntimeDirectoryPreserve",
+        "Also",
+    ];
+    let shared = |unit: &str| -> Vec<String> {
+        let lines = read(unit);
+        let lines = lines.lines().filter(|line| !line.starts_with('#') && line.contains('='));
+        let is_shared = |line: &&str| !own.contains(&line.split('=').next().unwrap_or_default());
+        lines.filter(is_shared).map(str::to_owned).collect()
+    };
+    assert_eq!(shared(TEMPLATE), shared(SERVICE));
+    assert!(shared(SERVICE).len() > 40);
 }
 
 #[test]
