@@ -275,7 +275,8 @@ fn every_flag_has_its_row_with_its_default() {
 
 #[test]
 fn every_flag_that_is_named_exists() {
-    let pages = ["contract", "operating", "security"].map(|page| format!("{GUIDE}/{page}.md"));
+    let pages =
+        ["cluster", "contract", "operating", "security"].map(|page| format!("{GUIDE}/{page}.md"));
     let mut unknown = Vec::new();
     for page in pages {
         for line in prose(&read(&page)) {

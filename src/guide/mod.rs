@@ -10,6 +10,7 @@
 //! | [`contract`] | what clients may rely on, in numbered clauses that code and tests cite |
 //! | [`clients`] | writing a bot or another client, with the client module or with curl |
 //! | [`operating`] | running the server: flags, proxies, TLS, systemd, restarts, metrics, logs |
+//! | [`cluster`] | several servers on one store: balancers, the store's settings, faults, upgrades |
 //! | [`security`] | what it promises against strangers, and by which limits |
 //! | [`performance`] | how it is measured, what it costs, where time and memory go |
 //! | [`changing`] | building, testing and changing it: the module map, and recipes |
@@ -22,6 +23,9 @@ pub mod clients {}
 
 #[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/operating.md"))]
 pub mod operating {}
+
+#[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/cluster.md"))]
+pub mod cluster {}
 
 #[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/security.md"))]
 pub mod security {}

@@ -15,6 +15,7 @@ mod client;
 mod server;
 
 mod program;
+mod proxy;
 
 mod browser;
 mod curl;

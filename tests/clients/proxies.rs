@@ -4,124 +4,22 @@
 //! five seconds without messages stand for a minute and a half.
 
 use std::env;
-use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::client::{Http, get, post, upgrade};
-use crate::program::{Running, command, find, needed};
-use crate::server::{self, Address, Server, wait_until};
+use crate::proxy::{Front, Recipe};
+use crate::server::{self, Server};
 
 const OPERATING: &str = include_str!("../../src/guide/operating.md");
 
-/// The idle timeout of the proxies, where the guide says a minute. The server pings more often.
-const TIMEOUT: &str = "2s";
 const FLAGS: [&str; 6] =
     ["--trusted-proxy", "127.0.0.1", "--ping-interval", "500ms", "--session-rate", "1"];
 
-/// A running proxy and its files.
-struct Front {
-    address: Address,
-    directory: PathBuf,
-    _program: Running,
-}
-
-impl Drop for Front {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.directory);
-    }
-}
-
-impl Front {
-    /// Runs `program` in front of `back` with the guide's configuration in the code block for `language`. `configure`
-    /// writes the complete configuration into a directory and adds the arguments to the command.
-    fn start(
-        program: &str,
-        language: &str,
-        back: &str,
-        configure: impl FnOnce(&mut Command, &Path, String),
-    ) -> Option<Front> {
-        let program = needed(program, find(&[program]).or_else(|| in_sbin(program)))?;
-        let front = free_address();
-        let directory = env::temp_dir().join(format!("front-{}", front.port()));
-        fs::create_dir_all(&directory).expect("a directory");
-        let mut command = command(program);
-        configure(&mut command, &directory, recipe(language, front, back));
-        let program = Running::start(&mut command);
-        wait_until("the proxy listens", || TcpStream::connect(front).is_ok());
-        Some(Front { address: Address::Tcp(front), directory, _program: program })
-    }
-
-    fn http(&self) -> Http {
-        Http::connect(&self.address)
-    }
-}
-
-/// A daemon in `/usr/sbin`, which is not in the `PATH` of every user.
-fn in_sbin(program: &str) -> Option<PathBuf> {
-    Some(Path::new("/usr/sbin").join(program)).filter(|file| file.is_file())
-}
-
-/// An address with a free port. Proxies do not report which port they listen on if that is 0.
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address")
-}
-
-/// The guide's code block in `language`, with the test's addresses.
-fn recipe(language: &str, front: SocketAddr, back: &str) -> String {
-    let (_, rest) = OPERATING.split_once(&format!("```{language}\n")).expect("a recipe");
-    let (recipe, _) = rest.split_once("```").expect("its end");
-    assert!(recipe.contains("127.0.0.1:8000"), "{recipe}");
-    let fronts = [
-        ("listen 80;", format!("listen {front};")),
-        ("bind :80\n", format!("bind {front}\n")),
-        ("chat.example {\n", format!("http://{front} {{\n")),
-    ];
-    let recipe = recipe.replace("127.0.0.1:8000", back).replace("60s", TIMEOUT);
-    let ours =
-        fronts.iter().fold(recipe.clone(), |text, (theirs, ours)| text.replace(theirs, ours));
-    assert_ne!(ours, recipe, "the listener's address");
-    ours
-}
-
-fn nginx(back: &str) -> Option<Front> {
-    Front::start("nginx", "nginx", back, |command, directory, recipe| {
-        let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-        let temporary: String =
-            kinds.iter().map(|kind| format!("{kind}_temp_path {kind};\n")).collect();
-        let all = format!(
-            "user root; daemon off; master_process off; pid pid; error_log stderr;\n\
-             events {{ }}\nhttp {{\naccess_log off;\n{temporary}{recipe}}}\n"
-        );
-        fs::write(directory.join("nginx.conf"), all).expect("a file");
-        command.arg("-p").arg(directory).args(["-c", "nginx.conf", "-e", "stderr"]);
-    })
-}
-
-fn caddy(back: &str) -> Option<Front> {
-    Front::start("caddy", "caddy", back, |command, directory, recipe| {
-        let all = format!("{{\nadmin off\n}}\n{recipe}");
-        fs::write(directory.join("Caddyfile"), all).expect("a file");
-        command
-            .args(["run", "--adapter", "caddyfile", "--config"])
-            .arg(directory.join("Caddyfile"));
-        for variable in ["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"] {
-            command.env(variable, directory);
-        }
-    })
-}
-
-fn haproxy(language: &str, back: &str) -> Option<Front> {
-    Front::start("haproxy", language, back, |command, directory, recipe| {
-        let file = directory.join("haproxy.cfg");
-        fs::write(&file, format!("global\nmaxconn 100\n{recipe}")).expect("a file");
-        command.arg("-db").arg("-f").arg(file);
-    })
+/// The configurations of that page, in front of the server at `back`.
+fn guide(back: &str) -> Recipe<'_> {
+    Recipe { page: OPERATING, backs: vec![("127.0.0.1:8000", back)] }
 }
 
 /// Asserts that REST, the page with its parts, sockets, and idle sockets work below `prefix`.
@@ -181,7 +79,7 @@ fn expect_forwarded_address(front: &Front, prefix: &str) {
 #[test]
 fn nginx_works_with_the_guides_configuration() {
     let server = Server::start(&FLAGS);
-    let Some(front) = nginx(&server.host()) else { return };
+    let Some(front) = guide(&server.host()).nginx() else { return };
     expect_all_to_work(&front, "/chat");
     expect_forwarded_address(&front, "/chat");
 }
@@ -192,7 +90,7 @@ fn nginx_works_through_a_unix_socket() {
     let listen = format!("unix:{}", path.display());
     let server =
         Server::spawn(server::command(&[&FLAGS[..], &["--listen", &listen]].concat(), &[]), 1);
-    let Some(front) = nginx(&format!("{listen}:")) else { return };
+    let Some(front) = guide(&format!("{listen}:")).nginx() else { return };
     expect_all_to_work(&front, "/chat");
     expect_forwarded_address(&front, "/chat");
     drop(server);
@@ -201,7 +99,7 @@ fn nginx_works_through_a_unix_socket() {
 #[test]
 fn caddy_works_with_the_guides_configuration() {
     let server = Server::start(&FLAGS);
-    let Some(front) = caddy(&server.host()) else { return };
+    let Some(front) = guide(&server.host()).caddy() else { return };
     expect_all_to_work(&front, "/chat");
     expect_forwarded_address(&front, "/chat");
     let answer = front.http().ask(&get("/chat")).expect(302);
@@ -211,7 +109,7 @@ fn caddy_works_with_the_guides_configuration() {
 #[test]
 fn haproxy_works_with_the_guides_configuration() {
     let server = Server::start(&FLAGS);
-    let Some(front) = haproxy("haproxy", &server.host()) else { return };
+    let Some(front) = guide(&server.host()).haproxy("haproxy") else { return };
     expect_all_to_work(&front, "/chat");
     expect_forwarded_address(&front, "/chat");
 }
@@ -221,6 +119,6 @@ fn haproxy_works_with_the_guides_configuration() {
 fn haproxy_works_as_a_tcp_balancer() {
     let listen = ["--listen", "proxy:127.0.0.1:0"];
     let server = Server::spawn(server::command(&[&FLAGS[..], &listen].concat(), &[]), 1);
-    let Some(front) = haproxy("haproxy-tcp", &server.host()) else { return };
+    let Some(front) = guide(&server.host()).haproxy("haproxy-tcp") else { return };
     expect_all_to_work(&front, "");
 }

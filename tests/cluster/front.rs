@@ -95,10 +95,10 @@ pub fn starts_alone() {
     }
 }
 
-/// The flags of nodes that share nothing with those of other tests.
-pub fn new_group(store: &Store) -> Vec<String> {
+/// The flags of nodes that share nothing with those of other tests on the store.
+fn new_group(store: &Store) -> Vec<String> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let prefix = format!("dc:{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let prefix = format!("dc-{}", COUNT.fetch_add(1, Ordering::Relaxed));
     ["--cluster".to_owned(), store.url(), "--cluster-prefix".to_owned(), prefix].into()
 }
 
@@ -110,6 +110,8 @@ fn shared_store() -> Arc<Store> {
         let is_valkey = env::var("CHAT_STORE").is_ok_and(|name| name == "valkey");
         let engine = if is_valkey { Engine::Valkey } else { Engine::Redis };
         let store = Arc::new(Store::start(engine, &[]));
+        // Its user has the prefix `dc` alone.
+        store.admin().must(&["ACL", "SETUSER", stores::USER, "~dc-*", "&dc-*"]);
         *shared = Arc::downgrade(&store);
         store
     })

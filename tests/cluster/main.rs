@@ -10,7 +10,7 @@
 //! Tests must pass on a busy machine: they wait for conditions, with a deadline. They do not wait for
 //! the store's clock, but move what is stored into the past.
 
-// These tests use only a part of both.
+// These tests use only a part of these.
 #[allow(dead_code)]
 #[path = "../wire/client.rs"]
 mod client;
@@ -18,10 +18,17 @@ mod client;
 #[path = "../wire/server.rs"]
 mod server;
 
+#[allow(dead_code)]
+#[path = "../clients/program.rs"]
+mod program;
+#[path = "../clients/proxy.rs"]
+mod proxy;
+
 use server::front::{balancer, resp, stores};
 
 #[allow(dead_code, reason = "nodes need `--cluster`, which is being built")]
 mod nodes;
 
 mod functions;
+mod guide;
 mod splitting;

@@ -9,7 +9,7 @@ use std::ops::Deref;
 use rustix::process::Signal;
 
 use crate::balancer::Balancer;
-use crate::server::front::{address, new_group};
+use crate::server::front::address;
 use crate::server::{Address, Entrance, Server};
 use crate::stores::Store;
 
@@ -22,10 +22,10 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    /// Starts `count` nodes with these flags, which share nothing with those of other tests.
+    /// Starts `count` nodes with these flags on a store that no other test uses.
     pub fn start(count: usize, store: &Store, flags: &[&str]) -> Nodes {
         let mut all: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        all.extend(new_group(store));
+        all.extend(["--cluster".to_owned(), store.url()]);
         let balancer = Balancer::start(Vec::new());
         let entrance = Entrance { addresses: vec![Address::Tcp(balancer.address())] };
         let mut nodes = Nodes { flags: all, nodes: Vec::new(), balancer, entrance };
