@@ -4,6 +4,7 @@
 //! use the server's code. The invariant: every test runs on each store, as a user with the documented
 //! rights and no more.
 
+mod costs;
 mod endings;
 mod nodes;
 mod owners;
@@ -93,22 +94,34 @@ impl Post {
 impl Node {
     /// Calls a function.
     fn call(&mut self, function: &str, arguments: &[&str]) -> Value {
-        let (function, keys) = (format!("{}_{function}", self.library), format!("{P}nodes"));
-        let mut command = vec!["FCALL", &function, "1", &keys, self.name, &self.incarnation];
-        command.extend(arguments);
-        let reply = self.client.call(&command);
+        self.begin(function, arguments);
+        let reply = self.client.receive();
         if let Value::Error(error) = &reply {
-            assert!(!error.starts_with("ERR"), "{command:?}: {error}");
+            assert!(!error.starts_with("ERR"), "{function} {arguments:?}: {error}");
         }
         reply
     }
 
+    /// Calls a function without waiting for its reply.
+    fn begin(&mut self, function: &str, arguments: &[&str]) {
+        let (function, keys) = (format!("{}_{function}", self.library), format!("{P}nodes"));
+        let mut command = vec!["FCALL", &function, "1", &keys, self.name, &self.incarnation];
+        command.extend(arguments);
+        self.client.send(&command);
+    }
+
     /// Calls a function: its name and arguments, separated by spaces. `''` is empty, `~` a space.
     fn run(&mut self, words: &str) -> Value {
-        let words: Vec<String> = words.split(' ').map(|word| word.replace('~', " ")).collect();
-        let words: Vec<&str> =
-            words.iter().map(|word| if word == "''" { "" } else { word }).collect();
+        let words = arguments(words);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
         self.call(words[0], &words[1..])
+    }
+
+    /// [`Node::run`] without waiting for the reply.
+    fn send(&mut self, words: &str) {
+        let words = arguments(words);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        self.begin(words[0], &words[1..]);
     }
 
     /// [`Node::run`], and the whole reply as text.
@@ -305,6 +318,12 @@ impl Scene {
         keys.sort();
         keys
     }
+}
+
+/// Words as [`Node::run`] takes them.
+fn arguments(words: &str) -> Vec<String> {
+    let word = |word: &str| if word == "''" { String::new() } else { word.replace('~', " ") };
+    words.split(' ').map(word).collect()
 }
 
 /// The place of an id in the order.
