@@ -26,6 +26,8 @@ pub struct Caller {
     /// The address that creations and password guesses count against; `None` for an exempt peer
     /// (contract §12.19).
     pub address: Option<Address>,
+    /// Whether the store of the cluster can be reached; `None`: this server is in no cluster.
+    pub is_store_up: Option<bool>,
 }
 
 /// The answer to a request.

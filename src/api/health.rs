@@ -34,7 +34,11 @@ pub fn counts(caller: &Caller, sessions: usize, rooms: usize) -> Response {
         body.extend_from_slice(name.as_bytes());
         push_decimal(&mut body, number);
     }
-    body.push(b'}');
+    body.extend_from_slice(match caller.is_store_up {
+        None => b"}" as &[u8],
+        Some(true) => b",\"store\":\"up\"}",
+        Some(false) => b",\"store\":\"down\"}",
+    });
     json::response_of_text(200, body)
 }
 

@@ -118,7 +118,13 @@ impl World {
     /// In two steps, as if the outcome came later. The tests over sockets take both at once.
     fn ask(&mut self, request: &Request) -> Answer {
         let uptime = Duration::from_millis(1500);
-        let caller = Caller { now: self.now, uptime, connections: 3, address: self.address };
+        let caller = Caller {
+            now: self.now,
+            uptime,
+            connections: 3,
+            address: self.address,
+            is_store_up: None,
+        };
         match self.api.ask(request, &caller) {
             Asked::Answer(answer) => answer,
             Asked::Command(command) => {

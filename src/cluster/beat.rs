@@ -11,7 +11,7 @@ use super::identity::new_tail;
 use super::library::Function;
 use super::plan::Awaited;
 use super::record::SessionHash;
-use super::resp::Reply;
+use super::resp::{Reply, count};
 use super::state::{Cluster, Lent, Token};
 use crate::clock::Mono;
 
@@ -75,6 +75,7 @@ impl Cluster {
     pub(super) fn begin_beats(&mut self, now: Mono, partitions: u16) {
         self.beats.next = Some(now);
         self.beats.due = vec![None; partitions.into()];
+        self.beats.counts.resize(partitions.into(), (0, 0));
     }
 
     fn beat(&mut self, now: Mono) {
@@ -85,6 +86,9 @@ impl Cluster {
     }
 
     pub(super) fn on_beat(&mut self, now: Mono, partition: u16, reply: &Reply) {
+        if let Some(counts) = self.beats.counts.get_mut(usize::from(partition)) {
+            *counts = (count(reply, 3), count(reply, 4));
+        }
         let (store, due) = (reply.number(1), reply.number(2));
         if due > 0 {
             self.reap_within(now, partition, Duration::from_micros(due.saturating_sub(store)));

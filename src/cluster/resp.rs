@@ -96,6 +96,11 @@ impl Reply {
     }
 }
 
+/// The number of something, at this place of a reply; 0 if there is none.
+pub(super) fn count(reply: &Reply, place: usize) -> usize {
+    usize::try_from(reply.number(place)).unwrap_or_default()
+}
+
 /// The number that consists of these decimal digits; `None` for anything else.
 pub(super) fn digits(text: &[u8]) -> Option<u64> {
     // `str::parse` would also take a plus sign.

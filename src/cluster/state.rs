@@ -158,6 +158,8 @@ pub(super) struct Listing {
 #[derive(Default)]
 pub(super) struct Beats {
     pub next: Option<Mono>,
+    /// By partition: the sessions and rooms there at the last beat.
+    pub counts: Vec<(usize, usize)>,
     /// By partition: when something is due there.
     pub due: Vec<Option<Mono>>,
     pub listing: Option<Mono>,

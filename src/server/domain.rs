@@ -40,6 +40,16 @@ impl<S: Stream> Core<S> {
         self.chat.post(self.table.now, attachment, text, nonce, &mut self.table)
     }
 
+    /// Whether the store of the cluster can be reached; `None`: this server is in no cluster.
+    #[inline(always)]
+    pub(super) fn is_store_up(&self) -> Option<bool> {
+        #[cfg(feature = "cluster")]
+        if let Some(cluster) = &self.cluster {
+            return Some(cluster.is_available());
+        }
+        None
+    }
+
     /// The person of a connection is typing.
     pub(super) fn typing(&mut self, attachment: AttachmentKey) {
         #[cfg(feature = "cluster")]

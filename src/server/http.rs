@@ -181,6 +181,7 @@ impl<S: Stream> Core<S> {
             uptime: self.uptime(),
             connections: self.table.counters.connections,
             address: client.address,
+            is_store_up: self.is_store_up(),
         }
     }
 
