@@ -14,32 +14,24 @@ use super::json;
 use super::moderation;
 use super::object::{self, FieldValue};
 use super::query;
-use super::room_list::RoomList;
 use super::routes::{self, PARAMETERS_MAX};
-use crate::chat::{Chat, Draft, RoomId, RoomKey, Sink, UserId};
-use crate::clock::Now;
+use crate::chat::{Command, Draft, Outcome, Refusal, RoomId, UserId};
 use crate::http::{Method, Request, Response, eq_ignore_case};
 
-/// The request, and all state that a route of the operator may use.
-pub struct AdminCall<'a> {
-    pub chat: &'a mut Chat,
-    pub request: &'a Request,
-    pub now: Now,
-    pub sink: &'a mut dyn Sink,
-}
-
-/// The answer to the operator.
-pub enum AdminAnswer {
+/// What a request of the operator asks for.
+pub enum AdminStep<'a> {
     /// A response, complete except for its framing.
-    Response(Response),
-    /// A response without content, and the list that becomes its content.
-    Rooms(Response, RoomList),
-    /// A response, and an event for every connection of a member.
-    Announced(Response, Vec<u8>),
+    Respond(Response),
+    /// A response without content, and the list of all rooms that becomes its content.
+    ListRooms(Response),
+    /// [`tell`] makes the answer of the outcome.
+    Run(Command<'a>),
+    /// A response, and a text for every connection of a member.
+    Announce(Response, Cow<'a, str>),
 }
 
 type Segments<'a> = [Cow<'a, str>; PARAMETERS_MAX];
-type AdminRoute = fn(&mut AdminCall<'_>, Segments<'_>) -> Result<AdminAnswer, Error>;
+type AdminRoute = for<'a> fn(&'a Request, Segments<'_>) -> Result<AdminStep<'a>, Error>;
 
 /// The routes, apart from the metrics. `GET` also serves `HEAD`.
 const ROUTES: &[(Method, &str, AdminRoute)] = &[
@@ -49,19 +41,19 @@ const ROUTES: &[(Method, &str, AdminRoute)] = &[
     (Method::Post, "/announcements", announce),
 ];
 
-/// Answers a request on the operator's listener.
-pub fn answer(call: &mut AdminCall<'_>) -> Result<AdminAnswer, Error> {
-    check_sender(call.request)?;
-    let asked = match call.request.method() {
+/// Reads a request on the operator's listener.
+pub fn ask(request: &Request) -> Result<AdminStep<'_>, Error> {
+    check_sender(request)?;
+    let asked = match request.method() {
         Method::Head => Method::Get,
         method => method,
     };
     let mut allow = None;
-    for (method, path, serve) in ROUTES {
-        let Some(segments) = routes::match_pattern(call.request.path(), path) else { continue };
+    for (method, path, read) in ROUTES {
+        let Some(segments) = routes::match_pattern(request.path(), path) else { continue };
         if asked == *method {
-            check_content_type(call.request)?;
-            return serve(call, segments);
+            check_content_type(request)?;
+            return read(request, segments);
         }
         allow = Some(match method {
             Method::Get => "GET, HEAD",
@@ -74,56 +66,54 @@ pub fn answer(call: &mut AdminCall<'_>) -> Result<AdminAnswer, Error> {
     Err(error.with("Allow", allow))
 }
 
+/// The answer to a request whose command has had this outcome.
+pub fn tell(request: &Request, outcome: Result<Outcome<'_>, Refusal>) -> Result<Response, Error> {
+    let id = routes::room_of(request.path()).map(|id| id.to_string()).unwrap_or_default();
+    Ok(match outcome? {
+        Outcome::RoomDeleted => confirm(&format!("Room {id} deleted")),
+        Outcome::Removed { address } => moderation::removed(&id, address),
+        _ => return Err(error::internal()),
+    })
+}
+
 /// `GET /rooms`.
-fn rooms(call: &mut AdminCall<'_>, _: Segments<'_>) -> Result<AdminAnswer, Error> {
-    check_ignored_body(call.request)?;
+fn rooms<'a>(request: &'a Request, _: Segments<'_>) -> Result<AdminStep<'a>, Error> {
+    check_ignored_body(request)?;
     let response = Response { is_stream: true, ..json::response_of(200, Vec::new()) };
-    Ok(match call.request.method() {
-        Method::Head => AdminAnswer::Response(response),
-        _ => AdminAnswer::Rooms(response, RoomList::default()),
+    Ok(match request.method() {
+        Method::Head => AdminStep::Respond(response),
+        _ => AdminStep::ListRooms(response),
     })
 }
 
 /// `DELETE /rooms/{room_id}`.
-fn delete_room(call: &mut AdminCall<'_>, [id, _]: Segments<'_>) -> Result<AdminAnswer, Error> {
-    check_ignored_body(call.request)?;
-    let (room, id) = named(call, &id);
-    call.chat.delete_any_room(call.now, room, call.sink)?;
-    Ok(AdminAnswer::Response(confirm(&format!("Room {id} deleted"))))
+fn delete_room<'a>(request: &'a Request, [id, _]: Segments<'_>) -> Result<AdminStep<'a>, Error> {
+    check_ignored_body(request)?;
+    Ok(AdminStep::Run(Command::DeleteAnyRoom { room: RoomId::parse(&id) }))
 }
 
 /// `DELETE /rooms/{room_id}/users/{user_id}`.
-fn remove_user(call: &mut AdminCall<'_>, [id, user]: Segments<'_>) -> Result<AdminAnswer, Error> {
-    check_ignored_body(call.request)?;
-    let ban = query::ban(call.request)?;
-    let ((room, id), user_id) = (named(call, &id), UserId::parse(&user));
-    let has_address = call.chat.remove_user(call.now, None, room, user_id, ban, call.sink)?;
-    let asked = ban.is_some_and(|ban| ban.address);
-    Ok(AdminAnswer::Response(moderation::removed(&id, asked.then_some(has_address))))
+fn remove_user<'a>(request: &'a Request, [id, user]: Segments<'_>) -> Result<AdminStep<'a>, Error> {
+    check_ignored_body(request)?;
+    let ban = query::ban(request)?;
+    let (room, user_id) = (RoomId::parse(&id), UserId::parse(&user));
+    Ok(AdminStep::Run(Command::RemoveAnyUser { room, user_id, ban }))
 }
 
 /// `POST /announcements`.
-fn announce(call: &mut AdminCall<'_>, _: Segments<'_>) -> Result<AdminAnswer, Error> {
-    let fields = object::body_fields(call.request.body(), ["message"]);
+fn announce<'a>(request: &'a Request, _: Segments<'_>) -> Result<AdminStep<'a>, Error> {
+    let fields = object::body_fields(request.body(), ["message"]);
     let fields = fields.ok().flatten();
     let [message] = fields.ok_or_else(|| Error::bad_body("The body is not a JSON object."))?;
     let message = message.and_then(FieldValue::text).ok_or_else(|| {
         Error::new(Code::BadMessage, "The field `message` is missing or not a string.")
     })?;
-    let message = Draft::new(&message, None)?.text();
-    let event = json::announcement(message, call.now.wall);
-    Ok(AdminAnswer::Announced(confirm("Announced"), event))
+    let text = Draft::new(&message, None)?.text().to_owned();
+    Ok(AdminStep::Announce(confirm("Announced"), text.into()))
 }
 
 fn confirm(message: &str) -> Response {
     json::confirmation(message)
-}
-
-/// The room that a path names, and its id as an answer shows it.
-fn named(call: &AdminCall<'_>, segment: &str) -> (Option<RoomKey>, String) {
-    let id = RoomId::parse(segment);
-    let room = id.and_then(|id| call.chat.room(id));
-    (room, id.map(|id| id.to_string()).unwrap_or_default())
 }
 
 /// 403 for a request that a page may have caused (contract §16.3). A browser sends `Origin` or

@@ -7,7 +7,9 @@
 use serde::Serialize;
 
 use super::json::{self, Displayed, Timestamp};
-use crate::chat::{Chat, RoomId};
+#[cfg(feature = "cluster")]
+use crate::chat::OwnedRoom;
+use crate::chat::{Chat, RoomId, RoomInfo};
 
 /// Bytes of rooms in one part, apart from the last room.
 const PART_BYTES: usize = 32 * 1024;
@@ -16,14 +18,42 @@ const PART_BYTES: usize = 32 * 1024;
 const PART_PLACES: usize = 4096;
 
 /// The part of the list that has not been encoded yet.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct RoomList {
+    /// The rooms of a cluster, if this is their list: what is known of each, its messages and its bytes.
+    #[cfg(feature = "cluster")]
+    fetched: Option<Vec<(OwnedRoom, usize, usize)>>,
     next: usize,
     has_begun: bool,
     has_rooms: bool,
 }
 
 impl RoomList {
+    /// A list of rooms that were fetched.
+    #[cfg(feature = "cluster")]
+    pub fn of(rooms: Vec<(OwnedRoom, usize, usize)>) -> RoomList {
+        RoomList { fetched: Some(rooms), ..RoomList::default() }
+    }
+
+    /// The list ends before this place.
+    fn end(&self, chat: &Chat) -> usize {
+        #[cfg(feature = "cluster")]
+        if let Some(rooms) = &self.fetched {
+            return rooms.len();
+        }
+        chat.room_index_end()
+    }
+
+    /// The room at a place.
+    fn usage<'a>(&'a self, chat: &'a Chat, place: usize) -> Option<(RoomInfo<'a>, usize, usize)> {
+        #[cfg(feature = "cluster")]
+        if let Some(rooms) = &self.fetched {
+            let (room, messages, bytes) = rooms.get(place)?;
+            return Some((room.info(), *messages, *bytes));
+        }
+        chat.room_usage(place)
+    }
+
     /// Appends the next part of the content, which is not empty. Returns whether it is the last.
     pub fn append(&mut self, chat: &Chat, out: &mut Vec<u8>) -> bool {
         #[derive(Serialize)]
@@ -40,15 +70,18 @@ impl RoomList {
         if !std::mem::replace(&mut self.has_begun, true) {
             out.extend_from_slice(b"{\"rooms\":[");
         }
-        let end = chat.room_index_end();
+        let end = self.end(chat);
         let last = self.next.saturating_add(PART_PLACES).min(end);
         while self.next < last && out.len() - start < PART_BYTES {
-            let usage = chat.room_usage(self.next);
+            let place = self.next;
             self.next += 1;
-            let Some((room, messages, bytes)) = usage else { continue };
+            if self.usage(chat, place).is_none() {
+                continue;
+            }
             if std::mem::replace(&mut self.has_rooms, true) {
                 out.push(b',');
             }
+            let Some((room, messages, bytes)) = self.usage(chat, place) else { continue };
             let usage = RoomUsage {
                 room_id: Displayed(room.id),
                 title: room.title,

@@ -36,6 +36,13 @@ pub enum Command<'a> {
     OpenSession { name: Name, from: Option<Address> },
     /// [`Outcome::SessionEnded`], also if there is no such session.
     EndSession(SessionId),
+    /// The operator lists all rooms, of a cluster.
+    #[cfg(feature = "cluster")]
+    ListAllRooms,
+    /// The operator deletes a room: [`Outcome::RoomDeleted`].
+    DeleteAnyRoom { room: Option<RoomId> },
+    /// The operator removes a person: [`Outcome::Removed`].
+    RemoveAnyUser { room: Option<RoomId>, user_id: Option<UserId>, ban: Option<BanRequest> },
     /// A command of a session, whose ttl begins anew. [`Refusal::NoSession`] if there is none.
     Of(SessionId, SessionCommand<'a>),
 }
@@ -217,6 +224,18 @@ impl Chat {
                     self.end_session(now, session, sink);
                 }
                 Outcome::SessionEnded
+            }
+            #[cfg(feature = "cluster")]
+            Command::ListAllRooms => return Err(Refusal::RoomNotFound), // Read from the domain as it is.
+            Command::DeleteAnyRoom { room } => {
+                self.delete_any_room(now, self.named(room), sink)?;
+                Outcome::RoomDeleted
+            }
+            Command::RemoveAnyUser { room, user_id, ban } => {
+                let room = self.named(room);
+                let has_address = self.remove_user(now, None, room, user_id, ban, sink)?;
+                let asked = ban.is_some_and(|ban| ban.address);
+                Outcome::Removed { address: asked.then_some(has_address) }
             }
             Command::Of(id, command) => {
                 let session = self.session(id).ok_or(Refusal::NoSession)?;

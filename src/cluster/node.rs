@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use super::args::Args;
+use super::library::Function;
 use super::plan::Awaited;
 use super::record::StorePush;
 use super::refusal::refusal_of;
@@ -48,6 +50,17 @@ impl Cluster {
         let mut events = Vec::new();
         self.uplink.on_bytes(lent.now.mono, bytes, &mut events);
         self.take(lent, events);
+    }
+
+    /// Tells the other nodes an announcement.
+    pub fn announce(&mut self, lent: &mut Lent<'_>, text: &str) {
+        let args = Args::new().text(text);
+        let _ = self.call(lent.now.mono, 0, Function::Announce, args, Token::Nothing);
+    }
+
+    /// Announcements of other nodes since the last call.
+    pub fn take_announcements(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.announcements)
     }
 
     /// Bytes for the store. Calls that have left answer nobody who asks later.

@@ -11,8 +11,8 @@ use super::identity::ClusterIdentity;
 use super::record::SessionHash;
 use super::resp::Reply;
 use crate::chat::{
-    Address, AttachmentKey, CloseReason, ConnKey, MessageCopies, Name, RoomChanges, RoomId,
-    RoomOptions, SessionCommand, SessionId, Start, UserId,
+    Address, AttachmentKey, CloseReason, ConnKey, MessageCopies, Name, OwnedRoom, RoomChanges,
+    RoomId, RoomOptions, SessionCommand, SessionId, Start, UserId,
 };
 use crate::slots::Key;
 
@@ -113,6 +113,17 @@ pub(super) enum RequestStep {
     Showing {
         room: RoomId,
     },
+    /// The operator's command. `target`: who is to be removed.
+    Operating {
+        room: RoomId,
+        target: Option<UserId>,
+        bans_address: bool,
+    },
+    /// The rooms of this partition, after those that are known.
+    ListingAll {
+        partition: u16,
+        rooms: Vec<(OwnedRoom, usize, usize)>,
+    },
     OpeningSession {
         id: SessionId,
         name: Name,
@@ -158,6 +169,18 @@ pub(super) enum RequestStep {
         room: RoomId,
         changes: RoomChanges<'static>,
     },
+}
+
+impl RequestStep {
+    /// Whether its reply is one of several, so that it is no new attempt.
+    pub fn is_part(&self) -> bool {
+        matches!(
+            self,
+            RequestStep::Counting { .. }
+                | RequestStep::Filtering { .. }
+                | RequestStep::ListingAll { .. }
+        )
+    }
 }
 
 /// What the rooms of a session are wanted for.

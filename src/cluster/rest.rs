@@ -20,7 +20,7 @@ use super::resp::{Reply, count};
 use super::settled::{Settled, SettledBan};
 use super::state::{Cluster, Lent, NodeAnswer, Token};
 use crate::chat::{
-    Address, Appended, CloseReason, Command, ConnKey, Draft, GIVES_WAY_AFTER, Message,
+    Address, Appended, BanRequest, CloseReason, Command, ConnKey, Draft, GIVES_WAY_AFTER, Message,
     MessageCopies, MessageKind, Name, OwnedRoom, Refusal, RoomChanges, RoomId, RoomOptions,
     SESSION_ROOMS_MAX, SessionCommand, SessionId, Title, UserId,
 };
@@ -28,6 +28,9 @@ use crate::clock::Wall;
 
 /// How often a command is begun again because something has changed meanwhile.
 const ATTEMPTS_MAX: u8 = 4;
+
+/// Rooms of one part of the operator's list.
+const USAGE_ROOMS: u64 = 256;
 
 type Stepped = Result<After, Refusal>;
 
@@ -99,6 +102,21 @@ impl Cluster {
                 self.call_room(now, room, Function::Look, args, Token::Plan(key))?;
                 self.shown.insert(room, key);
                 RequestStep::Showing { room }
+            }
+            Command::ListAllRooms => self.list_all(lent, key, 0, "", Vec::new())?,
+            Command::DeleteAnyRoom { room } => {
+                let room = room.ok_or(Refusal::RoomNotFound)?;
+                let args = Args::new().text(room.to_string()).text("");
+                self.call_room(now, room, Function::DeleteRoom, args, Token::Plan(key))?;
+                RequestStep::Operating { room, target: None, bans_address: false }
+            }
+            Command::RemoveAnyUser { room, user_id, ban } => {
+                let room = room.ok_or(Refusal::RoomNotFound)?;
+                let args = self.removal(room, "", user_id, ban);
+                self.call_room(now, room, Function::Remove, args, Token::Plan(key))?;
+                let target = Some(user_id.ok_or(Refusal::UserNotFound)?);
+                let bans_address = ban.is_some_and(|ban| ban.address);
+                RequestStep::Operating { room, target, bans_address }
             }
             Command::OpenSession { name, from } => self.ask_for_session(lent, key, name, from)?,
             Command::EndSession(id) => {
@@ -183,8 +201,7 @@ impl Cluster {
         if let RequestStep::Showing { room } = &step {
             self.shown.remove(room);
         }
-        attempts +=
-            u8::from(!matches!(step, RequestStep::Counting { .. } | RequestStep::Filtering { .. }));
+        attempts += u8::from(!step.is_part());
         let stepped = match attempts > 2 * ATTEMPTS_MAX {
             true => Err(away()),
             false => self.on_step(lent, key, step, awaited),
@@ -258,6 +275,31 @@ impl Cluster {
                 })
             }
             RequestStep::Listing => Err(away()),
+            RequestStep::Operating { room, target, bans_address } => {
+                accept(reply)?;
+                let Some(target) = target else {
+                    self.on_room_over(lent, room, CloseReason::RoomDeleted);
+                    return Ok(After::Settled(Settled::RoomDeleted));
+                };
+                let has_address = self.on_removed(lent, room, target, reply);
+                let address = bans_address.then_some(has_address);
+                Ok(After::Settled(Settled::Removed { address }))
+            }
+            RequestStep::ListingAll { partition, mut rooms } => {
+                accept(reply)?;
+                rooms.extend(reply.list(2).chunks_exact(4).filter_map(|one| {
+                    let room = RoomId::parse(one[0].as_str())?;
+                    let facts = record::facts(room, one[1].as_bytes()).ok()?;
+                    let number = |reply: &Reply| usize::try_from(reply.as_number()?).ok();
+                    Some((OwnedRoom::of(facts.room), number(&one[2])?, number(&one[3])?))
+                }));
+                let next = reply.text(1);
+                let partition = partition + u16::from(next.is_empty());
+                match partition < self.partitions {
+                    true => Ok(After::Step(self.list_all(lent, key, partition, next, rooms)?)),
+                    false => Ok(After::Settled(Settled::Usage(rooms))),
+                }
+            }
             RequestStep::Showing { room } => {
                 accept(reply)?;
                 facts_in(room, reply.bytes(1))
@@ -654,6 +696,41 @@ impl Cluster {
         }
     }
 
+    /// The arguments of `remove`. `by`: the owner; empty: the operator.
+    fn removal(
+        &mut self,
+        room: RoomId,
+        by: &str,
+        target: Option<UserId>,
+        ban: Option<BanRequest>,
+    ) -> Args {
+        let ban_time = ban.map_or_else(String::new, |ban| ban.duration.as_micros().to_string());
+        Args::new()
+            .text(room.to_string())
+            .text(by)
+            .text(target.map_or_else(String::new, |target| target.to_string()))
+            .text(ban_time)
+            .flag(ban.is_some_and(|ban| ban.address))
+            .number(self.config.history_messages_max as u64)
+            .text(new_tail(&mut *self.entropy))
+            .pace(self.config.message_pace)
+            .time(self.config.room_ttl)
+    }
+
+    /// Asks for the next rooms of a partition.
+    fn list_all(
+        &mut self,
+        lent: &mut Lent<'_>,
+        key: PlanKey,
+        partition: u16,
+        after: &str,
+        rooms: Vec<(OwnedRoom, usize, usize)>,
+    ) -> Result<RequestStep, Refusal> {
+        let args = Args::new().text(after).number(USAGE_ROOMS);
+        self.call(lent.now.mono, partition, Function::Usage, args, Token::Plan(key))?;
+        Ok(RequestStep::ListingAll { partition, rooms })
+    }
+
     /// Calls the function of a command that takes one.
     fn ask_room(
         &mut self,
@@ -693,16 +770,7 @@ impl Cluster {
                 if *target == Some(user_id) {
                     return Err(Refusal::RemovesItself);
                 }
-                let ban_time =
-                    ban.map_or_else(String::new, |ban| ban.duration.as_micros().to_string());
-                let args = args
-                    .text(target.map_or_else(String::new, |target| target.to_string()))
-                    .text(ban_time)
-                    .flag(ban.is_some_and(|ban| ban.address))
-                    .number(keep)
-                    .text(tail)
-                    .pace(pace)
-                    .time(self.config.room_ttl);
+                let args = self.removal(room, &user_id.to_string(), *target, *ban);
                 (Function::Remove, args)
             }
             SessionCommand::ListBans { .. } => (Function::Bans, args),
@@ -760,15 +828,10 @@ impl Cluster {
             }
             SessionCommand::RemoveUser { user_id, ban, .. } => {
                 accept(reply)?;
-                if let Some(user_id) = user_id {
-                    self.close_person(lent, room, user_id, CloseReason::Removed);
-                }
-                for entry in reply.list(2) {
-                    self.on_entry(lent, room, entry);
-                }
-                self.on_facts(lent, room, reply.bytes(3));
+                let target = user_id.ok_or(Refusal::UserNotFound)?;
+                let has_address = self.on_removed(lent, room, target, reply);
                 let asked = ban.is_some_and(|ban| ban.address);
-                Settled::Removed { address: asked.then_some(reply.bytes(1) == b"1") }
+                Settled::Removed { address: asked.then_some(has_address) }
             }
             SessionCommand::ListBans { .. } => {
                 accept(reply)?;
@@ -795,6 +858,22 @@ impl Cluster {
             }
             _ => return Err(away()),
         }))
+    }
+
+    /// A person was removed. Whether its address is banned.
+    fn on_removed(
+        &mut self,
+        lent: &mut Lent<'_>,
+        room: RoomId,
+        target: UserId,
+        reply: &Reply,
+    ) -> bool {
+        self.close_person(lent, room, target, CloseReason::Removed);
+        for entry in reply.list(2) {
+            self.on_entry(lent, room, entry);
+        }
+        self.on_facts(lent, room, reply.bytes(3));
+        reply.bytes(1) == b"1"
     }
 
     /// `body`: of the message, if it is a new one.

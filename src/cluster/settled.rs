@@ -40,6 +40,8 @@ pub enum Settled {
         user_id: UserId,
     },
     Left,
+    /// All rooms, for the operator: what is known of each, its messages and its bytes.
+    Usage(Vec<(OwnedRoom, usize, usize)>),
     /// To be read from the mirror.
     Messages {
         room: RoomKey,
@@ -98,6 +100,7 @@ impl Settled {
                 Outcome::RoomOpened { room: *room, user_id: Some(*user_id) }
             }
             Settled::RoomDeleted => Outcome::RoomDeleted,
+            Settled::Usage(_) => return Err(Refusal::RoomNotFound), // It has a form of its own.
             Settled::Joined { user_id } => Outcome::Joined { user_id: Some(*user_id) },
             Settled::Left => Outcome::Left,
             Settled::Messages { room, after, limit } => {

@@ -6,16 +6,18 @@
 
 use super::connection::ConnectionKey;
 #[cfg(feature = "cluster")]
-use super::connection::{Connection, ConnectionKey as Conn};
+use super::connection::{Connection, ConnectionKey as Conn, Protocol};
 #[cfg(feature = "cluster")]
 use std::fmt;
 
 use super::core::Core;
 #[cfg(feature = "cluster")]
-use crate::api::{self, Asked, Caller};
+use crate::api::admin::{self, AdminStep};
+#[cfg(feature = "cluster")]
+use crate::api::{self, Asked, Caller, RoomList};
 use crate::chat::{AttachmentKey, Refusal};
 #[cfg(feature = "cluster")]
-use crate::chat::{CloseReason, Departure};
+use crate::chat::{CloseReason, Command, Departure};
 #[cfg(feature = "cluster")]
 use crate::cluster::{Cluster, EntryRequest, Lent, Login, NodeAnswer, Settled, StartProblem};
 #[cfg(feature = "cluster")]
@@ -142,6 +144,25 @@ impl<S: Stream> Core<S> {
         }
     }
 
+    /// Asks the store for what the operator asks.
+    pub(super) fn operate_cluster(
+        &mut self,
+        key: Conn,
+        command: Command<'_>,
+    ) -> Result<(), Refusal> {
+        match self.cluster() {
+            Some((cluster, mut lent)) => cluster.run(&mut lent, key, command),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells the other nodes an announcement.
+    pub(super) fn announce_to_cluster(&mut self, text: &str) {
+        if let Some((cluster, mut lent)) = self.cluster() {
+            cluster.announce(&mut lent, text);
+        }
+    }
+
     /// Asks the store to let a connection into its room. Nothing is read from it before the answer.
     pub(super) fn enter_cluster(&mut self, request: EntryRequest) -> Result<(), CloseReason> {
         let conn = request.conn;
@@ -180,7 +201,14 @@ impl<S: Stream> Core<S> {
     pub(super) fn settle_cluster(&mut self) {
         let Some((cluster, mut lent)) = self.cluster() else { return };
         cluster.on_exits(&mut lent);
-        for answer in cluster.take_answers() {
+        let announcements = cluster.take_announcements();
+        let answers = cluster.take_answers();
+        for text in announcements {
+            if !self.table.announcements.is_full() {
+                self.announce(&text);
+            }
+        }
+        for answer in answers {
             match answer {
                 NodeAnswer::Outcome { to, outcome } => self.on_outcome(to, outcome),
                 NodeAnswer::Entered { to, attachment } => self.on_entered(to, attachment),
@@ -194,6 +222,10 @@ impl<S: Stream> Core<S> {
 
     fn on_outcome(&mut self, key: Conn, outcome: Result<Settled, Refusal>) {
         self.table.work = Default::default();
+        let connection = self.table.slots.get(key).map(|connection| &connection.protocol);
+        if matches!(connection, Some(Protocol::Http(http)) if http.purpose.is_for_operators()) {
+            return self.on_operator_outcome(key, outcome);
+        }
         self.unpark(key, |core, request, caller| match outcome {
             Ok(mut settled) => {
                 let outcome = settled.outcome(&core.chat);
@@ -204,6 +236,22 @@ impl<S: Stream> Core<S> {
         if self.table.end_turn(key) {
             self.on_silent(key);
         }
+    }
+
+    fn on_operator_outcome(&mut self, key: Conn, outcome: Result<Settled, Refusal>) {
+        let Some((request, ..)) = self.take_parked(key) else { return };
+        match outcome {
+            Ok(Settled::Usage(rooms)) => {
+                let Ok(AdminStep::ListRooms(response)) = admin::ask(&request) else { return };
+                self.list_rooms(key, &request, response, RoomList::of(rooms));
+            }
+            Ok(mut settled) => {
+                let answer = admin::tell(&request, settled.outcome(&self.chat));
+                self.answer_operator(key, &request, answer);
+            }
+            Err(refusal) => self.answer_operator(key, &request, Err(refusal.into())),
+        }
+        self.table.schedule(key); // What it has sent meanwhile.
     }
 
     fn on_entered(&mut self, key: Conn, attachment: AttachmentKey) {

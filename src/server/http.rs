@@ -135,7 +135,7 @@ impl<S: Stream> Core<S> {
         let request = &events;
         if http.purpose.is_for_operators() {
             let purpose = http.purpose;
-            return self.on_operator_request(key, request, purpose);
+            return self.on_operator_request(key, events, purpose);
         }
         let client = self.api.client(request, http.peer);
         // An upgrade over the address's quota succeeds and is refused by a close, because a

@@ -9,10 +9,12 @@ use super::core::Core;
 use super::schedule::{self, FanOut};
 use super::table::Table;
 use crate::api;
-use crate::api::admin::{self, AdminAnswer, AdminCall};
+use crate::api::admin::{self, AdminStep};
 use crate::api::error::{Code, Error};
 use crate::api::metrics::{self, Metrics};
-use crate::api::routes;
+use crate::api::{RoomList, json, routes};
+#[cfg(feature = "cluster")]
+use crate::chat::Command;
 use crate::http::{Request, Response, Version};
 use crate::ledger::Account;
 use crate::net::{Piece, Stream};
@@ -22,37 +24,87 @@ impl<S: Stream> Core<S> {
     pub(super) fn on_operator_request(
         &mut self,
         key: ConnectionKey,
-        request: &Request,
+        request: Request,
         purpose: Purpose,
     ) {
+        let asked = request;
+        let request = &asked;
         let is_for_metrics =
             purpose == Purpose::Metrics || routes::is_path(request.path(), "/metrics");
-        let answer = match is_for_metrics {
-            true => self.metrics(request).map(AdminAnswer::Response),
-            false => self.operate(request),
+        let step = match is_for_metrics {
+            true => self.metrics(request).map(AdminStep::Respond),
+            false if self.is_shutting_down => Err(api::error::shutting_down()),
+            false => admin::ask(request),
         };
-        match answer {
-            Ok(AdminAnswer::Response(response)) => self.respond(key, request, response),
-            Ok(AdminAnswer::Announced(..)) if self.table.announcements.is_full() => {
-                let error = Error::new(Code::RateLimited, "Other announcements are on their way.");
-                self.table.counters.on_refused(error.code.index());
-                self.respond(key, request, error.response());
+        match step {
+            Ok(AdminStep::Respond(response)) => self.respond(key, request, response),
+            #[cfg(feature = "cluster")]
+            Ok(AdminStep::Run(command)) if self.cluster.is_some() => {
+                match self.operate_cluster(key, command) {
+                    Ok(()) => self.park(key, asked),
+                    Err(refusal) => self.answer_operator(key, request, Err(refusal.into())),
+                }
             }
-            Ok(AdminAnswer::Announced(response, event)) => {
-                self.table.announce(&event);
+            Ok(AdminStep::Run(command)) => {
+                let outcome = self.chat.run(self.table.now, command, &mut self.table);
+                let answer = admin::tell(request, outcome);
+                self.answer_operator(key, request, answer);
+            }
+            Ok(AdminStep::Announce(..)) if self.table.announcements.is_full() => {
+                let error = Error::new(Code::RateLimited, "Other announcements are on their way.");
+                self.answer_operator(key, request, Err(error));
+            }
+            Ok(AdminStep::Announce(response, text)) => {
+                self.announce(&text);
+                #[cfg(feature = "cluster")]
+                self.announce_to_cluster(&text);
                 self.respond(key, request, response);
             }
-            Ok(AdminAnswer::Rooms(response, list)) => {
-                let is_chunked = request.version() > Version::Http10;
-                let content = ResponseContent::Rooms { list, is_chunked };
-                self.begin_response(key, request, response, content);
-                self.continue_response(key);
+            #[cfg(feature = "cluster")]
+            Ok(AdminStep::ListRooms(_)) if self.cluster.is_some() => {
+                match self.operate_cluster(key, Command::ListAllRooms) {
+                    Ok(()) => self.park(key, asked),
+                    Err(refusal) => self.answer_operator(key, request, Err(refusal.into())),
+                }
             }
-            Err(error) => {
-                self.table.counters.on_refused(error.code.index());
-                self.respond(key, request, error.response());
+            Ok(AdminStep::ListRooms(response)) => {
+                self.list_rooms(key, request, response, RoomList::default());
             }
+            Err(error) => self.answer_operator(key, request, Err(error)),
         }
+    }
+
+    /// Sends the answer to the operator.
+    pub(super) fn answer_operator(
+        &mut self,
+        key: ConnectionKey,
+        request: &Request,
+        answer: Result<Response, Error>,
+    ) {
+        let response = answer.unwrap_or_else(|error| {
+            self.table.counters.on_refused(error.code.index());
+            error.response()
+        });
+        self.respond(key, request, response);
+    }
+
+    /// Begins to send a list of rooms.
+    pub(super) fn list_rooms(
+        &mut self,
+        key: ConnectionKey,
+        request: &Request,
+        response: Response,
+        list: RoomList,
+    ) {
+        let is_chunked = request.version() > Version::Http10;
+        let content = ResponseContent::Rooms { list, is_chunked };
+        self.begin_response(key, request, response, content);
+        self.continue_response(key);
+    }
+
+    /// Begins to send an announcement to every connection of a member.
+    pub(super) fn announce(&mut self, text: &str) {
+        self.table.announce(&json::announcement(text, self.table.now.wall));
     }
 
     fn metrics(&self, request: &Request) -> Result<Response, Error> {
@@ -67,14 +119,6 @@ impl<S: Stream> Core<S> {
             resident: self.resident_bytes,
         };
         metrics::answer(request, &metrics)
-    }
-
-    fn operate(&mut self, request: &Request) -> Result<AdminAnswer, Error> {
-        if self.is_shutting_down {
-            return Err(api::error::shutting_down());
-        }
-        let (chat, now) = (&mut self.chat, self.table.now);
-        admin::answer(&mut AdminCall { chat, request, now, sink: &mut self.table })
     }
 }
 

@@ -8,7 +8,9 @@
 //!
 //! [`Delay`]: super::delay::Delay
 
-use super::connection::{ConnectionKey, Protocol, TimeoutKind};
+use std::net::IpAddr;
+
+use super::connection::{ConnectionKey, Protocol, Purpose, TimeoutKind};
 use super::core::Core;
 #[cfg(debug_assertions)]
 use super::schedule::Work;
@@ -28,20 +30,31 @@ impl<S: Stream> Core<S> {
         self.table.set_timer(key, Some(TimeoutKind::Idle));
     }
 
-    /// Takes back a request that was kept and sends the answer to it. Does nothing if the peer has
-    /// gone meanwhile.
+    /// Takes back a request that was kept, with its listener's purpose and its peer. `None`: the peer
+    /// has gone meanwhile.
+    pub(super) fn take_parked(
+        &mut self,
+        key: ConnectionKey,
+    ) -> Option<(Request, Purpose, Option<IpAddr>)> {
+        let Protocol::Http(http) = &mut self.table.slots.get_mut(key)?.protocol else {
+            return None;
+        };
+        if !std::mem::take(&mut http.is_parked) {
+            return None;
+        }
+        match http.codec.feed(&mut &[][..]) {
+            Ok(Fed::Request(request)) => Some((request, http.purpose, http.peer)),
+            _ => None,
+        }
+    }
+
+    /// Takes back a request that was kept and sends the answer to it.
     pub(super) fn unpark(
         &mut self,
         key: ConnectionKey,
         answer: impl FnOnce(&mut Core<S>, &Request, &Caller) -> Answer,
     ) {
-        let Some(connection) = self.table.slots.get_mut(key) else { return };
-        let Protocol::Http(http) = &mut connection.protocol else { return };
-        if !std::mem::take(&mut http.is_parked) {
-            return;
-        }
-        let Ok(Fed::Request(request)) = http.codec.feed(&mut &[][..]) else { return };
-        let peer = http.peer;
+        let Some((request, _, peer)) = self.take_parked(key) else { return };
         let client = self.api.client(&request, peer);
         let caller = self.caller(client);
         let answer = answer(self, &request, &caller);
