@@ -32,3 +32,4 @@ mod nodes;
 mod functions;
 mod guide;
 mod splitting;
+mod start;
