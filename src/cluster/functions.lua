@@ -543,7 +543,8 @@ end
 local function ask(P, us, node, nodes, room, holder, folded, mode, timeout)
   local call, B = redis.call, P .. 'b:' .. room
   local asked, ends, waiting = probe(P, room, folded)
-  local is_open = asked == holder and (mode == 'later' or us < ends + STALE)
+  local is_open = asked == holder and ends <= us + timeout -- Not from before the clock went back.
+    and (mode == 'later' or us < ends + STALE)
   if is_open and mode == 'later' and us >= ends then return nil end
   if not is_open then
     if mode == 'later' then return { 'TAKEN' } end -- It has answered, or another newcomer was first.
