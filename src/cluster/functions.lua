@@ -1130,12 +1130,14 @@ local function unwatch(P, us, node, room)
 end
 
 -- A person's first socket at a node, or its further ones. mode: 'first', or 'later' after a probe.
+-- addr '-': as it was, for a node that has lost its lease and enters its people once more.
 -- All entries of the reply apply on top of `last id` and the snapshot.
 local function enter(P, us, node, room, uid, folded, name, addr, have, over, join_wait, mode, timeout,
   tail, tail_left, keep)
   local call = redis.call
   local u, q, nodes, y, owner, locked, lock = living(P, room, us, 'q', 'n', 'y', 'o', 'x', 'l')
   if not u then return { 'NOROOM' } end
+  if addr == '-' then addr = member(P, room, uid) or '' end
   if not is_member(P, room, uid) then
     local refusal = gate(P, room, uid, addr, us, owner, locked, lock)
     if refusal then return { refusal } end
@@ -1454,14 +1456,15 @@ local function break_after(P, room, last, newest)
   return score(newest) < oldest and 'GAP' or 'BEHIND'
 end
 
--- What a mirror has missed while the node was away. BEHIND: the store has lost what the mirror shows.
--- GAP: more has been said than is kept.
+-- What a mirror has missed while the node was away; from now on it is told again. BEHIND: the store has
+-- lost what the mirror shows. GAP: more has been said than is kept.
 local function resync(P, us, node, room, newest)
   local call = redis.call
-  local u, q = living(P, room, us, 'q')
+  local u, q, nodes = living(P, room, us, 'q', 'n')
   if not u then return { 'NOROOM' } end
   local broken = break_after(P, room, u .. '-' .. q, newest)
   if broken then return { broken } end
+  interest(P, room, node, nodes)
   local list, bytes, from, more = {}, 0, '(' .. newest, ''
   repeat
     local page = call('XRANGE', P .. 'x:' .. room, from, '+', 'COUNT', 32)
@@ -1569,7 +1572,7 @@ register('delete_room', delete_room, FREES)
 register('remove', remove, {})
 register('bans', bans, READS)
 register('lift', lift, FREES)
-register('resync', resync, READS)
+register('resync', resync, FREES)
 register('listing', listing, READS)
 register('usage', usage, READS)
 register('members', members, READS)

@@ -269,12 +269,10 @@ impl Scene {
         Scene { admin: store.admin(), a: node("node1"), b: node("node2"), c: node("node3") }
     }
 
-    /// A command whose keys are given without the prefix, as `key` or after a `^` in other words.
+    /// A command, as [`Node::run`] takes words; `^` is the prefix of a key.
     fn stored(&mut self, words: &str) -> Value {
-        let words: Vec<String> = words.split(' ').map(|word| word.replace('^', P)).collect();
-        let words: Vec<&str> =
-            words.iter().map(|word| if word == "''" { "" } else { word }).collect();
-        self.admin.must(&words)
+        let words = arguments(&words.replace('^', P));
+        self.admin.must(&words.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// A field of a hash.

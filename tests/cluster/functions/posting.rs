@@ -339,6 +339,12 @@ fn a_mirror_learns_what_it_has_missed_or_that_it_cannot_go_on() {
         assert_eq!(ids, [two.clone(), three.clone()]);
         assert_eq!(brief(&missed.at(1).at(3).text()), "C ana 3");
         assert_eq!(resync(&mut scene, "0-0").at(1).list().len(), 10, "from the beginning");
+        // A node that the room has forgotten is told of what follows.
+        scene.b.heard();
+        scene.stored(&format!("HSET ^r:{ROOM} n node1~"));
+        scene.b.run("resync 0000000000 0-0");
+        assert_eq!(resync(&mut scene, &three).at(1).list(), []);
+        assert_eq!(scene.field(&format!("r:{ROOM}"), "n"), "node1 node2 ");
         // Deleted messages are there all the same.
         scene.a.delete_message(ROOM, ANA, &two);
         assert_eq!(resync(&mut scene, &two).at(1).list().len(), 4);

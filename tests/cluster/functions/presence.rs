@@ -413,6 +413,12 @@ fn an_address_is_that_of_the_last_join_or_connection() {
         assert_eq!(addr(&mut scene), "11111111111111");
         scene.b.enter(ROOM, &Entry { addr: "22222222222222", ..Entry::of(BO) });
         assert_eq!(addr(&mut scene), "22222222222222");
+        // A node that enters its people once more does not know it.
+        scene.b.enter(ROOM, &Entry { addr: "-", ..Entry::of(BO) });
+        assert_eq!(addr(&mut scene), "22222222222222");
+        scene.b.enter(ROOM, &Entry { addr: "-", ..Entry::of(CY) });
+        let cy = scene.stored(&format!("HGET ^m:{ROOM} {}", CY.uid)).text();
+        assert_eq!(cy, "\0cy\0cy");
         scene.a.join(ROOM, BO);
         assert_eq!(addr(&mut scene), "");
     });
