@@ -133,7 +133,7 @@ local function parts(d)
   return d:sub(17, 17), d:sub(18, 33), d:sub(34, 49), text
 end
 
--- Exact in a double as long as milliseconds have 41 bits: until 2039.
+-- Exact in a double as long as milliseconds have 41 bits: until 2039. A client may ask for any id.
 local function score(id)
   local ms, q = id:match('^(%d+)%-(%d+)$')
   return ms * 4096 + q
@@ -142,7 +142,7 @@ end
 local function tombstone(P, room, id)
   local at = num(score(id))
   local found = redis.call('ZRANGEBYSCORE', P .. 'd:' .. room, at, at)[1]
-  return found and found:sub(#id + 2)
+  if found and found:sub(1, #id + 1) == id .. ' ' then return found:sub(#id + 2) end
 end
 
 -- A message that is kept, its text deleted or not.
