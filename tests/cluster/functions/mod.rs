@@ -12,6 +12,7 @@ mod posting;
 mod presence;
 mod rooms;
 mod sessions;
+mod town;
 
 use sha1::{Digest, Sha1};
 
