@@ -47,7 +47,9 @@ struct Town {
     names: HashMap<UserId, Name>,
     /// The connections of each person here, by the mirror's exits.
     here: HashMap<(RoomId, UserId), usize>,
-    /// Connections that may end by the mirror's own decision.
+    /// The rooms whose histories are not loaded yet: the newest message when the room was adopted, and
+    /// the newest that has been loaded.
+    loading: HashMap<RoomKey, (Option<MessageId>, Option<MessageId>)>,
     bookmarks: Vec<MessageId>,
     nonces: u64,
     seen: HashSet<&'static str>,
@@ -71,6 +73,8 @@ fn a_mirror_sends_each_connection_what_one_server_would() {
         "adopted with messages",
         "adopted with people",
         "adopted again",
+        "changed while loading",
+        "deleted while loading",
         "dropped",
         "inherited here",
         "closed TooSlow",
@@ -115,6 +119,7 @@ impl Town {
             lines: Vec::new(),
             names: HashMap::new(),
             here: HashMap::new(),
+            loading: HashMap::new(),
             bookmarks: Vec::new(),
             nonces: 0,
             seen: HashSet::new(),
@@ -162,6 +167,11 @@ impl Town {
         let room = self.pick(|town| &town.rooms);
         let line = self.pick(|town| &town.lines);
         let now = self.now;
+        if let (Some(room), 0) = (self.loading.keys().min().copied(), self.roll(6)) {
+            if let Some(owner) = self.owner(room) {
+                return self.delete_message(owner, room);
+            }
+        }
         match (self.roll(100), session, room, line) {
             (0..6, ..) => self.open_session(),
             (6..9, Some(session), ..) => self.open_room(session),
@@ -196,7 +206,11 @@ impl Town {
                 let _ = self.chat.delete_any_room(now, Some(room), &mut self.left);
             }
             (93, ..) => self.forget(),
-            (94.., ..) => {
+            (94, _, Some(room), _) => {
+                let count = self.roll(9) as usize;
+                self.load(room, count);
+            }
+            (95.., ..) => {
                 let millis = self.roll(2000) * [1, 1, 1, 1, 1, 1, 1, 100][self.roll(8) as usize];
                 self.now = self.now.after(Duration::from_millis(millis));
                 self.chat.sweep(self.now, usize::MAX, &mut self.left);
@@ -245,9 +259,16 @@ impl Town {
     }
 
     fn enter(&mut self, session: SessionKey, room: RoomKey) {
-        let is_here = self.roll(3) > 0;
+        let mut is_here = self.roll(3) > 0;
+        if is_here && self.mirrored(room).is_none() && self.roll(2) == 0 {
+            return self.adopt(room);
+        }
+        if self.loading.contains_key(&room) {
+            is_here &= self.roll(3) == 0;
+        }
         if is_here {
             self.adopt(room);
+            self.load(room, usize::MAX);
         }
         let (start, conn) = (self.start(), self.conns.insert(()));
         let user_id = self.chat.user_id(session, room).unwrap();
@@ -276,6 +297,11 @@ impl Town {
         self.mirror.room(*self.ids.get(&room)?)
     }
 
+    /// The same, unless messages are ignored because they will come with the history.
+    fn loaded(&self, room: RoomKey) -> Option<RoomKey> {
+        self.mirrored(room).filter(|_| !self.loading.contains_key(&room))
+    }
+
     fn facts(&self, room: RoomKey) -> OwnedFacts {
         OwnedFacts::of(self.chat.room_info(room).unwrap(), self.chat.owner(room))
     }
@@ -287,18 +313,67 @@ impl Town {
         }
         let facts = self.facts(room);
         let people = self.chat.users(room).map(|(id, name)| (id, name.into()));
-        let key = self.mirror.adopt(&facts.facts(), people);
-        let mut reading = self.chat.history(room, usize::MAX);
-        while !reading.is_done() {
-            for message in self.chat.read_on(&mut reading, 1000).unwrap().iter() {
-                assert!(self.mirror.load(key, &message));
-                self.seen.insert("adopted with messages");
-            }
-        }
+        self.mirror.adopt(&facts.facts(), people);
+        let newest = self.chat.feeds.history(room).and_then(|history| history.newest());
+        self.loading.insert(room, (newest, None));
         if self.chat.users(room).count() > 0 {
             self.seen.insert("adopted with people");
         }
         self.mirror.check_invariants();
+    }
+
+    /// Loads the next messages of a room: those that it had when it was adopted change nothing, and later
+    /// ones are applied.
+    fn load(&mut self, room: RoomKey, mut count: usize) {
+        let Some((base, cursor)) = self.loading.get(&room).copied() else { return };
+        let Some(key) = self.mirrored(room) else { return };
+        let (history, store) =
+            (self.chat.feeds.history(room).unwrap(), &self.chat.feeds.archive().store);
+        if history.dropped() > base.max(cursor) {
+            // Presences may have been lost: begin anew.
+            assert!(self.mirror.drop_mirrored(self.now, key, &mut self.right));
+            self.loading.remove(&room);
+            self.adopt(room);
+            return self.load(room, count);
+        }
+        let mut copies = MessageCopies::of(self.ids[&room]);
+        let mut place = history.after(store, cursor);
+        while let Some(at) = place.filter(|_| count > 0) {
+            history.copy(store, at, &mut copies);
+            place = history.next(store, at);
+            count -= 1;
+        }
+        let mut last = cursor;
+        for message in copies.iter() {
+            match Some(message.id) <= base {
+                true => assert!(self.mirror.load(key, &message)),
+                false => assert!(self.mirror.apply(key, &message, &mut self.right)),
+            }
+            let is_new = Some(message.id) > base;
+            let deleted = match message.kind {
+                MessageKind::MessageDeleted(target) => Some(target),
+                _ => None,
+            };
+            if is_new && deleted.is_some() && deleted <= base {
+                self.seen.insert("deleted while loading");
+            }
+            if is_new {
+                self.seen.insert("changed while loading");
+            }
+            last = Some(message.id);
+            self.seen.insert("adopted with messages");
+        }
+        match place {
+            Some(_) => _ = self.loading.insert(room, (base, last)),
+            None => _ = self.loading.remove(&room),
+        }
+        self.mirror.check_invariants();
+        if place.is_none() {
+            let len = self.mirror.feeds.history(key).unwrap().len();
+            while self.chat.feeds.history(room).unwrap().len() > len {
+                self.chat.feeds.drop_first_message(room); // Memory was short here.
+            }
+        }
     }
 
     /// Forgets some of the rooms in which nobody is here.
@@ -308,6 +383,7 @@ impl Town {
             let Some(key) = self.mirrored(room).filter(|_| !is_used) else { continue };
             assert!(self.mirror.drop_mirrored(self.now, key, &mut self.right));
             assert_eq!(self.mirrored(room), None);
+            self.loading.remove(&room);
             self.mirror.check_invariants();
             self.seen.insert("dropped");
         }
@@ -441,7 +517,7 @@ impl Town {
         }
         drop(rest);
         for room in self.rooms.clone() {
-            let Some(key) = self.mirrored(room) else { continue };
+            let Some(key) = self.loaded(room) else { continue };
             let len = self.mirror.feeds.history(key).unwrap().len();
             while self.chat.feeds.history(room).unwrap().len() > len {
                 self.chat.feeds.drop_first_message(room);
@@ -461,14 +537,14 @@ impl Town {
                     if self.roll(4) == 0 {
                         self.bookmarks.push(message.id);
                     }
-                    if let Some(room) = self.mirrored(*room) {
+                    if let Some(room) = self.loaded(*room) {
                         assert!(self.mirror.apply(room, &message, &mut self.right));
                         assert_eq!(self.mirror.newest(room), message.id.place());
                         assert!(!self.mirror.apply(room, &message, &mut self.right));
                     }
                 }
                 Fact::Typing(room, user_id, name) => {
-                    let Some(room) = self.mirrored(*room) else { continue };
+                    let Some(room) = self.loaded(*room) else { continue };
                     let (now, name, sink) = (self.now, name.as_str(), &mut self.right);
                     assert!(self.mirror.typing_mirrored(now, room, *user_id, name.into(), sink));
                     assert!(!self.mirror.typing_mirrored(now, room, *user_id, name.into(), sink));
@@ -483,6 +559,7 @@ impl Town {
                 Fact::Closed(conn, reason) => self.close(*conn, *reason),
                 Fact::Ended(room) => {
                     let reason = self.chat.end_reason(*room);
+                    self.loading.remove(room);
                     if let Some(room) = self.mirrored(*room) {
                         self.mirror.end_mirrored(self.now, room, reason, &mut self.right);
                     }
@@ -563,7 +640,7 @@ impl Town {
     /// A change that nobody listens to is not published.
     fn sync(&mut self) {
         for room in self.rooms.clone() {
-            let Some(key) = self.mirrored(room) else { continue };
+            let Some(key) = self.loaded(room) else { continue };
             let facts = self.facts(room);
             let mirrored =
                 OwnedFacts::of(self.mirror.room_info(key).unwrap(), self.mirror.owner(key));
@@ -580,7 +657,7 @@ impl Town {
         self.chat.check_invariants();
         self.mirror.check_invariants();
         for room in &self.rooms {
-            let Some(key) = self.mirrored(*room) else { continue };
+            let Some(key) = self.loaded(*room) else { continue };
             assert_eq!(self.facts(*room), {
                 let info = self.mirror.room_info(key).unwrap();
                 OwnedFacts::of(info, self.mirror.owner(key))
