@@ -33,3 +33,5 @@ mod functions;
 mod guide;
 mod splitting;
 mod start;
+#[cfg(feature = "tls")]
+mod tls;
