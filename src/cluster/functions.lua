@@ -570,7 +570,10 @@ local function arrive(P, room, node, us, keep, uid, name, folded, tail, r)
   call('ZADD', P .. 'o:' .. room, call('HINCRBY', R, 'a', 1), uid)
   call('HSET', P .. 'f:' .. room, folded, uid)
   local inherits = call('HSETNX', R, 'o', uid) == 1
-  local joined = append(P, room, node, us, keep, said('J', tail, uid, name), r)
+  -- One more than is kept, until the next message: a node that loads the history first has to read
+  -- what was kept before the arrival.
+  local most = tonumber(keep) > 0 and keep + 1 or keep
+  local joined = append(P, room, node, us, most, said('J', tail, uid, name), r)
   local now = inherits and changed(P, room, node) or relist(P, room)
   return joined, inherits and now
 end

@@ -325,6 +325,10 @@ impl Cluster {
                 }
             }
             RequestStep::Reaching { person, room, command } => {
+                if let (Err(_), SessionCommand::Post { text, nonce, .. }) = (accept(reply), &command) {
+                    // A bad message is refused before an unknown room.
+                    Draft::new(text, nonce.as_deref())?;
+                }
                 accept(reply)?;
                 match self.is_mirrored(lent, room, reply) {
                     Some(true) => self.on_reached(lent, key, person, room, command),

@@ -107,6 +107,8 @@ impl<S: Stream> Core<S> {
         if let Some((cluster, mut lent)) = self.cluster() {
             cluster.on_bytes(&mut lent, bytes);
         }
+        // At once: a connection that was let in may have its turn in this tick.
+        self.deliver_answers();
     }
 
     /// The connection to the store is established.
@@ -201,6 +203,12 @@ impl<S: Stream> Core<S> {
     pub(super) fn settle_cluster(&mut self) {
         let Some((cluster, mut lent)) = self.cluster() else { return };
         cluster.on_exits(&mut lent);
+        self.deliver_answers();
+    }
+
+    /// The store's answers reach the connections that they are for.
+    fn deliver_answers(&mut self) {
+        let Some((cluster, _)) = self.cluster() else { return };
         let announcements = cluster.take_announcements();
         let answers = cluster.take_answers();
         for text in announcements {

@@ -25,10 +25,12 @@ pub mod resp;
 pub mod stores;
 
 use std::env;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::{Address, Server, command};
 use balancer::Balancer;
@@ -69,6 +71,9 @@ pub fn start(flags: &[&str], environment: &[(&str, &str)]) -> Option<Server> {
             Server::spawn_as_asked(command(&all, environment), 1)
         })
         .collect();
+    if store.is_some() {
+        servers.iter().for_each(await_store);
+    }
     let balancer = scope.is_none().then(|| Balancer::start(servers.iter().map(address).collect()));
     let mut first = servers.remove(0);
     if let Some(balancer) = &balancer {
@@ -83,6 +88,23 @@ pub fn address(node: &Server) -> SocketAddr {
     match node.address() {
         Address::Tcp(address) => *address,
         Address::Unix(path) => panic!("{} is no address for a balancer", path.display()),
+    }
+}
+
+/// Waits until a node has reached its store: before, it answers 503.
+pub fn await_store(node: &Server) {
+    let address = address(node);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let mut stream = TcpStream::connect(address).expect("the node listens");
+        let request = b"GET /health HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n";
+        let mut answer = String::new();
+        let asked = stream.write_all(request).and_then(|()| stream.read_to_string(&mut answer));
+        if asked.is_ok() && answer.contains(r#""store":"up""#) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "the node does not reach its store: {answer}");
+        thread::sleep(Duration::from_millis(2));
     }
 }
 
