@@ -325,7 +325,9 @@ impl Cluster {
                 }
             }
             RequestStep::Reaching { person, room, command } => {
-                if let (Err(_), SessionCommand::Post { text, nonce, .. }) = (accept(reply), &command) {
+                if let (Err(_), SessionCommand::Post { text, nonce, .. }) =
+                    (accept(reply), &command)
+                {
                     // A bad message is refused before an unknown room.
                     Draft::new(text, nonce.as_deref())?;
                 }

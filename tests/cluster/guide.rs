@@ -19,7 +19,6 @@ fn blocks(language: &str) -> Vec<Vec<&'static str>> {
     blocks.map(|block| block.lines().collect()).collect()
 }
 
-#[ignore = "until the server takes --cluster"]
 #[test]
 fn two_commands_start_two_servers_that_share_rooms() {
     Store::each(|store| {
@@ -88,19 +87,16 @@ fn each_behind(balancer: impl Fn(&Recipe<'_>) -> Option<Front>) {
     });
 }
 
-#[ignore = "until the server takes --cluster"]
 #[test]
 fn nginx_works_with_the_guides_configuration() {
     each_behind(|recipe| recipe.nginx());
 }
 
-#[ignore = "until the server takes --cluster"]
 #[test]
 fn caddy_works_with_the_guides_configuration() {
     each_behind(|recipe| recipe.caddy());
 }
 
-#[ignore = "until the server takes --cluster"]
 #[test]
 fn haproxy_works_with_the_guides_configuration() {
     each_behind(|recipe| recipe.haproxy("haproxy"));

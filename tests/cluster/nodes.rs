@@ -9,7 +9,7 @@ use std::ops::Deref;
 use rustix::process::Signal;
 
 use crate::balancer::Balancer;
-use crate::server::front::address;
+use crate::server::front::{address, await_store};
 use crate::server::{Address, Entrance, Server};
 use crate::stores::Store;
 
@@ -44,7 +44,9 @@ impl Nodes {
 
     fn new_node(&self) -> Server {
         let flags: Vec<&str> = self.flags.iter().map(String::as_str).collect();
-        Server::start(&flags)
+        let node = Server::start(&flags);
+        await_store(&node);
+        node
     }
 
     /// A node that runs, for what is asked of it alone.
