@@ -25,6 +25,7 @@
 //! What the mirror tells the store: connections that have ended, by [`Chat::take_exits`].
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use super::catch_up::Start;
 use super::config::ChatConfig;
@@ -390,16 +391,21 @@ impl Chat {
         None
     }
 
-    /// A person types. Tells that at most once a second, and returns whether it was told.
+    /// A person types. Tells that at most once a second, and returns whether it was told. `slack`: by how
+    /// much it may be early, because it comes from another server, which has kept the second.
     pub fn typing_mirrored(
         &mut self,
         now: Now,
         room: RoomKey,
-        user_id: UserId,
-        user: UserName<'_>,
+        (user_id, user): (UserId, UserName<'_>),
+        slack: Duration,
         sink: &mut dyn Sink,
     ) -> bool {
+        let slack = slack.as_micros() as u32;
         if let Some(member) = self.person(room, user_id) {
+            if let Some(member) = self.members.get_mut(member) {
+                member.typing_due = member.typing_due.wrapping_sub(slack);
+            }
             return self.is_open(room) && self.typing_as(now, member, sink);
         }
         let Some(room_id) = self.room_id(room).filter(|_| self.is_open(room)) else { return false };
@@ -407,7 +413,11 @@ impl Chat {
             let len = mirror.typing_due.len() as u64;
             mirror.typing_due.get_mut((user_id.0 % len) as usize)
         });
-        if !due.is_some_and(|due| pace_typing(due, now)) {
+        let is_paced = |due: &mut u32| {
+            *due = due.wrapping_sub(slack);
+            pace_typing(due, now)
+        };
+        if !due.is_some_and(is_paced) {
             return false;
         }
         let event = Event::Typing { user: user.as_str(), user_id, room_id };

@@ -5,6 +5,8 @@
 //! the order in which it was taken: a connection that ends while it is entering enters first, and
 //! then leaves.
 
+use std::time::Duration;
+
 use super::args::Args;
 use super::identity::new_tail;
 use super::library::Function;
@@ -247,9 +249,10 @@ impl Cluster {
         match reply.status() {
             "IN" => {}
             "PROBE" => {
-                let wait = std::time::Duration::from_micros(reply.number(1));
+                let wait = Duration::from_micros(reply.number(1));
                 entering.holder = UserId::parse(reply.text(2));
                 self.arm(now.after(wait), key);
+                self.answers.push(NodeAnswer::Waits { to: entering.conn });
                 return Ok(Some(EntryStep::Probing));
             }
             "NOMEMBER" => return Err(CloseReason::NotAMember),
@@ -349,8 +352,7 @@ impl Cluster {
 
     // ---- What a connection sends
 
-    /// Posts a message of a connection. [`NodeAnswer::Refused`] may follow. `Ok(true)`: so many are under
-    /// way that nothing more must be read until [`crate::chat::Sink::admit`].
+    /// Posts a message of a connection. [`NodeAnswer::Refused`] may follow.
     pub fn post(
         &mut self,
         lent: &mut Lent<'_>,
@@ -358,9 +360,9 @@ impl Cluster {
         attachment: AttachmentKey,
         text: &str,
         nonce: Option<&str>,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<(), Refusal> {
         let Some((person, draft)) = lent.chat.draft_for(attachment, text, nonce)? else {
-            return Ok(false); // Its close is on its way.
+            return Ok(()); // Its close is on its way.
         };
         let (room, user_id) = (person.room, person.user_id);
         let (kind, user) = (MessageKind::Chat(draft.text()), person.name.shown());
@@ -381,9 +383,8 @@ impl Cluster {
         let nonce = nonce.map(Into::into);
         let posting = Box::new(Posting { conn, attachment, room, body, nonce });
         self.call_room(lent.now.mono, room, Function::Post, args, Token::Post(posting))?;
-        let count = self.posting.entry(conn).or_default();
-        *count += 1;
-        Ok(*count >= POSTING_MAX)
+        *self.posting.entry(conn).or_default() += 1;
+        Ok(())
     }
 
     /// The store has answered, or, with `Err`, has not.
@@ -394,7 +395,7 @@ impl Cluster {
         reply: Result<&Reply, Refusal>,
     ) {
         let Posting { conn, attachment, room, body, nonce } = posting;
-        self.on_post_settled(lent, conn);
+        self.on_post_settled(conn);
         let why = match reply {
             Ok(reply) if reply.status() == "OK" => {
                 let record = [reply.bytes(3), &body].concat();
@@ -419,16 +420,20 @@ impl Cluster {
         self.answers.push(NodeAnswer::Refused { to: conn, attachment, why, nonce });
     }
 
+    /// Whether so many messages of the connection are under way that nothing more must be read from it.
+    pub fn is_busy_with(&self, conn: ConnKey) -> bool {
+        self.posting.get(&conn).is_some_and(|count| *count >= POSTING_MAX)
+    }
+
     /// One message fewer of the connection is under way.
-    pub(super) fn on_post_settled(&mut self, lent: &mut Lent<'_>, conn: ConnKey) {
-        if let Some(count) = self.posting.get_mut(&conn) {
-            *count -= 1;
-            if *count == POSTING_MAX / 2 {
-                lent.sink.admit(conn);
-            }
-            if *count == 0 {
-                self.posting.remove(&conn);
-            }
+    pub(super) fn on_post_settled(&mut self, conn: ConnKey) {
+        let Some(count) = self.posting.get_mut(&conn) else { return };
+        *count -= 1;
+        if *count + 1 == POSTING_MAX {
+            self.answers.push(NodeAnswer::Goes { to: conn });
+        }
+        if *count == 0 {
+            self.posting.remove(&conn);
         }
     }
 
@@ -436,7 +441,7 @@ impl Cluster {
     pub fn typing(&mut self, lent: &mut Lent<'_>, attachment: AttachmentKey) {
         let Some(person) = lent.chat.person_of(attachment) else { return };
         let (room, user_id, name) = (person.room, person.user_id, person.name.clone());
-        if self.on_typing(lent, room, user_id, name.shown()) {
+        if self.on_typing(lent, room, user_id, name.shown(), Duration::ZERO) {
             let args = Args::new().text(room.to_string()).text(user_id.to_string());
             let args = args.text("").text(name.as_str());
             let _ = self.call_room(lent.now.mono, room, Function::Typing, args, Token::Nothing);

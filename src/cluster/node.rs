@@ -4,6 +4,7 @@
 //! invariant: replies and pushes are handled in the order in which they came.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::args::Args;
 use super::library::Function;
@@ -14,6 +15,9 @@ use super::resp::Reply;
 use super::state::{Cluster, Lent, Token};
 use super::uplink::{CallFailure, Login, UplinkEvent};
 use crate::clock::Mono;
+
+/// By how much a push may come sooner after the one before than it was sent.
+const TYPING_SLACK: Duration = Duration::from_millis(250);
 
 impl Cluster {
     // ---- The connection to the store
@@ -130,7 +134,7 @@ impl Cluster {
                 }
             }
             StorePush::Typing { room, user_id, user } => {
-                self.on_typing(lent, room, user_id, user);
+                self.on_typing(lent, room, user_id, user, TYPING_SLACK);
             }
             StorePush::Kicked { room, user_id, reason } => {
                 self.close_person(lent, room, user_id, reason);

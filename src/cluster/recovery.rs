@@ -189,7 +189,7 @@ impl Cluster {
             match token {
                 Token::Post(posting) => {
                     let Posting { conn, .. } = *posting;
-                    self.on_post_settled(lent, conn);
+                    self.on_post_settled(conn);
                 }
                 Token::Plan(key) => {
                     if let Some(message) = message {
@@ -261,7 +261,7 @@ impl Cluster {
             .text(user_id.to_string())
             .text(name.folded())
             .text(name.as_str())
-            .text("")
+            .text("-") // The address that the room has.
             .flag(true)
             .flag(false)
             .number(0)

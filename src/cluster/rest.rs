@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::args::Args;
 use super::identity::{AddressHashes, new_tail};
@@ -829,7 +830,7 @@ impl Cluster {
             SessionCommand::Type { .. } => {
                 accept(reply)?;
                 let user_id = self.user_id(&person, room)?;
-                self.on_typing(lent, room, user_id, person.name.shown());
+                self.on_typing(lent, room, user_id, person.name.shown(), Duration::ZERO);
                 Settled::Typed
             }
             SessionCommand::RemoveUser { user_id, ban, .. } => {

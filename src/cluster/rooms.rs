@@ -239,15 +239,20 @@ impl Cluster {
         }
     }
 
+    /// A person types. Whether that was told.
     pub(super) fn on_typing(
         &mut self,
         lent: &mut Lent<'_>,
         room: RoomId,
         user_id: UserId,
         user: UserName<'_>,
+        slack: Duration,
     ) -> bool {
         let key = lent.chat.room(room);
-        key.is_some_and(|key| lent.chat.typing_mirrored(lent.now, key, user_id, user, lent.sink))
+        key.is_some_and(|key| {
+            let person = (user_id, user);
+            lent.chat.typing_mirrored(lent.now, key, person, slack, lent.sink)
+        })
     }
 
     /// Closes a person's connections in a room, and those that are entering.
@@ -266,6 +271,7 @@ impl Cluster {
 
     /// The room has ended.
     pub(super) fn on_room_over(&mut self, lent: &mut Lent<'_>, room: RoomId, reason: CloseReason) {
+        self.close_entering(lent, |entering| entering.room == room, reason);
         let Some(mirrored) = self.rooms.remove(&room) else { return };
         if let Some(key) = lent.chat.room(room) {
             lent.chat.end_mirrored(lent.now, key, reason, lent.sink);

@@ -56,6 +56,16 @@ pub enum NodeAnswer {
         /// Why.
         reason: CloseReason,
     },
+    /// The connection waits for a name.
+    Waits {
+        /// The connection.
+        to: ConnKey,
+    },
+    /// So few of the connection's messages are under way that it may be read again.
+    Goes {
+        /// The connection.
+        to: ConnKey,
+    },
     /// A connection's message was refused.
     Refused {
         /// The connection.

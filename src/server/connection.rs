@@ -188,6 +188,10 @@ impl ResponseRest {
 pub(super) struct Ws {
     pub context: ws::Context,
     pub recipient: Recipient,
+    /// The response to the upgrade, withheld until the store has answered: from then on the
+    /// connection is in its room, or waits for a name.
+    #[cfg(feature = "cluster")]
+    pub opening: Option<Box<[u8]>>,
 }
 
 /// A connection of a member, which is sent the events of a room: a WebSocket or an event stream.
@@ -212,7 +216,12 @@ pub(super) struct Recipient {
 impl Ws {
     /// Right after the upgrade.
     pub fn new(context: ws::Context) -> Ws {
-        Ws { context, recipient: Recipient::default() }
+        Ws {
+            context,
+            recipient: Recipient::default(),
+            #[cfg(feature = "cluster")]
+            opening: None,
+        }
     }
 }
 

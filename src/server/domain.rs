@@ -185,10 +185,7 @@ impl<S: Stream> Core<S> {
         nonce: Option<&str>,
     ) -> Result<(), Refusal> {
         let Some((cluster, mut lent)) = self.cluster() else { return Ok(()) };
-        let must_pause = cluster.post(&mut lent, key, attachment, text, nonce)?;
-        if let Some(recipient) = self.table.slots.get_mut(key).and_then(Connection::recipient) {
-            recipient.is_paused = must_pause;
-        }
+        cluster.post(&mut lent, key, attachment, text, nonce)?;
         Ok(())
     }
 
@@ -221,6 +218,8 @@ impl<S: Stream> Core<S> {
                 NodeAnswer::Outcome { to, outcome } => self.on_outcome(to, outcome),
                 NodeAnswer::Entered { to, attachment } => self.on_entered(to, attachment),
                 NodeAnswer::TurnedAway { to, reason } => self.on_turned_away(to, reason),
+                NodeAnswer::Waits { to } => self.table.open(to),
+                NodeAnswer::Goes { to } => self.table.schedule(to),
                 NodeAnswer::Refused { to, attachment, why, nonce } => {
                     self.refuse(to, attachment, why, nonce.as_deref());
                 }

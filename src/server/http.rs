@@ -302,10 +302,20 @@ impl<S: Stream> Core<S> {
         let response = handshake::accept(accept, upgrade.subprotocol);
         let response = self.api.with_cors_fields(Some(request), response);
         let framing = framing(&self.date.1, Some(request), true);
+        #[cfg(feature = "cluster")]
+        let opening = self.cluster.is_some().then(|| response.head(framing));
+        #[cfg(feature = "cluster")]
+        if opening.is_none() {
+            queue(&mut self.table, key, response, framing);
+        }
+        #[cfg(not(feature = "cluster"))]
         queue(&mut self.table, key, response, framing);
         self.table.set_timer(key, None);
         let Some(connection) = self.table.slots.get_mut(key) else { return };
-        connection.protocol = Protocol::Ws(Ws::new(Context::new()));
+        let ws = Ws::new(Context::new());
+        #[cfg(feature = "cluster")]
+        let ws = Ws { opening: opening.map(Into::into), ..ws };
+        connection.protocol = Protocol::Ws(ws);
         self.table.counters.websockets += 1;
         if let Err(reason) = self.enter(key, upgrade.session, upgrade.room, upgrade.start, client) {
             match api::socket::close(reason) {

@@ -27,6 +27,11 @@ impl<S: Stream> Core<S> {
         if connection.is_closed || is_paused {
             return;
         }
+        #[cfg(feature = "cluster")]
+        if self.cluster.as_ref().is_some_and(|cluster| cluster.is_busy_with(key)) {
+            return;
+        }
+        let Some(connection) = self.table.slots.get_mut(key) else { return };
         if connection.has_input() {
             return self.handle_buffered(key);
         }

@@ -151,6 +151,8 @@ impl<S: Stream> Sink for Table<S> {
     }
 
     fn admit(&mut self, to: ConnKey) {
+        #[cfg(feature = "cluster")]
+        self.open(to);
         let Some(connection) = self.slots.get_mut(to) else { return };
         if let Protocol::Stream(stream) = &connection.protocol {
             if stream.opening.as_ref().is_some_and(|opening| opening.is_refused) {

@@ -213,6 +213,8 @@ impl<S: Stream> Table<S> {
     /// stream that has not begun is refused in *settle* instead.
     pub fn close(&mut self, key: ConnectionKey, close: Close) {
         self.on_steps(1);
+        #[cfg(feature = "cluster")]
+        self.open(key);
         let mut control = self.take_control();
         match self.slots.get_mut(key).map(|connection| &mut connection.protocol) {
             Some(Protocol::Ws(ws)) => ws.context.close(close, &mut control),
@@ -233,6 +235,15 @@ impl<S: Stream> Table<S> {
         }
         self.control = control;
         self.finish(key, Departure::Closed);
+    }
+
+    /// Sends the response to an upgrade that was withheld.
+    #[cfg(feature = "cluster")]
+    pub fn open(&mut self, key: ConnectionKey) {
+        let ws = self.slots.get_mut(key).and_then(Connection::ws);
+        if let Some(opening) = ws.and_then(|ws| ws.opening.take()) {
+            self.push(key, Piece::private(opening));
+        }
     }
 
     /// Pings a WebSocket peer.

@@ -26,7 +26,7 @@ pub mod stores;
 
 use std::env;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
@@ -99,7 +99,10 @@ pub fn await_store(node: &Server) {
         let mut stream = TcpStream::connect(address).expect("the node listens");
         let request = b"GET /health HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n";
         let mut answer = String::new();
-        let asked = stream.write_all(request).and_then(|()| stream.read_to_string(&mut answer));
+        let asked = stream
+            .write_all(request)
+            .and_then(|()| stream.shutdown(Shutdown::Write)) // So that the node frees it at once.
+            .and_then(|()| stream.read_to_string(&mut answer));
         if asked.is_ok() && answer.contains(r#""store":"up""#) {
             // Some tests allow one connection. The node keeps this one until it has seen its end.
             #[cfg(target_os = "linux")]

@@ -431,7 +431,7 @@ fn typing_is_told_once_a_second_for_each_person() {
     let mut typing = |user_id: UserId, millis: u64| {
         let now = glass.now.after(Duration::from_millis(millis));
         let user = name(user_id).into();
-        glass.chat.typing_mirrored(now, room, user_id, user, &mut glass.sink)
+        glass.chat.typing_mirrored(now, room, (user_id, user), Duration::ZERO, &mut glass.sink)
     };
     // Zoe and Bob are not present.
     for person in [ANA, BOB, ZOE] {
@@ -441,7 +441,13 @@ fn typing_is_told_once_a_second_for_each_person() {
     assert_eq!(glass.sink.facts.len(), 6);
     glass.end(room, CloseReason::RoomDeleted);
     let later = glass.now.after(HOUR);
-    assert!(!glass.chat.typing_mirrored(later, room, BOB, "bob".into(), &mut glass.sink));
+    assert!(!glass.chat.typing_mirrored(
+        later,
+        room,
+        (BOB, "bob".into()),
+        Duration::ZERO,
+        &mut glass.sink
+    ));
     glass.assert_empty();
 }
 

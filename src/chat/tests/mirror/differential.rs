@@ -546,8 +546,20 @@ impl Town {
                 Fact::Typing(room, user_id, name) => {
                     let Some(room) = self.loaded(*room) else { continue };
                     let (now, name, sink) = (self.now, name.as_str(), &mut self.right);
-                    assert!(self.mirror.typing_mirrored(now, room, *user_id, name.into(), sink));
-                    assert!(!self.mirror.typing_mirrored(now, room, *user_id, name.into(), sink));
+                    assert!(self.mirror.typing_mirrored(
+                        now,
+                        room,
+                        (*user_id, name.into()),
+                        Duration::ZERO,
+                        sink
+                    ));
+                    assert!(!self.mirror.typing_mirrored(
+                        now,
+                        room,
+                        (*user_id, name.into()),
+                        Duration::ZERO,
+                        sink
+                    ));
                     self.seen.insert("typing here");
                 }
                 Fact::Changed(room, facts) => {
