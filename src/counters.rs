@@ -92,6 +92,30 @@ impl Counters {
     }
 }
 
+/// Counters and gauges of a server's connection to the store of its cluster.
+#[cfg(feature = "cluster")]
+#[derive(Clone, Copy, Default, Debug)]
+pub struct StoreCounters {
+    /// Gauge: whether the store answers this server.
+    pub is_up: bool,
+    /// Gauge: calls and commands without a reply.
+    pub in_flight: u64,
+    /// Connections that the store has welcomed.
+    pub connected: u64,
+    /// How often replies began to be slow.
+    pub slow: u64,
+    /// Connections that the store has given up.
+    pub fenced: u64,
+    /// How often the store has given up this server, and with it its people.
+    pub leases_lost: u64,
+    /// Messages that came without the one before them.
+    pub gaps: u64,
+    /// Mirrors that could not be brought up to date.
+    pub resyncs_failed: u64,
+    /// How long replies took.
+    pub latency: Histogram,
+}
+
 /// A histogram of durations.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Histogram {

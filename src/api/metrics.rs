@@ -12,6 +12,8 @@ use super::error::{Code, Error};
 use super::routes;
 use crate::chat::Chat;
 use crate::clock::Wall;
+#[cfg(feature = "cluster")]
+use crate::counters::StoreCounters;
 use crate::counters::{CLOSE_CODES, Counters, Histogram};
 use crate::http::{Method, Request, Response};
 
@@ -29,6 +31,9 @@ pub struct Metrics<'a> {
     pub memory_max: Option<usize>,
     /// Resident memory of the process in bytes, at most a second old; `None` if it is unknown.
     pub resident: Option<usize>,
+    /// `None`: the server is alone.
+    #[cfg(feature = "cluster")]
+    pub store: Option<StoreCounters>,
 }
 
 /// Answers a request on a listener for metrics, or for the metrics on the operator's listener. The
@@ -60,7 +65,32 @@ fn text(metrics: &Metrics<'_>) -> String {
     ends(&mut out, metrics.counters);
     memory(&mut out, metrics);
     ticks(&mut out, &metrics.counters.ticks);
+    #[cfg(feature = "cluster")]
+    if let Some(counters) = &metrics.store {
+        store(&mut out, counters);
+    }
     out.0
+}
+
+#[cfg(feature = "cluster")]
+fn store(out: &mut Exposition, counters: &StoreCounters) {
+    let help = "1 while the cluster's store answers.";
+    out.single("chat_store_up", "gauge", help, u8::from(counters.is_up));
+    let help = "Calls that the store has not answered yet.";
+    out.single("chat_store_calls", "gauge", help, counters.in_flight);
+    let help = "Connections that the store has welcomed.";
+    out.single("chat_store_connected_total", "counter", help, counters.connected);
+    let help = "Times that a reply of the store began to be late.";
+    out.single("chat_store_slow_total", "counter", help, counters.slow);
+    let help = "Connections that the store has given up.";
+    out.single("chat_store_fenced_total", "counter", help, counters.fenced);
+    let help = "Times that the store has given up this server.";
+    out.single("chat_store_leases_lost_total", "counter", help, counters.leases_lost);
+    let help = "Messages that came without the one before them.";
+    out.single("chat_store_gaps_total", "counter", help, counters.gaps);
+    let help = "Rooms that could not be brought up to date.";
+    out.single("chat_store_resyncs_failed_total", "counter", help, counters.resyncs_failed);
+    out.histogram("chat_store_reply_seconds", "How long replies took.", &counters.latency);
 }
 
 fn process(out: &mut Exposition, metrics: &Metrics<'_>) {
@@ -146,18 +176,8 @@ fn memory(out: &mut Exposition, metrics: &Metrics<'_>) {
 }
 
 fn ticks(out: &mut Exposition, ticks: &Histogram) {
-    const NAME: &str = "chat_tick_duration_seconds";
-    const BUCKET: &str = "chat_tick_duration_seconds_bucket";
-    out.family(NAME, "histogram", "How long turns of the loop took, without waiting.");
-    let mut count = 0;
-    for (index, in_bucket) in ticks.counts.iter().enumerate() {
-        count += in_bucket; // Buckets are cumulative.
-        let bound = Histogram::BOUNDS_MICROS.get(index);
-        let le = bound.map_or("+Inf".into(), |micros| Seconds(*micros).to_string());
-        out.sample(BUCKET, Some(("le", &le)), count);
-    }
-    out.sample("chat_tick_duration_seconds_sum", None, Seconds(ticks.sum_micros));
-    out.sample("chat_tick_duration_seconds_count", None, count);
+    let help = "How long turns of the loop took, without waiting.";
+    out.histogram("chat_tick_duration_seconds", help, ticks);
 }
 
 /// Microseconds, displayed as the shortest decimal number of seconds. `f64` is not exact beyond 2⁵³,
@@ -193,6 +213,21 @@ impl Exposition {
     fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
         self.family(name, kind, help);
         self.sample(name, None, value);
+    }
+
+    /// Appends a histogram.
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
+        self.family(name, "histogram", help);
+        let bucket = format!("{name}_bucket");
+        let mut count = 0;
+        for (index, in_bucket) in histogram.counts.iter().enumerate() {
+            count += in_bucket; // Buckets are cumulative.
+            let bound = Histogram::BOUNDS_MICROS.get(index);
+            let le = bound.map_or("+Inf".into(), |micros| Seconds(*micros).to_string());
+            self.sample(&bucket, Some(("le", &le)), count);
+        }
+        self.sample(&format!("{name}_sum"), None, Seconds(histogram.sum_micros));
+        self.sample(&format!("{name}_count"), None, count);
     }
 
     fn line(&mut self, line: impl Display) {

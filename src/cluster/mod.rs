@@ -51,5 +51,5 @@ pub use settled::{Settled, SettledBan};
 pub use state::{Cluster, ClusterSettings, Lent, NodeAnswer};
 pub use uplink::{
     CALL_BYTES_MAX, CALLS_MAX, CallFailure, Login, StartProblem, StoreCall, Unavailable, Uplink,
-    UplinkConfig, UplinkCounters, UplinkEvent,
+    UplinkConfig, UplinkEvent,
 };

@@ -15,6 +15,7 @@ use super::resp::Reply;
 use super::state::{Cluster, Lent, Token};
 use super::uplink::{CallFailure, Login, UplinkEvent};
 use crate::clock::Mono;
+use crate::counters::StoreCounters;
 
 /// By how much a push may come sooner after the one before than it was sent.
 const TYPING_SLACK: Duration = Duration::from_millis(250);
@@ -25,6 +26,12 @@ impl Cluster {
     /// Whether a connection to the store should be made now.
     pub fn poll_connect(&mut self, now: Mono) -> bool {
         self.uplink.poll_connect(now, &mut *self.entropy)
+    }
+
+    /// Numbers for the metrics.
+    pub fn counters(&self) -> StoreCounters {
+        let (gaps, resyncs_failed) = (self.beats.gaps, self.beats.resyncs_failed);
+        StoreCounters { gaps, resyncs_failed, ..self.uplink.counters() }
     }
 
     /// Whether there must be no connection to the store: one that there is must be closed.

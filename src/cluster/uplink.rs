@@ -29,7 +29,7 @@ use super::resp::{
     pack_part,
 };
 use crate::clock::{Entropy, Mono};
-use crate::counters::Histogram;
+use crate::counters::StoreCounters;
 
 /// Most calls without a reply. At 30 µs each, the store answers them within an eighth of a second.
 pub const CALLS_MAX: usize = 4096;
@@ -176,21 +176,6 @@ impl fmt::Display for StartProblem {
     }
 }
 
-/// Numbers for the metrics.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct UplinkCounters {
-    /// How long replies took.
-    pub latency: Histogram,
-    /// Gauge: calls and commands without a reply.
-    pub in_flight: u64,
-    /// Connections that the store has welcomed.
-    pub connected: u64,
-    /// Connections on which the store refused a call as fenced.
-    pub fenced: u64,
-    /// How often a reply began to be slow.
-    pub slow: u64,
-}
-
 /// The connection to the store. `T` is what comes back with a reply.
 pub struct Uplink<T> {
     config: UplinkConfig,
@@ -227,7 +212,7 @@ pub struct Uplink<T> {
     /// Of the others in `sent`.
     once: (usize, usize),
     is_slow: bool,
-    counters: UplinkCounters,
+    counters: StoreCounters,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -337,7 +322,7 @@ impl<T> Uplink<T> {
             calls: (0, 0),
             once: (0, 0),
             is_slow: false,
-            counters: UplinkCounters::default(),
+            counters: StoreCounters::default(),
         }
     }
 
@@ -367,9 +352,9 @@ impl<T> Uplink<T> {
     }
 
     /// Numbers for the metrics.
-    pub fn counters(&self) -> UplinkCounters {
+    pub fn counters(&self) -> StoreCounters {
         let in_flight = (self.calls.0 + self.once.0) as u64;
-        UplinkCounters { in_flight, ..self.counters }
+        StoreCounters { is_up: self.is_up(), in_flight, ..self.counters }
     }
 
     /// Bytes that are kept.
@@ -831,6 +816,7 @@ impl<T> Uplink<T> {
             // The lease has run out. Another node begins, because the store still cleans up after
             // this one.
             self.node = None;
+            self.counters.leases_lost += 1;
             return Verdict::Again("it has given up this node".to_owned());
         }
         if partition == 0 {

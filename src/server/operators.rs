@@ -117,6 +117,8 @@ impl<S: Stream> Core<S> {
             memory: &memory,
             memory_max: Some(self.ledger.ceiling()),
             resident: self.resident_bytes,
+            #[cfg(feature = "cluster")]
+            store: self.cluster.as_deref().map(crate::cluster::Cluster::counters),
         };
         metrics::answer(request, &metrics)
     }

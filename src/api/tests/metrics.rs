@@ -14,6 +14,8 @@ fn ask(w: &World, line: &str, body: &str, counters: &Counters) -> Result<Respons
         memory: &memory,
         memory_max: Some(1000),
         resident: Some(5000),
+        #[cfg(feature = "cluster")]
+        store: Some(crate::counters::StoreCounters { gaps: 3, is_up: true, ..Default::default() }),
     };
     let fields = "Content-Type: application/json\r\n";
     answer(&request_to("127.0.0.1:9100", line, fields, body), &metrics)
@@ -115,4 +117,15 @@ fn check_form(text: &str) {
         }
     }
     assert!(text.ends_with('\n'));
+}
+
+#[cfg(feature = "cluster")]
+#[test]
+fn a_node_of_a_cluster_tells_about_its_store() {
+    let (w, counters) = (World::new(), Counters::default());
+    let response = ask(&w, "GET /metrics", "", &counters).unwrap();
+    let text = String::from_utf8(response.text).unwrap();
+    for line in ["chat_store_up 1", "chat_store_gaps_total 3", "chat_store_reply_seconds_count 0"] {
+        assert!(text.lines().any(|one| one == line), "{line}\n{text}");
+    }
 }
