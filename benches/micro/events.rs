@@ -124,7 +124,7 @@ fn with_chat(text: &str, run: impl FnOnce(&Event<'_>)) {
     let (session, room_id, _) = server.room();
     server.enter(&room_id, &session, "");
     let (room, room_id) = server.room_key(&room_id);
-    let (user_id, user) = server.chat().users(room).next().expect("a member is present");
+    let (user_id, user) = server.chat().users(room).first().copied().expect("a member is present");
     let id = MessageId::parse("0198c1f2-8b00-7000-8000-000000000000").expect("an id");
     let (wall, kind) = (Wall::from_micros(1_755_611_100_123_456), MessageKind::Chat(text));
     let event = Event::Message(Message {

@@ -210,7 +210,7 @@ pub fn page(out: &mut Vec<u8>, page: &Page<'_>, stamps: &mut Stamps) -> usize {
             out.extend_from_slice(b",\"room\":");
             room(out, &last.room, RoomForm::Inside { owner: last.owner });
             out.extend_from_slice(b",\"users\":");
-            listed = list(out, start, &last.users);
+            listed = list(out, start + LIST_BYTES_MAX, &last.users);
             let is_whole = listed == last.users.len();
             out.extend_from_slice(if is_whole { b"}" } else { b",\"users_more\":true}" });
         }
@@ -224,19 +224,19 @@ pub fn users(out: &mut Vec<u8>, room_id: RoomId, users: &[(UserId, &str)]) -> us
     out.extend_from_slice(b"{\"type\":\"users\",\"room_id\":");
     write(out, &Displayed(room_id));
     out.extend_from_slice(b",\"users\":");
-    let listed = list(out, start, users);
+    let listed = list(out, start + LIST_BYTES_MAX, users);
     out.extend_from_slice(b",\"more\":");
     write(out, &(listed < users.len()));
     out.push(b'}');
     listed
 }
 
-/// Appends the list of as many users as fit into the frame that begins at `start`.
-fn list(out: &mut Vec<u8>, start: usize, users: &[(UserId, &str)]) -> usize {
+/// Appends a list of users, whose last begins before `out` has `end` bytes. Returns how many are in it.
+pub fn list(out: &mut Vec<u8>, end: usize, users: &[(UserId, &str)]) -> usize {
     out.push(b'[');
     let mut listed = 0;
     for (user_id, user) in users {
-        if out.len() - start >= LIST_BYTES_MAX {
+        if out.len() >= end {
             break;
         }
         if listed > 0 {
@@ -343,16 +343,15 @@ pub fn confirmation(message: &str) -> Response {
     response(200, &Confirmation { message, ..Confirmation::default() })
 }
 
-/// One person in a list of those present.
-#[derive(Serialize)]
-pub struct Person<'a> {
-    user_id: Displayed<UserId>,
-    user: &'a str,
-}
-
-/// The people present, ready to be serialized.
-pub fn people<'a>(users: impl Iterator<Item = (UserId, &'a str)>) -> Vec<Person<'a>> {
-    users.map(|(user_id, user)| Person { user_id: Displayed(user_id), user }).collect()
+/// Appends a list of rooms.
+pub fn rooms(out: &mut Vec<u8>, rooms: &[RoomId]) {
+    out.push(b'[');
+    for (n, room) in rooms.iter().enumerate() {
+        out.extend_from_slice(if n > 0 { b",\"" } else { b"\"" });
+        out.extend_from_slice(room.text().as_bytes());
+        out.push(b'"');
+    }
+    out.push(b']');
 }
 
 /// A time, serialized in the form of contract §1.16.

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::call::Call;
 use super::error::Error;
-use super::json::{self, Confirmation, Displayed, Person, RoomForm, Timestamp};
+use super::json::{self, Confirmation, Displayed, RoomForm, Timestamp};
 use super::listings::Listings;
 use super::object::FieldValue;
 use super::query;
@@ -20,12 +20,6 @@ use crate::chat::{
     SessionCommand, TTL_MIN, Title, UserId,
 };
 use crate::http::Response;
-
-#[derive(Serialize)]
-struct Rooms<I: Iterator<Item: Serialize> + Clone> {
-    #[serde(serialize_with = "json::sequence")]
-    rooms: I,
-}
 
 /// `POST /rooms`.
 pub fn open<'a>(call: &Call<'a>) -> Result<SessionCommand<'a>, Error> {
@@ -65,7 +59,14 @@ pub fn joined<'a>(_: &Call<'a>) -> Result<SessionCommand<'a>, Error> {
 
 /// The answer to [`joined`].
 pub fn list(rooms: &[RoomId]) -> Response {
-    json::response(200, &Rooms { rooms: rooms.iter().copied().map(Displayed) })
+    json::response_of_text(200, ids(rooms))
+}
+
+fn ids(rooms: &[RoomId]) -> Vec<u8> {
+    let mut out = b"{\"rooms\":".to_vec();
+    json::rooms(&mut out, rooms);
+    out.push(b'}');
+    out
 }
 
 /// `GET /rooms/all`.
@@ -83,6 +84,11 @@ pub fn listing(call: &Call<'_>, listings: &mut Listings, chat: &Chat) -> Result<
         user_count: usize,
         created_at: Timestamp,
     }
+    #[derive(Serialize)]
+    struct Rooms<I: Iterator<Item: Serialize> + Clone> {
+        #[serde(serialize_with = "json::sequence")]
+        rooms: I,
+    }
     impl<'a> ListedRoom<'a> {
         fn of(room: RoomInfo<'a>) -> ListedRoom<'a> {
             ListedRoom {
@@ -99,7 +105,7 @@ pub fn listing(call: &Call<'_>, listings: &mut Listings, chat: &Chat) -> Result<
         if detail {
             json::bytes(&Rooms { rooms: rooms.map(ListedRoom::of) })
         } else {
-            json::bytes(&Rooms { rooms: rooms.map(|room| Displayed(room.id)) })
+            ids(&rooms.map(|room| room.id).collect::<Vec<_>>())
         }
     });
     Ok(json::response_of(200, vec![listing]))
@@ -184,11 +190,10 @@ pub fn users<'a>(call: &Call<'a>) -> Result<SessionCommand<'a>, Error> {
 
 /// The answer to [`users`].
 pub fn present(people: &[(UserId, &str)]) -> Response {
-    #[derive(Serialize)]
-    struct Users<'a> {
-        users: Vec<Person<'a>>,
-    }
-    json::response(200, &Users { users: json::people(people.iter().copied()) })
+    let mut out = b"{\"users\":".to_vec();
+    json::list(&mut out, usize::MAX, people);
+    out.push(b'}');
+    json::response_of_text(200, out)
 }
 
 // The fields are borrowed, so that a route drops all of them in one place: by value they made the

@@ -39,15 +39,14 @@ pub fn show<'a>(_: &Call<'a>) -> Result<SessionCommand<'a>, Error> {
 
 /// The answer to [`show`].
 pub fn shown(id: SessionId, name: &str, rooms: &[RoomId]) -> Response {
-    #[derive(Serialize)]
-    struct Me<'a, I: Iterator<Item: Serialize> + Clone> {
-        session_id: Displayed<SessionId>,
-        username: &'a str,
-        #[serde(serialize_with = "json::sequence")]
-        joined_rooms: I,
-    }
-    let joined_rooms = rooms.iter().copied().map(Displayed);
-    json::response(200, &Me { session_id: Displayed(id), username: name, joined_rooms })
+    let mut out = b"{\"session_id\":".to_vec();
+    json::write(&mut out, &Displayed(id));
+    out.extend_from_slice(b",\"username\":");
+    json::write(&mut out, &name);
+    out.extend_from_slice(b",\"joined_rooms\":");
+    json::rooms(&mut out, rooms);
+    out.push(b'}');
+    json::response_of_text(200, out)
 }
 
 /// `DELETE /sessions/me`. A session that has ended or never existed gets the same answer (contract

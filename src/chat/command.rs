@@ -256,9 +256,9 @@ impl Chat {
             SessionCommand::Touch => Outcome::Session,
             SessionCommand::ShowSession => {
                 let name = self.name(session).map_or("", Name::as_str);
-                Outcome::SessionShown { id, name, rooms: self.rooms_of(session).collect() }
+                Outcome::SessionShown { id, name, rooms: self.rooms_of(session) }
             }
-            SessionCommand::ListJoined => Outcome::Rooms(self.rooms_of(session).collect()),
+            SessionCommand::ListJoined => Outcome::Rooms(self.rooms_of(session)),
             SessionCommand::OpenRoom { options, from } => {
                 let room = self.open_room(now, session, options, from, sink)?;
                 let key = self.room(room);
@@ -311,7 +311,7 @@ impl Chat {
             }
             SessionCommand::ListPeople { room, from } => {
                 let room = self.gate(now, session, self.named(room), Access::Read, from)?;
-                let people: Vec<_> = self.users(room).collect();
+                let people = self.users(room);
                 sink.on_listed(people.len());
                 Outcome::People(people)
             }
@@ -332,7 +332,7 @@ impl Chat {
                 Outcome::Removed { address: asked.then_some(has_address) }
             }
             SessionCommand::ListBans { room } => {
-                Outcome::Bans(self.bans(now, session, self.named(room))?.collect())
+                Outcome::Bans(self.bans(now, session, self.named(room))?)
             }
             SessionCommand::LiftBan { room, user_id } => {
                 self.lift_ban(now, session, self.named(room), user_id)?;

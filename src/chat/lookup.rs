@@ -72,10 +72,10 @@ impl Chat {
     }
 
     /// The rooms of which the session is a member, in the order of joining.
-    pub fn rooms_of(&self, session: SessionKey) -> impl Iterator<Item = RoomId> + Clone {
+    pub fn rooms_of(&self, session: SessionKey) -> Vec<RoomId> {
         let rooms = self.sessions.get(session).map_or(&[][..], |session| &session.rooms);
         let rooms = rooms.iter().filter_map(|(room, _)| self.feeds.room(*room));
-        rooms.filter(|room| !room.is_closing).map(|room| room.id)
+        rooms.filter(|room| !room.is_closing).map(|room| room.id).collect()
     }
 
     /// The room with this id.
@@ -143,9 +143,9 @@ impl Chat {
     }
 
     /// The present members, in the order of their arrival.
-    pub fn users(&self, room: RoomKey) -> impl Iterator<Item = (UserId, &str)> {
-        let room = self.feeds.room(room).into_iter();
-        room.flat_map(|room| users(room, &self.members, &self.sessions))
+    pub fn users(&self, room: RoomKey) -> Vec<(UserId, &str)> {
+        let room = self.feeds.room(room);
+        room.map_or_else(Vec::new, |room| users(room, &self.members, &self.sessions))
     }
 
     /// The room in which the connection is, or which it waits to enter, unless it has ended.
@@ -286,10 +286,11 @@ pub(super) fn users<'a>(
     room: &Room,
     members: &'a Slots<Member, MemberTag>,
     sessions: &'a Slots<Session, SessionTag>,
-) -> impl Iterator<Item = (UserId, &'a str)> {
+) -> Vec<(UserId, &'a str)> {
     let present = room.roster.present(|key| members.get(key)?.arrival);
-    present.filter_map(|member| {
+    let present = present.filter_map(|member| {
         let member = members.get(member)?;
         Some((member.user_id, sessions.get(member.session)?.name.as_str()))
-    })
+    });
+    present.collect()
 }

@@ -118,16 +118,17 @@ impl Chat {
         now: Now,
         session: SessionKey,
         room: Option<RoomKey>,
-    ) -> Result<impl Iterator<Item = BanInfo<'_>> + use<'_>, Refusal> {
+    ) -> Result<Vec<BanInfo<'_>>, Refusal> {
         let key = self.owned_room(session, room)?;
         let rules = self.feeds.room(key).and_then(|room| room.rules.as_deref());
-        let bans = rules.into_iter().flat_map(move |rules| rules.bans.iter(now.mono));
-        Ok(bans.map(move |ban| BanInfo {
+        let Some(rules) = rules else { return Ok(Vec::new()) };
+        let bans = rules.bans.iter(now.mono).map(|ban| BanInfo {
             user_id: ban.user_id,
             user: ban.user.as_str(),
             until: ban.until.wall,
             has_address: ban.address.is_some(),
-        }))
+        });
+        Ok(bans.collect())
     }
 
     /// Lifts the ban of a person, if there is one, for the room's owner.

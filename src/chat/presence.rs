@@ -147,7 +147,7 @@ impl Chat {
         let (you, owner) = (member.user_id, self.owner(attachment.room));
         let is_owner = owner == Some(you);
         let last = |room, complete| {
-            let users = lookup::users(room, &self.members, &self.sessions).collect();
+            let users = lookup::users(room, &self.members, &self.sessions);
             LastPage { complete, you, is_owner, room: lookup::info(room), owner, users }
         };
         match self.feeds.catch_up(key, (room.id, room.changes), last, sink) {

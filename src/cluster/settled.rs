@@ -118,7 +118,7 @@ impl Settled {
             Settled::MessageDeleted => Outcome::MessageDeleted,
             Settled::People { room } => {
                 chat.room_info(*room).ok_or(Refusal::RoomNotFound)?;
-                Outcome::People(chat.users(*room).collect())
+                Outcome::People(chat.users(*room))
             }
             Settled::Typed => Outcome::Typed,
             Settled::Removed { address } => Outcome::Removed { address: *address },

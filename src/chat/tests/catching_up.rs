@@ -141,7 +141,8 @@ fn the_last_page_lists_each_present_member_once_by_arrival() {
     story.enter(cyd, room);
     let looking = story.enter_from(ana, room, Start::Last(0));
     story.assert_received(looking, &["complete: ana*, bob, cyd"]);
-    let users: Vec<_> = story.chat.users(room).map(|(_, name)| name.to_owned()).collect();
+    let users: Vec<_> =
+        story.chat.users(room).into_iter().map(|(_, name)| name.to_owned()).collect();
     assert_eq!(users, ["ana", "bob", "cyd"]);
     story.assert_received(b, &["joined bob", "left cyd", "joined cyd"]);
 }

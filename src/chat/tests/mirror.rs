@@ -156,7 +156,7 @@ impl Glass {
     }
 
     fn users(&self, room: RoomKey) -> Vec<&str> {
-        self.chat.users(room).map(|(_, name)| name).collect()
+        self.chat.users(room).into_iter().map(|(_, name)| name).collect()
     }
 
     fn texts(&self, room: RoomKey) -> Vec<String> {

@@ -188,7 +188,9 @@ impl Story {
 
     fn ban_names(&self, owner: SessionKey, room: RoomKey) -> Vec<String> {
         let bans = self.chat.bans(self.now, owner, Some(room)).unwrap();
-        bans.map(|ban| format!("{}{}", ban.user, if ban.has_address { " @" } else { "" })).collect()
+        bans.iter()
+            .map(|ban| format!("{}{}", ban.user, if ban.has_address { " @" } else { "" }))
+            .collect()
     }
 }
 
@@ -207,7 +209,7 @@ fn a_removal_closes_every_connection_and_is_announced_once() {
     story.assert_received(tabs[0], &["joined bob", "closed Removed"]);
     story.assert_received(tabs[1], &["closed Removed"]);
     story.assert_received(other, &["joined bob"]);
-    assert_eq!(story.chat.rooms_of(bob).count(), 1);
+    assert_eq!(story.chat.rooms_of(bob).len(), 1);
     assert_eq!(story.remove(ana, room, user_id, None), Err(Refusal::UserNotFound));
     story.wait(MINUTE);
     story.assert_received(a, &[]);
@@ -230,7 +232,7 @@ fn members_that_are_not_present_are_removed_silently_and_those_in_their_grace_ar
     story.assert_received(a, &[]);
     assert_eq!(story.remove(ana, room, cyd_id, None), Ok(false));
     story.assert_received(a, &["removed cyd"]);
-    assert_eq!((story.chat.rooms_of(bob).count(), story.chat.rooms_of(cyd).count()), (0, 0));
+    assert_eq!((story.chat.rooms_of(bob).len(), story.chat.rooms_of(cyd).len()), (0, 0));
 }
 
 #[test]
@@ -288,7 +290,7 @@ fn the_end_of_a_ban_is_the_same_in_every_list() {
     story.remove(ana, room, user_id, Some(BAN)).unwrap();
     let until = |story: &Story, ana| {
         let room = story.chat.feeds.rooms().next().map(|(key, _)| key);
-        story.chat.bans(story.now, ana, room).unwrap().next().unwrap().until
+        story.chat.bans(story.now, ana, room).unwrap()[0].until
     };
     let before = until(&story, ana);
     // The two clocks are read one after the other, and the system's may be set.
@@ -391,7 +393,7 @@ fn a_connection_that_waits_for_a_name_is_refused_if_its_address_is_banned_meanwh
     let ban = BanRequest { address: true, ..BAN };
     assert_eq!(story.remove(ana, room, user_id, Some(ban)), Ok(true));
     story.assert_received(waiting, &["closed Banned"]);
-    assert_eq!(story.chat.rooms_of(namesake).count(), 0);
+    assert_eq!(story.chat.rooms_of(namesake).len(), 0);
 }
 
 #[test]
@@ -471,7 +473,7 @@ fn bans_and_removals_survive_a_restart_whose_time_counts() {
     let [ana, bob, cyd, dan] = ids.map(|id| story.chat.session(id).unwrap());
     assert_eq!(story.history(room, 9), history);
     assert_eq!(story.ban_names(ana, room), ["bob @"]);
-    let until = story.chat.bans(story.now, ana, Some(room)).unwrap().next().unwrap().until;
+    let until = story.chat.bans(story.now, ana, Some(room)).unwrap()[0].until;
     assert_eq!(until.micros(), story.now.wall.after(HOUR - MINUTE).micros());
     story.from = None;
     assert_eq!(story.enter_refused(bob, room), Some(CloseReason::Banned));

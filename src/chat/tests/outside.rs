@@ -12,7 +12,7 @@ fn a_member_without_a_connection_posts_without_becoming_present() {
     assert_eq!(posted, Ok(("chat bob: hello [n]".into(), true)));
     story.assert_received(a, &["chat bob: hello [n]"]);
     assert_eq!(story.user_count(room), 1);
-    assert_eq!(story.chat.users(room).count(), 1);
+    assert_eq!(story.chat.users(room).len(), 1);
     assert_eq!(story.history(room, 1), ["chat bob: hello [n]"]);
 }
 

@@ -201,7 +201,7 @@ fn a_room_gives_way_after_it_has_been_empty_for_ten_minutes() {
     story.wait(SECOND);
     let second = story.try_room(ana, from(HERE)).unwrap();
     assert!(!story.exists(first) && story.exists(second));
-    assert_eq!(story.chat.rooms_of(ana).count(), 1);
+    assert_eq!(story.chat.rooms_of(ana).len(), 1);
     let tab = story.enter(ana, second);
     story.wait(HOUR);
     assert_eq!(story.try_room(ana, from(HERE)), Err(ROOMS));

@@ -312,11 +312,11 @@ impl Town {
             return;
         }
         let facts = self.facts(room);
-        let people = self.chat.users(room).map(|(id, name)| (id, name.into()));
+        let people = self.chat.users(room).into_iter().map(|(id, name)| (id, name.into()));
         self.mirror.adopt(&facts.facts(), people);
         let newest = self.chat.feeds.history(room).and_then(|history| history.newest());
         self.loading.insert(room, (newest, None));
-        if self.chat.users(room).count() > 0 {
+        if !self.chat.users(room).is_empty() {
             self.seen.insert("adopted with people");
         }
         self.mirror.check_invariants();
@@ -675,7 +675,7 @@ impl Town {
                 OwnedFacts::of(info, self.mirror.owner(key))
             });
             let users = |chat: &Chat, room| {
-                let users = chat.users(room).map(|(id, name)| (id, name.to_owned()));
+                let users = chat.users(room).into_iter().map(|(id, name)| (id, name.to_owned()));
                 users.collect::<Vec<_>>()
             };
             assert_eq!(users(&self.chat, *room), users(&self.mirror, key));
