@@ -214,7 +214,7 @@ impl Chat {
                 Outcome::Counts { sessions: self.session_count(), rooms: self.room_count() }
             }
             Command::ListRooms => Outcome::Listing(self),
-            Command::ShowRoom { room } => self.shown(self.named(room))?,
+            Command::ShowRoom { room } => self.shown(self.named(&room))?,
             Command::OpenSession { name, from } => {
                 let id = self.open_session(now, name.clone(), from, sink)?;
                 Outcome::SessionOpened { id, name }
@@ -228,28 +228,29 @@ impl Chat {
             #[cfg(feature = "cluster")]
             Command::ListAllRooms => return Err(Refusal::RoomNotFound), // Read from the domain as it is.
             Command::DeleteAnyRoom { room } => {
-                self.delete_any_room(now, self.named(room), sink)?;
+                self.delete_any_room(now, self.named(&room), sink)?;
                 Outcome::RoomDeleted
             }
             Command::RemoveAnyUser { room, user_id, ban } => {
-                let room = self.named(room);
+                let room = self.named(&room);
                 let has_address = self.remove_user(now, None, room, user_id, ban, sink)?;
                 let asked = ban.is_some_and(|ban| ban.address);
                 Outcome::Removed { address: asked.then_some(has_address) }
             }
-            Command::Of(id, command) => {
+            Command::Of(id, mut command) => {
                 let session = self.session(id).ok_or(Refusal::NoSession)?;
                 self.touch(now, session);
-                return self.run_of(now, (id, session), command, sink);
+                return self.run_of(now, (id, session), &mut command, sink);
             }
         })
     }
 
+    /// The command is passed by reference, so that its texts are dropped in one place.
     fn run_of(
         &mut self,
         now: Now,
         (id, session): (SessionId, SessionKey),
-        command: SessionCommand<'_>,
+        command: &mut SessionCommand<'_>,
         sink: &mut dyn Sink,
     ) -> Result<Outcome<'_>, Refusal> {
         Ok(match command {
@@ -260,14 +261,14 @@ impl Chat {
             }
             SessionCommand::ListJoined => Outcome::Rooms(self.rooms_of(session)),
             SessionCommand::OpenRoom { options, from } => {
-                let room = self.open_room(now, session, options, from, sink)?;
+                let room = self.open_room(now, session, std::mem::take(options), *from, sink)?;
                 let key = self.room(room);
                 let user_id = key.and_then(|key| self.user_id(session, key));
                 Outcome::RoomOpened { room, user_id }
             }
             SessionCommand::ChangeRoom { room, changes } => {
                 let room = self.named(room);
-                let room = self.change_room(now, session, room, changes, sink)?;
+                let room = self.change_room(now, session, room, std::mem::take(changes), sink)?;
                 self.shown(Some(room))?
             }
             SessionCommand::DeleteRoom { room } => {
@@ -276,8 +277,8 @@ impl Chat {
             }
             SessionCommand::Join { room, password, from } => {
                 let access = Access::Join { password: password.as_deref() };
-                let room = self.gate(now, session, self.named(room), access, from)?;
-                self.join(session, room, from)?;
+                let room = self.gate(now, session, self.named(room), access, *from)?;
+                self.join(session, room, *from)?;
                 Outcome::Joined { user_id: self.user_id(session, room) }
             }
             SessionCommand::Leave { room } => {
@@ -287,10 +288,10 @@ impl Chat {
                 Outcome::Left
             }
             SessionCommand::ReadMessages { room, after, limit, from } => {
-                let room = self.gate(now, session, self.named(room), Access::Read, from)?;
+                let room = self.gate(now, session, self.named(room), Access::Read, *from)?;
                 let reading = match after {
-                    None => self.history(room, limit),
-                    Some(id) => self.history_after(room, id, limit),
+                    None => self.history(room, *limit),
+                    Some(id) => self.history_after(room, *id, *limit),
                 };
                 Outcome::Messages { chat: self, reading }
             }
@@ -298,19 +299,19 @@ impl Chat {
                 let (room, nonce) = (self.named(room), nonce.as_deref());
                 // A bad message is refused before an unknown room.
                 let draft = match room {
-                    Some(room) => self.draft(room, &text, nonce)?,
-                    None => Draft::new(&text, nonce)?,
+                    Some(room) => self.draft(room, text, nonce)?,
+                    None => Draft::new(text, nonce)?,
                 };
                 let room = self.gate(now, session, room, Access::Post, None)?;
                 let (message, is_new) = self.post_from_outside(now, session, room, draft, sink)?;
                 Outcome::Posted { room, message, is_new }
             }
             SessionCommand::DeleteMessage { room, message, event_bytes } => {
-                self.delete_message(now, session, self.named(room), message, event_bytes, sink)?;
+                self.delete_message(now, session, self.named(room), *message, *event_bytes, sink)?;
                 Outcome::MessageDeleted
             }
             SessionCommand::ListPeople { room, from } => {
-                let room = self.gate(now, session, self.named(room), Access::Read, from)?;
+                let room = self.gate(now, session, self.named(room), Access::Read, *from)?;
                 let people = self.users(room);
                 sink.on_listed(people.len());
                 Outcome::People(people)
@@ -323,11 +324,11 @@ impl Chat {
             SessionCommand::RemoveUser { room, user_id, ban } => {
                 let room = self.named(room);
                 let own = room.and_then(|room| self.user_id(session, room));
-                if user_id.is_some() && own == user_id {
+                if user_id.is_some() && own == *user_id {
                     return Err(Refusal::RemovesItself);
                 }
                 let by = Some(session);
-                let has_address = self.remove_user(now, by, room, user_id, ban, sink)?;
+                let has_address = self.remove_user(now, by, room, *user_id, *ban, sink)?;
                 let asked = ban.is_some_and(|ban| ban.address);
                 Outcome::Removed { address: asked.then_some(has_address) }
             }
@@ -335,18 +336,19 @@ impl Chat {
                 Outcome::Bans(self.bans(now, session, self.named(room))?)
             }
             SessionCommand::LiftBan { room, user_id } => {
-                self.lift_ban(now, session, self.named(room), user_id)?;
+                self.lift_ban(now, session, self.named(room), *user_id)?;
                 Outcome::BanLifted
             }
             SessionCommand::Watch { room, from } => {
-                self.gate(now, session, self.named(room), Access::Read, from)?;
+                self.gate(now, session, self.named(room), Access::Read, *from)?;
                 Outcome::Access { session: id, room: room.ok_or(Refusal::RoomNotFound)? }
             }
         })
     }
 
-    fn named(&self, room: Option<RoomId>) -> Option<RoomKey> {
-        self.room(room?)
+    #[inline(never)] // It would be inlined fifteen times.
+    fn named(&self, room: &Option<RoomId>) -> Option<RoomKey> {
+        self.room((*room)?)
     }
 
     fn shown(&self, room: Option<RoomKey>) -> Result<Outcome<'_>, Refusal> {
