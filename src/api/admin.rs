@@ -102,9 +102,11 @@ fn remove_user<'a>(request: &'a Request, [id, user]: Segments<'_>) -> Result<Adm
 
 /// `POST /announcements`.
 fn announce<'a>(request: &'a Request, _: Segments<'_>) -> Result<AdminStep<'a>, Error> {
-    let fields = object::body_fields(request.body(), ["message"]);
-    let fields = fields.ok().flatten();
-    let [message] = fields.ok_or_else(|| Error::bad_body("The body is not a JSON object."))?;
+    let mut message = None;
+    let values = std::slice::from_mut(&mut message);
+    if object::body_fields(request.body(), &["message"], values) != Ok(true) {
+        return Err(Error::bad_body("The body is not a JSON object."));
+    }
     let message = message.and_then(FieldValue::text).ok_or_else(|| {
         Error::new(Code::BadMessage, "The field `message` is missing or not a string.")
     })?;

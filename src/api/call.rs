@@ -100,29 +100,23 @@ impl<'a> Call<'a> {
         &self,
         names: [&str; N],
     ) -> Result<[Option<FieldValue<'a>>; N], Error> {
-        match object::body_fields(self.request.body(), names) {
-            Ok(Some(fields)) => Ok(fields),
+        let mut values = [const { None }; N];
+        match object::body_fields(self.request.body(), &names, &mut values) {
+            Ok(true) => Ok(values),
             _ => Err(Error::bad_body("The body is not a JSON object.")),
         }
     }
 
-    /// Like [`Call::fields`], for a body that may be empty. A field that is `null` counts as
-    /// absent (contract §1.29).
+    /// Like [`Call::fields`], for a body that may be empty and then has no field.
     pub fn optional_fields<const N: usize>(
         &self,
         names: [&str; N],
     ) -> Result<[Option<FieldValue<'a>>; N], Error> {
-        Ok(self.nullable_fields(names)?.map(object::optional))
-    }
-
-    /// Like [`Call::optional_fields`], for fields in which `null` has a meaning.
-    pub fn nullable_fields<const N: usize>(
-        &self,
-        names: [&str; N],
-    ) -> Result<[Option<FieldValue<'a>>; N], Error> {
-        let fields = object::body_fields(self.request.body(), names);
-        let fields = fields.map_err(|_| Error::bad_body(NEITHER_EMPTY_NOR_AN_OBJECT))?;
-        Ok(fields.unwrap_or([const { None }; N]))
+        let mut values = [const { None }; N];
+        match object::body_fields(self.request.body(), &names, &mut values) {
+            Ok(_) => Ok(values),
+            Err(_) => Err(Error::bad_body(NEITHER_EMPTY_NOR_AN_OBJECT)),
+        }
     }
 
     /// The id of the room that the path names. `None` if it is malformed; like an unknown id it names
@@ -143,7 +137,7 @@ impl<'a> Call<'a> {
 
 /// Checks a body that the route ignores: empty or a JSON object, else 422 (contract §1.8).
 pub fn check_ignored_body(request: &Request) -> Result<(), Error> {
-    match object::body_fields(request.body(), []) {
+    match object::body_fields(request.body(), &[], &mut []) {
         Ok(_) => Ok(()),
         Err(_) => Err(Error::bad_body(NEITHER_EMPTY_NOR_AN_OBJECT)),
     }

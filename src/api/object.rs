@@ -66,17 +66,22 @@ pub fn texts<'a>(text: &'a str, names: [&str; 5]) -> Option<[Cow<'a, str>; 5]> {
     Some([a?, b?, c?, d?, e?])
 }
 
-/// Like [`fields`], for a request's body, which must be UTF-8 (RFC 8259 §8.1). `None`: the body is
+/// Like [`fields`], for a request's body, which must be UTF-8 (RFC 8259 §8.1). False: the body is
 /// empty. A byte order mark before it is ignored (contract §1.27).
-pub fn body_fields<'a, const N: usize>(
+///
+/// The values are not returned, so that this is compiled once and not for each number of fields.
+pub fn body_fields<'a>(
     body: &'a [u8],
-    names: [&str; N],
-) -> Result<Option<[Option<FieldValue<'a>>; N]>, NotAnObject> {
+    names: &[&str],
+    values: &mut [Option<FieldValue<'a>>],
+) -> Result<bool, NotAnObject> {
     let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
     if body.is_empty() {
-        return Ok(None);
+        return Ok(false);
     }
-    fields(std::str::from_utf8(body).map_err(|_| NotAnObject)?, names).map(Some)
+    let text = std::str::from_utf8(body).map_err(|_| NotAnObject)?;
+    ObjectVisitor { names, values }.read(text)?;
+    Ok(true)
 }
 
 /// Reads an object. It has slices instead of arrays, so that its code is compiled once and not for

@@ -126,7 +126,7 @@ pub fn shown(info: &RoomInfo<'_>) -> Response {
 /// `PATCH /rooms/{room_id}`. For the title and the password, `null` means none; for the other fields
 /// it counts as absent.
 pub fn change<'a>(call: &Call<'a>) -> Result<SessionCommand<'a>, Error> {
-    let mut fields = call.nullable_fields(["title", "password", "locked", "slow_mode", "owner"])?;
+    let mut fields = call.optional_fields(["title", "password", "locked", "slow_mode", "owner"])?;
     let [title, password, locked, slow_mode, owner] = &mut fields;
     let changes = RoomChanges {
         title: self::title(title)?,
