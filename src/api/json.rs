@@ -359,7 +359,7 @@ pub struct Timestamp(pub Wall);
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0.rfc3339())
+        collect(serializer, format_args!("{}", self.0.rfc3339()))
     }
 }
 
@@ -369,8 +369,13 @@ pub struct Displayed<T>(pub T);
 
 impl<T: fmt::Display> Serialize for Displayed<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
+        collect(serializer, format_args!("{}", self.0))
     }
+}
+
+/// Takes `Arguments`, so that the code is compiled once and not for each type of a value.
+fn collect<S: Serializer>(serializer: S, text: fmt::Arguments<'_>) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&text)
 }
 
 /// Appends `value` as JSON.

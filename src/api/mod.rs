@@ -150,16 +150,11 @@ impl Api {
 
     /// Adds the fields of CORS to a response.
     fn complete(&self, request: &Request, answer: Result<Answer, Error>) -> Answer {
-        match answer {
-            Ok(Answer::Messages(response, room, rest)) => {
-                Answer::Messages(self.with_cors_fields(Some(request), response), room, rest)
-            }
-            Ok(Answer::Response(response)) => {
-                Answer::Response(self.with_cors_fields(Some(request), response))
-            }
-            Ok(answer) => answer,
-            Err(error) => Answer::Refused(error),
+        let mut answer = answer.unwrap_or_else(Answer::Refused);
+        if let Answer::Response(response) | Answer::Messages(response, ..) = &mut answer {
+            self.cors.add_fields(Some(request), &mut response.fields);
         }
+        answer
     }
 
     /// The response for `error`. `request` is `None` if its head could not be parsed.
