@@ -42,7 +42,7 @@ impl Cluster {
             Plan::Returning(returning) => self.on_returning(lent, key, returning, awaited),
         };
         match (progress, self.plans.get_mut(key)) {
-            (Progress::Waits(plan), Some(place)) => *place = Some(Box::new(plan)),
+            (Progress::Waits(plan), Some(place)) => *place = Some(plan),
             _ => _ = self.plans.remove(key),
         }
     }

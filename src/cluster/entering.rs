@@ -111,7 +111,7 @@ impl Cluster {
         match stepped {
             Ok(Some(step)) => {
                 entering.step = step;
-                Progress::Waits(Plan::Entering(entering))
+                Progress::waits(Plan::Entering(entering))
             }
             Ok(None) => Progress::Done,
             Err(reason) => {
@@ -292,8 +292,10 @@ impl Cluster {
             arrival.is_none_or(|arrival| place.is_ok_and(|place| place <= arrival))
         };
         let earlier = events.iter().take_while(is_earlier).count();
-        let ends =
-            events.iter().take(earlier).last().and_then(|event| record::entry(room, event).ok());
+        let ends = earlier
+            .checked_sub(1)
+            .and_then(|last| events.get(last))
+            .and_then(|event| record::entry(room, event).ok());
         let last = ends.map_or(last, |event| event.message.id.place());
         let (earlier, later) = events.split_at(earlier);
         for event in earlier {

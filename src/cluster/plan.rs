@@ -72,8 +72,14 @@ impl Plan {
 /// How a step ends.
 pub(super) enum Progress {
     /// The plan waits for the next thing.
-    Waits(Plan),
+    Waits(Box<Plan>),
     Done,
+}
+
+impl Progress {
+    pub fn waits(plan: Plan) -> Progress {
+        Progress::Waits(Box::new(plan))
+    }
 }
 
 // ---- Requests

@@ -236,7 +236,7 @@ impl Cluster {
         }
         match self.ask_to_return(lent, key, room, user_id) {
             Ok(true) => {
-                Progress::Waits(Plan::Returning(Returning { room, user_id, has_asked: true }))
+                Progress::waits(Plan::Returning(Returning { room, user_id, has_asked: true }))
             }
             Ok(false) => Progress::Done, // Its connections have ended.
             Err(_) => {

@@ -209,7 +209,7 @@ impl Cluster {
         };
         match stepped {
             Ok(After::Step(step)) => {
-                return Progress::Waits(Plan::Request(RequestPlan { to, step, attempts }));
+                return Progress::waits(Plan::Request(RequestPlan { to, step, attempts }));
             }
             Ok(After::Settled(Settled::Room(facts))) => {
                 for to in to {
@@ -1050,7 +1050,7 @@ impl Cluster {
         };
         ending.left = Some(left);
         if left > 0 && issued.is_ok() {
-            return Progress::Waits(Plan::Ending(ending));
+            return Progress::waits(Plan::Ending(ending));
         }
         if issued.is_ok() {
             let args = Args::new().text(ending.session.to_string());
