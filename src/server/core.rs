@@ -57,8 +57,8 @@ pub struct Core<S> {
     pub(super) has_more_input: bool,
     /// The one read buffer.
     pub(super) scratch: Vec<u8>,
-    /// Requests were read in this tick, and with them ids of sessions and passwords.
-    pub(super) has_read_requests: bool,
+    /// Requests were read in this tick that may have contained a session's id, a name or a password.
+    pub(super) has_read_secrets: bool,
     /// The part in a cluster, if this server is a node.
     #[cfg(feature = "cluster")]
     pub(super) cluster: Option<Box<Cluster>>,
@@ -105,7 +105,7 @@ impl<S: Stream> Core<S> {
             frames: FrameReader::new(connection_config.ws),
             has_more_input: false,
             scratch: vec![0; schedule::BACKGROUND_TURN_BYTES_MAX],
-            has_read_requests: false,
+            has_read_secrets: false,
             #[cfg(feature = "cluster")]
             cluster: None,
             #[cfg(debug_assertions)]
@@ -191,7 +191,7 @@ impl<S: Stream> Core<S> {
         self.table.outgoing.reset_paged();
         self.scratch = scratch;
         self.frames.clear();
-        if std::mem::take(&mut self.has_read_requests) {
+        if std::mem::take(&mut self.has_read_secrets) {
             clear_stack();
         }
     }

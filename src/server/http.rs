@@ -127,8 +127,9 @@ impl<S: Stream> Core<S> {
             self.trip(request.path().split('/').nth(1).unwrap_or_default());
         }
         self.table.counters.requests += 1;
-        self.has_read_requests = true;
         self.table.work.requests += 1;
+        self.has_read_secrets |= request.fields("Authorization").next().is_some()
+            || !(request.query().is_empty() && request.body().is_empty());
         let Some(connection) = self.table.slots.get(key) else { return };
         let Protocol::Http(http) = &connection.protocol else { return };
         let events = request;

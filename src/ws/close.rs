@@ -122,7 +122,7 @@ const fn close(code: u16, reason: &'static str) -> Close {
 mod tests {
     use super::*;
 
-    const TABLE: [Close; 18] = [
+    const TABLE: [Close; 19] = [
         Close::LEFT_ROOM,
         Close::SHUTTING_DOWN,
         Close::PROTOCOL,
@@ -133,6 +133,7 @@ mod tests {
         Close::INTERNAL,
         Close::TOO_SLOW,
         Close::SERVER_FULL,
+        Close::UNAVAILABLE,
         Close::INVALID_SESSION,
         Close::NOT_A_MEMBER,
         Close::ROOM_NOT_FOUND,

@@ -29,6 +29,7 @@ use server::front::{balancer, resp, stores};
 #[allow(dead_code, reason = "nodes need `--cluster`, which is being built")]
 mod nodes;
 
+mod away;
 mod functions;
 mod guide;
 mod splitting;

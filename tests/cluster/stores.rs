@@ -126,6 +126,10 @@ impl Store {
 
     /// For `--cluster`.
     #[allow(dead_code)] // The tests of the functions start no server.
+    pub fn engine(&self) -> Engine {
+        self.engine
+    }
+
     pub fn url(&self) -> String {
         format!("unix:{}?user={USER}&pass={PASSWORD}", self.socket().display())
     }

