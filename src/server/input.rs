@@ -31,6 +31,7 @@ impl<S: Stream> Core<S> {
         if self.cluster.as_ref().is_some_and(|cluster| cluster.is_busy_with(key)) {
             return;
         }
+        #[cfg(feature = "cluster")]
         let Some(connection) = self.table.slots.get_mut(key) else { return };
         if connection.has_input() {
             return self.handle_buffered(key);
