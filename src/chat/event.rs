@@ -95,7 +95,7 @@ pub struct RoomInfo<'a> {
 
 /// What clients may learn about a room, with a title of its own.
 #[cfg(feature = "cluster")]
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OwnedRoom {
     title: Option<Box<str>>,
     room: RoomInfo<'static>,

@@ -221,11 +221,15 @@ impl Chat {
     /// The room has changed, or its owner. Tells everyone in it, unless nothing that they are told is
     /// new.
     pub fn change_mirrored(&mut self, room: RoomKey, facts: &RoomFacts<'_>, sink: &mut dyn Sink) {
-        if self.is_open(room) {
-            self.set_facts(room, facts);
+        let Some(before) = self.room_info(room).filter(|_| self.is_open(room)) else { return };
+        // How many are present is told by those who come and go.
+        let told = |info: RoomInfo<'_>| OwnedRoom::of(RoomInfo { user_count: 0, ..info });
+        let (before, owner) = (told(before), self.owner(room));
+        self.set_facts(room, facts);
+        if self.room_info(room).map(told) != Some(before) || self.owner(room) != owner {
             self.announce_room(room, sink);
-            self.recount();
         }
+        self.recount();
     }
 
     /// Tells everyone in a room what it is like now, because a person inherited it.

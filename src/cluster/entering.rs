@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::args::Args;
-use super::identity::new_tail;
+use super::identity::{draw_tail, new_tail};
 use super::library::Function;
 use super::plan::{Awaited, Entering, EntryStep, Plan, PlanKey, Posting, Progress};
 use super::record::{self, MessageBody, SessionHash};
@@ -72,6 +72,7 @@ impl Cluster {
                 from,
                 start,
                 over: share_exceeded.then_some(CloseReason::TooManyConnections),
+                ends: None,
                 is_attached: false,
                 name: None,
                 holder: None,
@@ -134,7 +135,8 @@ impl Cluster {
         self.answers.push(NodeAnswer::TurnedAway { to: entering.conn, reason });
     }
 
-    /// Closes connections that are entering.
+    /// Closes connections that are entering. Those that the store has been asked for follow when it has
+    /// answered.
     pub(super) fn close_entering(
         &mut self,
         lent: &mut Lent<'_>,
@@ -142,17 +144,20 @@ impl Cluster {
         reason: CloseReason,
     ) {
         let meant = self.plans.iter().filter(|(_, plan)| match plan.as_deref() {
-            Some(Plan::Entering(entering)) => {
-                matches!(entering.step, EntryStep::Probing) && is_meant(entering)
-            }
+            Some(Plan::Entering(entering)) => is_meant(entering),
             _ => false,
         });
         let meant: Vec<_> = meant.map(|(key, _)| key).collect();
         for key in meant {
-            self.timers.retain(|_, waiting| *waiting != key);
-            if let Some(Plan::Entering(entering)) =
-                self.plans.remove(key).flatten().map(|plan| *plan)
-            {
+            match self.plans.get_mut(key).and_then(Option::as_deref_mut) {
+                Some(Plan::Entering(entering)) if !matches!(entering.step, EntryStep::Probing) => {
+                    entering.ends = Some(reason);
+                    continue;
+                }
+                _ => self.timers.retain(|_, waiting| *waiting != key),
+            }
+            let plan = self.plans.remove(key).flatten();
+            if let Some(Plan::Entering(entering)) = plan.map(|plan| *plan) {
                 self.turn_away(lent, entering, reason);
             }
         }
@@ -317,6 +322,12 @@ impl Cluster {
         inherits: bool,
     ) {
         let Entering { conn, session, hash, room, user_id, start, ref name, .. } = *entering;
+        if let Some(reason) = entering.ends {
+            self.call_exit(lent.now.mono, room, user_id, false);
+            self.detach(lent.now.mono, hash);
+            self.answers.push(NodeAnswer::TurnedAway { to: conn, reason });
+            return events.iter().for_each(|event| self.on_entry(lent, room, event));
+        }
         let (key, name) = (lent.chat.room(room), name.as_ref());
         let entered = key.zip(name).and_then(|(key, name)| {
             let user = name.shown();
@@ -369,7 +380,8 @@ impl Cluster {
         let (room, user_id) = (person.room, person.user_id);
         let (kind, user) = (MessageKind::Chat(draft.text()), person.name.shown());
         let mut body = Vec::new();
-        MessageBody { kind, tail: self.entropy.bytes(), user_id, user, nonce }.encode(&mut body);
+        MessageBody { kind, tail: draw_tail(&mut *self.entropy), user_id, user, nonce }
+            .encode(&mut body);
         let config = &self.config;
         let args = Args::new()
             .text(room.to_string())
@@ -490,6 +502,11 @@ impl Cluster {
     /// sign of life.
     pub fn on_exits(&mut self, lent: &mut Lent<'_>) {
         self.on_signs_of_life(lent);
+        if self.is_leaving {
+            // `bye` has told the store that all people here are in their grace.
+            lent.chat.take_exits();
+            return;
+        }
         for exit in lent.chat.take_exits() {
             self.on_exit(lent, exit);
         }

@@ -150,14 +150,23 @@ fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     bytes.try_into().ok()
 }
 
-/// The digits of the random half of a new message's id.
+/// The random half of a new message's id. It has the bits of the variant already (RFC 9562 §4.1), so that
+/// the id of the message, which always has them, has the same half.
+pub(super) fn draw_tail(entropy: &mut dyn Entropy) -> [u8; 8] {
+    let mut tail: [u8; 8] = entropy.bytes();
+    tail[0] = tail[0] & 0x3F | 0x80;
+    tail
+}
+
+/// The same as digits.
 pub(super) fn new_tail(entropy: &mut dyn Entropy) -> [u8; 16] {
-    record::tail_digits(entropy.bytes())
+    record::tail_digits(draw_tail(entropy))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chat::{MessageId, MessagePlace};
     use crate::clock::SeededEntropy;
 
     fn address(ip: &str) -> Option<Address> {
@@ -227,5 +236,16 @@ mod tests {
         all.sort_unstable();
         all.dedup();
         assert_eq!(all, Vec::from_iter(0..7), "an exempt peer's rooms lie in all partitions");
+    }
+
+    // A message is found again by this half of its id: to delete it, and after a lost connection.
+    #[test]
+    fn the_random_half_of_an_id_is_what_was_drawn() {
+        let entropy = &mut SeededEntropy::new(1);
+        for counter in 0..100 {
+            let tail = draw_tail(entropy);
+            let place = MessagePlace { millis: 1, counter };
+            assert_eq!(MessageId::at(place, tail).tail(), tail);
+        }
     }
 }

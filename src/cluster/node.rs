@@ -63,6 +63,15 @@ impl Cluster {
         self.take(lent, events);
     }
 
+    /// The server is ending: its people have as long to come back, at another node, as after a broken
+    /// connection.
+    pub fn leave(&mut self, now: Mono) {
+        self.is_leaving = true;
+        for partition in 0..self.partitions {
+            let _ = self.call(now, partition, Function::Bye, Args::new(), Token::Nothing);
+        }
+    }
+
     /// Tells the other nodes an announcement.
     pub fn announce(&mut self, lent: &mut Lent<'_>, text: &str) {
         let args = Args::new().text(text);

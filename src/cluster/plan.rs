@@ -249,6 +249,9 @@ pub(super) struct Entering {
     pub start: Start,
     /// The limit that the connection is over.
     pub over: Option<CloseReason>,
+    /// Why the connection is to be closed as soon as it is known whether it was let in: its session has
+    /// ended meanwhile, or the person was removed.
+    pub ends: Option<CloseReason>,
     /// The session counts the connection.
     pub is_attached: bool,
     pub name: Option<Name>,

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::args::Args;
-use super::identity::{AddressHashes, new_tail};
+use super::identity::{AddressHashes, draw_tail, new_tail};
 use super::library::Function;
 use super::plan::{
     Awaited, Filter, FilterPurpose, Joining, KnownSession, Plan, PlanKey, Progress, RequestPlan,
@@ -680,7 +680,7 @@ impl Cluster {
                 let config = &self.config;
                 let user_id = self.identity()?.user_id(person.hash, room);
                 let mut body = Vec::new();
-                let (user, tail) = (person.name.shown(), self.entropy.bytes());
+                let (user, tail) = (person.name.shown(), draw_tail(&mut *self.entropy));
                 let kind = MessageKind::Chat(draft.text());
                 MessageBody { kind, tail, user_id, user, nonce: draft.nonce() }.encode(&mut body);
                 let args = Args::new()

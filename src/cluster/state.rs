@@ -222,6 +222,8 @@ pub struct Cluster {
     pub(super) beats: Beats,
     /// When the connection to the store was lost.
     pub(super) lost: Option<Mono>,
+    /// The server is ending.
+    pub(super) is_leaving: bool,
     /// The store knew nothing of this node when it was last reached.
     pub(super) is_fresh: bool,
     /// Calls of catching up without a reply.
@@ -265,6 +267,7 @@ impl Cluster {
             listing: Listing::default(),
             beats: Beats::default(),
             lost: None,
+            is_leaving: false,
             is_fresh: false,
             catching_up: 0,
             undeclared: HashSet::new(),

@@ -334,6 +334,8 @@ impl<S: Stream> Core<S> {
     pub fn shut_down(&mut self) {
         self.is_shutting_down = true;
         self.seal_all(false);
+        #[cfg(feature = "cluster")]
+        self.leave_cluster();
         self.chat.fall_silent();
         self.table.shutting_down = self.table.slots.iter().map(|(key, _)| key).collect();
         self.shut_down_some();

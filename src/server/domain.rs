@@ -69,6 +69,15 @@ impl<S: Stream> Core<S> {
         self.cluster = Some(Box::new(cluster));
     }
 
+    /// The server is ending.
+    pub(super) fn leave_cluster(&mut self) {
+        let now = self.table.now.mono;
+        if let Some((cluster, mut lent)) = self.cluster() {
+            cluster.on_exits(&mut lent); // What has ended before is told as it was.
+            cluster.leave(now);
+        }
+    }
+
     /// The cluster, and what it is lent.
     fn cluster(&mut self) -> Option<(&mut Cluster, Lent<'_>)> {
         let cluster = self.cluster.as_deref_mut()?;

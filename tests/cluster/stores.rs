@@ -124,12 +124,24 @@ impl Store {
         let _ = self.process.wait();
     }
 
-    /// For `--cluster`.
-    #[allow(dead_code)] // The tests of the functions start no server.
+    /// Removes what the store has written: it comes back empty.
+    pub fn forget(&mut self) {
+        self.end();
+        for entry in fs::read_dir(&self.folder).expect("the folder").flatten() {
+            let path = entry.path();
+            let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     pub fn engine(&self) -> Engine {
         self.engine
     }
 
+    /// For `--cluster`.
     pub fn url(&self) -> String {
         format!("unix:{}?user={USER}&pass={PASSWORD}", self.socket().display())
     }
