@@ -23,7 +23,7 @@ use crate::chat::{
 use crate::clock::Mono;
 
 /// Messages of one connection that may be under way. Beyond, nothing is read from it.
-const POSTING_MAX: u32 = 64;
+const POSTING_MAX: u64 = 64;
 
 /// A connection that asks to enter a room.
 pub struct EntryRequest {
@@ -397,7 +397,7 @@ impl Cluster {
         let nonce = nonce.map(Into::into);
         let posting = Box::new(Posting { conn, attachment, room, body, nonce });
         self.call_room(lent.now.mono, room, Function::Post, args, Token::Post(posting))?;
-        *self.posting.entry(conn).or_default() += 1;
+        self.posting.entry(conn).or_default().begun += 1;
         Ok(())
     }
 
@@ -408,8 +408,18 @@ impl Cluster {
         posting: Posting,
         reply: Result<&Reply, Refusal>,
     ) {
-        let Posting { conn, attachment, room, body, nonce } = posting;
+        let conn = posting.conn;
+        self.answer_post(lent, posting, reply);
         self.on_post_settled(conn);
+    }
+
+    fn answer_post(
+        &mut self,
+        lent: &mut Lent<'_>,
+        posting: Posting,
+        reply: Result<&Reply, Refusal>,
+    ) {
+        let Posting { conn, attachment, room, body, nonce } = posting;
         let why = match reply {
             Ok(reply) if reply.status() == "OK" => {
                 let record = [reply.bytes(3), &body].concat();
@@ -436,19 +446,23 @@ impl Cluster {
 
     /// Whether so many messages of the connection are under way that nothing more must be read from it.
     pub fn is_busy_with(&self, conn: ConnKey) -> bool {
-        self.posting.get(&conn).is_some_and(|count| *count >= POSTING_MAX)
+        self.posting.get(&conn).is_some_and(|posts| posts.begun - posts.answered >= POSTING_MAX)
     }
 
-    /// One message fewer of the connection is under way.
+    /// The number of the connection's last message, if it has not been answered.
+    pub fn last_under_way(&self, conn: ConnKey) -> Option<u64> {
+        self.posting.get(&conn).map(|posts| posts.begun)
+    }
+
+    /// One message more of the connection has been answered.
     pub(super) fn on_post_settled(&mut self, conn: ConnKey) {
-        let Some(count) = self.posting.get_mut(&conn) else { return };
-        *count -= 1;
-        if *count + 1 == POSTING_MAX {
-            self.answers.push(NodeAnswer::Goes { to: conn });
-        }
-        if *count == 0 {
+        let Some(posts) = self.posting.get_mut(&conn) else { return };
+        posts.answered += 1;
+        let count = posts.answered;
+        if posts.answered == posts.begun {
             self.posting.remove(&conn);
         }
+        self.answers.push(NodeAnswer::Answered { to: conn, count });
     }
 
     /// The connection's person is typing.

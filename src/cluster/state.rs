@@ -61,10 +61,12 @@ pub enum NodeAnswer {
         /// The connection.
         to: ConnKey,
     },
-    /// So few of the connection's messages are under way that it may be read again.
-    Goes {
+    /// So many of the connection's messages have been answered, in this run of messages under way.
+    Answered {
         /// The connection.
         to: ConnKey,
+        /// How many.
+        count: u64,
     },
     /// A connection's message was refused.
     Refused {
@@ -193,6 +195,13 @@ impl Beats {
     }
 }
 
+/// A connection's messages in one run, from the first that is under way until none is.
+#[derive(Default)]
+pub(super) struct PostsUnderWay {
+    pub begun: u64,
+    pub answered: u64,
+}
+
 /// A node's part in the cluster.
 pub struct Cluster {
     pub(super) config: ChatConfig,
@@ -215,7 +224,7 @@ pub struct Cluster {
     /// The sessions that have connections here.
     pub(super) sessions: HashMap<SessionHash, SessionId>,
     /// The messages of each connection that are under way.
-    pub(super) posting: HashMap<ConnKey, u32>,
+    pub(super) posting: HashMap<ConnKey, PostsUnderWay>,
     /// The people here whose names are wanted, and when it is asked whether they are still there.
     pub(super) probes: Vec<(Mono, RoomId, UserId)>,
     pub(super) listing: Listing,

@@ -15,6 +15,8 @@ use log::debug;
 use super::connection::{Connection, ConnectionKey, OverLimit, Protocol, Purpose};
 #[cfg(debug_assertions)]
 use super::delay::Delay;
+#[cfg(feature = "cluster")]
+use super::held_replies::HeldReplies;
 use super::listening::Listening;
 use super::schedule::{self, Coalesce, FanOut, Lane, Work};
 use super::settings::{self, ConnectionConfig};
@@ -65,6 +67,8 @@ pub struct Core<S> {
     /// The part in a cluster, if this server is a node.
     #[cfg(feature = "cluster")]
     pub(super) cluster: Option<Box<Cluster>>,
+    #[cfg(feature = "cluster")]
+    pub(super) held: HeldReplies,
     /// For tests: handling this word panics. Debug builds only.
     #[cfg(debug_assertions)]
     pub(super) fault: Option<String>,
@@ -111,6 +115,8 @@ impl<S: Stream> Core<S> {
             has_read_secrets: false,
             #[cfg(feature = "cluster")]
             cluster: None,
+            #[cfg(feature = "cluster")]
+            held: HeldReplies::default(),
             #[cfg(debug_assertions)]
             fault: None,
             #[cfg(debug_assertions)]

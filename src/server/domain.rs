@@ -228,7 +228,7 @@ impl<S: Stream> Core<S> {
                 NodeAnswer::Entered { to, attachment } => self.on_entered(to, attachment),
                 NodeAnswer::TurnedAway { to, reason } => self.on_turned_away(to, reason),
                 NodeAnswer::Waits { to } => self.table.open(to),
-                NodeAnswer::Goes { to } => self.table.schedule(to),
+                NodeAnswer::Answered { to, count } => self.release_replies(to, count),
                 NodeAnswer::Refused { to, attachment, why, nonce } => {
                     self.refuse(to, attachment, why, nonce.as_deref());
                 }

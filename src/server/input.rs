@@ -28,7 +28,9 @@ impl<S: Stream> Core<S> {
             return;
         }
         #[cfg(feature = "cluster")]
-        if self.cluster.as_ref().is_some_and(|cluster| cluster.is_busy_with(key)) {
+        if self.cluster.as_ref().is_some_and(|cluster| cluster.is_busy_with(key))
+            || self.held.is_closing(key)
+        {
             return;
         }
         #[cfg(feature = "cluster")]

@@ -19,6 +19,7 @@
 //! | [`streaming`] | responses whose content is made while the peer reads it |
 //! | [`http`], [`ws`] | one connection's input through its protocol into the domain |
 //! | [`domain`] | who decides: the domain of this server, or the store of a cluster |
+//! | `held_replies` | replies behind messages that the store has not accepted yet (feature `cluster`) |
 //! | [`parked`], [`delay`] | requests that wait for an outcome of later |
 //! | [`operators`] | the listeners for operators, and sending announcements |
 //! | [`announcements`] | announcements on their way to all connections |
@@ -73,6 +74,8 @@ mod domain;
 mod error;
 mod event_stream;
 mod flush;
+#[cfg(feature = "cluster")]
+mod held_replies;
 mod http;
 mod input;
 mod leftovers;

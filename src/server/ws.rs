@@ -36,6 +36,10 @@ impl<S: Stream> Core<S> {
         let mut control = std::mem::take(&mut self.control);
         // Until the input is used up, or has closed the connection.
         while let Some(connection) = self.table.slots.get_mut(key) {
+            #[cfg(feature = "cluster")]
+            if self.held.is_closing(key) {
+                break;
+            }
             let timeout = connection.timeout;
             let Some(ws) = connection.ws() else { break };
             if self.table.work.bytes_out > ANSWERED_BYTES_MAX {
@@ -80,7 +84,7 @@ impl<S: Stream> Core<S> {
             match fed {
                 Ok(Some(Incoming::Text(text))) => self.on_text(key, attachment, &text),
                 Ok(Some(Incoming::Fragment | Incoming::Ping | Incoming::Pong(_))) => {}
-                Ok(Some(Incoming::Binary(_))) => self.table.close(key, Close::BINARY),
+                Ok(Some(Incoming::Binary(_))) => self.close_ws(key, Close::BINARY),
                 Ok(Some(Incoming::Closed(code))) => {
                     // RFC 6455 §5.5.1, §7.1.1: the peer sends nothing after it, and waits for our
                     // end. Unless it has sent more, which must be read first, we end with the answer.
@@ -92,7 +96,7 @@ impl<S: Stream> Core<S> {
                     let departure = if is_left { Departure::Closed } else { Departure::Broken };
                     self.table.finish(key, departure);
                 }
-                Err(violation) => self.table.close(key, violation.close()),
+                Err(violation) => self.close_ws(key, violation.close()),
                 Ok(None) => break,
             }
         }
@@ -162,9 +166,30 @@ impl<S: Stream> Core<S> {
         attachment: AttachmentKey,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
-        self.advance(key, Some(attachment));
         let mut frame = Vec::new();
         ws::encode_text(&mut frame, write);
+        #[cfg(feature = "cluster")]
+        let Some(frame) = self.hold_reply(key, attachment, frame) else { return };
+        self.push_reply(key, attachment, frame);
+    }
+
+    /// Closes a connection that has violated the protocol.
+    fn close_ws(&mut self, key: ConnectionKey, close: Close) {
+        #[cfg(feature = "cluster")]
+        if self.hold_close(key, close) {
+            return;
+        }
+        self.table.close(key, close);
+    }
+
+    /// Queues a reply, after all earlier events of the connection's room.
+    pub(super) fn push_reply(
+        &mut self,
+        key: ConnectionKey,
+        attachment: AttachmentKey,
+        frame: Vec<u8>,
+    ) {
+        self.advance(key, Some(attachment));
         self.table.work.bytes_out += frame.len();
         self.table.push_frames(key, Piece::private(frame.into_boxed_slice()));
     }
