@@ -18,6 +18,15 @@ use crate::clock::Mono;
 /// How often a node renews its lease.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// From so much of the store's memory on, in percent, messages are given up.
+const SHED_PERCENT: u64 = 80;
+
+/// From so much on, no session and no room may begin. At 100 the store refuses posts itself.
+const CREATIONS_PERCENT: u64 = 85;
+
+/// Messages that one call gives up.
+const SHED_MAX: u64 = 100;
+
 /// Deadlines that one call acts on: less than a millisecond of work for the store.
 const REAPED_MAX: u64 = 16;
 
@@ -79,6 +88,7 @@ impl Cluster {
     }
 
     fn beat(&mut self, now: Mono) {
+        let _ = self.uplink.command(now, &[b"INFO", b"memory"], Token::Memory);
         for partition in 0..self.beats.due.len() as u16 {
             let args = Args::new().time(self.lease);
             let _ = self.call(now, partition, Function::Beat, args, Token::Beat(partition));
@@ -92,6 +102,20 @@ impl Cluster {
         let (store, due) = (reply.number(1), reply.number(2));
         if due > 0 {
             self.reap_within(now, partition, Duration::from_micros(due.saturating_sub(store)));
+        }
+    }
+
+    /// How much memory the store has in use. If it has little left, the oldest messages of the idlest rooms
+    /// go, and nothing new may begin.
+    pub(super) fn on_memory(&mut self, now: Mono, info: &[u8]) {
+        let percent = memory_percent(info).unwrap_or_default();
+        self.beats.is_store_full = percent >= CREATIONS_PERCENT;
+        if percent < SHED_PERCENT {
+            return;
+        }
+        for partition in 0..self.partitions {
+            let args = Args::new().number(SHED_MAX);
+            let _ = self.call(now, partition, Function::Shed, args, Token::Nothing);
         }
     }
 
@@ -117,5 +141,39 @@ impl Cluster {
         if !reply.bytes(1).is_empty() {
             self.reap(lent.now.mono, partition);
         }
+    }
+}
+
+/// The part of its limit that the store has in use. `None`: it has no limit, or does not say.
+fn memory_percent(info: &[u8]) -> Option<u64> {
+    let info = std::str::from_utf8(info).ok()?;
+    let field = |name: &str| {
+        let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.trim().parse::<u64>().ok()
+    };
+    let (used, max) = (field("used_memory")?, field("maxmemory")?);
+    used.saturating_mul(100).checked_div(max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_store_says_how_full_it_is() {
+        let info = |used: &str, max: &str| {
+            format!("# Memory\r\nused_memory:{used}\r\nused_memory_rss:9\r\nmaxmemory:{max}\r\n")
+        };
+        for (used, max, expected) in [
+            ("80", "100", Some(80)),
+            ("84999", "100000", Some(84)),
+            ("5", "0", None),
+            ("x", "100", None),
+            ("18446744073709551615", "1", Some(u64::MAX)),
+        ] {
+            assert_eq!(memory_percent(info(used, max).as_bytes()), expected, "{used} {max}");
+        }
+        assert_eq!(memory_percent(b"used_memory:80\r\n"), None);
+        assert_eq!(memory_percent(b"\xFF"), None);
     }
 }

@@ -117,6 +117,7 @@ impl Cluster {
             Token::History(room) => self.on_history(lent, room, reply),
             Token::Resync(room) => self.on_resynced(lent, room, reply),
             Token::Listing(partition) => self.on_listing(lent, partition, Some(reply)),
+            Token::Memory => self.on_memory(lent.now.mono, reply.as_bytes()),
             Token::Beat(partition) => self.on_beat(lent.now.mono, partition, reply),
             Token::Reap(partition) => self.on_reaped(lent, partition, reply),
             Token::Declared(session) => self.on_declared(lent, session, Some(reply)),
@@ -137,7 +138,7 @@ impl Cluster {
             Token::Detach(session) => _ = self.undeclared.insert(session),
             // Catching up begins again with the next connection.
             Token::Declared(_) | Token::Missed(_) => {}
-            Token::Beat(_) | Token::Reap(_) | Token::Nothing => {}
+            Token::Memory | Token::Beat(_) | Token::Reap(_) | Token::Nothing => {}
         }
     }
 

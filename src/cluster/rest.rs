@@ -119,6 +119,9 @@ impl Cluster {
                 let bans_address = ban.is_some_and(|ban| ban.address);
                 RequestStep::Operating { room, target, bans_address }
             }
+            Command::OpenSession { .. } if self.beats.is_store_full => {
+                return Err(Refusal::ServerFull);
+            }
             Command::OpenSession { name, from } => self.ask_for_session(lent, key, name, from)?,
             Command::EndSession(id) => {
                 let session = self.identity()?.session(id);
@@ -442,6 +445,7 @@ impl Cluster {
                 }
             }
             SessionCommand::OpenRoom { .. } if is_over => Err(Refusal::TooManyRooms),
+            SessionCommand::OpenRoom { .. } if self.beats.is_store_full => Err(Refusal::ServerFull),
             SessionCommand::OpenRoom { options, from } => {
                 self.open_room(lent, key, person, room, options, from)
             }

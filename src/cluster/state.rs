@@ -95,6 +95,8 @@ pub(super) enum Token {
     Resync(RoomId),
     /// A partition's part of the listing.
     Listing(u16),
+    /// How much memory the store has in use.
+    Memory,
     Beat(u16),
     Reap(u16),
     /// A connection of the session is no longer counted.
@@ -179,6 +181,8 @@ pub(super) struct Beats {
     pub gaps: u64,
     /// Calls that the store refused, because it had given up this node or its connection.
     pub fenced: u64,
+    /// The store has little memory left.
+    pub is_store_full: bool,
     /// Rooms whose mirrors could not be brought up to date.
     pub resyncs_failed: u64,
 }

@@ -198,3 +198,36 @@ fn a_store_comes_back_with_its_file_or_empty() {
         nodes.node(0).ask(get(&target).session(&ana)).refused(401, "invalid_session");
     });
 }
+
+/// The oldest messages of the idlest rooms go before the store is full, and nothing new begins.
+#[test]
+fn a_store_that_fills_gives_up_old_messages_and_refuses_what_is_new() {
+    Store::each(|store| {
+        let own = Store::start(
+            store.engine(),
+            &["--maxmemory", "12mb", "--maxmemory-policy", "noeviction"],
+        );
+        let nodes = Nodes::start(1, &own, &["--message-rate", "0"]);
+        let node = nodes.node(0);
+        let ana = node.session("ana");
+        let room = node.room(&ana);
+        let target = format!("/rooms/{room}/messages");
+        let text = "\u{1f600}".repeat(4000);
+        let (mut http, mut posted) = (node.http(), 0);
+        let said = post(&target).session(&ana).json(&json!({"message": text}));
+        loop {
+            let answer = http.ask(&said);
+            if answer.status != 201 {
+                answer.refused(503, "server_full");
+                break;
+            }
+            posted += 1;
+            assert!(posted < 5000, "the store does not fill");
+        }
+        let open = || node.ask(post("/sessions").json(&json!({"username": "bob"})));
+        wait_until("nothing new may begin", || open().status == 503);
+        assert_eq!(open().refused(503, "server_full").field("Retry-After"), Some("10"));
+        wait_until("old messages have gone", || open().status == 201);
+        http.ask(&said).expect(201);
+    });
+}
