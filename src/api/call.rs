@@ -27,6 +27,7 @@ pub struct Caller {
     /// (contract §12.19).
     pub address: Option<Address>,
     /// Whether the store of the cluster can be reached; `None`: this server is in no cluster.
+    #[cfg(feature = "cluster")]
     pub is_store_up: Option<bool>,
 }
 

@@ -34,11 +34,12 @@ pub fn counts(caller: &Caller, sessions: usize, rooms: usize) -> Response {
         body.extend_from_slice(name.as_bytes());
         push_decimal(&mut body, number);
     }
-    body.extend_from_slice(match caller.is_store_up {
-        None => b"}" as &[u8],
-        Some(true) => b",\"store\":\"up\"}",
-        Some(false) => b",\"store\":\"down\"}",
-    });
+    #[cfg(feature = "cluster")]
+    if let Some(is_up) = caller.is_store_up {
+        let state = if is_up { "up" } else { "down" };
+        body.extend_from_slice(format!(",\"store\":\"{state}\"").as_bytes());
+    }
+    body.push(b'}');
     json::response_of_text(200, body)
 }
 

@@ -123,6 +123,7 @@ impl World {
             uptime,
             connections: 3,
             address: self.address,
+            #[cfg(feature = "cluster")]
             is_store_up: None,
         };
         match self.api.ask(request, &caller) {

@@ -174,6 +174,10 @@ impl<S: Stream> Core<S> {
         self.settle();
         self.flush();
         self.reap();
+        // From here, because each phase has a stack frame of its own.
+        if std::mem::take(&mut self.has_read_secrets) {
+            clear_stack(STACK_KILOBYTES);
+        }
     }
 
     /// *read*: connections with input have their turns, as the schedule orders them.
@@ -200,9 +204,6 @@ impl<S: Stream> Core<S> {
         self.table.outgoing.reset_paged();
         self.scratch = scratch;
         self.frames.clear();
-        if std::mem::take(&mut self.has_read_secrets) {
-            clear_stack(STACK_KILOBYTES);
-        }
     }
 
     /// *settle*: the next pages of history are queued, the connections that have ended are reported

@@ -8,6 +8,8 @@ use super::connection::ConnectionKey;
 #[cfg(feature = "cluster")]
 use super::connection::{Connection, ConnectionKey as Conn, Protocol};
 #[cfg(feature = "cluster")]
+use super::held_replies::HeldReply;
+#[cfg(feature = "cluster")]
 use std::fmt;
 
 use super::core::Core;
@@ -23,6 +25,8 @@ use crate::cluster::{Cluster, EntryRequest, Lent, Login, NodeAnswer, Settled, St
 #[cfg(feature = "cluster")]
 use crate::http::Request;
 use crate::net::Stream;
+#[cfg(feature = "cluster")]
+use crate::ws::close::Close;
 
 impl<S: Stream> Core<S> {
     /// Posts a message from a connection to its room.
@@ -40,16 +44,6 @@ impl<S: Stream> Core<S> {
         }
         let _ = key;
         self.chat.post(self.table.now, attachment, text, nonce, &mut self.table)
-    }
-
-    /// Whether the store of the cluster can be reached; `None`: this server is in no cluster.
-    #[inline(always)]
-    pub(super) fn is_store_up(&self) -> Option<bool> {
-        #[cfg(feature = "cluster")]
-        if let Some(cluster) = &self.cluster {
-            return Some(cluster.is_available());
-        }
-        None
     }
 
     /// The person of a connection is typing.
@@ -83,6 +77,11 @@ impl<S: Stream> Core<S> {
         let cluster = self.cluster.as_deref_mut()?;
         let lent = Lent { now: self.table.now, chat: &mut self.chat, sink: &mut self.table };
         Some((cluster, lent))
+    }
+
+    /// Whether the store of the cluster can be reached; `None`: this server is in no cluster.
+    pub(super) fn is_store_up(&self) -> Option<bool> {
+        self.cluster.as_ref().map(|cluster| cluster.is_available())
     }
 
     /// Whether a connection to the store should be made now.
@@ -295,5 +294,50 @@ impl<S: Stream> Core<S> {
             Some(close) => self.table.close(key, close),
             None => self.table.end(key, Departure::Broken),
         }
+    }
+
+    // ---- Replies behind messages that are under way
+
+    /// Keeps a reply if messages of the connection are on their way; else returns it.
+    pub(super) fn hold_reply(
+        &mut self,
+        key: ConnectionKey,
+        attachment: AttachmentKey,
+        frame: Vec<u8>,
+    ) -> Option<Vec<u8>> {
+        match self.cluster.as_deref().and_then(|cluster| cluster.last_under_way(key)) {
+            Some(after) => {
+                self.held.push(key, after, HeldReply::Frame(attachment, frame));
+                None
+            }
+            None => Some(frame),
+        }
+    }
+
+    /// The same for a close.
+    pub(super) fn hold_close(&mut self, key: ConnectionKey, close: Close) -> bool {
+        let after = self.cluster.as_deref().and_then(|cluster| cluster.last_under_way(key));
+        if let Some(after) = after {
+            self.held.push(key, after, HeldReply::Close(close));
+        }
+        after.is_some()
+    }
+
+    /// So many of the connection's messages have been answered: what waits behind them is sent.
+    pub(super) fn release_replies(&mut self, key: ConnectionKey, answered: u64) {
+        while let Some(held) = self.held.pop(key, answered) {
+            match held {
+                HeldReply::Frame(attachment, frame) => self.push_reply(key, attachment, frame),
+                HeldReply::Close(close) => {
+                    let attachment =
+                        self.table.slots.get_mut(key).and_then(|one| {
+                            one.recipient().and_then(|recipient| recipient.attachment)
+                        });
+                    self.advance(key, attachment);
+                    self.table.close(key, close);
+                }
+            }
+        }
+        self.table.schedule(key); // It may have been too busy to be read.
     }
 }

@@ -182,6 +182,7 @@ impl<S: Stream> Core<S> {
             uptime: self.uptime(),
             connections: self.table.counters.connections,
             address: client.address,
+            #[cfg(feature = "cluster")]
             is_store_up: self.is_store_up(),
         }
     }

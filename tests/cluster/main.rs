@@ -30,6 +30,7 @@ use server::front::{balancer, resp, stores};
 mod nodes;
 
 mod away;
+mod chaos;
 mod faults;
 mod functions;
 mod guide;
