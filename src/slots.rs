@@ -24,6 +24,10 @@ pub struct Key<K> {
 }
 
 impl<K> Key<K> {
+    /// Fills memory that is to have known bytes. It is not used as a key.
+    pub const BLANK: Key<K> =
+        Key { index: u32::MAX, generation: NonZeroU32::MIN, kind: PhantomData };
+
     /// The index, for mio's `Token` and for tables parallel to the slots.
     pub fn index(self) -> usize {
         self.index as usize

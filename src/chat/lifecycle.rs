@@ -138,8 +138,7 @@ impl Chat {
         }
         if let Some(session) = self.sessions.get_mut(key) {
             self.session_index.remove(session.id, key);
-            session.id = SessionId::BLANK;
-            session.name = Name::BLANK;
+            session.blank();
         }
         if let Some(session) = self.sessions.remove(key) {
             // Closing its last connection has armed a new timer.

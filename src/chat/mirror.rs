@@ -491,7 +491,7 @@ impl Chat {
         mirror.end_probe(key);
         self.set_session_id(member.session, None);
         if let Some(session) = self.sessions.get_mut(member.session) {
-            session.name = Name::BLANK; // See `Session::id`.
+            session.blank();
         }
         if let Some(session) = self.sessions.remove(member.session) {
             self.session_heap_tally.change(session.counted, 0);

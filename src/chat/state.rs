@@ -33,7 +33,7 @@ use super::timer::ChatTimer;
 use crate::clock::{Entropy, Mono, Now, Wall};
 use crate::ledger::{Account, Ledger, Pressure, Tally, allocation};
 use crate::rate::Meter;
-use crate::slots::Slots;
+use crate::slots::{Key, Slots};
 use crate::timers::{TimerKey, Timers};
 
 /// The domain: all sessions, rooms and members. Its methods are the domain's commands and queries.
@@ -306,13 +306,22 @@ const _: () = assert!(
 );
 
 impl Session {
-    /// A session without rooms, connections, creator or timer.
+    /// Overwrites what must not stay in memory, before the slot is vacated: the slot keeps its bytes until
+    /// it is used again. An optimizing compiler would leave the stores out, because nobody reads them.
+    pub fn blank(&mut self) {
+        self.id = SessionId::BLANK;
+        self.name = Name::BLANK;
+        std::hint::black_box(self);
+    }
+
+    /// A session without rooms, connections, creator or timer. The unused parts of its lists are set, too:
+    /// otherwise they would have what the stack has, such as the name, and keep it.
     pub fn new(id: SessionId, name: Name) -> Session {
         Session {
             id,
             name,
-            rooms: SmallVec::new(),
-            attachments: SmallVec::new(),
+            rooms: SmallVec::from_buf_and_len([(Key::BLANK, Key::BLANK); 1], 0),
+            attachments: SmallVec::from_buf_and_len([Key::BLANK; 2], 0),
             owned: None,
             creator: None,
             idle: None,

@@ -35,8 +35,8 @@ use crate::snapshot::Pass;
 use crate::ws::FrameReader;
 use crate::ws::close::Close;
 
-/// How much of the stack is overwritten after requests: what the calls of a debug build take.
-const STACK_KILOBYTES: usize = 8;
+/// How much of the stack is overwritten after requests: what their calls take.
+const STACK_KILOBYTES: usize = if cfg!(debug_assertions) { 64 } else { 8 };
 
 /// The server without its poll: sessions, rooms, connections and their timers.
 pub struct Core<S> {

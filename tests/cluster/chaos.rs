@@ -19,7 +19,7 @@ use crate::server::{Address, is_slow, wait_until};
 use crate::stores::Store;
 
 /// A client may be without a server for so long in a row.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(40);
 
 fn connect(address: SocketAddr) -> Option<TcpStream> {
     let stream = TcpStream::connect(address).ok()?;
@@ -105,8 +105,11 @@ fn listen(address: SocketAddr, room: &str, session: &str) -> Seen {
         }
         seen.resumed += 1;
         for line in lines.skip_while(|line| !line.is_empty()).skip(1) {
-            alive = Instant::now();
             let Ok(event) = serde_json::from_str::<Value>(&line) else { break };
+            if event["type"] != "ping" {
+                alive = Instant::now();
+            }
+            assert!(alive.elapsed() < PATIENCE, "nothing for a minute after {:?}", seen.last);
             if event["type"] == "history" {
                 let messages = event["messages"].as_array().expect("messages");
                 messages.iter().for_each(|message| seen.on_message(message));
