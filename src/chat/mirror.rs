@@ -218,9 +218,19 @@ impl Chat {
         newest.map_or_else(MessagePlace::default, MessageId::place)
     }
 
-    /// The room has changed, or its owner. Tells everyone in it, unless nothing that they are told is
-    /// new.
+    /// The room has changed, or its owner: tells everyone in it. It may look as before, with another
+    /// password.
     pub fn change_mirrored(&mut self, room: RoomKey, facts: &RoomFacts<'_>, sink: &mut dyn Sink) {
+        if self.is_open(room) {
+            self.set_facts(room, facts);
+            self.announce_room(room, sink);
+            self.recount();
+        }
+    }
+
+    /// What the room is like, after changes may have been missed: tells everyone in it if there were any
+    /// that show.
+    pub fn refresh_mirrored(&mut self, room: RoomKey, facts: &RoomFacts<'_>, sink: &mut dyn Sink) {
         let Some(before) = self.room_info(room).filter(|_| self.is_open(room)) else { return };
         // How many are present is told by those who come and go.
         let told = |info: RoomInfo<'_>| OwnedRoom::of(RoomInfo { user_count: 0, ..info });

@@ -120,7 +120,7 @@ impl Cluster {
         if !reply.bytes(2).is_empty() {
             return self.ask_for_missed(lent.now.mono, room);
         }
-        self.on_facts(lent, room, reply.bytes(3));
+        self.refresh_facts(lent, room, reply.bytes(3));
         let stays = reply.list(4).iter().filter_map(|user_id| UserId::parse(user_id.as_str()));
         let stays: HashSet<UserId> = stays.collect();
         let here: HashSet<UserId> = self.people_here(lent, room).into_iter().collect();

@@ -239,6 +239,13 @@ impl Cluster {
         }
     }
 
+    /// What the room is like, after changes may have been missed.
+    pub(super) fn refresh_facts(&mut self, lent: &mut Lent<'_>, room: RoomId, text: &[u8]) {
+        if let (Some(key), Ok(facts)) = (lent.chat.room(room), record::facts(room, text)) {
+            lent.chat.refresh_mirrored(key, &facts, lent.sink);
+        }
+    }
+
     /// A person types. Whether that was told.
     pub(super) fn on_typing(
         &mut self,
@@ -299,7 +306,7 @@ impl Cluster {
                 }
                 match reply.bytes(2).is_empty() {
                     true => {
-                        self.on_facts(lent, room, reply.bytes(3));
+                        self.refresh_facts(lent, room, reply.bytes(3));
                         self.on_loaded(lent, room);
                     }
                     false => self.resync(lent.now.mono, room),
