@@ -56,7 +56,7 @@ pub const EXCEPTIONS: &[(&str, Scope, &str)] = &[
     ),
     (
         "event_streams::a_stream_that_waits_is_refused_when_its_session_ends_or_the_server_does",
-        Node,
+        Alone,
         SIGNALS,
     ),
     (
@@ -84,6 +84,11 @@ pub const EXCEPTIONS: &[(&str, Scope, &str)] = &[
     ("handover::", Alone, STATE),
     ("idle::", Node, ONE_PROCESS),
     ("limits::a_full_server_answers_503_until_connections_end", Node, CONNECTIONS),
+    (
+        "limits::a_session_that_comes_and_goes_too_often_is_closed_with_4429",
+        Node,
+        "the end of a socket at one server and a new one at another may cross",
+    ),
     ("limits::a_silent_connection_over_the_limit_gives_way_to_the_next", Node, CONNECTIONS),
     (
         "limits::a_silent_connection_over_the_limit_is_dropped_after_linger_timeout",
@@ -97,11 +102,6 @@ pub const EXCEPTIONS: &[(&str, Scope, &str)] = &[
     ),
     ("limits::address_connections_limits_the_connections_of_a_direct_peer", Alone, CONNECTIONS),
     ("limits::an_ipv6_address_counts_by_its_64_bit_network", Node, CONNECTIONS),
-    (
-        "limits::a_session_that_comes_and_goes_too_often_is_closed_with_4429",
-        Node,
-        "the end of a socket at one server and a new one at another may cross",
-    ),
     (
         "limits::behind_a_proxy_address_connections_limits_the_sockets_of_each_address",
         Node,
