@@ -2,11 +2,11 @@
 //!
 //! Owns the form of these facts, and the methods with which they are applied to a [`Chat`] that is a
 //! mirror. Must not know the store, nor how it writes facts: `cluster` decodes. The invariant: a fact
-//! is applied as it is told; no rule of the chat is asked again, and nothing but a fact changes who is
-//! present in a room, what was said there, and what the room is like.
+//! is applied as it arrives; no rule of the chat is checked again, and only a fact changes who is
+//! present in a room, what was said there, and the room's settings.
 //!
 //! A mirror has the rooms in which connections of this server are, or that somebody has read lately. A
-//! person that is present in such a room is a session of its own with one membership, whose id is known
+//! person who is present in such a room is a session of its own with one membership, whose id is known
 //! only while the person has connections here. The mirror has no timers, and no shares, names or
 //! passwords are kept for deciding; what delivers is the same code: feeds, histories, catching up,
 //! queries, the end of a room and forgetting.
@@ -232,7 +232,7 @@ impl Chat {
     /// that show.
     pub fn refresh_mirrored(&mut self, room: RoomKey, facts: &RoomFacts<'_>, sink: &mut dyn Sink) {
         let Some(before) = self.room_info(room).filter(|_| self.is_open(room)) else { return };
-        // How many are present is told by those who come and go.
+        // The number of people present follows from the facts about who came and left.
         let told = |info: RoomInfo<'_>| OwnedRoom::of(RoomInfo { user_count: 0, ..info });
         let (before, owner) = (told(before), self.owner(room));
         self.set_facts(room, facts);
@@ -341,8 +341,8 @@ impl Chat {
 
     // ---- Messages
 
-    /// Keeps a message that is older than what the room was adopted with: nobody is told it, and it
-    /// changes nobody's presence. False: the room has a newer one, or is not mirrored.
+    /// Keeps a message that is older than the snapshot that the room was adopted with: it is delivered to
+    /// nobody, and changes nobody's presence. False: the room has a newer one, or is not mirrored.
     pub fn load(&mut self, room: RoomKey, message: &Message<'_>) -> bool {
         if !self.is_next(room, message) {
             return false;

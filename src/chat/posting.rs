@@ -83,7 +83,7 @@ fn trim(text: &str) -> &str {
     }
 }
 
-/// Whether a person may type now, who may not before `due`: see [`Member::typing_due`].
+/// Whether a person may signal typing now, not before `due`: see [`Member::typing_due`].
 pub(super) fn pace_typing(due: &mut u32, now: Now) -> bool {
     let wait = due.wrapping_sub(now.mono.micros() as u32);
     let may_type = !(1..=TYPING_INTERVAL.as_micros() as u32).contains(&wait);

@@ -163,7 +163,7 @@ impl Cluster {
         }
     }
 
-    /// The person whose name is wanted is there: who waits for the name is refused.
+    /// The person who has the wanted name answered, so the connections that wait for it are refused.
     pub(super) fn on_holder_alive(&mut self, lent: &mut Lent<'_>, room: RoomId, holder: UserId) {
         self.end_waiting(lent, |one| one.room == room && one.holder == Some(holder));
     }

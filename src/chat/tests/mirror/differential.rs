@@ -376,7 +376,7 @@ impl Town {
         }
     }
 
-    /// Forgets some of the rooms in which nobody is here.
+    /// Forgets some of the rooms in which nobody is present on this server.
     fn drop_rooms(&mut self) {
         for room in self.rooms.clone() {
             let is_used = self.lines.iter().any(|line| line.is_here && line.room == room);
