@@ -115,6 +115,17 @@ impl Stream {
     }
 }
 
+/// Receives, again if that was interrupted. The kernel does not restart a receive with a timeout when the
+/// process has been stopped and continues, also without a handler of signals (signal(7)).
+pub fn uninterrupted<T>(mut receive: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match receive() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            received => return received,
+        }
+    }
+}
+
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
@@ -126,11 +137,11 @@ impl AsFd for Stream {
 
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
+        uninterrupted(|| match self {
             Stream::Tcp(stream) => stream.read(buffer),
             Stream::Unix(stream) => stream.read(buffer),
             Stream::Over(stream, _) => stream.read(buffer),
-        }
+        })
     }
 }
 
@@ -168,12 +179,7 @@ impl Wire {
     /// Reads once. False at the end of the stream.
     fn more(&mut self) -> io::Result<bool> {
         let mut buffer = [0; 16 * 1024];
-        let count = loop {
-            match self.stream.read(&mut buffer) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                read => break read?,
-            }
-        };
+        let count = self.stream.read(&mut buffer)?;
         self.received.extend_from_slice(&buffer[..count]);
         Ok(count > 0)
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::client::{CLOSE, Http, Stream, TEXT, Ws, chat_with, get, post, upgrade};
+use crate::client::{CLOSE, Http, Stream, TEXT, Ws, chat_with, get, post, uninterrupted, upgrade};
 use crate::restarts::{Folder, stop};
 use crate::server::{Address, Server, command, is_slow, wait_until};
 use crate::systemd;
@@ -437,7 +437,7 @@ fn list_at_the_end(name: &str, memory: &str) -> Vec<u8> {
     let mut reader = server.http_narrow();
     reader.send_request(&get(&format!("/rooms/{room}/messages?limit=1000")).session(&ana));
     let Stream::Tcp(stream) = reader.stream() else { unreachable!("it is TCP") };
-    stream.peek(&mut [0]).expect("the answer begins");
+    uninterrupted(|| stream.peek(&mut [0])).expect("the answer begins");
     server.terminate();
     wait_until("the state is written", || folder.state().exists());
     let mut bytes = Vec::new();

@@ -11,7 +11,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::client::{Http, get};
+use crate::client::{Http, get, uninterrupted};
 use crate::server::{Address, DEADLINE, Server, command, socket_path, wait_until};
 
 // Socket activation.
@@ -231,7 +231,7 @@ impl Supervisor {
 
     fn next(&self) -> String {
         let mut word = [0; 64];
-        let size = self.socket.recv(&mut word).expect("a notification");
+        let size = uninterrupted(|| self.socket.recv(&mut word)).expect("a notification");
         String::from_utf8_lossy(&word[..size]).into_owned()
     }
 }
