@@ -142,6 +142,14 @@ pub enum StoreErrorKind {
 }
 
 impl StoreError {
+    /// Whether the call was not executed, for a reason that another connection may not have.
+    pub(super) fn means_nothing_was_done(&self) -> bool {
+        matches!(
+            self.kind,
+            StoreErrorKind::Fenced | StoreErrorKind::NoFunction | StoreErrorKind::NotNow
+        )
+    }
+
     fn parse(text: &[u8]) -> StoreError {
         let word = text.split(|byte| *byte == b' ').next().unwrap_or_default();
         let text = String::from_utf8_lossy(text);
