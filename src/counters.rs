@@ -110,6 +110,8 @@ pub struct StoreCounters {
     pub leases_lost: u64,
     /// Messages that came without the one before them.
     pub gaps: u64,
+    /// Mirrors that were brought up to date, after the store was away or after a gap.
+    pub resyncs: u64,
     /// Mirrors that could not be brought up to date.
     pub resyncs_failed: u64,
     /// How long replies took.

@@ -88,6 +88,8 @@ fn store(out: &mut Exposition, counters: &StoreCounters) {
     out.single("chat_store_leases_lost_total", "counter", help, counters.leases_lost);
     let help = "Messages that came without the one before them.";
     out.single("chat_store_gaps_total", "counter", help, counters.gaps);
+    let help = "Rooms that were brought up to date, after the store was away or after a gap.";
+    out.single("chat_store_resyncs_total", "counter", help, counters.resyncs);
     let help = "Rooms that could not be brought up to date.";
     out.single("chat_store_resyncs_failed_total", "counter", help, counters.resyncs_failed);
     out.histogram("chat_store_reply_seconds", "How long replies took.", &counters.latency);

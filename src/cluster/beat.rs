@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use log::{info, warn};
+
 use super::args::Args;
 use super::identity::new_tail;
 use super::library::Function;
@@ -109,7 +111,13 @@ impl Cluster {
     /// go, and nothing new may begin.
     pub(super) fn on_memory(&mut self, now: Mono, info: &[u8]) {
         let percent = memory_percent(info).unwrap_or_default();
-        self.beats.is_store_full = percent >= CREATIONS_PERCENT;
+        let is_full = percent >= CREATIONS_PERCENT;
+        if is_full != std::mem::replace(&mut self.beats.is_store_full, is_full) {
+            match is_full {
+                true => warn!("the store is full: {percent} % in use, nothing new may begin"),
+                false => info!("the store is full no longer: {percent} % in use"),
+            }
+        }
         if percent < SHED_PERCENT {
             return;
         }

@@ -12,7 +12,7 @@ use super::plan::Awaited;
 use super::record::StorePush;
 use super::refusal::refusal_of;
 use super::resp::Reply;
-use super::state::{Cluster, Lent, Token};
+use super::state::{Beats, Cluster, Lent, Token};
 use super::uplink::{CallFailure, Login, UplinkEvent};
 use crate::clock::Mono;
 use crate::counters::StoreCounters;
@@ -30,8 +30,8 @@ impl Cluster {
 
     /// Numbers for the metrics.
     pub fn counters(&self) -> StoreCounters {
-        let (gaps, resyncs_failed) = (self.beats.gaps, self.beats.resyncs_failed);
-        StoreCounters { gaps, resyncs_failed, ..self.uplink.counters() }
+        let Beats { gaps, resyncs, resyncs_failed, .. } = self.beats;
+        StoreCounters { gaps, resyncs, resyncs_failed, ..self.uplink.counters() }
     }
 
     /// Whether there must be no connection to the store: one that there is must be closed.
@@ -103,7 +103,6 @@ impl Cluster {
                     self.on_store_reached(lent, is_fresh, &secret);
                 }
                 UplinkEvent::Lost => self.lost = self.lost.or(Some(lent.now.mono)),
-                UplinkEvent::Fenced => self.beats.fenced += 1,
                 UplinkEvent::Fatal(problem) => self.problem = Some(problem),
             }
         }

@@ -103,11 +103,7 @@ impl Cluster {
                 }
             }
             Some("NOROOM") => self.close_room(lent, room, CloseReason::RoomNotFound),
-            // The store has lost what these connections have seen, or has dropped what they lack.
-            Some(_) => {
-                self.beats.resyncs_failed += 1;
-                self.close_room(lent, room, CloseReason::Unavailable);
-            }
+            Some(_) => self.on_out_of_date(lent, room),
             None => {}
         }
         self.on_caught_up_some(lent, 1);
@@ -130,7 +126,7 @@ impl Cluster {
         for user_id in stays.difference(&here) {
             self.leaving.push((room, *user_id));
         }
-        self.on_loaded(lent, room);
+        self.on_up_to_date(lent, room);
     }
 
     fn people_here(&self, lent: &Lent<'_>, room: RoomId) -> Vec<UserId> {

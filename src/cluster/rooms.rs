@@ -307,15 +307,26 @@ impl Cluster {
                 match reply.bytes(2).is_empty() {
                     true => {
                         self.refresh_facts(lent, room, reply.bytes(3));
-                        self.on_loaded(lent, room);
+                        self.on_up_to_date(lent, room);
                     }
                     false => self.resync(lent.now.mono, room),
                 }
             }
             "NOROOM" => self.close_room(lent, room, CloseReason::RoomNotFound),
-            // The store has lost what these connections have seen, or has dropped what they lack.
-            _ => self.close_room(lent, room, CloseReason::Unavailable),
+            _ => self.on_out_of_date(lent, room),
         }
+    }
+
+    /// The mirror has all that the store has.
+    pub(super) fn on_up_to_date(&mut self, lent: &mut Lent<'_>, room: RoomId) {
+        self.beats.resyncs += 1;
+        self.on_loaded(lent, room);
+    }
+
+    /// The store has lost what these connections have seen, or has dropped what they lack.
+    pub(super) fn on_out_of_date(&mut self, lent: &mut Lent<'_>, room: RoomId) {
+        self.beats.resyncs_failed += 1;
+        self.close_room(lent, room, CloseReason::Unavailable);
     }
 
     /// Stops to mirror the rooms without connections that have not been used for some time.

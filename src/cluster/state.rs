@@ -179,11 +179,11 @@ pub(super) struct Beats {
     pub listing: Option<Mono>,
     /// Messages that came without the one before them.
     pub gaps: u64,
-    /// Calls that the store refused, because it had given up this node or its connection.
-    pub fenced: u64,
     /// The store has little memory left.
     pub is_store_full: bool,
-    /// Rooms whose mirrors could not be brought up to date.
+    /// Mirrors that were brought up to date, after the store was away or after a gap.
+    pub resyncs: u64,
+    /// Mirrors that could not be brought up to date.
     pub resyncs_failed: u64,
 }
 

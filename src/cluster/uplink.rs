@@ -100,9 +100,6 @@ pub enum UplinkEvent<T> {
     },
     /// The connection that was [`UplinkEvent::Connected`] is lost.
     Lost,
-    /// The store refused a call, because it has given up this node or this connection. Another
-    /// connection follows.
-    Fenced,
     /// The store cannot be used, and was not used before: the server should end.
     Fatal(StartProblem),
 }
@@ -135,6 +132,8 @@ pub struct Uplink<T> {
     was_used: bool,
     /// What was logged last about the connection, so that each thing is logged once.
     logged: String,
+    /// The last error of a call that was logged, for the same reason.
+    refusal: String,
     reader: ReplyReader,
     output: Vec<u8>,
     calls: CallQueue<T>,
@@ -172,6 +171,7 @@ impl<T> Uplink<T> {
             attempts: ConnectAttempts::default(),
             was_used: false,
             logged: String::new(),
+            refusal: String::new(),
             reader: ReplyReader::default(),
             output: Vec::new(),
             calls: CallQueue::new(),
@@ -444,13 +444,19 @@ impl<T> Uplink<T> {
         };
         self.counters.latency.observe(now.since(sent));
         let is_slow = |sent: Mono| now.since(sent) >= self.slow_after();
-        self.is_slow = self.is_slow && self.calls.oldest().is_some_and(is_slow);
+        if self.is_slow && !self.calls.oldest().is_some_and(is_slow) {
+            self.is_slow = false;
+            info!("the store is slow no longer");
+        }
         events.push(match reply {
             Reply::Error(StoreError { kind: StoreErrorKind::OutOfMemory, .. }) => {
                 UplinkEvent::Failed(token, CallFailure::Full)
             }
             Reply::Error(error) => {
-                error!("the store refuses a call: {}", error.text);
+                if self.refusal != error.text {
+                    error!("the store refuses calls: {}", error.text);
+                    self.refusal = error.text;
+                }
                 UplinkEvent::Failed(token, CallFailure::Internal)
             }
             reply => UplinkEvent::Reply(token, reply),
@@ -473,7 +479,6 @@ impl<T> Uplink<T> {
         match error.kind {
             StoreErrorKind::Fenced => {
                 self.counters.fenced += 1;
-                events.push(UplinkEvent::Fenced);
                 Verdict::Again("it has given up this node or connection".to_owned())
             }
             // The greeting loads the functions.
@@ -526,6 +531,7 @@ impl<T> Uplink<T> {
         self.was_used = true;
         self.counters.connected += 1;
         self.logged.clear();
+        self.refusal.clear();
         info!("the store is connected");
         Verdict::Fine
     }

@@ -34,6 +34,7 @@ mod chaos;
 mod faults;
 mod functions;
 mod guide;
+mod operators;
 mod splitting;
 mod start;
 #[cfg(feature = "tls")]
