@@ -93,7 +93,7 @@ pub enum FlagKind {
     File(fn(&mut Config, Option<PathBuf>)),
     /// Where the store of a cluster is, or `none`.
     Store,
-    /// A word of letters, digits, hyphens and underscores.
+    /// A word of letters, digits, hyphens, underscores and colons.
     Word(fn(&mut Config, String)),
     /// A log level.
     Level,

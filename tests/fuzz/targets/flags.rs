@@ -76,18 +76,27 @@ fn one_value(flag: &Flag, text: &str) {
             "none" => Some(set(&mut expected, None)),
             _ => (!text.is_empty()).then(|| set(&mut expected, Some(text.into()))),
         },
+        FlagKind::Word(set) => is_word(text).then(|| set(&mut expected, text.to_owned())),
         FlagKind::Listen
         | FlagKind::MetricsListen
         | FlagKind::AdminListen
         | FlagKind::Proxies
         | FlagKind::Origins
+        | FlagKind::Store
         | FlagKind::Level => return,
     };
+    let taken = taken.filter(|()| expected.cluster_lease > expected.cluster_timeout);
     match config {
         Some(config) => assert_eq!((config, taken), (expected, Some(()))),
         // The server refuses numbers of about 40 digits, even if most of them are zeros.
         None => assert!(taken.is_none() || text.len() > 25, "refused"),
     }
+}
+
+fn is_word(text: &str) -> bool {
+    let is_part =
+        |byte: &u8| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b':');
+    (1..=32).contains(&text.len()) && text.as_bytes().iter().all(is_part)
 }
 
 const TIMES: &[(&str, u128)] = &[
