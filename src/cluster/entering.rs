@@ -98,8 +98,9 @@ impl Cluster {
             (EntryStep::Asking, Awaited::Reply(reply)) => {
                 self.on_entry_answer(lent, key, &mut entering, reply)
             }
-            (EntryStep::Probing, Awaited::Time) => {
-                self.timers.retain(|_, waiting| *waiting != key);
+            (EntryStep::Probing { timer }, Awaited::Time) => {
+                self.timers.remove(&timer);
+                self.waiting.remove(&entering.conn);
                 self.ask_to_enter(lent, key, &entering, "later").map(|()| Some(EntryStep::Asking))
             }
             (EntryStep::Loading { events, inherits }, Awaited::Room) => {
@@ -132,7 +133,48 @@ impl Cluster {
         if entering.is_attached {
             self.detach(lent.now.mono, entering.hash);
         }
+        self.stop_seeking(lent.now.mono, &entering);
         self.answers.push(NodeAnswer::TurnedAway { to: entering.conn, reason });
+    }
+
+    /// A connection does not want its name any more: it has it, or was turned away. After the last one
+    /// here, the store need not wait for the holder on behalf of this node.
+    fn stop_seeking(&mut self, now: Mono, entering: &Entering) {
+        let Some(name) = &entering.name else { return };
+        let wanted = (entering.room, name.folded().into());
+        let Some(seekers) = self.seekers.get_mut(&wanted) else { return };
+        seekers.count -= 1;
+        if seekers.count > 0 {
+            return;
+        }
+        if self.seekers.remove(&wanted).is_some_and(|seekers| seekers.are_probing) {
+            let args = Args::new().text(entering.room.to_string()).text(name.folded());
+            // If the store is away, the probe ends by itself.
+            let _ = self.call_room(now, entering.room, Function::Unask, args, Token::Nothing);
+        }
+    }
+
+    /// A connection has ended that may have waited for a name.
+    pub fn on_gone(&mut self, lent: &mut Lent<'_>, conn: ConnKey) {
+        let waiting = self.waiting.get(&conn).copied();
+        if let Some(entering) = waiting.and_then(|key| self.end_wait(key)) {
+            self.turn_away(lent, entering, CloseReason::Silent);
+        }
+    }
+
+    /// Ends a plan, if it waits for a name.
+    fn end_wait(&mut self, key: PlanKey) -> Option<Entering> {
+        match self.plans.get(key).and_then(Option::as_deref) {
+            Some(Plan::Entering(Entering { step: EntryStep::Probing { timer }, conn, .. })) => {
+                self.timers.remove(timer);
+                self.waiting.remove(conn);
+            }
+            _ => return None,
+        }
+        match *self.plans.remove(key).flatten()? {
+            Plan::Entering(entering) => Some(entering),
+            _ => None,
+        }
     }
 
     /// Closes connections that are entering. Those that the store has been asked for follow when it has
@@ -149,16 +191,12 @@ impl Cluster {
         });
         let meant: Vec<_> = meant.map(|(key, _)| key).collect();
         for key in meant {
-            match self.plans.get_mut(key).and_then(Option::as_deref_mut) {
-                Some(Plan::Entering(entering)) if !matches!(entering.step, EntryStep::Probing) => {
-                    entering.ends = Some(reason);
-                    continue;
-                }
-                _ => self.timers.retain(|_, waiting| *waiting != key),
-            }
-            let plan = self.plans.remove(key).flatten();
-            if let Some(Plan::Entering(entering)) = plan.map(|plan| *plan) {
+            if let Some(entering) = self.end_wait(key) {
                 self.turn_away(lent, entering, reason);
+            } else if let Some(Plan::Entering(entering)) =
+                self.plans.get_mut(key).and_then(Option::as_deref_mut)
+            {
+                entering.ends = Some(reason);
             }
         }
     }
@@ -178,7 +216,9 @@ impl Cluster {
     /// Connections that wait for a name ask again.
     fn end_waiting(&mut self, lent: &mut Lent<'_>, is_meant: impl Fn(&Entering) -> bool) {
         let waiting = self.plans.iter().filter(|(_, plan)| match plan.as_deref() {
-            Some(Plan::Entering(one)) => matches!(one.step, EntryStep::Probing) && is_meant(one),
+            Some(Plan::Entering(one)) => {
+                matches!(one.step, EntryStep::Probing { .. }) && is_meant(one)
+            }
             _ => false,
         });
         let waiting: Vec<_> = waiting.map(|(key, _)| key).collect();
@@ -197,7 +237,6 @@ impl Cluster {
         if reply.status() != "OK" {
             return Err(CloseReason::InvalidSession);
         }
-        entering.name = Name::parse(reply.text(1)).ok();
         let over = match reply.text(2) {
             "" => None,
             "rooms" => Some(CloseReason::TooManyRooms),
@@ -206,6 +245,9 @@ impl Cluster {
         entering.is_attached = over.is_none();
         entering.over = entering.over.or(over);
         entering.join_wait = reply.number(3);
+        let name = Name::parse(reply.text(1)).map_err(|_| CloseReason::InvalidSession)?;
+        self.seekers.entry((entering.room, name.folded().into())).or_default().count += 1;
+        entering.name = Some(name);
         self.ask_to_enter(lent, key, entering, "first")?;
         Ok(Some(EntryStep::Asking))
     }
@@ -254,11 +296,23 @@ impl Cluster {
         match reply.status() {
             "IN" => {}
             "PROBE" => {
+                let wanted = entering.name.as_ref().map(|name| name.folded().into());
+                let seekers = wanted.and_then(|name| self.seekers.get_mut(&(entering.room, name)));
+                if let Some(seekers) = seekers {
+                    seekers.are_probing = true;
+                }
+                // What would have ended the wait has come before it began.
+                if let Some(reason) = entering.ends {
+                    return Err(reason);
+                }
+                if !lent.sink.is_open(entering.conn) {
+                    return Err(CloseReason::Silent);
+                }
                 let wait = Duration::from_micros(reply.number(1));
                 entering.holder = UserId::parse(reply.text(2));
-                self.arm(now.after(wait), key);
+                self.waiting.insert(entering.conn, key);
                 self.answers.push(NodeAnswer::Waits { to: entering.conn });
-                return Ok(Some(EntryStep::Probing));
+                return Ok(Some(EntryStep::Probing { timer: self.arm(now.after(wait), key) }));
             }
             "NOMEMBER" => return Err(CloseReason::NotAMember),
             "BANNED" => return Err(CloseReason::Banned),
@@ -322,6 +376,7 @@ impl Cluster {
         inherits: bool,
     ) {
         let Entering { conn, session, hash, room, user_id, start, ref name, .. } = *entering;
+        self.stop_seeking(lent.now.mono, entering);
         if let Some(reason) = entering.ends {
             self.call_exit(lent.now.mono, room, user_id, false);
             self.detach(lent.now.mono, hash);

@@ -1292,6 +1292,20 @@ local function alive(P, us, node, room, uid)
   return { 'OK' }
 end
 
+-- Nobody waits for the name at this node any more. The last node's word ends the probe.
+local function unask(P, us, node, room, folded)
+  local holder, ends, waiting = probe(P, room, folded)
+  local at = holder and has(waiting, node)
+  if not at then return { 'OK' } end
+  waiting = waiting:sub(1, at - 1) .. waiting:sub(at + #node + 1)
+  if waiting == '' then
+    redis.call('HDEL', P .. 'b:' .. room, folded)
+  else
+    redis.call('HSET', P .. 'b:' .. room, folded, holder .. ' ' .. num(ends) .. ' ' .. waiting)
+  end
+  return { 'OK' }
+end
+
 -- For the message's author or the room's owner, members or not. The text is gone from the store; its
 -- tombstone keeps its place, its nonce and its author.
 local function delete_message(P, us, node, room, uid, id, tail_of_target, tail, name, keep, interval,
@@ -1569,6 +1583,7 @@ register('quit', quit, FREES)
 register('post', post, {})
 register('typing', typing, FREES)
 register('alive', alive, FREES)
+register('unask', unask, FREES)
 register('delete_message', delete_message, FREES)
 register('change', change, {})
 register('delete_room', delete_room, FREES)

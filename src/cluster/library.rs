@@ -79,6 +79,7 @@ pub enum Function {
     Post,
     Typing,
     Alive,
+    Unask,
     Change,
     DeleteRoom,
     DeleteMessage,
@@ -124,6 +125,7 @@ pub(super) const FUNCTIONS: &[(Function, &str)] = &[
     (Function::Post, "post"),
     (Function::Typing, "typing"),
     (Function::Alive, "alive"),
+    (Function::Unask, "unask"),
     (Function::Change, "change"),
     (Function::DeleteRoom, "delete_room"),
     (Function::DeleteMessage, "delete_message"),
@@ -151,6 +153,7 @@ impl Function {
                 | Function::EndSession
                 | Function::Gone
                 | Function::Unwatch
+                | Function::Unask
                 | Function::Exit
                 | Function::Leave
                 | Function::Quit

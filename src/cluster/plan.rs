@@ -14,12 +14,16 @@ use crate::chat::{
     Address, AttachmentKey, CloseReason, ConnKey, MessageCopies, Name, OwnedRoom, RoomChanges,
     RoomId, RoomOptions, SessionCommand, SessionId, Start, UserId,
 };
+use crate::clock::Mono;
 use crate::slots::Key;
 
 /// The kind of the plans' keys.
 pub(super) enum PlanTag {}
 
 pub(super) type PlanKey = Key<PlanTag>;
+
+/// When a plan goes on that waits for a time. The number tells those of one time apart.
+pub(super) type PlanTimer = (Mono, u64);
 
 /// A sequence of calls.
 pub(super) enum Plan {
@@ -254,6 +258,7 @@ pub(super) struct Entering {
     pub ends: Option<CloseReason>,
     /// The session counts the connection.
     pub is_attached: bool,
+    /// `None`: not known yet. From then on the plan is one of the [`NameSeekers`].
     pub name: Option<Name>,
     /// The person that has the name, while it is being probed.
     pub holder: Option<UserId>,
@@ -269,9 +274,17 @@ pub(super) enum EntryStep {
     /// The room's answer.
     Asking,
     /// The end of a probe: the name is wanted, and its holder may not be there any more.
-    Probing,
+    Probing { timer: PlanTimer },
     /// The mirror of the room, up to the event before the person's arrival.
     Loading { events: Vec<Reply>, inherits: bool },
+}
+
+/// The connections here that want one name in one room, until they are let in or turned away.
+#[derive(Default)]
+pub(super) struct NameSeekers {
+    pub count: usize,
+    /// The store has this node among those that wait for the end of a probe of the name.
+    pub are_probing: bool,
 }
 
 impl Entering {

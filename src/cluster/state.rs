@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::args::Args;
 use super::identity::ClusterIdentity;
 use super::library::{Function, Library};
-use super::plan::{Plan, PlanKey, PlanTag, Posting};
+use super::plan::{NameSeekers, Plan, PlanKey, PlanTag, PlanTimer, Posting};
 use super::record::SessionHash;
 use super::refusal::away;
 use super::settled::Settled;
@@ -219,14 +219,17 @@ pub struct Cluster {
     pub(super) uplink: Uplink<Token>,
     pub(super) problem: Option<StartProblem>,
     pub(super) plans: Slots<Option<Box<Plan>>, PlanTag>,
-    /// When plans go on that wait for a time. The number tells those of one time apart.
-    pub(super) timers: BTreeMap<(Mono, u64), PlanKey>,
+    pub(super) timers: BTreeMap<PlanTimer, PlanKey>,
     pub(super) timers_armed: u64,
     pub(super) rooms: HashMap<RoomId, Mirrored>,
     /// Requests for what a room is like, which one call answers that has not left yet.
     pub(super) shown: HashMap<RoomId, PlanKey>,
     /// The sessions that have connections here.
     pub(super) sessions: HashMap<SessionHash, SessionId>,
+    /// The connections that wait for a name.
+    pub(super) waiting: HashMap<ConnKey, PlanKey>,
+    /// By room and folded name.
+    pub(super) seekers: HashMap<(RoomId, Box<str>), NameSeekers>,
     /// The messages of each connection that are under way.
     pub(super) posting: HashMap<ConnKey, PostsUnderWay>,
     /// The people here whose names are wanted, and when it is asked whether they are still there.
@@ -275,6 +278,8 @@ impl Cluster {
             rooms: HashMap::new(),
             shown: HashMap::new(),
             sessions: HashMap::new(),
+            waiting: HashMap::new(),
+            seekers: HashMap::new(),
             posting: HashMap::new(),
             probes: Vec::new(),
             listing: Listing::default(),
@@ -352,8 +357,10 @@ impl Cluster {
     }
 
     /// The plan goes on at this time.
-    pub(super) fn arm(&mut self, at: Mono, key: PlanKey) {
+    pub(super) fn arm(&mut self, at: Mono, key: PlanKey) -> PlanTimer {
         self.timers_armed += 1;
-        self.timers.insert((at, self.timers_armed), key);
+        let timer = (at, self.timers_armed);
+        self.timers.insert(timer, key);
+        timer
     }
 }

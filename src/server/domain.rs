@@ -206,8 +206,12 @@ impl<S: Stream> Core<S> {
 
     /// Part of *settle*: the store is told which connections have ended, and its answers reach theirs.
     pub(super) fn settle_cluster(&mut self) {
+        let gone = std::mem::take(&mut self.table.gone);
         let Some((cluster, mut lent)) = self.cluster() else { return };
         cluster.on_exits(&mut lent);
+        for conn in gone {
+            cluster.on_gone(&mut lent, conn);
+        }
         self.deliver_answers();
     }
 

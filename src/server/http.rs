@@ -462,6 +462,8 @@ impl<S: Stream> Core<S> {
         if let Some(attachment) = stream.recipient.attachment {
             self.table.ended.push_back(Ended { attachment, departure: Departure::Closed });
         }
+        #[cfg(feature = "cluster")]
+        self.table.gone.push(key);
         let mut http = opening.http;
         let request = http.codec.feed(&mut &[][..]);
         connection.protocol = Protocol::Http(http);

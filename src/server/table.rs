@@ -111,6 +111,9 @@ pub(super) struct Table<S> {
     pub ended: VecDeque<Ended>,
     /// Event streams that cannot begin, each with the reason. *settle* answers them.
     pub refused: Vec<(ConnectionKey, Close)>,
+    /// WebSockets and event streams that have ended without an attachment: *settle* tells the cluster.
+    #[cfg(feature = "cluster")]
+    pub gone: Vec<ConnectionKey>,
     pub transcoder: Transcoder,
     /// To be closed because the server ends.
     pub shutting_down: Vec<ConnectionKey>,
@@ -145,6 +148,8 @@ impl<S: Stream> Table<S> {
             ledger: ledger.clone(),
             ended: VecDeque::new(),
             refused: Vec::new(),
+            #[cfg(feature = "cluster")]
+            gone: Vec::new(),
             transcoder: Transcoder::default(),
             shutting_down: Vec::new(),
             over_limit: OverLimits::default(),
@@ -311,8 +316,11 @@ impl<S: Stream> Table<S> {
             Protocol::Stream(stream) => Some(&stream.recipient),
             Protocol::Http(_) | Protocol::Closing(_) => None,
         };
-        if let Some(attachment) = recipient.and_then(|recipient| recipient.attachment) {
-            self.ended.push_back(Ended { attachment, departure });
+        match recipient.map(|recipient| recipient.attachment) {
+            Some(Some(attachment)) => self.ended.push_back(Ended { attachment, departure }),
+            #[cfg(feature = "cluster")]
+            Some(None) => self.gone.push(key),
+            _ => {}
         }
         Some(ended)
     }
@@ -516,6 +524,10 @@ impl<S: Stream> Table<S> {
 
     /// Whether any list is not empty, so that the poll must not wait.
     pub fn has_work(&self) -> bool {
+        #[cfg(feature = "cluster")]
+        if !self.gone.is_empty() {
+            return true;
+        }
         !(self.schedule.is_empty()
             && self.outgoing.is_empty()
             && !self.batches.has_urgent()
@@ -543,6 +555,8 @@ impl<S: Stream> Table<S> {
             + self.over_limit.bytes()
             + (self.closed.capacity() + self.shutting_down.capacity()) * size_of::<ConnectionKey>()
             + self.refused.capacity() * size_of::<(ConnectionKey, Close)>();
+        #[cfg(feature = "cluster")]
+        let lists = lists + self.gone.capacity() * size_of::<ConnectionKey>();
         let bytes = self.slots.bytes() + lists + self.control.capacity();
         self.slots_tally.set(bytes);
         self.counters.connections = self.slots.len() as u64;

@@ -54,11 +54,7 @@ pub const EXCEPTIONS: &[(&str, Scope, &str)] = &[
         Alone,
         "it reads metrics, which are per server",
     ),
-    (
-        "event_streams::a_stream_that_waits_is_refused_when_its_session_ends_or_the_server_does",
-        Alone,
-        SIGNALS,
-    ),
+    ("event_streams::a_stream_that_waits_is_refused_when_the_server_ends", Node, SIGNALS),
     (
         "event_streams::a_stream_whose_peer_acknowledges_nothing_is_broken",
         Alone,

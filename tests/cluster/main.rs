@@ -34,6 +34,7 @@ mod chaos;
 mod faults;
 mod functions;
 mod guide;
+mod names;
 mod operators;
 mod splitting;
 mod start;

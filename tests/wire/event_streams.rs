@@ -313,38 +313,38 @@ fn a_name_that_a_stream_holds_stays_its_own() {
     assert_eq!(events.event().0, said);
 }
 
+/// A request for a stream that waits for the name of ana, which is in the room, and its session.
+fn waiting(server: &Server, room: &str, ana: &mut Ws) -> (Http, String) {
+    let session = server.session("ana");
+    let mut http = server.http();
+    http.send_request(&asked(room, &session));
+    ana.expect_ping();
+    (http, session)
+}
+
 // contract §14.7
 #[test]
-fn a_stream_that_waits_is_refused_when_its_session_ends_or_the_server_does() {
+fn a_stream_that_waits_is_refused_when_its_session_ends_or_its_room_does() {
     let server = Server::start(&["--probe-timeout", "1h"]);
     let (room, mut ana) = room_of_ana(&server);
-    let waiting = |ana: &mut Ws| {
-        let session = server.session("ana");
-        let mut http = server.http();
-        http.send_request(&asked(&room, &session));
-        wait_until("it waits", || {
-            // A tick later it is asked.
-            server.health()["connections"].as_u64() >= Some(3)
-        });
-        let _ = &ana;
-        (http, session)
-    };
-    let (mut one, session) = waiting(&mut ana);
-    ana.expect_ping();
+    let (mut one, session) = waiting(&server, &room, &mut ana);
     server.ask(delete("/sessions/me").session(&session)).expect(200);
     one.answer().refused(401, "invalid_session");
-    let (mut two, _) = waiting(&mut ana);
-    ana.expect_ping();
-    let owner = ana.session.clone();
-    server.ask(delete(&format!("/rooms/{room}")).session(&owner)).expect(200);
-    two.answer().refused(404, "room_not_found");
     let (room, mut ana) = room_of_ana(&server);
-    let mut three = server.http();
-    three.send_request(&asked(&room, &server.session("ana")));
-    ana.expect_ping();
+    let (mut two, _) = waiting(&server, &room, &mut ana);
+    server.ask(delete(&format!("/rooms/{room}")).session(&ana.session)).expect(200);
+    two.answer().refused(404, "room_not_found");
+}
+
+// contract §14.7
+#[test]
+fn a_stream_that_waits_is_refused_when_the_server_ends() {
+    let server = Server::start(&["--probe-timeout", "1h"]);
+    let (room, mut ana) = room_of_ana(&server);
+    let (mut stream, _) = waiting(&server, &room, &mut ana);
     server.terminate();
-    three.answer().refused(503, "shutting_down");
-    three.expect_end();
+    stream.answer().refused(503, "shutting_down");
+    stream.expect_end();
 }
 
 // contract §14.8 §14.9

@@ -320,6 +320,33 @@ fn a_probe_that_nobody_came_back_to_is_forgotten() {
     });
 }
 
+/// Regression: a newcomer that went away while it waited left the probe open, so that the holder lost
+/// its grace, and the next newcomer did not have the holder asked again.
+#[test]
+fn a_probe_ends_when_nobody_waits_for_the_name_at_any_node() {
+    Store::each(|store| {
+        let mut scene = scene(store);
+        scene.a.admit(ROOM, ANA);
+        let other = Person { uid: "eeeeeeeeeeeeeeee", ..FALSE_ANA };
+        let unask = format!("unask {ROOM} ana");
+        let asked = format!("Q {ROOM} {}", ANA.uid);
+        assert_eq!(status(&mut scene.b, &Entry::of(FALSE_ANA)), "PROBE");
+        assert_eq!(status(&mut scene.c, &Entry::of(other)), "PROBE");
+        assert_eq!(scene.a.heard(), std::slice::from_ref(&asked));
+        assert_eq!(scene.a.run(&unask).to_string(), "[OK]", "nobody waits there");
+        scene.b.run(&unask);
+        scene.b.run(&unask);
+        assert!(scene.field(&format!("b:{ROOM}"), "ana").ends_with(" node3 "));
+        scene.c.run(&unask);
+        assert_eq!(scene.stored(&format!("EXISTS ^b:{ROOM}")).number(), 0);
+        assert_eq!(scene.c.run(&unask).to_string(), "[OK]");
+        assert_eq!(status(&mut scene.b, &Entry::of(FALSE_ANA)), "PROBE");
+        assert_eq!(scene.a.heard(), [asked], "a newcomer begins another one");
+        scene.b.run(&unask);
+        assert_eq!(scene.a.exit(ROOM, ANA, "broken").to_string(), "[OK '']", "a grace as ever");
+    });
+}
+
 #[test]
 fn a_room_without_an_owner_goes_to_the_next_who_comes() {
     Store::each(|store| {
