@@ -79,8 +79,11 @@ pub(super) struct Held {
 // The ledger's account of an idle connection rests on these sizes. Debug builds of mio add checks.
 #[cfg(all(target_pointer_width = "64", not(debug_assertions)))]
 const _: () = assert!(
-    size_of::<Connection<crate::net::Socket>>() <= 152 + if cfg!(feature = "tls") { 8 } else { 0 }
-        && size_of::<Ws>() == 32
+    size_of::<Connection<crate::net::Socket>>()
+        <= 152
+            + if cfg!(feature = "tls") { 8 } else { 0 }
+            + if cfg!(feature = "cluster") { 8 } else { 0 }
+        && size_of::<Ws>() == 32 + if cfg!(feature = "cluster") { 8 } else { 0 }
 );
 
 /// What a connection speaks.
@@ -189,9 +192,9 @@ pub(super) struct Ws {
     pub context: ws::Context,
     pub recipient: Recipient,
     /// The response to the upgrade, withheld until the store has answered: from then on the
-    /// connection is in its room, or waits for a name.
+    /// connection is in its room, or waits for a name. Boxed, because few connections have one.
     #[cfg(feature = "cluster")]
-    pub opening: Option<Box<[u8]>>,
+    pub opening: Option<Box<Piece>>,
 }
 
 /// A connection of a member, which is sent the events of a room: a WebSocket or an event stream.

@@ -305,7 +305,8 @@ impl<S: Stream> Core<S> {
         let response = self.api.with_cors_fields(Some(request), response);
         let framing = framing(&self.date.1, Some(request), true);
         #[cfg(feature = "cluster")]
-        let opening = self.cluster.is_some().then(|| response.head(framing));
+        let opening =
+            self.cluster.is_some().then(|| Box::new(Piece::private(response.head(framing))));
         #[cfg(feature = "cluster")]
         if opening.is_none() {
             queue(&mut self.table, key, response, framing);
@@ -316,7 +317,7 @@ impl<S: Stream> Core<S> {
         let Some(connection) = self.table.slots.get_mut(key) else { return };
         let ws = Ws::new(Context::new());
         #[cfg(feature = "cluster")]
-        let ws = Ws { opening: opening.map(Into::into), ..ws };
+        let ws = Ws { opening, ..ws };
         connection.protocol = Protocol::Ws(ws);
         self.table.counters.websockets += 1;
         if let Err(reason) = self.enter(key, upgrade.session, upgrade.room, upgrade.start, client) {

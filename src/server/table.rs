@@ -247,7 +247,7 @@ impl<S: Stream> Table<S> {
     pub fn open(&mut self, key: ConnectionKey) {
         let ws = self.slots.get_mut(key).and_then(Connection::ws);
         if let Some(opening) = ws.and_then(|ws| ws.opening.take()) {
-            self.push(key, Piece::private(opening));
+            self.push(key, *opening);
         }
     }
 
