@@ -33,6 +33,7 @@
 //! | [`chat`] | the domain: sessions, rooms, presence, history | JSON, HTTP, a clock |
 //! | `cluster` (feature) | what is said to the store that several servers share | a socket, a file, a clock |
 //! | [`snapshot`] | the file that carries the domain over a restart | what its records mean |
+//! | [`packed`] | files that the build script has compressed | what is in them |
 //! | [`web`] | the files for browsers: the page, the API's documents | a request |
 //! | [`api`] | the contract: routes, JSON, errors, CORS | a socket |
 //! | [`process`] | signals, systemd, certificates, the machine's limits | a connection |
@@ -178,6 +179,7 @@ pub mod http;
 pub mod journal;
 pub mod ledger;
 pub mod net;
+pub mod packed;
 pub mod process;
 pub mod rate;
 pub mod server;

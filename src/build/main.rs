@@ -1,7 +1,6 @@
-//! The build script: prepares the files for browsers and the guide, in `OUT_DIR`.
+//! The build script: prepares the files for browsers, the store's functions and the guide, in `OUT_DIR`.
 //!
-//! Owns one flag of the linker, and how files for browsers are minified and compressed by gzip
-//! (RFC 1952). Must not know where a file is served. The invariant: the output contains no
+//! Owns one flag of the linker, and how files are minified and compressed by gzip (RFC 1952). Must not know where a file is served. The invariant: the output contains no
 //! local path and no time, so the same files give the same bytes on every machine.
 
 use std::collections::BTreeSet;
@@ -14,11 +13,15 @@ use minifier::{css, js};
 use zopfli::{Format, Options};
 
 mod guide;
+mod lua;
 mod page;
 
+/// What the store is to do for servers of the feature `cluster`.
+const FUNCTIONS: &str = "src/cluster/functions.lua";
+
 fn main() -> io::Result<()> {
-    for folder in ["src/web", "src/guide"] {
-        writeln!(io::stdout(), "cargo::rerun-if-changed={folder}")?;
+    for path in ["src/web", "src/guide", FUNCTIONS] {
+        writeln!(io::stdout(), "cargo::rerun-if-changed={path}")?;
     }
     let out = env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?;
     let out = Path::new(&out);
@@ -26,6 +29,9 @@ fn main() -> io::Result<()> {
     compress(Path::new("src/web"), out, &page.sources)?;
     for (name, script) in &page.scripts {
         write(&out.join("page"), name, script)?;
+    }
+    if env::var_os("CARGO_FEATURE_CLUSTER").is_some() {
+        write(out, "functions.lua", &fs::read_to_string(FUNCTIONS)?)?;
     }
     guide::link(Path::new("src/guide"), &out.join("guide"))?;
     if loads_packed_relocations() {
@@ -64,13 +70,16 @@ fn compress(from: &Path, to: &Path, joined: &BTreeSet<PathBuf>) -> io::Result<()
     Ok(())
 }
 
-/// Writes a file as it is served, and compressed as `.gz`. Scripts and style sheets are written
+/// Writes a file as it is served or loaded, and compressed as `.gz`. Scripts and style sheets are written
 /// without comments, and without white space that has no meaning.
 fn write(to: &Path, name: &str, text: &str) -> io::Result<()> {
     let minified = match name.rsplit_once('.') {
-        Some((_, "js")) => js::minify(text).map(|script| script.to_string()),
+        Some((_, "js")) => js::minify(text).map(|script| script.to_string()).map_err(String::from),
         // The last declaration of a rule needs no semicolon.
-        Some((_, "css")) => css::minify(text).map(|style| style.to_string().replace(";}", "}")),
+        Some((_, "css")) => css::minify(text)
+            .map(|style| style.to_string().replace(";}", "}"))
+            .map_err(String::from),
+        Some((_, "lua")) => lua::strip(text),
         _ => Ok(text.to_owned()),
     };
     let content = minified.map_err(|error| io::Error::other(format!("{name}: {error}")))?;

@@ -1,13 +1,19 @@
 //! The library of functions that decides in the store.
 //!
 //! Owns the library's name and the names of its functions. Must not know what they do: their source,
-//! `functions.lua`, says that. The invariant: the name is a hash of the source, so that servers of two
-//! versions call their own functions, side by side in one store.
+//! `functions.lua`, says that. The invariant: the name is a hash of the source as it is loaded, so that
+//! servers of two versions call their own functions, side by side in one store.
 
 use sha1::{Digest, Sha1};
 
-/// The source of the functions.
-pub const SOURCE: &str = include_str!("functions.lua");
+use crate::packed;
+
+/// The source of the functions, without comments. An error names a line of it, which has the same number
+/// in `functions.lua`.
+pub fn source() -> String {
+    let packed = packed::unpack(include_bytes!(concat!(env!("OUT_DIR"), "/functions.lua.gz")));
+    String::from_utf8_lossy(&packed).into_owned()
+}
 
 /// Stands for the library's name in the source, which cannot contain its own hash.
 const PLACEHOLDER: &str = "@LIB@";
@@ -167,7 +173,8 @@ mod tests {
 
     #[test]
     fn the_functions_are_those_that_the_source_registers() {
-        let lines = SOURCE.lines().filter_map(|line| line.strip_prefix("register('"));
+        let source = source();
+        let lines = source.lines().filter_map(|line| line.strip_prefix("register('"));
         let mut registered: Vec<_> = lines.filter_map(|line| line.split('\'').next()).collect();
         let mut known: Vec<_> = FUNCTIONS.iter().map(|(_, name)| *name).collect();
         registered.sort_unstable();

@@ -12,7 +12,7 @@ use std::path::Path;
 use super::error::StartError;
 use super::settings;
 use crate::clock::{Entropy, OsEntropy};
-use crate::cluster::library::{Library, SOURCE};
+use crate::cluster::library::{self, Library};
 use crate::cluster::{Cluster, ClusterSettings, UplinkConfig};
 use crate::config::Config;
 
@@ -42,7 +42,7 @@ pub(super) fn join(config: &Config) -> Result<Cluster, StartError> {
         patience: config.cluster_patience,
         secret,
     };
-    Ok(Cluster::new(settings, uplink, Library::of(SOURCE), Box::new(entropy)))
+    Ok(Cluster::new(settings, uplink, Library::of(&library::source()), Box::new(entropy)))
 }
 
 /// Random, in hex digits.

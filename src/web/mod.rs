@@ -6,13 +6,7 @@
 //! the files are served. The invariant: an entity tag is a function of the bytes, so a client that
 //! sends a current tag has the current file.
 
-use miniz_oxide::inflate::TINFLStatus;
-use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
-use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
-
-/// The header and the trailer of a gzip member without optional fields (RFC 1952 §2.3).
-const GZIP_HEAD_BYTES: usize = 10;
-const GZIP_TAIL_BYTES: usize = 8;
+use crate::packed;
 
 /// One file in two forms, each with a strong entity tag (RFC 9110 §8.8.3). The tags include their
 /// quotes.
@@ -24,8 +18,6 @@ pub struct File {
     /// The content compressed by gzip, ready to be sent.
     pub compressed: &'static [u8],
     pub compressed_etag: &'static str,
-    /// The length of the uncompressed content in bytes.
-    length: usize,
 }
 
 impl File {
@@ -33,14 +25,7 @@ impl File {
     /// Calls are rare, because browsers accept gzip, and embedding both forms would make the binary
     /// larger.
     pub fn content(&self) -> Vec<u8> {
-        let end = self.compressed.len().saturating_sub(GZIP_TAIL_BYTES);
-        let deflated = self.compressed.get(GZIP_HEAD_BYTES..end).unwrap_or_default();
-        let mut content = vec![0; self.length];
-        let mut state = DecompressorOxide::new();
-        let flags = TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
-        let (status, _, length) = decompress(&mut state, deflated, &mut content, 0, flags);
-        debug_assert_eq!((status, length), (TINFLStatus::Done, self.length));
-        content
+        packed::unpack(self.compressed)
     }
 }
 
@@ -65,7 +50,6 @@ macro_rules! file {
             etag: text(&TAGS[0]),
             compressed: COMPRESSED,
             compressed_etag: text(&TAGS[1]),
-            length: CONTENT.len(),
         }
     }};
 }

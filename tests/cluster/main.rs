@@ -34,6 +34,7 @@ mod chaos;
 mod faults;
 mod functions;
 mod guide;
+mod loaded;
 mod names;
 mod operators;
 mod splitting;
