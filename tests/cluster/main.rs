@@ -5,7 +5,7 @@
 //! `nodes` starts servers on one store, and `balancer` sends each request and socket to the next of them.
 //! `front` puts all of these below the tests of `tests/wire`.
 //! A test runs on each store that is installed. Without any it reports that it is skipped; with
-//! `REQUIRE_ALL=1` it fails.
+//! `REQUIRE_ALL=1` it fails. The functions also run on a model of the store, in `tests/store`.
 //!
 //! Tests must pass on a busy machine: they wait for conditions, with a deadline. They do not wait for
 //! the store's clock, but move what is stored into the past.
@@ -25,6 +25,10 @@ mod program;
 mod proxy;
 
 use server::front::{balancer, resp, stores};
+
+// A model of the store, for the functions.
+#[path = "../store/mod.rs"]
+mod store;
 
 #[allow(dead_code, reason = "nodes need `--cluster`, which is being built")]
 mod nodes;

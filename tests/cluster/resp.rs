@@ -1,7 +1,8 @@
 //! A blocking client of a store: RESP3, with pushes.
 //!
-//! Owns one connection. Must not know the functions or the server's code. The invariant: replies come
-//! in the order of the commands; a push may come before any of them, and is kept.
+//! Owns one connection. Must not know the functions, the server's code, or whether a process or a model
+//! is at the other end. The invariant: replies come in the order of the commands; a push may come before
+//! any of them, and is kept.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -70,9 +71,14 @@ impl fmt::Display for Value {
     }
 }
 
+/// What a connection goes over.
+pub trait Stream: Read + Write {}
+
+impl<T: Read + Write> Stream for T {}
+
 /// A connection to a store.
 pub struct Client {
-    stream: BufReader<UnixStream>,
+    stream: BufReader<Box<dyn Stream>>,
     pushes: VecDeque<Vec<Value>>,
 }
 
@@ -81,7 +87,12 @@ impl Client {
     pub fn connect(socket: &Path) -> Option<Client> {
         let stream = UnixStream::connect(socket).ok()?;
         stream.set_read_timeout(Some(DEADLINE)).ok()?;
-        Some(Client { stream: BufReader::new(stream), pushes: VecDeque::new() })
+        Some(Client::over(stream))
+    }
+
+    /// A connection that is open.
+    pub fn over(stream: impl Stream + 'static) -> Client {
+        Client { stream: BufReader::new(Box::new(stream)), pushes: VecDeque::new() }
     }
 
     /// Sends a command without waiting for its reply.
@@ -123,6 +134,11 @@ impl Client {
         self.must(&["PING"]);
         let answer = self.pushes.pop_back().expect("the answer is a push");
         assert_eq!(answer[0].text(), "ssubscribe");
+    }
+
+    /// How many pushes came before the last reply and were not looked at.
+    pub fn pushes_before_reply(&self) -> usize {
+        self.pushes.len()
     }
 
     /// What other connections have published until now, or this one.

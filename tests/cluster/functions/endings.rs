@@ -3,10 +3,11 @@
 #[cfg(target_os = "linux")]
 use std::time::{Duration, Instant};
 
-use super::{ANA, BO, CY, DAY, Entry, FALSE_ANA, HIDDEN, HOUR, Person, Post, ROOM, Scene};
+use super::{
+    ANA, BO, CY, DAY, Entry, FALSE_ANA, Ground, HIDDEN, HOUR, Person, Post, ROOM, Scene, each,
+};
 #[cfg(target_os = "linux")]
-use crate::stores::Engine;
-use crate::stores::Store;
+use crate::stores::{Engine, Store};
 
 /// Everything that leaves a key behind while it counts.
 fn live(scene: &mut Scene) {
@@ -51,7 +52,7 @@ fn kinds(scene: &mut Scene) -> Vec<String> {
 
 #[test]
 fn the_story_has_every_kind_of_key_and_each_ends_by_itself_if_no_server_returns() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         live(&mut scene);
         let all = [
@@ -69,7 +70,7 @@ fn the_story_has_every_kind_of_key_and_each_ends_by_itself_if_no_server_returns(
 
 #[test]
 fn when_all_sessions_have_ended_and_all_rooms_are_empty_nothing_is_left() {
-    Store::each(live_and_end);
+    each(live_and_end);
 }
 
 /// A clustered store refuses keys of another slot than that of the key that a call names.
@@ -94,7 +95,7 @@ fn all_keys_of_a_partition_are_in_one_slot() {
     }
 }
 
-fn live_and_end(store: &Store) {
+fn live_and_end(store: &dyn Ground) {
     let mut scene = Scene::on(store);
     live(&mut scene);
     for who in [ANA, BO, CY, FALSE_ANA] {
@@ -119,7 +120,7 @@ fn live_and_end(store: &Store) {
 
 #[test]
 fn when_all_nodes_have_died_the_next_one_finds_it_all_and_ends_it() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         live(&mut scene);
         let mut next = super::Node { name: "node4", client: store.client(), ..scene.a };

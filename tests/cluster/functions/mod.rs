@@ -1,11 +1,12 @@
 //! The functions of the store, called as servers call them.
 //!
 //! Owns the scene: three nodes on a store, each with a connection that hears the pushes to it. Must not
-//! use the server's code. The invariant: every test runs on each store, as a user with the documented
-//! rights and no more.
+//! use the server's code. The invariant: every test runs on a model of the store, which is always there,
+//! and on each store that is installed, as a user with the documented rights and no more.
 
 mod costs;
 mod endings;
+mod grounds;
 mod nodes;
 mod owners;
 mod posting;
@@ -14,10 +15,10 @@ mod rooms;
 mod sessions;
 mod town;
 
+use grounds::{Ground, each};
 use sha1::{Digest, Sha1};
 
 use crate::resp::{Client, Value};
-use crate::stores::Store;
 
 const SOURCE: &str = include_str!("../../../src/cluster/functions.lua");
 /// The prefix of all keys, with one of several partitions.
@@ -252,12 +253,17 @@ struct Scene {
 }
 
 impl Scene {
-    fn on(store: &Store) -> Scene {
-        let digest = Sha1::digest(SOURCE);
+    fn on(store: &dyn Ground) -> Scene {
+        Scene::with(store, SOURCE)
+    }
+
+    /// With this source of the functions.
+    fn with(store: &dyn Ground, source: &str) -> Scene {
+        let digest = Sha1::digest(source);
         let library: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
         let library = format!("dc_{library}");
         let mut loader = store.client();
-        let loaded = loader.call(&["FUNCTION", "LOAD", &SOURCE.replace("@LIB@", &library)]);
+        let loaded = loader.call(&["FUNCTION", "LOAD", &source.replace("@LIB@", &library)]);
         assert!(loaded == Value::Text(library.clone()) || loaded.text().contains("already exists"));
         let node = |name: &'static str| {
             let mut client = store.client();
@@ -317,6 +323,53 @@ impl Scene {
         keys.sort();
         keys
     }
+
+    /// All keys with what is in them. Where a store promises no order, they are sorted.
+    fn contents(&mut self) -> Vec<Content> {
+        let mut keys: Vec<String> =
+            self.admin.must(&["KEYS", "*"]).list().iter().map(Value::text).collect();
+        keys.sort();
+        keys.into_iter().map(|key| self.content(key)).collect()
+    }
+
+    fn content(&mut self, key: String) -> Content {
+        let kind = self.admin.must(&["TYPE", &key]).text();
+        let value = match kind.as_str() {
+            "string" => self.admin.must(&["GET", &key]).to_string(),
+            "set" => sorted(self.admin.must(&["SMEMBERS", &key]).list(), 1),
+            "hash" => sorted(self.admin.must(&["HGETALL", &key]).list(), 2),
+            "zset" => self.admin.must(&["ZRANGE", &key, "0", "-1", "WITHSCORES"]).to_string(),
+            "stream" => {
+                let info = self.admin.must(&["XINFO", "STREAM", &key]);
+                let fact = |name| {
+                    let mut pairs = info.list().chunks(2);
+                    let pair = pairs.find(|pair| pair[0].text() == name).expect("a fact");
+                    pair[1].to_string()
+                };
+                let facts = [fact("entries-added"), fact("last-generated-id")].join(" ");
+                format!("{facts} {}", self.admin.must(&["XRANGE", &key, "-", "+"]))
+            }
+            other => panic!("{key} is a {other}"),
+        };
+        let life = self.admin.must(&["PTTL", &key]).number();
+        Content { value: format!("{key} {kind} {value}"), life }
+    }
+}
+
+/// A key, its type and its value, as text.
+#[derive(PartialEq, Debug)]
+struct Content {
+    value: String,
+    /// In milliseconds; -1: without end.
+    life: i64,
+}
+
+/// Groups of so many values, in order.
+fn sorted(values: &[Value], size: usize) -> String {
+    let group = |group: &[Value]| Value::List(group.to_vec()).to_string();
+    let mut groups: Vec<String> = values.chunks(size).map(group).collect();
+    groups.sort();
+    groups.join(" ")
 }
 
 /// Words as [`Node::run`] takes them.

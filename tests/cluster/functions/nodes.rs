@@ -1,6 +1,6 @@
 //! Nodes: incarnations, leases, the death of a node, a store that was away, and one that is full.
 
-use super::{ANA, BO, CY, DAY, Entry, HIDDEN, HOUR, Node, P, ROOM, SOURCE, Scene};
+use super::{ANA, BO, CY, DAY, Entry, HIDDEN, HOUR, Node, P, ROOM, SOURCE, Scene, each};
 use crate::resp::Value;
 use crate::stores::{Engine, Store};
 
@@ -82,7 +82,7 @@ fn every_function_is_listed_here() {
 
 #[test]
 fn a_node_is_known_by_its_name_and_its_incarnation() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         let all: Vec<&str> = calls().iter().map(|(name, _)| *name).collect();
         // A connection that was given up: its successor has said hello.
@@ -103,7 +103,7 @@ fn a_node_is_known_by_its_name_and_its_incarnation() {
 
 #[test]
 fn hello_tells_schema_and_secret_and_sets_them_once() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         let kept = scene.a.run("hello 10000000 schema '' another 1");
         assert_eq!((kept.at(0).text(), kept.at(1).text()), ("KEPT".into(), "secret".into()));
@@ -123,7 +123,7 @@ fn hello_tells_schema_and_secret_and_sets_them_once() {
 
 #[test]
 fn a_beat_renews_the_lease_and_says_when_there_is_something_to_do() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         scene.stored("ZADD ^lease 9000000000000001 node2 9000000000000002 node3");
         let beat = scene.a.beat();
@@ -171,7 +171,7 @@ fn kill_node(scene: &mut Scene) {
 
 #[test]
 fn a_dead_nodes_people_leave_in_parts_and_its_sockets_are_subtracted() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         kill_node(&mut scene);
         let mut calls = 0;
@@ -202,7 +202,7 @@ fn a_dead_nodes_people_leave_in_parts_and_its_sockets_are_subtracted() {
 
 #[test]
 fn a_dead_nodes_people_have_what_is_left_of_their_grace() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         kill_node(&mut scene);
         // Silent since 20 s: the lease was 10 s.
@@ -221,7 +221,7 @@ fn a_dead_nodes_people_have_what_is_left_of_their_grace() {
 
 #[test]
 fn a_node_that_says_bye_leaves_its_people_the_whole_grace() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         kill_node(&mut scene);
         scene.stored("ZADD ^lease 9000000000000000 node2");
@@ -237,7 +237,7 @@ fn a_node_that_says_bye_leaves_its_people_the_whole_grace() {
 
 #[test]
 fn a_store_that_was_away_gives_every_known_node_a_new_lease() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         kill_node(&mut scene);
         scene.stored("ZADD ^lease 7 buried"); // Its burial had begun: it is no longer known.
@@ -266,7 +266,7 @@ fn a_store_that_was_away_gives_every_known_node_a_new_lease() {
 
 #[test]
 fn what_is_due_is_done_in_bounded_steps() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         for number in 0..5 {
             let room = format!("{number:010x}");
@@ -284,7 +284,7 @@ fn what_is_due_is_done_in_bounded_steps() {
 
 #[test]
 fn a_full_store_refuses_what_needs_memory_before_it_begins_and_does_the_rest() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         scene.a.open_session(ANA);
         scene.a.open_room(ROOM, ANA);
@@ -304,7 +304,7 @@ fn a_full_store_refuses_what_needs_memory_before_it_begins_and_does_the_rest() {
 
 #[test]
 fn reads_write_nothing_and_may_be_called_as_reads() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         let (mut reads, keys) = (Vec::new(), format!("{P}nodes"));
         for (name, arguments) in calls() {
@@ -322,7 +322,7 @@ fn reads_write_nothing_and_may_be_called_as_reads() {
 
 #[test]
 fn an_announcement_reaches_all_other_nodes() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         assert_eq!(scene.a.says("announce good~bye,~all"), "[OK]");
         let told = vec!["N good bye, all".to_owned()];
@@ -335,7 +335,7 @@ fn an_announcement_reaches_all_other_nodes() {
 
 #[test]
 fn shedding_takes_the_oldest_of_an_idle_room_at_most_once_a_second() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         for room in [ROOM, HIDDEN] {
             scene.a.open_room(room, ANA);
@@ -360,7 +360,7 @@ fn shedding_takes_the_oldest_of_an_idle_room_at_most_once_a_second() {
 
 #[test]
 fn a_command_of_a_connection_that_was_given_up_is_refused_however_late_it_comes() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         scene.a.open_room(ROOM, ANA);
         scene.a.admit(ROOM, ANA);

@@ -1,10 +1,9 @@
 //! The owner's tools: changes, removal and bans.
 
-use super::{ANA, BO, CY, Entry, FALSE_ANA, HOUR, Node, Person, ROOM, Scene, briefs};
-use crate::stores::Store;
+use super::{ANA, BO, CY, Entry, FALSE_ANA, Ground, HOUR, Node, Person, ROOM, Scene, briefs, each};
 
 /// A room of ana's with ana at the first node and bo at the second.
-fn scene(store: &Store) -> Scene {
+fn scene(store: &dyn Ground) -> Scene {
     let mut scene = Scene::on(store);
     scene.a.open_room(ROOM, ANA);
     scene.a.admit(ROOM, ANA);
@@ -30,7 +29,7 @@ fn change(node: &mut Node, changes: &str) -> String {
 
 #[test]
 fn a_change_is_told_once_and_one_that_changes_nothing_is_not() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = scene(store);
         let owner = ANA.uid;
         let all = "1 a~title 1 10 set '' '' salt~hash ''";
@@ -57,7 +56,7 @@ fn a_change_is_told_once_and_one_that_changes_nothing_is_not() {
 
 #[test]
 fn a_change_is_refused_in_the_order_of_the_contract() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = scene(store);
         let run = |scene: &mut Scene, who: Person, interval: &str, changes: &str| {
             scene.b.says(&format!("change {ROOM} {} {interval} 1 {changes}", who.uid))
@@ -90,7 +89,7 @@ fn a_change_is_refused_in_the_order_of_the_contract() {
 
 #[test]
 fn a_removed_person_is_told_off_at_all_nodes_and_is_no_member() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = scene(store);
         scene.c.admit(ROOM, BO);
         scene.c.heard();
@@ -117,7 +116,7 @@ fn a_removed_person_is_told_off_at_all_nodes_and_is_no_member() {
 
 #[test]
 fn the_operator_may_remove_the_owner_and_the_room_passes_on() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = scene(store);
         let reply = scene.c.remove(ROOM, "", ANA, "600000000");
         assert_eq!(shown(&reply.at(3).text()), format!("- 0 {} ", BO.uid));
@@ -129,7 +128,7 @@ fn the_operator_may_remove_the_owner_and_the_room_passes_on() {
 
 #[test]
 fn a_ban_keeps_the_person_out_and_others_from_its_address_that_have_not_joined() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = scene(store);
         let addr = "0123456789abcd";
         scene.c.enter(ROOM, &Entry { addr, ..Entry::of(CY) });
@@ -169,7 +168,7 @@ fn a_ban_keeps_the_person_out_and_others_from_its_address_that_have_not_joined()
 
 #[test]
 fn a_room_has_at_most_256_bans_and_the_oldest_go_first() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = scene(store);
         let now = scene.now();
         let (mut bans, mut order) = (String::new(), String::new());

@@ -1,12 +1,12 @@
 //! Presence: entering, names and probes, stays at several nodes, the grace, leaving.
 
 use super::{
-    ANA, BO, CY, Entry, FALSE_ANA, HIDDEN, HOUR, Node, Person, Post, ROOM, Scene, TAIL, briefs,
+    ANA, BO, CY, Entry, FALSE_ANA, Ground, HIDDEN, HOUR, Node, Person, Post, ROOM, Scene, TAIL,
+    briefs, each,
 };
 use crate::resp::Value;
-use crate::stores::Store;
 
-fn scene(store: &Store) -> Scene {
+fn scene(store: &dyn Ground) -> Scene {
     let mut scene = Scene::on(store);
     scene.a.open_room(ROOM, ANA);
     scene
@@ -49,7 +49,7 @@ fn counts(scene: &mut Scene) -> String {
 
 #[test]
 fn a_person_arrives_with_its_first_socket_and_departs_after_its_last() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = scene(store);
         let reply = scene.a.admit(ROOM, ANA);
         assert_eq!(briefs(reply.at(2)), ["J ana"]);
@@ -92,7 +92,7 @@ fn a_person_arrives_with_its_first_socket_and_departs_after_its_last() {
 
 #[test]
 fn a_node_that_has_a_mirror_gets_no_snapshot_unless_the_store_knows_nothing_of_it() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = scene(store);
         let have = |who| Entry { have: "1", ..Entry::of(who) };
         let reply = scene.b.enter(ROOM, &have(BO));
@@ -105,7 +105,7 @@ fn a_node_that_has_a_mirror_gets_no_snapshot_unless_the_store_knows_nothing_of_i
 
 #[test]
 fn entering_is_refused_in_the_order_of_the_contract() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = scene(store);
         scene.a.admit(ROOM, ANA);
         scene.a.join(ROOM, CY);
@@ -135,7 +135,7 @@ fn entering_is_refused_in_the_order_of_the_contract() {
 
 #[test]
 fn a_return_within_the_grace_is_not_announced_at_any_node() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = scene(store);
         scene.a.admit(ROOM, ANA);
         scene.b.admit(ROOM, BO);
@@ -165,7 +165,7 @@ fn a_return_within_the_grace_is_not_announced_at_any_node() {
 
 #[test]
 fn a_holder_in_its_grace_gives_way_without_a_probe() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = scene(store);
         scene.a.admit(ROOM, ANA);
         scene.a.exit(ROOM, ANA, "broken");
@@ -185,7 +185,7 @@ fn a_holder_in_its_grace_gives_way_without_a_probe() {
 
 #[test]
 fn a_holder_that_answers_keeps_its_name() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = scene(store);
         scene.a.admit(ROOM, ANA);
         scene.b.admit(ROOM, ANA);
@@ -218,7 +218,7 @@ fn a_holder_that_answers_keeps_its_name() {
 
 #[test]
 fn a_silent_holder_is_evicted_and_the_first_to_ask_has_its_name() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = scene(store);
         scene.a.admit(ROOM, ANA);
         scene.b.admit(ROOM, ANA);
@@ -263,7 +263,7 @@ fn a_silent_holder_is_evicted_and_the_first_to_ask_has_its_name() {
 
 #[test]
 fn an_evicted_holder_may_have_been_the_only_person() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = scene(store);
         scene.a.admit(ROOM, ANA);
         assert_eq!(status(&mut scene.b, &Entry::of(FALSE_ANA)), "PROBE");
@@ -280,7 +280,7 @@ fn an_evicted_holder_may_have_been_the_only_person() {
 
 #[test]
 fn a_wanted_holder_has_no_grace_and_its_name_goes_to_the_first() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = scene(store);
         scene.a.admit(ROOM, ANA);
         let other = Person { uid: "eeeeeeeeeeeeeeee", ..FALSE_ANA };
@@ -298,7 +298,7 @@ fn a_wanted_holder_has_no_grace_and_its_name_goes_to_the_first() {
 
 #[test]
 fn a_probe_that_nobody_came_back_to_is_forgotten() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = scene(store);
         scene.a.admit(ROOM, ANA);
         let set = |scene: &mut Scene, ends: i64| {
@@ -349,7 +349,7 @@ fn a_probe_ends_when_nobody_waits_for_the_name_at_any_node() {
 
 #[test]
 fn a_room_without_an_owner_goes_to_the_next_who_comes() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = scene(store);
         scene.c.run(&format!("look {ROOM} '' show '' 1"));
         scene.a.quit(ROOM, ANA);
@@ -369,7 +369,7 @@ fn a_room_without_an_owner_goes_to_the_next_who_comes() {
 
 #[test]
 fn leaving_ends_membership_and_sockets_at_all_nodes() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = scene(store);
         scene.a.admit(ROOM, BO);
         scene.b.admit(ROOM, BO);
@@ -406,7 +406,7 @@ fn leaving_ends_membership_and_sockets_at_all_nodes() {
 
 #[test]
 fn a_session_that_has_ended_quits_and_its_rooms_pass_to_who_is_there_longest() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = scene(store);
         scene.b.admit(ROOM, CY);
         scene.b.admit(ROOM, BO);
@@ -430,7 +430,7 @@ fn a_session_that_has_ended_quits_and_its_rooms_pass_to_who_is_there_longest() {
 
 #[test]
 fn an_address_is_that_of_the_last_join_or_connection() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = scene(store);
         let addr = |scene: &mut Scene| {
             let member = scene.stored(&format!("HGET ^m:{ROOM} {}", BO.uid)).text();
@@ -453,7 +453,7 @@ fn an_address_is_that_of_the_last_join_or_connection() {
 
 #[test]
 fn a_large_room_is_a_snapshot_too() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = scene(store);
         scene.a.admit(ROOM, ANA);
         // 2,500 people arrive at once, as far as a snapshot can tell.
@@ -473,7 +473,7 @@ fn a_large_room_is_a_snapshot_too() {
 
 #[test]
 fn nodes_where_somebody_only_waits_for_a_name_hear_of_the_end_too() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = scene(store);
         scene.a.admit(ROOM, ANA);
         scene.a.join(ROOM, FALSE_ANA);

@@ -1,7 +1,6 @@
 //! Rooms: opening, shares, passwords, joining, reading, lists, and the end.
 
-use super::{ANA, BO, CY, Entry, HIDDEN, HOUR, Node, P, Person, ROOM, Scene};
-use crate::stores::Store;
+use super::{ANA, BO, CY, Entry, HIDDEN, HOUR, Node, P, Person, ROOM, Scene, each};
 
 const GIVE_WAY: &str = "600000000";
 
@@ -24,7 +23,7 @@ fn join(node: &mut Node, who: Person, addr: &str, rest: &str) -> String {
 
 #[test]
 fn a_room_is_refused_for_the_maximum_then_the_share_then_the_rate() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         assert_eq!(open(&mut scene.a, ROOM, "0 a1 '' 0 0 1"), "[FULL]");
         assert_eq!(open(&mut scene.a, "0000000001", &format!("9 a1 n1 2 {HOUR} 2")), "[OK '']");
@@ -42,7 +41,7 @@ fn a_room_is_refused_for_the_maximum_then_the_share_then_the_rate() {
 
 #[test]
 fn the_room_that_has_been_empty_longest_gives_way() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         open(&mut scene.a, "0000000001", "9 a1 n1 2 0 1");
         open(&mut scene.a, "0000000002", "9 a1 n1 2 0 1");
@@ -70,7 +69,7 @@ fn the_room_that_has_been_empty_longest_gives_way() {
 
 #[test]
 fn a_rooms_facts_say_what_its_creator_wanted() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         let facts = |scene: &mut Scene, room: &str, options: &str| {
             scene.a.open_room_with(room, ANA, options);
@@ -105,7 +104,7 @@ fn a_rooms_facts_say_what_its_creator_wanted() {
 
 #[test]
 fn guessing_costs_a_token_of_the_address_and_of_the_room_until_the_password_was_right() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         scene.a.open_room_with(HIDDEN, ANA, "'' salt~hash p 0 ''");
         let rates = "3600000000 2 60000000 3";
@@ -135,7 +134,7 @@ fn guessing_costs_a_token_of_the_address_and_of_the_room_until_the_password_was_
 
 #[test]
 fn what_is_remembered_of_guessers_ends_by_itself_and_is_bounded() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         scene.a.open_room_with(HIDDEN, ANA, "'' salt~hash p 0 ''");
         assert_eq!(guess(&mut scene.a, BO, "addr1", "10000000 5 1000000 60"), "[LOCK salt hash]");
@@ -155,7 +154,7 @@ fn what_is_remembered_of_guessers_ends_by_itself_and_is_bounded() {
 
 #[test]
 fn joining_is_refused_in_the_order_of_the_contract() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         scene.a.open_room_with(HIDDEN, ANA, "'' salt~hash p 0 ''");
         join(&mut scene.a, CY, "''", "'' salt~hash -");
@@ -186,7 +185,7 @@ fn joining_is_refused_in_the_order_of_the_contract() {
 
 #[test]
 fn reading_needs_what_entering_needs_and_watching_is_an_interest() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         scene.a.open_room_with(HIDDEN, ANA, "'' salt~hash p 0 ''");
         let look = |node: &mut Node, who: Person, access: &str, watch: &str| {
@@ -222,7 +221,7 @@ fn reading_needs_what_entering_needs_and_watching_is_an_interest() {
 
 #[test]
 fn public_rooms_are_listed_newest_first_and_the_list_is_as_it_was_while_its_revision_is() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         let listing = |scene: &mut Scene, rev: &str| {
             let reply = scene.b.run(&format!("listing {rev}"));
@@ -263,7 +262,7 @@ fn public_rooms_are_listed_newest_first_and_the_list_is_as_it_was_while_its_revi
 
 #[test]
 fn the_operator_sees_all_rooms_in_pages() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         let rooms = ["0000000001", "0000000002", HIDDEN];
         for room in rooms {
@@ -289,7 +288,7 @@ fn the_operator_sees_all_rooms_in_pages() {
 
 #[test]
 fn a_room_is_deleted_by_its_owner_or_the_operator_with_all_its_keys() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         scene.a.open_room_with(ROOM, ANA, "a~title '' '' 10 60000000");
         scene.a.admit(ROOM, ANA);
@@ -321,7 +320,7 @@ fn a_room_is_deleted_by_its_owner_or_the_operator_with_all_its_keys() {
 
 #[test]
 fn rooms_end_when_they_are_empty_or_their_ttl_is_over() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         let end = |scene: &mut Scene, field: &str| {
             scene.stored(&format!("HSET ^r:{ROOM} {field} 1"));
@@ -355,7 +354,7 @@ fn rooms_end_when_they_are_empty_or_their_ttl_is_over() {
 
 #[test]
 fn a_rooms_keys_are_renewed_while_it_lives_and_indices_are_tidied_when_it_does_not() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         scene.a.open_room(ROOM, ANA);
         scene.a.admit(ROOM, ANA);

@@ -1,7 +1,6 @@
 //! Sessions: their shares, their time, the rooms that they have joined, and their sockets at all nodes.
 
-use super::{ANA, BO, CY, DAY, HIDDEN, HOUR, Node, Person, ROOM, Scene};
-use crate::stores::Store;
+use super::{ANA, BO, CY, DAY, HIDDEN, HOUR, Node, Person, ROOM, Scene, each};
 
 /// What an address may have in the tests of shares.
 const GIVE_WAY: &str = "600000000";
@@ -24,7 +23,7 @@ fn sockets(scene: &mut Scene, who: Person) -> String {
 
 #[test]
 fn a_session_is_refused_for_the_maximum_then_the_share_then_the_rate() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         let full = format!("open_session e1 ana {DAY} 0 a1 '' 0 {HOUR} 1 {GIVE_WAY}");
         assert_eq!(scene.a.says(&full), "[FULL]");
@@ -47,7 +46,7 @@ fn a_session_is_refused_for_the_maximum_then_the_share_then_the_rate() {
 
 #[test]
 fn the_session_unused_longest_gives_way_if_it_has_had_no_socket_for_long_enough() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         for sh in ["e1", "e2", "e3"] {
             assert_eq!(open(&mut scene.a, sh, "a1 n1 3 0 1"), "[OK '']");
@@ -81,7 +80,7 @@ fn the_session_unused_longest_gives_way_if_it_has_had_no_socket_for_long_enough(
 
 #[test]
 fn a_network_holds_eight_shares_and_only_the_asking_address_gives_way() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         for number in 0..8 {
             let limits = format!("a{number} n1 1 0 1");
@@ -97,7 +96,7 @@ fn a_network_holds_eight_shares_and_only_the_asking_address_gives_way() {
 
 #[test]
 fn a_session_ends_after_its_time_and_each_use_begins_it_anew() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         let touch = |scene: &mut Scene| scene.b.says(&format!("touch {} {DAY} ''", ANA.sh));
         assert_eq!(touch(&mut scene), "[NOSESSION]");
@@ -145,7 +144,7 @@ fn a_session_ends_after_its_time_and_each_use_begins_it_anew() {
 
 #[test]
 fn a_session_with_a_socket_has_no_end_and_its_keys_are_renewed() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         scene.a.open_session(ANA);
         attach(&mut scene.a, ANA, ROOM);
@@ -165,7 +164,7 @@ fn a_session_with_a_socket_has_no_end_and_its_keys_are_renewed() {
 
 #[test]
 fn rooms_are_listed_in_the_order_of_joining_and_a_late_forget_hides_no_later_join() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         scene.a.open_session(ANA);
         let reserve =
@@ -202,7 +201,7 @@ fn rooms_are_listed_in_the_order_of_joining_and_a_late_forget_hides_no_later_joi
 
 #[test]
 fn sockets_are_counted_over_all_nodes_and_one_too_many_counts_nothing() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         scene.a.open_session(ANA);
         assert_eq!(attach(&mut scene.a, ANA, ROOM), "OK ana ''");
@@ -224,7 +223,7 @@ fn sockets_are_counted_over_all_nodes_and_one_too_many_counts_nothing() {
 
 #[test]
 fn a_node_declares_its_sockets_whatever_was_counted_before() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         scene.a.open_session(ANA);
         attach(&mut scene.b, ANA, ROOM);
@@ -253,7 +252,7 @@ fn a_node_declares_its_sockets_whatever_was_counted_before() {
 
 #[test]
 fn the_meter_of_joins_belongs_to_the_session() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         scene.a.open_session(ANA);
         let wait = |scene: &mut Scene| {
@@ -282,7 +281,7 @@ fn the_meter_of_joins_belongs_to_the_session() {
 
 #[test]
 fn the_end_of_a_session_reaches_its_nodes_and_names_all_its_rooms() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         scene.a.open_session(ANA);
         attach(&mut scene.a, ANA, ROOM);
@@ -315,7 +314,7 @@ fn the_end_of_a_session_reaches_its_nodes_and_names_all_its_rooms() {
 
 #[test]
 fn a_session_that_went_with_its_time_to_live_is_counted_no_more() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = Scene::on(store);
         scene.a.open_session(ANA);
         scene.stored(&format!("DEL ^s:{}", ANA.sh));

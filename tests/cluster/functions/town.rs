@@ -5,18 +5,23 @@
 
 use std::collections::BTreeSet;
 
-use super::{ANA, BO, CY, Entry, FALSE_ANA, HOUR, Node, P, Person, Post, ROOM, Scene, TAIL_LEFT};
+use super::{
+    ANA, BO, CY, Entry, FALSE_ANA, HOUR, Node, P, Person, Post, ROOM, Scene, TAIL_LEFT, each,
+};
 use crate::resp::Value;
-use crate::stores::Store;
 
 const PEOPLE: [Person; 4] = [ANA, BO, CY, FALSE_ANA];
 const STEPS: usize = 300;
 
 /// Numbers of a linear congruential generator (Knuth's MMIX).
-struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed)
+    }
+
+    pub fn roll(&mut self, sides: usize) -> usize {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % sides
@@ -199,7 +204,7 @@ impl Town {
 
 #[test]
 fn whatever_people_do_the_store_agrees_with_itself_and_with_every_mirror() {
-    Store::each(|store| {
+    each(|store| {
         for seed in 0..4 {
             let mut admin = store.admin();
             admin.must(&["FLUSHALL"]);
