@@ -4,6 +4,7 @@
 //! use the server's code. The invariant: every test runs on a model of the store, which is always there,
 //! and on each store that is installed, as a user with the documented rights and no more.
 
+mod alike;
 mod costs;
 mod endings;
 mod grounds;
