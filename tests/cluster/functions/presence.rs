@@ -324,7 +324,7 @@ fn a_probe_that_nobody_came_back_to_is_forgotten() {
 /// its grace, and the next newcomer did not have the holder asked again.
 #[test]
 fn a_probe_ends_when_nobody_waits_for_the_name_at_any_node() {
-    Store::each(|store| {
+    each(|store| {
         let mut scene = scene(store);
         scene.a.admit(ROOM, ANA);
         let other = Person { uid: "eeeeeeeeeeeeeeee", ..FALSE_ANA };
