@@ -52,7 +52,7 @@ impl Cluster {
         let Some(plan) = self.plans.remove(key).flatten() else { return };
         let refusal = refusal_of(why);
         match *plan {
-            Plan::Request(request) => self.answer_all(request, refusal),
+            Plan::Request(request) => self.end_request(request, refusal),
             Plan::Entering(entering) => self.turn_away(lent, entering, CloseReason::Unavailable),
             Plan::Nowhere(to) => {
                 self.answers.push(NodeAnswer::TurnedAway { to, reason: CloseReason::Unavailable });

@@ -12,13 +12,14 @@ use super::identity::{draw_tail, new_tail};
 use super::library::Function;
 use super::plan::{Awaited, Entering, EntryStep, Plan, PlanKey, Posting, Progress};
 use super::record::{self, MessageBody, SessionHash};
-use super::refusal::{accept, away};
+use super::refusal::{accept, away, refused_entry};
 use super::resp::Reply;
 use super::state::{Cluster, Lent, NodeAnswer, Token};
+use super::status::Status;
 use crate::chat::{
-    Address, AttachmentKey, CloseReason, ConnKey, Departure, MessageKind, MirrorAdmission,
+    Address, AttachmentKey, CloseReason, ConnKey, Departure, Draft, MessageKind, MirrorAdmission,
     MirrorExit, Name, Refusal, RoomId, SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX, SessionId,
-    Start, UserId,
+    Start, UserId, UserName,
 };
 use crate::clock::Mono;
 
@@ -234,7 +235,7 @@ impl Cluster {
         entering: &mut Entering,
         reply: &Reply,
     ) -> Result<Option<EntryStep>, CloseReason> {
-        if reply.status() != "OK" {
+        if Status::of(reply) != Status::Ok {
             return Err(CloseReason::InvalidSession);
         }
         let over = match reply.text(2) {
@@ -293,9 +294,9 @@ impl Cluster {
         reply: &Reply,
     ) -> Result<Option<EntryStep>, CloseReason> {
         let now = lent.now.mono;
-        match reply.status() {
-            "IN" => {}
-            "PROBE" => {
+        match Status::of(reply) {
+            Status::In => {}
+            Status::Probe => {
                 let wanted = entering.name.as_ref().map(|name| name.folded().into());
                 let seekers = wanted.and_then(|name| self.seekers.get_mut(&(entering.room, name)));
                 if let Some(seekers) = seekers {
@@ -314,14 +315,8 @@ impl Cluster {
                 self.answers.push(NodeAnswer::Waits { to: entering.conn });
                 return Ok(Some(EntryStep::Probing { timer: self.arm(now.after(wait), key) }));
             }
-            "NOMEMBER" => return Err(CloseReason::NotAMember),
-            "BANNED" => return Err(CloseReason::Banned),
-            "LOCKED" => return Err(CloseReason::RoomLocked),
-            "TAKEN" => return Err(CloseReason::NameTaken),
-            "RATE" => return Err(CloseReason::RateLimited),
-            "OVER" => return Err(entering.over.unwrap_or(CloseReason::TooManyConnections)),
-            "NOROOM" => return Err(CloseReason::RoomNotFound),
-            _ => return Err(CloseReason::Unavailable),
+            Status::Over => return Err(entering.over.unwrap_or(CloseReason::TooManyConnections)),
+            status => return Err(refused_entry(status)),
         }
         let room = entering.room;
         let last = record::place(reply.bytes(1)).map_err(|_| CloseReason::Unavailable)?;
@@ -410,7 +405,9 @@ impl Cluster {
 
     pub(super) fn on_nowhere(&mut self, to: ConnKey, awaited: Awaited<'_>) -> Progress {
         let reason = match awaited {
-            Awaited::Reply(reply) if reply.status() == "NOSESSION" => CloseReason::InvalidSession,
+            Awaited::Reply(reply) if Status::of(reply) == Status::NoSession => {
+                CloseReason::InvalidSession
+            }
             Awaited::Reply(_) => CloseReason::RoomNotFound,
             _ => CloseReason::Unavailable,
         };
@@ -433,27 +430,39 @@ impl Cluster {
             return Ok(()); // Its close is on its way.
         };
         let (room, user_id) = (person.room, person.user_id);
-        let (kind, user) = (MessageKind::Chat(draft.text()), person.name.shown());
+        let (body, args) = self.post_args((room, user_id), &draft, person.name.shown(), "");
+        let nonce = nonce.map(Into::into);
+        let posting = Box::new(Posting { conn, attachment, room, body, nonce });
+        self.call_room(lent.now.mono, room, Function::Post, args, Token::Post(posting))?;
+        self.posting.entry(conn).or_default().begun += 1;
+        Ok(())
+    }
+
+    /// A message's body, and the arguments of `post`. `folded`: the person's folded name if it may post
+    /// without a connection in the room; empty if not.
+    pub(super) fn post_args(
+        &mut self,
+        (room, user_id): (RoomId, UserId),
+        draft: &Draft<'_>,
+        user: UserName<'_>,
+        folded: &str,
+    ) -> (Vec<u8>, Args) {
+        let (kind, tail) = (MessageKind::Chat(draft.text()), draw_tail(&mut *self.entropy));
         let mut body = Vec::new();
-        MessageBody { kind, tail: draw_tail(&mut *self.entropy), user_id, user, nonce }
-            .encode(&mut body);
+        MessageBody { kind, tail, user_id, user, nonce: draft.nonce() }.encode(&mut body);
         let config = &self.config;
         let args = Args::new()
             .text(room.to_string())
             .text(user_id.to_string())
             .pace(config.message_pace)
             .number(config.history_messages_max as u64)
-            .text(nonce.unwrap_or_default())
+            .text(draft.nonce().unwrap_or_default())
             .text(&body)
-            .text("")
+            .text(folded)
             .time(config.room_ttl)
             .time(config.new_room_ttl)
             .text(new_tail(&mut *self.entropy));
-        let nonce = nonce.map(Into::into);
-        let posting = Box::new(Posting { conn, attachment, room, body, nonce });
-        self.call_room(lent.now.mono, room, Function::Post, args, Token::Post(posting))?;
-        self.posting.entry(conn).or_default().begun += 1;
-        Ok(())
+        (body, args)
     }
 
     /// The store has answered, or, with `Err`, has not.
@@ -476,7 +485,7 @@ impl Cluster {
     ) {
         let Posting { conn, attachment, room, body, nonce } = posting;
         let why = match reply {
-            Ok(reply) if reply.status() == "OK" => {
+            Ok(reply) if Status::of(reply) == Status::Ok => {
                 let record = [reply.bytes(3), &body].concat();
                 let place = record::place(reply.bytes(2));
                 if let Ok(message) = place.and_then(|place| record::message(room, place, &record)) {
@@ -484,7 +493,7 @@ impl Cluster {
                 }
                 return;
             }
-            Ok(reply) if reply.status() == "DUP" => {
+            Ok(reply) if Status::of(reply) == Status::Dup => {
                 let place = record::place(reply.bytes(1));
                 let message = place.and_then(|place| record::message(room, place, reply.bytes(2)));
                 if let Ok(message) = message {
@@ -492,7 +501,7 @@ impl Cluster {
                 }
                 return;
             }
-            Ok(reply) if reply.status() == "GONE" => return, // Its close is on its way.
+            Ok(reply) if Status::of(reply) == Status::Gone => return, // Its close is on its way.
             Ok(reply) => accept(reply).err().unwrap_or_else(away),
             Err(refusal) => refusal,
         };

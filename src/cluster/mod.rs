@@ -20,16 +20,18 @@
 //! | `node` | replies and pushes on their way to what they are for |
 //! | `plan`, `advance` | what waits for a reply, and goes on with it |
 //! | `rest` | a request's command as a sequence of calls |
+//! | `ending` | the end of a session |
 //! | `entering` | a connection's way into a room, its messages, and its way out |
 //! | `rooms` | the mirrored rooms |
 //! | `beat` | leases, deadlines, and what is left by nodes that have died |
-//! | `refusal` | what replies mean for a client |
+//! | `status`, `refusal` | the words that replies begin with, and what they mean for a client |
 //! | `recovery` | catching up after the store was away |
 //! | `settled` | outcomes, until the event loop answers |
 
 mod advance;
 mod args;
 mod beat;
+mod ending;
 mod entering;
 mod identity;
 pub mod library;
@@ -43,11 +45,15 @@ mod rest;
 mod rooms;
 mod settled;
 mod state;
+mod status;
 mod uplink;
+
+#[cfg(test)]
+mod tests;
 
 pub use entering::EntryRequest;
 pub use resp::{BadReply, Reply, ReplyReader, StoreError, StoreErrorKind, StoreEvent, pack};
-pub use settled::{Settled, SettledBan};
+pub use settled::Settled;
 pub use state::{Cluster, ClusterSettings, Lent, NodeAnswer};
 pub use uplink::{
     CALL_BYTES_MAX, CALLS_MAX, CallFailure, Login, StartProblem, StoreCall, Unavailable, Uplink,

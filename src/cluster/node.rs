@@ -6,6 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use log::error;
+
 use super::args::Args;
 use super::library::Function;
 use super::plan::Awaited;
@@ -13,6 +15,7 @@ use super::record::StorePush;
 use super::refusal::refusal_of;
 use super::resp::Reply;
 use super::state::{Beats, Cluster, Lent, Token};
+use super::status::Status;
 use super::uplink::{CallFailure, Login, UplinkEvent};
 use crate::clock::Mono;
 use crate::counters::StoreCounters;
@@ -109,6 +112,9 @@ impl Cluster {
     }
 
     fn on_reply(&mut self, lent: &mut Lent<'_>, token: Token, reply: &Reply) {
+        if token.is_of_function() && Status::of(reply) == Status::Fault {
+            self.on_fault();
+        }
         match token {
             Token::Plan(key) => self.advance(lent, key, Awaited::Reply(reply)),
             Token::Post(posting) => self.on_post_answer(lent, *posting, Ok(reply)),
@@ -122,6 +128,13 @@ impl Cluster {
             Token::Declared(session) => self.on_declared(lent, session, Some(reply)),
             Token::Missed(room) => self.on_missed(lent, room, Some(reply)),
             Token::Detach(_) | Token::Nothing => {}
+        }
+    }
+
+    /// Who waits for the reply is told that the store is away: see `refusal`.
+    fn on_fault(&mut self) {
+        if !std::mem::replace(&mut self.has_faulted, true) {
+            error!("the store answers a function in a way that this version does not know");
         }
     }
 

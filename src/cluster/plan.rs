@@ -11,8 +11,8 @@ use super::identity::ClusterIdentity;
 use super::record::SessionHash;
 use super::resp::Reply;
 use crate::chat::{
-    Address, AttachmentKey, CloseReason, ConnKey, MessageCopies, Name, OwnedRoom, RoomChanges,
-    RoomId, RoomOptions, SessionCommand, SessionId, Start, UserId,
+    Address, AttachmentKey, CloseReason, ConnKey, MessageCopies, MessageId, Name, OwnedRoom,
+    RoomChanges, RoomId, RoomOptions, SessionCommand, SessionId, Start, UserId,
 };
 use crate::clock::Mono;
 use crate::slots::Key;
@@ -65,9 +65,7 @@ impl Plan {
     pub fn posted(&self) -> Option<(RoomId, &[u8])> {
         let Plan::Request(request) = self else { return None };
         match &request.step {
-            RequestStep::Acting { room, command: SessionCommand::Post { text, .. }, .. } => {
-                Some((*room, text.as_bytes()))
-            }
+            RequestStep::Acting { room, act: RoomAct::Post { body } } => Some((*room, body)),
             _ => None,
         }
     }
@@ -112,73 +110,86 @@ pub(super) struct KnownSession {
     pub name: Name,
 }
 
-/// What is waited for.
+/// What is waited for: named after the function whose reply it is, where it is one.
 pub(super) enum RequestStep {
-    Counting {
-        left: u16,
-        sessions: usize,
-        rooms: usize,
-    },
+    /// `count`, of so many partitions still.
+    Counting { left: u16, sessions: usize, rooms: usize },
+    /// The listing of public rooms.
     Listing,
-    Showing {
-        room: RoomId,
-    },
-    /// The operator's command. `target`: who is to be removed.
-    Operating {
-        room: RoomId,
-        target: Option<UserId>,
-        bans_address: bool,
-    },
-    /// The rooms of this partition, after those that are known.
-    ListingAll {
-        partition: u16,
-        rooms: Vec<(OwnedRoom, usize, usize)>,
-    },
-    OpeningSession {
-        id: SessionId,
-        name: Name,
-        from: Option<Address>,
-    },
-    /// The session's answer to `touch`, or to `reserve` for a room that it will be a member of.
-    Identifying {
-        id: SessionId,
-        room: Option<RoomId>,
-        command: SessionCommand<'static>,
-    },
-    /// Which rooms of the session still have it as a member.
-    Filtering {
-        person: KnownSession,
-        purpose: FilterPurpose,
-        filter: Filter,
-    },
-    /// The room's answer to `look`, then the room itself.
-    Reaching {
-        person: KnownSession,
-        room: RoomId,
-        command: SessionCommand<'static>,
-    },
-    /// The answer to the function that carries out the command.
-    Acting {
-        person: KnownSession,
-        room: RoomId,
-        command: SessionCommand<'static>,
-        version: u64,
-    },
-    /// Whether a password may be tried.
+    /// `look`, which shows a room to anybody.
+    Showing { room: RoomId },
+    /// `usage`: the rooms of this partition, after those that are known.
+    ListingAll { partition: u16, rooms: Vec<(OwnedRoom, usize, usize)> },
+    /// `open_session`.
+    OpeningSession { id: SessionId, name: Name, from: Option<Address> },
+    /// `touch`.
+    Touching { id: SessionId, command: SessionCommand<'static> },
+    /// `reserve`.
+    Reserving { id: SessionId, reservation: Reservation },
+    /// `members`: which rooms of the session still have it as a member.
+    Filtering { person: KnownSession, purpose: FilterPurpose, filter: Filter },
+    /// `look`, then the room itself.
+    Reaching { person: KnownSession, room: RoomId, purpose: ReachPurpose },
+    /// The function that carries out a command.
+    Acting { room: RoomId, act: RoomAct },
+    /// `guess`: whether a password may be tried.
     Guessing(Joining),
-    /// The room's answer to `join`.
+    /// `join`.
     Joining(Joining),
+    /// `open_room`.
     Opening {
         person: KnownSession,
         room: RoomId,
         options: RoomOptions<'static>,
         from: Option<Address>,
     },
-    Changing {
+    /// `change`.
+    Changing { person: KnownSession, room: RoomId, changes: RoomChanges<'static> },
+}
+
+/// A place among the rooms of a session.
+pub(super) struct Reservation {
+    pub room: RoomId,
+    pub purpose: ReservedFor,
+}
+
+pub(super) enum ReservedFor {
+    Join { password: Option<Cow<'static, str>>, from: Option<Address> },
+    Open { options: RoomOptions<'static>, from: Option<Address> },
+}
+
+/// A command that one function of the room carries out, with what its outcome needs.
+pub(super) enum RoomAct {
+    Leave {
         person: KnownSession,
-        room: RoomId,
-        changes: RoomChanges<'static>,
+        /// Of the entry in the session's index that is then to be forgotten.
+        version: u64,
     },
+    Delete,
+    DeleteMessage,
+    Type {
+        person: KnownSession,
+    },
+    /// The owner or the operator removes a person.
+    Remove {
+        target: Option<UserId>,
+        bans_address: bool,
+    },
+    ListBans,
+    LiftBan,
+    Watch {
+        session: SessionId,
+    },
+    Post {
+        body: Vec<u8>,
+    },
+}
+
+/// What a mirror of the room is wanted for.
+pub(super) enum ReachPurpose {
+    ReadMessages { after: Option<Option<MessageId>>, limit: usize, from: Option<Address> },
+    ListPeople { from: Option<Address> },
+    Post { text: Cow<'static, str>, nonce: Option<Cow<'static, str>> },
 }
 
 impl RequestStep {
@@ -197,8 +208,8 @@ impl RequestStep {
 pub(super) enum FilterPurpose {
     Show,
     List,
-    /// A place for one more, for this command.
-    MakePlace(SessionCommand<'static>),
+    /// A place for one more.
+    MakePlace(Reservation),
 }
 
 /// The rooms of a session, and those that the partitions have confirmed so far.

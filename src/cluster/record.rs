@@ -20,8 +20,8 @@ use std::io::Write as _;
 
 use super::resp::{Reply, digits};
 use crate::chat::{
-    Appended, CloseReason, Message, MessageId, MessageKind, MessagePlace, RoomFacts, RoomId,
-    RoomInfo, RoomSnapshot, UserId, UserName,
+    Appended, BanInfo, CloseReason, Message, MessageId, MessageKind, MessagePlace, RoomFacts,
+    RoomId, RoomInfo, RoomSnapshot, UserId, UserName,
 };
 use crate::clock::Wall;
 
@@ -214,6 +214,19 @@ pub fn rooms(list: &[Reply]) -> impl Iterator<Item = Result<RoomFacts<'_>, BadRe
     pairs(list).map(|pair| {
         let (id, text) = pair?;
         facts(room(id)?, text)
+    })
+}
+
+/// The bans of a room: user id, end, name, and whether with an address. One that is not of this form is
+/// left out.
+pub fn bans(list: &[Reply]) -> impl Iterator<Item = BanInfo<'_>> {
+    list.chunks_exact(4).filter_map(|ban| {
+        Some(BanInfo {
+            user_id: UserId::parse(ban[0].as_str())?,
+            until: Wall::from_micros(ban[1].as_number()?),
+            user: ban[2].as_str(),
+            has_address: !ban[3].as_bytes().is_empty(),
+        })
     })
 }
 

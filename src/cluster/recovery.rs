@@ -18,9 +18,10 @@ use super::identity::{ClusterIdentity, new_tail};
 use super::library::Function;
 use super::plan::{Awaited, Plan, PlanKey, Posting, Progress, Returning};
 use super::record::{self, SessionHash};
-use super::refusal::away;
+use super::refusal::{away, refused_entry};
 use super::resp::Reply;
 use super::state::{Cluster, Lent, Token};
+use super::status::Status;
 use super::uplink::StoreCall;
 use crate::chat::{CloseReason, MessageCopies, Refusal, RoomId, UserId};
 use crate::clock::Mono;
@@ -34,6 +35,7 @@ impl Cluster {
             self.identity = Some(ClusterIdentity::new(secret, self.partitions));
         }
         self.is_fresh = is_fresh;
+        self.has_faulted = false;
         self.begin_beats(now, self.partitions);
         // What was counted down is declared instead.
         let detached = self.uplink.settle(|token, _| matches!(token, Token::Detach(_)));
@@ -88,7 +90,7 @@ impl Cluster {
         session: SessionHash,
         reply: Option<&Reply>,
     ) {
-        if reply.is_some_and(|reply| reply.status() == "NOSESSION") {
+        if reply.is_some_and(|reply| Status::of(reply) == Status::NoSession) {
             self.close_session(lent, session);
         }
         self.on_caught_up_some(lent, 1);
@@ -96,13 +98,9 @@ impl Cluster {
 
     /// What a mirrored room has missed.
     pub(super) fn on_missed(&mut self, lent: &mut Lent<'_>, room: RoomId, reply: Option<&Reply>) {
-        match reply.map(Reply::status) {
-            Some("OK") => {
-                if let Some(reply) = reply {
-                    self.on_missed_part(lent, room, reply);
-                }
-            }
-            Some("NOROOM") => self.close_room(lent, room, CloseReason::RoomNotFound),
+        match reply.map(|reply| (Status::of(reply), reply)) {
+            Some((Status::Ok, reply)) => self.on_missed_part(lent, room, reply),
+            Some((Status::NoRoom, _)) => self.close_room(lent, room, CloseReason::RoomNotFound),
             Some(_) => self.on_out_of_date(lent, room),
             None => {}
         }
@@ -271,8 +269,8 @@ impl Cluster {
     }
 
     fn on_returned(&mut self, lent: &mut Lent<'_>, room: RoomId, user_id: UserId, reply: &Reply) {
-        let reason = match reply.status() {
-            "IN" => {
+        match Status::of(reply) {
+            Status::In => {
                 // Before the room knew this node again, messages may have passed it by.
                 let is_new = self.rooms.get(&room).is_some_and(|mirrored| {
                     record::place(reply.bytes(1)).is_ok_and(|last| last == mirrored.newest)
@@ -283,16 +281,11 @@ impl Cluster {
                 for event in reply.list(2) {
                     self.on_entry(lent, room, event);
                 }
-                return self.on_facts(lent, room, reply.bytes(3));
+                self.on_facts(lent, room, reply.bytes(3));
             }
-            "NOROOM" => return self.close_room(lent, room, CloseReason::RoomNotFound),
-            "BANNED" => CloseReason::Banned,
-            "LOCKED" => CloseReason::RoomLocked,
-            "NOMEMBER" => CloseReason::NotAMember,
-            "TAKEN" | "PROBE" => CloseReason::NameTaken,
-            _ => CloseReason::Unavailable,
-        };
-        self.close_person(lent, room, user_id, reason);
+            Status::NoRoom => self.close_room(lent, room, CloseReason::RoomNotFound),
+            status => self.close_person(lent, room, user_id, refused_entry(status)),
+        }
     }
 
     // ---- Giving up

@@ -13,6 +13,7 @@ use super::plan::{Awaited, PlanKey};
 use super::record;
 use super::resp::Reply;
 use super::state::{Cluster, Lent, Mirrored, RoomWaiter, Token};
+use super::status::Status;
 use crate::chat::{
     Appended, CloseReason, Message, MessagePlace, OwnedRoom, Refusal, RoomId, UserId, UserName,
 };
@@ -232,6 +233,19 @@ impl Cluster {
         lent.chat.apply(key, &message, lent.sink);
     }
 
+    /// A message of this node has been appended, and perhaps the departure of somebody before it.
+    pub(super) fn on_own_message(
+        &mut self,
+        lent: &mut Lent<'_>,
+        reply: &Reply,
+        message: Message<'_>,
+    ) {
+        self.on_entry_at(lent, message.room_id, reply, 4);
+        if let Ok(after) = record::place(reply.bytes(1)) {
+            self.on_said(lent, Appended { after, message });
+        }
+    }
+
     /// What the room is like now; empty: as it was.
     pub(super) fn on_facts(&mut self, lent: &mut Lent<'_>, room: RoomId, text: &[u8]) {
         if let (Some(key), Ok(facts)) = (lent.chat.room(room), record::facts(room, text)) {
@@ -299,8 +313,8 @@ impl Cluster {
     }
 
     pub(super) fn on_resynced(&mut self, lent: &mut Lent<'_>, room: RoomId, reply: &Reply) {
-        match reply.status() {
-            "OK" => {
+        match Status::of(reply) {
+            Status::Ok => {
                 for message in record::messages(room, reply.list(1)).filter_map(Result::ok) {
                     self.load_one(lent, &message);
                 }
@@ -312,7 +326,7 @@ impl Cluster {
                     false => self.resync(lent.now.mono, room),
                 }
             }
-            "NOROOM" => self.close_room(lent, room, CloseReason::RoomNotFound),
+            Status::NoRoom => self.close_room(lent, room, CloseReason::RoomNotFound),
             _ => self.on_out_of_date(lent, room),
         }
     }
@@ -355,14 +369,10 @@ impl Cluster {
     // ---- The listing of public rooms
 
     /// The plan goes on with a listing that was fetched after this call.
-    pub(super) fn want_listing(
-        &mut self,
-        lent: &mut Lent<'_>,
-        key: PlanKey,
-    ) -> Result<(), Refusal> {
+    pub(super) fn want_listing(&mut self, now: Mono, key: PlanKey) -> Result<(), Refusal> {
         self.identity()?;
         self.listing.next.push(key);
-        self.fetch_listing(lent.now.mono);
+        self.fetch_listing(now);
         Ok(())
     }
 
@@ -402,7 +412,8 @@ impl Cluster {
         let listing = &mut self.listing;
         listing.left = listing.left.saturating_sub(1);
         let part = listing.parts.get_mut(usize::from(partition));
-        if let (Some(part), Some(reply)) = (part, reply.filter(|reply| reply.status() == "OK")) {
+        if let (Some(part), Some(reply)) = (part, reply.filter(|one| Status::of(one) == Status::Ok))
+        {
             let rooms = record::rooms(reply.list(2)).filter_map(Result::ok);
             let rooms = rooms.map(|facts| OwnedRoom::of(facts.room)).collect();
             *part = (reply.number(1), rooms);

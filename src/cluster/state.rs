@@ -109,6 +109,13 @@ pub(super) enum Token {
     Nothing,
 }
 
+impl Token {
+    /// Whether a function replies. The others are commands of the store's own, without a status.
+    pub fn is_of_function(&self) -> bool {
+        !matches!(self, Token::History(_) | Token::Memory)
+    }
+}
+
 /// The settings of a node's part in the cluster.
 pub struct ClusterSettings {
     /// The limits that the store's functions apply.
@@ -218,6 +225,8 @@ pub struct Cluster {
     pub(super) identity: Option<ClusterIdentity>,
     pub(super) uplink: Uplink<Token>,
     pub(super) problem: Option<StartProblem>,
+    /// It has been logged, since the store was last reached, that a reply was not understood.
+    pub(super) has_faulted: bool,
     pub(super) plans: Slots<Option<Box<Plan>>, PlanTag>,
     pub(super) timers: BTreeMap<PlanTimer, PlanKey>,
     pub(super) timers_armed: u64,
@@ -272,6 +281,7 @@ impl Cluster {
             identity: None,
             uplink: Uplink::new(uplink, library),
             problem: None,
+            has_faulted: false,
             plans: Slots::default(),
             timers: BTreeMap::new(),
             timers_armed: 0,

@@ -51,6 +51,7 @@ pub use self::verdict::StartProblem;
 use self::verdict::Verdict;
 use super::library::{Function, Library};
 use super::resp::{BadReply, Reply, ReplyReader, StoreError, StoreErrorKind, StoreEvent, pack};
+use super::status::Status;
 use crate::clock::{Entropy, Mono};
 use crate::counters::StoreCounters;
 
@@ -508,7 +509,7 @@ impl<T> Uplink<T> {
         reply: &Reply,
         events: &mut Vec<UplinkEvent<T>>,
     ) -> Verdict {
-        if reply.status() != "KEPT" {
+        if Status::of(reply) != Status::Kept {
             // The lease has run out. Another node begins, because the store still cleans up after
             // this one.
             self.node = None;

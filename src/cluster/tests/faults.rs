@@ -1,0 +1,162 @@
+//! A store that is away, comes back, or answers what nobody knows.
+
+use super::*;
+use crate::chat::Departure;
+
+impl Node {
+    /// The connection is lost, and two seconds later there is another one.
+    fn reconnects(&mut self) {
+        let (cluster, mut lent) = self.lent();
+        cluster.on_lost(&mut lent, &"reset");
+        self.waits(2000);
+        self.connect();
+    }
+
+    /// What was sent after the greeting.
+    fn sent_behind_the_greeting(&mut self) -> Vec<String> {
+        let mut sent = self.sent();
+        let greeting = sent.iter().rposition(|call| call.starts_with("hello ")).unwrap();
+        sent.split_off(greeting + 1)
+    }
+
+    fn posts(&mut self, (conn, attachment): (ConnKey, AttachmentKey), text: &str) -> String {
+        let (cluster, mut lent) = self.lent();
+        assert_eq!(cluster.post(&mut lent, conn, attachment, text, None), Ok(()));
+        let sent = self.sent();
+        assert_eq!(sent.len(), 1);
+        // The body, as the last part of its form tells.
+        let call = &sent[0];
+        call.split(' ').find(|part| part.starts_with('C')).unwrap().to_owned()
+    }
+}
+
+#[test]
+fn the_lease_is_renewed_every_second() {
+    let mut node = Node::new();
+    for second in 0..20 {
+        node.waits(if second == 0 { 0 } else { 1000 });
+        assert_eq!(node.sent(), ["INFO memory", "beat 10000000"], "second {second}");
+        node.hears("$0\r\n\r\n");
+        node.hears(&reply!("OK", "1000000", "0", "3", "4", "0", "0"));
+        let next = node.cluster.next_deadline().unwrap();
+        assert!(next <= node.now.mono.after(Duration::from_secs(1)), "it would sleep for longer");
+    }
+}
+
+#[test]
+fn what_is_due_in_the_store_is_reaped_in_time() {
+    let mut node = Node::new();
+    node.waits(0);
+    node.hears("$0\r\n\r\n");
+    node.hears(&reply!("OK", "1000000", "1500000", "3", "4", "0", "0"));
+    node.sent();
+    node.waits(500);
+    assert_eq!(node.called(), "", "the store's clock has gone on since");
+    node.waits(2);
+    assert_eq!(node.called(), "reap");
+    let session = "00112233445566778899aabbccddeeff";
+    node.hears(&reply!("OK", "1", [session]));
+    assert_eq!(node.called(), "end_session reap", "there is more");
+}
+
+#[test]
+fn a_post_that_was_executed_is_not_sent_again() {
+    let mut node = Node::new();
+    let tab = node.has_entered();
+    let body = node.posts(tab, "hi");
+    let lost = node.posts(tab, "ho");
+    node.reconnects();
+    let sent = node.sent_behind_the_greeting();
+    assert_eq!(sent.len(), 2);
+    assert!(sent[0].starts_with("declare ") && sent[0].contains(" 1 "), "{}", sent[0]);
+    assert_eq!(sent[1], format!("resync {ROOM} 5-0"));
+    node.hears(&reply!("OK"));
+    let (mine, missed) = (node.user_id().to_string(), format!("1755611100123456{body}"));
+    node.hears(&reply!("OK", ["6-0", missed], "", FACTS, [mine]));
+    assert_eq!(node.outcome(), "1 answered");
+    let sent = node.sent();
+    assert_eq!(sent.len(), 1, "{sent:?}");
+    assert!(sent[0].starts_with("post ") && sent[0].contains(&lost), "{}", sent[0]);
+    node.hears(&reply!("OK", "6-0", "7-0", "1755611100123457", ""));
+    assert_eq!(node.outcome(), "2 answered");
+    let chats = node.ears.heard.iter().filter(|event| event.contains("Chat("));
+    assert_eq!(chats.count(), 2);
+}
+
+#[test]
+fn a_person_that_the_store_has_forgotten_enters_again() {
+    let mut node = Node::new();
+    node.has_entered();
+    node.reconnects();
+    node.sent();
+    let facts = FACTS;
+    node.hears(&reply!("OK"));
+    node.hears(&format!("*5\r\n{}*0\r\n{}{}*0\r\n", bulk("OK"), bulk(""), bulk(facts),));
+    assert_eq!(node.called(), "members");
+    node.hears(&reply!("OK", ["1"]));
+    assert_eq!(node.called(), "enter");
+    assert_eq!(node.ears.closed, []);
+}
+
+#[test]
+fn connections_that_ended_meanwhile_are_declared_and_leave() {
+    let mut node = Node::new();
+    let (_, attachment) = node.has_entered();
+    let (cluster, mut lent) = node.lent();
+    cluster.on_lost(&mut lent, &"reset");
+    node.chat.exit(node.now, attachment, Departure::Closed, &mut node.ears);
+    let (cluster, mut lent) = node.lent();
+    cluster.on_exits(&mut lent);
+    assert_eq!(node.called(), "");
+    node.waits(2000);
+    node.connect();
+    let sent = node.sent_behind_the_greeting();
+    assert!(sent[0].starts_with("declare ") && sent[0].contains(" 0 "), "{sent:?}");
+    node.hears(&reply!("OK"));
+    let mine = node.user_id().to_string();
+    node.hears(&format!("*5\r\n{}*0\r\n{}{}{}", bulk("OK"), bulk(""), bulk(FACTS), reply!(mine)));
+    let called = node.called();
+    assert!(called.split(' ').all(|call| call == "exit") && !called.is_empty(), "{called}");
+}
+
+#[test]
+fn a_room_that_the_store_has_lost_in_part_is_closed() {
+    for (answer, reason) in [
+        ("BEHIND", CloseReason::Unavailable),
+        ("GAP", CloseReason::Unavailable),
+        ("NOROOM", CloseReason::RoomNotFound),
+        ("FINE", CloseReason::Unavailable),
+    ] {
+        let mut node = Node::new();
+        node.has_entered();
+        node.reconnects();
+        node.hears(&reply!("OK"));
+        node.hears(&reply!(answer));
+        assert_eq!(node.ears.closed, [reason], "{answer}");
+    }
+}
+
+#[test]
+fn connections_are_closed_when_patience_is_over() {
+    let mut node = Node::new();
+    node.has_entered();
+    let (cluster, mut lent) = node.lent();
+    cluster.on_lost(&mut lent, &"reset");
+    node.waits(29_999);
+    assert_eq!(node.ears.closed, []);
+    assert!(node.cluster.next_deadline().is_some_and(|at| at <= Mono::from_micros(30_000_000)));
+    node.waits(1);
+    assert_eq!(node.ears.closed, [CloseReason::Unavailable]);
+}
+
+#[test]
+fn an_unknown_answer_is_logged_once_for_each_connection() {
+    let mut node = Node::new();
+    node.waits(0);
+    node.hears("$0\r\n\r\n");
+    assert!(!node.cluster.has_faulted, "`INFO` is no function");
+    node.hears(&reply!("FINE"));
+    assert!(node.cluster.has_faulted);
+    node.reconnects();
+    assert!(!node.cluster.has_faulted);
+}

@@ -1,0 +1,113 @@
+//! Mirrored rooms: what pushes and parts of the history lead to.
+
+use super::*;
+
+/// A message of somebody else, as a push.
+fn said(after: &str, at: &str, tail: u64, text: &str) -> String {
+    let zoe = UserId::from_bits(0xAA);
+    push(&format!("M {ROOM} {after} {at} {}", record('C', tail, zoe, text)))
+}
+
+fn chats(node: &mut Node) -> Vec<String> {
+    let heard = std::mem::take(&mut node.ears.heard);
+    heard.into_iter().filter_map(|event| Some(event.split_once("Chat(\"")?.1.to_owned())).collect()
+}
+
+#[test]
+fn pushed_messages_are_heard_once_and_in_order() {
+    let mut node = Node::new();
+    node.has_entered();
+    node.hears(&said("5-0", "6-0", 2, "one"));
+    node.hears(&said("5-0", "6-0", 2, "one"));
+    node.hears(&said("6-0", "7-0", 3, "two"));
+    assert_eq!(chats(&mut node), ["one\")", "two\")"]);
+    assert_eq!(node.called(), "");
+}
+
+#[test]
+fn a_message_without_the_one_before_it_shows_a_gap() {
+    let mut node = Node::new();
+    node.has_entered();
+    node.hears(&said("6-0", "7-0", 3, "two"));
+    assert_eq!(node.sent(), [format!("resync {ROOM} 5-0")]);
+    assert_eq!((chats(&mut node).len(), node.cluster.counters().gaps), (0, 1));
+    // What is pushed before the answer is part of it.
+    node.hears(&said("7-0", "8-0", 4, "three"));
+    let (zoe, mine) = (UserId::from_bits(0xAA), node.user_id().to_string());
+    let missed = |at, text| record('C', at, zoe, text);
+    let (one, two, three) = (missed(2, "one"), missed(3, "two"), missed(4, "three"));
+    let missed = reply!("OK", ["6-0", one, "7-0", two, "8-0", three], "", FACTS, [mine]);
+    node.hears(&missed);
+    assert_eq!(chats(&mut node), ["one\")", "two\")", "three\")"]);
+    node.hears(&said("8-0", "9-0", 5, "four"));
+    assert_eq!((chats(&mut node), node.called()), (vec!["four\")".to_owned()], String::new()));
+}
+
+#[test]
+fn pushes_wait_for_the_history_before_them() {
+    let mut node = Node::new();
+    node.enters();
+    node.hears(&reply!("OK", "Ana", "", "0", "1"));
+    node.sent();
+    let none = "*0\r\n";
+    let snapshot = format!("*3\r\n{}{none}{none}", bulk(FACTS));
+    let items = [bulk("IN"), bulk("5-0"), none.to_owned(), bulk(""), snapshot, bulk("")];
+    node.hears(&format!("*6\r\n{}", items.concat()));
+    assert_eq!(node.sent(), [format!("XRANGE dc:{{0}}:x:{ROOM} - + COUNT 128")]);
+    // It is pushed while the history is on its way, and is the history's last message.
+    node.hears(&said("5-0", "6-0", 2, "two"));
+    assert_eq!((node.outcome(), chats(&mut node).len()), (String::new(), 0));
+    let zoe = UserId::from_bits(0xAA);
+    let entry = |at: &str, tail, text| reply!(@ [at, ["d", (record('C', tail, zoe, text))]]);
+    node.hears(&format!("*2\r\n{}{}", entry("5-0", 1, "one"), entry("6-0", 2, "two")));
+    assert_eq!(node.outcome(), "entered");
+    assert_eq!(chats(&mut node), ["two\")"], "the connection entered before it");
+}
+
+#[test]
+fn a_person_that_the_store_has_expelled_is_closed_here() {
+    let reasons = [
+        ("left", CloseReason::LeftRoom),
+        ("removed", CloseReason::Removed),
+        ("evicted", CloseReason::Silent),
+        ("ended", CloseReason::InvalidSession),
+    ];
+    for (why, reason) in reasons {
+        let mut node = Node::new();
+        node.has_entered();
+        node.hears(&push(&format!("K {ROOM} {} {why}", UserId::from_bits(1))));
+        assert_eq!(node.ears.closed, []);
+        node.hears(&push(&format!("K {ROOM} {} {why}", node.user_id())));
+        assert_eq!(node.ears.closed, [reason], "{why}");
+    }
+}
+
+#[test]
+fn a_connection_is_closed_that_was_entering_when_its_person_was_expelled() {
+    let mut node = Node::new();
+    node.enters();
+    node.hears(&reply!("OK", "Ana", "", "0", "1"));
+    node.sent();
+    node.hears(&push(&format!("K {ROOM} {} removed", node.user_id())));
+    let none = "*0\r\n";
+    let snapshot = format!("*3\r\n{}{none}{none}", bulk(FACTS));
+    let items = [bulk("IN"), bulk("0-0"), none.to_owned(), bulk(""), snapshot, bulk("")];
+    node.hears(&format!("*6\r\n{}", items.concat()));
+    assert_eq!(node.outcome(), "turned away: Removed");
+    // The store let it in before it removed the person, or after: it learns in any case.
+    assert_eq!(node.called(), "exit detach");
+}
+
+#[test]
+fn the_end_of_a_session_or_a_room_closes_its_connections() {
+    let mut node = Node::new();
+    node.has_entered();
+    let hash = node.cluster.identity().unwrap().session(session());
+    node.hears(&push(&format!("E {hash}")));
+    assert_eq!(node.ears.closed, [CloseReason::InvalidSession]);
+    let mut node = Node::new();
+    node.has_entered();
+    node.hears(&push(&format!("D {ROOM} deleted")));
+    node.chat.end_members(node.now, 10, &mut node.ears);
+    assert_eq!(node.ears.closed, [CloseReason::RoomDeleted]);
+}
