@@ -40,6 +40,7 @@ fn calls() -> Vec<(&'static str, String)> {
         ("post", format!("{ROOM} {ana} 0 1 1000 '' C '' {HOUR} {HOUR} {tail}")),
         ("typing", format!("{ROOM} {ana} '' ana")),
         ("alive", format!("{ROOM} {ana}")),
+        ("unask", format!("{ROOM} ana")),
         ("delete_message", format!("{ROOM} {ana} 1-1 {tail} {tail} ana 1000 0 1 x")),
         ("change", format!("{ROOM} {ana} 0 1 '' '' '' '' '' '' '' '' ''")),
         ("remove", format!("{ROOM} {ana} {} '' '' 1000 {tail} 0 1 {HOUR}", BO.uid)),
