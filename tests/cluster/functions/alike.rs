@@ -75,6 +75,7 @@ const ALL: &[&str] = &[
     "post $room $uid [0|$hour] 3 [5|1000] [''|n1|n2|n3] $body [''|$name] $hour $day $left",
     "typing $room $uid [''|$name] $name",
     "alive $room $uid",
+    "unask $room $name",
     "delete_message $room $uid $id $tail $left $name [5|1000] [0|$hour] 3 a-uuid",
     "change $room [$owner|$owner|$uid] [0|$hour] 3 [1 new|1 ''|'' ''] [''|0|1] [''|0|10] [''|none|set] [''|salt~hash] \
      [''|1] salt~new [''|$other|-]",
