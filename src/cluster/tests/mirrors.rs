@@ -57,6 +57,7 @@ fn pushes_wait_for_the_history_before_them() {
     // It is pushed while the history is on its way, and is the history's last message.
     node.hears(&said("5-0", "6-0", 2, "two"));
     assert_eq!((node.outcome(), chats(&mut node).len()), (String::new(), 0));
+    assert_eq!(node.called(), "", "it shows no gap");
     let zoe = UserId::from_bits(0xAA);
     let entry = |at: &str, tail, text| reply!(@ [at, ["d", (record('C', tail, zoe, text))]]);
     node.hears(&format!("*2\r\n{}{}", entry("5-0", 1, "one"), entry("6-0", 2, "two")));
