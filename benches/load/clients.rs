@@ -61,10 +61,15 @@ impl Clients {
 
     /// Opens a connection for each path, numbered in this order.
     pub fn connect(address: SocketAddr, paths: &[String]) -> Result<Clients> {
+        Clients::spread(|_| address, paths)
+    }
+
+    /// The same; `address` gives the server of each connection.
+    pub fn spread(address: impl Fn(usize) -> SocketAddr, paths: &[String]) -> Result<Clients> {
         let mut clients = Clients::new()?;
-        for path in paths {
+        for (number, path) in paths.iter().enumerate() {
             clients.wait_for_upgrades(IN_FLIGHT - 1)?;
-            clients.open(address, path)?;
+            clients.open(address(number), path)?;
         }
         clients.wait_for_upgrades(0)?;
         Ok(clients)

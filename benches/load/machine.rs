@@ -101,7 +101,12 @@ pub fn resident(process: u32) -> Result<u64> {
 /// The voluntary and involuntary context switches of a process.
 pub fn context_switches(process: u32) -> Result<u64> {
     let status = format!("/proc/{process}/status");
-    Ok(value(&status, "voluntary_ctxt_switches:")? + value(&status, "nonvoluntary_ctxt_switches:")?)
+    Ok(wake_ups(process)? + value(&status, "nonvoluntary_ctxt_switches:")?)
+}
+
+/// The voluntary context switches of a process: how often it has waited for something.
+pub fn wake_ups(process: u32) -> Result<u64> {
+    value(&format!("/proc/{process}/status"), "voluntary_ctxt_switches:")
 }
 
 fn value(path: &str, name: &str) -> Result<u64> {
@@ -125,6 +130,11 @@ impl Cores {
         let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
         let (server, generator) = (cores.next(), cores.next_back());
         Ok(server.zip(generator).map(|(server, generator)| Cores { server, generator }))
+    }
+
+    /// The same cores in the other roles, for servers that are not measured.
+    pub fn swapped(self) -> Cores {
+        Cores { server: self.generator, generator: self.server }
     }
 
     pub fn pin_this_process(self) -> io::Result<()> {

@@ -5,6 +5,7 @@
 //! cargo bench --bench load                    # the table of figures: five rounds, five minutes
 //! cargo bench --bench load -- --growth        # how costs grow with the number of everything
 //! cargo bench --bench load -- --instructions  # instructions of whole paths, by callgrind
+//! cargo bench --features cluster --bench load -- --cluster  # several servers on one store
 //! cargo bench --bench load -- --help
 //! ```
 //!
@@ -22,8 +23,8 @@
 //!    benchmark fails: `room`.
 //!
 //! `traffic` is the load of messages, `rest` of requests, `churn` of coming and going, `idle` of
-//! silent sockets. `trials` lists the figures of the table, `growth` those of `--growth`, and
-//! `instructions` the counts, which `benches/counts.txt` keeps.
+//! silent sockets. `trials` lists the figures of the table, `growth` those of `--growth`, `cluster` those
+//! of `--cluster`, and `instructions` the counts, which `benches/counts.txt` keeps.
 
 use std::env;
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ use options::{HELP, Options};
 
 mod churn;
 mod clients;
+mod cluster;
 #[path = "../counts.rs"]
 mod counts;
 mod frame;
@@ -44,6 +46,7 @@ mod options;
 mod rest;
 mod room;
 mod server;
+mod store;
 mod table;
 mod traffic;
 mod trials;
@@ -80,6 +83,7 @@ fn measure(options: &Options) -> Result<()> {
     match (options.growth, options.instructions) {
         (true, _) => growth::measure(options),
         (false, true) => instructions::measure(options),
+        (false, false) if options.cluster => cluster::measure(options),
         (false, false) => trials::measure(options),
     }
 }

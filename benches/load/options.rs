@@ -24,6 +24,11 @@ cargo bench --bench load -- [OPTIONS]
   --check         with --instructions: fail if a count differs by more than 2 % from
                   benches/counts.txt, or with --growth if it grows by more than 3 %
   --update        with --instructions: write benches/counts.txt
+  --cluster       measure several servers on one store, compared with one server; needs
+                  redis-server or valkey-server, and `cargo bench --features cluster` or
+                  --server with such a build
+  --store PATH    the store's program (redis-server or valkey-server in PATH, or what VALKEY_SERVER
+                  names)
   --server PATH   measure this build of the server, to compare it with the one built here
   --short         small and quick, to test that everything runs; the figures mean nothing
   --against URL   measure a running server with the same API; its limits must be switched
@@ -39,6 +44,8 @@ pub struct Options {
     pub growth: bool,
     pub instructions: bool,
     pub keeping: Keeping,
+    pub cluster: bool,
+    pub store: Option<PathBuf>,
     /// The server that is started for each measurement.
     pub binary: PathBuf,
     pub short: bool,
@@ -56,6 +63,8 @@ impl Options {
             growth: false,
             instructions: false,
             keeping: Keeping::Ignore,
+            cluster: false,
+            store: None,
             binary: BINARY.into(),
             short: false,
             against: None,
@@ -74,6 +83,8 @@ impl Options {
                 Long("instructions") => options.instructions = true,
                 Long("check") => options.keeping = Keeping::Check,
                 Long("update") => options.keeping = Keeping::Update,
+                Long("cluster") => options.cluster = true,
+                Long("store") => options.store = Some(parser.value()?.into()),
                 Long("server") => options.binary = parser.value()?.into(),
                 Long("short") => {
                     options.short = true;

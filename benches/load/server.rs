@@ -74,6 +74,12 @@ impl Server {
         Server::start(command, cores, true, flags.contains(&"--metrics-listen"))
     }
 
+    /// Whether it has its store, in a cluster.
+    pub fn has_store(&self) -> Result<bool> {
+        let health = Http::connect(self.address)?.ask(&http::get("/health", None))?;
+        Ok(http::field(&health, "store")? == "up")
+    }
+
     /// The release build in callgrind, which counts nothing but what [`Server::count`] runs.
     pub fn under_callgrind(binary: &Path) -> Result<Server> {
         let mut command = counts::callgrind();

@@ -22,7 +22,10 @@ pub struct Sample {
 pub enum Goal {
     /// Only explains another figure.
     None,
+    AtLeast(f64),
     AtMost(f64),
+    /// At most so much more than what it is compared with.
+    MoreAtMost(f64),
     RatioAtMost(f64),
     RatioAtLeast(f64),
 }
@@ -77,7 +80,13 @@ impl Display for Row {
         let show = |value: Option<f64>| value.map_or_else(String::new, short);
         let (goal, is_met) = match self.goal {
             Goal::None => (String::new(), None),
+            Goal::AtLeast(least) => (format!("≥ {}", short(least)), server.map(|is| is >= least)),
             Goal::AtMost(most) => (format!("≤ {}", short(most)), server.map(|is| is <= most)),
+            Goal::MoreAtMost(most) => {
+                let pairs = self.server.iter().zip(&self.other);
+                let more = median(&pairs.map(|(is, other)| is - other).collect::<Vec<_>>());
+                (format!("≤ {} more", short(most)), more.map(|is| is <= most))
+            }
             Goal::RatioAtMost(most) => (format!("ratio ≤ {most}"), ratio.map(|is| is <= most)),
             Goal::RatioAtLeast(least) => (format!("ratio ≥ {least}"), ratio.map(|is| is >= least)),
         };

@@ -78,12 +78,17 @@ impl Delivered {
 /// Sends messages in rooms of a server and measures the cost.
 pub fn measure(server: &Server, load: Load, span: Span) -> Result<Delivered> {
     let (mut clients, mut traffic) = Traffic::connect(server, load)?;
-    traffic.run(&mut clients, span, server)
+    traffic.run(&mut clients, span, server.process)
 }
 
 /// The messages of all rooms.
 pub struct Traffic {
     load: Load,
+    /// Whether messages have a nonce.
+    pub has_nonces: bool,
+    /// Whether only deliveries to others than the sender count for the latencies.
+    pub others_only: bool,
+    senders: u32,
     rooms: Vec<Room>,
     began: Instant,
     sent: u64,
@@ -107,13 +112,21 @@ impl Traffic {
 
     /// Clients `0..members` are in the first room, and so on.
     pub fn new(load: Load) -> Traffic {
-        let senders = u32::try_from(load.members.min(SENDERS_MAX)).unwrap_or(u32::MAX);
+        Traffic::of_senders(load, SENDERS_MAX)
+    }
+
+    /// The first `senders` members of each room take turns to send.
+    pub fn of_senders(load: Load, senders: usize) -> Traffic {
+        let senders = u32::try_from(load.members.min(senders)).unwrap_or(u32::MAX);
         let window = match load.pace {
             Pace::Window(window) => window,
             Pace::PerSecond(_) => 0,
         };
         Traffic {
             load,
+            has_nonces: false,
+            others_only: false,
+            senders,
             rooms: (0..load.rooms).map(|_| Room::new(load.members, senders)).collect(),
             began: Instant::now(),
             sent: 0,
@@ -125,15 +138,20 @@ impl Traffic {
         }
     }
 
-    /// Warms up, measures, and waits until all messages have been delivered.
-    pub fn run(&mut self, clients: &mut Clients, span: Span, server: &Server) -> Result<Delivered> {
+    /// Warms up, measures `process`, and waits until all messages have been delivered.
+    pub fn run(
+        &mut self,
+        clients: &mut Clients,
+        span: Span,
+        process: Option<u32>,
+    ) -> Result<Delivered> {
         self.began = Instant::now();
         if let Pace::PerSecond(rate) = self.load.pace {
             // The timer starts after `began`, so a message is due whenever it fires.
             clients.wake_every(Duration::from_secs(1) / rate)?;
         }
         self.talk_until(clients, self.began + span.warm_up)?;
-        let (before, reads, meter) = (self.delivered, clients.reads, Meter::start(server.process)?);
+        let (before, reads, meter) = (self.delivered, clients.reads, Meter::start(process)?);
         self.latencies.clear();
         self.talk_until(clients, Instant::now() + span.measured)?;
         let (deliveries, reads, effort) =
@@ -190,9 +208,14 @@ impl Traffic {
         Ok(())
     }
 
-    /// Waits until every member has received every message.
+    /// Whether every member has received every message.
+    pub fn is_complete(&self) -> bool {
+        self.rooms.iter().all(Room::is_complete)
+    }
+
+    /// Waits for that.
     pub fn wait_for_deliveries(&mut self, clients: &mut Clients) -> Result<()> {
-        while !self.rooms.iter().all(Room::is_complete) {
+        while !self.is_complete() {
             if !clients
                 .listen(PATIENCE, |connection, text, at| self.on_text(connection, text, at))?
             {
@@ -203,14 +226,32 @@ impl Traffic {
         Ok(())
     }
 
-    /// Sends a message in a room, from the member whose turn it is.
-    pub fn send(&mut self, clients: &mut Clients, room: usize) -> Result<()> {
+    /// Sends a message in a room, from the member whose turn it is. Returns the connection of that
+    /// member and the number of the message.
+    pub fn send(&mut self, clients: &mut Clients, room: usize) -> Result<(usize, u32)> {
         let (number, sender) = self.rooms.get_mut(room).ok_or("no room has that number")?.send();
         self.sent += 1;
+        let connection = room * self.load.members + sender;
+        self.send_again(clients, connection, number)?;
+        Ok((connection, number))
+    }
+
+    /// Sends a message that was refused.
+    pub fn send_again(
+        &mut self,
+        clients: &mut Clients,
+        connection: usize,
+        number: u32,
+    ) -> Result<()> {
+        let room = connection / self.load.members;
         self.frame.clear();
         // A hundred bytes of text: a mark, the numbers of room and message, and padding.
-        write!(self.frame, r#"{{"type":"chat","message":"~{room:06x}{number:08x}{:.<85}"}}"#, "")?;
-        clients.send(room * self.load.members + sender, &self.frame)
+        write!(self.frame, r#"{{"type":"chat","message":"~{room:06x}{number:08x}{:.<85}""#, "")?;
+        if self.has_nonces {
+            write!(self.frame, r#","nonce":"{number:032x}""#)?;
+        }
+        self.frame.push(b'}');
+        clients.send(connection, &self.frame)
     }
 
     /// A connection has received an event. An event without a mark is not one of our messages.
@@ -221,10 +262,13 @@ impl Traffic {
         }
         self.delivered += 1;
         let state = self.rooms.get_mut(room).ok_or("no room has that number")?;
-        let all_have = state.on_delivery(connection % self.load.members, number)?;
+        let member = connection % self.load.members;
+        let all_have = state.on_delivery(member, number)?;
         match self.load.pace {
             Pace::Window(_) if all_have => self.ready.push(room),
             Pace::Window(_) => {}
+            Pace::PerSecond(_)
+                if self.others_only && (number % self.senders) as usize == member => {}
             Pace::PerSecond(_) => {
                 let due = self.due(u64::from(number) * self.load.rooms as u64 + room as u64);
                 let late = at.saturating_duration_since(due).as_nanos();
@@ -246,7 +290,7 @@ const SENDERS_MAX: usize = 10;
 
 /// The numbers of room and message, which follow the mark. Names have no tilde, and no other text
 /// begins with one.
-fn marked(event: &[u8], place: &mut usize) -> Option<(usize, u32)> {
+pub fn marked(event: &[u8], place: &mut usize) -> Option<(usize, u32)> {
     const MARK: &[u8] = b"\"~";
     if !event.get(*place..).is_some_and(|rest| rest.starts_with(MARK)) {
         *place = event.windows(MARK.len()).position(|some| some == MARK)?;

@@ -24,10 +24,10 @@ pub struct Lab {
 }
 
 /// Two results, and the larger disturbance of both (see [`Effort::disturbance`]).
-struct Both<T> {
-    server: T,
-    other: T,
-    disturbance: f64,
+pub struct Both<T> {
+    pub server: T,
+    pub other: T,
+    pub disturbance: f64,
 }
 
 /// A measurement with a smaller disturbance (see [`Effort::disturbance`]) is not repeated.
@@ -37,7 +37,7 @@ const UNDISTURBED_MAX: f64 = 0.05;
 const ATTEMPTS: usize = 3;
 
 /// The name of a trial, and the function that runs it.
-type Trial = (&'static str, fn(&Lab) -> Result<Vec<Sample>>);
+pub type Trial = (&'static str, fn(&Lab) -> Result<Vec<Sample>>);
 
 const TRIALS: &[Trial] = &[
     ("1x100", |lab| lab.cpu(["1x100: CPU per delivery", "1x100: coalescing"], 1, 100, 16, 0.9)),
@@ -69,15 +69,20 @@ const TRIALS: &[Trial] = &[
 ];
 
 pub fn measure(options: &Options) -> Result<()> {
-    options.check_names(&TRIALS.iter().map(|(name, _)| *name).collect::<Vec<_>>())?;
     if options.against.is_some() && options.process.is_none() {
         eprintln!("without --pid there are no figures for processor time and memory");
     }
+    run(options, TRIALS)
+}
+
+/// Measures the figures in rounds, and prints the table.
+pub fn run(options: &Options, trials: &[Trial]) -> Result<()> {
+    options.check_names(&trials.iter().map(|(name, _)| *name).collect::<Vec<_>>())?;
     let mut lab = Lab::open(options)?;
     let mut table = Table::default();
     for round in 0..options.rounds {
         lab.round = round;
-        for (name, take) in TRIALS.iter().filter(|(name, _)| options.wants(name)) {
+        for (name, take) in trials.iter().filter(|(name, _)| options.wants(name)) {
             eprintln!("round {} of {}: {name}", round + 1, options.rounds);
             let samples = take(&lab).map_err(|error| format!("{name}: {error}"))?;
             samples.into_iter().for_each(|sample| table.add(sample));
@@ -121,7 +126,7 @@ impl Lab {
     }
 
     /// Measures two, one after the other. The order changes from round to round.
-    fn both<T>(
+    pub fn both<T>(
         &self,
         server: impl Fn() -> Result<(T, Effort)>,
         other: impl Fn() -> Result<(T, Effort)>,
@@ -138,7 +143,7 @@ impl Lab {
     }
 
     /// Repeats a measurement that was disturbed, and keeps the least disturbed one.
-    fn undisturbed<T>(&self, take: impl Fn() -> Result<(T, Effort)>) -> Result<(T, f64)> {
+    pub fn undisturbed<T>(&self, take: impl Fn() -> Result<(T, Effort)>) -> Result<(T, f64)> {
         let with_disturbance = |(value, effort): (T, Effort)| (value, effort.disturbance());
         let mut best = with_disturbance(take()?);
         let again = if self.options.short { 0 } else { ATTEMPTS - 1 };

@@ -48,7 +48,7 @@ pub fn print(lab: &Lab, kind: Kind, sizes: &[usize]) -> Result<()> {
         let each = resident.saturating_sub(empty) as f64 / *size as f64;
         let (mut clients, mut traffic) = Traffic::connect(&server, LOAD)?;
         let before = Ticks::of(&server)?;
-        let delivered = traffic.run(&mut clients, lab.span, &server)?;
+        let delivered = traffic.run(&mut clients, lab.span, server.process)?;
         let ticks = Ticks::of(&server)?.since(&before);
         let cpu = delivered.cpu_micros_per_delivery().unwrap_or(f64::NAN);
         println!(
