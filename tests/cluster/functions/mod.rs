@@ -10,6 +10,7 @@ mod endings;
 mod grounds;
 mod nodes;
 mod owners;
+mod planted;
 mod posting;
 mod presence;
 mod rooms;
@@ -255,7 +256,7 @@ struct Scene {
 
 impl Scene {
     fn on(store: &dyn Ground) -> Scene {
-        Scene::with(store, SOURCE)
+        Scene::with(store, &planted::source())
     }
 
     /// With this source of the functions.
