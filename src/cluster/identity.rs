@@ -72,13 +72,15 @@ impl ClusterIdentity {
 
     /// An address as shares and rates of creation know it.
     pub fn address(&self, from: Option<Address>) -> AddressHashes {
-        let hash = |address| {
+        let hash = |kind: &[u8], address| {
             let rank = Address::rank(Some(address)).to_le_bytes();
-            hex(&keyed_hash(&self.key, [b"address", &rank]).to_be_bytes())
+            hex(&keyed_hash(&self.key, [kind, &rank]).to_be_bytes())
         };
+        // A network has the rank of the first address in it.
+        let network = from.and_then(Address::network);
         AddressHashes {
-            address: from.map_or_else(String::new, hash),
-            network: from.and_then(Address::network).map_or_else(String::new, hash),
+            address: from.map_or_else(String::new, |from| hash(b"address", from)),
+            network: network.map_or_else(String::new, |network| hash(b"network", network)),
         }
     }
 
@@ -218,6 +220,8 @@ mod tests {
         let other = identity.address(address("2001:db8:0:2::1"));
         assert!(one.address != other.address && one.network == other.network);
         assert_ne!(one.address, one.network);
+        let first = identity.address(address("2001:db8::1"));
+        assert!(first.network == one.network && first.address != first.network);
         assert_eq!(identity.address(address("192.0.2.1")).network, "");
         let mut partitions = Vec::new();
         for ip in ["2001:db8:0:1::1", "2001:db8:0:2::1"] {
