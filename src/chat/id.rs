@@ -52,7 +52,7 @@ impl fmt::Debug for SessionId {
 }
 
 /// A room's id: 10 lower-case hex digits, or 32 for a private room.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RoomId {
     bytes: [u8; 16],
     /// 5 or 16. The other `bytes` are zero.
@@ -125,7 +125,7 @@ pub(crate) fn keyed_hash(key: &[u8; 16], parts: [&[u8]; 2]) -> u64 {
 }
 
 /// The id of a session within one room, as its messages there show it: 16 hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct UserId(pub(super) u64);
 
 impl UserId {

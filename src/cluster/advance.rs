@@ -53,6 +53,9 @@ impl Cluster {
         let refusal = refusal_of(why);
         match *plan {
             Plan::Request(request) => self.end_request(request, refusal),
+            Plan::Entering(entering) if why == CallFailure::Unknown => {
+                self.give_up_entry(lent, entering);
+            }
             Plan::Entering(entering) => self.turn_away(lent, entering, CloseReason::Unavailable),
             Plan::Nowhere(to) => {
                 self.answers.push(NodeAnswer::TurnedAway { to, reason: CloseReason::Unavailable });

@@ -75,6 +75,7 @@ impl Cluster {
                 over: share_exceeded.then_some(CloseReason::TooManyConnections),
                 ends: None,
                 is_attached: false,
+                is_inside: false,
                 name: None,
                 holder: None,
                 join_wait: 0,
@@ -124,13 +125,17 @@ impl Cluster {
         }
     }
 
-    /// Closes a connection that is not let in, and gives back what the session counts for it.
+    /// Closes a connection that is not let in, and gives back what the session and the room count for it.
     pub(super) fn turn_away(
         &mut self,
         lent: &mut Lent<'_>,
         entering: Entering,
         reason: CloseReason,
     ) {
+        let Entering { room, user_id, .. } = entering;
+        if entering.is_inside && !self.is_here(lent, room, user_id) {
+            self.call_exit(lent.now.mono, room, user_id, true);
+        }
         if entering.is_attached {
             self.detach(lent.now.mono, entering.hash);
         }
@@ -319,6 +324,7 @@ impl Cluster {
             status => return Err(refused_entry(status)),
         }
         let room = entering.room;
+        entering.is_inside = true;
         let last = record::place(reply.bytes(1)).map_err(|_| CloseReason::Unavailable)?;
         if !self.rooms.contains_key(&room) {
             let snapshot = reply.items().get(4).ok_or(CloseReason::Unavailable)?;
@@ -629,15 +635,35 @@ impl Cluster {
         }
     }
 
+    /// Whether a person has a connection here that is in a room, or about to be let in.
+    pub(super) fn is_here(&self, lent: &Lent<'_>, room: RoomId, user_id: UserId) -> bool {
+        self.people_here(lent, room).contains(&user_id) || self.is_entering(room, user_id)
+    }
+
     /// Whether another connection of the person is about to be let in.
     fn is_entering(&self, room: RoomId, user_id: UserId) -> bool {
-        self.plans.iter().any(|(_, plan)| match plan.as_deref() {
-            Some(Plan::Entering(entering)) => {
-                entering.is_of(room, user_id)
-                    && matches!(entering.step, EntryStep::Asking | EntryStep::Loading { .. })
-            }
-            _ => false,
+        self.entering().any(|one| {
+            one.is_of(room, user_id)
+                && matches!(one.step, EntryStep::Asking | EntryStep::Loading { .. })
         })
+    }
+
+    /// The connections that are on their way into a room.
+    pub(super) fn entering(&self) -> impl Iterator<Item = &Entering> {
+        self.plans.iter().filter_map(|(_, plan)| match plan.as_deref() {
+            Some(Plan::Entering(entering)) => Some(entering),
+            _ => None,
+        })
+    }
+
+    /// The connection to the store is lost, and nobody knows how far the entry has come: whatever the
+    /// store has of it is taken back when the store is there again.
+    pub(super) fn give_up_entry(&mut self, lent: &mut Lent<'_>, entering: Entering) {
+        match entering.step {
+            EntryStep::Attaching => _ = self.undeclared.insert(entering.hash),
+            _ => self.leaving.push((entering.room, entering.user_id)),
+        }
+        self.turn_away(lent, entering, CloseReason::Unavailable);
     }
 
     fn detach(&mut self, now: Mono, session: SessionHash) {

@@ -269,6 +269,8 @@ pub(super) struct Entering {
     pub ends: Option<CloseReason>,
     /// The session counts the connection.
     pub is_attached: bool,
+    /// The room counts the person, because of this connection or another one here.
+    pub is_inside: bool,
     /// `None`: not known yet. From then on the plan is one of the [`NameSeekers`].
     pub name: Option<Name>,
     /// The person that has the name, while it is being probed.

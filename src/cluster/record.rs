@@ -239,7 +239,7 @@ pub fn pairs(list: &[Reply]) -> impl Iterator<Item = Result<(&[u8], &[u8]), BadR
 }
 
 /// A session, as the store knows it. It does not reveal the session's id.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SessionHash(pub [u8; 16]);
 
 impl SessionHash {

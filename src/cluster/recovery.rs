@@ -5,13 +5,13 @@
 //! earlier connection has done: the store refuses what earlier connections sent (see `uplink`), so what
 //! is read now is final.
 //!
-//! 1. Each session with connections here is declared, with their number, so that connections that came
-//!    or went meanwhile are counted right.
+//! 1. Each session with connections here, or on their way, is declared, with their number, so that
+//!    connections that came or went meanwhile are counted right.
 //! 2. Each mirrored room is asked for what the mirror lacks, and who of this node's people it has.
 //! 3. People that it does not have enter again, and those that are no longer here leave.
 //! 4. Calls that the answers have settled are answered; the others are sent again.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use super::args::Args;
 use super::identity::{ClusterIdentity, new_tail};
@@ -45,19 +45,34 @@ impl Cluster {
         });
         self.undeclared.extend(detached);
         self.catching_up = 0;
-        let here: HashSet<SessionHash> = self.sessions.keys().copied().collect();
-        for session in here.union(&std::mem::take(&mut self.undeclared)) {
-            let count =
-                self.sessions.get(session).map_or(0, |id| lent.chat.connections_of(*id).len());
-            let args = Args::new().text(session.to_string()).number(count as u64);
-            let args = args.time(self.config.session_ttl);
-            self.catch_up(now, Function::Declare, args, Token::Declared(*session));
-        }
+        let entering: Vec<_> = self.entering().map(|entering| entering.hash).collect();
+        self.undeclared.extend(entering.iter().chain(self.sessions.keys()));
+        self.declare(lent);
         let rooms: Vec<_> = self.rooms.keys().copied().collect();
         for room in rooms {
             self.ask_for_missed(now, room);
         }
         self.on_caught_up_some(lent, 0);
+    }
+
+    /// The connections for which the store counts, or has yet to give back what it counts: those that
+    /// are in their rooms, and those on their way of which it has said so. It counts the others when
+    /// what they wait for is sent again.
+    fn connections_counted(&self, lent: &Lent<'_>, session: SessionHash) -> usize {
+        let inside = self.sessions.get(&session);
+        let entering = self.entering().filter(|one| one.hash == session && one.is_attached);
+        inside.map_or(0, |id| lent.chat.connections_of(*id).len()) + entering.count()
+    }
+
+    /// Tells the store how many connections sessions have here.
+    fn declare(&mut self, lent: &mut Lent<'_>) {
+        for session in self.undeclared.clone() {
+            let args = Args::new()
+                .text(session.to_string())
+                .number(self.connections_counted(lent, session) as u64)
+                .time(self.config.session_ttl);
+            self.catch_up(lent.now.mono, Function::Declare, args, Token::Declared(session));
+        }
     }
 
     /// Calls a function while catching up.
@@ -90,6 +105,7 @@ impl Cluster {
         session: SessionHash,
         reply: Option<&Reply>,
     ) {
+        self.undeclared.remove(&session);
         if reply.is_some_and(|reply| Status::of(reply) == Status::NoSession) {
             self.close_session(lent, session);
         }
@@ -116,8 +132,8 @@ impl Cluster {
         }
         self.refresh_facts(lent, room, reply.bytes(3));
         let stays = reply.list(4).iter().filter_map(|user_id| UserId::parse(user_id.as_str()));
-        let stays: HashSet<UserId> = stays.collect();
-        let here: HashSet<UserId> = self.people_here(lent, room).into_iter().collect();
+        let stays: BTreeSet<UserId> = stays.collect();
+        let here: BTreeSet<UserId> = self.people_here(lent, room).into_iter().collect();
         for user_id in here.difference(&stays) {
             self.returning.push((room, *user_id));
         }
@@ -127,7 +143,7 @@ impl Cluster {
         self.on_up_to_date(lent, room);
     }
 
-    fn people_here(&self, lent: &Lent<'_>, room: RoomId) -> Vec<UserId> {
+    pub(super) fn people_here(&self, lent: &Lent<'_>, room: RoomId) -> Vec<UserId> {
         let key = lent.chat.room(room).into_iter();
         key.flat_map(|key| lent.chat.people_here(key)).map(|person| person.user_id).collect()
     }
@@ -140,10 +156,17 @@ impl Cluster {
         }
         let now = lent.now.mono;
         self.settle_posts(lent);
+        if !self.undeclared.is_empty() {
+            // Connections have ended since they were declared. What is sent again must find the count.
+            return self.declare(lent);
+        }
         self.lost = None;
         self.uplink.resume(now);
         for (room, user_id) in std::mem::take(&mut self.leaving) {
-            self.call_exit(now, room, user_id, true);
+            // The person may have come back, or its connection may still be on its way.
+            if !self.is_here(lent, room, user_id) {
+                self.call_exit(now, room, user_id, true);
+            }
         }
         for (room, user_id) in std::mem::take(&mut self.returning) {
             self.enter_again(lent, room, user_id);

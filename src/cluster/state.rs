@@ -4,7 +4,7 @@
 //! leads to: the other files have that as methods of [`Cluster`]. The invariant: a call's token says
 //! what to do with the reply, so no reply is lost.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::args::Args;
@@ -230,11 +230,12 @@ pub struct Cluster {
     pub(super) plans: Slots<Option<Box<Plan>>, PlanTag>,
     pub(super) timers: BTreeMap<PlanTimer, PlanKey>,
     pub(super) timers_armed: u64,
-    pub(super) rooms: HashMap<RoomId, Mirrored>,
+    /// In order, as `sessions`, so that a node that catches up asks in the same order for the same seed.
+    pub(super) rooms: BTreeMap<RoomId, Mirrored>,
     /// Requests for what a room is like, which one call answers that has not left yet.
     pub(super) shown: HashMap<RoomId, PlanKey>,
     /// The sessions that have connections here.
-    pub(super) sessions: HashMap<SessionHash, SessionId>,
+    pub(super) sessions: BTreeMap<SessionHash, SessionId>,
     /// The connections that wait for a name.
     pub(super) waiting: HashMap<ConnKey, PlanKey>,
     /// By room and folded name.
@@ -254,7 +255,7 @@ pub struct Cluster {
     /// Calls of catching up without a reply.
     pub(super) catching_up: usize,
     /// Sessions whose connections have ended while the store was away.
-    pub(super) undeclared: HashSet<SessionHash>,
+    pub(super) undeclared: BTreeSet<SessionHash>,
     /// People here that the store has forgotten, and people that it has and that are not here.
     pub(super) returning: Vec<(RoomId, UserId)>,
     pub(super) leaving: Vec<(RoomId, UserId)>,
@@ -285,9 +286,9 @@ impl Cluster {
             plans: Slots::default(),
             timers: BTreeMap::new(),
             timers_armed: 0,
-            rooms: HashMap::new(),
+            rooms: BTreeMap::new(),
             shown: HashMap::new(),
-            sessions: HashMap::new(),
+            sessions: BTreeMap::new(),
             waiting: HashMap::new(),
             seekers: HashMap::new(),
             posting: HashMap::new(),
@@ -298,7 +299,7 @@ impl Cluster {
             is_leaving: false,
             is_fresh: false,
             catching_up: 0,
-            undeclared: HashSet::new(),
+            undeclared: BTreeSet::new(),
             returning: Vec::new(),
             leaving: Vec::new(),
             announcements: Vec::new(),

@@ -109,6 +109,8 @@ use mio::{Events, Poll, Token};
 pub use connection::{ConnectionKey, Purpose};
 pub use core::Core;
 pub use error::StartError;
+#[cfg(feature = "cluster")]
+pub use node::cluster_node;
 pub use shutdown::Ending;
 
 use crate::api;

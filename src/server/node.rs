@@ -23,18 +23,27 @@ const SECRET_BYTES_MAX: usize = 4096;
 
 /// What this server is in its cluster. It has not reached the store yet.
 pub(super) fn join(config: &Config) -> Result<Cluster, StartError> {
-    let mut entropy = OsEntropy::new().map_err(StartError::Entropy)?;
+    let entropy = OsEntropy::new().map_err(StartError::Entropy)?;
     let secret = match &config.cluster_secret {
         Some(path) => Some(secret(path).map_err(|error| StartError::Secret(path.clone(), error))?),
         None => None,
     };
+    Ok(cluster_node(config, secret, Box::new(entropy)))
+}
+
+/// A node with these settings. `secret`: that of the settings' file.
+pub fn cluster_node(
+    config: &Config,
+    secret: Option<Vec<u8>>,
+    mut entropy: Box<dyn Entropy>,
+) -> Cluster {
     let uplink = UplinkConfig {
         prefix: config.cluster_prefix.clone(),
         partitions: config.cluster_partitions,
         timeout: config.cluster_timeout,
         lease: config.cluster_lease,
         ttl_max: config.room_ttl.max(config.new_room_ttl),
-        secret_draft: if secret.is_some() { String::new() } else { draft(&mut entropy) },
+        secret_draft: if secret.is_some() { String::new() } else { draft(&mut *entropy) },
     };
     let settings = ClusterSettings {
         chat: settings::chat_config(config),
@@ -42,7 +51,7 @@ pub(super) fn join(config: &Config) -> Result<Cluster, StartError> {
         patience: config.cluster_patience,
         secret,
     };
-    Ok(Cluster::new(settings, uplink, Library::of(&library::source()), Box::new(entropy)))
+    Cluster::new(settings, uplink, Library::of(&library::source()), entropy)
 }
 
 /// Random, in hex digits.
