@@ -17,6 +17,7 @@
 //! | `under_way` | messages that are begun and finished late or never |
 //! | `crowd` | rooms of more than a thousand connections, and what one tick does for them |
 //! | `scenarios` | single situations, and the bugs that were found |
+//! | `cluster` | several servers over one model store (feature `cluster`) |
 //!
 //! This module runs each simulation with several seeds. The seed decides everything that happens, so
 //! a run that is repeated gives the same bytes; a test that used a clock, a hash map's order or
@@ -25,6 +26,8 @@
 //! thousand seeds. `.ci/mutations` plants bugs to show that the simulation finds them.
 
 mod chaos;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod crowd;
 mod model;
 mod pauses;
@@ -32,6 +35,9 @@ mod pipe;
 mod scenarios;
 mod seeds;
 mod squeeze;
+#[cfg(feature = "cluster")]
+#[path = "../store/mod.rs"]
+mod store;
 mod town;
 mod under_way;
 mod waves;

@@ -270,7 +270,7 @@ impl Pipe {
 
 /// Takes `count` bytes off the front of a queue. It copies slices: in a debug build, an iterator
 /// over the bytes costs more than everything that the server does with them.
-fn front(queue: &mut VecDeque<u8>, count: usize) -> Vec<u8> {
+pub fn front(queue: &mut VecDeque<u8>, count: usize) -> Vec<u8> {
     let (left, right) = queue.as_slices();
     let split = count.min(left.len());
     let bytes = [&left[..split], &right[..count - split]].concat();

@@ -21,7 +21,7 @@ use disposable_chat::server::Purpose;
 use crate::model::Room;
 use crate::pipe::{Dice, Network, RELIABLE};
 use crate::wire::{self, CLOSE, Format, Response};
-use crate::world::{Check, HttpPeer, LOOPBACK, Protocol, Reply, Start, User, World};
+use crate::world::{Check, Counts, HttpPeer, LOOPBACK, Protocol, Reply, Start, User, World};
 use model::{Changes, Expected, LIMITED, Model, OK, Quota, Shown, Socket};
 
 /// Addresses of users, and the quota that each counts against.
@@ -42,6 +42,7 @@ const TITLE: &str = "a room";
 const PASSWORD: &str = "open sesame";
 
 struct Town {
+    scope: Scope,
     world: World,
     model: Model,
     /// By user and room: the last message received, and its place in the log.
@@ -96,13 +97,45 @@ pub struct Facts {
     pub deadlines: usize,
     /// How many sockets were in a room when its ttl was over.
     pub expired: usize,
+    /// By peer: what it has received, if that is compared.
+    pub events: Vec<Vec<String>>,
 }
 
-/// Runs a seed to its end.
+/// What the town runs on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scope {
+    /// One server.
+    Server,
+    /// One server, or a cluster of so many nodes, whose outcomes are compared.
+    #[cfg(feature = "cluster")]
+    Compared { nodes: usize },
+}
+
+impl Scope {
+    fn is_compared(self) -> bool {
+        self != Scope::Server
+    }
+
+    /// Whether a cluster's limits apply.
+    fn is_clustered(self) -> bool {
+        match self {
+            Scope::Server => false,
+            #[cfg(feature = "cluster")]
+            Scope::Compared { nodes } => nodes > 0,
+        }
+    }
+}
+
+/// Runs a seed to its end, on one server.
 pub fn run(seed: u64) -> Facts {
+    run_on(seed, Scope::Server)
+}
+
+/// Runs a seed to its end. What the peers do depends on the seed only.
+pub fn run_on(seed: u64, scope: Scope) -> Facts {
     let mut dice = Dice::new(seed ^ 0x7033);
     let rate = |per_second, burst| Rate { per_second, burst };
-    let config = Config {
+    let mut config = Config {
         session_ttl: Duration::from_secs(*dice.pick(&[20, 100])),
         room_ttl: Duration::from_secs(*dice.pick(&[5, 30])),
         new_room_ttl: Duration::from_secs(*dice.pick(&[3, 40])),
@@ -120,14 +153,32 @@ pub fn run(seed: u64) -> Facts {
     };
     let buffer_bytes = *dice.pick(&[200, 1000, RELIABLE.buffer_bytes]);
     let network = Network { fault_percent: *dice.pick(&[0, 10, 30]), buffer_bytes };
-    let mut world = World::new(seed, &config, network);
+    if scope.is_compared() {
+        // Limits of each server by itself.
+        (config.address_connections_max, config.connections_max) = (None, None);
+        // A cluster counts a person's messages by room.
+        if seed % 2 == 0 {
+            config.message_rate = rate(0, 1);
+        }
+    }
+    let mut world = match scope {
+        Scope::Server => World::new(seed, &config, network),
+        #[cfg(feature = "cluster")]
+        Scope::Compared { nodes } => {
+            crate::cluster::differential::world(seed, &config, network, nodes)
+        }
+    };
     world.has_message_rate = false; // The model predicts what is refused.
-    let model = Model::new(world.now.mono, &config);
+    let model = Model::new(world.now.mono, &config, scope.is_clustered());
     let (last_seen, facts) = (BTreeMap::new(), Facts::default());
-    let mut town = Town { world, model, last_seen, texts: 0, facts };
+    let mut town = Town { scope, world, model, last_seen, texts: 0, facts };
     for _ in 0..120 {
         town.act();
         town.check();
+    }
+    #[cfg(feature = "cluster")]
+    if scope.is_compared() {
+        town.facts.events = crate::cluster::differential::events(&town.world);
     }
     town.world.close_all();
     town.facts.hash = town.world.hash;
@@ -566,6 +617,9 @@ impl Town {
         let session = self.session(user);
         let what = self.world.dice.below(6);
         let limit = 1 + self.world.dice.below(30);
+        if what == 0 && self.scope.is_compared() {
+            self.pass(Duration::from_millis(250)); // A node asks for the listing four times a second.
+        }
         let path = match what {
             0 => "/rooms/all".to_owned(),
             1 => "/sessions/me".to_owned(),
@@ -680,6 +734,18 @@ impl Town {
             Some(code) => self.expect_closed(&[peer], code),
             None => *self.facts.outcomes.entry((101, "")).or_default() += 1,
         }
+        if self.scope.is_compared() && refused.is_some() {
+            self.use_session(user);
+        }
+    }
+
+    /// A socket that is refused counts as a use of its session in a cluster, but not in a server by
+    /// itself. After this it makes no difference.
+    fn use_session(&mut self, user: usize) {
+        let request = wire::request("GET", "/sessions/me", self.session(user).as_deref(), "");
+        let Some(response) = self.request(&request, LOOPBACK, None) else { return };
+        let expected = self.model.touch(user);
+        self.expect(expected, &response);
     }
 
     fn enter_stream(
@@ -838,6 +904,7 @@ impl Town {
     }
 
     fn pass(&mut self, time: Duration) {
+        let time = if self.scope.is_compared() { self.clear_of_deadlines(time) } else { time };
         let end = self.world.now.after(time).mono;
         let ending = self.model.rooms.values();
         let ending = ending.filter(|room| room.expiry.is_some_and(|due| due.deadline <= end));
@@ -853,6 +920,24 @@ impl Town {
             let ws = self.world.peers[socket].ws().expect("a WebSocket");
             assert_eq!(ws.closed.as_ref().map(|(_, reason)| &reason[..]), Some("room expired"));
         }
+    }
+
+    /// A time after which it is certain what is over: this one, or a little more. A cluster ends a
+    /// session up to a 64th of its time later, and what a node has armed that is not told at once
+    /// within a beat.
+    fn clear_of_deadlines(&self, time: Duration) -> Duration {
+        const EARLIER: Duration = Duration::from_millis(50); // The model rounds up.
+        const LATER: Duration = Duration::from_millis(1100);
+        let mut end = self.world.now.after(time).mono;
+        let mut deadlines: Vec<_> = self.model.deadlines().collect();
+        deadlines.sort();
+        for (deadline, more) in deadlines {
+            let over = deadline.after(more).after(LATER);
+            if end.after(EARLIER) > deadline && end < over {
+                end = over;
+            }
+        }
+        end.since(self.world.now.mono)
     }
 
     /// Time passes to the end of a room with sockets, in steps in which peers answer pings.
@@ -873,13 +958,16 @@ impl Town {
 
     // ---- Comparison
 
-    fn check(&self) {
+    fn check(&mut self) {
+        let members: usize = self.model.rooms.values().map(|room| room.members.len()).sum();
+        let counts = Counts {
+            sessions: self.model.sessions.len(),
+            rooms: self.model.rooms.len(),
+            members,
+            connections: self.model.sockets.len(),
+        };
+        assert_eq!(self.world.counts(), counts);
         let (world, model) = (&self.world, &self.model);
-        assert_eq!(world.core.chat().session_count(), model.sessions.len(), "sessions");
-        assert_eq!(world.core.chat().room_count(), model.rooms.len(), "rooms");
-        let members: usize = model.rooms.values().map(|room| room.members.len()).sum();
-        assert_eq!(world.core.chat().member_count(), members, "members");
-        assert_eq!(world.core.connection_count(), model.sockets.len(), "connections");
         for (peer, socket) in &model.sockets {
             let client_of = &world.peers[*peer];
             assert!(client_of.is_healthy(), "peer {peer} is not connected");

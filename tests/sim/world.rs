@@ -17,6 +17,8 @@ use disposable_chat::ledger::{Account, Ledger};
 use disposable_chat::server::{Core, Purpose};
 use serde_json::Value;
 
+#[cfg(feature = "cluster")]
+use crate::cluster::nodes::Cluster;
 use crate::model::Room;
 use crate::pipe::{self, Dice, Network, ServerEnd, StreamState};
 use crate::wire::{self, CLOSE, Format, PING, Response, TEXT};
@@ -25,9 +27,17 @@ pub use peer::{Check, HttpPeer, Pages, Peer, Protocol, Reply, Start, User, WsPee
 pub const LOOPBACK: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
 
 pub struct World {
+    /// The server or, in a cluster, its first node.
     pub core: Core<ServerEnd>,
+    /// The store, and the other nodes.
+    #[cfg(feature = "cluster")]
+    pub cluster: Option<Cluster>,
     pub now: Now,
     pub dice: Dice,
+    /// Decides what the network does, if that must not change what the peers do.
+    pub network_dice: Option<Dice>,
+    /// What each peer has read, if it is kept.
+    pub transcript: Option<Vec<Vec<u8>>>,
     pub network: Network,
     pub peers: Vec<Peer>,
     /// Peers that are not finished.
@@ -60,6 +70,15 @@ pub struct World {
     accept_paused_until: Option<Mono>,
 }
 
+/// What there is, in a server or a cluster.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Counts {
+    pub sessions: usize,
+    pub rooms: usize,
+    pub members: usize,
+    pub connections: usize,
+}
+
 /// After this many bytes all peers read before more are sent, so that the server has no reason to
 /// close a peer that reads as too slow.
 const UNSETTLED_BYTES_MAX: usize = 16 * 1024;
@@ -82,8 +101,12 @@ impl World {
         core.tick();
         World {
             core,
+            #[cfg(feature = "cluster")]
+            cluster: None,
             now,
             dice: Dice::new(seed),
+            network_dice: None,
+            transcript: None,
             network,
             peers: Vec::new(),
             active: Vec::new(),
@@ -122,8 +145,10 @@ impl World {
         protocol: Protocol,
         from: Option<IpAddr>,
     ) -> usize {
-        let (end, server_end) = pipe::pair(self.dice.next(), self.network);
+        let (end, server_end) = pipe::pair(self.network_dice().next(), self.network);
+        let node = self.next_node();
         self.peers.push(Peer {
+            node,
             end,
             backlog: Some((server_end, from, purpose)),
             key: None,
@@ -143,21 +168,28 @@ impl World {
         peer
     }
 
+    pub fn network_dice(&mut self) -> &mut Dice {
+        self.network_dice.as_mut().unwrap_or(&mut self.dice)
+    }
+
     /// Accepts peers that wait, as `Server` does.
     fn accept(&mut self) {
         if self.accept_paused_until.is_some_and(|resume| resume <= self.now.mono) {
             self.accept_paused_until = None;
         }
         while self.accept_paused_until.is_none() {
-            let waiting = self.backlog.front().and_then(|peer| self.peers[*peer].backlog.as_ref());
-            let Some((_, _, purpose)) = waiting else { break };
-            if !self.core.make_way(*purpose) {
+            let mut waiting = self.backlog.iter().enumerate();
+            let first = waiting.find(|(_, peer)| self.is_running(self.peers[**peer].node));
+            let Some((place, peer)) = first.map(|(place, peer)| (place, *peer)) else { break };
+            let node = self.peers[peer].node;
+            let Some((_, _, purpose)) = self.peers[peer].backlog else { break };
+            if !self.node(node).make_way(purpose) {
                 break;
             }
-            let Some(peer) = self.backlog.pop_front() else { break };
-            let peer = &mut self.peers[peer];
-            let (end, from, purpose) = peer.backlog.take().expect("it is not accepted yet");
-            peer.key = self.core.accept(end, from, purpose);
+            self.backlog.remove(place);
+            let waiting = self.peers[peer].backlog.take();
+            let (end, from, purpose) = waiting.expect("it is not accepted yet");
+            self.peers[peer].key = self.node(node).accept(end, from, purpose);
         }
     }
 
@@ -171,8 +203,8 @@ impl World {
     pub fn fail_poll(&mut self, peer: usize) {
         let peer = &mut self.peers[peer];
         peer.must_be_served = false;
-        if let Some(key) = peer.key {
-            self.core.on_poll_error(key);
+        if let (node, Some(key)) = (peer.node, peer.key) {
+            self.node(node).on_poll_error(key);
         }
     }
 
@@ -292,7 +324,7 @@ impl World {
 
     /// A frame with a random mask.
     pub fn frame(&mut self, first: u8, payload: &[u8]) -> Vec<u8> {
-        wire::frame(first, payload, self.dice.next() as u32)
+        wire::frame(first, payload, self.network_dice().next() as u32)
     }
 
     pub fn send_frame(&mut self, peer: usize, first: u8, payload: &[u8]) {
@@ -504,27 +536,36 @@ impl World {
     /// One tick of the server's loop. Unless the poll reports `all` edges, it leaves out some of
     /// them until the next tick.
     pub fn tick(&mut self, all: bool) {
-        self.core.begin(self.now);
+        if self.is_running(0) {
+            self.core.begin(self.now);
+        }
+        #[cfg(feature = "cluster")]
+        self.begin_nodes();
         self.accept();
         self.report_stale_edges();
         self.active.retain(|peer| !self.peers[*peer].is_finished());
         let count = self.active.len();
-        let first = if count > 0 { self.dice.below(count) } else { 0 };
+        let first = if count > 0 { self.network_dice().below(count) } else { 0 };
         for place in (first..count).chain(0..first) {
             let peer = &self.peers[self.active[place]];
-            let Some(key) = peer.key else { continue };
-            if !all && self.dice.percent(30) {
+            let (node, Some(key)) = (peer.node, peer.key) else { continue };
+            if !self.is_running(node) || !all && self.network_dice().percent(30) {
                 continue;
             }
-            let Some(edges) = peer.end.pipe().poll() else { continue };
+            let edges = self.peers[self.active[place]].end.pipe().poll();
+            let Some(edges) = edges else { continue };
             if edges.readable {
-                self.core.on_readable(key, edges.hangup);
+                self.node(node).on_readable(key, edges.hangup);
             }
             if edges.writable {
-                self.core.on_writable(key);
+                self.node(node).on_writable(key);
             }
         }
-        self.core.tick();
+        if self.is_running(0) {
+            self.core.tick();
+        }
+        #[cfg(feature = "cluster")]
+        self.tick_nodes();
         #[cfg(debug_assertions)]
         {
             self.steps_max = self.steps_max.max(self.core.steps());
@@ -539,14 +580,17 @@ impl World {
 
     /// Reports edges of a connection that is freed, whose slot another connection may have by now.
     fn report_stale_edges(&mut self) {
-        if self.peers.is_empty() || !self.dice.percent(20) {
+        let count = self.peers.len();
+        if count == 0 || !self.network_dice().percent(20) {
             return;
         }
-        let peer = &self.peers[self.dice.below(self.peers.len())];
-        if let Some(key) = peer.key.filter(|_| peer.is_dropped()) {
-            assert!(self.core.stream_mut(key).is_none(), "a stale key finds another connection");
-            self.core.on_readable(key, true);
-            self.core.on_writable(key);
+        let peer = self.network_dice().below(count);
+        let peer = &self.peers[peer];
+        if let (node, Some(key)) = (peer.node, peer.key.filter(|_| peer.is_dropped())) {
+            let core = self.node(node);
+            assert!(core.stream_mut(key).is_none(), "a stale key finds another connection");
+            core.on_readable(key, true);
+            core.on_writable(key);
         }
     }
 
@@ -589,6 +633,10 @@ impl World {
         self.bytes_read += bytes.len() as u64;
         peer.inbox.extend_from_slice(&bytes);
         self.hash(index, &bytes);
+        if let Some(transcript) = &mut self.transcript {
+            transcript.resize_with(transcript.len().max(index + 1), Vec::new);
+            transcript[index].extend_from_slice(&bytes);
+        }
         let peer = &mut self.peers[index];
         let mut protocol = std::mem::replace(&mut peer.protocol, Protocol::Unchecked);
         match &mut protocol {
@@ -637,28 +685,36 @@ impl World {
     /// Runs the loop until nothing moves, while no time passes. Then each peer that must be served
     /// has been served.
     pub fn settle(&mut self) {
+        self.run();
+        (self.time_since_settled, self.bytes_since_settled) = (Duration::ZERO, 0);
+        for index in 0..self.peers.len() {
+            self.check_served(index);
+        }
+    }
+
+    /// The same without a check.
+    pub fn run(&mut self) {
         self.accept_paused_until = None;
         let mut ticks = 0;
         loop {
             let mut moved = self.deliver_all(usize::MAX);
             self.tick(true);
             moved |= self.receive_all(usize::MAX);
+            #[cfg(feature = "cluster")]
+            let moved = moved | self.nodes_have_work();
             let is_due = moved
-                || self.core.has_work()
+                || self.is_running(0) && self.core.has_work()
                 || self.active.iter().any(|index| {
                     let peer = &self.peers[*index];
                     let pipe = peer.end.pipe();
-                    pipe.has_edge() || !peer.unsent.is_empty() && pipe.has_capacity()
+                    self.is_running(peer.node) && pipe.has_edge()
+                        || !peer.unsent.is_empty() && pipe.has_capacity()
                 });
             if !is_due {
                 break;
             }
             ticks += 1;
             assert!(ticks < 100_000, "the loop spins");
-        }
-        (self.time_since_settled, self.bytes_since_settled) = (Duration::ZERO, 0);
-        for index in 0..self.peers.len() {
-            self.check_served(index);
         }
     }
 
@@ -674,6 +730,8 @@ impl World {
                 }
             }
         }
+        #[cfg(feature = "cluster")]
+        let time = self.pass_most_of(time);
         self.advance_clocks(time);
         self.time_since_settled += time;
         self.tick(false);
@@ -694,6 +752,36 @@ impl World {
         } else {
             Wall::from_micros(self.now.wall.micros().saturating_sub(by.as_micros() as u64))
         };
+    }
+
+    #[cfg(not(feature = "cluster"))]
+    fn next_node(&mut self) -> usize {
+        0
+    }
+
+    #[cfg(not(feature = "cluster"))]
+    fn is_running(&self, _: usize) -> bool {
+        true
+    }
+
+    #[cfg(not(feature = "cluster"))]
+    fn node(&mut self, _: usize) -> &mut Core<ServerEnd> {
+        &mut self.core
+    }
+
+    /// What the server has.
+    #[cfg(not(feature = "cluster"))]
+    pub fn counts(&mut self) -> Counts {
+        self.counts_of_server()
+    }
+
+    pub fn counts_of_server(&self) -> Counts {
+        Counts {
+            sessions: self.core.chat().session_count(),
+            rooms: self.core.chat().room_count(),
+            members: self.core.chat().member_count(),
+            connections: self.core.connection_count(),
+        }
     }
 
     /// Lets time pass until the next timer is due. Returns false if there is none.
@@ -746,6 +834,10 @@ impl World {
             }
         }
         self.settle();
+        #[cfg(feature = "cluster")]
+        if self.cluster.is_some() {
+            return self.end_cluster();
+        }
         let mut deadlines = 0;
         while self.pass_time_to_deadline() {
             self.settle();

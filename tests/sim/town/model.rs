@@ -36,8 +36,8 @@ pub struct Session {
     /// Indices in `World::peers`, in the order of admission.
     pub sockets: Vec<usize>,
     timer: Option<Timer>,
-    /// When the next message would be due at an even rate.
-    meter: Mono,
+    /// When the next message would be due at an even rate. In a cluster, by room.
+    meters: BTreeMap<usize, Mono>,
     joins: Mono,
     creator: Quota,
     /// When the last socket left or, if there was none, when the session was opened.
@@ -139,6 +139,7 @@ impl Room {
 
 pub struct Model {
     pub now: Mono,
+    is_clustered: bool,
     config: Config,
     pub sessions: BTreeMap<usize, Session>,
     pub rooms: BTreeMap<usize, Room>,
@@ -150,9 +151,10 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn new(now: Mono, config: &Config) -> Model {
+    pub fn new(now: Mono, config: &Config, is_clustered: bool) -> Model {
         Model {
             now,
+            is_clustered,
             config: config.clone(),
             sessions: BTreeMap::new(),
             rooms: BTreeMap::new(),
@@ -180,6 +182,17 @@ impl Model {
     /// The next deadline.
     pub fn next_deadline(&self) -> Option<Mono> {
         self.next_due().map(|(timer, _)| timer.deadline)
+    }
+
+    /// All deadlines, each with the time by which a cluster may exceed it.
+    pub fn deadlines(&self) -> impl Iterator<Item = (Mono, Duration)> {
+        let sessions = self.sessions.values().filter_map(|session| session.timer);
+        let more = self.config.session_ttl / 64;
+        let rooms = self.rooms.values().flat_map(|room| [room.timer, room.expiry]).flatten();
+        let graces = self.rooms.values().flat_map(|room| &room.present);
+        let graces = graces.filter_map(|(_, grace)| *grace);
+        let sessions = sessions.map(move |timer| (timer.deadline, more));
+        sessions.chain(rooms.chain(graces).map(|timer| (timer.deadline, Duration::ZERO)))
     }
 
     fn next_due(&self) -> Option<(Timer, Due)> {
@@ -274,7 +287,7 @@ impl Model {
             rooms: Vec::new(),
             sockets: Vec::new(),
             timer,
-            meter: Mono::ZERO,
+            meters: BTreeMap::new(),
             joins: Mono::ZERO,
             creator: quota,
             alone_since: self.now,
@@ -499,7 +512,9 @@ impl Model {
         if changes.owner.is_some_and(|heir| !heir.is_some_and(is_present)) {
             return (404, "user_not_found");
         }
-        let meter = &mut self.sessions.get_mut(&user).expect("a session").meter;
+        let place = if self.is_clustered { room } else { 0 };
+        let meters = &mut self.sessions.get_mut(&user).expect("a session").meters;
+        let meter = meters.entry(place).or_default();
         if !Self::take(meter, self.config.message_rate, Duration::from_secs(1), self.now) {
             return LIMITED;
         }
@@ -543,7 +558,9 @@ impl Model {
             () if !entry.members.contains(&user) => return (404, "user_not_found"),
             () => {}
         }
-        let meter = &mut self.sessions.get_mut(&by).expect("a session").meter;
+        let place = if self.is_clustered { room } else { 0 };
+        let meters = &mut self.sessions.get_mut(&by).expect("a session").meters;
+        let meter = meters.entry(place).or_default();
         if !Self::take(meter, self.config.message_rate, Duration::from_secs(1), self.now) {
             return LIMITED;
         }
@@ -593,7 +610,9 @@ impl Model {
         }
         let session = self.sessions.get_mut(&user).expect("a session");
         let rate = self.config.message_rate;
-        if !Self::take(&mut session.meter, rate, Duration::from_secs(1), self.now) {
+        let place = if self.is_clustered { room } else { 0 };
+        let meter = session.meters.entry(place).or_default();
+        if !Self::take(meter, rate, Duration::from_secs(1), self.now) {
             return LIMITED;
         }
         if !std::mem::take(text).is_empty() {
@@ -791,7 +810,9 @@ impl Model {
     }
 
     fn publish(&mut self, room: usize, user: usize, text: &str, nonce: &str) -> Expected {
-        let meter = &mut self.sessions.get_mut(&user).expect("a session").meter;
+        let place = if self.is_clustered { room } else { 0 };
+        let meters = &mut self.sessions.get_mut(&user).expect("a session").meters;
+        let meter = meters.entry(place).or_default();
         if !Self::take(meter, self.config.message_rate, Duration::from_secs(1), self.now) {
             return LIMITED;
         }

@@ -179,6 +179,8 @@ pub enum Protocol {
 
 /// A peer, with both ends of its stream as long as the server has not accepted it.
 pub struct Peer {
+    /// The node of the cluster that it is connected to; 0 if there is one server.
+    pub node: usize,
     pub end: PeerEnd,
     /// What the server will accept.
     pub backlog: Option<(ServerEnd, Option<IpAddr>, Purpose)>,
