@@ -64,6 +64,19 @@ impl OutboundSocket {
         }
     }
 
+    /// Whether events tell that a Unix socket can be written to. Otherwise its peer causes one whenever
+    /// it has read something. TCP has no such events unless a write has failed.
+    pub fn set_writable_events(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        is_on: bool,
+    ) -> io::Result<()> {
+        let OutboundSocket::Unix(stream) = self else { return Ok(()) };
+        let both = Interest::READABLE | Interest::WRITABLE;
+        registry.reregister(stream, token, if is_on { both } else { Interest::READABLE })
+    }
+
     /// Whether the connection is established: the address of the peer is known then (connect(2)). An
     /// error: it has failed.
     pub fn finish_connecting(&mut self) -> io::Result<bool> {

@@ -47,6 +47,8 @@ struct Attempt {
     is_open: bool,
     is_readable: bool,
     is_writable: bool,
+    /// Whether the poll reports that it has become writable.
+    awaits_writable: bool,
     /// The store has welcomed this connection, so that its address is worth another attempt.
     was_welcome: bool,
 }
@@ -98,7 +100,7 @@ impl StoreStream {
                 }
             }
         }
-        if let Err(error) = self.try_write(core) {
+        if let Err(error) = self.try_write(core).and_then(|()| self.watch(registry, token)) {
             self.close();
             core.on_store_lost(&error);
         }
@@ -168,6 +170,18 @@ impl StoreStream {
         }
     }
 
+    /// Waits for the stream to become writable only while it has to: a wake-up less for each write.
+    fn watch(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.is_open) else {
+            return Ok(());
+        };
+        let is_blocked = !self.unsent.is_empty();
+        if std::mem::replace(&mut attempt.awaits_writable, is_blocked) != is_blocked {
+            attempt.socket.set_writable_events(registry, token, is_blocked)?;
+        }
+        Ok(())
+    }
+
     fn close_if_down<S: Stream>(&mut self, core: &Core<S>) {
         if core.is_store_down() {
             self.close();
@@ -211,6 +225,7 @@ impl StoreStream {
             is_open: false,
             is_readable: false,
             is_writable: false,
+            awaits_writable: true,
             was_welcome: false,
         })
     }
