@@ -448,11 +448,16 @@ local function people(P, room)
   return list
 end
 
+-- id and d of a tombstone
+local function grave_of(member)
+  local at = member:find(' ', 1, true)
+  return member:sub(1, at - 1), member:sub(at + 1)
+end
+
 local function snapshot(P, room)
   local graves = {}
   for _, grave in ipairs(redis.call('ZRANGE', P .. 'd:' .. room, 0, -1)) do
-    local at = grave:find(' ', 1, true)
-    push(graves, grave:sub(1, at - 1), grave:sub(at + 1))
+    push(graves, grave_of(grave))
   end
   return { (facts(P, room)), people(P, room), graves }
 end
@@ -1473,11 +1478,28 @@ local function break_after(P, room, last, newest)
   return score(newest) < oldest and 'GAP' or 'BEHIND'
 end
 
+-- The messages after this one with the tombstones in their places. `more`: not all of them.
+local function with_graves(P, room, list, newest, more)
+  local most = more == '1' and num(score(list[#list - 1])) or '+inf'
+  local least = '(' .. num(score(newest))
+  local all, at = {}, 1
+  for _, grave in ipairs(redis.call('ZRANGEBYSCORE', P .. 'd:' .. room, least, most)) do
+    local id, d = grave_of(grave)
+    while list[at] and score(list[at]) < score(id) do
+      push(all, list[at], list[at + 1])
+      at = at + 2
+    end
+    push(all, id, d)
+  end
+  for rest = at, #list do push(all, list[rest]) end
+  return all
+end
+
 -- What a mirror has missed while the node was away; from now on it is told again. BEHIND: the store has
 -- lost what the mirror shows. GAP: more has been said than is kept.
 local function resync(P, us, node, room, newest)
   local call = redis.call
-  local u, q, nodes = living(P, room, us, 'q', 'n')
+  local u, q, nodes, y = living(P, room, us, 'q', 'n', 'y')
   if not u then return { 'NOROOM' } end
   local broken = break_after(P, room, u .. '-' .. q, newest)
   if broken then return { broken } end
@@ -1491,6 +1513,7 @@ local function resync(P, us, node, room, newest)
     end
     if #page == 32 and (bytes > 200000 or #list >= 512) then more = '1' end
   until #page < 32 or more == '1'
+  if y and y ~= '0' then list = with_graves(P, room, list, newest, more) end
   local here = call('SMEMBERS', P .. 'y:' .. room .. ':' .. node)
   return { 'OK', list, more, (facts(P, room)), here }
 end
