@@ -132,9 +132,8 @@ impl Cluster {
         entering: Entering,
         reason: CloseReason,
     ) {
-        let Entering { room, user_id, .. } = entering;
-        if entering.is_inside && !self.is_here(lent, room, user_id) {
-            self.call_exit(lent.now.mono, room, user_id, true);
+        if entering.is_inside {
+            self.end_stay(lent, entering.room, entering.user_id);
         }
         if entering.is_attached {
             self.detach(lent.now.mono, entering.hash);
@@ -327,6 +326,11 @@ impl Cluster {
         entering.is_inside = true;
         let last = record::place(reply.bytes(1)).map_err(|_| CloseReason::Unavailable)?;
         if !self.rooms.contains_key(&room) {
+            if reply.list(4).is_empty() {
+                // The mirror that there was at the time of the call has been given up.
+                self.ask_to_enter(lent, key, entering, "later")?;
+                return Ok(Some(EntryStep::Asking));
+            }
             let snapshot = reply.items().get(4).ok_or(CloseReason::Unavailable)?;
             self.adopt(lent, room, last, snapshot).ok_or(CloseReason::Unavailable)?;
         }
@@ -397,6 +401,7 @@ impl Cluster {
             }
             None => {
                 self.detach(lent.now.mono, hash);
+                self.end_stay(lent, room, user_id);
                 let reason = CloseReason::RoomNotFound;
                 self.answers.push(NodeAnswer::TurnedAway { to: conn, reason });
             }
@@ -632,6 +637,14 @@ impl Cluster {
         if let Ok(partition) = self.identity().map(|one| one.partition_of_room(room)) {
             self.reap_within(now, partition, grace);
             self.reap_within(now, partition, ttl);
+        }
+    }
+
+    /// Tells the store that a person has no connection here, unless it has. What was asked for and not
+    /// answered may still let it in, and that connection tells it then.
+    pub(super) fn end_stay(&mut self, lent: &mut Lent<'_>, room: RoomId, user_id: UserId) {
+        if !self.is_here(lent, room, user_id) {
+            self.call_exit(lent.now.mono, room, user_id, true);
         }
     }
 

@@ -20,11 +20,15 @@ use super::plan::{Awaited, Plan, PlanKey, Posting, Progress, Returning};
 use super::record::{self, SessionHash};
 use super::refusal::{away, refused_entry};
 use super::resp::Reply;
-use super::state::{Cluster, Lent, Token};
+use super::state::{Cluster, Lent, Missing, Token};
 use super::status::Status;
 use super::uplink::StoreCall;
 use crate::chat::{CloseReason, MessageCopies, Refusal, RoomId, UserId};
 use crate::clock::Mono;
+
+/// Most calls of catching up under way. One reply may have hundreds of kilobytes, and a store closes
+/// connections for which it has to keep too much (`client-output-buffer-limit pubsub`, 8 MB).
+const CATCHING_UP_MAX: usize = 32;
 
 impl Cluster {
     /// The store knows this connection. Nothing but catching up is sent until it is over.
@@ -47,10 +51,11 @@ impl Cluster {
         self.catching_up = 0;
         let entering: Vec<_> = self.entering().map(|entering| entering.hash).collect();
         self.undeclared.extend(entering.iter().chain(self.sessions.keys()));
-        self.declare(lent);
-        let rooms: Vec<_> = self.rooms.keys().copied().collect();
-        for room in rooms {
-            self.ask_for_missed(now, room);
+        // Whether a session has ended is told before whether its rooms have.
+        self.to_catch_up = self.undeclared.iter().copied().map(Missing::Session).collect();
+        for (room, mirrored) in &mut self.rooms {
+            mirrored.is_loading = true;
+            self.to_catch_up.push_back(Missing::Room(*room));
         }
         self.on_caught_up_some(lent, 0);
     }
@@ -64,38 +69,35 @@ impl Cluster {
         inside.map_or(0, |id| lent.chat.connections_of(*id).len()) + entering.count()
     }
 
-    /// Tells the store how many connections sessions have here.
-    fn declare(&mut self, lent: &mut Lent<'_>) {
-        for session in self.undeclared.clone() {
-            let args = Args::new()
-                .text(session.to_string())
-                .number(self.connections_counted(lent, session) as u64)
-                .time(self.config.session_ttl);
-            self.catch_up(lent.now.mono, Function::Declare, args, Token::Declared(session));
+    /// Asks for as much as may be under way.
+    fn ask_for_more(&mut self, lent: &Lent<'_>) {
+        while self.catching_up < CATCHING_UP_MAX {
+            let Some(missing) = self.to_catch_up.pop_front() else { return };
+            let Ok(identity) = self.identity() else { return };
+            let (partition, function, args, token) = match missing {
+                Missing::Session(session) => {
+                    let args = Args::new()
+                        .text(session.to_string())
+                        .number(self.connections_counted(lent, session) as u64)
+                        .time(self.config.session_ttl);
+                    let partition = identity.partition_of_session(session);
+                    (partition, Function::Declare, args, Token::Declared(session))
+                }
+                Missing::Room(room) => {
+                    let Some(mirrored) = self.rooms.get(&room) else { continue };
+                    let newest = mirrored.newest.to_string();
+                    let args = Args::new().text(room.to_string()).text(newest);
+                    let partition = identity.partition_of_room(room);
+                    (partition, Function::Resync, args, Token::Missed(room))
+                }
+            };
+            let args: Vec<&[u8]> = args.iter().collect();
+            let call = StoreCall { partition, function, args: &args, is_lasting: false };
+            // If it fails, the connection is lost, and catching up begins again.
+            if self.uplink.call_catching_up(lent.now.mono, call, token).is_ok() {
+                self.catching_up += 1;
+            }
         }
-    }
-
-    /// Calls a function while catching up.
-    fn catch_up(&mut self, now: Mono, function: Function, args: Args, token: Token) {
-        let partition = self.identity().map(|identity| match &token {
-            Token::Declared(session) => identity.partition_of_session(*session),
-            Token::Missed(room) => identity.partition_of_room(*room),
-            _ => 0,
-        });
-        let args: Vec<&[u8]> = args.iter().collect();
-        let Ok(partition) = partition else { return };
-        let call = StoreCall { partition, function, args: &args, is_lasting: false };
-        // If it fails, the connection is lost, and catching up begins again.
-        if self.uplink.call_catching_up(now, call, token).is_ok() {
-            self.catching_up += 1;
-        }
-    }
-
-    fn ask_for_missed(&mut self, now: Mono, room: RoomId) {
-        let Some(mirrored) = self.rooms.get_mut(&room) else { return };
-        mirrored.is_loading = true;
-        let args = Args::new().text(room.to_string()).text(mirrored.newest.to_string());
-        self.catch_up(now, Function::Resync, args, Token::Missed(room));
     }
 
     /// A session was declared.
@@ -117,8 +119,7 @@ impl Cluster {
         match reply.map(|reply| (Status::of(reply), reply)) {
             Some((Status::Ok, reply)) => self.on_missed_part(lent, room, reply),
             Some((Status::NoRoom, _)) => self.close_room(lent, room, CloseReason::RoomNotFound),
-            Some(_) => self.on_out_of_date(lent, room),
-            None => {}
+            _ => self.on_out_of_date(lent, room),
         }
         self.on_caught_up_some(lent, 1);
     }
@@ -128,7 +129,7 @@ impl Cluster {
             self.load_one(lent, &message);
         }
         if !reply.bytes(2).is_empty() {
-            return self.ask_for_missed(lent.now.mono, room);
+            return self.to_catch_up.push_front(Missing::Room(room));
         }
         self.refresh_facts(lent, room, reply.bytes(3));
         let stays = reply.list(4).iter().filter_map(|user_id| UserId::parse(user_id.as_str()));
@@ -151,6 +152,7 @@ impl Cluster {
     /// So many calls of catching up have been answered.
     fn on_caught_up_some(&mut self, lent: &mut Lent<'_>, count: usize) {
         self.catching_up = self.catching_up.saturating_sub(count);
+        self.ask_for_more(lent);
         if self.catching_up > 0 || self.uplink.is_up() {
             return;
         }
@@ -158,15 +160,13 @@ impl Cluster {
         self.settle_posts(lent);
         if !self.undeclared.is_empty() {
             // Connections have ended since they were declared. What is sent again must find the count.
-            return self.declare(lent);
+            self.to_catch_up.extend(self.undeclared.iter().copied().map(Missing::Session));
+            return self.ask_for_more(lent);
         }
         self.lost = None;
         self.uplink.resume(now);
         for (room, user_id) in std::mem::take(&mut self.leaving) {
-            // The person may have come back, or its connection may still be on its way.
-            if !self.is_here(lent, room, user_id) {
-                self.call_exit(now, room, user_id, true);
-            }
+            self.end_stay(lent, room, user_id);
         }
         for (room, user_id) in std::mem::take(&mut self.returning) {
             self.enter_again(lent, room, user_id);

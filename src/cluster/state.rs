@@ -159,6 +159,14 @@ impl RoomWaiter {
     }
 }
 
+/// What has to be asked for after the store was away.
+pub(super) enum Missing {
+    /// A session is told how many connections it has here.
+    Session(SessionHash),
+    /// What a mirrored room lacks.
+    Room(RoomId),
+}
+
 /// The listing of public rooms, and who waits for it.
 #[derive(Default)]
 pub(super) struct Listing {
@@ -254,6 +262,8 @@ pub struct Cluster {
     pub(super) is_fresh: bool,
     /// Calls of catching up without a reply.
     pub(super) catching_up: usize,
+    /// What has still to be asked for before catching up is over.
+    pub(super) to_catch_up: VecDeque<Missing>,
     /// Sessions whose connections have ended while the store was away.
     pub(super) undeclared: BTreeSet<SessionHash>,
     /// People here that the store has forgotten, and people that it has and that are not here.
@@ -299,6 +309,7 @@ impl Cluster {
             is_leaving: false,
             is_fresh: false,
             catching_up: 0,
+            to_catch_up: VecDeque::new(),
             undeclared: BTreeSet::new(),
             returning: Vec::new(),
             leaving: Vec::new(),
