@@ -2,7 +2,9 @@
 //! `src/cluster/functions.lua`, and servers.
 //!
 //! `stores` starts and ends Redis and Valkey; `resp` speaks RESP3 to them, without the server's code;
-//! `nodes` starts servers on one store, and `balancer` sends each request and socket to the next of them.
+//! `nodes` starts servers on one store, and `balancer` sends each request and socket to the next of them;
+//! `link` is a way to a store that breaks, `successor` a server of the next version, and `people` write and
+//! read whatever breaks.
 //! `front` puts all of these below the tests of `tests/wire`.
 //! A test runs on each store that is installed. Without any it reports that it is skipped; with
 //! `REQUIRE_ALL=1` it fails. The functions also run on a model of the store, in `tests/store`.
@@ -30,8 +32,10 @@ use server::front::{balancer, resp, stores};
 #[path = "../store/mod.rs"]
 mod store;
 
-#[allow(dead_code, reason = "nodes need `--cluster`, which is being built")]
+mod link;
 mod nodes;
+mod people;
+mod successor;
 
 mod away;
 mod chaos;

@@ -5,6 +5,7 @@
 //! and one that is stopped is not: nothing but its silence shows that.
 
 use std::ops::Deref;
+use std::process::Command;
 
 use rustix::process::Signal;
 
@@ -12,6 +13,7 @@ use crate::balancer::Balancer;
 use crate::server::front::{address, await_store};
 use crate::server::{Address, Entrance, Server};
 use crate::stores::Store;
+use crate::successor::Successor;
 
 pub struct Nodes {
     flags: Vec<String>,
@@ -24,8 +26,13 @@ pub struct Nodes {
 impl Nodes {
     /// Starts `count` nodes with these flags on a store that no other test uses.
     pub fn start(count: usize, store: &Store, flags: &[&str]) -> Nodes {
+        Nodes::start_at(count, store.url(), flags)
+    }
+
+    /// The same for a store with this URL.
+    pub fn start_at(count: usize, url: String, flags: &[&str]) -> Nodes {
         let mut all: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        all.extend(["--cluster".to_owned(), store.url()]);
+        all.extend(["--cluster".to_owned(), url]);
         let balancer = Balancer::start(Vec::new());
         let entrance = Entrance { addresses: vec![Address::Tcp(balancer.address())] };
         let mut nodes = Nodes { flags: all, nodes: Vec::new(), balancer, entrance };
@@ -76,6 +83,16 @@ impl Nodes {
         self.tell_balancer();
     }
 
+    /// The same, of another version.
+    pub fn succeed(&mut self, number: usize, successor: &Successor) {
+        let mut command = Command::new(successor.program());
+        command.args(["--listen", "127.0.0.1:0"]).args(&self.flags);
+        let node = Server::spawn(command, 1);
+        await_store(&node);
+        self.nodes[number] = Some(node);
+        self.tell_balancer();
+    }
+
     /// SIGSTOP.
     pub fn stop(&self, number: usize) {
         self.node(number).signal(Signal::STOP);
@@ -84,6 +101,10 @@ impl Nodes {
     /// SIGCONT.
     pub fn resume(&self, number: usize) {
         self.node(number).signal(Signal::CONT);
+    }
+
+    pub fn count(&self) -> usize {
+        self.nodes.len()
     }
 
     fn tell_balancer(&self) {

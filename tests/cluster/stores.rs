@@ -133,6 +133,40 @@ impl Store {
         }
     }
 
+    /// The bytes of the append-only file since it was begun.
+    pub fn file_bytes(&self) -> u64 {
+        let (_, bytes) = self.append_only_file();
+        bytes
+    }
+
+    /// Ends the process, cuts the end of its append-only file, and starts another one.
+    pub fn lose(&mut self, bytes: u64) {
+        self.end();
+        let (file, size) = self.append_only_file();
+        let file = fs::OpenOptions::new().write(true).open(file).expect("the file");
+        file.set_len(size.checked_sub(bytes).expect("it is longer")).expect("it is cut");
+        self.restart();
+    }
+
+    fn append_only_file(&self) -> (PathBuf, u64) {
+        let folder = fs::read_dir(self.folder.join("appendonlydir")).expect("a folder");
+        let files = folder.flatten().map(|entry| entry.path());
+        let file = files.into_iter().find(|file| file.to_string_lossy().ends_with(".incr.aof"));
+        let file = file.expect("an append-only file");
+        let size = fs::metadata(&file).expect("its size").len();
+        (file, size)
+    }
+
+    /// Waits until a replica has copied its primary.
+    pub fn await_primary(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut admin = self.admin();
+        while !admin.must(&["INFO", "replication"]).text().contains("master_link_status:up") {
+            assert!(Instant::now() < deadline, "the replica follows");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     pub fn pid(&self) -> u32 {
         self.process.id()
     }
