@@ -149,7 +149,10 @@ impl Cluster {
             Token::History(_) | Token::Resync(_) | Token::Event(_) => {}
             Token::Detach(session) => _ = self.undeclared.insert(session),
             // Without a connection, catching up begins again with the next one.
-            Token::Declared(_) | Token::Missed(_) if why != CallFailure::Internal => {}
+            Token::Declared(session) if why != CallFailure::Internal => {
+                self.undeclared.insert(session);
+            }
+            Token::Missed(_) if why != CallFailure::Internal => {}
             Token::Declared(session) => self.on_declared(lent, session, None),
             Token::Missed(room) => self.on_missed(lent, room, None),
             Token::Memory | Token::Beat(_) | Token::Reap(_) | Token::Nothing => {}

@@ -41,18 +41,16 @@ impl Cluster {
         self.is_fresh = is_fresh;
         self.has_faulted = false;
         self.begin_beats(now, self.partitions);
-        // What was counted down is declared instead.
-        let detached = self.uplink.settle(|token, _| matches!(token, Token::Detach(_)));
-        let detached = detached.into_iter().filter_map(|token| match token {
-            Token::Detach(session) => Some(session),
-            _ => None,
-        });
-        self.undeclared.extend(detached);
         self.catching_up = 0;
+        let left = std::mem::take(&mut self.to_catch_up).into_iter();
+        self.undeclared.extend(left.filter_map(|missing| match missing {
+            Missing::Session { session, .. } => Some(session),
+            Missing::Room(_) => None,
+        }));
         let entering: Vec<_> = self.entering().map(|entering| entering.hash).collect();
         self.undeclared.extend(entering.iter().chain(self.sessions.keys()));
         // Whether a session has ended is told before whether its rooms have.
-        self.to_catch_up = self.undeclared.iter().copied().map(Missing::Session).collect();
+        self.declare(lent);
         for (room, mirrored) in &mut self.rooms {
             mirrored.is_loading = true;
             self.to_catch_up.push_back(Missing::Room(*room));
@@ -69,17 +67,30 @@ impl Cluster {
         inside.map_or(0, |id| lent.chat.connections_of(*id).len()) + entering.count()
     }
 
+    /// The store is to be told how many connections sessions have here at this moment. What comes and
+    /// goes later is sent after that.
+    fn declare(&mut self, lent: &Lent<'_>) {
+        // What was counted down and not sent is part of the number.
+        let detached = self.uplink.settle(|token, _| matches!(token, Token::Detach(_)));
+        self.undeclared.extend(detached.into_iter().filter_map(|token| match token {
+            Token::Detach(session) => Some(session),
+            _ => None,
+        }));
+        for session in std::mem::take(&mut self.undeclared) {
+            let connections = self.connections_counted(lent, session);
+            self.to_catch_up.push_back(Missing::Session { session, connections });
+        }
+    }
+
     /// Asks for as much as may be under way.
-    fn ask_for_more(&mut self, lent: &Lent<'_>) {
+    fn ask_for_more(&mut self, now: Mono) {
         while self.catching_up < CATCHING_UP_MAX {
             let Some(missing) = self.to_catch_up.pop_front() else { return };
             let Ok(identity) = self.identity() else { return };
             let (partition, function, args, token) = match missing {
-                Missing::Session(session) => {
-                    let args = Args::new()
-                        .text(session.to_string())
-                        .number(self.connections_counted(lent, session) as u64)
-                        .time(self.config.session_ttl);
+                Missing::Session { session, connections } => {
+                    let args = Args::new().text(session.to_string()).number(connections as u64);
+                    let args = args.time(self.config.session_ttl);
                     let partition = identity.partition_of_session(session);
                     (partition, Function::Declare, args, Token::Declared(session))
                 }
@@ -94,7 +105,7 @@ impl Cluster {
             let args: Vec<&[u8]> = args.iter().collect();
             let call = StoreCall { partition, function, args: &args, is_lasting: false };
             // If it fails, the connection is lost, and catching up begins again.
-            if self.uplink.call_catching_up(lent.now.mono, call, token).is_ok() {
+            if self.uplink.call_catching_up(now, call, token).is_ok() {
                 self.catching_up += 1;
             }
         }
@@ -107,7 +118,6 @@ impl Cluster {
         session: SessionHash,
         reply: Option<&Reply>,
     ) {
-        self.undeclared.remove(&session);
         if reply.is_some_and(|reply| Status::of(reply) == Status::NoSession) {
             self.close_session(lent, session);
         }
@@ -151,17 +161,17 @@ impl Cluster {
 
     /// So many calls of catching up have been answered.
     fn on_caught_up_some(&mut self, lent: &mut Lent<'_>, count: usize) {
+        let now = lent.now.mono;
         self.catching_up = self.catching_up.saturating_sub(count);
-        self.ask_for_more(lent);
+        self.ask_for_more(now);
         if self.catching_up > 0 || self.uplink.is_up() {
             return;
         }
-        let now = lent.now.mono;
         self.settle_posts(lent);
         if !self.undeclared.is_empty() {
             // Connections have ended since they were declared. What is sent again must find the count.
-            self.to_catch_up.extend(self.undeclared.iter().copied().map(Missing::Session));
-            return self.ask_for_more(lent);
+            self.declare(lent);
+            return self.ask_for_more(now);
         }
         self.lost = None;
         self.uplink.resume(now);

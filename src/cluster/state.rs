@@ -161,8 +161,8 @@ impl RoomWaiter {
 
 /// What has to be asked for after the store was away.
 pub(super) enum Missing {
-    /// A session is told how many connections it has here.
-    Session(SessionHash),
+    /// A session, with the number of its connections here, which the store has not been told.
+    Session { session: SessionHash, connections: usize },
     /// What a mirrored room lacks.
     Room(RoomId),
 }
