@@ -67,7 +67,7 @@ impl Cluster {
         self.lose_patience(lent);
         self.end_probes(lent);
         if self.beats.listing.take_if(|at| *at <= now).is_some() {
-            self.on_listing_due(now);
+            self.on_listing_due(lent);
         }
         if self.beats.next.is_some_and(|at| at <= now) {
             self.beats.next = Some(now.after(BEAT_INTERVAL));

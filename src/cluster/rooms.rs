@@ -378,7 +378,7 @@ impl Cluster {
 
     fn fetch_listing(&mut self, now: Mono) {
         let listing = &mut self.listing;
-        if listing.left > 0 || listing.next.is_empty() {
+        if listing.left > 0 || !listing.waiting.is_empty() || listing.next.is_empty() {
             return;
         }
         if let Err(wait) = LISTING_PACE.take(&mut listing.meter, now) {
@@ -391,15 +391,22 @@ impl Cluster {
         for partition in 0..partitions {
             let (revision, _) = self.listing.parts[usize::from(partition)];
             let args = Args::new().number(revision);
-            if self.call(now, partition, Function::Listing, args, Token::Listing(partition)).is_ok()
-            {
-                self.listing.left += 1;
+            match self.call(now, partition, Function::Listing, args, Token::Listing(partition)) {
+                Ok(()) => self.listing.left += 1,
+                Err(_) => self.listing.has_failed = true,
             }
+        }
+        if self.listing.left == 0 {
+            // No reply will end it.
+            self.beats.list_at(now);
         }
     }
 
-    pub(super) fn on_listing_due(&mut self, now: Mono) {
-        self.fetch_listing(now);
+    pub(super) fn on_listing_due(&mut self, lent: &mut Lent<'_>) {
+        if self.listing.left == 0 {
+            self.end_listing(lent);
+        }
+        self.fetch_listing(lent.now.mono);
     }
 
     /// A partition's part of the listing; `None`: the call has failed.
@@ -419,9 +426,15 @@ impl Cluster {
             *part = (reply.number(1), rooms);
             listing.is_changed = true;
         }
-        if listing.left > 0 {
-            return;
+        listing.has_failed |= reply.is_none();
+        if listing.left == 0 {
+            self.end_listing(lent);
+            self.fetch_listing(lent.now.mono);
         }
+    }
+
+    fn end_listing(&mut self, lent: &mut Lent<'_>) {
+        let listing = &mut self.listing;
         if std::mem::take(&mut listing.is_changed) {
             let rooms = listing.parts.iter().flat_map(|(_, rooms)| rooms).cloned();
             let mut rooms: Vec<OwnedRoom> = rooms.collect();
@@ -431,10 +444,10 @@ impl Cluster {
             listing.revision += 1;
             lent.chat.list_mirrored(listing.revision, rooms.iter().map(OwnedRoom::info));
         }
+        let has_failed = std::mem::take(&mut listing.has_failed);
         for key in std::mem::take(&mut listing.waiting) {
-            let arrival = if reply.is_some() { Awaited::Room } else { Awaited::Time };
+            let arrival = if has_failed { Awaited::Time } else { Awaited::Room };
             self.advance(lent, key, arrival);
         }
-        self.fetch_listing(lent.now.mono);
     }
 }

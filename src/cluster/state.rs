@@ -179,6 +179,8 @@ pub(super) struct Listing {
     /// They asked later, and wait for the next one.
     pub next: Vec<PlanKey>,
     pub is_changed: bool,
+    /// A part of the fetch under way has not come.
+    pub has_failed: bool,
     pub revision: u64,
     pub meter: Meter,
 }
@@ -206,6 +208,18 @@ impl Beats {
     /// The listing is asked for again then.
     pub fn list_at(&mut self, at: Mono) {
         self.listing = Some(at);
+    }
+
+    /// How many of `max` may lie in this partition: those that did not lie in the others at the last beat.
+    pub fn room_for(
+        &self,
+        partition: u16,
+        max: usize,
+        of: impl Fn(&(usize, usize)) -> usize,
+    ) -> usize {
+        let counts = self.counts.iter().enumerate();
+        let others = counts.filter(|(other, _)| *other != usize::from(partition));
+        max.saturating_sub(others.map(|(_, counts)| of(counts)).sum())
     }
 
     pub fn next_deadline(&self) -> Option<Mono> {

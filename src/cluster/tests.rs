@@ -132,9 +132,13 @@ fn session() -> SessionId {
 impl Node {
     /// A node that the store has just welcomed.
     fn new() -> Node {
+        Node::with_partitions(1)
+    }
+
+    fn with_partitions(partitions: u16) -> Node {
         let uplink = UplinkConfig {
             prefix: "dc".to_owned(),
-            partitions: 1,
+            partitions,
             timeout: Duration::from_secs(5),
             lease: Duration::from_secs(10),
             ttl_max: Duration::from_secs(600),
@@ -151,19 +155,23 @@ impl Node {
             ears: Ears::default(),
             conns: Slots::default(),
         };
-        node.connect();
+        node.connect(partitions);
         node.sent();
         node
     }
 
     /// The connection is established, and the store welcomes it.
-    fn connect(&mut self) {
+    fn connect(&mut self, partitions: u16) {
         assert!(self.cluster.poll_connect(self.now.mono));
         self.cluster.on_connected(self.now.mono, Login::default());
         self.hears("%1\r\n+server\r\n+redis\r\n*1\r\n$6\r\nmaster\r\n");
         self.hears(&format!("{}-ERR Library already exists\r\n", bulk("redis_version:7.0.15")));
-        self.hears(&format!(">1\r\n{}", bulk("ssubscribe")));
-        self.hears(&reply!("KEPT", SECRET, "1755611100123456"));
+        for _ in 0..partitions {
+            self.hears(&format!(">1\r\n{}", bulk("ssubscribe")));
+        }
+        for _ in 0..partitions {
+            self.hears(&reply!("KEPT", SECRET, "1755611100123456"));
+        }
         assert!(self.cluster.is_store_connected());
     }
 

@@ -44,6 +44,8 @@ impl Cluster {
         let identity = self.identity.as_ref().ok_or_else(away)?;
         let AddressHashes { address, network } = identity.address(from);
         let config = &self.config;
+        let partition = identity.partition_of_room(room);
+        let most = self.beats.room_for(partition, config.rooms_max, |(_, rooms)| *rooms);
         let entropy = &mut *self.entropy;
         let lock = options.password.as_deref().map(|word| identity.lock(word, entropy));
         let flags = [(options.is_private(), "p"), (options.encrypted, "e")];
@@ -60,7 +62,7 @@ impl Cluster {
             .number(options.slow_mode.into())
             .text(options.ttl.map_or_else(String::new, |ttl| ttl.as_micros().to_string()))
             .time(config.new_room_ttl)
-            .number(config.rooms_max as u64)
+            .number(most as u64)
             .text(address)
             .text(network)
             .share(config.address_sessions_max)

@@ -36,11 +36,13 @@ impl Cluster {
         let (session, AddressHashes { address, network }) =
             (identity.session(id), identity.address(from));
         let config = &self.config;
+        let partition = identity.partition_of_session(session);
+        let most = self.beats.room_for(partition, config.sessions_max, |(sessions, _)| *sessions);
         let args = Args::new()
             .text(session.to_string())
             .text(name.as_str())
             .time(config.session_ttl)
-            .number(config.sessions_max as u64)
+            .number(most as u64)
             .text(address)
             .text(network)
             .share(config.address_sessions_max)

@@ -3,6 +3,7 @@
 use super::*;
 use crate::chat::{MessageId, MessagePlace, Name, RoomChanges, RoomOptions};
 use crate::cluster::identity::ClusterIdentity;
+use crate::cluster::record::SessionHash;
 
 /// Runs a command. Each step: the functions that are called then, and what the store says.
 #[track_caller]
@@ -101,6 +102,44 @@ fn a_session_begins_and_ends() {
     check(end(), &[rooms, quit, ("gone", String::new())], "session ended");
     let none = ("end_session", "*2\r\n$2\r\nOK\r\n*0\r\n".to_owned());
     check(end(), &[none, ("gone", String::new())], "session ended");
+}
+
+/// Regression: each partition had the whole maximum.
+// contract §12.21
+#[test]
+fn the_partitions_have_one_maximum_together() {
+    let mut node = Node::with_partitions(4);
+    node.waits(0);
+    node.hears("$0\r\n\r\n");
+    let (sessions, rooms) = ([3, 4, 5, 6], [20, 30, 90, 0]);
+    for (sessions, rooms) in std::iter::zip(sessions, rooms) {
+        let (sessions, rooms) = (sessions.to_string(), rooms.to_string());
+        node.hears(&reply!("OK", "1000000", "0", sessions, rooms, "0", "0"));
+    }
+    node.sent();
+    let identity = ClusterIdentity::new(SECRET.as_bytes(), 4);
+    let name = Name::parse("Ana").unwrap();
+    for _ in 0..20 {
+        assert_eq!(node.asks(Command::OpenSession { name: name.clone(), from: None }), Ok(()));
+        let call = node.sent().remove(0);
+        let parts: Vec<&str> = call.split(' ').collect();
+        let session = SessionHash::parse(parts[1].as_bytes()).unwrap();
+        let here = sessions[usize::from(identity.partition_of_session(session))];
+        assert_eq!((parts[0], parts[4]), ("open_session", &*(100 - (18 - here)).to_string()));
+        node.hears(&reply!("OK", ""));
+
+        let options = RoomOptions::default();
+        assert_eq!(node.asks(of(SessionCommand::OpenRoom { options, from: None })), Ok(()));
+        node.sent();
+        node.hears(&reserved().1);
+        let call = node.sent().remove(1);
+        let parts: Vec<&str> = call.split(' ').collect();
+        let here = rooms[usize::from(identity.partition_of_room(RoomId::parse(parts[1]).unwrap()))];
+        let most = 100_usize.saturating_sub(140 - here).to_string();
+        assert_eq!((parts[0], parts[12]), ("open_room", &*most));
+        node.hears(&reply!("OK"));
+        node.hears(&reply!("FULL"));
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ impl Node {
         let (cluster, mut lent) = self.lent();
         cluster.on_lost(&mut lent, &"reset");
         self.waits(2000);
-        self.connect();
+        self.connect(1);
     }
 
     /// What was sent after the greeting.
@@ -41,6 +41,36 @@ fn the_lease_is_renewed_every_second() {
         let next = node.cluster.next_deadline().unwrap();
         assert!(next <= node.now.mono.after(Duration::from_secs(1)), "it would sleep for longer");
     }
+}
+
+/// Regression: who waited for the next listing was not answered at all, or had a listing without the part
+/// that had failed.
+#[test]
+fn a_listing_of_which_a_part_has_failed_is_refused() {
+    let mut node = Node::with_partitions(2);
+    let (one, other) = (reply!("OK", "7", [ROOM, FACTS]), reply!("OK", "7", ["9876543210", FACTS]));
+    for (replies, outcome) in [
+        (["-OOM x\r\n", &one], "Unavailable(1s)"),
+        ([&one, "-OOM x\r\n"], "Unavailable(1s)"),
+        ([&other, &one], "2 public rooms"),
+        ([&other, &one], "2 public rooms"),
+        ([&other, &one], "2 public rooms"),
+    ] {
+        assert_eq!(node.asks(Command::ListRooms), Ok(()));
+        assert_eq!(node.called(), "listing listing");
+        node.hears(replies[0]);
+        assert_eq!(node.outcome(), "");
+        node.hears(replies[1]);
+        assert_eq!(node.outcome(), outcome);
+    }
+    assert_eq!(node.asks(Command::ListRooms), Ok(()));
+    assert_eq!(node.called(), "", "five at once, and then four a second");
+    let (cluster, mut lent) = node.lent();
+    cluster.on_lost(&mut lent, &"reset");
+    node.waits(250);
+    assert!(node.cluster.next_deadline() <= Some(node.now.mono));
+    node.waits(0);
+    assert_eq!(node.outcome(), "Unavailable(1s)");
 }
 
 #[test]
@@ -109,7 +139,7 @@ fn connections_that_ended_meanwhile_are_declared_and_leave() {
     cluster.on_exits(&mut lent);
     assert_eq!(node.called(), "");
     node.waits(2000);
-    node.connect();
+    node.connect(1);
     let sent = node.sent_behind_the_greeting();
     assert!(sent[0].starts_with("declare ") && sent[0].contains(" 0 "), "{sent:?}");
     node.hears(&reply!("OK"));
