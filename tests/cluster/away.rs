@@ -11,27 +11,32 @@ use crate::stores::Store;
 // contract §17.1
 #[test]
 fn a_session_a_room_and_its_messages_are_the_same_at_each_server() {
-    Store::each(|store| {
-        let nodes = Nodes::start(2, store, &[]);
-        let (one, other) = (nodes.node(0), nodes.node(1));
-        let ana = one.session("ana");
-        let room = other.room(&ana);
-        let mut bob = other.enter(&room, "bob");
-        let mut here = one.enter_as(&room, "ana", &ana);
-        bob.expect_event(&json!({"type": "user_joined", "user": "ana"}));
-        here.text(r#"{"type":"chat","message":"hello","nonce":"n1"}"#);
-        let heard = bob.expect_chat("ana", "hello");
-        assert_eq!(heard, here.expect_chat("ana", "hello"));
-        let target = format!("/rooms/{room}/messages");
-        let again = json!({"message": "hello", "nonce": "n1"});
-        let answer = other.ask(post(&target).session(&ana).json(&again)).expect(200).json();
-        assert_eq!(answer, heard);
-        let listed = other.ask(get(&target).session(&ana)).expect(200).json();
-        assert_eq!(listed["messages"].as_array().and_then(|all| all.last()), Some(&heard));
-        one.ask(delete(&format!("/rooms/{room}")).session(&ana)).expect(200);
-        bob.expect_close(4410, "room deleted");
-        here.expect_close(4410, "room deleted");
-    });
+    for partitions in ["1", "4"] {
+        Store::each(|store| {
+            same_at_each_server(&Nodes::start(2, store, &["--cluster-partitions", partitions]));
+        });
+    }
+}
+
+fn same_at_each_server(nodes: &Nodes) {
+    let (one, other) = (nodes.node(0), nodes.node(1));
+    let ana = one.session("ana");
+    let room = other.room(&ana);
+    let mut bob = other.enter(&room, "bob");
+    let mut here = one.enter_as(&room, "ana", &ana);
+    bob.expect_event(&json!({"type": "user_joined", "user": "ana"}));
+    here.text(r#"{"type":"chat","message":"hello","nonce":"n1"}"#);
+    let heard = bob.expect_chat("ana", "hello");
+    assert_eq!(heard, here.expect_chat("ana", "hello"));
+    let target = format!("/rooms/{room}/messages");
+    let again = json!({"message": "hello", "nonce": "n1"});
+    let answer = other.ask(post(&target).session(&ana).json(&again)).expect(200).json();
+    assert_eq!(answer, heard);
+    let listed = other.ask(get(&target).session(&ana)).expect(200).json();
+    assert_eq!(listed["messages"].as_array().and_then(|all| all.last()), Some(&heard));
+    one.ask(delete(&format!("/rooms/{room}")).session(&ana)).expect(200);
+    bob.expect_close(4410, "room deleted");
+    here.expect_close(4410, "room deleted");
 }
 
 // contract §17.2 §17.3 §7.18

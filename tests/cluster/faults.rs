@@ -99,7 +99,9 @@ fn a_server_that_hung_for_too_long_brings_its_people_back() {
 #[test]
 fn connections_to_the_store_may_be_cut_at_any_time() {
     Store::each(|store| {
-        let nodes = Nodes::start(2, store, &[FLAGS, &["--message-rate", "0"]].concat());
+        // With several partitions there are as many greetings that may be cut.
+        let more = ["--message-rate", "0", "--cluster-partitions", "4"];
+        let nodes = Nodes::start(2, store, &[FLAGS, &more].concat());
         let bob = nodes.node(1).session("bob");
         let room = nodes.node(1).room(&bob);
         let mut here = nodes.node(1).enter_as(&room, "bob", &bob);

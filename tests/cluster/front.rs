@@ -10,8 +10,9 @@
 //! CHAT_NODES=3 cargo test --features cluster --test wire
 //! ```
 //!
-//! `CHAT_STORE=valkey` runs the same on Valkey. The nodes of each test have a prefix of their own, in
-//! the one store of the process, which starts with the first test and ends with the last.
+//! `CHAT_STORE=valkey` runs the same on Valkey, and `CHAT_PARTITIONS=4` with that number of partitions,
+//! in `tests/cluster` too. The nodes of each test have a prefix of their own, in the one store of the
+//! process, which starts with the first test and ends with the last.
 
 #[path = "balancer.rs"]
 pub mod balancer;
@@ -50,6 +51,18 @@ fn nodes_wanted() -> Option<usize> {
     Some(nodes.parse().unwrap_or_else(|_| panic!("CHAT_NODES={nodes}: not a number")))
 }
 
+/// The flags that divide the store of nodes with `flags`, if the environment asks for it.
+pub fn partitions(flags: &[&str]) -> Vec<String> {
+    // Partitions know each other's sessions and rooms of a second ago, so that a maximum is exact in one alone.
+    const ALONE: [&str; 3] = ["--cluster-partitions", "--max-sessions", "--max-rooms"];
+    match env::var("CHAT_PARTITIONS") {
+        Ok(count) if !flags.iter().any(|flag| ALONE.contains(flag)) => {
+            vec!["--cluster-partitions".to_owned(), count]
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// Nodes in the place of one server with these flags; `None`: that server itself.
 pub fn start(flags: &[&str], environment: &[(&str, &str)]) -> Option<Server> {
     let nodes = nodes_wanted()?;
@@ -59,7 +72,7 @@ pub fn start(flags: &[&str], environment: &[(&str, &str)]) -> Option<Server> {
     }
     let store = (nodes > 0).then(shared_store);
     let cluster = match &store {
-        Some(store) => new_group(store),
+        Some(store) => [new_group(store), partitions(flags)].concat(),
         None => Vec::new(),
     };
     let count = if scope.is_some() { 1 } else { nodes.max(1) };

@@ -10,7 +10,7 @@ use std::process::Command;
 use rustix::process::Signal;
 
 use crate::balancer::Balancer;
-use crate::server::front::{address, await_store};
+use crate::server::front::{address, await_store, partitions};
 use crate::server::{Address, Entrance, Server};
 use crate::stores::Store;
 use crate::successor::Successor;
@@ -24,7 +24,8 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    /// Starts `count` nodes with these flags on a store that no other test uses.
+    /// Starts `count` nodes with these flags on a store that no other test uses, which is divided as
+    /// `CHAT_PARTITIONS` says if they don't.
     pub fn start(count: usize, store: &Store, flags: &[&str]) -> Nodes {
         Nodes::start_at(count, store.url(), flags)
     }
@@ -33,6 +34,7 @@ impl Nodes {
     pub fn start_at(count: usize, url: String, flags: &[&str]) -> Nodes {
         let mut all: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         all.extend(["--cluster".to_owned(), url]);
+        all.extend(partitions(flags));
         let balancer = Balancer::start(Vec::new());
         let entrance = Entrance { addresses: vec![Address::Tcp(balancer.address())] };
         let mut nodes = Nodes { flags: all, nodes: Vec::new(), balancer, entrance };
