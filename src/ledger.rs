@@ -52,17 +52,22 @@ pub enum Account {
     /// Encoded frames and listings on their way to connections. A frame in many outboxes is counted
     /// once.
     Frames,
+    /// What is under way to the store of a cluster and from it, and what waits for it.
+    #[cfg(feature = "cluster")]
+    Store,
 }
 
 impl Account {
     /// All accounts.
-    pub const ALL: [Account; 6] = [
+    pub const ALL: [Account; 6 + cfg!(feature = "cluster") as usize] = [
         Account::Connections,
         Account::Burdens,
         Account::Sessions,
         Account::Rooms,
         Account::Histories,
         Account::Frames,
+        #[cfg(feature = "cluster")]
+        Account::Store,
     ];
 
     /// The account's name in metrics.
@@ -74,6 +79,8 @@ impl Account {
             Account::Rooms => "rooms",
             Account::Histories => "histories",
             Account::Frames => "frames",
+            #[cfg(feature = "cluster")]
+            Account::Store => "store",
         }
     }
 }

@@ -97,6 +97,16 @@ pub enum SessionCommand<'a> {
 
 #[cfg(feature = "cluster")]
 impl SessionCommand<'_> {
+    /// Bytes of the texts of a message.
+    pub fn text_bytes(&self) -> usize {
+        match self {
+            SessionCommand::Post { text, nonce, .. } => {
+                text.len() + nonce.as_ref().map_or(0, |nonce| nonce.len())
+            }
+            _ => 0,
+        }
+    }
+
     /// The command with texts of its own, for an outcome that comes later.
     pub fn into_owned(self) -> SessionCommand<'static> {
         fn own(text: Cow<'_, str>) -> Cow<'static, str> {

@@ -109,7 +109,7 @@ impl OwnedRoom {
     }
 
     /// Bytes of heap held.
-    pub(super) fn heap_bytes(&self) -> usize {
+    pub fn heap_bytes(&self) -> usize {
         self.title.as_ref().map_or(0, |title| allocation(title.len()))
     }
 

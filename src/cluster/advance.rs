@@ -3,7 +3,7 @@
 //! Owns how a plan begins, goes on and ends. Must not know what a step does. The invariant: a plan is
 //! taken out while it takes a step, so a step cannot find it.
 
-use super::plan::{Awaited, Plan, PlanKey, Progress};
+use super::plan::{Awaited, Plan, PlanKey, Progress, Returning};
 use super::refusal::refusal_of;
 use super::state::{Cluster, Lent, NodeAnswer};
 use super::uplink::CallFailure;
@@ -16,12 +16,10 @@ impl Cluster {
         lent: &mut Lent<'_>,
         issue: impl FnOnce(&mut Cluster, &mut Lent<'_>, PlanKey) -> Result<Plan, Refusal>,
     ) -> Result<PlanKey, Refusal> {
-        let key = self.plans.insert(None);
+        let key = self.plans.reserve();
         match issue(self, lent, key) {
             Ok(plan) => {
-                if let Some(place) = self.plans.get_mut(key) {
-                    *place = Some(Box::new(plan));
-                }
+                self.plans.put(key, Box::new(plan));
                 Ok(key)
             }
             Err(refusal) => {
@@ -33,7 +31,7 @@ impl Cluster {
 
     /// The next step of a plan.
     pub(super) fn advance(&mut self, lent: &mut Lent<'_>, key: PlanKey, awaited: Awaited<'_>) {
-        let Some(plan) = self.plans.get_mut(key).and_then(Option::take) else { return };
+        let Some(plan) = self.plans.take(key) else { return };
         let progress = match *plan {
             Plan::Request(request) => self.on_request(lent, key, request, awaited),
             Plan::Entering(entering) => self.on_entering(lent, key, entering, awaited),
@@ -41,15 +39,15 @@ impl Cluster {
             Plan::Ending(ending) => self.on_ending(lent, key, ending, awaited),
             Plan::Returning(returning) => self.on_returning(lent, key, returning, awaited),
         };
-        match (progress, self.plans.get_mut(key)) {
-            (Progress::Waits(plan), Some(place)) => *place = Some(plan),
-            _ => _ = self.plans.remove(key),
+        match progress {
+            Progress::Waits(plan) => _ = self.plans.put(key, plan),
+            Progress::Done => _ = self.plans.remove(key),
         }
     }
 
     /// A call of a plan has failed, so the plan ends.
     pub(super) fn abandon(&mut self, lent: &mut Lent<'_>, key: PlanKey, why: CallFailure) {
-        let Some(plan) = self.plans.remove(key).flatten() else { return };
+        let Some(plan) = self.plans.remove(key) else { return };
         let refusal = refusal_of(why);
         match *plan {
             Plan::Request(request) => self.end_request(request, refusal),
@@ -60,9 +58,10 @@ impl Cluster {
             Plan::Nowhere(to) => {
                 self.answers.push(NodeAnswer::TurnedAway { to, reason: CloseReason::Unavailable });
             }
-            Plan::Returning(returning) => {
-                self.returning.push((returning.room, returning.user_id));
-            }
+            Plan::Returning(Returning { room, user_id, .. }) => match why {
+                CallFailure::Away | CallFailure::Unknown => self.returning.push((room, user_id)),
+                _ => self.close_person(lent, room, user_id, CloseReason::Unavailable),
+            },
             // The session is due in the store: another attempt follows.
             Plan::Ending(ending) => {
                 let outcome = |to| NodeAnswer::Outcome { to, outcome: Err(refusal) };

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::ledger::allocation;
 use crate::rate::Pace;
 
 /// Arguments, one after the other.
@@ -54,6 +55,11 @@ impl Args {
     fn end(mut self) -> Args {
         self.ends.push(self.bytes.len() as u32);
         self
+    }
+
+    /// Bytes of heap held.
+    pub fn heap_bytes(&self) -> usize {
+        allocation(self.bytes.capacity()) + allocation(self.ends.capacity() * size_of::<u32>())
     }
 
     /// The arguments.

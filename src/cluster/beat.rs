@@ -46,7 +46,8 @@ impl Cluster {
         let timer = self.timers.first_key_value().map(|((at, _), _)| *at);
         let probe = self.probes.iter().map(|(at, ..)| *at).min();
         let patience = self.patience_ends();
-        let own = [self.beats.next_deadline(), timer, probe, patience, self.uplink.next_deadline()];
+        let (backlog, uplink) = (self.backlog_expires(), self.uplink.next_deadline());
+        let own = [self.beats.next_deadline(), timer, probe, patience, backlog, uplink];
         own.into_iter().flatten().min()
     }
 
@@ -64,6 +65,7 @@ impl Cluster {
             self.timers.pop_first();
             self.advance(lent, key, Awaited::Time);
         }
+        self.expire_waiting(lent);
         self.lose_patience(lent);
         self.end_probes(lent);
         if self.beats.listing.take_if(|at| *at <= now).is_some() {
@@ -72,6 +74,7 @@ impl Cluster {
         if self.beats.next.is_some_and(|at| at <= now) {
             self.beats.next = Some(now.after(BEAT_INTERVAL));
             self.beat(now);
+            self.limited.retain(|_, until| *until > now);
             self.drop_idle_rooms(lent);
         }
         for partition in 0..self.beats.due.len() as u16 {

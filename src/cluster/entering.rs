@@ -48,11 +48,12 @@ impl Cluster {
         let session = session.ok_or(CloseReason::InvalidSession)?;
         let begun = self.begin(lent, |cluster, lent, key| {
             let hash = cluster.identity()?.session(session);
+            let partition = cluster.identity()?.partition_of_session(hash);
             let ttl = cluster.config.session_ttl;
             let now = lent.now.mono;
             let Some(room) = room else {
                 let args = Args::new().text(hash.to_string()).time(ttl).text("");
-                cluster.call_session(now, hash, Function::Touch, args, Token::Plan(key))?;
+                cluster.call_first(now, partition, Function::Touch, args, key)?;
                 return Ok(Plan::Nowhere(conn));
             };
             let user_id = cluster.identity()?.user_id(hash, room);
@@ -63,7 +64,7 @@ impl Cluster {
                 .number(SESSION_CONNECTIONS_MAX as u64)
                 .number(SESSION_ROOMS_MAX as u64)
                 .pace(cluster.config.join_pace);
-            cluster.call_session(now, hash, Function::Attach, args, Token::Plan(key))?;
+            cluster.call_first(now, partition, Function::Attach, args, key)?;
             Ok(Plan::Entering(Entering {
                 conn,
                 session,
@@ -169,14 +170,14 @@ impl Cluster {
 
     /// Ends a plan, if it waits for a name.
     fn end_wait(&mut self, key: PlanKey) -> Option<Entering> {
-        match self.plans.get(key).and_then(Option::as_deref) {
+        match self.plans.get(key) {
             Some(Plan::Entering(Entering { step: EntryStep::Probing { timer }, conn, .. })) => {
                 self.timers.remove(timer);
                 self.waiting.remove(conn);
             }
             _ => return None,
         }
-        match *self.plans.remove(key).flatten()? {
+        match *self.plans.remove(key)? {
             Plan::Entering(entering) => Some(entering),
             _ => None,
         }
@@ -190,18 +191,19 @@ impl Cluster {
         is_meant: impl Fn(&Entering) -> bool,
         reason: CloseReason,
     ) {
-        let meant = self.plans.iter().filter(|(_, plan)| match plan.as_deref() {
-            Some(Plan::Entering(entering)) => is_meant(entering),
+        let meant = self.plans.iter().filter(|(_, plan)| match plan {
+            Plan::Entering(entering) => is_meant(entering),
             _ => false,
         });
         let meant: Vec<_> = meant.map(|(key, _)| key).collect();
         for key in meant {
             if let Some(entering) = self.end_wait(key) {
                 self.turn_away(lent, entering, reason);
-            } else if let Some(Plan::Entering(entering)) =
-                self.plans.get_mut(key).and_then(Option::as_deref_mut)
-            {
-                entering.ends = Some(reason);
+            } else if let Some(mut plan) = self.plans.take(key) {
+                if let Plan::Entering(entering) = &mut *plan {
+                    entering.ends = Some(reason);
+                }
+                self.plans.put(key, plan);
             }
         }
     }
@@ -220,10 +222,8 @@ impl Cluster {
 
     /// Connections that wait for a name ask again.
     fn end_waiting(&mut self, lent: &mut Lent<'_>, is_meant: impl Fn(&Entering) -> bool) {
-        let waiting = self.plans.iter().filter(|(_, plan)| match plan.as_deref() {
-            Some(Plan::Entering(one)) => {
-                matches!(one.step, EntryStep::Probing { .. }) && is_meant(one)
-            }
+        let waiting = self.plans.iter().filter(|(_, plan)| match plan {
+            Plan::Entering(one) => matches!(one.step, EntryStep::Probing { .. }) && is_meant(one),
             _ => false,
         });
         let waiting: Vec<_> = waiting.map(|(key, _)| key).collect();
@@ -440,11 +440,17 @@ impl Cluster {
         let Some((person, draft)) = lent.chat.draft_for(attachment, text, nonce)? else {
             return Ok(()); // Its close is on its way.
         };
+        let now = lent.now.mono;
+        if let Some(until) = self.limited.get(&conn).filter(|until| **until > now) {
+            return Err(Refusal::RateLimited(until.since(now)));
+        }
         let (room, user_id) = (person.room, person.user_id);
         let (body, args) = self.post_args((room, user_id), &draft, person.name.shown(), "");
         let nonce = nonce.map(Into::into);
         let posting = Box::new(Posting { conn, attachment, room, body, nonce });
-        self.call_room(lent.now.mono, room, Function::Post, args, Token::Post(posting))?;
+        let bytes = posting.heap_bytes();
+        self.call_room(now, room, Function::Post, args, Token::Post(posting))?;
+        self.post_bytes += bytes;
         self.posting.entry(conn).or_default().begun += 1;
         Ok(())
     }
@@ -483,9 +489,9 @@ impl Cluster {
         posting: Posting,
         reply: Result<&Reply, Refusal>,
     ) {
-        let conn = posting.conn;
+        let (conn, bytes) = (posting.conn, posting.heap_bytes());
         self.answer_post(lent, posting, reply);
-        self.on_post_settled(conn);
+        self.on_post_settled(conn, bytes);
     }
 
     fn answer_post(
@@ -516,6 +522,13 @@ impl Cluster {
             Ok(reply) => accept(reply).err().unwrap_or_else(away),
             Err(refusal) => refusal,
         };
+        if let Refusal::RateLimited(wait) = why {
+            // Until then the store would say the same, unless its owner ends a room's slow mode.
+            let room = lent.chat.room(room).and_then(|key| lent.chat.room_info(key));
+            if room.is_some_and(|room| room.slow_mode == 0) {
+                self.limited.insert(conn, lent.now.mono.after(wait));
+            }
+        }
         self.answers.push(NodeAnswer::Refused { to: conn, attachment, why, nonce });
     }
 
@@ -529,8 +542,9 @@ impl Cluster {
         self.posting.get(&conn).map(|posts| posts.begun)
     }
 
-    /// One message more of the connection has been answered.
-    pub(super) fn on_post_settled(&mut self, conn: ConnKey) {
+    /// One message more of the connection has been answered, of which so many bytes were kept.
+    pub(super) fn on_post_settled(&mut self, conn: ConnKey, bytes: usize) {
+        self.post_bytes = self.post_bytes.saturating_sub(bytes);
         let Some(posts) = self.posting.get_mut(&conn) else { return };
         posts.answered += 1;
         let count = posts.answered;
@@ -630,9 +644,8 @@ impl Cluster {
             .number(config.history_messages_max as u64)
             .text(new_tail(&mut *self.entropy))
             .flag(false);
-        // If the store is away, what this node has is compared when it is there again.
         if self.call_room(now, room, Function::Exit, args, Token::Event(room)).is_err() {
-            self.leaving.push((room, user_id));
+            self.leaving.push((room, user_id)); // See `deferred`.
         }
         if let Ok(partition) = self.identity().map(|one| one.partition_of_room(room)) {
             self.reap_within(now, partition, grace);
@@ -663,8 +676,8 @@ impl Cluster {
 
     /// The connections that are on their way into a room.
     pub(super) fn entering(&self) -> impl Iterator<Item = &Entering> {
-        self.plans.iter().filter_map(|(_, plan)| match plan.as_deref() {
-            Some(Plan::Entering(entering)) => Some(entering),
+        self.plans.iter().filter_map(|(_, plan)| match plan {
+            Plan::Entering(entering) => Some(entering),
             _ => None,
         })
     }
@@ -679,12 +692,15 @@ impl Cluster {
         self.turn_away(lent, entering, CloseReason::Unavailable);
     }
 
-    fn detach(&mut self, now: Mono, session: SessionHash) {
+    pub(super) fn detach(&mut self, now: Mono, session: SessionHash) {
         let ttl = self.config.session_ttl;
         let args = Args::new().text(session.to_string()).time(ttl);
         let token = Token::Detach(session);
         if self.call_session(now, session, Function::Detach, args, token).is_err() {
-            self.undeclared.insert(session);
+            match self.uplink.is_up() {
+                true => self.deferred.detaches.push(session),
+                false => _ = self.undeclared.insert(session),
+            }
         }
         if let Ok(partition) = self.identity().map(|one| one.partition_of_session(session)) {
             self.reap_within(now, partition, ttl);

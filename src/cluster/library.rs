@@ -145,8 +145,14 @@ pub(super) const FUNCTIONS: &[(Function, &str)] = &[
 ];
 
 impl Function {
+    /// Whether calls may use the reserve of the queue: they end something, or keep a person whose name
+    /// is wanted from being taken for dead.
+    pub fn may_use_reserve(self) -> bool {
+        self.ends_something() || self == Function::Alive
+    }
+
     /// Whether a call ends something that exists already, so that a lost one would leave something
-    /// behind. Such calls may use the reserve of the queue.
+    /// behind.
     pub fn ends_something(self) -> bool {
         matches!(
             self,

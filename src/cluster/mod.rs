@@ -16,6 +16,8 @@
 //! | `record` | the form in which messages and rooms lie in the store |
 //! | `identity` | the names by which the store knows sessions, people and addresses |
 //! | `args` | the arguments of a function |
+//! | `backlog` | first calls, which wait for their turn |
+//! | `deferred` | calls that wait until there is capacity for them |
 //! | `state` | [`Cluster`], and how functions are called |
 //! | `node` | replies and pushes on their way to what they are for |
 //! | `plan`, `advance` | what waits for a reply, and goes on with it |
@@ -30,7 +32,9 @@
 
 mod advance;
 mod args;
+mod backlog;
 mod beat;
+mod deferred;
 mod ending;
 mod entering;
 mod identity;

@@ -117,6 +117,10 @@ impl Cluster {
         }
         match token {
             Token::Plan(key) => self.advance(lent, key, Awaited::Reply(reply)),
+            Token::First(key) => {
+                self.on_first_settled(lent.now.mono);
+                self.advance(lent, key, Awaited::Reply(reply));
+            }
             Token::Post(posting) => self.on_post_answer(lent, *posting, Ok(reply)),
             Token::Event(room) => self.on_entry_at(lent, room, reply, 1),
             Token::History(room) => self.on_history(lent, room, reply),
@@ -139,22 +143,28 @@ impl Cluster {
     }
 
     fn on_failed(&mut self, lent: &mut Lent<'_>, token: Token, why: CallFailure) {
+        let is_lost = matches!(why, CallFailure::Away | CallFailure::Unknown);
         match token {
             Token::Plan(key) => self.abandon(lent, key, why),
+            Token::First(key) => {
+                self.on_first_settled(lent.now.mono);
+                self.abandon(lent, key, why);
+            }
             Token::Post(posting) => {
                 self.on_post_answer(lent, *posting, Err(refusal_of(why)));
             }
             Token::Listing(partition) => self.on_listing(lent, partition, None),
+            Token::History(room) | Token::Resync(room) if !is_lost => {
+                self.on_out_of_date(lent, room);
+            }
             // Rooms are resynchronized when the store is there again.
             Token::History(_) | Token::Resync(_) | Token::Event(_) => {}
             Token::Detach(session) => _ = self.undeclared.insert(session),
+            Token::Declared(session) if !is_lost => self.on_declared(lent, session, None),
+            Token::Missed(room) if !is_lost => self.on_missed(lent, room, None),
             // Without a connection, catching up begins again with the next one.
-            Token::Declared(session) if why != CallFailure::Internal => {
-                self.undeclared.insert(session);
-            }
-            Token::Missed(_) if why != CallFailure::Internal => {}
-            Token::Declared(session) => self.on_declared(lent, session, None),
-            Token::Missed(room) => self.on_missed(lent, room, None),
+            Token::Declared(session) => _ = self.undeclared.insert(session),
+            Token::Missed(_) => {}
             Token::Memory | Token::Beat(_) | Token::Reap(_) | Token::Nothing => {}
         }
     }

@@ -15,7 +15,8 @@ use crate::chat::{
     RoomChanges, RoomId, RoomOptions, SessionCommand, SessionId, Start, UserId,
 };
 use crate::clock::Mono;
-use crate::slots::Key;
+use crate::ledger::allocation;
+use crate::slots::{Key, Slots};
 
 /// The kind of the plans' keys.
 pub(super) enum PlanTag {}
@@ -24,6 +25,62 @@ pub(super) type PlanKey = Key<PlanTag>;
 
 /// When a plan goes on that waits for a time. The number tells those of one time apart.
 pub(super) type PlanTimer = (Mono, u64);
+
+/// All plans, and the heap that they hold.
+#[derive(Default)]
+pub(super) struct Plans {
+    /// `None`: the plan takes a step.
+    slots: Slots<Option<Box<Plan>>, PlanTag>,
+    bytes: usize,
+}
+
+impl Plans {
+    /// A place for a plan that is about to begin.
+    pub fn reserve(&mut self) -> PlanKey {
+        self.slots.insert(None)
+    }
+
+    /// The plan waits. False: it has no place.
+    pub fn put(&mut self, key: PlanKey, plan: Box<Plan>) -> bool {
+        let Some(place) = self.slots.get_mut(key) else { return false };
+        self.bytes += plan.heap_bytes();
+        *place = Some(plan);
+        true
+    }
+
+    /// Takes a plan out, for a step.
+    pub fn take(&mut self, key: PlanKey) -> Option<Box<Plan>> {
+        let plan = self.slots.get_mut(key)?.take()?;
+        self.bytes -= plan.heap_bytes();
+        Some(plan)
+    }
+
+    /// Ends a plan.
+    pub fn remove(&mut self, key: PlanKey) -> Option<Box<Plan>> {
+        let plan = self.take(key);
+        self.slots.remove(key);
+        plan
+    }
+
+    /// A plan that takes no step.
+    pub fn get(&self, key: PlanKey) -> Option<&Plan> {
+        self.slots.get(key)?.as_deref()
+    }
+
+    /// Whether the plan has not ended.
+    pub fn contains(&self, key: PlanKey) -> bool {
+        self.slots.get(key).is_some()
+    }
+
+    /// The plans that take no step.
+    pub fn iter(&self) -> impl Iterator<Item = (PlanKey, &Plan)> {
+        self.slots.iter().filter_map(|(key, plan)| Some((key, plan.as_deref()?)))
+    }
+
+    pub fn heap_bytes(&self) -> usize {
+        self.slots.bytes() + self.bytes
+    }
+}
 
 /// A sequence of calls.
 pub(super) enum Plan {
@@ -61,6 +118,21 @@ pub(super) struct Returning {
 }
 
 impl Plan {
+    /// Bytes of heap held, with the plan itself, approximately: without names and titles.
+    fn heap_bytes(&self) -> usize {
+        allocation(size_of::<Plan>())
+            + match self {
+                Plan::Request(request) => {
+                    allocation(request.to.capacity() * size_of::<ConnKey>())
+                        + request.step.heap_bytes()
+                }
+                Plan::Entering(Entering { step: EntryStep::Loading { events, .. }, .. }) => {
+                    events.iter().map(Reply::heap_bytes).sum()
+                }
+                _ => 0,
+            }
+    }
+
     /// The room and the body of a message that a request has posted.
     pub fn posted(&self) -> Option<(RoomId, &[u8])> {
         let Plan::Request(request) = self else { return None };
@@ -193,6 +265,38 @@ pub(super) enum ReachPurpose {
 }
 
 impl RequestStep {
+    /// Whether the call is one that anybody may cause (see `backlog`).
+    pub fn is_first(&self) -> bool {
+        matches!(
+            self,
+            RequestStep::Showing { .. }
+                | RequestStep::OpeningSession { .. }
+                | RequestStep::Touching { .. }
+                | RequestStep::Reserving { .. }
+        )
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let text = |text: &Option<Cow<'_, str>>| text.as_ref().map_or(0, |text| text.len());
+        match self {
+            RequestStep::ListingAll { rooms, .. } => {
+                rooms.capacity() * size_of::<(OwnedRoom, usize, usize)>()
+            }
+            RequestStep::Touching { command, .. } => command.text_bytes(),
+            RequestStep::Reaching { purpose: ReachPurpose::Post { text, .. }, .. } => text.len(),
+            RequestStep::Acting { act: RoomAct::Post { body }, .. } => body.capacity(),
+            RequestStep::Filtering { filter, .. } => {
+                filter.rooms.capacity() * size_of::<(RoomId, u64)>()
+                    + filter.alive.capacity() * size_of::<RoomId>()
+            }
+            RequestStep::Guessing(joining) | RequestStep::Joining(joining) => {
+                text(&joining.password)
+            }
+            RequestStep::Opening { options, .. } => text(&options.password),
+            _ => 0,
+        }
+    }
+
     /// Whether its reply is one of several, so that it is no new attempt.
     pub fn is_part(&self) -> bool {
         matches!(
@@ -298,6 +402,14 @@ pub(super) struct NameSeekers {
     pub count: usize,
     /// The store has this node among those that wait for the end of a probe of the name.
     pub are_probing: bool,
+}
+
+impl Posting {
+    /// Bytes of heap held, with the value itself.
+    pub fn heap_bytes(&self) -> usize {
+        let nonce = self.nonce.as_ref().map_or(0, |nonce| nonce.len());
+        allocation(size_of::<Posting>()) + allocation(self.body.capacity()) + allocation(nonce)
+    }
 }
 
 impl Entering {

@@ -16,9 +16,9 @@ use std::collections::BTreeSet;
 use super::args::Args;
 use super::identity::{ClusterIdentity, new_tail};
 use super::library::Function;
-use super::plan::{Awaited, Plan, PlanKey, Posting, Progress, Returning};
+use super::plan::{Awaited, Plan, PlanKey, Progress, Returning};
 use super::record::{self, SessionHash};
-use super::refusal::{away, refused_entry};
+use super::refusal::refused_entry;
 use super::resp::Reply;
 use super::state::{Cluster, Lent, Missing, Token};
 use super::status::Status;
@@ -47,6 +47,7 @@ impl Cluster {
             Missing::Session { session, .. } => Some(session),
             Missing::Room(_) => None,
         }));
+        self.undeclared.extend(self.deferred.begin_anew());
         let entering: Vec<_> = self.entering().map(|entering| entering.hash).collect();
         self.undeclared.extend(entering.iter().chain(self.sessions.keys()));
         // Whether a session has ended is told before whether its rooms have.
@@ -55,6 +56,7 @@ impl Cluster {
             mirrored.is_loading = true;
             self.to_catch_up.push_back(Missing::Room(*room));
         }
+        self.catching_up = 0;
         self.on_caught_up_some(lent, 0);
     }
 
@@ -86,7 +88,7 @@ impl Cluster {
     fn ask_for_more(&mut self, now: Mono) {
         while self.catching_up < CATCHING_UP_MAX {
             let Some(missing) = self.to_catch_up.pop_front() else { return };
-            let Ok(identity) = self.identity() else { return };
+            let Some(identity) = &self.identity else { return };
             let (partition, function, args, token) = match missing {
                 Missing::Session { session, connections } => {
                     let args = Args::new().text(session.to_string()).number(connections as u64);
@@ -107,6 +109,8 @@ impl Cluster {
             // If it fails, the connection is lost, and catching up begins again.
             if self.uplink.call_catching_up(now, call, token).is_ok() {
                 self.catching_up += 1;
+            } else if let Missing::Session { session, .. } = missing {
+                self.undeclared.insert(session);
             }
         }
     }
@@ -201,8 +205,7 @@ impl Cluster {
             let message = match token {
                 Token::Post(posting) => find(posting.room, &posting.body),
                 Token::Plan(key) => {
-                    let plan = plans.get(*key).and_then(Option::as_deref);
-                    plan.and_then(Plan::posted).and_then(|(room, body)| find(room, body))
+                    plans.get(*key).and_then(Plan::posted).and_then(|(room, body)| find(room, body))
                 }
                 _ => None,
             };
@@ -215,8 +218,7 @@ impl Cluster {
         for (token, message) in settled.into_iter().zip(found) {
             match token {
                 Token::Post(posting) => {
-                    let Posting { conn, .. } = *posting;
-                    self.on_post_settled(conn);
+                    self.on_post_settled(posting.conn, posting.heap_bytes());
                 }
                 Token::Plan(key) => {
                     if let Some(message) = message {
@@ -230,7 +232,7 @@ impl Cluster {
 
     // ---- People that the store has forgotten
 
-    fn enter_again(&mut self, lent: &mut Lent<'_>, room: RoomId, user_id: UserId) {
+    pub(super) fn enter_again(&mut self, lent: &mut Lent<'_>, room: RoomId, user_id: UserId) {
         let begun = self.begin(lent, |cluster, lent, key| {
             let partition = cluster.identity()?.partition_of_room(room);
             let args = Args::new().text(room.to_string()).text(user_id.to_string());
@@ -280,7 +282,7 @@ impl Cluster {
         room: RoomId,
         user_id: UserId,
     ) -> Result<bool, Refusal> {
-        let mirrored = lent.chat.room(room).ok_or_else(away)?;
+        let Some(mirrored) = lent.chat.room(room) else { return Ok(false) };
         let person = lent.chat.people_here(mirrored).find(|person| person.user_id == user_id);
         let Some(name) = person.map(|person| person.name.clone()) else { return Ok(false) };
         let args = Args::new()

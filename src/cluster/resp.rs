@@ -48,6 +48,18 @@ impl Reply {
         }
     }
 
+    /// Bytes of heap held.
+    pub(super) fn heap_bytes(&self) -> usize {
+        match self {
+            Reply::Text(text) => text.capacity(),
+            Reply::List(items) => {
+                let own = items.capacity() * size_of::<Reply>();
+                own + items.iter().map(Reply::heap_bytes).sum::<usize>()
+            }
+            _ => 0,
+        }
+    }
+
     /// A text in UTF-8; empty for anything else.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(self.as_bytes()).unwrap_or_default()

@@ -90,9 +90,12 @@ impl Cluster {
         if let Command::ShowRoom { room: Some(room) } = &command {
             // One call answers all who ask before it leaves.
             let shown = self.shown.get(room).copied();
-            let plan = shown.and_then(|key| self.plans.get_mut(key)?.as_deref_mut());
-            if let Some(Plan::Request(request)) = plan {
-                request.to.push(to);
+            if let Some((key, mut plan)) = shown.and_then(|key| Some((key, self.plans.take(key)?)))
+            {
+                if let Plan::Request(request) = &mut *plan {
+                    request.to.push(to);
+                }
+                self.plans.put(key, plan);
                 return Ok(());
             }
         }
@@ -105,7 +108,16 @@ impl Cluster {
         };
         let shown = if let RequestStep::Showing { room } = &step { Some(*room) } else { None };
         let key = self.begin(lent, |cluster, lent, key| {
-            cluster.wait(lent.now.mono, key, wait)?;
+            let now = lent.now.mono;
+            match wait {
+                Wait::Replies(calls) if step.is_first() => {
+                    calls.into_iter().try_for_each(|call| {
+                        let FunctionCall { partition, function, args } = call;
+                        cluster.call_first(now, partition, function, args, key)
+                    })?;
+                }
+                wait => cluster.wait(now, key, wait)?,
+            }
             Ok(Plan::Request(RequestPlan { to: vec![to], step, attempts: 0 }))
         })?;
         self.shown.extend(shown.map(|room| (room, key)));

@@ -101,7 +101,7 @@ impl Cluster {
         false
     }
 
-    fn load_more(&mut self, now: Mono, room: RoomId) {
+    pub(super) fn load_more(&mut self, now: Mono, room: RoomId) {
         let Some(mirrored) = self.rooms.get(&room) else { return };
         let from = match mirrored.newest == MessagePlace::default() {
             true => "-".to_owned(),
@@ -114,8 +114,9 @@ impl Cluster {
         let count = PART_MESSAGES.to_string();
         let parts: [&[u8]; 6] =
             [b"XRANGE", key.as_bytes(), from.as_bytes(), b"+", b"COUNT", count.as_bytes()];
-        // If it fails, the connection to the store is lost, and the room is resynchronized later.
-        let _ = self.uplink.command(now, &parts, Token::History(room));
+        if self.uplink.command(now, &parts, Token::History(room)).is_err() {
+            self.deferred.rooms.push(room);
+        }
     }
 
     /// A part of a room's history.
@@ -309,7 +310,9 @@ impl Cluster {
         let Some(mirrored) = self.rooms.get_mut(&room) else { return };
         mirrored.is_loading = true;
         let args = Args::new().text(room.to_string()).text(mirrored.newest.to_string());
-        let _ = self.call_room(now, room, Function::Resync, args, Token::Resync(room));
+        if self.call_room(now, room, Function::Resync, args, Token::Resync(room)).is_err() {
+            self.deferred.rooms.push(room);
+        }
     }
 
     pub(super) fn on_resynced(&mut self, lent: &mut Lent<'_>, room: RoomId, reply: &Reply) {
@@ -441,6 +444,7 @@ impl Cluster {
             if listing.parts.len() > 1 {
                 rooms.sort_by_key(|room| std::cmp::Reverse(room.info().created));
             }
+            listing.bytes = rooms.iter().map(|one| size_of::<OwnedRoom>() + one.heap_bytes()).sum();
             listing.revision += 1;
             lent.chat.list_mirrored(listing.revision, rooms.iter().map(OwnedRoom::info));
         }

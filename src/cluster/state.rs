@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::args::Args;
+use super::backlog::Backlog;
 use super::identity::ClusterIdentity;
 use super::library::{Function, Library};
-use super::plan::{NameSeekers, Plan, PlanKey, PlanTag, PlanTimer, Posting};
+use super::plan::{NameSeekers, PlanKey, PlanTimer, Plans, Posting};
 use super::record::SessionHash;
 use super::refusal::away;
 use super::settled::Settled;
@@ -20,8 +21,8 @@ use crate::chat::{
     RoomId, SessionId, Sink, UserId,
 };
 use crate::clock::{Entropy, Mono, Now};
+use crate::ledger::allocation;
 use crate::rate::Meter;
-use crate::slots::Slots;
 
 /// What the event loop lends for a call.
 pub struct Lent<'a> {
@@ -85,6 +86,8 @@ pub enum NodeAnswer {
 pub(super) enum Token {
     /// The next step of a plan.
     Plan(PlanKey),
+    /// The same for the first call of a plan.
+    First(PlanKey),
     /// A message of a connection.
     Post(Box<Posting>),
     /// An event of the room may come with the reply.
@@ -113,6 +116,33 @@ impl Token {
     /// Whether a function replies. The others are commands of the store's own, without a status.
     pub fn is_of_function(&self) -> bool {
         !matches!(self, Token::History(_) | Token::Memory)
+    }
+}
+
+/// An entry of [`Cluster::seekers`], with a name of ordinary length.
+const SEEKERS_BYTES: usize = size_of::<((RoomId, Box<str>), NameSeekers)>() + allocation(20);
+
+/// What found the queue of calls full, besides [`Cluster::leaving`] and [`Cluster::returning`]. It is
+/// bounded by the sessions and rooms that are here.
+#[derive(Default)]
+pub(super) struct Deferred {
+    /// Sessions, once for each connection that is no longer counted.
+    pub detaches: Vec<SessionHash>,
+    /// Rooms that are being loaded.
+    pub rooms: Vec<RoomId>,
+}
+
+impl Deferred {
+    /// Catching up begins: it asks for all rooms. Returns the sessions that it has to declare.
+    pub fn begin_anew(&mut self) -> Vec<SessionHash> {
+        self.rooms.clear();
+        std::mem::take(&mut self.detaches)
+    }
+
+    /// Bytes of heap held.
+    pub fn heap_bytes(&self) -> usize {
+        self.detaches.capacity() * size_of::<SessionHash>()
+            + self.rooms.capacity() * size_of::<RoomId>()
     }
 }
 
@@ -181,6 +211,8 @@ pub(super) struct Listing {
     pub is_changed: bool,
     /// A part of the fetch under way has not come.
     pub has_failed: bool,
+    /// Bytes of heap that `parts` holds.
+    pub bytes: usize,
     pub revision: u64,
     pub meter: Meter,
 }
@@ -249,7 +281,9 @@ pub struct Cluster {
     pub(super) problem: Option<StartProblem>,
     /// It has been logged, since the store was last reached, that a reply was not understood.
     pub(super) has_faulted: bool,
-    pub(super) plans: Slots<Option<Box<Plan>>, PlanTag>,
+    pub(super) plans: Plans,
+    pub(super) backlog: Backlog,
+    pub(super) deferred: Deferred,
     pub(super) timers: BTreeMap<PlanTimer, PlanKey>,
     pub(super) timers_armed: u64,
     /// In order, as `sessions`, so that a node that catches up asks in the same order for the same seed.
@@ -262,8 +296,12 @@ pub struct Cluster {
     pub(super) waiting: HashMap<ConnKey, PlanKey>,
     /// By room and folded name.
     pub(super) seekers: HashMap<(RoomId, Box<str>), NameSeekers>,
+    /// Connections whose messages the store would refuse until then, because they send too often.
+    pub(super) limited: HashMap<ConnKey, Mono>,
     /// The messages of each connection that are under way.
     pub(super) posting: HashMap<ConnKey, PostsUnderWay>,
+    /// Bytes of the messages of connections that are under way, beside those of their calls.
+    pub(super) post_bytes: usize,
     /// The people here whose names are wanted, and when it is asked whether they are still there.
     pub(super) probes: Vec<(Mono, RoomId, UserId)>,
     pub(super) listing: Listing,
@@ -307,7 +345,9 @@ impl Cluster {
             uplink: Uplink::new(uplink, library),
             problem: None,
             has_faulted: false,
-            plans: Slots::default(),
+            plans: Plans::default(),
+            backlog: Backlog::default(),
+            deferred: Deferred::default(),
             timers: BTreeMap::new(),
             timers_armed: 0,
             rooms: BTreeMap::new(),
@@ -315,7 +355,9 @@ impl Cluster {
             sessions: BTreeMap::new(),
             waiting: HashMap::new(),
             seekers: HashMap::new(),
+            limited: HashMap::new(),
             posting: HashMap::new(),
+            post_bytes: 0,
             probes: Vec::new(),
             listing: Listing::default(),
             beats: Beats::default(),
@@ -345,6 +387,29 @@ impl Cluster {
     /// What has become of requests and connections since the last call.
     pub fn take_answers(&mut self) -> Vec<NodeAnswer> {
         std::mem::take(&mut self.answers)
+    }
+
+    /// Bytes of heap held, approximately, without what the mirror holds.
+    pub fn heap_bytes(&self) -> usize {
+        let rooms: usize = size_of::<(RoomId, Mirrored)>() * self.rooms.len();
+        let maps = self.shown.capacity() * size_of::<(RoomId, PlanKey)>()
+            + self.sessions.len() * size_of::<(SessionHash, SessionId)>()
+            + self.waiting.capacity() * size_of::<(ConnKey, PlanKey)>()
+            + self.seekers.capacity() * SEEKERS_BYTES
+            + self.limited.capacity() * size_of::<(ConnKey, Mono)>()
+            + self.posting.capacity() * size_of::<(ConnKey, PostsUnderWay)>()
+            + self.undeclared.len() * size_of::<SessionHash>()
+            + self.timers.len() * size_of::<(PlanTimer, PlanKey)>() * 2;
+        let lists = self.probes.capacity() * size_of::<(Mono, RoomId, UserId)>()
+            + (self.returning.capacity() + self.leaving.capacity()) * size_of::<(RoomId, UserId)>()
+            + self.to_catch_up.capacity() * size_of::<Missing>();
+        self.uplink.heap_bytes()
+            + self.plans.heap_bytes()
+            + self.backlog.heap_bytes()
+            + self.deferred.heap_bytes()
+            + self.listing.bytes
+            + self.post_bytes
+            + (rooms + maps + lists)
     }
 
     // ---- Calls

@@ -191,6 +191,21 @@ impl<T> Uplink<T> {
         self.state == UplinkState::Up
     }
 
+    /// Whether [`Uplink::call`] accepts a call of this function.
+    pub fn has_capacity_for(&self, function: Function) -> bool {
+        self.is_up() && self.calls.has_capacity(function)
+    }
+
+    /// Whether [`Uplink::command`] and [`Uplink::call_catching_up`] accept a call.
+    pub fn has_capacity_once(&self) -> bool {
+        self.is_connected() && self.calls.has_capacity_once()
+    }
+
+    /// How long a call may wait for a connection or a reply.
+    pub fn timeout(&self) -> Duration {
+        self.config.timeout
+    }
+
     /// Whether the store has welcomed this connection.
     pub fn is_connected(&self) -> bool {
         matches!(self.state, UplinkState::CatchingUp | UplinkState::Up)
@@ -214,7 +229,7 @@ impl<T> Uplink<T> {
 
     /// Bytes that are kept.
     pub fn heap_bytes(&self) -> usize {
-        self.calls.bytes() + self.reader.buffered_bytes() + self.output.len()
+        self.calls.heap_bytes() + self.reader.buffered_bytes() + self.output.capacity()
     }
 
     /// Whether a stream should be opened now. If so, [`Uplink::on_connected`] or [`Uplink::on_lost`]
@@ -285,7 +300,7 @@ impl<T> Uplink<T> {
     /// Calls a function. It is sent again on the next connection, if this one breaks before the
     /// reply.
     pub fn call(&mut self, now: Mono, call: StoreCall<'_>, token: T) -> Result<(), Unavailable> {
-        if !self.is_up() || !self.calls.has_capacity(call.function) {
+        if !self.has_capacity_for(call.function) {
             return Err(Unavailable);
         }
         let call = WaitingCall {
@@ -401,7 +416,7 @@ impl<T> Uplink<T> {
     }
 
     fn check_once(&self) -> Result<(), Unavailable> {
-        let is_accepted = self.is_connected() && self.calls.has_capacity_once();
+        let is_accepted = self.has_capacity_once();
         is_accepted.then_some(()).ok_or(Unavailable)
     }
 

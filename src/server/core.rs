@@ -29,6 +29,8 @@ use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::http::Phase;
+#[cfg(feature = "cluster")]
+use crate::ledger::{Account, Tally};
 use crate::ledger::{Ledger, Pressure, Residency};
 use crate::net::Stream;
 use crate::snapshot::Pass;
@@ -69,6 +71,8 @@ pub struct Core<S> {
     pub(super) cluster: Option<Box<Cluster>>,
     #[cfg(feature = "cluster")]
     pub(super) held: HeldReplies,
+    #[cfg(feature = "cluster")]
+    pub(super) store_tally: Tally,
     /// For tests: handling this word panics. Debug builds only.
     #[cfg(debug_assertions)]
     pub(super) fault: Option<String>,
@@ -117,6 +121,8 @@ impl<S: Stream> Core<S> {
             cluster: None,
             #[cfg(feature = "cluster")]
             held: HeldReplies::default(),
+            #[cfg(feature = "cluster")]
+            store_tally: ledger.tally(Account::Store),
             #[cfg(debug_assertions)]
             fault: None,
             #[cfg(debug_assertions)]

@@ -8,7 +8,7 @@ use super::connection::ConnectionKey;
 #[cfg(feature = "cluster")]
 use super::connection::{Connection, ConnectionKey as Conn, Protocol};
 #[cfg(feature = "cluster")]
-use super::held_replies::HeldReply;
+use super::held_replies::{HeldReplies, HeldReply};
 #[cfg(feature = "cluster")]
 use std::fmt;
 
@@ -54,6 +54,13 @@ impl<S: Stream> Core<S> {
         }
         self.chat.typing(self.table.now, attachment, &mut self.table);
     }
+}
+
+/// Whether so much of the connection is under way that nothing more must be read from it. It is
+/// scheduled again when the store has answered some.
+#[cfg(feature = "cluster")]
+pub(super) fn must_wait(cluster: Option<&Cluster>, held: &HeldReplies, key: Conn) -> bool {
+    cluster.is_some_and(|cluster| cluster.is_busy_with(key) || held.is_full(key))
 }
 
 #[cfg(feature = "cluster")]
@@ -212,6 +219,7 @@ impl<S: Stream> Core<S> {
         for conn in gone {
             cluster.on_gone(&mut lent, conn);
         }
+        cluster.call_deferred(&mut lent);
         self.deliver_answers();
     }
 
@@ -301,6 +309,14 @@ impl<S: Stream> Core<S> {
     }
 
     // ---- Replies behind messages that are under way
+
+    /// Reports to the ledger what is kept for the store, and for those that wait for it.
+    /// `unsent`: bytes that the stream to the store has not taken yet.
+    pub fn recount_store(&mut self, unsent: usize) {
+        if let Some(cluster) = &self.cluster {
+            self.store_tally.set(cluster.heap_bytes() + self.held.heap_bytes() + unsent);
+        }
+    }
 
     /// Keeps a reply if messages of the connection are on their way; else returns it.
     pub(super) fn hold_reply(

@@ -11,6 +11,8 @@ use log::error;
 
 use super::connection::{Buffered, ConnectionKey, Protocol};
 use super::core::Core;
+#[cfg(feature = "cluster")]
+use super::domain::must_wait;
 use crate::api;
 use crate::chat::{AttachmentKey, Departure};
 use crate::net::{Received, Stream};
@@ -28,13 +30,9 @@ impl<S: Stream> Core<S> {
             return;
         }
         #[cfg(feature = "cluster")]
-        if self.cluster.as_ref().is_some_and(|cluster| cluster.is_busy_with(key))
-            || self.held.is_closing(key)
-        {
+        if must_wait(self.cluster.as_deref(), &self.held, key) || self.held.is_closing(key) {
             return;
         }
-        #[cfg(feature = "cluster")]
-        let Some(connection) = self.table.slots.get_mut(key) else { return };
         if connection.has_input() {
             return self.handle_buffered(key);
         }

@@ -104,6 +104,7 @@ impl StoreStream {
             self.close();
             core.on_store_lost(&error);
         }
+        core.recount_store(self.unsent.capacity());
     }
 
     fn try_read<S: Stream>(&mut self, core: &mut Core<S>) -> io::Result<()> {

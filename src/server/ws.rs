@@ -8,6 +8,8 @@
 use super::coalesce::wipe;
 use super::connection::{Connection, ConnectionKey, TimeoutKind};
 use super::core::Core;
+#[cfg(feature = "cluster")]
+use super::domain::must_wait;
 use super::schedule::ANSWERED_BYTES_MAX;
 use crate::api::error::Error;
 use crate::api::socket::{self, ClientEvent, PONG};
@@ -38,6 +40,11 @@ impl<S: Stream> Core<S> {
         while let Some(connection) = self.table.slots.get_mut(key) {
             #[cfg(feature = "cluster")]
             if self.held.is_closing(key) {
+                break;
+            }
+            #[cfg(feature = "cluster")]
+            if must_wait(self.cluster.as_deref(), &self.held, key) {
+                self.buffer(key, input);
                 break;
             }
             let timeout = connection.timeout;

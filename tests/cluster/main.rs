@@ -23,6 +23,9 @@ mod server;
 #[allow(dead_code)]
 #[path = "../clients/program.rs"]
 mod program;
+#[path = "../attacks/proxied.rs"]
+#[allow(dead_code)]
+mod proxied;
 #[path = "../clients/proxy.rs"]
 mod proxy;
 
@@ -37,6 +40,7 @@ mod nodes;
 mod people;
 mod successor;
 
+mod attacks;
 mod away;
 mod chaos;
 mod faults;

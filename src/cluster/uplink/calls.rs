@@ -18,7 +18,7 @@ pub const CALLS_MAX: usize = 4096;
 /// Most bytes of the arguments of calls without a reply.
 pub const CALL_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// A call that ends something ([`Function::ends_something`]) may exceed both bounds by this factor.
+/// Some calls ([`Function::may_use_reserve`]) may exceed both bounds by this factor.
 const RESERVE: usize = 2;
 
 /// A call without a reply.
@@ -120,14 +120,16 @@ impl<T> CallQueue<T> {
         self.repeated.count + self.once.count
     }
 
-    /// Bytes of their arguments.
-    pub fn bytes(&self) -> usize {
-        self.repeated.bytes + self.once.bytes
+    /// Bytes of heap held, without what the tokens hold.
+    pub fn heap_bytes(&self) -> usize {
+        self.sent.capacity() * size_of::<SentCall<T>>()
+            + self.unsent.capacity() * size_of::<WaitingCall<T>>()
+            + self.repeated.bytes
     }
 
     /// Whether a call of this function is accepted.
     pub fn has_capacity(&self, function: Function) -> bool {
-        self.repeated.has_capacity(if function.ends_something() { RESERVE } else { 1 })
+        self.repeated.has_capacity(if function.may_use_reserve() { RESERVE } else { 1 })
     }
 
     /// Whether a call that is not sent again is accepted.
