@@ -2,6 +2,10 @@
 
 use super::*;
 use crate::chat::Departure;
+use crate::cluster::args::Args;
+use crate::cluster::library::Function;
+use crate::cluster::record::SessionHash;
+use crate::cluster::state::Token;
 
 impl Node {
     /// The connection is lost, and two seconds later there is another one.
@@ -147,6 +151,103 @@ fn connections_that_ended_meanwhile_are_declared_and_leave() {
     node.hears(&format!("*5\r\n{}*0\r\n{}{}{}", bulk("OK"), bulk(""), bulk(FACTS), reply!(mine)));
     let called = node.called();
     assert!(called.split(' ').all(|call| call == "exit") && !called.is_empty(), "{called}");
+}
+
+#[test]
+fn a_connection_that_ends_while_its_session_is_declared_is_declared_again() {
+    let mut node = Node::new();
+    let (_, attachment) = node.has_entered();
+    node.reconnects();
+    let sent = node.sent_behind_the_greeting();
+    assert!(sent[0].starts_with("declare ") && sent[0].contains(" 1 "), "{sent:?}");
+    node.chat.exit(node.now, attachment, Departure::Closed, &mut node.ears);
+    let (cluster, mut lent) = node.lent();
+    cluster.on_exits(&mut lent);
+    assert_eq!(node.called(), "");
+    let mine = node.user_id().to_string();
+    let missed = [bulk("OK"), "*0\r\n".to_owned(), bulk(""), bulk(FACTS), reply!(mine)];
+    node.hears(&format!("{}*5\r\n{}", reply!("OK"), missed.concat()));
+    let sent = node.sent();
+    assert!(sent.len() == 1 && sent[0].starts_with("declare "), "{sent:?}");
+    assert!(sent[0].contains(" 0 "), "{sent:?}");
+}
+
+#[test]
+fn catching_up_asks_for_a_few_at_a_time_and_for_all() {
+    const SESSIONS: u128 = 5000;
+    let mut node = Node::new();
+    node.has_entered();
+    let ended = (0..SESSIONS).map(|number| SessionHash(number.to_be_bytes()));
+    node.cluster.undeclared.extend(ended);
+    node.reconnects();
+    let mut asked = node.sent_behind_the_greeting();
+    assert_eq!(asked.len(), 32);
+    for answered in 1..=SESSIONS as usize + 1 {
+        assert!(asked[answered - 1].starts_with("declare "));
+        node.hears(&reply!("OK"));
+        asked.extend(node.sent());
+        assert_eq!(asked.len(), (answered + 32).min(SESSIONS as usize + 2));
+    }
+    assert_eq!(asked.pop(), Some(format!("resync {ROOM} 5-0")));
+    asked.sort_unstable();
+    asked.dedup();
+    assert_eq!(asked.len(), SESSIONS as usize + 1);
+    let mine = node.user_id().to_string();
+    node.hears(&format!("*5\r\n{}*0\r\n{}{}{}", bulk("OK"), bulk(""), bulk(FACTS), reply!(mine)));
+    assert!(node.cluster.uplink.is_up());
+}
+
+#[test]
+fn catching_up_ends_whatever_the_store_refuses() {
+    let mut node = Node::new();
+    node.has_entered();
+    node.reconnects();
+    node.hears("-ERR no\r\n-ERR no\r\n");
+    assert_eq!(node.ears.closed, [CloseReason::Unavailable]);
+    assert!(node.cluster.uplink.is_up());
+}
+
+/// Regression: a person whose departure found the queue full was present for as long as the connection
+/// to the store lasted.
+#[test]
+fn a_departure_that_finds_the_queue_full_is_told_later() {
+    let mut node = Node::new();
+    let (_, attachment) = node.has_entered();
+    while node.cluster.uplink.has_capacity_for(Function::Exit) {
+        let call = node.cluster.call(node.now.mono, 0, Function::Exit, Args::new(), Token::Nothing);
+        assert_eq!(call, Ok(()));
+    }
+    node.sent();
+    node.chat.exit(node.now, attachment, Departure::Closed, &mut node.ears);
+    let (cluster, mut lent) = node.lent();
+    cluster.on_exits(&mut lent);
+    cluster.call_deferred(&mut lent);
+    assert_eq!(node.called(), "");
+    node.hears(&[reply!("OK"), reply!("OK")].concat());
+    let (cluster, mut lent) = node.lent();
+    cluster.call_deferred(&mut lent);
+    assert_eq!(node.called(), "exit detach");
+}
+
+#[test]
+fn first_calls_wait_for_their_turn_up_to_a_bound() {
+    let mut node = Node::new();
+    let shows = |node: &mut Node, number: usize| {
+        node.asks(Command::ShowRoom { room: RoomId::parse(&format!("{number:010x}")) })
+    };
+    for number in 0..128 + 4096 {
+        assert_eq!(shows(&mut node, number), Ok(()), "{number}");
+    }
+    assert!(shows(&mut node, 5000).is_err());
+    assert_eq!(node.sent().len(), 128);
+    node.hears(&reply!("NOROOM"));
+    assert_eq!(node.sent().len(), 1);
+    assert_eq!(shows(&mut node, 5000), Ok(()));
+    assert!(shows(&mut node, 5001).is_err());
+    // All are answered that the store is away, those under way and those that wait.
+    node.cluster.take_answers();
+    node.waits(5000);
+    assert_eq!(node.cluster.take_answers().len(), 128 + 4096);
 }
 
 #[test]
