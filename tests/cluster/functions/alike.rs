@@ -101,6 +101,11 @@ fn scene(ground: &dyn Ground) -> Scene {
     Scene::with(ground, &SOURCE.replace(time, &clock))
 }
 
+/// What TIME replies.
+fn clock_millis(reply: &Value) -> i64 {
+    reply.at(0).number() * 1000 + reply.at(1).number() / 1000
+}
+
 /// 1 January 2026, in microseconds.
 const START: u64 = 1_767_225_600_000_000;
 
@@ -115,6 +120,8 @@ struct Story {
     dice: Dice,
     scenes: Vec<Scene>,
     began: Instant,
+    /// The model's clock then, in milliseconds.
+    model_began: i64,
     micros: u64,
     /// How often each status was replied.
     statuses: BTreeMap<String, usize>,
@@ -122,9 +129,10 @@ struct Story {
 
 impl Story {
     fn new(seed: u64, grounds: &[&dyn Ground]) -> Story {
+        let model_began = clock_millis(&grounds[0].admin().must(&["TIME"]));
         let scenes = grounds.iter().map(|ground| scene(*ground)).collect();
         let (dice, began) = (Dice::new(seed), Instant::now());
-        Story { dice, scenes, began, micros: START, statuses: Default::default() }
+        Story { dice, scenes, began, model_began, micros: START, statuses: Default::default() }
     }
 
     fn choose<'a>(&mut self, choices: &[&'a str]) -> &'a str {
@@ -279,7 +287,9 @@ impl Story {
     /// All keys are the same, but for the time that has passed.
     fn compare(&mut self) {
         let mut all: Vec<Vec<Content>> = self.scenes.iter_mut().map(Scene::contents).collect();
-        let passed = self.began.elapsed().as_millis() as i64 + 1;
+        // The model's clock goes on with each command, that of a store by itself.
+        let model_passed = clock_millis(&self.stored("TIME")) - self.model_began;
+        let passed = model_passed.max(self.began.elapsed().as_millis() as i64) + 1;
         for other in all.split_off(1) {
             for (one, other) in all[0].iter().zip(&other) {
                 assert_eq!(one.value, other.value);
