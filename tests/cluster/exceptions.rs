@@ -110,7 +110,7 @@ pub const EXCEPTIONS: &[(&str, Scope, &str)] = &[
     ("moderation::bans_survive_a_restart_and_the_state_file_has_no_address", Alone, STATE),
     ("operator::", Alone, "warnings, listeners and signals are one process's"),
     ("owners::a_restart_keeps_the_rules", Alone, STATE),
-    ("pauses::", Node, "it stops one process"),
+    ("pauses::", Alone, "it stops one process, whose sockets must be open within a ping timeout"),
     ("posting::a_post_takes_the_name_of_a_holder_without_an_open_socket", Node, COUNTED),
     ("presence::a_user_in_the_grace_period_is_listed", Node, COUNTED),
     ("private::a_password_is_never_logged_or_shown", Node, ONE_PROCESS),
