@@ -327,6 +327,7 @@ fn the_histories_of_the_idlest_rooms_give_way_first() {
 // contract §1.4 §7.9 §12.22
 #[test]
 fn near_the_ceiling_new_sessions_rooms_and_connections_are_refused_until_memory_is_free() {
+    let _alone = alone();
     let server = small();
     let (room, ana, mut bob) = server.room_of_two();
     let carl = server.session("carl");
@@ -358,6 +359,7 @@ fn near_the_ceiling_new_sessions_rooms_and_connections_are_refused_until_memory_
 // contract §5.6
 #[test]
 fn near_the_ceiling_the_key_and_the_origin_are_checked_first() {
+    let _alone = alone();
     let full = ["--max-memory", "1M", "--outbox", "8M", "--linger-timeout", "1m"];
     let server = start(&[&full[..], &["--cors-origin", "https://page.example"]].concat());
     let ana = server.session("ana");
