@@ -366,9 +366,15 @@ fn near_the_ceiling_the_key_and_the_origin_are_checked_first() {
     let target = format!("/ws/{}?session_id={ana}", server.room(&ana));
     let mut known = server.http();
     known.ask(&get("/ping")).expect(200);
+    let mut unfinished: Vec<_> = (0..4).map(|_| server.http()).collect();
     let mut idle = Vec::new();
-    // More than 90, because the connection that reads the count takes a part of it.
-    fill_to(&server, &mut idle, 91);
+    fill_to(&server, &mut idle, 90);
+    // The connection that reads the count takes a part of it. From here on, connections are refused.
+    for http in &mut unfinished {
+        http.send(format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(7000)));
+    }
+    let enough = server.metric("chat_memory_max_bytes") / 100 * 92;
+    wait_until("enough is counted", || counted(&server) > enough);
     let foreign = upgrade(&target).field("Origin", "https://other.example");
     let keyless = foreign.clone().without("Sec-WebSocket-Key");
     known.ask(&keyless.without("Upgrade")).refused(426, "upgrade_required");
