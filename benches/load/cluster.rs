@@ -139,7 +139,7 @@ fn posts(
     ])
 }
 
-/// From the time at which a message is due until the other member has it, who is at another server.
+/// The time from when a message is due until the other member, at another server, has received it.
 fn latency(lab: &Lab) -> Result<Vec<Sample>> {
     let load = Load { rooms: 10, members: 2, pace: Pace::PerSecond(500) };
     let _real_time = RealTime::begin(None);

@@ -6,8 +6,8 @@
 //!
 //! A first call is one that anybody may cause without having proved anything: that a session exists, or
 //! even that there is one. The store answers calls one after the other, so whatever a node sends stands
-//! in the way of everything behind it, on all nodes. All other calls leave at once: what is said in a
-//! room does not wait behind those who only knock. [`FIRST_CALLS_MAX`] of 12 µs each, from three nodes,
+//! in the way of everything behind it, on all nodes. All other calls leave at once, so messages in a
+//! room do not wait behind requests that anybody can send. [`FIRST_CALLS_MAX`] of 12 µs each, from three nodes,
 //! are 5 ms; a round trip takes a tenth of one, so the bound costs no throughput.
 
 use std::collections::VecDeque;

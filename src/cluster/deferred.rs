@@ -1,10 +1,10 @@
 //! Calls that wait until there is capacity for them.
 //!
-//! Owns making first calls in their turn, and again the calls that found the queue full and that nobody
-//! would repeat. Must not know what they are for. The invariant: who can be told that the store is busy
-//! is told; but a person whose departure was not told would be present for ever, and a room whose
-//! history was not asked for would never be loaded. So these calls are made as soon as there is
-//! capacity.
+//! Owns making first calls in their turn, and repeating calls that found the queue full and that no
+//! client would repeat. Must not know what they are for. The invariant: a client that waits for an
+//! answer is told that the store is busy, and every other call is made as soon as there is capacity.
+//! Without that, a person whose departure was not reported would stay present, and a room whose history
+//! was not requested would never be loaded.
 
 use super::args::Args;
 use super::backlog::FirstCall;

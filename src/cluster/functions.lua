@@ -1297,7 +1297,7 @@ local function alive(P, us, node, room, uid)
   return { 'OK' }
 end
 
--- Nobody waits for the name at this node any more. The last node's word ends the probe.
+-- No connection at this node waits for the name any more. The probe ends with the last such node.
 local function unask(P, us, node, room, folded)
   local holder, ends, waiting = probe(P, room, folded)
   local at = holder and has(waiting, node)
