@@ -297,6 +297,11 @@ impl RequestStep {
         }
     }
 
+    /// Whether it is that of a health check.
+    pub fn is_counting(&self) -> bool {
+        matches!(self, RequestStep::Counting { .. })
+    }
+
     /// Whether its reply is one of several, so that it is no new attempt.
     pub fn is_part(&self) -> bool {
         matches!(

@@ -107,7 +107,7 @@ impl Cluster {
             let args: Vec<&[u8]> = args.iter().collect();
             let call = StoreCall { partition, function, args: &args, is_lasting: false };
             // If it fails, the connection is lost, and catching up begins again.
-            if self.uplink.call_catching_up(now, call, token).is_ok() {
+            if self.uplink.call_once(now, call, token).is_ok() {
                 self.catching_up += 1;
             } else if let Missing::Session { session, .. } = missing {
                 self.undeclared.insert(session);

@@ -107,7 +107,8 @@ impl Cluster {
             }
         };
         let shown = if let RequestStep::Showing { room } = &step { Some(*room) } else { None };
-        let key = self.begin(lent, |cluster, lent, key| {
+        let is_counting = step.is_counting();
+        let begun = self.begin(lent, |cluster, lent, key| {
             let now = lent.now.mono;
             match wait {
                 Wait::Replies(calls) if step.is_first() => {
@@ -119,8 +120,12 @@ impl Cluster {
                 wait => cluster.wait(now, key, wait)?,
             }
             Ok(Plan::Request(RequestPlan { to: vec![to], step, attempts: 0 }))
-        })?;
-        self.shown.extend(shown.map(|room| (room, key)));
+        });
+        match begun {
+            Ok(key) => self.shown.extend(shown.map(|room| (room, key))),
+            Err(refusal) if is_counting => self.refuse(vec![to], is_counting, refusal),
+            Err(refusal) => return Err(refusal),
+        }
         Ok(())
     }
 
@@ -220,6 +225,7 @@ impl Cluster {
         awaited: Awaited<'_>,
     ) -> Progress {
         let RequestPlan { to, step, mut attempts } = request;
+        let is_counting = step.is_counting();
         if let RequestStep::Showing { room } = &step {
             self.shown.remove(room);
         }
@@ -233,7 +239,7 @@ impl Cluster {
                 Ok(()) => {
                     return Progress::waits(Plan::Request(RequestPlan { to, step, attempts }));
                 }
-                Err(refusal) => self.refuse_all(to, refusal),
+                Err(refusal) => self.refuse(to, is_counting, refusal),
             },
             Ok(After::Settled(Settled::Room(facts))) => {
                 for to in to {
@@ -245,7 +251,7 @@ impl Cluster {
                 let to = to.into_iter().next();
                 self.answers.extend(to.map(|to| NodeAnswer::Outcome { to, outcome: Ok(settled) }));
             }
-            Err(refusal) => self.refuse_all(to, refusal),
+            Err(refusal) => self.refuse(to, is_counting, refusal),
         }
         Progress::Done
     }
@@ -255,12 +261,18 @@ impl Cluster {
         if let RequestStep::Showing { room } = &request.step {
             self.shown.remove(room);
         }
-        self.refuse_all(request.to, refusal);
+        self.refuse(request.to, request.step.is_counting(), refusal);
     }
 
-    fn refuse_all(&mut self, to: Vec<ConnKey>, refusal: Refusal) {
-        let outcome = |to| NodeAnswer::Outcome { to, outcome: Err(refusal) };
-        self.answers.extend(to.into_iter().map(outcome));
+    /// Ends requests that cannot go on. A health check does not fail with the store (contract §17.2).
+    fn refuse(&mut self, to: Vec<ConnKey>, is_counting: bool, refusal: Refusal) {
+        for to in to {
+            let outcome = match is_counting {
+                true => Ok(Settled::Whole(self.last_counts())),
+                false => Err(refusal),
+            };
+            self.answers.push(NodeAnswer::Outcome { to, outcome });
+        }
     }
 
     // ---- What is waited for
@@ -300,16 +312,20 @@ impl Cluster {
 
     fn count(&self) -> Stepped {
         if !self.is_available() {
-            // The counts of the last beat: a health check must not fail with the store.
-            let add = |sum: (usize, usize), one: &(usize, usize)| (sum.0 + one.0, sum.1 + one.1);
-            let (sessions, rooms) = self.beats.counts.iter().fold((0, 0), add);
-            return done(Outcome::Counts { sessions, rooms });
+            return done(self.last_counts());
         }
         let left = self.identity()?.partitions();
         let call =
             |partition| FunctionCall { partition, function: Function::Count, args: Args::new() };
         let step = RequestStep::Counting { left, sessions: 0, rooms: 0 };
         ask((0..left).map(call).collect(), step)
+    }
+
+    /// The counts of the last beat.
+    fn last_counts(&self) -> Outcome<'static> {
+        let add = |sum: (usize, usize), one: &(usize, usize)| (sum.0 + one.0, sum.1 + one.1);
+        let (sessions, rooms) = self.beats.counts.iter().fold((0, 0), add);
+        Outcome::Counts { sessions, rooms }
     }
 }
 

@@ -196,7 +196,7 @@ impl<T> Uplink<T> {
         self.is_up() && self.calls.has_capacity(function)
     }
 
-    /// Whether [`Uplink::command`] and [`Uplink::call_catching_up`] accept a call.
+    /// Whether [`Uplink::command`] and [`Uplink::call_once`] accept a call.
     pub fn has_capacity_once(&self) -> bool {
         self.is_connected() && self.calls.has_capacity_once()
     }
@@ -319,7 +319,7 @@ impl<T> Uplink<T> {
     }
 
     /// Calls a function, also while catching up. It is not sent again.
-    pub fn call_catching_up(
+    pub fn call_once(
         &mut self,
         now: Mono,
         call: StoreCall<'_>,

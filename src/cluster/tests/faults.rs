@@ -47,6 +47,32 @@ fn the_lease_is_renewed_every_second() {
     }
 }
 
+/// Regression: a health check that was under way when the store was lost got 503.
+// contract §17.2
+#[test]
+fn a_health_check_has_the_counts_of_the_last_beat_if_the_store_does_not_answer() {
+    let mut node = Node::new();
+    node.waits(0);
+    assert_eq!(node.sent(), ["INFO memory", "beat 10000000"]);
+    node.hears("$0\r\n\r\n");
+    node.hears(&reply!("OK", "1000000", "0", "3", "4", "0", "0"));
+    let mut asks = |node: &mut Node| {
+        assert_eq!(node.asks(Command::Count), Ok(()));
+        assert_eq!(node.called(), "count");
+        assert_eq!(node.outcome(), "");
+    };
+    asks(&mut node);
+    node.hears("-OOM x\r\n");
+    assert_eq!(node.outcome(), "3 sessions, 4 rooms");
+    asks(&mut node);
+    let (cluster, mut lent) = node.lent();
+    cluster.on_lost(&mut lent, &"reset");
+    node.waits(0);
+    assert_eq!(node.outcome(), "3 sessions, 4 rooms");
+    assert_eq!(node.asks(Command::Count), Ok(()));
+    assert_eq!(node.outcome(), "3 sessions, 4 rooms");
+}
+
 /// Regression: who waited for the next listing was not answered at all, or had a listing without the part
 /// that had failed.
 #[test]

@@ -140,7 +140,7 @@ fn run(partitions: u16, script: &[Step<'_>], split: usize) {
                 let is_lasting = matches!(step, Lasting(_));
                 let call = StoreCall { partition, function, args: &args, is_lasting };
                 let called = match step {
-                    CatchUp(_) => uplink.call_catching_up(now, call, token),
+                    CatchUp(_) => uplink.call_once(now, call, token),
                     _ => uplink.call(now, call, token),
                 };
                 assert_eq!(called, Ok(()), "{place}");
@@ -601,7 +601,7 @@ fn calls_without_a_reply_are_bounded() {
         assert_eq!(uplink.call(now, touch, token()), Ok(()));
     }
     assert_eq!(uplink.call(now, touch, token()), Err(Unavailable));
-    assert_eq!(uplink.call_catching_up(now, touch, token()), Ok(()));
+    assert_eq!(uplink.call_once(now, touch, token()), Ok(()));
     assert_eq!(uplink.call(now, call(Function::Exit, &[]), token()), Ok(()));
     uplink.on_bytes(now, &b"+OK\r\n".repeat(CALLS_MAX + 2), &mut events);
     assert_eq!((events.len(), uplink.counters().in_flight), (CALLS_MAX + 2, 0));
