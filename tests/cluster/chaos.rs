@@ -340,9 +340,7 @@ fn stores_break(engine: Engine) {
         replica.await_primary();
         let gate = scene.gate.write().unwrap();
         marks.push(scene.mark(&owner));
-        wait_until("the replica has everything", || {
-            store.admin().must(&["WAIT", "1", "1000"]).number() == 1
-        });
+        wait_until("the replica has everything", || store.is_replicated());
         store.end();
         journal.note("the store was killed");
         drop(gate);

@@ -167,6 +167,14 @@ impl Store {
         }
     }
 
+    /// Whether a replica has everything that this store has executed. `WAIT` asks for the writes of its own
+    /// connection, so that has to write something.
+    pub fn is_replicated(&self) -> bool {
+        let mut admin = self.admin();
+        admin.must(&["SET", "written-before-wait", "", "PX", "1"]);
+        admin.must(&["WAIT", "1", "1000"]).number() == 1
+    }
+
     pub fn pid(&self) -> u32 {
         self.process.id()
     }
