@@ -19,7 +19,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::client::{delete, get, post};
 use crate::link::Link;
 use crate::nodes::Nodes;
-use crate::people::{Answered, END, Journal, Scene, Seen, Way};
+use crate::people::{Answered, END, Journal, PATIENCE, Scene, Seen, Way};
 use crate::server::{Address, is_slow, wait_until};
 use crate::stores::{Engine, Store};
 use crate::successor::Successor;
@@ -198,7 +198,7 @@ fn is_empty(store: &Store) {
     let mut left = Vec::new();
     let begun = Instant::now();
     // What is left of servers that were killed goes with their leases.
-    while begun.elapsed() < Duration::from_secs(15) {
+    while begun.elapsed() < PATIENCE {
         let keys = admin.must(&["KEYS", "*"]);
         let keys = keys.list().iter().map(|key| key.text());
         left = keys.filter(|key| !FIXED.contains(&key.as_str())).collect();

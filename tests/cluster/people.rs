@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::client;
 
 /// Nobody may be without news or an answer for so long.
-const PATIENCE: Duration = Duration::from_secs(40);
+pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// How long a connection may be silent before its client gives it up.
 const SILENCE_MAX: Duration = Duration::from_secs(8);

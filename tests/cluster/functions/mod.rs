@@ -5,7 +5,6 @@
 //! and on each store that is installed, as a user with the documented rights and no more.
 
 mod alike;
-mod costs;
 mod endings;
 mod grounds;
 mod nodes;
@@ -98,20 +97,14 @@ impl Post {
 impl Node {
     /// Calls a function.
     fn call(&mut self, function: &str, arguments: &[&str]) -> Value {
-        self.begin(function, arguments);
-        let reply = self.client.receive();
+        let (name, keys) = (format!("{}_{function}", self.library), format!("{P}nodes"));
+        let mut command = vec!["FCALL", &name, "1", &keys, self.name, &self.incarnation];
+        command.extend(arguments);
+        let reply = self.client.call(&command);
         if let Value::Error(error) = &reply {
             assert!(!error.starts_with("ERR"), "{function} {arguments:?}: {error}");
         }
         reply
-    }
-
-    /// Calls a function without waiting for its reply.
-    fn begin(&mut self, function: &str, arguments: &[&str]) {
-        let (function, keys) = (format!("{}_{function}", self.library), format!("{P}nodes"));
-        let mut command = vec!["FCALL", &function, "1", &keys, self.name, &self.incarnation];
-        command.extend(arguments);
-        self.client.send(&command);
     }
 
     /// Calls a function: its name and arguments, separated by spaces. `''` is empty, `~` a space.
@@ -119,13 +112,6 @@ impl Node {
         let words = arguments(words);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         self.call(words[0], &words[1..])
-    }
-
-    /// [`Node::run`] without waiting for the reply.
-    fn send(&mut self, words: &str) {
-        let words = arguments(words);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        self.begin(words[0], &words[1..]);
     }
 
     /// [`Node::run`], and the whole reply as text.
