@@ -56,7 +56,7 @@ fn a_health_check_has_the_counts_of_the_last_beat_if_the_store_does_not_answer()
     assert_eq!(node.sent(), ["INFO memory", "beat 10000000"]);
     node.hears("$0\r\n\r\n");
     node.hears(&reply!("OK", "1000000", "0", "3", "4", "0", "0"));
-    let mut asks = |node: &mut Node| {
+    let asks = |node: &mut Node| {
         assert_eq!(node.asks(Command::Count), Ok(()));
         assert_eq!(node.called(), "count");
         assert_eq!(node.outcome(), "");
