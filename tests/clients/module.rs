@@ -13,6 +13,7 @@ use std::thread;
 
 use crate::client::get;
 use crate::program::{PATIENT, Running, command, find, needed, run};
+use crate::python;
 use crate::server::{Server, wait_until};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
@@ -214,5 +215,45 @@ fn the_bot_of_curl_and_jq_greets_and_removes() {
     let server = Server::start(PATIENT);
     let mut bot = command(bash);
     bot.arg("-c").arg(guide_block("sh", &server));
+    expect_greetings(&server, bot);
+}
+
+#[test]
+fn the_bot_in_python_greets_and_removes() {
+    let Some(python) = python::with_websockets() else { return };
+    let server = Server::start(PATIENT);
+    let mut bot = command(python);
+    bot.arg("-B").arg("-c").arg(guide_block("python", &server));
+    expect_greetings(&server, bot);
+}
+
+#[test]
+fn the_bot_in_go_greets_and_removes() {
+    let Some(go) = needed("go", find(&["go"])) else { return };
+    let server = Server::start(PATIENT);
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("guide-go");
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::write(folder.join("bot.go"), guide_block("go", &server)).expect("a file");
+    let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("go-cache");
+    let mut build = command(go);
+    build.args(["build", "-o", "bot", "bot.go"]).current_dir(&folder);
+    build.env("GOCACHE", cache).env("GOFLAGS", "").env("GO111MODULE", "off");
+    run(&mut build).expect_success();
+    expect_greetings(&server, command(folder.join("bot")));
+}
+
+/// The block is the example `bot`, which is compiled with the tests.
+#[test]
+fn the_bot_in_rust_greets_and_removes() {
+    let server = Server::start(PATIENT);
+    let code = include_str!("bot.rs").replace("localhost:8000", &server.host());
+    assert_eq!(guide_block("rust,no_run", &server), code.trim_end());
+    let tests = std::env::current_exe().expect("this program");
+    let bot = tests.parent().and_then(Path::parent).expect("a folder").join("examples/bot");
+    // Without a choice of targets, `cargo test` builds examples too.
+    let built = bot.is_file().then_some(bot);
+    let Some(bot) = needed("the example, by `cargo build --example bot`", built) else { return };
+    let mut bot = command(bot);
+    bot.arg(server.host());
     expect_greetings(&server, bot);
 }

@@ -19,10 +19,14 @@ fn python(probe: &str) -> Option<PathBuf> {
     ended.status.success().then_some(python)
 }
 
+/// A Python with the package `websockets`.
+pub fn with_websockets() -> Option<PathBuf> {
+    needed("python3 with the package websockets, 15 or newer", python(HAS_WEBSOCKETS))
+}
+
 #[track_caller]
 fn check(part: &str) {
-    let what = "python3 with the package websockets, 15 or newer";
-    let Some(python) = needed(what, python(HAS_WEBSOCKETS)) else { return };
+    let Some(python) = with_websockets() else { return };
     let server = Server::start(PATIENT);
     let ended = run(command(python).arg("-B").arg(SCRIPT).arg(part).arg(server.host()));
     let ended = ended.expect_success();
