@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use disposable_chat::api::error::Code;
 use disposable_chat::config::FLAGS;
 
 #[allow(dead_code, reason = "the build script calls the rest")]
@@ -270,6 +271,39 @@ fn every_flag_has_its_row_with_its_default() {
     let rows: BTreeMap<_, _> = rows.collect();
     let flags: BTreeMap<_, _> = FLAGS.iter().map(|flag| (flag.name, flag.default)).collect();
     assert_eq!(rows, flags);
+}
+
+/// Where the contract names a default, as in "`--room-ttl` (`120s`)", it is that of the flag.
+#[test]
+fn the_contract_has_the_defaults_of_the_flags() {
+    let text = read("src/guide/contract.md");
+    let words: Vec<_> = prose(&text).flat_map(str::split_whitespace).collect();
+    let text = words.join(" ").replace("(default ", "(");
+    let mut count = 0;
+    for flag in FLAGS {
+        let (name, form) = (flag.name, format!("`--{}` (`", flag.name));
+        for (place, _) in text.match_indices(&form) {
+            let default = text[place + form.len()..].split('`').next();
+            assert_eq!(default, Some(flag.default), "--{name}");
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count} defaults");
+}
+
+/// The table of contract §1.5 lists exactly the codes of the server, each with its status.
+#[test]
+fn the_contract_lists_all_codes_and_statuses() {
+    let text = read("src/guide/contract.md");
+    let (_, rest) = text.split_once("| status | codes |").expect("the table");
+    let (table, _) = rest.split_once("\n\n").expect("its end");
+    let rows = table.lines().filter_map(|row| row.strip_prefix("| ")?.split_once(" | "));
+    let listed = rows.flat_map(|(status, codes)| {
+        code_spans(codes).0.into_iter().map(move |code| (status.to_owned(), code))
+    });
+    let listed: BTreeSet<_> = listed.collect();
+    let known = Code::ALL.iter().map(|code| (code.status().to_string(), code.as_str()));
+    assert_eq!(listed, known.collect());
 }
 
 #[test]

@@ -49,6 +49,27 @@ fn the_table_of_closes_lists_exactly_the_servers_closes() {
     assert_eq!(documented, known);
 }
 
+/// Some codes have reasons that say what was wrong, which the contract does not list.
+#[test]
+fn the_contract_lists_the_servers_closes() {
+    let contract = include_str!("../../src/guide/contract.md");
+    let words: Vec<_> = contract.split_whitespace().collect();
+    let contract = words.join(" ");
+    let (_, section) = contract.split_once(" ## 7 ").expect("section 7");
+    let (section, _) = section.split_once(" ## 8 ").expect("its end");
+    for Close { code, reason } in CLOSES {
+        let is_listed = match code {
+            1003 | 1007 | 1009 => section.contains(&format!("{code}, with a reason: ")),
+            // One code may have several reasons.
+            _ => section.match_indices(&format!("** {code} ")).any(|(place, _)| {
+                let clause = section[place..].split("<a id=").next().unwrap_or_default();
+                clause.contains(&format!("`{reason}`"))
+            }),
+        };
+        assert!(is_listed, "{code} {reason}");
+    }
+}
+
 /// The messages of an operation.
 fn messages<'a>(document: &'a Document, operation: &'a str) -> Vec<&'a Value> {
     let messages = document.0["operations"][operation]["messages"].as_array().expect("messages");
