@@ -239,6 +239,32 @@ fn check_prints_the_settings_and_opens_no_listener() {
     assert_eq!((ended.code, ended.stdout.split_once("\n\n")), (Some(0), Some((settings, machine))));
 }
 
+/// The rows of the guide's table of machines: their flags are accepted, and leave descriptors for the server itself.
+#[test]
+fn the_guides_flags_for_machines_are_accepted() {
+    let guide = include_str!("../../src/guide/operating.md");
+    let (_, rest) = guide.split_once("\n| machine | flags |").expect("the table");
+    let (table, _) = rest.split_once("\n\n").expect("its end");
+    let mut count = 0;
+    for row in table.lines().skip(2) {
+        let (_, rest) = row.split_once("| `").expect("flags");
+        let (flags, rest) = rest.split_once("` | ").expect("descriptors");
+        let descriptors: usize = rest.trim_end_matches(" |").parse().expect("a number");
+        let flags: Vec<&str> = flags.split(' ').collect();
+        let ended = run(&[&["check"], &flags[..]].concat(), &[]);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        for flag in flags.chunks(2) {
+            let line = flag.join("=");
+            assert!(ended.stdout.lines().any(|one| one == line), "{line}: {}", ended.stdout);
+        }
+        let place = flags.iter().position(|flag| *flag == "--max-connections").expect("the flag");
+        let connections: usize = flags[place + 1].parse().expect("a number");
+        assert!(connections + 50 <= descriptors, "{row}");
+        count += 1;
+    }
+    assert_eq!(count, 3);
+}
+
 #[test]
 fn check_warns_of_limits_that_the_machine_does_not_allow() {
     let ended = run(&["check", "--max-memory=1024G", "--max-connections=10000000"], &[]);
