@@ -59,11 +59,21 @@ impl Cluster {
         self.take(lent, events);
     }
 
-    /// Bytes of the store.
-    pub fn on_bytes(&mut self, lent: &mut Lent<'_>, bytes: &[u8]) {
+    /// Bytes of the store. [`Cluster::handle_next`] handles what they say.
+    pub fn on_bytes(&mut self, now: Mono, bytes: &[u8]) {
         let mut events = Vec::new();
-        self.uplink.on_bytes(lent.now.mono, bytes, &mut events);
-        self.take(lent, events);
+        self.uplink.on_bytes(now, bytes, &mut events);
+        self.incoming.extend(events);
+    }
+
+    /// Handles the next reply or push of the store. False: there was none. What [`Cluster::take_answers`]
+    /// then returns must reach the connections before the next call: a call sends the messages of rooms
+    /// to connections itself, and an earlier refusal precedes them.
+    pub fn handle_next(&mut self, lent: &mut Lent<'_>) -> bool {
+        let event = self.incoming.pop_front();
+        let is_any = event.is_some();
+        self.take(lent, event);
+        is_any
     }
 
     /// The server is ending: its people have as long to come back, at another node, as after a broken
@@ -92,7 +102,11 @@ impl Cluster {
         self.uplink.output()
     }
 
-    pub(super) fn take(&mut self, lent: &mut Lent<'_>, events: Vec<UplinkEvent<Token>>) {
+    pub(super) fn take(
+        &mut self,
+        lent: &mut Lent<'_>,
+        events: impl IntoIterator<Item = UplinkEvent<Token>>,
+    ) {
         for event in events {
             match event {
                 UplinkEvent::Reply(token, reply) => self.on_reply(lent, token, &reply),

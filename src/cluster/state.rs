@@ -15,7 +15,7 @@ use super::plan::{NameSeekers, PlanKey, PlanTimer, Plans, Posting};
 use super::record::SessionHash;
 use super::refusal::away;
 use super::settled::Settled;
-use super::uplink::{StartProblem, StoreCall, Uplink, UplinkConfig};
+use super::uplink::{StartProblem, StoreCall, Uplink, UplinkConfig, UplinkEvent};
 use crate::chat::{
     AttachmentKey, Chat, ChatConfig, CloseReason, ConnKey, MessagePlace, OwnedRoom, Refusal,
     RoomId, SessionId, Sink, UserId,
@@ -322,6 +322,8 @@ pub struct Cluster {
     pub(super) returning: Vec<(RoomId, UserId)>,
     pub(super) leaving: Vec<(RoomId, UserId)>,
     pub(super) announcements: Vec<String>,
+    /// What the store has sent and was not handled yet.
+    pub(super) incoming: VecDeque<UplinkEvent<Token>>,
     pub(super) answers: Vec<NodeAnswer>,
 }
 
@@ -370,6 +372,7 @@ impl Cluster {
             returning: Vec::new(),
             leaving: Vec::new(),
             announcements: Vec::new(),
+            incoming: VecDeque::new(),
             answers: Vec::new(),
         }
     }

@@ -182,8 +182,10 @@ impl Node {
 
     /// The store says this.
     fn hears(&mut self, text: &str) {
+        let now = self.now.mono;
         let (cluster, mut lent) = self.lent();
-        cluster.on_bytes(&mut lent, text.as_bytes());
+        cluster.on_bytes(now, text.as_bytes());
+        while cluster.handle_next(&mut lent) {}
         self.chat.check_invariants();
     }
 

@@ -119,11 +119,15 @@ impl<S: Stream> Core<S> {
 
     /// The store has sent bytes.
     pub fn on_store_bytes(&mut self, bytes: &[u8]) {
-        if let Some((cluster, mut lent)) = self.cluster() {
-            cluster.on_bytes(&mut lent, bytes);
+        let now = self.table.now.mono;
+        if let Some(cluster) = self.cluster.as_deref_mut() {
+            cluster.on_bytes(now, bytes);
         }
-        // At once: a connection that was let in may have its turn in this tick.
-        self.deliver_answers();
+        // After each reply: a message that the store has accepted is sent to its connection at once, and a
+        // refusal of an earlier one has to precede it.
+        while self.cluster().is_some_and(|(cluster, mut lent)| cluster.handle_next(&mut lent)) {
+            self.deliver_answers();
+        }
     }
 
     /// The connection to the store is established.
@@ -139,6 +143,7 @@ impl<S: Stream> Core<S> {
         if let Some((cluster, mut lent)) = self.cluster() {
             cluster.on_lost(&mut lent, why);
         }
+        self.deliver_answers();
     }
 
     /// Asks the store for what a request asks. `None`: this server is no node. The inner `None`: the
@@ -209,6 +214,7 @@ impl<S: Stream> Core<S> {
         if let Some((cluster, mut lent)) = self.cluster() {
             cluster.sweep(&mut lent);
         }
+        self.deliver_answers(); // Before what connections send in this tick is answered.
     }
 
     /// Part of *settle*: the store is told which connections have ended, and its answers reach theirs.
@@ -241,7 +247,9 @@ impl<S: Stream> Core<S> {
                 NodeAnswer::Waits { to } => self.table.open(to),
                 NodeAnswer::Answered { to, count } => self.release_replies(to, count),
                 NodeAnswer::Refused { to, attachment, why, nonce } => {
-                    self.refuse(to, attachment, why, nonce.as_deref());
+                    // What was sent later is answered later, so this waits for nothing that is under way.
+                    let frame = self.refused_frame(attachment, why, nonce.as_deref());
+                    frame.into_iter().for_each(|frame| self.push_reply(to, attachment, frame));
                 }
             }
         }

@@ -143,7 +143,9 @@ impl<S: Stream> Core<S> {
             }
             Ok(ClientEvent::Typing) => self.typing(attachment),
             Ok(ClientEvent::Ping) => {
-                self.tell(key, attachment, |out| out.extend_from_slice(PONG.as_bytes()));
+                let mut pong = Vec::new();
+                ws::encode_text(&mut pong, |out| out.extend_from_slice(PONG.as_bytes()));
+                self.tell(key, attachment, pong);
             }
             Err(rejected) => {
                 self.refuse(key, attachment, rejected.reason, rejected.nonce.as_deref())
@@ -152,29 +154,37 @@ impl<S: Stream> Core<S> {
     }
 
     /// Tells the connection that its event was refused.
-    pub(super) fn refuse(
+    fn refuse(
         &mut self,
         key: ConnectionKey,
         attachment: AttachmentKey,
         why: impl Into<Error>,
         nonce: Option<&str>,
     ) {
-        let Some(room) = self.chat.room_of(attachment) else { return };
-        let Some(room_id) = self.chat.room_id(room) else { return };
-        let why = why.into();
-        self.table.counters.on_refused(why.code.index());
-        self.tell(key, attachment, |out| socket::refused(out, why, room_id, nonce));
+        if let Some(frame) = self.refused_frame(attachment, why, nonce) {
+            self.tell(key, attachment, frame);
+        }
     }
 
-    /// Sends a reply to one connection, after all earlier events of its room.
-    fn tell(
+    /// Counts a refusal, and returns the frame that tells it. `None`: the connection is in no room any
+    /// more.
+    pub(super) fn refused_frame(
         &mut self,
-        key: ConnectionKey,
         attachment: AttachmentKey,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) {
+        why: impl Into<Error>,
+        nonce: Option<&str>,
+    ) -> Option<Vec<u8>> {
+        let room_id = self.chat.room_id(self.chat.room_of(attachment)?)?;
+        let why = why.into();
+        self.table.counters.on_refused(why.code.index());
         let mut frame = Vec::new();
-        ws::encode_text(&mut frame, write);
+        ws::encode_text(&mut frame, |out| socket::refused(out, why, room_id, nonce));
+        Some(frame)
+    }
+
+    /// Sends a reply to one connection, after the answers to what it has sent before, and after all
+    /// earlier events of its room.
+    fn tell(&mut self, key: ConnectionKey, attachment: AttachmentKey, frame: Vec<u8>) {
         #[cfg(feature = "cluster")]
         let Some(frame) = self.hold_reply(key, attachment, frame) else { return };
         self.push_reply(key, attachment, frame);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use disposable_chat::config::Config;
 
+use super::differential;
 use crate::pipe::RELIABLE;
 use crate::wire::CLOSE;
 use crate::world::{Start, World};
@@ -92,4 +93,34 @@ fn a_node_that_misses_a_push_asks_for_what_it_lacks() {
     world.chat(peers[0], "the next one");
     world.settle();
     world.close_all();
+}
+
+/// Regression: a refusal waited for the messages that were sent after the refused one, and a message
+/// that the store had accepted or knew preceded the refusal of an earlier one.
+#[test]
+fn a_connection_receives_answers_in_the_order_of_its_messages() {
+    let run = |nodes| {
+        let mut world = differential::world(4, &config(), RELIABLE, nodes);
+        let (host, guest) = (world.add_user("host"), world.add_user("guest"));
+        let room = world.open_room_with(host, r#"{"slow_mode": 60}"#);
+        let peer = world.enter(guest, room);
+        world.settle();
+        let nonces = ["one", "two", "one", "three"];
+        for (nonce, is_refused) in nonces.into_iter().zip([false, true, false, true]) {
+            let json = format!(r#"{{"type":"chat","message":"hello","nonce":"{nonce}"}}"#);
+            match is_refused {
+                true => world.send_invalid(peer, &json, "rate_limited"),
+                false => world.chat_with_nonce(peer, "hello".to_owned(), nonce.to_owned()),
+            }
+        }
+        world.settle();
+        let events = differential::events(&world).pop().expect("a peer");
+        world.close_all();
+        events
+    };
+    let told = run(1);
+    let nonces = told.iter().filter_map(|event| event.split_once(r#""nonce":""#));
+    let nonces: Vec<_> = nonces.filter_map(|(_, rest)| rest.split('"').next()).collect();
+    assert_eq!(nonces, ["one", "two", "one", "three"]);
+    assert_eq!(told, run(0), "as from a single server");
 }
