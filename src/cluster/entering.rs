@@ -633,23 +633,31 @@ impl Cluster {
 
     /// Tells the store that a person has no connection in a room here any more.
     pub(super) fn call_exit(&mut self, now: Mono, room: RoomId, user_id: UserId, is_broken: bool) {
-        let config = &self.config;
-        let (grace, ttl) = (config.leave_grace, config.room_ttl);
-        let args = Args::new()
-            .text(room.to_string())
-            .text(user_id.to_string())
-            .text(if is_broken { "broken" } else { "closed" })
-            .time(grace)
-            .time(ttl)
-            .number(config.history_messages_max as u64)
-            .text(new_tail(&mut *self.entropy))
-            .flag(false);
+        let args = self.exit_args(room, user_id, is_broken);
         if self.call_room(now, room, Function::Exit, args, Token::Event(room)).is_err() {
             self.leaving.push((room, user_id)); // See `deferred`.
         }
+        self.reap_after_exit(now, room);
+    }
+
+    pub(super) fn exit_args(&mut self, room: RoomId, user_id: UserId, is_broken: bool) -> Args {
+        let config = &self.config;
+        Args::new()
+            .text(room.to_string())
+            .text(user_id.to_string())
+            .text(if is_broken { "broken" } else { "closed" })
+            .time(config.leave_grace)
+            .time(config.room_ttl)
+            .number(config.history_messages_max as u64)
+            .text(new_tail(&mut *self.entropy))
+            .flag(false)
+    }
+
+    /// The grace of a person begins, and perhaps the time after which its empty room ends.
+    pub(super) fn reap_after_exit(&mut self, now: Mono, room: RoomId) {
         if let Ok(partition) = self.identity().map(|one| one.partition_of_room(room)) {
-            self.reap_within(now, partition, grace);
-            self.reap_within(now, partition, ttl);
+            self.reap_within(now, partition, self.config.leave_grace);
+            self.reap_within(now, partition, self.config.room_ttl);
         }
     }
 

@@ -917,6 +917,13 @@ local function forget(P, us, node, sh, ...)
   return { 'OK' }
 end
 
+-- The node has sockets of the session, which somebody counts down if it dies.
+local function register_socket(P, node, sh)
+  if redis.call('SADD', P .. 'sat:' .. node, sh) == 1 then
+    redis.call('PEXPIRE', P .. 'sat:' .. node, num(2 * hold(P)))
+  end
+end
+
 -- A socket begins. `over`: nothing was counted, and what there is too much of. The refusals of the
 -- room come first, so the caller calls `enter` all the same.
 local function attach(P, us, node, sh, room, ttl, sockets_max, rooms_max, interval, burst)
@@ -935,9 +942,7 @@ local function attach(P, us, node, sh, room, ttl, sockets_max, rooms_max, interv
   call('HINCRBY', S, 'c', 1)
   call('HINCRBY', S, 'c:' .. node, 1)
   call('HDEL', S, 'e')
-  if call('SADD', P .. 'sat:' .. node, sh) == 1 then
-    call('PEXPIRE', P .. 'sat:' .. node, num(2 * hold(P)))
-  end
+  register_socket(P, node, sh)
   attribute(P, 'as', s[3], ATTACHED, sh)
   return { 'OK', name, '', wait, version }
 end
@@ -963,7 +968,7 @@ local function declare(P, us, node, sh, count, ttl)
     call('HINCRBY', S, 'c', more)
     call('HSET', S, 'c:' .. node, count)
     call('HDEL', S, 'e')
-    call('SADD', P .. 'sat:' .. node, sh)
+    register_socket(P, node, sh)
     attribute(P, 'as', s[5], ATTACHED, sh)
   end
   return { 'OK' }

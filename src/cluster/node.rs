@@ -145,6 +145,7 @@ impl Cluster {
             Token::Reap(partition) => self.on_reaped(lent, partition, reply),
             Token::Declared(session) => self.on_declared(lent, session, Some(reply)),
             Token::Missed(room) => self.on_missed(lent, room, Some(reply)),
+            Token::Counted(what) => self.on_counted(lent, what, Some(reply)),
             Token::Detach(_) | Token::Nothing => {}
         }
     }
@@ -176,9 +177,10 @@ impl Cluster {
             Token::Detach(session) => _ = self.undeclared.insert(session),
             Token::Declared(session) if !is_lost => self.on_declared(lent, session, None),
             Token::Missed(room) if !is_lost => self.on_missed(lent, room, None),
+            Token::Counted(what) if !is_lost => self.on_counted(lent, what, None),
             // Without a connection, catching up begins again with the next one.
             Token::Declared(session) => _ = self.undeclared.insert(session),
-            Token::Missed(_) => {}
+            Token::Missed(_) | Token::Counted(_) => {}
             Token::Memory | Token::Beat(_) | Token::Reap(_) | Token::Nothing => {}
         }
     }

@@ -5,11 +5,14 @@
 //! earlier connection has done: the store refuses what earlier connections sent (see `uplink`), so what
 //! is read now is final.
 //!
-//! 1. Each session with connections here, or on their way, is declared, with their number, so that
+//! 1. The store is asked which sessions and rooms it counts for this node. A store that has lost its newest
+//!    data counts connections and people that have left: those sessions are declared to have no connections,
+//!    and those people leave.
+//! 2. Each session with connections here, or on their way, is declared, with their number, so that
 //!    connections that came or went meanwhile are counted right.
-//! 2. Each mirrored room is asked for what the mirror lacks, and who of this node's people it has.
-//! 3. People that it does not have enter again, and those that are no longer here leave.
-//! 4. Calls that the answers have settled are answered; the others are sent again.
+//! 3. Each mirrored room is asked for what the mirror lacks, and who of this node's people it has.
+//! 4. People that a room does not have enter again, and those that are no longer here leave.
+//! 5. Calls that the answers have settled are answered; the others are sent again.
 
 use std::collections::BTreeSet;
 
@@ -20,9 +23,9 @@ use super::plan::{Awaited, Plan, PlanKey, Progress, Returning};
 use super::record::{self, SessionHash};
 use super::refusal::refused_entry;
 use super::resp::Reply;
-use super::state::{Cluster, Lent, Missing, Token};
+use super::state::{Cluster, Counted, Lent, Missing, Token};
 use super::status::Status;
-use super::uplink::StoreCall;
+use super::uplink::{StoreCall, Unavailable};
 use crate::chat::{CloseReason, MessageCopies, Refusal, RoomId, UserId};
 use crate::clock::Mono;
 
@@ -45,11 +48,14 @@ impl Cluster {
         let left = std::mem::take(&mut self.to_catch_up).into_iter();
         self.undeclared.extend(left.filter_map(|missing| match missing {
             Missing::Session { session, .. } => Some(session),
-            Missing::Room(_) => None,
+            _ => None,
         }));
         self.undeclared.extend(self.deferred.begin_anew());
         let entering: Vec<_> = self.entering().map(|entering| entering.hash).collect();
         self.undeclared.extend(entering.iter().chain(self.sessions.keys()));
+        for partition in 0..self.partitions {
+            self.to_catch_up.extend([Missing::Sessions(partition), Missing::Rooms(partition)]);
+        }
         // Whether a session has ended is told before whether its rooms have.
         self.declare(lent);
         for (room, mirrored) in &mut self.rooms {
@@ -89,30 +95,108 @@ impl Cluster {
         while self.catching_up < CATCHING_UP_MAX {
             let Some(missing) = self.to_catch_up.pop_front() else { return };
             let Some(identity) = &self.identity else { return };
-            let (partition, function, args, token) = match missing {
+            let asked = match missing {
                 Missing::Session { session, connections } => {
                     let args = Args::new().text(session.to_string()).number(connections as u64);
                     let args = args.time(self.config.session_ttl);
                     let partition = identity.partition_of_session(session);
-                    (partition, Function::Declare, args, Token::Declared(session))
+                    let token = Token::Declared(session);
+                    self.call_catching_up(now, partition, Function::Declare, args, token)
                 }
                 Missing::Room(room) => {
                     let Some(mirrored) = self.rooms.get(&room) else { continue };
                     let newest = mirrored.newest.to_string();
                     let args = Args::new().text(room.to_string()).text(newest);
                     let partition = identity.partition_of_room(room);
-                    (partition, Function::Resync, args, Token::Missed(room))
+                    self.call_catching_up(
+                        now,
+                        partition,
+                        Function::Resync,
+                        args,
+                        Token::Missed(room),
+                    )
+                }
+                Missing::Sessions(partition) => self.list_counted(
+                    now,
+                    self.uplink.node_key(partition, "sat"),
+                    Counted::Sessions,
+                ),
+                Missing::Rooms(partition) => {
+                    self.list_counted(now, self.uplink.node_key(partition, "at"), Counted::Rooms)
+                }
+                Missing::People(room) => {
+                    let partition = identity.partition_of_room(room);
+                    let key = self.uplink.node_key(partition, &format!("y:{room}"));
+                    self.list_counted(now, key, Counted::People(room))
+                }
+                Missing::Stay(room, user_id) => {
+                    let partition = identity.partition_of_room(room);
+                    let args = self.exit_args(room, user_id, true);
+                    let token = Token::Counted(Counted::Nothing);
+                    self.reap_after_exit(now, room);
+                    self.call_catching_up(now, partition, Function::Exit, args, token)
+                }
+                Missing::Interest(room) => {
+                    let partition = identity.partition_of_room(room);
+                    let args = Args::new().text(room.to_string());
+                    let token = Token::Counted(Counted::Nothing);
+                    self.call_catching_up(now, partition, Function::Unwatch, args, token)
                 }
             };
-            let args: Vec<&[u8]> = args.iter().collect();
-            let call = StoreCall { partition, function, args: &args, is_lasting: false };
             // If it fails, the connection is lost, and catching up begins again.
-            if self.uplink.call_once(now, call, token).is_ok() {
+            if asked.is_ok() {
                 self.catching_up += 1;
             } else if let Missing::Session { session, .. } = missing {
                 self.undeclared.insert(session);
             }
         }
+    }
+
+    fn call_catching_up(
+        &mut self,
+        now: Mono,
+        partition: u16,
+        function: Function,
+        args: Args,
+        token: Token,
+    ) -> Result<(), Unavailable> {
+        let args: Vec<&[u8]> = args.iter().collect();
+        let call = StoreCall { partition, function, args: &args, is_lasting: false };
+        self.uplink.call_once(now, call, token)
+    }
+
+    /// Asks for the members of a set of what the store counts for this node.
+    fn list_counted(&mut self, now: Mono, key: String, what: Counted) -> Result<(), Unavailable> {
+        self.uplink.command(now, &[b"SMEMBERS", key.as_bytes()], Token::Counted(what))
+    }
+
+    /// What the store counts for this node; `None`: it does not say.
+    pub(super) fn on_counted(&mut self, lent: &mut Lent<'_>, what: Counted, reply: Option<&Reply>) {
+        let members = reply.map(Reply::items).unwrap_or_default().iter();
+        match what {
+            Counted::Sessions => {
+                let known: BTreeSet<_> = self.entering().map(|entering| entering.hash).collect();
+                let counted = members.filter_map(|one| SessionHash::parse(one.as_bytes()).ok());
+                let sessions = &self.sessions;
+                let is_here = |one: &SessionHash| sessions.contains_key(one) || known.contains(one);
+                // They are declared as soon as all others have been.
+                self.undeclared.extend(counted.filter(|one| !is_here(one)));
+            }
+            Counted::Rooms => {
+                let rooms = members.filter_map(|room| RoomId::parse(room.as_str()));
+                let rooms = rooms.filter(|room| !self.rooms.contains_key(room));
+                self.to_catch_up.extend(rooms.map(Missing::People));
+            }
+            Counted::People(room) => {
+                let people = members.filter_map(|user_id| UserId::parse(user_id.as_str()));
+                let gone = people.filter(|user_id| !self.is_here(lent, room, *user_id));
+                let gone: Vec<_> = gone.map(|user_id| Missing::Stay(room, user_id)).collect();
+                self.to_catch_up.extend(gone);
+                self.to_catch_up.push_back(Missing::Interest(room));
+            }
+            Counted::Nothing => {}
+        }
+        self.on_caught_up_some(lent, 1);
     }
 
     /// A session was declared.
@@ -133,7 +217,11 @@ impl Cluster {
         match reply.map(|reply| (Status::of(reply), reply)) {
             Some((Status::Ok, reply)) => self.on_missed_part(lent, room, reply),
             Some((Status::NoRoom, _)) => self.close_room(lent, room, CloseReason::RoomNotFound),
-            _ => self.on_out_of_date(lent, room),
+            _ => {
+                self.on_out_of_date(lent, room);
+                // Its people here are closed, and there may be others that the store has again.
+                self.to_catch_up.push_back(Missing::People(room));
+            }
         }
         self.on_caught_up_some(lent, 1);
     }

@@ -108,6 +108,8 @@ pub(super) enum Token {
     Declared(SessionHash),
     /// Catching up: what a mirrored room has missed.
     Missed(RoomId),
+    /// Catching up: what the store counts for this node.
+    Counted(Counted),
     /// No one waits for it.
     Nothing,
 }
@@ -115,8 +117,21 @@ pub(super) enum Token {
 impl Token {
     /// Whether a function replies. The others are commands of the store's own, without a status.
     pub fn is_of_function(&self) -> bool {
-        !matches!(self, Token::History(_) | Token::Memory)
+        !matches!(self, Token::History(_) | Token::Memory | Token::Counted(_))
     }
+}
+
+/// What the store counts for this node.
+#[derive(Clone, Copy)]
+pub(super) enum Counted {
+    /// The sessions that have connections here.
+    Sessions,
+    /// The rooms that are mirrored here.
+    Rooms,
+    /// The people of a room that have connections here.
+    People(RoomId),
+    /// What is counted no longer.
+    Nothing,
 }
 
 /// An entry of [`Cluster::seekers`], with a name of ordinary length.
@@ -192,9 +207,21 @@ impl RoomWaiter {
 /// What has to be asked for after the store was away.
 pub(super) enum Missing {
     /// A session, with the number of its connections here, which the store has not been told.
-    Session { session: SessionHash, connections: usize },
+    Session {
+        session: SessionHash,
+        connections: usize,
+    },
     /// What a mirrored room lacks.
     Room(RoomId),
+    /// The sessions that the store counts in a partition for this node, and the rooms.
+    Sessions(u16),
+    Rooms(u16),
+    /// The people that it counts in a room that is not mirrored.
+    People(RoomId),
+    /// One of them has no connection here.
+    Stay(RoomId, UserId),
+    /// The room is not mirrored.
+    Interest(RoomId),
 }
 
 /// The listing of public rooms, and who waits for it.

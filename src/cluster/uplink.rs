@@ -186,6 +186,12 @@ impl<T> Uplink<T> {
         self.format.key_prefix(partition)
     }
 
+    /// A key of this node: what it is interested in (`at`), or the sessions with sockets at it (`sat`).
+    pub fn node_key(&self, partition: u16, kind: &str) -> String {
+        let node = self.node.as_ref().map_or("", |node| &node.name);
+        format!("{}{kind}:{node}", self.key_prefix(partition))
+    }
+
     /// Whether calls are accepted.
     pub fn is_up(&self) -> bool {
         self.state == UplinkState::Up

@@ -10,17 +10,23 @@ use crate::cluster::state::Token;
 impl Node {
     /// The connection is lost, and two seconds later there is another one.
     fn reconnects(&mut self) {
-        let (cluster, mut lent) = self.lent();
-        cluster.on_lost(&mut lent, &"reset");
-        self.waits(2000);
+        self.loses_the_store();
         self.connect(1);
     }
 
-    /// What was sent after the greeting.
+    fn loses_the_store(&mut self) {
+        let (cluster, mut lent) = self.lent();
+        cluster.on_lost(&mut lent, &"reset");
+        self.waits(2000);
+    }
+
+    /// What was sent after the greeting, but for the questions what the store counts for this node.
     fn sent_behind_the_greeting(&mut self) -> Vec<String> {
         let mut sent = self.sent();
         let greeting = sent.iter().rposition(|call| call.starts_with("hello ")).unwrap();
-        sent.split_off(greeting + 1)
+        let mut sent = sent.split_off(greeting + 1);
+        sent.retain(|call| !call.starts_with("SMEMBERS "));
+        sent
     }
 
     fn posts(&mut self, (conn, attachment): (ConnKey, AttachmentKey), text: &str) -> String {
@@ -227,8 +233,13 @@ fn catching_up_asks_for_a_few_at_a_time_and_for_all() {
 fn catching_up_ends_whatever_the_store_refuses() {
     let mut node = Node::new();
     node.has_entered();
-    node.reconnects();
-    node.hears("-ERR no\r\n-ERR no\r\n");
+    node.loses_the_store();
+    node.greet(1);
+    node.hears(&"-ERR no\r\n".repeat(4));
+    for _ in ["the people of the room", "that it is not mirrored any more"] {
+        assert!(!node.cluster.uplink.is_up());
+        node.hears("-ERR no\r\n");
+    }
     assert_eq!(node.ears.closed, [CloseReason::Unavailable]);
     assert!(node.cluster.uplink.is_up());
 }
@@ -316,4 +327,57 @@ fn an_unknown_answer_is_logged_once_for_each_connection() {
     assert!(node.cluster.has_faulted);
     node.reconnects();
     assert!(!node.cluster.has_faulted);
+}
+
+/// Regression: a store that had lost its newest data counted connections for sessions that had none here
+/// any more, and had people in rooms that this node did not mirror any more, for as long as the node lived.
+#[test]
+fn what_a_store_counts_that_has_lost_its_newest_data_is_taken_back() {
+    let mut node = Node::new();
+    node.has_entered();
+    node.loses_the_store();
+    node.greet(1);
+    let name = node.cluster.uplink.node_key(0, "at").split_off("dc:{0}:at:".len());
+    let hash = node.cluster.identity().unwrap().session(session()).to_string();
+    let (mine, other) = (node.user_id().to_string(), UserId::from_bits(0xAA).to_string());
+    let (gone, left) = ("00112233445566778899aabbccddeeff", "9876543210");
+    let sent = node.sent();
+    let asked = ["sat", "at"].map(|kind| format!("SMEMBERS dc:{{0}}:{kind}:{name}"));
+    assert_eq!(sent[sent.len() - 4..sent.len() - 2], asked);
+    node.hears(&[reply!(hash, gone), reply!(ROOM, left)].concat());
+    assert_eq!(node.sent(), [format!("SMEMBERS dc:{{0}}:y:{left}:{name}")]);
+    let missed = [bulk("OK"), "*0\r\n".to_owned(), bulk(""), bulk(FACTS), reply!(mine)];
+    node.hears(&format!("{}*5\r\n{}", reply!("OK"), missed.concat()));
+    node.hears(&reply!(other));
+    let sent = node.sent();
+    assert!(sent[0].starts_with(&format!("exit {left} {other} broken ")), "{sent:?}");
+    assert_eq!(sent[1..], [format!("unwatch {left}")]);
+    node.hears(&[reply!("OK", ""), reply!("OK")].concat());
+    let sent = node.sent();
+    assert!(sent.len() == 1 && sent[0].starts_with(&format!("declare {gone} 0 ")), "{sent:?}");
+    assert!(!node.cluster.uplink.is_up());
+    node.hears(&reply!("OK"));
+    assert!(node.cluster.uplink.is_up());
+    assert_eq!((node.ears.closed.len(), node.called()), (0, String::new()));
+}
+
+/// Regression: people whom the store had again, because it had lost its newest data, stayed present if
+/// the mirror of their room had to be given up.
+#[test]
+fn all_people_leave_a_room_whose_mirror_is_given_up() {
+    let mut node = Node::new();
+    node.has_entered();
+    node.reconnects();
+    node.sent();
+    node.hears(&[reply!("OK"), reply!("BEHIND")].concat());
+    assert_eq!(node.ears.closed, [CloseReason::Unavailable]);
+    let name = node.cluster.uplink.node_key(0, "at").split_off("dc:{0}:at:".len());
+    assert_eq!(node.sent(), [format!("SMEMBERS dc:{{0}}:y:{ROOM}:{name}")]);
+    let people = [node.user_id(), UserId::from_bits(0xAA)].map(|user_id| user_id.to_string());
+    let [one, other] = &people;
+    node.hears(&reply!(one, other));
+    let sent = node.sent();
+    assert!(sent[0].starts_with(&format!("exit {ROOM} {one} ")), "{sent:?}");
+    assert!(sent[1].starts_with(&format!("exit {ROOM} {other} ")), "{sent:?}");
+    assert_eq!(sent[2..], [format!("unwatch {ROOM}")]);
 }

@@ -231,6 +231,8 @@ fn a_node_declares_its_sockets_whatever_was_counted_before() {
             |node: &mut Node, count: &str| node.says(&format!("declare {} {count} {DAY}", ANA.sh));
         assert_eq!(declare(&mut scene.a, "3"), "[OK]");
         assert_eq!(sockets(&mut scene, ANA), "4 3 1");
+        let life = scene.stored("PTTL ^sat:node1").number();
+        assert!(life > 0, "what a node has ends even if no server ever returns");
         assert_eq!(declare(&mut scene.a, "3"), "[OK]");
         assert_eq!(declare(&mut scene.a, "1"), "[OK]");
         assert_eq!(sockets(&mut scene, ANA), "2 1 1");
