@@ -243,11 +243,6 @@ impl Chat {
         self.recount();
     }
 
-    /// Tells everyone in a room what it is like now, because a person inherited it.
-    pub fn announce_mirrored(&mut self, room: RoomKey, sink: &mut dyn Sink) {
-        self.announce_room(room, sink);
-    }
-
     fn set_facts(&mut self, key: RoomKey, facts: &RoomFacts<'_>) {
         let Some(room) = self.feeds.room_mut(key) else { return };
         let RoomInfo { title, has_password, is_locked, slow_mode, is_encrypted, .. } = facts.room;

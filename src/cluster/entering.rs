@@ -337,7 +337,8 @@ impl Cluster {
         if let Some(evicted) = UserId::parse(reply.text(5)) {
             self.close_person(lent, room, evicted, CloseReason::Silent);
         }
-        let (events, inherits) = (reply.list(2), !reply.bytes(3).is_empty());
+        let (events, facts) = (reply.list(2), reply.bytes(3));
+        let inherits = !facts.is_empty();
         let arrival = events.iter().find_map(|event| {
             let event = record::entry(room, event).ok()?;
             let is_own = event.message.user_id == entering.user_id
@@ -367,8 +368,10 @@ impl Cluster {
         }
         if self.await_entry(room, key, last) {
             self.let_in(lent, entering, later, inherits);
+            self.on_facts(lent, room, facts);
             return Ok(None);
         }
+        self.on_facts(lent, room, facts); // They are told when the arrival has been.
         Ok(Some(EntryStep::Loading { events: later.to_vec(), inherits }))
     }
 
@@ -380,13 +383,20 @@ impl Cluster {
         events: &[Reply],
         inherits: bool,
     ) {
+        self.admit(lent, entering, inherits);
+        for event in events {
+            self.on_entry(lent, entering.room, event);
+        }
+    }
+
+    fn admit(&mut self, lent: &mut Lent<'_>, entering: &Entering, inherits: bool) {
         let Entering { conn, session, hash, room, user_id, start, ref name, .. } = *entering;
         self.stop_seeking(lent.now.mono, entering);
         if let Some(reason) = entering.ends {
             self.call_exit(lent.now.mono, room, user_id, false);
             self.detach(lent.now.mono, hash);
             self.answers.push(NodeAnswer::TurnedAway { to: conn, reason });
-            return events.iter().for_each(|event| self.on_entry(lent, room, event));
+            return;
         }
         let (key, name) = (lent.chat.room(room), name.as_ref());
         let entered = key.zip(name).and_then(|(key, name)| {
@@ -405,12 +415,6 @@ impl Cluster {
                 let reason = CloseReason::RoomNotFound;
                 self.answers.push(NodeAnswer::TurnedAway { to: conn, reason });
             }
-        }
-        for event in events {
-            self.on_entry(lent, room, event);
-        }
-        if let Some(key) = key.filter(|_| inherits) {
-            lent.chat.announce_mirrored(key, lent.sink);
         }
     }
 

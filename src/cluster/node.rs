@@ -188,11 +188,7 @@ impl Cluster {
     fn on_push(&mut self, lent: &mut Lent<'_>, push: StorePush<'_>) {
         match push {
             StorePush::Message(appended) => self.on_said(lent, appended),
-            StorePush::Facts(facts) => {
-                if let Some(key) = lent.chat.room(facts.room.id) {
-                    lent.chat.change_mirrored(key, &facts, lent.sink);
-                }
-            }
+            StorePush::Facts(facts) => self.on_changed_to(lent, &facts),
             StorePush::Typing { room, user_id, user } => {
                 self.on_typing(lent, room, user_id, user, TYPING_SLACK);
             }

@@ -15,7 +15,8 @@ use super::resp::Reply;
 use super::state::{Cluster, Lent, Mirrored, RoomWaiter, Token};
 use super::status::Status;
 use crate::chat::{
-    Appended, CloseReason, Message, MessagePlace, OwnedRoom, Refusal, RoomId, UserId, UserName,
+    Appended, CloseReason, Message, MessagePlace, OwnedRoom, Refusal, RoomFacts, RoomId, UserId,
+    UserName,
 };
 use crate::clock::Mono;
 use crate::rate::Pace;
@@ -75,6 +76,7 @@ impl Cluster {
             is_loading: !is_complete,
             tombstones: tombstones.collect(),
             waiting: Vec::new(),
+            facts: Vec::new(),
             used: lent.now.mono,
         };
         self.rooms.insert(room, mirrored);
@@ -185,7 +187,11 @@ impl Cluster {
         // With `--history 0` the last message is not there to be loaded.
         mirrored.newest = mirrored.newest.max(mirrored.base);
         let waiting = std::mem::take(&mut mirrored.waiting);
+        let facts = std::mem::take(&mut mirrored.facts);
         self.go_on(lent, waiting);
+        for (about, owner) in facts {
+            self.on_changed_to(lent, &RoomFacts { room: about.info(), owner });
+        }
     }
 
     fn go_on(&mut self, lent: &mut Lent<'_>, waiting: Vec<RoomWaiter>) {
@@ -249,13 +255,27 @@ impl Cluster {
 
     /// What the room is like now; empty: as it was.
     pub(super) fn on_facts(&mut self, lent: &mut Lent<'_>, room: RoomId, text: &[u8]) {
-        if let (Some(key), Ok(facts)) = (lent.chat.room(room), record::facts(room, text)) {
-            lent.chat.change_mirrored(key, &facts, lent.sink);
+        if let Ok(facts) = record::facts(room, text) {
+            self.on_changed_to(lent, &facts);
+        }
+    }
+
+    /// The room has changed, or its owner. What was said before that is told first.
+    pub(super) fn on_changed_to(&mut self, lent: &mut Lent<'_>, facts: &RoomFacts<'_>) {
+        let mirrored = self.rooms.get_mut(&facts.room.id);
+        if let Some(mirrored) = mirrored.filter(|mirrored| mirrored.is_loading) {
+            mirrored.facts.push((OwnedRoom::of(facts.room), facts.owner));
+        } else if let Some(key) = lent.chat.room(facts.room.id) {
+            lent.chat.change_mirrored(key, facts, lent.sink);
         }
     }
 
     /// What the room is like, after changes may have been missed.
     pub(super) fn refresh_facts(&mut self, lent: &mut Lent<'_>, room: RoomId, text: &[u8]) {
+        // What was told meanwhile is older.
+        if let Some(mirrored) = self.rooms.get_mut(&room) {
+            mirrored.facts.clear();
+        }
         if let (Some(key), Ok(facts)) = (lent.chat.room(room), record::facts(room, text)) {
             lent.chat.refresh_mirrored(key, &facts, lent.sink);
         }

@@ -183,6 +183,8 @@ pub(super) struct Mirrored {
     /// Deleted messages that are still to be loaded, the oldest first.
     pub tombstones: VecDeque<(MessagePlace, Vec<u8>)>,
     pub waiting: Vec<RoomWaiter>,
+    /// What the room was like, as it was told while messages before that were still to be loaded.
+    pub facts: Vec<(OwnedRoom, Option<UserId>)>,
     /// The last use.
     pub used: Mono,
 }

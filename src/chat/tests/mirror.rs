@@ -601,7 +601,7 @@ fn an_owner_need_not_be_present() {
     let zoe = glass.admit_as(room, ZOE, session(9), Start::Last(0), true);
     assert_eq!(glass.chat.owner(room), Some(ZOE));
     glass.apply(room, ZOE, MessageKind::UserJoined);
-    glass.chat.announce_mirrored(room, &mut glass.sink);
+    glass.change(room, |facts| facts.owner = Some(ZOE));
     let texts = ["true 000000000000000c true", "UserJoined", "RoomChanged"];
     glass.assert_received(room, zoe, &texts);
     let left = glass.exit(zoe, Departure::Closed);

@@ -112,3 +112,52 @@ fn the_end_of_a_session_or_a_room_closes_its_connections() {
     node.chat.end_members(node.now, 10, &mut node.ears);
     assert_eq!(node.ears.closed, [CloseReason::RoomDeleted]);
 }
+
+/// Regression: a change of the room was told at once while the messages before it were still being loaded,
+/// so a new owner was told before its arrival.
+#[test]
+fn a_new_owner_is_told_after_its_arrival() {
+    let zoe = UserId::from_bits(0xAA);
+    let facts = format!("R {ROOM} - 0 {zoe} 1755611000000000 - 2 a title");
+    let zoe_joined = record('J', 4, zoe, "").replace("03Ana", "03Zoe");
+    let heard = |node: &mut Node| {
+        let heard = std::mem::take(&mut node.ears.heard).into_iter();
+        let kinds = ["UserJoined", "RoomChanged"].into_iter();
+        let kind = |event: String| kinds.clone().find(|kind| event.contains(kind));
+        heard.filter_map(kind).collect::<Vec<_>>()
+    };
+    // At a node that is asking for what it has missed.
+    let mut node = Node::new();
+    node.has_entered();
+    heard(&mut node);
+    node.hears(&said("6-0", "7-0", 3, "two"));
+    node.hears(&push(&format!("M {ROOM} 7-0 8-0 {zoe_joined}")));
+    node.hears(&push(&facts));
+    assert_eq!(heard(&mut node), [""; 0]);
+    let missed = |at| record('C', at, zoe, "x");
+    let mine = node.user_id().to_string();
+    let list = reply!(@ ["6-0", (missed(2)), "7-0", (missed(3)), "8-0", (zoe_joined)]);
+    let now = facts.split_once(&format!("{ROOM} ")).unwrap().1;
+    let parts = [bulk("OK"), list, bulk(""), bulk(now), reply!(mine)];
+    node.hears(&format!("*5\r\n{}", parts.concat()));
+    assert_eq!(heard(&mut node), ["UserJoined", "RoomChanged"]);
+    // At the node of the heir, which is let in while the history is loaded: here, before the last part.
+    let mut node = Node::new();
+    node.enters();
+    node.hears(&reply!("OK", "Ana", "", "0", "1"));
+    let (mine, none) = (node.user_id(), "*0\r\n");
+    let snapshot = format!("*3\r\n{}{none}{none}", bulk(FACTS));
+    let joined = record('J', 4, mine, "");
+    let events = reply!(@ [["5-0", "6-0", (joined.clone())]]);
+    let now = format!("- 0 {mine} 1755611000000000 - 1 a title");
+    let items = [bulk("IN"), bulk("5-0"), events, bulk(&now), snapshot, bulk("")];
+    node.hears(&format!("*6\r\n{}", items.concat()));
+    let entry = |at: &str, text: &str| reply!(@ [at, ["d", text]]);
+    let old = (1..=127).map(|at| entry(&format!("4-{at}"), &record('C', at, zoe, "x")));
+    let old: Vec<_> = old.chain([entry("5-0", &record('C', 200, zoe, "x"))]).collect();
+    node.hears(&format!("*128\r\n{}", old.concat()));
+    assert_eq!(heard(&mut node), [""; 0]);
+    node.hears(&format!("*1\r\n{}", entry("6-0", &joined)));
+    assert_eq!(node.outcome(), "entered");
+    assert_eq!(heard(&mut node), ["UserJoined", "RoomChanged"]);
+}
