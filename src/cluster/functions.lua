@@ -151,6 +151,20 @@ local function kept(P, room, id)
   return found and found[2][2] or tombstone(P, room, id)
 end
 
+local function oldest(P, room)
+  local entry = redis.call('XRANGE', P .. 'x:' .. room, '-', '+', 'COUNT', 1)[1]
+  local grave = redis.call('ZRANGE', P .. 'd:' .. room, 0, 0, 'WITHSCORES')
+  return math.min(entry and score(entry[1]) or math.huge, tonumber(grave[2] or math.huge))
+end
+
+-- A message that is kept, without the one more that `arrive` keeps: clients have it no longer.
+local function shown(P, room, id, keep)
+  local d = kept(P, room, id)
+  if not d then return nil end
+  local count = redis.call('XLEN', P .. 'x:' .. room) + redis.call('ZCARD', P .. 'd:' .. room)
+  return (count <= tonumber(keep) or score(id) > oldest(P, room)) and d or nil
+end
+
 -- Entries and tombstones together are at most `keep`; the oldest go first.
 local function fit(P, room, keep, tombstones)
   local call, x, D = redis.call, P .. 'x:' .. room, P .. 'd:' .. room
@@ -1199,9 +1213,13 @@ local function withdraw(P, us, from, room, uid, why, kind, keep, tail, ttl_empty
   return left
 end
 
+-- '1' follows if the person goes on owning the room. Then the caller calls `own` before it calls
+-- `forget`: who has become the owner by arriving, or by a change, is only among the members until now.
 local function leave(P, us, node, room, uid, keep, tail, ttl_empty)
-  if not living(P, room, us) then return { 'OK', '' } end
-  return { 'OK', withdraw(P, us, node, room, uid, 'left', 'L', keep, tail, ttl_empty) or '' }
+  local u, owner = living(P, room, us, 'o')
+  if not u then return { 'OK', '' } end
+  local left = withdraw(P, us, node, room, uid, 'left', 'L', keep, tail, ttl_empty)
+  return { 'OK', left or '', owner == uid and '1' or nil }
 end
 
 -- For a session that has ended. Tells all nodes by push.
@@ -1226,10 +1244,10 @@ local function outsider(P, room, uid, folded)
 end
 
 -- The message with this nonce, if it is kept.
-local function known_nonce(P, room, nonce)
+local function known_nonce(P, room, nonce, keep)
   local call = redis.call
   local id = call('HGET', P .. 'k:' .. room, nonce) or call('HGET', P .. 'K:' .. room, nonce)
-  local d = id and kept(P, room, id)
+  local d = id and shown(P, room, id, keep)
   return d and id, d
 end
 
@@ -1268,7 +1286,7 @@ local function post(P, us, node, room, uid, interval, burst, keep, nonce, body, 
   local id, d
   if nonce ~= '' then
     nonce = uid .. nonce
-    id, d = known_nonce(P, room, nonce)
+    id, d = known_nonce(P, room, nonce, keep)
   end
   wait = not id and r[8] and r[9] ~= uid and slow(P, room, uid, us, r[8])
   if wait then return { 'RATE', num(wait) } end
@@ -1323,7 +1341,7 @@ local function delete_message(P, us, node, room, uid, id, tail_of_target, tail, 
   local call, R, D = redis.call, P .. 'r:' .. room, P .. 'd:' .. room
   local u, owner = living(P, room, us, 'o')
   if not u then return { 'NOROOM' } end
-  local d = kept(P, room, id)
+  local d = shown(P, room, id, keep)
   if not d then return { 'NOMESSAGE' } end
   local kind, its_tail, author, text = parts(d)
   if its_tail ~= tail_of_target or kind ~= 'C' and kind ~= 'D' then return { 'NOMESSAGE' } end
@@ -1477,10 +1495,7 @@ local function break_after(P, room, last, newest)
   end
   if kept(P, room, newest) then return nil end
   if score(newest) > score(last) then return 'BEHIND' end
-  local entry = call('XRANGE', x, '-', '+', 'COUNT', 1)[1]
-  local grave = call('ZRANGE', P .. 'd:' .. room, 0, 0, 'WITHSCORES')
-  local oldest = math.min(entry and score(entry[1]) or math.huge, tonumber(grave[2] or math.huge))
-  return score(newest) < oldest and 'GAP' or 'BEHIND'
+  return score(newest) < oldest(P, room) and 'GAP' or 'BEHIND'
 end
 
 -- The messages after this one with the tombstones in their places. `more`: not all of them.

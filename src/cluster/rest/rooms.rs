@@ -12,11 +12,12 @@ use crate::chat::{
     Address, BanRequest, CloseReason, GIVES_WAY_AFTER, MessageId, Outcome, OwnedRoom, Refusal,
     RoomChanges, RoomId, RoomOptions, SessionCommand, Title, UserId,
 };
+use crate::clock::Mono;
 use crate::cluster::args::Args;
 use crate::cluster::identity::{AddressHashes, new_tail};
 use crate::cluster::library::Function;
 use crate::cluster::plan::{KnownSession, RequestStep, RoomAct};
-use crate::cluster::record;
+use crate::cluster::record::{self, SessionHash};
 use crate::cluster::refusal::{accept, accept_creation, away};
 use crate::cluster::resp::Reply;
 use crate::cluster::settled::Settled;
@@ -68,12 +69,15 @@ impl Cluster {
             .share(config.address_sessions_max)
             .pace(config.room_pace)
             .time(GIVES_WAY_AFTER);
-        // An index of the rooms that pass on when the session ends. The room itself decides.
-        let owned = Args::new().text(person.hash.to_string()).text(room.to_string());
-        let now = lent.now.mono;
-        self.call_session(now, person.hash, Function::Own, owned, Token::Nothing)?;
+        self.own(lent.now.mono, person.hash, room)?;
         let step = RequestStep::Opening { person, room, options, from };
         self.ask_room(room, Function::OpenRoom, args, step)
+    }
+
+    /// Puts a room into the index of those that pass on when the session ends. The room itself decides.
+    fn own(&mut self, now: Mono, session: SessionHash, room: RoomId) -> Result<(), Refusal> {
+        let args = Args::new().text(session.to_string()).text(room.to_string());
+        self.call_session(now, session, Function::Own, args, Token::Nothing)
     }
 
     pub(super) fn on_opened(
@@ -292,6 +296,9 @@ impl Cluster {
                 let user_id = self.user_id(person.hash, room)?;
                 self.close_person(lent, room, user_id, CloseReason::LeftRoom);
                 self.on_entry_at(lent, room, reply, 1);
+                if reply.bytes(2) == b"1" {
+                    self.own(lent.now.mono, person.hash, room)?;
+                }
                 self.forget(lent.now.mono, person.hash, &[(room, version)])?;
                 done(Outcome::Left)
             }

@@ -220,6 +220,14 @@ fn a_room_is_joined_and_left() {
     let leave = of(SessionCommand::Leave { room: Some(room()) });
     let touched = ("touch", reply!("OK", "Ana", "77"));
     check(leave, &[touched, ("leave", reply!("OK", "")), ("forget", String::new())], "left");
+    // Regression: the room of an owner that had inherited it, and left, kept this owner when the session ended.
+    let leave = of(SessionCommand::Leave { room: Some(room()) });
+    let touched = ("touch", reply!("OK", "Ana", "5"));
+    check(
+        leave,
+        &[touched, ("leave", reply!("OK", "", "1")), ("own forget", String::new())],
+        "left",
+    );
 }
 
 #[test]

@@ -142,6 +142,15 @@ fn a_nonce_is_answered_with_its_message_within_the_kept_history() {
         assert_eq!(status(&mut scene.a, &post(ANA, "n4", "four")), "OK");
         assert_eq!(status(&mut scene.a, &post(ANA, "n1", "one")), "OK", "no longer kept");
         assert_eq!(status(&mut scene.a, &post(ANA, "n4", "four")), "DUP");
+        // An arrival leaves one message more, for nodes that load the history, but not for clients.
+        scene.c.enter(ROOM, &Entry { keep: "4", ..Entry::of(CY) });
+        assert_eq!(scene.history(ROOM).len(), 5);
+        assert_eq!(status(&mut scene.a, &post(ANA, "n3", "three")), "DUP");
+        let second = scene.stored(&format!("XRANGE ^x:{ROOM} - + COUNT 1")).at(0).at(0).text();
+        let delete =
+            format!("delete_message {ROOM} {} {second} {TAIL} {TAIL} ana 4 0 1 u", ANA.uid);
+        assert_eq!(scene.a.says(&delete), "[NOMESSAGE]");
+        assert_eq!(status(&mut scene.a, &post(ANA, "n2", "two")), "OK", "no longer kept");
         let size: i64 =
             ["k", "K"].map(|k| scene.stored(&format!("HLEN ^{k}:{ROOM}")).number()).iter().sum();
         assert!(size <= 8);

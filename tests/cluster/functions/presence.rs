@@ -399,7 +399,8 @@ fn leaving_ends_membership_and_sockets_at_all_nodes() {
         assert_eq!(scene.a.leave(ROOM, CY).to_string(), "[OK '']");
         // With its last socket by leaving, the room has an end again.
         scene.a.admit(ROOM, ANA);
-        scene.a.leave(ROOM, ANA);
+        let reply = scene.a.leave(ROOM, ANA);
+        assert_eq!(reply.at(2).text(), "1", "ana goes on owning the room");
         assert_ne!(scene.stored(&format!("ZSCORE ^due e:{ROOM}")).to_string(), "-");
     });
 }
