@@ -234,12 +234,13 @@ impl Storm {
             _ => self.world.close(old),
         }
         self.world.peers[old].reading = false;
-        let ws = self.world.peers[old].ws_mut().expect("a WebSocket");
+        let ws = self.world.peers[old].ws().expect("a WebSocket");
         let person = &mut self.people[number];
         person.seen.extend(ws.seen.iter().cloned());
-        for reply in ws.replies_due.drain(..) {
+        // They stay due: what is on its way to the old connection may still be read.
+        for reply in &ws.replies_due {
             if let Reply::EchoOf { text, nonce } = reply {
-                person.unconfirmed.push((text, nonce));
+                person.unconfirmed.push((text.clone(), nonce.clone()));
             }
         }
         let last = person.resumes_after.take().or_else(|| person.seen.last().cloned());
