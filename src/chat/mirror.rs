@@ -66,16 +66,13 @@ pub struct Appended<'a> {
     pub message: Message<'a>,
 }
 
-/// A room at one moment, without the messages that still have their text.
+/// A room at one moment, without its messages.
 #[derive(Clone, Debug)]
 pub struct RoomSnapshot<'a> {
     /// The room itself.
     pub facts: RoomFacts<'a>,
     /// Who is present, in order of arrival.
     pub people: Vec<(UserId, UserName<'a>)>,
-    /// The messages that have been deleted ([`ChatDeleted`](super::MessageKind::ChatDeleted)), in
-    /// their order.
-    pub tombstones: Vec<Message<'a>>,
 }
 
 /// A connection that has been let into a room elsewhere.

@@ -30,7 +30,7 @@ Booleans are '1' and ''. A room is 10 or 32 hex digits, a `uid` (a person in one
   entry  { id of the room's last message before it, or '0-0'; id; d }
   facts  `flags slow owner created expires count title`. Flags: p unlisted, l password, k locked,
          e encrypted, or `-`; no owner, no end: `-`.
-  snapshot  { facts; uid, name … of those present, by arrival; id, d … of the tombstones }
+  snapshot  { facts; uid, name … of those present, by arrival }
 
 PUSHES, to the channel `prefix to:node`. A function tells its caller by its reply and the other nodes
 by a push, so that it does not matter whether a store delivers a caller's own push before or after
@@ -469,11 +469,7 @@ local function grave_of(member)
 end
 
 local function snapshot(P, room)
-  local graves = {}
-  for _, grave in ipairs(redis.call('ZRANGE', P .. 'd:' .. room, 0, -1)) do
-    push(graves, grave_of(grave))
-  end
-  return { (facts(P, room)), people(P, room), graves }
+  return { (facts(P, room)), people(P, room) }
 end
 
 -- Ends somebody's presence and tells the room. nil: was not present. A meter that still counts is
@@ -1515,6 +1511,16 @@ local function with_graves(P, room, list, newest, more)
   return all
 end
 
+-- A part of what a new mirror loads: at most `count` messages after this one, and tombstones. They are
+-- read together: a message that is deleted while a mirror is loaded has to keep its place.
+local function history(P, us, node, room, after, count)
+  local list = {}
+  local page = redis.call('XRANGE', P .. 'x:' .. room, '(' .. after, '+', 'COUNT', count)
+  for _, entry in ipairs(page) do push(list, entry[1], entry[2][2]) end
+  local more = #page == tonumber(count) and '1' or ''
+  return { 'OK', with_graves(P, room, list, after, more), more }
+end
+
 -- What a mirror has missed while the node was away; from now on it is told again. BEHIND: the store has
 -- lost what the mirror shows. GAP: more has been said than is kept.
 local function resync(P, us, node, room, newest)
@@ -1633,6 +1639,7 @@ register('delete_room', delete_room, FREES)
 register('remove', remove, {})
 register('bans', bans, READS)
 register('lift', lift, FREES)
+register('history', history, READS)
 register('resync', resync, FREES)
 register('listing', listing, READS)
 register('usage', usage, READS)

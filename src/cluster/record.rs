@@ -11,7 +11,7 @@
 //! | record | stamp (16) body |
 //! | facts | flags slow owner created expires count title |
 //! | entry | list: place of the message before, place, record |
-//! | snapshot | list: facts, people (list: user, name), tombstones (list: place, record) |
+//! | snapshot | list: facts, people (list: user, name) |
 //!
 //! Lengths, tails and users are in hex digits; stamps and times in microseconds since the Unix epoch.
 
@@ -154,18 +154,6 @@ pub fn messages(
     })
 }
 
-/// Reads the entries of a stream, as `XRANGE` and `XREVRANGE` reply with them: each is its place and a
-/// list of one field and its value.
-pub fn stream_messages(
-    room: RoomId,
-    entries: &Reply,
-) -> impl Iterator<Item = Result<Message<'_>, BadRecord>> {
-    entries.items().iter().map(move |entry| {
-        let record = entry.list(1).get(1).map(Reply::as_bytes).ok_or(BadRecord)?;
-        message(room, place(entry.bytes(0))?, record)
-    })
-}
-
 /// Reads the facts about a room.
 pub fn facts(room: RoomId, facts: &[u8]) -> Result<RoomFacts<'_>, BadRecord> {
     let mut words = utf8(facts)?.splitn(7, ' ');
@@ -197,7 +185,6 @@ pub fn snapshot(room: RoomId, snapshot: &Reply) -> Result<RoomSnapshot<'_>, BadR
     Ok(RoomSnapshot {
         facts: facts(room, snapshot.bytes(0))?,
         people: people(snapshot.list(1)).collect::<Result<_, _>>()?,
-        tombstones: messages(room, snapshot.list(2)).collect::<Result<_, _>>()?,
     })
 }
 
@@ -548,23 +535,17 @@ mod tests {
         assert_eq!(entry(room_id(), &Reply::List(vec![])).err(), Some(BadRecord));
 
         let people = Reply::List(vec![text(b"0123456789abcdef"), text(b"ana")]);
-        let tombstones = Reply::List(vec![text(b"1755611100123-7"), text(record)]);
-        let list = Reply::List(vec![text(b"- 0 - 5 - 1 "), people, tombstones.clone()]);
+        let list = Reply::List(vec![text(b"- 0 - 5 - 1 "), people]);
         let taken = snapshot(room_id(), &list).unwrap();
         assert_eq!((taken.people.len(), taken.people[0].1.as_str()), (1, "ana"));
-        assert_eq!(taken.tombstones[0].id.place(), PLACE);
         let odd =
             Reply::List(vec![text(b"- 0 - 5 - 1 "), Reply::List(vec![text(b"0123456789abcdef")])]);
         assert!(snapshot(room_id(), &odd).is_err());
 
-        let fields = Reply::List(vec![text(b"d"), text(record)]);
-        let page = Reply::List(vec![Reply::List(vec![text(b"1755611100123-7"), fields])]);
-        let mut messages = stream_messages(room_id(), &page);
-        assert_eq!(messages.next().unwrap().unwrap().id.place(), PLACE);
-        assert!(messages.next().is_none());
-        // XRANGE of a store that is asked for an entry that was deleted meanwhile.
-        let page = Reply::List(vec![Reply::List(vec![text(b"1755611100123-7"), Reply::Null])]);
-        assert!(stream_messages(room_id(), &page).next().unwrap().is_err());
+        let page = [text(b"1755611100123-7"), text(record)];
+        let mut page = messages(room_id(), &page);
+        assert_eq!(page.next().unwrap().unwrap().id.place(), PLACE);
+        assert!(page.next().is_none());
         assert!(rooms(&[text(b"a1b2c3d4e5"), text(b"- 0 - 5 - 0 x")]).all(|room| room.is_ok()));
     }
 

@@ -152,7 +152,8 @@ impl Cluster {
         }
     }
 
-    fn call_catching_up(
+    /// Calls a function, also while catching up. The call is not sent again.
+    pub(super) fn call_catching_up(
         &mut self,
         now: Mono,
         partition: u16,

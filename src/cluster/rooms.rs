@@ -21,8 +21,8 @@ use crate::chat::{
 use crate::clock::Mono;
 use crate::rate::Pace;
 
-/// Messages in one part of a history: at most about two megabytes.
-const PART_MESSAGES: usize = 128;
+/// Messages in one part of a history, besides deleted ones: at most about two megabytes.
+const PART_MESSAGES: u64 = 128;
 
 /// How long after its last use a room is mirrored that has no connections here.
 const IDLE_ROOM_KEPT: Duration = Duration::from_secs(30);
@@ -65,16 +65,11 @@ impl Cluster {
         let facts = record::facts(room, snapshot.bytes(0)).ok()?;
         let people = record::people(snapshot.list(1)).filter_map(Result::ok);
         lent.chat.adopt(&facts, people);
-        let tombstones = record::pairs(snapshot.list(2)).filter_map(|pair| {
-            let (at, record) = pair.ok()?;
-            Some((record::place(at).ok()?, record.to_vec()))
-        });
         let is_complete = last == MessagePlace::default();
         let mirrored = Mirrored {
             newest: MessagePlace::default(),
             base: last,
             is_loading: !is_complete,
-            tombstones: tombstones.collect(),
             waiting: Vec::new(),
             facts: Vec::new(),
             used: lent.now.mono,
@@ -105,28 +100,26 @@ impl Cluster {
 
     pub(super) fn load_more(&mut self, now: Mono, room: RoomId) {
         let Some(mirrored) = self.rooms.get(&room) else { return };
-        let from = match mirrored.newest == MessagePlace::default() {
-            true => "-".to_owned(),
-            false => format!("({}", mirrored.newest),
-        };
+        let newest = mirrored.newest.to_string();
         let Ok(partition) = self.identity().map(|identity| identity.partition_of_room(room)) else {
             return;
         };
-        let key = format!("{}x:{room}", self.uplink.key_prefix(partition));
-        let count = PART_MESSAGES.to_string();
-        let parts: [&[u8]; 6] =
-            [b"XRANGE", key.as_bytes(), from.as_bytes(), b"+", b"COUNT", count.as_bytes()];
-        if self.uplink.command(now, &parts, Token::History(room)).is_err() {
+        let args = Args::new().text(room.to_string()).text(newest).number(PART_MESSAGES);
+        let token = Token::History(room);
+        if self.call_catching_up(now, partition, Function::History, args, token).is_err() {
             self.deferred.rooms.push(room);
         }
     }
 
     /// A part of a room's history.
     pub(super) fn on_history(&mut self, lent: &mut Lent<'_>, room: RoomId, reply: &Reply) {
-        for message in record::stream_messages(room, reply).filter_map(Result::ok) {
+        if Status::of(reply) != Status::Ok {
+            return self.on_out_of_date(lent, room);
+        }
+        for message in record::messages(room, reply.list(1)).filter_map(Result::ok) {
             self.load_one(lent, &message);
         }
-        match reply.items().len() < PART_MESSAGES {
+        match reply.bytes(2).is_empty() {
             true => self.on_loaded(lent, room),
             false => self.load_more(lent.now.mono, room),
         }
@@ -135,7 +128,6 @@ impl Cluster {
     /// A message, in its order.
     pub(super) fn load_one(&mut self, lent: &mut Lent<'_>, message: &Message<'_>) {
         let (room, place) = (message.room_id, message.id.place());
-        self.load_tombstones(lent, room, Some(place));
         self.admit_waiting(lent, room);
         let (Some(mirrored), Some(key)) = (self.rooms.get_mut(&room), lent.chat.room(room)) else {
             return;
@@ -149,20 +141,6 @@ impl Cluster {
             true => lent.chat.load(key, message),
             false => lent.chat.apply(key, message, lent.sink),
         };
-    }
-
-    /// Loads the deleted messages before this one; `None`: all.
-    fn load_tombstones(&mut self, lent: &mut Lent<'_>, room: RoomId, before: Option<MessagePlace>) {
-        let (Some(mirrored), Some(key)) = (self.rooms.get_mut(&room), lent.chat.room(room)) else {
-            return;
-        };
-        let is_due = |place: &MessagePlace| before.is_none_or(|before| *place < before);
-        while mirrored.tombstones.front().is_some_and(|(place, _)| is_due(place)) {
-            let Some((place, record)) = mirrored.tombstones.pop_front() else { break };
-            if let Ok(message) = record::message(room, place, &record) {
-                lent.chat.load(key, &message);
-            }
-        }
     }
 
     /// Lets in who waits for what has been loaded, before the next message.
@@ -181,7 +159,6 @@ impl Cluster {
 
     /// The store has given all that it had.
     pub(super) fn on_loaded(&mut self, lent: &mut Lent<'_>, room: RoomId) {
-        self.load_tombstones(lent, room, None);
         let Some(mirrored) = self.rooms.get_mut(&room) else { return };
         mirrored.is_loading = false;
         // With `--history 0` the last message is not there to be loaded.

@@ -117,7 +117,7 @@ pub(super) enum Token {
 impl Token {
     /// Whether a function replies. The others are commands of the store's own, without a status.
     pub fn is_of_function(&self) -> bool {
-        !matches!(self, Token::History(_) | Token::Memory | Token::Counted(_))
+        !matches!(self, Token::Memory | Token::Counted(_))
     }
 }
 
@@ -180,8 +180,6 @@ pub(super) struct Mirrored {
     /// The last message before the snapshot. Up to it messages change nobody's presence.
     pub base: MessagePlace,
     pub is_loading: bool,
-    /// Deleted messages that are still to be loaded, the oldest first.
-    pub tombstones: VecDeque<(MessagePlace, Vec<u8>)>,
     pub waiting: Vec<RoomWaiter>,
     /// What the room was like, as it was told while messages before that were still to be loaded.
     pub facts: Vec<(OwnedRoom, Option<UserId>)>,

@@ -46,6 +46,7 @@ fn calls() -> Vec<(&'static str, String)> {
         ("remove", format!("{ROOM} {ana} {} '' '' 1000 {tail} 0 1 {HOUR}", BO.uid)),
         ("bans", format!("{ROOM} {ana}")),
         ("lift", format!("{ROOM} {ana} {}", BO.uid)),
+        ("history", format!("{ROOM} 0-0 9")),
         ("resync", format!("{ROOM} 1-1")),
         ("listing", "x".into()),
         ("usage", "'' 9".into()),
@@ -317,7 +318,7 @@ fn reads_write_nothing_and_may_be_called_as_reads() {
                 reads.push(name);
             }
         }
-        assert_eq!(reads, ["count", "bans", "listing", "usage", "members"]);
+        assert_eq!(reads, ["count", "bans", "history", "listing", "usage", "members"]);
     });
 }
 

@@ -248,9 +248,29 @@ fn a_deleted_text_is_gone_and_its_tombstone_is_history() {
         let dup = scene.b.post(ROOM, &post);
         assert_eq!((dup.at(0).text(), dup.at(1).text()), ("DUP".into(), id));
         assert_eq!(brief(&dup.at(2).text()), "D bo n1");
-        // A node that begins to mirror the room is told of it.
-        let shot = scene.c.run(&format!("look {ROOM} '' show '' 1"));
-        assert_eq!(brief(&shot.at(3).at(2).at(1).text()), "D bo n1");
+    });
+}
+
+/// Regression: a node that began to mirror a room had the tombstones of the moment at which it was told
+/// of it, and never learned of a message that was deleted before it read that part of the history.
+#[test]
+fn a_node_that_loads_the_history_gets_deleted_messages_in_their_places() {
+    each(|store| {
+        let mut scene = scene(store);
+        let page = |scene: &mut Scene, after: &str| {
+            let page = scene.c.run(&format!("history {ROOM} {after} 3"));
+            let kinds = page.at(1).list().chunks(2).map(|pair| brief(&pair[1].text())[..1].into());
+            (kinds.collect::<Vec<String>>().concat(), page.at(2).text())
+        };
+        let ids = ["1", "2", "3", "4"].map(|text| scene.a.say(ROOM, ANA, text));
+        let look = scene.c.run(&format!("look {ROOM} {} read '' 1", ANA.uid));
+        assert_eq!((look.at(2).text(), look.at(3).list().len()), (ids[3].clone(), 2));
+        assert_eq!(page(&mut scene, "0-0"), ("JJC".into(), "1".into()));
+        scene.a.delete_message(ROOM, ANA, &ids[1]);
+        scene.a.delete_message(ROOM, ANA, &ids[3]);
+        assert_eq!(page(&mut scene, &ids[0]), ("DCDXX".into(), "1".into()));
+        assert_eq!(page(&mut scene, &ids[2]), ("DXX".into(), "".into()));
+        assert_eq!(scene.c.says("history 0000000000 0-0 3"), "[OK [] '']");
     });
 }
 

@@ -96,7 +96,7 @@ fn a_node_that_has_a_mirror_gets_no_snapshot_unless_the_store_knows_nothing_of_i
         let mut scene = scene(store);
         let have = |who| Entry { have: "1", ..Entry::of(who) };
         let reply = scene.b.enter(ROOM, &have(BO));
-        assert_eq!(reply.at(4).list().len(), 3, "the node was forgotten");
+        assert_eq!(reply.at(4).list().len(), 2, "the node was forgotten");
         let reply = scene.b.enter(ROOM, &have(CY));
         assert_eq!(reply.at(4).text(), "");
         assert_eq!(briefs(reply.at(2)), ["J cy"]);
