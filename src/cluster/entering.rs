@@ -52,7 +52,8 @@ impl Cluster {
             let ttl = cluster.config.session_ttl;
             let now = lent.now.mono;
             let Some(room) = room else {
-                let args = Args::new().text(hash.to_string()).time(ttl).text("");
+                // A refused connection is no use of its session.
+                let args = Args::new().text(hash.to_string()).time(ttl).text("-");
                 cluster.call_first(now, partition, Function::Touch, args, key)?;
                 return Ok(Plan::Nowhere(conn));
             };
@@ -137,7 +138,9 @@ impl Cluster {
             self.end_stay(lent, entering.room, entering.user_id);
         }
         if entering.is_attached {
-            self.detach(lent.now.mono, entering.hash);
+            // A socket that was not let in, and did not wait for a name, is no use of its session.
+            let was_refused = !entering.is_inside && entering.holder.is_none();
+            self.detach_as(lent.now.mono, entering.hash, was_refused);
         }
         self.stop_seeking(lent.now.mono, &entering);
         self.answers.push(NodeAnswer::TurnedAway { to: entering.conn, reason });
@@ -705,8 +708,12 @@ impl Cluster {
     }
 
     pub(super) fn detach(&mut self, now: Mono, session: SessionHash) {
+        self.detach_as(now, session, false);
+    }
+
+    fn detach_as(&mut self, now: Mono, session: SessionHash, was_refused: bool) {
         let ttl = self.config.session_ttl;
-        let args = Args::new().text(session.to_string()).time(ttl);
+        let args = Args::new().text(session.to_string()).time(ttl).flag(was_refused);
         let token = Token::Detach(session);
         if self.call_session(now, session, Function::Detach, args, token).is_err() {
             match self.uplink.is_up() {

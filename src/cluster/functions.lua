@@ -50,7 +50,8 @@ so that nothing remains if no server ever returns.
   rooms ix      zset   all rooms, public rooms → opening order        ir  hash  public room → facts
   at:node sat:node  set   rooms it is interested in, sessions with sockets at it
   s:sh   hash   n name, e end (none while attached), x ended, c sockets, c:node sockets there,
-                j meter of joins, i without sockets since, k `a64 a48`, r joins so far
+                j meter of joins, i without sockets since, k `a64 a48`, r joins so far,
+                b `e i last use` before the first socket, while nothing has used it since
   sr:sh so:sh   hash room → `order version`, set: rooms joined, rooms owned. Only indices: the room
                 decides. They are written before the room and cleaned after it.
   as:a ar:a     zset   sessions, rooms created from an address → last use, or ATTACHED
@@ -678,10 +679,16 @@ local function tails(seed)
   end
 end
 
--- The session no longer has so many sockets at a node. After the last of all it has an end again.
-local function unplug(P, us, sh, node, count, ttl)
+-- The session no longer has so many sockets at a node. After the last of all it has an end again; if
+-- `was_refused` and nothing has used the session meanwhile, the end that it had before.
+local function unplug(P, us, sh, node, count, ttl, was_refused)
   local call, S = redis.call, P .. 's:' .. sh
-  local here = tonumber(call('HGET', S, 'c:' .. node) or 0)
+  local s = call('HMGET', S, 'c:' .. node, 'b')
+  local here, before = tonumber(s[1] or 0), s[2]
+  if before and not was_refused then
+    call('HDEL', S, 'b')
+    before = false
+  end
   count = math.min(count, here)
   if count == here then
     call('HDEL', S, 'c:' .. node)
@@ -690,8 +697,14 @@ local function unplug(P, us, sh, node, count, ttl)
     call('HINCRBY', S, 'c:' .. node, -count)
   end
   if count == 0 or call('HINCRBY', S, 'c', -count) > 0 then return end
-  call('HSET', S, 'e', num(us + ttl * 65 / 64), 'i', num(us))
-  attribute(P, 'as', call('HGET', S, 'k'), num(us), sh)
+  local ends, idle, used = num(us + ttl * 65 / 64), num(us), num(us)
+  if before then
+    ends, idle, used = before:match('^(%d+) (%d+) (%d+)$')
+    call('HDEL', S, 'b')
+    call('ZADD', P .. 'due', ends, 's:' .. sh) -- It may have been put later.
+  end
+  call('HSET', S, 'e', ends, 'i', idle)
+  attribute(P, 'as', call('HGET', S, 'k'), used, sh)
 end
 
 -- Cleans up after a node that is silent since `since`, at most `most` steps; returns those left.
@@ -818,19 +831,26 @@ end
 
 -- Sessions ------------------------------------------------------------------------------------
 
--- n k c of a living session, whose time begins anew, or nil. It ends between 1 and 65/64 of its
+-- n e k b of a living session, or nil.
+local function known(P, us, sh)
+  local s = redis.call('HMGET', P .. 's:' .. sh, 'n', 'x', 'e', 'k', 'b')
+  if not s[1] or s[2] or tonumber(s[3] or ATTACHED) <= us then return nil end
+  return s[1], s[3], s[4], s[5]
+end
+
+-- The name of a living session, whose time begins anew, or nil. It ends between 1 and 65/64 of its
 -- `ttl` after its last use, so that most uses write nothing.
 local function use(P, us, sh, ttl)
   local call, S = redis.call, P .. 's:' .. sh
-  local s = call('HMGET', S, 'n', 'x', 'e', 'k')
-  local ends = tonumber(s[3] or ATTACHED)
-  if not s[1] or s[2] or ends <= us then return nil end
-  if s[3] then attribute(P, 'as', s[4], num(us), sh) end
-  if ends < us + ttl then
+  local name, ends, pair, before = known(P, us, sh)
+  if not name then return nil end
+  if before then call('HDEL', S, 'b') end
+  if ends then attribute(P, 'as', pair, num(us), sh) end
+  if ends and tonumber(ends) < us + ttl then
     call('HSET', S, 'e', num(us + ttl * 65 / 64))
-    renew_session(P, sh, s[4], ttl)
+    renew_session(P, sh, pair, ttl)
   end
-  return s[1]
+  return name
 end
 
 -- room, version of all that a session has joined, in that order.
@@ -888,9 +908,9 @@ local function open_session(P, us, node, sh, name, ttl, max, a64, a48, most, int
   return { 'OK', victim or '' }
 end
 
--- want: 'rooms', or a room for its version.
+-- want: 'rooms', or a room for its version; '-': only the name, and it is no use of the session.
 local function touch(P, us, node, sh, ttl, want)
-  local name = use(P, us, sh, ttl)
+  local name = (want == '-' and known or use)(P, us, sh, ttl)
   if not name then return { 'NOSESSION' } end
   if want == 'rooms' then return { 'OK', name, joined(P, sh) } end
   local known = want ~= '' and redis.call('HGET', P .. 'sr:' .. sh, want)
@@ -934,13 +954,14 @@ local function register_socket(P, node, sh)
   end
 end
 
--- A socket begins. `over`: nothing was counted, and what there is too much of. The refusals of the
--- room come first, so the caller calls `enter` all the same.
+-- A socket begins, which is no use of the session until it is let in. `over`: nothing was counted,
+-- and what there is too much of. The refusals of the room come first, so the caller calls `enter` all
+-- the same.
 local function attach(P, us, node, sh, room, ttl, sockets_max, rooms_max, interval, burst)
   local call, S = redis.call, P .. 's:' .. sh
-  local name = use(P, us, sh, ttl)
+  local name, ends, pair = known(P, us, sh)
   if not name then return { 'NOSESSION' } end
-  local s = call('HMGET', S, 'c', 'j', 'k')
+  local s = call('HMGET', S, 'c', 'j', 'i')
   interval = tonumber(interval)
   local most = us + interval * burst
   local meter = math.min(tonumber(s[2] or 0), most)
@@ -951,15 +972,21 @@ local function attach(P, us, node, sh, room, ttl, sockets_max, rooms_max, interv
   if not version then return { 'OK', name, 'rooms', wait, '', joined(P, sh) } end
   call('HINCRBY', S, 'c', 1)
   call('HINCRBY', S, 'c:' .. node, 1)
-  call('HDEL', S, 'e')
+  if ends then
+    local a64 = two(pair)
+    local used = a64 ~= '' and call('ZSCORE', P .. 'as:' .. a64, sh)
+    call('HSET', S, 'b', ends .. ' ' .. (s[3] or num(us)) .. ' ' .. num(used or us))
+    call('HDEL', S, 'e')
+  end
   register_socket(P, node, sh)
-  attribute(P, 'as', s[3], ATTACHED, sh)
+  attribute(P, 'as', pair, ATTACHED, sh)
   return { 'OK', name, '', wait, version }
 end
 
-local function detach(P, us, node, sh, ttl)
+-- was_refused: the socket was not let in.
+local function detach(P, us, node, sh, ttl, was_refused)
   if redis.call('HEXISTS', P .. 's:' .. sh, 'c:' .. node) == 1 then
-    unplug(P, us, sh, node, 1, tonumber(ttl))
+    unplug(P, us, sh, node, 1, tonumber(ttl), was_refused == '1')
   end
   return { 'OK' }
 end

@@ -250,6 +250,23 @@ fn a_session_expires_only_after_its_last_socket_has_closed() {
     server.ask(get("/sessions/me").session(&ana)).refused(401, "invalid_session");
 }
 
+/// Regression: in a cluster each refused socket made the session live longer.
+// contract §3.10
+#[test]
+fn a_refused_socket_is_no_use_of_its_session() {
+    let server = Server::start(&["--session-ttl", "1s"]);
+    let owner = server.session("owner");
+    let room = server.room_with(&owner, &json!({"password": "x"}));
+    let _inside = server.enter_as(&room, "owner", &owner);
+    let ana = server.session("ana");
+    wait_until("ana's session is gone", || {
+        for target in [room.as_str(), "0000000000", "none"] {
+            server.socket(target, &ana).closed();
+        }
+        server.health()["sessions"] == 1
+    });
+}
+
 // contract §3.10
 #[test]
 fn using_a_session_by_rest_keeps_it_alive() {

@@ -221,6 +221,64 @@ fn sockets_are_counted_over_all_nodes_and_one_too_many_counts_nothing() {
     });
 }
 
+/// As on a single server, where a refused socket never reaches its session.
+// contract §3.10 §3.14
+#[test]
+fn a_refused_socket_is_no_use_of_its_session() {
+    each(|store| {
+        let mut scene = Scene::on(store);
+        assert_eq!(open(&mut scene.a, ANA.sh, "a1 n1 3 0 1"), "[OK '']");
+        let session = format!("s:{}", ANA.sh);
+        let soon = scene.now() + 3_600_000_000;
+        let begin = |scene: &mut Scene| {
+            scene.stored(&format!("HSET ^{session} e {soon} i 1"));
+            scene.stored(&format!("ZADD ^as:a1 2 {}", ANA.sh));
+        };
+        let shown = |scene: &mut Scene| {
+            let score = scene.stored(&format!("ZSCORE ^as:a1 {}", ANA.sh)).text();
+            let (ends, idle) = (scene.field(&session, "e"), scene.field(&session, "i"));
+            format!("{} {} {}", ends == soon.to_string(), idle == "1", score == "2")
+        };
+        let refused = format!("detach {} {DAY} 1", ANA.sh);
+        let closed = format!("detach {} {DAY}", ANA.sh);
+        begin(&mut scene);
+        assert_eq!(scene.a.run(&format!("touch {} {DAY} -", ANA.sh)).at(1).text(), "ana");
+        assert_eq!(shown(&mut scene), "true true true", "only asked");
+        // One after the other, and both at a time.
+        attach(&mut scene.a, ANA, ROOM);
+        assert_eq!(scene.field(&session, "e"), "-", "it may be let in");
+        scene.a.run(&refused);
+        attach(&mut scene.a, ANA, ROOM);
+        attach(&mut scene.b, ANA, ROOM);
+        scene.a.run(&refused);
+        scene.b.run(&refused);
+        assert_eq!(shown(&mut scene), "true true true");
+        assert_eq!(scene.stored(&format!("ZSCORE ^due {session}")).text(), soon.to_string());
+        // More than it may have.
+        scene.a.run(&format!("attach {} {ROOM} {DAY} 0 200 0 20", ANA.sh));
+        assert_eq!(shown(&mut scene), "true true true");
+        // What is a use beside the refused one.
+        for used in [&closed, &format!("touch {} {DAY} ''", ANA.sh)] {
+            begin(&mut scene);
+            attach(&mut scene.a, ANA, ROOM);
+            attach(&mut scene.a, ANA, ROOM);
+            scene.a.run(used);
+            scene.a.run(&refused);
+            if used != &closed {
+                scene.a.run(&refused);
+            }
+            assert_eq!(shown(&mut scene), "false false false", "{used}");
+            assert_eq!(scene.field(&session, "b"), "-");
+        }
+        // A session that ends while it is refused.
+        attach(&mut scene.a, ANA, ROOM);
+        scene.stored(&format!("HSET ^{session} b 5~1~2"));
+        scene.a.run(&refused);
+        assert_eq!(scene.a.says(&format!("touch {} {DAY} ''", ANA.sh)), "[NOSESSION]");
+        assert_eq!(scene.a.reap("16").at(2).to_string(), format!("[{}]", ANA.sh));
+    });
+}
+
 #[test]
 fn a_node_declares_its_sockets_whatever_was_counted_before() {
     each(|store| {
