@@ -44,7 +44,7 @@ impl Cluster {
     /// When [`Cluster::sweep`] is due.
     pub fn next_deadline(&self) -> Option<Mono> {
         let timer = self.timers.first_key_value().map(|((at, _), _)| *at);
-        let probe = self.probes.iter().map(|(at, ..)| *at).min();
+        let probe = self.probes.values().min().copied();
         let patience = self.patience_ends();
         let (backlog, uplink) = (self.backlog_expires(), self.uplink.next_deadline());
         let own = [self.beats.next_deadline(), timer, probe, patience, backlog, uplink];

@@ -5,6 +5,7 @@
 //! the order in which it was taken: a connection that ends while it is entering enters first, and
 //! then leaves.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::args::Args;
@@ -156,7 +157,11 @@ impl Cluster {
         if seekers.count > 0 {
             return;
         }
-        if self.seekers.remove(&wanted).is_some_and(|seekers| seekers.are_probing) {
+        let last = self.seekers.remove(&wanted);
+        if self.seekers.is_empty() {
+            self.seekers = HashMap::new(); // Many may have come at once.
+        }
+        if last.is_some_and(|seekers| seekers.are_probing) {
             let args = Args::new().text(entering.room.to_string()).text(name.folded());
             // If the store is away, the probe ends by itself.
             let _ = self.call_room(now, entering.room, Function::Unask, args, Token::Nothing);
@@ -587,17 +592,17 @@ impl Cluster {
             // Peers of event streams send nothing: shortly before the end it is asked whether they are
             // still there.
             let at = lent.now.mono.after(self.config.probe_timeout / 8 * 7);
-            self.probes.push((at, room, user_id));
+            self.probes.insert((room, user_id), at);
         }
     }
 
     /// Asks for people that are known to be alive without having sent anything.
     pub(super) fn end_probes(&mut self, lent: &mut Lent<'_>) {
         let now = lent.now.mono;
-        let (due, rest) = self.probes.drain(..).partition(|(at, ..)| *at <= now);
-        self.probes = rest;
-        let due: Vec<(Mono, RoomId, UserId)> = due;
-        for (_, room, user_id) in due {
+        let due = self.probes.iter().filter(|(_, at)| **at <= now);
+        let due: Vec<_> = due.map(|(person, _)| *person).collect();
+        for (room, user_id) in due {
+            self.probes.remove(&(room, user_id));
             let key = lent.chat.room(room);
             if key.is_some_and(|key| lent.chat.is_person_alive(key, user_id, lent.sink)) {
                 let args = Args::new().text(room.to_string()).text(user_id.to_string());
@@ -642,7 +647,7 @@ impl Cluster {
     pub(super) fn call_exit(&mut self, now: Mono, room: RoomId, user_id: UserId, is_broken: bool) {
         let args = self.exit_args(room, user_id, is_broken);
         if self.call_room(now, room, Function::Exit, args, Token::Event(room)).is_err() {
-            self.leaving.push((room, user_id)); // See `deferred`.
+            self.leaving.insert((room, user_id)); // See `deferred`.
         }
         self.reap_after_exit(now, room);
     }
@@ -702,7 +707,7 @@ impl Cluster {
     pub(super) fn give_up_entry(&mut self, lent: &mut Lent<'_>, entering: Entering) {
         match entering.step {
             EntryStep::Attaching => _ = self.undeclared.insert(entering.hash),
-            _ => self.leaving.push((entering.room, entering.user_id)),
+            _ => _ = self.leaving.insert((entering.room, entering.user_id)),
         }
         self.turn_away(lent, entering, CloseReason::Unavailable);
     }

@@ -239,10 +239,10 @@ impl Cluster {
         let stays: BTreeSet<UserId> = stays.collect();
         let here: BTreeSet<UserId> = self.people_here(lent, room).into_iter().collect();
         for user_id in here.difference(&stays) {
-            self.returning.push((room, *user_id));
+            self.returning.insert((room, *user_id));
         }
         for user_id in stays.difference(&here) {
-            self.leaving.push((room, *user_id));
+            self.leaving.insert((room, *user_id));
         }
         self.on_up_to_date(lent, room);
     }
@@ -330,7 +330,7 @@ impl Cluster {
             Ok(Plan::Returning(Returning { room, user_id, has_asked: false }))
         });
         if begun.is_err() {
-            self.returning.push((room, user_id)); // With the next connection.
+            self.returning.insert((room, user_id)); // With the next connection.
         }
     }
 
@@ -358,7 +358,7 @@ impl Cluster {
             }
             Ok(false) => Progress::Done, // Its connections have ended.
             Err(_) => {
-                self.returning.push((room, user_id));
+                self.returning.insert((room, user_id));
                 Progress::Done
             }
         }
@@ -418,7 +418,7 @@ impl Cluster {
     pub(super) fn close_room(&mut self, lent: &mut Lent<'_>, room: RoomId, reason: CloseReason) {
         for user_id in self.people_here(lent, room) {
             if reason == CloseReason::Unavailable {
-                self.leaving.push((room, user_id)); // The store may still have the person.
+                self.leaving.insert((room, user_id)); // The store may still have the person.
             }
             self.close_person(lent, room, user_id, reason);
         }

@@ -107,7 +107,7 @@ impl Cluster {
         let args = Args::new().text(room.to_string()).text(newest).number(PART_MESSAGES);
         let token = Token::History(room);
         if self.call_catching_up(now, partition, Function::History, args, token).is_err() {
-            self.deferred.rooms.push(room);
+            self.deferred.rooms.insert(room);
         }
     }
 
@@ -308,7 +308,7 @@ impl Cluster {
         mirrored.is_loading = true;
         let args = Args::new().text(room.to_string()).text(mirrored.newest.to_string());
         if self.call_room(now, room, Function::Resync, args, Token::Resync(room)).is_err() {
-            self.deferred.rooms.push(room);
+            self.deferred.rooms.insert(room);
         }
     }
 

@@ -138,13 +138,14 @@ pub(super) enum Counted {
 const SEEKERS_BYTES: usize = size_of::<((RoomId, Box<str>), NameSeekers)>() + allocation(20);
 
 /// What found the queue of calls full, besides [`Cluster::leaving`] and [`Cluster::returning`]. It is
-/// bounded by the sessions and rooms that are here.
+/// bounded by the connections and rooms that are here: while calls wait here no connection is let in,
+/// because first calls have less capacity than those that end something.
 #[derive(Default)]
 pub(super) struct Deferred {
     /// Sessions, once for each connection that is no longer counted.
     pub detaches: Vec<SessionHash>,
     /// Rooms that are being loaded.
-    pub rooms: Vec<RoomId>,
+    pub rooms: BTreeSet<RoomId>,
 }
 
 impl Deferred {
@@ -157,7 +158,7 @@ impl Deferred {
     /// Bytes of heap held.
     pub fn heap_bytes(&self) -> usize {
         self.detaches.capacity() * size_of::<SessionHash>()
-            + self.rooms.capacity() * size_of::<RoomId>()
+            + self.rooms.len() * size_of::<RoomId>() * 2
     }
 }
 
@@ -321,7 +322,7 @@ pub struct Cluster {
     pub(super) sessions: BTreeMap<SessionHash, SessionId>,
     /// The connections that wait for a name.
     pub(super) waiting: HashMap<ConnKey, PlanKey>,
-    /// By room and folded name.
+    /// By room and folded name: at most one for each connection on its way in.
     pub(super) seekers: HashMap<(RoomId, Box<str>), NameSeekers>,
     /// Connections whose messages the store would refuse until then, because they send too often.
     pub(super) limited: HashMap<ConnKey, Mono>,
@@ -329,8 +330,9 @@ pub struct Cluster {
     pub(super) posting: HashMap<ConnKey, PostsUnderWay>,
     /// Bytes of the messages of connections that are under way, beside those of their calls.
     pub(super) post_bytes: usize,
-    /// The people here whose names are wanted, and when it is asked whether they are still there.
-    pub(super) probes: Vec<(Mono, RoomId, UserId)>,
+    /// The people here whose names are wanted, and when it is asked whether they are still there. One
+    /// time for each: a name is probed again only when its last probe is over.
+    pub(super) probes: BTreeMap<(RoomId, UserId), Mono>,
     pub(super) listing: Listing,
     pub(super) beats: Beats,
     /// When the connection to the store was lost.
@@ -345,9 +347,10 @@ pub struct Cluster {
     pub(super) to_catch_up: VecDeque<Missing>,
     /// Sessions whose connections have ended while the store was away.
     pub(super) undeclared: BTreeSet<SessionHash>,
-    /// People here that the store has forgotten, and people that it has and that are not here.
-    pub(super) returning: Vec<(RoomId, UserId)>,
-    pub(super) leaving: Vec<(RoomId, UserId)>,
+    /// People here that the store has forgotten, and people that it has and that are not here. Sets,
+    /// because each attempt to catch up finds the same people again.
+    pub(super) returning: BTreeSet<(RoomId, UserId)>,
+    pub(super) leaving: BTreeSet<(RoomId, UserId)>,
     pub(super) announcements: Vec<String>,
     /// What the store has sent and was not handled yet.
     pub(super) incoming: VecDeque<UplinkEvent<Token>>,
@@ -387,7 +390,7 @@ impl Cluster {
             limited: HashMap::new(),
             posting: HashMap::new(),
             post_bytes: 0,
-            probes: Vec::new(),
+            probes: BTreeMap::new(),
             listing: Listing::default(),
             beats: Beats::default(),
             lost: None,
@@ -396,8 +399,8 @@ impl Cluster {
             catching_up: 0,
             to_catch_up: VecDeque::new(),
             undeclared: BTreeSet::new(),
-            returning: Vec::new(),
-            leaving: Vec::new(),
+            returning: BTreeSet::new(),
+            leaving: BTreeSet::new(),
             announcements: Vec::new(),
             incoming: VecDeque::new(),
             answers: Vec::new(),
@@ -430,8 +433,8 @@ impl Cluster {
             + self.posting.capacity() * size_of::<(ConnKey, PostsUnderWay)>()
             + self.undeclared.len() * size_of::<SessionHash>()
             + self.timers.len() * size_of::<(PlanTimer, PlanKey)>() * 2;
-        let lists = self.probes.capacity() * size_of::<(Mono, RoomId, UserId)>()
-            + (self.returning.capacity() + self.leaving.capacity()) * size_of::<(RoomId, UserId)>()
+        let people = self.probes.len() + self.returning.len() + self.leaving.len();
+        let lists = people * size_of::<((RoomId, UserId), Mono)>() * 2
             + self.to_catch_up.capacity() * size_of::<Missing>();
         self.uplink.heap_bytes()
             + self.plans.heap_bytes()

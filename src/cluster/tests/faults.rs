@@ -5,7 +5,7 @@ use crate::chat::Departure;
 use crate::cluster::args::Args;
 use crate::cluster::library::Function;
 use crate::cluster::record::SessionHash;
-use crate::cluster::state::Token;
+use crate::cluster::state::{Deferred, Token};
 
 impl Node {
     /// The connection is lost, and two seconds later there is another one.
@@ -264,6 +264,63 @@ fn a_departure_that_finds_the_queue_full_is_told_later() {
     let (cluster, mut lent) = node.lent();
     cluster.call_deferred(&mut lent);
     assert_eq!(node.called(), "exit detach");
+}
+
+/// What finds the queue full is kept once, whatever asks for it again, and made once.
+#[test]
+fn what_is_deferred_is_bounded_by_the_connections_and_rooms_that_are_here() {
+    let mut node = Node::new();
+    node.has_entered();
+    let hash = node.cluster.identity().unwrap().session(session());
+    // Calls that end something may be twice as many as others.
+    let bound = 2 * CALLS_MAX;
+    for number in 0..bound - 1 {
+        let call = node.cluster.call(node.now.mono, 0, Function::Exit, Args::new(), Token::Nothing);
+        assert_eq!(call, Ok(()), "{number}");
+    }
+    node.sent();
+    node.cluster.detach(node.now.mono, hash);
+    assert_eq!((node.called().as_str(), node.cluster.deferred.detaches.len()), ("detach", 0));
+    let user_id = node.user_id();
+    for count in 1..=5 {
+        node.cluster.detach(node.now.mono, hash);
+        node.cluster.resync(node.now.mono, room());
+        node.cluster.call_exit(node.now.mono, room(), user_id, false);
+        let Deferred { detaches, rooms } = &node.cluster.deferred;
+        let people = node.cluster.leaving.len();
+        assert_eq!((detaches.len(), rooms.len(), people), (count, 1, 1), "one for each connection");
+    }
+    let deferred = |node: &mut Node| {
+        let (cluster, mut lent) = node.lent();
+        cluster.call_deferred(&mut lent);
+        node.called()
+    };
+    assert_eq!(deferred(&mut node), "", "there is no capacity yet");
+    node.hears(&reply!("OK").repeat(bound));
+    // Nothing is told of the person, who is still here.
+    assert_eq!(deferred(&mut node), "detach detach detach detach detach resync");
+    assert_eq!(deferred(&mut node), "");
+    assert_eq!(node.cluster.leaving.len(), 0);
+}
+
+/// Regression: each attempt to catch up that failed added the same people once more.
+#[test]
+fn attempts_to_catch_up_find_each_person_once() {
+    let mut node = Node::new();
+    node.has_entered();
+    for _ in 0..5 {
+        node.reconnects();
+        // There is more to ask for, so that catching up is not over.
+        node.cluster.undeclared.insert(SessionHash([0; 16]));
+        node.hears(&reply!("OK"));
+        let other = reply!((UserId::from_bits(0xAA).to_string()));
+        let missed = [bulk("OK"), "*0\r\n".to_owned(), bulk(""), bulk(FACTS), other];
+        node.hears(&format!("*5\r\n{}", missed.concat()));
+        assert!(!node.cluster.uplink.is_up());
+        assert_eq!((node.cluster.leaving.len(), node.cluster.returning.len()), (1, 1));
+        // The one that was declared late is declared with the next connection anyway.
+        node.cluster.to_catch_up.clear();
+    }
 }
 
 #[test]

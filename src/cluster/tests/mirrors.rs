@@ -158,3 +158,50 @@ fn a_new_owner_is_told_after_its_arrival() {
     assert_eq!(node.outcome(), "entered");
     assert_eq!(heard(&mut node), ["UserJoined", "RoomChanged"]);
 }
+
+/// Regression: each probe of a name was kept until its end, although those before it were over.
+#[test]
+fn a_person_is_probed_once_however_often_the_name_is_wanted() {
+    let mut node = Node::new();
+    node.has_entered();
+    for _ in 0..1000 {
+        node.hears(&push(&format!("Q {ROOM} {}", node.user_id())));
+    }
+    assert_eq!(node.cluster.probes.len(), 1);
+    node.hears(&push(&format!("Q {ROOM} {}", UserId::from_bits(0xAA))));
+    assert_eq!(node.cluster.probes.len(), 1, "nobody here has that name");
+    // The person is asked at the end of the last probe.
+    node.waits(1000);
+    node.hears(&push(&format!("Q {ROOM} {}", node.user_id())));
+    node.waits(2624);
+    assert_eq!(node.cluster.probes.len(), 1);
+    node.waits(1);
+    assert_eq!(node.cluster.probes.len(), 0);
+}
+
+/// One entry for each connection that wants a name, at most, and none when the last of them has gone.
+#[test]
+fn seekers_of_a_name_are_counted_until_the_last_has_gone() {
+    const CONNECTIONS: usize = 200;
+    let mut node = Node::new();
+    let before = node.cluster.heap_bytes();
+    let mut conns = Vec::new();
+    for number in 0..CONNECTIONS {
+        conns.push(node.enters());
+        // Two of them want each name.
+        node.hears(&reply!("OK", (format!("Ana {}", number / 2)), "", "0", "1"));
+        node.hears(&reply!("PROBE", "3000000", (UserId::from_bits(0xAA).to_string())));
+        assert_eq!(node.cluster.seekers.len(), number / 2 + 1);
+    }
+    node.sent();
+    for (number, conn) in conns.into_iter().enumerate() {
+        let (cluster, mut lent) = node.lent();
+        cluster.on_gone(&mut lent, conn);
+        let called = if number % 2 == 0 { "detach" } else { "detach unask" };
+        assert_eq!(node.called(), called, "{number}");
+        node.hears(&reply!("OK").repeat(1 + number % 2));
+    }
+    assert_eq!(node.cluster.seekers.len() + node.cluster.waiting.len(), 0);
+    node.cluster.take_answers();
+    assert!(node.cluster.heap_bytes() < before + 64 * 1024, "nothing is kept");
+}
