@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::client::{Answer, Http, Request, Ws, post, upgrade};
-use crate::server::Server;
+use crate::server::Entrance;
 
 /// An attacker's address.
 pub fn address(number: usize) -> String {
@@ -20,12 +20,12 @@ pub fn open_session(name: &str, address: &str) -> Request {
 }
 
 /// Opens a session and returns its id.
-pub fn session(server: &Server, name: &str, address: &str) -> String {
+pub fn session(server: &Entrance, name: &str, address: &str) -> String {
     server.ask(open_session(name, address)).expect(201).string("session_id")
 }
 
 /// Creates a room and returns its id.
-pub fn room(server: &Server, session: &str, address: &str) -> String {
+pub fn room(server: &Entrance, session: &str, address: &str) -> String {
     server.ask(from(post("/rooms").session(session), address)).expect(201).string("room_id")
 }
 
@@ -34,12 +34,12 @@ pub fn enter(room: &str, session: &str, address: &str) -> Request {
 }
 
 /// Opens a WebSocket. The caller reads all events, including the first.
-pub fn socket(server: &Server, room: &str, session: &str, address: &str) -> Ws {
+pub fn socket(server: &Entrance, room: &str, session: &str, address: &str) -> Ws {
     server.upgrade(enter(room, session, address))
 }
 
 /// Sends all requests over one connection, fifty at a time, and returns the responses.
-pub fn ask_all(server: &Server, requests: &[Request]) -> Vec<Answer> {
+pub fn ask_all(server: &Entrance, requests: &[Request]) -> Vec<Answer> {
     let mut http: Http = server.http();
     requests.chunks(50).flat_map(|some| http.pipeline(some)).collect()
 }

@@ -5,7 +5,7 @@
 //! checks on every response what the contract promises of all responses. Every read has a deadline.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -68,6 +68,17 @@ impl Stream {
         let socket =
             Socket::new(Domain::for_address(*address), Type::STREAM, None).expect("socket");
         socket.set_recv_buffer_size(32 * 1024).expect("a buffer size");
+        socket.connect(&(*address).into()).expect("connect");
+        Stream::from_tcp(socket.into())
+    }
+
+    /// From an address of this machine.
+    #[allow(dead_code, reason = "only `tests/cluster` has several addresses")]
+    pub fn connect_from(source: IpAddr, address: &Address) -> Stream {
+        let Address::Tcp(address) = address else { panic!("only TCP has addresses") };
+        let socket =
+            Socket::new(Domain::for_address(*address), Type::STREAM, None).expect("socket");
+        socket.bind(&SocketAddr::new(source, 0).into()).expect("an address of this machine");
         socket.connect(&(*address).into()).expect("connect");
         Stream::from_tcp(socket.into())
     }

@@ -10,7 +10,7 @@
 pub mod front;
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -402,6 +402,12 @@ impl Entrance {
     /// A new HTTP connection with a small receive buffer, so that the server soon blocks if nothing is read.
     pub fn http_narrow(&self) -> Http {
         Http::over(Stream::connect_narrow(self.address()), self.address())
+    }
+
+    /// A new HTTP connection from an address of this machine.
+    #[allow(dead_code, reason = "only `tests/cluster` has several addresses")]
+    pub fn http_from(&self, source: IpAddr) -> Http {
+        Http::over(Stream::connect_from(source, self.address()), self.address())
     }
 
     /// Sends one request on a connection of its own.
