@@ -56,7 +56,9 @@ mod uplink;
 mod tests;
 
 pub use entering::EntryRequest;
-pub use resp::{BadReply, Reply, ReplyReader, StoreError, StoreErrorKind, StoreEvent, pack};
+pub use resp::{
+    BadReply, REPLY_BYTES_MAX, Reply, ReplyReader, StoreError, StoreErrorKind, StoreEvent, pack,
+};
 pub use settled::Settled;
 pub use state::{Cluster, ClusterSettings, Lent, NodeAnswer};
 pub use uplink::{
