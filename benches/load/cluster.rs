@@ -14,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Result;
+use crate::attacks::{Attack, Attackers};
 use crate::clients::{Clients, PATIENCE};
 use crate::machine::{self, RealTime};
 use crate::options::Options;
@@ -21,7 +22,7 @@ use crate::room::Room;
 use crate::server::Server;
 use crate::store::Store;
 use crate::table::{Goal, Sample};
-use crate::traffic::{self, Load, Pace, Traffic};
+use crate::traffic::{self, Delivered, Load, Pace, Traffic};
 use crate::trials::{self, Both, Lab, Trial};
 
 const NODES: usize = 3;
@@ -45,6 +46,7 @@ const TRIALS: &[Trial] = &[
     ("store restarts", restart),
     ("server is killed", kill),
     ("idle", idle),
+    ("attacks", attacks),
 ];
 
 const POSTS: [&str; 2] = ["posts per second of the store's processor time", "posts per second"];
@@ -71,6 +73,7 @@ impl Cluster {
         let url = store.url();
         // A busy machine must not look like a store or a server that is gone.
         let flags = ["--cluster", &url, "--cluster-timeout", "20s", "--cluster-lease", "60s"];
+        let flags = [&flags[..], &["--trusted-proxy", "127.0.0.1"]].concat();
         let nodes = (0..nodes).map(|number| {
             let cores = if number == 0 { lab.cores } else { others };
             let node = Server::release(&lab.options.binary, cores, &flags)?;
@@ -431,4 +434,82 @@ fn idle(lab: &Lab) -> Result<Vec<Sample>> {
         sample("an idle server: commands", sent_later - sent - 1, 10.0),
         sample("an idle server: commands, with those inside functions", all_later - all - 1, 20.0),
     ])
+}
+
+/// What is measured of the innocents' messages: half of them, 99 % of them, and the flood's answers.
+type AttackFigures = [&'static str; 4];
+
+const AT_REST: [&str; 2] = ["300 deliveries/s, no flood: p50", "300 deliveries/s, no flood: p99"];
+
+const ATTACKS: &[(Attack, AttackFigures)] = &[
+    (
+        Attack::Rooms,
+        [
+            "flood of GET /rooms/{id}: p50",
+            "flood of GET /rooms/{id}: p99",
+            "flood of GET /rooms/{id}: answers",
+            "flood of GET /rooms/{id}: refused",
+        ],
+    ),
+    (
+        Attack::WrongSessions,
+        [
+            "flood of wrong sessions: p50",
+            "flood of wrong sessions: p99",
+            "flood of wrong sessions: answers",
+            "flood of wrong sessions: refused",
+        ],
+    ),
+    (
+        Attack::Joins,
+        [
+            "flood of joins: p50",
+            "flood of joins: p99",
+            "flood of joins: answers",
+            "flood of joins: refused",
+        ],
+    ),
+    (
+        Attack::Pages,
+        [
+            "flood of messages pages: p50",
+            "flood of messages pages: p99",
+            "flood of messages pages: answers",
+            "flood of messages pages: refused",
+        ],
+    ),
+];
+
+/// The time from when a message is due until all three members of its room, each at another server, have
+/// received it, at rest and while attackers flood the servers.
+fn attacks(lab: &Lab) -> Result<Vec<Sample>> {
+    let load = Load { rooms: 10, members: NODES, pace: Pace::PerSecond(100) };
+    let _real_time = RealTime::begin(None);
+    let cluster = Cluster::start(lab, NODES, false)?;
+    let attackers = Attackers::prepare(&cluster.nodes)?;
+    let deliver = || {
+        let (mut clients, mut traffic) = cluster.connect(load)?;
+        traffic.run(&mut clients, lab.span, None)
+    };
+    let sample = |figure, unit, server, goal| Sample {
+        figure,
+        unit,
+        server,
+        other: None,
+        goal,
+        disturbance: None,
+    };
+    let latencies = |[median, high]: [&'static str; 2], delivered: &Delivered, goal| {
+        let at = |share| delivered.latency_micros(share);
+        [sample(median, "µs", at(0.50), Goal::None), sample(high, "µs", at(0.99), goal)]
+    };
+    let samples = latencies(AT_REST, &deliver()?, Goal::None);
+    let mut samples = Vec::from(samples);
+    for &(attack, [median, high, answers, refused]) in ATTACKS {
+        let (delivered, flooded) = attackers.flood(attack, deliver)?;
+        samples.extend(latencies([median, high], &delivered, Goal::AtMost(50_000.0)));
+        samples.push(sample(answers, "per second", flooded.per_second, Goal::None));
+        samples.push(sample(refused, "%", flooded.refused * 100.0, Goal::None));
+    }
+    Ok(samples)
 }

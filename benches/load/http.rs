@@ -111,6 +111,14 @@ fn request(method: &str, path: &str, session: Option<&str>, body: &str) -> Vec<u
     (text + "\r\n" + body).into_bytes()
 }
 
+/// The request as a proxy passes it on that names the client's address.
+pub fn forwarded(mut request: Vec<u8>, address: &str) -> Vec<u8> {
+    let first = request.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let field = format!("X-Forwarded-For: {address}\r\n");
+    request.splice(first..first, field.into_bytes());
+    request
+}
+
 /// The request that opens a session.
 pub fn open_session(name: &str) -> Vec<u8> {
     post("/sessions", None, &format!(r#"{{"username":"{name}"}}"#))

@@ -23,7 +23,7 @@
 //!    benchmark fails: `room`.
 //!
 //! `traffic` is the load of messages, `rest` of requests, `churn` of coming and going, `idle` of
-//! silent sockets. `trials` lists the figures of the table, `growth` those of `--growth`, `cluster` those
+//! silent sockets, `attacks` of floods. `trials` lists the figures of the table, `growth` those of `--growth`, `cluster` those
 //! of `--cluster`, and `instructions` the counts, which `benches/counts.txt` keeps.
 
 use std::env;
@@ -31,6 +31,7 @@ use std::process::ExitCode;
 
 use options::{HELP, Options};
 
+mod attacks;
 mod churn;
 mod clients;
 mod cluster;
