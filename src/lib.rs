@@ -16,6 +16,7 @@
 //! | [`guide::operating`] | running the server |
 //! | [`guide::security`] | what the server promises under attack, and the limits behind it |
 //! | [`guide::performance`] | measuring it, and what was measured |
+//! | [`guide::step_by_step`] | learning how an event loop is written, by five programs |
 //! | [`guide::changing`] | building, testing and changing it |
 //!
 //! # The modules

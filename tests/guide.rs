@@ -18,19 +18,30 @@ mod build;
 const README: &str = "README.md";
 const README_LINES_MAX: usize = 200;
 const GUIDE: &str = "src/guide";
+const STEPS: &str = "src/guide/step_by_step";
 
 fn read(path: impl AsRef<Path>) -> String {
     let path = path.as_ref();
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn guide_pages() -> Vec<PathBuf> {
-    let entries = fs::read_dir(GUIDE).expect("tests run at the crate's root");
+/// The pages below a folder of the guide.
+fn pages_in(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("tests run at the crate's root");
     let mut pages: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
     pages.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
     pages.sort();
-    assert!(pages.len() >= 4, "{pages:?}");
+    assert!(pages.len() >= 3, "{pages:?}");
     pages
+}
+
+fn guide_pages() -> Vec<PathBuf> {
+    [pages_in(GUIDE), pages_in(STEPS)].concat()
+}
+
+/// The name of a page, which is also its module's.
+fn stem(page: &Path) -> &str {
+    page.file_stem().and_then(|stem| stem.to_str()).expect("a name in UTF-8")
 }
 
 fn all_pages() -> Vec<PathBuf> {
@@ -137,14 +148,22 @@ fn every_link_leads_to_a_file_and_an_anchor() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
-/// The build script rewrites links to pages; to rustdoc and to an installed copy anything else leads nowhere.
+/// The build script rewrites links to pages and to source; in rustdoc anything else leads nowhere. An
+/// installed copy has no source, so only the steps, which are about code, link to it.
 #[test]
 fn pages_of_the_guide_link_only_each_other_and_the_web() {
     for page in guide_pages() {
+        let is_step = page.starts_with(STEPS);
         for link in links(&read(&page)) {
             let file = link.split('#').next().unwrap_or_default();
-            let is_page = file.is_empty() || (file.ends_with(".md") && !file.contains('/'));
-            assert!(is_page || link.starts_with("https://"), "{}: {link}", page.display());
+            let is_page = file.is_empty() || file.ends_with(".md");
+            let is_source = is_step
+                && file.strip_suffix(".rs").is_some_and(|file| match file.strip_prefix("../../") {
+                    Some(module) => !module.contains(".."),
+                    None => file == stem(&page),
+                });
+            let is_known = is_page || is_source || link.starts_with("https://");
+            assert!(is_known, "{}: {link}", page.display());
         }
     }
 }
@@ -152,10 +171,32 @@ fn pages_of_the_guide_link_only_each_other_and_the_web() {
 #[test]
 fn every_page_is_a_module_and_the_readme_links_it() {
     let (modules, readme) = (read("src/guide/mod.rs"), links(&read(README)));
-    for page in guide_pages() {
-        let name = page.file_stem().and_then(|stem| stem.to_str()).expect("a name in UTF-8");
-        assert!(modules.contains(&format!("\npub mod {name} {{}}\n")), "{name}");
+    for page in pages_in(GUIDE) {
+        let name = stem(&page);
+        assert!(modules.contains(&format!("\npub mod {name} {{")), "{name}");
         assert!(readme.contains(&format!("{GUIDE}/{name}.md")), "{name}");
+    }
+    let steps = links(&read(format!("{STEPS}.md")));
+    for page in pages_in(STEPS) {
+        let name = stem(&page);
+        assert!(modules.contains(&format!("\n    pub mod {name} {{}}\n")), "{name}");
+        assert!(steps.contains(&format!("step_by_step/{name}.md")), "{name}");
+    }
+}
+
+/// Each step is a page, a program that the manifest declares, and a module of `tests/steps.rs`.
+#[test]
+fn every_step_is_a_short_page_and_a_short_program_with_tests() {
+    let (manifest, tests) = (read("Cargo.toml"), read("tests/steps.rs"));
+    for page in pages_in(STEPS) {
+        let (name, text) = (stem(&page), read(&page));
+        let program = format!("{STEPS}/{name}.rs");
+        assert!(manifest.contains(&format!("name = \"{name}\"\npath = \"{program}\"")), "{name}");
+        assert!(tests.contains(&format!("mod {name};")), "{name}");
+        assert!(text.contains(&format!("cargo run --example {name}")), "{name}");
+        assert!(text.contains("\n**Exercise.** "), "{name}");
+        let lines = (text.lines().count(), read(&program).lines().count());
+        assert!(lines.0 <= 40 && lines.1 < 200, "{name}: {lines:?}");
     }
 }
 
@@ -192,13 +233,14 @@ fn every_link_leads_to_an_anchor_in_rustdocs_output_too() {
     let guide = target.join("doc/disposable_chat/guide");
     let mut checked = 0;
     for page in guide_pages() {
-        let name = page.file_stem().expect("a name");
-        let here = guide.join(name).join("index.html");
+        let name = page.with_extension("");
+        let here = guide.join(name.strip_prefix(GUIDE).expect("a page")).join("index.html");
         let html = read(&here);
         let text = &html[html.find("<main>").expect("the page's own part")..];
         for link in text.split(" href=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
             let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
-            if link.contains("://") || !(file.is_empty() || file.contains("/index.html")) {
+            let is_ours = file.contains("/index.html") || file.ends_with(".rs.html");
+            if link.contains("://") || !(file.is_empty() || is_ours) {
                 continue; // The web, or rustdoc's own business.
             }
             let there = here.parent().expect("a folder").join(file);
@@ -216,6 +258,9 @@ fn links_between_pages_become_rustdocs() {
     let check = |page: &str, expected: &str| assert_eq!(build::for_rustdoc(page), expected);
     check("[a](b.md) and [c](d.md#e-f).\n", "[a](../b/index.html) and [c](../d/index.html#e-f).\n");
     check("[a](#b) [c](https://d.example/e.md) f](g", "[a](#b) [c](https://d.example/e.md) f](g");
+    check("[a](b/c.md) [d](../e.md#f)", "[a](../b/c/index.html) [d](../../e/index.html#f)");
+    let source = "[a](../../../../src/disposable_chat/b/c.rs.html) [d](#the-code)";
+    check("[a](../../b/c.rs) [d](d.rs)", source);
     check("```text\n[a](b.md)\n```\n[a](b.md)", "```text\n[a](b.md)\n```\n[a](../b/index.html)");
 }
 

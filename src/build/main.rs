@@ -20,7 +20,8 @@ mod page;
 const FUNCTIONS: &str = "src/cluster/functions.lua";
 
 fn main() -> io::Result<()> {
-    for path in ["src/web", "src/guide", FUNCTIONS] {
+    // Not all of src/guide: an example there is not compiled into the crate.
+    for path in ["src/web", "src/guide/mod.rs", FUNCTIONS] {
         writeln!(io::stdout(), "cargo::rerun-if-changed={path}")?;
     }
     let out = env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?;
@@ -33,7 +34,9 @@ fn main() -> io::Result<()> {
     if env::var_os("CARGO_FEATURE_CLUSTER").is_some() {
         write(out, "functions.lua", &fs::read_to_string(FUNCTIONS)?)?;
     }
-    guide::link(Path::new("src/guide"), &out.join("guide"))?;
+    for page in guide::link(Path::new("src/guide"), &out.join("guide"))? {
+        writeln!(io::stdout(), "cargo::rerun-if-changed={}", page.display())?;
+    }
     if loads_packed_relocations() {
         writeln!(io::stdout(), "cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs")?;
     }

@@ -4,6 +4,7 @@
 //! shows them beside the code, and rustdoc compiles their Rust examples. Owns the list of pages;
 //! must not hold any code. The invariant: every page is a module here, and links others by file
 //! name and anchor, which the build script (`src/build/guide.rs`) rewrites and `tests/guide.rs` checks.
+//! The programs in `step_by_step` are examples of the manifest, and not part of this crate.
 //!
 //! | page | for |
 //! |---|---|
@@ -13,6 +14,7 @@
 //! | [`cluster`] | several servers on one store: balancers, the store's settings, faults, upgrades |
 //! | [`security`] | what it promises against strangers, and by which limits |
 //! | [`performance`] | how it is measured, what it costs, where time and memory go |
+//! | [`step_by_step`] | learning how an event loop is written: five runnable programs, from an echo to chat rooms |
 //! | [`changing`] | building, testing and changing it: the module map, and recipes |
 
 #[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/contract.md"))]
@@ -35,3 +37,18 @@ pub mod performance {}
 
 #[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/changing.md"))]
 pub mod changing {}
+
+#[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/step_by_step.md"))]
+pub mod step_by_step {
+    #[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/step_by_step/step1_echo.md"))]
+    #[cfg_attr(doc, doc = "## The code\n\n```rust,ignore", doc = include_str!("step_by_step/step1_echo.rs"), doc = "```")]
+    pub mod step1_echo {}
+
+    #[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/step_by_step/step2_backpressure.md"))]
+    #[cfg_attr(doc, doc = "## The code\n\n```rust,ignore", doc = include_str!("step_by_step/step2_backpressure.rs"), doc = "```")]
+    pub mod step2_backpressure {}
+
+    #[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/step_by_step/step3_timers.md"))]
+    #[cfg_attr(doc, doc = "## The code\n\n```rust,ignore", doc = include_str!("step_by_step/step3_timers.rs"), doc = "```")]
+    pub mod step3_timers {}
+}
