@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use disposable_chat::clock::Mono;
+use disposable_chat::clock::{Mono, Now};
 
 #[allow(dead_code, reason = "the example's main")]
 #[path = "../src/guide/step_by_step/step1_echo.rs"]
@@ -22,6 +22,12 @@ mod step2_backpressure;
 #[allow(dead_code, reason = "the example's main")]
 #[path = "../src/guide/step_by_step/step3_timers.rs"]
 mod step3_timers;
+#[allow(dead_code, reason = "the example's main")]
+#[path = "../src/guide/step_by_step/step4_http.rs"]
+mod step4_http;
+#[allow(dead_code, reason = "the example's main")]
+#[path = "../src/guide/step_by_step/step5_rooms.rs"]
+mod step5_rooms;
 
 /// A test fails if nothing happens for this long. Generous, since other tests run at the same time.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,14 +43,13 @@ fn connect(port: u16) -> TcpStream {
     peer
 }
 
-/// Starts a step's server on a thread. The macro is a function over the steps' types, which share no
-/// trait.
+/// Starts a step's server on a thread. A macro, because the steps' types share no trait.
 macro_rules! start {
-    ($step:ident, $server:ident => $port:expr) => {{
+    ($bind:expr, $server:ident => $port:expr) => {{
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
             // A server stays on the thread that it was made on: its outboxes share bytes by `Rc`.
-            let mut $server = $step::Server::bind(any_port()).expect("a free port");
+            let mut $server = $bind.expect("a free port");
             sender.send($port).expect("the test waits");
             $server.run().map(|never| match never {})
         });
@@ -53,15 +58,27 @@ macro_rules! start {
 }
 
 fn step1() -> u16 {
-    start!(step1_echo, server => server.listener.local_addr().expect("bound").port())
+    start!(step1_echo::Server::bind(any_port()), server => server.listener.local_addr().expect("bound").port())
 }
 
 fn step2() -> u16 {
-    start!(step2_backpressure, server => server.listener.local_addr().expect("bound").port())
+    start!(step2_backpressure::Server::bind(any_port()), server => server.listener.local_addr().expect("bound").port())
 }
 
 fn step3() -> u16 {
-    start!(step3_timers, server => server.listener.port())
+    start!(step3_timers::Server::bind(any_port()), server => server.listener.port())
+}
+
+fn step4(timeout: Duration) -> u16 {
+    let http = step4_http::Http::default;
+    let bind = move || step4_http::event_loop::EventLoop::bind(any_port(), timeout, http());
+    start!(bind(), server => server.listener.port())
+}
+
+fn step5(silence: Duration) -> u16 {
+    let chat = step5_rooms::Chat::default;
+    let bind = move || step5_rooms::event_loop::EventLoop::bind(any_port(), silence, chat());
+    start!(bind(), server => server.listener.port())
 }
 
 fn read(peer: &mut TcpStream, count: usize) -> Vec<u8> {
@@ -84,28 +101,34 @@ fn pattern(count: usize) -> Vec<u8> {
 // ---- What the pages tell to try
 
 /// Runs a page's block in `language` against a server on `port`, and compares what it prints with the
-/// page's next block. Skipped without the program, unless `REQUIRE_ALL=1`.
-fn try_page(step: &str, language: &str, program: &str, arguments: &[&str], port: u16) {
+/// page's next block.
+fn try_page(step: &str, language: &str, program: &str, port: u16) {
     let page = fs::read_to_string(format!("src/guide/step_by_step/{step}.md")).expect("a page");
     let (_, block) = page.split_once(&format!("```{language}\n")).expect("a block");
     let (block, rest) = block.split_once("```\n").expect("its end");
     let (_, expected) = rest.split_once("```text\n").expect("what it prints");
     let (expected, _) = expected.split_once("```").expect("its end");
     let mut command = Command::new(program);
-    command.args(arguments).arg(block.replace("8001", &port.to_string())).stdin(Stdio::null());
+    command.arg("-c").arg(block.replace("8001", &port.to_string())).stdin(Stdio::null());
     for name in ["http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"] {
         command.env_remove(name);
     }
-    match command.output() {
-        Ok(output) => {
-            let errors = String::from_utf8_lossy(&output.stderr);
-            assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{step}: {errors}");
-        }
-        Err(error) => {
-            assert!(std::env::var_os("REQUIRE_ALL").is_none(), "{step} needs {program}: {error}");
-            let _ = writeln!(io::stderr(), "skipped: needs {program} ({step})");
-        }
+    let output = command.output().expect("it is installed");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{step}: {errors}");
+}
+
+/// Whether a program is installed. If not, its test is skipped, or fails with `REQUIRE_ALL=1`.
+fn has(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let is_there = command.status().is_ok_and(|status| status.success());
+    let is_required = std::env::var_os("REQUIRE_ALL").is_some_and(|value| value == "1");
+    assert!(is_there || !is_required, "needs {program} {arguments:?}");
+    if !is_there {
+        let _ = writeln!(io::stderr(), "skipped: needs {program} {arguments:?}");
     }
+    is_there
 }
 
 /// The interpreter that has the packages of `.ci/install`, if there is one.
@@ -115,8 +138,24 @@ fn python() -> String {
 
 #[test]
 fn the_pages_of_the_echo_print_what_they_say() {
-    try_page("step1_echo", "python", &python(), &["-c"], step1());
-    try_page("step2_backpressure", "python", &python(), &["-c"], step2());
+    if has(&python(), &["--version"]) {
+        try_page("step1_echo", "python", &python(), step1());
+        try_page("step2_backpressure", "python", &python(), step2());
+    }
+}
+
+#[test]
+fn the_page_of_the_http_server_prints_what_it_says() {
+    if has("curl", &["--version"]) {
+        try_page("step4_http", "sh", "sh", step4(PATIENCE));
+    }
+}
+
+#[test]
+fn the_page_of_the_rooms_prints_what_it_says() {
+    if has(&python(), &["-c", "import websockets.sync.client"]) {
+        try_page("step5_rooms", "python", &python(), step5(PATIENCE));
+    }
 }
 
 // ---- Step 1
@@ -277,8 +316,14 @@ fn one_turn_reads_a_bounded_number_of_bytes() {
     let mut greedy = server.connect(0);
     greedy.set_nonblocking(true).expect("an option");
     let bytes = pattern(4 * TURN_BYTES_MAX);
-    let sent = greedy.write(&bytes).expect("an empty buffer");
-    assert!(sent > 2 * TURN_BYTES_MAX, "{sent}");
+    let mut sent = 0;
+    while let Ok(count) = greedy.write(&bytes[sent..]) {
+        sent += count;
+        if sent == bytes.len() {
+            break;
+        }
+    }
+    assert!(sent > TURN_BYTES_MAX, "the kernel takes more than a turn reads: {sent}");
     let mut echo = Vec::new();
     server.tick(0);
     let _ = greedy.read_to_end(&mut echo); // Until it would block.
@@ -288,4 +333,244 @@ fn one_turn_reads_a_bounded_number_of_bytes() {
         let _ = greedy.read_to_end(&mut echo);
     }
     assert!(echo == bytes[..sent], "the echo differs");
+}
+
+// ---- Step 4
+
+/// The responses to `input`, which ends with the peer's direction. Without the `Date` lines.
+#[track_caller]
+fn check_http(input: &[u8], expected: &[&str]) {
+    let port = step4(PATIENCE);
+    // At once, and byte by byte in a second connection. The responses depend on the bytes alone.
+    for piece_bytes in [input.len(), 1] {
+        let mut peer = connect(port);
+        peer.set_nodelay(true).expect("an option");
+        for piece in input.chunks(piece_bytes) {
+            peer.write_all(piece).expect("the server reads");
+        }
+        peer.shutdown(Shutdown::Write).expect("connected");
+        let mut output = String::new();
+        peer.read_to_string(&mut output).expect("the server closes in order");
+        let lines = output.split_inclusive("\r\n").filter(|line| !line.starts_with("Date: "));
+        assert_eq!(lines.collect::<String>(), expected.concat());
+    }
+}
+
+const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello\n";
+
+fn refusal(status: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let requests = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n\
+        POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 18\r\n\r\nGET / HTTP/1.1\r\n\r\n\
+        GET /none HTTP/1.1\r\nhost: a\r\n\r\n\
+        GET / HTTP/1.1\r\nHost: a\r\nConnection: x, Close\r\n\r\n\
+        GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let echo = "HTTP/1.1 200 OK\r\nContent-Length: 18\r\n\r\nGET / HTTP/1.1\r\n\r\n";
+    let none = "HTTP/1.1 404 Not Found\r\nContent-Length: 10\r\n\r\nnot found\n";
+    let last = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nhello\n";
+    check_http(requests, &[HELLO, echo, none, last]);
+}
+
+#[test]
+fn a_refusal_is_the_last_response() {
+    for (bad, status) in [
+        ("G\x01T / HTTP/1.1\r\nHost: a\r\n\r\n", "400 Bad Request"),
+        ("GET / HTTP/1.1\r\n\r\n", "400 Bad Request"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400 Bad Request"),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n", "400 Bad Request"),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n", "400 Bad Request"),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+            "400 Bad Request",
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",
+            "413 Content Too Large",
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "501 Not Implemented",
+        ),
+        ("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", "501 Not Implemented"),
+    ] {
+        let hello = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        check_http([hello, bad, hello].concat().as_bytes(), &[HELLO, &refusal(status)]);
+    }
+}
+
+#[test]
+fn requests_at_a_limit_are_answered_and_past_it_refused() {
+    use step4_http::{BODY_BYTES_MAX, FIELDS_MAX, HEAD_BYTES_MAX, parse};
+    let with_head = |bytes: usize| {
+        let rest = bytes - "GET / HTTP/1.1\r\nHost: a\r\nX: \r\n\r\n".len();
+        format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(rest))
+    };
+    let with_fields =
+        |count| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(count - 1));
+    let with_body = |bytes: usize| {
+        let body = "x".repeat(bytes);
+        format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {bytes}\r\n\r\n{body}")
+    };
+    for (at, past, status) in [
+        (with_head(HEAD_BYTES_MAX), with_head(HEAD_BYTES_MAX + 1), "431"),
+        (with_fields(FIELDS_MAX), with_fields(FIELDS_MAX + 1), "431"),
+        (with_body(BODY_BYTES_MAX), with_body(BODY_BYTES_MAX + 1), "413"),
+    ] {
+        let request = parse(at.as_bytes()).expect("at the limit").expect("complete");
+        assert_eq!(request.bytes, at.len());
+        let refused = parse(past.as_bytes()).expect_err("past the limit");
+        assert!(refused.starts_with(status), "{refused}");
+    }
+}
+
+#[test]
+fn only_a_complete_request_restarts_the_deadline() {
+    use step4_http::event_loop::{Action, Protocol};
+    let mut http = step4_http::Http::default();
+    for byte in b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r" {
+        let mut actions = Vec::new();
+        http.on_bytes(7, &[*byte], Now::default(), &mut actions);
+        assert!(actions.is_empty());
+    }
+    let mut actions = Vec::new();
+    http.on_bytes(7, b"\n", Now::default(), &mut actions);
+    assert!(matches!(actions[..], [Action::Send(7, _), Action::Rearm(7)]));
+}
+
+#[test]
+fn a_request_that_never_ends_is_cut_off() {
+    let mut peer = connect(step4(Duration::from_millis(1)));
+    let _ = peer.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n"); // Unless it is closed already.
+    match peer.read(&mut [0]) {
+        Ok(count) => assert_eq!(count, 0),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+}
+
+// ---- Step 5
+
+/// A stock client, blocking: tungstenite's.
+struct Member(tungstenite::WebSocket<TcpStream>);
+
+impl Member {
+    fn join(port: u16, room: &str, name: &str) -> Member {
+        let url = format!("ws://127.0.0.1:{port}/{room}?name={name}");
+        let (socket, _) = tungstenite::client(url, connect(port)).expect("an upgrade");
+        Member(socket)
+    }
+
+    fn say(&mut self, text: &str) {
+        self.0.send(text.into()).expect("connected");
+    }
+
+    #[track_caller]
+    fn check(&mut self, expected: &[&str]) {
+        for line in expected {
+            let message = self.0.read().expect("a message");
+            assert_eq!(message.to_text().expect("text"), *line);
+        }
+    }
+}
+
+#[test]
+fn members_of_a_room_hear_each_other_and_no_other_room() {
+    let port = step5(PATIENCE);
+    let mut ann = Member::join(port, "lobby", "ann");
+    ann.check(&["* ann joins"]);
+    let mut eve = Member::join(port, "lobby2", "eve");
+    eve.check(&["* eve joins"]);
+    let mut bob = Member::join(port, "lobby", "bob");
+    bob.check(&["* bob joins"]);
+    eve.say("not for the lobby");
+    ann.say("hello");
+    bob.check(&["ann: hello"]);
+    bob.say("two\nlines");
+    bob.0.close(None).expect("connected");
+    ann.check(&["* bob joins", "ann: hello", "bob: two lines", "* bob leaves"]);
+    drop(Member::join(port, "lobby", "carl")); // Breaks off without a close.
+    ann.check(&["* carl joins", "* carl leaves"]);
+    eve.check(&["eve: not for the lobby"]);
+}
+
+#[test]
+fn a_violation_ends_its_connection_with_the_reason() {
+    let port = step5(PATIENCE);
+    let mut ann = Member::join(port, "lobby", "ann");
+    let mut bob = Member::join(port, "lobby", "bob");
+    bob.say(&"x".repeat(step5_rooms::MESSAGE_BYTES_MAX));
+    bob.say(&"x".repeat(step5_rooms::MESSAGE_BYTES_MAX + 1));
+    let longest = format!("bob: {}", "x".repeat(step5_rooms::MESSAGE_BYTES_MAX));
+    ann.check(&["* ann joins", "* bob joins", &longest, "* bob leaves"]);
+    bob.check(&["* bob joins", &longest]);
+    let close = bob.0.read().expect("a close frame");
+    assert!(matches!(&close, tungstenite::Message::Close(Some(why)) if why.code == 1009.into()));
+}
+
+fn upgrade(target: &str) -> String {
+    let fields = "Host: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    format!("GET {target} HTTP/1.1\r\n{fields}")
+}
+
+#[test]
+fn only_an_upgrade_with_a_name_enters() {
+    let port = step5(PATIENCE);
+    let longest = "x".repeat(step5_rooms::NAME_BYTES_MAX);
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), "200"),
+        (upgrade(&format!("/lobby?name={longest}")), "101"),
+        (upgrade(&format!("/lobby?name={longest}x")), "400"),
+        (upgrade("/lobby?name=a%0Ab"), "400"),
+        (upgrade("/lobby"), "400"),
+        ("GET /lobby?name=ann HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), "426"),
+        ("nonsense\r\n\r\n".to_owned(), "400"),
+    ] {
+        let mut peer = connect(port);
+        peer.write_all(request.as_bytes()).expect("the server reads");
+        let head = String::from_utf8(read(&mut peer, 12)).expect("a status line");
+        assert_eq!(head, format!("HTTP/1.1 {status}"), "{request}");
+    }
+}
+
+/// The queue of a member that does not read is bounded, and the room does not wait for it.
+#[test]
+fn a_member_that_does_not_read_is_removed() {
+    let port = step5(PATIENCE);
+    let mut ann = Member::join(port, "lobby", "ann");
+    let _slow = Member::join(port, "lobby", "slow");
+    ann.check(&["* ann joins", "* slow joins"]);
+    let text = "x".repeat(4000);
+    for _ in 0..4000 {
+        ann.say(&text);
+        let message = ann.0.read().expect("a message");
+        if message.to_text().expect("text") == "* slow leaves" {
+            return;
+        }
+    }
+    panic!("16 MB were queued for a member that does not read");
+}
+
+/// A client that answers pings stays, and one that has gone without a word is removed.
+#[test]
+fn a_silent_member_is_pinged_and_then_removed() {
+    use step5_rooms::event_loop::{Action, Protocol};
+    const PONG: &[u8] = b"\x8A\x80\0\0\0\0";
+    let mut chat = step5_rooms::Chat::default();
+    let entry = upgrade("/lobby?name=ann");
+    chat.on_bytes(7, entry.as_bytes(), Now::default(), &mut Vec::new());
+    for _ in 0..3 {
+        let mut actions = Vec::new();
+        chat.on_timeout(7, &mut actions);
+        let [Action::Send(7, ping), Action::Rearm(7)] = &actions[..] else { panic!("no ping") };
+        assert_eq!(ping.bytes(), b"\x89\0");
+        chat.on_bytes(7, PONG, Now::default(), &mut Vec::new());
+    }
+    chat.on_timeout(7, &mut Vec::new());
+    let mut actions = Vec::new();
+    chat.on_timeout(7, &mut actions);
+    assert!(actions.is_empty(), "it is not rearmed, so the loop closes it");
 }

@@ -51,4 +51,12 @@ pub mod step_by_step {
     #[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/step_by_step/step3_timers.md"))]
     #[cfg_attr(doc, doc = "## The code\n\n```rust,ignore", doc = include_str!("step_by_step/step3_timers.rs"), doc = "```")]
     pub mod step3_timers {}
+
+    #[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/step_by_step/step4_http.md"))]
+    #[cfg_attr(doc, doc = "## The code\n\n```rust,ignore", doc = include_str!("step_by_step/step4_http.rs"), doc = "```\n\n```rust,ignore", doc = include_str!("step_by_step/event_loop.rs"), doc = "```")]
+    pub mod step4_http {}
+
+    #[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/step_by_step/step5_rooms.md"))]
+    #[cfg_attr(doc, doc = "## The code\n\n```rust,ignore", doc = include_str!("step_by_step/step5_rooms.rs"), doc = "```")]
+    pub mod step5_rooms {}
 }

@@ -102,7 +102,7 @@ impl Server {
         // them without end, and the interest would have to be changed whenever `out` fills or empties.)
         let both = Interest::READABLE | Interest::WRITABLE;
         if self.poll.registry().register(&mut stream, Token(entry.key()), both).is_ok() {
-            entry.insert(Connection { stream, out: VecDeque::new(), is_read_shut_down: false });
+            entry.insert(Connection { stream, out: VecDeque::new() });
         }
     }
 }
@@ -120,8 +120,6 @@ struct Connection {
     stream: TcpStream,
     /// At most `OUT_BYTES_MAX`.
     out: VecDeque<u8>,
-    /// The peer has ended its direction. It may still read.
-    is_read_shut_down: bool,
 }
 
 impl Connection {
@@ -133,9 +131,6 @@ impl Connection {
     fn turn(&mut self, scratch: &mut [u8]) -> io::Result<Turn> {
         loop {
             self.flush()?;
-            if self.is_read_shut_down {
-                return Ok(if self.out.is_empty() { Turn::Ended } else { Turn::Blocked });
-            }
             let capacity = OUT_BYTES_MAX.saturating_sub(self.out.len()).min(scratch.len());
             if capacity == 0 {
                 // Input is paused. The flush has left bytes, so it has blocked: when the peer reads,
@@ -143,7 +138,9 @@ impl Connection {
                 return Ok(Turn::Blocked);
             }
             match self.stream.read(&mut scratch[..capacity]) {
-                Ok(0) => self.is_read_shut_down = true,
+                Ok(0) if self.out.is_empty() => return Ok(Turn::Ended),
+                // The peer may still read. After the flush, the next read returns 0 again.
+                Ok(0) => return Ok(Turn::Blocked),
                 Ok(count) => self.out.extend(&scratch[..count]),
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => return Ok(Turn::Blocked),

@@ -134,7 +134,7 @@ impl Server {
         if socket.register(self.poll.registry(), Token(index)).is_ok() {
             let deadline = self.deadlines.arm(index, now);
             let link = Link::new(socket);
-            entry.insert(Connection { link, is_read_shut_down: false, deadline });
+            entry.insert(Connection { link, deadline });
         }
     }
 }
@@ -174,7 +174,6 @@ enum Turn {
 
 struct Connection {
     link: Link<Socket>,
-    is_read_shut_down: bool,
     deadline: Mono,
 }
 
@@ -182,15 +181,13 @@ impl Connection {
     fn turn(&mut self, scratch: &mut [u8]) -> io::Result<Turn> {
         for _ in 0..READS_PER_TURN {
             self.link.flush(usize::MAX)?;
-            if self.is_read_shut_down && self.link.is_flushed() {
-                return Ok(Turn::Ended);
-            }
-            if self.is_read_shut_down || self.link.outbox().load() > PAUSE_BYTES {
+            if self.link.outbox().load() > PAUSE_BYTES {
                 return Ok(Turn::Blocked); // A writable edge follows, because the flush has blocked.
             }
             match self.link.read_into(scratch)? {
                 Received::Blocked => return Ok(Turn::Blocked),
-                Received::End => self.is_read_shut_down = true,
+                Received::End if self.link.is_flushed() => return Ok(Turn::Ended),
+                Received::End => return Ok(Turn::Blocked),
                 Received::Bytes(count) => self.link.put(Piece::private(scratch[..count].to_vec())),
             }
         }
