@@ -3,6 +3,11 @@
 //! Each example is compiled into this test, and its server runs on a thread or is driven tick by tick.
 //! So `cargo test --test steps` needs no other target. A server ends with the process.
 
+#![allow(
+    clippy::duplicate_mod,
+    reason = "steps 4 and 5 are programs that share the file of their loop"
+)]
+
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
