@@ -14,7 +14,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use disposable_chat::clock::{Mono, Now};
 
@@ -250,6 +250,28 @@ fn a_peer_that_does_not_read_is_paused_and_loses_nothing() {
     }
 }
 
+/// A server that closes at the end of the peer's direction loses what it has queued.
+#[test]
+fn what_is_queued_at_the_end_of_the_peers_direction_is_sent() {
+    for start in [step2, step3] {
+        let port = start();
+        let mut other = connect(port);
+        // Some of these fill what the kernel buffers, and a part of what the server queues.
+        for bytes in (1..).map(|count| pattern(count * 48 * 1024)) {
+            let mut slow = connect(port);
+            slow.set_write_timeout(Some(Duration::from_millis(100))).expect("an option");
+            if slow.write_all(&bytes).is_err() {
+                break; // Both are full.
+            }
+            slow.shutdown(Shutdown::Write).expect("connected");
+            check_echo(&mut other, b"after the end that the server has seen");
+            let mut echo = Vec::new();
+            slow.read_to_end(&mut echo).expect("the server closes in order");
+            assert!(echo == bytes, "{} of {} bytes", echo.len(), bytes.len());
+        }
+    }
+}
+
 // ---- Step 3
 
 /// A server that is driven tick by tick, on this thread.
@@ -262,7 +284,9 @@ impl Ticking {
 
     /// Waits for an event, and handles it at `seconds` by a clock that only the test moves.
     fn tick(&mut self, seconds: u64) {
+        let start = Instant::now();
         self.0.wait(Some(PATIENCE)).expect("a poll");
+        assert!(start.elapsed() < PATIENCE, "nothing happens any more");
         self.pass(seconds);
     }
 
@@ -283,9 +307,12 @@ impl Ticking {
         peer.write_all(b"x").expect("connected");
         peer.set_nonblocking(true).expect("an option");
         // The first tick can be the writable edge of a new connection.
-        while peer.read(&mut [0]).is_err() {
+        let mut echo = [0];
+        while let Err(error) = peer.read_exact(&mut echo) {
+            assert_eq!(error.kind(), ErrorKind::WouldBlock);
             self.tick(seconds);
         }
+        assert_eq!(echo, *b"x");
         peer.set_nonblocking(false).expect("an option");
     }
 }
@@ -498,6 +525,12 @@ fn members_of_a_room_hear_each_other_and_no_other_room() {
     ann.check(&["* bob joins", "ann: hello", "bob: two lines", "* bob leaves"]);
     drop(Member::join(port, "lobby", "carl")); // Breaks off without a close.
     ann.check(&["* carl joins", "* carl leaves"]);
+    // Those that have left are in no room, whichever connection has their keys now.
+    let mut dan = Member::join(port, "lobby2", "dan");
+    ann.say("not for dan");
+    ann.check(&["ann: not for dan"]);
+    dan.say("hello");
+    dan.check(&["* dan joins", "dan: hello"]);
     eve.check(&["eve: not for the lobby"]);
 }
 
