@@ -113,6 +113,15 @@ pub enum Purpose {
 }
 
 impl Purpose {
+    /// The flag that names such a listener's address, without the dashes.
+    pub(super) fn flag(self) -> &'static str {
+        match self {
+            Purpose::Chat | Purpose::Proxied => "listen",
+            Purpose::Metrics => "metrics-listen",
+            Purpose::Admin => "admin-listen",
+        }
+    }
+
     /// Whether the listener is for the operator. Its connections are accepted even when the server is
     /// full, because that is when an operator needs them, and they have no quota.
     pub(super) fn is_for_operators(self) -> bool {

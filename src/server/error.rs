@@ -4,7 +4,7 @@
 //! invariant: each failure names the flag, file or resource at fault.
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 use crate::config::Listen;
@@ -14,8 +14,8 @@ use crate::net::IdentityError;
 /// The machine or the operator's settings do not allow the server to start.
 #[derive(Debug)]
 pub enum StartError {
-    /// An address cannot be listened on.
-    Listen(Listen, io::Error),
+    /// An address cannot be listened on. With the name of its flag, without the dashes.
+    Listen(&'static str, Listen, io::Error),
     /// The certificate or its key is invalid.
     #[cfg(feature = "tls")]
     Tls(IdentityError),
@@ -33,7 +33,11 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StartError::Listen(listen, error) => write!(f, "cannot listen on {listen}: {error}"),
+            // The most common failure of a first start, so the line says how to go on.
+            StartError::Listen(flag, listen, error) if error.kind() == ErrorKind::AddrInUse => {
+                write!(f, "cannot listen on {listen}: it is in use; choose another with --{flag}")
+            }
+            StartError::Listen(_, listen, error) => write!(f, "cannot listen on {listen}: {error}"),
             #[cfg(feature = "tls")]
             StartError::Tls(error) => write!(f, "cannot use the certificate: {error}"),
             StartError::Poll(error) => write!(f, "cannot poll: {error}"),

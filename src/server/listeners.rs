@@ -55,7 +55,8 @@ pub(super) fn open(
         let mask = (purpose == Purpose::Admin).then(|| umask(Mode::RWXG | Mode::RWXO | Mode::XUSR));
         let bound = bind(listen, identity);
         mask.map(umask);
-        let bound = bound.map_err(|error| StartError::Listen(listen.clone(), error))?;
+        let bound =
+            bound.map_err(|error| StartError::Listen(purpose.flag(), listen.clone(), error))?;
         acceptors.extend(bound.into_iter().map(|listener| Acceptor::new(listener, purpose)));
     }
     Ok(acceptors)

@@ -187,13 +187,19 @@ fn a_bad_value_is_one_line_on_stderr_and_exit_code_2() {
     }
 }
 
+/// A newcomer whose port 8000 was taken once read no more than the system's own words.
 #[test]
-fn a_port_in_use_is_reported_with_its_address() {
+fn a_port_in_use_is_reported_with_its_address_and_the_flag_that_changes_it() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let address = taken.local_addr().expect("an address").to_string();
-    let ended = run(&["--listen", &address], &[]);
-    assert!(ended.code.is_some_and(|code| code != 0), "{ended:?}");
-    assert!(ended.stderr.contains(&address), "{ended:?}");
+    for flag in ["--listen", "--metrics-listen", "--admin-listen"] {
+        let other = if flag == "--listen" { "--metrics-listen" } else { "--listen" };
+        let ended = run(&[other, "127.0.0.1:0", flag, &address], &[]);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let line =
+            format!("cannot listen on {address}: it is in use; choose another with {flag}\n");
+        assert_eq!(ended.stderr, line);
+    }
 }
 
 // contract §12.4
