@@ -33,7 +33,7 @@ impl ClusterIdentity {
         ClusterIdentity { secret: secret.to_vec(), key, partitions: partitions.max(1) }
     }
 
-    /// A digest, so that who reads the store cannot act as the session.
+    /// A digest, so that the contents of the store do not suffice to act as the session.
     pub fn session(&self, id: SessionId) -> SessionHash {
         let digest = Sha1::new().chain_update(&self.secret).chain_update(id.as_bytes()).finalize();
         let mut hash = [0; 16];
@@ -52,8 +52,8 @@ impl ClusterIdentity {
         hash.map_or_else(String::new, |hash| hex(&hash.0))
     }
 
-    /// The lock of a room with this password. The cluster's secret is part of it, so that who has only
-    /// the store cannot try passwords.
+    /// The lock of a room with this password. The cluster's secret is part of it, so that
+    /// passwords cannot be tried with the contents of the store alone.
     pub fn lock(&self, password: &str, entropy: &mut dyn Entropy) -> String {
         let LockRecord { salt, hash } = LockRecord::with_secret(password, &self.secret, entropy);
         format!("{} {}", hex(&salt), hex(&hash))

@@ -96,7 +96,7 @@ impl Cluster {
         std::mem::take(&mut self.announcements)
     }
 
-    /// Bytes for the store. Calls that have left answer nobody who asks later.
+    /// Bytes for the store. Calls that have left answer no later request.
     pub fn output(&mut self) -> Option<Vec<u8>> {
         self.shown.clear();
         self.uplink.output()
@@ -150,7 +150,7 @@ impl Cluster {
         }
     }
 
-    /// Who waits for the reply is told that the store is away: see `refusal`.
+    /// Requests that wait for the reply are told that the store is away: see `refusal`.
     fn on_fault(&mut self) {
         if !std::mem::replace(&mut self.has_faulted, true) {
             error!("the store answers a function in a way that this version does not know");

@@ -160,7 +160,7 @@ impl Progress {
 
 /// A request's command that is under way.
 pub(super) struct RequestPlan {
-    /// Who asked. Only requests for what a room is like may be several.
+    /// The connections that asked. There may be several only for requests for what a room is like.
     pub to: Vec<ConnKey>,
     pub step: RequestStep,
     pub attempts: u8,

@@ -7,8 +7,8 @@
 //! | command | functions: `→` waits for the reply, `⇢` does not |
 //! |---|---|
 //! | `Count` | `count` of each partition |
-//! | `ListRooms` | `listing` of each partition, one for all who ask meanwhile (see `rooms`) |
-//! | `ShowRoom` | `look`, one for all who ask before it leaves |
+//! | `ListRooms` | `listing` of each partition, one for all requests meanwhile (see `rooms`) |
+//! | `ShowRoom` | `look`, one for all requests before it leaves |
 //! | `ListAllRooms` | `usage`, part after part, of one partition after the other |
 //! | `DeleteAnyRoom`, `RemoveAnyUser` | `delete_room`, `remove` |
 //! | `OpenSession` | `open_session` ⇢ end of the session that gives way |
@@ -88,7 +88,7 @@ impl Cluster {
             return self.begin_ending(lent, session, Some(to));
         }
         if let Command::ShowRoom { room: Some(room) } = &command {
-            // One call answers all who ask before it leaves.
+            // One call answers all requests that come before it leaves.
             let shown = self.shown.get(room).copied();
             if let Some((key, mut plan)) = shown.and_then(|key| Some((key, self.plans.take(key)?)))
             {

@@ -1,6 +1,6 @@
 //! The mirrored rooms.
 //!
-//! Owns which rooms the node mirrors, up to which message, and who waits for one. Must not know why a
+//! Owns which rooms the node mirrors, up to which message, and what waits for one. Must not know why a
 //! room is wanted. The invariant: a mirrored room that is not being loaded has every message that the
 //! store had when it sent its last reply. While it is being loaded, pushed messages are ignored,
 //! because the store gives them with the history, too.
@@ -143,7 +143,7 @@ impl Cluster {
         };
     }
 
-    /// Lets in who waits for what has been loaded, before the next message.
+    /// Lets in what waits for the parts that have been loaded, before the next message.
     fn admit_waiting(&mut self, lent: &mut Lent<'_>, room: RoomId) {
         let Some(mirrored) = self.rooms.get_mut(&room) else { return };
         let newest = mirrored.newest;

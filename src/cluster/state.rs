@@ -188,7 +188,7 @@ pub(super) struct Mirrored {
     pub used: Mono,
 }
 
-/// Who waits for a room that is being loaded.
+/// What waits for a room that is being loaded.
 pub(super) enum RoomWaiter {
     /// A request, until all is loaded.
     Request(PlanKey),
@@ -225,7 +225,7 @@ pub(super) enum Missing {
     Interest(RoomId),
 }
 
-/// The listing of public rooms, and who waits for it.
+/// The listing of public rooms, and what waits for it.
 #[derive(Default)]
 pub(super) struct Listing {
     /// By partition: the store's revision, and the rooms, newest first.

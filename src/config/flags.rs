@@ -157,8 +157,8 @@ pub static FLAGS: &[Flag] = &[
     ),
     flag("admin-listen", "none", AdminListen).help(
         "Address for the operator: lists and deletes rooms, removes people, announces, and answers \
-         GET /metrics. A Unix socket, made with mode 0600, or a loopback address: whoever reaches it \
-         may do all of this; repeatable",
+         GET /metrics. A Unix socket, made with mode 0600, or a loopback address: every process that \
+         reaches it may do all of this; repeatable",
     ),
     flag("session-ttl", "24h", Time(DURATION, |config, time| config.session_ttl = time))
         .help("How long a session lives after its last use"),
@@ -171,7 +171,7 @@ pub static FLAGS: &[Flag] = &[
         "7d",
         Time(ROOM_LIFE_MIN..=LONGEST, |config, time| config.room_life_max = time),
     )
-    .help("Longest ttl that a room may be given, after which it ends whoever is in it"),
+    .help("Longest ttl that a room may be given, after which it ends even if people are in it"),
     flag(
         "leave-grace",
         "3s",

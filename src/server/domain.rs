@@ -1,4 +1,4 @@
-//! Who decides: the domain of this server, or the store of a cluster.
+//! What decides: the domain of this server, or the store of a cluster.
 //!
 //! Owns that choice, for each thing that connections ask, and the way of the store's answers to their
 //! connections. Must not know a rule of the chat. The invariant: without a cluster, each function is

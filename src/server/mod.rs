@@ -18,7 +18,7 @@
 //! | [`listening`] | whether all that has arrived was read |
 //! | [`streaming`] | responses whose content is made while the peer reads it |
 //! | [`http`], [`ws`] | one connection's input through its protocol into the domain |
-//! | [`domain`] | who decides: the domain of this server, or the store of a cluster |
+//! | [`domain`] | what decides: the domain of this server, or the store of a cluster |
 //! | `held_replies` | replies behind messages that the store has not accepted yet (feature `cluster`) |
 //! | [`parked`], [`delay`] | requests that wait for an outcome of later |
 //! | [`operators`] | the listeners for operators, and sending announcements |

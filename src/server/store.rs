@@ -79,7 +79,7 @@ impl StoreStream {
         }
     }
 
-    /// Begins a tick: what the store has sent is handled first, because it answers those who wait.
+    /// Begins a tick: what the store has sent is handled first, because it answers requests that wait.
     pub fn read<S: Stream>(&mut self, core: &mut Core<S>) {
         if let Err(error) = self.try_read(core) {
             self.close();

@@ -55,7 +55,7 @@ fn signal(store: &Store, signal: Signal) {
     kill_process(pid, signal).expect("the store is there");
 }
 
-/// Ends a story when it is dropped, also by a panic: the scope of its threads waits for those who write.
+/// Ends a story when it is dropped, also by a panic: the scope of its threads waits for those that write.
 struct Ending<'a>(&'a AtomicBool);
 
 impl Drop for Ending<'_> {

@@ -15,7 +15,7 @@ fn waiting(node: &Server, room: &str) -> (Ws, String) {
     (http.upgraded(), session) // The answer comes when it waits.
 }
 
-/// Regression: after all who had waited were closed, the probe went on until its end. So long the holder
+/// Regression: after all connections that waited were closed, the probe went on until its end. So long the holder
 /// had no grace, and newcomers waited without the holder being asked again.
 // contract §3.5
 #[test]

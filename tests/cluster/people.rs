@@ -87,7 +87,7 @@ pub struct Scene {
     pub journal: Journal,
     /// Writers stop.
     pub is_over: AtomicBool,
-    /// Writers hold it while a message is under way, so that who holds it alone has stopped them.
+    /// Writers hold it while a message is under way, so that the thread that holds it alone has stopped them.
     pub gate: RwLock<()>,
     /// How many marks each reader has seen.
     pub marks: Vec<AtomicUsize>,

@@ -146,7 +146,7 @@ pub struct Data {
     seed: u64,
     /// How many commands have changed something.
     changes: u64,
-    /// What was published: channel and text. Whoever runs commands takes it.
+    /// What was published: channel and text. The caller that runs commands takes it.
     pub published: Vec<(Text, Text)>,
 }
 

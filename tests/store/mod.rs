@@ -207,7 +207,7 @@ impl ModelStore {
         self.data.dump()
     }
 
-    /// Runs a command on the data, whatever the store's role and whoever asks.
+    /// Runs a command on the data, whatever the store's role and the connection that asks.
     pub fn run(&mut self, words: &[&str]) -> Reply {
         let command: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
         self.data.run(&command)

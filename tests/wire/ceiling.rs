@@ -361,7 +361,7 @@ fn a_slow_reader_of_messages_does_not_keep_a_deleted_room() {
     });
 }
 
-/// A listing is one copy for all who ask for it, until a room is opened. Slow readers of one listing each made the
+/// A listing is one copy for all requests, until a room is opened. Slow readers of one listing each made the
 /// server keep as many: the histories of others were erased for them.
 // contract §12.22
 #[test]

@@ -79,8 +79,8 @@ fn a_health_check_has_the_counts_of_the_last_beat_if_the_store_does_not_answer()
     assert_eq!(node.outcome(), "3 sessions, 4 rooms");
 }
 
-/// Regression: who waited for the next listing was not answered at all, or had a listing without the part
-/// that had failed.
+/// Regression: a request that waited for the next listing was not answered at all, or with a listing that lacked the
+/// part that had failed.
 #[test]
 fn a_listing_of_which_a_part_has_failed_is_refused() {
     let mut node = Node::with_partitions(2);

@@ -1,7 +1,7 @@
 //! What the functions run on: the stores that are installed, and a model of one.
 //!
 //! Owns the model's clock, which a test on a store need not mind. Must not know the functions. The
-//! invariant: whoever reads from the model finds its answer there, or the test fails at once.
+//! invariant: a read from the model finds its answer there, or the test fails at once.
 
 use std::cell::{RefCell, RefMut};
 use std::io::{self, Read, Write};

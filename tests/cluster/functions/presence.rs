@@ -148,7 +148,7 @@ fn a_return_within_the_grace_is_not_announced_at_any_node() {
         assert_eq!((briefs(reply.at(2)), people(reply.at(4))), (vec![], "ana bo".into()));
         assert_eq!(scene.stored(&format!("ZSCORE ^due {grace}")).to_string(), "-");
         assert_eq!(scene.b.heard(), [""; 0]);
-        // Not in time: whoever reaps announces it to all, itself included.
+        // Not in time: the node that reaps announces it to all, itself included.
         scene.c.exit(ROOM, ANA, "broken");
         scene.make_due(&grace);
         scene.b.reap("16");
@@ -232,7 +232,7 @@ fn a_silent_holder_is_evicted_and_the_first_to_ask_has_its_name() {
         for node in [&mut scene.a, &mut scene.b, &mut scene.c] {
             node.heard();
         }
-        // Who comes just now does not begin another probe, and waits a moment.
+        // A third session does not begin another probe, and waits a moment.
         let third = Person { uid: "dddddddddddddddd", ..FALSE_ANA };
         let wait = scene.b.enter(ROOM, &Entry::of(third));
         assert_eq!((wait.at(0).text(), wait.at(1).text()), ("PROBE".into(), "100000".into()));

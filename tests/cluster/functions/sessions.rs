@@ -132,7 +132,7 @@ fn a_session_ends_after_its_time_and_each_use_begins_it_anew() {
         }
         scene.make_due(&format!("s:{}", ANA.sh));
         assert_eq!(scene.a.reap("16").to_string(), format!("[OK '' [{}]]", ANA.sh));
-        // Whoever was to end it may have died: another node is asked.
+        // The node that was to end it may have died: another node is asked.
         scene.make_due(&format!("s:{}", ANA.sh));
         assert_eq!(scene.b.reap("16").to_string(), format!("[OK '' [{}]]", ANA.sh));
         scene.b.run(&format!("end_session {}", ANA.sh));
