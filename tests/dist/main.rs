@@ -1,5 +1,5 @@
 //! The files that a package installs beside the program: the manual page, generated here from the table of flags, and
-//! the systemd units, which must agree with that table and with each other.
+//! the systemd units, which must agree with that table and with each other. And the recipe of a container image.
 //!
 //! `WRITE_MANUAL=1 cargo test --test dist` writes the manual page again.
 
@@ -13,6 +13,7 @@ const PAGE: &str = "src/dist/disposable-chat.1";
 const SERVICE: &str = "src/dist/disposable-chat.service";
 const SOCKET: &str = "src/dist/disposable-chat.socket";
 const TEMPLATE: &str = "src/dist/disposable-chat@.service";
+const CONTAINERFILE: &str = "src/dist/Containerfile";
 
 fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -279,9 +280,58 @@ fn the_package_contains_the_files_that_the_manual_page_names() {
     for asset in [
         "target/release/disposable-chat\", \"usr/bin/",
         "disposable-chat.1\", \"usr/share/man/man1/",
+        // What the README links and shows.
+        "README.md\", \"usr/share/doc/disposable-chat/",
+        "src/guide/*.md\", \"usr/share/doc/disposable-chat/src/guide/",
+        "src/dist/Containerfile\", \"usr/share/doc/disposable-chat/src/dist/",
     ] {
         assert!(manifest.contains(asset), "{asset}");
     }
     // cargo-deb finds the units by the name of the package.
     assert!(manifest.contains("maintainer-scripts = \"src/dist/\"\nsystemd-units = {}\n"));
+}
+
+// The image.
+
+/// The arguments of an instruction, in order.
+fn instructions<'a>(recipe: &'a str, name: &str) -> Vec<&'a str> {
+    recipe.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).collect()
+}
+
+/// Nothing in an empty image could run a command, or give a name to a user.
+#[test]
+fn the_image_has_the_program_alone_and_starts_it_as_an_ordinary_user() {
+    let recipe = read(CONTAINERFILE);
+    assert_eq!(instructions(&recipe, "FROM"), ["scratch"]);
+    assert_eq!(instructions(&recipe, "RUN"), [""; 0]);
+    let program = env!("CARGO_PKG_NAME");
+    assert_eq!(instructions(&recipe, "COPY"), [format!("{program} /{program}")]);
+    assert_eq!(instructions(&recipe, "ENTRYPOINT"), [format!("[\"/{program}\"]")]);
+    let [user] = instructions(&recipe, "USER")[..] else { panic!("one user: {recipe}") };
+    let (user, group) = user.split_once(':').expect("a user and a group");
+    assert!([user, group].iter().all(|id| id.parse::<u32>().is_ok_and(|id| id > 0)), "{user}");
+    // The page's commands make the context.
+    let page = read("src/guide/operating.md");
+    assert!(page.contains(&format!("/release/{program} root\n")), "the program in its folder");
+    assert!(page.contains(&format!(" -f {CONTAINERFILE} root\n")), "the folder as context");
+}
+
+#[test]
+fn the_image_listens_on_the_port_that_it_exposes() {
+    let recipe = read(CONTAINERFILE);
+    let variables = instructions(&recipe, "ENV");
+    let env = |name: &str| {
+        let mut given = variables.iter().filter_map(|one| one.split_once('='));
+        given.find(|(variable, _)| *variable == name).map(|(_, value)| value.into())
+    };
+    let Ok(Task::Serve(config)) = Config::parse(std::iter::empty(), env) else {
+        panic!("the server would not start: {variables:?}")
+    };
+    let [Listen::Tcp(address)] = config.listen[..] else { panic!("one address") };
+    assert!(address.ip().is_unspecified(), "a container's own loopback reaches nobody: {address}");
+    assert_eq!(instructions(&recipe, "EXPOSE"), [address.port().to_string()]);
+    assert_eq!(
+        config,
+        Config { listen: config.listen.clone(), listen_by_default: false, ..Config::default() }
+    );
 }
