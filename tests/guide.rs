@@ -295,6 +295,44 @@ fn the_readme_is_short() {
     assert!(lines <= README_LINES_MAX, "{lines} lines");
 }
 
+/// The colour schemes of the README's picture, and the sum of the files' sizes.
+const SCHEMES: [&str; 2] = ["light", "dark"];
+const PICTURE_BYTES_MAX: u64 = 150 * 1024;
+
+/// A forge shows one of them, by the colours of its reader.
+#[test]
+fn the_readme_shows_a_small_picture_in_both_colour_schemes() {
+    let readme = read(README);
+    let (_, picture) = readme.split_once("<picture>").expect("a picture");
+    let (picture, _) = picture.split_once("</picture>").expect("its end");
+    let mut bytes = 0;
+    let mut sizes = BTreeSet::new();
+    for scheme in SCHEMES {
+        let path = format!("{GUIDE}/images/room-{scheme}.png");
+        assert!(picture.contains(&format!("=\"{path}\"")), "{path}");
+        let png = fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        // The signature, then the first chunk: its length, its name, width and height.
+        assert_eq!((&png[..8], &png[12..16]), (&b"\x89PNG\r\n\x1a\n"[..], &b"IHDR"[..]), "{path}");
+        sizes.insert(png[16..24].to_vec());
+        bytes += u64::try_from(png.len()).expect("a size");
+    }
+    assert!(bytes <= PICTURE_BYTES_MAX, "{bytes} bytes");
+    assert_eq!(sizes.len(), 1, "the page would move with the colours: {sizes:?}");
+    assert!(picture.contains("(prefers-color-scheme: dark)") && picture.contains("alt=\""));
+    let images = fs::read_dir(format!("{GUIDE}/images")).expect("a folder").count();
+    assert_eq!(images, SCHEMES.len(), "no other binary files");
+}
+
+/// The table of contents is one line of links to all chapters, in their order.
+#[test]
+fn the_readme_links_all_its_chapters() {
+    let text = read(README);
+    let chapters: Vec<_> = prose(&text).filter_map(|line| line.strip_prefix("## ")).collect();
+    let listed =
+        links(&text).into_iter().filter_map(|link| Some(link.strip_prefix('#')?.to_owned()));
+    assert_eq!(listed.collect::<Vec<_>>(), chapters.into_iter().map(slug).collect::<Vec<_>>());
+}
+
 #[test]
 fn two_commands_are_all_there_is_to_set_up() {
     let fences = fences(&read(README));

@@ -15,6 +15,7 @@
 //! | [`security`] | what it promises against strangers, and by which limits |
 //! | [`performance`] | how it is measured, what it costs, where time and memory go |
 //! | [`step_by_step`] | learning how an event loop is written: five runnable programs, from an echo to chat rooms |
+//! | [`changelog`] | what is new, from the first commit on |
 //! | [`changing`] | building, testing and changing it: the module map, and recipes |
 
 #[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/contract.md"))]
@@ -34,6 +35,9 @@ pub mod security {}
 
 #[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/performance.md"))]
 pub mod performance {}
+
+#[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/changelog.md"))]
+pub mod changelog {}
 
 #[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/changing.md"))]
 pub mod changing {}

@@ -2,9 +2,11 @@
 //!
 //! The tour once hung in zsh, which does not recognize comments at its prompt by default: an apostrophe in a comment
 //! opened a string without an end. Scripts do not show this, so each shell runs in a terminal, made by script(1).
+//! The tour names the server once, in its first line, because port 8000 may be taken.
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::get;
 use crate::program::{PATIENT, command, find, needed, run};
-use crate::server::Server;
+use crate::server::{self, Server};
 
 const README: &str = include_str!("../../README.md");
 
@@ -31,7 +33,10 @@ fn blocks(language: &str, server: &Server) -> Vec<String> {
     let fence = format!("\n```{language}\n");
     let blocks =
         tour.split(&fence).skip(1).map(|rest| rest.split_once("```").expect("a block ends").0);
-    blocks.map(|block| block.replace("localhost:8000", &server.host())).collect()
+    let blocks: Vec<_> = blocks.collect();
+    let named = blocks.iter().map(|block| block.matches("localhost:8000").count());
+    assert_eq!(named.sum::<usize>(), 1, "one line to change for another port");
+    blocks.iter().map(|block| block.replace("localhost:8000", &server.host())).collect()
 }
 
 /// How a block reaches the shell.
@@ -136,9 +141,13 @@ fn text_after<'a>(text: &'a str, before: &str) -> &'a str {
 
 #[track_caller]
 fn expect_tour(shell: &str, input: Input, name: &str) {
-    let server = Server::start(PATIENT);
+    expect_tour_at(&Server::start(PATIENT), shell, input, name);
+}
+
+#[track_caller]
+fn expect_tour_at(server: &Server, shell: &str, input: Input, name: &str) {
     let Some(mut terminal) = Terminal::open(shell, name) else { return };
-    let blocks = blocks("sh", &server);
+    let blocks = blocks("sh", server);
     let [session, room, posts, rooms, end] = &blocks[..] else { panic!("{blocks:#?}") };
 
     let shown = terminal.run(session, input);
@@ -186,6 +195,23 @@ fn the_tour_can_be_typed_into_zsh() {
 #[test]
 fn the_tour_can_be_pasted_into_zsh() {
     expect_tour("zsh", Input::Pasted, "pasted-zsh");
+}
+
+/// The README quotes what the server says if port 8000 is taken, and gives a command that chooses another one.
+#[test]
+fn the_tour_goes_on_at_another_port_when_the_first_is_taken() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = taken.local_addr().expect("an address").to_string();
+    let ended = server::run(&["--listen", &address], &[]);
+    let line = ended.stderr.replace(&address, "127.0.0.1:8000");
+    assert!(README.contains(&format!("\n```text\n{line}```\n")), "the README lacks: {line}");
+
+    assert!(README.contains("`cargo run --release -- --listen 127.0.0.1:8001`"));
+    for shell in ["bash", "zsh"] {
+        // Any free port: 8001 may be taken, too.
+        let server = Server::spawn(server::command(&["--listen", "127.0.0.1:0"], &[]), 1);
+        expect_tour_at(&server, shell, Input::Typed, &format!("other-{shell}"));
+    }
 }
 
 /// The block for a browser's console, in Node, which has the same `fetch` and `WebSocket`.

@@ -283,6 +283,7 @@ fn the_package_contains_the_files_that_the_manual_page_names() {
         // What the README links and shows.
         "README.md\", \"usr/share/doc/disposable-chat/",
         "src/guide/*.md\", \"usr/share/doc/disposable-chat/src/guide/",
+        "src/guide/images/*.png\", \"usr/share/doc/disposable-chat/src/guide/images/",
         "src/dist/Containerfile\", \"usr/share/doc/disposable-chat/src/dist/",
     ] {
         assert!(manifest.contains(asset), "{asset}");
