@@ -48,6 +48,12 @@ fn all_pages() -> Vec<PathBuf> {
     [vec![PathBuf::from(README)], guide_pages()].concat()
 }
 
+/// What a forge shows to people who report something or propose a change.
+fn forge_pages() -> Vec<PathBuf> {
+    let names = ["SECURITY", "PULL_REQUEST_TEMPLATE", "ISSUE_TEMPLATE/bug", "ISSUE_TEMPLATE/idea"];
+    names.map(|name| PathBuf::from(format!(".github/{name}.md"))).to_vec()
+}
+
 // ---- Markdown, as far as these pages use it
 
 struct Fence {
@@ -129,7 +135,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
 #[test]
 fn every_link_leads_to_a_file_and_an_anchor() {
     let mut broken = Vec::new();
-    for page in all_pages() {
+    for page in [all_pages(), forge_pages()].concat() {
         let text = read(&page);
         let folder = page.parent().expect("a page lies in a folder");
         for link in links(&text) {
@@ -204,7 +210,7 @@ fn every_step_is_a_short_page_and_a_short_program_with_tests() {
 #[test]
 fn every_path_that_is_named_exists() {
     let mut missing = Vec::new();
-    for page in all_pages() {
+    for page in [all_pages(), forge_pages()].concat() {
         for line in prose(&read(&page)) {
             let words = code_spans(line).0.into_iter().flat_map(str::split_whitespace);
             for path in words {
