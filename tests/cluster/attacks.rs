@@ -44,6 +44,9 @@ const FLAGS: &[&str] = &[
     "0",
     "--room-rate",
     "0",
+    // On a busy machine an attacker's turn to send its first request may come late.
+    "--header-timeout",
+    "1h",
     "--idle-timeout",
     "1h",
     "--log",
