@@ -252,7 +252,10 @@ fn every_link_leads_to_an_anchor_in_rustdocs_output_too() {
             }
             let there = here.parent().expect("a folder").join(file);
             let there = if file.is_empty() { html.clone() } else { read(there) };
-            let is_there = anchor.is_empty() || there.contains(&format!("id=\"{anchor}\""));
+            // In source the anchors are lines, which a script marks.
+            let is_there = anchor.is_empty()
+                || file.ends_with(".rs.html")
+                || there.contains(&format!("id=\"{anchor}\""));
             assert!(is_there, "{}: {link}", page.display());
             checked += 1;
         }
