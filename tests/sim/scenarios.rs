@@ -493,6 +493,58 @@ fn what_a_peer_sends_after_its_close_does_not_destroy_the_answer() {
     world.close_all();
 }
 
+/// An end of the peer's direction is no end of the connection: the peer may have asked all that it wants to
+/// ask (RFC 9112 §9.6).
+#[test]
+fn a_peer_that_ends_its_direction_receives_the_response_that_is_queued() {
+    let narrow = Network { buffer_bytes: 1024, ..RELIABLE };
+    let (mut world, _) = room_with_guests(&no_message_rate(), narrow, 0);
+    let peer = world.connect_http();
+    world.peers[peer].reading = false; // Most of the response is queued when the end is read.
+    world.request(peer, &wire::request("GET", "/docs.css", None, ""), Check::Status(&[200]));
+    world.half_close(peer);
+    world.settle();
+    world.peers[peer].reading = true;
+    world.settle();
+    assert_eq!(world.peers[peer].http().responses.len(), 1);
+    assert!(world.peers[peer].is_dropped());
+    world.close_all();
+}
+
+/// A peer that asks and never reads is not answered any further, so that its requests take no memory.
+#[test]
+fn requests_of_a_peer_that_reads_no_responses_wait() {
+    let narrow = Network { buffer_bytes: 1024, ..RELIABLE };
+    let (mut world, _) = room_with_guests(&no_message_rate(), narrow, 0);
+    let peer = world.connect(Protocol::Unchecked, LOOPBACK);
+    world.send(peer, &wire::request("GET", "/openapi.json", None, "").repeat(200));
+    world.peers[peer].reading = false;
+    let before = world.core.counters().requests;
+    world.settle();
+    let handled = world.core.counters().requests - before;
+    assert!((1..4).contains(&handled), "{handled} requests are handled");
+    world.peers[peer].reading = true;
+    world.settle();
+    assert_eq!(world.core.counters().requests - before, 200, "nothing is lost");
+    world.close_all();
+}
+
+/// A peer that neither answers a close nor ends its direction keeps its connection for the linger timeout.
+#[test]
+fn a_peer_that_never_answers_a_close_is_dropped_after_the_linger_timeout() {
+    let config = no_message_rate();
+    let (mut world, guests) = room_with_guests(&config, RELIABLE, 1);
+    let binary = world.frame(0x82, b"not text");
+    world.send_and_expect_close(guests[0], &binary, 1003);
+    world.stall(guests[0]);
+    world.settle();
+    assert!(!world.peers[guests[0]].is_dropped(), "it has time to read why");
+    world.pass_time(config.linger_timeout + Duration::from_millis(100));
+    world.settle();
+    assert!(world.peers[guests[0]].is_dropped());
+    world.close_all();
+}
+
 /// When a write failed in the flush phase and no other connection existed, the reap phase dropped
 /// the list of ended connections. The domain never learned of the end, so the room and the session
 /// never expired.
