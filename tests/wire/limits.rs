@@ -445,11 +445,12 @@ fn a_silent_connection_over_the_limit_of_an_address_gives_way_to_the_next() {
 #[test]
 fn running_out_of_descriptors_pauses_accepting_and_nothing_else() {
     use std::thread::sleep;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     let flags = ["--max-connections", "1000", "--message-rate", "0"];
-    let server = Server::start_with_descriptor_limit(40, &flags);
+    let server = Server::start_with_metrics_and_descriptor_limit(40, &flags);
     let (_, mut ana, mut bob) = server.room_of_two();
+    let begun = Instant::now();
     let mut waiting: Vec<Http> = (0..80).map(|_| server.http()).collect();
     wait_until("the number of descriptors stays the same", || {
         let before = server.descriptors();
@@ -477,6 +478,10 @@ fn running_out_of_descriptors_pauses_accepting_and_nothing_else() {
     });
     ana.chat("and on");
     bob.expect_chat("ana", "and on");
+    // A pause is half a second. On a busy machine a server that spins takes little time, but pauses often.
+    let pauses = server.metric("chat_accept_pauses_total");
+    let most = 2 + 2 * begun.elapsed().as_secs();
+    assert!((1..=most).contains(&pauses), "{pauses} pauses, and at most {most} have time to pass");
 }
 
 // contract §12.21

@@ -169,7 +169,7 @@ impl Server {
     }
 
     /// Starts a server that may open at most `descriptors` file descriptors and has a metrics listener.
-    #[allow(dead_code, reason = "only `tests/attacks` calls it")]
+    #[allow(dead_code, reason = "not every suite calls it")]
     pub fn start_with_metrics_and_descriptor_limit(descriptors: u32, flags: &[&str]) -> Server {
         Server::spawn_with_metrics(limited(descriptors), flags)
     }
