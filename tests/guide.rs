@@ -440,34 +440,212 @@ fn every_metric_is_explained() {
     assert_eq!(names(&read("src/guide/operating.md")), in_source);
 }
 
-// ---- Changing
+// ---- Architecture
 
-/// The module map's column of imports is the list that `tests/architecture.rs` enforces.
-#[test]
-fn the_module_map_is_the_one_that_is_enforced() {
-    let names = |text: &str, quote: char| -> Vec<String> {
-        let mut names: Vec<_> = text.split(quote).skip(1).step_by(2).map(str::to_owned).collect();
-        names.sort();
-        names
-    };
+/// What stands between quotes in a text, in order.
+fn quoted(text: &str, quote: char) -> BTreeSet<String> {
+    text.split(quote).skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The list that `tests/architecture.rs` enforces: each module, with those that it may import.
+fn enforced_imports() -> BTreeMap<String, BTreeSet<String>> {
     let source = read("tests/architecture.rs");
     let (_, list) = source.split_once("const MODULES").expect("a list");
     let (_, list) = list.split_once("= &[").expect("its beginning");
     let (list, _) = list.split_once("\n];").expect("its end");
     let entries = list.split("\n    (").filter_map(|entry| entry.split_once("&["));
-    let enforced: BTreeMap<_, _> = entries
-        .map(|(module, imports)| (names(module, '"').swap_remove(0), names(imports, '"')))
-        .collect();
+    let only = |module| quoted(module, '"').pop_first().expect("a name");
+    entries.map(|(module, imports)| (only(module), quoted(imports, '"'))).collect()
+}
 
-    let page = read("src/guide/changing.md");
+fn modules_of_source() -> BTreeSet<String> {
+    let entries = fs::read_dir("src").expect("tests run at the crate's root");
+    let is_module = |path: &PathBuf| {
+        let holds_code = |folder: &Path| {
+            let mut files = fs::read_dir(folder).expect("a folder").flatten();
+            files.any(|file| file.path().extension().is_some_and(|extension| extension == "rs"))
+        };
+        path.extension().is_some_and(|extension| extension == "rs")
+            || path.is_dir() && holds_code(path)
+    };
+    let paths = entries.map(|entry| entry.expect("an entry").path()).filter(is_module);
+    paths.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
+}
+
+/// The column of imports is the list that `tests/architecture.rs` enforces, and no module is missing.
+#[test]
+fn the_module_map_is_the_one_that_is_enforced() {
+    let page = read("src/guide/architecture.md");
     let (_, map) = page.split_once("| may import |\n").expect("a map");
     let rows = map.lines().skip(1).take_while(|row| row.starts_with('|'));
     let drawn: BTreeMap<_, _> = rows
         .map(|row| {
             let cells: Vec<_> = row.split('|').collect();
-            (names(cells[1], '`').swap_remove(0), names(cells[3], '`'))
+            (quoted(cells[1], '`').pop_first().expect("a name"), quoted(cells[3], '`'))
         })
         .collect();
-    assert!(enforced.len() > 15, "{enforced:?}");
-    assert_eq!(drawn, enforced);
+    assert_eq!(drawn, enforced_imports());
+    assert_eq!(drawn.into_keys().collect::<BTreeSet<_>>(), modules_of_source());
+}
+
+/// The diagram has every module of the running program once, above all that it may import.
+#[test]
+fn the_diagram_of_modules_stands_above_its_imports() {
+    let page = read("src/guide/architecture.md");
+    let is_levels = |fence: &Fence| fence.lines.iter().any(|line| line.starts_with(" 1 │ "));
+    let diagram = fences(&page).into_iter().find(is_levels).expect("a diagram of levels");
+    let mut levels = BTreeMap::new();
+    for line in &diagram.lines {
+        let cells: Vec<_> = line.split('│').collect();
+        let level: usize = cells[0].trim().parse().expect("a level");
+        for module in cells[1].split_whitespace() {
+            assert!(levels.insert(module, level).is_none(), "{module} comes twice");
+        }
+    }
+    for (module, imports) in enforced_imports() {
+        if ["lib", "guide", "build"].contains(&module.as_str()) {
+            continue;
+        }
+        for import in imports {
+            let import = import.split("::").next().unwrap_or_default();
+            assert!(levels[module.as_str()] > levels[import], "{module} above {import}");
+        }
+    }
+    let modules = modules_of_source();
+    let others = levels.keys().find(|module| !modules.contains(**module));
+    assert_eq!(others, None, "no module of this name");
+}
+
+// ---- Names
+
+const NAMING_PAGES: [&str; 2] = ["src/guide/architecture.md", "src/guide/traps.md"];
+
+/// Whether the source defines the name: a function, a type, a constant.
+fn defines(source: &str, name: &str) -> bool {
+    let name = name.rsplit("::").next().unwrap_or_default();
+    let kinds = ["fn", "const", "static", "struct", "enum", "trait", "type"];
+    kinds.iter().any(|kind| {
+        let definition = format!("{kind} {name}");
+        source.match_indices(&definition).any(|(at, _)| {
+            let is_part = |c: char| c.is_alphanumeric() || c == '_';
+            let before = source[..at].chars().next_back();
+            let after = source[at + definition.len()..].chars().next();
+            !before.is_some_and(is_part) && !after.is_some_and(is_part)
+        })
+    })
+}
+
+/// The names that a text gives with their file: `name` (`file`), `name` in `file`, and lists of names
+/// before either.
+fn names_with_files(text: &str) -> Vec<(&str, &str)> {
+    let pieces: Vec<&str> = text.split('`').collect();
+    let is_name = |piece: &str| {
+        !piece.is_empty() && piece.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | ':'))
+    };
+    let between = |at: usize| pieces[at].split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut names = Vec::new();
+    for at in (3..pieces.len()).step_by(2).filter(|at| pieces[*at].ends_with(".rs")) {
+        let (mut place, mut joints) = (at, &["(", "in"]);
+        while place > 2
+            && joints.contains(&between(place - 1).as_str())
+            && is_name(pieces[place - 2])
+        {
+            (place, joints) = (place - 2, &[",", "and"]);
+            names.push((pieces[place], pieces[at]));
+        }
+    }
+    names
+}
+
+#[test]
+fn names_are_found_with_their_files() {
+    let text = "The `a` (`x.rs`), `x.patch`, `b` and\n`c` and `D::e` in\n`y.rs`, `f` of `z.rs`.";
+    let expected = [("a", "x.rs"), ("D::e", "y.rs"), ("c", "y.rs"), ("b", "y.rs")];
+    assert_eq!(names_with_files(text), expected);
+    let source = "pub(super) fn one<T>() {}\nconst TWO_MAX: u8 = 2;\nstruct Three;";
+    for name in ["one", "A::one", "TWO_MAX", "Three"] {
+        assert!(defines(source, name), "{name}");
+    }
+    for name in ["on", "TWO", "Thre", "T"] {
+        assert!(!defines(source, name), "{name}");
+    }
+}
+
+/// A name with its file is defined there, and a constant without one somewhere in the source.
+#[test]
+fn every_name_is_defined_in_its_file() {
+    fn all_of(folder: &Path, text: &mut String) {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                all_of(&path, text);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                text.push_str(&read(&path));
+            }
+        }
+    }
+    let mut source = String::new();
+    all_of(Path::new("src"), &mut source);
+    let mut undefined = Vec::new();
+    for page in NAMING_PAGES {
+        let text: Vec<_> = read(page).lines().map(str::to_owned).collect();
+        let text = prose(&text.join("\n")).collect::<Vec<_>>().join("\n");
+        let names = names_with_files(&text);
+        assert!(names.len() > 20, "{page}: {names:?}");
+        for (name, file) in names {
+            if !Path::new(file).exists() || !defines(&read(file), name) {
+                undefined.push(format!("{page}: {name} ({file})"));
+            }
+        }
+        for name in text.split('`').skip(1).step_by(2) {
+            let is_constant = name.contains('_')
+                && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+            if is_constant && !defines(&source, name) {
+                undefined.push(format!("{page}: {name}"));
+            }
+        }
+    }
+    assert!(undefined.is_empty(), "{undefined:#?}");
+}
+
+// ---- Traps
+
+/// Each trap says what happens here, which test shows it, which planted bug the test finds (a patch, or
+/// a change to make by hand), and where else it happened.
+#[test]
+fn every_trap_names_a_function_a_test_a_mutation_and_a_public_report() {
+    let page = read("src/guide/traps.md");
+    let traps: Vec<_> = page.split("\n## ").skip(1).collect();
+    assert!(traps.len() >= 24, "{} traps", traps.len());
+    for (place, trap) in traps.iter().enumerate() {
+        let title = trap.lines().next().unwrap_or_default();
+        assert!(title.starts_with(&format!("{}. ", place + 1)), "{title}: its number");
+        let (_, rest) =
+            trap.split_once("\n- **Here**: ").unwrap_or_else(|| panic!("{title}: here"));
+        let (here, rest) =
+            rest.split_once("\n- **Test**: ").unwrap_or_else(|| panic!("{title}: test"));
+        let (test, elsewhere) =
+            rest.split_once("\n- **Elsewhere**: ").unwrap_or_else(|| panic!("{title}: elsewhere"));
+        assert!(names_with_files(here).iter().any(|(_, file)| file.starts_with("src/")), "{title}");
+        let tests = names_with_files(test);
+        assert!(!tests.is_empty(), "{title}: no test");
+        for (name, file) in &tests {
+            let source = read(file);
+            let (before, _) = source.split_once(&format!("fn {name}(")).expect("it is defined");
+            let attributes = before.rsplit("\n\n").next().unwrap_or_default();
+            assert!(attributes.contains("#[test]"), "{title}: {name} is no test");
+        }
+        let patches: Vec<_> =
+            test.split('`').skip(1).step_by(2).filter(|span| span.ends_with(".patch")).collect();
+        assert!(!patches.is_empty() || test.contains("Planted: "), "{title}: no mutation");
+        for patch in patches {
+            let text = read(Path::new("tests/sim/mutations").join(patch));
+            let caught = text.lines().find_map(|line| line.strip_prefix("Caught by: "));
+            let caught = caught.and_then(|path| path.rsplit("::").next()).expect("a test");
+            assert!(tests.iter().any(|(name, _)| *name == caught), "{title}: {patch}: {caught}");
+        }
+        let reports = links(elsewhere);
+        let is_report = |link: &String| link.contains("/issues/") || link.contains("/pull/");
+        assert!(reports.iter().any(is_report), "{title}: {reports:?}");
+    }
 }

@@ -9,6 +9,8 @@
 //! | page | for |
 //! |---|---|
 //! | [`contract`] | what clients may rely on, in numbered clauses that code and tests cite |
+//! | [`architecture`] | modules, a tick, a message's path, memory; a reading order; what was rejected |
+//! | [`traps`] | mistakes that such servers make, each with its test and a planted bug |
 //! | [`clients`] | writing a bot or another client, with the client module or with curl |
 //! | [`operating`] | running the server: flags, proxies, TLS, systemd, restarts, metrics, logs |
 //! | [`cluster`] | several servers on one store: balancers, the store's settings, faults, upgrades |
@@ -16,10 +18,16 @@
 //! | [`performance`] | how it is measured, what it costs, where time and memory go |
 //! | [`step_by_step`] | learning how an event loop is written: five runnable programs, from an echo to chat rooms |
 //! | [`changelog`] | what is new, from the first commit on |
-//! | [`changing`] | building, testing and changing it: the module map, and recipes |
+//! | [`changing`] | building, testing and changing it: recipes, words, commits |
 
 #[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/contract.md"))]
 pub mod contract {}
+
+#[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/architecture.md"))]
+pub mod architecture {}
+
+#[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/traps.md"))]
+pub mod traps {}
 
 #[doc = include_str!(concat!(env!("OUT_DIR"), "/guide/clients.md"))]
 pub mod clients {}
