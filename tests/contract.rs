@@ -117,9 +117,9 @@ impl Contract {
     }
 }
 
-/// `<a id="1.14"></a>**§1.14** words`
+/// `- <a id="1.14"></a>**§1.14** words`
 fn clause_in(line: &str) -> Option<(Clause, &str)> {
-    let (anchor, rest) = line.strip_prefix("<a id=\"")?.split_once("\"></a>**§")?;
+    let (anchor, rest) = line.strip_prefix("- <a id=\"")?.split_once("\"></a>**§")?;
     let (number, words) = rest.split_once("** ")?;
     Clause::parse(number).filter(|_| number == anchor).map(|clause| (clause, words))
 }
@@ -287,17 +287,17 @@ const PAGE: &str = "\
 
 ## 1 First
 
-<a id=\"1.1\"></a>**§1.1** One, as [§2.2](#2.2) says.
+- <a id=\"1.1\"></a>**§1.1** One, as [§2.2](#2.2) says.
 
 ```text
 ## not a heading
 ```
 
-<a id=\"1.2\"></a>**§1.2** Two.
+- <a id=\"1.2\"></a>**§1.2** Two.
 
 ## 2 Second
 
-<a id=\"2.2\"></a>**§2.2** A gap
+- <a id=\"2.2\"></a>**§2.2** A gap
 is no fault.
 ";
 
@@ -353,7 +353,7 @@ fn a_clause_without_a_test_is_a_fault() {
 #[test]
 fn a_citation_that_names_no_clause_is_a_fault() {
     check_test("§2.2", "§2.1", "tests/a.rs:7: there is no clause §2.1");
-    check_page("<a id=\"1.2\"></a>**§1.2** Two.", "", "there is no clause §1.2");
+    check_page("- <a id=\"1.2\"></a>**§1.2** Two.", "", "there is no clause §1.2");
     for comment in [
         "/// So it is promised (contract §3.1).",
         "//! Sets a limit (contract §1.1, §3.1).",
@@ -396,7 +396,7 @@ fn numbers_that_are_repeated_or_out_of_order_are_a_fault() {
 #[test]
 fn an_anchor_that_is_not_its_clause_s_number_is_a_fault() {
     check_page("id=\"1.2\"", "id=\"1.3\"", "the same");
-    check_page("<a id=\"1.2\"></a>", "", "the same");
+    check_page("- <a id=\"1.2\"></a>", "", "the same");
     check_page("](#2.2)", "](#2.3)", "a link that leads to no clause");
     check_page("[§2.2](#2.2)", "[§4.2](#4.2)", "a link that leads to no clause");
 }
