@@ -17,6 +17,7 @@ mod build;
 
 const README: &str = "README.md";
 const README_LINES_MAX: usize = 200;
+const GUIDE_LINES_MAX: usize = 2500;
 const GUIDE: &str = "src/guide";
 const STEPS: &str = "src/guide/step_by_step";
 
@@ -299,9 +300,12 @@ fn every_code_block_names_its_language() {
 // ---- The README
 
 #[test]
-fn the_readme_is_short() {
-    let lines = read(README).lines().count();
-    assert!(lines <= README_LINES_MAX, "{lines} lines");
+fn the_readme_is_short_and_so_is_the_guide() {
+    let lines = |page: &PathBuf| read(page).lines().count();
+    let readme = lines(&README.into());
+    assert!(readme <= README_LINES_MAX, "{readme} lines");
+    let guide: usize = guide_pages().iter().map(lines).sum();
+    assert!(guide < GUIDE_LINES_MAX, "{guide} lines");
 }
 
 /// The colour schemes of the README's picture, and the sum of the files' sizes.
