@@ -5,6 +5,7 @@
 //! store had when it sent its last reply. While it is being loaded, pushed messages are ignored,
 //! because the store gives them with the history, too.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::args::Args;
@@ -23,6 +24,10 @@ use crate::rate::Pace;
 
 /// Messages in one part of a history, besides deleted ones: at most about two megabytes.
 const PART_MESSAGES: u64 = 128;
+
+/// Changes of a room that wait until its history is loaded. Of more, the last are told: each says all that
+/// the room is like.
+const CHANGES_MAX: usize = 64;
 
 /// How long after its last use a room is mirrored that has no connections here.
 const IDLE_ROOM_KEPT: Duration = Duration::from_secs(30);
@@ -71,7 +76,7 @@ impl Cluster {
             base: last,
             is_loading: !is_complete,
             waiting: Vec::new(),
-            facts: Vec::new(),
+            facts: VecDeque::new(),
             used: lent.now.mono,
         };
         self.rooms.insert(room, mirrored);
@@ -241,7 +246,10 @@ impl Cluster {
     pub(super) fn on_changed_to(&mut self, lent: &mut Lent<'_>, facts: &RoomFacts<'_>) {
         let mirrored = self.rooms.get_mut(&facts.room.id);
         if let Some(mirrored) = mirrored.filter(|mirrored| mirrored.is_loading) {
-            mirrored.facts.push((OwnedRoom::of(facts.room), facts.owner));
+            if mirrored.facts.len() == CHANGES_MAX {
+                mirrored.facts.pop_front();
+            }
+            mirrored.facts.push_back((OwnedRoom::of(facts.room), facts.owner));
         } else if let Some(key) = lent.chat.room(facts.room.id) {
             lent.chat.change_mirrored(key, facts, lent.sink);
         }

@@ -183,7 +183,7 @@ pub(super) struct Mirrored {
     pub is_loading: bool,
     pub waiting: Vec<RoomWaiter>,
     /// What the room was like, as it was told while messages before that were still to be loaded.
-    pub facts: Vec<(OwnedRoom, Option<UserId>)>,
+    pub facts: VecDeque<(OwnedRoom, Option<UserId>)>,
     /// The last use.
     pub used: Mono,
 }

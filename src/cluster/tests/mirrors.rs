@@ -159,6 +159,31 @@ fn a_new_owner_is_told_after_its_arrival() {
     assert_eq!(heard(&mut node), ["UserJoined", "RoomChanged"]);
 }
 
+#[test]
+fn changes_wait_for_the_history_up_to_a_bound() {
+    for (changes, told) in [(64, 64), (65, 64), (200, 64)] {
+        let mut node = Node::new();
+        node.enters();
+        node.hears(&reply!("OK", "Ana", "", "0", "1"));
+        let (mine, none) = (node.user_id(), "*0\r\n");
+        let snapshot = format!("*3\r\n{}{none}{none}", bulk(FACTS));
+        let joined = record('J', 4, mine, "");
+        let events = reply!(@ [["5-0", "6-0", (joined.clone())]]);
+        let items = [bulk("IN"), bulk("5-0"), events, bulk(""), snapshot, bulk("")];
+        node.hears(&format!("*6\r\n{}", items.concat()));
+        node.hears(&reply!("OK", ["5-0", (record('C', 1, mine, "x"))], "1"));
+        for number in 1..=changes {
+            let facts = format!("- 0 - 1755611000000000 - 1 title {number}");
+            node.hears(&push(&format!("R {ROOM} {facts}")));
+        }
+        node.hears(&reply!("OK", ["6-0", joined], ""));
+        let heard = node.ears.heard.iter().filter(|event| event.contains("RoomChanged"));
+        let heard: Vec<_> = heard.collect();
+        assert_eq!(heard.len(), told);
+        assert!(heard[told - 1].contains(&format!("title {changes}\"")), "{heard:?}");
+    }
+}
+
 /// Regression: each probe of a name was kept until its end, although those before it were over.
 #[test]
 fn a_person_is_probed_once_however_often_the_name_is_wanted() {
