@@ -203,7 +203,7 @@ fn hyphenated(id: Uuid) -> [u8; IdText::MAX] {
 
 /// Reads two hex digits for each of `bytes`; `None` if `text` is not as many hex digits.
 #[inline(never)] // It would be inlined twice.
-fn read_hex(text: &str, bytes: &mut [u8]) -> Option<()> {
+pub(crate) fn read_hex(text: &str, bytes: &mut [u8]) -> Option<()> {
     let mut digits = text.bytes().map(|digit| char::from(digit).to_digit(16));
     for byte in bytes {
         *byte = (digits.next()?? << 4 | digits.next()??) as u8;
@@ -215,7 +215,7 @@ fn read_hex(text: &str, bytes: &mut [u8]) -> Option<()> {
 ///
 /// Makes eight digits at once, one in each byte of a word: the half-bytes are moved apart, and then
 /// those above 9 become letters.
-fn write_hex(bytes: &[u8], out: &mut [u8]) {
+pub(crate) fn write_hex(bytes: &[u8], out: &mut [u8]) {
     const EACH: u64 = u64::MAX / 0xFF;
     for (four, eight) in bytes.chunks_exact(4).zip(out.chunks_exact_mut(8)) {
         let mut halves = u64::from(u32::from_be_bytes(four.try_into().unwrap_or_default()));

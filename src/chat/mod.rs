@@ -114,9 +114,9 @@ pub use event::OwnedRoom;
 pub use event::{BATCH_BYTES_FULL, Event, Message, MessageKind, RoomInfo};
 #[cfg(feature = "cluster")]
 pub use id::MessagePlace;
-#[cfg(feature = "cluster")]
-pub(crate) use id::keyed_hash;
 pub use id::{MessageId, RoomId, SessionId, UserId};
+#[cfg(feature = "cluster")]
+pub(crate) use id::{keyed_hash, read_hex, write_hex};
 pub use kept::MessageCopies;
 pub use keys::{AttachmentKey, ConnKey, ConnTag, RoomKey, SessionKey};
 pub use lifecycle::RoomOptions;

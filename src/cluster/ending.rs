@@ -22,7 +22,7 @@ impl Cluster {
         to: Option<ConnKey>,
     ) -> Result<(), Refusal> {
         let begun = self.begin(lent, |cluster, lent, key| {
-            let args = Args::new().text(session.to_string());
+            let args = Args::new().session(session);
             let (now, token) = (lent.now.mono, Token::Plan(key));
             cluster.call_session(now, session, Function::EndSession, args, token)?;
             Ok(Plan::Ending(SessionEnding { to, session, left: None }))
@@ -59,7 +59,7 @@ impl Cluster {
             return Progress::waits(Plan::Ending(ending));
         }
         if issued.is_ok() {
-            let args = Args::new().text(ending.session.to_string());
+            let args = Args::new().session(ending.session);
             let (now, session) = (lent.now.mono, ending.session);
             issued = self.call_session(now, session, Function::Gone, args, Token::Nothing);
         }
@@ -79,8 +79,8 @@ impl Cluster {
         rooms.iter().try_for_each(|room| {
             let user_id = self.identity()?.user_id(session, *room);
             let args = Args::new()
-                .text(room.to_string())
-                .text(user_id.to_string())
+                .room(*room)
+                .user(user_id)
                 .number(self.config.history_messages_max as u64)
                 .text(new_tail(&mut *self.entropy))
                 .time(self.config.room_ttl);

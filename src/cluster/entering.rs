@@ -54,14 +54,14 @@ impl Cluster {
             let now = lent.now.mono;
             let Some(room) = room else {
                 // A refused connection is no use of its session.
-                let args = Args::new().text(hash.to_string()).time(ttl).text("-");
+                let args = Args::new().session(hash).time(ttl).text("-");
                 cluster.call_first(now, partition, Function::Touch, args, key)?;
                 return Ok(Plan::Nowhere(conn));
             };
             let user_id = cluster.identity()?.user_id(hash, room);
             let args = Args::new()
-                .text(hash.to_string())
-                .text(room.to_string())
+                .session(hash)
+                .room(room)
                 .time(ttl)
                 .number(SESSION_CONNECTIONS_MAX as u64)
                 .number(SESSION_ROOMS_MAX as u64)
@@ -162,7 +162,7 @@ impl Cluster {
             self.seekers = HashMap::new(); // Many may have come at once.
         }
         if last.is_some_and(|seekers| seekers.are_probing) {
-            let args = Args::new().text(entering.room.to_string()).text(name.folded());
+            let args = Args::new().room(entering.room).text(name.folded());
             // If the store is away, the probe ends by itself.
             let _ = self.call_room(now, entering.room, Function::Unask, args, Token::Nothing);
         }
@@ -281,8 +281,8 @@ impl Cluster {
         let has_mirror = self.use_room(now, entering.room).is_some();
         let identity = self.identity.as_ref().ok_or(CloseReason::Unavailable)?;
         let args = Args::new()
-            .text(entering.room.to_string())
-            .text(entering.user_id.to_string())
+            .room(entering.room)
+            .user(entering.user_id)
             .text(name.folded())
             .text(name.as_str())
             .text(identity.address_in(entering.from, entering.room))
@@ -354,8 +354,7 @@ impl Cluster {
             is_own.then_some(event.after)
         });
         if arrival.is_some() && !self.config.join_pace.interval().is_zero() {
-            let args =
-                Args::new().text(entering.hash.to_string()).time(self.config.join_pace.interval());
+            let args = Args::new().session(entering.hash).time(self.config.join_pace.interval());
             let _ =
                 self.call_session(now, entering.hash, Function::ChargeJoin, args, Token::Nothing);
         }
@@ -481,8 +480,8 @@ impl Cluster {
         MessageBody { kind, tail, user_id, user, nonce: draft.nonce() }.encode(&mut body);
         let config = &self.config;
         let args = Args::new()
-            .text(room.to_string())
-            .text(user_id.to_string())
+            .room(room)
+            .user(user_id)
             .pace(config.message_pace)
             .number(config.history_messages_max as u64)
             .text(draft.nonce().unwrap_or_default())
@@ -571,7 +570,7 @@ impl Cluster {
         let Some(person) = lent.chat.person_of(attachment) else { return };
         let (room, user_id, name) = (person.room, person.user_id, person.name.clone());
         if self.on_typing(lent, room, user_id, name.shown(), Duration::ZERO) {
-            let args = Args::new().text(room.to_string()).text(user_id.to_string());
+            let args = Args::new().room(room).user(user_id);
             let args = args.text("").text(name.as_str());
             let _ = self.call_room(lent.now.mono, room, Function::Typing, args, Token::Nothing);
         }
@@ -580,7 +579,7 @@ impl Cluster {
     /// Tells the store which people have shown a sign of life after a probe.
     fn on_signs_of_life(&mut self, lent: &mut Lent<'_>) {
         for (room, user_id) in lent.chat.take_alive() {
-            let args = Args::new().text(room.to_string()).text(user_id.to_string());
+            let args = Args::new().room(room).user(user_id);
             let _ = self.call_room(lent.now.mono, room, Function::Alive, args, Token::Nothing);
         }
     }
@@ -605,7 +604,7 @@ impl Cluster {
             self.probes.remove(&(room, user_id));
             let key = lent.chat.room(room);
             if key.is_some_and(|key| lent.chat.is_person_alive(key, user_id, lent.sink)) {
-                let args = Args::new().text(room.to_string()).text(user_id.to_string());
+                let args = Args::new().room(room).user(user_id);
                 let _ = self.call_room(now, room, Function::Alive, args, Token::Nothing);
             }
         }
@@ -655,8 +654,8 @@ impl Cluster {
     pub(super) fn exit_args(&mut self, room: RoomId, user_id: UserId, is_broken: bool) -> Args {
         let config = &self.config;
         Args::new()
-            .text(room.to_string())
-            .text(user_id.to_string())
+            .room(room)
+            .user(user_id)
             .text(if is_broken { "broken" } else { "closed" })
             .time(config.leave_grace)
             .time(config.room_ttl)
@@ -718,7 +717,7 @@ impl Cluster {
 
     fn detach_as(&mut self, now: Mono, session: SessionHash, was_refused: bool) {
         let ttl = self.config.session_ttl;
-        let args = Args::new().text(session.to_string()).time(ttl).flag(was_refused);
+        let args = Args::new().session(session).time(ttl).flag(was_refused);
         let token = Token::Detach(session);
         if self.call_session(now, session, Function::Detach, args, token).is_err() {
             match self.uplink.is_up() {

@@ -7,7 +7,9 @@
 use sha1::{Digest, Sha1};
 
 use super::record::{self, SessionHash};
-use crate::chat::{Address, HashedAddress, LockRecord, RoomId, SessionId, UserId, keyed_hash};
+use crate::chat::{
+    Address, HashedAddress, LockRecord, RoomId, SessionId, UserId, keyed_hash, read_hex, write_hex,
+};
 use crate::clock::Entropy;
 
 /// An address as the store knows it: the address that limits apply to, and the /48 network that it is
@@ -142,14 +144,18 @@ impl ClusterIdentity {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut padded = bytes.to_vec();
+    padded.resize(bytes.len().next_multiple_of(4), 0);
+    let mut digits = vec![0; 2 * padded.len()];
+    write_hex(&padded, &mut digits);
+    digits.truncate(2 * bytes.len());
+    String::from_utf8(digits).unwrap_or_default()
 }
 
 fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digits: Vec<u32> = text.chars().map(|digit| digit.to_digit(16)).collect::<Option<_>>()?;
-    let byte = |pair: &[u32]| u8::try_from(pair.first()? << 4 | pair.get(1)?).ok();
-    let bytes: Vec<u8> = digits.chunks(2).map(byte).collect::<Option<_>>()?;
-    bytes.try_into().ok()
+    let mut bytes = [0; N];
+    read_hex(text, &mut bytes)?;
+    Some(bytes)
 }
 
 /// The random half of a new message's id. It has the bits of the variant already (RFC 9562 §4.1), so that
@@ -161,6 +167,7 @@ pub(super) fn draw_tail(entropy: &mut dyn Entropy) -> [u8; 8] {
 }
 
 /// The same as digits.
+#[inline(never)]
 pub(super) fn new_tail(entropy: &mut dyn Entropy) -> [u8; 16] {
     record::tail_digits(draw_tail(entropy))
 }
@@ -185,7 +192,7 @@ mod tests {
             (one.new_room(false, None, entropy), one.new_room(true, None, entropy));
         assert_eq!(one.session(id), same.session(id));
         assert_ne!(one.session(id), other.session(id));
-        assert_eq!(SessionHash::parse(one.session(id).to_string().as_bytes()), Ok(one.session(id)));
+        assert_eq!(SessionHash::parse(&one.session(id).chars()), Ok(one.session(id)));
         let hash = one.session(id);
         assert_eq!(one.user_id(hash, room), same.user_id(hash, room));
         assert_ne!(one.user_id(hash, room), one.user_id(hash, elsewhere));
@@ -194,6 +201,9 @@ mod tests {
         assert_ne!(one.address_in(ip, room), one.address_in(ip, elsewhere));
         assert_ne!(one.address(ip).address, other.address(ip).address);
         assert_eq!(one.address_in(None, room), "");
+        let digits = one.address_in(ip, room);
+        assert!(digits.len() == 14 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        assert_eq!(hex(&[0xA1, 2, 3, 4, 5, 6, 0xF7]), "a10203040506f7");
     }
 
     // contract §10.6

@@ -55,6 +55,7 @@ mod uplink;
 #[cfg(test)]
 mod tests;
 
+pub use args::Args;
 pub use entering::EntryRequest;
 pub use resp::{
     BadReply, REPLY_BYTES_MAX, Reply, ReplyReader, StoreError, StoreErrorKind, StoreEvent, pack,

@@ -21,7 +21,7 @@ use std::io::Write as _;
 use super::resp::{Reply, digits};
 use crate::chat::{
     Appended, BanInfo, CloseReason, Message, MessageId, MessageKind, MessagePlace, RoomFacts,
-    RoomId, RoomInfo, RoomSnapshot, UserId, UserName,
+    RoomId, RoomInfo, RoomSnapshot, UserId, UserName, read_hex, write_hex,
 };
 use crate::clock::Wall;
 
@@ -232,17 +232,32 @@ pub struct SessionHash(pub [u8; 16]);
 impl SessionHash {
     /// Reads 32 hex digits.
     pub fn parse(text: &[u8]) -> Result<SessionHash, BadRecord> {
-        let (high, low) = text.split_at_checked(16).ok_or(BadRecord)?;
         let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&hex(high)?.to_be_bytes());
-        bytes[8..].copy_from_slice(&hex(take(&mut { low }, 16)?)?.to_be_bytes());
-        if low.len() == 16 { Ok(SessionHash(bytes)) } else { Err(BadRecord) }
+        read_hex(utf8(text)?, &mut bytes).ok_or(BadRecord)?;
+        Ok(SessionHash(bytes))
+    }
+
+    /// The session with these 128 bits.
+    pub const fn from_bits(bits: u128) -> SessionHash {
+        SessionHash(bits.to_be_bytes())
+    }
+
+    /// The 128 bits.
+    pub const fn bits(self) -> u128 {
+        u128::from_be_bytes(self.0)
+    }
+
+    /// The 32 hex digits.
+    pub fn chars(&self) -> [u8; 32] {
+        let mut chars = [0; 32];
+        write_hex(&self.0, &mut chars);
+        chars
     }
 }
 
 impl fmt::Display for SessionHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+        f.write_str(std::str::from_utf8(&self.chars()).unwrap_or_default())
     }
 }
 

@@ -97,7 +97,7 @@ impl Cluster {
             let Some(identity) = &self.identity else { return };
             let asked = match missing {
                 Missing::Session { session, connections } => {
-                    let args = Args::new().text(session.to_string()).number(connections as u64);
+                    let args = Args::new().session(session).number(connections as u64);
                     let args = args.time(self.config.session_ttl);
                     let partition = identity.partition_of_session(session);
                     let token = Token::Declared(session);
@@ -106,7 +106,7 @@ impl Cluster {
                 Missing::Room(room) => {
                     let Some(mirrored) = self.rooms.get(&room) else { continue };
                     let newest = mirrored.newest.to_string();
-                    let args = Args::new().text(room.to_string()).text(newest);
+                    let args = Args::new().room(room).text(newest);
                     let partition = identity.partition_of_room(room);
                     self.call_catching_up(
                         now,
@@ -138,7 +138,7 @@ impl Cluster {
                 }
                 Missing::Interest(room) => {
                     let partition = identity.partition_of_room(room);
-                    let args = Args::new().text(room.to_string());
+                    let args = Args::new().room(room);
                     let token = Token::Counted(Counted::Nothing);
                     self.call_catching_up(now, partition, Function::Unwatch, args, token)
                 }
@@ -161,8 +161,7 @@ impl Cluster {
         args: Args,
         token: Token,
     ) -> Result<(), Unavailable> {
-        let args: Vec<&[u8]> = args.iter().collect();
-        let call = StoreCall { partition, function, args: &args, is_lasting: false };
+        let call = StoreCall { partition, function, args, is_lasting: false };
         self.uplink.call_once(now, call, token)
     }
 
@@ -324,7 +323,7 @@ impl Cluster {
     pub(super) fn enter_again(&mut self, lent: &mut Lent<'_>, room: RoomId, user_id: UserId) {
         let begun = self.begin(lent, |cluster, lent, key| {
             let partition = cluster.identity()?.partition_of_room(room);
-            let args = Args::new().text(room.to_string()).text(user_id.to_string());
+            let args = Args::new().room(room).user(user_id);
             let (now, token) = (lent.now.mono, Token::Plan(key));
             cluster.call(now, partition, Function::Members, args, token)?;
             Ok(Plan::Returning(Returning { room, user_id, has_asked: false }))
@@ -375,8 +374,8 @@ impl Cluster {
         let person = lent.chat.people_here(mirrored).find(|person| person.user_id == user_id);
         let Some(name) = person.map(|person| person.name.clone()) else { return Ok(false) };
         let args = Args::new()
-            .text(room.to_string())
-            .text(user_id.to_string())
+            .room(room)
+            .user(user_id)
             .text(name.folded())
             .text(name.as_str())
             .text("-") // The address that the room has.

@@ -136,14 +136,14 @@ impl Cluster {
             Command::ListRooms => Ok(After::Step(Wait::Listing, RequestStep::Listing)),
             Command::ShowRoom { room } => {
                 let room = found(room)?;
-                let args = Args::new().text(room.to_string()).text("").text("show");
+                let args = Args::new().room(room).text("").text("show");
                 let args = args.text("").flag(false);
                 self.ask_room(room, Function::Look, args, RequestStep::Showing { room })
             }
             Command::ListAllRooms => self.list_all(0, "", Vec::new()),
             Command::DeleteAnyRoom { room } => {
                 let room = found(room)?;
-                let args = Args::new().text(room.to_string()).text("");
+                let args = Args::new().room(room).text("");
                 self.act(room, Function::DeleteRoom, args, RoomAct::Delete)
             }
             Command::RemoveAnyUser { room, user_id, ban } => {

@@ -5,7 +5,7 @@
 //! store had when it sent its last reply. While it is being loaded, pushed messages are ignored,
 //! because the store gives them with the history, too.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::args::Args;
@@ -109,7 +109,7 @@ impl Cluster {
         let Ok(partition) = self.identity().map(|identity| identity.partition_of_room(room)) else {
             return;
         };
-        let args = Args::new().text(room.to_string()).text(newest).number(PART_MESSAGES);
+        let args = Args::new().room(room).text(newest).number(PART_MESSAGES);
         let token = Token::History(room);
         if self.call_catching_up(now, partition, Function::History, args, token).is_err() {
             self.deferred.rooms.insert(room);
@@ -293,12 +293,12 @@ impl Cluster {
         if let Some(key) = lent.chat.room(room) {
             lent.chat.close_person(lent.now, key, user_id, reason, lent.sink);
         }
-        self.close_entering(lent, |entering| entering.is_of(room, user_id), reason);
+        self.close_entering(lent, &|entering| entering.is_of(room, user_id), reason);
     }
 
     /// The room has ended.
     pub(super) fn on_room_over(&mut self, lent: &mut Lent<'_>, room: RoomId, reason: CloseReason) {
-        self.close_entering(lent, |entering| entering.room == room, reason);
+        self.close_entering(lent, &|entering| entering.room == room, reason);
         let Some(mirrored) = self.rooms.remove(&room) else { return };
         if let Some(key) = lent.chat.room(room) {
             lent.chat.end_mirrored(lent.now, key, reason, lent.sink);
@@ -314,7 +314,7 @@ impl Cluster {
     pub(super) fn resync(&mut self, now: Mono, room: RoomId) {
         let Some(mirrored) = self.rooms.get_mut(&room) else { return };
         mirrored.is_loading = true;
-        let args = Args::new().text(room.to_string()).text(mirrored.newest.to_string());
+        let args = Args::new().room(room).text(mirrored.newest.to_string());
         if self.call_room(now, room, Function::Resync, args, Token::Resync(room)).is_err() {
             self.deferred.rooms.insert(room);
         }
@@ -354,23 +354,20 @@ impl Cluster {
     /// Stops to mirror the rooms without connections that have not been used for some time.
     pub(super) fn drop_idle_rooms(&mut self, lent: &mut Lent<'_>) {
         let now = lent.now.mono;
-        let is_idle = |room: &RoomId, mirrored: &Mirrored| {
-            let key = lent.chat.room(*room);
-            mirrored.used.after(IDLE_ROOM_KEPT) <= now
-                && mirrored.waiting.is_empty()
-                && key.is_none_or(|key| lent.chat.connection_count(key) == 0)
+        let is_idle = |mirrored: &Mirrored| {
+            mirrored.used.after(IDLE_ROOM_KEPT) <= now && mirrored.waiting.is_empty()
         };
-        let idle = self.rooms.iter().filter(|(room, mirrored)| is_idle(room, mirrored));
-        let idle: Vec<_> = idle.map(|(room, _)| *room).collect();
-        for room in idle {
-            let args = Args::new().text(room.to_string());
+        let idle = lent.chat.mirrored_rooms().filter(|(key, room)| {
+            self.rooms.get(room).is_some_and(is_idle) && lent.chat.connection_count(*key) == 0
+        });
+        let idle: Vec<_> = idle.collect();
+        for (key, room) in idle {
+            let args = Args::new().room(room);
             if self.call_room(now, room, Function::Unwatch, args, Token::Nothing).is_err() {
                 return; // Later, when the store is there.
             }
             self.rooms.remove(&room);
-            if let Some(key) = lent.chat.room(room) {
-                lent.chat.drop_mirrored(lent.now, key, lent.sink);
-            }
+            lent.chat.drop_mirrored(lent.now, key, lent.sink);
         }
     }
 
@@ -444,14 +441,16 @@ impl Cluster {
     fn end_listing(&mut self, lent: &mut Lent<'_>) {
         let listing = &mut self.listing;
         if std::mem::take(&mut listing.is_changed) {
-            let rooms = listing.parts.iter().flat_map(|(_, rooms)| rooms).cloned();
-            let mut rooms: Vec<OwnedRoom> = rooms.collect();
-            if listing.parts.len() > 1 {
-                rooms.sort_by_key(|room| std::cmp::Reverse(room.info().created));
-            }
+            let rooms: Vec<_> = listing.parts.iter().flat_map(|(_, rooms)| rooms).collect();
+            // The newest first. The set sorts: a sort of its own would take 4 KB of the program.
+            let mut newest = BTreeSet::new();
+            newest.extend(rooms.iter().enumerate().map(|(place, room)| {
+                u128::from(!room.info().created.micros()) << 64 | place as u128
+            }));
             listing.bytes = rooms.iter().map(|one| size_of::<OwnedRoom>() + one.heap_bytes()).sum();
             listing.revision += 1;
-            lent.chat.list_mirrored(listing.revision, rooms.iter().map(OwnedRoom::info));
+            let newest = newest.iter().filter_map(|place| rooms.get(*place as u64 as usize));
+            lent.chat.list_mirrored(listing.revision, newest.map(|room| room.info()));
         }
         let has_failed = std::mem::take(&mut listing.has_failed);
         for key in std::mem::take(&mut listing.waiting) {

@@ -459,9 +459,8 @@ impl Cluster {
         args: Args,
         token: Token,
     ) -> Result<(), Refusal> {
-        let args: Vec<&[u8]> = args.iter().collect();
         let is_lasting = function.ends_something();
-        let call = StoreCall { partition, function, args: &args, is_lasting };
+        let call = StoreCall { partition, function, args, is_lasting };
         let called = match function {
             // A health check does not wait for another connection.
             Function::Count => self.uplink.call_once(now, call, token),

@@ -45,10 +45,11 @@ use self::attempts::ConnectAttempts;
 use self::calls::{AnsweredCall, CallQueue, RefusedCall, WaitingCall};
 pub use self::calls::{CALL_BYTES_MAX, CALLS_MAX};
 pub use self::config::{Login, UplinkConfig};
-use self::format::{CallFormat, pack_args};
+use self::format::CallFormat;
 use self::greeting::{Greeting, GreetingStep};
 pub use self::verdict::StartProblem;
 use self::verdict::Verdict;
+use super::args::Args;
 use super::library::{Function, Library};
 use super::resp::{BadReply, Reply, ReplyReader, StoreError, StoreErrorKind, StoreEvent, pack};
 use super::status::Status;
@@ -59,14 +60,13 @@ use crate::counters::StoreCounters;
 const SLOW_AFTER: Duration = Duration::from_secs(1);
 
 /// A call of a function.
-#[derive(Clone, Copy)]
-pub struct StoreCall<'a> {
+pub struct StoreCall {
     /// Less than [`UplinkConfig::partitions`].
     pub partition: u16,
     /// The function.
     pub function: Function,
     /// Its arguments, without the node and its incarnation.
-    pub args: &'a [&'a [u8]],
+    pub args: Args,
     /// Whether the call waits for another connection however long that takes. If not, it fails once
     /// it is older than the timeout while there is none.
     pub is_lasting: bool,
@@ -305,7 +305,7 @@ impl<T> Uplink<T> {
 
     /// Calls a function. It is sent again on the next connection, if this one breaks before the
     /// reply.
-    pub fn call(&mut self, now: Mono, call: StoreCall<'_>, token: T) -> Result<(), Unavailable> {
+    pub fn call(&mut self, now: Mono, call: StoreCall, token: T) -> Result<(), Unavailable> {
         if !self.has_capacity_for(call.function) {
             return Err(Unavailable);
         }
@@ -313,8 +313,7 @@ impl<T> Uplink<T> {
             token,
             function: call.function,
             partition: call.partition,
-            args: pack_args(call.args),
-            args_count: call.args.len(),
+            args: call.args,
             is_lasting: call.is_lasting,
             since: now,
             may_have_run: false,
@@ -325,17 +324,10 @@ impl<T> Uplink<T> {
     }
 
     /// Calls a function, also while catching up. It is not sent again.
-    pub fn call_once(
-        &mut self,
-        now: Mono,
-        call: StoreCall<'_>,
-        token: T,
-    ) -> Result<(), Unavailable> {
+    pub fn call_once(&mut self, now: Mono, call: StoreCall, token: T) -> Result<(), Unavailable> {
         self.check_once()?;
-        let args = pack_args(call.args);
-        let count = call.args.len();
-        self.format.pack(&mut self.output, call.function, call.partition, count, &args);
-        self.calls.push_once(now, token, args.len());
+        self.format.pack(&mut self.output, call.function, call.partition, &call.args);
+        self.calls.push_once(now, token, call.args.packed().len());
         Ok(())
     }
 
@@ -601,5 +593,5 @@ fn unasked() -> Verdict {
 }
 
 fn put<T>(format: &CallFormat, out: &mut Vec<u8>, call: &WaitingCall<T>) {
-    format.pack(out, call.function, call.partition, call.args_count, &call.args);
+    format.pack(out, call.function, call.partition, &call.args);
 }

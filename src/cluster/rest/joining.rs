@@ -18,8 +18,8 @@ impl Cluster {
         let Joining { person, room, from, .. } = &joining;
         let (room, paces) = (*room, self.config.guess_paces);
         let args = Args::new()
-            .text(room.to_string())
-            .text(self.user_id(person.hash, room)?.to_string())
+            .room(room)
+            .user(self.user_id(person.hash, room)?)
             .text(self.identity()?.address_in(*from, room))
             .pace(paces.address)
             .pace(paces.room);
@@ -46,8 +46,8 @@ impl Cluster {
         let (room, paces) = (*room, self.config.guess_paces);
         let address = self.identity()?.address_in(*from, room);
         let args = Args::new()
-            .text(room.to_string())
-            .text(self.user_id(person.hash, room)?.to_string())
+            .room(room)
+            .user(self.user_id(person.hash, room)?)
             .text(person.name.as_str())
             .text(person.name.folded())
             .text(&address)

@@ -55,8 +55,8 @@ impl Cluster {
         };
         let has_mirror = self.use_room(lent.now.mono, room).is_some();
         let args = Args::new()
-            .text(room.to_string())
-            .text(self.user_id(person.hash, room)?.to_string())
+            .room(room)
+            .user(self.user_id(person.hash, room)?)
             .text(access)
             .text(self.identity()?.address_in(from, room))
             .flag(!has_mirror);

@@ -52,8 +52,8 @@ impl Cluster {
         let flags = [(options.is_private(), "p"), (options.encrypted, "e")];
         let flags: String = flags.iter().filter(|(is, _)| *is).map(|(_, flag)| *flag).collect();
         let args = Args::new()
-            .text(room.to_string())
-            .text(user_id.to_string())
+            .room(room)
+            .user(user_id)
             .text(person.name.as_str())
             .text(person.name.folded())
             .text(identity.address_in(from, room))
@@ -76,7 +76,7 @@ impl Cluster {
 
     /// Puts a room into the index of those that pass on when the session ends. The room itself decides.
     fn own(&mut self, now: Mono, session: SessionHash, room: RoomId) -> Result<(), Refusal> {
-        let args = Args::new().text(session.to_string()).text(room.to_string());
+        let args = Args::new().session(session).room(room);
         self.call_session(now, session, Function::Own, args, Token::Nothing)
     }
 
@@ -125,8 +125,8 @@ impl Cluster {
         }
         let title = changes.title.as_ref();
         let args = Args::new()
-            .text(room.to_string())
-            .text(user_id.to_string())
+            .room(room)
+            .user(user_id)
             .pace(self.config.message_pace)
             .flag(title.is_some())
             .text(title.and_then(Option::as_ref).map_or("", Title::as_str))
@@ -220,13 +220,12 @@ impl Cluster {
         if by.is_some() && by == target {
             return Err(Refusal::RemovesItself);
         }
-        let text = |user_id: Option<UserId>| user_id.map_or_else(String::new, |id| id.to_string());
         let ban_time = ban.map_or_else(String::new, |ban| ban.duration.as_micros().to_string());
         let bans_address = ban.is_some_and(|ban| ban.address);
         let args = Args::new()
-            .text(room.to_string())
-            .text(text(by))
-            .text(text(target))
+            .room(room)
+            .user_if(by)
+            .user_if(target)
             .text(ban_time)
             .flag(bans_address)
             .number(self.config.history_messages_max as u64)
@@ -246,8 +245,7 @@ impl Cluster {
         room: RoomId,
         target: Option<UserId>,
     ) -> Stepped {
-        let target = target.map_or_else(String::new, |target| target.to_string());
-        let args = self.args_of(person, room)?.text(target);
+        let args = self.args_of(person, room)?.user_if(target);
         self.act(room, Function::Lift, args, RoomAct::LiftBan)
     }
 
@@ -276,7 +274,7 @@ impl Cluster {
     /// What the arguments of most functions begin with.
     fn args_of(&self, person: &KnownSession, room: RoomId) -> Result<Args, Refusal> {
         let user_id = self.user_id(person.hash, room)?;
-        Ok(Args::new().text(room.to_string()).text(user_id.to_string()))
+        Ok(Args::new().room(room).user(user_id))
     }
 
     /// The function of a command has answered.

@@ -39,7 +39,7 @@ impl Cluster {
         let partition = identity.partition_of_session(session);
         let most = self.beats.room_for(partition, config.sessions_max, |(sessions, _)| *sessions);
         let args = Args::new()
-            .text(session.to_string())
+            .session(session)
             .text(name.as_str())
             .time(config.session_ttl)
             .number(most as u64)
@@ -86,14 +86,13 @@ impl Cluster {
             SessionCommand::Join { room: Some(room), password, from } => self
                 .reserve(id, Reservation { room, purpose: ReservedFor::Join { password, from } }),
             command => {
-                let want = match &command {
-                    SessionCommand::ShowSession | SessionCommand::ListJoined => "rooms".to_owned(),
-                    SessionCommand::Leave { room: Some(room) } => room.to_string(),
-                    _ => String::new(),
-                };
                 let session = identity.session(id);
-                let ttl = self.config.session_ttl;
-                let args = Args::new().text(session.to_string()).time(ttl).text(want);
+                let args = Args::new().session(session).time(self.config.session_ttl);
+                let args = match &command {
+                    SessionCommand::ShowSession | SessionCommand::ListJoined => args.text("rooms"),
+                    SessionCommand::Leave { room: Some(room) } => args.room(*room),
+                    _ => args.text(""),
+                };
                 let step = RequestStep::Touching { id, command };
                 self.ask_session(session, Function::Touch, args, step)
             }
@@ -103,8 +102,8 @@ impl Cluster {
     fn reserve(&mut self, id: SessionId, reservation: Reservation) -> Stepped {
         let session = self.identity()?.session(id);
         let args = Args::new()
-            .text(session.to_string())
-            .text(reservation.room.to_string())
+            .session(session)
+            .room(reservation.room)
             .time(self.config.session_ttl)
             .number(SESSION_ROOMS_MAX as u64);
         let step = RequestStep::Reserving { id, reservation };
@@ -234,9 +233,9 @@ impl Cluster {
             let mut args = Args::new();
             for room in filter.rooms_in(identity, partition) {
                 let user_id = identity.user_id(person.hash, room);
-                args = args.text(room.to_string()).text(user_id.to_string());
+                args = args.room(room).user(user_id);
             }
-            if args.iter().len() > 0 {
+            if args.count() > 0 {
                 filter.asked.push_back(partition);
                 calls.push(FunctionCall { partition, function: Function::Members, args });
             }
@@ -279,9 +278,9 @@ impl Cluster {
         session: SessionHash,
         rooms: &[(RoomId, u64)],
     ) -> Result<(), Refusal> {
-        let mut args = Args::new().text(session.to_string());
+        let mut args = Args::new().session(session);
         for (room, version) in rooms {
-            args = args.text(room.to_string()).number(*version);
+            args = args.room(*room).number(*version);
         }
         self.call_session(now, session, Function::Forget, args, Token::Nothing)
     }

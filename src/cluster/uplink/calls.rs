@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::greeting::GreetingStep;
 use crate::clock::Mono;
+use crate::cluster::args::Args;
 use crate::cluster::library::Function;
 
 /// Most calls without a reply. At 30 µs each, the store answers them within an eighth of a second.
@@ -26,9 +27,7 @@ pub(super) struct WaitingCall<T> {
     pub token: T,
     pub function: Function,
     pub partition: u16,
-    /// Packed.
-    pub args: Vec<u8>,
-    pub args_count: usize,
+    pub args: Args,
     /// Whether it waits for another connection however long that takes.
     pub is_lasting: bool,
     /// When it was sent first.
@@ -151,7 +150,7 @@ impl<T> CallQueue<T> {
 
     /// A call was sent that is sent again if this connection breaks before the reply.
     pub fn push(&mut self, at: Mono, call: WaitingCall<T>) {
-        self.repeated.add(call.args.len());
+        self.repeated.add(call.args.heap_bytes());
         self.sent.push_back(SentCall { at, what: SentKind::Call(call) });
     }
 
@@ -176,7 +175,7 @@ impl<T> CallQueue<T> {
         let token = match what {
             SentKind::Greeting(step) => return Some(AnsweredCall::Greeting(step)),
             SentKind::Call(call) | SentKind::Refused(call) => {
-                self.repeated.subtract(call.args.len());
+                self.repeated.subtract(call.args.heap_bytes());
                 call.token
             }
             SentKind::Once { token, bytes } => {
@@ -249,7 +248,7 @@ impl<T> CallQueue<T> {
         let (mut settled, mut kept) = (Vec::new(), VecDeque::new());
         for waiting in self.unsent.drain(..) {
             if is_settled(&waiting.token, waiting.may_have_run) {
-                self.repeated.subtract(waiting.args.len());
+                self.repeated.subtract(waiting.args.heap_bytes());
                 settled.push(waiting.token);
             } else {
                 kept.push_back(waiting);
@@ -286,7 +285,7 @@ impl<T> CallQueue<T> {
                 self.unsent.push_back(waiting);
                 continue;
             }
-            self.repeated.subtract(waiting.args.len());
+            self.repeated.subtract(waiting.args.heap_bytes());
             expired.push((waiting.token, waiting.may_have_run));
         }
         expired

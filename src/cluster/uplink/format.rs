@@ -4,6 +4,7 @@
 //! is for, or when it is sent. The invariant: each call names the node and its incarnation, so that the
 //! store can refuse what an earlier connection sent.
 
+use crate::cluster::args::Args;
 use crate::cluster::library::{FUNCTIONS, Function, Library};
 use crate::cluster::resp::{digits, pack_head, pack_part};
 
@@ -67,30 +68,17 @@ impl CallFormat {
         u16::try_from(number).ok().filter(|partition| *partition < self.partitions)
     }
 
-    /// Appends a call. `args`: so many of them, as [`pack_args`] has packed them.
-    pub fn pack(
-        &self,
-        out: &mut Vec<u8>,
-        function: Function,
-        partition: u16,
-        count: usize,
-        args: &[u8],
-    ) {
+    /// Appends a call.
+    pub fn pack(&self, out: &mut Vec<u8>, function: Function, partition: u16, args: &Args) {
         // FCALL, name, number of keys, key, node, incarnation.
-        pack_head(out, 6 + count);
+        pack_head(out, 6 + args.count());
         pack_part(out, b"FCALL");
         let head = self.heads.get(function as usize).map(Vec::as_slice);
         let key = self.keys.get(usize::from(partition)).map(Vec::as_slice);
         debug_assert!(head.is_some() && key.is_some());
-        for part in [head.unwrap_or_default(), key.unwrap_or_default(), &self.caller, args] {
+        for part in [head.unwrap_or_default(), key.unwrap_or_default(), &self.caller, args.packed()]
+        {
             out.extend_from_slice(part);
         }
     }
-}
-
-/// The arguments of a call, ready to be sent as often as needed.
-pub(super) fn pack_args(args: &[&[u8]]) -> Vec<u8> {
-    let mut packed = Vec::with_capacity(args.iter().map(|arg| arg.len() + 8).sum());
-    args.iter().for_each(|arg| pack_part(&mut packed, arg));
-    packed
 }

@@ -5,11 +5,10 @@
 //! never serve (too old, without rights, with other records) is told apart from one that does not
 //! serve now (loading, a replica), because only the first ends the server.
 
-use std::time::Duration;
-
 use super::config::{Login, UplinkConfig};
-use super::format::{CallFormat, pack_args};
+use super::format::CallFormat;
 use super::verdict::{StartProblem, Verdict};
+use crate::cluster::args::Args;
 use crate::cluster::library::{Function, Library, SCHEMA};
 use crate::cluster::resp::{Reply, StoreError, StoreErrorKind, digits, pack};
 
@@ -75,12 +74,14 @@ impl Greeting<'_> {
         for partition in 0..config.partitions {
             greet(GreetingStep::Subscribe, &["SSUBSCRIBE", &format.channel(partition, node)]);
         }
-        let micros = |time: Duration| time.as_micros().to_string();
-        let (lease, ttl_max) = (micros(config.lease), micros(config.ttl_max));
-        let fresh = if self.is_fresh { "1" } else { "" };
-        let args = [&lease, SCHEMA, fresh, &config.secret_draft, &ttl_max].map(str::as_bytes);
+        let args = Args::new()
+            .time(config.lease)
+            .text(SCHEMA)
+            .flag(self.is_fresh)
+            .text(&config.secret_draft)
+            .time(config.ttl_max);
         for partition in 0..config.partitions {
-            format.pack(out, Function::Hello, partition, args.len(), &pack_args(&args));
+            format.pack(out, Function::Hello, partition, &args);
             steps.push(GreetingStep::Register(partition));
         }
         steps

@@ -136,9 +136,9 @@ fn run(partitions: u16, script: &[Step<'_>], split: usize) {
                     CatchUp(_) => call(0, Function::Resync, text),
                     _ => call(partitions - 1, Function::Touch, text),
                 };
-                let args = [text.as_bytes()];
+                let args = Args::new().text(text);
                 let is_lasting = matches!(step, Lasting(_));
-                let call = StoreCall { partition, function, args: &args, is_lasting };
+                let call = StoreCall { partition, function, args, is_lasting };
                 let called = match step {
                     CatchUp(_) => uplink.call_once(now, call, token),
                     _ => uplink.call(now, call, token),
@@ -147,7 +147,8 @@ fn run(partitions: u16, script: &[Step<'_>], split: usize) {
             }
             Refused => {
                 let function = Function::Touch;
-                let call = StoreCall { partition: 0, function, args: &[], is_lasting: true };
+                let args = Args::new();
+                let call = StoreCall { partition: 0, function, args, is_lasting: true };
                 let refused = uplink.call(now, call, "refused".to_owned());
                 assert_eq!(refused, Err(Unavailable), "{place}");
             }
@@ -483,8 +484,9 @@ fn a_store_that_does_not_reply_is_slow_and_then_given_up() {
     check(&script);
     let (mut uplink, mut events) = (uplink(1), Vec::new());
     uplink.state = UplinkState::Up;
-    let call = StoreCall { partition: 0, function: Function::Touch, args: &[], is_lasting: false };
     for token in ["a", "b"] {
+        let (function, args) = (Function::Touch, Args::new());
+        let call = StoreCall { partition: 0, function, args, is_lasting: false };
         assert_eq!(uplink.call(Mono::ZERO, call, token.to_owned()), Ok(()));
     }
     let at = |millis: u64| Mono::from_micros(millis * 1000);
@@ -596,19 +598,18 @@ fn calls_without_a_reply_are_bounded() {
     let (mut uplink, mut events) = (uplink(1), Vec::new());
     uplink.state = UplinkState::Up;
     let (now, token) = (Mono::ZERO, String::new);
-    let touch = call(Function::Touch, &[]);
+    let touch = || call(Function::Touch, Args::new());
     for _ in 0..CALLS_MAX {
-        assert_eq!(uplink.call(now, touch, token()), Ok(()));
+        assert_eq!(uplink.call(now, touch(), token()), Ok(()));
     }
-    assert_eq!(uplink.call(now, touch, token()), Err(Unavailable));
-    assert_eq!(uplink.call_once(now, touch, token()), Ok(()));
-    assert_eq!(uplink.call(now, call(Function::Exit, &[]), token()), Ok(()));
+    assert_eq!(uplink.call(now, touch(), token()), Err(Unavailable));
+    assert_eq!(uplink.call_once(now, touch(), token()), Ok(()));
+    assert_eq!(uplink.call(now, call(Function::Exit, Args::new()), token()), Ok(()));
     uplink.on_bytes(now, &b"+OK\r\n".repeat(CALLS_MAX + 2), &mut events);
     assert_eq!((events.len(), uplink.counters().in_flight), (CALLS_MAX + 2, 0));
     let large = vec![b'x'; 1 << 20];
-    let args: [&[u8]; 1] = [&large];
-    let accepted =
-        (0..10).filter(|_| uplink.call(now, call(Function::Post, &args), token()).is_ok());
+    let post = || call(Function::Post, Args::new().text(&large));
+    let accepted = (0..10).filter(|_| uplink.call(now, post(), token()).is_ok());
     assert_eq!(accepted.count(), 4);
     assert!(uplink.heap_bytes() >= 8 << 20, "{}", uplink.heap_bytes());
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use disposable_chat::clock::{Mono, SeededEntropy};
 use disposable_chat::cluster::library::{Function, Library};
 use disposable_chat::cluster::{
-    BadReply, CALLS_MAX, Login, ReplyReader, StoreCall, StoreEvent, Uplink, UplinkConfig,
+    Args, BadReply, CALLS_MAX, Login, ReplyReader, StoreCall, StoreEvent, Uplink, UplinkConfig,
     UplinkEvent,
 };
 use disposable_chat_fuzz::Cut;
@@ -57,8 +57,8 @@ fn run(pieces: &[&[u8]]) -> Vec<String> {
     uplink.resume(now);
     const CALLS: usize = 16;
     for token in 0..CALLS {
-        let call =
-            StoreCall { partition: 0, function: Function::Touch, args: &[], is_lasting: false };
+        let (function, args) = (Function::Touch, Args::new());
+        let call = StoreCall { partition: 0, function, args, is_lasting: false };
         let called = match token % 2 {
             0 => uplink.call(now, call, token),
             _ => uplink.command(now, &[b"XRANGE"], token),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use disposable_chat::clock::{Mono, SeededEntropy};
 use disposable_chat::cluster::library::{Function, Library};
 use disposable_chat::cluster::{
-    CALL_BYTES_MAX, CALLS_MAX, Login, REPLY_BYTES_MAX, StoreCall, Unavailable, Uplink,
+    Args, CALL_BYTES_MAX, CALLS_MAX, Login, REPLY_BYTES_MAX, StoreCall, Unavailable, Uplink,
     UplinkConfig, UplinkEvent,
 };
 use libfuzzer_sys::fuzz_target;
@@ -134,8 +134,8 @@ impl Script {
         is_lasting: bool,
         bytes: usize,
     ) -> Result<(), Unavailable> {
-        let argument = vec![b'a'; bytes];
-        let call = StoreCall { partition, function, args: &[&argument], is_lasting };
+        let args = Args::new().text(vec![b'a'; bytes]);
+        let call = StoreCall { partition, function, args, is_lasting };
         let has_capacity = self.uplink.has_capacity_for(function);
         let called = self.uplink.call(self.now, call, self.accepted);
         assert_eq!(called.is_ok(), has_capacity && self.uplink.is_up());
@@ -143,10 +143,10 @@ impl Script {
     }
 
     fn calls_once(&mut self, is_function: bool) {
-        let call =
-            StoreCall { partition: 0, function: Function::Resync, args: &[], is_lasting: false };
+        let (function, args) = (Function::Resync, Args::new());
+        let call = StoreCall { partition: 0, function, args, is_lasting: false };
         let called = match is_function {
-            true => self.uplink.call_catching_up(self.now, call, self.accepted),
+            true => self.uplink.call_once(self.now, call, self.accepted),
             false => self.uplink.command(self.now, &[b"XRANGE"], self.accepted),
         };
         if called.is_ok() {
