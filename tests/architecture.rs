@@ -66,7 +66,6 @@ const CRATES: &[(&str, &[&str])] = &[
     ("mio", &["net", "process", "server"]),
     ("pbkdf2", &["chat"]),
     ("proxy_header", &["net"]),
-    ("resp_rs", &["cluster"]),
     ("rustix", &["journal", "process", "server", "snapshot"]),
     ("rustls", &["net"]),
     ("sd_listen_fds", &["process"]),
