@@ -135,6 +135,12 @@ impl UserId {
         UserId(bits)
     }
 
+    /// The 64 bits.
+    #[cfg(feature = "cluster")]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
     /// Parses an id, whose digits may be in capitals; `None` if the text does not have the form of
     /// one.
     pub fn parse(text: &str) -> Option<UserId> {

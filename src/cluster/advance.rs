@@ -59,9 +59,7 @@ impl Cluster {
                 self.answers.push(NodeAnswer::TurnedAway { to, reason: CloseReason::Unavailable });
             }
             Plan::Returning(Returning { room, user_id, .. }) => match why {
-                CallFailure::Away | CallFailure::Unknown => {
-                    self.returning.insert((room, user_id));
-                }
+                CallFailure::Away | CallFailure::Unknown => self.returning.insert((room, user_id)),
                 _ => self.close_person(lent, room, user_id, CloseReason::Unavailable),
             },
             // The session is due in the store: another attempt follows.

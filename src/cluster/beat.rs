@@ -43,8 +43,8 @@ impl Cluster {
 
     /// When [`Cluster::sweep`] is due.
     pub fn next_deadline(&self) -> Option<Mono> {
-        let timer = self.timers.first_key_value().map(|((at, _), _)| *at);
-        let probe = self.probes.values().min().copied();
+        let timer = self.timers.first().map(|timer| self.plans.of_timer(*timer).0);
+        let probe = self.probes.iter().map(|(at, ..)| *at).min();
         let patience = self.patience_ends();
         let (backlog, uplink) = (self.backlog_expires(), self.uplink.next_deadline());
         let own = [self.beats.next_deadline(), timer, probe, patience, backlog, uplink];
@@ -57,13 +57,15 @@ impl Cluster {
         let mut incoming = Vec::new();
         self.uplink.sweep(now, &mut incoming);
         self.take(lent, incoming);
-        while let Some((at, key)) = self.timers.first_key_value().map(|((at, _), key)| (*at, *key))
-        {
+        while let Some(timer) = self.timers.first().copied() {
+            let (at, key) = self.plans.of_timer(timer);
             if at > now {
                 break;
             }
-            self.timers.pop_first();
-            self.advance(lent, key, Awaited::Time);
+            self.timers.remove(&timer);
+            if let Some(key) = key {
+                self.advance(lent, key, Awaited::Time);
+            }
         }
         self.expire_waiting(lent);
         self.lose_patience(lent);
@@ -74,7 +76,7 @@ impl Cluster {
         if self.beats.next.is_some_and(|at| at <= now) {
             self.beats.next = Some(now.after(BEAT_INTERVAL));
             self.beat(now);
-            self.limited.retain(|_, until| *until > now);
+            self.conns.retain(|_, conn| !conn.is_idle(now));
             self.drop_idle_rooms(lent);
         }
         for partition in 0..self.beats.due.len() as u16 {

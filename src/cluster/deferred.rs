@@ -76,7 +76,7 @@ impl Cluster {
         let now = lent.now.mono;
         self.call_waiting(now);
         while self.uplink.has_capacity_for(Function::Exit) {
-            let Some((room, user_id)) = self.leaving.pop_first() else { break };
+            let Some((room, user_id)) = self.leaving.pop() else { break };
             self.end_stay(lent, room, user_id);
         }
         while self.uplink.has_capacity_for(Function::Detach) {
@@ -84,7 +84,7 @@ impl Cluster {
             self.detach(now, session);
         }
         while self.uplink.has_capacity_for(Function::Resync) && self.uplink.has_capacity_once() {
-            let Some(room) = self.deferred.rooms.pop_first() else { break };
+            let Some(room) = self.deferred.pop_room() else { break };
             match self.rooms.get(&room) {
                 Some(one) if one.is_loading && one.newest < one.base => self.load_more(now, room),
                 Some(one) if one.is_loading => self.resync(now, room),
@@ -92,7 +92,7 @@ impl Cluster {
             }
         }
         while self.uplink.has_capacity_for(Function::Members) {
-            let Some((room, user_id)) = self.returning.pop_first() else { break };
+            let Some((room, user_id)) = self.returning.pop() else { break };
             self.enter_again(lent, room, user_id);
         }
     }

@@ -105,7 +105,7 @@ impl Cluster {
             }
             (EntryStep::Probing { timer }, Awaited::Time) => {
                 self.timers.remove(&timer);
-                self.waiting.remove(&entering.conn);
+                self.conns.entry(entering.conn).or_default().waits = None;
                 self.ask_to_enter(lent, key, &entering, "later").map(|()| Some(EntryStep::Asking))
             }
             (EntryStep::Loading { events, inherits }, Awaited::Room) => {
@@ -170,7 +170,7 @@ impl Cluster {
 
     /// A connection has ended that may have waited for a name.
     pub fn on_gone(&mut self, lent: &mut Lent<'_>, conn: ConnKey) {
-        let waiting = self.waiting.get(&conn).copied();
+        let waiting = self.conns.get(&conn).and_then(|conn| conn.waits);
         if let Some(entering) = waiting.and_then(|key| self.end_wait(key)) {
             self.turn_away(lent, entering, CloseReason::Silent);
         }
@@ -181,7 +181,7 @@ impl Cluster {
         match self.plans.get(key) {
             Some(Plan::Entering(Entering { step: EntryStep::Probing { timer }, conn, .. })) => {
                 self.timers.remove(timer);
-                self.waiting.remove(conn);
+                self.conns.entry(*conn).or_default().waits = None;
             }
             _ => return None,
         }
@@ -196,15 +196,10 @@ impl Cluster {
     pub(super) fn close_entering(
         &mut self,
         lent: &mut Lent<'_>,
-        is_meant: impl Fn(&Entering) -> bool,
+        is_meant: &dyn Fn(&Entering) -> bool,
         reason: CloseReason,
     ) {
-        let meant = self.plans.iter().filter(|(_, plan)| match plan {
-            Plan::Entering(entering) => is_meant(entering),
-            _ => false,
-        });
-        let meant: Vec<_> = meant.map(|(key, _)| key).collect();
-        for key in meant {
+        for key in self.plans.entering(is_meant) {
             if let Some(entering) = self.end_wait(key) {
                 self.turn_away(lent, entering, reason);
             } else if let Some(mut plan) = self.plans.take(key) {
@@ -218,24 +213,20 @@ impl Cluster {
 
     /// The person who has the wanted name answered, so the connections that wait for it are refused.
     pub(super) fn on_holder_alive(&mut self, lent: &mut Lent<'_>, room: RoomId, holder: UserId) {
-        self.end_waiting(lent, |one| one.room == room && one.holder == Some(holder));
+        self.end_waiting(lent, &|one| one.room == room && one.holder == Some(holder));
     }
 
     /// The probe of a name is over, or the name is free.
     pub(super) fn on_name_free(&mut self, lent: &mut Lent<'_>, room: RoomId, folded: &str) {
-        self.end_waiting(lent, |one| {
+        self.end_waiting(lent, &|one| {
             one.room == room && one.name.as_ref().is_some_and(|name| name.folded() == folded)
         });
     }
 
     /// Connections that wait for a name ask again.
-    fn end_waiting(&mut self, lent: &mut Lent<'_>, is_meant: impl Fn(&Entering) -> bool) {
-        let waiting = self.plans.iter().filter(|(_, plan)| match plan {
-            Plan::Entering(one) => matches!(one.step, EntryStep::Probing { .. }) && is_meant(one),
-            _ => false,
-        });
-        let waiting: Vec<_> = waiting.map(|(key, _)| key).collect();
-        for key in waiting {
+    fn end_waiting(&mut self, lent: &mut Lent<'_>, is_meant: &dyn Fn(&Entering) -> bool) {
+        let is_waiting = |one: &Entering| matches!(one.step, EntryStep::Probing { .. });
+        for key in self.plans.entering(&|one| is_waiting(one) && is_meant(one)) {
             self.advance(lent, key, Awaited::Time);
         }
     }
@@ -323,7 +314,7 @@ impl Cluster {
                 }
                 let wait = Duration::from_micros(reply.number(1));
                 entering.holder = UserId::parse(reply.text(2));
-                self.waiting.insert(entering.conn, key);
+                self.conns.entry(entering.conn).or_default().waits = Some(key);
                 self.answers.push(NodeAnswer::Waits { to: entering.conn });
                 return Ok(Some(EntryStep::Probing { timer: self.arm(now.after(wait), key) }));
             }
@@ -452,8 +443,8 @@ impl Cluster {
             return Ok(()); // Its close is on its way.
         };
         let now = lent.now.mono;
-        if let Some(until) = self.limited.get(&conn).filter(|until| **until > now) {
-            return Err(Refusal::RateLimited(until.since(now)));
+        if let Some(one) = self.conns.get(&conn).filter(|one| one.limited_until > now) {
+            return Err(Refusal::RateLimited(one.limited_until.since(now)));
         }
         let (room, user_id) = (person.room, person.user_id);
         let (body, args) = self.post_args((room, user_id), &draft, person.name.shown(), "");
@@ -462,7 +453,7 @@ impl Cluster {
         let bytes = posting.heap_bytes();
         self.call_room(now, room, Function::Post, args, Token::Post(posting))?;
         self.post_bytes += bytes;
-        self.posting.entry(conn).or_default().begun += 1;
+        self.conns.entry(conn).or_default().begun += 1;
         Ok(())
     }
 
@@ -537,7 +528,7 @@ impl Cluster {
             // Until then the store would say the same, unless its owner ends a room's slow mode.
             let room = lent.chat.room(room).and_then(|key| lent.chat.room_info(key));
             if room.is_some_and(|room| room.slow_mode == 0) {
-                self.limited.insert(conn, lent.now.mono.after(wait));
+                self.conns.entry(conn).or_default().limited_until = lent.now.mono.after(wait);
             }
         }
         self.answers.push(NodeAnswer::Refused { to: conn, attachment, why, nonce });
@@ -545,22 +536,24 @@ impl Cluster {
 
     /// Whether so many messages of the connection are under way that nothing more must be read from it.
     pub fn is_busy_with(&self, conn: ConnKey) -> bool {
-        self.posting.get(&conn).is_some_and(|posts| posts.begun - posts.answered >= POSTING_MAX)
+        self.conns.get(&conn).is_some_and(|one| one.begun - one.answered >= POSTING_MAX)
     }
 
     /// The number of the connection's last message, if it has not been answered.
     pub fn last_under_way(&self, conn: ConnKey) -> Option<u64> {
-        self.posting.get(&conn).map(|posts| posts.begun)
+        let posts = self.conns.get(&conn).filter(|one| one.begun > one.answered);
+        posts.map(|one| one.begun)
     }
 
     /// One message more of the connection has been answered, of which so many bytes were kept.
     pub(super) fn on_post_settled(&mut self, conn: ConnKey, bytes: usize) {
         self.post_bytes = self.post_bytes.saturating_sub(bytes);
-        let Some(posts) = self.posting.get_mut(&conn) else { return };
+        let posts = self.conns.get_mut(&conn).filter(|one| one.begun > one.answered);
+        let Some(posts) = posts else { return };
         posts.answered += 1;
         let count = posts.answered;
         if posts.answered == posts.begun {
-            self.posting.remove(&conn);
+            (posts.begun, posts.answered) = (0, 0);
         }
         self.answers.push(NodeAnswer::Answered { to: conn, count });
     }
@@ -591,17 +584,18 @@ impl Cluster {
             // Peers of event streams send nothing: shortly before the end it is asked whether they are
             // still there.
             let at = lent.now.mono.after(self.config.probe_timeout / 8 * 7);
-            self.probes.insert((room, user_id), at);
+            self.probes.retain(|one| (one.1, one.2) != (room, user_id));
+            self.probes.push((at, room, user_id));
         }
     }
 
     /// Asks for people that are known to be alive without having sent anything.
     pub(super) fn end_probes(&mut self, lent: &mut Lent<'_>) {
         let now = lent.now.mono;
-        let due = self.probes.iter().filter(|(_, at)| **at <= now);
-        let due: Vec<_> = due.map(|(person, _)| *person).collect();
-        for (room, user_id) in due {
-            self.probes.remove(&(room, user_id));
+        let (due, rest) = self.probes.drain(..).partition(|(at, ..)| *at <= now);
+        self.probes = rest;
+        let due: Vec<(Mono, RoomId, UserId)> = due;
+        for (_, room, user_id) in due {
             let key = lent.chat.room(room);
             if key.is_some_and(|key| lent.chat.is_person_alive(key, user_id, lent.sink)) {
                 let args = Args::new().room(room).user(user_id);
@@ -705,8 +699,8 @@ impl Cluster {
     /// store has of it is taken back when the store is there again.
     pub(super) fn give_up_entry(&mut self, lent: &mut Lent<'_>, entering: Entering) {
         match entering.step {
-            EntryStep::Attaching => _ = self.undeclared.insert(entering.hash),
-            _ => _ = self.leaving.insert((entering.room, entering.user_id)),
+            EntryStep::Attaching => _ = self.undeclared.insert(entering.hash.bits()),
+            _ => self.leaving.insert((entering.room, entering.user_id)),
         }
         self.turn_away(lent, entering, CloseReason::Unavailable);
     }
@@ -722,7 +716,7 @@ impl Cluster {
         if self.call_session(now, session, Function::Detach, args, token).is_err() {
             match self.uplink.is_up() {
                 true => self.deferred.detaches.push(session),
-                false => _ = self.undeclared.insert(session),
+                false => _ = self.undeclared.insert(session.bits()),
             }
         }
         if let Ok(partition) = self.identity().map(|one| one.partition_of_session(session)) {
@@ -735,6 +729,6 @@ impl Cluster {
         if let Some(id) = self.sessions.remove(&session) {
             lent.chat.close_session(lent.now, id, lent.sink);
         }
-        self.close_entering(lent, |one| one.hash == session, CloseReason::InvalidSession);
+        self.close_entering(lent, &|one| one.hash == session, CloseReason::InvalidSession);
     }
 }

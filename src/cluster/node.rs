@@ -174,12 +174,12 @@ impl Cluster {
             }
             // Rooms are resynchronized when the store is there again.
             Token::History(_) | Token::Resync(_) | Token::Event(_) => {}
-            Token::Detach(session) => _ = self.undeclared.insert(session),
+            Token::Detach(session) => _ = self.undeclared.insert(session.bits()),
             Token::Declared(session) if !is_lost => self.on_declared(lent, session, None),
             Token::Missed(room) if !is_lost => self.on_missed(lent, room, None),
             Token::Counted(what) if !is_lost => self.on_counted(lent, what, None),
             // Without a connection, catching up begins again with the next one.
-            Token::Declared(session) => _ = self.undeclared.insert(session),
+            Token::Declared(session) => _ = self.undeclared.insert(session.bits()),
             Token::Missed(_) | Token::Counted(_) => {}
             Token::Memory | Token::Beat(_) | Token::Reap(_) | Token::Nothing => {}
         }

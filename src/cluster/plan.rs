@@ -23,8 +23,9 @@ pub(super) enum PlanTag {}
 
 pub(super) type PlanKey = Key<PlanTag>;
 
-/// When a plan goes on that waits for a time. The number tells those of one time apart.
-pub(super) type PlanTimer = (Mono, u64);
+/// When a plan goes on that waits for a time, and below that the index of its key, by which
+/// [`Plans::of_timer`] finds it: a plan that ends has no timer.
+pub(super) type PlanTimer = u128;
 
 /// All plans, and the heap that they hold.
 #[derive(Default)]
@@ -67,9 +68,23 @@ impl Plans {
         self.slots.get(key)?.as_deref()
     }
 
+    /// The plan of a timer, and its time.
+    pub fn of_timer(&self, timer: PlanTimer) -> (Mono, Option<PlanKey>) {
+        (Mono::from_micros((timer >> 64) as u64), self.slots.key_at(timer as u64 as usize))
+    }
+
     /// Whether the plan has not ended.
     pub fn contains(&self, key: PlanKey) -> bool {
         self.slots.get(key).is_some()
+    }
+
+    /// The plans of the connections on their way into a room for which this holds.
+    pub fn entering(&self, is_meant: &dyn Fn(&Entering) -> bool) -> Vec<PlanKey> {
+        let meant = self.iter().filter(|(_, plan)| match plan {
+            Plan::Entering(entering) => is_meant(entering),
+            _ => false,
+        });
+        meant.map(|(key, _)| key).collect()
     }
 
     /// The plans that take no step.

@@ -47,20 +47,22 @@ impl Cluster {
         self.catching_up = 0;
         let left = std::mem::take(&mut self.to_catch_up).into_iter();
         self.undeclared.extend(left.filter_map(|missing| match missing {
-            Missing::Session { session, .. } => Some(session),
+            Missing::Session { session, .. } => Some(session.bits()),
             _ => None,
         }));
-        self.undeclared.extend(self.deferred.begin_anew());
         let entering: Vec<_> = self.entering().map(|entering| entering.hash).collect();
-        self.undeclared.extend(entering.iter().chain(self.sessions.keys()));
+        let here = entering.iter().chain(self.sessions.keys()).copied();
+        let all = here.chain(self.deferred.begin_anew());
+        self.undeclared.extend(all.map(SessionHash::bits));
         for partition in 0..self.partitions {
             self.to_catch_up.extend([Missing::Sessions(partition), Missing::Rooms(partition)]);
         }
         // Whether a session has ended is told before whether its rooms have.
         self.declare(lent);
-        for (room, mirrored) in &mut self.rooms {
+        for (_, room) in lent.chat.mirrored_rooms() {
+            let Some(mirrored) = self.rooms.get_mut(&room) else { continue };
             mirrored.is_loading = true;
-            self.to_catch_up.push_back(Missing::Room(*room));
+            self.to_catch_up.push_back(Missing::Room(room));
         }
         self.catching_up = 0;
         self.on_caught_up_some(lent, 0);
@@ -79,12 +81,13 @@ impl Cluster {
     /// goes later is sent after that.
     fn declare(&mut self, lent: &Lent<'_>) {
         // What was counted down and not sent is part of the number.
-        let detached = self.uplink.settle(|token, _| matches!(token, Token::Detach(_)));
+        let detached = self.uplink.settle(&mut |token, _| matches!(token, Token::Detach(_)));
         self.undeclared.extend(detached.into_iter().filter_map(|token| match token {
-            Token::Detach(session) => Some(session),
+            Token::Detach(session) => Some(session.bits()),
             _ => None,
         }));
-        for session in std::mem::take(&mut self.undeclared) {
+        for bits in std::mem::take(&mut self.undeclared) {
+            let session = SessionHash::from_bits(bits);
             let connections = self.connections_counted(lent, session);
             self.to_catch_up.push_back(Missing::Session { session, connections });
         }
@@ -147,7 +150,7 @@ impl Cluster {
             if asked.is_ok() {
                 self.catching_up += 1;
             } else if let Missing::Session { session, .. } = missing {
-                self.undeclared.insert(session);
+                self.undeclared.insert(session.bits());
             }
         }
     }
@@ -175,12 +178,13 @@ impl Cluster {
         let members = reply.map(Reply::items).unwrap_or_default().iter();
         match what {
             Counted::Sessions => {
-                let known: BTreeSet<_> = self.entering().map(|entering| entering.hash).collect();
+                let mut here = BTreeSet::new();
+                here.extend(self.entering().map(|entering| entering.hash.bits()));
+                here.extend(self.sessions.keys().map(|session| session.bits()));
                 let counted = members.filter_map(|one| SessionHash::parse(one.as_bytes()).ok());
-                let sessions = &self.sessions;
-                let is_here = |one: &SessionHash| sessions.contains_key(one) || known.contains(one);
                 // They are declared as soon as all others have been.
-                self.undeclared.extend(counted.filter(|one| !is_here(one)));
+                let gone = counted.map(SessionHash::bits).filter(|one| !here.contains(one));
+                self.undeclared.extend(gone);
             }
             Counted::Rooms => {
                 let rooms = members.filter_map(|room| RoomId::parse(room.as_str()));
@@ -235,14 +239,13 @@ impl Cluster {
         }
         self.refresh_facts(lent, room, reply.bytes(3));
         let stays = reply.list(4).iter().filter_map(|user_id| UserId::parse(user_id.as_str()));
-        let stays: BTreeSet<UserId> = stays.collect();
-        let here: BTreeSet<UserId> = self.people_here(lent, room).into_iter().collect();
-        for user_id in here.difference(&stays) {
-            self.returning.insert((room, *user_id));
-        }
-        for user_id in stays.difference(&here) {
-            self.leaving.insert((room, *user_id));
-        }
+        let stays = ordered(stays);
+        let here = ordered(self.people_here(lent, room));
+        let person = |bits: &u128| (room, UserId::from_bits(*bits as u64));
+        let returning = here.iter().filter(|one| !stays.contains(one)).map(person);
+        returning.for_each(|person| self.returning.insert(person));
+        let leaving = stays.iter().filter(|one| !here.contains(one)).map(person);
+        leaving.for_each(|person| self.leaving.insert(person));
         self.on_up_to_date(lent, room);
     }
 
@@ -267,10 +270,10 @@ impl Cluster {
         }
         self.lost = None;
         self.uplink.resume(now);
-        for (room, user_id) in std::mem::take(&mut self.leaving) {
+        for (room, user_id) in self.leaving.take() {
             self.end_stay(lent, room, user_id);
         }
-        for (room, user_id) in std::mem::take(&mut self.returning) {
+        for (room, user_id) in self.returning.take() {
             self.enter_again(lent, room, user_id);
         }
     }
@@ -286,7 +289,7 @@ impl Cluster {
         };
         let mut found: Vec<Option<MessageCopies>> = Vec::new();
         let plans = &self.plans;
-        let settled = self.uplink.settle(|token, may_have_run| {
+        let settled = self.uplink.settle(&mut |token, may_have_run| {
             if !may_have_run {
                 return false;
             }
@@ -437,15 +440,22 @@ impl Cluster {
             return;
         }
         self.lost = None;
-        let rooms: Vec<_> = self.rooms.keys().copied().collect();
-        for room in rooms {
+        let rooms: Vec<_> = lent.chat.mirrored_rooms().collect();
+        for (_, room) in rooms {
             self.close_room(lent, room, CloseReason::Unavailable);
         }
-        self.close_entering(lent, |_| true, CloseReason::Unavailable);
+        self.close_entering(lent, &|_| true, CloseReason::Unavailable);
     }
 
     /// When [`Cluster::lose_patience`] is due.
     pub(super) fn patience_ends(&self) -> Option<Mono> {
         self.lost.map(|lost| lost.after(self.patience))
     }
+}
+
+/// People in the order of their ids, as numbers (see [`Cluster::timers`]).
+fn ordered(people: impl IntoIterator<Item = UserId>) -> BTreeSet<u128> {
+    let mut ordered = BTreeSet::new();
+    ordered.extend(people.into_iter().map(|user_id| u128::from(user_id.bits())));
+    ordered
 }

@@ -4,7 +4,7 @@
 //! leads to: the other files have that as methods of [`Cluster`]. The invariant: a call's token says
 //! what to do with the reply, so no reply is lost.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::args::Args;
@@ -145,7 +145,7 @@ pub(super) struct Deferred {
     /// Sessions, once for each connection that is no longer counted.
     pub detaches: Vec<SessionHash>,
     /// Rooms that are being loaded.
-    pub rooms: BTreeSet<RoomId>,
+    pub rooms: Vec<RoomId>,
 }
 
 impl Deferred {
@@ -158,7 +158,66 @@ impl Deferred {
     /// Bytes of heap held.
     pub fn heap_bytes(&self) -> usize {
         self.detaches.capacity() * size_of::<SessionHash>()
-            + self.rooms.len() * size_of::<RoomId>() * 2
+            + self.rooms.capacity() * size_of::<RoomId>()
+    }
+
+    /// Adds a room that is being loaded, once.
+    pub fn push_room(&mut self, room: RoomId) {
+        if !self.rooms.contains(&room) {
+            self.rooms.push(room);
+        }
+    }
+
+    pub fn pop_room(&mut self) -> Option<RoomId> {
+        self.rooms.pop()
+    }
+}
+
+/// People in rooms, each once: each attempt to catch up finds the same people again.
+#[derive(Default)]
+pub(super) struct People {
+    list: Vec<(RoomId, UserId)>,
+    /// The numbers of those in the list.
+    numbers: BTreeSet<u128>,
+}
+
+impl People {
+    /// Half of it are the first bytes of the room's id, the other half is the person's id, which is
+    /// a keyed hash of the session and the room: no two people have the same number.
+    fn number((room, user_id): (RoomId, UserId)) -> u128 {
+        let room =
+            room.as_bytes().iter().take(8).fold(0, |bits, byte| bits << 8 | u128::from(*byte));
+        room << 64 | u128::from(user_id.bits())
+    }
+
+    pub fn insert(&mut self, person: (RoomId, UserId)) {
+        if self.numbers.insert(Self::number(person)) {
+            self.list.push(person);
+        }
+    }
+
+    /// Takes out the person who was added last.
+    pub fn pop(&mut self) -> Option<(RoomId, UserId)> {
+        let person = self.list.pop()?;
+        self.numbers.remove(&Self::number(person));
+        Some(person)
+    }
+
+    /// Takes out all, in the order in which they were added.
+    pub fn take(&mut self) -> Vec<(RoomId, UserId)> {
+        self.numbers.clear();
+        std::mem::take(&mut self.list)
+    }
+
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Bytes of heap held.
+    pub fn heap_bytes(&self) -> usize {
+        self.list.capacity() * size_of::<(RoomId, UserId)>()
+            + self.numbers.len() * size_of::<u128>() * 2
     }
 }
 
@@ -288,11 +347,23 @@ impl Beats {
     }
 }
 
-/// A connection's messages in one run, from the first that is under way until none is.
+/// What the node knows of a connection, besides what the mirror has. It is dropped at the next beat once
+/// there is nothing to know ([`ConnState::is_idle`]).
 #[derive(Default)]
-pub(super) struct PostsUnderWay {
+pub(super) struct ConnState {
+    /// The connection waits for a name.
+    pub waits: Option<PlanKey>,
+    /// The store would refuse its messages until then, because it sends too often.
+    pub limited_until: Mono,
+    /// Its messages in one run, from the first that is under way until none is.
     pub begun: u64,
     pub answered: u64,
+}
+
+impl ConnState {
+    pub fn is_idle(&self, now: Mono) -> bool {
+        self.waits.is_none() && self.limited_until <= now && self.begun == self.answered
+    }
 }
 
 /// A node's part in the cluster.
@@ -312,27 +383,23 @@ pub struct Cluster {
     pub(super) plans: Plans,
     pub(super) backlog: Backlog,
     pub(super) deferred: Deferred,
-    pub(super) timers: BTreeMap<PlanTimer, PlanKey>,
-    pub(super) timers_armed: u64,
-    /// In order, as `sessions`, so that a node that catches up asks in the same order for the same seed.
-    pub(super) rooms: BTreeMap<RoomId, Mirrored>,
+    /// When plans go on that wait for a time. Ordered sets have numbers as elsewhere in the crate: a
+    /// kind of set of its own would take 5 KB of the program.
+    pub(super) timers: BTreeSet<PlanTimer>,
+    /// Those of [`Chat::mirrored_rooms`], which gives them in the same order for the same seed.
+    pub(super) rooms: HashMap<RoomId, Mirrored>,
     /// Requests for what a room is like, which one call answers that has not left yet.
     pub(super) shown: HashMap<RoomId, PlanKey>,
     /// The sessions that have connections here.
-    pub(super) sessions: BTreeMap<SessionHash, SessionId>,
-    /// The connections that wait for a name.
-    pub(super) waiting: HashMap<ConnKey, PlanKey>,
+    pub(super) sessions: HashMap<SessionHash, SessionId>,
+    pub(super) conns: HashMap<ConnKey, ConnState>,
     /// By room and folded name: at most one for each connection on its way in.
     pub(super) seekers: HashMap<(RoomId, Box<str>), NameSeekers>,
-    /// Connections whose messages the store would refuse until then, because they send too often.
-    pub(super) limited: HashMap<ConnKey, Mono>,
-    /// The messages of each connection that are under way.
-    pub(super) posting: HashMap<ConnKey, PostsUnderWay>,
     /// Bytes of the messages of connections that are under way, beside those of their calls.
     pub(super) post_bytes: usize,
     /// The people here whose names are wanted, and when it is asked whether they are still there. One
     /// time for each: a name is probed again only when its last probe is over.
-    pub(super) probes: BTreeMap<(RoomId, UserId), Mono>,
+    pub(super) probes: Vec<(Mono, RoomId, UserId)>,
     pub(super) listing: Listing,
     pub(super) beats: Beats,
     /// When the connection to the store was lost.
@@ -345,12 +412,11 @@ pub struct Cluster {
     pub(super) catching_up: usize,
     /// What has still to be asked for before catching up is over.
     pub(super) to_catch_up: VecDeque<Missing>,
-    /// Sessions whose connections have ended while the store was away.
-    pub(super) undeclared: BTreeSet<SessionHash>,
-    /// People here that the store has forgotten, and people that it has and that are not here. Sets,
-    /// because each attempt to catch up finds the same people again.
-    pub(super) returning: BTreeSet<(RoomId, UserId)>,
-    pub(super) leaving: BTreeSet<(RoomId, UserId)>,
+    /// Sessions whose connections have ended while the store was away ([`SessionHash::bits`]).
+    pub(super) undeclared: BTreeSet<u128>,
+    /// People here that the store has forgotten, and people that it has and that are not here.
+    pub(super) returning: People,
+    pub(super) leaving: People,
     pub(super) announcements: Vec<String>,
     /// What the store has sent and was not handled yet.
     pub(super) incoming: VecDeque<UplinkEvent<Token>>,
@@ -380,17 +446,14 @@ impl Cluster {
             plans: Plans::default(),
             backlog: Backlog::default(),
             deferred: Deferred::default(),
-            timers: BTreeMap::new(),
-            timers_armed: 0,
-            rooms: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            rooms: HashMap::new(),
             shown: HashMap::new(),
-            sessions: BTreeMap::new(),
-            waiting: HashMap::new(),
+            sessions: HashMap::new(),
+            conns: HashMap::new(),
             seekers: HashMap::new(),
-            limited: HashMap::new(),
-            posting: HashMap::new(),
             post_bytes: 0,
-            probes: BTreeMap::new(),
+            probes: Vec::new(),
             listing: Listing::default(),
             beats: Beats::default(),
             lost: None,
@@ -399,8 +462,8 @@ impl Cluster {
             catching_up: 0,
             to_catch_up: VecDeque::new(),
             undeclared: BTreeSet::new(),
-            returning: BTreeSet::new(),
-            leaving: BTreeSet::new(),
+            returning: People::default(),
+            leaving: People::default(),
             announcements: Vec::new(),
             incoming: VecDeque::new(),
             answers: Vec::new(),
@@ -424,17 +487,16 @@ impl Cluster {
 
     /// Bytes of heap held, approximately, without what the mirror holds.
     pub fn heap_bytes(&self) -> usize {
-        let rooms: usize = size_of::<(RoomId, Mirrored)>() * self.rooms.len();
+        let rooms: usize = size_of::<(RoomId, Mirrored)>() * self.rooms.capacity();
         let maps = self.shown.capacity() * size_of::<(RoomId, PlanKey)>()
-            + self.sessions.len() * size_of::<(SessionHash, SessionId)>()
-            + self.waiting.capacity() * size_of::<(ConnKey, PlanKey)>()
+            + self.sessions.capacity() * size_of::<(SessionHash, SessionId)>()
+            + self.conns.capacity() * size_of::<(ConnKey, ConnState)>()
             + self.seekers.capacity() * SEEKERS_BYTES
-            + self.limited.capacity() * size_of::<(ConnKey, Mono)>()
-            + self.posting.capacity() * size_of::<(ConnKey, PostsUnderWay)>()
             + self.undeclared.len() * size_of::<SessionHash>()
-            + self.timers.len() * size_of::<(PlanTimer, PlanKey)>() * 2;
-        let people = self.probes.len() + self.returning.len() + self.leaving.len();
-        let lists = people * size_of::<((RoomId, UserId), Mono)>() * 2
+            + self.timers.len() * size_of::<PlanTimer>() * 2;
+        let lists = self.probes.capacity() * size_of::<(Mono, RoomId, UserId)>()
+            + self.returning.heap_bytes()
+            + self.leaving.heap_bytes()
             + self.to_catch_up.capacity() * size_of::<Missing>();
         self.uplink.heap_bytes()
             + self.plans.heap_bytes()
@@ -495,9 +557,8 @@ impl Cluster {
 
     /// The plan goes on at this time.
     pub(super) fn arm(&mut self, at: Mono, key: PlanKey) -> PlanTimer {
-        self.timers_armed += 1;
-        let timer = (at, self.timers_armed);
-        self.timers.insert(timer, key);
+        let timer = u128::from(at.micros()) << 64 | key.index() as u128;
+        self.timers.insert(timer);
         timer
     }
 }

@@ -341,7 +341,7 @@ impl<T> Uplink<T> {
 
     /// Hands back the calls of earlier connections that `is_settled` tells: they are answered, or
     /// need not be sent again. Its second argument: whether the call may have been executed.
-    pub fn settle(&mut self, is_settled: impl FnMut(&T, bool) -> bool) -> Vec<T> {
+    pub fn settle(&mut self, is_settled: &mut dyn FnMut(&T, bool) -> bool) -> Vec<T> {
         self.calls.settle(is_settled)
     }
 

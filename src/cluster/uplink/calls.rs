@@ -244,7 +244,7 @@ impl<T> CallQueue<T> {
 
     /// Takes out the calls of earlier connections that `is_settled` tells. Its second argument: whether
     /// the call may have been executed.
-    pub fn settle(&mut self, mut is_settled: impl FnMut(&T, bool) -> bool) -> Vec<T> {
+    pub fn settle(&mut self, is_settled: &mut dyn FnMut(&T, bool) -> bool) -> Vec<T> {
         let (mut settled, mut kept) = (Vec::new(), VecDeque::new());
         for waiting in self.unsent.drain(..) {
             if is_settled(&waiting.token, waiting.may_have_run) {

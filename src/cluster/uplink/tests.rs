@@ -155,7 +155,7 @@ fn run(partitions: u16, script: &[Step<'_>], split: usize) {
             Resume => uplink.resume(now),
             Settle(which, expected) => {
                 let mut asked = Vec::new();
-                let settled = uplink.settle(|token, may_have_run| {
+                let settled = uplink.settle(&mut |token, may_have_run| {
                     asked.push(format!("{token} {may_have_run}"));
                     which.contains(token.as_str())
                 });

@@ -90,7 +90,7 @@ impl Script {
             b'D' => self.reaches_deadline(),
             b'O' => _ = self.uplink.output(),
             b'S' => {
-                let settled = self.uplink.settle(|token, _| token % 2 == 0);
+                let settled = self.uplink.settle(&mut |token, _| token % 2 == 0);
                 settled.into_iter().for_each(|token| self.answered(token));
             }
             b'c' => _ = self.calls(Function::Touch, 0, false, 3),
@@ -207,7 +207,7 @@ impl Script {
         self.check();
         self.waits(TIMEOUT.as_millis() as u64);
         self.check();
-        let lasting = self.uplink.settle(|_, _| true);
+        let lasting = self.uplink.settle(&mut |_, _| true);
         lasting.into_iter().for_each(|token| self.answered(token));
         self.check();
         assert_eq!(self.unanswered.len(), 0, "calls without an answer");
