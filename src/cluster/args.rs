@@ -46,10 +46,28 @@ impl Args {
         self.text(number.to_string())
     }
 
+    /// A number, or nothing.
+    #[inline(never)]
+    pub fn number_if(self, number: Option<u64>) -> Args {
+        match number {
+            Some(number) => self.number(number),
+            None => self.part(b""),
+        }
+    }
+
     /// In microseconds.
     #[inline(never)]
     pub fn time(self, time: Duration) -> Args {
         self.number(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// The same, or nothing.
+    #[inline(never)]
+    pub fn time_if(self, time: Option<Duration>) -> Args {
+        match time {
+            Some(time) => self.time(time),
+            None => self.part(b""),
+        }
     }
 
     /// `1` or nothing.
@@ -70,6 +88,7 @@ impl Args {
     }
 
     /// The same, or nothing.
+    #[inline(never)]
     pub fn user_if(self, user_id: Option<UserId>) -> Args {
         match user_id {
             Some(user_id) => self.user(user_id),
@@ -91,10 +110,7 @@ impl Args {
 
     /// The number of sessions or rooms that an address may have; empty: any number.
     pub fn share(self, share: Option<usize>) -> Args {
-        match share {
-            Some(share) => self.number(share as u64),
-            None => self.part(b""),
-        }
+        self.number_if(share.map(|share| share as u64))
     }
 
     /// Bytes of heap held.
@@ -135,8 +151,9 @@ mod tests {
             .room(room)
             .user(UserId::from_bits(0xA))
             .user_if(None)
+            .time_if(None)
             .session(SessionHash([0xB; 16]));
-        let expected: [&[u8]; 15] = [
+        let expected: [&[u8]; 16] = [
             b"",
             b"a\r\n$5\r\n",
             b"7",
@@ -150,6 +167,7 @@ mod tests {
             b"\xFF\0",
             b"0123456789",
             b"000000000000000a",
+            b"",
             b"",
             b"0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b",
         ];

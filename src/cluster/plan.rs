@@ -139,6 +139,7 @@ impl Plan {
             + match self {
                 Plan::Request(request) => {
                     allocation(request.to.capacity() * size_of::<ConnKey>())
+                        + allocation(size_of::<KnownSession>())
                         + request.step.heap_bytes()
                 }
                 Plan::Entering(Entering { step: EntryStep::Loading { events, .. }, .. }) => {
@@ -189,8 +190,8 @@ pub(super) struct SessionEnding {
     pub left: Option<usize>,
 }
 
-/// A session that exists.
-#[derive(Clone)]
+/// A session that exists. It is passed from step to step in a box, because a copy of the name and the
+/// digest at each of them would take more of the program than the rest of the step.
 pub(super) struct KnownSession {
     pub id: SessionId,
     pub hash: SessionHash,
@@ -214,9 +215,9 @@ pub(super) enum RequestStep {
     /// `reserve`.
     Reserving { id: SessionId, reservation: Reservation },
     /// `members`: which rooms of the session still have it as a member.
-    Filtering { person: KnownSession, purpose: FilterPurpose, filter: Filter },
+    Filtering { person: Box<KnownSession>, purpose: FilterPurpose, filter: Filter },
     /// `look`, then the room itself.
-    Reaching { person: KnownSession, room: RoomId, purpose: ReachPurpose },
+    Reaching { person: Box<KnownSession>, room: RoomId, purpose: ReachPurpose },
     /// The function that carries out a command.
     Acting { room: RoomId, act: RoomAct },
     /// `guess`: whether a password may be tried.
@@ -225,13 +226,13 @@ pub(super) enum RequestStep {
     Joining(Joining),
     /// `open_room`.
     Opening {
-        person: KnownSession,
+        person: Box<KnownSession>,
         room: RoomId,
         options: RoomOptions<'static>,
         from: Option<Address>,
     },
     /// `change`.
-    Changing { person: KnownSession, room: RoomId, changes: RoomChanges<'static> },
+    Changing { person: Box<KnownSession>, room: RoomId, changes: RoomChanges<'static> },
 }
 
 /// A place among the rooms of a session.
@@ -248,14 +249,14 @@ pub(super) enum ReservedFor {
 /// A command that one function of the room carries out, with what its outcome needs.
 pub(super) enum RoomAct {
     Leave {
-        person: KnownSession,
+        person: Box<KnownSession>,
         /// Of the entry in the session's index that is then to be forgotten.
         version: u64,
     },
     Delete,
     DeleteMessage,
     Type {
-        person: KnownSession,
+        person: Box<KnownSession>,
     },
     /// The owner or the operator removes a person.
     Remove {
@@ -347,7 +348,7 @@ pub(super) struct Filter {
 
 /// A session that wants to be a member of a room.
 pub(super) struct Joining {
-    pub person: KnownSession,
+    pub person: Box<KnownSession>,
     pub room: RoomId,
     pub password: Option<Cow<'static, str>>,
     pub from: Option<Address>,

@@ -208,7 +208,7 @@ impl Cluster {
             RequestStep::Guessing(joining) => self.on_guessed(joining, reply),
             RequestStep::Joining(joining) => self.on_joined(joining, reply),
             RequestStep::Opening { person, room, options, from } => {
-                self.on_opened(lent, person, room, options, from, reply)
+                self.on_opened(lent, &person, room, options, from, reply)
             }
             RequestStep::Changing { person, room, changes } => {
                 self.on_changed(lent, person, room, changes, reply)

@@ -22,7 +22,7 @@ impl Cluster {
     pub(super) fn reach_to_post(
         &mut self,
         lent: &mut Lent<'_>,
-        person: KnownSession,
+        person: Box<KnownSession>,
         room: Option<RoomId>,
         text: Cow<'static, str>,
         nonce: Option<Cow<'static, str>>,
@@ -42,7 +42,7 @@ impl Cluster {
     pub(super) fn reach(
         &mut self,
         lent: &mut Lent<'_>,
-        person: KnownSession,
+        person: Box<KnownSession>,
         room: RoomId,
         purpose: ReachPurpose,
     ) -> Stepped {
@@ -66,7 +66,7 @@ impl Cluster {
     pub(super) fn on_looked(
         &mut self,
         lent: &mut Lent<'_>,
-        person: KnownSession,
+        person: Box<KnownSession>,
         room: RoomId,
         purpose: ReachPurpose,
         reply: &Reply,

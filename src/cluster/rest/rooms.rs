@@ -33,7 +33,7 @@ impl Cluster {
     pub(super) fn open_room(
         &mut self,
         lent: &mut Lent<'_>,
-        person: KnownSession,
+        person: Box<KnownSession>,
         room: RoomId,
         options: RoomOptions<'static>,
         from: Option<Address>,
@@ -49,8 +49,12 @@ impl Cluster {
         let most = self.beats.room_for(partition, config.rooms_max, |(_, rooms)| *rooms);
         let entropy = &mut *self.entropy;
         let lock = options.password.as_deref().map(|word| identity.lock(word, entropy));
-        let flags = [(options.is_private(), "p"), (options.encrypted, "e")];
-        let flags: String = flags.iter().filter(|(is, _)| *is).map(|(_, flag)| *flag).collect();
+        let flags = match (options.is_private(), options.encrypted) {
+            (true, true) => "pe",
+            (true, false) => "p",
+            (false, true) => "e",
+            (false, false) => "",
+        };
         let args = Args::new()
             .room(room)
             .user(user_id)
@@ -61,7 +65,7 @@ impl Cluster {
             .text(lock.unwrap_or_default())
             .text(flags)
             .number(options.slow_mode.into())
-            .text(options.ttl.map_or_else(String::new, |ttl| ttl.as_micros().to_string()))
+            .time_if(options.ttl)
             .time(config.new_room_ttl)
             .number(most as u64)
             .text(address)
@@ -83,7 +87,7 @@ impl Cluster {
     pub(super) fn on_opened(
         &mut self,
         lent: &mut Lent<'_>,
-        person: KnownSession,
+        person: &KnownSession,
         room: RoomId,
         options: RoomOptions<'static>,
         from: Option<Address>,
@@ -106,7 +110,7 @@ impl Cluster {
     /// `lock`: the room's lock, with which a new password is to be compared; `None`: not known yet.
     pub(super) fn change_room(
         &mut self,
-        person: KnownSession,
+        person: Box<KnownSession>,
         room: RoomId,
         changes: RoomChanges<'static>,
         lock: Option<&str>,
@@ -131,23 +135,22 @@ impl Cluster {
             .flag(title.is_some())
             .text(title.and_then(Option::as_ref).map_or("", Title::as_str))
             .text(changes.locked.map_or("", |locked| if locked { "1" } else { "0" }))
-            .text(changes.slow_mode.map_or_else(String::new, |seconds| seconds.to_string()))
+            .number_if(changes.slow_mode.map(u64::from))
             .text(password)
             .text(lock.unwrap_or("?"))
             .flag(is_same)
-            .text(new_lock)
-            .text(match changes.owner {
-                None => String::new(),
-                Some(None) => "-".to_owned(),
-                Some(Some(owner)) => owner.to_string(),
-            });
+            .text(new_lock);
+        let args = match changes.owner {
+            Some(None) => args.text("-"),
+            owner => args.user_if(owner.flatten()),
+        };
         self.ask_room(room, Function::Change, args, RequestStep::Changing { person, room, changes })
     }
 
     pub(super) fn on_changed(
         &mut self,
         lent: &mut Lent<'_>,
-        person: KnownSession,
+        person: Box<KnownSession>,
         room: RoomId,
         changes: RoomChanges<'static>,
         reply: &Reply,
@@ -166,7 +169,7 @@ impl Cluster {
 
     pub(super) fn leave_room(
         &mut self,
-        person: KnownSession,
+        person: Box<KnownSession>,
         room: RoomId,
         version: u64,
     ) -> Stepped {
@@ -178,8 +181,15 @@ impl Cluster {
         self.act(room, Function::Leave, args, RoomAct::Leave { person, version })
     }
 
-    pub(super) fn delete_room(&mut self, person: &KnownSession, room: RoomId) -> Stepped {
-        self.act(room, Function::DeleteRoom, self.args_of(person, room)?, RoomAct::Delete)
+    /// A function that needs to know nothing but who calls it.
+    pub(super) fn act_as(
+        &mut self,
+        person: &KnownSession,
+        room: RoomId,
+        function: Function,
+        act: RoomAct,
+    ) -> Stepped {
+        self.act(room, function, self.args_of(person, room)?, act)
     }
 
     /// `message`: `None`: an id that no message has. The room is asked nevertheless, because it is
@@ -190,19 +200,21 @@ impl Cluster {
         room: RoomId,
         message: Option<MessageId>,
     ) -> Stepped {
+        let tail = message.map(|id| record::tail_digits(id.tail()));
+        let id = message.map(|id| id.chars());
         let args = self
             .args_of(person, room)?
-            .text(message.map_or_else(|| "0-0".to_owned(), |id| id.place().to_string()))
-            .text(message.map_or_else(Vec::new, |id| record::tail_digits(id.tail()).to_vec()))
+            .text(message.map(|id| id.place()).unwrap_or_default().to_string())
+            .text(tail.as_ref().map_or(&[][..], |tail| tail))
             .text(new_tail(&mut *self.entropy))
             .text(person.name.as_str())
             .number(self.config.history_messages_max as u64)
             .pace(self.config.message_pace)
-            .text(message.map_or_else(String::new, |id| id.to_string()));
+            .text(id.as_ref().map_or(&[][..], |id| id));
         self.act(room, Function::DeleteMessage, args, RoomAct::DeleteMessage)
     }
 
-    pub(super) fn type_in(&mut self, person: KnownSession, room: RoomId) -> Stepped {
+    pub(super) fn type_in(&mut self, person: Box<KnownSession>, room: RoomId) -> Stepped {
         let args = self.args_of(&person, room)?;
         let args = args.text(person.name.folded()).text(person.name.as_str());
         self.act(room, Function::Typing, args, RoomAct::Type { person })
@@ -220,23 +232,18 @@ impl Cluster {
         if by.is_some() && by == target {
             return Err(Refusal::RemovesItself);
         }
-        let ban_time = ban.map_or_else(String::new, |ban| ban.duration.as_micros().to_string());
         let bans_address = ban.is_some_and(|ban| ban.address);
         let args = Args::new()
             .room(room)
             .user_if(by)
             .user_if(target)
-            .text(ban_time)
+            .time_if(ban.map(|ban| ban.duration))
             .flag(bans_address)
             .number(self.config.history_messages_max as u64)
             .text(new_tail(&mut *self.entropy))
             .pace(self.config.message_pace)
             .time(self.config.room_ttl);
         self.act(room, Function::Remove, args, RoomAct::Remove { target, bans_address })
-    }
-
-    pub(super) fn list_bans(&mut self, person: &KnownSession, room: RoomId) -> Stepped {
-        self.act(room, Function::Bans, self.args_of(person, room)?, RoomAct::ListBans)
     }
 
     pub(super) fn lift_ban(

@@ -17,7 +17,7 @@ use crate::cluster::identity::AddressHashes;
 use crate::cluster::library::Function;
 use crate::cluster::plan::{
     Filter, FilterPurpose, Joining, KnownSession, ReachPurpose, RequestStep, Reservation,
-    ReservedFor,
+    ReservedFor, RoomAct,
 };
 use crate::cluster::record::SessionHash;
 use crate::cluster::refusal::{accept_creation, away};
@@ -110,14 +110,14 @@ impl Cluster {
         self.ask_session(session, Function::Reserve, args, step)
     }
 
-    fn known(&self, id: SessionId, reply: &Reply) -> Result<KnownSession, Refusal> {
+    fn known(&self, id: SessionId, reply: &Reply) -> Result<Box<KnownSession>, Refusal> {
         match Status::of(reply) {
             Status::NoSession => return Err(Refusal::NoSession),
             Status::Fault => return Err(away()),
             _ => {}
         }
         let name = Name::parse(reply.text(1)).map_err(|_| away())?;
-        Ok(KnownSession { id, hash: self.identity()?.session(id), name })
+        Ok(Box::new(KnownSession { id, hash: self.identity()?.session(id), name }))
     }
 
     pub(super) fn on_reserved(
@@ -142,7 +142,7 @@ impl Cluster {
     fn use_reservation(
         &mut self,
         lent: &mut Lent<'_>,
-        person: KnownSession,
+        person: Box<KnownSession>,
         reservation: Reservation,
         is_over: bool,
     ) -> Stepped {
@@ -200,7 +200,9 @@ impl Cluster {
             SessionCommand::ChangeRoom { room, changes } => {
                 self.change_room(person, found(room)?, changes, None)
             }
-            SessionCommand::DeleteRoom { room } => self.delete_room(&person, found(room)?),
+            SessionCommand::DeleteRoom { room } => {
+                self.act_as(&person, found(room)?, Function::DeleteRoom, RoomAct::Delete)
+            }
             SessionCommand::DeleteMessage { room, message, .. } => {
                 self.delete_message(&person, found(room)?, message)
             }
@@ -208,7 +210,9 @@ impl Cluster {
             SessionCommand::RemoveUser { room, user_id, ban } => {
                 self.remove(found(room)?, Some(&person), user_id, ban)
             }
-            SessionCommand::ListBans { room } => self.list_bans(&person, found(room)?),
+            SessionCommand::ListBans { room } => {
+                self.act_as(&person, found(room)?, Function::Bans, RoomAct::ListBans)
+            }
             SessionCommand::LiftBan { room, user_id } => {
                 self.lift_ban(&person, found(room)?, user_id)
             }
@@ -222,7 +226,7 @@ impl Cluster {
     fn filter(
         &mut self,
         lent: &mut Lent<'_>,
-        person: KnownSession,
+        person: Box<KnownSession>,
         purpose: FilterPurpose,
         rooms: Vec<(RoomId, u64)>,
     ) -> Stepped {
@@ -249,7 +253,7 @@ impl Cluster {
     pub(super) fn on_filtered(
         &mut self,
         lent: &mut Lent<'_>,
-        person: KnownSession,
+        person: Box<KnownSession>,
         purpose: FilterPurpose,
         filter: Filter,
     ) -> Stepped {
@@ -260,14 +264,16 @@ impl Cluster {
             self.forget(lent.now.mono, person.hash, &dead)?;
         }
         let rooms = living.into_iter().map(|(room, _)| room).collect();
-        let KnownSession { id, name, .. } = person;
         match purpose {
-            FilterPurpose::Show => Ok(After::Settled(Settled::SessionShown { id, name, rooms })),
+            FilterPurpose::Show => {
+                let KnownSession { id, name, .. } = *person;
+                Ok(After::Settled(Settled::SessionShown { id, name, rooms }))
+            }
             FilterPurpose::List => done(Outcome::Rooms(rooms)),
             FilterPurpose::MakePlace(reservation) if dead.is_empty() => {
-                self.use_reservation(lent, KnownSession { id, name, ..person }, reservation, true)
+                self.use_reservation(lent, person, reservation, true)
             }
-            FilterPurpose::MakePlace(reservation) => self.reserve(id, reservation),
+            FilterPurpose::MakePlace(reservation) => self.reserve(person.id, reservation),
         }
     }
 

@@ -10,7 +10,7 @@ use super::format::CallFormat;
 use super::verdict::{StartProblem, Verdict};
 use crate::cluster::args::Args;
 use crate::cluster::library::{Function, Library, SCHEMA};
-use crate::cluster::resp::{Reply, StoreError, StoreErrorKind, digits, pack};
+use crate::cluster::resp::{Reply, StoreError, StoreErrorKind, digits, pack_head, pack_part};
 
 /// The oldest version of Redis that has functions and sharded channels.
 const VERSION_MIN: u64 = 7;
@@ -52,8 +52,7 @@ impl Greeting<'_> {
         let Greeting { config, format, login, node, .. } = *self;
         let mut steps = Vec::new();
         let mut greet = |step, parts: &[&str]| {
-            let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
-            pack(out, &parts);
+            pack_texts(out, parts);
             steps.push(step);
         };
         let name = format!("dc-{node}");
@@ -133,6 +132,12 @@ impl GreetingStep {
             _ => Verdict::Problem(StartProblem::Refused(text())),
         }
     }
+}
+
+#[inline(never)] // It would be inlined seven times.
+fn pack_texts(out: &mut Vec<u8>, parts: &[&str]) {
+    pack_head(out, parts.len());
+    parts.iter().for_each(|part| pack_part(out, part.as_bytes()));
 }
 
 /// The version in the reply to `INFO server`; `unknown` if it has none.
