@@ -84,7 +84,7 @@ impl Cluster {
             self.detach(now, session);
         }
         while self.uplink.has_capacity_for(Function::Resync) && self.uplink.has_capacity_once() {
-            let Some(room) = self.deferred.pop_room() else { break };
+            let Some(room) = self.deferred.rooms.pop() else { break };
             match self.rooms.get(&room) {
                 Some(one) if one.is_loading && one.newest < one.base => self.load_more(now, room),
                 Some(one) if one.is_loading => self.resync(now, room),

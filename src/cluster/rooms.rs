@@ -112,7 +112,7 @@ impl Cluster {
         let args = Args::new().room(room).text(newest).number(PART_MESSAGES);
         let token = Token::History(room);
         if self.call_catching_up(now, partition, Function::History, args, token).is_err() {
-            self.deferred.push_room(room);
+            self.deferred.rooms.insert(room);
         }
     }
 
@@ -316,7 +316,7 @@ impl Cluster {
         mirrored.is_loading = true;
         let args = Args::new().room(room).text(mirrored.newest.to_string());
         if self.call_room(now, room, Function::Resync, args, Token::Resync(room)).is_err() {
-            self.deferred.push_room(room);
+            self.deferred.rooms.insert(room);
         }
     }
 

@@ -145,66 +145,72 @@ pub(super) struct Deferred {
     /// Sessions, once for each connection that is no longer counted.
     pub detaches: Vec<SessionHash>,
     /// Rooms that are being loaded.
-    pub rooms: Vec<RoomId>,
+    pub rooms: Once<RoomId>,
 }
 
 impl Deferred {
     /// Catching up begins: it asks for all rooms. Returns the sessions that it has to declare.
     pub fn begin_anew(&mut self) -> Vec<SessionHash> {
-        self.rooms.clear();
+        self.rooms.take();
         std::mem::take(&mut self.detaches)
     }
 
     /// Bytes of heap held.
     pub fn heap_bytes(&self) -> usize {
-        self.detaches.capacity() * size_of::<SessionHash>()
-            + self.rooms.capacity() * size_of::<RoomId>()
-    }
-
-    /// Adds a room that is being loaded, once.
-    pub fn push_room(&mut self, room: RoomId) {
-        if !self.rooms.contains(&room) {
-            self.rooms.push(room);
-        }
-    }
-
-    pub fn pop_room(&mut self) -> Option<RoomId> {
-        self.rooms.pop()
+        self.detaches.capacity() * size_of::<SessionHash>() + self.rooms.heap_bytes()
     }
 }
 
-/// People in rooms, each once: each attempt to catch up finds the same people again.
-#[derive(Default)]
-pub(super) struct People {
-    list: Vec<(RoomId, UserId)>,
+/// What has an id.
+pub(super) trait Numbered: Copy {
+    /// The id as a number. No two things have the same.
+    fn number(self) -> u128;
+}
+
+impl Numbered for RoomId {
+    fn number(self) -> u128 {
+        self.as_bytes().iter().fold(0, |bits, byte| bits << 8 | u128::from(*byte))
+    }
+}
+
+/// A person in a room. One half of the number are the last bytes of the room's id, the other is the
+/// person's id, which is a keyed hash of the session and the room.
+impl Numbered for (RoomId, UserId) {
+    fn number(self) -> u128 {
+        self.0.number() << 64 | u128::from(self.1.bits())
+    }
+}
+
+/// A list that has each thing once: each attempt to catch up finds the same again.
+pub(super) struct Once<T> {
+    list: Vec<T>,
     /// The numbers of those in the list.
     numbers: BTreeSet<u128>,
 }
 
-impl People {
-    /// Half of it are the first bytes of the room's id, the other half is the person's id, which is
-    /// a keyed hash of the session and the room: no two people have the same number.
-    fn number((room, user_id): (RoomId, UserId)) -> u128 {
-        let room =
-            room.as_bytes().iter().take(8).fold(0, |bits, byte| bits << 8 | u128::from(*byte));
-        room << 64 | u128::from(user_id.bits())
+impl<T> Default for Once<T> {
+    fn default() -> Once<T> {
+        Once { list: Vec::new(), numbers: BTreeSet::new() }
     }
+}
 
-    pub fn insert(&mut self, person: (RoomId, UserId)) {
-        if self.numbers.insert(Self::number(person)) {
-            self.list.push(person);
+impl<T: Numbered> Once<T> {
+    /// Adds this to the end, if it is not in the list.
+    pub fn insert(&mut self, one: T) {
+        if self.numbers.insert(one.number()) {
+            self.list.push(one);
         }
     }
 
-    /// Takes out the person who was added last.
-    pub fn pop(&mut self) -> Option<(RoomId, UserId)> {
-        let person = self.list.pop()?;
-        self.numbers.remove(&Self::number(person));
-        Some(person)
+    /// Takes out what was added last.
+    pub fn pop(&mut self) -> Option<T> {
+        let one = self.list.pop()?;
+        self.numbers.remove(&one.number());
+        Some(one)
     }
 
     /// Takes out all, in the order in which they were added.
-    pub fn take(&mut self) -> Vec<(RoomId, UserId)> {
+    pub fn take(&mut self) -> Vec<T> {
         self.numbers.clear();
         std::mem::take(&mut self.list)
     }
@@ -216,8 +222,7 @@ impl People {
 
     /// Bytes of heap held.
     pub fn heap_bytes(&self) -> usize {
-        self.list.capacity() * size_of::<(RoomId, UserId)>()
-            + self.numbers.len() * size_of::<u128>() * 2
+        self.list.capacity() * size_of::<T>() + self.numbers.len() * size_of::<u128>() * 2
     }
 }
 
@@ -415,8 +420,8 @@ pub struct Cluster {
     /// Sessions whose connections have ended while the store was away ([`SessionHash::bits`]).
     pub(super) undeclared: BTreeSet<u128>,
     /// People here that the store has forgotten, and people that it has and that are not here.
-    pub(super) returning: People,
-    pub(super) leaving: People,
+    pub(super) returning: Once<(RoomId, UserId)>,
+    pub(super) leaving: Once<(RoomId, UserId)>,
     pub(super) announcements: Vec<String>,
     /// What the store has sent and was not handled yet.
     pub(super) incoming: VecDeque<UplinkEvent<Token>>,
@@ -462,8 +467,8 @@ impl Cluster {
             catching_up: 0,
             to_catch_up: VecDeque::new(),
             undeclared: BTreeSet::new(),
-            returning: People::default(),
-            leaving: People::default(),
+            returning: Once::default(),
+            leaving: Once::default(),
             announcements: Vec::new(),
             incoming: VecDeque::new(),
             answers: Vec::new(),
