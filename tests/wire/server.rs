@@ -26,6 +26,9 @@ use crate::client::{Answer, Http, Request, Stream, Ws, get, post, upgrade};
 /// How long a test waits for anything that must happen.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long a server may take to start. One that continues from a large state file has to read it first.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+
 /// Whether the long variants of tests run as well (`SLOW_TESTS=1`).
 pub fn is_slow() -> bool {
     std::env::var_os("SLOW_TESTS").is_some()
@@ -235,7 +238,7 @@ impl Server {
 
     /// Waits until stderr has enough. False: it has ended before.
     fn has_in_stderr(&self, enough: impl Fn(&[String]) -> bool) -> bool {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + START_DEADLINE;
         let mut state = self.stderr.lines.lock().unwrap();
         while !enough(&state.0) && !state.1 {
             let left = deadline.saturating_duration_since(Instant::now());
