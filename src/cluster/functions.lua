@@ -947,7 +947,7 @@ local function forget(P, us, node, sh, ...)
   return { 'OK' }
 end
 
--- The node has sockets of the session, which somebody counts down if it dies.
+-- The node has sockets of the session. Another node subtracts them if it dies.
 local function register_socket(P, node, sh)
   if redis.call('SADD', P .. 'sat:' .. node, sh) == 1 then
     redis.call('PEXPIRE', P .. 'sat:' .. node, num(2 * hold(P)))
@@ -1237,7 +1237,7 @@ local function withdraw(P, us, from, room, uid, why, kind, keep, tail, ttl_empty
 end
 
 -- '1' follows if the person goes on owning the room. Then the caller calls `own` before it calls
--- `forget`: who has become the owner by arriving, or by a change, is only among the members until now.
+-- `forget`: a person that became the owner by arriving, or by a change, is not in the index of owners yet.
 local function leave(P, us, node, room, uid, keep, tail, ttl_empty)
   local u, owner = living(P, room, us, 'o')
   if not u then return { 'OK', '' } end

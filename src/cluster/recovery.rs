@@ -10,7 +10,7 @@
 //!    and those people leave.
 //! 2. Each session with connections here, or on their way, is declared, with their number, so that
 //!    connections that came or went meanwhile are counted right.
-//! 3. Each mirrored room is asked for what the mirror lacks, and who of this node's people it has.
+//! 3. Each mirrored room is asked for what the mirror lacks, and which of this node's people it has.
 //! 4. People that a room does not have enter again, and those that are no longer here leave.
 //! 5. Calls that the answers have settled are answered; the others are sent again.
 

@@ -181,7 +181,7 @@ impl Cluster {
         self.act(room, Function::Leave, args, RoomAct::Leave { person, version })
     }
 
-    /// A function that needs to know nothing but who calls it.
+    /// A function whose only arguments are the room and its caller.
     pub(super) fn act_as(
         &mut self,
         person: &KnownSession,
