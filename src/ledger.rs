@@ -286,6 +286,10 @@ const LOSSES_DIVISOR: usize = 10;
 /// divisor of the ceiling.
 const ASKED_DIVISOR: usize = 20;
 
+/// How much the count grows after a reading until an early one is made, as a divisor of the ceiling.
+/// It is less than what lies between two stages.
+const OUTGROWN_DIVISOR: usize = 64;
+
 /// The most readings for which no message is dropped after dropping some was in vain.
 const WAIT_MAX: u32 = 1024;
 
@@ -305,8 +309,15 @@ const WAIT_MAX: u32 = 1024;
 ///   the while.
 /// - Beyond the bound of the last stage there is no waiting. Everything resident then is at most
 ///   the ceiling and a tenth of it, and the allowance for the program.
+///
+/// The estimate adds what the count grows by after a reading. But what is new takes free memory of
+/// the heap first, which the reading has already shown, so where much was free the estimate soon is
+/// far too high. Before it closes connections for that, the server makes an early reading
+/// ([`Residency::is_outgrown`]).
 pub struct Residency {
     ledger: Ledger,
+    /// The count at the last reading, regular or early.
+    counted: usize,
     /// The part of the last reading for which messages were to be dropped.
     asked: usize,
     /// Readings left for which none is.
@@ -318,7 +329,7 @@ pub struct Residency {
 impl Residency {
     /// Nothing was read yet: the stages look at the count alone.
     pub fn new(ledger: &Ledger) -> Residency {
-        Residency { ledger: ledger.clone(), asked: 0, wait: 0, waited: 0 }
+        Residency { ledger: ledger.clone(), counted: 0, asked: 0, wait: 0, waited: 0 }
     }
 
     /// The kernel reports so many resident bytes that no file backs. `group`: the limit of the
@@ -328,21 +339,12 @@ impl Residency {
     /// group is smaller than the ceiling. So the stages begin in time, whatever takes the memory of
     /// the group: the kernel counts the buffers of sockets in it, and files that are in memory.
     pub fn on_reading(&mut self, anonymous: usize, group: Option<(usize, usize)>) {
+        let uncounted = self.read(anonymous, group);
         let totals = &self.ledger.0;
-        let (counted, ceiling) = (self.ledger.total(), totals.ceiling);
-        let allowed = counted.saturating_add(PROGRAM_BYTES + ceiling / LOSSES_DIVISOR);
-        totals.heap.store(anonymous.saturating_sub(totals.mapped.load(Relaxed)), Relaxed);
-        let left = group.map_or(usize::MAX, |(max, left)| {
-            let share = left / (max / 1024).max(1); // In parts of 1024.
-            left.max((ceiling / 1024).saturating_mul(share))
-        });
-        let of_group = ceiling.saturating_sub(left).saturating_sub(counted);
-        let uncounted = anonymous.saturating_sub(allowed).max(of_group);
         let grown = uncounted.saturating_sub(totals.uncounted.swap(uncounted, Relaxed));
         let was_in_vain = self.asked > 0 && grown > self.asked / 2;
-        let used = counted.saturating_add(uncounted);
-        let (begin, end) = Pressure::Histories.bounds();
-        let is_short = used > self.ledger.percent(begin);
+        let used = self.ledger.used();
+        let is_short = used > self.ledger.percent(Pressure::Histories.bounds().0);
         let is_urgent = used > self.ledger.percent(Pressure::Readers.bounds().0);
         if is_short && was_in_vain {
             self.waited = (self.waited * 2).clamp(1, WAIT_MAX);
@@ -350,12 +352,49 @@ impl Residency {
         } else if !is_short || self.asked > 0 {
             (self.wait, self.waited) = (0, 0);
         }
-        // What forgetting would have to free because of this reading alone.
-        let over = used.saturating_sub(self.ledger.percent(end)).min(uncounted);
-        let may_ask = is_short && (self.wait == 0 || is_urgent);
-        self.asked = if may_ask { over.min(ceiling / ASKED_DIVISOR) } else { 0 };
+        let (over, may_ask) = (self.over(), is_short && (self.wait == 0 || is_urgent));
+        self.asked = if may_ask { over.min(totals.ceiling / ASKED_DIVISOR) } else { 0 };
         self.wait = self.wait.saturating_sub(1);
         totals.excused.store(over - self.asked, Relaxed);
+    }
+
+    /// Whether the count has grown so much since the last reading that a stage may begin for an
+    /// estimate that is too high.
+    pub fn is_outgrown(&self) -> bool {
+        let (total, end) = (self.ledger.total(), Pressure::Histories.bounds().1);
+        self.ledger.used() > total.max(self.ledger.percent(end))
+            && total.saturating_sub(self.counted) > self.ledger.ceiling() / OUTGROWN_DIVISOR
+    }
+
+    /// An early reading. It only ever lowers the estimate: messages are dropped for regular readings,
+    /// whose number the waiting is counted in.
+    pub fn on_early_reading(&mut self, anonymous: usize, group: Option<(usize, usize)>) {
+        let uncounted = self.read(anonymous, group);
+        let totals = &self.ledger.0;
+        totals.uncounted.fetch_min(uncounted, Relaxed);
+        totals.excused.fetch_min(self.over(), Relaxed);
+    }
+
+    /// Notes a reading, and returns what it shows beyond the count and the allowances.
+    fn read(&mut self, anonymous: usize, group: Option<(usize, usize)>) -> usize {
+        let totals = &self.ledger.0;
+        let (counted, ceiling) = (self.ledger.total(), totals.ceiling);
+        self.counted = counted;
+        totals.heap.store(anonymous.saturating_sub(totals.mapped.load(Relaxed)), Relaxed);
+        let allowed = counted.saturating_add(PROGRAM_BYTES + ceiling / LOSSES_DIVISOR);
+        let left = group.map_or(usize::MAX, |(max, left)| {
+            let share = left / (max / 1024).max(1); // In parts of 1024.
+            left.max((ceiling / 1024).saturating_mul(share))
+        });
+        let of_group = ceiling.saturating_sub(left).saturating_sub(counted);
+        anonymous.saturating_sub(allowed).max(of_group)
+    }
+
+    /// What forgetting would have to free because of what is resident alone.
+    fn over(&self) -> usize {
+        let end = self.ledger.percent(Pressure::Histories.bounds().1);
+        let uncounted = self.ledger.0.uncounted.load(Relaxed);
+        self.ledger.used().saturating_sub(end).min(uncounted)
     }
 }
 
@@ -621,6 +660,43 @@ mod tests {
             dropped.push(forget(&ledger, &mut tally));
         }
         assert_eq!(dropped, [5; 6]);
+    }
+
+    /// Regression: memory that a flood had left free was used again within the second between two
+    /// readings, and connections were closed as if it had been new.
+    #[test]
+    fn what_grows_into_free_memory_begins_no_stage_once_an_early_reading_shows_it() {
+        let (ledger, mut tally, mut residency) = counted(40);
+        residency.on_reading(reading(76), None);
+        tally.set(CEILING / 100 * 41);
+        assert!(!residency.is_outgrown(), "below every stage");
+        tally.set(CEILING / 100 * 60);
+        assert!(residency.is_outgrown() && ledger.is_at(Pressure::Readers), "96 % by the estimate");
+        residency.on_early_reading(reading(77), None);
+        assert_eq!(ledger.used().div_ceil(CEILING / 100), 77);
+        assert!(!Pressure::ALL.into_iter().any(|stage| ledger.is_at(stage)));
+        tally.set(CEILING / 100 * 62);
+        assert!(residency.is_outgrown(), "the next one is measured from this one");
+        residency.on_early_reading(reading(62), None);
+        tally.set(CEILING / 100 * 90);
+        assert!(!residency.is_outgrown(), "where the count is the estimate, no reading helps");
+    }
+
+    #[test]
+    fn an_early_reading_neither_raises_the_estimate_nor_drops_messages() {
+        let (ledger, mut tally, mut residency) = counted(60);
+        residency.on_reading(reading(90), None);
+        assert_eq!(forget(&ledger, &mut tally), 5);
+        residency.on_reading(reading(90), None);
+        for percent in [99, 90, 88] {
+            tally.set(tally.bytes() + CEILING / OUTGROWN_DIVISOR + 1);
+            assert!(residency.is_outgrown());
+            let before = ledger.used();
+            residency.on_early_reading(reading(percent), None);
+            assert!(ledger.used() <= before);
+            // The new messages make up for themselves, and no more is asked for.
+            assert!(forget(&ledger, &mut tally) <= 2, "at {percent} %");
+        }
     }
 
     #[cfg(target_pointer_width = "64")]

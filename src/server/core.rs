@@ -303,6 +303,16 @@ impl<S: Stream> Core<S> {
         self.residency.on_reading(anonymous, group);
     }
 
+    /// Whether a reading is wanted although the last one is recent.
+    pub fn wants_early_reading(&self) -> bool {
+        self.residency.is_outgrown()
+    }
+
+    /// That reading, of the part that no file backs, and of the control group.
+    pub fn on_early_reading(&mut self, anonymous: usize, group: Option<(usize, usize)>) {
+        self.residency.on_early_reading(anonymous, group);
+    }
+
     /// Accepting pauses, for lack of descriptors or memory.
     pub fn on_accept_pause(&mut self) {
         self.table.counters.accept_pauses += 1;

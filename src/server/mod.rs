@@ -122,7 +122,7 @@ use crate::net::{Accepted, Socket};
 #[cfg(feature = "tls")]
 use crate::process::certificate;
 use crate::process::machine;
-use crate::process::resident::ResidentGauge;
+use crate::process::resident::{Resident, ResidentGauge};
 use crate::process::signals::{SignalAction, Signals};
 use crate::process::systemd::{self, Supervisor};
 use crate::snapshot::{self, Pass};
@@ -246,12 +246,21 @@ impl Server {
         }
     }
 
+    /// Reads how much is resident, if that is due or wanted.
+    fn measure(&mut self, now: Now) {
+        let of_group = |resident: &Resident| resident.group.map(|group| (group.max, group.left));
+        if let Some(resident) = self.resident.poll(now.mono) {
+            self.core.on_resident(resident.all, resident.anonymous, of_group(&resident));
+        } else if self.core.wants_early_reading() {
+            if let Some(resident) = self.resident.read() {
+                self.core.on_early_reading(resident.anonymous, of_group(&resident));
+            }
+        }
+    }
+
     fn tick(&mut self, now: Now, events: &Events) {
         self.core.begin(now);
-        if let Some(resident) = self.resident.poll(now.mono) {
-            let group = resident.group.map(|group| (group.max, group.left));
-            self.core.on_resident(resident.all, resident.anonymous, group);
-        }
+        self.measure(now);
         for event in events {
             let Token(token) = event.token();
             #[cfg(feature = "cluster")]
