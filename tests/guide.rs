@@ -614,8 +614,8 @@ fn every_name_is_defined_in_its_file() {
 
 // ---- Traps
 
-/// Each trap says what happens here, which test shows it, which planted bug the test finds (a patch, or
-/// a change to make by hand), and where else it happened.
+/// Each trap says what happens here, which test shows it, which planted bug the test finds, and where
+/// else it happened.
 #[test]
 fn every_trap_names_a_function_a_test_a_mutation_and_a_public_report() {
     let page = read("src/guide/traps.md");
@@ -641,11 +641,11 @@ fn every_trap_names_a_function_a_test_a_mutation_and_a_public_report() {
         }
         let patches: Vec<_> =
             test.split('`').skip(1).step_by(2).filter(|span| span.ends_with(".patch")).collect();
-        assert!(!patches.is_empty() || test.contains("Planted: "), "{title}: no mutation");
+        assert!(!patches.is_empty(), "{title}: no mutation");
         for patch in patches {
             let text = read(Path::new("tests/sim/mutations").join(patch));
             let caught = text.lines().find_map(|line| line.strip_prefix("Caught by: "));
-            let caught = caught.and_then(|path| path.rsplit("::").next()).expect("a test");
+            let caught = caught.and_then(|path| path.rsplit([':', ' ']).next()).expect("a test");
             assert!(tests.iter().any(|(name, _)| *name == caught), "{title}: {patch}: {caught}");
         }
         let reports = links(elsewhere);
