@@ -1,6 +1,6 @@
-//! A connection's way into a room, its messages, and its way out.
+//! A connection's way into a room.
 //!
-//! Owns the calls for connections. Must not know whether a connection is a WebSocket or an event
+//! Owns the steps of an entry. Must not know whether a connection is a WebSocket or an event
 //! stream. The invariant: what the store counts for a connection is given back when it ends, and in
 //! the order in which it was taken: a connection that ends while it is entering enters first, and
 //! then leaves.
@@ -9,23 +9,19 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::args::Args;
-use super::identity::{draw_tail, new_tail};
+use super::identity::new_tail;
 use super::library::Function;
-use super::plan::{Awaited, Entering, EntryStep, Plan, PlanKey, Posting, Progress};
-use super::record::{self, MessageBody, SessionHash};
-use super::refusal::{accept, away, refused_entry};
+use super::plan::{Awaited, Entering, EntryStep, Plan, PlanKey, Progress};
+use super::record;
+use super::refusal::refused_entry;
 use super::resp::Reply;
 use super::state::{Cluster, Lent, NodeAnswer, Token};
 use super::status::Status;
 use crate::chat::{
-    Address, AttachmentKey, CloseReason, ConnKey, Departure, Draft, MessageKind, MirrorAdmission,
-    MirrorExit, Name, Refusal, RoomId, SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX, SessionId,
-    Start, UserId, UserName,
+    Address, CloseReason, ConnKey, MessageKind, MirrorAdmission, Name, RoomId,
+    SESSION_CONNECTIONS_MAX, SESSION_ROOMS_MAX, SessionId, Start, UserId,
 };
 use crate::clock::Mono;
-
-/// Messages of one connection that may be under way. Beyond, nothing is read from it.
-const POSTING_MAX: u64 = 64;
 
 /// A connection that asks to enter a room.
 pub struct EntryRequest {
@@ -428,259 +424,8 @@ impl Cluster {
         Progress::Done
     }
 
-    // ---- What a connection sends
-
-    /// Posts a message of a connection. [`NodeAnswer::Refused`] may follow.
-    pub fn post(
-        &mut self,
-        lent: &mut Lent<'_>,
-        conn: ConnKey,
-        attachment: AttachmentKey,
-        text: &str,
-        nonce: Option<&str>,
-    ) -> Result<(), Refusal> {
-        let Some((person, draft)) = lent.chat.draft_for(attachment, text, nonce)? else {
-            return Ok(()); // Its close is on its way.
-        };
-        let now = lent.now.mono;
-        if let Some(one) = self.conns.get(&conn).filter(|one| one.limited_until > now) {
-            return Err(Refusal::RateLimited(one.limited_until.since(now)));
-        }
-        let (room, user_id) = (person.room, person.user_id);
-        let (body, args) = self.post_args((room, user_id), &draft, person.name.shown(), "");
-        let nonce = nonce.map(Into::into);
-        let posting = Box::new(Posting { conn, attachment, room, body, nonce });
-        let bytes = posting.heap_bytes();
-        self.call_room(now, room, Function::Post, args, Token::Post(posting))?;
-        self.post_bytes += bytes;
-        self.conns.entry(conn).or_default().begun += 1;
-        Ok(())
-    }
-
-    /// A message's body, and the arguments of `post`. `folded`: the person's folded name if it may post
-    /// without a connection in the room; empty if not.
-    pub(super) fn post_args(
-        &mut self,
-        (room, user_id): (RoomId, UserId),
-        draft: &Draft<'_>,
-        user: UserName<'_>,
-        folded: &str,
-    ) -> (Vec<u8>, Args) {
-        let (kind, tail) = (MessageKind::Chat(draft.text()), draw_tail(&mut *self.entropy));
-        let mut body = Vec::new();
-        MessageBody { kind, tail, user_id, user, nonce: draft.nonce() }.encode(&mut body);
-        let config = &self.config;
-        let args = Args::new()
-            .room(room)
-            .user(user_id)
-            .pace(config.message_pace)
-            .number(config.history_messages_max as u64)
-            .text(draft.nonce().unwrap_or_default())
-            .text(&body)
-            .text(folded)
-            .time(config.room_ttl)
-            .time(config.new_room_ttl)
-            .text(new_tail(&mut *self.entropy));
-        (body, args)
-    }
-
-    /// The store has answered, or, with `Err`, has not.
-    pub(super) fn on_post_answer(
-        &mut self,
-        lent: &mut Lent<'_>,
-        posting: Posting,
-        reply: Result<&Reply, Refusal>,
-    ) {
-        let (conn, bytes) = (posting.conn, posting.heap_bytes());
-        self.answer_post(lent, posting, reply);
-        self.on_post_settled(conn, bytes);
-    }
-
-    fn answer_post(
-        &mut self,
-        lent: &mut Lent<'_>,
-        posting: Posting,
-        reply: Result<&Reply, Refusal>,
-    ) {
-        let Posting { conn, attachment, room, body, nonce } = posting;
-        let why = match reply {
-            Ok(reply) if Status::of(reply) == Status::Ok => {
-                let record = [reply.bytes(3), &body].concat();
-                let place = record::place(reply.bytes(2));
-                if let Ok(message) = place.and_then(|place| record::message(room, place, &record)) {
-                    self.on_own_message(lent, reply, message);
-                }
-                return;
-            }
-            Ok(reply) if Status::of(reply) == Status::Dup => {
-                let place = record::place(reply.bytes(1));
-                let message = place.and_then(|place| record::message(room, place, reply.bytes(2)));
-                if let Ok(message) = message {
-                    lent.chat.repeat_mirrored(attachment, &message, lent.sink);
-                }
-                return;
-            }
-            Ok(reply) if Status::of(reply) == Status::Gone => return, // Its close is on its way.
-            Ok(reply) => accept(reply).err().unwrap_or_else(away),
-            Err(refusal) => refusal,
-        };
-        if let Refusal::RateLimited(wait) = why {
-            // Until then the store would say the same, unless its owner ends a room's slow mode.
-            let room = lent.chat.room(room).and_then(|key| lent.chat.room_info(key));
-            if room.is_some_and(|room| room.slow_mode == 0) {
-                self.conns.entry(conn).or_default().limited_until = lent.now.mono.after(wait);
-            }
-        }
-        self.answers.push(NodeAnswer::Refused { to: conn, attachment, why, nonce });
-    }
-
-    /// Whether so many messages of the connection are under way that nothing more must be read from it.
-    pub fn is_busy_with(&self, conn: ConnKey) -> bool {
-        self.conns.get(&conn).is_some_and(|one| one.begun - one.answered >= POSTING_MAX)
-    }
-
-    /// The number of the connection's last message, if it has not been answered.
-    pub fn last_under_way(&self, conn: ConnKey) -> Option<u64> {
-        let posts = self.conns.get(&conn).filter(|one| one.begun > one.answered);
-        posts.map(|one| one.begun)
-    }
-
-    /// One message more of the connection has been answered, of which so many bytes were kept.
-    pub(super) fn on_post_settled(&mut self, conn: ConnKey, bytes: usize) {
-        self.post_bytes = self.post_bytes.saturating_sub(bytes);
-        let posts = self.conns.get_mut(&conn).filter(|one| one.begun > one.answered);
-        let Some(posts) = posts else { return };
-        posts.answered += 1;
-        let count = posts.answered;
-        if posts.answered == posts.begun {
-            (posts.begun, posts.answered) = (0, 0);
-        }
-        self.answers.push(NodeAnswer::Answered { to: conn, count });
-    }
-
-    /// The connection's person is typing.
-    pub fn typing(&mut self, lent: &mut Lent<'_>, attachment: AttachmentKey) {
-        let Some(person) = lent.chat.person_of(attachment) else { return };
-        let (room, user_id, name) = (person.room, person.user_id, person.name.clone());
-        if self.on_typing(lent, room, user_id, name.shown(), Duration::ZERO) {
-            let args = Args::new().room(room).user(user_id);
-            let args = args.text("").text(name.as_str());
-            let _ = self.call_room(lent.now.mono, room, Function::Typing, args, Token::Nothing);
-        }
-    }
-
-    /// Tells the store which people have shown a sign of life after a probe.
-    fn on_signs_of_life(&mut self, lent: &mut Lent<'_>) {
-        for (room, user_id) in lent.chat.take_alive() {
-            let args = Args::new().room(room).user(user_id);
-            let _ = self.call_room(lent.now.mono, room, Function::Alive, args, Token::Nothing);
-        }
-    }
-
-    /// Another session wants a person's name.
-    pub(super) fn on_probe(&mut self, lent: &mut Lent<'_>, room: RoomId, user_id: UserId) {
-        let Some(key) = lent.chat.room(room) else { return };
-        if lent.chat.ping_person(key, user_id, lent.sink) {
-            // Peers of event streams send nothing: shortly before the end it is asked whether they are
-            // still there.
-            let at = lent.now.mono.after(self.config.probe_timeout / 8 * 7);
-            self.probes.retain(|one| (one.1, one.2) != (room, user_id));
-            self.probes.push((at, room, user_id));
-        }
-    }
-
-    /// Asks for people that are known to be alive without having sent anything.
-    pub(super) fn end_probes(&mut self, lent: &mut Lent<'_>) {
-        let now = lent.now.mono;
-        let (due, rest) = self.probes.drain(..).partition(|(at, ..)| *at <= now);
-        self.probes = rest;
-        let due: Vec<(Mono, RoomId, UserId)> = due;
-        for (_, room, user_id) in due {
-            let key = lent.chat.room(room);
-            if key.is_some_and(|key| lent.chat.is_person_alive(key, user_id, lent.sink)) {
-                let args = Args::new().room(room).user(user_id);
-                let _ = self.call_room(now, room, Function::Alive, args, Token::Nothing);
-            }
-        }
-    }
-
-    // ---- The way out
-
-    /// Tells the store what has happened to connections: which have left, and which people have shown a
-    /// sign of life.
-    pub fn on_exits(&mut self, lent: &mut Lent<'_>) {
-        self.on_signs_of_life(lent);
-        if self.is_leaving {
-            // `bye` has told the store that all people here are in their grace.
-            lent.chat.take_exits();
-            return;
-        }
-        for exit in lent.chat.take_exits() {
-            self.on_exit(lent, exit);
-        }
-    }
-
-    fn on_exit(&mut self, lent: &mut Lent<'_>, exit: MirrorExit) {
-        let now = lent.now.mono;
-        self.use_room(now, exit.room);
-        let Ok(hash) = self.identity().map(|identity| identity.session(exit.session)) else {
-            return;
-        };
-        if lent.chat.connections_of(exit.session).is_empty() {
-            self.sessions.remove(&hash);
-        }
-        self.detach(now, hash);
-        if exit.is_decided || !exit.is_last_of_person || self.is_entering(exit.room, exit.user_id) {
-            return;
-        }
-        self.call_exit(now, exit.room, exit.user_id, exit.departure == Departure::Broken);
-    }
-
-    /// Tells the store that a person has no connection in a room here any more.
-    pub(super) fn call_exit(&mut self, now: Mono, room: RoomId, user_id: UserId, is_broken: bool) {
-        let args = self.exit_args(room, user_id, is_broken);
-        if self.call_room(now, room, Function::Exit, args, Token::Event(room)).is_err() {
-            self.leaving.insert((room, user_id)); // See `deferred`.
-        }
-        self.reap_after_exit(now, room);
-    }
-
-    pub(super) fn exit_args(&mut self, room: RoomId, user_id: UserId, is_broken: bool) -> Args {
-        let config = &self.config;
-        Args::new()
-            .room(room)
-            .user(user_id)
-            .text(if is_broken { "broken" } else { "closed" })
-            .time(config.leave_grace)
-            .time(config.room_ttl)
-            .number(config.history_messages_max as u64)
-            .text(new_tail(&mut *self.entropy))
-            .flag(false)
-    }
-
-    /// The grace of a person begins, and perhaps the time after which its empty room ends.
-    pub(super) fn reap_after_exit(&mut self, now: Mono, room: RoomId) {
-        if let Ok(partition) = self.identity().map(|one| one.partition_of_room(room)) {
-            self.reap_within(now, partition, self.config.leave_grace);
-            self.reap_within(now, partition, self.config.room_ttl);
-        }
-    }
-
-    /// Tells the store that a person has no connection here, unless it has. What was asked for and not
-    /// answered may still let it in, and that connection tells it then.
-    pub(super) fn end_stay(&mut self, lent: &mut Lent<'_>, room: RoomId, user_id: UserId) {
-        if !self.is_here(lent, room, user_id) {
-            self.call_exit(lent.now.mono, room, user_id, true);
-        }
-    }
-
-    /// Whether a person has a connection here that is in a room, or about to be let in.
-    pub(super) fn is_here(&self, lent: &Lent<'_>, room: RoomId, user_id: UserId) -> bool {
-        self.people_here(lent, room).contains(&user_id) || self.is_entering(room, user_id)
-    }
-
     /// Whether another connection of the person is about to be let in.
-    fn is_entering(&self, room: RoomId, user_id: UserId) -> bool {
+    pub(super) fn is_entering(&self, room: RoomId, user_id: UserId) -> bool {
         self.entering().any(|one| {
             one.is_of(room, user_id)
                 && matches!(one.step, EntryStep::Asking | EntryStep::Loading { .. })
@@ -703,32 +448,5 @@ impl Cluster {
             _ => self.leaving.insert((entering.room, entering.user_id)),
         }
         self.turn_away(lent, entering, CloseReason::Unavailable);
-    }
-
-    pub(super) fn detach(&mut self, now: Mono, session: SessionHash) {
-        self.detach_as(now, session, false);
-    }
-
-    fn detach_as(&mut self, now: Mono, session: SessionHash, was_refused: bool) {
-        let ttl = self.config.session_ttl;
-        let args = Args::new().session(session).time(ttl).flag(was_refused);
-        let token = Token::Detach(session);
-        if self.call_session(now, session, Function::Detach, args, token).is_err() {
-            match self.uplink.is_up() {
-                true => self.deferred.detaches.push(session),
-                false => _ = self.undeclared.insert(session.bits()),
-            }
-        }
-        if let Ok(partition) = self.identity().map(|one| one.partition_of_session(session)) {
-            self.reap_within(now, partition, ttl);
-        }
-    }
-
-    /// Closes the connections of a session that has ended.
-    pub(super) fn close_session(&mut self, lent: &mut Lent<'_>, session: SessionHash) {
-        if let Some(id) = self.sessions.remove(&session) {
-            lent.chat.close_session(lent.now, id, lent.sink);
-        }
-        self.close_entering(lent, &|one| one.hash == session, CloseReason::InvalidSession);
     }
 }

@@ -23,7 +23,8 @@
 //! | `plan`, `advance` | what waits for a reply, and goes on with it |
 //! | `rest` | a request's command as a sequence of calls |
 //! | `ending` | the end of a session |
-//! | `entering` | a connection's way into a room, its messages, and its way out |
+//! | `entering`, `leaving` | a connection's way into a room, and its way out |
+//! | `posting` | what a connection in a room sends |
 //! | `rooms` | the mirrored rooms |
 //! | `beat` | leases, deadlines, and what is left by nodes that have died |
 //! | `status`, `refusal` | the words that replies begin with, and what they mean for a client |
@@ -38,9 +39,11 @@ mod deferred;
 mod ending;
 mod entering;
 mod identity;
+mod leaving;
 pub mod library;
 mod node;
 mod plan;
+mod posting;
 pub mod record;
 mod recovery;
 mod refusal;

@@ -142,6 +142,17 @@ fn a_new_owner_is_told_after_its_arrival() {
     node.hears(&format!("*5\r\n{}", parts.concat()));
     assert_eq!(heard(&mut node), ["UserJoined", "RoomChanged"]);
     // At the node of the heir, which is let in while the history is loaded: here, before the last part.
+    let (mut node, joined) =
+        node_that_loads(|mine| format!("- 0 {mine} 1755611000000000 - 1 a title"));
+    assert_eq!(heard(&mut node), [""; 0]);
+    node.hears(&reply!("OK", ["6-0", joined], ""));
+    assert_eq!(node.outcome(), "entered");
+    assert_eq!(heard(&mut node), ["UserJoined", "RoomChanged"]);
+}
+
+/// A node at which a person has been let in while the history is loaded, all but its last part, and the
+/// record of the arrival, which that part has. `facts`: those of the room after the arrival.
+fn node_that_loads(facts: impl Fn(UserId) -> String) -> (Node, String) {
     let mut node = Node::new();
     node.enters();
     node.hears(&reply!("OK", "Ana", "", "0", "1"));
@@ -149,29 +160,16 @@ fn a_new_owner_is_told_after_its_arrival() {
     let snapshot = format!("*3\r\n{}{none}{none}", bulk(FACTS));
     let joined = record('J', 4, mine, "");
     let events = reply!(@ [["5-0", "6-0", (joined.clone())]]);
-    let now = format!("- 0 {mine} 1755611000000000 - 1 a title");
-    let items = [bulk("IN"), bulk("5-0"), events, bulk(&now), snapshot, bulk("")];
+    let items = [bulk("IN"), bulk("5-0"), events, bulk(&facts(mine)), snapshot, bulk("")];
     node.hears(&format!("*6\r\n{}", items.concat()));
-    node.hears(&reply!("OK", ["5-0", (missed(1))], "1"));
-    assert_eq!(heard(&mut node), [""; 0]);
-    node.hears(&reply!("OK", ["6-0", joined], ""));
-    assert_eq!(node.outcome(), "entered");
-    assert_eq!(heard(&mut node), ["UserJoined", "RoomChanged"]);
+    node.hears(&reply!("OK", ["5-0", (record('C', 1, mine, "x"))], "1"));
+    (node, joined)
 }
 
 #[test]
 fn changes_wait_for_the_history_up_to_a_bound() {
     for (changes, told) in [(64, 64), (65, 64), (200, 64)] {
-        let mut node = Node::new();
-        node.enters();
-        node.hears(&reply!("OK", "Ana", "", "0", "1"));
-        let (mine, none) = (node.user_id(), "*0\r\n");
-        let snapshot = format!("*3\r\n{}{none}{none}", bulk(FACTS));
-        let joined = record('J', 4, mine, "");
-        let events = reply!(@ [["5-0", "6-0", (joined.clone())]]);
-        let items = [bulk("IN"), bulk("5-0"), events, bulk(""), snapshot, bulk("")];
-        node.hears(&format!("*6\r\n{}", items.concat()));
-        node.hears(&reply!("OK", ["5-0", (record('C', 1, mine, "x"))], "1"));
+        let (mut node, joined) = node_that_loads(|_| String::new());
         for number in 1..=changes {
             let facts = format!("- 0 - 1755611000000000 - 1 title {number}");
             node.hears(&push(&format!("R {ROOM} {facts}")));
