@@ -430,14 +430,14 @@ export class Chat {
 	#add(messages, isPast, isFirst = false) {
 		const fresh = messages.filter(({ id }) => !this.last || id > this.last);
 		this.last = fresh.at(-1)?.id ?? this.last;
-		// A nonce is random, so a message that has it is ours.
-		const nonces = new Set(messages.map(({ nonce }) => nonce)), left = this.pending.filter(({ nonce }) => !nonces.has(nonce));
 		if (!isPast) for (const one of fresh) this.#updatePeople(one);
 		this.#tell("messages", fresh, isPast);
 		for (const one of fresh) {
 			this.#tell(one.type, one, isFirst);
 			if (one.type === "message_deleted") this.#tell("deleted", one.target);
 		}
+		// A nonce is random, so a message that has it is ours. Only now, because a listener may have said something.
+		const nonces = new Set(messages.map(({ nonce }) => nonce)), left = this.pending.filter(({ nonce }) => !nonces.has(nonce));
 		if (left.length === this.pending.length) return;
 		if (nonces.has(this.#sent)) this.#sent = null;
 		this.pending = left;

@@ -38,12 +38,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         let event: Value = serde_json::from_str(&text)?;
         let field = |name: &str| event[name].as_str().unwrap_or_default();
         let (user, message) = (field("user"), field("message"));
-        if field("type") == "user_joined" && user != "greeter" {
+        if user == "greeter" {
+            continue;
+        }
+        if field("type") == "user_joined" {
             let welcome = json!({"type": "chat", "message": format!("Welcome, {user}!")});
             socket.send(Message::text(welcome.to_string()))?;
         } else if field("type") == "chat" && message.matches("://").count() >= 3 {
             let target = format!("/rooms/{room}/users/{}?ban=600", field("user_id"));
-            ask(minreq::delete(at(&target)), session)?;
+            if let Err(refusal) = ask(minreq::delete(at(&target)), session) {
+                eprintln!("{refusal}"); // For example, the person has left meanwhile.
+            }
         }
     }
 }

@@ -135,6 +135,21 @@ const facts = {
 		for (const one of [ana, bo, guest]) one.close();
 	},
 
+	// Regression: what a listener said was forgotten, and nothing was said after it.
+	async "a listener may say something, whatever it hears"() {
+		const ana = await connect({ base: direct, name: "ana", room: {} }), seen = record(ana);
+		ana.on("user_joined", ({ user }, isPast) => isPast || user === "ana" || ana.say(`welcome ${user}`));
+		ana.on("chat", ({ message }) => /^[12]$/.test(message) && ana.say(`${+message + 1}`));
+		for (const name of ["bo", "cy", "di"]) await connect({ base: direct, room: ana.room, name });
+		await shows(seen, "welcome bo", "welcome cy", "welcome di");
+		ana.say("1"); // Each echo of its own makes it say the next.
+		await shows(seen, "welcome bo", "welcome cy", "welcome di", "1", "2", "3");
+		await until("nothing waits", () => !ana.pending.length);
+		ana.say("later");
+		await until("it is said as well", () => seen.texts.at(-1) === "later");
+		await ana.ask("DELETE", "");
+	},
+
 	async "where upgrades are refused, the event stream takes over"() {
 		const ana = await connect({ base: direct, name: "ana", room: {} }), seen = record(ana);
 		const opening = connect({ base: refusing, name: "bo", room: ana.room });

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::client::get;
+use crate::client::{delete, get};
 use crate::program::{PATIENT, Running, command, find, needed, run};
 use crate::python;
 use crate::server::{Server, wait_until};
@@ -177,20 +177,32 @@ fn expect_greetings(server: &Server, mut bot: std::process::Command) {
         room = hall["room_id"].as_str().unwrap_or_default().to_owned();
         hall["title"] == "Hall" && hall["user_count"] == 1
     });
-    let session = server.session("bo");
-    let _bo = server.socket(&room, &session);
-    let has = |wanted: &dyn Fn(&serde_json::Value) -> bool| {
-        server.messages(&room, &session).iter().any(wanted)
+    let greeted = |name: &str| {
+        let session = server.session(name);
+        let socket = server.socket(&room, &session);
+        let welcome = format!("Welcome, {name}!");
+        wait_until(&welcome, || {
+            server.messages(&room, &session).iter().any(|one| one["message"] == *welcome)
+        });
+        (session, socket)
     };
-    wait_until("bo is welcome", || has(&|one| one["message"] == "Welcome, bo!"));
-    server.say(&room, &session, "http://a http://b");
-    let guest = server.session("guest");
-    server.join(&room, &guest);
-    server.say(&room, &session, "http://a http://b http://c");
+    let ((bo, _at_bo), (guest, _at_guest)) = (greeted("bo"), greeted("guest"));
+    // Nothing that a visitor does ends the bot: a name that makes the welcome a message with three links, and
+    // a person that cannot be removed any more.
+    let _odd = greeted("://a://b://");
+    let (gone, _) = greeted("gone");
+    server.say(&room, &gone, "http://a http://b http://c");
+    server.ask(delete(&format!("/rooms/{room}/leave")).session(&gone)).expect(200);
+    let _late = greeted("late");
+    server.say(&room, &bo, "http://a http://b");
+    server.say(&room, &bo, "http://a http://b http://c");
+    let mut messages = Vec::new();
     wait_until("bo is removed", || {
-        let messages = server.messages(&room, &guest);
+        messages = server.messages(&room, &guest);
         messages.iter().any(|one| one["removed"] == true && one["user"] == "bo")
     });
+    let of_bot = messages.iter().filter(|one| one["user"] == "greeter" && one["type"] != "chat");
+    assert_eq!(of_bot.count(), 1, "it has joined once: {messages:?}");
 }
 
 #[test]
@@ -201,10 +213,9 @@ fn the_bot_of_the_guide_greets_and_removes() {
     fs::create_dir_all(&folder).expect("a folder");
     fs::write(folder.join("client.js"), server.ask(get("/client.js")).expect(200).body)
         .expect("a file");
-    fs::write(folder.join("package.json"), r#"{"type":"module"}"#).expect("a file");
-    fs::write(folder.join("bot.js"), guide_block("js", &server)).expect("a file");
+    fs::write(folder.join("bot.mjs"), guide_block("js", &server)).expect("a file");
     let mut bot = command(node);
-    bot.args(["--experimental-websocket", "--no-warnings"]).arg(folder.join("bot.js"));
+    bot.args(["--experimental-websocket", "--no-warnings"]).arg(folder.join("bot.mjs"));
     expect_greetings(&server, bot);
 }
 
