@@ -45,7 +45,7 @@ F, whose order against the reply is of no importance.
 KEYS, after the prefix. What belongs to a room or a session gets a time to live when it is created,
 so that nothing remains if no server ever returns.
   nodes  hash   node → incarnation: who may call      lease  zset  node → until when it may be silent
-  cfg    hash   schema secret sessions rev lr (last reap) hold (ms that a room's keys live)
+  cfg    hash   terms secret sessions rev lr (last reap) hold (ms that a room's keys live)
   due    zset   e:room end · k:room renew keys · g:room:uid end of grace · s:sh session → when
   rooms ix      zset   all rooms, public rooms → opening order        ir  hash  public room → facts
   at:node sat:node  set   rooms it is interested in, sessions with sockets at it
@@ -613,13 +613,14 @@ local function judge(P, us, lease)
   return was_away
 end
 
--- NEW: choose another name, subscribe to its channel, and call again with `fresh`. `ttl_max`: the
--- longest time that a room may be empty. Not fenced: it sets the incarnation.
-local function hello(P, us, node, inc, lease, schema, fresh, secret_draft, ttl_max)
+-- `terms`: what all servers of a store have in common. NEW: choose another name, subscribe to its
+-- channel, and call again with `fresh`. `ttl_max`: the longest time that a room may be empty. Not
+-- fenced: it sets the incarnation.
+local function hello(P, us, node, inc, lease, terms, fresh, secret_draft, ttl_max)
   local call, cfg = redis.call, P .. 'cfg'
-  local known = call('HGET', cfg, 'schema')
-  if known and known ~= schema then return { err = 'SCHEMA ' .. known } end
-  if not known then call('HSET', cfg, 'schema', schema) end
+  local known = call('HGET', cfg, 'terms')
+  if known and known ~= terms then return { err = 'TERMS ' .. known } end
+  if not known then call('HSET', cfg, 'terms', terms) end
   if secret_draft ~= '' then call('HSETNX', cfg, 'secret', secret_draft) end
   local ttl = (26 * HOUR + (tonumber(ttl_max or '') or 24 * HOUR)) / 1000
   if tonumber(call('HGET', cfg, 'hold') or 0) < ttl then call('HSET', cfg, 'hold', num(ttl)) end

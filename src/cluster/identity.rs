@@ -6,6 +6,7 @@
 
 use sha1::{Digest, Sha1};
 
+use super::library::SCHEMA;
 use super::record::{self, SessionHash};
 use crate::chat::{
     Address, HashedAddress, LockRecord, RoomId, SessionId, UserId, keyed_hash, read_hex, write_hex,
@@ -18,6 +19,16 @@ use crate::clock::Entropy;
 pub(super) struct AddressHashes {
     pub address: String,
     pub network: String,
+}
+
+/// What all servers of a store have in common ([`UplinkConfig::terms`](super::UplinkConfig::terms)).
+/// `secret`: that of a file; `None`: the store keeps it.
+pub fn terms(partitions: u16, secret: Option<&[u8]>) -> String {
+    let of_file = |secret| {
+        let digest = Sha1::new().chain_update(b"terms").chain_update(secret).finalize();
+        hex(&digest[..8])
+    };
+    format!("{SCHEMA}/{partitions}/{}", secret.map_or("store".to_owned(), of_file))
 }
 
 /// What is derived from the cluster's secret.
@@ -180,6 +191,18 @@ mod tests {
 
     fn address(ip: &str) -> Option<Address> {
         Some(Address::of(ip.parse().unwrap()))
+    }
+
+    #[test]
+    fn terms_differ_with_the_partitions_and_the_secret_s_file() {
+        let file = terms(4, Some(b"secret"));
+        assert_eq!(terms(4, None), "1/4/store");
+        assert_eq!(file, terms(4, Some(b"secret")));
+        for other in [terms(4, None), terms(1, Some(b"secret")), terms(4, Some(b"secre"))] {
+            assert_ne!(other, file);
+        }
+        let digest = file.strip_prefix("1/4/").expect("the same version and partitions");
+        assert!(digest.len() == 16 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub fn source() -> String {
 const PLACEHOLDER: &str = "@LIB@";
 
 /// Changes whenever servers of two versions cannot share a store.
-pub const SCHEMA: &str = "1";
+pub(super) const SCHEMA: &str = "1";
 
 /// A library, as it is loaded.
 #[derive(Clone, Debug)]

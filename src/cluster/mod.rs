@@ -60,6 +60,7 @@ mod tests;
 
 pub use args::Args;
 pub use entering::EntryRequest;
+pub use identity::terms;
 pub use resp::{
     BadReply, REPLY_BYTES_MAX, Reply, ReplyReader, StoreError, StoreErrorKind, StoreEvent, pack,
 };

@@ -141,8 +141,8 @@ pub struct StoreError {
 pub enum StoreErrorKind {
     /// The node or its incarnation is not the one that the store knows. Nothing was done.
     Fenced,
-    /// The store has records of another schema.
-    Schema,
+    /// The store's servers have other terms ([`UplinkConfig::terms`](super::UplinkConfig::terms)).
+    Terms,
     /// The function is not loaded. Nothing was done.
     NoFunction,
     /// The library to load is there already.
@@ -173,7 +173,7 @@ impl StoreError {
         let word = text.split(|byte| *byte == b' ').next().unwrap_or_default();
         let kind = match word {
             b"FENCED" => StoreErrorKind::Fenced,
-            b"SCHEMA" => StoreErrorKind::Schema,
+            b"TERMS" => StoreErrorKind::Terms,
             b"OOM" => StoreErrorKind::OutOfMemory,
             b"READONLY" | b"NOREPLICAS" | b"LOADING" | b"MASTERDOWN" | b"BUSY" | b"TRYAGAIN"
             | b"CLUSTERDOWN" | b"MISCONF" => StoreErrorKind::NotNow,
@@ -570,7 +570,7 @@ mod tests {
     fn errors_are_told_apart() {
         let cases = [
             ("FENCED", StoreErrorKind::Fenced),
-            ("SCHEMA 2", StoreErrorKind::Schema),
+            ("TERMS 2/1/store", StoreErrorKind::Terms),
             ("ERR Function not found", StoreErrorKind::NoFunction),
             ("ERR Library 'dc_01234567' already exists", StoreErrorKind::LibraryExists),
             (

@@ -142,6 +142,7 @@ impl Node {
             timeout: Duration::from_secs(5),
             lease: Duration::from_secs(10),
             ttl_max: Duration::from_secs(600),
+            terms: "1/1/store".to_owned(),
             secret_draft: String::new(),
         };
         let (lease, patience) = (Duration::from_secs(10), Duration::from_secs(30));

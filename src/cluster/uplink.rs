@@ -507,7 +507,7 @@ impl<T> Uplink<T> {
         reply: &Reply,
         events: &mut Vec<UplinkEvent<T>>,
     ) -> Verdict {
-        match (step.judge(reply), step) {
+        match (step.judge(reply, &self.config.terms), step) {
             (Verdict::Fine, GreetingStep::Register(partition)) => {
                 self.on_registered(partition, reply, events)
             }

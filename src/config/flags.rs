@@ -351,12 +351,14 @@ impl Flag {
                     Ok(())
                 }
                 FlagKind::MetricsListen => match text.parse() {
-                    Ok(Listen::Proxied(_)) => Err(ValueError::Form("an address without proxy:")),
+                    Ok(Listen::Proxied(_)) => {
+                        Err(ValueError::Form("an address without `proxy:` before it"))
+                    }
                     listen => listen.map(|listen| config.metrics_listen.push(listen)),
                 },
                 AdminListen => match text.parse() {
                     Ok(listen) if !Listen::is_local(&listen) => {
-                        Err(ValueError::Form("a loopback address or unix:/path, without proxy:"))
+                        Err(ValueError::Form("a loopback address or unix:/path"))
                     }
                     listen => listen.map(|listen| config.admin_listen.push(listen)),
                 },

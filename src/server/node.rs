@@ -13,7 +13,7 @@ use super::error::StartError;
 use super::settings;
 use crate::clock::{Entropy, OsEntropy};
 use crate::cluster::library::{self, Library};
-use crate::cluster::{Cluster, ClusterSettings, UplinkConfig};
+use crate::cluster::{Cluster, ClusterSettings, UplinkConfig, terms};
 use crate::config::Config;
 
 /// Fewest bytes of a secret.
@@ -43,6 +43,7 @@ pub fn cluster_node(
         timeout: config.cluster_timeout,
         lease: config.cluster_lease,
         ttl_max: config.room_ttl.max(config.new_room_ttl),
+        terms: terms(config.cluster_partitions, secret.as_deref()),
         secret_draft: if secret.is_some() { String::new() } else { draft(&mut *entropy) },
     };
     let settings = ClusterSettings {

@@ -5,8 +5,8 @@
 //! two small files that the settings may name; and a stream that the uplink has given up is closed
 //! before anything else is read from it.
 
-use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
+use std::{fmt, fs};
 
 use log::info;
 use mio::event::Event;
@@ -202,12 +202,15 @@ impl StoreStream {
         let url = match &self.source {
             StoreSource::Url(url) => url.clone(),
             StoreSource::File(path) => {
-                let mut text = String::new();
-                fs::File::open(path)?.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
-                let line = text.lines().next().unwrap_or_default().trim();
                 // Without the line itself, which has a password.
-                let error = |error| io::Error::other(format!("{}: {error}", path.display()));
-                line.parse().map_err(error)?
+                let named = |error: &dyn fmt::Display| {
+                    io::Error::other(format!("{}: {error}", path.display()))
+                };
+                let mut text = String::new();
+                let read = |file: fs::File| file.take(FILE_BYTES_MAX).read_to_string(&mut text);
+                fs::File::open(path).and_then(read).map_err(|error| named(&error))?;
+                let line = text.lines().next().unwrap_or_default().trim();
+                line.parse().map_err(|error| named(&error))?
             }
         };
         let candidates = url.addresses.len().max(1);

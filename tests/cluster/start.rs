@@ -51,10 +51,29 @@ fn file(store: &Store, name: &str, text: &str) -> PathBuf {
 }
 
 #[test]
-fn a_store_of_another_schema_ends_the_server() {
+fn a_store_with_records_of_another_version_ends_the_server() {
     Store::each(|store| {
-        store.admin().must(&["HSET", "dc:{0}:cfg", "schema", "another"]);
-        check_unfit(&store.url(), &[], "SCHEMA another");
+        store.admin().must(&["HSET", "dc:{0}:cfg", "terms", "another"]);
+        check_unfit(&store.url(), &[], "the records of another version (another, ");
+    });
+}
+
+/// Regression: such servers shared no session and no room, said nothing, and looked healthy.
+#[test]
+fn a_server_with_another_secret_or_other_partitions_than_the_store_s_ends() {
+    Store::each(|store| {
+        let secrets = ["one", "two"].map(|name| file(store, name, &name.repeat(20)));
+        let [one, two] = secrets.each_ref().map(|path| path.to_str().expect("a path"));
+        let url = store.url();
+        let first = Server::start(&["--cluster", &url, "--cluster-secret", one]);
+        serves(&first);
+        let secret = "--cluster-secret is not that of the store's other servers";
+        check_unfit(&url, &["--cluster-secret", two], secret);
+        check_unfit(&url, &[], secret);
+        let partitions = "the store's servers have --cluster-partitions 1, and this one has 4";
+        check_unfit(&url, &["--cluster-secret", one, "--cluster-partitions", "4"], partitions);
+        serves(&Server::start(&["--cluster", &url, "--cluster-secret", one]));
+        serves(&first);
     });
 }
 
@@ -169,6 +188,13 @@ fn functions_that_are_flushed_are_loaded_again() {
 }
 
 #[test]
+fn a_file_of_the_store_that_is_not_there_is_named() {
+    let server = Server::start(&["--cluster", "@/nowhere/store"]);
+    let told = "the store is away: /nowhere/store: No such file or directory";
+    wait_until(told, || server.stderr().concat().contains(told));
+}
+
+#[test]
 fn the_secret_is_in_a_file_or_in_the_store() {
     Store::each(|store| {
         let secret = file(store, "secret", &"0123456789abcdef".repeat(2));
@@ -178,6 +204,7 @@ fn the_secret_is_in_a_file_or_in_the_store() {
         let kept = || store.admin().call(&["HGET", "dc:{0}:cfg", "secret"]).text();
         assert_eq!(kept(), "-", "nothing");
         drop(server);
+        store.admin().must(&["FLUSHALL"]); // Its servers had another secret.
         let server = Server::start(&["--cluster", &store.url()]);
         serves(&server);
         assert_eq!(kept().len(), 64);

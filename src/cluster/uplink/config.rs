@@ -18,6 +18,9 @@ pub struct UplinkConfig {
     pub lease: Duration,
     /// The longest time for which an empty room is kept.
     pub ttl_max: Duration,
+    /// What all servers of a store have in common: the version of its records, the number of
+    /// partitions, and where the secret is from, separated by `/`. Another server is refused.
+    pub terms: String,
     /// The secret that the store keeps if it has none yet; empty if a file has it.
     pub secret_draft: String,
 }

@@ -9,7 +9,7 @@ use super::config::{Login, UplinkConfig};
 use super::format::CallFormat;
 use super::verdict::{StartProblem, Verdict};
 use crate::cluster::args::Args;
-use crate::cluster::library::{Function, Library, SCHEMA};
+use crate::cluster::library::{Function, Library};
 use crate::cluster::resp::{Reply, StoreError, StoreErrorKind, digits, pack_head, pack_part};
 
 /// The oldest version of Redis that has functions and sharded channels.
@@ -75,7 +75,7 @@ impl Greeting<'_> {
         }
         let args = Args::new()
             .time(config.lease)
-            .text(SCHEMA)
+            .text(&config.terms)
             .flag(self.is_fresh)
             .text(&config.secret_draft)
             .time(config.ttl_max);
@@ -88,10 +88,10 @@ impl Greeting<'_> {
 }
 
 impl GreetingStep {
-    /// What an answer says of the store.
-    pub fn judge(self, reply: &Reply) -> Verdict {
+    /// What an answer says of the store. `ours`: [`UplinkConfig::terms`].
+    pub fn judge(self, reply: &Reply, ours: &str) -> Verdict {
         match (self, reply) {
-            (_, Reply::Error(error)) => self.judge_refusal(error),
+            (_, Reply::Error(error)) => self.judge_refusal(error, ours),
             (GreetingStep::Role, _) if reply.text(0) != "master" => {
                 Verdict::Down("it is a replica".to_owned())
             }
@@ -109,7 +109,7 @@ impl GreetingStep {
         }
     }
 
-    fn judge_refusal(self, error: &StoreError) -> Verdict {
+    fn judge_refusal(self, error: &StoreError, ours: &str) -> Verdict {
         let text = || error.text.clone();
         match (self, error.kind) {
             (_, StoreErrorKind::NotNow) => Verdict::Down(text()),
@@ -127,7 +127,10 @@ impl GreetingStep {
                 let text = "the functions are not there, and it may not load them";
                 Verdict::Problem(StartProblem::NoRights(text.to_owned()))
             }
-            (_, StoreErrorKind::Schema) => Verdict::Problem(StartProblem::OtherSchema(text())),
+            (_, StoreErrorKind::Terms) => {
+                let theirs = error.text.split(' ').nth(1).unwrap_or_default().to_owned();
+                Verdict::Problem(StartProblem::OtherTerms { theirs, ours: ours.to_owned() })
+            }
             (_, StoreErrorKind::NoRights) => Verdict::Problem(StartProblem::NoRights(text())),
             _ => Verdict::Problem(StartProblem::Refused(text())),
         }

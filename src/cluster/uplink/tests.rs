@@ -43,6 +43,7 @@ fn uplink(partitions: u16) -> Uplink<String> {
         timeout: Duration::from_secs(5),
         lease: Duration::from_secs(10),
         ttl_max: Duration::from_secs(600),
+        terms: "1/1/store".to_owned(),
         secret_draft: "draft".to_owned(),
     };
     Uplink::new(config, Library::of(LIBRARY))
@@ -189,10 +190,10 @@ fn check(script: &[Step<'_>]) {
 
 const GREETING: &str = "HELLO 3 SETNAME dc-NODE\nROLE\nINFO server\nFUNCTION LOAD #!lua name=lib\n\
     SSUBSCRIBE dc:{0}:to:NODE\n\
-    FCALL lib_hello 1 dc:{0}:nodes NODE INC 10000000 1 1 draft 600000000";
+    FCALL lib_hello 1 dc:{0}:nodes NODE INC 10000000 1/1/store 1 draft 600000000";
 const GREETING_AGAIN: &str = "HELLO 3 SETNAME dc-NODE\nROLE\nINFO server\nFUNCTION LOAD #!lua name=lib\n\
     SSUBSCRIBE dc:{0}:to:NODE\n\
-    FCALL lib_hello 1 dc:{0}:nodes NODE INC 10000000 1 '' draft 600000000";
+    FCALL lib_hello 1 dc:{0}:nodes NODE INC 10000000 1/1/store '' draft 600000000";
 const HELLO: &str = "%1;+server;+redis;";
 const ROLE: &str = "*3;$6;master;:0;*0;";
 const INFO: &str = "=36;txt:# Server;redis_version:7.0.15;;";
@@ -257,7 +258,7 @@ fn each_partition_is_greeted() {
     let greeting = GREETING
         .lines()
         .chain(["SSUBSCRIBE dc:{1}:to:NODE"])
-        .chain(["FCALL lib_hello 1 dc:{1}:nodes NODE INC 10000000 1 1 draft 600000000"]);
+        .chain(["FCALL lib_hello 1 dc:{1}:nodes NODE INC 10000000 1/1/store 1 draft 600000000"]);
     let mut greeting: Vec<_> = greeting.collect();
     greeting.swap(5, 6);
     check_with(
@@ -548,9 +549,19 @@ fn an_unfit_store_is_fatal_at_the_start() {
         &format!("{rights}the functions are not there, and it may not load them"),
     );
     fatal(
-        &begun(&[EXISTS, SUBSCRIBED, "-SCHEMA 7;"]),
-        "the store holds the records of another version (SCHEMA 7, this one has 1); stop all \
-         its servers, empty it, and start again",
+        &begun(&[EXISTS, SUBSCRIBED, "-TERMS 7/1/store;"]),
+        "the store holds the records of another version (7, this one has 1); to use it, stop all \
+         its servers, and empty it",
+    );
+    fatal(
+        &begun(&[EXISTS, SUBSCRIBED, "-TERMS 1/4/store;"]),
+        "the store's servers have --cluster-partitions 4, and this one has 1; to change that, \
+         stop all its servers, and empty it",
+    );
+    fatal(
+        &begun(&[EXISTS, SUBSCRIBED, "-TERMS 1/1/0123456789abcdef;"]),
+        "--cluster-secret is not that of the store's other servers; to change it, stop all its \
+         servers, and empty it",
     );
     fatal(
         &begun(&["-ERR Error compiling function;"]),

@@ -6,7 +6,8 @@
 
 use std::fmt;
 
-use crate::cluster::library::SCHEMA;
+#[cfg(doc)]
+use super::config::UplinkConfig;
 
 /// What becomes of a connection after an event.
 pub(super) enum Verdict {
@@ -26,8 +27,8 @@ pub enum StartProblem {
     TooOld(String),
     /// What the store says.
     NoRights(String),
-    /// What the store says.
-    OtherSchema(String),
+    /// What its servers have in common ([`UplinkConfig::terms`]), and what this one would bring.
+    OtherTerms { theirs: String, ours: String },
     /// What the store says.
     Refused(String),
 }
@@ -41,11 +42,28 @@ impl fmt::Display for StartProblem {
             StartProblem::NoRights(text) => {
                 write!(f, "the store's user lacks a right, or its password is wrong: {text}")
             }
-            StartProblem::OtherSchema(text) => write!(
-                f,
-                "the store holds the records of another version ({text}, this one has {SCHEMA}); \
-                 stop all its servers, empty it, and start again"
-            ),
+            StartProblem::OtherTerms { theirs, ours } => {
+                let [theirs, ours] = [theirs, ours].map(|terms| terms.split('/'));
+                let (mut terms, change) = (theirs.zip(ours), "stop all its servers, and empty it");
+                let differ = |(theirs, ours): &(&str, &str)| theirs != ours;
+                match (terms.next().filter(differ), terms.next().filter(differ)) {
+                    (Some((theirs, ours)), _) => write!(
+                        f,
+                        "the store holds the records of another version ({theirs}, this one has \
+                         {ours}); to use it, {change}"
+                    ),
+                    (None, Some((theirs, ours))) => write!(
+                        f,
+                        "the store's servers have --cluster-partitions {theirs}, and this one has \
+                         {ours}; to change that, {change}"
+                    ),
+                    (None, None) => write!(
+                        f,
+                        "--cluster-secret is not that of the store's other servers; to change it, \
+                         {change}"
+                    ),
+                }
+            }
             StartProblem::Refused(text) => write!(f, "the store refuses to serve: {text}"),
         }
     }

@@ -44,7 +44,7 @@ const USUAL: &[&str] = &[
     "touch $sh $day $room",
 ];
 const ALL: &[&str] = &[
-    "hello 10000000 schema [''|1] secret 3600000000",
+    "hello 10000000 terms [''|1] secret 3600000000",
     "beat 10000000",
     "reap 10000000 [0|60000000] $hour [5|1000] seed [1|3] $day",
     "shed 3",
@@ -281,8 +281,8 @@ impl Story {
         for grace in ["0", "60000000", "60000000", "60000000"] {
             self.call(other, &format!("reap 10000000 {grace} {HOUR} 1000 seed 2 {DAY}"));
         }
-        self.call(at, &format!("hello 10000000 schema '' secret {HOUR}"));
-        self.call(at, &format!("hello 10000000 schema 1 secret {HOUR}"));
+        self.call(at, &format!("hello 10000000 terms '' secret {HOUR}"));
+        self.call(at, &format!("hello 10000000 terms 1 secret {HOUR}"));
     }
 
     /// All keys are the same, but for the time that has passed.

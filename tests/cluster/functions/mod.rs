@@ -120,7 +120,7 @@ impl Node {
     }
 
     fn hello(&mut self, fresh: &str) -> Value {
-        self.call("hello", &["10000000", "schema", fresh, "secret", HOUR])
+        self.call("hello", &["10000000", "terms", fresh, "secret", HOUR])
     }
 
     fn beat(&mut self) -> Value {

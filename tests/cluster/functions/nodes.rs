@@ -104,16 +104,16 @@ fn a_node_is_known_by_its_name_and_its_incarnation() {
 }
 
 #[test]
-fn hello_tells_schema_and_secret_and_sets_them_once() {
+fn hello_tells_terms_and_secret_and_sets_them_once() {
     each(|store| {
         let mut scene = Scene::on(store);
-        let kept = scene.a.run("hello 10000000 schema '' another 1");
+        let kept = scene.a.run("hello 10000000 terms '' another 1");
         assert_eq!((kept.at(0).text(), kept.at(1).text()), ("KEPT".into(), "secret".into()));
         assert!((kept.at(2).number() - scene.now()).abs() < 60_000_000);
-        assert_eq!(scene.a.says("hello 10000000 other '' another 1"), "!SCHEMA schema");
+        assert_eq!(scene.a.says("hello 10000000 other '' another 1"), "!TERMS terms");
         // Keys live for as long as the longest time that any node wants.
         assert_eq!(scene.field("cfg", "hold"), "97200000", "26 h and an hour");
-        scene.a.run("hello 10000000 schema '' '' 7200000000");
+        scene.a.run("hello 10000000 terms '' '' 7200000000");
         assert_eq!(scene.field("cfg", "hold"), "100800000");
         // The lease of a node that is known has run out.
         scene.stored("ZADD ^lease 1 node1");

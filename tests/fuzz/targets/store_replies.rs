@@ -45,6 +45,7 @@ fn run(pieces: &[&[u8]]) -> Vec<String> {
         timeout: Duration::from_secs(5),
         lease: Duration::from_secs(10),
         ttl_max: Duration::from_secs(600),
+        terms: "1/1/store".to_owned(),
         secret_draft: String::new(),
     };
     let (now, mut events, mut told) = (Mono::ZERO, Vec::new(), Vec::new());

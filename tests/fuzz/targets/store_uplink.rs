@@ -62,6 +62,7 @@ impl Script {
             timeout: TIMEOUT,
             lease: Duration::from_secs(10),
             ttl_max: Duration::from_secs(600),
+            terms: "1/1/store".to_owned(),
             secret_draft: String::new(),
         };
         Script {
