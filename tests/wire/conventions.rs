@@ -96,6 +96,7 @@ fn a_wrong_method_on_a_known_path_is_405_and_lists_the_allowed_methods() {
             }
             assert!(!answer.lists("Allow", wrong), "{path} does not allow {wrong}: {answer:?}");
         }
+        server.ask(request("CONNECT", &path)).refused(400, "bad_request");
     }
 }
 

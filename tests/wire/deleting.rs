@@ -128,7 +128,7 @@ fn a_deletion_is_checked_in_the_documented_order() {
     server.ask(deletion(&room, &ana)).refused(404, "room_not_found");
 }
 
-// contract §10.11
+// contract §10.11 §10.12
 #[test]
 fn an_owner_that_left_still_owns_the_room() {
     let server = Server::start(&[]);

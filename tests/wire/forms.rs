@@ -172,6 +172,40 @@ fn null_means_absent_for_an_optional_field_and_the_last_of_equal_keys_counts() {
     server.ask(talk.body(r#"{"message":"a","message":1}"#)).refused(422, "bad_message");
 }
 
+// contract §1.1 §1.9 §1.30
+#[test]
+fn the_last_of_equal_parameters_counts_and_unknown_ones_are_ignored() {
+    let server = Server::start(&[]);
+    let ana = server.session("ana");
+    let room = server.room(&ana);
+    (0..3).for_each(|n| _ = server.say(&room, &ana, &n.to_string()));
+    let ask =
+        |query: &str| server.ask(get(&format!("/rooms/{room}/messages?{query}")).session(&ana));
+    for (query, count) in [
+        ("limit=2", 2),
+        ("limit=02", 2),
+        ("limit=x&limit=1", 1),
+        ("limit=1&limit=2", 2),
+        ("before=x&LIMIT=1&y", 3),
+    ] {
+        let messages = ask(query).expect(200).json()["messages"].clone();
+        assert_eq!(messages.as_array().map(Vec::len), Some(count), "{query}");
+    }
+    for bad in ["limit=1&limit=x", "limit=+1", "limit=%2B1", "limit=1.0", "limit=1e1", "limit"] {
+        ask(bad).refused(422, "bad_query");
+    }
+    let list = |detail: &str| server.ask(get(&format!("/rooms/all?detail={detail}")));
+    for bad in ["1", "TRUE", "yes", ""] {
+        list(bad).refused(422, "bad_query");
+    }
+    assert!(list("x&detail=true").expect(200).json()["rooms"][0].is_object());
+    assert!(list("true&detail=false").expect(200).json()["rooms"][0].is_string());
+    let twice = format!("/ws/{room}?session_id=x&history=3&before=x&session_id={ana}&history=1");
+    let mut socket = server.upgrade(upgrade(&twice));
+    assert_eq!(socket.history().messages.len(), 1);
+    socket.expect_join("ana");
+}
+
 // contract §4.10
 #[test]
 fn a_higher_minor_version_is_answered_as_1_1() {

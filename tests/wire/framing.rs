@@ -187,13 +187,18 @@ fn head_works_wherever_get_does() {
     http.ask(&get("/health")).expect(200);
 }
 
+// contract §1.25
 #[test]
 fn options_leaves_the_connection_as_it_was() {
     let server = Server::start(&[]);
     let mut http = server.http();
-    for (status, target) in [(204, "*"), (204, "/rooms"), (404, "/nope")] {
-        http.ask(&request("OPTIONS", target)).expect(status);
+    for (target, allowed) in
+        [("*", "GET, HEAD, POST, PATCH, DELETE, OPTIONS"), ("/rooms", "POST, GET, HEAD, OPTIONS")]
+    {
+        let answer = http.ask(&request("OPTIONS", target)).expect(204);
+        assert_eq!(answer.field("Allow"), Some(allowed));
     }
+    http.ask(&request("OPTIONS", "/nope")).refused(404, "not_found");
     http.ask(&get("/health")).expect(200);
 }
 

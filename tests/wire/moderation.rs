@@ -256,6 +256,7 @@ fn a_banned_person_can_neither_join_nor_read_until_the_ban_is_lifted() {
     server.ask(removal(&room, &bob_id, "?ban=9&address=5", &ana)).refused(422, "bad_query");
     for (user_id, query) in [(&bob_id, "?ban=2592000"), (&cyd_id, "?ban=600&address=false")] {
         server.ask(removal(&room, user_id, query, &ana)).expect(200);
+        server.ask(removal(&room, user_id, query, &ana)).refused(404, "user_not_found");
     }
     for _ in 0..2 {
         expect_banned(&server, &room, &bob, None);

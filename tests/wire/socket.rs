@@ -302,6 +302,7 @@ fn an_application_ping_is_answered_to_its_sender_alone() {
     bob.expect_chat("ana", "after");
 }
 
+// contract §6.12
 #[test]
 fn a_protocol_ping_is_answered_with_its_payload() {
     let server = Server::start(&[]);
@@ -617,19 +618,23 @@ fn a_reset_socket_does_not_leave_while_another_of_its_session_is_open() {
 
 // Pings.
 
-// contract §6.11 §6.12 §12.13
+// contract §6.11 §6.12 §7.19 §12.13
 #[test]
 fn a_socket_that_answers_no_ping_is_dropped() {
     let flags = ["--ping-interval", "1s", "--ping-timeout", "4s", "--leave-grace", "100ms"];
     let server = Server::start(&flags);
-    let (_, mut ana, mut bob) = server.room_of_two();
+    let (room, mut ana, mut bob) = server.room_of_two();
     // Ana reads but does not answer; bob answers.
     ana.expect_ping();
     let left = bob.event_with_pongs();
     assert_eq!((&left["type"], &left["user"]), (&json!("user_left"), &json!("ana")));
-    ana.until_end();
+    assert_eq!(ana.until_end(), None, "no close frame");
     bob.chat("alone");
-    assert_eq!(bob.event_with_pongs()["message"], "alone");
+    let alone = bob.event_with_pongs();
+    assert_eq!(alone["message"], "alone");
+    let left = left["id"].as_str().expect("an id");
+    let mut back = server.socket_with(&room, &ana.session, &format!("after={left}"));
+    assert_eq!(back.history().messages, [alone]);
 }
 
 // contract §6.12

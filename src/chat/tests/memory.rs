@@ -158,7 +158,7 @@ fn all_exempt_peers_together_count_as_one_address() {
     assert!(left.iter().sum::<usize>() < 72, "{left:?}");
 }
 
-// contract §8.8 §8.10
+// contract §8.6 §8.8 §8.10 §8.11
 #[test]
 fn a_reader_learns_that_a_message_between_others_was_dropped() {
     let (mut story, mut rest) = limited_story();
@@ -187,6 +187,13 @@ fn a_reader_learns_that_a_message_between_others_was_dropped() {
     );
     assert!(!story.history_after(room, Some(first)).1, "a message after it is missing");
     assert!(story.history_after(room, Some(last)).1);
+    for (id, is_complete) in [(first, false), (last, true)] {
+        let resumed = story.enter_from(bob, room, Start::After(Some(id)));
+        while story.is_catching_up(resumed) {
+            story.catch_up_once(resumed);
+        }
+        assert_eq!(story.sink.received_by(resumed.conn).complete, Some(is_complete));
+    }
     // A reader that begins now gets what is kept.
     let after = story.enter_from(bob, room, Start::Last(1000));
     while story.is_catching_up(after) {
