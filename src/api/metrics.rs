@@ -117,7 +117,7 @@ fn connections(out: &mut Exposition, counters: &Counters) {
         "Connections accepted.",
         counters.accepted,
     );
-    let help = "Times accepting was paused for want of descriptors.";
+    let help = "Times accepting was paused for lack of descriptors or memory.";
     out.single("chat_accept_pauses_total", "counter", help, counters.accept_pauses);
     out.single("chat_bytes_received_total", "counter", "Bytes read.", counters.bytes_in);
     out.single("chat_bytes_sent_total", "counter", "Bytes written.", counters.bytes_out);

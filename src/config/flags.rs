@@ -153,7 +153,8 @@ pub static FLAGS: &[Flag] = &[
     ),
     flag("metrics-listen", "none", MetricsListen).help(
         "Address that answers GET /metrics, for Prometheus, and nothing else; in the forms \
-         of --listen without proxy:; repeatable. A scraper must name it by its IP address",
+         of --listen without proxy:; repeatable. A scraper must name it by its IP address or \
+         as localhost",
     ),
     flag("admin-listen", "none", AdminListen).help(
         "Address for the operator: lists and deletes rooms, removes people, announces, and answers \

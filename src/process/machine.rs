@@ -92,7 +92,7 @@ fn report_memory(text: &mut String, config: &Config, physical: Option<u64>, cgro
     let least = physical.into_iter().chain(cgroup).min();
     if least.is_some_and(|least| least < needed) {
         let needed = needed.div_ceil(MIB);
-        let _ = writeln!(text, "warning: --max-memory and a third more, {needed} MiB, don't fit");
+        let _ = writeln!(text, "warning: 4/3 of --max-memory is {needed} MiB, more than there is");
     }
 }
 
@@ -146,7 +146,7 @@ mod tests {
             report_memory(&mut text, &config, physical.map(bytes), cgroup.map(bytes));
             assert_eq!(text, expected);
         };
-        let warning = "warning: --max-memory and a third more, 86 MiB, don't fit\n";
+        let warning = "warning: 4/3 of --max-memory is 86 MiB, more than there is\n";
         check(None, None, "memory: unknown\n");
         check(Some(86), None, "memory: 86 MiB\n");
         check(Some(85), None, &format!("memory: 85 MiB\n{warning}"));

@@ -92,9 +92,9 @@ With
 .BR check ,
 the server is not started.
 The program prints the settings that its flags and variables result in, as one flag per line, and the limits of the
-machine: how many connections the descriptor limit allows, and a warning if the memory is less than
-.B \-\-max\-memory
-and a third more.
+machine: how many connections the descriptor limit allows, and a warning if the memory is less than 4/3 of
+.BR \-\-max\-memory .
+It reads no file that a flag names and tries no address.
 .SH OPTIONS
 "#;
 
@@ -122,8 +122,9 @@ answers requests for the metrics only.
 The service manager is told when the server is ready and when it stops, and regularly that it is alive, see
 .BR sd_notify (3).
 .SH SIGNALS
-On SIGTERM, SIGINT or SIGQUIT the server closes every WebSocket with code 1001, writes what is queued and exits within
-five seconds.
+On SIGTERM, SIGINT or SIGQUIT the server writes the file of
+.B \-\-state
+if there is one, closes every WebSocket with code 1001, sends what is queued and exits within five seconds.
 A second one ends it at once.
 .PP
 SIGHUP reads the certificate of
@@ -134,9 +135,9 @@ SIGUSR1 and SIGUSR2 do nothing.
 .SH EXIT STATUS
 .TP
 .B 0
-The server was stopped by a signal, or
+The server was stopped by a signal,
 .B check
-found the flags valid.
+found the flags valid, or the help or the version was printed.
 .TP
 .B 1
 The server could not start or continue: for example, an address is in use.

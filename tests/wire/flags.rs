@@ -279,7 +279,7 @@ fn check_warns_of_limits_that_the_machine_does_not_allow() {
         ended.stdout.lines().filter(|line| line.starts_with("warning: ")).collect();
     assert!(warnings.iter().any(|line| line.contains("--max-connections 10000000: ")), "{ended:?}");
     #[cfg(target_os = "linux")]
-    let memory = "warning: --max-memory and a third more, 1398102 MiB, don't fit";
+    let memory = "warning: 4/3 of --max-memory is 1398102 MiB, more than there is";
     #[cfg(target_os = "linux")]
     assert!(warnings.contains(&memory), "{ended:?}");
 }
