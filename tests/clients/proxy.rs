@@ -78,6 +78,8 @@ impl Recipe<'_> {
         let (recipe, _) = rest.split_once("```").expect("its end");
         let fronts = [
             ("listen 80;", format!("listen {front};")),
+            // One address is enough, and a machine may lack IPv6.
+            ("    listen [::]:80;\n", String::new()),
             ("bind :80\n", format!("bind {front}\n")),
             ("chat.example {\n", format!("http://{front} {{\n")),
         ];
