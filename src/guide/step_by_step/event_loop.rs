@@ -26,7 +26,7 @@ pub trait Protocol {
     fn on_bytes(&mut self, key: usize, bytes: &[u8], now: Now, out: &mut Vec<Action>);
     /// The timeout has passed. The connection is closed, unless an action rearms it.
     fn on_timeout(&mut self, _key: usize, _out: &mut Vec<Action>) {}
-    /// The connection has ended. Another one may get its key.
+    /// The connection has ended. A later connection may get the same key.
     fn on_end(&mut self, key: usize, out: &mut Vec<Action>);
 }
 

@@ -17,7 +17,7 @@ use event_loop::{Action, EventLoop, Protocol};
 
 pub mod event_loop;
 
-/// A connection that is silent for this long is pinged, and closed if it stays silent.
+/// How long a request may take, and how often each member is pinged. See `on_timeout`.
 pub const SILENCE: Duration = Duration::from_secs(30);
 
 const PAGE: &str = include_str!("step5_rooms.html");
@@ -45,8 +45,7 @@ pub struct Chat {
 }
 
 struct Connection {
-    /// Something has arrived since the last timeout.
-    was_heard: bool,
+    was_heard: bool, // Since the last timeout.
     state: State,
 }
 
@@ -133,8 +132,9 @@ impl Protocol for Chat {
 
     fn on_timeout(&mut self, key: usize, out: &mut Vec<Action>) {
         let Some(connection) = self.connections.get_mut(&key) else { return };
-        if !std::mem::take(&mut connection.was_heard) {
-            return; // It has not answered the last ping either.
+        let is_silent = !std::mem::take(&mut connection.was_heard);
+        if is_silent || matches!(connection.state, State::Http(_)) {
+            return; // It has not answered the last ping, or has not completed a request.
         }
         if let State::Member(context, _) = &mut connection.state {
             let mut ping = Vec::new();
