@@ -58,7 +58,7 @@ impl<T> Waiting<Armed> for TimerEntry<T> {
     }
 }
 
-/// An entry that holds a deadline, and is on a list of [`Deadlines`] while that is to come.
+/// An entry that holds a deadline, and is on a list of [`Deadlines`] until the deadline.
 pub trait Waiting<K>: Linked<K> {
     /// The deadline.
     fn deadline(&self) -> Mono;

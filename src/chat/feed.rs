@@ -1,9 +1,9 @@
 //! The delivering half of the domain: which connections receive a room's events, and its history.
 //!
-//! Owns the connections and the history of each room. Must not know the rules of the chat: the part of a room that belongs to
-//! the deciding half (`posting`, `presence`, `membership`, `lifecycle`) is the type parameter `R`,
-//! which this file cannot look into. The invariant: all connections of a room receive the same
-//! messages in the same order, and the history has that order too.
+//! Owns the connections and the history of each room. Must not know the rules of the chat: the part
+//! of a room that belongs to the deciding half (`posting`, `presence`, `membership`, `lifecycle`) is
+//! the type parameter `R`, which this file cannot look into. The invariant: all connections of a
+//! room receive the same messages in the same order, and the history has that order too.
 
 use std::collections::HashMap;
 
@@ -404,8 +404,8 @@ impl<R> Feeds<R> {
         sink.push(attachment.conn, &Event::Message(*message));
     }
 
-    /// If memory is short, drops messages of the address that holds most, the oldest of its room that
-    /// has been silent longest, and returns how many.
+    /// If memory is short, drops messages of the address that holds the most: the oldest ones in its
+    /// room with the longest silence. Returns how many.
     pub fn forget(&mut self, ledger: &Ledger) -> usize {
         let (mut forgotten, mut looked_at) = (0, 0);
         while looked_at < FORGOTTEN_MAX && ledger.is_at(Pressure::Histories) {

@@ -213,7 +213,8 @@ fn decode(record: &[u8], room_id: RoomId) -> Option<Message<'_>> {
         USER_LEFT => MessageKind::UserLeft,
         USER_REMOVED => MessageKind::UserRemoved,
         MESSAGE_DELETED => MessageKind::MessageDeleted(MessageId::from_bytes(*text.first_chunk()?)),
-        _ => MessageKind::ChatDeleted,
+        CHAT_DELETED => MessageKind::ChatDeleted,
+        _ => return None,
     };
     Some(Message {
         id: MessageId::from_bytes(*id),

@@ -502,8 +502,8 @@ impl Chat {
         self.recount();
     }
 
-    /// If memory is short, drops messages of the address that holds most, the oldest of its room that
-    /// has been silent longest, and returns how many. The event loop calls this at the end of each
+    /// If memory is short, drops messages of the address that holds the most: the oldest ones in its
+    /// room with the longest silence. Returns how many. The event loop calls this at the end of each
     /// tick.
     pub fn forget(&mut self) -> usize {
         self.feeds.forget(&self.ledger)

@@ -60,8 +60,8 @@ struct PieceBytes {
     /// The number of bytes of the piece. It is asked for several times for each recipient.
     len: usize,
     /// The piece that followed in the first queue that had both. Only between pieces for many
-    /// queues. It keeps what follows from being freed, also for a queue that is not sent it any
-    /// more: until that queue is truncated, or its connection ends after the linger timeout.
+    /// queues. A queue therefore keeps later pieces alive, even those that it will not send, until
+    /// it is truncated or its connection ends.
     next: OnceCell<Piece>,
 }
 

@@ -81,7 +81,7 @@ pub struct Core<S> {
     pub(super) delay: Delay,
 }
 
-/// What decides here, or, in a cluster, mirrors what the store decides.
+/// The domain. In a cluster, a mirror of what the store decides.
 fn new_chat(config: &Config, entropy: Box<dyn Entropy>, ledger: &Ledger) -> Chat {
     let chat_config = settings::chat_config(config);
     #[cfg(feature = "cluster")]

@@ -1,4 +1,4 @@
-//! Listeners: opening them, and accepting from them.
+//! Listeners: opening them, and what is kept of each.
 //!
 //! Owns the listening sockets and whether connections may be waiting in them. Must not know what
 //! happens to a connection after it is accepted. The invariant: a listener whose connections were

@@ -169,7 +169,7 @@ pub(super) const ACCEPTS_MAX: usize = 16;
 /// Most places of connections that one tick visits for an announcement.
 pub(super) const ANNOUNCED_PLACES_MAX: usize = 4096;
 
-/// Most connections over a limit of which one is sought that gives way to a newcomer.
+/// How many connections over a limit are searched for one that can give way to a newcomer.
 pub(super) const GIVE_WAY_SEARCH_MAX: usize = 512;
 
 /// Bytes written to one connection in one tick. Without a bound, a peer that reads as fast as the

@@ -33,8 +33,8 @@ pub enum Incoming {
     /// A ping. The pong is already in `out`.
     Ping,
     Pong(Bytes),
-    /// The peer's close, or its answer to our close, with its code if it has one. If the peer's close
-    /// needed an answer, that is already in `out`. Later input is discarded.
+    /// A close frame, and its code, if any. If it had to be answered, the answer is already in `out`.
+    /// Later input is discarded.
     Closed(Option<u16>),
 }
 
