@@ -9,6 +9,7 @@
 //! | page | for |
 //! |---|---|
 //! | [`contract`] | what clients may rely on, in numbered clauses that code and tests cite |
+//! | [`step_by_step`] | learning how an event loop is written: five runnable programs, from an echo to chat rooms |
 //! | [`architecture`] | modules, a tick, a message's path, memory; a reading order; what was rejected |
 //! | [`traps`] | mistakes that such servers make, each with its test and a planted bug |
 //! | [`clients`] | writing a bot or another client, with the client module or with curl |
@@ -16,7 +17,6 @@
 //! | [`cluster`] | several servers on one store: balancers, the store's settings, faults, upgrades |
 //! | [`security`] | what it promises against strangers, and by which limits |
 //! | [`performance`] | how it is measured, what it costs, where time and memory go |
-//! | [`step_by_step`] | learning how an event loop is written: five runnable programs, from an echo to chat rooms |
 //! | [`changelog`] | what is new, from the first commit on |
 //! | [`changing`] | building, testing and changing it: recipes, words, commits |
 
