@@ -200,6 +200,11 @@ fn every_step_is_a_short_page_and_a_short_program_with_tests() {
         let program = format!("{STEPS}/{name}.rs");
         assert!(manifest.contains(&format!("name = \"{name}\"\npath = \"{program}\"")), "{name}");
         assert!(tests.contains(&format!("mod {name};")), "{name}");
+        // Its name is the filter that the page names: without a test below it, nothing would run.
+        let step = name.split('_').next().unwrap_or_default();
+        let (_, own) = tests.split_once(&format!("\nmod {step} {{\n")).expect("its tests");
+        let (own, _) = own.split_once("\n}\n").expect("their end");
+        assert!(own.matches("\n    #[test]\n").count() >= 3, "{step}");
         assert!(text.contains(&format!("cargo run --example {name}")), "{name}");
         assert!(text.contains("\n**Exercise.** "), "{name}");
         assert!(text.lines().count() <= 40 && read(&program).lines().count() < 200, "{name}");
@@ -522,7 +527,24 @@ fn the_diagram_of_modules_stands_above_its_imports() {
 
 // ---- Names
 
-const NAMING_PAGES: [&str; 2] = ["src/guide/architecture.md", "src/guide/traps.md"];
+/// The pages whose names are looked up, each with a number of names that it has at least.
+fn naming_pages() -> Vec<(PathBuf, usize)> {
+    let pages = [("architecture", 20), ("traps", 20), ("changing", 10)];
+    let pages = pages.map(|(name, count)| (PathBuf::from(format!("{GUIDE}/{name}.md")), count));
+    [pages.to_vec(), pages_in(STEPS).into_iter().map(|page| (page, 0)).collect()].concat()
+}
+
+/// A step links a file of the source, where other pages name it: as `src/net/link.rs`.
+fn with_paths(text: &str) -> String {
+    let mut pieces = text.split("](../../");
+    let mut out = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (path, rest) = piece.split_once(')').expect("a link ends on its line");
+        let (before, _) = out.rsplit_once('[').expect("a link begins on its line");
+        out = format!("{before}`src/{path}`{rest}");
+    }
+    out
+}
 
 /// Whether the source defines the name: a function, a type, a constant.
 fn defines(source: &str, name: &str) -> bool {
@@ -566,6 +588,8 @@ fn names_are_found_with_their_files() {
     let text = "The `a` (`x.rs`), `x.patch`, `b` and\n`c` and `D::e` in\n`y.rs`, `f` of `z.rs`.";
     let expected = [("a", "x.rs"), ("D::e", "y.rs"), ("c", "y.rs"), ("b", "y.rs")];
     assert_eq!(names_with_files(text), expected);
+    let link = with_paths("The `a` in [net/x.rs](../../net/x.rs), `b` (`y.rs`).");
+    assert_eq!(names_with_files(&link), [("a", "src/net/x.rs"), ("b", "y.rs")]);
     let source = "pub(super) fn one<T>() {}\nconst TWO_MAX: u8 = 2;\nstruct Three;";
     for name in ["one", "A::one", "TWO_MAX", "Three"] {
         assert!(defines(source, name), "{name}");
@@ -575,7 +599,8 @@ fn names_are_found_with_their_files() {
     }
 }
 
-/// A name with its file is defined there, and a constant without one somewhere in the source.
+/// A name with its file is defined there; a constant without one, and a name of a step, somewhere in the
+/// source.
 #[test]
 fn every_name_is_defined_in_its_file() {
     fn all_of(folder: &Path, text: &mut String) {
@@ -591,11 +616,12 @@ fn every_name_is_defined_in_its_file() {
     let mut source = String::new();
     all_of(Path::new("src"), &mut source);
     let mut undefined = Vec::new();
-    for page in NAMING_PAGES {
-        let text: Vec<_> = read(page).lines().map(str::to_owned).collect();
-        let text = prose(&text.join("\n")).collect::<Vec<_>>().join("\n");
-        let names = names_with_files(&text);
-        assert!(names.len() > 20, "{page}: {names:?}");
+    for (page, count_min) in naming_pages() {
+        let text = read(&page);
+        let text = with_paths(&prose(&text).collect::<Vec<_>>().join("\n"));
+        let (names, is_step) = (names_with_files(&text), page.starts_with(STEPS));
+        let page = page.display();
+        assert!(names.len() >= count_min, "{page}: {names:?}");
         for (name, file) in names {
             if !Path::new(file).exists() || !defines(&read(file), name) {
                 undefined.push(format!("{page}: {name} ({file})"));
@@ -604,7 +630,11 @@ fn every_name_is_defined_in_its_file() {
         for name in text.split('`').skip(1).step_by(2) {
             let is_constant = name.contains('_')
                 && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
-            if is_constant && !defines(&source, name) {
+            // A step names what its program defines, or calls.
+            let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':');
+            let is_of_step = is_step && name.contains(['_', ':']) && name.chars().all(is_name);
+            let is_called = is_step && source.contains(&format!(".{name}("));
+            if (is_constant || is_of_step) && !is_called && !defines(&source, name) {
                 undefined.push(format!("{page}: {name}"));
             }
         }
