@@ -374,11 +374,11 @@ mod step3 {
     fn one_turn_reads_a_bounded_number_of_bytes() {
         const TURN_BYTES_MAX: usize = 64 * 1024;
         let mut server = Ticking::new();
-        let mut greedy = server.connect(0);
-        greedy.set_nonblocking(true).expect("an option");
+        let mut unread = server.connect(0);
+        unread.set_nonblocking(true).expect("an option");
         let bytes = pattern(4 * TURN_BYTES_MAX);
         let mut sent = 0;
-        while let Ok(count) = greedy.write(&bytes[sent..]) {
+        while let Ok(count) = unread.write(&bytes[sent..]) {
             sent += count;
             if sent == bytes.len() {
                 break;
@@ -387,11 +387,11 @@ mod step3 {
         assert!(sent > TURN_BYTES_MAX, "the kernel takes more than a turn reads: {sent}");
         let mut echo = Vec::new();
         server.tick(0);
-        let _ = greedy.read_to_end(&mut echo); // Until it would block.
+        let _ = unread.read_to_end(&mut echo); // Until it would block.
         assert!(echo.len() <= TURN_BYTES_MAX, "{}", echo.len());
         while echo.len() < sent {
             server.tick(0);
-            let _ = greedy.read_to_end(&mut echo);
+            let _ = unread.read_to_end(&mut echo);
         }
         assert!(echo == bytes[..sent], "the echo differs");
     }
