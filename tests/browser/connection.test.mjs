@@ -1,7 +1,7 @@
 // Messages are neither lost nor duplicated when the connection stalls, breaks or can't be made, when the server is
 // killed, and when it refuses them.
 import assert from "node:assert/strict";
-import { FaultyProxy, Server, eventually, harness, until } from "./harness.mjs";
+import { BROKEN, FaultyProxy, Server, eventually, harness, until } from "./harness.mjs";
 import { after } from "node:test";
 
 const { scenario, serve } = await harness();
@@ -18,7 +18,6 @@ const givenUp = (one) => until("the connection is given up", async () => await s
 const numbered = (name, from, to) => Array.from({ length: to - from }, (_, n) => `${name} ${from + n}`);
 // Playwright's clock runs in real time; this makes it jump.
 const pass = (one, seconds) => one.page.clock.fastForward(seconds * 1000);
-const REFUSED = /WebSocket connection to .* failed|net::ERR_(CONNECTION_|EMPTY_RESPONSE|INTERNET_DISCONNECTED)/;
 
 scenario("a message is shown at once as not sent yet, until its echo confirms it", async ({ person }) => {
 	const proxy = await faultyProxy(), ana = await person();
@@ -34,7 +33,7 @@ scenario("a message is shown at once as not sent yet, until its echo confirms it
 });
 
 scenario("a message that the server received but did not confirm is not duplicated", async ({ person, allow }) => {
-	allow(REFUSED);
+	allow(BROKEN);
 	const proxy = await faultyProxy(), ana = await person(), bo = await person();
 	const room = await ana.open(proxy.url, "ana");
 	await bo.enter(`${server.url}${new URL(room).hash}`, "bo");
@@ -49,7 +48,7 @@ scenario("a message that the server received but did not confirm is not duplicat
 });
 
 scenario("nothing is lost when both sides type during half a minute without a connection", async ({ person, allow }) => {
-	allow(REFUSED);
+	allow(BROKEN);
 	const near = await faultyProxy(), far = await faultyProxy();
 	const ana = await person(), bo = await person();
 	for (const one of [ana, bo]) await one.page.clock.install();
@@ -81,7 +80,7 @@ scenario("nothing is lost when both sides type during half a minute without a co
 });
 
 scenario("each message comes once and in order although the connection keeps breaking", async ({ person, allow }) => {
-	allow(REFUSED);
+	allow(BROKEN);
 	const proxy = await faultyProxy(), ana = await person(), bo = await person();
 	const room = await ana.open(proxy.url, "ana");
 	await bo.enter(`${server.url}${new URL(room).hash}`, "bo");
@@ -102,8 +101,7 @@ scenario("each message comes once and in order although the connection keeps bre
 
 for (const signal of ["SIGKILL", "SIGTERM"])
 	scenario(`after a restart by ${signal} without state, unsent messages are still shown`, async ({ person, allow }) => {
-		allow(REFUSED);
-		allow(/status of 40[14]/);
+		allow(BROKEN, /status of 40[14]/);
 		let mortal = await Server.start();
 		after(() => mortal.stop());
 		const ana = await person();
@@ -130,7 +128,7 @@ for (const signal of ["SIGKILL", "SIGTERM"])
 	});
 
 scenario("the page's own ping detects a half-open connection", async ({ person, allow }) => {
-	allow(REFUSED);
+	allow(BROKEN);
 	const proxy = await faultyProxy(), ana = await person(), bo = await person();
 	await ana.page.clock.install();
 	const room = await ana.open(proxy.url, "ana");
@@ -155,7 +153,7 @@ scenario("the page's own ping detects a half-open connection", async ({ person, 
 });
 
 scenario("a connection that opens and then stays silent is given up", async ({ person, allow }) => {
-	allow(REFUSED);
+	allow(BROKEN);
 	const proxy = await faultyProxy(), ana = await person();
 	await ana.page.clock.install();
 	await ana.open(proxy.url, "ana");
@@ -172,9 +170,22 @@ scenario("a connection that opens and then stays silent is given up", async ({ p
 	await ana.isIn();
 });
 
+// What the page loads on demand may be on its way when the connection breaks.
+scenario("without the code that draws the invitation's QR code, its link is enough", async ({ person, allow }) => {
+	allow(BROKEN);
+	const ana = await person();
+	await ana.page.route("**/qr.js", (route) => route.abort("addressunreachable"));
+	await ana.open(server.url, "ana");
+	await until("the console tells of it", () => ana.console.some((line) => line.includes("qr.js")));
+	assert.equal(await ana.page.getByRole("textbox", { name: "Link or code" }).inputValue(), ana.page.url());
+	assert.equal(await ana.page.getByRole("img", { name: ana.page.url() }).count(), 0);
+	await ana.say("still here");
+	await ana.reads("still here");
+});
+
 // It was closed 16 s after it had caught up, if nothing was said until then.
 scenario("a resumed connection in a silent room stays open", async ({ person, allow }) => {
-	allow(REFUSED);
+	allow(BROKEN);
 	const proxy = await faultyProxy(), ana = await person();
 	let sockets = 0;
 	ana.page.on("websocket", () => sockets++);
@@ -225,7 +236,7 @@ scenario("a socket that is given up closes with 3001, one that is left with 1000
 });
 
 scenario("the page says within three seconds that the network is gone", async ({ person, allow }) => {
-	allow(REFUSED);
+	allow(BROKEN);
 	const proxy = await faultyProxy(), ana = await person();
 	await ana.page.clock.install();
 	await ana.open(proxy.url, "ana");
@@ -248,7 +259,7 @@ for (const [cause, act] of [
 	["the button is pressed", ({ page }) => page.getByRole("button", { name: "Try again" }).click()],
 ])
 	scenario(`it connects at once when ${cause}`, async ({ person, allow }) => {
-		allow(REFUSED);
+		allow(BROKEN);
 		const proxy = await faultyProxy(), ana = await person();
 		await ana.page.clock.install();
 		await ana.open(proxy.url, "ana");
@@ -267,7 +278,7 @@ for (const [cause, act] of [
 	});
 
 scenario("an open connection is checked when the network comes back", async ({ person, allow }) => {
-	allow(REFUSED);
+	allow(BROKEN);
 	const proxy = await faultyProxy(), ana = await person();
 	await ana.page.clock.install();
 	await ana.open(proxy.url, "ana");
@@ -281,7 +292,7 @@ scenario("an open connection is checked when the network comes back", async ({ p
 });
 
 scenario("the delay before reconnecting grows, with jitter, up to half a minute", async ({ person, allow }) => {
-	allow(REFUSED);
+	allow(BROKEN);
 	const proxy = await faultyProxy(), ana = await person();
 	await ana.page.addInitScript(() => {
 		window.waits = [];
@@ -384,7 +395,7 @@ scenario("half a surrogate pair does not block later messages", async ({ person 
 });
 
 scenario("at most a hundred messages wait: the next one stays in the input", async ({ person, allow }) => {
-	allow(REFUSED);
+	allow(BROKEN);
 	const proxy = await faultyProxy(), ana = await person();
 	await ana.page.clock.install();
 	await ana.open(proxy.url, "ana");
@@ -407,7 +418,7 @@ scenario("at most a hundred messages wait: the next one stays in the input", asy
 });
 
 scenario("all missed messages are fetched, however many", async ({ person, allow }) => {
-	allow(REFUSED);
+	allow(BROKEN);
 	const proxy = await faultyProxy(), ana = await person(), bo = await server.openSession("bo");
 	const room = await ana.open(proxy.url, "ana"), id = new URL(room).hash.slice(4);
 	await server.post(bo, id, ...numbered("bo", 0, 5));
@@ -421,7 +432,7 @@ scenario("all missed messages are fetched, however many", async ({ person, allow
 });
 
 scenario("a gap is shown where messages are no longer kept", async ({ person, allow }) => {
-	allow(REFUSED);
+	allow(BROKEN);
 	const short = await serve("--history", "5", "--leave-grace", "1h", "--message-rate", "0");
 	const proxy = await faultyProxy(short), ana = await person(), bo = await person();
 	const room = await ana.open(proxy.url, "ana");
@@ -478,7 +489,7 @@ scenario("where upgrades are refused, the event stream takes over, and only the 
 	await note(ana).waitFor();
 	await ana.page.keyboard.press("Escape");
 	// A break is mended by a stream, without another socket.
-	allow(/ERR_/);
+	allow(BROKEN);
 	const before = await streams(ana);
 	proxy.cut();
 	await bo.say("missed?");

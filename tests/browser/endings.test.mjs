@@ -1,7 +1,7 @@
 // How a visit to a room ends: each reason has its own screen, with a way back if there is one.
 import assert from "node:assert/strict";
 import { after } from "node:test";
-import { FaultyProxy, Server, eventually, harness, until } from "./harness.mjs";
+import { BROKEN, FaultyProxy, Server, eventually, harness, until } from "./harness.mjs";
 
 const { scenario, serve } = await harness();
 const server = await serve("--leave-grace", "1h", "--probe-timeout", "1h", "--guess-rate", "0");
@@ -56,7 +56,7 @@ scenario("when the owner's session ends, the other member becomes the owner", as
 });
 
 scenario("a room deleted during a disconnection shows the unsent messages", async ({ person, allow }) => {
-	allow(/WebSocket connection to .* failed|ERR_CONNECTION|status of 404/);
+	allow(BROKEN, /status of 404/);
 	const proxy = await FaultyProxy.to(server.port);
 	after(() => proxy.close());
 	const ana = await person();
@@ -213,7 +213,7 @@ scenario("a room left in one tab is left in the other, which can join again", as
 });
 
 scenario("an unreachable server is not taken for a deleted room", async ({ person, allow }) => {
-	allow(/WebSocket connection to .* failed|ERR_CONNECTION/);
+	allow(BROKEN);
 	let mortal = await Server.start();
 	after(() => mortal.stop());
 	const ana = await person();

@@ -22,6 +22,10 @@ const WITHOUT = ["AvoidUnnecessaryBeforeUnloadCheckSync", "DestroyProfileOnBrows
 	"WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "WebUIOmniboxFullPopup"];
 const FLAGS = [`--disable-features=${WITHOUT}`, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server"];
 
+// What a browser writes to the console about requests and sockets that break or can't be made: which of its many errors
+// it is depends on how far they had come, and a page may load something just then.
+export const BROKEN = /WebSocket connection to .* failed|net::ERR_(?!BLOCKED)|can’t establish a connection|was interrupted/;
+
 const BINARY = process.env.CHAT ?? "target/debug/disposable-chat";
 const found = (name) => process.env.PATH.split(delimiter).map((place) => join(place, name)).find(existsSync);
 
@@ -342,7 +346,7 @@ export const launch = () => {
 };
 
 // For one file of tests. `scenario(name, run)` is a test. `run` gets `person(options)`, which creates a person, and
-// `allow(pattern)` for lines that the console may have when the network or the server fails on purpose.
+// `allow(...patterns)` for lines that the console may have when the network or the server fails on purpose.
 export const harness = async () => {
 	const browser = await launch();
 	after(() => browser.close());
@@ -354,7 +358,7 @@ export const harness = async () => {
 			return one;
 		};
 		try {
-			await run({ person, allow: (pattern) => patterns.push(pattern) });
+			await run({ person, allow: (...those) => patterns.push(...those) });
 			const lines = people.flatMap((one) => one.console).filter((line) => !patterns.some((pattern) => pattern.test(line)));
 			assert.deepEqual(lines, [], "the console is empty");
 		} catch (wrong) {
