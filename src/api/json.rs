@@ -489,7 +489,7 @@ mod tests {
         for odd in all {
             for length in (0..10).chain([15, 16, 31, 32, 70]) {
                 for index in 0..=length {
-                    for filler in ['a', '!', '\u{5c00}'] {
+                    for filler in ['!', '\u{5c00}'] {
                         let mut text: Vec<char> = vec![filler; length];
                         text.insert(index, odd);
                         let text: String = text.into_iter().collect();

@@ -72,7 +72,7 @@ struct Seeds {
     pinned: &'static [u64],
 }
 
-const SLOW_TIME_MAX: Duration = Duration::from_secs(60);
+const SLOW_TIME_MAX: Duration = Duration::from_secs(25);
 
 /// Runs the seeds of a test, or only the one that `SIM_SEED` names. Some are run twice, to show
 /// that the seed decides everything. Returns the results, and whether there are enough of them that

@@ -1,8 +1,8 @@
 //! Attacks on the memory ceiling, measured by the kernel: whatever strangers do, resident memory stays within the
 //! ceiling, a tenth of it and 8 MiB, and the server still answers a newcomer.
 //!
-//! Each test is one attack that once exceeded the ceiling, or took it all. It runs with a ceiling of 32 MiB, and
-//! under `SLOW_TESTS=1` with 64 and 256 MiB, too. Rate limits are off, so that what takes an attacker minutes takes
+//! Each test is one attack that once exceeded the ceiling, or took it all. It runs with a ceiling of 16 MiB, and
+//! under `SLOW_TESTS=1` with 32 and 256 MiB. Rate limits are off, so that what takes an attacker minutes takes
 //! seconds; nothing else is. Attackers and others have addresses of their own, by `X-Forwarded-For`.
 #![cfg(target_os = "linux")]
 
@@ -18,7 +18,9 @@ use crate::client::{
     upgrade,
 };
 use crate::memory::{PATIENT, counted};
-use crate::server::{Server, after, alone, command, is_slow, raise_descriptor_limit, wait_until};
+use crate::server::{
+    Server, after, alone_if_slow, command, is_slow, raise_descriptor_limit, wait_until,
+};
 
 /// The longest message: 4,000 characters of four bytes.
 fn longest() -> String {
@@ -28,7 +30,7 @@ fn longest() -> String {
 /// Runs an attack under each ceiling.
 fn under_each_ceiling(what: &str, attack: impl Fn(&Target)) {
     raise_descriptor_limit();
-    let sizes: &[usize] = if is_slow() { &[32, 64, 256] } else { &[32] };
+    let sizes: &[usize] = if is_slow() { &[32, 256] } else { &[16] };
     for mib in sizes {
         let target = Target::new(*mib, &[]);
         let start = Instant::now();
@@ -216,7 +218,7 @@ fn messages_of_growing_sizes_between_which_rooms_are_deleted_do_not_fragment_the
 // contract §12.22
 #[test]
 fn longest_messages_beside_unfinished_ones_stay_within_the_ceiling() {
-    let _alone = alone();
+    let _alone = alone_if_slow();
     under_each_ceiling("longest messages", say_longest);
 }
 
@@ -260,7 +262,7 @@ fn fragments(target: &Target, number: usize, count: usize, bytes: usize) -> Vec<
 // contract §12.22
 #[test]
 fn messages_in_fragments_cost_what_is_counted_and_nobody_else() {
-    let _alone = alone();
+    let _alone = alone_if_slow();
     under_each_ceiling("messages in fragments", |target| {
         let quiet = target.quiet_rooms(20);
         let sockets = if is_slow() { 600 } else { 120 };
@@ -276,7 +278,7 @@ fn messages_in_fragments_cost_what_is_counted_and_nobody_else() {
 // contract §12.22
 #[test]
 fn declared_frames_cost_nobody_else_anything() {
-    let _alone = alone();
+    let _alone = alone_if_slow();
     under_each_ceiling("declared frames", |target| {
         let quiet = target.quiet_rooms(20);
         let per_address: usize = if is_slow() { 200 } else { 40 };
@@ -397,7 +399,7 @@ fn slow_readers_of_outdated_listings_cost_nobody_else_anything() {
 /// 10,000 people entered one room and left: 219 MiB stayed resident, with a count of 5.
 #[test]
 fn many_people_who_enter_one_room_and_leave_leave_nothing_resident() {
-    let _alone = alone();
+    let _alone = alone_if_slow();
     raise_descriptor_limit();
     let count = if is_slow() { 10_000 } else { 1000 };
     let target = Target::new(256, &["--max-sessions", "20000"]);
@@ -445,7 +447,7 @@ fn many_people_who_enter_one_room_and_leave_leave_nothing_resident() {
 #[test]
 fn slow_readers_that_leave_holes_do_not_fragment_the_heap() {
     raise_descriptor_limit();
-    let sizes: &[usize] = if is_slow() { &[32, 64, 256] } else { &[32] };
+    let sizes: &[usize] = if is_slow() { &[32, 256] } else { &[16] };
     for mib in sizes {
         let target = Target::new(*mib, &["--history", "0", "--outbox", "8M"]);
         let start = Instant::now();
@@ -601,7 +603,7 @@ fn under_the_limit_of_the_service_the_server_is_not_killed() {
         println!("skipped: needs SLOW_TESTS=1 and CHAT_CGROUP");
         return;
     };
-    let _alone = alone();
+    let _alone = alone_if_slow();
     raise_descriptor_limit();
     let without_histories: &[&str] = &["--history", "0", "--outbox", "8M"];
     let attacks: [Attack; 2] = [(&[], say_longest), (without_histories, hold_outboxes)];

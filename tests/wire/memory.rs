@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::client::{FIN, Http, PING, Request, TEXT, Ws, frame, frame_header, get, post, upgrade};
 use crate::server::{
-    DEADLINE, Server, alone, is_slow, metric_in, raise_descriptor_limit, wait_until,
+    DEADLINE, Server, alone_if_slow, is_slow, metric_in, raise_descriptor_limit, wait_until,
 };
 
 /// With these flags, nothing that a test measures times out or is refused.
@@ -129,7 +129,7 @@ fn sockets(server: &Server, count: usize) -> Vec<Ws> {
 
 #[test]
 fn idle_connections_are_counted() {
-    let _alone = alone();
+    let _alone = alone_if_slow();
     measure("connections that have sent nothing", |server| connections(server, scale(10_000)));
     measure("connections that wait for the next request", |server| {
         let mut all = connections(server, scale(10_000));
@@ -327,7 +327,7 @@ fn the_histories_of_the_idlest_rooms_give_way_first() {
 // contract §1.4 §7.9 §12.22
 #[test]
 fn near_the_ceiling_new_sessions_rooms_and_connections_are_refused_until_memory_is_free() {
-    let _alone = alone();
+    let _alone = alone_if_slow();
     let server = small();
     let (room, ana, mut bob) = server.room_of_two();
     let carl = server.session("carl");
@@ -359,7 +359,7 @@ fn near_the_ceiling_new_sessions_rooms_and_connections_are_refused_until_memory_
 // contract §5.6
 #[test]
 fn near_the_ceiling_the_key_and_the_origin_are_checked_first() {
-    let _alone = alone();
+    let _alone = alone_if_slow();
     let full = ["--max-memory", "1M", "--outbox", "8M", "--linger-timeout", "1m"];
     let server = start(&[&full[..], &["--cors-origin", "https://page.example"]].concat());
     let ana = server.session("ana");
@@ -442,7 +442,7 @@ pub fn wait_for_total(server: &Server, before: u64) {
 
 #[test]
 fn when_everything_has_expired_counted_memory_is_exactly_as_before() {
-    let _alone = alone();
+    let _alone = alone_if_slow();
     // Long enough for a session to be used again before it expires.
     let ttl = if is_slow() { "20s" } else { "3s" };
     let server = start(&["--room-ttl", ttl, "--new-room-ttl", ttl, "--session-ttl", ttl]);

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::client::{FIN, Http, PING, Ws, delete, frame, post, upgrade};
 use crate::memory::{PATIENT, counted, pipeline, rooms, sessions, total_of_none, wait_for_total};
-use crate::server::{Server, alone, is_slow, raise_descriptor_limit, wait_until};
+use crate::server::{Server, alone_if_slow, is_slow, raise_descriptor_limit, wait_until};
 
 /// A server that is kept near its ceiling.
 struct FullServer {
@@ -221,7 +221,7 @@ fn wave(server: &Server, count: usize) {
 
 #[test]
 fn later_waves_leave_no_more_resident_memory_than_the_first() {
-    let _alone = alone();
+    let _alone = alone_if_slow();
     raise_descriptor_limit();
     let server = Server::start_with_metrics(&[&PATIENT[..], &["--max-memory", "1G"]].concat());
     let (before, mut left) = (total_of_none(&server), Vec::new());

@@ -40,6 +40,12 @@ pub fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// For tests that open so many under `SLOW_TESTS=1` only. Otherwise they run at once: a test that waits for another
+/// takes the place of a third.
+pub fn alone_if_slow() -> Option<MutexGuard<'static, ()>> {
+    is_slow().then(alone)
+}
+
 /// The command that runs the server: the binary of this build, or the words of `CHAT`, separated by
 /// spaces: another binary, perhaps after an emulator or `chroot DIR`.
 fn program() -> Vec<String> {

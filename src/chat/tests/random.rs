@@ -72,7 +72,7 @@ struct Model {
 #[test]
 fn random_commands_keep_all_invariants() {
     let (seeds, ticks) =
-        if std::env::var_os("SLOW_TESTS").is_some() { (50, 1000) } else { (8, 600) };
+        if std::env::var_os("SLOW_TESTS").is_some() { (20, 1000) } else { (6, 400) };
     let mut seen = HashSet::new();
     for seed in 0..seeds {
         let mut model = Model::new(seed);
