@@ -1,15 +1,62 @@
 //! Slow readers: a socket that does not keep up is closed with 1013, and other sockets lose no message by it.
 
+use std::io;
+
 use serde_json::json;
 
-use crate::client::{Ws, get, post, upgrade};
-use crate::server::Server;
+use crate::client::{CLOSE, Frame, TEXT, Ws, close_payload, get, post, upgrade};
+use crate::server::{Server, wait_until};
 
 /// The socket of a new session, with a small receive buffer.
 fn enter_narrow(server: &Server, room: &str, name: &str) -> Ws {
     let session = server.session(name);
     let http = server.http_narrow();
     http.upgrade(&upgrade(&format!("/ws/{room}?session_id={session}")))
+}
+
+/// What the messages to a slow reader are filled with.
+fn padding() -> String {
+    "x".repeat(3900)
+}
+
+/// Chats until both members have seen the reader called "slow" leave, and returns the number of messages. The members
+/// lose none of them.
+fn overflow(ana: &mut Ws, bob: &mut Ws) -> usize {
+    let padding = padding();
+    let (mut sent, mut left) = (0, [false, false]);
+    while left != [true, true] {
+        assert!(sent < 20_000, "the slow reader is never closed");
+        let text = format!("{sent} {padding}");
+        sent += 1;
+        ana.chat(&text);
+        for (number, socket) in [&mut *ana, &mut *bob].into_iter().enumerate() {
+            let mut event = socket.event();
+            if event["type"] == "user_left" {
+                assert_eq!(event["user"], "slow");
+                left[number] = true;
+                event = socket.event();
+            }
+            assert_eq!((&event["type"], &event["message"]), (&json!("chat"), &json!(text)));
+        }
+    }
+    sent
+}
+
+/// Reads the messages of [`overflow`], in order, until something else comes: its number, and that.
+fn drain(slow: &mut Ws) -> (usize, io::Result<Option<Frame>>) {
+    slow.expect_join("slow");
+    let padding = padding();
+    for received in 0.. {
+        match slow.try_frame() {
+            Ok(Some(frame)) if frame.opcode == TEXT => {
+                let event: serde_json::Value =
+                    serde_json::from_slice(&frame.payload).expect("an event");
+                assert_eq!(event["message"], format!("{received} {padding}"));
+            }
+            other => return (received, other),
+        }
+    }
+    unreachable!()
 }
 
 // contract §7.8 §12.23
@@ -21,38 +68,32 @@ fn a_reader_that_never_reads_is_closed_with_1013_and_others_lose_nothing() {
     let mut slow = enter_narrow(&server, &room, "slow");
     ana.expect_join("slow");
     bob.expect_join("slow");
-    let padding = "x".repeat(3900);
-    let (mut sent, mut left) = (0, [false, false]);
-    while left != [true, true] {
-        assert!(sent < 20_000, "the slow reader is never closed");
-        let text = format!("{sent} {padding}");
-        sent += 1;
-        ana.chat(&text);
-        for (number, socket) in [&mut ana, &mut bob].into_iter().enumerate() {
-            let mut event = socket.event();
-            if event["type"] == "user_left" {
-                assert_eq!(event["user"], "slow");
-                left[number] = true;
-                event = socket.event();
-            }
-            assert_eq!((&event["type"], &event["message"]), (&json!("chat"), &json!(text)));
-        }
-    }
+    let sent = overflow(&mut ana, &mut bob);
     // The slow reader receives all events up to some point, in order, and then the close frame.
-    slow.expect_join("slow");
-    let mut received = 0;
-    let close = loop {
-        let frame = slow.frame();
-        if frame.opcode == crate::client::CLOSE {
-            break frame.payload;
-        }
-        let event: serde_json::Value = serde_json::from_slice(&frame.payload).expect("an event");
-        assert_eq!(event["message"], format!("{received} {padding}"));
-        received += 1;
-    };
+    let (received, last) = drain(&mut slow);
     assert!(received < sent);
-    assert_eq!(close, crate::client::close_payload(1013, "too slow"));
+    let last = last.expect("no error").expect("a frame");
+    assert_eq!((last.opcode, last.payload), (CLOSE, close_payload(1013, "too slow")));
     bob.expect_nothing();
+}
+
+// contract §7.8 §12.12
+#[test]
+fn a_reader_that_does_not_read_on_in_time_sees_a_broken_connection() {
+    // More than the kernel takes over for a reader that does not read: usually at most 4 MiB (tcp_wmem).
+    let flags = ["--message-rate", "0", "--outbox", "6M", "--linger-timeout", "200ms"];
+    let server = Server::start_with_metrics(&flags);
+    let (room, mut ana, mut bob) = server.room_of_two();
+    let mut slow = enter_narrow(&server, &room, "slow");
+    ana.expect_join("slow");
+    bob.expect_join("slow");
+    let sent = overflow(&mut ana, &mut bob);
+    // Two members, and the one that asks.
+    wait_until("its connection is gone", || server.health()["connections"] == 3);
+    // What the kernel has taken over may still arrive, but no close frame.
+    let (received, last) = drain(&mut slow);
+    assert!(received < sent);
+    assert!(!matches!(last, Ok(Some(_))), "a frame after the events: {last:?}");
 }
 
 // contract §12.23
