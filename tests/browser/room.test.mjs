@@ -300,6 +300,7 @@ scenario("the page limits the number of messages it shows", async ({ person }) =
 	await talk(0, 1200);
 	assert.ok(await most() <= 1100);
 	assert.ok(await length(ana) <= 1000);
+	assert.ok(await fromEnd(ana) < 2, "the view follows, however many messages come at once");
 	await ana.log.evaluate((log) => { log.scrollTop = 3000; });
 	await ana.page.locator(".jump").waitFor();
 	// The first bubble that is whole within the view, and its place.
@@ -313,4 +314,5 @@ scenario("the page limits the number of messages it shows", async ({ person }) =
 	await ana.page.locator(".jump").click();
 	await talk(4000, 4100);
 	assert.ok(await length(ana) <= 1000);
+	assert.ok(await fromEnd(ana) < 2);
 });

@@ -65,6 +65,7 @@ export class Log {
 	// server's time.
 	constructor(older, moved, now) {
 		this.fetch = older;
+		this.moved = moved;
 		this.now = now;
 		known.clear();
 		twins.clear();
@@ -73,10 +74,7 @@ export class Log {
 			const { scrollHeight, scrollTop, clientHeight, clientWidth } = this.node, atEnd = scrollHeight - scrollTop - clientHeight < NEAR;
 			// The browser scrolls when a phone is turned, before the observer below has followed the end.
 			if (clientWidth !== this.width) return;
-			if (atEnd !== this.atEnd) {
-				this.atEnd = atEnd;
-				moved();
-			}
+			this.#mark(atEnd);
 			if (scrollTop < clientHeight) this.#reach();
 		};
 		// A new message or an on-screen keyboard does not move the view away from the end.
@@ -95,8 +93,15 @@ export class Log {
 		shared.set("hides moves", on || null);
 	}
 
+	#mark(atEnd) {
+		if (atEnd === this.atEnd) return;
+		this.atEnd = atEnd;
+		this.moved();
+	}
+
 	toEnd() {
 		this.node.scrollTop = this.node.scrollHeight;
+		this.#mark(true);
 	}
 
 	append(messages, isPast) {
@@ -104,6 +109,8 @@ export class Log {
 		aria(this.node, "ariaLive", isPast ? "off" : "polite");
 		this.#at = this.#draw(messages, this.#list, this.#at);
 		this.#trim();
+		// The event of an earlier scroll comes later, and would find the view away from the end.
+		if (this.atEnd) this.toEnd();
 	}
 
 	note(text) {
