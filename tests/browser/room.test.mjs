@@ -284,6 +284,25 @@ scenario("scrolling up loads a thousand older messages without moving the visibl
 	assert.deepEqual(await ana.notices(), ["ana joined"], "bo only posts over REST");
 });
 
+// The event of a scroll comes later, and found the view far from the end that it had reached.
+scenario("only a visitor's scroll leaves the end", async ({ person }) => {
+	const bo = await server.openSession("bo"), id = await server.room(bo), ana = await person();
+	await server.post(bo, id, ...Array.from({ length: 30 }, (_, n) => `line ${n}`));
+	await ana.enter(`${server.url}#/r/${id}`, "ana");
+	await until("it opens at the end", async () => (await ana.texts()).length === 30 && await fromEnd(ana) < 2);
+	await ana.log.evaluate((log) => {
+		log.style.maxHeight = "150px";
+		log.dispatchEvent(new Event("scroll"));
+	});
+	await until("the view follows the end", async () => await fromEnd(ana) < 2);
+	assert.ok(await ana.page.locator(".jump").isHidden());
+	await ana.log.evaluate((log) => { log.scrollTop -= 200; });
+	await ana.page.locator(".jump").waitFor();
+	await server.post(bo, id, "news");
+	await eventually(async () => (await ana.texts()).at(-1), "news");
+	assert.ok(await fromEnd(ana) > 199);
+});
+
 scenario("the page limits the number of messages it shows", async ({ person }) => {
 	const bo = await server.openSession("bo"), id = await server.room(bo);
 	const ana = await person();

@@ -60,6 +60,7 @@ export class Log {
 	#isFetching = false;
 	hasOlder = false;
 	atEnd = true;
+	top = 0; // Where the view was last.
 
 	// `older(id)` fetches messages before this one; `moved()` is called when the end is reached or left; `now()` is the
 	// server's time.
@@ -71,10 +72,14 @@ export class Log {
 		twins.clear();
 		this.node = h("div.log", { role: "log", ariaLive: "polite", ariaLabel: t("log"), ariaDescribedBy: "log-keys", tabIndex: 0 }, this.#list, this.#pending);
 		this.node.onscroll = () => {
-			const { scrollHeight, scrollTop, clientHeight, clientWidth } = this.node, atEnd = scrollHeight - scrollTop - clientHeight < NEAR;
+			const { scrollHeight, scrollTop, clientHeight, clientWidth } = this.node;
 			// The browser scrolls when a phone is turned, before the observer below has followed the end.
 			if (clientWidth !== this.width) return;
-			this.#mark(atEnd);
+			// Only a visitor moves the view up. If the log has grown or the view has shrunk since this scroll, the observer
+			// follows the end.
+			const isUp = scrollTop < this.top - 1;
+			this.top = scrollTop;
+			this.#mark(scrollHeight - scrollTop - clientHeight < NEAR || this.atEnd && !isUp);
 			if (scrollTop < clientHeight) this.#reach();
 		};
 		// A new message or an on-screen keyboard does not move the view away from the end.
@@ -101,6 +106,7 @@ export class Log {
 
 	toEnd() {
 		this.node.scrollTop = this.node.scrollHeight;
+		this.top = this.node.scrollTop;
 		this.#mark(true);
 	}
 
@@ -109,7 +115,7 @@ export class Log {
 		aria(this.node, "ariaLive", isPast ? "off" : "polite");
 		this.#at = this.#draw(messages, this.#list, this.#at);
 		this.#trim();
-		// The event of an earlier scroll comes later, and would find the view away from the end.
+		// Removing messages may have moved the view, which would be taken for a visitor's scroll.
 		if (this.atEnd) this.toEnd();
 	}
 
