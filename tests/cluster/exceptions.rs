@@ -119,6 +119,11 @@ pub const EXCEPTIONS: &[(&str, Scope, &str)] = &[
     ("restarts::", Alone, STATE),
     ("shutdown::", Alone, SIGNALS),
     (
+        "slow_readers::a_reader_that_does_not_read_on_in_time_sees_a_broken_connection",
+        Alone,
+        COUNTED,
+    ),
+    (
         "slow_readers::readers_that_lag_behind_in_one_room_share_what_they_have_not_read",
         Alone,
         MEMORY,

@@ -184,7 +184,7 @@ fn near_the_ceiling_resident_memory_stays_within_its_bound() {
         fill_and_empty("16M", 20, 3);
         fill_and_empty("32M", 20, 3);
     } else {
-        fill_and_empty("4M", 3, 2);
+        fill_and_empty("8M", 6, 2);
     }
 }
 
