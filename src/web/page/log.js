@@ -57,17 +57,15 @@ export class Log {
 	kept = new Map(); // Messages by id, for what is done with them later.
 	names = new Map(); // Of the people seen here, by their folded form.
 	#older = null; // Older messages, not shown yet; `null` until fetched.
-	#isFetching = false;
+	#isFetching;
 	hasOlder = false;
 	atEnd = true;
 	top = 0; // Where the view was last.
 
-	// `older(id)` fetches messages before this one; `moved()` is called when the end is reached or left; `now()` is the
+	// `fetch(id)` returns messages before this one; `moved()` is called when the end is reached or left; `now()` is the
 	// server's time.
-	constructor(older, moved, now) {
-		this.fetch = older;
-		this.moved = moved;
-		this.now = now;
+	constructor(fetch, moved, now) {
+		Object.assign(this, { fetch, moved, now });
 		known.clear();
 		twins.clear();
 		this.node = h("div.log", { role: "log", ariaLive: "polite", ariaLabel: t("log"), ariaDescribedBy: "log-keys", tabIndex: 0 }, this.#list, this.#pending);
@@ -77,9 +75,7 @@ export class Log {
 			if (clientWidth !== this.width) return;
 			// Only a visitor moves the view up. If the log has grown or the view has shrunk since this scroll, the observer
 			// follows the end.
-			const isUp = scrollTop < this.top - 1;
-			this.top = scrollTop;
-			this.#mark(scrollHeight - scrollTop - clientHeight < NEAR || this.atEnd && !isUp);
+			this.#mark(scrollHeight - scrollTop - clientHeight < NEAR || this.atEnd && scrollTop > this.top - 2);
 			if (scrollTop < clientHeight) this.#reach();
 		};
 		// A new message or an on-screen keyboard does not move the view away from the end.
@@ -88,7 +84,7 @@ export class Log {
 			this.width = this.node.clientWidth;
 			if (this.atEnd) this.toEnd();
 		});
-		for (const node of [this.node, this.#list, this.#pending]) follow.observe(node);
+		for (const one of [this.node, this.#list, this.#pending]) follow.observe(one);
 	}
 
 	// Whether joins and leaves are hidden, in this browser.
@@ -99,14 +95,12 @@ export class Log {
 	}
 
 	#mark(atEnd) {
-		if (atEnd === this.atEnd) return;
-		this.atEnd = atEnd;
-		this.moved();
+		this.top = this.node.scrollTop;
+		if (atEnd !== this.atEnd) this.moved(this.atEnd = atEnd);
 	}
 
 	toEnd() {
-		this.node.scrollTop = this.node.scrollHeight;
-		this.top = this.node.scrollTop;
+		this.node.scrollTop = 1e9; // The browser takes the largest possible value.
 		this.#mark(true);
 	}
 
