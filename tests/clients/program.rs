@@ -98,6 +98,23 @@ impl Running {
         Running { child, stdout: Some(stdout), stderr: Some(stderr) }
     }
 
+    /// Waits until `ready`. Panics with the output if the program ends before, or is not ready within
+    /// `PROGRAM_DEADLINE`.
+    #[track_caller]
+    #[allow(dead_code, reason = "only for programs that tests connect to")]
+    pub fn until(mut self, ready: impl Fn() -> bool) -> Running {
+        let deadline = Instant::now() + PROGRAM_DEADLINE;
+        while !ready() {
+            let has_ended = self.child.try_wait().expect("our own child").is_some();
+            if has_ended || Instant::now() > deadline {
+                let _ = self.child.kill();
+                panic!("not ready: {:?}", self.finish());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        self
+    }
+
     /// Waits until it ends by itself.
     #[track_caller]
     pub fn finish(mut self) -> Ended {

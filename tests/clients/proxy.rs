@@ -5,13 +5,14 @@
 
 use std::env;
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{self, Command};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::client::Http;
 use crate::program::{Running, command, find, needed};
-use crate::server::{Address, wait_until};
+use crate::server::Address;
 
 /// The idle timeout of the proxies, where the guide says a minute. The server pings more often.
 const TIMEOUT: &str = "2s";
@@ -44,8 +45,7 @@ impl Front {
         fs::create_dir_all(&directory).expect("a directory");
         let mut command = command(program);
         configure(&mut command, &directory, recipe.text(language, front));
-        let program = Running::start(&mut command);
-        wait_until("the proxy listens", || TcpStream::connect(front).is_ok());
+        let program = Running::start(&mut command).until(|| TcpStream::connect(front).is_ok());
         Some(Front { address: Address::Tcp(front), directory, _program: program })
     }
 
@@ -60,8 +60,18 @@ fn in_sbin(program: &str) -> Option<PathBuf> {
 }
 
 /// An address with a free port. Proxies do not report which port they listen on if that is 0.
+///
+/// Until the proxy has started, any other socket of the machine could get the same port. So on Linux, where all of
+/// 127.0.0.0/8 is local, the address itself is one that no other test uses.
 fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    static USED: AtomicU8 = AtomicU8::new(0);
+    let ip = if cfg!(target_os = "linux") {
+        let [.., high, low] = process::id().to_be_bytes();
+        Ipv4Addr::new(127, 1 + USED.fetch_add(1, Ordering::Relaxed) % 250, high, low)
+    } else {
+        Ipv4Addr::LOCALHOST
+    };
+    let listener = TcpListener::bind((ip, 0)).expect("a port");
     listener.local_addr().expect("its address")
 }
 
