@@ -41,7 +41,11 @@ impl Front {
     ) -> Option<Front> {
         let program = needed(program, find(&[program]).or_else(|| in_sbin(program)))?;
         let front = free_address();
-        let directory = env::temp_dir().join(format!("front-{}", front.port()));
+        // A proxy that listens on all addresses does not start if another socket of the machine has the port.
+        // Here one always has it, so that such a configuration never works by chance.
+        let _other = cfg!(target_os = "linux")
+            .then(|| TcpListener::bind((Ipv4Addr::LOCALHOST, front.port())));
+        let directory = env::temp_dir().join(format!("front-{}-{}", front.ip(), front.port()));
         fs::create_dir_all(&directory).expect("a directory");
         let mut command = command(program);
         configure(&mut command, &directory, recipe.text(language, front));
@@ -91,7 +95,8 @@ impl Recipe<'_> {
             // One address is enough, and a machine may lack IPv6.
             ("    listen [::]:80;\n", String::new()),
             ("bind :80\n", format!("bind {front}\n")),
-            ("chat.example {\n", format!("http://{front} {{\n")),
+            // Caddy listens on all addresses unless it is told to `bind` one.
+            ("chat.example {\n", format!("http://{front} {{\n    bind {}\n", front.ip())),
         ];
         let mut ours = recipe.replace("60s", TIMEOUT);
         for (theirs, back) in &self.backs {
