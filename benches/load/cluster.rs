@@ -22,7 +22,7 @@ use crate::room::Room;
 use crate::server::Server;
 use crate::store::Store;
 use crate::table::{Goal, Sample};
-use crate::traffic::{self, Delivered, Load, Pace, Traffic};
+use crate::traffic::{self, Delivered, Load, Pace, Span, Traffic};
 use crate::trials::{self, Both, Lab, Trial};
 
 const NODES: usize = 3;
@@ -176,9 +176,16 @@ fn latency(lab: &Lab) -> Result<Vec<Sample>> {
     ])
 }
 
+/// The length of a turn, and of the warm-up before it.
+const TURN: Span =
+    Span { warm_up: Duration::from_millis(50), measured: Duration::from_millis(250) };
+
 /// The processor time of the first server, which has `members` of each room, as the other has. At a
 /// fixed rate, because at full speed the store and the other servers, which have the generator's core,
 /// would make the first one wait, so that it could coalesce less than a server alone.
+///
+/// Both take turns, because what else the machine does changes from second to second, and so affects both
+/// alike. The generator often waits for its core, but that only delays messages.
 fn delivery(
     lab: &Lab,
     [figure, coalescing]: [&'static str; 2],
@@ -188,20 +195,22 @@ fn delivery(
     let _real_time = RealTime::begin(None);
     let alone = Load { rooms, members, pace: Pace::PerSecond(rate) };
     let load = Load { members: members + NODES - 1, ..alone };
-    let Both { server, other, disturbance } = lab.both(
-        || {
-            let cluster = Cluster::start(lab, NODES, false)?;
-            let (mut clients, mut traffic) = cluster.connect(load)?;
-            let delivered = traffic.run(&mut clients, lab.span, cluster.nodes[0].process)?;
-            let effort = delivered.effort;
-            Ok((delivered, effort))
-        },
-        || {
-            let delivered = traffic::measure(&lab.release(&[])?, alone, lab.span)?;
-            let effort = delivered.effort;
-            Ok((delivered, effort))
-        },
-    )?;
+    let cluster = Cluster::start(lab, NODES, false)?;
+    let (mut clients, mut traffic) = cluster.connect(load)?;
+    let single = lab.release(&[])?;
+    let (mut clients_alone, mut traffic_alone) = Traffic::connect(&single, alone)?;
+    let mut turn = || {
+        Result::Ok((
+            traffic.run(&mut clients, TURN, cluster.nodes[0].process)?,
+            traffic_alone.run(&mut clients_alone, TURN, single.process)?,
+        ))
+    };
+    let (mut server, mut other) = turn()?;
+    while other.effort.took < lab.span.measured {
+        let later = turn()?;
+        (server, other) = (server.plus(later.0), other.plus(later.1));
+    }
+    let disturbance = server.effort.server_disturbance().max(other.effort.server_disturbance());
     // The other servers have a member each.
     let all = load.members as f64 / members as f64;
     let micros = server.cpu_micros_per_delivery().ok_or("the server's process isn't known")?;

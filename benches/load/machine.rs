@@ -43,9 +43,18 @@ impl Usage {
         Ok(sum)
     }
 
+    /// The time waited for a core, relative to the processor time.
+    fn disturbance(self) -> f64 {
+        self.waited.as_secs_f64() / self.cpu.as_secs_f64()
+    }
+
     fn since(self, before: Usage) -> Usage {
         let cpu = self.cpu.saturating_sub(before.cpu);
         Usage { cpu, waited: self.waited.saturating_sub(before.waited) }
+    }
+
+    fn plus(self, other: Usage) -> Usage {
+        Usage { cpu: self.cpu + other.cpu, waited: self.waited + other.waited }
     }
 }
 
@@ -83,11 +92,21 @@ pub struct Effort {
 }
 
 impl Effort {
-    /// The time waited for a core, relative to the processor time, of the server or the generator,
-    /// whichever is larger.
+    pub fn plus(self, other: Effort) -> Effort {
+        Effort {
+            took: self.took + other.took,
+            server: self.server.zip(other.server).map(|(one, other)| one.plus(other)),
+            generator: self.generator.plus(other.generator),
+        }
+    }
+
+    /// The disturbance of the server or the generator, whichever is larger.
     pub fn disturbance(&self) -> f64 {
-        let share = |usage: Usage| usage.waited.as_secs_f64() / usage.cpu.as_secs_f64();
-        self.server.map_or(0.0, share).max(share(self.generator))
+        self.server_disturbance().max(self.generator.disturbance())
+    }
+
+    pub fn server_disturbance(&self) -> f64 {
+        self.server.map_or(0.0, Usage::disturbance)
     }
 }
 

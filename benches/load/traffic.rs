@@ -54,6 +54,18 @@ pub struct Delivered {
 }
 
 impl Delivered {
+    /// Both measurements as one.
+    pub fn plus(mut self, other: Delivered) -> Delivered {
+        self.latencies.extend(other.latencies);
+        self.latencies.sort_unstable();
+        Delivered {
+            deliveries: self.deliveries + other.deliveries,
+            effort: self.effort.plus(other.effort),
+            reads: self.reads + other.reads,
+            latencies: self.latencies,
+        }
+    }
+
     pub fn per_second(&self) -> f64 {
         self.deliveries as f64 / self.effort.took.as_secs_f64()
     }
@@ -91,6 +103,8 @@ pub struct Traffic {
     senders: u32,
     rooms: Vec<Room>,
     began: Instant,
+    /// The number of messages sent before that.
+    sent_before: u64,
     sent: u64,
     delivered: u64,
     /// The rooms that may send, once for each message.
@@ -129,6 +143,7 @@ impl Traffic {
             senders,
             rooms: (0..load.rooms).map(|_| Room::new(load.members, senders)).collect(),
             began: Instant::now(),
+            sent_before: 0,
             sent: 0,
             delivered: 0,
             ready: (0..load.rooms).flat_map(|room| std::iter::repeat_n(room, window)).collect(),
@@ -138,14 +153,14 @@ impl Traffic {
         }
     }
 
-    /// Warms up, measures `process`, and waits until all messages have been delivered.
+    /// Warms up, measures `process`, and waits until all messages have been delivered. Can be repeated.
     pub fn run(
         &mut self,
         clients: &mut Clients,
         span: Span,
         process: Option<u32>,
     ) -> Result<Delivered> {
-        self.began = Instant::now();
+        (self.began, self.sent_before) = (Instant::now(), self.sent);
         if let Pace::PerSecond(rate) = self.load.pace {
             // The timer starts after `began`, so a message is due whenever it fires.
             clients.wake_every(Duration::from_secs(1) / rate)?;
@@ -281,7 +296,8 @@ impl Traffic {
     /// The time at which a message is due. Messages are counted over all rooms, which take turns.
     fn due(&self, message: u64) -> Instant {
         let Pace::PerSecond(rate) = self.load.pace else { return self.began };
-        self.began + Duration::from_secs_f64(message as f64 / f64::from(rate))
+        let before = message.saturating_sub(self.sent_before);
+        self.began + Duration::from_secs_f64(before as f64 / f64::from(rate))
     }
 }
 
