@@ -69,6 +69,26 @@ fn the_people_of_a_server_that_was_killed_leave_or_come_back() {
     });
 }
 
+// contract §10.10
+#[test]
+fn what_a_server_has_not_begun_to_send_goes_with_the_room() {
+    Store::each(|store| {
+        let nodes = Nodes::start(2, store, &[]);
+        let ana = nodes.node(0).session("ana");
+        let room = nodes.node(0).room(&ana);
+        let mut here = nodes.node(0).enter_as(&room, "ana", &ana);
+        let there = nodes.node(1).enter(&room, "bob");
+        event_of(&mut here, "user_joined", "bob");
+        // The other server hears of the message and of the deletion in one tick.
+        nodes.node(1).while_stopped(|| {
+            here.chat("last words");
+            here.expect_chat("ana", "last words");
+            nodes.node(0).ask(delete(&format!("/rooms/{room}")).session(&ana)).expect(200);
+        });
+        there.expect_close(4410, "room deleted");
+    });
+}
+
 #[test]
 fn a_server_that_hung_for_too_long_brings_its_people_back() {
     Store::each(|store| {

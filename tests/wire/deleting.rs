@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use serde_json::json;
 
 use crate::client::{CLOSE, Request, Ws, chat, close_payload, delete, get, post};
-use crate::server::{Server, wait_until};
+use crate::server::Server;
 
 const NO_ROOM: &str = "0000000000";
 
@@ -306,19 +306,14 @@ fn ownership_passes_only_to_users_present() {
 // contract §10.12
 #[test]
 fn ownership_passes_on_when_the_owners_session_expires() {
-    let server = Server::start(&["--session-ttl", "500ms"]);
-    let ana = server.session("ana");
-    let room = server.room(&ana);
-    let mut bob = server.enter(&room, "bob");
-    wait_until("bob is the owner", || {
-        let answer = server.ask(deletion(&room, &bob.session));
-        if answer.status != 200 {
-            answer.refused(403, "not_the_owner");
-            return false;
-        }
-        true
-    });
-    bob.expect_change();
+    let server = Server::start(&["--session-ttl", "1s"]);
+    let (room, ana, mut bob) = server.room_of_two();
+    server.ask(deletion(&room, &bob.session)).refused(403, "not_the_owner");
+    // Her session ends a while after its last socket.
+    ana.close();
+    bob.expect_left("ana");
+    assert_eq!(bob.expect_change()["owner"], bob.user_id);
+    server.ask(deletion(&room, &bob.session)).expect(200);
     bob.expect_close(4410, "room deleted");
 }
 
