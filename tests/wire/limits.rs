@@ -104,7 +104,7 @@ fn a_silent_connection_over_the_limit_is_dropped_after_linger_timeout() {
 // contract §12.21
 #[test]
 fn max_rooms_limits_rooms() {
-    let server = Server::start(&["--max-rooms", "1", "--new-room-ttl", "300ms"]);
+    let server = Server::start(&["--max-rooms", "1"]);
     let ana = server.session("ana");
     let room = server.room(&ana);
     let mut inside = server.enter_as(&room, "ana", &ana);

@@ -679,7 +679,7 @@ fn a_holder_that_answers_the_probe_keeps_the_name() {
 // contract §3.5
 #[test]
 fn any_event_from_the_holder_answers_the_probe() {
-    let server = Server::start(&["--probe-timeout", "1s"]);
+    let server = Server::start(&["--probe-timeout", "8s"]);
     let (room, mut ana, mut bob) = server.room_of_two();
     let newcomer = server.socket(&room, &server.session("ana"));
     ana.expect_ping();
