@@ -309,7 +309,7 @@ fn ownership_passes_on_when_the_owners_session_expires() {
     let server = Server::start(&["--session-ttl", "1s"]);
     let (room, ana, mut bob) = server.room_of_two();
     server.ask(deletion(&room, &bob.session)).refused(403, "not_the_owner");
-    // Her session ends a while after its last socket.
+    // Her session ends a second after its last socket has closed.
     ana.close();
     bob.expect_left("ana");
     assert_eq!(bob.expect_change()["owner"], bob.user_id);
